@@ -1,0 +1,79 @@
+"""The few requests that bringing a cluster up needs, with the standard library alone."""
+
+import http.client
+import json
+import ssl
+import urllib.parse
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tests.cluster.certificates import Pair
+from tests.cluster.errors import ClusterError
+
+TIMEOUT_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Api:
+    """An API server, as one user."""
+
+    host: str
+    port: int
+    authority: Pair
+    user: Pair
+
+    def get(self, path: str) -> dict[str, Any] | None:
+        """The object at that path; None when it isn't there or the server does not answer yet."""
+        try:
+            status, body = self._request("GET", path)
+        except (OSError, http.client.HTTPException):
+            return None
+        if status != http.client.OK:
+            return None
+        answer: dict[str, Any] = json.loads(body)
+        return answer
+
+    def ready(self) -> bool:
+        """Whether the API server says that it is ready."""
+        return answers(f"https://{self.host}:{self.port}/readyz", self._context())
+
+    def create(self, path: str, manifest: dict[str, Any]) -> None:
+        """Create an object; one that is there already is left as it is."""
+        status, body = self._request("POST", path, json.dumps(manifest))
+        if status not in (http.client.CREATED, http.client.CONFLICT):
+            raise ClusterError(f"cannot create at {path}: {status} {body.decode()[:300]}")
+
+    def _request(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
+        connection = http.client.HTTPSConnection(
+            self.host, self.port, timeout=TIMEOUT_SECONDS, context=self._context()
+        )
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self.authority.certificate))
+        context.load_cert_chain(self.user.certificate, self.user.key)
+        return context
+
+
+def answers(url: str, context: ssl.SSLContext | None = None) -> bool:
+    """Whether a server answers 200 there; without a context its certificate is not checked."""
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT_SECONDS)
+    if parts.scheme == "https":
+        # A component's own certificate is one it made up; its health is all that is asked here.
+        trusting = ssl._create_unverified_context()
+        connection = http.client.HTTPSConnection(
+            parts.netloc, timeout=TIMEOUT_SECONDS, context=context or trusting
+        )
+    try:
+        connection.request("GET", parts.path)
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

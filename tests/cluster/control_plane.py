@@ -1,0 +1,176 @@
+"""The control plane: the command line, the files and the health of each of its components.
+
+They are plain processes of this machine that listen where only this machine reaches them.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, Final
+
+from tests.cluster import kubeconfig
+from tests.cluster.api import Api, answers
+from tests.cluster.certificates import Authority, Pair
+from tests.cluster.paths import Layout
+from tests.cluster.plan import Component, Mode, Plan
+
+LOOPBACK: Final = "127.0.0.1"
+READY_SECONDS: Final = 90.0
+# The group whose members may do everything; kubeadm's administrators have it too.
+ADMINISTRATORS: Final = ("system:masters",)
+# Stages: a request is one line, written when it was answered, not two.
+AUDIT_POLICY: Final[dict[str, Any]] = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata"}],
+}
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """The control plane of one plan, with its programs and files."""
+
+    plan: Plan
+    layout: Layout
+    programs: Path
+
+    @property
+    def authority(self) -> Authority:
+        """The cluster's certificate authority."""
+        return Authority(self.layout.pki)
+
+    @property
+    def api(self) -> Api:
+        """The API server, as its administrator."""
+        user = Pair(self.layout.pki / "client-admin.crt", self.layout.pki / "client-admin.key")
+        port = self.plan.ports[Component.API_SERVER]
+        return Api(str(self.plan.api_address), port, self.authority.pair, user)
+
+    def prepare(self) -> None:
+        """Write the certificates, kubeconfigs and files that the components read."""
+        authority = self.authority
+        authority.establish()
+        service, named = self.plan.services[1], IPv4Address(LOOPBACK)
+        internal = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost")
+        authority.server("kube-apiserver", [named, self.plan.api_address, service, *internal])
+        authority.client("kube-apiserver-kubelet-client", ADMINISTRATORS)
+        admin = authority.client("admin", ADMINISTRATORS)
+        kubeconfig.write(self.layout.kubeconfig, self.plan.server, authority, admin)
+        for component in (Component.CONTROLLER_MANAGER, Component.SCHEDULER):
+            self.write_kubeconfig(component, f"system:{component}")
+        (self.layout.config / "audit-policy.json").write_text(json.dumps(AUDIT_POLICY))
+
+    def write_kubeconfig(self, name: str, user: str, groups: tuple[str, ...] = ()) -> Path:
+        """Write a kubeconfig for a component, or for whoever else is to be a user of its own."""
+        pair = self.authority.client(user, groups)
+        path = self.layout.config / f"{name}.kubeconfig"
+        return kubeconfig.write(path, self.plan.server, self.authority, pair)
+
+    def command(self, component: Component) -> list[str]:
+        """The command line of a component; flags given for it come last, so that they win."""
+        flags: dict[Component, Callable[[], list[str]]] = {
+            Component.ETCD: self._etcd,
+            Component.API_SERVER: self._api_server,
+            Component.CONTROLLER_MANAGER: self._controller_manager,
+            Component.SCHEDULER: self._scheduler,
+        }
+        given = self.plan.flags.get(component, ())
+        return [str(self.programs / component), *flags[component](), *given]
+
+    def ready(self, component: Component) -> bool:
+        """Whether a component says that it is ready."""
+        if component is Component.API_SERVER:
+            return self.api.ready()
+        scheme, path = ("http", "readyz") if component is Component.ETCD else ("https", "healthz")
+        return answers(f"{scheme}://{LOOPBACK}:{self.plan.ports[component]}/{path}")
+
+    def _etcd(self) -> list[str]:
+        client = f"http://{LOOPBACK}:{self.plan.ports[Component.ETCD]}"
+        peer = f"http://{LOOPBACK}:{self.plan.ports['etcd-peer']}"
+        return [
+            f"--name={self.plan.name}",
+            f"--data-dir={self.layout.data}",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster={self.plan.name}={peer}",
+            # What a machine that loses power would lose is worth nothing here.
+            "--unsafe-no-fsync",
+            "--quota-backend-bytes=8589934592",
+            "--log-level=warn",
+        ]
+
+    def _api_server(self) -> list[str]:
+        pki, pair = self.layout.pki, self.authority.service_accounts
+        return [
+            f"--etcd-servers=http://{LOOPBACK}:{self.plan.ports[Component.ETCD]}",
+            f"--bind-address={self.plan.api_address}",
+            f"--advertise-address={self.plan.api_address}",
+            f"--secure-port={self.plan.ports[Component.API_SERVER]}",
+            f"--tls-cert-file={pki / 'kube-apiserver.crt'}",
+            f"--tls-private-key-file={pki / 'kube-apiserver.key'}",
+            f"--client-ca-file={self.authority.pair.certificate}",
+            f"--kubelet-certificate-authority={self.authority.pair.certificate}",
+            f"--kubelet-client-certificate={pki / 'client-kube-apiserver-kubelet-client.crt'}",
+            f"--kubelet-client-key={pki / 'client-kube-apiserver-kubelet-client.key'}",
+            # By default the node's name is looked up first, and no DNS knows it.
+            "--kubelet-preferred-address-types=InternalIP",
+            f"--service-cluster-ip-range={self.plan.services}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={pair.certificate}",
+            f"--service-account-signing-key-file={pair.key}",
+            "--authorization-mode=Node,RBAC",
+            "--allow-privileged",
+            f"--audit-policy-file={self.layout.config / 'audit-policy.json'}",
+            f"--audit-log-path={self.layout.audit_log}",
+            "--audit-log-maxsize=0",  # never rotated: a test reads one file from end to end
+            "--max-requests-inflight=2000",
+            "--max-mutating-requests-inflight=1000",
+            *self._api_server_without_node(),
+            *self._admission(),
+        ]
+
+    def _api_server_without_node(self) -> list[str]:
+        # No Pod needs the Service "kubernetes", and no endpoint may be a loopback address.
+        return [] if self.plan.network else ["--endpoint-reconciler-type=none"]
+
+    def _admission(self) -> list[str]:
+        # Without the controller manager no namespace gets its default ServiceAccount, and with
+        # this plugin no Pod could be created then.
+        absent = Component.CONTROLLER_MANAGER not in self.plan.components
+        return ["--disable-admission-plugins=ServiceAccount"] if absent else [
+            "--enable-admission-plugins=NodeRestriction"
+        ]
+
+    def _controller_manager(self) -> list[str]:
+        return [
+            *self._client(Component.CONTROLLER_MANAGER),
+            f"--root-ca-file={self.authority.pair.certificate}",
+            f"--service-account-private-key-file={self.authority.service_accounts.key}",
+            f"--cluster-signing-cert-file={self.authority.pair.certificate}",
+            f"--cluster-signing-key-file={self.authority.pair.key}",
+            "--use-service-account-credentials",
+            *self._raised_limits(),
+        ]
+
+    def _scheduler(self) -> list[str]:
+        return [*self._client(Component.SCHEDULER), *self._raised_limits()]
+
+    def _client(self, component: Component) -> list[str]:
+        config = self.layout.config / f"{component}.kubeconfig"
+        return [
+            f"--kubeconfig={config}",
+            f"--authentication-kubeconfig={config}",
+            f"--authorization-kubeconfig={config}",
+            f"--bind-address={LOOPBACK}",
+            f"--secure-port={self.plan.ports[component]}",
+            "--leader-elect=false",  # there is one of each, and a restart need not wait for a lease
+        ]
+
+    def _raised_limits(self) -> list[str]:
+        # A bare control plane is measured and compared: there Kubernetes' own defaults hold.
+        return ["--kube-api-qps=200", "--kube-api-burst=400"] if self.plan.mode is Mode.NODE else []

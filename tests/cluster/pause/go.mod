@@ -1,0 +1,3 @@
+module initpipeline/tests/cluster/pause
+
+go 1.26
