@@ -1,0 +1,197 @@
+"""The InitPipeline resource, as values. The CRD's schema is generated from these models.
+
+Nothing here is ever changed in place: a new status is a new value. What a Pod template may hold is
+the API server's business, so the template, like the mirrored container statuses, stays the plain
+data that the API gave.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic.alias_generators import to_camel
+
+from initpipeline.api.reasons import ConditionType, Result, Trigger
+
+
+def format_time(time: datetime) -> str:
+    """RFC 3339 in UTC, to the second, as metav1.Time is written."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+Time = Annotated[datetime, PlainSerializer(format_time, return_type=str)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class ApiModel(BaseModel):
+    """camelCase in the API, snake_case here; unknown fields are left to the API server."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore"
+    )
+
+    def to_api(self) -> dict[str, Any]:
+        """As the API takes it: JSON types, camelCase, nothing that is unset."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Condition(ApiModel):
+    """One aspect of the pipeline's state, as metav1.Condition."""
+
+    type: str = Field(description="Initialized, Ready, Reconciling or Stalled.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether the condition holds.")
+    observed_generation: Count = Field(
+        description="The metadata.generation that the condition speaks of."
+    )
+    last_transition_time: Time = Field(description="When the status last changed.")
+    reason: str = Field(description="Why, in one CamelCase word.")
+    message: str = Field(description="Why, for a person. At most 1 KiB.")
+
+
+class Cause(ApiModel):
+    """What the app container died of whose restart caused a run."""
+
+    container: str = Field(description="Name of the app container.")
+    exit_code: int | None = Field(None, description="Its exit code.")
+    signal: int | None = Field(None, description="The signal that ended it, where one did.")
+    reason: str | None = Field(None, description="The kubelet's reason, such as OOMKilled.")
+    message: str | None = Field(None, description="Its termination message. At most 1 KiB.")
+
+
+class FailedStep(ApiModel):
+    """The evidence of a failure: the init container at which a run failed."""
+
+    name: str = Field(description="Name of the init container.")
+    exit_code: int | None = Field(None, description="Its exit code.")
+    signal: int | None = Field(None, description="The signal that ended it, where one did.")
+    reason: str | None = Field(None, description="The kubelet's reason, such as OOMKilled.")
+    message: str | None = Field(
+        None, description="Its termination message or the end of its log. At most 1 KiB."
+    )
+    restart_count: Count = Field(0, description="How often the kubelet restarted it in this Pod.")
+
+
+class CompletedInitContainer(ApiModel):
+    """An init container that has succeeded in the current run, and the container that did."""
+
+    name: str = Field(description="Name of the init container.")
+    container_id: str = Field(alias="containerID", description="The runtime's ID of it.")
+
+
+class RestartBaseline(ApiModel):
+    """What an app container's restart count was when it first started in the current run."""
+
+    name: str = Field(description="Name of the app container.")
+    restart_count: Count = Field(description="A higher count is a restart within the run.")
+
+
+class RunFacts(ApiModel):
+    """What the current run and its later entry in history both tell."""
+
+    number: Annotated[int, Field(ge=1)] = Field(
+        description="1, 2, 3 ... No number is ever used twice."
+    )
+    trigger: Trigger = Field(description="Why the run started.")
+    token: str | None = Field(
+        None, description="The value of the annotation initpipeline.dev/rerun that it answers."
+    )
+    cause: Cause | None = Field(
+        None, description="What the app container died of, when its restart caused the run."
+    )
+    pod_uid: str | None = Field(
+        None, alias="podUID", description="UID of the Pod. Unset until the Pod was seen."
+    )
+    start_time: Time = Field(
+        description="When the run was decided; for a run of the kubelet's, when it was first seen."
+    )
+    initialized_time: Time | None = Field(
+        None, description="When the last init container succeeded, by the kubelet's clock."
+    )
+    completion_time: Time | None = Field(None, description="When the run was seen to have ended.")
+
+
+class Run(RunFacts):
+    """The current run, and what tells the next restart from this one."""
+
+    completed_init_containers: tuple[CompletedInitContainer, ...] = Field(
+        (), description="The containers that have succeeded in this run."
+    )
+    stale_container_ids: tuple[str, ...] = Field(
+        (),
+        alias="staleContainerIDs",
+        description="Containers that succeeded in the run before, in the same Pod: the kubelet "
+        "goes on showing them until each has run again.",
+    )
+    restart_baselines: tuple[RestartBaseline, ...] = Field(
+        (), description="Restart counts of the app containers as of this run's initialization."
+    )
+
+
+class RunRecord(RunFacts):
+    """A run that has ended."""
+
+    result: Result = Field(description="How it ended.")
+    failed_step: FailedStep | None = Field(
+        None, description="The init container that had failed, where one had."
+    )
+
+
+class InitPipelineStatus(ApiModel):
+    """The most recently observed state. Written by the operator alone."""
+
+    observed_generation: Count | None = Field(
+        None, description="The metadata.generation that this status speaks of."
+    )
+    conditions: tuple[Condition, ...] = Field(
+        (), description="Initialized, Ready, Reconciling, Stalled."
+    )
+    pod_name: str | None = Field(None, description="Name of the Pod: the pipeline's own.")
+    pod_uid: str | None = Field(
+        None, alias="podUID", description="UID of the Pod whose state is shown."
+    )
+    node_name: str | None = Field(None, description="Node of the Pod whose state is shown.")
+    run: Run | None = Field(None, description="The current run: one pass through all steps.")
+    init_progress: str | None = Field(
+        None, description="How many init containers are done, of how many: 2/5."
+    )
+    current_step: str | None = Field(
+        None, description="The init container that has yet to succeed and is next, if any."
+    )
+    init_container_statuses: tuple[dict[str, Any], ...] = Field(
+        (),
+        description="The kubelet's own words about the init containers, verbatim, in the order "
+        "of the Pod's spec.",
+    )
+    history: tuple[RunRecord, ...] = Field((), description="Runs that have ended, newest first.")
+    rerun_count: Count = Field(
+        0, description="Runs in a row that a restart or the loss of the Pod caused."
+    )
+    next_run_time: Time | None = Field(
+        None, description="Before this time no run starts that a restart or a loss caused."
+    )
+    last_rerun_token: str | None = Field(
+        None, description="The newest rerun token that was answered. It never acts again."
+    )
+    template_hash: str | None = Field(
+        None, description="Hash of the template that the current run is made of."
+    )
+
+    def condition(self, type_: ConditionType) -> Condition | None:
+        """The condition of this type, or None where it is absent."""
+        return next((c for c in self.conditions if c.type == type_), None)
+
+
+class InitPipelineSpec(ApiModel):
+    """The desired state: a Pod whose init containers are the pipeline."""
+
+    template: dict[str, Any] = Field(
+        description="The Pod, as a core/v1 PodTemplateSpec. At least one init container that "
+        "runs to completion."
+    )
+
+
+class InitPipeline(ApiModel):
+    """A Pod whose init containers run in order, again whenever the Pod restarts, with history."""
+
+    spec: InitPipelineSpec
+    status: InitPipelineStatus = InitPipelineStatus()
