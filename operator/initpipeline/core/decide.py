@@ -1,0 +1,133 @@
+"""The one decision: from the facts of a pipeline to what is written, done, and waited for."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from initpipeline.api.models import InitPipelineStatus, Run
+from initpipeline.api.reasons import Result, Trigger
+from initpipeline.core import podspec, rerun, runs
+from initpipeline.core import status as statuses
+from initpipeline.core.facts import Facts, Pipeline, Pod
+from initpipeline.core.rerun import Rerun
+
+NAME_CONFLICT_RECHECK = timedelta(minutes=5)
+"""A Pod that is not ours is not watched, so it is looked at again from time to time."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePod:
+    """Create this Pod; the status that names its run must have been written before."""
+
+    manifest: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePod:
+    """Delete the Pod that has this UID, and no other."""
+
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What follows from the facts. To be carried out in the order of the fields; dying between any
+    two of them is safe, since the same facts and what was written lead to the rest."""
+
+    status: InitPipelineStatus
+    action: CreatePod | DeletePod | None = None
+    wake_at: datetime | None = None
+    """Decide again then, if nothing else happens before."""
+    retry: bool = False
+    """Decide again after a growing delay: the API server's no may become a yes."""
+
+
+def decide(facts: Facts, now: datetime) -> Decision:
+    """What to do about a pipeline. ``now`` is UTC; like the API's, its seconds are whole."""
+    now = now.replace(microsecond=0)
+    pipeline = facts.pipeline
+    if pipeline.deleting:
+        return Decision(pipeline.status)
+    status = rerun.settle(pipeline.status, now)
+    if status.run is None:
+        status = _first_run(facts, status, now)
+    status = _follow(facts, status, now)
+    again = rerun.due(pipeline, status, _pod_of_run(facts, status))
+    if again is not None:
+        status = _start_or_wait(pipeline, status, again, now)
+    else:
+        status = status.model_copy(update={"next_run_time": None})
+    if facts.refusal is not None and facts.refusal.final:
+        status = runs.end(status, Result.FAILED, now)
+    return _conclude(facts, status, now)
+
+
+def needs_live_pod(pipeline: Pipeline) -> bool:
+    """Whether a Pod's absence from what was watched must be confirmed, since it would end a run."""
+    run = pipeline.status.run
+    return run is not None and run.pod_uid is not None and run.completion_time is None
+
+
+def _first_run(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:
+    """A pipeline without a run whose Pod exists has lost its status, as after a restore from a
+    backup: its numbers go on from the Pod's."""
+    number = facts.pod.run if facts.pod is not None and _ours(facts.pod, facts.pipeline) else None
+    return runs.begin(facts.pipeline, status, Trigger.CREATED, number or 1, now)
+
+
+def _follow(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:
+    pod = _pod_of_run(facts, status)
+    if pod is not None:
+        return runs.follow(status, pod, now)
+    gone = status.run is not None and status.run.pod_uid is not None
+    return runs.lost(status, now) if gone else status
+
+
+def _start_or_wait(
+    pipeline: Pipeline, status: InitPipelineStatus, again: Rerun, now: datetime
+) -> InitPipelineStatus:
+    run = status.run
+    assert run is not None
+    at = rerun.start_time(again, status, now)
+    if at > now:
+        return status.model_copy(update={"next_run_time": at})
+    count = 0 if again.asked_for else status.rerun_count + 1
+    status = runs.superseded(status, now).model_copy(update={"rerun_count": count})
+    return runs.begin(pipeline, status, again.trigger, run.number + 1, now, again.cause)
+
+
+def _conclude(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decision:
+    pipeline, run = facts.pipeline, status.run
+    assert run is not None
+    pod = _pod_of_run(facts, status)
+    if pod is not None:
+        return Decision(statuses.with_pod(pipeline, status, pod, now), wake_at=status.next_run_time)
+    status = statuses.without_pod(status, facts, now)
+    if run.completion_time is not None:
+        return Decision(status, wake_at=status.next_run_time)
+    if facts.refusal is not None:
+        return Decision(status, retry=True)
+    if facts.pod is None:
+        return Decision(status, CreatePod(podspec.build(pipeline, run.number)))
+    if facts.pod.deleting:
+        return Decision(status)
+    if _ours(facts.pod, pipeline):
+        return Decision(status, DeletePod(facts.pod.uid))
+    return Decision(status, wake_at=now + NAME_CONFLICT_RECHECK)
+
+
+def _ours(pod: Pod, pipeline: Pipeline) -> bool:
+    return pod.owner_uid == pipeline.uid
+
+
+def _pod_of_run(facts: Facts, status: InitPipelineStatus) -> Pod | None:
+    """The Pod, if it is the current run's: the one that was seen before, or, before any was seen,
+    the one that was created for it."""
+    pod, run = facts.pod, status.run
+    if pod is None or run is None or not _ours(pod, facts.pipeline):
+        return None
+    return pod if _is_of(pod, run) else None
+
+
+def _is_of(pod: Pod, run: Run) -> bool:
+    return pod.uid == run.pod_uid if run.pod_uid else pod.run == run.number

@@ -1,0 +1,195 @@
+"""Why a pipeline is where it is: one reason and one message, from one look at the Pod.
+
+Reason and message come from the same place, so that they never speak of two different things.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from initpipeline.api.models import FailedStep
+from initpipeline.api.names import MAX_MESSAGE_LENGTH
+from initpipeline.api.reasons import Reason
+from initpipeline.core.facts import ContainerStatus, Pod, Terminated
+from initpipeline.core.observe import Fate, Step
+
+_IMAGE_REASONS = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "ImageInspectError",
+        "RegistryUnavailable",
+        "SignatureValidationFailed",
+    }
+)
+_CONFIG_REASONS = frozenset(
+    {
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "PreCreateHookError",
+        "RunContainerError",
+    }
+)
+_BACK_OFF = "CrashLoopBackOff"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why, for a program and for a person."""
+
+    reason: Reason
+    message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", clip(self.message))
+
+
+def clip(text: str) -> str:
+    """At most 1 KiB of UTF-8, marked where it was cut."""
+    data = text.strip().encode()
+    if len(data) <= MAX_MESSAGE_LENGTH:
+        return data.decode()
+    mark = " ..."
+    return data[: MAX_MESSAGE_LENGTH - len(mark)].decode(errors="ignore") + mark
+
+
+def initialization(pod: Pod, steps: Sequence[Step], fate: Fate) -> Explanation:
+    """Why the run is not initialized. What ends the Pod comes before what holds it up, and that
+    before what the current step does."""
+    current = next((step for step in steps if not step.done), steps[-1])
+    title = step_title(current, len(steps))
+    if pod.deleting:
+        return _terminating()
+    if fate is Fate.LOST:
+        return lost(pod)
+    if current.status is None or not current.status.ever_started:
+        return _unscheduled(pod) or _not_started(pod, title, current.status)
+    return _running_step(pod, title, current.status)
+
+
+def readiness(pod: Pod, fate: Fate) -> Explanation:
+    """Why an initialized Pod is Ready or not."""
+    if fate is Fate.SUCCEEDED:
+        return Explanation(Reason.POD_SUCCEEDED, "all containers of the Pod ended well")
+    if fate is Fate.LOST:
+        return lost(pod)
+    if pod.deleting:
+        return _terminating()
+    if fate is Fate.FAILED:
+        return _app_trouble(pod.container_statuses) or Explanation(
+            Reason.POD_FAILED, pod.message or "the Pod failed"
+        )
+    if pod.has_condition("Ready"):
+        return Explanation(Reason.POD_READY, "the Pod is Ready")
+    ready = pod.condition("Ready")
+    return _app_trouble(pod.container_statuses) or Explanation(
+        Reason.CONTAINERS_NOT_READY,
+        (ready.message if ready else "") or "app containers are starting",
+    )
+
+
+def lost(pod: Pod | None) -> Explanation:
+    """How the Pod was lost, in the words of whoever ended it."""
+    if pod is None:
+        return Explanation(Reason.POD_LOST, "the Pod was deleted")
+    disruption = pod.condition("DisruptionTarget")
+    words = pod.message or (disruption.message if disruption else "")
+    return Explanation(
+        Reason.POD_LOST, f"the Pod was lost: {words or pod.reason or 'no reason given'}"
+    )
+
+
+def step_title(step: Step, total: int) -> str:
+    kind = "sidecar" if step.container.sidecar else "init container"
+    return f'{kind} {step.position} of {total} "{step.container.name}"'
+
+
+def _terminating() -> Explanation:
+    return Explanation(Reason.POD_TERMINATING, "the Pod is being deleted")
+
+
+def _unscheduled(pod: Pod) -> Explanation | None:
+    scheduled = pod.condition("PodScheduled")
+    if scheduled is None or scheduled.status == "True":
+        return None
+    reason = Reason.POD_UNSCHEDULABLE if scheduled.reason == "Unschedulable" else Reason.POD_PENDING
+    return Explanation(reason, scheduled.message or "the Pod has no node yet")
+
+
+def _not_started(pod: Pod, title: str, status: ContainerStatus | None) -> Explanation:
+    if pod.node_name is None:
+        return Explanation(Reason.POD_PENDING, "the Pod has no node yet")
+    waiting = status.waiting_reason if status else ""
+    message = (status.waiting or {}).get("message") if status else None
+    if waiting in _IMAGE_REASONS:
+        return Explanation(Reason.IMAGE_PULL_FAILED, f"{title}: {message or waiting}")
+    if waiting in _CONFIG_REASONS:
+        return Explanation(Reason.CONTAINER_CONFIG_ERROR, f"{title}: {message or waiting}")
+    return Explanation(Reason.STEP_PENDING, f"{title} has not started yet")
+
+
+def _running_step(pod: Pod, title: str, status: ContainerStatus) -> Explanation:
+    """The step has run at least once in this Pod."""
+    failure = _failure(status)
+    if status.waiting_reason in _IMAGE_REASONS | _CONFIG_REASONS:
+        return _not_started(pod, title, status)
+    if failure and status.waiting_reason == _BACK_OFF:
+        return Explanation(Reason.STEP_BACK_OFF, f"{title} {ending(failure, status.restart_count)}")
+    if status.running:
+        after = f"; before, it {ending(failure, status.restart_count)}" if failure else ""
+        return Explanation(Reason.STEP_RUNNING, f"{title} is running{after}")
+    if failure:
+        return Explanation(Reason.STEP_FAILED, f"{title} {ending(failure, status.restart_count)}")
+    return Explanation(Reason.STEP_PENDING, f"{title} has yet to run again")
+
+
+def _app_trouble(statuses: Iterable[ContainerStatus]) -> Explanation | None:
+    """The first app container that shows a reason not to be ready."""
+    for status in statuses:
+        title = f'container "{status.name}"'
+        waiting = status.waiting_reason
+        words = (status.waiting or {}).get("message") or waiting
+        end = _failure(status)
+        if waiting in _IMAGE_REASONS:
+            return Explanation(Reason.IMAGE_PULL_FAILED, f"{title}: {words}")
+        if waiting in _CONFIG_REASONS:
+            return Explanation(Reason.CONTAINER_CONFIG_ERROR, f"{title}: {words}")
+        if end is not None and not status.running:
+            return Explanation(
+                Reason.CONTAINER_FAILED, f"{title} {ending(end, status.restart_count)}"
+            )
+    return None
+
+
+def ending(end: Terminated, restart_count: int) -> str:
+    """ "exited with 1, restarted 3 times: <termination message>" """
+    how = f"was ended by signal {end.signal}" if end.signal else f"exited with {end.exit_code}"
+    if end.reason and end.reason not in {"Error", "Completed"}:
+        how += f" ({end.reason})"
+    if restart_count:
+        how += f", restarted {restart_count} time{'s' if restart_count > 1 else ''}"
+    return f"{how}: {end.message.strip()}" if end.message and end.message.strip() else how
+
+
+def _failure(status: ContainerStatus) -> Terminated | None:
+    """The container's present failure, or, while it waits or runs again, its last one."""
+    end = status.terminated or status.last_terminated
+    return end if end is not None and end.exit_code != 0 else None
+
+
+def failed_step(statuses: Iterable[ContainerStatus]) -> FailedStep | None:
+    """The evidence of the first init container that has failed and not got over it."""
+    for status in statuses:
+        end = _failure(status)
+        if end is None or status.started:
+            continue
+        return FailedStep(
+            name=status.name,
+            exit_code=end.exit_code,
+            signal=end.signal,
+            reason=end.reason,
+            message=clip(end.message) if end.message else None,
+            restart_count=status.restart_count,
+        )
+    return None

@@ -1,0 +1,266 @@
+"""What the API told, as typed values: the one place where API dicts become facts.
+
+Only what a decision needs is kept, so that a cache of facts stays small; container statuses stay
+whole, because they are mirrored verbatim.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from initpipeline.api.models import InitPipelineStatus
+from initpipeline.api.names import RERUN_ANNOTATION, RUN_ANNOTATION
+from initpipeline.api.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Terminated:
+    """How a container ended: v1.ContainerStateTerminated."""
+
+    exit_code: int
+    signal: int | None
+    reason: str | None
+    message: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def from_api(cls, state: Mapping[str, Any] | None) -> "Terminated | None":
+        raw = (state or {}).get("terminated")
+        if raw is None:
+            return None
+        return cls(
+            exit_code=raw.get("exitCode", 0),
+            signal=raw.get("signal"),
+            reason=raw.get("reason"),
+            message=raw.get("message"),
+            started_at=_time(raw.get("startedAt")),
+            finished_at=_time(raw.get("finishedAt")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerStatus:
+    """v1.ContainerStatus: the kubelet's own words (``raw``) and what is read out of them."""
+
+    raw: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.raw["name"])
+
+    @property
+    def container_id(self) -> str:
+        """The runtime's ID of the container, or "" where none was made yet."""
+        return self.raw.get("containerID") or ""
+
+    @property
+    def restart_count(self) -> int:
+        return self.raw.get("restartCount") or 0
+
+    @property
+    def started(self) -> bool:
+        """Running, and past its startup probe: what makes a sidecar initialized."""
+        return self.raw.get("started") is True
+
+    @property
+    def waiting(self) -> Mapping[str, Any] | None:
+        state: Mapping[str, Any] = self.raw.get("state") or {}
+        return state.get("waiting")
+
+    @property
+    def waiting_reason(self) -> str:
+        return (self.waiting or {}).get("reason") or ""
+
+    @property
+    def running(self) -> bool:
+        return "running" in (self.raw.get("state") or {})
+
+    @property
+    def terminated(self) -> Terminated | None:
+        return Terminated.from_api(self.raw.get("state"))
+
+    @property
+    def last_terminated(self) -> Terminated | None:
+        return Terminated.from_api(self.raw.get("lastState"))
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When the container of the present state started; None while it waits."""
+        state = self.raw.get("state") or {}
+        present = state.get("running") or state.get("terminated") or {}
+        return _time(present.get("startedAt"))
+
+    @property
+    def ever_started(self) -> bool:
+        return bool(self.started_at or self.last_terminated or self.restart_count)
+
+
+@dataclass(frozen=True, slots=True)
+class InitContainer:
+    """An init container as the Pod's (or the template's) spec orders it."""
+
+    name: str
+    image: str
+    sidecar: bool
+    """``restartPolicy: Always``: it starts in its turn and then runs beside the rest (KEP-753)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodCondition:
+    """v1.PodCondition, as far as it is read."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A Pod, as far as decisions need it."""
+
+    uid: str
+    resource_version: str
+    owner_uid: str | None
+    """UID of the controlling owner."""
+    run: int | None
+    """Number of the run that it was created for."""
+    deleting: bool
+    phase: str
+    reason: str
+    message: str
+    node_name: str | None
+    conditions: tuple[PodCondition, ...]
+    init_containers: tuple[InitContainer, ...]
+    init_container_statuses: tuple[ContainerStatus, ...]
+    container_statuses: tuple[ContainerStatus, ...]
+
+    @classmethod
+    def from_api(cls, raw: Mapping[str, Any]) -> "Pod":
+        metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+        return cls(
+            uid=metadata["uid"],
+            resource_version=metadata["resourceVersion"],
+            owner_uid=_controller_uid(metadata),
+            run=_number((metadata.get("annotations") or {}).get(RUN_ANNOTATION)),
+            deleting=bool(metadata.get("deletionTimestamp")),
+            phase=status.get("phase") or "Pending",
+            reason=status.get("reason") or "",
+            message=status.get("message") or "",
+            node_name=spec.get("nodeName"),
+            conditions=tuple(
+                PodCondition(c["type"], c["status"], c.get("reason") or "", c.get("message") or "")
+                for c in status.get("conditions") or ()
+            ),
+            init_containers=init_containers(spec),
+            init_container_statuses=_statuses(status.get("initContainerStatuses")),
+            container_statuses=_statuses(status.get("containerStatuses")),
+        )
+
+    def condition(self, type_: str) -> PodCondition | None:
+        return next((c for c in self.conditions if c.type == type_), None)
+
+    def has_condition(self, type_: str) -> bool:
+        """Whether the condition is present and True."""
+        condition = self.condition(type_)
+        return condition is not None and condition.status == "True"
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """An InitPipeline, as far as decisions need it."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    generation: int
+    deleting: bool
+    rerun_token: str | None
+    template_json: bytes
+    """spec.template as canonical JSON: a tenth of the dict's memory, and what the hash is of."""
+    status: InitPipelineStatus
+
+    @classmethod
+    def from_api(cls, raw: Mapping[str, Any]) -> "Pipeline":
+        """Raises pydantic.ValidationError where the status is not one that the CRD allows."""
+        metadata = raw["metadata"]
+        return cls(
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+            resource_version=metadata["resourceVersion"],
+            generation=metadata["generation"],
+            deleting=bool(metadata.get("deletionTimestamp")),
+            rerun_token=(metadata.get("annotations") or {}).get(RERUN_ANNOTATION) or None,
+            template_json=canonical_json(raw["spec"]["template"]),
+            status=InitPipelineStatus.model_validate(raw.get("status") or {}),
+        )
+
+    @property
+    def template(self) -> dict[str, Any]:
+        template: dict[str, Any] = json.loads(self.template_json)
+        return template
+
+    @property
+    def template_hash(self) -> str:
+        return hashlib.sha256(self.template_json).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The API server's answer to the creation of the Pod, when it was no."""
+
+    reason: Reason
+    message: str
+    final: bool
+    """Only a person can change it: the same request would be refused for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that a decision about one pipeline is made from."""
+
+    pipeline: Pipeline
+    pod: Pod | None
+    """The Pod that has the pipeline's name, whoever owns it. None: the API says there is none."""
+    refusal: Refusal | None = None
+    """Set when the creation of the current run's Pod was just refused."""
+
+
+def canonical_json(value: Any) -> bytes:
+    """One spelling for one value, whatever the order of its keys."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def init_containers(pod_spec: Mapping[str, Any]) -> tuple[InitContainer, ...]:
+    """The init containers of a v1.PodSpec, in order."""
+    return tuple(
+        InitContainer(
+            name=container["name"],
+            image=container.get("image") or "",
+            sidecar=container.get("restartPolicy") == "Always",
+        )
+        for container in pod_spec.get("initContainers") or ()
+    )
+
+
+def _statuses(raw: list[dict[str, Any]] | None) -> tuple[ContainerStatus, ...]:
+    return tuple(ContainerStatus(status) for status in raw or ())
+
+
+def _controller_uid(metadata: Mapping[str, Any]) -> str | None:
+    owners = metadata.get("ownerReferences") or ()
+    return next((owner["uid"] for owner in owners if owner.get("controller")), None)
+
+
+def _time(value: str | None) -> datetime | None:
+    return datetime.fromisoformat(value) if value else None
+
+
+def _number(value: str | None) -> int | None:
+    return int(value) if value and value.isdecimal() else None

@@ -1,0 +1,198 @@
+"""What a Pod tells about the current run: which steps are done, what the kubelet did by itself,
+whether an app container restarted, and whether the Pod has come to an end.
+
+The rules are read off the statuses that a real kubelet writes. Two of them matter everywhere: the
+Pod's own Initialized condition stays True while init containers run again, so it is never looked
+at; and after a restart of the sandbox the kubelet goes on showing the old success of an init
+container until it has run again, so a success must be shown to belong to this run.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, auto
+
+from initpipeline.api.models import Cause, CompletedInitContainer, RestartBaseline, Run
+from initpipeline.api.reasons import Trigger
+from initpipeline.core.facts import ContainerStatus, InitContainer, Pod, Terminated
+
+RESTARTING_ALL_CONTAINERS = "RestartingAllContainers"
+"""The kubelet's reason for containers that a RestartAllContainers rule restarts (KEP-5532)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An init container in the current run."""
+
+    container: InitContainer
+    position: int
+    """1 for the first."""
+    status: ContainerStatus | None
+    """What the kubelet reports; None: nothing yet."""
+    done: bool
+    """It has succeeded in this run; a sidecar: has started."""
+
+
+def steps(pod: Pod, stale_container_ids: Collection[str]) -> tuple[Step, ...]:
+    """The Pod's init containers in order, each with whether it is done in the current run.
+
+    A success counts when all before it are done, its container is none that succeeded in the run
+    before, and it started no earlier than its predecessor finished.
+    """
+    statuses = {status.name: status for status in pod.init_container_statuses}
+    result: list[Step] = []
+    all_done, finished_before = True, None
+    for position, container in enumerate(pod.init_containers, start=1):
+        status = statuses.get(container.name)
+        later = [statuses.get(c.name) for c in pod.init_containers[position:]]
+        if not all_done or status is None:
+            done = False
+        elif container.sidecar:
+            done = status.started or any(
+                _of_this_run(other, stale_container_ids, finished_before) for other in later
+            )
+        else:
+            done = _succeeded(status) and _of_this_run(status, stale_container_ids, finished_before)
+            finished_before = status.terminated.finished_at if status.terminated else None
+        all_done = all_done and done
+        result.append(Step(container, position, status, done))
+    return tuple(result)
+
+
+def _succeeded(status: ContainerStatus) -> bool:
+    return status.terminated is not None and status.terminated.exit_code == 0
+
+
+def _of_this_run(
+    status: ContainerStatus | None, stale: Collection[str], not_before: datetime | None
+) -> bool:
+    """Whether the container shown has started in this run. Kubernetes' times are whole seconds, so
+    one that starts in the second in which its predecessor finished counts."""
+    if status is None or status.container_id in stale or status.started_at is None:
+        return False
+    return not_before is None or status.started_at >= not_before
+
+
+def all_done(pod: Pod, all_steps: Collection[Step]) -> bool:
+    """Whether the run is initialized. A Pod that is Ready or has Succeeded is, even where a step of
+    the node's clock made a container seem to start before its predecessor finished."""
+    ended_well = pod.has_condition("Ready") or fate(pod) is Fate.SUCCEEDED
+    return ended_well or all(step.done for step in all_steps)
+
+
+def completed(run: Run, all_steps: Collection[Step]) -> tuple[CompletedInitContainer, ...]:
+    """The containers by which a later run of the same steps will be recognized. Sidecars are not
+    among them: the kubelet restarts those within a run."""
+    known = {entry.name for entry in run.completed_init_containers}
+    return run.completed_init_containers + tuple(
+        CompletedInitContainer(name=step.container.name, container_id=step.status.container_id)
+        for step in all_steps
+        if step.done and step.status is not None and not step.container.sidecar
+        if step.container.name not in known
+    )
+
+
+def last_finished(done: Collection[Step]) -> datetime | None:
+    """When the last plain init container finished, by the kubelet's clock."""
+    ends = [step.status.terminated for step in done if step.status and not step.container.sidecar]
+    return max((end.finished_at for end in ends if end and end.finished_at), default=None)
+
+
+def kubelet_rerun(run: Run, pod: Pod) -> Trigger | None:
+    """The trigger of the run that the kubelet has begun by itself in the same Pod, if it has.
+
+    It has when an init container that had succeeded shows another container, or waits to be
+    restarted with all others.
+    """
+    succeeded = {step.name: step.container_id for step in run.completed_init_containers}
+    for status in pod.init_container_statuses:
+        if status.name not in succeeded:
+            continue
+        if status.waiting_reason == RESTARTING_ALL_CONTAINERS:
+            return Trigger.RESTARTED_IN_PLACE
+        if status.container_id and status.container_id != succeeded[status.name]:
+            last = status.last_terminated
+            in_place = last is not None and last.reason == RESTARTING_ALL_CONTAINERS
+            return Trigger.RESTARTED_IN_PLACE if in_place else Trigger.POD_RESTARTED
+    return None
+
+
+def restart_baselines(run: Run, pod: Pod, initialized: datetime) -> tuple[RestartBaseline, ...]:
+    """For each app container the restart count of its first start in this run; those that are
+    known stay as they are."""
+    known = {baseline.name for baseline in run.restart_baselines}
+    return run.restart_baselines + tuple(
+        RestartBaseline(name=status.name, restart_count=_baseline(status, initialized))
+        for status in pod.container_statuses
+        if status.name not in known
+    )
+
+
+def _baseline(status: ContainerStatus, initialized: datetime) -> int:
+    """A start belongs to this run if it came no earlier than the end of the last init container.
+
+    The kubelet counts the first start after a restart of the sandbox as a restart of the container,
+    and it counts a restart in place before the container starts: neither is one in this run.
+    """
+    count, last = status.restart_count, status.last_terminated
+    restarted_unseen = _since(last, initialized)
+    if status.started_at is not None and status.started_at >= initialized:
+        return count - 1 if restarted_unseen else count
+    belongs_to_an_earlier_run = status.started_at is not None or (
+        last is not None and not restarted_unseen and last.reason != RESTARTING_ALL_CONTAINERS
+    )
+    return count + 1 if belongs_to_an_earlier_run else count
+
+
+def _since(end: Terminated | None, time: datetime) -> bool:
+    return (
+        end is not None
+        and end.reason != RESTARTING_ALL_CONTAINERS
+        and end.started_at is not None
+        and end.started_at >= time
+    )
+
+
+def app_restart(run: Run, pod: Pod) -> Cause | None:
+    """What the first app container died of that has restarted since the run was initialized."""
+    baselines = {baseline.name: baseline.restart_count for baseline in run.restart_baselines}
+    for status in pod.container_statuses:
+        if status.restart_count > baselines.get(status.name, status.restart_count):
+            return _cause(status)
+    return None
+
+
+def _cause(status: ContainerStatus) -> Cause:
+    end = status.last_terminated or status.terminated
+    if end is None:
+        return Cause(container=status.name)
+    return Cause(
+        container=status.name,
+        exit_code=end.exit_code,
+        signal=end.signal,
+        reason=end.reason,
+        message=end.message,
+    )
+
+
+class Fate(Enum):
+    """What has become of a Pod."""
+
+    ALIVE = auto()
+    SUCCEEDED = auto()
+    FAILED = auto()
+    LOST = auto()
+    """Disrupted: its containers are not to blame."""
+
+
+def fate(pod: Pod) -> Fate:
+    """A Pod that is Failed was lost if the cluster ended it (the condition DisruptionTarget of
+    KEP-3329, an eviction), or if it ended before any container of it had started, as a Pod that
+    the kubelet does not admit."""
+    if pod.phase == "Succeeded":
+        return Fate.SUCCEEDED
+    if pod.phase != "Failed":
+        return Fate.ALIVE
+    every = (*pod.init_container_statuses, *pod.container_statuses)
+    disrupted = pod.has_condition("DisruptionTarget") or pod.reason == "Evicted"
+    return Fate.LOST if disrupted or not any(s.ever_started for s in every) else Fate.FAILED

@@ -1,0 +1,57 @@
+"""The Pod of a run, made from its pipeline."""
+
+from typing import Any
+
+from initpipeline.api import names
+from initpipeline.core.facts import Pipeline
+
+
+def build(pipeline: Pipeline, run: int) -> dict[str, Any]:
+    """The manifest of the Pod for this run.
+
+    The template goes in as it is, with two additions: what identifies the Pod, and
+    FallbackToLogsOnError on init containers that choose no terminationMessagePolicy, since the end
+    of the log is often the only evidence of a failure that outlives the Pod. The pipeline's own
+    labels stay off the Pod: GitOps tools would claim it by them.
+    """
+    template = pipeline.template
+    metadata = template.get("metadata") or {}
+    spec = template["spec"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            **{key: metadata[key] for key in ("finalizers",) if metadata.get(key)},
+            "name": pipeline.name,
+            "namespace": pipeline.namespace,
+            "labels": {**(metadata.get("labels") or {}), names.NAME_LABEL: pipeline.name},
+            "annotations": {
+                **(metadata.get("annotations") or {}),
+                names.RUN_ANNOTATION: str(run),
+                names.TEMPLATE_HASH_ANNOTATION: pipeline.template_hash,
+            },
+            "ownerReferences": [owner_reference(pipeline)],
+        },
+        "spec": {
+            **spec,
+            "initContainers": [_with_evidence(c) for c in spec.get("initContainers") or ()],
+        },
+    }
+
+
+def owner_reference(pipeline: Pipeline) -> dict[str, Any]:
+    """The controlling owner: what garbage collection and adoption go by."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "name": pipeline.name,
+        "uid": pipeline.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def _with_evidence(container: dict[str, Any]) -> dict[str, Any]:
+    if container.get("terminationMessagePolicy"):
+        return container
+    return {**container, "terminationMessagePolicy": "FallbackToLogsOnError"}
