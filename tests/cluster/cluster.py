@@ -1,15 +1,19 @@
 """A cluster: bring it up, take it down, stop and start its parts."""
 
+import platform
 import shutil
+import signal
+import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from tests.cluster import build, kubeconfig, preflight
-from tests.cluster.control_plane import ControlPlane
+from tests.cluster import build, debian, faults, images, preflight
 from tests.cluster.errors import ClusterError
+from tests.cluster.node import Node
+from tests.cluster.parts import Parts
 from tests.cluster.paths import Layout
 from tests.cluster.plan import (
     NODE_ONLY,
@@ -21,11 +25,14 @@ from tests.cluster.plan import (
     settled,
     valid_name,
 )
-from tests.cluster.processes import Daemon, wait_until
+from tests.cluster.processes import Daemon
 from tests.cluster.progress import Progress, silent
 
 DEFAULT_NAME: Final = "initpipeline"
 START_SECONDS: Final = 120.0
+# An API server that is asked to end waits for its open requests, of which watches last: an outage
+# that is to begin now does not.
+OUTAGE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ class Cluster:
 
     def kubeconfig_for(self, user: str, groups: Sequence[str] = ()) -> Path:
         """A kubeconfig by which a client is that user: for RBAC, and to tell users apart."""
-        control_plane = self._control_plane()
+        control_plane = self._parts().control_plane
         return control_plane.write_kubeconfig(user.replace(":", "-"), user, tuple(groups))
 
     def is_up(self) -> bool:
@@ -115,7 +122,7 @@ class Cluster:
         plan = recorded(self.layout)
         if plan is None or not all(self.pid(component) for component in plan.components):
             return False
-        return self._control_plane().api.ready()
+        return self._parts().control_plane.api.ready()
 
     def up(self) -> None:
         """Bring it up, or bring up what is missing of it; return when it can be used."""
@@ -125,43 +132,83 @@ class Cluster:
         if not any(self._running()):
             self.down()  # the remains of one that was never taken down, say before a reboot
         preflight.check(self.mode)
-        build.built(build.KUBERNETES, self.progress)
-        plan = settled(self.layout, self.mode, self._all_components(), self.flags)
-        self._control_plane().prepare()
-        for component in Component:
-            if component in plan.components:
-                self.start(component)
+        self._ensure_programs()
+        if recorded(self.layout) is None:
+            settled(self.layout, self.mode, self._all_components(), self.flags)
+        self._parts().prepare()
+        for component in self.present():
+            self.start(component)
+            if component is Component.CONTAINERD:
+                self._import_own_images()
         self._wait_until_usable()
-        self.progress(f"cluster {self.name} is up: {plan.server}")
+        self.progress(f"cluster {self.name} is up: {self.server}")
 
     def down(self) -> None:
         """Take it down and leave nothing behind; nothing happens where there is none."""
         if not self.layout.root.exists():
             return
         for component in reversed(Component):
-            self._stop(component)
-        shutil.rmtree(self.layout.root)
+            self._stop(component, grace=0)  # what it would save is thrown away
+        Node(self.name, self.layout).remove()
+        shutil.rmtree(self.layout.root, ignore_errors=True)
         self.progress(f"cluster {self.name} is down")
 
     def start(self, component: Component) -> None:
         """Start a component; return when it says that it is ready."""
-        daemon, control_plane = self._daemon(component), self._control_plane()
+        self._check_present(component)
+        daemon, parts = self._daemon(component), self._parts()
         if not daemon.running():
             self.progress(f"starting {component}")
-            daemon.start(control_plane.command(component))
-        daemon.wait(lambda: control_plane.ready(component), START_SECONDS, "ready")
+            daemon.start(parts.command(component))
+        daemon.wait(lambda: parts.ready(component), START_SECONDS, "not ready")
 
     def stop(self, component: Component) -> None:
         """Stop a component, as an outage would; return when its process has ended."""
-        if component not in self._plan().components:
-            raise ClusterError(f"cluster {self.name} has no {component}")
-        self._stop(component)
+        self._check_present(component)
+        self._stop(component, OUTAGE_SECONDS)
 
-    def _stop(self, component: Component) -> None:
+    def import_image(self, file: Path) -> None:
+        """Give the node the images in a file, as `docker save` or `buildah push` write it."""
+        self._parts().import_image(file)
+
+    def images(self) -> list[str]:
+        """The names of the images that the node has."""
+        return self._parts().containerd.images()
+
+    def kill_sandbox(self, namespace: str, pod: str) -> None:
+        """Kill a Pod's first process: the Pod loses its network and starts over, all of it."""
+        faults.kill_sandbox(self._parts().containerd, namespace, pod)
+
+    def kill_container(
+        self, namespace: str, pod: str, container: str, number: int = signal.SIGKILL
+    ) -> None:
+        """Send a signal to the first process of a Pod's container."""
+        faults.kill_container(self._parts().containerd, namespace, pod, container, number)
+
+    def _stop(self, component: Component, grace: float) -> None:
         daemon = self._daemon(component)
         if daemon.running():
             self.progress(f"stopping {component}")
-        daemon.stop()
+        daemon.stop(grace)
+
+    def present(self) -> list[Component]:
+        """Its components, in the order to start them."""
+        return [component for component in Component if component in self._plan().components]
+
+    def _check_present(self, component: Component) -> None:
+        if component not in self._plan().components:
+            raise ClusterError(f"cluster {self.name} has no {component}")
+
+    def _ensure_programs(self) -> None:
+        build.built(build.KUBERNETES, self.progress)
+        if self.mode is Mode.NODE:
+            build.built(build.PAUSE, self.progress)
+            debian.ensure(self.progress)
+
+    def _import_own_images(self) -> None:
+        for image in (images.pause_image(), images.busybox_image()):
+            with tempfile.NamedTemporaryFile(dir=self.layout.root, suffix=".tar") as file:
+                self.import_image(image.write(Path(file.name), platform.machine()))
 
     def _all_components(self) -> frozenset[Component]:
         if self.mode is Mode.NODE:
@@ -191,21 +238,20 @@ class Cluster:
             )
         return plan
 
-    def _control_plane(self) -> ControlPlane:
-        return ControlPlane(self._plan(), self.layout, build.KUBERNETES.cached())
+    def _parts(self) -> Parts:
+        return Parts(self._plan(), self.layout)
 
     def _daemon(self, component: Component) -> Daemon:
         return Daemon(component, self.layout.pid_file(component), self.layout.log(component))
 
     def _wait_until_usable(self) -> None:
-        if Component.CONTROLLER_MANAGER not in self._plan().components:
-            return
-        self.progress("waiting for the default ServiceAccount")
-        api = self._control_plane().api
-        wait_until(
-            lambda: api.get("/api/v1/namespaces/default/serviceaccounts/default") is not None,
-            START_SECONDS,
-            lambda: self._daemon(Component.CONTROLLER_MANAGER).failure(
-                "made no default ServiceAccount"
-            ),
-        )
+        parts = self._parts()
+        if Component.CONTROLLER_MANAGER in parts.plan.components:
+            self.progress("waiting for the default ServiceAccount")
+            manager = self._daemon(Component.CONTROLLER_MANAGER)
+            made = parts.control_plane.default_service_account
+            manager.wait(made, START_SECONDS, "no default ServiceAccount")
+        if parts.has_node:
+            self.progress("waiting for the node to be Ready")
+            kubelet = self._daemon(Component.KUBELET)
+            kubelet.wait(parts.agents.node_ready, START_SECONDS, "the node is not Ready")

@@ -69,6 +69,10 @@ class ControlPlane:
         path = self.layout.config / f"{name}.kubeconfig"
         return kubeconfig.write(path, self.plan.server, self.authority, pair)
 
+    def default_service_account(self) -> bool:
+        """Whether Pods can be created in the default namespace."""
+        return self.api.get("/api/v1/namespaces/default/serviceaccounts/default") is not None
+
     def command(self, component: Component) -> list[str]:
         """The command line of a component; flags given for it come last, so that they win."""
         flags: dict[Component, Callable[[], list[str]]] = {
@@ -141,10 +145,9 @@ class ControlPlane:
     def _admission(self) -> list[str]:
         # Without the controller manager no namespace gets its default ServiceAccount, and with
         # this plugin no Pod could be created then.
-        absent = Component.CONTROLLER_MANAGER not in self.plan.components
-        return ["--disable-admission-plugins=ServiceAccount"] if absent else [
-            "--enable-admission-plugins=NodeRestriction"
-        ]
+        if Component.CONTROLLER_MANAGER not in self.plan.components:
+            return ["--disable-admission-plugins=ServiceAccount"]
+        return ["--enable-admission-plugins=NodeRestriction"]
 
     def _controller_manager(self) -> list[str]:
         return [

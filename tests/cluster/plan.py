@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
 from typing import Any, Final
 
 from tests.cluster.errors import ClusterError
@@ -235,7 +234,9 @@ def routed() -> list[IPv4Network]:
     try:
         answer = subprocess.run(
             ["ip", "-json", "-4", "route", "show", "table", "all"],
-            capture_output=True, text=True, check=True,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         raise ClusterError(
@@ -243,8 +244,6 @@ def routed() -> list[IPv4Network]:
         ) from None
     destinations = (route["dst"] for route in json.loads(answer.stdout or "[]"))
     return [IPv4Network(one) for one in destinations if one != "default"]
-
-
 
 
 def valid_name(name: str) -> str:

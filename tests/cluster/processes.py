@@ -11,10 +11,10 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from tests.cluster.errors import ClusterError
 
@@ -67,7 +67,7 @@ class Process:
 
 
 @contextlib.contextmanager
-def _pidfd(pid: int):  # type: ignore[no-untyped-def]
+def _pidfd(pid: int) -> Iterator[int]:
     descriptor = os.pidfd_open(pid)
     try:
         yield descriptor
@@ -124,12 +124,17 @@ class Daemon:
 
     def wait(self, ready: Callable[[], bool], deadline: float, what: str) -> None:
         """Wait until it is ready; fail when it ends or the deadline (in seconds) passes."""
-        wait_until(ready, deadline, lambda: self.failure(f"{what} not within {deadline:.0f} s"),
-                   given_up=lambda: None if self.running() else self.failure("ended"))
+        wait_until(
+            ready,
+            deadline,
+            lambda: self.failure(f"{what} within {deadline:.0f} s"),
+            given_up=lambda: None if self.running() else self.failure("ended"),
+        )
 
     def failure(self, what: str) -> ClusterError:
         """An error that names the log and quotes its last line."""
-        return ClusterError(f"{self.name}: {what}; its log, {self.log}, ends: {last_line(self.log)}")
+        said = last_line(self.log)
+        return ClusterError(f"{self.name}: {what}; its log, {self.log}, ends: {said}")
 
 
 def wait_until(
@@ -158,11 +163,15 @@ def last_line(log: Path) -> str:
     return lines[-1][:400] if lines else "(empty)"
 
 
-def run(command: Sequence[str], what: str, stdin: str | None = None) -> str:
+def run(command: Sequence[str], what: str, stdin: IO[bytes] | None = None) -> str:
     """Run a command to its end and return what it printed; one line of error when it fails."""
     try:
         answer = subprocess.run(
-            list(command), input=stdin, capture_output=True, text=True, check=False,
+            list(command),
+            stdin=stdin or subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
             env=_environment(),
         )
     except FileNotFoundError:

@@ -1,0 +1,80 @@
+"""The node's control groups: one folder in each hierarchy, gone with the node.
+
+Every process of the node and of its Pods is in there, whatever it forked and whoever adopted it,
+so that the kernel itself knows what has to end when the node does.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.cluster.errors import ClusterError
+from tests.cluster.processes import Process, wait_until
+
+ROOT: Final = Path("/sys/fs/cgroup")
+END_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True)
+class ControlGroups:
+    """The control groups of one node."""
+
+    name: str
+
+    @property
+    def path(self) -> str:
+        """The group below which the kubelet makes those of Pods."""
+        return f"/{self.name}"
+
+    @property
+    def members(self) -> Path:
+        """The file by which a process joins the group of the node's own programs."""
+        hierarchy = ROOT if _unified() else ROOT / "pids"
+        return hierarchy / self.name / "programs" / "cgroup.procs"
+
+    def create(self) -> None:
+        """Make the group in every hierarchy: the kubelet refuses to start without."""
+        for folder in self._folders():
+            folder.mkdir(exist_ok=True)
+        self.members.parent.mkdir(exist_ok=True)
+
+    def remove(self) -> None:
+        """End every process in the groups and remove them."""
+        wait_until(self._empty, END_SECONDS, lambda: self._stuck("its processes do not end"))
+        wait_until(self._removed, END_SECONDS, lambda: self._stuck("it can't be removed"))
+
+    def _empty(self) -> bool:
+        """End what is there; whether nothing was. What forks meanwhile is there the next time."""
+        pids = {int(pid) for file in self._member_files() for pid in file.read_text().split()}
+        processes = [process for process in map(Process.of, pids) if process]
+        for process in processes:
+            process.kill()
+        return not processes
+
+    def _removed(self) -> bool:
+        """Remove the groups, the inner ones first; a group is busy until its last end is over."""
+        for folder in self._folders():
+            for inner in sorted(folder.glob("**/"), reverse=True):
+                try:
+                    inner.rmdir()
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    return False
+        return True
+
+    def _member_files(self) -> Iterator[Path]:
+        return (file for folder in self._folders() for file in folder.glob("**/cgroup.procs"))
+
+    def _folders(self) -> list[Path]:
+        hierarchies = [ROOT] if _unified() else [path for path in ROOT.iterdir() if path.is_dir()]
+        return [hierarchy / self.name for hierarchy in hierarchies if not hierarchy.is_symlink()]
+
+    def _stuck(self, what: str) -> ClusterError:
+        return ClusterError(f"control group {self.path}: {what}; see {self.members.parent.parent}")
+
+
+def _unified() -> bool:
+    """Whether the machine has control groups of version 2 alone."""
+    return (ROOT / "cgroup.controllers").exists()

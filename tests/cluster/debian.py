@@ -1,0 +1,114 @@
+"""The programs a node needs beyond Kubernetes, from Debian's or Ubuntu's own archive.
+
+The container runtime is downloaded and unpacked into the cache, not installed: installing it would
+start a system service, change /etc, and remove a Docker that the machine may have. Only small
+tools that are missing altogether are installed.
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.cluster.errors import ClusterError
+from tests.cluster.paths import cache_root
+from tests.cluster.processes import run
+from tests.cluster.progress import Progress, heartbeat, silent
+
+UNPACKED: Final = ("containerd", "runc", "containernetworking-plugins", "busybox-static")
+# Program -> the package that has it.
+INSTALLED: Final = {
+    "ip": "iproute2",
+    "iptables": "iptables",
+    "mount": "mount",
+    "nsenter": "util-linux",
+}
+BINARY_FOLDERS: Final = ("usr/sbin", "usr/bin", "sbin", "bin")
+
+
+@dataclass(frozen=True)
+class Packages:
+    """The unpacked packages: a tree as it would be under /."""
+
+    root: Path
+
+    @property
+    def search_path(self) -> str:
+        """PATH for a process of the node: these programs before the machine's own."""
+        own = [str(self.root / folder) for folder in BINARY_FOLDERS]
+        return ":".join([*own, *(f"/{folder}" for folder in BINARY_FOLDERS)])
+
+    @property
+    def cni(self) -> Path:
+        """The folder of the network plugins."""
+        return self.root / "usr/lib/cni"
+
+    @property
+    def busybox(self) -> Path:
+        """The static busybox."""
+        return next(path for path in self.root.glob("**/bin/busybox"))
+
+
+def packages() -> Packages:
+    """Where the unpacked packages are, or will be."""
+    release = platform.freedesktop_os_release()
+    system = f"{release.get('ID', 'linux')}-{release.get('VERSION_ID', 'rolling')}"
+    return Packages(cache_root() / f"packages-{system}-{platform.machine()}")
+
+
+def ensure(progress: Progress = silent) -> Packages:
+    """Have all that a node needs; fetch what is missing."""
+    missing = sorted({package for tool, package in INSTALLED.items() if not _which(tool)})
+    if missing:
+        _install(missing, progress)
+    unpacked = packages()
+    if not unpacked.root.is_dir():
+        _unpack(unpacked.root, progress)
+    return unpacked
+
+
+def _which(program: str) -> str | None:
+    """Look where root's programs are, too: a PATH without sbin is no reason to install anything."""
+    return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+
+
+def _install(missing: Sequence[str], progress: Progress) -> None:
+    command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing]
+    with heartbeat(progress, f"installing Debian packages: {' '.join(missing)}"):
+        _with_lists(command, Path("/"))
+
+
+def _unpack(root: Path, progress: Progress) -> None:
+    cache_root().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_root(), prefix=".packages-") as temporary:
+        downloads, made = Path(temporary), Path(temporary) / "made"
+        with heartbeat(progress, f"fetching Debian packages, unpacked only: {' '.join(UNPACKED)}"):
+            # As root, apt fetches as a user of its own, who may not write into root's cache.
+            fetch = ["apt-get", "download", "--quiet", "-o", "APT::Sandbox::User=root"]
+            _with_lists([*fetch, *UNPACKED], downloads)
+        for package in downloads.glob("*.deb"):
+            run(["dpkg-deb", "--extract", str(package), str(made)], f"unpacking {package.name}")
+        made.rename(root)
+
+
+def _with_lists(command: Sequence[str], folder: Path) -> None:
+    """Run apt-get; where it fails, once more with fresh lists, which a new machine lacks."""
+    if _apt(command, folder).returncode == 0:
+        return
+    update = _apt(["apt-get", "update", "--quiet"], folder)
+    answer = _apt(command, folder)
+    if answer.returncode:
+        said = " ".join((answer.stderr or update.stderr).split())[-400:]
+        raise ClusterError(f"{' '.join(command[:2])} failed: {said}")
+
+
+def _apt(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )

@@ -1,0 +1,45 @@
+"""Real faults: end the processes that a Pod consists of, as the machine's own mishaps would."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from tests.cluster.errors import ClusterError
+from tests.cluster.runtime import Containerd
+
+# The labels that containerd and the kubelet give to what they make.
+KIND: Final = "io.cri-containerd.kind"
+NAMESPACE: Final = "io.kubernetes.pod.namespace"
+POD: Final = "io.kubernetes.pod.name"
+CONTAINER: Final = "io.kubernetes.container.name"
+
+
+def kill_sandbox(containerd: Containerd, namespace: str, pod: str) -> None:
+    """Kill the process that keeps a Pod's namespaces; the kubelet starts the whole Pod over."""
+    labels = {KIND: "sandbox", NAMESPACE: namespace, POD: pod}
+    _kill(containerd, labels, 9, f"Pod {namespace}/{pod}")
+
+
+def kill_container(
+    containerd: Containerd, namespace: str, pod: str, container: str, number: int
+) -> None:
+    """Send a signal to a container's first process."""
+    labels = {KIND: "container", NAMESPACE: namespace, POD: pod, CONTAINER: container}
+    _kill(containerd, labels, number, f"container {container} of Pod {namespace}/{pod}")
+
+
+def _kill(containerd: Containerd, labels: dict[str, str], number: int, what: str) -> None:
+    running = _running(containerd, labels)
+    if len(running) != 1:
+        found = "does not run" if not running else f"runs {len(running)} times"
+        raise ClusterError(f"{what} {found}: nothing was killed")
+    # By way of the process's own parent, which can't mistake it for another of the same pid.
+    containerd.ctr(["tasks", "kill", f"--signal={number}", running[0]], f"killing {what}")
+
+
+def _running(containerd: Containerd, labels: dict[str, str]) -> Sequence[str]:
+    """The containers with these labels that have a running process."""
+    wanted = ",".join(f'labels."{key}"=="{value}"' for key, value in labels.items())
+    found = containerd.ctr(["containers", "list", "--quiet", wanted], "listing containers").split()
+    tasks = containerd.ctr(["tasks", "list"], "listing processes").splitlines()[1:]
+    running = {line.split()[0] for line in tasks if line.split()[2] == "RUNNING"}
+    return [container for container in found if container in running]

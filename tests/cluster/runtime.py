@@ -1,0 +1,127 @@
+"""The container runtime: containerd, configured to the node's taste, and ctr to talk to it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from tests.cluster.images import PAUSE_IMAGE
+from tests.cluster.node import Node
+from tests.cluster.plan import Network
+from tests.cluster.processes import run
+
+# In the node's own /run and /var/lib.
+SOCKET: Final = "/run/containerd/containerd.sock"
+CONFIG: Final = """\
+version = 2
+root = "/var/lib/containerd"
+state = "/run/containerd"
+disabled_plugins = [
+  "io.containerd.snapshotter.v1.aufs",
+  "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.devmapper",
+  "io.containerd.snapshotter.v1.zfs",
+]
+
+[grpc]
+  address = "{socket}"
+
+# Would make /opt/containerd, a folder of the machine's.
+[plugins."io.containerd.internal.v1.opt"]
+  path = "/var/lib/containerd/opt"
+
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{pause}"
+  # A score lower than one's own needs a capability that confined machines do not give.
+  restrict_oom_score_adj = true
+  # Would load a profile into the machine's kernel.
+  disable_apparmor = true
+
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  snapshotter = "{snapshotter}"
+  default_runtime_name = "runc"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+  SystemdCgroup = false
+
+[plugins."io.containerd.grpc.v1.cri".cni]
+  bin_dir = "{cni_programs}"
+  conf_dir = "{cni_config}"
+"""
+
+
+@dataclass(frozen=True)
+class Containerd:
+    """The containerd of one node."""
+
+    node: Node
+
+    @property
+    def config(self) -> Path:
+        """Its configuration file."""
+        return self.node.layout.config / "containerd.toml"
+
+    def prepare(self, network: Network) -> None:
+        """Write its configuration and that of the Pods' network."""
+        cni = self.node.layout.config / "cni"
+        cni.mkdir(exist_ok=True)
+        (cni / "pods.conflist").write_text(json.dumps(_pod_network(network), indent=2))
+        text = CONFIG.format(
+            socket=SOCKET,
+            pause=PAUSE_IMAGE,
+            snapshotter=_snapshotter(self.node.layout.node),
+            cni_programs=self.node.packages.cni,
+            cni_config=cni,
+        )
+        self.config.write_text(text)
+
+    def command(self) -> list[str]:
+        """The command line that runs it in the node."""
+        return self.node.inside(["containerd", f"--config={self.config}"])
+
+    def ready(self) -> bool:
+        """Whether it answers."""
+        socket = self.node.layout.node / SOCKET.lstrip("/")
+        return socket.exists() and bool(self.ctr(["version"], "asking containerd its version"))
+
+    def import_image(self, file: Path) -> None:
+        """Import the images in a docker-archive or OCI archive."""
+        with file.open("rb") as content:  # fed to it: the node sees not all of the machine's files
+            self.ctr(["images", "import", "-"], f"importing {file}", content)
+
+    def images(self) -> list[str]:
+        """The names of all images there are."""
+        names = self.ctr(["images", "list", "--quiet"], "listing images").split()
+        return sorted(name for name in names if not name.startswith("sha256:"))
+
+    def ctr(self, arguments: Sequence[str], what: str, stdin: IO[bytes] | None = None) -> str:
+        """Run ctr among the kubelet's containers and images."""
+        command = ["ctr", f"--address={SOCKET}", "--namespace=k8s.io", *arguments]
+        return run(self.node.inside(command), what, stdin)
+
+
+def _pod_network(network: Network) -> dict[str, object]:
+    """Each Pod on a cable of its own to the node, which routes between them.
+
+    With a bridge in between, what one Pod sends to another at a Service's address would bypass
+    iptables on its way back, unless a kernel module (br_netfilter) is loaded; so there is none.
+    """
+    # Without a route to everywhere, a Pod reaches nothing: not even a Service.
+    ipam = {
+        "type": "host-local",
+        "ranges": [[{"subnet": str(network.pods)}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    }
+    plugins = [{"type": "ptp", "ipMasq": False, "ipam": ipam}]
+    return {"cniVersion": "0.4.0", "name": "pods", "plugins": plugins}
+
+
+def _snapshotter(folder: Path) -> str:
+    """overlayfs, except where the folder itself is on one, as in a container: they don't stack."""
+    mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    holding = [(len(point), kind) for point, kind in mounts if folder.is_relative_to(point)]
+    return "native" if max(holding)[1] == "overlay" else "overlayfs"
