@@ -1,6 +1,6 @@
 """The one decision: from the facts of a pipeline to what is written, done, and waited for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -102,14 +102,21 @@ def _conclude(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decisi
     pod = _pod_of_run(facts, status)
     if pod is not None:
         return Decision(statuses.with_pod(pipeline, status, pod, now), wake_at=status.next_run_time)
-    status = statuses.without_pod(status, facts, now)
+    created = facts.pod is not None and _of_run(facts.pod, pipeline, run)
+    known = pipeline.status.run is not None and pipeline.status.run.number == run.number
+    if known and run.completion_time is None and not facts.refusal and (created or not facts.pod):
+        # What was said of this run stays until the answer to the creation says otherwise: a
+        # refusal that is tried again must not be taken back each time.
+        status = statuses.as_before(status, pipeline)
+    else:
+        status = statuses.without_pod(status, replace(facts, pod=None) if created else facts, now)
     if run.completion_time is not None:
         return Decision(status, wake_at=status.next_run_time)
     if facts.refusal is not None:
         return Decision(status, retry=True)
     if facts.pod is None:
         return Decision(status, CreatePod(podspec.build(pipeline, run.number)))
-    if facts.pod.deleting:
+    if created or facts.pod.deleting:
         return Decision(status)
     if _ours(facts.pod, pipeline):
         return Decision(status, DeletePod(facts.pod.uid))
@@ -121,13 +128,16 @@ def _ours(pod: Pod, pipeline: Pipeline) -> bool:
 
 
 def _pod_of_run(facts: Facts, status: InitPipelineStatus) -> Pod | None:
-    """The Pod, if it is the current run's: the one that was seen before, or, before any was seen,
-    the one that was created for it."""
-    pod, run = facts.pod, status.run
-    if pod is None or run is None or not _ours(pod, facts.pipeline):
+    """The current run's Pod. One that nobody has looked at yet tells nothing new: to show it would
+    cost each run a write, milliseconds before the scheduler's word costs one anyway."""
+    pod = facts.pod
+    if pod is None or (pod.untouched and not pod.deleting):
         return None
-    return pod if _is_of(pod, run) else None
+    return pod if _of_run(pod, facts.pipeline, status.run) else None
 
 
-def _is_of(pod: Pod, run: Run) -> bool:
+def _of_run(pod: Pod, pipeline: Pipeline, run: Run | None) -> bool:
+    """The one that was seen before, or, before any was seen, the one that was created for it."""
+    if run is None or not _ours(pod, pipeline):
+        return False
     return pod.uid == run.pod_uid if run.pod_uid else pod.run == run.number

@@ -161,6 +161,11 @@ class Pod:
             container_statuses=_statuses(status.get("containerStatuses")),
         )
 
+    @property
+    def untouched(self) -> bool:
+        """Neither the scheduler nor the kubelet has said anything about it yet."""
+        return not self.node_name and not self.conditions and self.phase == "Pending"
+
     def condition(self, type_: str) -> PodCondition | None:
         return next((c for c in self.conditions if c.type == type_), None)
 

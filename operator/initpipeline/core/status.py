@@ -56,7 +56,7 @@ def without_pod(status: InitPipelineStatus, facts: Facts, now: datetime) -> Init
     run = status.run
     assert run is not None
     if run.completion_time is not None and not status.next_run_time and not facts.refusal:
-        return _conclude(facts.pipeline, status, {}, None, now)
+        return as_before(status, facts.pipeline)
     containers = init_containers(facts.pipeline.template["spec"])
     mirror = {
         "pod_uid": None,
@@ -167,30 +167,31 @@ def _why_no_pod(status: InitPipelineStatus, facts: Facts) -> Explanation:
     )
 
 
+def as_before(status: InitPipelineStatus, pipeline: Pipeline) -> InitPipelineStatus:
+    """Mirror and conditions stay as they are; only the generation that they speak of is new."""
+    conditions = tuple(
+        c.model_copy(update={"observed_generation": pipeline.generation}) for c in status.conditions
+    )
+    return status.model_copy(update={**_identity(pipeline), "conditions": conditions})
+
+
 def _conclude(
     pipeline: Pipeline,
     status: InitPipelineStatus,
     mirror: dict[str, Any],
-    outlook: Outlook | None,
+    outlook: Outlook,
     now: datetime,
 ) -> InitPipelineStatus:
-    """Without an outlook, what the conditions said stays, but for the generation they speak of."""
-    generation = pipeline.generation
-    if outlook is None:
-        conditions = tuple(
-            c.model_copy(update={"observed_generation": generation}) for c in status.conditions
-        )
-    else:
-        conditions = _conditions(status, outlook, generation, now)
-    return status.model_copy(
-        update={
-            **mirror,
-            "pod_name": pipeline.name,
-            "observed_generation": generation,
-            "template_hash": pipeline.template_hash,
-            "conditions": conditions,
-        }
-    )
+    conditions = _conditions(status, outlook, pipeline.generation, now)
+    return status.model_copy(update={**mirror, **_identity(pipeline), "conditions": conditions})
+
+
+def _identity(pipeline: Pipeline) -> dict[str, Any]:
+    return {
+        "pod_name": pipeline.name,
+        "observed_generation": pipeline.generation,
+        "template_hash": pipeline.template_hash,
+    }
 
 
 def _conditions(

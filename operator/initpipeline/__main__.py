@@ -1,0 +1,7 @@
+"""``python -m initpipeline``."""
+
+import sys
+
+from initpipeline.cli import main
+
+sys.exit(main())

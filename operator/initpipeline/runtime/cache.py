@@ -1,0 +1,86 @@
+"""What the watches told: the newest facts of each pipeline and its Pod, by their common key.
+
+Newest by resource version: those of one kind of object are numbers that can be compared
+(KEP-5504; Kubernetes documents it from 1.35 on, etcd has always made them so). So the answer to our
+own write and the watch event that echoes it may come in either order, and the second changes
+nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.runtime.gateway import Census, Key
+
+
+class Versioned(Protocol):
+    """What the API gives to each object."""
+
+    @property
+    def uid(self) -> str: ...
+    @property
+    def resource_version(self) -> str: ...
+
+
+T = TypeVar("T", bound=Versioned)
+
+
+class Store(Generic[T]):
+    """The newest known state of each object of a kind. Holds what exists, and nothing more."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Key, T] = {}
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def get(self, key: Key) -> T | None:
+        return self._objects.get(key)
+
+    def is_news(self, key: Key, resource_version: str) -> bool:
+        known = self._objects.get(key)
+        return known is None or int(resource_version) > int(known.resource_version)
+
+    def put(self, key: Key, thing: T) -> bool:
+        """Whether it was news."""
+        if not self.is_news(key, thing.resource_version):
+            return False
+        self._objects[key] = thing
+        return True
+
+    def replace(self, key: Key, thing: T) -> None:
+        """The answer to a write or a read of ours. One that comes after the object's deletion was
+        told must not bring it back."""
+        if key in self._objects:
+            self.put(key, thing)
+
+    def remove(self, key: Key, uid: str) -> bool:
+        """Forget the object with this UID. Whether it was known."""
+        known = self._objects.get(key)
+        if known is None or known.uid != uid:
+            return False
+        del self._objects[key]
+        return True
+
+    def missing_from(self, census: Census, namespace: str | None) -> list[tuple[Key, str]]:
+        """Objects of a namespace (None: of all) that are known here and were gone when the census
+        was taken."""
+        return [
+            (key, thing.uid)
+            for key, thing in self._objects.items()
+            if namespace in (None, key.namespace)
+            and int(thing.resource_version) <= census.version
+            and census.uids.get(key) != thing.uid
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """Both kinds."""
+
+    pipelines: Store[Pipeline]
+    pods: Store[Pod]
+
+    @classmethod
+    def empty(cls) -> "Cache":
+        return cls(Store(), Store())

@@ -1,0 +1,56 @@
+"""What can go wrong between the operator and the API.
+
+OperatorError           ends the process with one line for a person
+  LoginError            no usable credentials or address
+ApiError                the API server answered with an error
+  NotFoundError         404: the object is gone
+  ConflictError         409: it is not as it was when it was read
+  AlreadyExistsError    409: there is one of this name
+ConnectionFailed        no answer at all
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class OperatorError(Exception):
+    """Ends the process; its text is one line that says what to do."""
+
+
+class LoginError(OperatorError):
+    """No usable credentials or address of a cluster."""
+
+
+class ConnectionFailed(Exception):  # noqa: N818 - the name says what happened
+    """No answer from the API server: refused, reset, timed out."""
+
+
+class ApiError(Exception):
+    """The API server's answer was an error."""
+
+    def __init__(self, code: int, status: Mapping[str, Any]) -> None:
+        super().__init__(f"{code}: {status.get('message') or 'no message'}")
+        self.code = code
+        self.status = status
+
+
+class NotFoundError(ApiError):
+    """The object is gone, or never was."""
+
+
+class ConflictError(ApiError):
+    """The object is not as it was when it was read."""
+
+
+class AlreadyExistsError(ApiError):
+    """There is an object of this name."""
+
+
+def api_error(code: int, status: Mapping[str, Any]) -> ApiError:
+    """The exception for an HTTP code and the metav1.Status that came with it."""
+    if code == 404:
+        return NotFoundError(code, status)
+    if code == 409:
+        exists = status.get("reason") == "AlreadyExists"
+        return (AlreadyExistsError if exists else ConflictError)(code, status)
+    return ApiError(code, status)

@@ -1,0 +1,149 @@
+"""The API calls that this operator makes, each once: the one place that reads and writes.
+
+Objects come back as facts, so that nothing behind this door deals with API dicts.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+from urllib.parse import quote
+
+from initpipeline.api import names
+from initpipeline.core import refusal
+from initpipeline.core.facts import Pipeline, Pod, Refusal
+from initpipeline.runtime.client import JSON, MERGE_PATCH, ApiClient
+from initpipeline.runtime.errors import ApiError, NotFoundError
+
+PAGE = 500
+_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """A pipeline's, and therefore also its Pod's."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Kind(Enum):
+    """The kinds that are watched."""
+
+    PIPELINE = "InitPipeline"
+    POD = "Pod"
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The UIDs of all objects of a kind, as of a resource version."""
+
+    uids: Mapping[Key, str]
+    version: int
+
+
+class Gateway:
+    """InitPipelines and Pods, behind the API. Every method may raise ApiError, ConnectionFailed."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+
+    async def get_pipeline(self, key: Key) -> Pipeline | None:
+        raw = await self._get(_pipeline_path(key))
+        return None if raw is None else Pipeline.from_api(raw)
+
+    async def get_pod(self, key: Key) -> Pod | None:
+        raw = await self._get(_pod_path(key))
+        return None if raw is None else Pod.from_api(raw)
+
+    async def patch_status(self, pipeline: Pipeline, patch: dict[str, Any]) -> Pipeline:
+        """Write a change of the status, if nobody has written since ``pipeline`` was read.
+
+        Raises ConflictError if somebody has, NotFoundError if the pipeline is gone.
+        """
+        path = f"{_pipeline_path(Key(pipeline.namespace, pipeline.name))}/status"
+        body = {"metadata": {"resourceVersion": pipeline.resource_version}, "status": patch}
+        return Pipeline.from_api(await self._client.request("PATCH", path, body, MERGE_PATCH))
+
+    async def create_pod(self, manifest: dict[str, Any]) -> Refusal | None:
+        """Create the Pod, or say why the API server will not.
+
+        Strictly validated: a field that the cluster does not know is an error of the template, not
+        something to leave out in silence. Raises AlreadyExistsError for a taken name.
+        """
+        namespace = manifest["metadata"]["namespace"]
+        path = f"/api/v1/namespaces/{quote(namespace)}/pods?fieldValidation=Strict"
+        try:
+            await self._client.request("POST", path, manifest)
+        except ApiError as error:
+            refused = refusal.classify(error.code, error.status)
+            if refused is None:
+                raise
+            return refused
+        return None
+
+    async def delete_pod(self, key: Key, uid: str) -> None:
+        """Delete the Pod with this UID, with its own grace period.
+
+        Raises NotFoundError, or ConflictError where the name has gone to another Pod.
+        """
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        await self._client.request("DELETE", _pod_path(key), options)
+
+    async def list_pods(self, namespace: str | None) -> AsyncIterator[tuple[Key, Pod]]:
+        """The Pods that carry our label; None: in all namespaces."""
+        async for page in self._pages(_list_path(Kind.POD, namespace)):
+            for raw in page["items"]:
+                yield key_of(raw), Pod.from_api(raw)
+
+    async def census(self, kind: Kind, namespace: str | None) -> Census:
+        """Which objects of a kind there are, at the cost of their metadata."""
+        uids: dict[Key, str] = {}
+        version = 0
+        async for page in self._pages(_list_path(kind, namespace), accept=_METADATA_ONLY):
+            version = int(page["metadata"]["resourceVersion"])
+            uids |= {key_of(raw): raw["metadata"]["uid"] for raw in page["items"]}
+        return Census(uids, version)
+
+    async def _get(self, path: str) -> dict[str, Any] | None:
+        try:
+            return await self._client.request("GET", path)
+        except NotFoundError:
+            return None
+
+    async def _pages(self, path: str, accept: str = JSON) -> AsyncIterator[dict[str, Any]]:
+        """A list in pages, all of one resource version."""
+        separator = "&" if "?" in path else "?"
+        url = f"{path}{separator}limit={PAGE}"
+        token = ""
+        while True:
+            page = await self._client.request(
+                "GET", f"{url}&continue={quote(token)}" if token else url, accept=accept
+            )
+            yield page
+            token = page["metadata"].get("continue") or ""
+            if not token:
+                return
+
+
+def key_of(raw: Mapping[str, Any]) -> Key:
+    """The key of an API object."""
+    return Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
+
+
+def _list_path(kind: Kind, namespace: str | None) -> str:
+    scope = f"/namespaces/{quote(namespace)}" if namespace else ""
+    if kind is Kind.PIPELINE:
+        return f"/apis/{names.API_VERSION}{scope}/{names.PLURAL}"
+    return f"/api/v1{scope}/pods?labelSelector={quote(names.NAME_LABEL)}"
+
+
+def _pipeline_path(key: Key) -> str:
+    return f"{_list_path(Kind.PIPELINE, key.namespace)}/{quote(key.name)}"
+
+
+def _pod_path(key: Key) -> str:
+    return f"/api/v1/namespaces/{quote(key.namespace)}/pods/{quote(key.name)}"

@@ -1,0 +1,41 @@
+"""Log lines: a constant message and fields, for a person on a terminal and as JSON elsewhere."""
+
+import logging
+import sys
+from typing import Literal, TextIO
+
+from pythonjsonlogger.json import JsonFormatter
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
+
+
+def configure(
+    form: Literal["auto", "plain", "json"], level: str, stream: TextIO = sys.stderr
+) -> None:
+    """Send all logging to this stream."""
+    plain = form == "plain" or (form == "auto" and stream.isatty())
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_plain() if plain else _json())
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    # A line per request, per watch and per handler says nothing that the operator's own lines do
+    # not.
+    for noisy in ("kopf", "kubernetes", "asyncio", "aiohttp"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+class PlainFormatter(logging.Formatter):
+    """``12:00:01 INFO    run started pipeline=default/demo run=1``"""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {k: v for k, v in vars(record).items() if k not in _STANDARD and k[0] != "_"}
+        line = super().format(record)
+        return " ".join([line, *(f"{key}={value}" for key, value in fields.items())])
+
+
+def _plain() -> logging.Formatter:
+    return PlainFormatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+
+
+def _json() -> logging.Formatter:
+    return JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields=_NAMES)

@@ -1,0 +1,135 @@
+"""One look at one pipeline: read all facts, decide, carry out. Nothing else changes anything."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from initpipeline.core.decide import CreatePod, Decision, DeletePod, decide, needs_live_pod
+from initpipeline.core.facts import Facts, Pipeline
+from initpipeline.core.patch import merge_patch
+from initpipeline.runtime.cache import Cache
+from initpipeline.runtime.errors import AlreadyExistsError, ConflictError, NotFoundError
+from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.queue import WorkQueue
+
+logger = logging.getLogger(__name__)
+
+ROUNDS = 4
+"""How often one look may decide anew on what the API answered; more is left to the next look."""
+
+UNWATCHED_RECHECK = timedelta(minutes=5)
+"""A Pod of ours that lost our label is not watched, so it is looked at from time to time."""
+
+
+class Reconciler:
+    """Carries out decisions. Any method may raise ApiError, ConnectionFailed: then look again."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        cache: Cache,
+        queue: WorkQueue[Key],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._gateway = gateway
+        self._cache = cache
+        self._queue = queue
+        self._clock = clock
+
+    async def reconcile(self, key: Key) -> None:
+        """Bring one pipeline as far as it can get now."""
+        facts = await self._read(key)
+        for _ in range(ROUNDS):
+            if facts is None:
+                return
+            decision = decide(facts, self._clock())
+            pipeline = await self._write_status(facts.pipeline, decision)
+            if pipeline is None:
+                return
+            facts = await self._act(key, decision, replace(facts, pipeline=pipeline))
+            if facts is None:
+                self._look_again(key, decision)
+                return
+        self._queue.retry(key)
+
+    def _look_again(self, key: Key, decision: Decision) -> None:
+        if decision.wake_at is not None:
+            self._queue.add_at(key, decision.wake_at)
+        if decision.retry:
+            self._queue.retry(key)
+        else:
+            self._queue.forget_failures(key)
+
+    async def _read(self, key: Key) -> Facts | None:
+        pipeline = self._cache.pipelines.get(key)
+        if pipeline is None:
+            return None
+        pod = self._cache.pods.get(key)
+        if pod is None and needs_live_pod(pipeline) and not pipeline.deleting:
+            pod = await self._gateway.get_pod(key)
+            if pod is not None:
+                self._queue.add_at(key, self._clock() + UNWATCHED_RECHECK)
+        return Facts(pipeline, pod)
+
+    async def _write_status(self, pipeline: Pipeline, decision: Decision) -> Pipeline | None:
+        """The pipeline as it is afterwards; None: it is not as it was read, so look again."""
+        patch = merge_patch(pipeline.status.to_api(), decision.status.to_api())
+        if not patch:
+            return pipeline
+        key = Key(pipeline.namespace, pipeline.name)
+        try:
+            written = await self._gateway.patch_status(pipeline, patch)
+        except ConflictError:
+            await self._read_again(key)
+            return None
+        except NotFoundError:
+            self._cache.pipelines.remove(key, pipeline.uid)
+            return None
+        self._cache.pipelines.replace(key, written)
+        _log_new_run(key, pipeline, written)
+        return written
+
+    async def _read_again(self, key: Key) -> None:
+        """Somebody wrote since: their word is newer than what the watch has told so far."""
+        fresh = await self._gateway.get_pipeline(key)
+        if fresh is not None:
+            self._cache.pipelines.replace(key, fresh)
+            self._queue.add(key)
+
+    async def _act(self, key: Key, decision: Decision, facts: Facts) -> Facts | None:
+        """Carry out the action. Returns facts to decide anew on; None: all is done for now."""
+        match decision.action:
+            case CreatePod(manifest):
+                return await self._create(key, manifest, facts)
+            case DeletePod(uid):
+                return await self._delete(key, uid, facts)
+            case None:
+                return None
+
+    async def _create(self, key: Key, manifest: dict[str, object], facts: Facts) -> Facts | None:
+        try:
+            refusal = await self._gateway.create_pod(manifest)
+        except AlreadyExistsError:
+            return replace(facts, pod=await self._gateway.get_pod(key))
+        except NotFoundError:
+            return None  # The namespace is gone, and the pipeline with it.
+        if refusal is None:
+            return None
+        logger.warning("Pod refused", extra={"pipeline": str(key), "reason": refusal.reason.value})
+        return replace(facts, refusal=refusal)
+
+    async def _delete(self, key: Key, uid: str, facts: Facts) -> Facts | None:
+        try:
+            await self._gateway.delete_pod(key, uid)
+        except (NotFoundError, ConflictError):
+            self._cache.pods.remove(key, uid)
+            return replace(facts, pod=await self._gateway.get_pod(key))
+        return None
+
+
+def _log_new_run(key: Key, before: Pipeline, after: Pipeline) -> None:
+    old, new = before.status.run, after.status.run
+    if new is not None and (old is None or old.number != new.number):
+        fields = {"pipeline": str(key), "run": new.number, "trigger": new.trigger.value}
+        logger.info("run started", extra=fields)

@@ -1,0 +1,33 @@
+"""What can be set, from the environment (``INITPIPELINE_...``) or the command line."""
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of the operator's process. Raises pydantic.ValidationError for a bad one."""
+
+    model_config = SettingsConfigDict(env_prefix="INITPIPELINE_", extra="forbid", frozen=True)
+
+    namespaces: tuple[str, ...] = Field(
+        default=(), description="Serve these namespaces only. Empty: all of them."
+    )
+    workers: int = Field(
+        default=16, ge=1, le=256, description="How many pipelines are worked on at a time."
+    )
+    sweep_seconds: float = Field(
+        default=600,
+        ge=1,
+        description="How often to look for objects whose deletion no watch has told.",
+    )
+    request_timeout_seconds: float = Field(
+        default=30, gt=0, description="How long one request to the API server may take."
+    )
+    log_format: Literal["auto", "plain", "json"] = Field(
+        default="auto", description="auto: plain on a terminal, JSON otherwise."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least important lines to log."
+    )

@@ -1,0 +1,62 @@
+"""Deletions that no watch has told.
+
+After a watch has fallen behind (410 Gone), Kopf lists anew, and what vanished in between is never
+reported. So from time to time the metadata of what exists is compared with what is known.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from initpipeline.runtime.cache import Cache, Store
+from initpipeline.runtime.errors import ApiError, ConnectionFailed
+from initpipeline.runtime.gateway import Gateway, Key, Kind
+from initpipeline.runtime.queue import WorkQueue
+
+logger = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Compares what is known with what exists."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        cache: Cache,
+        queue: WorkQueue[Key],
+        namespaces: Sequence[str],
+    ) -> None:
+        self._gateway = gateway
+        self._cache = cache
+        self._queue = queue
+        self._namespaces: Sequence[str | None] = namespaces or (None,)
+
+    async def fill(self) -> None:
+        """Know all Pods before the first decision: one list, where each pipeline whose Pod the
+        watch has not told yet would otherwise ask for it alone."""
+        for namespace in self._namespaces:
+            async for key, pod in self._gateway.list_pods(namespace):
+                self._cache.pods.put(key, pod)
+
+    async def run(self, period_seconds: float) -> None:
+        """Sweep for ever. A sweep that fails is made up for by the next."""
+        while True:
+            await asyncio.sleep(period_seconds)
+            try:
+                await self.sweep()
+            except (ApiError, ConnectionFailed) as error:
+                logger.warning("sweep failed", extra={"error": str(error)})
+
+    async def sweep(self) -> None:
+        """Forget what is gone, and look at the pipelines concerned."""
+        for namespace in self._namespaces:
+            await self._compare(Kind.PIPELINE, self._cache.pipelines, namespace)
+            await self._compare(Kind.POD, self._cache.pods, namespace)
+
+    async def _compare(self, kind: Kind, store: Store[Any], namespace: str | None) -> None:
+        census = await self._gateway.census(kind, namespace)
+        for key, uid in store.missing_from(census, namespace):
+            store.remove(key, uid)
+            self._queue.add(key)
+            logger.info("deletion found by sweep", extra={"pipeline": str(key), "kind": kind.value})
