@@ -5,7 +5,6 @@ a changed source never does. It is built beside its place and renamed into it: a
 interrupted leaves nothing that looks finished.
 """
 
-import fcntl
 import hashlib
 import os
 import platform
@@ -14,13 +13,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tests.cluster.errors import ClusterError
+from tests.cluster.locks import locked
 from tests.cluster.paths import HERE, cache_root
 from tests.cluster.progress import Progress, heartbeat, silent
 
@@ -84,18 +82,10 @@ def built(program: GoProgram, progress: Progress = silent) -> Path:
     folder = program.cached()
     if folder.is_dir():
         return folder
-    with _one_at_a_time(program):
+    with locked(cache_root() / f".{program.name}.lock"):
         if not folder.is_dir():  # another process may have built it while this one waited
             _build(program, folder, progress)
     return folder
-
-
-@contextmanager
-def _one_at_a_time(program: GoProgram) -> Iterator[None]:
-    cache_root().mkdir(parents=True, exist_ok=True)
-    with (cache_root() / f".{program.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _build(program: GoProgram, folder: Path, progress: Progress) -> None:

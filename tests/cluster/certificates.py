@@ -97,6 +97,8 @@ class Authority:
         usage: x509.ObjectIdentifier,
         alternatives: Sequence[x509.GeneralName] = (),
     ) -> Pair:
+        if pair.certificate.exists():  # a cluster that is mended keeps what its processes hold
+            return pair
         signer = load_pem_private_key(self.pair.key.read_bytes(), None)
         assert isinstance(signer, ec.EllipticCurvePrivateKey)
         authority = x509.load_pem_x509_certificate(self.pair.certificate.read_bytes())

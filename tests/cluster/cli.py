@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command(options)
     except ClusterError as error:
-        print(f"error: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
         return 1
     return 0
 
@@ -64,13 +65,15 @@ def _down(options: argparse.Namespace) -> None:
 
 def _status(options: argparse.Namespace) -> None:
     cluster = _existing(options)
-    print(f"cluster {cluster.name} ({cluster.mode}): {'up' if cluster.is_up() else 'not up'}")
+    print(f"cluster {cluster.name} ({cluster.mode})")
     for component in cluster.present():
         pid = cluster.pid(component)
         print(f"  {component:24} {f'pid {pid}' if pid else 'stopped'}")
     print(f"  {'API server':24} {cluster.server}")
     print(f"  {'kubeconfig':24} {cluster.kubeconfig}")
     print(f"  {'audit log':24} {cluster.audit_log}")
+    if not cluster.is_up():
+        raise ClusterError(f"cluster {cluster.name} is not up")
 
 
 def _kubeconfig(options: argparse.Namespace) -> None:

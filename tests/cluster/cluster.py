@@ -4,7 +4,7 @@ import platform
 import shutil
 import signal
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +12,7 @@ from typing import Final, Self
 
 from tests.cluster import build, debian, faults, images, preflight
 from tests.cluster.errors import ClusterError
+from tests.cluster.locks import locked
 from tests.cluster.node import Node
 from tests.cluster.parts import Parts
 from tests.cluster.paths import Layout
@@ -54,7 +55,7 @@ class Cluster:
         """Refuse what can't be brought up before anything is done."""
         valid_name(self.name)
         if self.mode is Mode.CONTROL_PLANE and NODE_ONLY & set(self.components):
-            raise ClusterError("a control plane has no node: containerd, kubelet, kube-proxy")
+            raise ClusterError(f"a control plane has no {', no '.join(sorted(NODE_ONLY))}")
 
     @classmethod
     def of(cls, name: str, progress: Progress = silent) -> Self:
@@ -120,38 +121,26 @@ class Cluster:
     def is_up(self) -> bool:
         """Whether every component runs and the API server answers."""
         plan = recorded(self.layout)
-        if plan is None or not all(self.pid(component) for component in plan.components):
+        if plan is None or not all(map(self.pid, plan.components)):
             return False
-        return self._parts().control_plane.api.ready()
+        return self._node_stands(plan) and self._parts().control_plane.api.ready()
 
     def up(self) -> None:
         """Bring it up, or bring up what is missing of it; return when it can be used."""
-        if self._is_up_as_wanted():
-            self.progress(f"cluster {self.name} is up already")
+        if self.is_up():
+            self._check_as_wanted()
+            self.progress(f"cluster {self.name} is up already: {self.server}")
             return
-        if not any(self._running()):
-            self.down()  # the remains of one that was never taken down, say before a reboot
         preflight.check(self.mode)
         self._ensure_programs()
-        if recorded(self.layout) is None:
-            settled(self.layout, self.mode, self._all_components(), self.flags)
-        self._parts().prepare()
-        for component in self.present():
-            self.start(component)
-            if component is Component.CONTAINERD:
-                self._import_own_images()
-        self._wait_until_usable()
+        with locked(self.layout.lock):
+            self._bring_up()  # which starts nothing if another process did while this one waited
         self.progress(f"cluster {self.name} is up: {self.server}")
 
     def down(self) -> None:
         """Take it down and leave nothing behind; nothing happens where there is none."""
-        if not self.layout.root.exists():
-            return
-        for component in reversed(Component):
-            self._stop(component, grace=0)  # what it would save is thrown away
-        Node(self.name, self.layout).remove()
-        shutil.rmtree(self.layout.root, ignore_errors=True)
-        self.progress(f"cluster {self.name} is down")
+        with locked(self.layout.lock):
+            self._take_down()
 
     def start(self, component: Component) -> None:
         """Start a component; return when it says that it is ready."""
@@ -173,7 +162,7 @@ class Cluster:
 
     def images(self) -> list[str]:
         """The names of the images that the node has."""
-        return self._parts().containerd.images()
+        return sorted(image.name for image in self._parts().containerd.images())
 
     def kill_sandbox(self, namespace: str, pod: str) -> None:
         """Kill a Pod's first process: the Pod loses its network and starts over, all of it."""
@@ -185,15 +174,38 @@ class Cluster:
         """Send a signal to the first process of a Pod's container."""
         faults.kill_container(self._parts().containerd, namespace, pod, container, number)
 
+    def present(self) -> list[Component]:
+        """Its components, in the order to start them."""
+        return [component for component in Component if component in self._plan().components]
+
+    def _bring_up(self) -> None:
+        if self._beyond_mending():
+            self._take_down()
+            settled(self.layout, self.mode, self._all_components(), self._all_flags())
+        self._check_as_wanted()
+        self._parts().prepare()
+        for component in self.present():
+            self.start(component)
+            if component is Component.CONTAINERD:
+                self._import_own_images()
+        self._wait_until_usable()
+
+    def _take_down(self) -> None:
+        node = Node(self.name, self.layout)
+        if not self.layout.root.exists() and not node.there():
+            return
+        for component in reversed(Component):
+            self._stop(component, grace=0)  # what it would save is thrown away
+        node.remove()
+        if self.layout.root.exists():
+            shutil.rmtree(self.layout.root)
+        self.progress(f"cluster {self.name} is down")
+
     def _stop(self, component: Component, grace: float) -> None:
         daemon = self._daemon(component)
         if daemon.running():
             self.progress(f"stopping {component}")
         daemon.stop(grace)
-
-    def present(self) -> list[Component]:
-        """Its components, in the order to start them."""
-        return [component for component in Component if component in self._plan().components]
 
     def _check_present(self, component: Component) -> None:
         if component not in self._plan().components:
@@ -215,20 +227,27 @@ class Cluster:
             return frozenset(Component)
         return STORAGE_AND_API | frozenset(self.components)
 
-    def _is_up_as_wanted(self) -> bool:
-        plan = recorded(self.layout)
-        if plan is None or not self.is_up():
-            return False
-        flags = {component: tuple(value) for component, value in self.flags.items()}
-        if (plan.mode, plan.components, plan.flags) != (self.mode, self._all_components(), flags):
+    def _all_flags(self) -> Mapping[Component, tuple[str, ...]]:
+        return {component: tuple(flags) for component, flags in self.flags.items()}
+
+    def _check_as_wanted(self) -> None:
+        plan, wanted = self._plan(), (self.mode, self._all_components(), self._all_flags())
+        if (plan.mode, plan.components, plan.flags) != wanted:
             raise ClusterError(
                 f"cluster {self.name} is up as {plan.mode} with other components or flags: "
                 "take it down first, or give this one another name"
             )
-        return True
 
-    def _running(self) -> Iterator[Component]:
-        return (component for component in Component if self.pid(component))
+    def _beyond_mending(self) -> bool:
+        """Whether only remains are there: nothing runs, or the node's namespaces are gone."""
+        plan = recorded(self.layout)
+        if plan is None:
+            return True
+        return not self._node_stands(plan) or not any(map(self.pid, plan.components))
+
+    def _node_stands(self, plan: Plan) -> bool:
+        """Whether the node's namespaces can be entered, where there is to be a node."""
+        return plan.network is None or self._parts().node.holder.running() is not None
 
     def _plan(self) -> Plan:
         plan = recorded(self.layout)

@@ -63,7 +63,7 @@ def packages() -> Packages:
 
 def ensure(progress: Progress = silent) -> Packages:
     """Have all that a node needs; fetch what is missing."""
-    missing = sorted({package for tool, package in INSTALLED.items() if not _which(tool)})
+    missing = sorted({package for tool, package in INSTALLED.items() if not which(tool)})
     if missing:
         _install(missing, progress)
     unpacked = packages()
@@ -72,7 +72,7 @@ def ensure(progress: Progress = silent) -> Packages:
     return unpacked
 
 
-def _which(program: str) -> str | None:
+def which(program: str) -> str | None:
     """Look where root's programs are, too: a PATH without sbin is no reason to install anything."""
     return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 

@@ -11,6 +11,7 @@ from tests.cluster.node import Node
 from tests.cluster.plan import Component, Network
 from tests.cluster.runtime import SOCKET
 
+AGENTS: Final = frozenset({Component.KUBELET, Component.PROXY})
 NODE_NAME: Final = "node"
 KUBELET_HEALTH: Final = 10248
 PROXY_HEALTH: Final = 10256

@@ -19,7 +19,6 @@ from tests.cluster.plan import Network
 from tests.cluster.processes import Daemon, run
 
 PREPARE_SECONDS: Final = 15.0
-JOIN: Final = 'echo $$ >"$1" && shift && exec "$@"'
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,10 @@ class Node:
         """Where the node finds what is in the cache: its own /var may hide the cache."""
         return self.layout.node / "programs" / cached.relative_to(cache_root())
 
+    def there(self) -> bool:
+        """Whether anything of it is there, whatever its cluster's files say."""
+        return self._cable_there() or self.groups.exist()
+
     def prepare(self, network: Network) -> None:
         """Make the namespaces and lay the cable, unless they are there."""
         if self.holder.running():
@@ -63,7 +66,7 @@ class Node:
         pause = self.programs(build.PAUSE.cached()) / build.PAUSE.name
         script = ["/bin/sh", str(HERE / "node.sh"), str(self.layout.node), str(cache_root())]
         apart = ["unshare", "--mount", "--net", "--propagation=private"]
-        self.holder.start([*apart, *script, str(pause)])
+        self.holder.start(self.groups.joining([*apart, *script, str(pause)]))
         self.holder.wait(ready.exists, PREPARE_SECONDS, "not ready")
         self._lay_cable(network)
 
@@ -81,8 +84,7 @@ class Node:
             raise self.holder.failure("is not running")
         enter = ["nsenter", f"--target={holder.pid}", "--mount", "--net", "--wd=/"]
         path = f"PATH={self.packages.search_path}"
-        join = ["/bin/sh", "-c", JOIN, "sh", str(self.groups.members)]
-        return [*join, *enter, "--", "/usr/bin/env", path, *command]
+        return self.groups.joining([*enter, "--", "/usr/bin/env", path, *command])
 
     def _cable_there(self) -> bool:
         return Path(f"/sys/class/net/{self.cable}").exists()

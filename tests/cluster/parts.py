@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster import build
+from tests.cluster import build, registry
+from tests.cluster.api import answers
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.errors import ClusterError
-from tests.cluster.kubelet import NodeAgents
+from tests.cluster.kubelet import AGENTS, NodeAgents
 from tests.cluster.node import Node
 from tests.cluster.paths import Layout
-from tests.cluster.plan import NODE_ONLY, Component, Network, Plan
-from tests.cluster.runtime import Containerd
+from tests.cluster.plan import Component, Network, Plan
+from tests.cluster.runtime import REGISTRY_PORT, Containerd
 
 
 @dataclass(frozen=True)
@@ -54,17 +55,23 @@ class Parts:
             self.agents.prepare()
 
     def command(self, component: Component) -> list[str]:
-        """The command line of a component."""
+        """The command line of a component; all of them end with the node, where there is one."""
         if component is Component.CONTAINERD:
             return self.containerd.command()
-        part = self.agents if component in NODE_ONLY else self.control_plane
-        return part.command(component)
+        if component in AGENTS:
+            return self.agents.command(component)
+        if component is Component.REGISTRY:
+            return self.node.groups.joining(registry.command(self.plan.name))
+        command = self.control_plane.command(component)
+        return self.node.groups.joining(command) if self.has_node else command
 
     def ready(self, component: Component) -> bool:
         """Whether a component says that it is ready."""
         if component is Component.CONTAINERD:
             return self.containerd.ready()
-        part = self.agents if component in NODE_ONLY else self.control_plane
+        if component is Component.REGISTRY:
+            return answers(f"http://{self._network().host}:{REGISTRY_PORT}/v2/")
+        part = self.agents if component in AGENTS else self.control_plane
         return part.ready(component)
 
     def import_image(self, file: Path) -> None:

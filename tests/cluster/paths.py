@@ -7,7 +7,10 @@ from typing import Final
 
 HERE: Final = Path(__file__).parent
 # Short on purpose: the path of a unix socket ends at 107 bytes. Not /tmp, which may be in memory.
-STATE_ROOT: Final = Path("/var/tmp/initpipeline")
+# A user's own: a folder that root made, no one else could write to.
+STATE_ROOT: Final = Path("/var/tmp") / (
+    f"initpipeline-{os.geteuid()}" if os.geteuid() else "initpipeline"
+)
 
 
 def cache_root() -> Path:
@@ -26,6 +29,11 @@ class Layout:
     def of(cls, name: str) -> "Layout":
         """The files of the cluster of that name, there or not."""
         return cls(STATE_ROOT / name)
+
+    @property
+    def lock(self) -> Path:
+        """The lock of whoever brings it up or takes it down; beside it, as it comes and goes."""
+        return self.root.with_name(f".{self.root.name}.lock")
 
     @property
     def record(self) -> Path:

@@ -5,7 +5,6 @@ clusters can be up at once, so each takes what no other has recorded and nothing
 uses; a lock makes that one step.
 """
 
-import fcntl
 import json
 import os
 import random
@@ -13,13 +12,13 @@ import re
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Final
 
 from tests.cluster.errors import ClusterError
+from tests.cluster.locks import locked
 from tests.cluster.paths import STATE_ROOT, Layout
 
 # RFC 2544 keeps these for tests of networks: no home, office, cloud or VPN should use them.
@@ -44,13 +43,16 @@ class Component(StrEnum):
     API_SERVER = "kube-apiserver"
     CONTROLLER_MANAGER = "kube-controller-manager"
     SCHEDULER = "kube-scheduler"
+    REGISTRY = "registry"  # of images: answers for all registries from what the node has
     CONTAINERD = "containerd"
     KUBELET = "kubelet"
     PROXY = "kube-proxy"
 
 
 STORAGE_AND_API: Final = frozenset({Component.ETCD, Component.API_SERVER})
-NODE_ONLY: Final = frozenset({Component.CONTAINERD, Component.KUBELET, Component.PROXY})
+NODE_ONLY: Final = frozenset(
+    {Component.REGISTRY, Component.CONTAINERD, Component.KUBELET, Component.PROXY}
+)
 WITH_PORTS: Final = (Component.CONTROLLER_MANAGER, Component.SCHEDULER)
 
 
@@ -151,10 +153,10 @@ def settled(
     layout: Layout,
     mode: Mode,
     components: frozenset[Component],
-    flags: Mapping[Component, Sequence[str]],
+    flags: Mapping[Component, tuple[str, ...]],
 ) -> Plan:
     """Decide and record a plan that shares nothing with any other cluster of this machine."""
-    with _locked():
+    with locked(STATE_ROOT / ".plans.lock"):
         others = [plan for plan in map(recorded, _layouts()) if plan]
         plan = Plan(
             name=layout.root.name,
@@ -162,7 +164,7 @@ def settled(
             components=components,
             ports=_ports(others, mode),
             network=_network(others) if mode is Mode.NODE else None,
-            flags={component: tuple(value) for component, value in flags.items()},
+            flags=flags,
         )
         layout.create()
         temporary = layout.record.with_suffix(".new")
@@ -173,14 +175,6 @@ def settled(
 
 def _layouts() -> Iterator[Layout]:
     return (Layout(path.parent) for path in STATE_ROOT.glob("*/cluster.json"))
-
-
-@contextmanager
-def _locked() -> Iterator[None]:
-    STATE_ROOT.mkdir(parents=True, exist_ok=True)
-    with (STATE_ROOT / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _ports(others: Sequence[Plan], mode: Mode) -> dict[str, int]:

@@ -48,10 +48,32 @@ disabled_plugins = [
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
   SystemdCgroup = false
 
+[plugins."io.containerd.grpc.v1.cri".registry]
+  config_path = "{registries}"
+
 [plugins."io.containerd.grpc.v1.cri".cni]
   bin_dir = "{cni_programs}"
   conf_dir = "{cni_config}"
 """
+
+
+# For every registry: ask ours, and when that has no such image, no other.
+REGISTRY_PORT: Final = 5000
+HOSTS: Final = """\
+server = "{url}"
+
+[host."{url}"]
+  capabilities = ["pull", "resolve"]
+"""
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that containerd has."""
+
+    name: str
+    media_type: str
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -70,12 +92,17 @@ class Containerd:
         cni = self.node.layout.config / "cni"
         cni.mkdir(exist_ok=True)
         (cni / "pods.conflist").write_text(json.dumps(_pod_network(network), indent=2))
+        registries = self.node.layout.config / "registries"
+        (registries / "_default").mkdir(parents=True, exist_ok=True)
+        url = f"http://{network.host}:{REGISTRY_PORT}"
+        (registries / "_default" / "hosts.toml").write_text(HOSTS.format(url=url))
         text = CONFIG.format(
             socket=SOCKET,
             pause=PAUSE_IMAGE,
             snapshotter=_snapshotter(self.node.layout.node),
             cni_programs=self.node.packages.cni,
             cni_config=cni,
+            registries=registries,
         )
         self.config.write_text(text)
 
@@ -93,10 +120,16 @@ class Containerd:
         with file.open("rb") as content:  # fed to it: the node sees not all of the machine's files
             self.ctr(["images", "import", "-"], f"importing {file}", content)
 
-    def images(self) -> list[str]:
-        """The names of all images there are."""
-        names = self.ctr(["images", "list", "--quiet"], "listing images").split()
-        return sorted(name for name in names if not name.startswith("sha256:"))
+    def images(self) -> list[Image]:
+        """All images that have a name."""
+        table = self.ctr(["images", "list"], "listing images").splitlines()[1:]
+        images = (Image(*line.split()[:3]) for line in table)
+        return [image for image in images if not image.name.startswith("sha256:")]
+
+    def blob(self, digest: str) -> Path:
+        """The file, on this machine's side, of something in containerd's store."""
+        store = self.node.layout.node / "lib/containerd/io.containerd.content.v1.content"
+        return store / "blobs" / digest.replace(":", "/")
 
     def ctr(self, arguments: Sequence[str], what: str, stdin: IO[bytes] | None = None) -> str:
         """Run ctr among the kubelet's containers and images."""

@@ -1,0 +1,327 @@
+"""The test cluster itself: it comes up, breaks as asked, and leaves nothing behind.
+
+These tests bring up clusters of their own, beside whichever is up.
+"""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import preflight
+from tests.cluster.audit import requests
+from tests.cluster.cluster import Cluster
+from tests.cluster.errors import ClusterError
+from tests.cluster.images import BUSYBOX_IMAGES
+from tests.cluster.node import Node
+from tests.cluster.plan import Component, Mode
+from tests.cluster.processes import Process, wait_until
+
+pytestmark = pytest.mark.cluster
+
+PATIENCE = 60.0
+
+
+class Kubectl:
+    """kubectl against one cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._command = [str(cluster.kubectl), f"--kubeconfig={cluster.kubeconfig}"]
+
+    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
+        command = [*self._command, *arguments]
+        answer = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout
+
+    def create(self, manifest: dict[str, Any]) -> None:
+        self("create", "-f", "-", stdin=json.dumps(manifest))
+
+    def pod(self, name: str) -> dict[str, Any]:
+        pod: dict[str, Any] = json.loads(self("get", "pod", name, "--output=json"))
+        return pod
+
+    def run(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Create a Pod and wait until it is ready."""
+        self.create(manifest)
+        name = manifest["metadata"]["name"]
+        self("wait", "--for=condition=Ready", f"pod/{name}", f"--timeout={PATIENCE:.0f}s")
+        return self.pod(name)
+
+
+def pod(name: str, command: str, init: tuple[str, ...] = (), **extra: Any) -> dict[str, Any]:
+    """A Pod whose containers run shell commands."""
+
+    def container(name: str, script: str) -> dict[str, Any]:
+        return {"name": name, "image": "busybox:1.36", "command": ["sh", "-c", script]}
+
+    spec = {
+        "terminationGracePeriodSeconds": 0,
+        "initContainers": [container(f"step-{i}", script) for i, script in enumerate(init)],
+        "containers": [container("main", command) | extra],
+    }
+    metadata = {"name": name, "labels": {"app": name}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    wait_until(condition, PATIENCE, lambda: ClusterError(f"not within {PATIENCE:.0f} s: {what}"))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A cluster with a node, for the tests of this module alone."""
+    missing = preflight.problems(Mode.NODE)
+    if missing:
+        pytest.skip(missing[0])
+    with Cluster("test-node") as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def kubectl(cluster: Cluster) -> Kubectl:
+    return Kubectl(cluster)
+
+
+def test_a_second_up_changes_nothing(cluster: Cluster) -> None:
+    before = [cluster.pid(component) for component in Component]
+    Cluster(cluster.name).up()
+    assert [cluster.pid(component) for component in Component] == before
+
+
+def test_up_with_other_flags_is_refused(cluster: Cluster) -> None:
+    with pytest.raises(ClusterError, match="other components or flags"):
+        Cluster(cluster.name, flags={Component.KUBELET: ["--v=4"]}).up()
+
+
+def test_up_mends_what_is_stopped(cluster: Cluster) -> None:
+    cluster.stop(Component.SCHEDULER)
+    assert not cluster.is_up()
+    cluster.up()
+    assert cluster.is_up()
+
+
+def test_init_containers_run_and_their_logs_can_be_read(kubectl: Kubectl) -> None:
+    status = kubectl.run(pod("steps", "sleep 1000", init=("echo one", "echo two")))["status"]
+    assert [one["state"]["terminated"]["exitCode"] for one in status["initContainerStatuses"]] == [
+        0,
+        0,
+    ]
+    assert kubectl("logs", "steps", "--container=step-1") == "two\n"
+    assert kubectl("exec", "steps", "--", "hostname") == "steps\n"
+
+
+def test_a_pod_reaches_services_and_so_does_this_machine(kubectl: Kubectl) -> None:
+    kubectl.run(pod("server", "echo hello >/tmp/index.html; exec httpd -f -p 8080 -h /tmp"))
+    kubectl("expose", "pod", "server", "--port=80", "--target-port=8080")
+    address = kubectl("get", "service", "server", "--output=jsonpath={.spec.clusterIP}")
+    get = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {address} 80"
+    kubectl.run(pod("client", "sleep 1000"))
+
+    def from_pod() -> str:
+        return kubectl("exec", "client", "--", "sh", "-c", f"{get} || true")
+
+    eventually(lambda: "hello" in from_pod(), "a Pod reaches a Service")
+    api = "nc -w 2 $KUBERNETES_SERVICE_HOST 443 </dev/null && echo open"
+    assert kubectl("exec", "client", "--", "sh", "-c", api) == "open\n"
+    own = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 127.0.0.1 8080"
+    assert "hello" in kubectl("exec", "server", "--", "sh", "-c", own)
+
+
+def test_an_image_can_be_always_pulled(kubectl: Kubectl) -> None:
+    """`image: busybox` without a tag implies it, and public manifests have that."""
+    kubectl.run(pod("latest", "sleep 1000", image="busybox"))
+
+
+def test_an_image_that_nobody_has_fails_to_be_pulled(kubectl: Kubectl) -> None:
+    kubectl.create(pod("absent", "true", image="example.test/absent:1"))
+
+    def reasons() -> set[str]:
+        statuses = kubectl.pod("absent")["status"].get("containerStatuses", [])
+        return {one["state"].get("waiting", {}).get("reason", "") for one in statuses}
+
+    eventually(lambda: bool(reasons() & {"ErrImagePull", "ImagePullBackOff"}), "ErrImagePull")
+
+
+def test_images_are_listed(cluster: Cluster) -> None:
+    assert set(BUSYBOX_IMAGES) <= set(cluster.images())
+
+
+def test_a_killed_container_restarts_alone(cluster: Cluster, kubectl: Kubectl) -> None:
+    before = kubectl.run(pod("one-dies", "sleep 1000", init=("true",)))["status"]
+    cluster.kill_container("default", "one-dies", "main")
+
+    def restarted() -> bool:
+        return bool(kubectl.pod("one-dies")["status"]["containerStatuses"][0]["restartCount"])
+
+    eventually(restarted, "the container restarts")
+    after = kubectl.pod("one-dies")["status"]
+    assert after["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 137
+    assert after["initContainerStatuses"] == before["initContainerStatuses"]
+    assert after["podIP"] == before["podIP"]
+
+
+def test_a_killed_sandbox_restarts_the_whole_pod(cluster: Cluster, kubectl: Kubectl) -> None:
+    before = kubectl.run(pod("all-die", "sleep 1000", init=("true", "true")))["status"]
+    cluster.kill_sandbox("default", "all-die")
+
+    def restarted() -> bool:
+        return all(
+            one["restartCount"] == 1
+            for one in kubectl.pod("all-die")["status"]["initContainerStatuses"]
+        )
+
+    eventually(restarted, "the init containers run again")
+    kubectl("wait", "--for=condition=Ready", "pod/all-die", f"--timeout={PATIENCE:.0f}s")
+    assert kubectl.pod("all-die")["status"]["podIP"] != before["podIP"]
+
+
+def test_a_rule_restarts_all_containers(kubectl: Kubectl) -> None:
+    """The feature RestartAllContainersOnContainerExits, on by default in this version."""
+    rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}
+    manifest = pod("all-restart", "sleep 1000", init=("date",))
+    trigger = {"restartPolicy": "Never", "restartPolicyRules": [rule]}
+    volume = {"name": "data", "mountPath": "/data"}
+    # Exits with 42 the first time only: the volume outlives the restart of all containers.
+    script = "if [ -e /data/done ]; then sleep 1000; else touch /data/done; exit 42; fi"
+    manifest["spec"]["containers"][0] |= trigger | {
+        "command": ["sh", "-c", script],
+        "volumeMounts": [volume],
+    }
+    manifest["spec"]["volumes"] = [{"name": "data", "emptyDir": {}}]
+    kubectl.create(manifest)
+
+    def restarted() -> bool:
+        statuses = kubectl.pod("all-restart")["status"].get("initContainerStatuses", [])
+        return [one["restartCount"] for one in statuses] == [1]
+
+    eventually(restarted, "the init container runs again")
+
+
+def test_what_is_not_there_is_not_killed(cluster: Cluster) -> None:
+    with pytest.raises(ClusterError, match=r"Pod default/absent-pod does not run"):
+        cluster.kill_sandbox("default", "absent-pod")
+
+
+@pytest.mark.parametrize("component", Component)
+def test_pods_outlive_the_outage_of(
+    component: Component, cluster: Cluster, kubectl: Kubectl
+) -> None:
+    name = f"outlives-{component}"
+    started = kubectl.run(pod(name, "sleep 1000"))["status"]["containerStatuses"]
+    cluster.stop(component)
+    assert cluster.pid(component) is None
+    cluster.start(component)
+    assert cluster.is_up()
+    assert kubectl.pod(name)["status"]["containerStatuses"] == started
+
+
+def test_users_can_be_told_apart_in_the_audit_log(cluster: Cluster) -> None:
+    since = cluster.audit_log.stat().st_size
+    kubeconfig = cluster.kubeconfig_for("somebody", ["system:masters"])
+    get = [str(cluster.kubectl), f"--kubeconfig={kubeconfig}", "get", "configmaps"]
+    subprocess.run(get, check=True, capture_output=True)
+    asked = [one for one in requests(cluster.audit_log, since) if one.user == "somebody"]
+    assert [(one.verb, one.code) for one in asked if one.resource == "configmaps"] == [
+        ("list", 200)
+    ]
+
+
+def machine(own_cable: str) -> dict[str, set[str]]:
+    """All that a cluster could leave behind on this machine, less what other clusters bring."""
+
+    def lines(*command: str) -> set[str]:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        found = (line.strip() for line in answer.stdout.splitlines())
+        return {line for line in found if "ipl-" not in line or own_cable in line}
+
+    folders = ("/run", "/var/lib", "/var/log", "/opt", "/etc", "/usr/libexec")
+    return {
+        "addresses": lines("ip", "-oneline", "address"),
+        "routes": lines("ip", "route", "show", "table", "all"),
+        "named namespaces": lines("ip", "netns", "list"),
+        "mounts": lines("cat", "/proc/self/mountinfo"),
+        "iptables": {line for line in lines("iptables-save") if not line.startswith("#")},
+        "settings": lines("sysctl", "vm.overcommit_memory", "kernel.panic", "net.ipv4.ip_forward"),
+        "folders": {str(path) for folder in folders for path in Path(folder).glob("*")},
+    }
+
+
+def namespaces_of(process: Path) -> set[str]:
+    return {str((process / "ns" / kind).readlink()) for kind in ("mnt", "net")}
+
+
+def processes_of(cluster: Cluster, namespaces: set[str]) -> set[str]:
+    """The processes that run in a cluster's namespaces, or that name its folder."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_text().replace("\0", " ")
+            inside = namespaces_of(process)
+        except OSError:  # it ended, or is the kernel's
+            continue
+        if inside & namespaces or str(cluster.layout.root) in command:
+            found.add(f"{process.name} {command}")
+    return found
+
+
+def test_down_leaves_nothing_behind() -> None:
+    missing = preflight.problems(Mode.NODE)
+    if missing:
+        pytest.skip(missing[0])
+    cluster = Cluster("test-down")
+    node = Node(cluster.name, cluster.layout)
+    before = machine(node.cable)
+    with cluster:
+        kubectl = Kubectl(cluster)
+        kubectl.run(pod("running", "trap '' TERM; sleep 1000", init=("true",)))
+        kubectl("expose", "pod", "running", "--port=80")
+        holder = node.holder.running()
+        assert holder is not None
+        namespaces = namespaces_of(Path(f"/proc/{holder.pid}"))
+        assert len(processes_of(cluster, namespaces)) > len(Component)
+        assert machine(node.cable) != before
+    assert machine(node.cable) == before
+    assert processes_of(cluster, namespaces) == set()
+    assert not node.there()
+    assert not cluster.layout.root.exists()
+
+
+def test_down_clears_what_a_crash_left() -> None:
+    """Neither the record nor the pid files are there: the kernel still knows what belongs to it."""
+    missing = preflight.problems(Mode.NODE)
+    if missing:
+        pytest.skip(missing[0])
+    cluster = Cluster("test-crash")
+    cluster.up()
+    pids = [cluster.pid(component) for component in Component]
+    assert all(pid and Process.of(pid) for pid in pids)
+    cluster.layout.record.unlink()
+    for component in Component:
+        cluster.layout.pid_file(component).unlink()
+    cluster.down()
+    assert not any(pid and Process.of(pid) for pid in pids)
+    assert not Node(cluster.name, cluster.layout).there()
+    cluster.down()  # and once more is no error
+
+
+def test_control_planes_stand_beside_each_other() -> None:
+    manager = {Component.CONTROLLER_MANAGER}
+    limits = {Component.CONTROLLER_MANAGER: ["--kube-api-qps=1000", "--kube-api-burst=2000"]}
+    first = Cluster("test-api-1", Mode.CONTROL_PLANE)
+    second = Cluster("test-api-2", Mode.CONTROL_PLANE, components=manager, flags=limits)
+    with first, second:
+        assert first.server != second.server
+        Kubectl(first).create(pod("stored", "true"))
+        assert Kubectl(first).pod("stored")["status"]["phase"] == "Pending"
+        assert Kubectl(second)("get", "pods", "--output=name") == ""
+    assert not first.layout.root.exists()
+    assert not second.layout.root.exists()
+
+
+def test_only_a_node_has_a_kubelet() -> None:
+    with pytest.raises(ClusterError, match="no kubelet"):
+        Cluster("never", Mode.CONTROL_PLANE, components={Component.KUBELET})
