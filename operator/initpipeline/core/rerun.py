@@ -34,9 +34,9 @@ def due(pipeline: Pipeline, status: InitPipelineStatus, pod: Pod | None) -> Reru
     the current run, ``pod`` is that Pod, None where it is gone or was never seen."""
     run = status.run
     assert run is not None, "the first run has begun"
-    if _template_changed(pipeline):
+    if _template_changed(pipeline, status):
         return Rerun(Trigger.SPEC_CHANGED, asked_for=True)
-    if runs.pending_token(pipeline):
+    if runs.pending_token(pipeline, status):
         return Rerun(Trigger.REQUESTED, asked_for=True)
     if run.completion_time is not None:
         was_lost = bool(status.history) and status.history[0].result is Result.LOST
@@ -47,9 +47,8 @@ def due(pipeline: Pipeline, status: InitPipelineStatus, pod: Pod | None) -> Reru
     return Rerun(Trigger.CONTAINER_RESTARTED, cause) if cause else None
 
 
-def _template_changed(pipeline: Pipeline) -> bool:
+def _template_changed(pipeline: Pipeline, status: InitPipelineStatus) -> bool:
     """The hash alone does not tell: another version of the CRD may read the same spec otherwise."""
-    status = pipeline.status
     return (
         pipeline.generation != status.observed_generation
         and pipeline.template_hash != status.template_hash

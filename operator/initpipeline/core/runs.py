@@ -30,9 +30,9 @@ _RESULT_OF_FATE = {
 }
 
 
-def pending_token(pipeline: Pipeline) -> str | None:
+def pending_token(pipeline: Pipeline, status: InitPipelineStatus) -> str | None:
     """The rerun token that no run has answered yet, if there is one."""
-    token, status = pipeline.rerun_token, pipeline.status
+    token = pipeline.rerun_token
     answered = {status.last_rerun_token, *(record.token for record in status.history)}
     return None if token in answered or (status.run and token == status.run.token) else token
 
@@ -46,7 +46,7 @@ def begin(
     cause: Cause | None = None,
 ) -> InitPipelineStatus:
     """A run whose Pod is still to be created. It answers the token that is pending, if any."""
-    token = pending_token(pipeline)
+    token = pending_token(pipeline, status)
     return status.model_copy(
         update={
             "run": Run(number=number, trigger=trigger, token=token, cause=cause, start_time=now),
