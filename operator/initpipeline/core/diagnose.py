@@ -10,7 +10,7 @@ from initpipeline.api.models import FailedStep
 from initpipeline.api.names import MAX_MESSAGE_LENGTH
 from initpipeline.api.reasons import Reason
 from initpipeline.core.facts import ContainerStatus, Pod, Terminated
-from initpipeline.core.observe import Fate, Step
+from initpipeline.core.observe import CRASH_LOOP_BACK_OFF, Fate, Step
 
 _IMAGE_REASONS = frozenset(
     {
@@ -31,7 +31,6 @@ _CONFIG_REASONS = frozenset(
         "RunContainerError",
     }
 )
-_BACK_OFF = "CrashLoopBackOff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +133,7 @@ def _running_step(pod: Pod, title: str, status: ContainerStatus) -> Explanation:
     failure = _failure(status)
     if status.waiting_reason in _IMAGE_REASONS | _CONFIG_REASONS:
         return _not_started(pod, title, status)
-    if failure and status.waiting_reason == _BACK_OFF:
+    if failure and status.waiting_reason == CRASH_LOOP_BACK_OFF:
         return Explanation(Reason.STEP_BACK_OFF, f"{title} {ending(failure, status.restart_count)}")
     if status.running:
         after = f"; before, it {ending(failure, status.restart_count)}" if failure else ""

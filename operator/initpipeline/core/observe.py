@@ -20,6 +20,10 @@ RESTARTING_ALL_CONTAINERS = "RestartingAllContainers"
 """The kubelet's reason for containers that a RestartAllContainers rule restarts (KEP-5532)."""
 
 
+CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
+"""The kubelet's reason for a container that it will start again after a while."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """An init container in the current run."""
@@ -154,10 +158,20 @@ def _since(end: Terminated | None, time: datetime) -> bool:
 
 
 def app_restart(run: Run, pod: Pod) -> Cause | None:
-    """What the first app container died of that has restarted since the run was initialized."""
+    """What the first app container died of that has restarted since the run was initialized.
+
+    One that waits in CrashLoopBackOff counts: the kubelet has decided to restart it, and to wait
+    for that as well would only put its back-off before ours.
+    """
+    if run.initialized_time is None:
+        return None
     baselines = {baseline.name: baseline.restart_count for baseline in run.restart_baselines}
     for status in pod.container_statuses:
-        if status.restart_count > baselines.get(status.name, status.restart_count):
+        restarted = status.restart_count > baselines.get(status.name, status.restart_count)
+        restarting = status.waiting_reason == CRASH_LOOP_BACK_OFF and _since(
+            status.last_terminated, run.initialized_time
+        )
+        if restarted or restarting:
             return _cause(status)
     return None
 
@@ -186,13 +200,28 @@ class Fate(Enum):
 
 
 def fate(pod: Pod) -> Fate:
-    """A Pod that is Failed was lost if the cluster ended it (the condition DisruptionTarget of
+    """A Pod that is being deleted ends in Succeeded or Failed by the way its containers take the
+    signal, which says nothing about the run: it is alive until it is gone, and then lost.
+
+    A Pod that is Failed was lost if the cluster ended it (the condition DisruptionTarget of
     KEP-3329, an eviction), or if it ended before any container of it had started, as a Pod that
     the kubelet does not admit."""
+    if pod.phase not in {"Succeeded", "Failed"} or _ended_by_deletion(pod):
+        return Fate.ALIVE
     if pod.phase == "Succeeded":
         return Fate.SUCCEEDED
-    if pod.phase != "Failed":
-        return Fate.ALIVE
     every = (*pod.init_container_statuses, *pod.container_statuses)
     disrupted = pod.has_condition("DisruptionTarget") or pod.reason == "Evicted"
     return Fate.LOST if disrupted or not any(s.ever_started for s in every) else Fate.FAILED
+
+
+def _ended_by_deletion(pod: Pod) -> bool:
+    """Whether any container was still running when the deletion was asked for. Times are whole
+    seconds; in doubt it was."""
+    if pod.deletion_requested_at is None:
+        return False
+    ends = [status.terminated for status in pod.container_statuses]
+    return any(
+        end is None or end.finished_at is None or end.finished_at >= pod.deletion_requested_at
+        for end in ends
+    )
