@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from initpipeline.api.models import InitPipelineStatus
@@ -129,8 +129,7 @@ class Pod:
     """UID of the controlling owner."""
     run: int | None
     """Number of the run that it was created for."""
-    deletion_requested_at: datetime | None
-    """When it was asked to go; None: it was not."""
+    deleting: bool
     phase: str
     reason: str
     message: str
@@ -148,7 +147,7 @@ class Pod:
             resource_version=metadata["resourceVersion"],
             owner_uid=_controller_uid(metadata),
             run=_number((metadata.get("annotations") or {}).get(RUN_ANNOTATION)),
-            deletion_requested_at=_deletion_requested_at(metadata),
+            deleting=bool(metadata.get("deletionTimestamp")),
             phase=status.get("phase") or "Pending",
             reason=status.get("reason") or "",
             message=status.get("message") or "",
@@ -161,10 +160,6 @@ class Pod:
             init_container_statuses=_statuses(status.get("initContainerStatuses")),
             container_statuses=_statuses(status.get("containerStatuses")),
         )
-
-    @property
-    def deleting(self) -> bool:
-        return self.deletion_requested_at is not None
 
     @property
     def untouched(self) -> bool:
@@ -266,13 +261,6 @@ def _statuses(raw: list[dict[str, Any]] | None) -> tuple[ContainerStatus, ...]:
 def _controller_uid(metadata: Mapping[str, Any]) -> str | None:
     owners = metadata.get("ownerReferences") or ()
     return next((owner["uid"] for owner in owners if owner.get("controller")), None)
-
-
-def _deletion_requested_at(metadata: Mapping[str, Any]) -> datetime | None:
-    """The API server writes down when the grace period ends, not when it began."""
-    deadline = _time(metadata.get("deletionTimestamp"))
-    grace = timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
-    return deadline - grace if deadline else None
 
 
 def _time(value: str | None) -> datetime | None:

@@ -206,22 +206,10 @@ def fate(pod: Pod) -> Fate:
     A Pod that is Failed was lost if the cluster ended it (the condition DisruptionTarget of
     KEP-3329, an eviction), or if it ended before any container of it had started, as a Pod that
     the kubelet does not admit."""
-    if pod.phase not in {"Succeeded", "Failed"} or _ended_by_deletion(pod):
+    if pod.deleting or pod.phase not in {"Succeeded", "Failed"}:
         return Fate.ALIVE
     if pod.phase == "Succeeded":
         return Fate.SUCCEEDED
     every = (*pod.init_container_statuses, *pod.container_statuses)
     disrupted = pod.has_condition("DisruptionTarget") or pod.reason == "Evicted"
     return Fate.LOST if disrupted or not any(s.ever_started for s in every) else Fate.FAILED
-
-
-def _ended_by_deletion(pod: Pod) -> bool:
-    """Whether any container was still running when the deletion was asked for. Times are whole
-    seconds; in doubt it was."""
-    if pod.deletion_requested_at is None:
-        return False
-    ends = [status.terminated for status in pod.container_statuses]
-    return any(
-        end is None or end.finished_at is None or end.finished_at >= pod.deletion_requested_at
-        for end in ends
-    )
