@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from tests.cluster import build, debian, faults, images, preflight
+from tests.cluster.api import Api
 from tests.cluster.errors import ClusterError
 from tests.cluster.locks import locked
 from tests.cluster.node import Node
@@ -100,6 +101,11 @@ class Cluster:
         return build.KUBERNETES.cached() / "kubectl"
 
     @property
+    def api(self) -> Api:
+        """Requests to the API server, as its administrator."""
+        return self._parts().control_plane.api
+
+    @property
     def server(self) -> str:
         """The API server's URL."""
         return self._plan().server
@@ -123,7 +129,7 @@ class Cluster:
         plan = recorded(self.layout)
         if plan is None or not all(map(self.pid, plan.components)):
             return False
-        return self._node_stands(plan) and self._parts().control_plane.api.ready()
+        return self._node_stands(plan) and self.api.ready()
 
     def up(self) -> None:
         """Bring it up, or bring up what is missing of it; return when it can be used."""
@@ -194,8 +200,9 @@ class Cluster:
         node = Node(self.name, self.layout)
         if not self.layout.root.exists() and not node.there():
             return
-        for component in reversed(Component):
-            self._stop(component, grace=0)  # what it would save is thrown away
+        for file in self.layout.pid_files():
+            # At once: what it would save is thrown away.
+            Daemon(file.name, file, self.layout.log(file.name)).stop(grace=0)
         node.remove()
         if self.layout.root.exists():
             shutil.rmtree(self.layout.root)

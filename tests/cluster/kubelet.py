@@ -51,9 +51,7 @@ class NodeAgents:
 
     def node_ready(self) -> bool:
         """Whether the node can take Pods."""
-        node = self.control_plane.api.get(f"/api/v1/nodes/{NODE_NAME}") or {}
-        conditions = node.get("status", {}).get("conditions", [])
-        return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+        return ready(self.control_plane.api.get(f"/api/v1/nodes/{NODE_NAME}") or {})
 
     def _config(self, component: Component) -> Path:
         return self.control_plane.layout.config / f"{component}.json"
@@ -114,3 +112,9 @@ class NodeAgents:
             "conntrack": {"maxPerCore": 0},
             "iptables": {"minSyncPeriod": "100ms"},
         }
+
+
+def ready(node: dict[str, Any]) -> bool:
+    """Whether a node's own conditions say that it can take Pods."""
+    conditions = node.get("status", {}).get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)

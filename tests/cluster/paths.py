@@ -74,6 +74,10 @@ class Layout:
         """Where a process of this cluster is recorded."""
         return self.root / "pid" / process
 
+    def pid_files(self) -> list[Path]:
+        """All processes of this cluster that are recorded."""
+        return sorted((self.root / "pid").glob("*"))
+
     def log(self, process: str) -> Path:
         """Where a process of this cluster writes."""
         return self.root / "log" / f"{process}.log"

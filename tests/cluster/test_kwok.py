@@ -1,0 +1,54 @@
+"""Fake nodes: Pods live on them as a kubelet would let them."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.errors import ClusterError
+from tests.cluster.kwok import FakeNodes
+from tests.cluster.plan import Component, Mode
+from tests.cluster.processes import wait_until
+
+pytestmark = pytest.mark.cluster
+
+PODS = 20
+STEPS = 4
+
+
+def pod(name: str) -> dict[str, Any]:
+    steps = [{"name": f"step-{i}", "image": "none.test/none"} for i in range(STEPS)]
+    main = {"name": "main", "image": "none.test/none"}
+    spec = {"restartPolicy": "Never", "initContainers": steps, "containers": [main]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+def states(status: dict[str, Any]) -> str:
+    """The states of the init containers, a letter each: waiting, running, terminated."""
+    return "".join(next(iter(one["state"]))[0] for one in status.get("initContainerStatuses", []))
+
+
+def test_init_containers_run_one_after_the_other() -> None:
+    components = {Component.CONTROLLER_MANAGER, Component.SCHEDULER}
+    with (
+        Cluster("test-kwok", Mode.CONTROL_PLANE, components=components) as cluster,
+        FakeNodes(cluster, 3) as nodes,
+    ):
+        command = [str(cluster.kubectl), f"--kubeconfig={cluster.kubeconfig}", "create", "-f", "-"]
+        pods = {"apiVersion": "v1", "kind": "List", "items": [pod(f"p-{i}") for i in range(PODS)]}
+        subprocess.run(command, input=json.dumps(pods), text=True, check=True, capture_output=True)
+        seen: set[str] = set()
+
+        def all_succeeded() -> bool:
+            listed = cluster.api.get("/api/v1/namespaces/default/pods") or {"items": []}
+            statuses = [one["status"] for one in listed["items"]]
+            seen.update(map(states, statuses))
+            return [one["phase"] for one in statuses] == ["Succeeded"] * PODS
+
+        wait_until(all_succeeded, 60, lambda: ClusterError(f"not all Pods succeeded: {seen}"))
+        walk = {f"{'t' * i}r{'w' * (STEPS - 1 - i)}" for i in range(STEPS)}
+        assert seen <= walk | {"", "t" * STEPS}
+        assert len(seen & walk) > 1
+        assert "failed to apply stage" not in nodes.daemon.log.read_text()
