@@ -1,0 +1,408 @@
+"""Fluent builders of what the API gives: ``pod().init("a", exit=0).init("b", running=True).raw()``.
+
+Each call returns a new builder, so a test can start from one Pod and tell only what changed.
+``raw()`` is the API's dict, ``build()`` the typed facts made of it. Times are seconds after
+``BASE``.
+
+Unless told otherwise the containers follow one another: the first init container runs from second 0
+to second 8, the next from 10 to 18, and app containers start ten seconds after the last began. A
+container's ID is made of its Pod, name and restart count, since the runtime never uses one twice.
+"""
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from initpipeline.api import names
+from initpipeline.api.models import InitPipelineStatus, format_time
+from initpipeline.core.facts import Pipeline, Pod
+
+BASE: Final = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
+PIPELINE_UID: Final = "pipeline-uid"
+NAME: Final = "demo"
+NAMESPACE: Final = "default"
+TURN: Final = 10
+"""Seconds from the start of one init container to that of the next."""
+DURATION: Final = 8
+"""Seconds that an init container runs."""
+
+_UID: Final = "<uid>"
+"""Stands for the Pod's UID until the Pod is built."""
+
+Raw = dict[str, Any]
+
+
+def at(seconds: float) -> datetime:
+    """That many seconds after BASE."""
+    return BASE + timedelta(seconds=seconds)
+
+
+def container_id(name: str, restarts: int = 0, uid: str = "pod-1") -> str:
+    """The ID that a container gets unless a test gives it another."""
+    return f"containerd://{uid}-{name}-{restarts}"
+
+
+def stamp(seconds: float) -> str:
+    """The same as the API writes it: to the second."""
+    return format_time(at(seconds))
+
+
+@dataclass(frozen=True)
+class End:
+    """How a container ended."""
+
+    exit: int = 0
+    start: float | None = 0
+    end: float | None = DURATION
+    reason: str | None = None
+    message: str | None = None
+    signal: int | None = None
+
+    def raw(self, container_id: str = "") -> Raw:
+        said = {
+            "exitCode": self.exit,
+            "reason": self.reason or ("Error" if self.exit else "Completed"),
+            "startedAt": None if self.start is None else stamp(self.start),
+            "finishedAt": None if self.end is None else stamp(self.end),
+            "message": self.message,
+            "signal": self.signal,
+            "containerID": container_id,
+        }
+        optional = {"message", "signal", "containerID"}
+        return {key: value for key, value in said.items() if value or key not in optional}
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container's spec and status."""
+
+    name: str
+    image: str
+    sidecar: bool
+    status: Raw | None
+
+    def spec(self) -> Raw:
+        spec = {"name": self.name, "image": self.image}
+        return {**spec, "restartPolicy": "Always"} if self.sidecar else spec
+
+
+@dataclass(frozen=True)
+class PodBuilder:
+    """A v1.Pod of run 1 of the pipeline, on a node, nothing of it started yet."""
+
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    uid: str = "pod-1"
+    run: int | None = 1
+    owner: str | None = PIPELINE_UID
+    deletion: Mapping[str, Any] = field(default_factory=dict)
+    node_name: str | None = "node-1"
+    status: Mapping[str, Any] = field(default_factory=lambda: {"phase": "Pending"})
+    conditions: tuple[Raw, ...] = ()
+    inits: tuple[Container, ...] = ()
+    apps: tuple[Container, ...] = ()
+    reverse_statuses: bool = False
+
+    def init(
+        self,
+        name: str,
+        *,
+        exit: int | None = None,  # noqa: A002 (what it is called everywhere)
+        running: bool = False,
+        waiting: str | None = None,
+        message: str | None = None,
+        reason: str | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        restarts: int = 0,
+        last: End | None = None,
+        id: str | None = None,  # noqa: A002
+        started: bool | None = None,
+        sidecar: bool = False,
+        reported: bool = True,
+        image: str = "busybox",
+    ) -> "PodBuilder":
+        """An init container; one of a known name takes that one's place."""
+        position = _position(self.inits, name)
+        start = TURN * position if start is None else start
+        ended = None
+        if exit is not None:
+            ended = End(exit, start, start + DURATION if end is None else end, reason, message)
+        status = _status(name, image, ended, running, start, waiting, message, restarts, last, id)
+        status["started"] = status["started"] if started is None else started
+        status["ready"] = exit == 0 or (sidecar and bool(status["started"]))
+        container = Container(name, image, sidecar, status if reported else None)
+        return replace(self, inits=_with(self.inits, container))
+
+    def sidecar(self, name: str, **status: Any) -> "PodBuilder":
+        """An init container with ``restartPolicy: Always``."""
+        return self.init(name, sidecar=True, **status)
+
+    def app(
+        self,
+        name: str = "app",
+        *,
+        exit: int | None = None,  # noqa: A002
+        running: bool = False,
+        waiting: str | None = None,
+        message: str | None = None,
+        reason: str | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        restarts: int = 0,
+        last: End | None = None,
+        id: str | None = None,  # noqa: A002
+        reported: bool = True,
+        image: str = "nginx",
+    ) -> "PodBuilder":
+        """An app container; one of a known name takes that one's place."""
+        start = TURN * len(self.inits) if start is None else start
+        ended = None
+        if exit is not None:
+            ended = End(exit, start, start + DURATION if end is None else end, reason, message)
+        status = _status(name, image, ended, running, start, waiting, message, restarts, last, id)
+        status["ready"] = running
+        container = Container(name, image, False, status if reported else None)
+        return replace(self, apps=_with(self.apps, container))
+
+    def initialized(self, *names: str) -> "PodBuilder":
+        """These init containers have succeeded, one after the other."""
+        builder = self
+        for name in names:
+            builder = builder.init(name, exit=0)
+        return builder
+
+    def condition(
+        self, type_: str, status: str = "True", reason: str = "", message: str = ""
+    ) -> "PodBuilder":
+        said = {"type": type_, "status": status, "reason": reason, "message": message}
+        others = tuple(c for c in self.conditions if c["type"] != type_)
+        return replace(self, conditions=(*others, said))
+
+    def ready(self, status: bool = True) -> "PodBuilder":
+        return self.condition("Ready", str(status))
+
+    def phase(self, phase: str, reason: str = "", message: str = "") -> "PodBuilder":
+        said = {"phase": phase, "reason": reason, "message": message}
+        return replace(self, status={key: value for key, value in said.items() if value})
+
+    def of_run(self, run: int | None, uid: str | None = None) -> "PodBuilder":
+        """Made for that run; a Pod of another run has another UID."""
+        return replace(self, run=run, uid=uid or f"pod-{run}")
+
+    def owned_by(self, uid: str | None) -> "PodBuilder":
+        return replace(self, owner=uid)
+
+    def deleting(self, requested: float = 0, grace: int = 30) -> "PodBuilder":
+        """Somebody asked for its deletion; the API writes down when the grace period ends."""
+        deletion = {
+            "deletionTimestamp": stamp(requested + grace),
+            "deletionGracePeriodSeconds": grace,
+        }
+        return replace(self, deletion=deletion)
+
+    def node(self, name: str | None) -> "PodBuilder":
+        return replace(self, node_name=name)
+
+    def reversed_statuses(self) -> "PodBuilder":
+        """The kubelet's list in another order than the spec's."""
+        return replace(self, reverse_statuses=True)
+
+    def raw(self) -> Raw:
+        metadata: Raw = {
+            "name": NAME,
+            "namespace": NAMESPACE,
+            "uid": self.uid,
+            "resourceVersion": "1",
+            "labels": {names.NAME_LABEL: NAME},
+            **self.deletion,
+        }
+        if self.run is not None:
+            metadata["annotations"] = {names.RUN_ANNOTATION: str(self.run)}
+        if self.owner is not None:
+            metadata["ownerReferences"] = [
+                {
+                    "apiVersion": names.API_VERSION,
+                    "kind": names.KIND,
+                    "name": NAME,
+                    "uid": self.owner,
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ]
+        spec: Raw = {
+            "initContainers": [c.spec() for c in self.inits],
+            "containers": [c.spec() for c in self.apps],
+        }
+        if self.node_name is not None:
+            spec["nodeName"] = self.node_name
+        statuses = {
+            "initContainerStatuses": self._statuses(self.inits),
+            "containerStatuses": self._statuses(self.apps),
+            "conditions": list(self.conditions),
+        }
+        status = {**self.status, **{key: value for key, value in statuses.items() if value}}
+        return copy.deepcopy(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": metadata,
+                "spec": spec,
+                "status": status,
+            }
+        )
+
+    def build(self) -> Pod:
+        return Pod.from_api(self.raw())
+
+    def _statuses(self, containers: tuple[Container, ...]) -> list[Raw]:
+        text = json.dumps([c.status for c in containers if c.status is not None])
+        statuses: list[Raw] = json.loads(text.replace(_UID, self.uid))
+        return statuses[::-1] if self.reverse_statuses else statuses
+
+
+@dataclass(frozen=True)
+class PipelineBuilder:
+    """An InitPipeline of two init containers, "one" and "two", and the app container "app"."""
+
+    template: Raw = field(
+        default_factory=lambda: {
+            "spec": {
+                "initContainers": [
+                    {"name": "one", "image": "busybox"},
+                    {"name": "two", "image": "busybox"},
+                ],
+                "containers": [{"name": "app", "image": "nginx"}],
+            }
+        }
+    )
+    generation: int = 1
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    is_deleting: bool = False
+    status: Raw = field(default_factory=dict)
+
+    def inits(self, *containers: str | Raw) -> "PipelineBuilder":
+        """These init containers, by name or whole."""
+        specs = [{"name": c, "image": "busybox"} if isinstance(c, str) else c for c in containers]
+        return self.with_template({"spec": {**self.template["spec"], "initContainers": specs}})
+
+    def with_template(self, template: Raw) -> "PipelineBuilder":
+        return replace(self, template=template)
+
+    def edited(self, image: str = "nginx:2") -> "PipelineBuilder":
+        """A person changed the template: the app's image, which is a new generation."""
+        spec = {**self.template["spec"], "containers": [{"name": "app", "image": image}]}
+        return replace(self, template={"spec": spec}, generation=self.generation + 1)
+
+    def of_generation(self, generation: int) -> "PipelineBuilder":
+        return replace(self, generation=generation)
+
+    def token(self, token: str) -> "PipelineBuilder":
+        """A person asked for a re-run with this token."""
+        return replace(self, annotations={**self.annotations, names.RERUN_ANNOTATION: token})
+
+    def deleting(self) -> "PipelineBuilder":
+        return replace(self, is_deleting=True)
+
+    def with_status(self, status: InitPipelineStatus) -> "PipelineBuilder":
+        """As the API gives back what was written."""
+        return replace(self, status=status.to_api())
+
+    def raw(self) -> Raw:
+        metadata: Raw = {
+            "name": NAME,
+            "namespace": NAMESPACE,
+            "uid": PIPELINE_UID,
+            "resourceVersion": "1",
+            "generation": self.generation,
+            "annotations": dict(self.annotations),
+            "labels": dict(self.labels),
+        }
+        if self.is_deleting:
+            metadata["deletionTimestamp"] = stamp(0)
+        return copy.deepcopy(
+            {
+                "apiVersion": names.API_VERSION,
+                "kind": names.KIND,
+                "metadata": metadata,
+                "spec": {"template": self.template},
+                "status": self.status,
+            }
+        )
+
+    def build(self) -> Pipeline:
+        return Pipeline.from_api(self.raw())
+
+
+def pod() -> PodBuilder:
+    """A Pod of run 1, on a node, that has no containers yet."""
+    return PodBuilder()
+
+
+def fresh_pod(run: int = 1) -> PodBuilder:
+    """The default pipeline's Pod, scheduled, nothing started."""
+    return pod().of_run(run).init("one").init("two").app().condition("PodScheduled")
+
+
+def running_pod(run: int = 1) -> PodBuilder:
+    """The default pipeline's Pod, initialized, its app container running and Ready."""
+    return fresh_pod(run).initialized("one", "two").app(running=True).phase("Running").ready()
+
+
+def untouched_pod(run: int = 1) -> PodBuilder:
+    """The default pipeline's Pod just after its creation: nobody has looked at it yet."""
+    builder = pod().of_run(run).node(None)
+    return builder.init("one", reported=False).init("two", reported=False).app(reported=False)
+
+
+def pipeline() -> PipelineBuilder:
+    return PipelineBuilder()
+
+
+def _position(containers: tuple[Container, ...], name: str) -> int:
+    known = [container.name for container in containers]
+    return known.index(name) if name in known else len(known)
+
+
+def _with(containers: tuple[Container, ...], container: Container) -> tuple[Container, ...]:
+    position = _position(containers, container.name)
+    return (*containers[:position], container, *containers[position + 1 :])
+
+
+def _status(
+    name: str,
+    image: str,
+    ended: End | None,
+    running: bool,
+    start: float,
+    waiting: str | None,
+    message: str | None,
+    restarts: int,
+    last: End | None,
+    id_: str | None,
+) -> Raw:
+    """A v1.ContainerStatus. Running goes before waiting, and with no state at all it waits."""
+    made = ended is not None or running or last is not None
+    status: Raw = {
+        "name": name,
+        "image": image,
+        "imageID": "",
+        "restartCount": restarts,
+        "started": running,
+        "lastState": {} if last is None else {"terminated": last.raw()},
+    }
+    if id_ is None and made:
+        id_ = container_id(name, restarts, _UID)
+    if id_:
+        status["containerID"] = id_
+    if ended is not None:
+        status["state"] = {"terminated": ended.raw(id_ or "")}
+    elif running:
+        status["state"] = {"running": {"startedAt": stamp(start)}}
+    else:
+        said = {"reason": waiting or "PodInitializing", "message": message}
+        status["state"] = {"waiting": {key: value for key, value in said.items() if value}}
+    return status

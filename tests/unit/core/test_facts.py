@@ -1,0 +1,176 @@
+"""API dicts become facts in one place: what is absent, null or odd there is nothing special."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from initpipeline.api.names import RERUN_ANNOTATION, RUN_ANNOTATION
+from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated
+from tests.builders import End, at, pipeline, pod, stamp, untouched_pod
+
+
+def container(**raw: Any) -> ContainerStatus:
+    return ContainerStatus({"name": "one", **raw})
+
+
+class TestContainerStatus:
+    def test_a_status_with_a_name_only_tells_nothing(self) -> None:
+        status = container()
+        assert (status.container_id, status.restart_count, status.started) == ("", 0, False)
+        assert (status.waiting, status.running, status.terminated) == (None, False, None)
+        assert not status.ever_started
+
+    @pytest.mark.parametrize(
+        ("raw", "expected"),
+        [
+            pytest.param({}, None, id="no state"),
+            pytest.param({"state": None}, None, id="state null"),
+            pytest.param({"state": {"waiting": {"reason": "x"}}}, None, id="waiting"),
+            pytest.param({"state": {"running": {"startedAt": stamp(5)}}}, at(5), id="running"),
+            pytest.param({"state": {"terminated": End(0, 5, 8).raw()}}, at(5), id="terminated"),
+            pytest.param(
+                {"state": {"terminated": {"exitCode": 137, "startedAt": None}}},
+                None,
+                id="terminated, never located: startedAt null",
+            ),
+        ],
+    )
+    def test_start_of_the_container_that_is_shown(self, raw: Any, expected: Any) -> None:
+        assert container(**raw).started_at == expected
+
+    @pytest.mark.parametrize(
+        ("raw", "expected"),
+        [
+            pytest.param({"state": {"waiting": {"reason": "PodInitializing"}}}, False, id="waits"),
+            pytest.param({"state": {"running": {"startedAt": stamp(0)}}}, True, id="runs"),
+            pytest.param({"state": {"terminated": End(1).raw()}}, True, id="ended"),
+            pytest.param({"restartCount": 1}, True, id="was restarted"),
+            pytest.param({"lastState": {"terminated": End(1).raw()}}, True, id="ended before"),
+            pytest.param(
+                {"state": {"terminated": End(137, None, None).raw()}},
+                False,
+                id="the kubelet found no such container when it gave the Pod up",
+            ),
+        ],
+    )
+    def test_ever_started(self, raw: Any, expected: bool) -> None:
+        assert container(**raw).ever_started is expected
+
+    def test_started_null_is_not_started(self) -> None:
+        assert container(started=None).started is False
+
+    def test_how_a_container_ended(self) -> None:
+        end = End(137, 3, 7, reason="OOMKilled", message="oh", signal=9)
+        assert container(state={"terminated": end.raw()}).terminated == Terminated(
+            137, 9, "OOMKilled", "oh", at(3), at(7)
+        )
+
+
+class TestPod:
+    def test_a_pod_as_it_was_just_created(self) -> None:
+        raw = {"metadata": {"uid": "u", "resourceVersion": "7"}, "spec": {}}
+        found = Pod.from_api(raw)
+        assert (found.uid, found.phase, found.owner_uid, found.run) == ("u", "Pending", None, None)
+        assert found.untouched
+
+    @pytest.mark.parametrize(
+        ("annotations", "expected"),
+        [
+            pytest.param(None, None, id="none"),
+            pytest.param({RUN_ANNOTATION: "12"}, 12, id="a number"),
+            pytest.param({RUN_ANNOTATION: "twelve"}, None, id="somebody wrote nonsense"),
+            pytest.param({RUN_ANNOTATION: ""}, None, id="empty"),
+        ],
+    )
+    def test_the_run_it_was_made_for(self, annotations: Any, expected: int | None) -> None:
+        raw = pod().raw()
+        raw["metadata"]["annotations"] = annotations
+        assert Pod.from_api(raw).run == expected
+
+    @pytest.mark.parametrize(
+        ("owners", "expected"),
+        [
+            pytest.param(None, None, id="no owner"),
+            pytest.param([{"uid": "a"}], None, id="an owner that is no controller"),
+            pytest.param([{"uid": "a"}, {"uid": "b", "controller": True}], "b", id="controller"),
+        ],
+    )
+    def test_its_owner_is_the_controlling_one(self, owners: Any, expected: str | None) -> None:
+        raw = pod().raw()
+        raw["metadata"]["ownerReferences"] = owners
+        assert Pod.from_api(raw).owner_uid == expected
+
+    def test_a_sidecar_is_an_init_container_that_is_always_restarted(self) -> None:
+        found = pod().init("a").sidecar("s").build().init_containers
+        assert [(c.name, c.sidecar) for c in found] == [("a", False), ("s", True)]
+
+    def test_a_condition_that_is_false_is_not_had(self) -> None:
+        found = pod().condition("Ready", "False").build()
+        assert not found.has_condition("Ready")
+        assert not found.has_condition("DisruptionTarget")
+
+    @pytest.mark.parametrize(
+        ("found", "expected"),
+        [
+            pytest.param(untouched_pod(), True, id="just created"),
+            pytest.param(untouched_pod().node("n"), False, id="bound to a node"),
+            pytest.param(
+                untouched_pod().condition("PodScheduled", "False"), False, id="unschedulable"
+            ),
+            pytest.param(untouched_pod().phase("Failed"), False, id="failed without a node"),
+        ],
+    )
+    def test_untouched_until_anybody_says_anything(self, found: Any, expected: bool) -> None:
+        assert found.build().untouched is expected
+
+    @pytest.mark.parametrize(
+        ("found", "expected"),
+        [
+            pytest.param(pod(), None, id="not deleted"),
+            pytest.param(pod().deleting(requested=5, grace=30), at(5), id="the grace taken off"),
+            pytest.param(pod().deleting(requested=5, grace=0), at(5), id="by force"),
+        ],
+    )
+    def test_when_its_deletion_was_asked_for(self, found: Any, expected: Any) -> None:
+        assert found.build().deletion_requested_at == expected
+        assert found.build().deleting is (expected is not None)
+
+
+class TestPipeline:
+    def test_its_hash_does_not_depend_on_the_order_of_keys(self) -> None:
+        one = pipeline().with_template({"metadata": {"a": 1, "b": 2}, "spec": {}}).build()
+        other = pipeline().with_template({"spec": {}, "metadata": {"b": 2, "a": 1}}).build()
+        assert one.template_hash == other.template_hash
+
+    def test_its_hash_depends_on_the_order_of_init_containers(self) -> None:
+        one, other = pipeline().inits("a", "b").build(), pipeline().inits("b", "a").build()
+        assert one.template_hash != other.template_hash
+
+    def test_its_template_comes_back_as_it_was(self) -> None:
+        template = {"spec": {"initContainers": [{"name": "ä", "image": "i"}]}}
+        assert pipeline().with_template(template).build().template == template
+
+    @pytest.mark.parametrize(
+        ("annotations", "expected"),
+        [
+            pytest.param(None, None, id="no annotations"),
+            pytest.param({RERUN_ANNOTATION: ""}, None, id="an empty token asks for nothing"),
+            pytest.param({RERUN_ANNOTATION: "now"}, "now", id="a token"),
+        ],
+    )
+    def test_its_token(self, annotations: Any, expected: str | None) -> None:
+        raw = pipeline().raw()
+        raw["metadata"]["annotations"] = annotations
+        assert Pipeline.from_api(raw).rerun_token == expected
+
+    def test_fields_of_a_newer_version_in_its_status_are_no_error(self) -> None:
+        raw = pipeline().raw()
+        raw["status"] = {"fromTheFuture": 1, "rerunCount": 2}
+        assert Pipeline.from_api(raw).status.rerun_count == 2
+
+    def test_a_status_that_the_schema_refuses_is_an_error(self) -> None:
+        raw = pipeline().raw()
+        raw["status"] = {"rerunCount": -1}
+        with pytest.raises(ValidationError, match="rerunCount"):
+            Pipeline.from_api(raw)

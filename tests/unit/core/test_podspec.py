@@ -1,0 +1,103 @@
+"""The Pod of a run: the template as it is, and what identifies the Pod."""
+
+from typing import Any
+
+import pytest
+
+from initpipeline.api import names
+from initpipeline.core import podspec
+from tests.builders import PIPELINE_UID, PipelineBuilder, pipeline
+
+TEMPLATE: dict[str, Any] = {
+    "metadata": {
+        "name": "ignored",
+        "namespace": "elsewhere",
+        "generateName": "ignored-",
+        "creationTimestamp": None,
+        "labels": {"app": "shop", names.NAME_LABEL: "not yours to set"},
+        "annotations": {"note": "kept", names.RUN_ANNOTATION: "99"},
+        "finalizers": ["example.com/keep"],
+    },
+    "spec": {
+        "restartPolicy": "OnFailure",
+        "initContainers": [
+            {"name": "one", "image": "busybox"},
+            {"name": "two", "image": "busybox", "terminationMessagePolicy": "File"},
+            {"name": "log", "image": "busybox", "restartPolicy": "Always"},
+        ],
+        "containers": [{"name": "app", "image": "nginx", "resources": {"limits": {"cpu": 0.5}}}],
+    },
+}
+
+
+def built(of: PipelineBuilder | None = None, run: int = 3) -> dict[str, Any]:
+    return podspec.build((of or pipeline().with_template(TEMPLATE)).build(), run)
+
+
+def test_it_has_the_name_and_namespace_of_the_pipeline() -> None:
+    metadata = built()["metadata"]
+    assert (metadata["name"], metadata["namespace"]) == ("demo", "default")
+    assert "generateName" not in metadata
+
+
+def test_labels_and_annotations_are_the_templates_and_ours_win() -> None:
+    metadata = built()["metadata"]
+    assert metadata["labels"] == {"app": "shop", names.NAME_LABEL: "demo"}
+    assert metadata["annotations"] == {
+        "note": "kept",
+        names.RUN_ANNOTATION: "3",
+        names.TEMPLATE_HASH_ANNOTATION: pipeline().with_template(TEMPLATE).build().template_hash,
+    }
+
+
+def test_the_pipelines_own_labels_stay_off_the_pod() -> None:
+    labelled = PipelineBuilder(labels={"app.kubernetes.io/instance": "argocd-tracks-this"})
+    assert built(labelled)["metadata"]["labels"] == {names.NAME_LABEL: "demo"}
+
+
+def test_the_pipeline_owns_it_so_that_garbage_collection_removes_it() -> None:
+    assert built()["metadata"]["ownerReferences"] == [
+        {
+            "apiVersion": "initpipeline.dev/v1alpha1",
+            "kind": "InitPipeline",
+            "name": "demo",
+            "uid": PIPELINE_UID,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+    ]
+
+
+def test_finalizers_of_the_template_are_kept() -> None:
+    assert built()["metadata"]["finalizers"] == ["example.com/keep"]
+
+
+def test_no_finalizer_of_our_own_is_set() -> None:
+    assert "finalizers" not in built(pipeline())["metadata"]
+
+
+def test_the_spec_is_the_templates_but_for_init_containers() -> None:
+    spec = built()["spec"]
+    template = TEMPLATE["spec"]
+    assert {**spec, "initContainers": None} == {**template, "initContainers": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [
+        pytest.param("one", "FallbackToLogsOnError", id="none chosen"),
+        pytest.param("two", "File", id="a choice is kept"),
+        pytest.param("log", "FallbackToLogsOnError", id="a sidecar is an init container too"),
+    ],
+)
+def test_termination_message_policy_of_init_containers(name: str, policy: str) -> None:
+    [container] = [c for c in built()["spec"]["initContainers"] if c["name"] == name]
+    assert container["terminationMessagePolicy"] == policy
+
+
+def test_app_containers_are_left_alone() -> None:
+    assert built()["spec"]["containers"] == TEMPLATE["spec"]["containers"]
+
+
+def test_the_same_run_gives_the_same_pod() -> None:
+    assert built() == built()
