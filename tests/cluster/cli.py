@@ -10,7 +10,7 @@ from typing import Final
 
 from tests.cluster.cluster import DEFAULT_NAME, Cluster
 from tests.cluster.errors import ClusterError
-from tests.cluster.plan import Component, Mode
+from tests.cluster.plan import WITH_PORTS, Component, Mode, valid_name
 from tests.cluster.progress import Lines
 
 DESCRIPTION: Final = """\
@@ -41,6 +41,7 @@ COMPONENTS: Final = {component.removeprefix("kube-"): component for component in
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command; the exit code."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "... | head -1" is no error
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], None] = options.command
     try:
@@ -53,10 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _up(options: argparse.Namespace) -> None:
-    if not options.control_plane_only:
-        Cluster(options.name, progress=Lines()).up()
-        return
-    Cluster(options.name, Mode.CONTROL_PLANE, set(options.component), progress=Lines()).up()
+    mode = Mode.CONTROL_PLANE if options.control_plane_only else Mode.NODE
+    Cluster(options.name, mode, set(options.component), progress=Lines()).up()
 
 
 def _down(options: argparse.Namespace) -> None:
@@ -65,8 +64,9 @@ def _down(options: argparse.Namespace) -> None:
 
 def _status(options: argparse.Namespace) -> None:
     cluster = _existing(options)
+    components = cluster.present()
     print(f"cluster {cluster.name} ({cluster.mode})")
-    for component in cluster.present():
+    for component in components:
         pid = cluster.pid(component)
         print(f"  {component:24} {f'pid {pid}' if pid else 'stopped'}")
     print(f"  {'API server':24} {cluster.server}")
@@ -129,7 +129,9 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, command: Callable[[argparse.Namespace], None], text: str) -> _Parser:
         added = commands.add_parser(name, help=text, description=text)
-        added.add_argument("--name", default=DEFAULT_NAME, help="of the cluster: %(default)s")
+        added.add_argument(
+            "--name", default=DEFAULT_NAME, type=_name, help="of the cluster: %(default)s"
+        )
         added.set_defaults(command=command)
         return added
 
@@ -166,8 +168,10 @@ def _add_up(up: _Parser) -> None:
         action="append",
         default=[],
         type=_component,
+        choices=WITH_PORTS,
         metavar="COMPONENT",
-        help="with --control-plane-only: also run controller-manager or scheduler",
+        help="with --control-plane-only: also run controller-manager or scheduler; "
+        "a node has all of them anyway",
     )
 
 
@@ -191,6 +195,13 @@ def _pod(text: str) -> tuple[str, str]:
     if not (namespace and slash and name):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAMESPACE/POD")
     return namespace, name
+
+
+def _name(text: str) -> str:
+    try:
+        return valid_name(text)
+    except ClusterError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _component(text: str) -> Component:

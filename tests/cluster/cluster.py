@@ -1,5 +1,6 @@
 """A cluster: bring it up, take it down, stop and start its parts."""
 
+import contextlib
 import platform
 import shutil
 import signal
@@ -16,7 +17,7 @@ from tests.cluster.errors import ClusterError
 from tests.cluster.locks import locked
 from tests.cluster.node import Node
 from tests.cluster.parts import Parts
-from tests.cluster.paths import Layout
+from tests.cluster.paths import STATE_ROOT, Layout
 from tests.cluster.plan import (
     NODE_ONLY,
     STORAGE_AND_API,
@@ -147,6 +148,8 @@ class Cluster:
         """Take it down and leave nothing behind; nothing happens where there is none."""
         with locked(self.layout.lock):
             self._take_down()
+        with contextlib.suppress(OSError):  # it is not empty: there are other clusters
+            STATE_ROOT.rmdir()
 
     def start(self, component: Component) -> None:
         """Start a component; return when it says that it is ready."""
