@@ -15,6 +15,11 @@ NAME_CONFLICT_RECHECK = timedelta(minutes=5)
 """A Pod that is not ours is not watched, so it is looked at again from time to time."""
 
 
+NEXT_WORD = timedelta(seconds=3)
+"""A new Pod is spoken of several times within milliseconds: by the scheduler, by the kubelet. For
+so long the next word is waited for, instead of a write for each."""
+
+
 @dataclass(frozen=True, slots=True)
 class CreatePod:
     """Create this Pod; the status that names its run must have been written before."""
@@ -52,7 +57,7 @@ def decide(facts: Facts, now: datetime) -> Decision:
     if status.run is None:
         status = _first_run(facts, status, now)
     status = _follow(facts, status, now)
-    again = rerun.due(pipeline, status, _pod_of_run(facts, status))
+    again = rerun.due(pipeline, status, _pod_of_run(facts, status, now))
     if again is not None:
         status = _start_or_wait(pipeline, status, again, now)
     else:
@@ -76,7 +81,7 @@ def _first_run(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitP
 
 
 def _follow(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:
-    pod = _pod_of_run(facts, status)
+    pod = _pod_of_run(facts, status, now)
     if pod is not None:
         return runs.follow(status, pod, now)
     gone = status.run is not None and status.run.pod_uid is not None
@@ -99,45 +104,67 @@ def _start_or_wait(
 def _conclude(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decision:
     pipeline, run = facts.pipeline, status.run
     assert run is not None
-    pod = _pod_of_run(facts, status)
+    pod = _pod_of_run(facts, status, now)
     if pod is not None:
         return Decision(statuses.with_pod(pipeline, status, pod, now), wake_at=status.next_run_time)
-    created = facts.pod is not None and _of_run(facts.pod, pipeline, run)
-    known = pipeline.status.run is not None and pipeline.status.run.number == run.number
-    if known and run.completion_time is None and not facts.refusal and (created or not facts.pod):
-        # What was said of this run stays until the answer to the creation says otherwise: a
-        # refusal that is tried again must not be taken back each time.
-        status = statuses.as_before(status, pipeline)
-    else:
-        status = statuses.without_pod(status, replace(facts, pod=None) if created else facts, now)
     if run.completion_time is not None:
-        return Decision(status, wake_at=status.next_run_time)
+        return Decision(statuses.without_pod(status, facts, now), wake_at=status.next_run_time)
+    return _towards_pod(facts, status, run, now)
+
+
+def _towards_pod(facts: Facts, status: InitPipelineStatus, run: Run, now: datetime) -> Decision:
+    """The next step for a run that has no Pod, or one of which nothing is known yet."""
+    pipeline, pod = facts.pipeline, facts.pod
     if facts.refusal is not None:
-        return Decision(status, retry=True)
-    if facts.pod is None:
-        return Decision(status, CreatePod(podspec.build(pipeline, run.number)))
-    if created or facts.pod.deleting:
-        return Decision(status)
-    if _ours(facts.pod, pipeline):
-        return Decision(status, DeletePod(facts.pod.uid))
-    return Decision(status, wake_at=now + NAME_CONFLICT_RECHECK)
+        return Decision(statuses.without_pod(status, facts, now), retry=True)
+    if pod is None:
+        manifest = podspec.build(pipeline, run.number)
+        return Decision(_as_said(facts, status, run, now), CreatePod(manifest))
+    if _of_run(pod, pipeline, run):
+        said = _as_said(facts, status, run, now)
+        return Decision(said, wake_at=_silent_until(pod, now))
+    blocked = statuses.without_pod(status, facts, now)
+    if pod.deleting:
+        return Decision(blocked)
+    if _ours(pod, pipeline):
+        return Decision(blocked, DeletePod(pod.uid))
+    return Decision(blocked, wake_at=now + NAME_CONFLICT_RECHECK)
+
+
+def _as_said(
+    facts: Facts, status: InitPipelineStatus, run: Run, now: datetime
+) -> InitPipelineStatus:
+    """What was said of this run before stays until the answer to the creation says otherwise: a
+    refusal that is tried again must not be taken back each time."""
+    before = facts.pipeline.status.run
+    if before is not None and before.number == run.number:
+        return statuses.as_before(status, facts.pipeline)
+    return statuses.without_pod(status, replace(facts, pod=None), now)
 
 
 def _ours(pod: Pod, pipeline: Pipeline) -> bool:
     return pod.owner_uid == pipeline.uid
 
 
-def _pod_of_run(facts: Facts, status: InitPipelineStatus) -> Pod | None:
-    """The current run's Pod. One that nobody has looked at yet tells nothing new: to show it would
-    cost each run a write, milliseconds before the scheduler's word costs one anyway."""
-    pod = facts.pod
-    if pod is None or (pod.untouched and not pod.deleting):
+def _pod_of_run(facts: Facts, status: InitPipelineStatus, now: datetime) -> Pod | None:
+    """The current run's Pod, once there is something to be said of it."""
+    pod, run = facts.pod, status.run
+    if pod is None or run is None or not _of_run(pod, facts.pipeline, run):
         return None
-    return pod if _of_run(pod, facts.pipeline, status.run) else None
+    return None if run.pod_uid is None and _silent_until(pod, now) else pod
 
 
-def _of_run(pod: Pod, pipeline: Pipeline, run: Run | None) -> bool:
+def _silent_until(pod: Pod, now: datetime) -> datetime | None:
+    """When to speak of a Pod of which nothing new is known, unless it is spoken of before. A clock
+    that disagrees with the API server's makes this None, which costs a write."""
+    since = pod.silent_since
+    if since is None or not since <= now < since + NEXT_WORD:
+        return None
+    return since + NEXT_WORD
+
+
+def _of_run(pod: Pod, pipeline: Pipeline, run: Run) -> bool:
     """The one that was seen before, or, before any was seen, the one that was created for it."""
-    if run is None or not _ours(pod, pipeline):
+    if not _ours(pod, pipeline):
         return False
     return pod.uid == run.pod_uid if run.pod_uid else pod.run == run.number

@@ -117,6 +117,8 @@ class PodCondition:
     status: str
     reason: str
     message: str
+    since: datetime | None
+    """Its lastTransitionTime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class Pod:
     resource_version: str
     owner_uid: str | None
     """UID of the controlling owner."""
+    created_at: datetime | None
     run: int | None
     """Number of the run that it was created for."""
     deleting: bool
@@ -146,6 +149,7 @@ class Pod:
             uid=metadata["uid"],
             resource_version=metadata["resourceVersion"],
             owner_uid=_controller_uid(metadata),
+            created_at=_time(metadata.get("creationTimestamp")),
             run=_number((metadata.get("annotations") or {}).get(RUN_ANNOTATION)),
             deleting=bool(metadata.get("deletionTimestamp")),
             phase=status.get("phase") or "Pending",
@@ -153,7 +157,13 @@ class Pod:
             message=status.get("message") or "",
             node_name=spec.get("nodeName"),
             conditions=tuple(
-                PodCondition(c["type"], c["status"], c.get("reason") or "", c.get("message") or "")
+                PodCondition(
+                    type=c["type"],
+                    status=c["status"],
+                    reason=c.get("reason") or "",
+                    message=c.get("message") or "",
+                    since=_time(c.get("lastTransitionTime")),
+                )
                 for c in status.get("conditions") or ()
             ),
             init_containers=init_containers(spec),
@@ -162,9 +172,15 @@ class Pod:
         )
 
     @property
-    def untouched(self) -> bool:
-        """Neither the scheduler nor the kubelet has said anything about it yet."""
-        return not self.node_name and not self.conditions and self.phase == "Pending"
+    def silent_since(self) -> datetime | None:
+        """Since when the next word about it is due: the scheduler's after its creation, the
+        kubelet's after it was scheduled. None: all have spoken, or the scheduler said no."""
+        if self.phase != "Pending" or self.init_container_statuses or self.deleting:
+            return None
+        scheduled = self.condition("PodScheduled")
+        if scheduled is None:
+            return self.created_at
+        return scheduled.since if scheduled.status == "True" else None
 
     def condition(self, type_: str) -> PodCondition | None:
         return next((c for c in self.conditions if c.type == type_), None)
