@@ -97,6 +97,7 @@ class PodBuilder:
     uid: str = "pod-1"
     run: int | None = 1
     owner: str | None = PIPELINE_UID
+    created: float = 0
     deletion: Mapping[str, Any] = field(default_factory=dict)
     node_name: str | None = "node-1"
     status: Mapping[str, Any] = field(default_factory=lambda: {"phase": "Pending"})
@@ -175,9 +176,20 @@ class PodBuilder:
         return builder
 
     def condition(
-        self, type_: str, status: str = "True", reason: str = "", message: str = ""
+        self,
+        type_: str,
+        status: str = "True",
+        reason: str = "",
+        message: str = "",
+        since: float = 0,
     ) -> "PodBuilder":
-        said = {"type": type_, "status": status, "reason": reason, "message": message}
+        said = {
+            "type": type_,
+            "status": status,
+            "reason": reason,
+            "message": message,
+            "lastTransitionTime": stamp(since),
+        }
         others = tuple(c for c in self.conditions if c["type"] != type_)
         return replace(self, conditions=(*others, said))
 
@@ -216,6 +228,7 @@ class PodBuilder:
             "namespace": NAMESPACE,
             "uid": self.uid,
             "resourceVersion": "1",
+            "creationTimestamp": stamp(self.created),
             "labels": {names.NAME_LABEL: NAME},
             **self.deletion,
         }
@@ -352,9 +365,9 @@ def running_pod(run: int = 1) -> PodBuilder:
     return fresh_pod(run).initialized("one", "two").app(running=True).phase("Running").ready()
 
 
-def untouched_pod(run: int = 1) -> PodBuilder:
-    """The default pipeline's Pod just after its creation: nobody has looked at it yet."""
-    builder = pod().of_run(run).node(None)
+def silent_pod(run: int = 1, created: float = 0) -> PodBuilder:
+    """The default pipeline's Pod just after its creation: nobody has said anything of it yet."""
+    builder = replace(pod(), created=created).of_run(run).node(None)
     return builder.init("one", reported=False).init("two", reported=False).app(reported=False)
 
 

@@ -1,5 +1,6 @@
 """API dicts become facts in one place: what is absent, null or odd there is nothing special."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from pydantic import ValidationError
 
 from initpipeline.api.names import RERUN_ANNOTATION, RUN_ANNOTATION
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated
-from tests.builders import End, at, pipeline, pod, stamp, untouched_pod
+from tests.builders import End, PodBuilder, at, fresh_pod, pipeline, pod, silent_pod, stamp
 
 
 def container(**raw: Any) -> ContainerStatus:
@@ -72,7 +73,7 @@ class TestPod:
         raw = {"metadata": {"uid": "u", "resourceVersion": "7"}, "spec": {}}
         found = Pod.from_api(raw)
         assert (found.uid, found.phase, found.owner_uid, found.run) == ("u", "Pending", None, None)
-        assert found.untouched
+        assert found.created_at is None
 
     @pytest.mark.parametrize(
         ("annotations", "expected"),
@@ -113,28 +114,30 @@ class TestPod:
     @pytest.mark.parametrize(
         ("found", "expected"),
         [
-            pytest.param(untouched_pod(), True, id="just created"),
-            pytest.param(untouched_pod().node("n"), False, id="bound to a node"),
+            pytest.param(silent_pod(created=5), at(5), id="created: the scheduler's is due"),
             pytest.param(
-                untouched_pod().condition("PodScheduled", "False"), False, id="unschedulable"
+                silent_pod().condition("PodScheduled", "False", since=6),
+                None,
+                id="the scheduler said no",
             ),
-            pytest.param(untouched_pod().phase("Failed"), False, id="failed without a node"),
+            pytest.param(
+                silent_pod().node("n").condition("PodScheduled", since=6),
+                at(6),
+                id="scheduled: the kubelet's is due",
+            ),
+            pytest.param(fresh_pod(), None, id="the kubelet has spoken"),
+            pytest.param(silent_pod().phase("Failed"), None, id="failed without a node"),
+            pytest.param(silent_pod().deleting(), None, id="being deleted"),
         ],
     )
-    def test_untouched_until_anybody_says_anything(self, found: Any, expected: bool) -> None:
-        assert found.build().untouched is expected
+    def test_since_when_the_next_word_about_it_is_due(
+        self, found: PodBuilder, expected: datetime | None
+    ) -> None:
+        assert found.build().silent_since == expected
 
-    @pytest.mark.parametrize(
-        ("found", "expected"),
-        [
-            pytest.param(pod(), None, id="not deleted"),
-            pytest.param(pod().deleting(requested=5, grace=30), at(5), id="the grace taken off"),
-            pytest.param(pod().deleting(requested=5, grace=0), at(5), id="by force"),
-        ],
-    )
-    def test_when_its_deletion_was_asked_for(self, found: Any, expected: Any) -> None:
-        assert found.build().deletion_requested_at == expected
-        assert found.build().deleting is (expected is not None)
+    def test_it_is_being_deleted_once_the_api_says_so(self) -> None:
+        assert not pod().build().deleting
+        assert pod().deleting().build().deleting
 
 
 class TestPipeline:
