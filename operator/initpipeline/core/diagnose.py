@@ -7,10 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from initpipeline.api.models import FailedStep
-from initpipeline.api.names import MAX_MESSAGE_LENGTH
 from initpipeline.api.reasons import Reason
 from initpipeline.core.facts import ContainerStatus, Pod, Terminated
-from initpipeline.core.observe import CRASH_LOOP_BACK_OFF, Fate, Step
+from initpipeline.core.observe import (
+    CRASH_LOOP_BACK_OFF,
+    RESTARTING_ALL_CONTAINERS,
+    Fate,
+    Step,
+)
+from initpipeline.core.text import clip
 
 _IMAGE_REASONS = frozenset(
     {
@@ -44,15 +49,6 @@ class Explanation:
         object.__setattr__(self, "message", clip(self.message))
 
 
-def clip(text: str) -> str:
-    """At most 1 KiB of UTF-8, marked where it was cut."""
-    data = text.strip().encode()
-    if len(data) <= MAX_MESSAGE_LENGTH:
-        return data.decode()
-    mark = " ..."
-    return data[: MAX_MESSAGE_LENGTH - len(mark)].decode(errors="ignore") + mark
-
-
 def initialization(pod: Pod, steps: Sequence[Step], fate: Fate) -> Explanation:
     """Why the run is not initialized. What ends the Pod comes before what holds it up, and that
     before what the current step does."""
@@ -62,6 +58,8 @@ def initialization(pod: Pod, steps: Sequence[Step], fate: Fate) -> Explanation:
         return _terminating()
     if fate is Fate.LOST:
         return lost(pod)
+    if fate is Fate.FAILED and not _ended_badly(current.status):
+        return _pod_failed(pod)
     if current.status is None or not current.status.ever_started:
         return _unscheduled(pod) or _not_started(pod, title, current.status)
     return _running_step(pod, title, current.status)
@@ -76,9 +74,7 @@ def readiness(pod: Pod, fate: Fate) -> Explanation:
     if pod.deleting:
         return _terminating()
     if fate is Fate.FAILED:
-        return _app_trouble(pod.container_statuses) or Explanation(
-            Reason.POD_FAILED, pod.message or "the Pod failed"
-        )
+        return _app_trouble(pod.container_statuses) or _pod_failed(pod)
     if pod.has_condition("Ready"):
         return Explanation(Reason.POD_READY, "the Pod is Ready")
     ready = pod.condition("Ready")
@@ -106,6 +102,14 @@ def step_title(step: Step, total: int) -> str:
 
 def _terminating() -> Explanation:
     return Explanation(Reason.POD_TERMINATING, "the Pod is being deleted")
+
+
+def _pod_failed(pod: Pod) -> Explanation:
+    return Explanation(Reason.POD_FAILED, pod.message or "the Pod failed")
+
+
+def _ended_badly(status: ContainerStatus | None) -> bool:
+    return status is not None and status.terminated is not None and _failure(status) is not None
 
 
 def _unscheduled(pod: Pod) -> Explanation | None:
@@ -172,16 +176,22 @@ def ending(end: Terminated, restart_count: int) -> str:
 
 
 def _failure(status: ContainerStatus) -> Terminated | None:
-    """The container's present failure, or, while it waits or runs again, its last one."""
+    """The container's present failure, or, while it waits or runs again, its last one. One that
+    the kubelet ended to restart it with all others has not failed."""
     end = status.terminated or status.last_terminated
-    return end if end is not None and end.exit_code != 0 else None
+    if end is None or end.exit_code == 0 or end.reason == RESTARTING_ALL_CONTAINERS:
+        return None
+    return end
 
 
 def failed_step(statuses: Iterable[ContainerStatus]) -> FailedStep | None:
-    """The evidence of the first init container that has failed and not got over it."""
+    """The evidence of the first init container that has failed and not got over it.
+
+    A sidecar is over it once it is ready again; a step that runs again is not.
+    """
     for status in statuses:
         end = _failure(status)
-        if end is None or status.started:
+        if end is None or status.ready:
             continue
         return FailedStep(
             name=status.name,

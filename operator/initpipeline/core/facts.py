@@ -67,6 +67,10 @@ class ContainerStatus:
         return self.raw.get("started") is True
 
     @property
+    def ready(self) -> bool:
+        return self.raw.get("ready") is True
+
+    @property
     def waiting(self) -> Mapping[str, Any] | None:
         state: Mapping[str, Any] = self.raw.get("state") or {}
         return state.get("waiting")

@@ -15,6 +15,7 @@ from enum import Enum, auto
 from initpipeline.api.models import Cause, CompletedInitContainer, RestartBaseline, Run
 from initpipeline.api.reasons import Trigger
 from initpipeline.core.facts import ContainerStatus, InitContainer, Pod, Terminated
+from initpipeline.core.text import clip
 
 RESTARTING_ALL_CONTAINERS = "RestartingAllContainers"
 """The kubelet's reason for containers that a RestartAllContainers rule restarts (KEP-5532)."""
@@ -185,7 +186,7 @@ def _cause(status: ContainerStatus) -> Cause:
         exit_code=end.exit_code,
         signal=end.signal,
         reason=end.reason,
-        message=end.message,
+        message=clip(end.message) if end.message else None,
     )
 
 
