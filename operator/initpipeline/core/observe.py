@@ -42,7 +42,8 @@ def steps(pod: Pod, stale_container_ids: Collection[str]) -> tuple[Step, ...]:
     """The Pod's init containers in order, each with whether it is done in the current run.
 
     A success counts when all before it are done, its container is none that succeeded in the run
-    before, and it started no earlier than its predecessor finished.
+    before, and it started no earlier than its predecessor finished. A sidecar has started if it
+    says so or, where it has crashed since, if a container that comes after it has.
     """
     statuses = {status.name: status for status in pod.init_container_statuses}
     result: list[Step] = []
@@ -50,6 +51,7 @@ def steps(pod: Pod, stale_container_ids: Collection[str]) -> tuple[Step, ...]:
     for position, container in enumerate(pod.init_containers, start=1):
         status = statuses.get(container.name)
         later = [statuses.get(c.name) for c in pod.init_containers[position:]]
+        later += pod.container_statuses
         if not all_done or status is None:
             done = False
         elif container.sidecar:
