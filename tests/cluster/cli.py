@@ -83,8 +83,10 @@ def _kubeconfig(options: argparse.Namespace) -> None:
 
 
 def _images(options: argparse.Namespace) -> None:
+    if bool(options.file) != (options.action == "import"):
+        options.parser.error("import needs files, and list none")
     cluster = _existing(options)
-    for file in options.file if options.action == "import" else ():
+    for file in options.file:
         cluster.import_image(file)
     print("\n".join(cluster.images()))
 
@@ -132,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument(
             "--name", default=DEFAULT_NAME, type=_name, help="of the cluster: %(default)s"
         )
-        added.set_defaults(command=command)
+        added.set_defaults(command=command, parser=added)
         return added
 
     _add_up(add("up", _up, "bring it up, or what is missing of it; builds it the first time"))
@@ -176,10 +178,10 @@ def _add_up(up: _Parser) -> None:
 
 
 def _add_images(images: _Parser) -> None:
-    actions = images.add_subparsers(dest="action", required=True, metavar="list|import")
-    actions.add_parser("list", help="print the names of the node's images")
-    importing = actions.add_parser("import", help="import docker-archive or OCI archive files")
-    importing.add_argument("file", nargs="+", type=Path)
+    images.add_argument("action", choices=("list", "import"))
+    images.add_argument(
+        "file", nargs="*", type=Path, help="to import: a docker-archive or an OCI archive"
+    )
 
 
 def _add_kill_container(kill: _Parser) -> None:

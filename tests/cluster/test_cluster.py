@@ -3,7 +3,9 @@
 These tests bring up clusters of their own, beside whichever is up.
 """
 
+import dataclasses
 import json
+import platform
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import preflight
+from tests.cluster import cli, preflight
 from tests.cluster.audit import requests
 from tests.cluster.cluster import Cluster
 from tests.cluster.errors import ClusterError
-from tests.cluster.images import BUSYBOX_IMAGES
+from tests.cluster.images import BUSYBOX_IMAGES, busybox_image
 from tests.cluster.node import Node
 from tests.cluster.plan import Component, Mode
 from tests.cluster.processes import Process, wait_until
@@ -144,6 +146,15 @@ def test_an_image_that_nobody_has_fails_to_be_pulled(kubectl: Kubectl) -> None:
         return {one["state"].get("waiting", {}).get("reason", "") for one in statuses}
 
     eventually(lambda: bool(reasons() & {"ErrImagePull", "ImagePullBackOff"}), "ErrImagePull")
+
+
+def test_an_imported_image_runs(cluster: Cluster, kubectl: Kubectl, tmp_path: Path) -> None:
+    image = dataclasses.replace(busybox_image(), names=["example.test/imported:1"])
+    file = image.write(tmp_path / "image.tar", platform.machine())
+    assert cli.main(["images", "import", str(file), "--name", cluster.name]) == 0
+    assert "example.test/imported:1" in cluster.images()
+    image_there = {"image": "example.test/imported:1", "imagePullPolicy": "Never"}
+    kubectl.run(pod("imported", "sleep 1000", (), **image_there))
 
 
 def test_images_are_listed(cluster: Cluster) -> None:
