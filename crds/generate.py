@@ -29,7 +29,11 @@ SHARED_LENGTH: Final = 200
 
 
 class Shared(dict[str, Any]):
-    """A part of a document that may occur more than once: one object, and the field it is of."""
+    """A part of a document that may occur more than once: one object, and the field it is of.
+
+    Containers, probes and selectors occur often: written out each time the file would be twice as
+    long, and a change of one would be read many times over.
+    """
 
     def __init__(self, field: str, content: dict[str, Any]) -> None:
         super().__init__(content)
@@ -81,13 +85,13 @@ def _with_shared_parts(document: dict[str, Any]) -> Any:
         if not isinstance(value, dict):
             return value
         content = {
-            key: pooled(child, key if are_fields else field, key == "properties")
+            key: pooled(child, key if are_fields else field, key == "properties" and not are_fields)
             for key, child in sorted(value.items())
         }
         text = json.dumps(content)
-        return (
-            pool.setdefault(text, Shared(field, content)) if len(text) >= SHARED_LENGTH else content
-        )
+        if len(text) < SHARED_LENGTH:
+            return content
+        return pool.setdefault(text, Shared(field, content))
 
     return pooled(document, "", False)
 
