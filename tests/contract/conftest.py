@@ -1,0 +1,93 @@
+"""One real API server for all contract tests, with the CRD installed.
+
+There is no controller manager: nothing happens to an object but what a test does to it. So no
+namespace is ever deleted either; they end with the API server.
+"""
+
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import pytest
+from kubernetes import client, config
+
+from initpipeline.api import names
+from tests.cluster.cluster import Cluster
+from tests.cluster.errors import ClusterError
+from tests.cluster.plan import Mode
+from tests.cluster.processes import wait_until
+
+CRDS: Final = Path(__file__).parents[2] / "crds"
+SERVED_SECONDS: Final = 30
+
+
+class Kubectl(Protocol):
+    """Runs kubectl as the administrator and returns what it printed.
+
+    `stdin` is an object for `-f -`. A failure is a CalledProcessError with kubectl's words in it.
+    """
+
+    def __call__(self, *arguments: str, stdin: object = None) -> str:
+        """Run it."""
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[Cluster]:
+    """An API server that serves InitPipelines."""
+    # Two test runs on one machine each have their own.
+    with Cluster(f"contract-{os.getpid()}", Mode.CONTROL_PLANE) as cluster:
+        run = _kubectl(cluster)
+        run("apply", "-f", str(CRDS))
+        wait_until(lambda: _served(run), SERVED_SECONDS, lambda: ClusterError("CRD not served"))
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def kubectl(control_plane: Cluster) -> Kubectl:
+    """The kubectl of the API server's version."""
+    return _kubectl(control_plane)
+
+
+@pytest.fixture(scope="session")
+def api(control_plane: Cluster) -> Iterator[client.ApiClient]:
+    """The official client, as the administrator."""
+    kubeconfig = str(control_plane.kubeconfig)
+    with config.new_client_from_config(kubeconfig, persist_config=False) as api:
+        yield api
+
+
+@pytest.fixture
+def namespace(api: client.ApiClient) -> str:
+    """A namespace of the test's own."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    client.CoreV1Api(api).create_namespace({"metadata": {"name": name}})
+    return name
+
+
+def _served(run: Kubectl) -> bool:
+    """Whether InitPipelines can be read, and, which comes a moment later, explained."""
+    try:
+        run("get", names.PLURAL)
+        run("explain", names.PLURAL)
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+def _kubectl(cluster: Cluster) -> Kubectl:
+    def run(*arguments: str, stdin: object = None) -> str:
+        command: list[Any] = [cluster.kubectl, "--kubeconfig", cluster.kubeconfig, *arguments]
+        given = None if stdin is None else json.dumps(stdin)
+        answer = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+        try:
+            answer.check_returncode()
+        except subprocess.CalledProcessError as error:
+            error.add_note(error.stderr)
+            raise
+        return answer.stdout
+
+    return run
