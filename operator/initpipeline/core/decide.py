@@ -57,9 +57,10 @@ def decide(facts: Facts, now: datetime) -> Decision:
     if status.run is None:
         status = _first_run(facts, status, now)
     status = _follow(facts, status, now)
-    again = rerun.due(pipeline, status, _pod_of_run(facts, status, now))
+    pod = _pod_of_run(facts, status, now)
+    again = rerun.due(pipeline, status, pod)
     if again is not None:
-        status = _start_or_wait(pipeline, status, again, now)
+        status = _start_or_wait(pipeline, status, pod, again, now)
     else:
         status = status.model_copy(update={"next_run_time": None})
     if facts.refusal is not None and facts.refusal.final:
@@ -89,7 +90,11 @@ def _follow(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitPipe
 
 
 def _start_or_wait(
-    pipeline: Pipeline, status: InitPipelineStatus, again: Rerun, now: datetime
+    pipeline: Pipeline,
+    status: InitPipelineStatus,
+    pod: Pod | None,
+    again: Rerun,
+    now: datetime,
 ) -> InitPipelineStatus:
     run = status.run
     assert run is not None
@@ -97,7 +102,7 @@ def _start_or_wait(
     if at > now:
         return status.model_copy(update={"next_run_time": at})
     count = 0 if again.asked_for else status.rerun_count + 1
-    status = runs.superseded(status, now).model_copy(update={"rerun_count": count})
+    status = runs.superseded(status, pod, now).model_copy(update={"rerun_count": count})
     return runs.begin(pipeline, status, again.trigger, run.number + 1, now, again.cause)
 
 

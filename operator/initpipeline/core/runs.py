@@ -81,7 +81,7 @@ def follow(status: InitPipelineStatus, pod: Pod, now: datetime) -> InitPipelineS
         return status
     trigger = observe.kubelet_rerun(run, pod)
     if trigger is not None:
-        status = _next_pass(status, trigger, now)
+        status = _next_pass(status, trigger, pod, now)
     status = _progress(status, pod, now)
     fate = observe.fate(pod)
     if fate is Fate.ALIVE:
@@ -99,15 +99,18 @@ def _last_seen(status: InitPipelineStatus) -> tuple[ContainerStatus, ...]:
     return tuple(ContainerStatus(raw) for raw in status.init_container_statuses)
 
 
-def superseded(status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:
-    """The current run ends because another takes its place."""
+def superseded(status: InitPipelineStatus, pod: Pod | None, now: datetime) -> InitPipelineStatus:
+    """The current run ends because another takes its place. ``pod`` is its Pod, if that is there."""
     run = status.run
     initialized = run is not None and run.initialized_time is not None
     result = Result.INITIALIZED if initialized else Result.SUPERSEDED
-    return end(status, result, now, failed_step(_last_seen(status)))
+    seen = pod.init_container_statuses if pod else _last_seen(status)
+    return end(status, result, now, failed_step(seen))
 
 
-def _next_pass(status: InitPipelineStatus, trigger: Trigger, now: datetime) -> InitPipelineStatus:
+def _next_pass(
+    status: InitPipelineStatus, trigger: Trigger, pod: Pod, now: datetime
+) -> InitPipelineStatus:
     """The kubelet runs the init containers again in the Pod of the current run.
 
     How a run ended that was never seen initialized, the API does not tell.

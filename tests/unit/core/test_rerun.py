@@ -1,0 +1,223 @@
+"""Does a new run start, why, and when?"""
+
+import pytest
+
+from initpipeline.api.reasons import ConditionType, Reason, Trigger
+from tests.builders import End, PodBuilder, at, fresh_pod, running_pod
+from tests.unit.core.world import World, started
+
+
+def restarted(run: int = 1, start: float = 20) -> PodBuilder:
+    """The app container has restarted once since the run was initialized."""
+    return running_pod(run).app(running=True, restarts=1, last=End(1, start=start))
+
+
+def lost_pod(run: int = 1) -> PodBuilder:
+    return running_pod(run).phase("Failed", "Evicted")
+
+
+class TestPrecedence:
+    """Several causes at once make one run."""
+
+    @pytest.mark.parametrize(
+        ("edited", "token", "found", "trigger"),
+        [
+            pytest.param(True, "t", restarted(), Trigger.SPEC_CHANGED, id="all three"),
+            pytest.param(True, None, restarted(), Trigger.SPEC_CHANGED, id="template, restart"),
+            pytest.param(True, "t", running_pod(), Trigger.SPEC_CHANGED, id="template, token"),
+            pytest.param(True, "t", None, Trigger.SPEC_CHANGED, id="template, token, Pod gone"),
+            pytest.param(False, "t", restarted(), Trigger.REQUESTED, id="token, restart"),
+            pytest.param(False, "t", None, Trigger.REQUESTED, id="token, Pod gone"),
+            pytest.param(False, None, restarted(), Trigger.CONTAINER_RESTARTED, id="restart"),
+            pytest.param(False, None, None, Trigger.POD_LOST, id="Pod gone"),
+            pytest.param(False, None, lost_pod(), Trigger.POD_LOST, id="Pod evicted"),
+        ],
+    )
+    def test_one_run_with_the_first_trigger(
+        self, edited: bool, token: str | None, found: PodBuilder | None, trigger: Trigger
+    ) -> None:
+        before = started(running_pod())
+        before = before.edited() if edited else before
+        before = before.token(token) if token else before
+        after = before.look(found, 60)
+        assert (after.run.number, after.run.trigger) == (2, trigger)
+        assert len(after.past) == 1
+
+    def test_the_template_change_answers_the_token_as_well(self) -> None:
+        after = started(running_pod()).edited().token("t").look(running_pod())
+        assert after.run.token == "t"
+        again = after.look(running_pod(2)).look(running_pod(2))
+        assert again.run.number == 2
+
+    def test_the_cause_is_recorded_with_the_run(self) -> None:
+        after = started(running_pod()).look(restarted(), 60)
+        assert after.run.cause is not None
+        assert (after.run.cause.container, after.run.cause.exit_code) == ("app", 1)
+
+
+class TestNoRun:
+    """What is no cause."""
+
+    @pytest.mark.parametrize(
+        "found",
+        [
+            pytest.param(running_pod(), id="all is well"),
+            pytest.param(running_pod().ready(False), id="not ready"),
+            pytest.param(running_pod().app(exit=1), id="app container ended, not restarted yet"),
+            pytest.param(running_pod().phase("Unknown"), id="node unreachable"),
+            pytest.param(running_pod().phase("Succeeded"), id="succeeded"),
+            pytest.param(running_pod().app(exit=1).phase("Failed"), id="failed"),
+            pytest.param(restarted().deleting(), id="being deleted: what comes after decides"),
+            pytest.param(running_pod().init("one", exit=0, image="patched"), id="image patched"),
+        ],
+    )
+    def test_by_the_pod(self, found: PodBuilder) -> None:
+        assert started(running_pod()).look(found, 60).run.number == 1
+
+    def test_a_sidecars_restart(self) -> None:
+        pod = fresh_pod().init("one", exit=0).sidecar("two", running=True).app(running=True)
+        crashed = pod.sidecar("two", running=True, restarts=3, last=End(1))
+        assert started(pod).look(crashed, 60).run.number == 1
+
+    def test_the_loss_of_a_pod_that_had_succeeded(self) -> None:
+        succeeded = started(running_pod()).look(running_pod().app(exit=0).phase("Succeeded"))
+        after = succeeded.look(None, 60)
+        assert after.past == [(1, "Created", "Succeeded")]
+        assert after.decision.action is None
+
+    def test_the_loss_of_a_pod_that_had_failed(self) -> None:
+        failed = started(running_pod()).look(running_pod().app(exit=1).phase("Failed"))
+        assert failed.look(None, 60).past == [(1, "Created", "Failed")]
+
+    def test_a_new_generation_of_the_same_template(self) -> None:
+        before = started(running_pod())
+        after = before.change(before.pipeline.of_generation(5)).look(running_pod())
+        assert after.run.number == 1
+        assert after.status.observed_generation == 5
+
+    def test_another_hash_of_the_same_generation_is_only_recorded(self) -> None:
+        """As after an upgrade of the CRD, which reads the same spec otherwise."""
+        before = started(running_pod())
+        after = before.change(before.pipeline.edited().of_generation(1)).look(running_pod())
+        assert after.run.number == 1
+        assert after.status.template_hash == after.pipeline.build().template_hash
+
+
+class TestTokens:
+    def test_one_that_is_there_from_the_start_asks_for_no_second_run(self) -> None:
+        world = World(started(fresh_pod()).pipeline).wiped().token("first").look(None)
+        assert (world.run.number, world.run.token) == (1, "first")
+        assert world.look(fresh_pod()).run.number == 1
+
+    def test_one_acts_once(self) -> None:
+        after = started(running_pod()).token("t").look(running_pod())
+        assert after.look(None).look(running_pod(2)).look(running_pod(2)).run.number == 2
+
+    def test_one_never_acts_again_after_another(self) -> None:
+        a = started(running_pod()).token("a").look(running_pod()).look(running_pod(2))
+        b = a.token("b").look(running_pod(2)).look(running_pod(3))
+        assert b.token("a").look(running_pod(3)).run.number == 3
+
+    def test_taking_it_back_asks_for_nothing(self) -> None:
+        after = started(running_pod()).token("t").look(running_pod()).look(running_pod(2))
+        without = after.pipeline.__class__(status=after.pipeline.status)
+        assert after.change(without).look(running_pod(2)).run.number == 2
+
+    def test_one_revives_a_pipeline_that_was_given_up(self) -> None:
+        failed = started(running_pod()).look(running_pod().app(exit=1).phase("Failed"))
+        after = failed.token("t").look(running_pod().app(exit=1).phase("Failed"))
+        assert (after.run.number, after.run.trigger) == (2, Trigger.REQUESTED)
+        assert after.status.condition(ConditionType.STALLED) is None
+
+
+def lose(world: World, seconds: float) -> World:
+    """The Pod of the current run is lost at that time."""
+    return world.look(None, seconds)
+
+
+class TestBackOff:
+    """Re-runs that a restart or a loss caused wait longer each time."""
+
+    def test_the_first_at_once_then_10_seconds_doubling_to_5_minutes(self) -> None:
+        world, now, waits = started(running_pod()), 100.0, []
+        for run in range(1, 9):
+            world = lose(world, now)
+            due = world.status.next_run_time
+            waits.append(0.0 if due is None else (due - at(now)).total_seconds())
+            now += waits[-1]
+            world = world.look(None, now)
+            assert (world.run.number, world.run.trigger) == (run + 1, Trigger.POD_LOST)
+            world = world.look(fresh_pod(run + 1), now)
+            now += 1
+        assert waits == [0, 10, 20, 40, 80, 160, 300, 300]
+
+    def waiting(self) -> World:
+        """A restart in run 2 at second 100, which may be answered at 110."""
+        first = started(running_pod()).look(restarted(), 50)
+        world = first.look(running_pod(2), 60).look(restarted(2), 100)
+        assert world.status.next_run_time == at(110)
+        return world
+
+    def test_while_it_waits_the_old_pod_stays(self) -> None:
+        world = self.waiting()
+        assert world.run.number == 2
+        assert world.decision.action is None
+        assert world.decision.wake_at == at(110)
+
+    def test_while_it_waits_it_says_so(self) -> None:
+        reconciling = self.waiting().condition(ConditionType.RECONCILING)
+        assert reconciling.reason == Reason.RERUN_BACK_OFF
+        assert "2030-01-01T12:01:50Z" in reconciling.message
+
+    def test_the_time_that_was_set_stays(self) -> None:
+        assert self.waiting().look(restarted(2), 105).status.next_run_time == at(110)
+
+    def test_it_starts_when_the_time_has_come(self) -> None:
+        after = self.waiting().look(restarted(2), 110)
+        assert (after.run.number, after.status.next_run_time) == (3, None)
+        assert after.status.rerun_count == 2
+
+    def test_a_loss_while_it_waits_waits_for_the_same_time(self) -> None:
+        lost = self.waiting().look(None, 105)
+        assert lost.status.next_run_time == at(110)
+        after = lost.look(None, 110)
+        assert (after.run.number, after.run.trigger) == (3, Trigger.POD_LOST)
+        assert [record[0] for record in after.past] == [1, 2]
+
+    def test_a_template_edit_while_it_waits_starts_at_once(self) -> None:
+        after = self.waiting().edited().look(restarted(2), 105)
+        assert (after.run.number, after.run.trigger) == (3, Trigger.SPEC_CHANGED)
+        assert (after.status.next_run_time, after.status.rerun_count) == (None, 0)
+
+    def test_a_token_while_it_waits_starts_at_once(self) -> None:
+        after = self.waiting().token("t").look(restarted(2), 105)
+        assert (after.run.number, after.run.trigger) == (3, Trigger.REQUESTED)
+        assert (after.status.next_run_time, after.status.rerun_count) == (None, 0)
+
+    def test_a_pass_of_the_kubelet_while_it_waits_is_the_run(self) -> None:
+        again = restarted(2).init("one", running=True, restarts=1, start=105, last=End())
+        after = self.waiting().look(again.ready(False), 105)
+        assert (after.run.number, after.run.trigger) == (3, Trigger.POD_RESTARTED)
+        assert after.status.next_run_time is None
+
+    @pytest.mark.parametrize(
+        ("ready_for", "number", "count"),
+        [
+            pytest.param(599, 2, 1, id="just short of 10 minutes of Ready: it waits"),
+            pytest.param(600, 3, 1, id="10 minutes of Ready: it is the first again"),
+        ],
+    )
+    def test_a_time_of_ready_resets(self, ready_for: float, number: int, count: int) -> None:
+        world = started(running_pod()).look(restarted(), 50).look(running_pod(2), 60)
+        after = world.look(restarted(2), 60 + ready_for)
+        assert (after.run.number, after.status.rerun_count) == (number, count)
+
+    def test_a_time_of_not_ready_does_not(self) -> None:
+        world = started(running_pod()).look(restarted(), 50)
+        world = world.look(running_pod(2).ready(False), 60)
+        assert world.look(restarted(2).ready(False), 5000).run.number == 2
+
+    def test_the_time_counts_though_the_pod_is_seen_not_ready_before_the_restart(self) -> None:
+        world = started(running_pod()).look(restarted(), 50).look(running_pod(2), 60)
+        crashed = running_pod(2).app(exit=1).ready(False)
+        assert world.look(crashed, 700).look(restarted(2), 701).run.number == 3
