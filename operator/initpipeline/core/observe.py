@@ -99,6 +99,14 @@ def completed(run: Run, all_steps: Collection[Step]) -> tuple[CompletedInitConta
     )
 
 
+def stale_container_ids(run: Run, pod: Pod) -> tuple[str, ...]:
+    """Of the containers that succeeded in this run and in those before it, the ones that the Pod
+    still shows: in the next run in this Pod none of them counts."""
+    succeeded = (entry.container_id for entry in run.completed_init_containers)
+    shown = {status.container_id for status in pod.init_container_statuses}
+    return tuple(id_ for id_ in (*run.stale_container_ids, *succeeded) if id_ in shown)
+
+
 def last_finished(done: Collection[Step]) -> datetime | None:
     """When the last plain init container finished, by the kubelet's clock."""
     ends = [step.status.terminated for step in done if step.status and not step.container.sidecar]

@@ -100,7 +100,7 @@ def _last_seen(status: InitPipelineStatus) -> tuple[ContainerStatus, ...]:
 
 
 def superseded(status: InitPipelineStatus, pod: Pod | None, now: datetime) -> InitPipelineStatus:
-    """The current run ends because another takes its place. ``pod`` is its Pod, if that is there."""
+    """The current run ends because another takes its place. ``pod`` is its Pod, if it is there."""
     run = status.run
     initialized = run is not None and run.initialized_time is not None
     result = Result.INITIALIZED if initialized else Result.SUPERSEDED
@@ -126,7 +126,7 @@ def _next_pass(
                 trigger=trigger,
                 pod_uid=run.pod_uid,
                 start_time=now,
-                stale_container_ids=tuple(c.container_id for c in run.completed_init_containers),
+                stale_container_ids=observe.stale_container_ids(run, pod),
             ),
             "next_run_time": None,
         }

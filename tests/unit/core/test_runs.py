@@ -1,0 +1,205 @@
+"""The life of a run: it begins, follows its Pod, and ends once, with one entry in history."""
+
+from dataclasses import replace
+
+import pytest
+
+from initpipeline.api.models import InitPipelineStatus
+from initpipeline.api.reasons import Result, Trigger
+from initpipeline.core import runs
+from tests.builders import End, PodBuilder, at, container_id, fresh_pod, pipeline, running_pod
+from tests.unit.core.world import started, world
+
+
+def begun(trigger: Trigger = Trigger.CREATED, number: int = 1) -> InitPipelineStatus:
+    return runs.begin(pipeline().build(), InitPipelineStatus(), trigger, number, at(0))
+
+
+class TestBegin:
+    def test_the_first_run_is_number_1(self) -> None:
+        run = world().look(None, 7).run
+        assert (run.number, run.trigger, run.start_time) == (1, Trigger.CREATED, at(7))
+
+    def test_its_pod_is_still_unknown(self) -> None:
+        run = begun().run
+        assert run is not None
+        assert run.pod_uid is None
+
+    def test_it_answers_the_token_that_is_pending(self) -> None:
+        status = runs.begin(
+            pipeline().token("now").build(),
+            InitPipelineStatus(),
+            Trigger.POD_LOST,
+            2,
+            at(0),
+        )
+        assert status.run is not None
+        assert (status.run.token, status.last_rerun_token) == ("now", "now")
+
+    def test_without_a_token_the_last_one_is_remembered(self) -> None:
+        before = InitPipelineStatus(last_rerun_token="old")
+        status = runs.begin(pipeline().build(), before, Trigger.POD_LOST, 2, at(0))
+        assert status.run is not None
+        assert (status.run.token, status.last_rerun_token) == (None, "old")
+
+
+class TestEnd:
+    def test_a_run_ends_once_however_often_its_end_is_seen(self) -> None:
+        once = runs.end(begun(), Result.FAILED, at(5))
+        assert runs.end(once, Result.LOST, at(9)) == once
+
+    def test_history_tells_newest_first(self) -> None:
+        status = runs.end(begun(), Result.FAILED, at(5))
+        status = runs.begin(pipeline().build(), status, Trigger.REQUESTED, 2, at(6))
+        status = runs.end(status, Result.LOST, at(7))
+        assert [(r.number, r.result) for r in status.history] == [
+            (2, Result.LOST),
+            (1, Result.FAILED),
+        ]
+
+    def test_history_is_bounded(self) -> None:
+        status = begun()
+        for number in range(1, 15):
+            status = runs.end(status, Result.LOST, at(number))
+            status = runs.begin(pipeline().build(), status, Trigger.POD_LOST, number + 1, at(0))
+        assert [r.number for r in status.history] == [14, 13, 12, 11, 10, 9, 8, 7, 6, 5]
+
+    def test_nothing_ends_where_nothing_began(self) -> None:
+        assert runs.end(InitPipelineStatus(), Result.LOST, at(0)) == InitPipelineStatus()
+
+
+class TestFollow:
+    def test_the_pod_that_is_seen_is_the_runs(self) -> None:
+        assert started(fresh_pod()).run.pod_uid == "pod-1"
+
+    def test_a_success_is_kept_with_its_container(self) -> None:
+        run = started(fresh_pod().init("one", exit=0).init("two", running=True)).run
+        assert [c.container_id for c in run.completed_init_containers] == [container_id("one")]
+        assert run.initialized_time is None
+
+    def test_initialized_when_the_last_plain_one_finished_by_the_kubelets_clock(self) -> None:
+        seen_late = started(fresh_pod()).look(running_pod(), seconds=1000)
+        assert seen_late.run.initialized_time == at(18)
+
+    def test_initialized_stays_when_a_sidecar_crashes_later(self) -> None:
+        sidecar = fresh_pod().init("one", exit=0).sidecar("two", running=True).app(running=True)
+        crashed = sidecar.sidecar("two", waiting="CrashLoopBackOff", restarts=1, last=End(1))
+        after = started(sidecar).look(crashed)
+        assert after.initialized
+        assert after.run.number == 1
+
+    @pytest.mark.parametrize(
+        ("found", "result"),
+        [
+            pytest.param(running_pod().app(exit=0).phase("Succeeded"), "Succeeded", id="succeeded"),
+            pytest.param(running_pod().app(exit=1).phase("Failed"), "Failed", id="failed"),
+        ],
+    )
+    def test_the_pods_end_is_the_runs(self, found: PodBuilder, result: str) -> None:
+        assert started(running_pod()).look(found).past == [(1, "Created", result)]
+
+    def test_lost_tells_by_initialized_time_how_far_it_had_come(self) -> None:
+        after = started(running_pod()).look(None, 30)
+        [record] = after.status.history
+        assert (record.result, record.initialized_time) == (Result.LOST, at(18))
+
+    def test_the_failure_that_the_pod_had_shown_is_in_history_when_the_pod_is_gone(self) -> None:
+        failing = fresh_pod().init("one", waiting="CrashLoopBackOff", restarts=2, last=End(7))
+        [record] = started(failing).look(None, 30).status.history
+        assert record.failed_step is not None
+        assert (record.failed_step.name, record.failed_step.exit_code) == ("one", 7)
+
+
+class TestSuperseded:
+    def test_before_it_was_initialized(self) -> None:
+        after = started(fresh_pod().init("one", running=True)).token("go").look(fresh_pod())
+        assert after.past == [(1, "Created", "Superseded")]
+
+    def test_after_it_was_initialized(self) -> None:
+        after = started(running_pod()).token("go").look(running_pod())
+        assert after.past == [(1, "Created", "Initialized")]
+
+    def test_the_failure_that_is_seen_only_now_is_in_history(self) -> None:
+        failing = fresh_pod().init("one", exit=9, message="no database")
+        [record] = started(fresh_pod()).edited().look(failing).status.history
+        assert record.failed_step is not None, "the failure was not in the status before"
+        assert record.failed_step.exit_code == 9
+
+    def test_a_failure_that_was_got_over_is_not_in_history(self) -> None:
+        failing = fresh_pod().init("one", exit=9)
+        over = fresh_pod().init("one", exit=0, restarts=1, last=End(9)).init("two", running=True)
+        [record] = started(failing).edited().look(over).status.history
+        assert record.failed_step is None
+
+
+class TestPassesOfTheKubelet:
+    """Runs in the Pod of the run before."""
+
+    def again(self) -> PodBuilder:
+        """The sandbox was re-created: the first runs again, the second's old success is shown."""
+        pod = running_pod().init("one", running=True, restarts=1, start=50, last=End())
+        return pod.app(exit=137).ready(False)
+
+    def test_the_next_number_in_the_same_pod(self) -> None:
+        after = started(running_pod()).look(self.again(), 50)
+        assert after.past == [(1, "Created", "Initialized")]
+        assert (after.run.number, after.run.trigger) == (2, Trigger.POD_RESTARTED)
+        assert (after.run.pod_uid, after.run.start_time) == ("pod-1", at(50))
+        assert after.run.token is None
+
+    def test_the_old_successes_that_are_still_shown_are_remembered_as_such(self) -> None:
+        run = started(running_pod()).look(self.again(), 50).run
+        assert run.stale_container_ids == (container_id("two"),)
+        assert run.completed_init_containers == ()
+
+    def test_they_stay_remembered_through_another_pass(self) -> None:
+        """Whatever the clock of the node says: the second has not run since the first run."""
+        first = started(running_pod()).look(self.again(), 50)
+        half = self.again().init("one", exit=0, restarts=1, start=50)
+        second = self.again().init("one", exit=0, restarts=2, start=0, end=1, last=End())
+        after = first.look(half, 60).look(second, 70)
+        assert after.run.number == 3
+        assert not after.initialized, "the success of run 1 was taken for one of run 3"
+
+    def test_one_that_begins_before_the_run_was_initialized_leaves_it_unknown(self) -> None:
+        half = fresh_pod().init("one", exit=0).init("two", running=True)
+        again = half.init("one", running=True, restarts=1, start=50, last=End())
+        assert started(half).look(again, 50).past == [(1, "Created", "Unknown")]
+
+    def test_restart_counts_begin_anew(self) -> None:
+        after = started(running_pod()).look(self.again(), 50)
+        assert after.run.restart_baselines == ()
+
+
+class TestTokens:
+    @pytest.mark.parametrize(
+        ("token", "pending"),
+        [
+            pytest.param("in history", False, id="in history"),
+            pytest.param("in the run", False, id="in the current run"),
+            pytest.param("last", False, id="the last one, though history has forgotten it"),
+            pytest.param("new", True, id="a new one"),
+        ],
+    )
+    def test_a_token_acts_once(self, token: str, pending: bool) -> None:
+        status = runs.end(
+            runs.begin(
+                pipeline().token("in history").build(),
+                InitPipelineStatus(),
+                Trigger.REQUESTED,
+                1,
+                at(0),
+            ),
+            Result.FAILED,
+            at(1),
+        )
+        status = runs.begin(
+            pipeline().token("in the run").build(), status, Trigger.REQUESTED, 2, at(2)
+        )
+        status = status.model_copy(update={"last_rerun_token": "last"})
+        asked = replace(pipeline().token(token).build(), status=status)
+        assert runs.pending_token(asked, status) == (token if pending else None)
+
+    def test_no_token_asks_for_nothing(self) -> None:
+        status = InitPipelineStatus(last_rerun_token="old")
+        assert runs.pending_token(pipeline().build(), status) is None
