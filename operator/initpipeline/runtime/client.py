@@ -5,13 +5,16 @@ Requests go through the client's transport as plain dicts. Its typed methods wou
 twice and build models that nobody reads, which costs more than the request.
 """
 
+import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
 import kopf
+import yaml
 from kubernetes.aio import client, config
 
 from initpipeline import __version__
@@ -37,18 +40,43 @@ async def load_configuration() -> client.Configuration:
             config.load_incluster_config(client_configuration=configuration)
         else:
             await config.load_kube_config(
-                config_file=kubeconfig or HOME_KUBECONFIG,
+                config_file=_existing(kubeconfig or HOME_KUBECONFIG),
                 client_configuration=configuration,
                 persist_config=False,
             )
-    except (config.ConfigException, OSError, ValueError) as error:
-        raise LoginError(
-            f"no usable cluster configuration ({_one_line(error)}): set KUBECONFIG to a kubeconfig "
-            "with a current context, or run in a Pod with a service account"
-        ) from error
+    except _UNREADABLE as error:
+        raise _unusable(error) from error
+    if configuration.tls_server_name:
+        raise _unusable("tls-server-name is set, which its watches cannot heed")
     # The pool's default of 100 connections would make requests of a burst wait for each other.
     configuration.connection_pool_maxsize = 512
     return configuration
+
+
+_UNREADABLE = (
+    config.ConfigException,
+    OSError,
+    ValueError,
+    yaml.YAMLError,
+    # What the client's loader stumbles over in a file that is no kubeconfig at all.
+    AttributeError,
+    LookupError,
+    TypeError,
+)
+
+
+def _existing(paths: str) -> str:
+    """At least one of them: the client would go on with no configuration at all."""
+    if any(Path(path).expanduser().exists() for path in paths.split(os.pathsep) if path):
+        return paths
+    raise FileNotFoundError(f"there is no file {paths}")
+
+
+def _unusable(why: BaseException | str) -> LoginError:
+    return LoginError(
+        f"no usable cluster configuration ({_one_line(why)}): set KUBECONFIG to a kubeconfig "
+        "with a current context, or run in a Pod with a service account"
+    )
 
 
 async def connection_info(configuration: client.Configuration) -> kopf.ConnectionInfo:
@@ -64,16 +92,28 @@ async def connection_info(configuration: client.Configuration) -> kopf.Connectio
         certificate_path=configuration.cert_file,
         private_key_path=configuration.key_file,
         proxy_url=configuration.proxy,
+        trust_env=True,
     )
 
 
 class ApiClient:
-    """Requests to the API server: a method, a path, JSON in and JSON out."""
+    """Requests to the API server: a method, a path, JSON in and JSON out.
 
-    def __init__(self, configuration: client.Configuration, timeout_seconds: float) -> None:
+    Credentials expire, and are replaced where they were read from: a request that is refused for
+    them logs in anew, and is tried once more.
+    """
+
+    def __init__(
+        self,
+        configuration: client.Configuration,
+        timeout_seconds: float,
+        login: Callable[[], Awaitable[client.Configuration]] = load_configuration,
+    ) -> None:
         self._configuration = configuration
-        self._timeout = timeout_seconds
-        self._transport = client.ApiClient(configuration).rest_client
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._transport = _transport(configuration)
+        self._login = login
+        self._logging_in = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         return self
@@ -95,12 +135,25 @@ class ApiClient:
     ) -> dict[str, Any]:
         """The answer's body. Raises ApiError for an error, ConnectionFailed for no answer."""
         headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": USER_AGENT}
-        if authorization := await _authorization(self._configuration):
-            headers["Authorization"] = authorization
-        url = self._configuration.host + path
+        used = self._configuration
+        code, document = await self._send(method, path, headers, body)
+        if code == 401 and await self._logged_in_anew(used):
+            code, document = await self._send(method, path, headers, body)
+        if code >= 400:
+            raise api_error(code, document)
+        return document
+
+    async def _send(
+        self, method: str, path: str, headers: dict[str, str], body: Mapping[str, Any] | None
+    ) -> tuple[int, dict[str, Any]]:
         try:
+            authorization = await _authorization(self._configuration)
             response = await self._transport.request(
-                method, url, headers=headers, body=body, _request_timeout=self._timeout
+                method,
+                self._configuration.host + path,
+                headers={**headers, "Authorization": authorization} if authorization else headers,
+                body=body,
+                _request_timeout=self._timeout,
             )
             # Client 36 has read the answer and raised for an error; 37 has done neither.
             code, data = response.status, response.data
@@ -108,33 +161,57 @@ class ApiClient:
                 data = await response.read()
         except client.ApiException as error:
             code, data = error.status, error.body
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, config.ConfigException, OSError, TimeoutError) as error:
             raise ConnectionFailed(_one_line(error)) from error
-        document = _parse(data)
-        if code >= 400:
-            raise api_error(code, document)
-        return document
+        return code, _parse(code, data)
+
+    async def _logged_in_anew(self, refused: client.Configuration) -> bool:
+        """Whether there are other credentials now than those that were refused."""
+        async with self._logging_in:
+            if self._configuration is not refused:
+                return True  # Another request did it meanwhile.
+            try:
+                configuration = await self._login()
+                transport = _transport(configuration)
+            except LoginError:
+                return False
+            replaced, self._transport = self._transport, transport
+            self._configuration = configuration
+            await replaced.close()
+            return True
+
+
+def _transport(configuration: client.Configuration) -> Any:
+    """Connections with these credentials. Raises LoginError where the certificates are none."""
+    try:
+        return client.ApiClient(configuration).rest_client
+    except (OSError, ValueError) as error:
+        raise _unusable(error) from error
 
 
 async def _authorization(configuration: client.Configuration) -> str | None:
     """The Authorization header; asked anew each time, since tokens expire and are refreshed."""
     token = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
     if token:
-        return str(token)
+        return str(token).strip()  # A token that was read from a file may end with its last line.
     if configuration.username:
         return str(configuration.get_basic_auth_token())
     return None
 
 
-def _parse(data: bytes | str | None) -> dict[str, Any]:
+def _parse(code: int, data: bytes | str | None) -> dict[str, Any]:
+    """Raises ConnectionFailed where somebody else answered, say a proxy or a login page."""
     try:
         document = json.loads(data or b"{}")
     except ValueError:
-        # A proxy's answer, not the API server's.
-        text = data.decode(errors="replace") if isinstance(data, bytes) else str(data)
-        return {"message": text[:200]}
-    return document if isinstance(document, dict) else {"message": str(document)[:200]}
+        document = data.decode(errors="replace") if isinstance(data, bytes) else data
+    if isinstance(document, dict):
+        return document
+    text = _one_line(str(document))[:200]
+    if code < 400:
+        raise ConnectionFailed(f"the answer is not an API server's: {text}")
+    return {"message": text}
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _one_line(text: BaseException | str) -> str:
+    return " ".join(str(text).split()) or type(text).__name__

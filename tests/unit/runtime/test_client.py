@@ -1,0 +1,364 @@
+"""The one door to the API server, against a local HTTP server.
+
+Client 36 and 37 differ in what they do with an answer, so this module is run with both. In a
+virtual environment of its own, with this project's dependencies, pytest, pytest-asyncio and kmock:
+
+    pip install 'kubernetes>=37,<38' && pytest -o addopts=--import-mode=importlib tests/unit/runtime
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import kmock as mock
+import pytest
+import yaml
+from kubernetes.aio import client
+
+from initpipeline import __version__
+from initpipeline.runtime.client import (
+    MERGE_PATCH,
+    ApiClient,
+    connection_info,
+    load_configuration,
+)
+from initpipeline.runtime.errors import (
+    AlreadyExistsError,
+    ApiError,
+    ConflictError,
+    ConnectionFailed,
+    LoginError,
+    NotFoundError,
+)
+
+NOWHERE = "http://127.0.0.1:1"
+TOKEN = "BearerToken"
+
+
+def configuration(server: str, token: str | None = None) -> client.Configuration:
+    made = client.Configuration(host=server)
+    if token:
+        made.api_key[TOKEN] = f"Bearer {token}"
+    return made
+
+
+@pytest.fixture
+def server(kmock: mock.RawHandler) -> str:
+    """The address of the mock of an API server."""
+    return str(kmock.url).rstrip("/")
+
+
+@pytest.fixture
+async def api(server: str) -> AsyncIterator[ApiClient]:
+    async with ApiClient(configuration(server), timeout_seconds=5) as api:
+        yield api
+
+
+class TestAnswer:
+    async def test_json_comes_back(self, api: ApiClient, kmock: mock.RawHandler) -> None:
+        kmock["get /thing"] << {"a": [1]}
+        assert await api.request("GET", "/thing") == {"a": [1]}
+
+    async def test_nothing_is_an_empty_object(self, api: ApiClient, kmock: mock.RawHandler) -> None:
+        kmock["delete /thing"] << b""
+        assert await api.request("DELETE", "/thing") == {}
+
+    @pytest.mark.parametrize(
+        ("code", "reason", "error"),
+        [
+            pytest.param(404, "NotFound", NotFoundError, id="not found"),
+            pytest.param(409, "Conflict", ConflictError, id="conflict"),
+            pytest.param(409, "AlreadyExists", AlreadyExistsError, id="already exists"),
+            pytest.param(400, "BadRequest", ApiError, id="bad request"),
+            pytest.param(401, "Unauthorized", ApiError, id="unauthorized"),
+            pytest.param(403, "Forbidden", ApiError, id="forbidden"),
+            pytest.param(422, "Invalid", ApiError, id="invalid"),
+            pytest.param(429, "TooManyRequests", ApiError, id="too many requests"),
+            pytest.param(500, "InternalError", ApiError, id="internal error"),
+            pytest.param(504, "Timeout", ApiError, id="the server's timeout"),
+        ],
+    )
+    async def test_an_error_has_code_and_status(
+        self,
+        api: ApiClient,
+        kmock: mock.RawHandler,
+        code: int,
+        reason: str,
+        error: type[ApiError],
+    ) -> None:
+        kmock["get /thing"] << code << {"kind": "Status", "reason": reason, "message": "no"}
+        with pytest.raises(ApiError) as raised:
+            await api.request("GET", "/thing")
+        assert type(raised.value) is error
+        assert (raised.value.code, raised.value.status["reason"]) == (code, reason)
+        assert str(raised.value) == f"{code}: no"
+
+    @pytest.mark.parametrize(
+        ("code", "body", "message"),
+        [
+            pytest.param(
+                502, b"<html>\nbad gateway</html>", "502: <html> bad gateway</html>", id="page"
+            ),
+            pytest.param(503, b"", "503: no message", id="nothing"),
+            pytest.param(500, b'"oops"', "500: oops", id="JSON, but no object"),
+            pytest.param(500, b"\xff\xfe", "500: \ufffd\ufffd", id="no text"),
+        ],
+    )
+    async def test_a_proxys_error_is_told_in_one_line(
+        self, api: ApiClient, kmock: mock.RawHandler, code: int, body: bytes, message: str
+    ) -> None:
+        kmock["get /thing"] << code << body
+        with pytest.raises(ApiError) as raised:
+            await api.request("GET", "/thing")
+        assert str(raised.value) == message
+
+    @pytest.mark.parametrize("body", [b"<html>log in</html>", b"[]", b'"ok"'])
+    async def test_a_success_that_is_no_api_servers_is_a_failure(
+        self, api: ApiClient, kmock: mock.RawHandler, body: bytes
+    ) -> None:
+        kmock["get /thing"] << body
+        with pytest.raises(ConnectionFailed, match="not an API server's"):
+            await api.request("GET", "/thing")
+
+
+class TestNoAnswer:
+    async def test_connection_refused(self) -> None:
+        async with ApiClient(configuration(NOWHERE), 5) as api:
+            with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1"):
+                await api.request("GET", "/thing")
+
+    async def test_timeout(self, server: str, kmock: mock.RawHandler) -> None:
+        never = asyncio.Event()
+        kmock["get /thing"] << never.wait
+        async with ApiClient(configuration(server), timeout_seconds=0.05) as api:
+            with pytest.raises(ConnectionFailed):
+                await api.request("GET", "/thing")
+        never.set()
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            pytest.param(b"", id="hangs up"),
+            pytest.param(b"SSH-2.0-OpenSSH\r\n", id="speaks something else"),
+            pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", id="breaks off"),
+        ],
+    )
+    async def test_broken_answers(self, said: bytes) -> None:
+        async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(said)
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as listener:
+            port = listener.sockets[0].getsockname()[1]
+            async with ApiClient(configuration(f"http://127.0.0.1:{port}"), 5) as api:
+                with pytest.raises(ConnectionFailed):
+                    await api.request("GET", "/thing")
+
+    async def test_a_server_without_tls_where_tls_is_due(self, server: str) -> None:
+        secure = server.replace("http://", "https://")
+        async with ApiClient(configuration(secure), 5) as api:
+            with pytest.raises(ConnectionFailed):
+                await api.request("GET", "/thing")
+
+    async def test_an_address_that_is_none(self) -> None:
+        async with ApiClient(configuration("nonsense"), 5) as api:
+            with pytest.raises(ConnectionFailed):
+                await api.request("GET", "/thing")
+
+    async def test_credentials_that_can_no_longer_be_read(self, server: str) -> None:
+        def unreadable(_: object) -> None:
+            raise OSError("no token file")
+
+        made = configuration(server)
+        made.refresh_api_key_hook = unreadable
+        async with ApiClient(made, 5) as api:
+            with pytest.raises(ConnectionFailed, match="no token file"):
+                await api.request("GET", "/thing")
+
+
+class TestRequest:
+    async def test_says_who_asks(self, api: ApiClient, kmock: mock.RawHandler) -> None:
+        kmock["get /thing"] << {}
+        await api.request("GET", "/thing")
+        assert list(kmock)[0].headers["User-Agent"] == f"initpipeline/{__version__}"
+
+    async def test_carries_a_body_of_its_type(self, api: ApiClient, kmock: mock.RawHandler) -> None:
+        kmock["patch /thing"] << {}
+        await api.request("PATCH", "/thing", {"a": None}, MERGE_PATCH)
+        assert list(kmock)[0].headers["Content-Type"] == MERGE_PATCH
+        assert json.loads(list(kmock)[0].body) == {"a": None}
+
+    async def test_names_what_it_accepts(self, api: ApiClient, kmock: mock.RawHandler) -> None:
+        kmock["get /thing"] << {}
+        await api.request("GET", "/thing", accept="application/json;as=Table")
+        assert list(kmock)[0].headers["Accept"] == "application/json;as=Table"
+
+    @pytest.mark.parametrize(
+        ("token", "sent"),
+        [
+            pytest.param("Bearer abc", "Bearer abc", id="token"),
+            pytest.param("Bearer abc\n", "Bearer abc", id="token of a file with a last line"),
+            pytest.param("Basic dTpw", "Basic dTpw", id="name and password"),
+            pytest.param(None, None, id="none"),
+        ],
+    )
+    async def test_carries_the_credentials(
+        self, server: str, kmock: mock.RawHandler, token: str | None, sent: str | None
+    ) -> None:
+        kmock["get /thing"] << {}
+        made = configuration(server)
+        if token:
+            made.api_key[TOKEN] = token
+        async with ApiClient(made, 5) as api:
+            await api.request("GET", "/thing")
+        assert list(kmock)[0].headers.get("Authorization") == sent
+
+    async def test_asks_for_the_token_each_time(self, server: str, kmock: mock.RawHandler) -> None:
+        """Tokens of service accounts are replaced while the process runs."""
+        kmock["get /thing"] << {}
+        tokens = iter(["one", "two"])
+
+        def refresh(made: client.Configuration) -> None:
+            made.api_key[TOKEN] = f"Bearer {next(tokens)}"
+
+        made = configuration(server)
+        made.refresh_api_key_hook = refresh
+        async with ApiClient(made, 5) as api:
+            await api.request("GET", "/thing")
+            await api.request("GET", "/thing")
+        sent = [request.headers["Authorization"] for request in kmock]
+        assert sent == ["Bearer one", "Bearer two"]
+
+
+class TestExpiredCredentials:
+    """The server takes the token "new" only."""
+
+    @pytest.fixture(autouse=True)
+    def guarded(self, kmock: mock.RawHandler) -> None:
+        status = {"reason": "Unauthorized", "message": "Unauthorized"}
+        kmock["get /thing", mock.headers({"Authorization": "Bearer new"})] << {"ok": True}
+        kmock["get /thing"] << 401 << status
+
+    @staticmethod
+    def login(server: str, token: str | None) -> tuple[Callable[[], Awaitable[Any]], list[None]]:
+        times: list[None] = []
+
+        async def load() -> client.Configuration:
+            times.append(None)
+            if token is None:
+                raise LoginError("no kubeconfig any more")
+            return configuration(server, token)
+
+        return load, times
+
+    async def test_new_ones_are_looked_for_where_the_old_were(self, server: str) -> None:
+        login, _ = self.login(server, "new")
+        async with ApiClient(configuration(server, "old"), 5, login) as api:
+            assert await api.request("GET", "/thing") == {"ok": True}
+
+    async def test_one_login_serves_all_requests(self, server: str) -> None:
+        login, times = self.login(server, "new")
+        async with ApiClient(configuration(server, "old"), 5, login) as api:
+            await api.request("GET", "/thing")
+            await asyncio.gather(*(api.request("GET", "/thing") for _ in range(5)))
+        assert len(times) == 1
+
+    @pytest.mark.parametrize("token", ["old", None], ids=["the same again", "none"])
+    async def test_without_new_ones_it_is_an_error(self, server: str, token: str | None) -> None:
+        login, _ = self.login(server, token)
+        async with ApiClient(configuration(server, "old"), 5, login) as api:
+            with pytest.raises(ApiError, match="401: Unauthorized"):
+                await api.request("GET", "/thing")
+
+
+def kubeconfig(**user: object) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": "https://api.example:6443"}}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+
+
+class TestLogin:
+    @pytest.fixture(autouse=True)
+    def outside(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Neither a Pod nor this machine's own kubeconfig."""
+        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+        monkeypatch.setattr("initpipeline.runtime.client.HOME_KUBECONFIG", "/nonexistent/config")
+
+    @staticmethod
+    def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: object) -> Path:
+        path = tmp_path / "kubeconfig"
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+        monkeypatch.setenv("KUBECONFIG", str(path))
+        return path
+
+    async def test_kubeconfig(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.write(tmp_path, monkeypatch, kubeconfig(token="abc"))
+        info = await connection_info(await load_configuration())
+        assert (info.server, info.scheme, info.token) == (
+            "https://api.example:6443",
+            "Bearer",
+            "abc",
+        )
+
+    async def test_watches_heed_the_same_proxy_as_requests(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.write(tmp_path, monkeypatch, kubeconfig(token="abc"))
+        assert (await connection_info(await load_configuration())).trust_env
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            pytest.param("", id="empty"),
+            pytest.param("[]", id="a list"),
+            pytest.param("just text", id="text"),
+            pytest.param("{", id="broken YAML"),
+            pytest.param("\x00", id="no text at all"),
+            pytest.param({"kind": "Config"}, id="no current context"),
+            pytest.param({**kubeconfig(), "current-context": "y"}, id="unknown context"),
+            pytest.param({**kubeconfig(), "clusters": []}, id="unknown cluster"),
+            pytest.param({**kubeconfig(), "clusters": "x"}, id="clusters of another type"),
+            pytest.param(kubeconfig(**{"client-certificate": "absent"}), id="no certificate"),
+            pytest.param(kubeconfig(**{"client-certificate-data": "x"}), id="broken base64"),
+            pytest.param(kubeconfig(tokenFile="absent"), id="no token file"),
+        ],
+    )
+    async def test_a_useless_kubeconfig_is_one_line(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: object
+    ) -> None:
+        self.write(tmp_path, monkeypatch, content)
+        with pytest.raises(LoginError, match="set KUBECONFIG") as raised:
+            await load_configuration()
+        assert "\n" not in str(raised.value)
+
+    async def test_no_kubeconfig_names_where_it_looked(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("KUBECONFIG", raising=False)
+        with pytest.raises(LoginError, match="/nonexistent/config"):
+            await load_configuration()
+
+    async def test_a_certificate_that_is_none_is_one_line(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data = {"client-certificate-data": "bm8=", "client-key-data": "bm8="}
+        self.write(tmp_path, monkeypatch, kubeconfig(**data))
+        with pytest.raises(LoginError, match="set KUBECONFIG") as raised:
+            ApiClient(await load_configuration(), 5)
+        assert "\n" not in str(raised.value)
+
+    async def test_a_server_name_that_watches_cannot_heed_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        content = kubeconfig(token="abc")
+        content["clusters"][0]["cluster"]["tls-server-name"] = "other"
+        self.write(tmp_path, monkeypatch, content)
+        with pytest.raises(LoginError, match="tls-server-name"):
+            await load_configuration()
