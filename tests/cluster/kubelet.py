@@ -83,6 +83,9 @@ class NodeAgents:
             "resolvConf": "",
             "maxPods": 250,
             "serializeImagePulls": False,
+            # By default, an image that a Pod pulled is refused to Pods that know it by another name
+            # and never pull: its credentials are not theirs. Images here have no credentials.
+            "imagePullCredentialsVerificationPolicy": "NeverVerify",
             "kubeAPIQPS": 200,
             "kubeAPIBurst": 400,
             "eventRecordQPS": 0,

@@ -14,6 +14,7 @@ from typing import Final
 from tests.cluster import build
 from tests.cluster.cgroups import ControlGroups
 from tests.cluster.debian import Packages, packages
+from tests.cluster.errors import ClusterError
 from tests.cluster.paths import HERE, Layout, cache_root
 from tests.cluster.plan import Network
 from tests.cluster.processes import Daemon, run
@@ -72,8 +73,7 @@ class Node:
 
     def remove(self) -> None:
         """End all that runs in the node and remove it; nothing happens where there is none."""
-        if self._cable_there():
-            run(["ip", "link", "delete", self.cable], "removing the cable to the node")
+        self._remove_cable()
         self.groups.remove()
         self.holder.stop()
 
@@ -89,13 +89,20 @@ class Node:
     def _cable_there(self) -> bool:
         return Path(f"/sys/class/net/{self.cable}").exists()
 
+    def _remove_cable(self) -> None:
+        try:
+            if self._cable_there():
+                run(["ip", "link", "delete", self.cable], "removing the cable to the node")
+        except ClusterError:
+            if self._cable_there():
+                raise  # else the kernel removed it just then, for its other end was gone
+
     def _lay_cable(self, network: Network) -> None:
         """Connect the node, and route to its Pods and Services by way of it."""
         holder = self.holder.running()
         if holder is None:
             raise self.holder.failure("ended")
-        if self._cable_there():  # of a node that was killed, and is on its way out itself
-            run(["ip", "link", "delete", self.cable], "removing an old cable")
+        self._remove_cable()  # of a node that was killed, and is on its way out itself
         link = f"link add {self.cable} type veth peer name eth0 netns {holder.pid}"
         for arguments in (
             link,
