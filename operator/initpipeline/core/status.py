@@ -48,7 +48,18 @@ def with_pod(
         "init_progress": f"{done}/{len(steps)}",
         "current_step": None if initialized else _current(steps),
     }
+    if _had_ended(pipeline, status):
+        return as_before(status, pipeline).model_copy(update=mirror)
     return _conclude(pipeline, status, mirror, _outlook(status, pod, steps), now)
+
+
+def _had_ended(pipeline: Pipeline, status: InitPipelineStatus) -> bool:
+    """Whether the current run's end was told before, and no other is due: what becomes of its Pod
+    after that, deletion or disruption, changes nothing."""
+    before, run = pipeline.status.run, status.run
+    if before is None or run is None or before.number != run.number:
+        return False
+    return before.completion_time is not None and status.next_run_time is None
 
 
 def without_pod(status: InitPipelineStatus, facts: Facts, now: datetime) -> InitPipelineStatus:
