@@ -1,6 +1,6 @@
 """Facts to status: the mirror of the Pod's init containers, and the conditions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -84,9 +84,19 @@ def without_pod(status: InitPipelineStatus, facts: Facts, now: datetime) -> Init
 
 
 def mirrored(pod: Pod) -> tuple[dict[str, Any], ...]:
-    """The kubelet's words in the order of the spec, and a placeholder where it has said nothing."""
-    statuses = {status.name: dict(status.raw) for status in pod.init_container_statuses}
+    """The kubelet's words in the order of the spec, and a placeholder where it has said nothing.
+
+    Without nulls, which the API writes for an unset time and prunes from a custom resource: what
+    was written would never be what comes back.
+    """
+    statuses = {status.name: _without_nulls(status.raw) for status in pod.init_container_statuses}
     return tuple(statuses.get(c.name) or placeholder(c) for c in pod.init_containers)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def placeholder(container: InitContainer) -> dict[str, Any]:

@@ -1,0 +1,314 @@
+"""Facts to status: the mirror of the init containers, and the conditions."""
+
+import pytest
+
+from initpipeline.api.reasons import ConditionType, Reason
+from initpipeline.core.facts import Refusal
+from tests.builders import End, PodBuilder, at, fresh_pod, pipeline, pod, running_pod, silent_pod
+from tests.unit.core.world import World, started, world
+
+WAITING = {"waiting": {"reason": "PodInitializing"}}
+
+
+class TestMirror:
+    def test_the_kubelets_words_verbatim_unknown_fields_included(self) -> None:
+        found = fresh_pod().init("one", exit=0)
+        raw = found.raw()["status"]["initContainerStatuses"][0]
+        found.inits[0].status.update(aFieldOfTheFuture={"x": [1]})  # type: ignore[union-attr]
+        mirrored = started(found).status.init_container_statuses[0]
+        assert mirrored == {**raw, "aFieldOfTheFuture": {"x": [1]}}
+
+    def test_in_the_order_of_the_pods_spec(self) -> None:
+        found = pod().init("a", exit=0).sidecar("s", running=True).init("b").reversed_statuses()
+        mirrored = started(found).status.init_container_statuses
+        assert [status["name"] for status in mirrored] == ["a", "s", "b"]
+
+    def test_an_init_container_that_admission_added_is_among_them(self) -> None:
+        found = pod().sidecar("mesh", running=True).init("one").init("two").app()
+        status = started(found).status
+        assert [s["name"] for s in status.init_container_statuses] == ["mesh", "one", "two"]
+        assert status.init_progress == "1/3"
+
+    def test_a_placeholder_for_what_is_not_reported_yet(self) -> None:
+        found = fresh_pod().init("one", exit=0).init("two", reported=False)
+        mirrored = started(found).status.init_container_statuses[1]
+        assert mirrored["name"] == "two"
+        assert mirrored["state"] == WAITING
+        assert mirrored["restartCount"] == 0
+
+    def test_before_a_pod_exists_placeholders_in_the_templates_order(self) -> None:
+        mirrored = world().look(None).status.init_container_statuses
+        assert [(s["name"], s["state"]) for s in mirrored] == [("one", WAITING), ("two", WAITING)]
+
+    def test_a_null_of_the_api_is_left_out(self) -> None:
+        """metav1.Time writes the zero time as null, and a CRD's schema takes no null: it would be
+        pruned, and the difference written again at every look."""
+        found = fresh_pod().init("one", exit=137, id="")
+        terminated = {"exitCode": 137, "startedAt": None, "finishedAt": None}
+        found.inits[0].status.update(state={"terminated": terminated})  # type: ignore[union-attr]
+        mirrored = started(found).status.init_container_statuses[0]
+        assert mirrored["state"] == {"terminated": {"exitCode": 137}}
+
+    @pytest.mark.parametrize(
+        ("found", "progress", "step"),
+        [
+            pytest.param(fresh_pod(), "0/2", "one", id="nothing yet"),
+            pytest.param(fresh_pod().init("one", running=True), "0/2", "one", id="the first runs"),
+            pytest.param(fresh_pod().init("one", exit=0), "1/2", "two", id="the first is done"),
+            pytest.param(fresh_pod().initialized("one", "two"), "2/2", None, id="all are done"),
+            pytest.param(
+                fresh_pod().sidecar("one", running=True), "1/2", "two", id="a sidecar has started"
+            ),
+        ],
+    )
+    def test_progress(self, found: PodBuilder, progress: str, step: str | None) -> None:
+        status = started(found).status
+        assert (status.init_progress, status.current_step) == (progress, step)
+
+    def test_pod_and_node(self) -> None:
+        status = started(fresh_pod()).status
+        assert (status.pod_name, status.pod_uid, status.node_name) == ("demo", "pod-1", "node-1")
+
+    def test_a_new_run_shows_nothing_of_the_old_pod(self) -> None:
+        status = started(running_pod()).token("t").look(running_pod()).status
+        assert (status.pod_uid, status.node_name, status.init_progress) == (None, None, "0/2")
+        assert [s["state"] for s in status.init_container_statuses] == [WAITING, WAITING]
+
+
+def conditions(world: World) -> dict[str, tuple[str, str]]:
+    return {c.type: (c.status, c.reason) for c in world.status.conditions}
+
+
+FAILED_APP = running_pod().app(exit=1).phase("Failed").ready(False)
+FAILED_STEP = fresh_pod().init("one", exit=1).phase("Failed")
+SUCCEEDED = running_pod().app(exit=0).phase("Succeeded").ready(False)
+INVALID = Refusal(Reason.INVALID_TEMPLATE, "image: Required value", final=True)
+QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: small", final=False)
+
+
+class TestConditions:
+    """Reconciling and Stalled are there only while they hold, as kstatus wants them."""
+
+    @pytest.mark.parametrize(
+        ("seen", "expected"),
+        [
+            pytest.param(
+                world().look(None),
+                {
+                    "Initialized": ("False", "PodPending"),
+                    "Ready": ("False", "PodPending"),
+                    "Reconciling": ("True", "PodPending"),
+                },
+                id="the first write",
+            ),
+            pytest.param(
+                started(fresh_pod().init("one", running=True)),
+                {
+                    "Initialized": ("False", "StepRunning"),
+                    "Ready": ("False", "StepRunning"),
+                    "Reconciling": ("True", "StepRunning"),
+                },
+                id="a step runs",
+            ),
+            pytest.param(
+                started(running_pod().ready(False)),
+                {"Initialized": ("True", "Initialized"), "Ready": ("False", "ContainersNotReady")},
+                id="initialized, not ready",
+            ),
+            pytest.param(
+                started(running_pod()),
+                {"Initialized": ("True", "Initialized"), "Ready": ("True", "PodReady")},
+                id="ready",
+            ),
+            pytest.param(
+                started(SUCCEEDED),
+                {"Initialized": ("True", "Initialized"), "Ready": ("True", "PodSucceeded")},
+                id="succeeded",
+            ),
+            pytest.param(
+                started(FAILED_STEP),
+                {
+                    "Initialized": ("False", "StepFailed"),
+                    "Ready": ("False", "StepFailed"),
+                    "Stalled": ("True", "BackoffLimitExceeded"),
+                },
+                id="failed at a step",
+            ),
+            pytest.param(
+                started(FAILED_APP),
+                {
+                    "Initialized": ("True", "Initialized"),
+                    "Ready": ("False", "ContainerFailed"),
+                    "Stalled": ("True", "BackoffLimitExceeded"),
+                },
+                id="failed at an app container",
+            ),
+            pytest.param(
+                started(running_pod()).look(running_pod().deleting()),
+                {
+                    "Initialized": ("True", "Initialized"),
+                    "Ready": ("False", "PodTerminating"),
+                    "Reconciling": ("True", "PodTerminating"),
+                },
+                id="its Pod is being deleted",
+            ),
+            pytest.param(
+                world().look(None, refusal=QUOTA),
+                {
+                    "Initialized": ("False", "QuotaExceeded"),
+                    "Ready": ("False", "QuotaExceeded"),
+                    "Reconciling": ("True", "QuotaExceeded"),
+                },
+                id="refused, may change",
+            ),
+            pytest.param(
+                world().look(None).look(None, refusal=INVALID),
+                {
+                    "Initialized": ("False", "InvalidTemplate"),
+                    "Ready": ("False", "InvalidTemplate"),
+                    "Stalled": ("True", "InvalidTemplate"),
+                },
+                id="refused for good",
+            ),
+            pytest.param(
+                world().look(pod().owned_by("somebody-else")),
+                {
+                    "Initialized": ("False", "NameConflict"),
+                    "Ready": ("False", "NameConflict"),
+                    "Reconciling": ("True", "NameConflict"),
+                },
+                id="somebody else's Pod has the name",
+            ),
+            pytest.param(
+                started(running_pod()).token("t").look(running_pod()),
+                {
+                    "Initialized": ("False", "PodTerminating"),
+                    "Ready": ("False", "PodTerminating"),
+                    "Reconciling": ("True", "PodTerminating"),
+                },
+                id="the Pod of the run before is in the way",
+            ),
+        ],
+    )
+    def test_which(self, seen: World, expected: dict[str, tuple[str, str]]) -> None:
+        assert conditions(seen) == expected
+
+    def test_not_initialized_while_init_containers_run_again_in_place(self) -> None:
+        """Whatever the Pod's own condition says: the kubelet leaves it True."""
+        again = (
+            running_pod()
+            .init("one", running=True, restarts=1, start=50, last=End())
+            .app(exit=137)
+            .ready(False)
+            .condition("Initialized")
+        )
+        assert conditions(started(running_pod()).look(again))["Initialized"] == (
+            "False",
+            "StepRunning",
+        )
+
+    def test_words_of_the_server_are_shown_as_they_are(self) -> None:
+        seen = world().look(None, refusal=QUOTA)
+        assert seen.condition(ConditionType.READY).message == "exceeded quota: small"
+
+    def test_a_failure_names_the_step_its_position_and_the_cause(self) -> None:
+        failing = fresh_pod().init("one", exit=0).init("two", exit=1, restarts=3, message="no db")
+        message = started(failing).condition(ConditionType.INITIALIZED).message
+        assert message == 'init container 2 of 2 "two" exited with 1, restarted 3 times: no db'
+
+    def test_stalled_ends_with_a_new_template(self) -> None:
+        assert "Stalled" not in conditions(started(FAILED_STEP).edited().look(FAILED_STEP))
+
+    def test_stalled_ends_with_a_new_token(self) -> None:
+        assert "Stalled" not in conditions(started(FAILED_STEP).token("t").look(FAILED_STEP))
+
+
+class TestAfterTheEnd:
+    """What was said when a run ended stays until the next one begins."""
+
+    @pytest.mark.parametrize(
+        "ended",
+        [
+            pytest.param(SUCCEEDED, id="succeeded"),
+            pytest.param(FAILED_STEP, id="failed at a step"),
+            pytest.param(FAILED_APP, id="failed at an app container"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "way",
+        [
+            pytest.param("gone", id="the Pod is gone"),
+            pytest.param("deleting", id="the Pod is being deleted, held by a finalizer"),
+            pytest.param("disrupted", id="the node of the Pod goes"),
+        ],
+    )
+    def test_conditions(self, ended: PodBuilder, way: str) -> None:
+        before = started(ended)
+        if way == "deleting":
+            after = before.look(ended.deleting(), 60)
+            assert conditions(after) == conditions(before)
+        elif way == "disrupted":
+            after = before.look(ended.condition("DisruptionTarget"), 60)
+            assert conditions(after) == conditions(before)
+        else:
+            after = before
+        assert conditions(after.look(None, 70)) == conditions(before)
+
+    def test_the_generation_that_they_speak_of_is_the_present_one(self) -> None:
+        before = started(SUCCEEDED)
+        after = before.change(before.pipeline.of_generation(4)).look(None, 60)
+        assert {c.observed_generation for c in after.status.conditions} == {4}
+
+
+class TestTransitionTimes:
+    def test_it_stays_while_the_status_stays(self) -> None:
+        first = world().look(None, 5)
+        later = first.look(fresh_pod().init("one", running=True), 20)
+        assert later.condition(ConditionType.READY).reason == Reason.STEP_RUNNING
+        assert later.condition(ConditionType.READY).last_transition_time == at(5)
+
+    def test_it_moves_when_the_status_does(self) -> None:
+        later = world().look(None, 5).look(running_pod(), 20)
+        assert later.condition(ConditionType.READY).last_transition_time == at(20)
+
+    def test_each_condition_has_its_own(self) -> None:
+        seen = world().look(None, 5).look(running_pod().ready(False), 20).look(running_pod(), 30)
+        assert seen.condition(ConditionType.INITIALIZED).last_transition_time == at(20)
+        assert seen.condition(ConditionType.READY).last_transition_time == at(30)
+
+    def test_one_that_was_absent_begins_when_it_comes_back(self) -> None:
+        seen = world().look(None, 5).look(running_pod(), 20)
+        assert seen.status.condition(ConditionType.RECONCILING) is None
+        again = seen.token("t").look(running_pod(), 40)
+        assert again.condition(ConditionType.RECONCILING).last_transition_time == at(40)
+
+    def test_times_are_whole_seconds_as_the_apis_are(self) -> None:
+        assert world().look(None, 5.7).condition(ConditionType.READY).last_transition_time == at(5)
+
+
+class TestGeneration:
+    def test_every_condition_and_the_status_speak_of_the_generation_seen(self) -> None:
+        seen = World(pipeline().of_generation(3)).look(None)
+        assert seen.status.observed_generation == 3
+        assert {c.observed_generation for c in seen.status.conditions} == {3}
+
+
+class TestASilentPod:
+    """A new Pod is spoken of several times within milliseconds: no write for each."""
+
+    def test_nothing_is_written_for_it(self) -> None:
+        before = world().look(None, 0)
+        assert before.look(silent_pod(), 1).status == before.status
+
+    def test_unless_it_stays_silent(self) -> None:
+        after = world().look(None, 0).look(silent_pod(), 3)
+        assert after.status.pod_uid == "pod-1"
+        assert after.condition(ConditionType.READY).message == "the Pod has no node yet"
+
+    def test_it_is_looked_at_again_when_it_should_have_been_spoken_of(self) -> None:
+        assert world().look(None, 0).look(silent_pod(), 1).decision.wake_at == at(3)
+
+    def test_a_pod_that_was_seen_before_is_never_silent(self) -> None:
+        before = world().look(None, 0).look(silent_pod(), 5)
+        scheduled = silent_pod().node("n").condition("PodScheduled", since=6)
+        assert before.look(scheduled, 6).status.node_name == "n"
