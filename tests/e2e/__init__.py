@@ -1,0 +1,1 @@
+"""The operator on a real Kubernetes, with a real kubelet: what a user would see."""

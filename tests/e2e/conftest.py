@@ -1,0 +1,164 @@
+"""One cluster for all tests, a namespace and an operator for each."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes import client, config, utils
+
+from initpipeline.api import names
+from tests.cluster.cluster import Cluster
+from tests.cluster.errors import ClusterError
+from tests.cluster.processes import wait_until
+from tests.e2e import target, watching
+from tests.e2e.watching import Object, Story
+from tests.operator_process import OperatorProcess
+
+CRD = Path(__file__).parents[2] / "crds" / "initpipelines.yaml"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[target.Target]:
+    """The cluster, with the CRD installed."""
+    with target.chosen() as chosen:
+        with config.new_client_from_config(str(chosen.kubeconfig), persist_config=False) as api:
+            _install_crd(api)
+        yield chosen
+
+
+@pytest.fixture
+def node(cluster: target.Target) -> Cluster:
+    """Faults on the node. Skips where the node cannot be reached."""
+    return cluster.node_access
+
+
+@pytest.fixture
+def kubeconfig(cluster: target.Target) -> str:
+    """Read by kubetest's ``kube``."""
+    return str(cluster.kubeconfig)
+
+
+@pytest.fixture
+def operator(cluster: target.Target, kube: Any, tmp_path: Path) -> Iterator[OperatorProcess]:
+    """A running operator that serves the test's namespace and no other."""
+    arguments = ["--namespace", kube.namespace, "--log-format", "json"]
+    with OperatorProcess(cluster.kubeconfig, tmp_path / "operator.log", arguments) as operator:
+        yield operator
+
+
+@dataclass(frozen=True)
+class World:
+    """A namespace, and what happens in it."""
+
+    namespace: str
+    api: client.ApiClient
+    pipelines: Story
+    pods: Story
+
+    def create(self, name: str, template: dict[str, Any]) -> None:
+        """Create an InitPipeline of this Pod template."""
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {"name": name},
+            "spec": {"template": template},
+        }
+        self._custom.create_namespaced_custom_object(*self._where, body)
+
+    def create_pod(self, name: str, template: dict[str, Any]) -> None:
+        """Create a bare Pod of this template."""
+        pod = {"metadata": {**template.get("metadata", {}), "name": name}, "spec": template["spec"]}
+        self._core.create_namespaced_pod(self.namespace, pod)
+
+    def patch(self, name: str, patch: dict[str, Any]) -> None:
+        """Merge a change into an InitPipeline."""
+        self._custom.patch_namespaced_custom_object(*self._where, name, patch)
+
+    def delete_pod(self, name: str, **options: Any) -> None:
+        self._core.delete_namespaced_pod(name, self.namespace, **options)
+
+    def pipeline(self, name: str) -> Object:
+        """The InitPipeline as it is now."""
+        found: Object = self._custom.get_namespaced_custom_object(*self._where, name)
+        return found
+
+    def pod(self, name: str) -> Object:
+        """The Pod as it is now."""
+        pod = self._core.read_namespaced_pod(name, self.namespace)
+        raw: Object = self.api.sanitize_for_serialization(pod)
+        return raw
+
+    def wait_ready(self, name: str, run: int) -> Object:
+        """The first state in which this run, or a later one, is Ready."""
+        return self.pipelines.wait(
+            name,
+            f"run {run} is Ready",
+            lambda state: run_number(state) >= run and status_of(state, "Ready") == "True",
+        )
+
+    @property
+    def _custom(self) -> client.CustomObjectsApi:
+        return client.CustomObjectsApi(self.api)
+
+    @property
+    def _core(self) -> client.CoreV1Api:
+        return client.CoreV1Api(self.api)
+
+    @property
+    def _where(self) -> tuple[str, str, str, str]:
+        return names.GROUP, names.VERSION, self.namespace, names.PLURAL
+
+
+@pytest.fixture
+def world(cluster: target.Target, kube: Any) -> Iterator[World]:
+    """The test's namespace, watched from its beginning."""
+    with config.new_client_from_config(str(cluster.kubeconfig), persist_config=False) as api:
+        pipelines = watching.pipelines(api, kube.namespace)
+        pods = watching.pods(api, kube.namespace)
+        yield World(kube.namespace, api, pipelines, pods)
+        pipelines.end()
+        pods.end()
+
+
+def status_of(state: Object, condition: str) -> str:
+    """ "True", "False", or "" where the condition is absent."""
+    for found in state.get("status", {}).get("conditions", ()):
+        if found["type"] == condition:
+            return str(found["status"])
+    return ""
+
+
+def reason_of(state: Object, condition: str) -> str:
+    for found in state.get("status", {}).get("conditions", ()):
+        if found["type"] == condition:
+            return str(found["reason"])
+    return ""
+
+
+def run_number(state: Object) -> int:
+    return int(state.get("status", {}).get("run", {}).get("number", 0))
+
+
+def runs(state: Object) -> list[tuple[int, str, str]]:
+    """Number, trigger and result of every run, oldest first; the current one's result is ""."""
+    status = state.get("status", {})
+    past = [(r["number"], r["trigger"], r["result"]) for r in reversed(status.get("history", []))]
+    run = status["run"]
+    current = [] if past and past[-1][0] == run["number"] else [(run["number"], run["trigger"], "")]
+    return past + current
+
+
+def _install_crd(api: client.ApiClient) -> None:
+    def served() -> bool:
+        custom = client.CustomObjectsApi(api)
+        try:
+            custom.list_cluster_custom_object(names.GROUP, names.VERSION, names.PLURAL)
+        except client.ApiException:
+            return False
+        return True
+
+    if not served():
+        utils.create_from_yaml(api, str(CRD))
+        wait_until(served, 30, lambda: ClusterError("the CRD is not served"))

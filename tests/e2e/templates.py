@@ -1,0 +1,28 @@
+"""Pod templates of the tests: only busybox, and nothing that takes longer than it must."""
+
+from typing import Any
+
+IMAGE = "busybox:1.36"
+
+
+def container(name: str, script: str, **more: Any) -> dict[str, Any]:
+    """A container that runs a shell script."""
+    return {"name": name, "image": IMAGE, "command": ["sh", "-c", script], **more}
+
+
+def template(*init: dict[str, Any], app: str = "exec sleep 3600", **spec: Any) -> dict[str, Any]:
+    """A Pod of these init containers and one app container, which goes when it is told to."""
+    return {
+        "metadata": {"labels": {"app": "e2e"}},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "initContainers": list(init),
+            "containers": [container("app", app)],
+            **spec,
+        },
+    }
+
+
+def two_steps(**spec: Any) -> dict[str, Any]:
+    """What most tests need: two init containers that each take about a second."""
+    return template(container("one", "sleep 0.5"), container("two", "sleep 0.5"), **spec)

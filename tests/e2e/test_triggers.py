@@ -1,0 +1,143 @@
+"""When a run starts: each row of the table, on a real kubelet, with the operator there and with the
+operator gone while it happens."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.cluster.cluster import Cluster
+from tests.e2e.conftest import World, run_number, runs, status_of
+from tests.e2e.templates import container, template, two_steps
+from tests.operator_process import OperatorProcess
+
+Happening = Callable[[World, Cluster], None]
+
+
+def kill_sandbox(world: World, node: Cluster) -> None:
+    """The Pod restarts: the kubelet makes a new sandbox and runs all init containers again."""
+    pod = world.pod("demo")["metadata"]["uid"]
+    node.kill_sandbox(world.namespace, "demo")
+    world.pods.wait(
+        "demo",
+        "both init containers have run again in the same Pod",
+        lambda state: (
+            state["metadata"]["uid"] == pod
+            and [s["restartCount"] for s in state["status"].get("initContainerStatuses", ())]
+            == [1, 1]
+            and status_of(state, "Ready") == "True"
+        ),
+    )
+
+
+def kill_app(world: World, node: Cluster) -> None:
+    """The kubelet restarts the app container, and only that."""
+    node.kill_container(world.namespace, "demo", "app")
+    world.pods.wait(
+        "demo",
+        "the app container has restarted, or its Pod is on the way out",
+        lambda state: (
+            state["status"].get("containerStatuses", [{}])[0].get("restartCount", 0) > 0
+            or "deletionTimestamp" in state["metadata"]
+        ),
+    )
+
+
+def delete_pod(world: World, node: Cluster) -> None:  # noqa: ARG001
+    uid = world.pod("demo")["metadata"]["uid"]
+    world.delete_pod("demo")
+    world.pods.wait(
+        "demo",
+        "the Pod is gone",
+        lambda state: state["event"] == "DELETED" and state["metadata"]["uid"] == uid,
+    )
+
+
+def change_template(world: World, node: Cluster) -> None:  # noqa: ARG001
+    changed = container("one", "echo changed")
+    spec = {"template": {"spec": {"initContainers": [changed, container("two", "true")]}}}
+    world.patch("demo", {"spec": spec})
+
+
+def request_run(world: World, node: Cluster) -> None:  # noqa: ARG001
+    world.patch("demo", {"metadata": {"annotations": {"initpipeline.dev/rerun": "please"}}})
+
+
+ROWS = [
+    pytest.param(kill_sandbox, "PodRestarted", "Initialized", id="sandbox-killed"),
+    pytest.param(kill_app, "ContainerRestarted", "Initialized", id="app-container-killed"),
+    pytest.param(delete_pod, "PodLost", "Lost", id="pod-deleted"),
+    pytest.param(change_template, "SpecChanged", "Initialized", id="template-changed"),
+    pytest.param(request_run, "Requested", "Initialized", id="rerun-requested"),
+]
+
+
+@pytest.mark.parametrize(("happening", "trigger", "result"), ROWS)
+def test_a_run_starts(
+    world: World,
+    node: Cluster,
+    operator: OperatorProcess,  # noqa: ARG001
+    happening: Happening,
+    trigger: str,
+    result: str,
+) -> None:
+    world.create("demo", two_steps())
+    world.wait_ready("demo", run=1)
+
+    happening(world, node)
+
+    state = world.wait_ready("demo", run=2)
+    assert runs(state) == [(1, "Created", result), (2, trigger, "")]
+
+
+@pytest.mark.parametrize(("happening", "trigger", "result"), ROWS)
+def test_a_run_starts_for_what_happened_while_the_operator_was_gone(
+    world: World,
+    node: Cluster,
+    operator: OperatorProcess,
+    happening: Happening,
+    trigger: str,
+    result: str,
+) -> None:
+    world.create("demo", two_steps())
+    world.wait_ready("demo", run=1)
+
+    operator.kill()
+    happening(world, node)
+    operator.start()
+
+    state = world.wait_ready("demo", run=2)
+    assert runs(state) == [(1, "Created", result), (2, trigger, "")]
+
+
+def test_the_cause_of_a_restart_is_recorded(
+    world: World,
+    operator: OperatorProcess,  # noqa: ARG001
+) -> None:
+    world.create("demo", template(container("one", "true"), app="sleep 1; exit 7"))
+
+    state = world.pipelines.wait("demo", "a second run", lambda state: run_number(state) == 2)
+
+    assert state["status"]["run"]["trigger"] == "ContainerRestarted"
+    assert state["status"]["run"]["cause"] == {"container": "app", "exitCode": 7, "reason": "Error"}
+
+
+def test_a_token_is_answered_once(world: World, operator: OperatorProcess) -> None:
+    world.create("demo", two_steps())
+    world.wait_ready("demo", run=1)
+    token = {"metadata": {"annotations": {"initpipeline.dev/rerun": "token-1"}}}
+    world.patch("demo", token)
+    world.wait_ready("demo", run=2)
+
+    operator.kill()
+    operator.start()
+    world.patch("demo", {"metadata": {"annotations": {"initpipeline.dev/rerun": None}}})
+    world.patch("demo", token)
+    world.patch("demo", {"metadata": {"annotations": {"initpipeline.dev/rerun": "token-2"}}})
+
+    state = world.wait_ready("demo", run=3)
+    assert state["status"]["run"]["token"] == "token-2"
+    assert runs(state) == [
+        (1, "Created", "Initialized"),
+        (2, "Requested", "Initialized"),
+        (3, "Requested", ""),
+    ]
