@@ -48,11 +48,10 @@ class Store(Generic[T]):
         self._objects[key] = thing
         return True
 
-    def replace(self, key: Key, thing: T) -> None:
-        """The answer to a write or a read of ours. One that comes after the object's deletion was
-        told must not bring it back."""
-        if key in self._objects:
-            self.put(key, thing)
+    def replace(self, key: Key, thing: T) -> bool:
+        """The answer to a write or a read of ours: whether it was news. One that comes after the
+        object's deletion was told must not bring it back."""
+        return key in self._objects and self.put(key, thing)
 
     def remove(self, key: Key, uid: str) -> bool:
         """Forget the object with this UID. Whether it was known."""

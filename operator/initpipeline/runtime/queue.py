@@ -34,10 +34,11 @@ class WorkQueue(Generic[K]):
         self._idle = asyncio.Event()
         """No key is with a worker."""
         self._idle.set()
+        self._closed = False
 
     def add(self, key: K) -> None:
         """Look at this key as soon as a worker is free."""
-        if key in self._waiting:
+        if self._closed or key in self._waiting:
             return
         self._waiting.add(key)
         if key not in self._active:
@@ -47,11 +48,11 @@ class WorkQueue(Generic[K]):
         """Look at this key at that time, unless an earlier time was named before."""
         self._add_after(key, (when - self._clock()).total_seconds())
 
-    def retry(self, key: K) -> float:
+    def retry(self, key: K, longest: float = LONGEST_RETRY_SECONDS) -> float:
         """Look at this key after a delay that doubles each time in a row. Returns the delay."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        delay: float = min(FIRST_RETRY_SECONDS * 2 ** min(failures, 16), LONGEST_RETRY_SECONDS)
+        delay: float = min(FIRST_RETRY_SECONDS * 2 ** min(failures, 16), longest)
         self._add_after(key, delay)
         return delay
 
@@ -82,12 +83,18 @@ class WorkQueue(Generic[K]):
                 await self._idle.wait()
 
     def close(self) -> None:
-        """Drop all timers."""
+        """Give no key to a worker from now on: what waits can wait for the next start."""
+        self._closed = True
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        self._waiting.clear()
+        while not self._ready.empty():
+            self._ready.get_nowait()
 
     def _add_after(self, key: K, seconds: float) -> None:
+        if self._closed:
+            return
         loop = asyncio.get_running_loop()
         when = loop.time() + max(seconds, 0.0)
         timer = self._timers.get(key)

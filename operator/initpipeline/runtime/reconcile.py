@@ -64,6 +64,7 @@ class Reconciler:
     async def _read(self, key: Key) -> Facts | None:
         pipeline = self._cache.pipelines.get(key)
         if pipeline is None:
+            self._queue.forget_failures(key)
             return None
         pod = self._cache.pods.get(key)
         if pod is None and needs_live_pod(pipeline) and not pipeline.deleting:
@@ -91,11 +92,15 @@ class Reconciler:
         return written
 
     async def _read_again(self, key: Key) -> None:
-        """Somebody wrote since: their word is newer than what the watch has told so far."""
+        """Somebody wrote since: their word is newer than what the watch has told so far. Where it
+        is not, somebody else than the API server said no, and to ask again at once is no use."""
         fresh = await self._gateway.get_pipeline(key)
-        if fresh is not None:
-            self._cache.pipelines.replace(key, fresh)
+        if fresh is None:
+            return
+        if self._cache.pipelines.replace(key, fresh):
             self._queue.add(key)
+        else:
+            self._queue.retry(key)
 
     async def _act(self, key: Key, decision: Decision, facts: Facts) -> Facts | None:
         """Carry out the action. Returns facts to decide anew on; None: all is done for now."""

@@ -44,6 +44,12 @@ def configuration(server: str, token: str | None = None) -> client.Configuration
     return made
 
 
+def only(server: mock.RawHandler) -> mock.Request:
+    """The one request that came."""
+    [request] = server
+    return request
+
+
 @pytest.fixture
 def server(kmock: mock.RawHandler) -> str:
     """The address of the mock of an API server."""
@@ -182,18 +188,18 @@ class TestRequest:
     async def test_says_who_asks(self, api: ApiClient, kmock: mock.RawHandler) -> None:
         kmock["get /thing"] << {}
         await api.request("GET", "/thing")
-        assert list(kmock)[0].headers["User-Agent"] == f"initpipeline/{__version__}"
+        assert only(kmock).headers["User-Agent"] == f"initpipeline/{__version__}"
 
     async def test_carries_a_body_of_its_type(self, api: ApiClient, kmock: mock.RawHandler) -> None:
         kmock["patch /thing"] << {}
         await api.request("PATCH", "/thing", {"a": None}, MERGE_PATCH)
-        assert list(kmock)[0].headers["Content-Type"] == MERGE_PATCH
-        assert json.loads(list(kmock)[0].body) == {"a": None}
+        assert only(kmock).headers["Content-Type"] == MERGE_PATCH
+        assert json.loads(only(kmock).body) == {"a": None}
 
     async def test_names_what_it_accepts(self, api: ApiClient, kmock: mock.RawHandler) -> None:
         kmock["get /thing"] << {}
         await api.request("GET", "/thing", accept="application/json;as=Table")
-        assert list(kmock)[0].headers["Accept"] == "application/json;as=Table"
+        assert only(kmock).headers["Accept"] == "application/json;as=Table"
 
     @pytest.mark.parametrize(
         ("token", "sent"),
@@ -213,7 +219,7 @@ class TestRequest:
             made.api_key[TOKEN] = token
         async with ApiClient(made, 5) as api:
             await api.request("GET", "/thing")
-        assert list(kmock)[0].headers.get("Authorization") == sent
+        assert only(kmock).headers.get("Authorization") == sent
 
     async def test_asks_for_the_token_each_time(self, server: str, kmock: mock.RawHandler) -> None:
         """Tokens of service accounts are replaced while the process runs."""
