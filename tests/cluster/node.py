@@ -59,17 +59,13 @@ class Node:
 
     def prepare(self, network: Network) -> None:
         """Make the namespaces and lay the cable, unless they are there."""
-        if self.holder.running():
-            return
-        self.groups.create()
-        ready = self.layout.node / "ready"
-        ready.unlink(missing_ok=True)
-        pause = self.programs(build.PAUSE.cached()) / build.PAUSE.name
-        script = ["/bin/sh", str(HERE / "node.sh"), str(self.layout.node), str(cache_root())]
-        apart = ["unshare", "--mount", "--net", "--propagation=private"]
-        self.holder.start(self.groups.joining([*apart, *script, str(pause)]))
-        self.holder.wait(ready.exists, PREPARE_SECONDS, "not ready")
-        self._lay_cable(network)
+        cabled = self.layout.node / "cabled"
+        if not self.holder.running():
+            cabled.unlink(missing_ok=True)
+            self._start_holder()
+        if not cabled.exists():
+            self._lay_cable(network)
+            cabled.touch()
 
     def remove(self) -> None:
         """End all that runs in the node and remove it; nothing happens where there is none."""
@@ -85,6 +81,16 @@ class Node:
         enter = ["nsenter", f"--target={holder.pid}", "--mount", "--net", "--wd=/"]
         path = f"PATH={self.packages.search_path}"
         return self.groups.joining([*enter, "--", "/usr/bin/env", path, *command])
+
+    def _start_holder(self) -> None:
+        self.groups.create()
+        ready = self.layout.node / "ready"
+        ready.unlink(missing_ok=True)
+        pause = self.programs(build.PAUSE.cached()) / build.PAUSE.name
+        script = ["/bin/sh", str(HERE / "node.sh"), str(self.layout.node), str(cache_root())]
+        apart = ["unshare", "--mount", "--net", "--propagation=private"]
+        self.holder.start(self.groups.joining([*apart, *script, str(pause)]))
+        self.holder.wait(ready.exists, PREPARE_SECONDS, "not ready")
 
     def _cable_there(self) -> bool:
         return Path(f"/sys/class/net/{self.cable}").exists()
@@ -102,7 +108,7 @@ class Node:
         holder = self.holder.running()
         if holder is None:
             raise self.holder.failure("ended")
-        self._remove_cable()  # of a node that was killed, and is on its way out itself
+        self._remove_cable()  # of a node that was killed, or one that was laid only in part
         link = f"link add {self.cable} type veth peer name eth0 netns {holder.pid}"
         for arguments in (
             link,
