@@ -153,7 +153,7 @@ class TestConditions:
                 id="its Pod is being deleted",
             ),
             pytest.param(
-                world().look(None, refusal=QUOTA),
+                world().look(None).look(None, refusal=QUOTA),
                 {
                     "Initialized": ("False", "QuotaExceeded"),
                     "Ready": ("False", "QuotaExceeded"),
@@ -208,7 +208,7 @@ class TestConditions:
         )
 
     def test_words_of_the_server_are_shown_as_they_are(self) -> None:
-        seen = world().look(None, refusal=QUOTA)
+        seen = world().look(None).look(None, refusal=QUOTA)
         assert seen.condition(ConditionType.READY).message == "exceeded quota: small"
 
     def test_a_failure_names_the_step_its_position_and_the_cause(self) -> None:
