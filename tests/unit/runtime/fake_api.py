@@ -1,0 +1,262 @@
+"""An API server in memory, behind the one callable that the operator does all I/O through."""
+
+import copy
+import itertools
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from initpipeline.api import names
+from initpipeline.api.models import format_time
+from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.runtime.cache import Cache
+from initpipeline.runtime.client import JSON, MERGE_PATCH, ApiClient
+from initpipeline.runtime.errors import ConnectionFailed, api_error
+from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
+from initpipeline.runtime.reconcile import Reconciler
+from tests.builders import NAME, NAMESPACE, Raw
+from tests.unit.runtime.clock import Clock
+
+KEY = Key(NAMESPACE, NAME)
+PIPELINES, PODS = names.PLURAL, "pods"
+
+
+class Died(BaseException):
+    """The process ends here, whatever it was about to do."""
+
+
+class FakeApi(ApiClient):
+    """InitPipelines and Pods, with resource versions, preconditions and deletion as in Kubernetes.
+
+    ``calls`` names each request. A test steps in with ``before`` (something else happens just
+    before that request), ``failing`` (it is answered with these errors, one after the other, and
+    changes nothing), ``unanswered`` (it is carried out, but its answer is lost) and ``dies_after``
+    (the process dies when so many were carried out).
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._versions = itertools.count(100)
+        self._pods_made = itertools.count(1)
+        self.objects: dict[tuple[str, Key], Raw] = {}
+        self.calls: list[str] = []
+        self.before: dict[str, Callable[[], None]] = {}
+        self.failing: dict[str, list[Exception]] = {}
+        self.unanswered: set[str] = set()
+        self.dies_after: int | None = None
+        self.runs_of_pods: list[int] = []
+        """The run of each Pod that was ever created."""
+
+    def put(self, plural: str, raw: Raw) -> Raw:
+        """Store an object as somebody else wrote it."""
+        metadata = raw["metadata"]
+        metadata["resourceVersion"] = str(next(self._versions))
+        self.objects[plural, Key(metadata["namespace"], metadata["name"])] = raw
+        return raw
+
+    def edit(self, plural: str, change: Mapping[str, Any], key: Key = KEY) -> None:
+        """Somebody else changes top-level fields of an object."""
+        self.put(plural, {**copy.deepcopy(self.objects[plural, key]), **change})
+
+    def gone(self, plural: str, key: Key = KEY) -> None:
+        self.objects.pop((plural, key), None)
+        next(self._versions)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return Pipeline.from_api(self.objects[PIPELINES, KEY])
+
+    @property
+    def pod(self) -> Pod | None:
+        raw = self.objects.get((PODS, KEY))
+        return Pod.from_api(raw) if raw else None
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = JSON,
+        accept: str = JSON,
+    ) -> Raw:
+        target = urlsplit(path)
+        plural, key, subresource = _parse(target.path)
+        name = f"{method} {subresource or plural}"
+        if self.dies_after is not None and len(self.calls) >= self.dies_after:
+            raise Died
+        self.calls.append(name)
+        if interference := self.before.pop(name, None):
+            interference()
+        if failures := self.failing.get(name):
+            raise failures.pop(0)
+        handle = getattr(self, f"_{method.lower()}")
+        assert content_type == (MERGE_PATCH if method == "PATCH" else JSON), content_type
+        answer: Raw = handle(plural, key, dict(body or {}), parse_qs(target.query))
+        if self.dies_after is not None and len(self.calls) >= self.dies_after:
+            raise Died
+        if name in self.unanswered:
+            self.unanswered.remove(name)
+            raise ConnectionFailed("timed out")
+        return (
+            _metadata_only(answer) if "PartialObjectMetadata" in accept else copy.deepcopy(answer)
+        )
+
+    def _get(self, plural: str, key: Key, _: Raw, query: dict[str, list[str]]) -> Raw:
+        if key.name:
+            return self._found(plural, key)
+        everything = [
+            raw
+            for (kind, at), raw in sorted(self.objects.items())
+            if kind == plural and key.namespace in ("", at.namespace)
+        ]
+        start, limit = int(query.get("continue", ["0"])[0]), int(query["limit"][0])
+        more = str(start + limit) if start + limit < len(everything) else ""
+        metadata = {"resourceVersion": str(next(self._versions)), "continue": more}
+        return {"metadata": metadata, "items": everything[start : start + limit]}
+
+    def _patch(self, plural: str, key: Key, body: Raw, _: object) -> Raw:
+        """Of the status: a merge patch, with the version that it was made for."""
+        raw = copy.deepcopy(self._found(plural, key))
+        if body["metadata"]["resourceVersion"] != raw["metadata"]["resourceVersion"]:
+            raise api_error(409, {"reason": "Conflict", "message": "has been modified"})
+        raw["status"] = _merged(raw.get("status") or {}, body["status"])
+        return self.put(plural, raw)
+
+    def _post(self, plural: str, key: Key, body: Raw, _: object) -> Raw:
+        at = Key(key.namespace, body["metadata"]["name"])
+        if (plural, at) in self.objects:
+            raise api_error(409, {"reason": "AlreadyExists", "message": "already exists"})
+        raw = copy.deepcopy(body)
+        raw["metadata"] |= {
+            "uid": f"made-{next(self._pods_made)}",
+            "creationTimestamp": format_time(self._clock()),
+        }
+        raw["status"] = {"phase": "Pending"}
+        self.runs_of_pods.append(int(raw["metadata"]["annotations"][names.RUN_ANNOTATION]))
+        return self.put(plural, raw)
+
+    def _delete(self, plural: str, key: Key, body: Raw, _: object) -> Raw:
+        """A Pod that has a node ends only when its kubelet says so."""
+        raw = copy.deepcopy(self._found(plural, key))
+        if body["preconditions"]["uid"] != raw["metadata"]["uid"]:
+            raise api_error(409, {"reason": "Conflict", "message": "the UID differs"})
+        if not raw["spec"].get("nodeName"):
+            self.gone(plural, key)
+            return raw
+        ends = self._clock() + timedelta(seconds=30)
+        raw["metadata"]["deletionTimestamp"] = format_time(ends)
+        return self.put(plural, raw)
+
+    def _found(self, plural: str, key: Key) -> Raw:
+        if (plural, key) not in self.objects:
+            raise api_error(404, {"reason": "NotFound", "message": f"{plural} not found"})
+        return self.objects[plural, key]
+
+
+def _metadata_only(page: Raw) -> Raw:
+    return {**page, "items": [{"metadata": dict(raw["metadata"])} for raw in page["items"]]}
+
+
+def _parse(path: str) -> tuple[str, Key, str]:
+    """Plural, key and subresource; empty where the path names none."""
+    parts = path.strip("/").split("/")
+    parts = parts[3:] if parts[0] == "apis" else parts[2:]
+    namespace = ""
+    if parts[0] == "namespaces":
+        namespace, parts = parts[1], parts[2:]
+    plural, name, subresource, *_ = [*parts, "", ""]
+    return plural, Key(namespace, name), subresource
+
+
+def _merged(old: Raw, patch: Raw) -> Raw:
+    """RFC 7386."""
+    merged = {key: value for key, value in old.items() if patch.get(key, "") is not None}
+    for key, value in patch.items():
+        if isinstance(value, dict):
+            merged[key] = _merged(old.get(key) or {}, value)
+        elif value is not None:
+            merged[key] = value
+    return merged
+
+
+class RecordingQueue(WorkQueue[Key]):
+    """What a look asks of the queue."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self._now = clock
+        self.forget()
+
+    def forget(self) -> None:
+        self.again = False
+        self.delays: list[float] = []
+
+    def add(self, key: Key) -> None:
+        self.again = True
+        super().add(key)
+
+    def add_at(self, key: Key, when: datetime) -> None:
+        self.delays.append((when - self._now()).total_seconds())
+        super().add_at(key, when)
+
+    def retry(self, key: Key, longest: float = LONGEST_RETRY_SECONDS) -> float:
+        self.delays.append(super().retry(key, longest))
+        return self.delays[-1]
+
+
+class Operator:
+    """A process that has just started: what it remembers is what its watches have told it."""
+
+    def __init__(self, api: FakeApi, clock: Clock) -> None:
+        self._api = api
+        self.cache = Cache.empty()
+        self.queue = RecordingQueue(clock)
+        self.reconciler = Reconciler(Gateway(api), self.cache, self.queue, clock)
+
+    def watch(self, *plurals: str) -> None:
+        """The watches tell what there is now, of these kinds; of both unless told otherwise."""
+        for plural in plurals or (PIPELINES, PODS):
+            raw = self._api.objects.get((plural, KEY))
+            if plural == PIPELINES:
+                _told(self.cache.pipelines, Pipeline.from_api(raw) if raw else None)
+            else:
+                _told(self.cache.pods, Pod.from_api(raw) if raw else None)
+
+    async def look(self) -> list[str]:
+        """One reconcile. Returns its requests."""
+        before = len(self._api.calls)
+        self.queue.forget()
+        await self.reconciler.reconcile(KEY)
+        return self._api.calls[before:]
+
+    async def settle(self) -> list[str]:
+        """Watch and look until there is nothing more to do. Returns all requests."""
+        made: list[str] = []
+        for _ in range(20):
+            self.watch()
+            calls = await self.look()
+            if not calls:
+                return made
+            made += calls
+        raise AssertionError(f"never comes to rest: {made}")
+
+    @property
+    def again(self) -> bool:
+        """Whether the last look asked for another one at once."""
+        return self.queue.again
+
+    @property
+    def delay(self) -> float | None:
+        """After how many seconds it asked for another one, at the latest."""
+        return min(self.queue.delays, default=None)
+
+
+def _told(store: Any, thing: Any) -> None:
+    known = store.get(KEY)
+    if thing is None:
+        if known is not None:
+            store.remove(KEY, known.uid)
+    else:
+        store.put(KEY, thing)
