@@ -37,6 +37,10 @@ class Store(Generic[T]):
     def get(self, key: Key) -> T | None:
         return self._objects.get(key)
 
+    def newest(self) -> int:
+        """The highest resource version known."""
+        return max((int(thing.resource_version) for thing in self._objects.values()), default=0)
+
     def is_news(self, key: Key, resource_version: str) -> bool:
         known = self._objects.get(key)
         return known is None or int(resource_version) > int(known.resource_version)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from initpipeline.runtime.cache import Cache, Store
-from initpipeline.runtime.errors import ApiError, ConnectionFailed
+from initpipeline.runtime.errors import ApiError, ConnectionFailed, OperatorError
 from initpipeline.runtime.gateway import Gateway, Key, Kind
 from initpipeline.runtime.queue import WorkQueue
 
@@ -49,13 +49,22 @@ class Sweeper:
                 logger.warning("sweep failed", extra={"error": str(error)})
 
     async def sweep(self) -> None:
-        """Forget what is gone, and look at the pipelines concerned."""
+        """Forget what is gone, and look at the pipelines concerned. Raises OperatorError where
+        nothing that is known can be trusted any more."""
         for namespace in self._namespaces:
             await self._compare(Kind.PIPELINE, self._cache.pipelines, namespace)
             await self._compare(Kind.POD, self._cache.pods, namespace)
 
     async def _compare(self, kind: Kind, store: Store[Any], namespace: str | None) -> None:
+        newest = store.newest()
         census = await self._gateway.census(kind, namespace)
+        if census.version < newest:
+            # Newest wins here, and the watches ask for what came after the newest: from a cluster
+            # that was restored from a backup neither would ever learn anything.
+            raise OperatorError(
+                f"the cluster's history has gone back from version {newest} to {census.version}, "
+                "as after a restore from a backup: start anew"
+            )
         for key, uid in store.missing_from(census, namespace):
             store.remove(key, uid)
             self._queue.add(key)
