@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
@@ -12,14 +13,18 @@ export PYTHONUNBUFFERED := 1
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# One stamp for the whole environment: it is rebuilt when the lock or the project file changes.
-$(STAMP): requirements-dev.txt pyproject.toml
+# Two stamps: the packages follow the lock, the project's own entry points its project file.
+$(VENV)/.packages: requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: Python 3.11 or later is needed: set PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@echo "Installing the pinned Python packages into $(VENV) (about a minute the first time) ..."
-	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "Installing the pinned Python packages into $(VENV) (half a minute the first time) ..."
+	@$(PYTHON) -m venv $(VENV) \
+		|| { echo "error: Python's venv module is needed: apt-get install python3-venv" >&2; exit 1; }
+	@$(PIP) --require-hashes -r requirements-dev.txt
+	@touch $@
+
+$(STAMP): $(VENV)/.packages pyproject.toml
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 .PHONY: venv
