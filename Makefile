@@ -6,7 +6,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest -q
 export PYTHONUNBUFFERED := 1
+
+# End-to-end tests wait more than they work. On somebody else's cluster they go one at a time.
+JOBS     ?= 3
+E2E_JOBS ?= $(if $(filter current,$(CLUSTER)),0,$(JOBS))
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -29,6 +34,49 @@ $(STAMP): $(VENV)/.packages pyproject.toml
 
 .PHONY: venv
 venv: $(STAMP) ## Install the pinned development environment into .venv
+
+.PHONY: test
+test: lint $(STAMP) ## Everything CI runs: lint, types, layers, unit, contract, cluster and e2e tests
+	@echo "== what the test clusters are made of"
+	@$(BIN)/python -m tests.cluster prepare
+	@echo "== unit, contract, cluster and end-to-end tests, $(JOBS) at a time"
+	@$(PYTEST) -n $(JOBS) --dist worksteal tests
+
+.PHONY: lint
+lint: $(STAMP) ## Lint, types and layers alone
+	@echo "== lint, types, layers"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports > $(VENV)/layers.log || { cat $(VENV)/layers.log; exit 1; }
+
+.PHONY: unit
+unit: $(STAMP) ## The tests that need no cluster: seconds
+	@$(PYTEST) tests/unit
+
+.PHONY: e2e
+e2e: $(STAMP) ## The tests on a real kubelet alone; CLUSTER=current: on the present context
+	@$(PYTEST) -n $(E2E_JOBS) --dist worksteal tests/e2e
+
+.PHONY: generate
+generate: $(STAMP) ## Write crds/ anew, from the models and the API server's schema of a Pod
+	@$(BIN)/python -m crds.generate
+
+.PHONY: run
+run: $(STAMP) ## The operator in the foreground, against $$KUBECONFIG
+	@$(BIN)/initpipeline run $(ARGS)
+
+.PHONY: cluster-up
+cluster-up: $(STAMP) ## A real Kubernetes on this machine; ends when its node is Ready
+	@$(BIN)/python -m tests.cluster up
+
+.PHONY: cluster-down
+cluster-down: $(STAMP) ## Take it down; nothing is left behind
+	@$(BIN)/python -m tests.cluster down
+
+.PHONY: cluster-kubeconfig
+cluster-kubeconfig: $(STAMP) ## Print the path of its kubeconfig
+	@$(BIN)/python -m tests.cluster kubeconfig
 
 .PHONY: lock
 lock: $(STAMP) ## Resolve the dependencies anew and write the two locks (hashes, no URLs)

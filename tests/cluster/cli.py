@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from tests.cluster import build, kwok
 from tests.cluster.cluster import DEFAULT_NAME, Cluster
 from tests.cluster.errors import ClusterError
 from tests.cluster.plan import WITH_PORTS, Component, Mode, valid_name
@@ -56,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _up(options: argparse.Namespace) -> None:
     mode = Mode.CONTROL_PLANE if options.control_plane_only else Mode.NODE
     Cluster(options.name, mode, set(options.component), progress=Lines()).up()
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    Cluster(options.name, progress=Lines()).prepare()
+    build.built(kwok.KWOK, Lines())
 
 
 def _down(options: argparse.Namespace) -> None:
@@ -138,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     _add_up(add("up", _up, "bring it up, or what is missing of it; builds it the first time"))
+    add("prepare", _prepare, "build and install all that clusters and fake nodes are made of")
     add("down", _down, "take it down and remove all of it")
     add("status", _status, "show its processes, its address and its files")
     add("kubeconfig", _kubeconfig, "print the path of its kubeconfig")

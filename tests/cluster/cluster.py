@@ -138,11 +138,18 @@ class Cluster:
             self._check_as_wanted()
             self.progress(f"cluster {self.name} is up already: {self.server}")
             return
-        preflight.check(self.mode)
-        self._ensure_programs()
+        self.prepare()
         with locked(self.layout.lock):
             self._bring_up()  # which starts nothing if another process did while this one waited
         self.progress(f"cluster {self.name} is up: {self.server}")
+
+    def prepare(self) -> None:
+        """Build and install what it is made of, where that is missing; start nothing."""
+        preflight.check(self.mode)
+        build.built(build.KUBERNETES, self.progress)
+        if self.mode is Mode.NODE:
+            build.built(build.PAUSE, self.progress)
+            debian.ensure(self.progress)
 
     def down(self) -> None:
         """Take it down and leave nothing behind; nothing happens where there is none."""
@@ -220,12 +227,6 @@ class Cluster:
     def _check_present(self, component: Component) -> None:
         if component not in self._plan().components:
             raise ClusterError(f"cluster {self.name} has no {component}")
-
-    def _ensure_programs(self) -> None:
-        build.built(build.KUBERNETES, self.progress)
-        if self.mode is Mode.NODE:
-            build.built(build.PAUSE, self.progress)
-            debian.ensure(self.progress)
 
     def _import_own_images(self) -> None:
         for image in (images.pause_image(), images.busybox_image()):
