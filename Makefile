@@ -16,7 +16,7 @@ E2E_JOBS ?= $(if $(filter current,$(CLUSTER)),0,$(JOBS))
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Two stamps: the packages follow the lock, the project's own entry points its project file.
 $(VENV)/.packages: requirements-dev.txt
@@ -63,7 +63,7 @@ generate: $(STAMP) ## Write crds/ anew, from the models and the API server's sch
 	@$(BIN)/python -m crds.generate
 
 .PHONY: run
-run: $(STAMP) ## The operator in the foreground, against $$KUBECONFIG
+run: $(STAMP) ## The operator in the foreground, against the cluster of KUBECONFIG; ARGS="--help"
 	@$(BIN)/initpipeline run $(ARGS)
 
 .PHONY: cluster-up
