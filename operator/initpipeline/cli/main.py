@@ -84,10 +84,12 @@ def _help(setting: str) -> str:
 def _first_problem(error: ValidationError | SettingsError) -> str:
     """In the words of the command line: which setting, what is wrong with it."""
     if isinstance(error, SettingsError):
-        return f"a setting in the environment cannot be read: {error}"
+        return f'{error}: in the environment, several values are JSON, such as \'["a", "b"]\''
     problem = error.errors()[0]
-    name = str(problem["loc"][0]).replace("_", "-")
-    return f"--{name} (or INITPIPELINE_{name.replace('-', '_').upper()}): {problem['msg']}"
+    setting = str(problem["loc"][0])
+    option = "namespace" if setting == "namespaces" else setting.replace("_", "-")
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"--{option} (or INITPIPELINE_{setting.upper()}): {message}, not {problem['input']!r}"
 
 
 def _fail(message: str, code: int) -> int:

@@ -18,7 +18,7 @@ import yaml
 from kubernetes.aio import client, config
 
 from initpipeline import __version__
-from initpipeline.runtime.errors import ConnectionFailed, LoginError, api_error
+from initpipeline.runtime.errors import ConnectionFailed, LoginError, api_error, one_line
 
 USER_AGENT = f"initpipeline/{__version__}"
 
@@ -74,7 +74,7 @@ def _existing(paths: str) -> str:
 
 def _unusable(why: BaseException | str) -> LoginError:
     return LoginError(
-        f"no usable cluster configuration ({_one_line(why)}): set KUBECONFIG to a kubeconfig "
+        f"no usable cluster configuration ({one_line(why)}): set KUBECONFIG to a kubeconfig "
         "with a current context, or run in a Pod with a service account"
     )
 
@@ -162,7 +162,7 @@ class ApiClient:
         except client.ApiException as error:
             code, data = error.status, error.body
         except (aiohttp.ClientError, config.ConfigException, OSError, TimeoutError) as error:
-            raise ConnectionFailed(_one_line(error)) from error
+            raise ConnectionFailed(one_line(error)) from error
         return code, _parse(code, data)
 
     async def _logged_in_anew(self, refused: client.Configuration) -> bool:
@@ -207,11 +207,7 @@ def _parse(code: int, data: bytes | str | None) -> dict[str, Any]:
         document = data.decode(errors="replace") if isinstance(data, bytes) else data
     if isinstance(document, dict):
         return document
-    text = _one_line(str(document))[:200]
+    text = one_line(str(document))[:200]
     if code < 400:
         raise ConnectionFailed(f"the answer is not an API server's: {text}")
     return {"message": text}
-
-
-def _one_line(text: BaseException | str) -> str:
-    return " ".join(str(text).split()) or type(text).__name__

@@ -29,7 +29,7 @@ class ApiError(Exception):
     """The API server's answer was an error."""
 
     def __init__(self, code: int, status: Mapping[str, Any]) -> None:
-        super().__init__(f"{code}: {status.get('message') or 'no message'}")
+        super().__init__(f"{code}: {one_line(status.get('message') or 'no message')}")
         self.code = code
         self.status = status
 
@@ -54,3 +54,8 @@ def api_error(code: int, status: Mapping[str, Any]) -> ApiError:
         exists = status.get("reason") == "AlreadyExists"
         return (AlreadyExistsError if exists else ConflictError)(code, status)
     return ApiError(code, status)
+
+
+def one_line(text: object) -> str:
+    """For a line of log or of stderr; an error without words is told by its type."""
+    return " ".join(str(text).split()) or type(text).__name__

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import kopf
-from pydantic import ValidationError
 
 from initpipeline.api import names
 from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.runtime.cache import Cache, Store, Versioned
+from initpipeline.runtime.errors import one_line
 from initpipeline.runtime.gateway import Key, key_of
 from initpipeline.runtime.queue import WorkQueue
 
@@ -78,8 +78,9 @@ def _note(
         return
     try:
         store.put(key, read(raw))
-    except ValidationError as error:
-        fields = {"pipeline": str(key), "error": str(error).replace("\n", " ")}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        # Not what the CRD allows: of another version of it, or stored before it.
+        fields = {"pipeline": str(key), "error": one_line(repr(error))}
         logger.error("object not understood, left alone", extra=fields)
         return
     queue.add(key)

@@ -17,11 +17,21 @@ def configure(
     plain = form == "plain" or (form == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_plain() if plain else _json())
+    handler.addFilter(_without_framework_traceback)
+    logging.captureWarnings(True)
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # A line per request, per watch and per handler says nothing that the operator's own lines do
     # not.
     for noisy in ("kopf", "kubernetes", "asyncio", "aiohttp"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def _without_framework_traceback(record: logging.LogRecord) -> bool:
+    """Kopf tells each failed watch with a traceback of its own insides. The message says as much to
+    a person; who looks for a fault asks for debug."""
+    if record.name.startswith("kopf") and not logging.getLogger().isEnabledFor(logging.DEBUG):
+        record.exc_info = record.exc_text = None
+    return True
 
 
 class PlainFormatter(logging.Formatter):

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from datetime import UTC, datetime
+from typing import Any
 
 import kopf
 
@@ -10,9 +12,15 @@ from initpipeline import __version__
 from initpipeline.runtime import handlers, preflight
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.client import ApiClient, connection_info, load_configuration
-from initpipeline.runtime.errors import ApiError, ConnectionFailed
+from initpipeline.runtime.errors import (
+    ApiError,
+    ConnectionFailed,
+    LoginError,
+    OperatorError,
+    one_line,
+)
 from initpipeline.runtime.gateway import Gateway, Key
-from initpipeline.runtime.queue import WorkQueue
+from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.settings import Settings
 from initpipeline.runtime.sweep import Sweeper
@@ -21,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 5.0
 """How long work under way may take after SIGTERM. Any of it is safe to cut short."""
+
+OUTAGE_RETRY_SECONDS = 30.0
+"""The longest delay between looks that fail because the API server does not answer."""
 
 
 def now() -> datetime:
@@ -33,13 +44,7 @@ async def run(settings: Settings) -> None:
     configuration = await load_configuration()
     async with ApiClient(configuration, settings.request_timeout_seconds) as client:
         await preflight.check(client, settings.namespaces)
-        service = Service(settings, client)
-        await kopf.operator(
-            registry=service.registry,
-            settings=service.kopf_settings,
-            clusterwide=not settings.namespaces,
-            namespaces=settings.namespaces,
-        )
+        await Service(settings, client).serve()
 
 
 class Service:
@@ -53,33 +58,78 @@ class Service:
         self._reconciler = Reconciler(gateway, cache, self._queue, now)
         self._sweeper = Sweeper(gateway, cache, self._queue, settings.namespaces)
         self._tasks: list[asyncio.Task[None]] = []
-        self.registry = kopf.OperatorRegistry()
-        self.kopf_settings = kopf.OperatorSettings()
-        handlers.configure(self.kopf_settings)
-        handlers.register(self.registry, cache, self._queue)
-        kopf.on.login(registry=self.registry)(self._login)
-        kopf.on.startup(registry=self.registry)(self._start)
-        kopf.on.cleanup(registry=self.registry)(self._stop)
+        self._stopping = False
+        self._broken = asyncio.Event()
+        self._fault: OperatorError | None = None
+        self._registry = kopf.OperatorRegistry()
+        self._kopf_settings = kopf.OperatorSettings()
+        handlers.configure(self._kopf_settings)
+        handlers.register(self._registry, cache, self._queue)
+        kopf.on.login(registry=self._registry)(self._login)
+        kopf.on.startup(registry=self._registry)(self._start)
+        kopf.on.cleanup(registry=self._registry)(self._stop)
 
-    async def _login(self, **_: object) -> kopf.ConnectionInfo:
-        """Read anew each time: Kopf asks again when credentials have expired."""
-        return await connection_info(await load_configuration())
+    async def serve(self) -> None:
+        """Until SIGTERM or SIGINT. Raises OperatorError where it cannot go on: what it then needs
+        is a new start, and a process that lived on would only look alive."""
+        try:
+            await self._sweeper.fill()
+            await kopf.operator(
+                registry=self._registry,
+                settings=self._kopf_settings,
+                clusterwide=not self._settings.namespaces,
+                namespaces=self._settings.namespaces,
+                stop_flag=self._broken,
+            )
+        except kopf.LoginError as error:
+            raise LoginError(
+                f"{self._client.server} no longer accepts the credentials: renew those of the "
+                "current context"
+            ) from error
+        except Exception as error:
+            raise OperatorError(
+                f"watching {self._client.server} failed: {one_line(error)}"
+            ) from error
+        if self._fault is not None:
+            raise self._fault
+
+    async def _login(self, **_: object) -> kopf.ConnectionInfo | None:
+        """Read anew each time: Kopf asks again when credentials have expired. To raise an error
+        here would make it wait for ever; without an answer it ends."""
+        try:
+            return await connection_info(await load_configuration())
+        except LoginError as error:
+            logger.error("login failed", extra={"error": str(error)})
+            return None
 
     async def _start(self, **_: object) -> None:
-        await self._sweeper.fill()
-        self._tasks = [
-            asyncio.create_task(self._work(), name=f"worker {number}")
-            for number in range(self._settings.workers)
-        ]
-        self._tasks.append(asyncio.create_task(self._sweeper.run(self._settings.sweep_seconds)))
+        for number in range(self._settings.workers):
+            self._run(f"worker {number}", self._work())
+        self._run("sweeper", self._sweeper.run(self._settings.sweep_seconds))
         scope = ",".join(self._settings.namespaces) or "all"
         logger.info(
             "operator started",
             extra={"version": __version__, "server": self._client.server, "namespaces": scope},
         )
 
+    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """No task ends by itself: without it the process would only look alive."""
+        if self._stopping:
+            return
+        error = None if task.cancelled() else task.exception()
+        if not isinstance(error, OperatorError):
+            error = OperatorError(f"{task.get_name()} ended: {one_line(error or 'cancelled')}")
+        self._fault = self._fault or error
+        self._broken.set()
+
     async def _stop(self, **_: object) -> None:
         """Let the looks under way end, since that is cheaper than to repeat them."""
+        self._stopping = True
         self._queue.close()
         await self._queue.drain(DRAIN_SECONDS)
         for task in self._tasks:
@@ -93,7 +143,7 @@ class Service:
             try:
                 await self._reconciler.reconcile(key)
             except (ApiError, ConnectionFailed) as error:
-                delay = self._queue.retry(key)
+                delay = self._queue.retry(key, _longest_delay(error))
                 fields = {"pipeline": str(key), "error": str(error), "retry_seconds": delay}
                 logger.warning("API request failed", extra=fields)
             except Exception:
@@ -102,3 +152,9 @@ class Service:
                 logger.exception("look at pipeline failed", extra=fields)
             finally:
                 self._queue.done(key)
+
+
+def _longest_delay(error: ApiError | ConnectionFailed) -> float:
+    """An outage is not the pipeline's fault: it is not to be waited on for long after its end."""
+    outage = isinstance(error, ConnectionFailed) or error.code == 429 or error.code >= 500
+    return OUTAGE_RETRY_SECONDS if outage else LONGEST_RETRY_SECONDS

@@ -14,14 +14,29 @@ _NEEDED = (
 
 async def check(client: ApiClient, namespaces: tuple[str, ...]) -> None:
     """Raises OperatorError for the first thing that is missing."""
-    await _reachable_with_crd(client)
-    for namespace in namespaces or (None,):
-        for group, resource, subresource, verbs in _NEEDED:
-            for verb in verbs:
-                await _allowed(client, namespace, group, resource, subresource, verb)
+    try:
+        await _knows_the_kind(client)
+        for namespace in namespaces or (None,):
+            for group, resource, subresource, verbs in _NEEDED:
+                for verb in verbs:
+                    await _allowed(client, namespace, group, resource, subresource, verb)
+    except ConnectionFailed as error:
+        raise OperatorError(
+            f"no answer from the API server at {client.server} ({error}): is the cluster up, and "
+            "is it the right one?"
+        ) from error
+    except ApiError as error:
+        hint = _HINTS.get(error.code, "try again")
+        raise OperatorError(f"{client.server} answered {error}: {hint}") from error
 
 
-async def _reachable_with_crd(client: ApiClient) -> None:
+_HINTS = {
+    401: "renew the credentials of the current context",
+    403: "bind a role with that permission to these credentials",
+}
+
+
+async def _knows_the_kind(client: ApiClient) -> None:
     try:
         await client.request("GET", f"/apis/{names.API_VERSION}")
     except NotFoundError as error:
@@ -29,14 +44,6 @@ async def _reachable_with_crd(client: ApiClient) -> None:
             f"{client.server} does not know the kind {names.KIND}: install it with "
             "'kubectl apply -f crds/'"
         ) from error
-    except ConnectionFailed as error:
-        raise OperatorError(
-            f"no answer from the API server at {client.server} ({error}): is the cluster up, and "
-            "is it the right one?"
-        ) from error
-    except ApiError as error:
-        hint = "renew the credentials of the current context" if error.code == 401 else "try again"
-        raise OperatorError(f"{client.server} answered {error}: {hint}") from error
 
 
 async def _allowed(
@@ -54,7 +61,7 @@ async def _allowed(
             "spec": {"resourceAttributes": attributes},
         },
     )
-    if review["status"].get("allowed"):
+    if review.get("status", {}).get("allowed"):
         return
     what = "/".join(part for part in (resource, subresource) if part)
     where = f'in namespace "{namespace}"' if namespace else "in all namespaces"

@@ -1,17 +1,27 @@
 """What can be set, from the environment (``INITPIPELINE_...``) or the command line."""
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _namespace(name: str) -> str:
+    """Kopf would take anything else as a pattern, and watch nothing at all."""
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
+        raise ValueError("a namespace's name is up to 63 of a-z, 0-9 and -")
+    return name
 
 
 class Settings(BaseSettings):
     """Settings of the operator's process. Raises pydantic.ValidationError for a bad one."""
 
-    model_config = SettingsConfigDict(env_prefix="INITPIPELINE_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="INITPIPELINE_", extra="forbid", frozen=True, allow_inf_nan=False
+    )
 
-    namespaces: tuple[str, ...] = Field(
+    namespaces: tuple[Annotated[str, AfterValidator(_namespace)], ...] = Field(
         default=(), description="Serve these namespaces only. Empty: all of them."
     )
     workers: int = Field(
