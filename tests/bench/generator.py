@@ -1,0 +1,108 @@
+"""The load: a burst of creations, and the watches that see what comes of them."""
+
+import asyncio
+import json
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from tests.bench import strain
+from tests.bench.connection import Connection
+from tests.bench.errors import BenchError
+from tests.bench.strain import Strain
+from tests.bench.timeline import Timeline
+from tests.bench.watching import current_version, watch
+from tests.bench.workloads import PODS_PATH, Form, Workload
+
+POLL_SECONDS: Final = 0.01
+NAMED: Final = 5
+
+
+@dataclass(frozen=True)
+class Burst:
+    """So many objects, from so many parallel requests."""
+
+    workload: Workload
+    form: Form
+    prefix: str
+    count: int
+    parallel: int
+    deadline_seconds: float
+
+    def manifests(self) -> dict[str, bytes]:
+        """By name, as they are sent."""
+        names = (f"{self.prefix}-{number:05}" for number in range(self.count))
+        return {
+            name: json.dumps(self.workload.manifest(name, self.form)).encode() for name in names
+        }
+
+
+async def run(connection: Connection, burst: Burst) -> tuple[Timeline, Strain]:
+    """Create all, and wait until the last is as far as the form goes.
+
+    Raises BenchError where not all get there within the deadline.
+    """
+    manifests = burst.manifests()
+    timeline = Timeline(burst.workload, burst.form, list(manifests))
+    await connection.open(burst.parallel)
+    pods = await current_version(connection, PODS_PATH)
+    owners = await current_version(connection, burst.workload.path)
+    work = asyncio.create_task(_play(connection, burst, manifests, timeline))
+    tasks: list[asyncio.Task[object]] = [
+        work,
+        asyncio.create_task(watch(connection, PODS_PATH, pods, timeline.pod_changed)),
+        asyncio.create_task(watch(connection, burst.workload.path, owners, timeline.owner_changed)),
+    ]
+    try:
+        done, _ = await asyncio.wait(
+            tasks, timeout=burst.deadline_seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in done:
+            task.result()  # a watch ends by an error alone
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    if work not in done:
+        raise BenchError(_shortfall(burst, timeline))
+    return timeline, work.result()
+
+
+async def _play(
+    connection: Connection, burst: Burst, manifests: dict[str, bytes], timeline: Timeline
+) -> Strain:
+    async with strain.measured() as measured:
+        left = iter(manifests.items())
+        async with asyncio.TaskGroup() as senders:
+            for _ in range(burst.parallel):
+                senders.create_task(_send(connection, burst.workload.path, left, timeline))
+        await _empty(timeline.without_pod)
+    await _empty(timeline.unfinished)
+    return measured
+
+
+async def _send(
+    connection: Connection, path: str, left: Iterator[tuple[str, bytes]], timeline: Timeline
+) -> None:
+    """One of the parallel requests: the next when the one before has been answered."""
+    for name, body in left:
+        times = timeline.of(name)
+        times.sent = time.monotonic()
+        await connection.create(path, body)
+        times.answered = time.monotonic()
+
+
+async def _empty(names: Collection[str]) -> None:
+    while names:  # noqa: ASYNC110 - filled from the watches; what is measured is noted there
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _shortfall(burst: Burst, timeline: Timeline) -> str:
+    missing = timeline.without_pod or timeline.unfinished
+    what = "got no Pod" if timeline.without_pod else "did not finish"
+    named = ", ".join(sorted(missing)[:NAMED]) + (", ..." if len(missing) > NAMED else "")
+    return (
+        f"{len(missing)} of {burst.count} {burst.workload.name}s {what} within "
+        f"{burst.deadline_seconds:.0f} s: {named}"
+    )

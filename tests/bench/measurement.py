@@ -1,0 +1,185 @@
+"""One measurement: one side, one form, one control plane."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from tests.bench import generator
+from tests.bench.connection import Connection, connect
+from tests.bench.errors import BenchError
+from tests.bench.generator import Burst
+from tests.bench.ledger import Ledger
+from tests.bench.place import Place, prepared
+from tests.bench.strain import Strain
+from tests.bench.timeline import Timeline
+from tests.bench.workloads import Form, Workload
+from tests.cluster import audit
+from tests.cluster.processes import last_line
+from tests.cluster.progress import Progress
+
+WARM_UP: Final = 20
+"""Objects of a burst before the one that is measured, so that no first time is in the figures."""
+WARM_UP_SECONDS: Final = 60.0
+TRAILING_SECONDS: Final = 4.0
+"""After the last thing that was waited for: what a controller puts off belongs to the life too."""
+QUIET_CPU_MS: Final = 100.0
+"""Of the API server in one second: less, and it has nothing left of what came before."""
+QUIET_WITHIN_SECONDS: Final = 20.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be chosen, the same for both sides."""
+
+    objects: int
+    parallel: int
+    rest_seconds: float
+
+    @property
+    def deadline_seconds(self) -> float:
+        """Of a burst, generously: five times what the slower side needs on two cores."""
+        return 60 + 0.25 * self.objects
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What came out. Figures by their key: see figures.py."""
+
+    workload: str
+    form: Form
+    figures: dict[str, float]
+    requests_per_object: dict[str, float]
+    """By verb and resource."""
+    errors: dict[str, int]
+    """Other than 409, by HTTP code, verb and resource."""
+    generator_cpu_share: float
+    generator_late_p99_ms: float
+    generator_saturated: bool
+
+
+def measure(workload: Workload, form: Form, options: Options, progress: Progress) -> Measurement:
+    """Bring a cluster up, measure, take it down. Raises BenchError or ClusterError."""
+    with prepared(workload, form) as place:
+        try:
+            return asyncio.run(_Session(place, workload, form, options, progress).run())
+        except BenchError as error:
+            log = last_line(place.controller_log)
+            raise BenchError(f"{error}; its controller's log ends: {log}") from error
+
+
+@dataclass(frozen=True)
+class _Span:
+    """What was used, and asked, since a moment."""
+
+    place: Place
+    user: str
+    controller_ms: float
+    api_server_ms: float
+    offset: int
+
+    @classmethod
+    def begin(cls, place: Place, user: str) -> "_Span":
+        """Now."""
+        controller, api_server = place.controller.cpu_ms(), place.api_server.cpu_ms()
+        return cls(place, user, controller, api_server, place.cluster.audit_log.stat().st_size)
+
+    def controller_cpu_ms(self) -> float:
+        return self.place.controller.cpu_ms() - self.controller_ms
+
+    def api_server_cpu_ms(self) -> float:
+        return self.place.api_server.cpu_ms() - self.api_server_ms
+
+    def ledger(self) -> Ledger:
+        return Ledger.of(audit.requests(self.place.cluster.audit_log, self.offset), self.user)
+
+
+@dataclass(frozen=True)
+class _Session:
+    place: Place
+    workload: Workload
+    form: Form
+    options: Options
+    progress: Progress
+
+    async def run(self) -> Measurement:
+        async with connect(self.place.cluster.kubeconfig, self.options.parallel) as connection:
+            await generator.run(connection, self._burst("warm-up", WARM_UP, WARM_UP_SECONDS))
+            await self._quiet()
+            span = _Span.begin(self.place, self.workload.user)
+            timeline, strain = await self._measured_burst(connection)
+            await asyncio.sleep(TRAILING_SECONDS)
+            figures = timeline.figures() | self._costs(span)
+            ledger = span.ledger()
+            figures |= self._asked(ledger)
+            if self.form is Form.LIFE:
+                figures |= await self._at_rest()
+        return self._measurement(figures, ledger, strain)
+
+    def _burst(self, prefix: str, count: int, deadline: float) -> Burst:
+        return Burst(self.workload, self.form, prefix, count, self.options.parallel, deadline)
+
+    async def _measured_burst(self, connection: Connection) -> tuple[Timeline, Strain]:
+        count, deadline = self.options.objects, self.options.deadline_seconds
+        self.progress(f"  {count} {self.workload.name}s, each {_WAY[self.form]}")
+        return await generator.run(connection, self._burst("bench", count, deadline))
+
+    async def _quiet(self) -> None:
+        """The API server has done what its own start, the CRD and the warm-up left it to do."""
+        deadline = time.monotonic() + QUIET_WITHIN_SECONDS
+        used = self.place.api_server.cpu_ms()
+        while time.monotonic() < deadline:
+            await asyncio.sleep(1)
+            before, used = used, self.place.api_server.cpu_ms()
+            if used - before < QUIET_CPU_MS:
+                return
+        self.progress("  the API server does not come to rest: measuring all the same")
+
+    def _costs(self, span: _Span) -> dict[str, float]:
+        return {
+            "controller_cpu_ms": span.controller_cpu_ms() / self.options.objects,
+            "api_server_cpu_ms": span.api_server_cpu_ms() / self.options.objects,
+            "controller_mib": self.place.controller.resident_mib(),
+        }
+
+    def _asked(self, ledger: Ledger) -> dict[str, float]:
+        objects = self.options.objects
+        by_verb = {f"{verb}_requests": count / objects for verb, count in ledger.by_verb.items()}
+        return {
+            **by_verb,
+            "requests": ledger.total / objects,
+            "conflicts": float(ledger.conflicts),
+            "other_errors": float(ledger.other_errors.total()),
+        }
+
+    async def _at_rest(self) -> dict[str, float]:
+        self.progress(f"  at rest for {self.options.rest_seconds:.0f} s")
+        span = _Span.begin(self.place, self.workload.user)
+        await asyncio.sleep(self.options.rest_seconds)
+        windows_per_minute = 60 / self.options.rest_seconds
+        return {
+            "rest_controller_cpu_ms": span.controller_cpu_ms() * windows_per_minute,
+            "rest_api_server_cpu_ms": span.api_server_cpu_ms() * windows_per_minute,
+            "rest_requests": span.ledger().total * windows_per_minute,
+        }
+
+    def _measurement(
+        self, figures: dict[str, float], ledger: Ledger, strain: Strain
+    ) -> Measurement:
+        objects = self.options.objects
+        return Measurement(
+            workload=self.workload.name,
+            form=self.form,
+            figures=figures,
+            requests_per_object={kind: n / objects for kind, n in ledger.by_kind.most_common()},
+            errors=dict(ledger.other_errors),
+            generator_cpu_share=strain.cpu_share,
+            generator_late_p99_ms=strain.late_p99_ms,
+            generator_saturated=strain.saturated,
+        )
+
+
+_WAY: Final = {
+    Form.POD: "until its Pod exists",
+    Form.LIFE: "until its Pod has ended and it says so",
+}

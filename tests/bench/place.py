@@ -1,0 +1,111 @@
+"""Where one measurement takes place: a control plane that nobody has used before, with the
+controller of one side.
+
+Both sides get the same: the CRD installed, the scheduler, and a controller manager that runs the
+Job controller and what fake nodes need, and nothing else. So its CPU is the Job controller's, and
+not that of thirty others which also look at each Pod.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from initpipeline.api import names
+from tests.bench.errors import BenchError
+from tests.bench.processes import Usage
+from tests.bench.workloads import PIPELINE, Form, Workload
+from tests.cluster.cluster import Cluster
+from tests.cluster.errors import ClusterError
+from tests.cluster.kwok import FakeNodes
+from tests.cluster.plan import Component, Mode
+from tests.cluster.processes import last_line, wait_until
+from tests.operator_process import OperatorProcess
+
+CRDS: Final = Path(__file__).parents[2] / "crds"
+CRD_PATH: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+SERVED_SECONDS: Final = 30.0
+FAKE_NODES: Final = 10
+CONTROLLERS: Final = ("job-controller", "node-lifecycle-controller", "serviceaccount-controller")
+FLAGS: Final = {
+    Component.CONTROLLER_MANAGER: (
+        "--kube-api-qps=1000",
+        "--kube-api-burst=2000",
+        "--concurrent-job-syncs=50",
+        f"--controllers={','.join(CONTROLLERS)}",
+    ),
+    # At its default of 50 requests a second, the scheduler would be what is measured.
+    Component.SCHEDULER: ("--kube-api-qps=1000", "--kube-api-burst=2000"),
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cluster, and the processes to be measured."""
+
+    cluster: Cluster
+    controller: Usage
+    """The operator, or the controller manager."""
+    api_server: Usage
+    controller_log: Path
+
+
+@contextmanager
+def prepared(workload: Workload, form: Form) -> Iterator[Place]:
+    """A place for one side, gone at the end of the context."""
+    components = frozenset({Component.CONTROLLER_MANAGER, Component.SCHEDULER})
+    name = f"bench-{os.getpid()}"
+    with Cluster(name, Mode.CONTROL_PLANE, components=components, flags=FLAGS) as cluster:
+        _install_crd(cluster)
+        if form is Form.LIFE:
+            # They go with the cluster.
+            FakeNodes(cluster, FAKE_NODES).start()
+        if workload is PIPELINE:
+            with _operator(cluster) as place:
+                yield place
+        else:
+            controller = _usage(cluster, Component.CONTROLLER_MANAGER)
+            yield _place(cluster, controller, cluster.log(Component.CONTROLLER_MANAGER))
+
+
+@contextmanager
+def _operator(cluster: Cluster) -> Iterator[Place]:
+    log = cluster.layout.log("operator")
+    kubeconfig = cluster.kubeconfig_for(PIPELINE.user, ["system:masters"])
+    operator = OperatorProcess(kubeconfig, log, environment={"NO_PROXY": "127.0.0.1"})
+    try:
+        operator.start()
+        yield _place(cluster, Usage(operator.pid), log)
+        if not operator.running:
+            raise BenchError(f"the operator ended by itself; its log ends: {last_line(log)}")
+    except AssertionError as error:
+        raise BenchError(" ".join(str(error).split())[:400]) from error
+    finally:
+        if operator.running:
+            operator.kill()  # nothing of this cluster is kept
+
+
+def _place(cluster: Cluster, controller: Usage, log: Path) -> Place:
+    return Place(cluster, controller, _usage(cluster, Component.API_SERVER), log)
+
+
+def _usage(cluster: Cluster, component: Component) -> Usage:
+    pid = cluster.pid(component)
+    if pid is None:
+        raise BenchError(f"{component} does not run: {last_line(cluster.log(component))}")
+    return Usage(pid)
+
+
+def _install_crd(cluster: Cluster) -> None:
+    for file in sorted(CRDS.glob("*.yaml")):
+        cluster.api.create(CRD_PATH, yaml.safe_load(file.read_text()))
+    served = f"/apis/{names.API_VERSION}/{names.PLURAL}"
+    wait_until(
+        lambda: cluster.api.get(served) is not None,
+        SERVED_SECONDS,
+        lambda: ClusterError(f"{names.PLURAL} are not served within {SERVED_SECONDS:.0f} s"),
+    )
