@@ -1,0 +1,60 @@
+"""Conditions as API conventions and kstatus want them: metav1.Condition, a list-map by type."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from initpipeline.api.models import Condition, InitPipelineStatus
+from initpipeline.api.reasons import ConditionType
+from initpipeline.core.diagnose import Explanation
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the conditions are to say."""
+
+    initialized: bool
+    initialized_why: Explanation
+    ready: bool
+    ready_why: Explanation
+    reconciling: Explanation | None = None
+    stalled: Explanation | None = None
+
+
+def conditions(
+    before: InitPipelineStatus, outlook: Outlook, generation: int, now: datetime
+) -> tuple[Condition, ...]:
+    """Reconciling and Stalled are absent unless they hold, as kstatus wants them."""
+    said: list[tuple[ConditionType, bool, Explanation]] = [
+        (ConditionType.INITIALIZED, outlook.initialized, outlook.initialized_why),
+        (ConditionType.READY, outlook.ready, outlook.ready_why),
+    ]
+    if outlook.reconciling:
+        said.append((ConditionType.RECONCILING, True, outlook.reconciling))
+    if outlook.stalled:
+        said.append((ConditionType.STALLED, True, outlook.stalled))
+    return tuple(
+        _condition(before.condition(type_), type_, holds, why, generation, now)
+        for type_, holds, why in said
+    )
+
+
+def _condition(
+    before: Condition | None,
+    type_: ConditionType,
+    holds: bool,
+    why: Explanation,
+    generation: int,
+    now: datetime,
+) -> Condition:
+    """A transition time moves only when the status does."""
+    value: Literal["True", "False"] = "True" if holds else "False"
+    since = before.last_transition_time if before and before.status == value else now
+    return Condition(
+        type=type_,
+        status=value,
+        observed_generation=generation,
+        last_transition_time=since,
+        reason=why.reason,
+        message=why.message,
+    )
