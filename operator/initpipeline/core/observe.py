@@ -152,7 +152,7 @@ def _baseline(status: ContainerStatus, initialized: datetime) -> int:
     count, last = status.restart_count, status.last_terminated
     restarted_unseen = _since(last, initialized)
     if status.started_at is not None and status.started_at >= initialized:
-        return count - 1 if restarted_unseen else count
+        return max(count - 1, 0) if restarted_unseen else count
     belongs_to_an_earlier_run = status.started_at is not None or (
         last is not None and not restarted_unseen and last.reason != RESTARTING_ALL_CONTAINERS
     )

@@ -302,6 +302,11 @@ class TestRestartBaselines:
                 id="restarted before anybody looked",
             ),
             pytest.param(
+                pod().app(running=True, start=110, last=End(1, start=101)),
+                0,
+                id="restarted, and the kubelet has lost count",
+            ),
+            pytest.param(
                 pod().app(exit=137, start=20),
                 1,
                 id="sandbox re-created, the old container still shown: its next start is the first",
