@@ -1,0 +1,260 @@
+"""What a real kubelet (1.36) wrote, replayed line by line, with the operator there or not.
+
+Each line is one status of the Pod as the kubelet wrote it, with what is true at that moment: which
+pass through the init containers it is, and whether that has ended. The operator must say the truth
+of every line that it sees, whichever it has missed before.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import pytest
+
+from initpipeline.api.reasons import Trigger
+from initpipeline.core.decide import DeletePod
+from tests.builders import End, PodBuilder, container_id, fresh_pod, running_pod
+from tests.unit.core.world import World, started, world
+
+IN_PLACE = End(137, start=None, end=None, reason="RestartingAllContainers")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A status that the kubelet wrote, and what is true then."""
+
+    seconds: float
+    pod: PodBuilder
+    of_pass: int
+    initialized: bool
+    succeeded: bool = True
+    """Whether an init container has succeeded in this pass."""
+
+
+def at_rest(restarts: int, since: int, last: End | None = None) -> PodBuilder:
+    """Every container has been restarted that often, and the app container runs."""
+    before = last or (End(0, since - 100, since - 90) if restarts else None)
+    app_before = last or (End(137, since - 80, since) if restarts else None)
+    return (
+        fresh_pod()
+        .condition("Initialized")
+        .init("one", exit=0, start=since, end=since + 3, restarts=restarts, last=before)
+        .init("two", exit=0, start=since + 3, end=since + 7, restarts=restarts, last=before)
+        .app(running=True, start=since + 7, restarts=restarts, last=app_before)
+        .phase("Running")
+        .ready()
+    )
+
+
+def sandbox_killed(pass_before: int, start: int) -> Iterator[Line]:
+    """The Pod's sandbox is killed: all run again, one after the other, app containers last."""
+    new = pass_before
+    old = at_rest(pass_before - 1, start - 100)
+    last = End(0, start - 100, start - 97)
+    dead = old.app(exit=137, start=start - 93, end=start, restarts=pass_before - 1).ready(False)
+    runs_one = dead.init("one", running=True, start=start + 2, restarts=new, last=last)
+    ran_one = dead.init("one", exit=0, start=start + 2, end=start + 5, restarts=new, last=last)
+    runs_two = ran_one.init("two", running=True, start=start + 5, restarts=new, last=last)
+    ran_two = ran_one.init("two", exit=0, start=start + 5, end=start + 9, restarts=new, last=last)
+    runs_app = ran_two.app(
+        running=True, start=start + 9, restarts=new, last=End(137, start - 93, start)
+    )
+    yield Line(start, old.condition("PodReadyToStartContainers", "False"), pass_before, True)
+    yield Line(start + 2, old.condition("PodReadyToStartContainers"), pass_before, True)
+    yield Line(start + 2.1, runs_one.phase("Pending"), pass_before + 1, False, succeeded=False)
+    yield Line(start + 5.8, ran_one.phase("Running"), pass_before + 1, False)
+    yield Line(start + 5.9, runs_two.phase("Pending"), pass_before + 1, False)
+    yield Line(start + 9.8, ran_two.phase("Running"), pass_before + 1, True)
+    yield Line(start + 9.9, runs_app.phase("Running").ready(), pass_before + 1, True)
+
+
+def restarted_in_place(pass_before: int, start: int) -> Iterator[Line]:
+    """A RestartAllContainers rule fires: all wait, then run again in order."""
+    count = pass_before + 2
+    new = count + 1
+    old = at_rest(count, start - 100, IN_PLACE)
+    exited = old.app(exit=7, start=start - 93, end=start, restarts=count, last=IN_PLACE)
+    exited = exited.ready(False)
+    waiting = exited
+    for name in ("one", "two"):
+        waiting = waiting.init(
+            name, waiting=IN_PLACE.reason, restarts=new, id=container_id(name, count)
+        )
+    waiting = waiting.app(waiting=IN_PLACE.reason, restarts=new, id=container_id("app", count))
+    made = waiting.init("two", waiting="PodInitializing", restarts=new, last=IN_PLACE, id="")
+    made = made.app(waiting="PodInitializing", restarts=new, last=IN_PLACE, id="")
+    runs_one = made.init("one", running=True, start=start, restarts=new, last=IN_PLACE)
+    ran_one = made.init("one", exit=0, start=start, end=start + 2, restarts=new, last=IN_PLACE)
+    runs_two = ran_one.init("two", running=True, start=start + 2, restarts=new, last=IN_PLACE)
+    ran_two = ran_one.init(
+        "two", exit=0, start=start + 2, end=start + 4, restarts=new, last=IN_PLACE
+    )
+    runs_app = ran_two.app(running=True, start=start + 4, restarts=new, last=IN_PLACE)
+    yield Line(start, exited.phase("Running"), pass_before, True)
+    yield Line(start + 0.05, waiting.phase("Running"), pass_before + 1, False, succeeded=False)
+    yield Line(start + 0.2, runs_one.phase("Pending"), pass_before + 1, False, succeeded=False)
+    yield Line(start + 2.0, ran_one.phase("Running"), pass_before + 1, False)
+    yield Line(start + 2.1, runs_two.phase("Pending"), pass_before + 1, False)
+    yield Line(start + 4.1, runs_app.phase("Running").ready(), pass_before + 1, True)
+
+
+SANDBOX = tuple(sandbox_killed(1, 200))
+SANDBOX_TWICE = (*SANDBOX, *sandbox_killed(2, 300))
+PLACE = tuple(restarted_in_place(1, 200))
+PLACE_TWICE = (*PLACE, *restarted_in_place(2, 300))
+
+
+def known(trace: Sequence[Line]) -> World:
+    """The operator has seen run 1 initialized, before the trace begins."""
+    first = at_rest(0, 100) if trace[0] in SANDBOX else at_rest(3, 100, IN_PLACE)
+    return started(first)
+
+
+def subsets(count: int) -> Iterator[tuple[int, ...]]:
+    """Every choice of lines that are seen."""
+    for size in range(1, count + 1):
+        yield from combinations(range(count), size)
+
+
+def absences(count: int) -> Iterator[tuple[int, ...]]:
+    """Lines that are seen by an operator that is down once: from line i to before line j."""
+    for i in range(count):
+        for j in range(i + 1, count + 1):
+            yield tuple(n for n in range(count) if not i <= n < j)
+
+
+def replay(before: World, trace: Sequence[Line], seen: Iterable[int], trigger: Trigger) -> World:
+    """The operator sees these lines, and says of each what is true."""
+    number, previous, initialized = 1, None, set()
+    now = before
+    for index in seen:
+        line = trace[index]
+        now = now.look(line.pod, line.seconds)
+        at_line = f"at line {index} ({line.seconds} s), having seen {list(seen)}"
+        # A pass is told from the one before by what had succeeded in that: where nothing was seen
+        # to have, several passes count as one.
+        told_apart = previous is None or previous.succeeded
+        if line.of_pass != (previous.of_pass if previous else 1) and told_apart:
+            number += 1
+        assert now.run.number == number, f"wrong run {at_line}"
+        assert now.initialized is line.initialized, f"Initialized is untrue {at_line}"
+        assert now.decision.action is None, f"acts on what the kubelet does by itself {at_line}"
+        if number > 1:
+            assert now.run.trigger == trigger, f"wrong trigger {at_line}"
+        if line.initialized:
+            initialized.add(number)
+        previous = line
+    for record in now.status.history:
+        seen_initialized = record.number in initialized | {1}
+        expected = "Initialized" if seen_initialized else "Unknown"
+        assert record.result == expected, f"run {record.number}, having seen {list(seen)}"
+        assert record.failed_step is None, "no init container failed"
+    return now
+
+
+@pytest.mark.parametrize(
+    ("trace", "trigger"),
+    [
+        pytest.param(SANDBOX_TWICE, Trigger.POD_RESTARTED, id="sandbox killed, twice"),
+        pytest.param(PLACE_TWICE, Trigger.RESTARTED_IN_PLACE, id="restarted in place, twice"),
+    ],
+)
+class TestPassesOfTheKubelet:
+    def test_every_line_seen(self, trace: Sequence[Line], trigger: Trigger) -> None:
+        after = replay(known(trace), trace, range(len(trace)), trigger)
+        assert after.past == [(1, "Created", "Initialized"), (2, trigger, "Initialized")]
+
+    def test_the_operator_down_from_any_line_to_any_other(
+        self, trace: Sequence[Line], trigger: Trigger
+    ) -> None:
+        for seen in absences(len(trace)):
+            replay(known(trace), trace, seen, trigger)
+
+    def test_at_rest_afterwards_nothing_is_written(
+        self, trace: Sequence[Line], trigger: Trigger
+    ) -> None:
+        after = replay(known(trace), trace, range(len(trace)), trigger)
+        later = after.look(trace[-1].pod, 400).look(trace[-1].pod, 10_000)
+        assert later.status == after.status
+
+
+@pytest.mark.parametrize(
+    ("trace", "trigger"),
+    [
+        pytest.param(SANDBOX, Trigger.POD_RESTARTED, id="sandbox killed"),
+        pytest.param(PLACE, Trigger.RESTARTED_IN_PLACE, id="restarted in place"),
+    ],
+)
+class TestWhicheverLinesAreSeen:
+    def test_any_of_them(self, trace: Sequence[Line], trigger: Trigger) -> None:
+        for seen in subsets(len(trace)):
+            replay(known(trace), trace, seen, trigger)
+
+    def test_an_app_that_restarts_afterwards_is_answered(
+        self, trace: Sequence[Line], trigger: Trigger
+    ) -> None:
+        """The restart counts of the pass itself are no restarts, and hide none that comes later."""
+        last = trace[-1].pod
+        start = int(trace[-1].seconds)
+        count = last.apps[0].status["restartCount"] if last.apps[0].status else 0
+        crashed = last.app(
+            running=True, start=start + 60, restarts=count + 1, last=End(1, start, start + 50)
+        )
+        for seen in subsets(len(trace)):
+            before = replay(known(trace), trace, seen, trigger)
+            after = before.look(crashed, start + 60)
+            # Where only the first lines were seen, the kubelet's pass is news as well.
+            assert after.run.trigger == Trigger.CONTAINER_RESTARTED, f"having seen {seen}"
+            assert isinstance(after.decision.action, DeletePod)
+            assert after.run.number == 3
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        pytest.param(SANDBOX, id="sandbox killed"),
+        pytest.param(PLACE, id="restarted in place"),
+    ],
+)
+def test_by_an_operator_that_saw_nothing_of_run_1(trace: Sequence[Line]) -> None:
+    """Its Pod was created, then nobody looked. What was never seen is one run with the rest."""
+    for seen in subsets(len(trace)):
+        now = world().look(None)
+        for index in seen:
+            now = now.look(trace[index].pod, trace[index].seconds)
+            expected = trace[index].initialized
+            assert now.initialized is expected, f"untrue at line {index} of {seen}"
+        first = trace[seen[0]]
+        if not first.initialized:
+            assert (now.run.number, now.run.trigger) == (1, Trigger.CREATED)
+            assert now.past == []
+
+
+APP_EXITS = (
+    running_pod(),
+    running_pod().app(exit=3, end=100, message="bye").ready(False),
+    running_pod().app(
+        waiting="CrashLoopBackOff", last=End(3, 20, 100, message="bye"), id=container_id("app")
+    ),
+    running_pod().app(running=True, start=110, restarts=1, last=End(3, 20, 100, message="bye")),
+)
+
+
+class TestAnAppContainerExits:
+    """Init containers do not run again in the same Pod, so the operator makes a new one."""
+
+    @pytest.mark.parametrize("seen", [s for s in subsets(4) if s[-1] == 3])
+    def test_it_is_answered_once(self, seen: tuple[int, ...]) -> None:
+        now = started(running_pod())
+        for index in seen:
+            now = now.look(APP_EXITS[index], 100 + index)
+        assert (now.run.number, now.run.trigger) == (2, Trigger.CONTAINER_RESTARTED)
+        assert now.past == [(1, "Created", "Initialized")]
+        assert now.decision.action == DeletePod("pod-1")
+        assert now.run.cause is not None
+        assert (now.run.cause.exit_code, now.run.cause.message) == (3, "bye")
+
+    def test_that_it_ended_is_not_yet_a_restart(self) -> None:
+        now = started(APP_EXITS[0]).look(APP_EXITS[1], 100)
+        assert now.run.number == 1
+        assert now.initialized, "init containers do not run again"
