@@ -135,6 +135,7 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._broken.set()  # Kopf's own waiter for it would hold up the end for 5 s
         logger.info("operator stopped")
 
     async def _work(self) -> None:
