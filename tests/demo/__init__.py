@@ -1,0 +1,1 @@
+"""The demo: a pipeline on a real cluster, broken in three ways, with every claim checked."""
