@@ -62,6 +62,10 @@ e2e: $(STAMP) ## The tests on a real kubelet alone; CLUSTER=current: on the pres
 generate: $(STAMP) ## Write crds/ anew, from the models and the API server's schema of a Pod
 	@$(BIN)/python -m crds.generate
 
+.PHONY: demo
+demo: $(STAMP) ## A pipeline on a real kubelet, broken in three ways: a minute; CLUSTER=current: there
+	@$(BIN)/python -m tests.demo
+
 .PHONY: run
 run: $(STAMP) ## The operator in the foreground, against the cluster of KUBECONFIG; ARGS="--help"
 	@$(BIN)/initpipeline run $(ARGS)
