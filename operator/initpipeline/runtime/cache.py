@@ -6,6 +6,8 @@ own write and the watch event that echoes it may come in either order, and the s
 nothing.
 """
 
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -30,6 +32,8 @@ class Store(Generic[T]):
 
     def __init__(self) -> None:
         self._objects: dict[Key, T] = {}
+        self._creating: dict[Key, set[str]] = {}
+        """Creations under way, each with the UIDs whose deletion was told meanwhile."""
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -57,8 +61,25 @@ class Store(Generic[T]):
         object's deletion was told must not bring it back."""
         return key in self._objects and self.put(key, thing)
 
+    @contextlib.contextmanager
+    def creation(self, key: Key) -> Iterator[Callable[[T], None]]:
+        """While we create the object of this key: what is given keeps the answer. The watch may
+        have told of its deletion before the answer came, and then it must not come back."""
+        gone = self._creating[key] = set()
+
+        def keep(thing: T) -> None:
+            if thing.uid not in gone:
+                self.put(key, thing)
+
+        try:
+            yield keep
+        finally:
+            del self._creating[key]
+
     def remove(self, key: Key, uid: str) -> bool:
         """Forget the object with this UID. Whether it was known."""
+        if key in self._creating:
+            self._creating[key].add(uid)
         known = self._objects.get(key)
         if known is None or known.uid != uid:
             return False

@@ -68,8 +68,8 @@ class Gateway:
         body = {"metadata": {"resourceVersion": pipeline.resource_version}, "status": patch}
         return Pipeline.from_api(await self._client.request("PATCH", path, body, MERGE_PATCH))
 
-    async def create_pod(self, manifest: dict[str, Any]) -> Refusal | None:
-        """Create the Pod, or say why the API server will not.
+    async def create_pod(self, manifest: dict[str, Any]) -> Pod | Refusal:
+        """The Pod, created, or why the API server will not.
 
         Strictly validated: a field that the cluster does not know is an error of the template, not
         something to leave out in silence. Raises AlreadyExistsError for a taken name.
@@ -77,21 +77,22 @@ class Gateway:
         namespace = manifest["metadata"]["namespace"]
         path = f"/api/v1/namespaces/{quote(namespace)}/pods?fieldValidation=Strict"
         try:
-            await self._client.request("POST", path, manifest)
+            return Pod.from_api(await self._client.request("POST", path, manifest))
         except ApiError as error:
             refused = refusal.classify(error.code, error.status)
             if refused is None:
                 raise
             return refused
-        return None
 
-    async def delete_pod(self, key: Key, uid: str) -> None:
-        """Delete the Pod with this UID, with its own grace period.
+    async def delete_pod(self, key: Key, uid: str) -> Pod | None:
+        """Delete the Pod with this UID, with its own grace period. Returns it as it is now, if the
+        API server tells.
 
         Raises NotFoundError, or ConflictError where the name has gone to another Pod.
         """
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
-        await self._client.request("DELETE", _pod_path(key), options)
+        answer = await self._client.request("DELETE", _pod_path(key), options)
+        return Pod.from_api(answer) if answer.get("kind") == Kind.POD.value else None
 
     async def list_pods(self, namespace: str | None) -> AsyncIterator[tuple[Key, Pod]]:
         """The Pods that carry our label; None: in all namespaces."""

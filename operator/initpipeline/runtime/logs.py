@@ -7,7 +7,7 @@ from typing import Literal, TextIO
 from pythonjsonlogger.json import JsonFormatter
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
+_NAMES = {"levelname": "level", "name": "logger"}
 
 
 def configure(
@@ -48,4 +48,5 @@ def _plain() -> logging.Formatter:
 
 
 def _json() -> logging.Formatter:
-    return JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields=_NAMES)
+    fields = "%(levelname)s %(name)s %(message)s"
+    return JsonFormatter(fields, rename_fields=_NAMES, timestamp="time")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from initpipeline.core.decide import CreatePod, Decision, DeletePod, decide, needs_live_pod
-from initpipeline.core.facts import Facts, Pipeline
+from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.core.patch import merge_patch
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.errors import AlreadyExistsError, ConflictError, NotFoundError
@@ -113,23 +113,29 @@ class Reconciler:
                 return None
 
     async def _create(self, key: Key, manifest: dict[str, object], facts: Facts) -> Facts | None:
+        """The Pod is known from the answer: a look before the watch tells of it must not ask for
+        it a second time."""
         try:
-            refusal = await self._gateway.create_pod(manifest)
+            with self._cache.pods.creation(key) as keep:
+                answer = await self._gateway.create_pod(manifest)
+                if isinstance(answer, Pod):
+                    keep(answer)
+                    return replace(facts, pod=self._cache.pods.get(key))
         except AlreadyExistsError:
             return replace(facts, pod=await self._gateway.get_pod(key))
         except NotFoundError:
             return None  # The namespace is gone, and the pipeline with it.
-        if refusal is None:
-            return None
-        logger.warning("Pod refused", extra={"pipeline": str(key), "reason": refusal.reason.value})
-        return replace(facts, refusal=refusal)
+        logger.warning("Pod refused", extra={"pipeline": str(key), "reason": answer.reason.value})
+        return replace(facts, refusal=answer)
 
     async def _delete(self, key: Key, uid: str, facts: Facts) -> Facts | None:
         try:
-            await self._gateway.delete_pod(key, uid)
+            deleting = await self._gateway.delete_pod(key, uid)
         except (NotFoundError, ConflictError):
             self._cache.pods.remove(key, uid)
             return replace(facts, pod=await self._gateway.get_pod(key))
+        if deleting is not None:
+            self._cache.pods.replace(key, deleting)
         return None
 
 

@@ -30,10 +30,10 @@ class Died(BaseException):
 class FakeApi(ApiClient):
     """InitPipelines and Pods, with resource versions, preconditions and deletion as in Kubernetes.
 
-    ``calls`` names each request. A test steps in with ``before`` (something else happens just
-    before that request), ``failing`` (it is answered with these errors, one after the other, and
-    changes nothing), ``unanswered`` (it is carried out, but its answer is lost) and ``dies_after``
-    (the process dies when so many were carried out).
+    ``calls`` names each request. A test steps in with ``before`` and ``after`` (something else
+    happens just before that request, or between it and its answer), ``failing`` (it is answered
+    with these errors, one after the other, and changes nothing), ``unanswered`` (it is carried out,
+    but its answer is lost) and ``dies_after`` (the process dies when so many were carried out).
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -43,6 +43,7 @@ class FakeApi(ApiClient):
         self.objects: dict[tuple[str, Key], Raw] = {}
         self.calls: list[str] = []
         self.before: dict[str, Callable[[], None]] = {}
+        self.after: dict[str, Callable[[], None]] = {}
         self.failing: dict[str, list[Exception]] = {}
         self.unanswered: set[str] = set()
         self.dies_after: int | None = None
@@ -93,9 +94,11 @@ class FakeApi(ApiClient):
             raise failures.pop(0)
         handle = getattr(self, f"_{method.lower()}")
         assert content_type == (MERGE_PATCH if method == "PATCH" else JSON), content_type
-        answer: Raw = handle(plural, key, dict(body or {}), parse_qs(target.query))
+        answer: Raw = copy.deepcopy(handle(plural, key, dict(body or {}), parse_qs(target.query)))
         if self.dies_after is not None and len(self.calls) >= self.dies_after:
             raise Died
+        if interference := self.after.pop(name, None):
+            interference()
         if name in self.unanswered:
             self.unanswered.remove(name)
             raise ConnectionFailed("timed out")

@@ -1,11 +1,13 @@
 """What is known of each object: the newest of what was told, and nothing of what is gone."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
 
 from initpipeline.core.facts import Pod
 from initpipeline.runtime.cache import Store
+from initpipeline.runtime.errors import ConnectionFailed
 from initpipeline.runtime.gateway import Census, Key
 from tests.builders import pod
 
@@ -69,6 +71,37 @@ class TestAnswerToAWrite:
         store.put(KEY, version(3))
         assert not store.replace(KEY, version(2))
         assert known(store) == ("3", "pod-1")
+
+
+class TestAnswerToACreation:
+    def test_is_kept_before_the_watch_tells(self, store: Store[Pod]) -> None:
+        with store.creation(KEY) as keep:
+            keep(version(1))
+        assert known(store) == ("1", "pod-1")
+        assert not store.put(KEY, version(1)), "the echo is news"
+
+    def test_does_not_bring_back_what_was_deleted_meanwhile(self, store: Store[Pod]) -> None:
+        with store.creation(KEY) as keep:
+            store.put(KEY, version(1))
+            store.remove(KEY, "pod-1")
+            keep(version(1))
+        assert known(store) is None
+
+    def test_is_kept_though_another_of_the_name_was_deleted_meanwhile(
+        self, store: Store[Pod]
+    ) -> None:
+        store.put(KEY, version(1, "old"))
+        with store.creation(KEY) as keep:
+            store.remove(KEY, "old")
+            keep(version(2, "new"))
+        assert known(store) == ("2", "new")
+
+    def test_remembers_no_deletion_afterwards(self, store: Store[Pod]) -> None:
+        with contextlib.suppress(ConnectionFailed), store.creation(KEY):
+            raise ConnectionFailed
+        with store.creation(KEY) as keep:
+            keep(version(1))
+        assert known(store) == ("1", "pod-1")
 
 
 class TestDeletion:

@@ -110,6 +110,37 @@ class TestNothingToDo:
         operator.watch()
         assert await operator.look() == []
 
+    async def test_a_look_before_the_watch_tells_of_the_pod_costs_no_request(
+        self, operator: Operator
+    ) -> None:
+        """The echo of the status may come before its answer, and ask for another look."""
+        operator.watch(PIPELINES)
+        await operator.look()
+        assert await operator.look() == []
+
+    async def test_a_look_before_the_watch_tells_of_the_deletion_costs_no_request(
+        self, api: FakeApi, running: Operator
+    ) -> None:
+        api.put(PIPELINES, {**pipeline().edited().raw(), "status": api.pipeline.status.to_api()})
+        running.watch(PIPELINES)
+        await running.look()
+        assert await running.look() == []
+
+    async def test_a_pod_deleted_before_its_creation_was_answered_is_created_again(
+        self, api: FakeApi, operator: Operator
+    ) -> None:
+        """And not taken for one that is there, until a sweep finds out."""
+
+        def vanish() -> None:
+            operator.watch()
+            api.gone(PODS)
+            operator.watch()
+
+        operator.watch()
+        api.after[CREATE] = vanish
+        assert await operator.look() == [STATUS, CREATE, CREATE]
+        assert api.runs_of_pods == [1, 1]
+
     async def test_an_unknown_pipeline_costs_no_request(self, operator: Operator) -> None:
         assert await operator.look() == []
 
