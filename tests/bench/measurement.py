@@ -7,15 +7,14 @@ from typing import Final
 
 from tests.bench import generator
 from tests.bench.connection import Connection, connect
-from tests.bench.errors import BenchError
 from tests.bench.generator import Burst
 from tests.bench.ledger import Ledger
 from tests.bench.place import Place, prepared
+from tests.bench.processes import Neighbours
 from tests.bench.strain import Strain
 from tests.bench.timeline import Timeline
 from tests.bench.workloads import Form, Workload
 from tests.cluster import audit
-from tests.cluster.processes import last_line
 from tests.cluster.progress import Progress
 
 WARM_UP: Final = 20
@@ -56,16 +55,14 @@ class Measurement:
     generator_cpu_share: float
     generator_late_p99_ms: float
     generator_saturated: bool
+    neighbours_cores: float
+    """How many cores something else kept busy meanwhile."""
 
 
 def measure(workload: Workload, form: Form, options: Options, progress: Progress) -> Measurement:
     """Bring a cluster up, measure, take it down. Raises BenchError or ClusterError."""
     with prepared(workload, form) as place:
-        try:
-            return asyncio.run(_Session(place, workload, form, options, progress).run())
-        except BenchError as error:
-            log = last_line(place.controller_log)
-            raise BenchError(f"{error}; its controller's log ends: {log}") from error
+        return asyncio.run(_Session(place, workload, form, options, progress).run())
 
 
 @dataclass(frozen=True)
@@ -105,16 +102,19 @@ class _Session:
     async def run(self) -> Measurement:
         async with connect(self.place.cluster.kubeconfig, self.options.parallel) as connection:
             await generator.run(connection, self._burst("warm-up", WARM_UP, WARM_UP_SECONDS))
+            await asyncio.sleep(TRAILING_SECONDS)
             await self._quiet()
             span = _Span.begin(self.place, self.workload.user)
+            neighbours = Neighbours.begin(self.place.all())
             timeline, strain = await self._measured_burst(connection)
+            busy = neighbours.cores()
             await asyncio.sleep(TRAILING_SECONDS)
             figures = timeline.figures() | self._costs(span)
             ledger = span.ledger()
             figures |= self._asked(ledger)
             if self.form is Form.LIFE:
                 figures |= await self._at_rest()
-        return self._measurement(figures, ledger, strain)
+        return self._measurement(figures, ledger, strain, busy)
 
     def _burst(self, prefix: str, count: int, deadline: float) -> Burst:
         return Burst(self.workload, self.form, prefix, count, self.options.parallel, deadline)
@@ -164,7 +164,7 @@ class _Session:
         }
 
     def _measurement(
-        self, figures: dict[str, float], ledger: Ledger, strain: Strain
+        self, figures: dict[str, float], ledger: Ledger, strain: Strain, neighbours_cores: float
     ) -> Measurement:
         objects = self.options.objects
         return Measurement(
@@ -176,6 +176,7 @@ class _Session:
             generator_cpu_share=strain.cpu_share,
             generator_late_p99_ms=strain.late_p99_ms,
             generator_saturated=strain.saturated,
+            neighbours_cores=neighbours_cores,
         )
 
 

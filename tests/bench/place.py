@@ -51,7 +51,13 @@ class Place:
     controller: Usage
     """The operator, or the controller manager."""
     api_server: Usage
-    controller_log: Path
+
+    def all(self) -> list[Usage]:
+        """Every process of the benchmark: the cluster's, the controller, and this one."""
+        pids = {self.cluster.pid(component) for component in self.cluster.present()}
+        kwok = FakeNodes(self.cluster).daemon.running()
+        pids |= {kwok.pid if kwok else None, self.controller.pid, os.getpid()}
+        return [Usage(pid) for pid in pids if pid is not None]
 
 
 @contextmanager
@@ -68,8 +74,7 @@ def prepared(workload: Workload, form: Form) -> Iterator[Place]:
             with _operator(cluster) as place:
                 yield place
         else:
-            controller = _usage(cluster, Component.CONTROLLER_MANAGER)
-            yield _place(cluster, controller, cluster.log(Component.CONTROLLER_MANAGER))
+            yield _place(cluster, _usage(cluster, Component.CONTROLLER_MANAGER))
 
 
 @contextmanager
@@ -79,18 +84,19 @@ def _operator(cluster: Cluster) -> Iterator[Place]:
     operator = OperatorProcess(kubeconfig, log, environment={"NO_PROXY": "127.0.0.1"})
     try:
         operator.start()
-        yield _place(cluster, Usage(operator.pid), log)
-        if not operator.running:
-            raise BenchError(f"the operator ended by itself; its log ends: {last_line(log)}")
+        yield _place(cluster, Usage(operator.pid))
     except AssertionError as error:
         raise BenchError(" ".join(str(error).split())[:400]) from error
+    except BenchError as error:
+        state = "the operator runs" if operator.running else "the operator has ended"
+        raise BenchError(f"{error}; {state}, its log ends: {last_line(log)}") from error
     finally:
         if operator.running:
             operator.kill()  # nothing of this cluster is kept
 
 
-def _place(cluster: Cluster, controller: Usage, log: Path) -> Place:
-    return Place(cluster, controller, _usage(cluster, Component.API_SERVER), log)
+def _place(cluster: Cluster, controller: Usage) -> Place:
+    return Place(cluster, controller, _usage(cluster, Component.API_SERVER))
 
 
 def _usage(cluster: Cluster, component: Component) -> Usage:

@@ -25,6 +25,7 @@ TITLES: Final = {
 }
 NONE: Final = "-"
 PLAIN_WIDTH: Final = 100
+BUSY_CORES: Final = 0.2
 
 
 class Report:
@@ -99,6 +100,15 @@ class Report:
             f"Load generator, at worst: {share:.0%} of a core, {late:.0f} ms late (p99): any time "
             "may be off by that."
         )
+        least, most = _range([one.neighbours_cores for one in self._measurements])
+        yield (
+            f"Other programs on this machine kept {least:.1f} to {most:.1f} cores busy meanwhile"
+            + (
+                "."
+                if most < BUSY_CORES
+                else ": what they cost, latencies above all, is in the figures."
+            )
+        )
         saturated = sum(one.generator_saturated for one in self._measurements)
         if saturated:
             yield (
@@ -154,6 +164,10 @@ def _shown(values: Sequence[float], decimals: int) -> str:
     if len(values) == 1:
         return median
     return f"{median} [{spread.low:,.{decimals}f}-{spread.high:,.{decimals}f}]"
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    return min(values), max(values)
 
 
 def _machine() -> dict[str, object]:
