@@ -66,6 +66,10 @@ generate: $(STAMP) ## Write crds/ anew, from the models and the API server's sch
 demo: $(STAMP) ## A pipeline on a real kubelet, broken in three ways: a minute; CLUSTER=current: there
 	@$(BIN)/python -m tests.demo
 
+.PHONY: bench
+bench: $(STAMP) ## InitPipelines beside Jobs, on fake nodes: six minutes; ARGS="--help"
+	@$(BIN)/python -m tests.bench $(ARGS)
+
 .PHONY: run
 run: $(STAMP) ## The operator in the foreground, against the cluster of KUBECONFIG; ARGS="--help"
 	@$(BIN)/initpipeline run $(ARGS)
