@@ -1,5 +1,7 @@
 """What a Pod tells: which steps are done in this run, what the kubelet did, how the Pod ended."""
 
+from datetime import datetime
+
 import pytest
 
 from initpipeline.api.models import Cause, CompletedInitContainer, RestartBaseline, Run
@@ -127,6 +129,9 @@ class TestSteps:
                 id="crashed before it had started",
             ),
             pytest.param(
+                pod().sidecar("s").init("a", reported=False), [], id="nothing after it is reported"
+            ),
+            pytest.param(
                 pod().init("a", exit=0).sidecar("s", running=True).init("b", running=True),
                 ["a", "s"],
                 id="between plain ones",
@@ -218,6 +223,28 @@ class TestCompleted:
             ("a", container_id("a")),
             ("b", container_id("b")),
         ]
+
+
+class TestLastFinished:
+    """When the last plain init container finished."""
+
+    @pytest.mark.parametrize(
+        ("found", "expected"),
+        [
+            pytest.param(pod().initialized("a", "b"), at(18), id="by the kubelet's clock"),
+            pytest.param(
+                pod().init("a", exit=0).sidecar("s", exit=143, end=500),
+                at(8),
+                id="the end of a sidecar does not count",
+            ),
+            pytest.param(
+                pod().init("a", exit=0).init("b", reported=False), at(8), id="one is not reported"
+            ),
+            pytest.param(pod().init("a", running=True), None, id="none has finished"),
+        ],
+    )
+    def test_it(self, found: PodBuilder, expected: datetime | None) -> None:
+        assert observe.last_finished(observe.steps(found.build(), ())) == expected
 
 
 class TestKubeletRerun:
@@ -322,6 +349,26 @@ class TestRestartBaselines:
                 id="sandbox re-created, and restarted since",
             ),
             pytest.param(
+                pod().app(waiting="ContainerCreating", restarts=1, last=End(137, start=20)),
+                2,
+                id="sandbox re-created, the next container not made yet: it will be the first",
+            ),
+            pytest.param(
+                pod().app(waiting="CrashLoopBackOff", restarts=1, last=End(1, start=101)),
+                1,
+                id="has ended since: whether that was its first start, no count tells",
+            ),
+            pytest.param(
+                pod().app(
+                    running=True,
+                    start=101,
+                    restarts=1,
+                    last=End(137, None, None, reason="ContainerStatusUnknown"),
+                ),
+                1,
+                id="the node was restarted: nobody knows when the old container ran",
+            ),
+            pytest.param(
                 pod().app(waiting="PodInitializing", restarts=4, last=RESTARTING_ALL, id=""),
                 4,
                 id="in place: counted before it starts",
@@ -379,6 +426,16 @@ class TestAppRestart:
                 running_pod().app(waiting="CrashLoopBackOff", last=End(1, start=5)),
                 None,
                 id="waits in back-off for what happened before this run was initialized",
+            ),
+            pytest.param(
+                running_pod().app(running=True, last=End(1, start=20)),
+                None,
+                id="runs again, and the kubelet has lost count",
+            ),
+            pytest.param(
+                running_pod().app(exit=5, restarts=1),
+                Cause(container="app", exit_code=5, reason="Error"),
+                id="restarted and ended again, and of the first end the kubelet does not tell",
             ),
             pytest.param(
                 running_pod().app(running=True, restarts=1),

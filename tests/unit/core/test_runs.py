@@ -81,6 +81,13 @@ class TestFollow:
         seen_late = started(fresh_pod()).look(running_pod(), seconds=1000)
         assert seen_late.run.initialized_time == at(18)
 
+    def test_initialized_when_it_was_seen_where_the_kubelet_does_not_tell(self) -> None:
+        """And that time stays, however often it is looked at."""
+        ready = running_pod().init("one", reported=False).init("two", reported=False)
+        seen = started(fresh_pod()).look(ready, 30)
+        assert seen.run.initialized_time == at(30)
+        assert seen.look(ready.ready(False), 90).run.initialized_time == at(30)
+
     def test_initialized_stays_when_a_sidecar_crashes_later(self) -> None:
         sidecar = fresh_pod().init("one", exit=0).sidecar("two", running=True).app(running=True)
         crashed = sidecar.sidecar("two", waiting="CrashLoopBackOff", restarts=1, last=End(1))

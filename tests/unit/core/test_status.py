@@ -296,9 +296,10 @@ class TestGeneration:
 class TestASilentPod:
     """A new Pod is spoken of several times within milliseconds: no write for each."""
 
-    def test_nothing_is_written_for_it(self) -> None:
+    @pytest.mark.parametrize("seconds", [0, 1, 2])
+    def test_nothing_is_written_for_it(self, seconds: int) -> None:
         before = world().look(None, 0)
-        assert before.look(silent_pod(), 1).status == before.status
+        assert before.look(silent_pod(), seconds).status == before.status
 
     def test_unless_it_stays_silent(self) -> None:
         after = world().look(None, 0).look(silent_pod(), 3)
