@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Final
 from kubernetes import config
 from kubernetes.client import Configuration
 
+from initpipeline.api import names
 from tests.cluster.cluster import DEFAULT_NAME, Cluster
 from tests.cluster.paths import Layout
 from tests.cluster.progress import Progress
@@ -59,7 +61,7 @@ def own(name: str, progress: Progress) -> Place:
     _bypass_proxies(cluster.server)
     down = "make cluster-down"
     if name != DEFAULT_NAME:
-        down = f"python -m tests.cluster down --name {name}"
+        down = f"{shlex.quote(sys.executable)} -m tests.cluster down --name {name}"
     return Place(
         api=Api(configuration),
         layout=cluster.layout,
@@ -70,43 +72,44 @@ def own(name: str, progress: Progress) -> Place:
         kill_sandbox=lambda: cluster.kill_sandbox(NAMESPACE, PIPELINE),
         preparations=[f"export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}"],
         kubectl=_kubectl(cluster.kubectl),
-        farewell=lambda _pid: [f"{down:50}# the cluster, the operator and all of it"],
+        farewell=lambda _pid: [f"{down}    # the cluster, the operator and all of it"],
     )
 
 
 def current(progress: Progress) -> Place:
     """The cluster of the present kubeconfig context, whose name is said before it is used."""
     try:
-        context = config.list_kube_config_contexts()[1]
+        context = str(config.list_kube_config_contexts()[1]["name"])
         configuration = _configuration(None)
     except (config.ConfigException, OSError, TypeError) as error:
         raise UsageError(
             f"CLUSTER=current, and no kubeconfig context can be used ({error}): set one, or leave "
             "CLUSTER unset for a cluster on this machine"
         ) from None
-    progress(f"using the kubeconfig context {context['name']!r} ({configuration.host})")
+    progress(f"using the kubeconfig context {context!r} ({configuration.host})")
     api, layout = Api(configuration), Layout.of(CURRENT_STATE)
+    kubectl = f"kubectl --context {shlex.quote(context)}"
     layout.create()
     return Place(
         api=api,
         layout=layout,
         operator_arguments=("--namespace", NAMESPACE),
-        operator_environment=_environment(layout, str(context["name"])),
+        operator_environment=_environment(layout, context),
         patience=300,  # images may have to be pulled, and a node to be added
         # The app's first process is a shell that ends by SIGTERM, so this needs no more than exec.
         kill_app=lambda: api.run(NAMESPACE, PIPELINE, APP, "kill 1"),
         kill_sandbox=None,
         preparations=[],
-        kubectl="kubectl",
-        farewell=_leave_current,
+        kubectl=kubectl,
+        farewell=lambda pid: _leave_current(kubectl, pid),
     )
 
 
-def _leave_current(pid: int | None) -> Sequence[str]:
+def _leave_current(kubectl: str, pid: int | None) -> Sequence[str]:
     return [
-        f"kubectl delete namespace {NAMESPACE}",
+        f"{kubectl} delete namespace {NAMESPACE}",
         *([f"kill {pid}    # the operator, a process on this machine"] if pid else []),
-        "kubectl delete crd initpipelines.initpipeline.dev    # with every InitPipeline there is",
+        f"{kubectl} delete crd {names.PLURAL}.{names.GROUP}    # with every InitPipeline there is",
     ]
 
 

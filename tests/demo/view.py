@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -20,7 +20,7 @@ WIDTHS: Final = {
     "INIT": 5,
     "STEP": 18,
     "REASON": 19,
-    "POD SAYS": 21,
+    "POD SAYS": 22,
 }
 GOOD: Final = frozenset({"PodReady", "PodSucceeded", "Initialized"})
 BAD: Final = frozenset({"StepFailed", "StepBackOff", "ContainerFailed", "PodLost", "RerunBackOff"})
@@ -56,8 +56,9 @@ class View:
 
     def __rich__(self) -> RenderableType:
         """The present."""
-        self._spinner.update(text=Text(f"{self.seconds:5.1f}s  {self._doing}", style="bold"))
-        return self._spinner
+        words = (f" {self.seconds:5.1f}s  {self._doing}", "bold")
+        frame = self._spinner.render(self.seconds)
+        return Text.assemble(cast(Text, frame), words, no_wrap=True, overflow="ellipsis")
 
     def __call__(self, line: str) -> None:
         """A line about what is being done."""
