@@ -1,5 +1,6 @@
 """A pytest plugin for tests of the operator: a test's own world, and an operator that serves it."""
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,3 +48,25 @@ def operator(stopped_operator: OperatorProcess) -> OperatorProcess:
 @pytest.fixture
 def ledger(control_plane: Cluster, user: str) -> Ledger:
     return Ledger(control_plane.audit_log, user)
+
+
+@pytest.fixture(scope="module")
+def shared_user() -> str:
+    return f"operator-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="module")
+def shared_operator(
+    control_plane: Cluster, shared_user: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OperatorProcess]:
+    """An operator for all namespaces, that all tests of a module use."""
+    kubeconfig = control_plane.kubeconfig_for(shared_user, ["system:masters"])
+    log = tmp_path_factory.mktemp("operator") / "operator.log"
+    with OperatorProcess(kubeconfig, log, ["--sweep-seconds", "99999"]) as process:
+        yield process
+
+
+@pytest.fixture
+def shared_ledger(control_plane: Cluster, shared_user: str, namespace: str) -> Ledger:
+    """What that operator asked about the test's namespace."""
+    return Ledger(control_plane.audit_log, shared_user, namespace)

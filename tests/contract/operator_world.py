@@ -17,7 +17,7 @@ from tests.builders import NAME, PipelineBuilder, PodBuilder, pipeline
 from tests.cluster.audit import requests
 
 PATIENCE: Final = 15.0
-QUIET: Final = 2.0
+QUIET: Final = 1.0
 """Seconds without a request after which nothing more is on its way."""
 
 Object = dict[str, Any]
@@ -76,9 +76,11 @@ class World:
         body = {"status": builder.raw()["status"]}
         self._core.patch_namespaced_pod_status(NAME, self.namespace, body)
 
-    def delete_pod(self) -> None:
-        """It is gone when this returns."""
-        self._core.delete_namespaced_pod(NAME, self.namespace, grace_period_seconds=0)
+    def delete_pod(self, grace_seconds: int = 0) -> None:
+        """Without grace it is gone when this returns. With some, it terminates until then: its
+        kubelet is the test."""
+        delete = self._core.delete_namespaced_pod
+        delete(NAME, self.namespace, grace_period_seconds=grace_seconds)
 
     def wait(self, what: str, condition: Callable[[Object], Any], seconds: float = PATIENCE) -> Any:
         """Until the pipeline's status meets the condition. Returns what the condition returned."""
@@ -119,10 +121,12 @@ class World:
 
 @dataclass
 class Ledger:
-    """What one user asked of the API server, watches aside: they are answered when they end."""
+    """What one user asked of the API server about one namespace, or about all where it is empty.
+    Watches are left out: they are answered when they end."""
 
     log: Path
     user: str
+    namespace: str = ""
     _offset: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -134,11 +138,12 @@ class Ledger:
 
     def counts(self) -> Counter[str]:
         """How often each kind of request was answered."""
-        asked = requests(self.log, self._offset)
         return Counter(
             f"{one.verb} {'/'.join(filter(None, [one.resource, one.subresource]))} {one.code}"
-            for one in asked
-            if one.user == self.user and one.verb != "watch"
+            for one in requests(self.log, self._offset)
+            if one.user == self.user
+            and self.namespace in ("", one.namespace)
+            and one.verb != "watch"
         )
 
     def at_rest(self, quiet: float = QUIET) -> Counter[str]:
