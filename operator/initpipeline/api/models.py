@@ -119,8 +119,8 @@ class Run(RunFacts):
     stale_container_ids: tuple[str, ...] = Field(
         (),
         alias="staleContainerIDs",
-        description="Containers that succeeded in earlier runs in the same Pod: the kubelet goes on "
-        "showing them until each has run again.",
+        description="Containers that succeeded in earlier runs in the same Pod: the kubelet goes "
+        "on showing them until each has run again.",
     )
     restart_baselines: tuple[RestartBaseline, ...] = Field(
         (), description="Restart counts of the app containers as of this run's initialization."
