@@ -1,7 +1,9 @@
 """The operator's process: put together, started, and brought to a clean end."""
 
 import asyncio
+import contextlib
 import logging
+import signal
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
@@ -41,10 +43,19 @@ def now() -> datetime:
 
 async def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises OperatorError where the cluster cannot be served."""
-    configuration = await load_configuration()
-    async with ApiClient(configuration, settings.request_timeout_seconds) as client:
-        await preflight.check(client, settings.namespaces)
-        await Service(settings, client).serve()
+    _end_cleanly_at_sigterm()
+    with contextlib.suppress(asyncio.CancelledError):
+        configuration = await load_configuration()
+        async with ApiClient(configuration, settings.request_timeout_seconds) as client:
+            await preflight.check(client, settings.namespaces)
+            await Service(settings, client).serve()
+
+
+def _end_cleanly_at_sigterm() -> None:
+    """From the first moment on. Kopf takes the signal over once it runs."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 class Service:
@@ -57,7 +68,9 @@ class Service:
         self._queue: WorkQueue[Key] = WorkQueue(now)
         self._reconciler = Reconciler(gateway, cache, self._queue, now)
         self._sweeper = Sweeper(gateway, cache, self._queue, settings.namespaces)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._before: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        """The loop itself would not keep them."""
         self._stopping = False
         self._broken = asyncio.Event()
         self._fault: OperatorError | None = None
@@ -72,6 +85,7 @@ class Service:
     async def serve(self) -> None:
         """Until SIGTERM or SIGINT. Raises OperatorError where it cannot go on: what it then needs
         is a new start, and a process that lived on would only look alive."""
+        self._before = asyncio.all_tasks()
         try:
             await self._sweeper.fill()
             await kopf.operator(
@@ -115,7 +129,7 @@ class Service:
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._ended)
-        self._tasks.append(task)
+        self._tasks.add(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """No task ends by itself: without it the process would only look alive."""
@@ -132,10 +146,12 @@ class Service:
         self._stopping = True
         self._queue.close()
         await self._queue.drain(DRAIN_SECONDS)
-        for task in self._tasks:
+        # With the workers go all tasks that Kopf leaves behind, such as requests that the signal
+        # cut short: it would wait 5 s for them, and take what becomes of them for a failure.
+        left = asyncio.all_tasks() - self._before - {asyncio.current_task()}
+        for task in left:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._broken.set()  # Kopf's own waiter for it would hold up the end for 5 s
+        await asyncio.gather(*left, return_exceptions=True)
         logger.info("operator stopped")
 
     async def _work(self) -> None:
