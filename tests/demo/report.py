@@ -22,13 +22,19 @@ def history(snapshot: Snapshot, view: View) -> None:
 
 
 def _row(run: Run | RunRecord, result: str, failed: FailedStep | None) -> Sequence[str]:
-    after = "-"
-    if run.initialized_time:
-        after = f"{(run.initialized_time - run.start_time).total_seconds():.0f} s"
     why = [_cause(run.cause)] if run.cause else []
     why += [_failure(failed)] if failed else []
     started = _local(run.start_time)
-    return (str(run.number), run.trigger, result, started, after, "; ".join(why) or "-")
+    told = "; ".join(why) or "-"
+    return (str(run.number), run.trigger, result, started, _initialized_after(run), told)
+
+
+def _initialized_after(run: Run | RunRecord) -> str:
+    if run.initialized_time is None:
+        return "-"
+    seconds = (run.initialized_time - run.start_time).total_seconds()
+    # A run of the kubelet's starts when the operator first sees it, which may have been away.
+    return f"{seconds:.0f} s" if seconds >= 0 else "before it was seen"
 
 
 def _local(time: datetime) -> str:

@@ -61,8 +61,8 @@ def _make_namespace(place: Place, view: View) -> None:
 
 
 def _established(crd: Object | None) -> bool:
-    conditions = (crd or {}).get("status", {}).get("conditions", ())
-    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
+    conditions = (crd or {}).get("status", {}).get("conditions")  # null at first
+    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions or ())
 
 
 def _wait(
