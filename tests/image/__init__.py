@@ -1,0 +1,1 @@
+"""The operator's container image, built where no registry is reached."""

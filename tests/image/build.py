@@ -1,0 +1,193 @@
+"""Build the image with buildah, on a base that is made of the machine's own kind of packages.
+
+The Dockerfile's default base is a public image. Where no registry is reached, mmdebstrap makes one
+that does as well: the same distribution release as the machine's, since its archive, and the keys
+of that, are known to be there. Everything stays in the cache: the base is made once, and of the
+image only the layers that changed.
+"""
+
+import ast
+import configparser
+import hashlib
+import io
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from initpipeline import __version__
+from tests.cluster.debian import which
+from tests.cluster.errors import ClusterError
+from tests.cluster.locks import locked
+from tests.cluster.paths import cache_root
+from tests.cluster.processes import last_line
+from tests.cluster.progress import Progress, heartbeat, silent
+
+IMAGE: Final = f"initpipeline.dev/operator:{__version__}"
+"""A name in the domain of the project's API, which no registry serves: whoever pushes the image to
+one names it anew, with `images` in a kustomization over manifests/base."""
+
+PROJECT: Final = Path(__file__).parents[2]
+TOOLS: Final = ("buildah", "mmdebstrap")
+BASE_PACKAGES: Final = ("ca-certificates", "python3", "python3-venv")
+# A fifth of the base, and nothing that a program reads.
+LEFT_OUT: Final = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
+# Both mount /proc and /sys in what they build. With mounts and processes of their own, one that is
+# interrupted leaves none of either: what is then deleted is what they made, and not what it led to.
+APART: Final = ("unshare", "--mount", "--pid", "--mount-proc", "--kill-child")
+# Nothing is pulled from anywhere, so there are no signatures to check.
+POLICY: Final = '{"default": [{"type": "insecureAcceptAnything"}]}'
+
+
+def built(progress: Progress = silent) -> Path:
+    """The image as a file, as `docker save` writes it."""
+    if os.geteuid():
+        raise ClusterError("building the image needs root, to mount and to change root")
+    folder = cache_root() / "image"
+    with locked(cache_root() / ".image.lock"):
+        folder.mkdir(exist_ok=True)
+        builder = Builder(folder, progress)
+        builder.ensure_tools()
+        base = builder.ensure_base()
+        return builder.build(base)
+
+
+class Builder:
+    """buildah with a storage of its own, so that nothing else on this machine is touched."""
+
+    def __init__(self, folder: Path, progress: Progress) -> None:
+        self._progress = progress
+        self._folder = folder
+        self._log = folder / "build.log"
+        self._log.write_text("")
+        self._policy = folder / "policy.json"
+        self._policy.write_text(POLICY)
+
+    def ensure_tools(self) -> None:
+        """Install the programs that are missing."""
+        missing = [tool for tool in TOOLS if not which(tool)]
+        if not missing:
+            return
+        if not which("apt-get"):
+            raise ClusterError(f"there is no {' and no '.join(missing)} here: install them")
+        # Nothing is removed for them: another container engine stays what it is.
+        install = ["install", "--yes", "--quiet", "--no-install-recommends", "--no-remove"]
+        with heartbeat(self._progress, f"installing Debian packages: {' '.join(missing)}"):
+            self._run(["apt-get", "update", "--quiet"])
+            self._run(["apt-get", *install, *missing])
+
+    def ensure_base(self) -> str:
+        """The name of the base image, made if it is not there yet."""
+        release = platform.freedesktop_os_release()
+        suite = release.get("VERSION_CODENAME")
+        if not suite:
+            raise ClusterError("the release of this system has no code name: is it Debian?")
+        recipe = hashlib.sha256(repr((BASE_PACKAGES, LEFT_OUT)).encode()).hexdigest()[:8]
+        name = f"localhost/python-{release['ID']}:{suite}-{recipe}"
+        if self._has(name):
+            return name
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix=".base-") as temporary:
+            context = Path(temporary)
+            doing = f"making a base image of {release['ID']} {suite} (a minute, once per machine)"
+            with heartbeat(self._progress, doing):
+                self._make_root(suite, context / "root.tar")
+                (context / "Dockerfile").write_text("FROM scratch\nADD root.tar /\n")
+                self._bud(["--tag", name], context)
+        return name
+
+    def build(self, base: str) -> Path:
+        """Build the image and write it to a file."""
+        archive = self._folder / "operator.tar"
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix=".pip-") as temporary:
+            settings = Path(temporary) / "pip.conf"
+            settings.write_text(pip_settings())
+            arguments = [
+                *("--layers", "--network=host", "--tag", IMAGE),
+                *("--build-arg", f"BASE={base}", "--build-arg", f"VERSION={__version__}"),
+                *("--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"),
+                *("--volume", f"{settings}:/etc/pip.conf:ro"),
+            ]
+            with heartbeat(self._progress, f"building {IMAGE} on {base} (its log: {self._log})"):
+                self._bud(arguments, PROJECT)
+        with heartbeat(self._progress, "writing it to a file"):
+            archive.unlink(missing_ok=True)  # buildah adds no image to a file that exists
+            self._buildah("push", *self._trust, IMAGE, f"docker-archive:{archive}:{IMAGE}")
+        return archive
+
+    @property
+    def _trust(self) -> tuple[str, str]:
+        return ("--signature-policy", str(self._policy))
+
+    def _make_root(self, suite: str, archive: Path) -> None:
+        options = ["--variant=minbase", f"--include={','.join(BASE_PACKAGES)}"]
+        options += [f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT]
+        # Licences are given along with what they are of.
+        options += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
+        # Not in /tmp, which may be in memory: the tree is there before it is in the archive.
+        settings = {"TMPDIR": str(archive.parent)}
+        self._run(["mmdebstrap", *options, suite, str(archive)], settings, APART)
+
+    def _has(self, image: str) -> bool:
+        try:
+            self._buildah("inspect", "--type=image", "--format={{.FromImageID}}", image)
+        except ClusterError:
+            return False
+        return True
+
+    def _bud(self, arguments: Sequence[str], context: Path) -> None:
+        self._buildah("bud", *self._trust, "--isolation=chroot", *arguments, str(context))
+
+    def _buildah(self, *arguments: str) -> None:
+        storage = (f"--root={self._folder / 'storage'}", f"--runroot={self._folder / 'run'}")
+        self._run(["buildah", *storage, *arguments], prefix=APART)
+
+    def _run(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str] = MappingProxyType({}),
+        prefix: Sequence[str] = (),
+    ) -> None:
+        """Run a command, with what it prints in the log, which the error names if it fails."""
+        with self._log.open("a") as log:
+            answer = subprocess.run(
+                [*prefix, *command],
+                env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        if answer.returncode:
+            said = last_line(self._log)
+            raise ClusterError(f"{command[0]} failed; its log, {self._log}, ends: {said}")
+
+
+def pip_settings() -> str:
+    """All that pip is told on this machine, by files and by the environment, as one file.
+
+    Which index to ask, and how, is the machine's affair: the build is given the same answer.
+    """
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+    )
+    settings = configparser.RawConfigParser()
+    settings.read_dict(_sections(listed.stdout))
+    text = io.StringIO()
+    settings.write(text)
+    return text.getvalue()
+
+
+def _sections(listed: str) -> dict[str, dict[str, str]]:
+    """`global.timeout='60'` by section. The environment's `:env:` comes last, since it wins."""
+    sections: dict[str, dict[str, str]] = {"global": {}}
+    for line in sorted(listed.splitlines(), key=lambda line: line.startswith(":env:")):
+        name, _, value = line.partition("=")
+        section, _, option = name.partition(".")
+        section = "global" if section == ":env:" else section
+        sections.setdefault(section, {})[option] = str(ast.literal_eval(value))
+    return sections

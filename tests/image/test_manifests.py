@@ -1,0 +1,126 @@
+"""What is to be applied agrees with what it is to run: no cluster needed."""
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from initpipeline.api import names
+from initpipeline.runtime import preflight
+from initpipeline.runtime.client import ApiClient
+from tests.cluster import build
+from tests.image.build import IMAGE, PROJECT
+
+BASE: Final = PROJECT / "manifests" / "base"
+CRDS: Final = PROJECT / "crds"
+APPLIED_SUFFIXES: Final = {".yaml", ".yml", ".json"}
+"""Of the files in a folder, `kubectl apply -f` takes these."""
+
+Object = dict[str, Any]
+Permission = tuple[str, str, str]
+"""API group, resource with its subresource, verb."""
+
+
+@pytest.fixture(scope="module")
+def rendered() -> dict[str, Object]:
+    """What `kubectl apply -k manifests/base` applies, by kind."""
+    objects = list(yaml.safe_load_all(_kustomize(BASE)))
+    by_kind = {found["kind"]: found for found in objects}
+    assert len(by_kind) == len(objects), "two objects of a kind: tell them apart here"
+    return by_kind
+
+
+def test_the_base_is_complete(rendered: dict[str, Object]) -> None:
+    assert set(rendered) == {
+        "Namespace",
+        "CustomResourceDefinition",
+        "ServiceAccount",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "Deployment",
+    }
+
+
+def test_the_deployment_runs_the_image_of_this_version(rendered: dict[str, Object]) -> None:
+    (container,) = rendered["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == IMAGE
+
+
+def test_the_role_is_bound_to_the_account_that_the_pod_has(rendered: dict[str, Object]) -> None:
+    deployment, account = rendered["Deployment"], rendered["ServiceAccount"]["metadata"]
+    assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == account["name"]
+    assert deployment["metadata"]["namespace"] == account["namespace"]
+    binding = rendered["ClusterRoleBinding"]
+    assert binding["roleRef"]["name"] == rendered["ClusterRole"]["metadata"]["name"]
+    (subject,) = binding["subjects"]
+    assert (subject["kind"], subject["name"]) == ("ServiceAccount", account["name"])
+    assert subject["namespace"] == account["namespace"]
+
+
+async def test_the_role_permits_what_the_operator_asks_for_and_nothing_else(
+    rendered: dict[str, Object],
+) -> None:
+    client = _Recorder()
+    await preflight.check(client, ())
+    # Not needed by the operator, but by clusters that enforce who may block a deletion.
+    finalizers = (names.GROUP, f"{names.PLURAL}/finalizers", "update")
+    assert _permissions(rendered["ClusterRole"]) == client.asked | {finalizers}
+
+
+def test_the_role_has_no_wildcards(rendered: dict[str, Object]) -> None:
+    for permission in _permissions(rendered["ClusterRole"]):
+        assert not any("*" in part for part in permission), permission
+
+
+def test_the_crd_is_the_generated_one(rendered: dict[str, Object]) -> None:
+    (file,) = CRDS.glob("*.yaml")
+    generated = yaml.safe_load(file.read_text())
+    assert rendered["CustomResourceDefinition"]["spec"] == generated["spec"]
+
+
+def test_the_folder_of_the_crd_can_be_applied_without_kustomize() -> None:
+    files = [file for file in CRDS.iterdir() if file.suffix in APPLIED_SUFFIXES]
+    kinds = {found["kind"] for file in files for found in yaml.safe_load_all(file.read_text())}
+    assert kinds == {"CustomResourceDefinition"}
+
+
+class _Recorder(ApiClient):
+    """An API server that permits everything, and remembers what it was asked about."""
+
+    def __init__(self) -> None:
+        self.asked: set[Permission] = set()
+
+    async def request(
+        self,
+        method: str,  # noqa: ARG002 - the request's signature
+        path: str,  # noqa: ARG002
+        body: Mapping[str, Any] | None = None,
+        *_: str,
+    ) -> dict[str, Any]:
+        if body:
+            asked = body["spec"]["resourceAttributes"]
+            resource = "/".join(filter(None, (asked["resource"], asked["subresource"])))
+            self.asked.add((asked["group"], resource, asked["verb"]))
+        return {"status": {"allowed": True}}
+
+
+def _permissions(role: Object) -> set[Permission]:
+    return {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def _kustomize(folder: Path) -> str:
+    kubectl = build.built(build.KUBERNETES) / "kubectl"
+    answer = subprocess.run(
+        [kubectl, "kustomize", folder], capture_output=True, text=True, check=False
+    )
+    assert not answer.returncode, answer.stderr
+    return answer.stdout
