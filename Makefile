@@ -86,6 +86,10 @@ cluster-down: $(STAMP) ## Take it down; nothing is left behind
 cluster-kubeconfig: $(STAMP) ## Print the path of its kubeconfig
 	@$(BIN)/python -m tests.cluster kubeconfig
 
+.PHONY: image
+image: $(STAMP) ## The operator's image, without a registry, into the cluster if it is up: 2 minutes
+	@$(BIN)/python -m tests.image $(ARGS)
+
 .PHONY: lock
 lock: $(STAMP) ## Resolve the dependencies anew and write the two locks (hashes, no URLs)
 	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header \
