@@ -4,11 +4,12 @@ No kubelet and no scheduler run: a test binds the Pod and reports its status, st
 """
 
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from kubernetes import client
 
@@ -29,6 +30,13 @@ class World:
 
     api: client.ApiClient
     namespace: str
+
+    @classmethod
+    def new(cls, api: client.ApiClient) -> Self:
+        """In a namespace of its own."""
+        name = f"test-{uuid.uuid4().hex[:8]}"
+        client.CoreV1Api(api).create_namespace({"metadata": {"name": name}})
+        return cls(api, name)
 
     def create(self, builder: PipelineBuilder | None = None) -> None:
         raw = (builder or pipeline()).raw()

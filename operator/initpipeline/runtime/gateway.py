@@ -97,7 +97,7 @@ class Gateway:
     async def list_pods(self, namespace: str | None) -> AsyncIterator[tuple[Key, Pod]]:
         """The Pods that carry our label; None: in all namespaces."""
         async for page in self._pages(_list_path(Kind.POD, namespace)):
-            for raw in page["items"]:
+            for raw in page["items"] or ():
                 yield key_of(raw), Pod.from_api(raw)
 
     async def census(self, kind: Kind, namespace: str | None) -> Census:
@@ -106,7 +106,8 @@ class Gateway:
         version = 0
         async for page in self._pages(_list_path(kind, namespace), accept=_METADATA_ONLY):
             version = int(page["metadata"]["resourceVersion"])
-            uids |= {key_of(raw): raw["metadata"]["uid"] for raw in page["items"]}
+            # Null, where the kind is about to go.
+            uids |= {key_of(raw): raw["metadata"]["uid"] for raw in page["items"] or ()}
         return Census(uids, version)
 
     async def _get(self, path: str) -> dict[str, Any] | None:

@@ -80,6 +80,18 @@ class TestSweep:
         assert known(operator) == {PIPELINES, PODS}
         assert api.calls.count("GET pods") == 3
 
+    async def test_takes_a_list_of_nothing_for_an_empty_one(
+        self, api: FakeApi, operator: Operator, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A kind that is about to go is answered so."""
+
+        async def request(*_: object, **__: object) -> Raw:
+            return {"metadata": {"resourceVersion": "9999"}, "items": None}
+
+        monkeypatch.setattr(api, "request", request)
+        await sweeper.sweep()
+        assert known(operator) == set()
+
     async def test_looks_into_served_namespaces_only(
         self, api: FakeApi, operator: Operator
     ) -> None:
