@@ -39,10 +39,7 @@ LABEL org.opencontainers.image.title="InitPipeline operator" \
       org.opencontainers.image.base.name="${BASE}"
 COPY --from=packages /opt/initpipeline /opt/initpipeline
 COPY --from=build /made /
-# LOGNAME: Kopf names itself after its user, and ends where a user has neither that nor an entry in
-# /etc/passwd. This holds for any user that a cluster may assign.
-ENV LOGNAME=initpipeline \
-    PATH=/opt/initpipeline/bin:${PATH} \
+ENV PATH=/opt/initpipeline/bin:${PATH} \
     PYTHONUNBUFFERED=1
 # A number, which the kubelet can tell from root's without the image's own list of users.
 USER 65532:65532
