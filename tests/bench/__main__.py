@@ -20,8 +20,8 @@ Measure InitPipelines beside Jobs: a burst of each, with the same Pod of three i
 turn, each time on a new control plane of this machine whose fake nodes play the Pods' lives. The
 Job controller has its limits raised, so that it is held back by CPU alone.
 
-What counts are the ratios: both sides were measured within minutes on the same machine. Where it
-was made, on two cores, all of it takes five minutes, after Kubernetes and kwok were built once.
+What counts are the ratios: both sides were measured within minutes on the same machine. On two
+cores, all of it takes about six minutes, after Kubernetes and kwok were built once.
 """
 EPILOG: Final = """\
 examples:

@@ -24,7 +24,7 @@ TITLES: Final = {
     Form.LIFE: "A full life, played by fake nodes",
 }
 NONE: Final = "-"
-PLAIN_WIDTH: Final = 100
+PLAIN_WIDTH: Final = 120
 BUSY_CORES: Final = 0.2
 
 
@@ -124,7 +124,7 @@ def _table(form: Form, sides: Mapping[str, list[Measurement]], lines: bool) -> T
         box=box.SIMPLE_HEAD if lines else None,
         pad_edge=False,
     )
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for column in (PIPELINE.name, JOB.name, f"{PIPELINE.name} / {JOB.name}"):
         table.add_column(column, justify="right", no_wrap=True)
     ours, theirs = sides[PIPELINE.name], sides[JOB.name]
