@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from kubernetes import client, watch
-from urllib3.exceptions import HTTPError
 
 from initpipeline.api import names
 
 Object = dict[str, Any]
 
 DEFAULT_SECONDS = 60.0
+TURN_SECONDS = 1
+"""How long one watch lasts; the next goes on where it ended. So the end of a test is noticed."""
 
 
 class Story:
@@ -54,21 +55,22 @@ class Story:
                     raise AssertionError(f"{name}: not within {seconds} s: {what}; last: {last}")
 
     def end(self) -> None:
-        """Listen no more. The connection goes with the API server's next word, or with it."""
+        """Listen no more. Nobody else may close the connection that the listener still reads."""
         self._ended = True
-        self._watch.stop()
+        self._thread.join()
 
     def _follow(self) -> None:
         function, arguments = self._source
-        try:
-            for event in self._watch.stream(function, *arguments, timeout_seconds=600):
+        while not self._ended:
+            seen = self._watch.resource_version
+            since = {"resource_version": seen} if seen else {}
+            for event in self._watch.stream(
+                function, *arguments, timeout_seconds=TURN_SECONDS, **since
+            ):
                 state = event.get("raw_object") or event["object"]
                 with self._changed:
                     self.states.append({**state, "event": event["type"]})
                     self._changed.notify_all()
-        except (OSError, HTTPError):
-            if not self._ended:
-                raise
 
 
 def pipelines(api: client.ApiClient, namespace: str) -> Story:
