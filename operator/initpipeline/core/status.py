@@ -118,8 +118,8 @@ def _waiting(status: InitPipelineStatus) -> Explanation | None:
         return None
     return Explanation(
         Reason.RERUN_BACK_OFF,
-        f"{status.rerun_count} re-runs in a row were caused by a restart or the loss of the Pod; "
-        f"the next run starts at {format_time(status.next_run_time)}",
+        f"the next run starts at {format_time(status.next_run_time)}: restarts or losses of the Pod "
+        f"have caused {status.rerun_count + 1} in a row",
     )
 
 
