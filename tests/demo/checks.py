@@ -60,7 +60,9 @@ def all_checks(evidence: Evidence) -> Iterator[Check]:
 
 def after_first_run(evidence: Evidence) -> Iterator[Check]:
     """What only the first run's Pod can show."""
-    claim = f"step {FAILING_STEP} failed {FAILURES} times, and its evidence was in the status"
+    claim = f"step {FAILING_STEP} failed {FAILURES} times, and its evidence is in the status"
+    if not _told(evidence) and evidence.journal.run(1).unwatched:
+        claim += " (in no condition: the operator was away)"
     yield Check(claim, _evidence_mirrored(evidence))
 
 
@@ -73,7 +75,7 @@ def _rules(evidence: Evidence) -> list[tuple[str, Rule]]:
         (f"triggered by {', '.join(act.trigger for act in acts)}", lambda: _triggers(evidence)),
         (f"those in history ended as {results}", lambda: _results(evidence)),
         (
-            "Initialized was False during each re-run, and is True now",
+            f"Initialized was False during each re-run{_unseen(evidence)}, and is True now",
             lambda: _initialized(evidence),
         ),
         ("initContainerStatuses are the Pod's, field by field", lambda: _mirror(evidence)),
@@ -105,11 +107,23 @@ def _results(evidence: Evidence) -> str | None:
     return _differs(found, [str(act.ends_last_run) for act in evidence.acts if act.ends_last_run])
 
 
+def _never_false(evidence: Evidence) -> list[int]:
+    """The re-runs in which Initialized was not seen False."""
+    reruns = range(2, len(evidence.acts) + 1)
+    return [number for number in reruns if not evidence.journal.run(number).uninitialized]
+
+
+def _unseen(evidence: Evidence) -> str:
+    """An operator that was killed may have come back when all was over: that is no fault, but to
+    claim what was not seen would be one."""
+    unseen = [n for n in _never_false(evidence) if evidence.journal.run(n).unwatched]
+    runs = ", ".join(map(str, unseen))
+    return f" (not seen in run {runs}: the operator was away)" if unseen else ""
+
+
 def _initialized(evidence: Evidence) -> str | None:
-    for number in range(2, len(evidence.acts) + 1):
-        seen = evidence.journal.run(number)
-        # An operator that was killed may have come back when all was over already.
-        if not seen.uninitialized and not seen.unwatched:
+    for number in _never_false(evidence):
+        if not evidence.journal.run(number).unwatched:
             return f"it was never seen False in run {number}"
     if not evidence.now.holds(ConditionType.INITIALIZED):
         return "it is not True"
@@ -124,11 +138,15 @@ def _evidence_mirrored(evidence: Evidence) -> str | None:
     last = mirror["lastState"].get("terminated", {})
     if last.get("exitCode") != 1 or EVIDENCE not in last.get("message", ""):
         return f"its last state is {last}"
-    told = any("exited with 1" in words and EVIDENCE in words for words in seen.failures)
-    # As above: the moment may have passed while no operator was there.
-    if not told and not seen.unwatched:
+    if not _told(evidence) and not seen.unwatched:
         return f"no condition told of it, but {sorted(seen.failures)}"
     return None
+
+
+def _told(evidence: Evidence) -> bool:
+    """Whether a condition told of the failure while it was one."""
+    words = evidence.journal.run(1).failures
+    return any("exited with 1" in one and EVIDENCE in one for one in words)
 
 
 def _mirror(evidence: Evidence) -> str | None:
