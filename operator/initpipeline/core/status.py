@@ -118,8 +118,8 @@ def _waiting(status: InitPipelineStatus) -> Explanation | None:
         return None
     return Explanation(
         Reason.RERUN_BACK_OFF,
-        f"the next run starts at {format_time(status.next_run_time)}: restarts or losses of the Pod "
-        f"have caused {status.rerun_count + 1} in a row",
+        f"the next run starts at {format_time(status.next_run_time)}: restarts or losses of the "
+        f"Pod have caused {status.rerun_count + 1} in a row",
     )
 
 
