@@ -117,6 +117,15 @@ def test_a_deletion_that_no_watch_told_is_found_by_sweep(
     assert "deletion found by sweep" in [line["message"] for line in served.lines()]
 
 
+def test_a_signal_in_an_outage_is_a_clean_end(served: OperatorProcess, cluster: Cluster) -> None:
+    cluster.stop(Component.API_SERVER)
+    until(lambda: served.lines()[-1]["level"] != "INFO", "notice of the outage", served.tail)
+    assert served.stop() == 0
+    assert served.lines()[-1]["message"] == "operator stopped"
+    cluster.start(Component.API_SERVER)
+    served.start()
+
+
 def test_outages_are_told_without_tracebacks(served: OperatorProcess) -> None:
     assert "Traceback" not in served.log.read_text()
 

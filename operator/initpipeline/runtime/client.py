@@ -1,5 +1,5 @@
 """One login for everything: the official client finds the cluster and the credentials, carries the
-operator's requests, and Kopf is given the same connection for its watches.
+operator's requests, and Kopf's watches use the same credentials.
 
 Requests go through the client's transport as plain dicts. Its typed methods would walk each body
 twice and build models that nobody reads, which costs more than the request.
@@ -79,23 +79,6 @@ def _unusable(why: BaseException | str) -> LoginError:
     )
 
 
-async def connection_info(configuration: client.Configuration) -> kopf.ConnectionInfo:
-    """The same connection, as Kopf takes it."""
-    header = await _authorization(configuration)
-    scheme, _, token = (header or "").partition(" ")
-    return kopf.ConnectionInfo(
-        server=configuration.host,
-        ca_path=configuration.ssl_ca_cert,
-        insecure=not configuration.verify_ssl,
-        scheme=scheme or None,
-        token=token or None,
-        certificate_path=configuration.cert_file,
-        private_key_path=configuration.key_file,
-        proxy_url=configuration.proxy,
-        trust_env=True,
-    )
-
-
 class ApiClient:
     """Requests to the API server: a method, a path, JSON in and JSON out.
 
@@ -124,6 +107,36 @@ class ApiClient:
     @property
     def server(self) -> str:
         return str(self._configuration.host)
+
+    def for_watches(self) -> kopf.AiohttpSession:
+        """The same login for Kopf. With credentials of its own it would close its connections when
+        these expire, and a watch that is just being opened then fails for good."""
+        configuration = self._configuration
+        connection = kopf.ConnectionInfo(
+            server=self.server,
+            ca_path=configuration.ssl_ca_cert,
+            insecure=not configuration.verify_ssl,
+            certificate_path=configuration.cert_file,
+            private_key_path=configuration.key_file,
+        )
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=connection.as_ssl_context()),
+            proxy=configuration.proxy,
+            trust_env=True,
+            middlewares=(self._authorize,),
+        )
+        return kopf.AiohttpSession(server=self.server, aiohttp_session=session)
+
+    async def _authorize(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Carries the present credentials; where they are refused, logs in anew and tries again."""
+        used = self._configuration
+        response = await handler(await _authorized(request, used))
+        if response.status == 401 and await self._logged_in_anew(used):
+            response.release()
+            response = await handler(await _authorized(request, self._configuration))
+        return response
 
     async def request(
         self,
@@ -161,7 +174,7 @@ class ApiClient:
                 data = await response.read()
         except client.ApiException as error:
             code, data = error.status, error.body
-        except (aiohttp.ClientError, config.ConfigException, OSError, TimeoutError) as error:
+        except _NO_ANSWER as error:
             raise ConnectionFailed(one_line(error)) from error
         return code, _parse(code, data)
 
@@ -181,6 +194,17 @@ class ApiClient:
             return True
 
 
+_NO_ANSWER = (
+    aiohttp.ClientError,
+    config.ConfigException,
+    OSError,
+    TimeoutError,
+    # Of connections that another request's login has just replaced.
+    AssertionError,
+    RuntimeError,
+)
+
+
 def _transport(configuration: client.Configuration) -> Any:
     """Connections with these credentials. Raises LoginError where the certificates are none."""
     try:
@@ -197,6 +221,18 @@ async def _authorization(configuration: client.Configuration) -> str | None:
     if configuration.username:
         return str(configuration.get_basic_auth_token())
     return None
+
+
+async def _authorized(
+    request: aiohttp.ClientRequest, configuration: client.Configuration
+) -> aiohttp.ClientRequest:
+    try:
+        authorization = await _authorization(configuration)
+    except (config.ConfigException, OSError) as error:
+        raise aiohttp.ClientConnectionError(f"no credentials: {one_line(error)}") from error
+    if authorization:
+        request.headers["Authorization"] = authorization
+    return request
 
 
 def _parse(code: int, data: bytes | str | None) -> dict[str, Any]:

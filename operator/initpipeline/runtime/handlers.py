@@ -54,6 +54,8 @@ def configure(settings: kopf.OperatorSettings) -> None:
     # An API server that is away is waited for; a finite list would end the process with it.
     settings.networking.error_backoffs = _Backoffs(1, 1, 2, 3, 5, 8, 13, 21, 30)
     settings.networking.trust_env = True
+    # Should it hang while it ends, it is killed: a process that stays would only look alive.
+    settings.process.ultimate_exiting_timeout = 30
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
 
 

@@ -29,9 +29,12 @@ def configure(
 def _without_framework_traceback(record: logging.LogRecord) -> bool:
     """Kopf tells each failed watch with a traceback of its own insides. The message says as much to
     a person; who looks for a fault asks for debug."""
-    if record.name.startswith("kopf") and not logging.getLogger().isEnabledFor(logging.DEBUG):
+    if logging.getLogger().isEnabledFor(logging.DEBUG):
+        return True
+    if record.name.startswith("kopf"):
         record.exc_info = record.exc_text = None
-    return True
+    # A watch that ends while its request is under way trips over its own way of saying so.
+    return not (record.name == "asyncio" and "request_cancel_callback" in record.getMessage())
 
 
 class PlainFormatter(logging.Formatter):

@@ -13,7 +13,7 @@ import kopf
 from initpipeline import __version__
 from initpipeline.runtime import handlers, preflight
 from initpipeline.runtime.cache import Cache
-from initpipeline.runtime.client import ApiClient, connection_info, load_configuration
+from initpipeline.runtime.client import ApiClient, load_configuration
 from initpipeline.runtime.errors import (
     ApiError,
     ConnectionFailed,
@@ -71,6 +71,7 @@ class Service:
         self._before: set[asyncio.Task[Any]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         """The loop itself would not keep them."""
+        self._logged_in = self._refused = False
         self._stopping = False
         self._broken = asyncio.Event()
         self._fault: OperatorError | None = None
@@ -98,26 +99,26 @@ class Service:
                 # cluster assigns does not have.
                 identity=cast(Any, "initpipeline"),
             )
-        except kopf.LoginError as error:
-            raise LoginError(
-                f"{self._client.server} no longer accepts the credentials: renew those of the "
-                "current context"
-            ) from error
         except Exception as error:
+            if self._refused:
+                raise LoginError(
+                    f"{self._client.server} no longer accepts the credentials: renew those of the "
+                    "current context"
+                ) from error
             raise OperatorError(
                 f"watching {self._client.server} failed: {one_line(error)}"
             ) from error
         if self._fault is not None:
             raise self._fault
 
-    async def _login(self, **_: object) -> kopf.ConnectionInfo | None:
-        """Read anew each time: Kopf asks again when credentials have expired. To raise an error
-        here would make it wait for ever; without an answer it ends."""
-        try:
-            return await connection_info(await load_configuration())
-        except LoginError as error:
-            logger.error("login failed", extra={"error": str(error)})
+    async def _login(self, **_: object) -> kopf.AiohttpSession | None:
+        """Once: what Kopf is given renews its credentials by itself. Where they are refused all the
+        same, Kopf asks again; without an answer it ends."""
+        if self._logged_in:
+            self._refused = True
             return None
+        self._logged_in = True
+        return self._client.for_watches()
 
     async def _start(self, **_: object) -> None:
         for number in range(self._settings.workers):
@@ -149,9 +150,12 @@ class Service:
         self._stopping = True
         self._queue.close()
         await self._queue.drain(DRAIN_SECONDS)
-        # With the workers go all tasks that Kopf leaves behind, such as requests that the signal
-        # cut short: it would wait 5 s for them, and take what becomes of them for a failure.
+        # With the workers go all tasks that Kopf leaves behind: requests that the signal cut short,
+        # the watch of one kind when that of the other has failed. It would wait 5 s for them, take
+        # what becomes of them for a failure, and cancel a watch's pause-waiter with it, which the
+        # watch takes for a pause, and goes on.
         left = asyncio.all_tasks() - self._before - {asyncio.current_task()}
+        left = {task for task in left if not task.get_name().startswith("pause-waiter")}
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)

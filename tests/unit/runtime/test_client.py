@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import kmock as mock
 import pytest
 import yaml
@@ -21,7 +22,6 @@ from initpipeline import __version__
 from initpipeline.runtime.client import (
     MERGE_PATCH,
     ApiClient,
-    connection_info,
     load_configuration,
 )
 from initpipeline.runtime.errors import (
@@ -173,6 +173,18 @@ class TestNoAnswer:
             with pytest.raises(ConnectionFailed):
                 await api.request("GET", "/thing")
 
+    async def test_watches_without_readable_credentials(self, server: str) -> None:
+        """Kopf tries again what it takes for a failure of the connection."""
+
+        def unreadable(_: object) -> None:
+            raise OSError("no token file")
+
+        made = configuration(server)
+        made.refresh_api_key_hook = unreadable
+        async with ApiClient(made, 5) as api, api.for_watches().aiohttp_session as session:
+            with pytest.raises(aiohttp.ClientConnectionError, match="no token file"):
+                await session.get(f"{server}/thing")
+
     async def test_credentials_that_can_no_longer_be_read(self, server: str) -> None:
         def unreadable(_: object) -> None:
             raise OSError("no token file")
@@ -271,6 +283,24 @@ class TestExpiredCredentials:
             await asyncio.gather(*(api.request("GET", "/thing") for _ in range(5)))
         assert len(times) == 1
 
+    @pytest.mark.parametrize(("token", "code"), [("new", 200), ("old", 401), (None, 401)], ids=str)
+    async def test_watches_do_the_same(self, server: str, token: str | None, code: int) -> None:
+        """Kopf is given a session that never needs to be replaced."""
+        login, _ = self.login(server, token)
+        async with ApiClient(configuration(server, "old"), 5, login) as api:
+            session = api.for_watches().aiohttp_session
+            async with session, session.get(f"{server}/thing") as response:
+                assert response.status == code
+
+    async def test_watches_have_the_present_token(self, server: str) -> None:
+        login, times = self.login(server, "new")
+        async with ApiClient(configuration(server, "old"), 5, login) as api:
+            await api.request("GET", "/thing")
+            session = api.for_watches().aiohttp_session
+            async with session, session.get(f"{server}/thing") as response:
+                assert response.status == 200
+        assert len(times) == 1
+
     @pytest.mark.parametrize("token", ["old", None], ids=["the same again", "none"])
     async def test_without_new_ones_it_is_an_error(self, server: str, token: str | None) -> None:
         login, _ = self.login(server, token)
@@ -306,18 +336,8 @@ class TestLogin:
 
     async def test_kubeconfig(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.write(tmp_path, monkeypatch, kubeconfig(token="abc"))
-        info = await connection_info(await load_configuration())
-        assert (info.server, info.scheme, info.token) == (
-            "https://api.example:6443",
-            "Bearer",
-            "abc",
-        )
-
-    async def test_watches_heed_the_same_proxy_as_requests(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        self.write(tmp_path, monkeypatch, kubeconfig(token="abc"))
-        assert (await connection_info(await load_configuration())).trust_env
+        made = await load_configuration()
+        assert (made.host, made.api_key[TOKEN]) == ("https://api.example:6443", "Bearer abc")
 
     @pytest.mark.parametrize(
         "content",

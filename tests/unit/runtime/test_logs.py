@@ -107,6 +107,15 @@ def test_kopfs_own_tracebacks_are_left_out(configure: Configure) -> None:
     assert len(stream.getvalue().splitlines()) == 1
 
 
+@pytest.mark.parametrize(("level", "told"), [("info", 0), ("debug", 1)])
+def test_kopfs_stumble_at_the_end_of_a_watch_is_for_who_looks_for_a_fault(
+    configure: Configure, level: str, told: int
+) -> None:
+    stream = configure("json", level)
+    logging.getLogger("asyncio").error("Exception in callback stream.request_cancel_callback()")
+    assert len(parsed(stream)) == told
+
+
 @pytest.mark.parametrize(
     ("logger", "level"),
     [

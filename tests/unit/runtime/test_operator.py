@@ -1,0 +1,255 @@
+"""The parts together, with Kopf's watches, against a mock of an API server.
+
+Whatever ends must end the process: without a watch or a worker it would only look alive.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import kmock as mock
+import pytest
+from kubernetes.aio import client
+
+from initpipeline.api import names
+from initpipeline.runtime.client import ApiClient
+from initpipeline.runtime.errors import LoginError, OperatorError
+from initpipeline.runtime.operator import Service
+from initpipeline.runtime.reconcile import Reconciler
+from initpipeline.runtime.settings import Settings
+from initpipeline.runtime.sweep import Sweeper
+from tests.builders import NAME, NAMESPACE, Raw, pipeline
+
+pytestmark = pytest.mark.kmock(cls=mock.RawHandler)
+
+GROUP = f"/apis/{names.API_VERSION}"
+PIPELINES = f"{GROUP}/{names.PLURAL}"
+PIPELINE = f"{GROUP}/namespaces/{NAMESPACE}/{names.PLURAL}/{NAME}"
+SECONDS = 10
+
+
+def kind(plural: str, kind: str) -> Raw:
+    verbs = ["list", "watch", "get", "patch"]
+    return {"name": plural, "singularName": "", "kind": kind, "namespaced": True, "verbs": verbs}
+
+
+def page(*items: Raw) -> Raw:
+    return {"metadata": {"resourceVersion": "10"}, "items": list(items)}
+
+
+WATCH: mock.params[str] = mock.params({"watch": "true"})
+
+
+@pytest.fixture
+def api(kmock: mock.RawHandler) -> mock.RawHandler:
+    """It knows both kinds and has none of them; watches stay open. What a test adds comes first."""
+    version = {"groupVersion": names.API_VERSION, "version": names.VERSION}
+    group = {"name": names.GROUP, "versions": [version], "preferredVersion": version}
+    fallback = kmock.fallback
+    fallback["get /api"] << {"versions": ["v1"]}
+    fallback["get /apis"] << {"groups": [group]}
+    fallback["get /api/v1"] << {"resources": [kind("pods", "Pod"), kind("namespaces", "Namespace")]}
+    fallback[f"get {GROUP}"] << {"resources": [kind(names.PLURAL, names.KIND)]}
+    for path in (PIPELINES, "/api/v1/pods"):
+        fallback[f"get {path}", WATCH] << (...,)
+        fallback[f"get {path}"] << page()
+    return kmock
+
+
+class Running:
+    """A service in a thread and an event loop of its own, as in a process of its own."""
+
+    def __init__(self, server: str, token: str | None = None, **settings: Any) -> None:
+        """It has the token "old", and finds that one when it logs in anew."""
+        self._server = server
+        self._token = token
+        self._settings = Settings.model_construct(**{"workers": 2, **settings})
+        self._stop: Callable[[], object] = lambda: None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            self._error = error
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        async with ApiClient(self._configuration("old"), 5, self._login) as api:
+            service = Service(self._settings, api)
+            self._stop = lambda: loop.call_soon_threadsafe(service._broken.set)
+            await service.serve()
+
+    def _configuration(self, token: str) -> client.Configuration:
+        configuration = client.Configuration(host=self._server)
+        configuration.api_key["BearerToken"] = f"Bearer {token}"
+        return configuration
+
+    async def _login(self) -> client.Configuration:
+        if self._token is None:
+            raise LoginError("no kubeconfig any more")
+        return self._configuration(self._token)
+
+    async def ended(self) -> BaseException | None:
+        """What it ended with. Fails where it goes on."""
+        await until(lambda: not self._thread.is_alive())
+        return self._error
+
+    async def stop(self) -> None:
+        self._stop()
+        assert await self.ended() is None
+
+
+@pytest.fixture
+def run(api: mock.RawHandler) -> Callable[..., Running]:
+    return lambda **settings: Running(str(api.url).rstrip("/"), **settings)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """What is waited for happens in another thread, so nothing here can tell of it."""
+    async with asyncio.timeout(SECONDS):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+class TestServing:
+    async def test_a_pipeline_gets_its_pod(
+        self, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        written = {**pipeline().raw(), "status": {}}
+        written["metadata"]["resourceVersion"] = "11"
+        api[f"get {PIPELINES}"] - api[WATCH] << page(pipeline().raw())
+        api[f"patch {PIPELINE}/status"] << written
+        api[f"post /api/v1/namespaces/{NAMESPACE}/pods"] << 403 << {"message": "exceeded quota"}
+        running = run()
+        await until(lambda: len(api[f"post /api/v1/namespaces/{NAMESPACE}/pods"]))
+        await running.stop()
+
+    async def test_only_labelled_pods_are_listed_and_watched(
+        self, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        running = run()
+        await until(lambda: len(api["get /api/v1/pods", WATCH]))
+        await running.stop()
+        asked = list(api["get /api/v1/pods"])
+        assert len(asked) == 3, "one list of ours, one of Kopf's, one watch"
+        assert {request.params.get("labelSelector") for request in asked} == {names.NAME_LABEL}
+
+    async def test_kopf_writes_nothing(
+        self, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        running = run()
+        await until(lambda: len(api[f"get {PIPELINES}", WATCH]))
+        await running.stop()
+        assert {request.method for request in api} == {mock.method.GET}
+
+
+class TestEnd:
+    """One line, whatever it was."""
+
+    @staticmethod
+    def said(error: BaseException | None) -> str:
+        assert isinstance(error, OperatorError), repr(error)
+        assert "\n" not in str(error)
+        return str(error)
+
+    async def test_a_watch_that_fails(
+        self, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        status = {"kind": "Status", "code": 500, "message": "etcd:\nbroken"}
+        api[f"get {PIPELINES}", WATCH] << ({"type": "ERROR", "object": status}, ...)
+        assert "watching" in self.said(await run().ended())
+
+    async def test_a_kind_that_is_gone(
+        self, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        (
+            api[f"get {PIPELINES}"]
+            << 404
+            << {"kind": "Status", "code": 404, "message": "could not find it"}
+        )
+        assert "could not find it" in self.said(await run().ended())
+
+    async def test_no_list_of_pods_to_begin_with(
+        self, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        api["get /api/v1/pods"] << 500 << {"message": "etcd is away"}
+        assert "etcd is away" in self.said(await run().ended())
+
+    async def test_a_worker_that_ends(
+        self, monkeypatch: pytest.MonkeyPatch, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        """Not by an error, which is logged and tried again: by what nobody thought of."""
+
+        async def reconcile(*_: object) -> None:
+            raise asyncio.CancelledError
+
+        monkeypatch.setattr(Reconciler, "reconcile", reconcile)
+        api[f"get {PIPELINES}"] - api[WATCH] << page(pipeline().raw())
+        assert "worker" in self.said(await run().ended())
+
+    async def test_a_sweeper_that_ends(
+        self, monkeypatch: pytest.MonkeyPatch, run: Callable[..., Running]
+    ) -> None:
+        async def sweep(_: object) -> None:
+            raise OperatorError("history has gone back")
+
+        monkeypatch.setattr(Sweeper, "sweep", sweep)
+        assert self.said(await run(sweep_seconds=0.01).ended()) == "history has gone back"
+
+    async def test_a_watch_that_fails_while_the_other_waits_for_an_outage_to_end(
+        self, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        """Kopf alone would wait for the other one for ever."""
+        api["get /api/v1/pods", WATCH] << 503 << {"kind": "Status", "code": 503}
+        error = {"type": "ERROR", "object": {"kind": "Status", "code": 500}}
+        api[f"get {PIPELINES}", WATCH] << (lambda: asyncio.sleep(0.3), error, ...)
+        assert "watching" in self.said(await run().ended())
+
+
+class TestFailingLook:
+    async def test_a_fault_of_ours_ends_nothing(
+        self, monkeypatch: pytest.MonkeyPatch, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        """It is told with its traceback, and the pipeline is looked at again."""
+        looks: list[None] = []
+
+        async def reconcile(*_: object) -> None:
+            looks.append(None)
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(Reconciler, "reconcile", reconcile)
+        api[f"get {PIPELINES}"] - api[WATCH] << page(pipeline().raw())
+        running = run()
+        await until(lambda: len(looks) > 1)
+        await running.stop()
+
+
+def bearer(token: str) -> mock.headers[str]:
+    return mock.headers({"Authorization": f"Bearer {token}"})
+
+
+class TestExpiredCredentials:
+    async def test_new_ones_are_looked_for(
+        self, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        """Both watches find out at the same time."""
+        paths = (PIPELINES, "/api/v1/pods")
+        for path in paths:
+            api[f"get {path}", WATCH, bearer("old")] << 401 << {"message": "Unauthorized"}
+        running = run(token="new")
+        await until(lambda: all(len(api[f"get {p}", WATCH, bearer("new")]) for p in paths))
+        await running.stop()
+
+    @pytest.mark.parametrize("token", ["old", None], ids=["the same again", "none"])
+    async def test_without_new_ones_it_ends(
+        self, api: mock.RawHandler, run: Callable[..., Running], token: str | None
+    ) -> None:
+        for path in (PIPELINES, "/api/v1/pods"):
+            api[f"get {path}", WATCH] << 401 << {"message": "Unauthorized"}
+        error = await run(token=token).ended()
+        assert isinstance(error, LoginError)
+        assert "no longer accepts the credentials" in str(error)
