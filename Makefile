@@ -40,7 +40,8 @@ test: lint $(STAMP) ## Everything CI runs: lint, types, layers, unit, contract, 
 	@echo "== what the test clusters are made of"
 	@$(BIN)/python -m tests.cluster prepare
 	@echo "== unit, contract, cluster and end-to-end tests, $(JOBS) at a time"
-	@$(PYTEST) -n $(JOBS) --dist worksteal tests
+	@$(PYTEST) -m alone tests/cluster
+	@$(PYTEST) -m "not alone" -n $(JOBS) --dist worksteal tests
 
 .PHONY: lint
 lint: $(STAMP) ## Lint, types and layers alone

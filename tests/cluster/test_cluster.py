@@ -279,6 +279,7 @@ def processes_of(cluster: Cluster, namespaces: set[str]) -> set[str]:
     return found
 
 
+@pytest.mark.alone
 def test_down_leaves_nothing_behind() -> None:
     missing = preflight.problems(Mode.NODE)
     if missing:
