@@ -10,9 +10,9 @@ from tests.e2e.templates import IMAGE, container, template, two_steps
 from tests.e2e.watching import Object
 from tests.operator_process import OperatorProcess
 
-SHARED = {"volumeMounts": [{"name": "work", "mountPath": "/work"}]}
+SHARED = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
 WORK: dict[str, Any] = {"volumes": [{"name": "work", "emptyDir": {}}]}
-FLAKY = "echo x >> /work/tries; [ $(wc -l < /work/tries) -ge 2 ]"
+FLAKY = "echo x >> /data/tries; [ $(wc -l < /data/tries) -ge 2 ]"
 
 
 def sidecar(name: str, script: str, **more: Any) -> dict[str, Any]:
@@ -24,8 +24,8 @@ TEMPLATES = [
     pytest.param(two_steps(), "ready", id="two-steps-in-order"),
     pytest.param(
         template(
-            container("generate", "echo '<h1>hello</h1>' > /work/index.html", **SHARED),
-            app="test -s /work/index.html && exec sleep 3600",
+            container("generate", "echo '<h1>hello</h1>' > /data/index.html", **SHARED),
+            app="test -s /data/index.html && exec sleep 3600",
             **WORK,
         ),
         "ready",
@@ -35,7 +35,7 @@ TEMPLATES = [
         template(
             container(
                 "permissions",
-                "chown -R 1000:1000 /work && chmod 700 /work",
+                "chown -R 1000:1000 /data && chmod 700 /data",
                 securityContext={"runAsUser": 0},
                 **SHARED,
             ),
@@ -53,11 +53,11 @@ TEMPLATES = [
         template(
             sidecar(
                 "proxy",
-                "touch /work/up; exec sleep 3600",
-                startupProbe={"exec": {"command": ["test", "-e", "/work/up"]}, "periodSeconds": 1},
+                "touch /data/up; exec sleep 3600",
+                startupProbe={"exec": {"command": ["test", "-e", "/data/up"]}, "periodSeconds": 1},
                 **SHARED,
             ),
-            container("fetch", "test -e /work/up", **SHARED),
+            container("fetch", "test -e /data/up", **SHARED),
             **WORK,
         ),
         "ready",
