@@ -23,6 +23,8 @@ LIST_KEYS: Final = {
     "history": "number",
     "completedInitContainers": "name",
     "restartBaselines": "name",
+    "initRestartBaselines": "name",
+    "initPolicies": "name",
 }
 """Lists of named things: each name once, and server-side apply merges them by it."""
 

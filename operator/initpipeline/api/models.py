@@ -11,7 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
-from initpipeline.api.reasons import ConditionType, Result, Trigger
+from initpipeline.api.reasons import (
+    ConditionType,
+    RerunPolicy,
+    RerunStrategy,
+    Result,
+    Trigger,
+)
 
 
 def format_time(time: datetime) -> str:
@@ -21,6 +27,10 @@ def format_time(time: datetime) -> str:
 
 Time = Annotated[datetime, PlainSerializer(format_time, return_type=str)]
 Count = Annotated[int, Field(ge=0)]
+_INT32 = 2**31 - 1
+Limit = Annotated[int, Field(ge=0, le=_INT32)]
+Seconds = Annotated[int, Field(ge=1, le=_INT32)]
+"""A span of time that something must fit in: as with a Pod's activeDeadlineSeconds, 0 is none."""
 
 
 class ApiModel(BaseModel):
@@ -38,7 +48,9 @@ class ApiModel(BaseModel):
 class Condition(ApiModel):
     """One aspect of the pipeline's state, as metav1.Condition."""
 
-    type: str = Field(description="Initialized, Ready, Reconciling or Stalled.")
+    type: str = Field(
+        description="Initialized, Ready, Reconciling, Stalled, Suspended or RerunInPlace."
+    )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether the condition holds.")
     observed_generation: Count = Field(
         description="The metadata.generation that the condition speaks of."
@@ -71,6 +83,25 @@ class FailedStep(ApiModel):
     restart_count: Count = Field(0, description="How often the kubelet restarted it in this Pod.")
 
 
+class Exceeded(ApiModel):
+    """The limit that ended a run. Raising it lets another run start."""
+
+    limit: str = Field(
+        description="Which: initDeadlineSeconds, or timeoutSeconds or maxRestarts of the "
+        "initPolicies entry of failedStep."
+    )
+    step: str | None = Field(None, description="The init container that the limit is set for.")
+    value: Count = Field(description="What the limit was.")
+
+
+class RunningStep(ApiModel):
+    """The attempt of an init container that runs, for its timeoutSeconds."""
+
+    name: str = Field(description="Name of the init container.")
+    container_id: str = Field(alias="containerID", description="The runtime's ID of the attempt.")
+    first_seen_time: Time = Field(description="When it was first seen running.")
+
+
 class CompletedInitContainer(ApiModel):
     """An init container that has succeeded in the current run, and the container that did."""
 
@@ -79,9 +110,9 @@ class CompletedInitContainer(ApiModel):
 
 
 class RestartBaseline(ApiModel):
-    """What an app container's restart count was when it first started in the current run."""
+    """What a container's restart count was when it first started in the current run."""
 
-    name: str = Field(description="Name of the app container.")
+    name: str = Field(description="Name of the container.")
     restart_count: Count = Field(description="A higher count is a restart within the run.")
 
 
@@ -108,6 +139,17 @@ class RunFacts(ApiModel):
         None, description="When the last init container succeeded, by the kubelet's clock."
     )
     completion_time: Time | None = Field(None, description="When the run was seen to have ended.")
+    result: Result | None = Field(None, description="How the run ended; unset while it goes on.")
+    reason: str | None = Field(
+        None, description="Why it ended, in one CamelCase word, where it failed or was lost."
+    )
+    message: str | None = Field(
+        None,
+        description="Why it ended, for a person, where it failed or was lost. At most 1 KiB.",
+    )
+    exceeded: Exceeded | None = Field(
+        None, description="The limit that ended the run, where one did."
+    )
 
 
 class Run(RunFacts):
@@ -123,7 +165,20 @@ class Run(RunFacts):
         "on showing them until each has run again.",
     )
     restart_baselines: tuple[RestartBaseline, ...] = Field(
-        (), description="Restart counts of the app containers as of this run's initialization."
+        (),
+        description="Restart counts of the app containers as of this run's initialization. Kept "
+        "under rerunPolicy OnRestart alone.",
+    )
+    init_restart_baselines: tuple[RestartBaseline, ...] = Field(
+        (),
+        description="Restart counts of the init containers as of the beginning of this run, where "
+        "it is the kubelet's.",
+    )
+    running_step: RunningStep | None = Field(
+        None, description="The attempt that runs, and since when, for its timeoutSeconds."
+    )
+    last_in_place_time: Time | None = Field(
+        None, description="When the last run in place before this one started."
     )
 
 
@@ -136,6 +191,17 @@ class RunRecord(RunFacts):
     )
 
 
+class EffectiveResources(ApiModel):
+    """What the scheduler and quota count the Pod as: the most that it needs at any one time."""
+
+    requests: dict[str, str] = Field(
+        default_factory=dict, description="Requests, a quantity each, by name of the resource."
+    )
+    limits: dict[str, str] = Field(
+        default_factory=dict, description="Limits, a quantity each, by name of the resource."
+    )
+
+
 class InitPipelineStatus(ApiModel):
     """The most recently observed state. Written by the operator alone."""
 
@@ -143,7 +209,7 @@ class InitPipelineStatus(ApiModel):
         None, description="The metadata.generation that this status speaks of."
     )
     conditions: tuple[Condition, ...] = Field(
-        (), description="Initialized, Ready, Reconciling, Stalled."
+        (), description="Initialized, Ready, Reconciling, Stalled, Suspended, RerunInPlace."
     )
     pod_name: str | None = Field(None, description="Name of the Pod: the pipeline's own.")
     pod_uid: str | None = Field(
@@ -163,11 +229,17 @@ class InitPipelineStatus(ApiModel):
         "of the Pod's spec.",
     )
     history: tuple[RunRecord, ...] = Field((), description="Runs that have ended, newest first.")
+    failed_runs: Count = Field(
+        0, description="Failed runs since a person last started one; backoffLimit is compared."
+    )
     rerun_count: Count = Field(
-        0, description="Runs in a row that a restart or the loss of the Pod caused."
+        0, description="Runs in a row that a restart, a loss of the Pod or a failure caused."
     )
     next_run_time: Time | None = Field(
-        None, description="Before this time no run starts that a restart or a loss caused."
+        None, description="Before this time no run starts but one that a person asks for."
+    )
+    effective_resources: EffectiveResources | None = Field(
+        None, description="What the scheduler and quota count the Pod as."
     )
     last_rerun_token: str | None = Field(
         None, description="The newest rerun token that was answered. It never acts again."
@@ -181,7 +253,69 @@ class InitPipelineStatus(ApiModel):
         return next((c for c in self.conditions if c.type == type_), None)
 
 
-class InitPipelineSpec(ApiModel):
+class InitPolicy(ApiModel):
+    """Limits of one init container."""
+
+    name: str = Field(description="Name of an init container that is not restartPolicy Always.")
+    timeout_seconds: Seconds | None = Field(
+        None,
+        description="How long one attempt may take, from when it was first seen running. After "
+        "it the run has failed.",
+    )
+    max_restarts: Limit | None = Field(
+        None, description="How often it may be restarted in a run. After it the run has failed."
+    )
+
+
+class Policies(ApiModel):
+    """When the Pod's init containers run again, and when a run has failed."""
+
+    rerun_policy: RerunPolicy = Field(
+        RerunPolicy.ON_RESTART,
+        description="OnRestart: the restart of an app container (not a sidecar) or the loss of "
+        "the Pod re-runs every init container. OnPodLoss: only the loss of the Pod does. Never: "
+        "neither. What the kubelet re-runs by itself, a request and a changed template work "
+        "under each. Restarts count from when it was set.",
+    )
+    rerun_strategy: RerunStrategy = Field(
+        RerunStrategy.RECREATE,
+        description="How the restart of an app container is answered. Recreate: the Pod is "
+        "replaced. InPlace (Kubernetes 1.36): the kubelet restarts all containers in the same Pod; "
+        "the Pod is replaced where that is not supported. Takes effect with the next Pod.",
+    )
+    backoff_limit: Limit = Field(
+        0,
+        description="How many failed runs are followed by another with a new Pod before the "
+        "pipeline is given up. A lost Pod is not a failed run.",
+    )
+    init_deadline_seconds: Seconds | None = Field(
+        None,
+        description="How long a run may take to be initialized, from the creation of its Pod; "
+        "scheduling and pulling of images included. A run of the kubelet's counts from when it "
+        "was first seen.",
+    )
+    init_policies: tuple[InitPolicy, ...] = Field(
+        (), description="Limits of single init containers, by name."
+    )
+    suspend: bool = Field(
+        False, description="true: the Pod is deleted and no run starts. false again: a new run."
+    )
+    run_history_limit: Annotated[int, Field(ge=0, le=100)] = Field(
+        10, description="How many runs that have ended are kept in status.history."
+    )
+    ttl_seconds_after_finished: Limit | None = Field(
+        None,
+        description="The InitPipeline is deleted this long after its Pod succeeded or it was "
+        "given up. Not for a pipeline kept in git, which would bring it back.",
+    )
+
+    def of_step(self, name: str) -> InitPolicy:
+        """The limits of this init container; none, where none are set."""
+        found = (policy for policy in self.init_policies if policy.name == name)
+        return next(found, InitPolicy(name=name))
+
+
+class InitPipelineSpec(Policies):
     """The desired state: a Pod whose init containers are the pipeline."""
 
     template: dict[str, Any] = Field(

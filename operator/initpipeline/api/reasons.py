@@ -17,6 +17,10 @@ class ConditionType(StrEnum):
     """A run is on its way, or waits for something that may change by itself; absent otherwise."""
     STALLED = "Stalled"
     """Given up: needs a person; absent otherwise."""
+    SUSPENDED = "Suspended"
+    """spec.suspend took effect; absent otherwise."""
+    RERUN_IN_PLACE = "RerunInPlace"
+    """False where rerunStrategy asks for InPlace and the Pod cannot do it; absent otherwise."""
 
 
 class Reason(StrEnum):
@@ -66,6 +70,18 @@ class Reason(StrEnum):
     """The next run waits until nextRunTime, since runs of this pipeline keep being caused."""
     BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded"
     """A run failed, and no further one is allowed."""
+    STEP_TIMED_OUT = "StepTimedOut"
+    """One attempt of the current step took longer than its timeoutSeconds."""
+    RESTART_LIMIT_EXCEEDED = "RestartLimitExceeded"
+    """The current step failed more often than its maxRestarts allows."""
+    INIT_DEADLINE_EXCEEDED = "InitDeadlineExceeded"
+    """The run was not initialized within initDeadlineSeconds."""
+    SUSPENDED = "Suspended"
+    """spec.suspend is true: there is no Pod, and no run starts."""
+    IN_PLACE_UNSUPPORTED = "InPlaceUnsupported"
+    """The cluster or the node does not know RestartAllContainers (Kubernetes 1.36)."""
+    IN_PLACE_TOO_OFTEN = "InPlaceTooOften"
+    """Restarts in place came so fast that the Pod is replaced instead, with back-off."""
 
 
 class Trigger(StrEnum):
@@ -74,8 +90,10 @@ class Trigger(StrEnum):
     CREATED = "Created"
     SPEC_CHANGED = "SpecChanged"
     REQUESTED = "Requested"
+    RESUMED = "Resumed"
     CONTAINER_RESTARTED = "ContainerRestarted"
     POD_LOST = "PodLost"
+    RETRY = "Retry"
     POD_RESTARTED = "PodRestarted"
     RESTARTED_IN_PLACE = "RestartedInPlace"
 
@@ -88,10 +106,31 @@ class Result(StrEnum):
     SUCCEEDED = "Succeeded"
     """The Pod's containers all ended well."""
     FAILED = "Failed"
-    """A container failed for good."""
+    """A container failed for good, a limit was exceeded, or the Pod was refused as invalid."""
     LOST = "Lost"
     """The Pod was lost, whether or not it had been initialized (initializedTime tells)."""
     SUPERSEDED = "Superseded"
-    """A changed template or a request came before it was initialized."""
+    """A changed template, a request or suspend came before it was initialized."""
     UNKNOWN = "Unknown"
     """It ended before it was seen initialized, and the API does not tell how."""
+
+
+class RerunPolicy(StrEnum):
+    """Which restarts re-run every init container. What the kubelet re-runs by itself, a request and
+    a changed template do so under each."""
+
+    ON_RESTART = "OnRestart"
+    """The restart of an app container, and the loss of the Pod."""
+    ON_POD_LOSS = "OnPodLoss"
+    """The loss of the Pod alone."""
+    NEVER = "Never"
+    """Neither."""
+
+
+class RerunStrategy(StrEnum):
+    """How the restart of an app container is answered."""
+
+    RECREATE = "Recreate"
+    """With a new Pod."""
+    IN_PLACE = "InPlace"
+    """By the kubelet, which restarts all containers in the same Pod (KEP-5532)."""

@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from initpipeline.api.models import InitPipelineStatus
+from initpipeline.api.models import InitPipelineStatus, Policies
 from initpipeline.api.names import RERUN_ANNOTATION, RUN_ANNOTATION
 from initpipeline.api.reasons import Reason
+
+
+RESTART_ALL_CONTAINERS = "RestartAllContainers"
+"""The action of a container's restartPolicyRules that re-runs the Pod in place (KEP-5532)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +140,16 @@ class Pod:
     created_at: datetime | None
     run: int | None
     """Number of the run that it was created for."""
-    deleting: bool
+    deletion_time: datetime | None
+    """When its grace period ends, once somebody asked for its deletion: its deletionTimestamp."""
+    finalizers: tuple[str, ...]
     phase: str
     reason: str
     message: str
     node_name: str | None
+    restart_policy: str
+    restarts_in_place: bool
+    """An exit of an app container can restart all containers in this Pod (KEP-5532)."""
     conditions: tuple[PodCondition, ...]
     init_containers: tuple[InitContainer, ...]
     init_container_statuses: tuple[ContainerStatus, ...]
@@ -155,11 +164,14 @@ class Pod:
             owner_uid=_controller_uid(metadata),
             created_at=_time(metadata.get("creationTimestamp")),
             run=_number((metadata.get("annotations") or {}).get(RUN_ANNOTATION)),
-            deleting=bool(metadata.get("deletionTimestamp")),
+            deletion_time=_time(metadata.get("deletionTimestamp")),
+            finalizers=tuple(metadata.get("finalizers") or ()),
             phase=status.get("phase") or "Pending",
             reason=status.get("reason") or "",
             message=status.get("message") or "",
             node_name=spec.get("nodeName"),
+            restart_policy=spec.get("restartPolicy") or "Always",
+            restarts_in_place=_restarts_in_place(spec),
             conditions=tuple(
                 PodCondition(
                     type=c["type"],
@@ -174,6 +186,15 @@ class Pod:
             init_container_statuses=_statuses(status.get("initContainerStatuses")),
             container_statuses=_statuses(status.get("containerStatuses")),
         )
+
+    @property
+    def deleting(self) -> bool:
+        return self.deletion_time is not None
+
+    @property
+    def ended(self) -> bool:
+        """No container of it runs or will run again."""
+        return self.phase in {"Succeeded", "Failed"}
 
     @property
     def silent_since(self) -> datetime | None:
@@ -208,11 +229,12 @@ class Pipeline:
     rerun_token: str | None
     template_json: bytes
     """spec.template as canonical JSON: a tenth of the dict's memory, and what the hash is of."""
+    policies: Policies
     status: InitPipelineStatus
 
     @classmethod
     def from_api(cls, raw: Mapping[str, Any]) -> "Pipeline":
-        """Raises pydantic.ValidationError where the status is not one that the CRD allows."""
+        """Raises pydantic.ValidationError where spec or status are not what the CRD allows."""
         metadata = raw["metadata"]
         return cls(
             namespace=metadata["namespace"],
@@ -223,6 +245,7 @@ class Pipeline:
             deleting=bool(metadata.get("deletionTimestamp")),
             rerun_token=(metadata.get("annotations") or {}).get(RERUN_ANNOTATION) or None,
             template_json=canonical_json(raw["spec"]["template"]),
+            policies=Policies.model_validate(raw["spec"]),
             status=InitPipelineStatus.model_validate(raw.get("status") or {}),
         )
 
@@ -272,6 +295,15 @@ def init_containers(pod_spec: Mapping[str, Any]) -> tuple[InitContainer, ...]:
         )
         for container in pod_spec.get("initContainers") or ()
     )
+
+
+def _restarts_in_place(pod_spec: Mapping[str, Any]) -> bool:
+    rules = (
+        rule
+        for container in pod_spec.get("containers") or ()
+        for rule in container.get("restartPolicyRules") or ()
+    )
+    return any(rule.get("action") == RESTART_ALL_CONTAINERS for rule in rules)
 
 
 def _statuses(raw: list[dict[str, Any]] | None) -> tuple[ContainerStatus, ...]:

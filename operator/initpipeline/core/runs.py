@@ -64,9 +64,10 @@ def end(
     run = status.run
     if run is None or run.completion_time is not None:
         return status
-    run = run.model_copy(update={"completion_time": now})
-    facts = {name: getattr(run, name) for name in RunFacts.model_fields}
-    record = RunRecord(**facts, result=result, failed_step=failed)
+    run = run.model_copy(update={"completion_time": now, "result": result})
+    record = RunRecord(
+        **{name: getattr(run, name) for name in RunFacts.model_fields}, failed_step=failed
+    )
     return status.model_copy(
         update={"run": run, "history": (record, *status.history)[:HISTORY_LIMIT]}
     )
