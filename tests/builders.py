@@ -105,6 +105,7 @@ class PodBuilder:
     inits: tuple[Container, ...] = ()
     apps: tuple[Container, ...] = ()
     reverse_statuses: bool = False
+    restart_policy: str = "Always"
 
     def init(
         self,
@@ -215,6 +216,13 @@ class PodBuilder:
         }
         return replace(self, deletion=deletion)
 
+    def restarts(self, policy: str) -> "PodBuilder":
+        """The Pod's restartPolicy."""
+        return replace(self, restart_policy=policy)
+
+    def held_by(self, *finalizers: str) -> "PodBuilder":
+        return replace(self, metadata={**self.metadata, "finalizers": list(finalizers)})
+
     def node(self, name: str | None) -> "PodBuilder":
         return replace(self, node_name=name)
 
@@ -231,6 +239,7 @@ class PodBuilder:
             "creationTimestamp": stamp(self.created),
             "labels": {names.NAME_LABEL: NAME},
             **self.deletion,
+            **self.metadata,
         }
         if self.run is not None:
             metadata["annotations"] = {names.RUN_ANNOTATION: str(self.run)}
@@ -246,6 +255,7 @@ class PodBuilder:
                 }
             ]
         spec: Raw = {
+            "restartPolicy": self.restart_policy,
             "initContainers": [c.spec() for c in self.inits],
             "containers": [c.spec() for c in self.apps],
         }
@@ -291,6 +301,7 @@ class PipelineBuilder:
             }
         }
     )
+    policies: Mapping[str, Any] = field(default_factory=dict)
     generation: int = 1
     annotations: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -309,6 +320,12 @@ class PipelineBuilder:
         """A person changed the template: the app's image, which is a new generation."""
         spec = {**self.template["spec"], "containers": [{"name": "app", "image": image}]}
         return replace(self, template={"spec": spec}, generation=self.generation + 1)
+
+    def policy(self, **changed: Any) -> "PipelineBuilder":
+        """A person changed these fields of the spec, which is a new generation; None unsets one."""
+        merged = {**self.policies, **changed}
+        kept = {key: value for key, value in merged.items() if value is not None}
+        return replace(self, policies=kept, generation=self.generation + 1)
 
     def of_generation(self, generation: int) -> "PipelineBuilder":
         return replace(self, generation=generation)
@@ -341,7 +358,7 @@ class PipelineBuilder:
                 "apiVersion": names.API_VERSION,
                 "kind": names.KIND,
                 "metadata": metadata,
-                "spec": {"template": self.template},
+                "spec": {"template": self.template, **self.policies},
                 "status": self.status,
             }
         )

@@ -141,11 +141,14 @@ class RunFacts(ApiModel):
     completion_time: Time | None = Field(None, description="When the run was seen to have ended.")
     result: Result | None = Field(None, description="How the run ended; unset while it goes on.")
     reason: str | None = Field(
-        None, description="Why it ended, in one CamelCase word, where it failed or was lost."
+        None,
+        description="Why it ended or is about to, in one CamelCase word, where it failed or was "
+        "lost.",
     )
     message: str | None = Field(
         None,
-        description="Why it ended, for a person, where it failed or was lost. At most 1 KiB.",
+        description="Why it ended or is about to, for a person, where it failed or was lost. "
+        "At most 1 KiB.",
     )
     exceeded: Exceeded | None = Field(
         None, description="The limit that ended the run, where one did."

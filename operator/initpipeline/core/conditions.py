@@ -19,12 +19,13 @@ class Outlook:
     ready_why: Explanation
     reconciling: Explanation | None = None
     stalled: Explanation | None = None
+    suspended: Explanation | None = None
 
 
 def conditions(
     before: InitPipelineStatus, outlook: Outlook, generation: int, now: datetime
 ) -> tuple[Condition, ...]:
-    """Reconciling and Stalled are absent unless they hold, as kstatus wants them."""
+    """All but the first two are absent unless they hold, as kstatus wants them."""
     said: list[tuple[ConditionType, bool, Explanation]] = [
         (ConditionType.INITIALIZED, outlook.initialized, outlook.initialized_why),
         (ConditionType.READY, outlook.ready, outlook.ready_why),
@@ -33,6 +34,8 @@ def conditions(
         said.append((ConditionType.RECONCILING, True, outlook.reconciling))
     if outlook.stalled:
         said.append((ConditionType.STALLED, True, outlook.stalled))
+    if outlook.suspended:
+        said.append((ConditionType.SUSPENDED, True, outlook.suspended))
     return tuple(
         _condition(before.condition(type_), type_, holds, why, generation, now)
         for type_, holds, why in said

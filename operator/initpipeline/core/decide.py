@@ -5,9 +5,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from initpipeline.api.models import InitPipelineStatus, Run
-from initpipeline.api.reasons import Result, Trigger
-from initpipeline.core import podspec, rerun, runs
+from initpipeline.api.reasons import ConditionType, Result, Trigger
+from initpipeline.core import limits, observe, podspec, rerun, runs
 from initpipeline.core import status as statuses
+from initpipeline.core.diagnose import Explanation
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.core.rerun import Rerun
 
@@ -35,12 +36,20 @@ class DeletePod:
 
 
 @dataclass(frozen=True, slots=True)
+class DeletePipeline:
+    """Delete the InitPipeline, if nobody has changed it since: its time is over."""
+
+
+Action = CreatePod | DeletePod | DeletePipeline
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What follows from the facts. To be carried out in the order of the fields; dying between any
     two of them is safe, since the same facts and what was written lead to the rest."""
 
     status: InitPipelineStatus
-    action: CreatePod | DeletePod | None = None
+    action: Action | None = None
     wake_at: datetime | None = None
     """Decide again then, if nothing else happens before."""
     retry: bool = False
@@ -54,18 +63,13 @@ def decide(facts: Facts, now: datetime) -> Decision:
     if pipeline.deleting:
         return Decision(pipeline.status)
     status = rerun.settle(pipeline.status, now)
-    if status.run is None:
-        status = _first_run(facts, status, now)
-    status = _follow(facts, status, now)
-    pod = _pod_of_run(facts, status, now)
-    again = rerun.due(pipeline, status, pod)
-    if again is not None:
-        status = _start_or_wait(pipeline, status, pod, again, now)
+    status = _follow(facts, _with_run(facts, status, now), now)
+    if pipeline.policies.suspend:
+        decision = _suspend(facts, status, now)
     else:
-        status = status.model_copy(update={"next_run_time": None})
-    if facts.refusal is not None and facts.refusal.final:
-        status = runs.end(status, Result.FAILED, now)
-    return _conclude(facts, status, now)
+        decision = _go_on(facts, status, now)
+    kept = decision.status.history[: pipeline.policies.run_history_limit]
+    return replace(decision, status=decision.status.model_copy(update={"history": kept}))
 
 
 def needs_live_pod(pipeline: Pipeline) -> bool:
@@ -74,19 +78,53 @@ def needs_live_pod(pipeline: Pipeline) -> bool:
     return run is not None and run.pod_uid is not None and run.completion_time is None
 
 
-def _first_run(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:
-    """A pipeline without a run whose Pod exists has lost its status, as after a restore from a
-    backup: its numbers go on from the Pod's."""
-    number = facts.pod.run if facts.pod is not None and _ours(facts.pod, facts.pipeline) else None
-    return runs.begin(facts.pipeline, status, Trigger.CREATED, number or 1, now)
+def _with_run(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:
+    """The status with its first run, unless that is not to start. A pipeline without a run whose
+    Pod exists has lost its status, as after a restore from a backup: its numbers go on from the
+    Pod's."""
+    if status.run is not None:
+        return status
+    pipeline, pod = facts.pipeline, facts.pod
+    number = pod.run if pod is not None and _ours(pod, pipeline) else None
+    if pipeline.policies.suspend and number is None:
+        return status
+    resumed = status.condition(ConditionType.SUSPENDED) is not None
+    trigger = Trigger.RESUMED if resumed else Trigger.CREATED
+    return runs.begin(pipeline, status, trigger, number or 1, now)
 
 
 def _follow(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:
     pod = _pod_of_run(facts, status, now)
     if pod is not None:
-        return runs.follow(status, pod, now)
+        return runs.follow(status, facts.pipeline.policies, pod, now)
     gone = status.run is not None and status.run.pod_uid is not None
     return runs.lost(status, now) if gone else status
+
+
+def _suspend(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decision:
+    """No run, and no Pod: not even one that has ended, since the next run's takes its name."""
+    pod, pipeline = facts.pod, facts.pipeline
+    status = runs.superseded(status, _pod_of_run(facts, status, now), now)
+    said = statuses.suspended(status, facts, now)
+    if pod is None or not _ours(pod, pipeline):
+        return Decision(said)
+    if pod.deleting:
+        return Decision(said, wake_at=_next(now, observe.stuck_at(pod)))
+    return Decision(said, DeletePod(pod.uid))
+
+
+def _go_on(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decision:
+    pipeline, pod = facts.pipeline, _pod_of_run(facts, status, now)
+    again = rerun.due(pipeline, status, pod)
+    if again is not None:
+        status = _start_or_wait(pipeline, status, pod, again, now)
+    else:
+        status = status.model_copy(update={"next_run_time": None})
+    refusal = facts.refusal
+    if refusal is not None and refusal.final:
+        why = Explanation(refusal.reason, refusal.message)
+        status = runs.end(status, Result.FAILED, now, why=why)
+    return _conclude(facts, status, now)
 
 
 def _start_or_wait(
@@ -101,8 +139,8 @@ def _start_or_wait(
     at = rerun.start_time(again, status, now)
     if at > now:
         return status.model_copy(update={"next_run_time": at})
-    count = 0 if again.asked_for else status.rerun_count + 1
-    status = runs.superseded(status, pod, now).model_copy(update={"rerun_count": count})
+    counts = rerun.FORGIVEN if again.asked_for else {"rerun_count": status.rerun_count + 1}
+    status = runs.superseded(status, pod, now).model_copy(update=counts)
     return runs.begin(pipeline, status, again.trigger, run.number + 1, now, again.cause)
 
 
@@ -111,10 +149,43 @@ def _conclude(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decisi
     assert run is not None
     pod = _pod_of_run(facts, status, now)
     if pod is not None:
-        return Decision(statuses.with_pod(pipeline, status, pod, now), wake_at=status.next_run_time)
-    if run.completion_time is not None:
-        return Decision(statuses.without_pod(status, facts, now), wake_at=status.next_run_time)
-    return _towards_pod(facts, status, run, now)
+        said = statuses.with_pod(pipeline, status, pod, now)
+    elif run.completion_time is not None:
+        said = statuses.without_pod(status, facts, now)
+    else:
+        return _towards_pod(facts, status, run, now)
+    if run.completion_time is not None and status.next_run_time is None:
+        return _at_rest(pipeline, said, run, pod, now)
+    ahead = [status.next_run_time, *_limits_ahead(pipeline, run, pod)]
+    return Decision(said, wake_at=_next(now, *ahead))
+
+
+def _limits_ahead(pipeline: Pipeline, run: Run, pod: Pod | None) -> list[datetime | None]:
+    """When the run's present state will have lasted too long."""
+    if pod is None:
+        return []
+    steps = observe.steps(pod, run.stale_container_ids)
+    found = limits.limits(pipeline.policies, run, pod, steps)
+    return [observe.stuck_at(pod), *(limit.at for limit in found)]
+
+
+def _at_rest(
+    pipeline: Pipeline, said: InitPipelineStatus, run: Run, pod: Pod | None, now: datetime
+) -> Decision:
+    """The last run has ended, and none follows by itself. Its Pod stays for its logs, unless its
+    containers run on although it was given up."""
+    ttl, ended = pipeline.policies.ttl_seconds_after_finished, run.completion_time
+    if pod is not None and not pod.ended and not pod.deleting:
+        return Decision(said, DeletePod(pod.uid))
+    if ttl is None or ended is None:
+        return Decision(said)
+    over = ended + timedelta(seconds=ttl)
+    return Decision(said, DeletePipeline()) if over <= now else Decision(said, wake_at=over)
+
+
+def _next(now: datetime, *times: datetime | None) -> datetime | None:
+    """The first of these times that is still to come."""
+    return min((time for time in times if time is not None and time > now), default=None)
 
 
 def _towards_pod(facts: Facts, status: InitPipelineStatus, run: Run, now: datetime) -> Decision:
@@ -130,7 +201,7 @@ def _towards_pod(facts: Facts, status: InitPipelineStatus, run: Run, now: dateti
         return Decision(said, wake_at=_silent_until(pod, now))
     blocked = statuses.without_pod(status, facts, now)
     if pod.deleting:
-        return Decision(blocked)
+        return Decision(blocked, wake_at=_next(now, observe.stuck_at(pod)))
     if _ours(pod, pipeline):
         return Decision(blocked, DeletePod(pod.uid))
     return Decision(blocked, wake_at=now + NAME_CONFLICT_RECHECK)

@@ -49,13 +49,18 @@ class Explanation:
         object.__setattr__(self, "message", clip(self.message))
 
 
+def why(pod: Pod, steps: Sequence[Step], fate: Fate, *, initialized: bool) -> Explanation:
+    """Why the run is where it is: at a step, or past them all."""
+    return readiness(pod, fate) if initialized else initialization(pod, steps, fate)
+
+
 def initialization(pod: Pod, steps: Sequence[Step], fate: Fate) -> Explanation:
     """Why the run is not initialized. What ends the Pod comes before what holds it up, and that
     before what the current step does."""
     current = next((step for step in steps if not step.done), steps[-1])
     title = step_title(current, len(steps))
     if pod.deleting:
-        return _terminating()
+        return terminating(pod)
     if fate is Fate.LOST:
         return lost(pod)
     if fate is Fate.FAILED and not _ended_badly(current.status):
@@ -72,7 +77,7 @@ def readiness(pod: Pod, fate: Fate) -> Explanation:
     if fate is Fate.LOST:
         return lost(pod)
     if pod.deleting:
-        return _terminating()
+        return terminating(pod)
     if fate is Fate.FAILED:
         return _app_trouble(pod.container_statuses) or _pod_failed(pod)
     if pod.has_condition("Ready"):
@@ -88,10 +93,45 @@ def lost(pod: Pod | None) -> Explanation:
     """How the Pod was lost, in the words of whoever ended it."""
     if pod is None:
         return Explanation(Reason.POD_LOST, "the Pod was deleted")
-    disruption = pod.condition("DisruptionTarget")
-    words = pod.message or (disruption.message if disruption else "")
     return Explanation(
-        Reason.POD_LOST, f"the Pod was lost: {words or pod.reason or 'no reason given'}"
+        Reason.POD_LOST, f"the Pod was lost: {_disruption(pod) or 'no reason given'}"
+    )
+
+
+def _disruption(pod: Pod) -> str:
+    """Who disrupted it and why, as far as the API tells (KEP-3329)."""
+    disruption = pod.condition("DisruptionTarget")
+    said = (disruption.message or disruption.reason) if disruption else ""
+    return pod.message or said or pod.reason
+
+
+def terminating(pod: Pod) -> Explanation:
+    """That the Pod is on its way out, and why, where that is known."""
+    disruption = _disruption(pod)
+    why = f": {disruption}" if disruption else ""
+    return Explanation(Reason.POD_TERMINATING, f"the Pod is being deleted{why}")
+
+
+def stuck(pod: Pod) -> Explanation:
+    """Why a Pod does not go, and what a person can do about it, which we never do for them: a
+    forced deletion while the containers still run makes two of them."""
+    if pod.finalizers:
+        return Explanation(
+            Reason.POD_TERMINATING,
+            f"the Pod has been deleted but is kept by its finalizers {', '.join(pod.finalizers)}: "
+            "see to whoever is to remove them",
+        )
+    if pod.node_name is None:
+        remedy = "delete it with --grace-period=0 --force"
+    else:
+        remedy = (
+            f'node "{pod.node_name}" has not confirmed that its containers have ended: if the node '
+            f"is down for good, kubectl taint node {pod.node_name} "
+            "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute, or delete the Pod with "
+            "--grace-period=0 --force"
+        )
+    return Explanation(
+        Reason.POD_TERMINATING, f"the Pod is still there long after its grace period: {remedy}"
     )
 
 
@@ -100,16 +140,12 @@ def step_title(step: Step, total: int) -> str:
     return f'{kind} {step.position} of {total} "{step.container.name}"'
 
 
-def _terminating() -> Explanation:
-    return Explanation(Reason.POD_TERMINATING, "the Pod is being deleted")
-
-
 def _pod_failed(pod: Pod) -> Explanation:
     return Explanation(Reason.POD_FAILED, pod.message or "the Pod failed")
 
 
 def _ended_badly(status: ContainerStatus | None) -> bool:
-    return status is not None and status.terminated is not None and _failure(status) is not None
+    return status is not None and status.terminated is not None and failure(status) is not None
 
 
 def _unscheduled(pod: Pod) -> Explanation | None:
@@ -134,16 +170,16 @@ def _not_started(pod: Pod, title: str, status: ContainerStatus | None) -> Explan
 
 def _running_step(pod: Pod, title: str, status: ContainerStatus) -> Explanation:
     """The step has run at least once in this Pod."""
-    failure = _failure(status)
+    bad = failure(status)
     if status.waiting_reason in _IMAGE_REASONS | _CONFIG_REASONS:
         return _not_started(pod, title, status)
-    if failure and status.waiting_reason == CRASH_LOOP_BACK_OFF:
-        return Explanation(Reason.STEP_BACK_OFF, f"{title} {ending(failure, status.restart_count)}")
+    if bad and status.waiting_reason == CRASH_LOOP_BACK_OFF:
+        return Explanation(Reason.STEP_BACK_OFF, f"{title} {ending(bad, status.restart_count)}")
     if status.running:
-        after = f"; before, it {ending(failure, status.restart_count)}" if failure else ""
+        after = f"; before, it {ending(bad, status.restart_count)}" if bad else ""
         return Explanation(Reason.STEP_RUNNING, f"{title} is running{after}")
-    if failure:
-        return Explanation(Reason.STEP_FAILED, f"{title} {ending(failure, status.restart_count)}")
+    if bad:
+        return Explanation(Reason.STEP_FAILED, f"{title} {ending(bad, status.restart_count)}")
     return Explanation(Reason.STEP_PENDING, f"{title} has yet to run again")
 
 
@@ -153,7 +189,7 @@ def _app_trouble(statuses: Iterable[ContainerStatus]) -> Explanation | None:
         title = f'container "{status.name}"'
         waiting = status.waiting_reason
         words = (status.waiting or {}).get("message") or waiting
-        end = _failure(status)
+        end = failure(status)
         if waiting in _IMAGE_REASONS:
             return Explanation(Reason.IMAGE_PULL_FAILED, f"{title}: {words}")
         if waiting in _CONFIG_REASONS:
@@ -175,7 +211,7 @@ def ending(end: Terminated, restart_count: int) -> str:
     return f"{how}: {end.message.strip()}" if end.message and end.message.strip() else how
 
 
-def _failure(status: ContainerStatus) -> Terminated | None:
+def failure(status: ContainerStatus) -> Terminated | None:
     """The container's present failure, or, while it waits or runs again, its last one. One that
     the kubelet ended to restart it with all others has not failed."""
     end = status.terminated or status.last_terminated
@@ -190,7 +226,7 @@ def failed_step(statuses: Iterable[ContainerStatus]) -> FailedStep | None:
     A sidecar is over it once it is ready again; a step that runs again is not.
     """
     for status in statuses:
-        end = _failure(status)
+        end = failure(status)
         if end is None or status.ready:
             continue
         return FailedStep(

@@ -15,7 +15,6 @@ from initpipeline.api.models import InitPipelineStatus, Policies
 from initpipeline.api.names import RERUN_ANNOTATION, RUN_ANNOTATION
 from initpipeline.api.reasons import Reason
 
-
 RESTART_ALL_CONTAINERS = "RestartAllContainers"
 """The action of a container's restartPolicyRules that re-runs the Pod in place (KEP-5532)."""
 

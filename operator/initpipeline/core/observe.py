@@ -7,9 +7,9 @@ at; and after a restart of the sandbox the kubelet goes on showing the old succe
 container until it has run again, so a success must be shown to belong to this run.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from initpipeline.api.models import Cause, CompletedInitContainer, RestartBaseline, Run
@@ -20,6 +20,9 @@ from initpipeline.core.text import clip
 RESTARTING_ALL_CONTAINERS = "RestartingAllContainers"
 """The kubelet's reason for containers that a RestartAllContainers rule restarts (KEP-5532)."""
 
+
+STUCK_AFTER = timedelta(minutes=5)
+"""So long after the end of its grace period a Pod that is still there needs a person."""
 
 CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
 """The kubelet's reason for a container that it will start again after a while."""
@@ -107,6 +110,11 @@ def stale_container_ids(run: Run, pod: Pod) -> tuple[str, ...]:
     return tuple(id_ for id_ in (*run.stale_container_ids, *succeeded) if id_ in shown)
 
 
+def current(all_steps: Collection[Step]) -> Step | None:
+    """The first step that is not done."""
+    return next((step for step in all_steps if not step.done), None)
+
+
 def last_finished(done: Collection[Step]) -> datetime | None:
     """When the last plain init container finished, by the kubelet's clock."""
     ends = [step.status.terminated for step in done if step.status and not step.container.sidecar]
@@ -134,13 +142,45 @@ def kubelet_rerun(run: Run, pod: Pod) -> Trigger | None:
 
 def restart_baselines(run: Run, pod: Pod, initialized: datetime) -> tuple[RestartBaseline, ...]:
     """For each app container the restart count of its first start in this run; those that are
-    known stay as they are."""
+    known stay as they are. None are kept under a rerunPolicy that does not judge restarts: where a
+    run that was initialized before has none, the policy was set since, and what has been is not
+    judged."""
     known = {baseline.name for baseline in run.restart_baselines}
+    judged_from_now = run.initialized_time is not None and not known
     return run.restart_baselines + tuple(
-        RestartBaseline(name=status.name, restart_count=_baseline(status, initialized))
+        RestartBaseline(
+            name=status.name,
+            restart_count=status.restart_count
+            if judged_from_now
+            else _baseline(status, initialized),
+        )
         for status in pod.container_statuses
         if status.name not in known
     )
+
+
+def init_restart_baselines(
+    before: Collection[ContainerStatus], pod: Pod
+) -> tuple[RestartBaseline, ...]:
+    """For each init container the restart count of its first start in the run that the kubelet has
+    just begun. ``before`` is what was seen of the run before.
+
+    The kubelet counts on across the runs in a Pod. It raises the count when it makes the new
+    container, except for a restart in place, which is counted at once. A container that is another
+    one already may have been restarted unseen: that is not held against it.
+    """
+    shown = {status.name: status.container_id for status in before}
+    return tuple(
+        RestartBaseline(name=status.name, restart_count=status.restart_count + is_old)
+        for status in pod.init_container_statuses
+        if (is_old := _still_the_old(status, shown)) or status.restart_count
+    )
+
+
+def _still_the_old(status: ContainerStatus, shown: Mapping[str, str]) -> bool:
+    restarting = status.waiting_reason == RESTARTING_ALL_CONTAINERS
+    old = bool(status.container_id) and status.container_id == shown.get(status.name)
+    return old and not restarting
 
 
 def _baseline(status: ContainerStatus, initialized: datetime) -> int:
@@ -224,3 +264,8 @@ def fate(pod: Pod) -> Fate:
     every = (*pod.init_container_statuses, *pod.container_statuses)
     disrupted = pod.has_condition("DisruptionTarget") or pod.reason == "Evicted"
     return Fate.LOST if disrupted or not any(s.ever_started for s in every) else Fate.FAILED
+
+
+def stuck_at(pod: Pod) -> datetime | None:
+    """From when on a Pod that is being deleted needs a person; None: it is not being deleted."""
+    return None if pod.deletion_time is None else pod.deletion_time + STUCK_AFTER

@@ -1,22 +1,27 @@
 """Does a new run start, why, and when?
 
 Several causes at once make one run. Those that a person gave come first and never wait; those that
-a restart or a loss gave wait longer each time they come again, until the Pod has been Ready for a
-while.
+a restart, a loss or a failure gave wait longer each time they come again, until the Pod has been
+Ready for a while.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
-from initpipeline.api.models import Cause, InitPipelineStatus
-from initpipeline.api.reasons import ConditionType, Result, Trigger
-from initpipeline.core import observe, runs
+from initpipeline.api.models import Cause, InitPipelineStatus, Policies, Run
+from initpipeline.api.reasons import ConditionType, RerunPolicy, Result, Trigger
+from initpipeline.core import limits, observe, runs
 from initpipeline.core.facts import Pipeline, Pod
 
 BACK_OFF_FIRST = timedelta(seconds=10)
 BACK_OFF_LONGEST = timedelta(minutes=5)
 BACK_OFF_RESET = timedelta(minutes=10)
 """After so long a time of Ready the next restart counts as the first again."""
+
+
+FORGIVEN: Final = {"rerun_count": 0, "failed_runs": 0}
+"""What a person's word, or a long time of Ready, does to the counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,7 @@ class Rerun:
     trigger: Trigger
     cause: Cause | None = None
     asked_for: bool = False
-    """By a person, through the template or a token."""
+    """By a person: through the template, a token, or the end of a suspension."""
 
 
 def due(pipeline: Pipeline, status: InitPipelineStatus, pod: Pod | None) -> Rerun | None:
@@ -38,32 +43,57 @@ def due(pipeline: Pipeline, status: InitPipelineStatus, pod: Pod | None) -> Reru
         return Rerun(Trigger.SPEC_CHANGED, asked_for=True)
     if runs.pending_token(pipeline, status):
         return Rerun(Trigger.REQUESTED, asked_for=True)
+    if status.condition(ConditionType.SUSPENDED) or run.result in _FOLLOWED_AT_ONCE:
+        return Rerun(Trigger.RESUMED, asked_for=True)
+    policies = pipeline.policies
     if run.completion_time is not None:
-        was_lost = bool(status.history) and status.history[0].result is Result.LOST
-        return Rerun(Trigger.POD_LOST) if was_lost else None
-    if pod is None or pod.deleting:
+        return _after_the_end(run, policies, status.failed_runs)
+    if pod is None or pod.deleting or policies.rerun_policy is not RerunPolicy.ON_RESTART:
         return None
     cause = observe.app_restart(run, pod)
     return Rerun(Trigger.CONTAINER_RESTARTED, cause) if cause else None
 
 
+_FOLLOWED_AT_ONCE = frozenset({Result.INITIALIZED, Result.SUPERSEDED, Result.UNKNOWN})
+"""A run that ends so makes way for another. Where none came, suspend had ended it."""
+
+
+def _after_the_end(run: Run, policies: Policies, failed_runs: int) -> Rerun | None:
+    if run.result is Result.LOST and policies.rerun_policy is not RerunPolicy.NEVER:
+        return Rerun(Trigger.POD_LOST)
+    if run.result is Result.FAILED and _retried(run, policies, failed_runs):
+        return Rerun(Trigger.RETRY)
+    return None
+
+
+def _retried(run: Run, policies: Policies, failed_runs: int) -> bool:
+    """A Pod that was refused as invalid, so that there was none, would be refused again. One run
+    more is granted by whoever raises the limit that ended the last."""
+    if run.pod_uid is None:
+        return False
+    if run.exceeded is not None and limits.raised(run.exceeded, policies):
+        return True
+    return failed_runs <= policies.backoff_limit
+
+
 def _template_changed(pipeline: Pipeline, status: InitPipelineStatus) -> bool:
     """The hash alone does not tell: another version of the CRD may read the same spec otherwise."""
     return (
-        pipeline.generation != status.observed_generation
+        status.template_hash is not None
+        and pipeline.generation != status.observed_generation
         and pipeline.template_hash != status.template_hash
     )
 
 
 def settle(status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:
-    """Forgive the re-runs before a time of Ready that was long enough. Judged when something else
-    happens, so that it costs no write and no wake-up of its own."""
+    """Forgive the re-runs and failures before a time of Ready that was long enough. Judged when
+    something else happens, so that it costs no write and no wake-up of its own."""
     ready = status.condition(ConditionType.READY)
-    if status.rerun_count == 0 or ready is None or ready.status != "True":
+    if not (status.rerun_count or status.failed_runs) or ready is None or ready.status != "True":
         return status
     if now - ready.last_transition_time < BACK_OFF_RESET:
         return status
-    return status.model_copy(update={"rerun_count": 0})
+    return status.model_copy(update=FORGIVEN)
 
 
 def start_time(rerun: Rerun, status: InitPipelineStatus, now: datetime) -> datetime:

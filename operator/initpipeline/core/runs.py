@@ -9,19 +9,20 @@ from typing import Any
 
 from initpipeline.api.models import (
     Cause,
+    Exceeded,
     FailedStep,
     InitPipelineStatus,
+    Policies,
     Run,
     RunFacts,
     RunRecord,
 )
-from initpipeline.api.reasons import Result, Trigger
-from initpipeline.core import observe
-from initpipeline.core.diagnose import failed_step
+from initpipeline.api.reasons import Reason, RerunPolicy, Result, Trigger
+from initpipeline.core import diagnose, limits, observe
+from initpipeline.core.diagnose import Explanation, failed_step
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod
-from initpipeline.core.observe import Fate
-
-HISTORY_LIMIT = 10
+from initpipeline.core.limits import Limit
+from initpipeline.core.observe import Fate, Step
 
 _RESULT_OF_FATE = {
     Fate.SUCCEEDED: Result.SUCCEEDED,
@@ -49,7 +50,14 @@ def begin(
     token = pending_token(pipeline, status)
     return status.model_copy(
         update={
-            "run": Run(number=number, trigger=trigger, token=token, cause=cause, start_time=now),
+            "run": Run(
+                number=number,
+                trigger=trigger,
+                token=token,
+                cause=cause,
+                start_time=now,
+                last_in_place_time=_last_in_place(status.run),
+            ),
             "last_rerun_token": token or status.last_rerun_token,
             "template_hash": pipeline.template_hash,
             "next_run_time": None,
@@ -58,24 +66,44 @@ def begin(
 
 
 def end(
-    status: InitPipelineStatus, result: Result, now: datetime, failed: FailedStep | None = None
+    status: InitPipelineStatus,
+    result: Result,
+    now: datetime,
+    *,
+    why: Explanation | None = None,
+    failed: FailedStep | None = None,
+    exceeded: Exceeded | None = None,
 ) -> InitPipelineStatus:
     """The current run has ended, and history says how. A run ends once: later words are ignored."""
     run = status.run
     if run is None or run.completion_time is not None:
         return status
-    run = run.model_copy(update={"completion_time": now, "result": result})
+    run = run.model_copy(
+        update={
+            "completion_time": now,
+            "result": result,
+            "reason": why.reason.value if why else None,
+            "message": why.message if why else None,
+            "exceeded": exceeded,
+        }
+    )
     record = RunRecord(
         **{name: getattr(run, name) for name in RunFacts.model_fields}, failed_step=failed
     )
     return status.model_copy(
-        update={"run": run, "history": (record, *status.history)[:HISTORY_LIMIT]}
+        update={
+            "run": run,
+            "history": (record, *status.history),
+            "failed_runs": status.failed_runs + (result is Result.FAILED),
+        }
     )
 
 
-def follow(status: InitPipelineStatus, pod: Pod, now: datetime) -> InitPipelineStatus:
+def follow(
+    status: InitPipelineStatus, policies: Policies, pod: Pod, now: datetime
+) -> InitPipelineStatus:
     """The current run, brought up to what its Pod shows: another run of the kubelet's, progress,
-    initialization, the Pod's end."""
+    initialization, the Pod's end or that of the run's patience."""
     run = status.run
     assert run is not None, "a Pod belongs to a run"
     if run.completion_time is not None:
@@ -83,16 +111,39 @@ def follow(status: InitPipelineStatus, pod: Pod, now: datetime) -> InitPipelineS
     trigger = observe.kubelet_rerun(run, pod)
     if trigger is not None:
         status = _next_pass(status, trigger, pod, now)
-    status = _progress(status, pod, now)
+    status, steps = _progress(status, policies, pod, now)
     fate = observe.fate(pod)
-    if fate is Fate.ALIVE:
-        return status
-    return end(status, _RESULT_OF_FATE[fate], now, failed_step(pod.init_container_statuses))
+    if fate is not Fate.ALIVE:
+        return _end_with_pod(status, pod, steps, fate, now)
+    assert status.run is not None
+    first = next(iter(limits.limits(policies, status.run, pod, steps)), None)
+    return status if first is None or first.at > now else _end_by(first, status, steps, now)
+
+
+def _end_with_pod(
+    status: InitPipelineStatus, pod: Pod, steps: tuple[Step, ...], fate: Fate, now: datetime
+) -> InitPipelineStatus:
+    assert status.run is not None
+    why = diagnose.why(pod, steps, fate, initialized=status.run.initialized_time is not None)
+    failed = failed_step(pod.init_container_statuses)
+    told = None if fate is Fate.SUCCEEDED else why
+    return end(status, _RESULT_OF_FATE[fate], now, why=told, failed=failed)
+
+
+def _end_by(
+    limit: Limit, status: InitPipelineStatus, steps: tuple[Step, ...], now: datetime
+) -> InitPipelineStatus:
+    failed = limits.failed_step(limit, steps)
+    return end(status, Result.FAILED, now, why=limit.why, failed=failed, exceeded=limit.exceeded)
 
 
 def lost(status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:
-    """The Pod of the current run is gone."""
-    return end(status, Result.LOST, now, failed_step(_last_seen(status)))
+    """The Pod of the current run is gone. What was told of its end while it could still be seen is
+    kept as the reason."""
+    run = status.run
+    told = run.message if run else None
+    why = Explanation(Reason.POD_LOST, told) if told else diagnose.lost(None)
+    return end(status, Result.LOST, now, why=why, failed=failed_step(_last_seen(status)))
 
 
 def _last_seen(status: InitPipelineStatus) -> tuple[ContainerStatus, ...]:
@@ -106,7 +157,7 @@ def superseded(status: InitPipelineStatus, pod: Pod | None, now: datetime) -> In
     initialized = run is not None and run.initialized_time is not None
     result = Result.INITIALIZED if initialized else Result.SUPERSEDED
     seen = pod.init_container_statuses if pod else _last_seen(status)
-    return end(status, result, now, failed_step(seen))
+    return end(status, result, now, failed=failed_step(seen))
 
 
 def _next_pass(
@@ -119,7 +170,8 @@ def _next_pass(
     run = status.run
     assert run is not None
     result = Result.INITIALIZED if run.initialized_time else Result.UNKNOWN
-    status = end(status, result, now, failed_step(_last_seen(status)))
+    before = _last_seen(status)
+    status = end(status, result, now, failed=failed_step(before))
     return status.model_copy(
         update={
             "run": Run(
@@ -128,24 +180,41 @@ def _next_pass(
                 pod_uid=run.pod_uid,
                 start_time=now,
                 stale_container_ids=observe.stale_container_ids(run, pod),
+                init_restart_baselines=observe.init_restart_baselines(before, pod),
+                last_in_place_time=_last_in_place(run),
             ),
             "next_run_time": None,
         }
     )
 
 
-def _progress(status: InitPipelineStatus, pod: Pod, now: datetime) -> InitPipelineStatus:
+def _last_in_place(run: Run | None) -> datetime | None:
+    """When, as of the end of this run, the last run in place had started."""
+    if run is None:
+        return None
+    return run.start_time if run.trigger is Trigger.RESTARTED_IN_PLACE else run.last_in_place_time
+
+
+def _progress(
+    status: InitPipelineStatus, policies: Policies, pod: Pod, now: datetime
+) -> tuple[InitPipelineStatus, tuple[Step, ...]]:
     run = status.run
     assert run is not None
     steps = observe.steps(pod, run.stale_container_ids)
     initialized = run.initialized_time
     if initialized is None and observe.all_done(pod, steps):
         initialized = observe.last_finished(steps) or now
+    judged = initialized is not None and policies.rerun_policy is RerunPolicy.ON_RESTART
     update: dict[str, Any] = {
         "pod_uid": pod.uid,
         "initialized_time": initialized,
         "completed_init_containers": observe.completed(run, steps),
+        "running_step": None if initialized else limits.running_step(run, steps, now),
+        "restart_baselines": observe.restart_baselines(run, pod, initialized)
+        if judged and initialized
+        else (),
     }
-    if initialized is not None:
-        update["restart_baselines"] = observe.restart_baselines(run, pod, initialized)
-    return status.model_copy(update={"run": run.model_copy(update=update)})
+    if pod.deleting and pod.has_condition("DisruptionTarget"):
+        # The Pod is about to go, and with it the only word about who made it go.
+        update |= {"reason": Reason.POD_LOST.value, "message": diagnose.lost(pod).message}
+    return status.model_copy(update={"run": run.model_copy(update=update)}), steps

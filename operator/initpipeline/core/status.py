@@ -4,19 +4,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from initpipeline.api.models import InitPipelineStatus, format_time
-from initpipeline.api.reasons import Reason
-from initpipeline.core import conditions, diagnose, mirror, observe
+from initpipeline.api.models import InitPipelineStatus, Policies, Run, format_time
+from initpipeline.api.reasons import Reason, Result
+from initpipeline.core import conditions, diagnose, mirror, observe, runs
 from initpipeline.core.conditions import Outlook
 from initpipeline.core.diagnose import Explanation
-from initpipeline.core.facts import (
-    Facts,
-    Pipeline,
-    Pod,
-    Refusal,
-    init_containers,
-)
-from initpipeline.core.observe import Fate, Step
+from initpipeline.core.facts import Facts, Pipeline, Pod, init_containers
+from initpipeline.core.observe import Step
+
+_INITIALIZED = Explanation(Reason.INITIALIZED, "all init containers are done")
+_SUCCEEDED = Explanation(Reason.POD_SUCCEEDED, "all containers of the Pod ended well")
 
 
 def with_pod(
@@ -26,121 +23,46 @@ def with_pod(
     run = status.run
     assert run is not None
     steps = observe.steps(pod, run.stale_container_ids)
-    initialized = run.initialized_time is not None
-    done = len(steps) if initialized else sum(step.done for step in steps)
-    shown = {
-        "pod_uid": pod.uid,
-        "node_name": pod.node_name,
-        "init_container_statuses": mirror.init_container_statuses(pod),
-        "init_progress": f"{done}/{len(steps)}",
-        "current_step": None if initialized else _current(steps),
-    }
-    if _had_ended(pipeline, status):
-        return as_before(status, pipeline).model_copy(update=shown)
-    return _conclude(pipeline, status, shown, _outlook(status, pod, steps), now)
-
-
-def _had_ended(pipeline: Pipeline, status: InitPipelineStatus) -> bool:
-    """Whether the current run's end was told before, and no other is due: what becomes of its Pod
-    after that, deletion or disruption, changes nothing."""
-    before, run = pipeline.status.run, status.run
-    if before is None or run is None or before.number != run.number:
-        return False
-    return before.completion_time is not None and status.next_run_time is None
+    if run.completion_time is not None:
+        outlook = _ended(run, status, pipeline.policies)
+    else:
+        outlook = _going_on(run, status, pod, steps, now)
+    return _conclude(pipeline, status, _shown(pod, run, steps), outlook, now)
 
 
 def without_pod(status: InitPipelineStatus, facts: Facts, now: datetime) -> InitPipelineStatus:
-    """The status while the current run has no Pod: not yet, or not any more."""
-    run = status.run
+    """The status while the current run has no Pod: not yet, or not any more. A run that has ended
+    for good goes on showing what its Pod was last seen as."""
+    run, pipeline = status.run, facts.pipeline
     assert run is not None
-    if run.completion_time is not None and not status.next_run_time and not facts.refusal:
-        return as_before(status, facts.pipeline)
-    containers = init_containers(facts.pipeline.template["spec"])
-    shown = {
-        "pod_uid": None,
-        "node_name": None,
-        "init_container_statuses": tuple(mirror.placeholder(c) for c in containers),
-        "init_progress": f"0/{len(containers)}",
-        "current_step": containers[0].name if containers else None,
-    }
-    if facts.refusal is not None and facts.refusal.final:
-        outlook = _given_up(facts.refusal)
-    else:
-        outlook = _on_the_way(_why_no_pod(status, facts))
-    return _conclude(facts.pipeline, status, shown, outlook, now)
+    if run.completion_time is None:
+        why, stalled = _why_no_pod(facts, now)
+        going, stuck = (None, why) if stalled else (why, None)
+        outlook = Outlook(False, why, False, why, going, stuck)
+        return _conclude(pipeline, status, _nothing_shown(pipeline), outlook, now)
+    at_rest = run.pod_uid is not None and status.next_run_time is None
+    shown = {} if at_rest else _nothing_shown(pipeline)
+    return _conclude(pipeline, status, shown, _ended(run, status, pipeline.policies), now)
 
 
-def _current(steps: Sequence[Step]) -> str | None:
-    return next((step.container.name for step in steps if not step.done), None)
+def suspended(status: InitPipelineStatus, facts: Facts, now: datetime) -> InitPipelineStatus:
+    """The status while no run may start. ``status`` tells of no run, or of one that has ended.
 
-
-def _outlook(status: InitPipelineStatus, pod: Pod, steps: Sequence[Step]) -> Outlook:
-    run = status.run
-    assert run is not None
-    fate = observe.fate(pod)
-    waiting = _waiting(status)
-    if fate is Fate.LOST:
-        return _on_the_way(waiting or diagnose.lost(pod))
-    initialized = run.initialized_time is not None
-    if initialized:
-        init_why = Explanation(
-            Reason.INITIALIZED,
-            "all init containers are done",
-        )
-        ready_why = diagnose.readiness(pod, fate)
-    else:
-        init_why = ready_why = diagnose.initialization(pod, steps, fate)
-    ready = ready_why.reason in {Reason.POD_READY, Reason.POD_SUCCEEDED}
-    stalled = _limit_reached(ready_why) if fate is Fate.FAILED else None
-    busy = pod.deleting or (not initialized and stalled is None)
-    return Outlook(
-        initialized, init_why, ready, ready_why, waiting or (ready_why if busy else None), stalled
+    The hash of the template is left as it was: a change of the template is one for the next run.
+    """
+    pipeline, pod = facts.pipeline, facts.pod
+    token = runs.pending_token(pipeline, status)
+    waits = f'; then it answers the request "{token}"' if token else ""
+    why = Explanation(
+        Reason.SUSPENDED, f"suspended: a run starts once spec.suspend is false{waits}"
     )
-
-
-def _on_the_way(why: Explanation) -> Outlook:
-    return Outlook(False, why, False, why, reconciling=why)
-
-
-def _given_up(refusal: Refusal) -> Outlook:
-    why = Explanation(refusal.reason, refusal.message)
-    return Outlook(False, why, False, why, stalled=why)
-
-
-def _limit_reached(failure: Explanation) -> Explanation:
-    return Explanation(
-        Reason.BACKOFF_LIMIT_EXCEEDED, f"the run failed and is not repeated: {failure.message}"
-    )
-
-
-def _waiting(status: InitPipelineStatus) -> Explanation | None:
-    if status.next_run_time is None:
-        return None
-    return Explanation(
-        Reason.RERUN_BACK_OFF,
-        f"the next run starts at {format_time(status.next_run_time)}: restarts or losses of the "
-        f"Pod have caused {status.rerun_count + 1} in a row",
-    )
-
-
-def _why_no_pod(status: InitPipelineStatus, facts: Facts) -> Explanation:
-    waiting, pod, refusal = _waiting(status), facts.pod, facts.refusal
-    name = facts.pipeline.name
-    if waiting:
-        return waiting
-    if refusal is not None:
-        return Explanation(refusal.reason, refusal.message)
-    if pod is None:
-        return Explanation(Reason.POD_PENDING, "the Pod is about to be created")
-    if pod.deleting or pod.owner_uid == facts.pipeline.uid:
-        return Explanation(
-            Reason.POD_TERMINATING, f'the Pod "{name}" of an earlier run is being deleted'
-        )
-    return Explanation(
-        Reason.NAME_CONFLICT,
-        f'a Pod "{name}" exists that does not belong to this InitPipeline: delete it, or give the '
-        "InitPipeline another name",
-    )
+    going = stuck = None
+    if pod is not None and pod.owner_uid == pipeline.uid:
+        stuck = diagnose.stuck(pod) if _is_stuck(pod, now) else None
+        going = None if stuck else diagnose.terminating(pod)
+    outlook = Outlook(False, why, False, why, going, stuck, suspended=why)
+    said = _conclude(pipeline, status, _nothing_shown(pipeline), outlook, now)
+    return said.model_copy(update={"template_hash": status.template_hash, "next_run_time": None})
 
 
 def as_before(status: InitPipelineStatus, pipeline: Pipeline) -> InitPipelineStatus:
@@ -149,6 +71,118 @@ def as_before(status: InitPipelineStatus, pipeline: Pipeline) -> InitPipelineSta
         c.model_copy(update={"observed_generation": pipeline.generation}) for c in status.conditions
     )
     return status.model_copy(update={**_identity(pipeline), "conditions": same})
+
+
+def _shown(pod: Pod, run: Run, steps: Sequence[Step]) -> dict[str, Any]:
+    initialized = run.initialized_time is not None
+    done = len(steps) if initialized else sum(step.done for step in steps)
+    current = None if initialized else observe.current(steps)
+    return {
+        "pod_uid": pod.uid,
+        "node_name": pod.node_name,
+        "init_container_statuses": mirror.init_container_statuses(pod),
+        "init_progress": f"{done}/{len(steps)}",
+        "current_step": current.container.name if current else None,
+    }
+
+
+def _nothing_shown(pipeline: Pipeline) -> dict[str, Any]:
+    containers = init_containers(pipeline.template["spec"])
+    return {
+        "pod_uid": None,
+        "node_name": None,
+        "init_container_statuses": tuple(mirror.placeholder(c) for c in containers),
+        "init_progress": f"0/{len(containers)}",
+        "current_step": containers[0].name if containers else None,
+    }
+
+
+def _going_on(
+    run: Run, status: InitPipelineStatus, pod: Pod, steps: Sequence[Step], now: datetime
+) -> Outlook:
+    fate = observe.fate(pod)
+    initialized = run.initialized_time is not None
+    ready_why = diagnose.why(pod, steps, fate, initialized=initialized)
+    stuck = None
+    if _is_stuck(pod, now):
+        ready_why = stuck = diagnose.stuck(pod)
+    init_why = _INITIALIZED if initialized else ready_why
+    ready = ready_why.reason is Reason.POD_READY
+    busy = not stuck and (pod.deleting or not initialized)
+    reconciling = _waiting(run, status) or (ready_why if busy else None)
+    return Outlook(initialized, init_why, ready, ready_why, reconciling, stuck)
+
+
+def _ended(run: Run, status: InitPipelineStatus, policies: Policies) -> Outlook:
+    """What is to be said of a run that has ended follows from its end: what becomes of its Pod
+    after that, deletion or disruption, changes nothing."""
+    if run.result is Result.SUCCEEDED:
+        return Outlook(True, _INITIALIZED, True, _SUCCEEDED)
+    why = _end_of(run)
+    initialized = run.initialized_time is not None and run.result is not Result.LOST
+    init_why = _INITIALIZED if initialized else why
+    waiting = _waiting(run, status)
+    if waiting:
+        return Outlook(initialized, init_why, False, waiting, reconciling=waiting)
+    stalled = _given_up(run, why, status, policies)
+    return Outlook(initialized, init_why, False, why, stalled=stalled)
+
+
+def _end_of(run: Run) -> Explanation:
+    """Why it ended, as it was said when it did."""
+    reason = Reason(run.reason) if run.reason in set(Reason) else Reason.POD_FAILED
+    return Explanation(reason, run.message or "the run has ended")
+
+
+def _given_up(
+    run: Run, why: Explanation, status: InitPipelineStatus, policies: Policies
+) -> Explanation:
+    """Why there is no further run, naming what a person can change."""
+    if run.result is Result.LOST:
+        return Explanation(why.reason, f"{why.message}; rerunPolicy is {policies.rerun_policy}")
+    if run.pod_uid is None:
+        return why
+    failed = status.failed_runs
+    subject = "1 run has" if failed == 1 else f"{failed} runs have"
+    return Explanation(
+        Reason.BACKOFF_LIMIT_EXCEEDED,
+        f"{subject} failed, and backoffLimit is {policies.backoff_limit}: {why.message}",
+    )
+
+
+def _waiting(run: Run, status: InitPipelineStatus) -> Explanation | None:
+    if status.next_run_time is None:
+        return None
+    last = f"; run {run.number} ended: {run.message}" if run.message else ""
+    return Explanation(
+        Reason.RERUN_BACK_OFF,
+        f"the next run starts at {format_time(status.next_run_time)}: restarts, losses or failures "
+        f"of the Pod have caused {status.rerun_count + 1} in a row{last}",
+    )
+
+
+def _why_no_pod(facts: Facts, now: datetime) -> tuple[Explanation, bool]:
+    """Why the run has no Pod yet, and whether that needs a person."""
+    pod, refusal, pipeline = facts.pod, facts.refusal, facts.pipeline
+    if refusal is not None:
+        return Explanation(refusal.reason, refusal.message), False
+    if pod is None:
+        return Explanation(Reason.POD_PENDING, "the Pod is about to be created"), False
+    if pod.deleting and _is_stuck(pod, now):
+        return diagnose.stuck(pod), True
+    if pod.deleting or pod.owner_uid == pipeline.uid:
+        words = f'the Pod "{pipeline.name}" of an earlier run is being deleted'
+        return Explanation(Reason.POD_TERMINATING, words), False
+    words = (
+        f'a Pod "{pipeline.name}" exists that does not belong to this InitPipeline: delete it, or '
+        "give the InitPipeline another name"
+    )
+    return Explanation(Reason.NAME_CONFLICT, words), False
+
+
+def _is_stuck(pod: Pod, now: datetime) -> bool:
+    at = observe.stuck_at(pod)
+    return at is not None and at <= now
 
 
 def _conclude(

@@ -94,6 +94,16 @@ class Gateway:
         answer = await self._client.request("DELETE", _pod_path(key), options)
         return Pod.from_api(answer) if answer.get("kind") == Kind.POD.value else None
 
+    async def delete_pipeline(self, pipeline: Pipeline) -> None:
+        """Delete the pipeline, if nobody has written since it was read.
+
+        Raises ConflictError if somebody has, NotFoundError if it is gone.
+        """
+        known = {"uid": pipeline.uid, "resourceVersion": pipeline.resource_version}
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": known}
+        path = _pipeline_path(Key(pipeline.namespace, pipeline.name))
+        await self._client.request("DELETE", path, options)
+
     async def list_pods(self, namespace: str | None) -> AsyncIterator[tuple[Key, Pod]]:
         """The Pods that carry our label; None: in all namespaces."""
         async for page in self._pages(_list_path(Kind.POD, namespace)):

@@ -6,7 +6,7 @@ from initpipeline.runtime.client import ApiClient
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, NotFoundError, OperatorError
 
 _NEEDED = (
-    (names.GROUP, names.PLURAL, "", ("list", "watch", "get")),
+    (names.GROUP, names.PLURAL, "", ("list", "watch", "get", "delete")),
     (names.GROUP, names.PLURAL, "status", ("patch",)),
     ("", "pods", "", ("list", "watch", "get", "create", "delete")),
 )

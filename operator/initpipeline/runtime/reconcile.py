@@ -5,7 +5,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from initpipeline.core.decide import CreatePod, Decision, DeletePod, decide, needs_live_pod
+from initpipeline.core.decide import (
+    CreatePod,
+    Decision,
+    DeletePipeline,
+    DeletePod,
+    decide,
+    needs_live_pod,
+)
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.core.patch import merge_patch
 from initpipeline.runtime.cache import Cache
@@ -109,6 +116,9 @@ class Reconciler:
                 return await self._create(key, manifest, facts)
             case DeletePod(uid):
                 return await self._delete(key, uid, facts)
+            case DeletePipeline():
+                await self._delete_pipeline(key, facts.pipeline)
+                return None
             case None:
                 return None
 
@@ -137,6 +147,17 @@ class Reconciler:
         if deleting is not None:
             self._cache.pods.replace(key, deleting)
         return None
+
+    async def _delete_pipeline(self, key: Key, pipeline: Pipeline) -> None:
+        """Its Pod follows by garbage collection. Whoever changed it meanwhile wants it to stay."""
+        try:
+            await self._gateway.delete_pipeline(pipeline)
+        except NotFoundError:
+            self._cache.pipelines.remove(key, pipeline.uid)
+        except ConflictError:
+            await self._read_again(key)
+        else:
+            logger.info("finished pipeline deleted", extra={"pipeline": str(key)})
 
 
 def _log_new_run(key: Key, before: Pipeline, after: Pipeline) -> None:

@@ -57,13 +57,6 @@ class TestEnd:
             (1, Result.FAILED),
         ]
 
-    def test_history_is_bounded(self) -> None:
-        status = begun()
-        for number in range(1, 15):
-            status = runs.end(status, Result.LOST, at(number))
-            status = runs.begin(pipeline().build(), status, Trigger.POD_LOST, number + 1, at(0))
-        assert [r.number for r in status.history] == [14, 13, 12, 11, 10, 9, 8, 7, 6, 5]
-
     def test_nothing_ends_where_nothing_began(self) -> None:
         assert runs.end(InitPipelineStatus(), Result.LOST, at(0)) == InitPipelineStatus()
 

@@ -5,6 +5,7 @@ test is about, each look must also keep what holds always: see ``_check``.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from initpipeline.api.models import Condition, InitPipelineStatus, Run
 from initpipeline.api.names import MAX_MESSAGE_LENGTH
@@ -39,7 +40,7 @@ class World:
             decision=decision,
             now=seconds,
         )
-        _check(facts.pipeline.status, decision)
+        _check(facts.pipeline.status, decision, facts.pipeline.policies.run_history_limit)
         again = decide(replace(facts, pipeline=after.pipeline.build()), at(seconds))
         written = merge_patch(decision.status.to_api(), again.status.to_api())
         assert not written, f"looking again at the same facts would write {written}"
@@ -51,6 +52,10 @@ class World:
     def change(self, changed: PipelineBuilder) -> "World":
         """A person changed the pipeline; its status is kept."""
         return replace(self, pipeline=replace(changed, status=self.pipeline.status))
+
+    def policy(self, **changed: Any) -> "World":
+        """A person changed these fields of the spec."""
+        return self.change(self.pipeline.policy(**changed))
 
     def edited(self, image: str = "nginx:2") -> "World":
         return self.change(self.pipeline.edited(image))
@@ -86,28 +91,29 @@ class World:
         return [(r.number, r.trigger.value, r.result.value) for r in reversed(self.status.history)]
 
 
-def world() -> World:
-    return World(pipeline())
+def world(**policies: Any) -> World:
+    """A pipeline that nobody has looked at yet."""
+    return World(pipeline().policy(**policies).of_generation(1))
 
 
-def started(pod: PodBuilder) -> World:
+def started(pod: PodBuilder, **policies: Any) -> World:
     """The operator has created the pipeline's first Pod, and now sees it."""
-    return world().look(None).look(pod)
+    return world(**policies).look(None).look(pod)
 
 
-def _check(before: InitPipelineStatus, decision: Decision) -> None:
+def _check(before: InitPipelineStatus, decision: Decision, limit: int) -> None:
     """What holds whatever happens."""
     status = decision.status
     run = status.run
     if run is None:
         return
     numbers = [record.number for record in status.history]
+    assert len(numbers) <= limit, "history is bounded"
     assert numbers == sorted(set(numbers), reverse=True), f"history has the numbers {numbers}"
-    assert len(numbers) <= 10, "history is bounded"
     assert all(n <= run.number for n in numbers), f"run {run.number} is older than {numbers}"
     if before.run is not None:
         assert run.number >= before.run.number, "the number of the run fell"
-        ended = range(before.run.number, run.number)[-10:]
+        ended = range(before.run.number, run.number)[:limit]
         assert set(ended) <= set(numbers), f"of the runs {list(ended)} history has {numbers}"
     types = [c.type for c in status.conditions]
     assert types[:2] == ["Initialized", "Ready"], f"conditions are {types}"

@@ -51,7 +51,7 @@ class Cluster(ApiClient):
 
 
 NEEDED = [
-    *("list initpipelines", "watch initpipelines", "get initpipelines"),
+    *("list initpipelines", "watch initpipelines", "get initpipelines", "delete initpipelines"),
     "patch initpipelines/status",
     *("list pods", "watch pods", "get pods", "create pods", "delete pods"),
 ]

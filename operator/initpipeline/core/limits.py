@@ -1,0 +1,143 @@
+"""The limits of a run: which it can exceed, when it does, and what is said of it then.
+
+A limit is a time, so that one value tells both whether it is exceeded and when to look again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from initpipeline.api.models import Exceeded, FailedStep, Policies, Run, RunningStep
+from initpipeline.api.reasons import Reason, Trigger
+from initpipeline.core import diagnose, observe
+from initpipeline.core.diagnose import Explanation
+from initpipeline.core.facts import Pod
+from initpipeline.core.observe import Step
+from initpipeline.core.text import clip
+
+DEADLINE = "initDeadlineSeconds"
+TIMEOUT = "timeoutSeconds"
+MAX_RESTARTS = "maxRestarts"
+
+_OF_THE_KUBELET = frozenset({Trigger.POD_RESTARTED, Trigger.RESTARTED_IN_PLACE})
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit of the current run, and from when on the run has exceeded it."""
+
+    exceeded: Exceeded
+    at: datetime
+    why: Explanation
+
+
+def limits(policies: Policies, run: Run, pod: Pod, steps: Sequence[Step]) -> tuple[Limit, ...]:
+    """Those that the run can exceed as things are, the earliest first. A Pod that is being deleted
+    is about to be lost, and a run that is initialized has met them all."""
+    current = observe.current(steps)
+    if run.initialized_time is not None or pod.deleting or current is None:
+        return ()
+    title = diagnose.step_title(current, len(steps))
+    found = [
+        *_restarts(policies, run, pod, current, title),
+        *_timeout(policies, run, current, title),
+        *_deadline(policies, run, pod, steps),
+    ]
+    return tuple(sorted(found, key=lambda limit: limit.at))
+
+
+def raised(exceeded: Exceeded, policies: Policies) -> bool:
+    """Whether the limit that ended a run is a higher one now, or none any more."""
+    if exceeded.limit == DEADLINE or exceeded.step is None:
+        value = policies.init_deadline_seconds
+    elif exceeded.limit == TIMEOUT:
+        value = policies.of_step(exceeded.step).timeout_seconds
+    else:
+        value = policies.of_step(exceeded.step).max_restarts
+    return value is None or value > exceeded.value
+
+
+def running_step(run: Run, steps: Sequence[Step], now: datetime) -> RunningStep | None:
+    """The attempt that is running: since the first look that found it so, which was ``now`` unless
+    it was known before. By our clock, since the node's may differ."""
+    current = observe.current(steps)
+    if current is None or current.status is None or current.container.sidecar:
+        return None
+    status, known = current.status, run.running_step
+    if not status.running or not status.container_id:
+        return None
+    if known is not None and known.container_id == status.container_id:
+        return known
+    return RunningStep(name=status.name, container_id=status.container_id, first_seen_time=now)
+
+
+def failed_step(limit: Limit, steps: Sequence[Step]) -> FailedStep | None:
+    """The evidence: the step at which the run was ended, and how its last attempt had failed, if
+    one had."""
+    current = observe.current(steps)
+    if current is None:
+        return None
+    status = current.status
+    end = diagnose.failure(status) if status else None
+    return FailedStep(
+        name=current.container.name,
+        exit_code=end.exit_code if end else None,
+        signal=end.signal if end else None,
+        reason=(end.reason if end else None) or limit.why.reason,
+        message=clip(end.message) if end and end.message else None,
+        restart_count=status.restart_count if status else 0,
+    )
+
+
+def _restarts(policies: Policies, run: Run, pod: Pod, current: Step, title: str) -> Iterator[Limit]:
+    """A failure whose answer would be one restart too many is enough: the kubelet restarts it for
+    certain, except where the Pod's restartPolicy is Never, which ends the Pod instead."""
+    allowed = policies.of_step(current.container.name).max_restarts
+    status = current.status
+    if allowed is None or status is None or current.container.sidecar:
+        return
+    baselines = {baseline.name: baseline.restart_count for baseline in run.init_restart_baselines}
+    restarts = status.restart_count - baselines.get(status.name, 0)
+    end = diagnose.failure(status)
+    about_to = end is not None and not status.running and pod.restart_policy != "Never"
+    if restarts > allowed or (restarts == allowed and about_to):
+        how = f" {diagnose.ending(end, status.restart_count)}" if end else ""
+        yield Limit(
+            Exceeded(limit=MAX_RESTARTS, step=status.name, value=allowed),
+            run.start_time,
+            Explanation(
+                Reason.RESTART_LIMIT_EXCEEDED,
+                f"{title} needs more restarts than its {MAX_RESTARTS} of {allowed}: it{how}",
+            ),
+        )
+
+
+def _timeout(policies: Policies, run: Run, current: Step, title: str) -> Iterator[Limit]:
+    allowed = policies.of_step(current.container.name).timeout_seconds
+    attempt = run.running_step
+    if allowed is None or attempt is None:
+        return
+    yield Limit(
+        Exceeded(limit=TIMEOUT, step=attempt.name, value=allowed),
+        attempt.first_seen_time + timedelta(seconds=allowed),
+        Explanation(
+            Reason.STEP_TIMED_OUT, f"{title} has run for its {TIMEOUT} of {allowed} s and not ended"
+        ),
+    )
+
+
+def _deadline(policies: Policies, run: Run, pod: Pod, steps: Sequence[Step]) -> Iterator[Limit]:
+    allowed = policies.init_deadline_seconds
+    if allowed is None:
+        return
+    own = run.trigger not in _OF_THE_KUBELET
+    since = (pod.created_at if own else None) or run.start_time
+    seen = diagnose.initialization(pod, steps, observe.fate(pod)).message
+    yield Limit(
+        Exceeded(limit=DEADLINE, value=allowed),
+        since + timedelta(seconds=allowed),
+        Explanation(
+            Reason.INIT_DEADLINE_EXCEEDED,
+            f"not initialized within the {DEADLINE} of {allowed} s: {seen}",
+        ),
+    )
