@@ -43,7 +43,7 @@ def due(pipeline: Pipeline, status: InitPipelineStatus, pod: Pod | None) -> Reru
         return Rerun(Trigger.SPEC_CHANGED, asked_for=True)
     if runs.pending_token(pipeline, status):
         return Rerun(Trigger.REQUESTED, asked_for=True)
-    if status.condition(ConditionType.SUSPENDED) or run.result in _FOLLOWED_AT_ONCE:
+    if _was_suspended(status, run):
         return Rerun(Trigger.RESUMED, asked_for=True)
     policies = pipeline.policies
     if run.completion_time is not None:
@@ -56,6 +56,13 @@ def due(pipeline: Pipeline, status: InitPipelineStatus, pod: Pod | None) -> Reru
 
 _FOLLOWED_AT_ONCE = frozenset({Result.INITIALIZED, Result.SUPERSEDED, Result.UNKNOWN})
 """A run that ends so makes way for another. Where none came, suspend had ended it."""
+
+
+def _was_suspended(status: InitPipelineStatus, run: Run) -> bool:
+    """Whether the run is the last before a suspension, which is over."""
+    ended = run.completion_time is not None
+    suspended = status.condition(ConditionType.SUSPENDED) is not None
+    return run.result in _FOLLOWED_AT_ONCE or (ended and suspended)
 
 
 def _after_the_end(run: Run, policies: Policies, failed_runs: int) -> Rerun | None:
