@@ -57,13 +57,13 @@ class World:
     pipelines: Story
     pods: Story
 
-    def create(self, name: str, template: dict[str, Any]) -> None:
-        """Create an InitPipeline of this Pod template."""
+    def create(self, name: str, template: dict[str, Any], **policies: Any) -> None:
+        """Create an InitPipeline of this Pod template, with these fields of the spec beside it."""
         body = {
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,
             "metadata": {"name": name},
-            "spec": {"template": template},
+            "spec": {"template": template, **policies},
         }
         self._custom.create_namespaced_custom_object(*self._where, body)
 
@@ -75,6 +75,14 @@ class World:
     def patch(self, name: str, patch: dict[str, Any]) -> None:
         """Merge a change into an InitPipeline."""
         self._custom.patch_namespaced_custom_object(*self._where, name, patch)
+
+    def set(self, name: str, **fields: Any) -> None:
+        """Change fields of an InitPipeline's spec."""
+        self.patch(name, {"spec": fields})
+
+    def request_run(self, name: str, token: str) -> None:
+        """Ask for a run by hand, as a person would."""
+        self.patch(name, {"metadata": {"annotations": {names.RERUN_ANNOTATION: token}}})
 
     def delete_pod(self, name: str, **options: Any) -> None:
         self._core.delete_namespaced_pod(name, self.namespace, **options)
@@ -134,6 +142,13 @@ def reason_of(state: Object, condition: str) -> str:
     for found in state.get("status", {}).get("conditions", ()):
         if found["type"] == condition:
             return str(found["reason"])
+    return ""
+
+
+def message_of(state: Object, condition: str) -> str:
+    for found in state.get("status", {}).get("conditions", ()):
+        if found["type"] == condition:
+            return str(found["message"])
     return ""
 
 
