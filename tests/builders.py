@@ -422,12 +422,15 @@ def _status(
         "imageID": "",
         "restartCount": restarts,
         "started": running,
-        "lastState": {} if last is None else {"terminated": last.raw()},
     }
     if id_ is None and made:
         id_ = container_id(name, restarts, _UID)
     if id_:
         status["containerID"] = id_
+    # While it waits to be started again, the container that is shown is the one that ended.
+    before = restarts - 1 if ended is not None or running else restarts
+    last_id = container_id(name, max(before, 0), _UID)
+    status["lastState"] = {} if last is None else {"terminated": last.raw(last_id)}
     if ended is not None:
         status["state"] = {"terminated": ended.raw(id_ or "")}
     elif running:

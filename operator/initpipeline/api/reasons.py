@@ -84,6 +84,24 @@ class Reason(StrEnum):
     """Restarts in place came so fast that the Pod is replaced instead, with back-off."""
 
 
+class EventReason(StrEnum):
+    """Reasons of the events on an InitPipeline. All speak of one run, by its number."""
+
+    RUN_STARTED = "RunStarted"
+    """A run started; the note has its trigger, as in status."""
+    STEP_FAILED = "StepFailed"
+    """An init container failed before the run was initialized. Further failures of it in the same
+    run are a series of this event."""
+    RUN_INITIALIZED = "RunInitialized"
+    """All init containers of the run have succeeded."""
+    RUN_FAILED = "RunFailed"
+    """The run failed; whether another follows is told by RunStarted or GivenUp."""
+    POD_LOST = "PodLost"
+    """The run's Pod was deleted, evicted, preempted, or its node is gone."""
+    GIVEN_UP = "GivenUp"
+    """The run failed or was lost, and no other follows: needs a person."""
+
+
 class Trigger(StrEnum):
     """Why a run started. The last two are runs of the kubelet, in the Pod of the run before."""
 

@@ -19,7 +19,7 @@ def classify(code: int, status: Mapping[str, Any]) -> Refusal | None:
     validation is final.
     """
     message = str(status.get("message") or "")
-    if code == 403 and _namespace_terminating(status):
+    if code == 403 and namespace_terminating(status):
         return None
     if code == 403 and ("exceeded quota" in message or "failed quota" in message):
         return Refusal(Reason.QUOTA_EXCEEDED, message, final=False)
@@ -30,6 +30,7 @@ def classify(code: int, status: Mapping[str, Any]) -> Refusal | None:
     return None
 
 
-def _namespace_terminating(status: Mapping[str, Any]) -> bool:
+def namespace_terminating(status: Mapping[str, Any]) -> bool:
+    """Whether this metav1.Status says that nothing can be created in a namespace any more."""
     causes = (status.get("details") or {}).get("causes") or ()
     return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
