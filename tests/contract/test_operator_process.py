@@ -24,7 +24,7 @@ ROLE = {
         {
             "apiGroups": ["initpipeline.dev"],
             "resources": ["initpipelines"],
-            "verbs": ["list", "watch", "get"],
+            "verbs": ["list", "watch", "get", "delete"],
         },
         {
             "apiGroups": ["initpipeline.dev"],

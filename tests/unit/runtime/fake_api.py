@@ -143,8 +143,9 @@ class FakeApi(ApiClient):
     def _delete(self, plural: str, key: Key, body: Raw, _: object) -> Raw:
         """A Pod that has a node ends only when its kubelet says so."""
         raw = copy.deepcopy(self._found(plural, key))
-        if body["preconditions"]["uid"] != raw["metadata"]["uid"]:
-            raise api_error(409, {"reason": "Conflict", "message": "the UID differs"})
+        for field, value in body["preconditions"].items():
+            if value != raw["metadata"][field]:
+                raise api_error(409, {"reason": "Conflict", "message": f"the {field} differs"})
         if not raw["spec"].get("nodeName"):
             self.gone(plural, key)
             return raw

@@ -26,6 +26,9 @@ CONFLICT = api_error(409, {"reason": "Conflict", "message": "a webhook's own ide
 
 STATUS, CREATE, DELETE = "PATCH status", "POST pods", "DELETE pods"
 GET_POD, GET_PIPELINE = "GET pods", "GET initpipelines"
+DELETE_PIPELINE = "DELETE initpipelines"
+
+KEPT = {"ttlSecondsAfterFinished": 100}
 
 
 @pytest.fixture
@@ -335,6 +338,45 @@ class TestRefusal:
             await operator.look()
 
 
+class TestTimeToLive:
+    """A pipeline that has ended and whose ttlSecondsAfterFinished is over."""
+
+    @pytest.fixture
+    async def finished(self, api: FakeApi, running: Operator) -> Operator:
+        api.edit(PIPELINES, {"spec": {**api.objects[PIPELINES, KEY]["spec"], **KEPT}})
+        play(api, running_pod().app(exit=0).phase("Succeeded"))
+        await running.settle()
+        api.calls.clear()
+        return running
+
+    async def test_is_waited_for_without_a_request(self, finished: Operator) -> None:
+        assert await finished.look() == []
+
+    async def test_the_pipeline_is_deleted(
+        self, api: FakeApi, finished: Operator, clock: Clock
+    ) -> None:
+        await clock.advance(KEPT["ttlSecondsAfterFinished"])
+        assert await finished.look() == [DELETE_PIPELINE]
+        assert (PIPELINES, KEY) not in api.objects
+
+    async def test_a_change_that_nobody_has_seen_yet_keeps_it(
+        self, api: FakeApi, finished: Operator, clock: Clock
+    ) -> None:
+        await clock.advance(KEPT["ttlSecondsAfterFinished"])
+        ask(api)
+        assert await finished.look() == [DELETE_PIPELINE, GET_PIPELINE]
+        assert await finished.look() == [STATUS, DELETE]
+        assert run(api) == (2, "Requested")
+
+    async def test_a_pipeline_that_is_gone_is_forgotten(
+        self, api: FakeApi, finished: Operator, clock: Clock
+    ) -> None:
+        await clock.advance(KEPT["ttlSecondsAfterFinished"])
+        api.gone(PIPELINES)
+        assert await finished.look() == [DELETE_PIPELINE]
+        assert finished.cache.pipelines.get(KEY) is None
+
+
 class TestFailure:
     """What is no answer, or no answer about this pipeline, is left to the caller, who looks again:
     and then nothing is lost and nothing is done twice."""
@@ -403,6 +445,13 @@ def restart(api: FakeApi) -> None:
     play(api, running_pod().app(running=True, restarts=1))
 
 
+def fail(api: FakeApi) -> None:
+    """An init container fails for good, and one retry is allowed."""
+    spec = {**api.objects[PIPELINES, KEY]["spec"], "backoffLimit": 1}
+    api.edit(PIPELINES, {"spec": spec})
+    play(api, fresh_pod().restarts("Never").init("one", exit=1).phase("Failed"))
+
+
 class TestDying:
     """The process dies after each of its requests, and what starts next knows only the API: the end
     is the same, with one Pod and one run for each cause."""
@@ -458,6 +507,7 @@ class TestDying:
                 [1, 2],
                 id="restarted container",
             ),
+            pytest.param(fail, (2, Trigger.RETRY), [(1, Result.FAILED)], [1, 2], id="failed run"),
         ],
     )
     async def test_between_any_two_requests(
