@@ -5,7 +5,7 @@ so that the kernel itself knows what has to end when the node does.
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -54,9 +54,15 @@ class ControlGroups:
         wait_until(self._empty, END_SECONDS, lambda: self._stuck("its processes do not end"))
         wait_until(self._removed, END_SECONDS, lambda: self._stuck("it can't be removed"))
 
-    def _empty(self) -> bool:
+    def end_all_but(self, spared: Collection[int]) -> None:
+        """End every process in the groups that has none of these pids, as a power cut does."""
+        wait_until(
+            lambda: self._empty(spared), END_SECONDS, lambda: self._stuck("its Pods do not end")
+        )
+
+    def _empty(self, spared: Collection[int] = ()) -> bool:
         """End what is there; whether nothing was. What forks meanwhile is there the next time."""
-        processes = [process for process in map(Process.of, self._pids()) if process]
+        processes = [process for process in map(Process.of, self._pids() - set(spared)) if process]
         for process in processes:
             process.kill()
         return not processes

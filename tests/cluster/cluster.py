@@ -190,6 +190,15 @@ class Cluster:
         """Send a signal to the first process of a Pod's container."""
         faults.kill_container(self._parts().containerd, namespace, pod, container, number)
 
+    def reboot_node(self) -> None:
+        """Cut the node's power, and give it back: every Pod's processes end at once, nobody tells
+        the API server, and the kubelet finds out when it is back."""
+        for component in (Component.KUBELET, Component.CONTAINERD):
+            self.stop(component)
+        self._parts().node.lose_power()
+        for component in (Component.CONTAINERD, Component.KUBELET):
+            self.start(component)
+
     def present(self) -> list[Component]:
         """Its components, in the order to start them."""
         return [component for component in Component if component in self._plan().components]

@@ -20,6 +20,12 @@ from tests.cluster.plan import Network
 from tests.cluster.processes import Daemon, run
 
 PREPARE_SECONDS: Final = 15.0
+# What is in a machine's memory alone: the runtime's sandboxes and containers, networks of Pods.
+FORGET: Final = """\
+for point in $(awk '$2 ~ "^/run/(containerd|netns)/" {print $2}' /proc/self/mounts | sort -r)
+do umount --lazy "$point"; done
+rm -rf /run/containerd /run/netns
+"""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,14 @@ class Node:
         self._remove_cable()
         self.groups.remove()
         self.holder.stop()
+
+    def lose_power(self) -> None:
+        """End all of its Pods' processes and forget what a machine forgets when it is rebooted. To
+        be done while the kubelet and containerd are stopped."""
+        daemons = [Daemon(file.name, file, file) for file in self.layout.pid_files()]
+        running = [process for process in (daemon.running() for daemon in daemons) if process]
+        self.groups.end_all_but([process.pid for process in running])
+        run(self.inside(["/bin/sh", "-c", FORGET]), "forgetting what was in memory")
 
     def inside(self, command: Sequence[str]) -> list[str]:
         """The command that runs this one in the node, as its own process with its own pid."""
