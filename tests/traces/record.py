@@ -1,0 +1,106 @@
+"""Play scenarios on the test cluster and write down what was told of their Pods.
+
+What names one particular run of the scenario is replaced: UIDs and container IDs by numbers in the
+order of their appearance, times by the same times after a beginning that is always the same. What
+nobody reads is left out.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kubernetes import client, config
+
+from tests.builders import stamp
+from tests.cluster.cluster import Cluster
+from tests.traces.recorder import Raw, Recorder
+from tests.traces.scenarios import POD, SCENARIOS, Scenario, Stage
+
+FOLDER = Path(__file__).parent / "recorded"
+
+METADATA = ("deletionTimestamp", "deletionGracePeriodSeconds")
+STATUS = ("phase", "reason", "message", "conditions", "initContainerStatuses", "containerStatuses")
+CONDITIONS = ("PodScheduled", "Initialized", "Ready", "DisruptionTarget")
+CONDITION = ("type", "status", "reason", "message", "lastTransitionTime")
+CONTAINER = ("name", "state", "lastState", "ready", "restartCount", "started", "containerID")
+TIMES = ("deletionTimestamp", "lastTransitionTime", "startedAt", "finishedAt")
+
+
+def record(names: Sequence[str]) -> None:
+    """Record these scenarios, or all where none is named."""
+    FOLDER.mkdir(exist_ok=True)
+    with Cluster(f"traces-{os.getpid()}", progress=print) as cluster:
+        for name in names or SCENARIOS:
+            print(f"recording {name}")
+            lines = _play(cluster, name, SCENARIOS[name])
+            (FOLDER / f"{name}.json").write_text(_text(SCENARIOS[name].spec, lines))
+
+
+def _play(cluster: Cluster, name: str, scenario: Scenario) -> list[tuple[float, Raw]]:
+    with config.new_client_from_config(str(cluster.kubeconfig), persist_config=False) as api:
+        core = client.CoreV1Api(api)
+        core.create_namespace({"metadata": {"name": name}})
+        with Recorder(api, name, POD) as recorder:
+            core.create_namespaced_pod(name, {"metadata": {"name": POD}, "spec": scenario.spec})
+            scenario.play(Stage(cluster, api, name, recorder))
+            recorder.settle()
+        core.delete_namespace(name)
+        return recorder.states
+
+
+def _text(spec: Raw, states: Sequence[tuple[float, Raw]]) -> str:
+    """One line for each state, so that a difference can be read."""
+    lines = ",\n".join(json.dumps(line) for line in _normal(states))
+    return f'{{"spec": {json.dumps(spec)},\n"states": [\n{lines}\n]}}\n'
+
+
+def _normal(states: Sequence[tuple[float, Raw]]) -> Iterable[Raw]:
+    began, first = states[0]
+    created = datetime.fromisoformat(first["metadata"]["creationTimestamp"])
+    replace = _Replacement(created)
+    for came, state in states:
+        metadata = {key: state["metadata"][key] for key in METADATA if key in state["metadata"]}
+        line = {
+            "seconds": round(came - began, 2),
+            "event": state["event"],
+            "metadata": {"uid": state["metadata"]["uid"], **metadata},
+            "nodeName": state["spec"].get("nodeName"),
+            "status": _status(state["status"]),
+        }
+        yield replace(line)
+
+
+def _status(status: Raw) -> Raw:
+    kept = {key: status[key] for key in STATUS if key in status}
+    for key, wanted in (
+        ("conditions", CONDITION),
+        ("initContainerStatuses", CONTAINER),
+        ("containerStatuses", CONTAINER),
+    ):
+        if key in kept:
+            kept[key] = [{k: one[k] for k in wanted if k in one} for one in kept[key]]
+    if "conditions" in kept:
+        kept["conditions"] = [one for one in kept["conditions"] if one["type"] in CONDITIONS]
+    return kept
+
+
+class _Replacement:
+    """Names that are the same in each recording."""
+
+    def __init__(self, created: datetime) -> None:
+        self._created = created
+        self._names: dict[str, str] = {}
+
+    def __call__(self, value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {inner: self(one, inner) for inner, one in value.items()}
+        if isinstance(value, list):
+            return [self(one) for one in value]
+        if key in TIMES and value:
+            return stamp((datetime.fromisoformat(value) - self._created).total_seconds())
+        if key in ("containerID", "uid"):
+            return self._names.setdefault(value, f"{key}-{len(self._names)}") if value else value
+        return value
