@@ -80,7 +80,7 @@ def test_start(stopped_operator: OperatorProcess, ledger: Ledger) -> None:
     assert ledger.at_rest() == Counter(
         {
             "get  200": 7,  # discovery: one is ours, six are Kopf's
-            "create selfsubjectaccessreviews 201": 9,
+            "create selfsubjectaccessreviews 201": 10,
             "list initpipelines 200": 1,
             "list pods 200": 2,  # once before the first decision, once by the watch
         }
