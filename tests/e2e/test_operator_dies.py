@@ -4,7 +4,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.e2e.conftest import World, runs
-from tests.e2e.dying import dying
+from tests.e2e.presence import dying
 from tests.e2e.templates import two_steps
 from tests.operator_process import OperatorProcess
 

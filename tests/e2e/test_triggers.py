@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import World, run_number, runs, status_of
+from tests.e2e.conftest import World, reason_of, run_number, runs, status_of
+from tests.e2e.presence import BOTH, Presence
 from tests.e2e.templates import container, template, two_steps
 from tests.operator_process import OperatorProcess
 
@@ -59,7 +60,18 @@ def change_template(world: World, node: Cluster) -> None:  # noqa: ARG001
 
 
 def request_run(world: World, node: Cluster) -> None:  # noqa: ARG001
-    world.patch("demo", {"metadata": {"annotations": {"initpipeline.dev/rerun": "please"}}})
+    world.request_run("demo", "please")
+
+
+def fail_step(world: World, node: Cluster) -> None:
+    """The init container dies, and with it a Pod of restartPolicy Never."""
+    uid = world.pod("demo")["metadata"]["uid"]
+    node.kill_container(world.namespace, "demo", "one")
+    world.pods.wait(
+        "demo",
+        "the Pod has failed",
+        lambda state: state["metadata"]["uid"] == uid and state["status"]["phase"] == "Failed",
+    )
 
 
 ROWS = [
@@ -71,42 +83,60 @@ ROWS = [
 ]
 
 
+@pytest.mark.parametrize("presence", BOTH)
 @pytest.mark.parametrize(("happening", "trigger", "result"), ROWS)
 def test_a_run_starts(
-    world: World,
-    node: Cluster,
-    operator: OperatorProcess,  # noqa: ARG001
-    happening: Happening,
-    trigger: str,
-    result: str,
-) -> None:
-    world.create("demo", two_steps())
-    world.wait_ready("demo", run=1)
-
-    happening(world, node)
-
-    state = world.wait_ready("demo", run=2)
-    assert runs(state) == [(1, "Created", result), (2, trigger, "")]
-
-
-@pytest.mark.parametrize(("happening", "trigger", "result"), ROWS)
-def test_a_run_starts_for_what_happened_while_the_operator_was_gone(
     world: World,
     node: Cluster,
     operator: OperatorProcess,
     happening: Happening,
     trigger: str,
     result: str,
+    presence: Presence,
 ) -> None:
     world.create("demo", two_steps())
     world.wait_ready("demo", run=1)
 
-    operator.kill()
-    happening(world, node)
-    operator.start()
+    with presence(operator):
+        happening(world, node)
 
     state = world.wait_ready("demo", run=2)
     assert runs(state) == [(1, "Created", result), (2, trigger, "")]
+
+
+@pytest.mark.parametrize("presence", BOTH)
+def test_a_run_starts_when_a_pipeline_is_resumed(
+    world: World, operator: OperatorProcess, presence: Presence
+) -> None:
+    world.create("demo", two_steps())
+    world.wait_ready("demo", run=1)
+    world.set("demo", suspend=True)
+    world.pipelines.wait("demo", "suspended", lambda s: status_of(s, "Suspended") == "True")
+
+    with presence(operator):
+        world.set("demo", suspend=False)
+
+    state = world.wait_ready("demo", run=2)
+    assert runs(state) == [(1, "Created", "Initialized"), (2, "Resumed", "")]
+
+
+@pytest.mark.parametrize("presence", BOTH)
+def test_a_run_starts_when_one_has_failed_and_another_is_allowed(
+    world: World, node: Cluster, operator: OperatorProcess, presence: Presence
+) -> None:
+    waiting = template(container("one", "exec sleep 3600"), restartPolicy="Never")
+    world.create("demo", waiting, backoffLimit=1)
+    world.pipelines.wait("demo", "a step", lambda s: reason_of(s, "Ready") == "StepRunning")
+
+    with presence(operator):
+        fail_step(world, node)
+
+    state = world.pipelines.wait(
+        "demo",
+        "the step runs in the second run",
+        lambda s: run_number(s) == 2 and reason_of(s, "Ready") == "StepRunning",
+    )
+    assert runs(state) == [(1, "Created", "Failed"), (2, "Retry", "")]
 
 
 def test_the_cause_of_a_restart_is_recorded(
@@ -132,7 +162,7 @@ def test_a_token_is_answered_once(world: World, operator: OperatorProcess) -> No
     operator.start()
     world.patch("demo", {"metadata": {"annotations": {"initpipeline.dev/rerun": None}}})
     world.patch("demo", token)
-    world.patch("demo", {"metadata": {"annotations": {"initpipeline.dev/rerun": "token-2"}}})
+    world.request_run("demo", "token-2")
 
     state = world.wait_ready("demo", run=3)
     assert state["status"]["run"]["token"] == "token-2"
