@@ -1,0 +1,91 @@
+"""Quantities: read exactly, and written in the one form that the API server would write."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from initpipeline.core.quantity import Notation, Quantity
+
+
+@pytest.mark.parametrize(
+    ("written", "canonical"),
+    [
+        pytest.param("1500m", "1500m", id="thousandths"),
+        pytest.param("1.5", "1500m", id="fraction"),
+        pytest.param("0.5", "500m", id="fraction-below-one"),
+        pytest.param(".5", "500m", id="no-digit-before-the-point"),
+        pytest.param("2.", "2", id="no-digit-after-the-point"),
+        pytest.param("1000m", "1", id="thousandths-that-make-a-whole"),
+        pytest.param("007", "7", id="leading-zeros"),
+        pytest.param("+1", "1", id="plus"),
+        pytest.param(" 1 ", "1", id="spaces"),
+        pytest.param("0", "0", id="zero"),
+        pytest.param("0Gi", "0", id="zero-has-no-suffix"),
+        pytest.param("100", "100", id="hundred"),
+        pytest.param("1000", "1k", id="thousand"),
+        pytest.param("1500k", "1500k", id="suffix-kept-where-the-next-is-no-whole"),
+        pytest.param("1000k", "1M", id="next-suffix"),
+        pytest.param("2G", "2G", id="G"),
+        pytest.param("3T", "3T", id="T"),
+        pytest.param("4P", "4P", id="P"),
+        pytest.param("5E", "5E", id="E"),
+        pytest.param("1Ki", "1Ki", id="Ki"),
+        pytest.param("1024Mi", "1Gi", id="next-binary-suffix"),
+        pytest.param("1.5Gi", "1536Mi", id="binary-fraction"),
+        pytest.param("2Ti", "2Ti", id="Ti"),
+        pytest.param("3Pi", "3Pi", id="Pi"),
+        pytest.param("4Ei", "4Ei", id="Ei"),
+        pytest.param("0.5Ki", "512", id="binary-below-1024-is-decimal"),
+        pytest.param("1.0001Ki", "1024103m", id="binary-with-a-fraction-is-decimal"),
+        pytest.param("128974848", "128974848", id="bytes-stay-decimal"),
+        pytest.param("1e3", "1e3", id="exponent"),
+        pytest.param("12E4", "120e3", id="exponent-is-a-multiple-of-three"),
+        pytest.param("5e0", "5", id="exponent-zero"),
+        pytest.param("15e-1", "1500e-3", id="negative-exponent"),
+        pytest.param("1E", "1E", id="E-is-a-suffix-without-digits"),
+        pytest.param("1n", "1m", id="below-a-thousandth-is-rounded-up"),
+        pytest.param("1500u", "2m", id="millionths-are-rounded-up"),
+        pytest.param("1e-999999999", "1e-3", id="as-little-as-there-is"),
+        pytest.param("100000Ei", "9223372036854775807", id="more-than-there-is"),
+        pytest.param("1e999999", "9223372036854775807", id="more-than-any-memory-could-hold"),
+        pytest.param("0." + "3" * 5000, "334m", id="more-digits-than-anyone-needs"),
+    ],
+)
+def test_canonical_form(written: str, canonical: str) -> None:
+    assert str(Quantity.parse(written)) == canonical
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", ".", "m", "half", "1x", "1 Gi", "1,5", "1.2.3", "1e", "1e1.5", "1Kib", "--1", "٣"],
+    ids=lambda text: repr(text[:8]),
+)
+def test_no_quantity(text: str) -> None:
+    with pytest.raises(ValueError, match="not a quantity"):
+        Quantity.parse(text)
+
+
+def test_no_exponent_is_worked_out_that_no_memory_could_hold() -> None:
+    with pytest.raises(ValueError, match="not a quantity"):
+        Quantity.parse("1e" + "9" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "total"),
+    [
+        pytest.param("1Gi", "1G", "2073741824", id="binary-first-but-no-multiple-of-1024"),
+        pytest.param("1Gi", "1024k", "1049576Ki", id="binary-first"),
+        pytest.param("1024k", "1Gi", "1074765824", id="decimal-first"),
+        pytest.param("0", "1Gi", "1Gi", id="zero-has-no-notation"),
+        pytest.param("1e3", "1", "1001", id="exponent-first"),
+    ],
+)
+def test_a_sum_has_the_notation_of_the_first_that_is_not_zero(
+    one: str, other: str, total: str
+) -> None:
+    assert str(Quantity.parse(one) + Quantity.parse(other)) == total
+
+
+@given(st.integers(min_value=0, max_value=(2**63 - 1) * 1000), st.sampled_from(Notation))
+def test_what_is_written_is_read_as_the_same_amount(milli: int, notation: Notation) -> None:
+    assert Quantity.parse(str(Quantity(milli, notation))).milli == milli
