@@ -106,6 +106,7 @@ class PodBuilder:
     apps: tuple[Container, ...] = ()
     reverse_statuses: bool = False
     restart_policy: str = "Always"
+    spec: Mapping[str, Any] = field(default_factory=dict)
 
     def init(
         self,
@@ -220,6 +221,10 @@ class PodBuilder:
         """The Pod's restartPolicy."""
         return replace(self, restart_policy=policy)
 
+    def with_spec(self, **fields: Any) -> "PodBuilder":
+        """These fields of the Pod's spec as well."""
+        return replace(self, spec={**self.spec, **fields})
+
     def held_by(self, *finalizers: str) -> "PodBuilder":
         return replace(self, metadata={**self.metadata, "finalizers": list(finalizers)})
 
@@ -258,6 +263,7 @@ class PodBuilder:
             "restartPolicy": self.restart_policy,
             "initContainers": [c.spec() for c in self.inits],
             "containers": [c.spec() for c in self.apps],
+            **self.spec,
         }
         if self.node_name is not None:
             spec["nodeName"] = self.node_name

@@ -197,11 +197,11 @@ class RunRecord(RunFacts):
 class EffectiveResources(ApiModel):
     """What the scheduler and quota count the Pod as: the most that it needs at any one time."""
 
-    requests: dict[str, str] = Field(
-        default_factory=dict, description="Requests, a quantity each, by name of the resource."
+    requests: dict[str, str] | None = Field(
+        None, description="Requests, a quantity each, by name of the resource."
     )
-    limits: dict[str, str] = Field(
-        default_factory=dict, description="Limits, a quantity each, by name of the resource."
+    limits: dict[str, str] | None = Field(
+        None, description="Limits, a quantity each, by name of the resource."
     )
 
 

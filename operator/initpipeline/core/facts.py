@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from initpipeline.api.models import InitPipelineStatus, Policies
+from initpipeline.api.models import EffectiveResources, InitPipelineStatus, Policies
 from initpipeline.api.names import RERUN_ANNOTATION, RUN_ANNOTATION
 from initpipeline.api.reasons import Reason
+from initpipeline.core.resources import effective_resources
 
 RESTART_ALL_CONTAINERS = "RestartAllContainers"
 """The action of a container's restartPolicyRules that re-runs the Pod in place (KEP-5532)."""
@@ -149,6 +150,8 @@ class Pod:
     restart_policy: str
     restarts_in_place: bool
     """An exit of an app container can restart all containers in this Pod (KEP-5532)."""
+    effective_resources: EffectiveResources | None
+    """What it counts as; of its spec's resources nothing else is kept."""
     conditions: tuple[PodCondition, ...]
     init_containers: tuple[InitContainer, ...]
     init_container_statuses: tuple[ContainerStatus, ...]
@@ -171,6 +174,7 @@ class Pod:
             node_name=spec.get("nodeName"),
             restart_policy=spec.get("restartPolicy") or "Always",
             restarts_in_place=_restarts_in_place(spec),
+            effective_resources=effective_resources(spec, status),
             conditions=tuple(
                 PodCondition(
                     type=c["type"],

@@ -54,7 +54,9 @@ def effective_resources(spec: Raw, status: Raw | None = None) -> EffectiveResour
         return None
     if not total.requests and not total.limits:
         return None
-    return EffectiveResources(requests=_written(total.requests), limits=_written(total.limits))
+    return EffectiveResources(
+        requests=_written(total.requests) or None, limits=_written(total.limits) or None
+    )
 
 
 def _total(spec: Raw, status: Raw) -> _Resources:

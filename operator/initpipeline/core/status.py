@@ -11,6 +11,7 @@ from initpipeline.core.conditions import Outlook
 from initpipeline.core.diagnose import Explanation
 from initpipeline.core.facts import Facts, Pipeline, Pod, init_containers
 from initpipeline.core.observe import Step
+from initpipeline.core.resources import effective_resources
 
 _INITIALIZED = Explanation(Reason.INITIALIZED, "all init containers are done")
 _SUCCEEDED = Explanation(Reason.POD_SUCCEEDED, "all containers of the Pod ended well")
@@ -83,17 +84,20 @@ def _shown(pod: Pod, run: Run, steps: Sequence[Step]) -> dict[str, Any]:
         "init_container_statuses": mirror.init_container_statuses(pod),
         "init_progress": f"{done}/{len(steps)}",
         "current_step": current.container.name if current else None,
+        "effective_resources": pod.effective_resources,
     }
 
 
 def _nothing_shown(pipeline: Pipeline) -> dict[str, Any]:
-    containers = init_containers(pipeline.template["spec"])
+    spec = pipeline.template["spec"]
+    containers = init_containers(spec)
     return {
         "pod_uid": None,
         "node_name": None,
         "init_container_statuses": tuple(mirror.placeholder(c) for c in containers),
         "init_progress": f"0/{len(containers)}",
         "current_step": containers[0].name if containers else None,
+        "effective_resources": effective_resources(spec),
     }
 
 

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from initpipeline.api.models import EffectiveResources
 from initpipeline.api.names import RERUN_ANNOTATION, RUN_ANNOTATION
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated
 from tests.builders import End, PodBuilder, at, fresh_pod, pipeline, pod, silent_pod, stamp
+from tests.pod_shapes import box
 
 
 def container(**raw: Any) -> ContainerStatus:
@@ -69,6 +71,13 @@ class TestContainerStatus:
 
 
 class TestPod:
+    def test_it_counts_what_it_asks_for_and_what_it_was_given_in_place(self) -> None:
+        raw = fresh_pod().with_spec(containers=[box("app", {"cpu": "1"})]).raw()
+        given = {"name": "app", "resources": {"requests": {"cpu": "2"}}}
+        raw["status"]["containerStatuses"] = [given]
+        counted = Pod.from_api(raw).effective_resources
+        assert counted == EffectiveResources(requests={"cpu": "2"})
+
     def test_a_pod_as_it_was_just_created(self) -> None:
         raw = {"metadata": {"uid": "u", "resourceVersion": "7"}, "spec": {}}
         found = Pod.from_api(raw)

@@ -4,15 +4,23 @@ from typing import Any
 
 import pytest
 
-from initpipeline.api.models import EffectiveResources
 from initpipeline.core.resources import effective_resources
-from tests.pod_shapes import HUGE, SHAPES, Shape, box, cpu, sidecar, spec
+from tests.pod_shapes import HUGE, SHAPES, Amounts, Raw, Shape, box, cpu, sidecar, spec
+
+
+def counted(spec: Raw, status: Raw | None = None) -> tuple[Amounts, Amounts]:
+    """Requests and limits."""
+    found = effective_resources(spec, status)
+    assert found is not None
+    return found.requests or {}, found.limits or {}
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_shape(shape: Shape) -> None:
-    found = effective_resources(shape.spec) or EffectiveResources()
-    assert (found.requests, found.limits) == (shape.requests, shape.limits)
+    expected = {"requests": shape.requests, "limits": shape.limits}
+    found = effective_resources(shape.spec)
+    shown = found.to_api() if found else {}
+    assert shown == {kind: amounts for kind, amounts in expected.items() if amounts}
 
 
 @pytest.mark.parametrize(
@@ -29,7 +37,7 @@ def test_shape(shape: Shape) -> None:
         ),
     ],
 )
-def test_none_to_show(pod_spec: dict[str, Any]) -> None:
+def test_none_to_show(pod_spec: Raw) -> None:
     assert effective_resources(pod_spec) is None
 
 
@@ -38,9 +46,8 @@ def test_none_to_show(pod_spec: dict[str, Any]) -> None:
     [pytest.param(2, "2", id="integer"), pytest.param(0.5, "500m", id="number")],
 )
 def test_a_quantity_may_be_a_json_number(amount: float, shown: str) -> None:
-    found = effective_resources({"containers": [box("app", {"cpu": amount})]})  # type: ignore[dict-item]
-    assert found is not None
-    assert found.requests == {"cpu": shown}
+    app = {"name": "app", "resources": {"requests": {"cpu": amount}}}
+    assert counted({"containers": [app]}) == ({"cpu": shown}, {})
 
 
 def test_the_api_servers_defaults_change_nothing_when_applied_again() -> None:
@@ -61,9 +68,8 @@ def test_the_api_servers_defaults_change_nothing_when_applied_again() -> None:
 
 
 def test_names_are_sorted() -> None:
-    found = effective_resources({"containers": [box("app", {"memory": "1Gi", "cpu": "1"})]})
-    assert found is not None
-    assert list(found.requests) == ["cpu", "memory"]
+    requests, _ = counted({"containers": [box("app", {"memory": "1Gi", "cpu": "1"})]})
+    assert list(requests) == ["cpu", "memory"]
 
 
 def given(
@@ -81,10 +87,10 @@ class TestResize:
     PROXY = sidecar(box("proxy", {"cpu": "500m"}))
     SPEC = spec(PROXY, cpu("one", "100m"), apps=(APP,))
 
-    def counted(self, *conditions: dict[str, str], **status: Any) -> tuple[str, str]:
-        found = effective_resources(self.SPEC, {"conditions": list(conditions), **status})
-        assert found is not None
-        return found.requests["cpu"], found.limits["cpu"]
+    def cpu(self, *conditions: dict[str, str], **status: Any) -> tuple[str, str]:
+        """Requested, and its limit."""
+        requests, limits = counted(self.SPEC, {"conditions": list(conditions), **status})
+        return requests["cpu"], limits["cpu"]
 
     @pytest.mark.parametrize(
         ("status", "expected"),
@@ -102,29 +108,29 @@ class TestResize:
     def test_the_larger_of_wanted_and_given_is_requested(
         self, status: dict[str, Any], expected: str
     ) -> None:
-        assert self.counted(containerStatuses=[status])[0] == expected
+        assert self.cpu(containerStatuses=[status])[0] == expected
 
     def test_the_larger_limit_counts(self) -> None:
         status = given("app", {"cpu": "1"}, {"cpu": "3"}, {})
-        assert self.counted(containerStatuses=[status]) == ("1500m", "3")
+        assert self.cpu(containerStatuses=[status]) == ("1500m", "3")
 
     def test_a_resize_that_is_infeasible_counts_for_nothing(self) -> None:
         refused = {"type": "PodResizePending", "reason": "Infeasible"}
         status = given("app", {"cpu": "100m"}, {"cpu": "200m"}, {"cpu": "200m"})
-        assert self.counted(refused, containerStatuses=[status]) == ("700m", "200m")
+        assert self.cpu(refused, containerStatuses=[status]) == ("700m", "200m")
 
     def test_a_resize_that_is_deferred_counts(self) -> None:
         deferred = {"type": "PodResizePending", "reason": "Deferred"}
         status = given("app", {"cpu": "100m"}, {"cpu": "200m"}, {"cpu": "200m"})
-        assert self.counted(deferred, containerStatuses=[status]) == ("1500m", "2")
+        assert self.cpu(deferred, containerStatuses=[status]) == ("1500m", "2")
 
     def test_a_sidecar_is_resized(self) -> None:
         status = given("proxy", {"cpu": "1"}, {}, {"cpu": "1"})
-        assert self.counted(initContainerStatuses=[status])[0] == "2"
+        assert self.cpu(initContainerStatuses=[status])[0] == "2"
 
     def test_an_init_container_that_ends_is_not(self) -> None:
         status = given("one", {"cpu": "9"}, {}, {"cpu": "9"})
-        assert self.counted(initContainerStatuses=[status])[0] == "1500m"
+        assert self.cpu(initContainerStatuses=[status])[0] == "1500m"
 
     def test_the_pod_as_a_whole_is_resized(self) -> None:
         asked = {"requests": {"cpu": "4", HUGE: "2Mi"}, "limits": {"cpu": "5", HUGE: "2Mi"}}
@@ -133,7 +139,6 @@ class TestResize:
             "resources": {"requests": {"cpu": "6"}, "limits": {"cpu": "7"}},
             "allocatedResources": {"cpu": "8", "memory": "1Gi"},
         }
-        found = effective_resources(pod_spec, status)
-        assert found is not None
-        assert found.requests == {"cpu": "8", HUGE: "2Mi"}
-        assert found.limits == {"cpu": "7", HUGE: "2Mi"}
+        requests, limits = counted(pod_spec, status)
+        assert requests == {"cpu": "8", HUGE: "2Mi"}
+        assert limits == {"cpu": "7", HUGE: "2Mi"}

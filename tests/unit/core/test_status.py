@@ -2,9 +2,11 @@
 
 import pytest
 
+from initpipeline.api.models import EffectiveResources
 from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.core.facts import Refusal
 from tests.builders import End, PodBuilder, at, fresh_pod, pipeline, pod, running_pod, silent_pod
+from tests.pod_shapes import box
 from tests.unit.core.world import World, started, world
 
 WAITING = {"waiting": {"reason": "PodInitializing"}}
@@ -258,6 +260,45 @@ class TestAfterTheEnd:
         before = started(SUCCEEDED)
         after = before.change(before.pipeline.of_generation(4)).look(None, 60)
         assert {c.observed_generation for c in after.status.conditions} == {4}
+
+
+class TestEffectiveResources:
+    ASKING = pipeline().with_template(
+        {
+            "spec": {
+                "initContainers": [box("one", {"cpu": "2"})],
+                "containers": [box("app", {"cpu": "1"}, {"memory": "1024Mi"})],
+            }
+        }
+    )
+    OF_THE_TEMPLATE = EffectiveResources(
+        requests={"cpu": "2", "memory": "1Gi"}, limits={"memory": "1Gi"}
+    )
+    ADMITTED = fresh_pod().with_spec(overhead={"cpu": "3"})
+
+    def test_before_a_pod_exists_the_templates(self) -> None:
+        assert World(self.ASKING).look(None).status.effective_resources == self.OF_THE_TEMPLATE
+
+    def test_of_a_pod_its_own_whatever_admission_made_of_the_template(self) -> None:
+        seen = World(self.ASKING).look(None).look(self.ADMITTED)
+        assert seen.status.effective_resources == EffectiveResources(requests={"cpu": "3"})
+
+    def test_while_the_next_pod_is_waited_for_the_templates_again(self) -> None:
+        lost = World(self.ASKING).look(None).look(self.ADMITTED).look(None)
+        assert lost.run.number == 2
+        assert lost.status.effective_resources == self.OF_THE_TEMPLATE
+
+    def test_of_a_run_that_has_ended_for_good_those_of_its_last_pod(self) -> None:
+        ended = self.ADMITTED.initialized("one", "two").app(exit=0).phase("Succeeded")
+        gone = World(self.ASKING).look(None).look(self.ADMITTED).look(ended).look(None)
+        assert gone.status.effective_resources == EffectiveResources(requests={"cpu": "3"})
+
+    def test_where_nothing_is_asked_for_the_field_is_absent(self) -> None:
+        assert "effectiveResources" not in started(running_pod()).status.to_api()
+
+    def test_a_map_with_nothing_in_it_is_absent(self) -> None:
+        shown = started(self.ADMITTED).status.to_api()["effectiveResources"]
+        assert shown == {"requests": {"cpu": "3"}}
 
 
 class TestTransitionTimes:
