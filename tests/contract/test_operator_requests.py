@@ -6,10 +6,12 @@ The numbers are the specification. A change that raises one has to say why.
 from collections import Counter
 
 import pytest
+from kubernetes import client
 
-from tests.builders import fresh_pod, running_pod
+from tests.builders import fresh_pod, pipeline, running_pod
 from tests.contract.operator_world import Ledger, World, condition, ready, runs
 from tests.operator_process import OperatorProcess
+from tests.pod_shapes import cpu
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 
@@ -33,6 +35,21 @@ class TestLife:
         world.live(FIRST_STEP, SECOND_STEP, INITIALIZED, READY)
         world.wait("Ready", ready)
         assert shared_ledger.at_rest() == Counter({WRITE: 1 + 4, CREATE: 1})
+
+    def test_effective_resources_are_told_by_the_writes_that_are_due_anyway(
+        self, api: client.ApiClient, world: World, shared_ledger: Ledger
+    ) -> None:
+        """Admission gives each container some memory, of which the template knows nothing."""
+        memory = {"type": "Container", "defaultRequest": {"memory": "64Mi"}}
+        limits = {"metadata": {"name": "memory"}, "spec": {"limits": [memory]}}
+        client.CoreV1Api(api).create_namespaced_limit_range(world.namespace, limits)
+        inits, apps = [cpu("one", "0.5"), cpu("two", "1")], [cpu("app", "700m")]
+        template = {"spec": {"initContainers": inits, "containers": apps}}
+        world.create(pipeline().with_template(template))
+        world.live(FIRST_STEP, READY)
+        status = world.wait("Ready", lambda status: ready(status) and status)
+        assert status["effectiveResources"] == {"requests": {"cpu": "1", "memory": "64Mi"}}
+        assert shared_ledger.at_rest() == Counter({WRITE: 1 + 2, CREATE: 1})
 
     @pytest.fixture
     def started(self, world: World, shared_ledger: Ledger) -> World:
