@@ -10,6 +10,11 @@ def container(name: str, script: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "image": IMAGE, "command": ["sh", "-c", script], **more}
 
 
+def sidecar(name: str, script: str, **more: Any) -> dict[str, Any]:
+    """An init container that goes on running beside what comes after it."""
+    return container(name, script, restartPolicy="Always", **more)
+
+
 def template(*init: dict[str, Any], app: str = "exec sleep 3600", **spec: Any) -> dict[str, Any]:
     """A Pod of these init containers and one app container, which goes when it is told to."""
     return {

@@ -6,17 +6,13 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.e2e.conftest import World, run_number, status_of
-from tests.e2e.templates import IMAGE, container, template, two_steps
+from tests.e2e.templates import IMAGE, container, sidecar, template, two_steps
 from tests.e2e.watching import Object
 from tests.operator_process import OperatorProcess
 
 SHARED = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
 WORK: dict[str, Any] = {"volumes": [{"name": "work", "emptyDir": {}}]}
 FLAKY = "echo x >> /data/tries; [ $(wc -l < /data/tries) -ge 2 ]"
-
-
-def sidecar(name: str, script: str, **more: Any) -> dict[str, Any]:
-    return container(name, script, restartPolicy="Always", **more)
 
 
 # Shapes that public manifests have: what is in them, and what the bare Pod comes to.

@@ -33,6 +33,11 @@ class Story:
         with self._changed:
             return [state for state in self.states if state["metadata"]["name"] == name]
 
+    def until(self, name: str, last: Object) -> list[Object]:
+        """The states of the object of this name up to one that was waited for."""
+        states = self.of(name)
+        return states[: states.index(last) + 1]
+
     def wait(
         self,
         name: str,

@@ -1,0 +1,98 @@
+"""What an admission policy of the cluster puts into the Pod is part of the pipeline.
+
+Status tells of the Pod that was created, not of the template."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kubernetes import client
+
+from tests.cluster.errors import ClusterError
+from tests.cluster.processes import wait_until
+from tests.e2e.conftest import World
+from tests.e2e.templates import IMAGE, container, template
+from tests.e2e.traces import assert_trace
+from tests.operator_process import OperatorProcess
+
+INJECTED = f"""
+[
+  JSONPatch{{op: "add", path: "/spec/initContainers/0", value: Object.spec.initContainers{{
+    name: "fetch-secrets", image: "{IMAGE}", command: ["sh", "-c", "sleep 1"]}}}},
+  JSONPatch{{op: "add", path: "/spec/initContainers/1", value: Object.spec.initContainers{{
+    name: "proxy", image: "{IMAGE}", command: ["sleep", "3600"], restartPolicy: "Always"}}}}
+]
+"""
+
+
+@contextmanager
+def injecting(world: World) -> Iterator[None]:
+    """While a policy of the API server puts a step and a sidecar before the template's own. Real
+    ones come from service meshes and secret stores, by webhook, at the same moment."""
+    api = client.AdmissionregistrationV1Api(world.api)
+    name = world.namespace
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}}
+    policy = {
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {
+                "namespaceSelector": selector,
+                "resourceRules": [
+                    {
+                        "apiGroups": [""],
+                        "apiVersions": ["v1"],
+                        "operations": ["CREATE"],
+                        "resources": ["pods"],
+                    }
+                ],
+            },
+            "reinvocationPolicy": "Never",
+            "failurePolicy": "Fail",
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": INJECTED}}],
+        },
+    }
+    api.create_mutating_admission_policy(policy)
+    try:
+        api.create_mutating_admission_policy_binding(
+            {"metadata": {"name": name}, "spec": {"policyName": name}}
+        )
+        _wait_until_it_injects(world)
+        yield
+    finally:
+        api.delete_mutating_admission_policy(name)
+        api.delete_mutating_admission_policy_binding(name)
+
+
+def _wait_until_it_injects(world: World) -> None:
+    """The API server learns of a new policy by a watch of its own."""
+    core = client.CoreV1Api(world.api)
+    probe = {"metadata": {"name": "probe"}, "spec": template(container("one", "true"))["spec"]}
+
+    def injects() -> bool:
+        pod = core.create_namespaced_pod(world.namespace, probe, dry_run="All")
+        return len(pod.spec.init_containers) > 1
+
+    wait_until(injects, 30, lambda: ClusterError("the policy does not inject anything"))
+
+
+def test_speaks_of_the_created_pods_init_containers(
+    world: World,
+    operator: OperatorProcess,  # noqa: ARG001
+) -> None:
+    with injecting(world):
+        world.create("demo", template(container("one", "sleep 1")))
+        last = world.wait_ready("demo", run=1)
+
+    assert_trace(
+        world.pipelines.until("demo", last),
+        """
+        run 1 Created
+        ?0/3 StepRunning: init container 1 of 3 "fetch-secrets" is running
+        ?1/3 StepRunning: sidecar 2 of 3 "proxy" is running
+        ?2/3 StepRunning: init container 3 of 3 "one" is running
+        3/3 PodReady: the Pod is Ready
+        """,
+    )
+    steps = [status["name"] for status in last["status"]["initContainerStatuses"]]
+    assert steps == ["fetch-secrets", "proxy", "one"]
+    template_steps = last["spec"]["template"]["spec"]["initContainers"]
+    assert [step["name"] for step in template_steps] == ["one"], "the template is the person's own"

@@ -1,0 +1,333 @@
+"""What the Pod's restartPolicy makes of steps, sidecars and app containers that fail, end, or run
+on: the whole story of the pipeline, in its own words."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import World, reason_of, run_number, status_of
+from tests.e2e.templates import container, sidecar, template
+from tests.e2e.traces import assert_trace
+from tests.e2e.watching import Object
+from tests.operator_process import OperatorProcess
+
+SHARED: dict[str, Any] = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
+WORK: dict[str, Any] = {"volumes": [{"name": "work", "emptyDir": {}}]}
+STARTED_BY_FILE: dict[str, Any] = {
+    "startupProbe": {
+        "exec": {"command": ["test", "-e", "/data/up"]},
+        "periodSeconds": 1,
+        "failureThreshold": 60,
+    },
+    **SHARED,
+}
+
+
+def succeeds_at(attempt: int) -> str:
+    """A script that fails until it has been started so often."""
+    return f"echo x >> /data/tries; [ $(wc -l < /data/tries) -ge {attempt} ]"
+
+
+def exits_once(after: str) -> str:
+    """A script that crashes once, when the file is there, and then runs on."""
+    wait = f"until [ -e {after} ]; do sleep 0.1; done"
+    return (
+        f"echo x >> /data/starts; [ $(wc -l < /data/starts) -ge 2 ] || {{ {wait}; exit 3; }}; "
+        + ("exec sleep 3600")
+    )
+
+
+def ready_is(reason: str) -> Callable[[Object], bool]:
+    return lambda state: reason_of(state, "Ready") == reason
+
+
+def stalled(state: Object) -> bool:
+    return status_of(state, "Stalled") == "True"
+
+
+def failed_twice(state: Object) -> bool:
+    shown = state.get("status", {}).get("initContainerStatuses", [{}])[0]
+    return shown.get("restartCount") == 1 and "running" not in shown["state"]
+
+
+def second_run(state: Object) -> bool:
+    return run_number(state) == 2
+
+
+def sidecar_is_back(state: Object) -> bool:
+    """It has crashed and runs again, and the Pod is Ready."""
+    shown = state.get("status", {}).get("initContainerStatuses", ())
+    back = any(s["restartCount"] == 1 and "running" in s["state"] for s in shown)
+    return back and status_of(state, "Ready") == "True"
+
+
+ROWS = [
+    pytest.param(
+        template(container("late", succeeds_at(3), **SHARED), container("next", "true"), **WORK),
+        ready_is("PodReady"),
+        """
+        run 1 Created
+        ?0/2 StepRunning: init container 1 of 2 "late" is running
+        ?0/2 StepFailed: init container 1 of 2 "late" exited with 1
+        ?0/2 StepRunning: init container 1 of 2 "late" is running; before, it exited with 1, restarted 1 time
+        ?0/2 StepFailed: init container 1 of 2 "late" exited with 1, restarted 1 time
+        0/2 StepBackOff: init container 1 of 2 "late" exited with 1, restarted 1 time
+        ?0/2 StepRunning: init container 1 of 2 "late" is running; before, it exited with 1, restarted 2 times
+        ?1/2 StepRunning: init container 2 of 2 "next" is running
+        2/2 PodReady: the Pod is Ready
+        """,  # noqa: E501 (the pipeline's own words)
+        id="always-step-succeeds-late",
+    ),
+    pytest.param(
+        template(
+            container("late", succeeds_at(2), **SHARED),
+            app="true",
+            restartPolicy="OnFailure",
+            **WORK,
+        ),
+        ready_is("PodSucceeded"),
+        """
+        run 1 Created
+        ?0/1 StepRunning: init container 1 of 1 "late" is running
+        ?0/1 StepFailed: init container 1 of 1 "late" exited with 1
+        ?0/1 StepRunning: init container 1 of 1 "late" is running; before, it exited with 1, restarted 1 time
+        ?1/1 PodReady: the Pod is Ready
+        run 1 ended Succeeded
+        1/1 PodSucceeded: all containers of the Pod ended well
+        """,  # noqa: E501 (the pipeline's own words)
+        id="on-failure-step-succeeds-late-and-the-app-ends",
+    ),
+    pytest.param(
+        template(container("broken", "echo no table >&2; exit 3"), restartPolicy="OnFailure"),
+        failed_twice,
+        """
+        run 1 Created
+        ?0/1 StepRunning: init container 1 of 1 "broken" is running
+        ?0/1 StepFailed: init container 1 of 1 "broken" exited with 3: no table
+        ?0/1 StepRunning: init container 1 of 1 "broken" is running; before, it exited with 3, restarted 1 time: no table
+        ?0/1 StepFailed: init container 1 of 1 "broken" exited with 3, restarted 1 time: no table
+        ?0/1 StepBackOff: init container 1 of 1 "broken" exited with 3, restarted 1 time: no table
+        """,  # noqa: E501 (the pipeline's own words)
+        id="on-failure-step-never-succeeds",
+    ),
+    pytest.param(
+        template(
+            container("fine", "sleep 1"),
+            container("broken", "sleep 1; exit 3"),
+            container("unreached", "true"),
+            restartPolicy="Never",
+        ),
+        stalled,
+        """
+        run 1 Created
+        ?0/3 StepRunning: init container 1 of 3 "fine" is running
+        ?1/3 StepRunning: init container 2 of 3 "broken" is running
+        ?1/3 StepFailed: init container 2 of 3 "broken" exited with 3
+        run 1 ended Failed, StepFailed: init container 2 of 3 "broken" exited with 3
+        1/3 StepFailed: init container 2 of 3 "broken" exited with 3
+        Stalled BackoffLimitExceeded
+        """,
+        id="never-step-fails",
+    ),
+    pytest.param(
+        template(container("one", "sleep 1"), app="sleep 2"),
+        second_run,
+        """
+        run 1 Created
+        ?0/1 StepRunning: init container 1 of 1 "one" is running
+        ?1/1 PodReady: the Pod is Ready
+        run 1 ended Initialized
+        run 2 ContainerRestarted
+        ?0/1 PodTerminating: the Pod "demo" of an earlier run is being deleted
+        """,
+        id="always-app-exits-0",
+    ),
+    pytest.param(
+        template(container("one", "sleep 1"), app="sleep 2; exit 7", restartPolicy="OnFailure"),
+        second_run,
+        """
+        run 1 Created
+        ?0/1 StepRunning: init container 1 of 1 "one" is running
+        ?1/1 PodReady: the Pod is Ready
+        ?1/1 ContainerFailed: container "app" exited with 7
+        run 1 ended Initialized
+        run 2 ContainerRestarted
+        ?0/1 PodTerminating: the Pod "demo" of an earlier run is being deleted
+        """,
+        id="on-failure-app-crashes",
+    ),
+    pytest.param(
+        template(container("one", "sleep 1"), app="sleep 2; exit 7", restartPolicy="Never"),
+        stalled,
+        """
+        run 1 Created
+        ?0/1 StepRunning: init container 1 of 1 "one" is running
+        ?1/1 PodReady: the Pod is Ready
+        ?1/1 ContainerFailed: container "app" exited with 7
+        run 1 ended Failed, ContainerFailed: container "app" exited with 7
+        1/1 ContainerFailed: container "app" exited with 7
+        Stalled BackoffLimitExceeded
+        """,
+        id="never-app-crashes",
+    ),
+    pytest.param(
+        template(
+            sidecar("proxy", "exec sleep 3600"),
+            container("one", "sleep 1"),
+            app="sleep 2",
+            restartPolicy="Never",
+        ),
+        ready_is("PodSucceeded"),
+        """
+        run 1 Created
+        ?0/2 StepRunning: sidecar 1 of 2 "proxy" is running
+        ?1/2 StepRunning: init container 2 of 2 "one" is running
+        ?2/2 PodReady: the Pod is Ready
+        run 1 ended Succeeded
+        2/2 PodSucceeded: all containers of the Pod ended well
+        """,
+        id="never-app-exits-0-and-its-sidecar-with-it",
+    ),
+    pytest.param(
+        template(
+            sidecar("first", "touch /data/up; exec sleep 3600", **STARTED_BY_FILE),
+            container("one", "test -e /data/up && rm /data/up && sleep 1", **SHARED),
+            sidecar("second", "touch /data/up; exec sleep 3600", **STARTED_BY_FILE),
+            container("two", "test -e /data/up && rm /data/up && sleep 1", **SHARED),
+            sidecar("third", "touch /data/up; exec sleep 3600", **STARTED_BY_FILE),
+            **WORK,
+        ),
+        ready_is("PodReady"),
+        """
+        run 1 Created
+        ?0/5 StepRunning: sidecar 1 of 5 "first" is running
+        ?1/5 StepRunning: init container 2 of 5 "one" is running
+        ?2/5 StepRunning: sidecar 3 of 5 "second" is running
+        ?3/5 StepRunning: init container 4 of 5 "two" is running
+        ?4/5 StepRunning: sidecar 5 of 5 "third" is running
+        5/5 PodReady: the Pod is Ready
+        """,
+        id="sidecars-before-between-and-after-steps",
+    ),
+    pytest.param(
+        template(
+            sidecar("proxy", exits_once(after="/data/begun"), **SHARED),
+            container(
+                "one",
+                "touch /data/begun; until [ $(wc -l < /data/starts) -ge 2 ]; do sleep 0.1; done",
+                **SHARED,
+            ),
+            **WORK,
+        ),
+        sidecar_is_back,
+        """
+        run 1 Created
+        ?0/2 StepRunning: sidecar 1 of 2 "proxy" is running
+        1/2 StepRunning: init container 2 of 2 "one" is running
+        2/2 PodReady: the Pod is Ready
+        """,
+        id="sidecar-crashes-while-a-step-runs",
+    ),
+    pytest.param(
+        template(
+            sidecar("proxy", exits_once(after="/data/begun"), **SHARED),
+            container("one", "sleep 1"),
+            containers=[container("app", "touch /data/begun; exec sleep 3600", **SHARED)],
+            **WORK,
+        ),
+        sidecar_is_back,
+        """
+        run 1 Created
+        ?0/2 StepRunning: sidecar 1 of 2 "proxy" is running
+        ?1/2 StepRunning: init container 2 of 2 "one" is running
+        2/2 PodReady: the Pod is Ready
+        """,
+        id="sidecar-crashes-beside-the-app",
+    ),
+]
+
+
+@pytest.mark.parametrize(("pod_template", "end", "expected"), ROWS)
+def test_tells_what_the_pod_goes_through(
+    world: World,
+    operator: OperatorProcess,  # noqa: ARG001
+    pod_template: dict[str, Any],
+    end: Callable[[Object], bool],
+    expected: str,
+) -> None:
+    world.create("demo", pod_template)
+
+    last = world.pipelines.wait("demo", "the end of the story", end)
+
+    assert_trace(world.pipelines.until("demo", last), expected)
+
+
+def delete_pod(world: World, name: str) -> None:
+    uid = world.pod(name)["metadata"]["uid"]
+    world.delete_pod(name)
+    world.pods.wait(
+        name,
+        "the Pod is gone",
+        lambda pod: pod["event"] == "DELETED" and pod["metadata"]["uid"] == uid,
+    )
+
+
+def ask(world: World) -> None:
+    world.request_run("done", "please")
+
+
+def change(world: World) -> None:
+    changed = [container("one", "echo changed")]
+    world.patch("done", {"spec": {"template": {"spec": {"initContainers": changed}}}})
+
+
+@pytest.mark.parametrize(
+    ("collected_while_away", "person", "trigger"),
+    [
+        pytest.param(False, ask, "Requested", id="operator-there-then-a-request"),
+        pytest.param(True, change, "SpecChanged", id="operator-away-then-another-template"),
+    ],
+)
+def test_a_pod_that_succeeded_is_run_again_by_a_person_alone_even_when_it_is_collected(
+    world: World,
+    operator: OperatorProcess,
+    collected_while_away: bool,
+    person: Callable[[World], None],
+    trigger: str,
+) -> None:
+    """Another pipeline, whose Pod is deleted after, shows when the operator has seen both."""
+    world.create("done", template(container("one", "true"), app="true", restartPolicy="Never"))
+    world.create("other", template(container("one", "true")))
+    world.pipelines.wait("done", "its Pod has succeeded", ready_is("PodSucceeded"))
+    world.wait_ready("other", run=1)
+
+    if collected_while_away:
+        operator.kill()
+    delete_pod(world, "done")
+    delete_pod(world, "other")
+    if collected_while_away:
+        operator.start()
+    world.wait_ready("other", run=2)
+    person(world)
+
+    last = world.pipelines.wait(
+        "done",
+        "its second run has ended",
+        lambda state: run_number(state) == 2 and status_of(state, "Ready") == "True",
+    )
+    assert_trace(
+        world.pipelines.until("done", last),
+        f"""
+        run 1 Created
+        ?0/1 StepRunning: init container 1 of 1 "one" is running
+        ?1/1 PodReady: the Pod is Ready
+        run 1 ended Succeeded
+        1/1 PodSucceeded: all containers of the Pod ended well
+        run 2 {trigger}
+        ?0/1 StepRunning: init container 1 of 1 "one" is running
+        ?1/1 PodReady: the Pod is Ready
+        ?run 2 ended Succeeded
+        ?1/1 PodSucceeded: all containers of the Pod ended well
+        """,
+    )
