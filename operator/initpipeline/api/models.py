@@ -41,8 +41,9 @@ class ApiModel(BaseModel):
     )
 
     def to_api(self) -> dict[str, Any]:
-        """As the API takes it: JSON types, camelCase, nothing that is unset."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        """As the API takes it: JSON types, camelCase, nothing that is unset, empty or zero unless
+        the field is one that is always there."""
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 class Condition(ApiModel):
@@ -80,7 +81,7 @@ class FailedStep(ApiModel):
     message: str | None = Field(
         None, description="Its termination message or the end of its log. At most 1 KiB."
     )
-    restart_count: Count = Field(0, description="How often the kubelet restarted it in this Pod.")
+    restart_count: Count = Field(description="How often the kubelet restarted it in this Pod.")
 
 
 class Exceeded(ApiModel):
@@ -88,10 +89,15 @@ class Exceeded(ApiModel):
 
     limit: str = Field(
         description="Which: initDeadlineSeconds, or timeoutSeconds or maxRestarts of the "
-        "initPolicies entry of failedStep."
+        "step's entry in initPolicies."
     )
-    step: str | None = Field(None, description="The init container that the limit is set for.")
+    step: str = Field(description="The init container that the run had come to.")
     value: Count = Field(description="What the limit was.")
+    termination_message: str | None = Field(
+        None,
+        description="What the step left when it was ended for this: its termination message or "
+        "the end of its log. At most 1 KiB.",
+    )
 
 
 class RunningStep(ApiModel):

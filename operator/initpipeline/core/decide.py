@@ -94,6 +94,8 @@ def _with_run(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitPi
 
 
 def _follow(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:
+    if facts.pod is not None and _ours(facts.pod, facts.pipeline):
+        status = runs.with_last_words(status, facts.pod)
     pod = _pod_of_run(facts, status, now)
     if pod is not None:
         return runs.follow(status, facts.pipeline.policies, pod, now)

@@ -41,14 +41,14 @@ def limits(policies: Policies, run: Run, pod: Pod, steps: Sequence[Step]) -> tup
     found = [
         *_restarts(policies, run, pod, current, title),
         *_timeout(policies, run, current, title),
-        *_deadline(policies, run, pod, steps),
+        *_deadline(policies, run, pod, current, steps),
     ]
     return tuple(sorted(found, key=lambda limit: limit.at))
 
 
 def raised(exceeded: Exceeded, policies: Policies) -> bool:
     """Whether the limit that ended a run is a higher one now, or none any more."""
-    if exceeded.limit == DEADLINE or exceeded.step is None:
+    if exceeded.limit == DEADLINE:
         value = policies.init_deadline_seconds
     elif exceeded.limit == TIMEOUT:
         value = policies.of_step(exceeded.step).timeout_seconds
@@ -121,12 +121,14 @@ def _timeout(policies: Policies, run: Run, current: Step, title: str) -> Iterato
         Exceeded(limit=TIMEOUT, step=attempt.name, value=allowed),
         attempt.first_seen_time + timedelta(seconds=allowed),
         Explanation(
-            Reason.STEP_TIMED_OUT, f"{title} has run for its {TIMEOUT} of {allowed} s and not ended"
+            Reason.STEP_TIMED_OUT, f"{title} was still running after its {TIMEOUT} of {allowed} s"
         ),
     )
 
 
-def _deadline(policies: Policies, run: Run, pod: Pod, steps: Sequence[Step]) -> Iterator[Limit]:
+def _deadline(
+    policies: Policies, run: Run, pod: Pod, current: Step, steps: Sequence[Step]
+) -> Iterator[Limit]:
     allowed = policies.init_deadline_seconds
     if allowed is None:
         return
@@ -134,7 +136,7 @@ def _deadline(policies: Policies, run: Run, pod: Pod, steps: Sequence[Step]) -> 
     since = (pod.created_at if own else None) or run.start_time
     seen = diagnose.initialization(pod, steps, observe.fate(pod)).message
     yield Limit(
-        Exceeded(limit=DEADLINE, value=allowed),
+        Exceeded(limit=DEADLINE, step=current.container.name, value=allowed),
         since + timedelta(seconds=allowed),
         Explanation(
             Reason.INIT_DEADLINE_EXCEEDED,

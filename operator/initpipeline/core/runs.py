@@ -5,7 +5,7 @@ often its end is seen.
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from initpipeline.api.models import (
     Cause,
@@ -23,6 +23,7 @@ from initpipeline.core.diagnose import Explanation, failed_step
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod
 from initpipeline.core.limits import Limit
 from initpipeline.core.observe import Fate, Step
+from initpipeline.core.text import clip
 
 _RESULT_OF_FATE = {
     Fate.SUCCEEDED: Result.SUCCEEDED,
@@ -149,6 +150,30 @@ def lost(status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:
 def _last_seen(status: InitPipelineStatus) -> tuple[ContainerStatus, ...]:
     """The init containers as they were last mirrored: what is left when the Pod is gone."""
     return tuple(ContainerStatus(raw) for raw in status.init_container_statuses)
+
+
+def with_last_words(status: InitPipelineStatus, pod: Pod) -> InitPipelineStatus:
+    """What a step left when it was ended for a limit of its run. Often the only hint at what it
+    hung on, and it comes after the run's end, when the Pod is on its way out."""
+    run, newest, older = status.run, status.history[:1], status.history[1:]
+    told = tuple(_with_words_of(pod, record) for record in newest)
+    update = {"run": run and _with_words_of(pod, run), "history": told + older}
+    return status.model_copy(update=update)
+
+
+R = TypeVar("R", bound=RunFacts)
+
+
+def _with_words_of(pod: Pod, run: R) -> R:
+    exceeded = run.exceeded
+    if exceeded is None or exceeded.termination_message or run.pod_uid != pod.uid:
+        return run
+    ends = (s.terminated for s in pod.init_container_statuses if s.name == exceeded.step)
+    words = next((clip(end.message) for end in ends if end and end.message), "")
+    if not words or words in (run.message or ""):
+        return run
+    told = exceeded.model_copy(update={"termination_message": words})
+    return run.model_copy(update={"exceeded": told})
 
 
 def superseded(status: InitPipelineStatus, pod: Pod | None, now: datetime) -> InitPipelineStatus:

@@ -135,7 +135,9 @@ def _ended(run: Run, status: InitPipelineStatus, policies: Policies) -> Outlook:
 def _end_of(run: Run) -> Explanation:
     """Why it ended, as it was said when it did."""
     reason = Reason(run.reason) if run.reason in set(Reason) else Reason.POD_FAILED
-    return Explanation(reason, run.message or "the run has ended")
+    words = run.exceeded.termination_message if run.exceeded else None
+    message = run.message or "the run has ended"
+    return Explanation(reason, f"{message}: {words}" if words else message)
 
 
 def _given_up(

@@ -229,7 +229,7 @@ def test_a_write_that_tells_nothing_new_tells_nothing() -> None:
 
 
 RUN = Run(number=1, trigger=Trigger.CREATED, pod_uid="pod-1", start_time=at(0))
-LOST_TABLE = FailedStep(name="one", exit_code=1, message="no such table")
+LOST_TABLE = FailedStep(name="one", exit_code=1, message="no such table", restart_count=0)
 
 
 def ended(run: Run, result: Result, failed: FailedStep | None = None, **more: Any) -> RunRecord:

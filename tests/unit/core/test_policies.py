@@ -334,7 +334,7 @@ class TestTimeoutSeconds:
         ready = now.condition(ConditionType.READY)
         assert (ready.reason, ready.message) == (
             "StepTimedOut",
-            'init container 1 of 2 "one" has run for its timeoutSeconds of 10 s and not ended',
+            'init container 1 of 2 "one" was still running after its timeoutSeconds of 10 s',
         )
 
     def test_applies_at_once(self) -> None:
@@ -345,6 +345,37 @@ class TestTimeoutSeconds:
         now = started(hanging(), **limits_of_one(timeoutSeconds=10)).look(hanging(), 10)
         now = now.policy(**limits_of_one(timeoutSeconds=20)).look(None, 60)
         assert now.run.trigger is Trigger.RETRY
+
+
+class TestWhatAStepLeaves:
+    """A step that is ended for a limit of its run writes its last words when its Pod goes."""
+
+    words = 'init container 1 of 2 "one" was still running after its timeoutSeconds of 10 s: no db'
+    dying = hanging().deleting(10).init("one", exit=137, message="no db")
+
+    def test_is_in_the_condition(self) -> None:
+        now = started(hanging(), **limits_of_one(timeoutSeconds=10)).look(hanging(), 10)
+        now = now.look(self.dying, 12).look(None, 13)
+        assert now.condition(ConditionType.READY).message == self.words
+
+    def test_is_in_history(self) -> None:
+        now = started(hanging(), **limits_of_one(timeoutSeconds=10)).look(hanging(), 10)
+        [entry] = now.look(self.dying, 12).look(None, 13).status.history
+        assert entry.exceeded is not None
+        assert entry.exceeded.termination_message == "no db"
+
+    def test_is_in_history_also_when_the_next_run_has_begun(self) -> None:
+        limits = {**limits_of_one(timeoutSeconds=10), "backoffLimit": 1}
+        now = started(hanging(), **limits).look(hanging(), 10).look(self.dying, 12)
+        [entry] = now.status.history
+        assert now.run.number == 2
+        assert entry.exceeded is not None
+        assert entry.exceeded.termination_message == "no db"
+
+    def test_is_not_said_twice(self) -> None:
+        now = started(failing(), **limits_of_one(maxRestarts=0))
+        gone = fresh_pod().deleting(10).init("one", exit=3, message="no such table")
+        assert now.look(gone, 60).condition(ConditionType.READY).message.count("no such table") == 1
 
 
 class TestMaxRestarts:
