@@ -352,9 +352,17 @@ class TestWords:
     @pytest.mark.parametrize(
         ("failed", "says"),
         [
-            pytest.param(FailedStep(name="x", message="too slow"), "failed: too slow", id="words"),
-            pytest.param(FailedStep(name="x", reason="Odd"), "failed: Odd", id="a reason"),
-            pytest.param(FailedStep(name="x"), "failed: no reason given", id="nothing"),
+            pytest.param(
+                FailedStep(name="x", message="too slow", restart_count=0),
+                "failed: too slow",
+                id="words",
+            ),
+            pytest.param(
+                FailedStep(name="x", reason="Odd", restart_count=0), "failed: Odd", id="a reason"
+            ),
+            pytest.param(
+                FailedStep(name="x", restart_count=0), "failed: no reason given", id="nothing"
+            ),
         ],
     )
     def test_a_step_without_an_exit_code(self, failed: FailedStep, says: str) -> None:
