@@ -36,7 +36,7 @@ class FakeApi(ApiClient):
     but its answer is lost) and ``dies_after`` (the process dies when so many were carried out).
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._versions = itertools.count(100)
         self._pods_made = itertools.count(1)
@@ -141,11 +141,15 @@ class FakeApi(ApiClient):
         return self.put(plural, raw)
 
     def _delete(self, plural: str, key: Key, body: Raw, _: object) -> Raw:
+        metadata = self._found(plural, key)["metadata"]
+        for field, value in body["preconditions"].items():
+            if value != metadata[field]:
+                raise api_error(409, {"reason": "Conflict", "message": f"the {field} differs"})
+        return self.delete(plural, key)
+
+    def delete(self, plural: str, key: Key = KEY) -> Raw:
         """A Pod that has a node ends only when its kubelet says so."""
         raw = copy.deepcopy(self._found(plural, key))
-        for field, value in body["preconditions"].items():
-            if value != raw["metadata"][field]:
-                raise api_error(409, {"reason": "Conflict", "message": f"the {field} differs"})
         if not raw["spec"].get("nodeName"):
             self.gone(plural, key)
             return raw

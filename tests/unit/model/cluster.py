@@ -1,0 +1,167 @@
+"""A cluster around one InitPipeline: API server, scheduler, node, and the people who use it.
+
+The API server is the one of the shell's tests, and keeps what its watches tell. Each verb is one
+write of somebody else's.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from initpipeline.api.models import format_time
+from initpipeline.runtime.gateway import Key
+from tests.builders import NAME, NAMESPACE, at
+from tests.unit.model.kubelet import Kubelet, Raw, Truth
+from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, FakeApi
+
+NODE = "node-1"
+KEPT_CONDITIONS = frozenset({"PodScheduled", "DisruptionTarget"})
+"""Those that somebody else than the kubelet writes."""
+
+
+class Clock:
+    """The one clock: it moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> datetime:
+        return at(self.seconds)
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a watch tells."""
+
+    plural: str
+    type: str
+    object: Raw
+
+
+class Api(FakeApi):
+    """With graceful deletion, garbage collection, and a memory of all that watches would tell."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.events: list[Event] = []
+
+    def put(self, plural: str, raw: Raw) -> Raw:
+        key = Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
+        type_ = "MODIFIED" if (plural, key) in self.objects else "ADDED"
+        stored = super().put(plural, raw)
+        self.events.append(Event(plural, type_, stored))
+        return stored
+
+    def gone(self, plural: str, key: Key = KEY) -> None:
+        raw = self.objects.get((plural, key))
+        super().gone(plural, key)
+        if raw is None:
+            return
+        version = str(next(self._versions))
+        last = {**raw, "metadata": {**raw["metadata"], "resourceVersion": version}}
+        self.events.append(Event(plural, "DELETED", last))
+        if (
+            plural == PIPELINES
+            and self.pod is not None
+            and self.pod.owner_uid == last["metadata"]["uid"]
+        ):
+            self.delete(PODS)
+
+    def delete(self, plural: str, key: Key = KEY, grace: int | None = None) -> Raw:
+        """A Pod on a node ends when its kubelet says so, or at once where the grace is 0."""
+        raw = copy.deepcopy(self._found(plural, key))
+        metadata, spec = raw["metadata"], raw["spec"]
+        if plural == PODS and "deletionTimestamp" not in metadata:
+            asked = spec.get("terminationGracePeriodSeconds", 30) if grace is None else grace
+            seconds = asked if spec.get("nodeName") else 0
+            ends = self._clock() + timedelta(seconds=seconds)
+            metadata["deletionTimestamp"] = format_time(ends)
+            metadata["deletionGracePeriodSeconds"] = seconds
+            self.put(plural, raw)
+        if plural != PODS or not spec.get("nodeName") or grace == 0:
+            self.gone(plural, key)
+        return raw
+
+
+class Cluster:
+    """One Pod at a time, of the pipeline's name."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.api = Api(self.clock)
+        self.kubelet: Kubelet | None = None
+        self.truths: dict[str, Truth] = {}
+        """By the resource version at which it was true."""
+
+    @property
+    def pod(self) -> Raw | None:
+        return self.api.objects.get((PODS, KEY))
+
+    def create_pod(self, spec: Raw, **metadata: Any) -> None:
+        """Somebody else than the operator creates the Pod."""
+        named = {
+            "name": NAME,
+            "namespace": NAMESPACE,
+            "creationTimestamp": format_time(self.clock()),
+        }
+        status = {"phase": "Pending"}
+        self.api.put(PODS, {"metadata": {**named, **metadata}, "spec": spec, "status": status})
+
+    def schedule(self) -> None:
+        pod = self._pod()
+        self.kubelet = Kubelet(pod, self._write_status, self.clock)
+        spec = {**pod["spec"], "nodeName": NODE}
+        said = {"type": "PodScheduled", "status": "True", "lastTransitionTime": self._now()}
+        self._put({"spec": spec, "status": _with_condition(pod["status"], said)})
+
+    def find_no_node(self) -> None:
+        said = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": "0/1 nodes are available",
+            "lastTransitionTime": self._now(),
+        }
+        self._put({"status": _with_condition(self._pod()["status"], said)})
+
+    def disrupt(self, reason: str = "EvictionByEvictionAPI") -> None:
+        """Say that the Pod is about to be evicted, by whomever, and delete it."""
+        said = {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": reason}
+        self._put({"status": _with_condition(self._pod()["status"], said)})
+        self.api.delete(PODS)
+
+    def node_step(self, exit_code: int = 137) -> bool:
+        """The kubelet does what is next by itself. False: there is nothing to do now."""
+        pod = self.pod
+        if pod is None or self.kubelet is None or self.kubelet.uid != pod["metadata"]["uid"]:
+            return False
+        if "deletionTimestamp" not in pod["metadata"]:
+            return self.kubelet.step()
+        if not self.kubelet.terminate(exit_code):
+            self.api.gone(PODS)
+        return True
+
+    def _write_status(self, status: Raw) -> None:
+        kept = [c for c in self._pod()["status"]["conditions"] if c["type"] in KEPT_CONDITIONS]
+        said = {**status, "conditions": [*kept, *status["conditions"]]}
+        self._put({"status": {key: value for key, value in said.items() if value}})
+
+    def _put(self, change: Mapping[str, Any]) -> None:
+        self.api.edit(PODS, change)
+        pod = self._pod()
+        if self.kubelet is not None and self.kubelet.uid == pod["metadata"]["uid"]:
+            self.truths[pod["metadata"]["resourceVersion"]] = self.kubelet.truth()
+
+    def _pod(self) -> Raw:
+        assert self.pod is not None, "there is no Pod"
+        return self.pod
+
+    def _now(self) -> str:
+        return format_time(self.clock())
+
+
+def _with_condition(status: Raw, condition: Raw) -> Raw:
+    others = [c for c in status.get("conditions", ()) if c["type"] != condition["type"]]
+    return {**status, "conditions": [*others, condition]}

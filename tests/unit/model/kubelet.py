@@ -1,0 +1,435 @@
+"""A kubelet, as far as one Pod knows it: what a real one writes, status by status.
+
+``step`` does what the kubelet does next by itself, one status write at a time; the other verbs are
+what befalls the Pod. test_recorded.py holds all of it to what a real kubelet wrote. Beside the
+statuses it knows the truth that they tell more or less well: which pass through the init containers
+it is, and how far that has come.
+"""
+
+import copy
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from typing import Any, Final
+
+from initpipeline.api.models import format_time
+from initpipeline.api.reasons import Trigger
+from initpipeline.core.facts import RESTART_ALL_CONTAINERS
+
+Raw = dict[str, Any]
+
+RESTARTING = "RestartingAllContainers"
+CRASH_LOOP = "CrashLoopBackOff"
+INITIALIZING = "PodInitializing"
+ENDED = frozenset({"Succeeded", "Failed"})
+KILLED: Final = 137
+FIRST_BACK_OFF: Final = timedelta(seconds=10)
+LONGEST_BACK_OFF: Final = timedelta(seconds=300)
+RESTARTED_ALL: Final = {
+    "exitCode": KILLED,
+    "reason": RESTARTING,
+    "message": "removed by RestartAllContainers",
+    "startedAt": None,
+    "finishedAt": None,
+}
+
+
+class Kind(Enum):
+    STEP = auto()
+    SIDECAR = auto()
+    APP = auto()
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is true of a Pod when a status of it is written, whether or not the status tells."""
+
+    passes: int
+    """How often its plain init containers have begun to run; counted from the first start on, and
+    at once where all containers are restarted in place."""
+    by: Trigger | None
+    """How the kubelet came to begin the present pass; None: the first."""
+    succeeded: frozenset[str]
+    """The plain init containers that have succeeded in this pass."""
+    initialized: bool
+    """All plain ones have, and all sidecars have started."""
+    app_restarted: bool
+    """In this pass an app container has been restarted, or waits for its restart."""
+    ever_started: bool
+    """Some container of the Pod has been."""
+
+
+@dataclass
+class Container:
+    """A container's status, and what the kubelet knows besides."""
+
+    name: str
+    kind: Kind
+    restarts_all: bool
+    """Its exit restarts all containers in place."""
+    state: Raw = field(default_factory=lambda: {"waiting": {"reason": INITIALIZING}})
+    last: Raw | None = None
+    id: str = ""
+    restarts: int = 0
+    ready: bool = False
+    done: bool = False
+    """Has succeeded in this pass; of any other than a plain init container: has started."""
+    due: bool = False
+    """It ran in a sandbox or a pass before, and has yet to run again."""
+    counted: bool = False
+    """The restart that is to come is in the count already."""
+    crashes: int = 0
+    """Ends in a row, for the back-off."""
+    not_before: datetime | None = None
+
+    @property
+    def running(self) -> bool:
+        return "running" in self.state
+
+    @property
+    def waiting(self) -> str:
+        """The reason why it waits, "" where it does not."""
+        return str(self.state.get("waiting", {}).get("reason", ""))
+
+    @property
+    def exit_code(self) -> int | None:
+        ended = self.state.get("terminated")
+        return ended["exitCode"] if ended else None
+
+    def wait(self, reason: str) -> None:
+        self.state = {"waiting": {"reason": reason, "message": f"{self.name}: {reason}"}}
+
+    def lose(self) -> None:
+        """Another sandbox is made, and nothing is left of the container that ran in the old one."""
+        self.wait(INITIALIZING)
+        self.last = {"exitCode": KILLED, "reason": "ContainerStatusUnknown"}
+        self.forget()
+        self.restarts, self.counted = self.restarts + 1, True
+
+    def forget(self) -> None:
+        self.id, self.ready = "", False
+
+    def raw(self) -> Raw:
+        status = {
+            "name": self.name,
+            "image": "busybox",
+            "imageID": "",
+            "state": self.state,
+            "lastState": {"terminated": self.last} if self.last else {},
+            "ready": self.ready,
+            "restartCount": self.restarts,
+            "started": self.running,
+        }
+        return copy.deepcopy({**status, "containerID": self.id} if self.id else status)
+
+
+class Kubelet:
+    """Of one Pod, from when it has a node. ``write`` writes the Pod's status."""
+
+    def __init__(
+        self,
+        pod: Mapping[str, Any],
+        write: Callable[[Raw], object],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.uid = str(pod["metadata"]["uid"])
+        self.missing: set[str] = set()
+        """Containers whose image cannot be pulled."""
+        self.containers = [*_containers(pod["spec"])]
+        self.phase = ""
+        self._write, self._clock = write, clock
+        self._policy = pod["spec"].get("restartPolicy") or "Always"
+        self._reason = self._message = ""
+        self._ids = itertools.count(1)
+        self._passes = 1
+        self._by: Trigger | None = None
+        self._new_sandbox = self._new_pass = False
+        self._killed: list[Container] = []
+        """What ran in the sandbox that died, and has not been told of."""
+        self._all_exited = self._app_restarted = self._was_initialized = False
+
+    def truth(self) -> Truth:
+        return Truth(
+            passes=self._passes,
+            by=self._by,
+            succeeded=frozenset(c.name for c in self._inits if c.kind is Kind.STEP and c.done),
+            initialized=all(c.done for c in self._inits),
+            app_restarted=self._app_restarted,
+            ever_started=any(c.id or c.last for c in self.containers),
+        )
+
+    @property
+    def running(self) -> list[Container]:
+        return [c for c in self.containers if c.running]
+
+    @property
+    def _inits(self) -> list[Container]:
+        return [c for c in self.containers if c.kind is not Kind.APP]
+
+    @property
+    def _apps(self) -> list[Container]:
+        return [c for c in self.containers if c.kind is Kind.APP]
+
+    # What befalls the Pod.
+
+    def exits(self, name: str, code: int) -> None:
+        """A container ends by itself."""
+        container = next(c for c in self.containers if c.name == name)
+        self._end(container, code)
+        self._all_exited = container.restarts_all
+        self._publish()
+
+    def sandbox_dies(self) -> None:
+        """All processes are gone at once. The kubelet says nothing of them until it has made
+        another sandbox; where the Pod's restartPolicy is Never, it does not."""
+        if self._policy != "Never":
+            self._new_sandbox, self._killed = True, self.running
+            return
+        for container in self.running:
+            self._end(container, KILLED)
+        self._publish()
+
+    def node_reboots(self) -> None:
+        """As with the sandbox, but what ran is found to have ended, nobody knows how."""
+        for container in self.running:
+            self._end(container, 255, "Unknown")
+        self._new_sandbox = self._policy != "Never"
+        self._publish()
+
+    def evicts(self) -> None:
+        """The kubelet ends the Pod for want of some resource, or for its use of too much."""
+        for container in self.running:
+            self._end(container, KILLED)
+        self._fail("Evicted", "The node was low on resource: memory.")
+
+    def rejects(self) -> None:
+        """The kubelet has no room for the Pod after all."""
+        self._fail("OutOfcpu", "Node didn't have enough resource: cpu")
+
+    # What the kubelet does by itself.
+
+    def step(self) -> bool:
+        """Do what is next, and say so. False: there is nothing to do now."""
+        if self.phase in ENDED:
+            return False
+        if self._all_exited:
+            self._restart_all()
+        elif self.phase and not self._start_next() and not self._finish():
+            return False
+        self._publish()
+        return True
+
+    def terminate(self, code: int = KILLED) -> bool:
+        """Somebody deleted the Pod: end its containers, then the Pod. False: it may go."""
+        if self.phase in ENDED:
+            return False
+        if self.running:
+            for container in self.running:
+                self._end(container, code)
+        else:
+            well = all(c.exit_code == 0 for c in self.containers)
+            self.phase = "Succeeded" if well else "Failed"
+        self._publish()
+        return True
+
+    def back_off_ends(self) -> datetime | None:
+        """When it goes on by itself, where it waits."""
+        ends = (c.not_before for c in self.containers if c.waiting == CRASH_LOOP)
+        return min((end for end in ends if end), default=None)
+
+    def _start_next(self) -> bool:
+        if self._new_sandbox:
+            self._enter_sandbox()
+        container = self._next()
+        if container is None:
+            return False
+        if container.name in self.missing:
+            container.wait(
+                "ImagePullBackOff" if container.waiting == "ErrImagePull" else "ErrImagePull"
+            )
+        elif self._backs_off(container):
+            container.last = container.state["terminated"]
+            container.wait(CRASH_LOOP)
+            self._app_restarted |= container.kind is Kind.APP
+        else:
+            self._start(container)
+        return True
+
+    def _next(self) -> Container | None:
+        """Init containers in their turn, sidecars whenever they have ended, app containers last."""
+        for container in self._inits:
+            here = container.done and not container.due
+            if container.running and container.kind is Kind.STEP:
+                return None
+            if container.running or (here and container.kind is Kind.STEP):
+                continue
+            if self._can_start(container):
+                return container
+            if not here:
+                return None
+        return next((c for c in self._apps if not c.running and self._can_start(c)), None)
+
+    def _can_start(self, container: Container) -> bool:
+        """Or, where it cannot, can say something new about it."""
+        if container.waiting == "ImagePullBackOff" and container.name in self.missing:
+            return False
+        if container.waiting == CRASH_LOOP and self._backs_off(container):
+            return False
+        return container.exit_code is None or container.due or self._restarts(container)
+
+    def _restarts(self, container: Container) -> bool:
+        """Whether its end is followed by another start, by the rules of restartPolicy."""
+        if container.kind is Kind.SIDECAR:
+            return not self._over()
+        if container.exit_code == 0:
+            return container.kind is Kind.APP and self._policy == "Always"
+        return self._policy != "Never"
+
+    def _over(self) -> bool:
+        """Whether the Pod has come to its end, but for the sidecars."""
+        plain = [c for c in self.containers if c.kind is not Kind.SIDECAR]
+        if any(c.running or c.due for c in plain):
+            return False
+        failed = any(c.exit_code and not self._restarts(c) for c in plain if c.kind is Kind.STEP)
+        ended = (c.exit_code is not None and not self._restarts(c) for c in self._apps)
+        return failed or all(ended)
+
+    def _backs_off(self, container: Container) -> bool:
+        return container.not_before is not None and self._clock() < container.not_before
+
+    def _start(self, container: Container) -> None:
+        for other in self.containers:
+            if other.waiting == RESTARTING:
+                other.wait(INITIALIZING)
+                other.forget()
+        if self._new_pass and container.kind is Kind.STEP:
+            self._begin_pass(Trigger.POD_RESTARTED)
+        again = container.kind is Kind.APP and container.done and not container.due
+        self._app_restarted |= again
+        if (container.id or container.last) and not container.counted:
+            container.restarts += 1
+        container.last = container.state.get("terminated") or container.last
+        container.id = f"{self.uid}-{next(self._ids)}"
+        container.state = {"running": {"startedAt": self._now()}}
+        container.due = container.counted = False
+        container.ready = container.done = container.kind is not Kind.STEP
+
+    def _enter_sandbox(self) -> None:
+        """Another sandbox is made. Of the init containers that ran in the old one nothing is left
+        to be told, and of the first, which starts at once, not even that."""
+        first = self._inits[0]
+        for container in self._killed:
+            if container.kind is Kind.APP:
+                self._end(container, KILLED)
+            elif container is first:
+                container.wait(INITIALIZING)
+                container.last = None
+            else:
+                container.lose()
+        for container in self.containers:
+            container.due = bool(container.id or container.last)
+            container.crashes, container.not_before = 0, None
+        self._new_sandbox, self._new_pass, self._killed = False, True, []
+
+    def _begin_pass(self, by: Trigger) -> None:
+        self._passes, self._by = self._passes + 1, by
+        self._new_pass = self._app_restarted = False
+        for container in self.containers:
+            container.done = container.running
+
+    def _restart_all(self) -> None:
+        self._all_exited = False
+        for container in self.containers:
+            container.wait(RESTARTING)
+            container.last = dict(RESTARTED_ALL)
+            container.restarts, container.counted, container.due = (
+                container.restarts + 1,
+                True,
+                True,
+            )
+            container.crashes, container.not_before = 0, None
+        self._begin_pass(Trigger.RESTARTED_IN_PLACE)
+
+    def _end(self, container: Container, code: int, reason: str = "") -> None:
+        now = self._clock()
+        container.state = {
+            "terminated": {
+                "exitCode": code,
+                "reason": reason or ("Error" if code else "Completed"),
+                "startedAt": container.state["running"]["startedAt"],
+                "finishedAt": self._now(),
+                "containerID": container.id,
+            }
+        }
+        if container.kind is Kind.STEP:
+            container.ready = container.done = code == 0
+        else:
+            container.ready = False
+        if container.crashes:
+            wait = FIRST_BACK_OFF * 2 ** min(container.crashes - 1, 10)
+            container.not_before = now + min(wait, LONGEST_BACK_OFF)
+        container.crashes += 1
+
+    def _finish(self) -> bool:
+        """The Pod's own end, once its containers have ended: sidecars first."""
+        if not self._over():
+            return False
+        if self.running:
+            for container in self.running:
+                self._end(container, KILLED)
+        else:
+            plain = [c for c in self.containers if c.kind is not Kind.SIDECAR]
+            self.phase = "Succeeded" if all(c.exit_code == 0 for c in plain) else "Failed"
+        return True
+
+    def _fail(self, reason: str, message: str) -> None:
+        self.phase, self._reason, self._message = "Failed", reason, message
+        self._publish()
+
+    def _publish(self) -> None:
+        if self.phase not in ENDED:
+            self.phase = self._phase()
+        self._was_initialized |= all(c.done for c in self._inits)
+        ready = (
+            self.phase == "Running"
+            and all(c.done for c in self._inits)
+            and all(c.ready for c in self.containers)
+        )
+        self._write(
+            {
+                "phase": self.phase,
+                "reason": self._reason,
+                "message": self._message,
+                "initContainerStatuses": [c.raw() for c in self._inits],
+                "containerStatuses": [c.raw() for c in self._apps],
+                "conditions": [
+                    {"type": "Initialized", "status": str(self._was_initialized)},
+                    {"type": "Ready", "status": str(ready)},
+                ],
+            }
+        )
+
+    def _phase(self) -> str:
+        """Of a Pod that has not ended: Pending while an init container runs or was never started,
+        or an app container was never started."""
+        for container in self.containers:
+            if container.running and container.kind is Kind.STEP:
+                return "Pending"
+            if container.waiting and container.last is None:
+                return "Pending"
+        return "Running"
+
+    def _now(self) -> str:
+        return format_time(self._clock())
+
+
+def _containers(spec: Mapping[str, Any]) -> Iterator[Container]:
+    for raw in spec["initContainers"]:
+        kind = Kind.SIDECAR if raw.get("restartPolicy") == "Always" else Kind.STEP
+        yield Container(raw["name"], kind, restarts_all=False)
+    for raw in spec["containers"]:
+        rules = raw.get("restartPolicyRules", ())
+        restarts_all = any(rule["action"] == RESTART_ALL_CONTAINERS for rule in rules)
+        yield Container(raw["name"], Kind.APP, restarts_all)
