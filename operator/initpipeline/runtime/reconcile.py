@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from initpipeline.core import refusal
 from initpipeline.core.decide import (
     CreatePod,
     Decision,
@@ -16,7 +17,12 @@ from initpipeline.core.decide import (
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.core.patch import merge_patch
 from initpipeline.runtime.cache import Cache
-from initpipeline.runtime.errors import AlreadyExistsError, ConflictError, NotFoundError
+from initpipeline.runtime.errors import (
+    AlreadyExistsError,
+    ApiError,
+    ConflictError,
+    NotFoundError,
+)
 from initpipeline.runtime.gateway import Gateway, Key
 from initpipeline.runtime.queue import WorkQueue
 
@@ -135,6 +141,10 @@ class Reconciler:
             return replace(facts, pod=await self._gateway.get_pod(key))
         except NotFoundError:
             return None  # The namespace is gone, and the pipeline with it.
+        except ApiError as error:
+            if refusal.namespace_terminating(error.status):
+                return None  # As good as gone.
+            raise
         logger.warning("Pod refused", extra={"pipeline": str(key), "reason": answer.reason.value})
         return replace(facts, refusal=answer)
 

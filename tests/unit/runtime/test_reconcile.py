@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
-from initpipeline.runtime.errors import ApiError, ConnectionFailed, api_error
+from initpipeline.runtime.errors import ConnectionFailed, api_error
 from initpipeline.runtime.reconcile import ROUNDS
 from tests.builders import fresh_pod, pipeline, running_pod
 from tests.unit.runtime.clock import Clock
@@ -329,13 +329,13 @@ class TestRefusal:
         assert condition(api, ConditionType.STALLED) == ("True", Reason.INVALID_TEMPLATE)
         assert (await operator.look(), operator.delay, operator.again) == ([], None, False)
 
-    async def test_of_a_namespace_that_ends_is_left_to_the_retries(
+    async def test_of_a_namespace_that_ends_is_not_tried_again(
         self, api: FakeApi, operator: Operator
     ) -> None:
         api.failing[CREATE] = [TERMINATING]
         operator.watch()
-        with pytest.raises(ApiError, match="being terminated"):
-            await operator.look()
+        assert await operator.look() == [STATUS, CREATE]
+        assert (operator.delay, operator.again) == (None, False)
 
 
 class TestTimeToLive:
