@@ -193,6 +193,10 @@ SHAPES: Final = {
         ),
         {"cpu": "3", "memory": "2572864Ki", DISK: "2e9"},
     ),
+    "as-much-in-two-notations": Shape(
+        spec(box("one", {"memory": "1073741824"}), apps=(box("app", {"memory": "1Gi"}),)),
+        {"memory": "1Gi"},
+    ),
     "less-than-a-thousandth": Shape(
         spec(cpu("one", "1u"), apps=(cpu("app", "100500u"), cpu("web", "100500u"))),
         {"cpu": "202m"},

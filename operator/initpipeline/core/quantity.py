@@ -54,7 +54,7 @@ class Quantity:
             raise ValueError(f"not a quantity: {text[:80]!r}") from error
         amount = min(context.multiply(written, _FACTORS[suffix]), _MOST)
         milli = int(context.multiply(amount, Decimal(1000)).to_integral_value(rounding=ROUND_UP))
-        return cls(milli, _notation(suffix, exponent, amount))
+        return cls(milli, _notation(suffix, exponent))
 
     def __add__(self, other: "Quantity") -> "Quantity":
         """The sum, in the notation of the first that is not zero."""
@@ -75,11 +75,10 @@ class Quantity:
         return f"{number}{_DECIMAL[power]}"
 
 
-def _notation(suffix: str, exponent: str, amount: Decimal) -> Notation:
+def _notation(suffix: str, exponent: str) -> Notation:
     if exponent:
         return Notation.EXPONENT
-    fraction_only = 0 < amount < 1
-    return Notation.BINARY if suffix in _BINARY[1:] and not fraction_only else Notation.DECIMAL
+    return Notation.BINARY if suffix in _BINARY[1:] else Notation.DECIMAL
 
 
 def _reduced(number: int, base: int, most: int | None = None) -> tuple[int, int]:

@@ -80,7 +80,6 @@ def _aggregate(containers: list[_Container], of: Callable[[_Resources], Amounts]
             apps = _sum(apps, amounts)
         elif container.is_sidecar:
             sidecars = _sum(sidecars, amounts)
-            most = _most(most, sidecars)
         else:
             most = _most(most, _sum(amounts, sidecars))
     return _most(_sum(apps, sidecars), most)
@@ -126,7 +125,7 @@ def _resize_is_infeasible(status: Raw) -> bool:
 
 
 def _of_the_pod(spec: Raw, status: Raw, aggregate: Amounts) -> _Resources:
-    """What is set for the Pod as a whole, for those resources for which the API supports it.
+    """What is set for the Pod as a whole; the API server refuses what cannot be set for it.
 
     A request that is missing there is what the containers request or, where none does, the limit;
     of huge pages, which cannot be overcommitted, it is the limit.
@@ -140,20 +139,13 @@ def _of_the_pod(spec: Raw, status: Raw, aggregate: Amounts) -> _Resources:
     asked = _Resources(defaults | asked.requests, asked.limits)
     force = _in_force(asked, status, _resize_is_infeasible(status))
     return _Resources(
-        _supported(force.requests, asked.requests), _supported(force.limits, asked.limits)
+        {name: force.requests.get(name, wanted) for name, wanted in asked.requests.items()},
+        {name: force.limits.get(name, wanted) for name, wanted in asked.limits.items()},
     )
 
 
-def _supported(amounts: Amounts, asked: Amounts) -> Amounts:
-    return {
-        name: amounts.get(name, wanted)
-        for name, wanted in asked.items()
-        if name in {"cpu", "memory"} or name.startswith(_HUGE_PAGES)
-    }
-
-
 def _with_overhead(limits: Amounts, overhead: Amounts) -> Amounts:
-    """A limit of zero is no limit, and what has no limit gets none."""
+    """Overhead comes on top of a limit, and makes none: zero is as if there were none."""
     limited = {name for name, limit in limits.items() if limit.milli}
     return _sum(limits, {name: amount for name, amount in overhead.items() if name in limited})
 

@@ -36,6 +36,7 @@ from initpipeline.core.quantity import Notation, Quantity
         pytest.param("3Pi", "3Pi", id="Pi"),
         pytest.param("4Ei", "4Ei", id="Ei"),
         pytest.param("0.5Ki", "512", id="binary-below-1024-is-decimal"),
+        pytest.param("0.9765625Ki", "1k", id="binary-below-1024-may-get-a-decimal-suffix"),
         pytest.param("1.0001Ki", "1024103m", id="binary-with-a-fraction-is-decimal"),
         pytest.param("128974848", "128974848", id="bytes-stay-decimal"),
         pytest.param("1e3", "1e3", id="exponent"),

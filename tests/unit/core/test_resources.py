@@ -142,3 +142,11 @@ class TestResize:
         requests, limits = counted(pod_spec, status)
         assert requests == {"cpu": "8", HUGE: "2Mi"}
         assert limits == {"cpu": "7", HUGE: "2Mi"}
+
+    def test_of_the_pod_as_a_whole_what_the_kubelet_does_not_tell_is_as_asked(self) -> None:
+        refused = {"type": "PodResizePending", "reason": "Infeasible"}
+        asked = {"requests": {"cpu": "4", "memory": "1Gi"}, "limits": {"cpu": "5"}}
+        status = {"resources": {"requests": {"cpu": "2"}}, "conditions": [refused]}
+        requests, limits = counted({**self.SPEC, "resources": asked}, status)
+        assert requests == {"cpu": "2", "memory": "1Gi"}
+        assert limits == {"cpu": "5"}

@@ -1,0 +1,60 @@
+"""What a pipeline's Pod counts as, with what the real kubelet says that it was given."""
+
+from typing import Any
+
+from kubernetes import client
+
+from tests.e2e.conftest import World, run_number
+from tests.e2e.templates import container, template
+from tests.e2e.watching import Object
+from tests.operator_process import OperatorProcess
+
+
+def asking(name: str, script: str, cpu: str, memory: str, **more: Any) -> Object:
+    resources = {"requests": {"cpu": cpu}, "limits": {"memory": memory}}
+    return container(name, script, resources=resources, **more)
+
+
+def given(pod: Object) -> list[str]:
+    """The CPU that the kubelet says it gave the app containers."""
+    statuses = pod["status"].get("containerStatuses", ())
+    return [one["resources"]["requests"]["cpu"] for one in statuses if one.get("resources")]
+
+
+def shown(pipeline: Object) -> Object | None:
+    found: Object | None = pipeline.get("status", {}).get("effectiveResources")
+    return found
+
+
+def all_shown(world: World) -> list[Object | None]:
+    """In the order in which it was shown, since the first run began."""
+    values: list[Object | None] = []
+    for state in world.pipelines.of("demo"):
+        if run_number(state) and shown(state) not in values[-1:]:
+            values.append(shown(state))
+    return values
+
+
+def test_effective_resources_follow_a_resize_and_nothing_else(
+    world: World,
+    operator: OperatorProcess,  # noqa: ARG001
+) -> None:
+    pod = template(
+        asking("proxy", "exec sleep 3600", "1m", "16Mi", restartPolicy="Always"),
+        asking("one", "true", "30m", "32Mi"),
+    )
+    pod["spec"]["containers"] = [asking("app", "exec sleep 3600", "0.0205", "0.0625Gi")]
+    world.create("demo", pod)
+    world.wait_ready("demo", run=1)
+    before = {"requests": {"cpu": "31m", "memory": "80Mi"}, "limits": {"memory": "80Mi"}}
+    after = {"requests": {"cpu": "51m", "memory": "80Mi"}, "limits": {"memory": "80Mi"}}
+    world.pods.wait("demo", "the kubelet tells of it", lambda pod: given(pod) == ["21m"])
+
+    more = {"name": "app", "resources": {"requests": {"cpu": "50m"}}}
+    client.CoreV1Api(world.api).patch_namespaced_pod_resize(
+        "demo", world.namespace, {"spec": {"containers": [more]}}
+    )
+    world.pods.wait("demo", "the kubelet has given more", lambda pod: given(pod) == ["50m"])
+    world.pipelines.wait("demo", "the new size", lambda pipeline: shown(pipeline) == after)
+    assert all_shown(world) == [before, after]
+    assert run_number(world.pipeline("demo")) == 1
