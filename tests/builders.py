@@ -34,6 +34,13 @@ _UID: Final = "<uid>"
 
 Raw = dict[str, Any]
 
+_RULES: Final[Raw] = {
+    "restartPolicy": "Always",
+    "restartPolicyRules": [
+        {"action": "RestartAllContainers", "exitCodes": {"operator": "NotIn", "values": []}}
+    ],
+}
+
 
 def at(seconds: float) -> datetime:
     """That many seconds after BASE."""
@@ -104,6 +111,8 @@ class PodBuilder:
     conditions: tuple[Raw, ...] = ()
     inits: tuple[Container, ...] = ()
     apps: tuple[Container, ...] = ()
+    rerun_in_place: str | None = None
+    rules: bool = False
     reverse_statuses: bool = False
     restart_policy: str = "Always"
     spec: Mapping[str, Any] = field(default_factory=dict)
@@ -225,6 +234,12 @@ class PodBuilder:
         """These fields of the Pod's spec as well."""
         return replace(self, spec={**self.spec, **fields})
 
+    def in_place(self, told: str = names.IN_PLACE, *, rules: bool | None = None) -> "PodBuilder":
+        """Made under rerunStrategy InPlace: with our rules, unless it tells why not; the API server
+        may have dropped them."""
+        given = told == names.IN_PLACE if rules is None else rules
+        return replace(self, rerun_in_place=told, rules=given)
+
     def held_by(self, *finalizers: str) -> "PodBuilder":
         return replace(self, metadata={**self.metadata, "finalizers": list(finalizers)})
 
@@ -246,8 +261,11 @@ class PodBuilder:
             **self.deletion,
             **self.metadata,
         }
-        if self.run is not None:
-            metadata["annotations"] = {names.RUN_ANNOTATION: str(self.run)}
+        annotations = {
+            names.RUN_ANNOTATION: None if self.run is None else str(self.run),
+            names.RERUN_IN_PLACE_ANNOTATION: self.rerun_in_place,
+        }
+        metadata["annotations"] = {key: value for key, value in annotations.items() if value}
         if self.owner is not None:
             metadata["ownerReferences"] = [
                 {
@@ -262,7 +280,7 @@ class PodBuilder:
         spec: Raw = {
             "restartPolicy": self.restart_policy,
             "initContainers": [c.spec() for c in self.inits],
-            "containers": [c.spec() for c in self.apps],
+            "containers": [{**c.spec(), **(_RULES if self.rules else {})} for c in self.apps],
             **self.spec,
         }
         if self.node_name is not None:

@@ -186,6 +186,11 @@ class Run(RunFacts):
     running_step: RunningStep | None = Field(
         None, description="The attempt that runs, and since when, for its timeoutSeconds."
     )
+    in_place_cause: Cause | None = Field(
+        None,
+        description="What the app container died of whose end restarts all containers in place: "
+        "the cause of the run that comes next.",
+    )
     last_in_place_time: Time | None = Field(
         None, description="When the last run in place before this one started."
     )

@@ -20,6 +20,13 @@ Pod do not change it, so it answers one question only: was this Pod made for tha
 TEMPLATE_HASH_ANNOTATION: Final = f"{GROUP}/template-hash"
 """On the child Pod: the hash of the template it was made of."""
 
+RERUN_IN_PLACE_ANNOTATION: Final = f"{GROUP}/rerun-in-place"
+"""On the child Pod, where rerunStrategy InPlace asks for it: IN_PLACE if it has our rules, or the
+reason why it goes without."""
+
+IN_PLACE: Final = "true"
+"""The value of RERUN_IN_PLACE_ANNOTATION on a Pod that has our rules."""
+
 RERUN_ANNOTATION: Final = f"{GROUP}/rerun"
 """On the InitPipeline: a token; one that was never answered before asks for a new run."""
 

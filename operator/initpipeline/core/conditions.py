@@ -42,6 +42,21 @@ def conditions(
     )
 
 
+def with_rerun_in_place(
+    status: InitPipelineStatus,
+    before: InitPipelineStatus,
+    obstacle: Explanation | None,
+    generation: int,
+    now: datetime,
+) -> InitPipelineStatus:
+    """The status with the condition RerunInPlace: False for this obstacle; None: absent."""
+    type_ = ConditionType.RERUN_IN_PLACE
+    said = tuple(condition for condition in status.conditions if condition.type != type_)
+    if obstacle is not None:
+        said += (_condition(before.condition(type_), type_, False, obstacle, generation, now),)
+    return status.model_copy(update={"conditions": said})
+
+
 def _condition(
     before: Condition | None,
     type_: ConditionType,

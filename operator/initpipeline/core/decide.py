@@ -4,9 +4,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from initpipeline.api import names
 from initpipeline.api.models import InitPipelineStatus, Run
 from initpipeline.api.reasons import ConditionType, Result, Trigger
-from initpipeline.core import limits, observe, podspec, rerun, runs
+from initpipeline.core import conditions, in_place, limits, observe, podspec, rerun, runs
 from initpipeline.core import status as statuses
 from initpipeline.core.diagnose import Explanation
 from initpipeline.core.facts import Facts, Pipeline, Pod
@@ -26,6 +27,8 @@ class CreatePod:
     """Create this Pod; the status that names its run must have been written before."""
 
     manifest: dict[str, Any]
+    in_place: bool = False
+    """It has our rules to restart in place, which an API server may refuse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,8 @@ def decide(facts: Facts, now: datetime) -> Decision:
     if pipeline.deleting:
         return Decision(pipeline.status)
     status = rerun.settle(pipeline.status, now)
-    status = _follow(facts, _with_run(facts, status, now), now)
+    status = _without_unfit_pod(facts, _with_run(facts, status, now))
+    status = _follow(facts, status, now)
     if pipeline.policies.suspend:
         decision = _suspend(facts, status, now)
     else:
@@ -91,6 +95,16 @@ def _with_run(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitPi
     resumed = status.condition(ConditionType.SUSPENDED) is not None
     trigger = Trigger.RESUMED if resumed else Trigger.CREATED
     return runs.begin(pipeline, status, trigger, number or 1, now)
+
+
+def _without_unfit_pod(facts: Facts, status: InitPipelineStatus) -> InitPipelineStatus:
+    """A Pod that no node takes because of our rules gives way to one without, in the same run."""
+    pod, run = facts.pod, status.run
+    if pod is None or run is None or run.completion_time is not None:
+        return status
+    if run.pod_uid != pod.uid or not in_place.unfit(pod):
+        return status
+    return status.model_copy(update={"run": run.model_copy(update={"pod_uid": None})})
 
 
 def _follow(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:
@@ -123,10 +137,15 @@ def _go_on(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decision:
     else:
         status = status.model_copy(update={"next_run_time": None})
     refusal = facts.refusal
-    if refusal is not None and refusal.final:
+    if refusal is not None and refusal.final and not in_place.refused(facts):
         why = Explanation(refusal.reason, refusal.message)
         status = runs.end(status, Result.FAILED, now, why=why)
-    return _conclude(facts, status, now)
+    obstacle = in_place.obstacle(facts, status, _any_pod_of_run(facts, status), now)
+    decision = _conclude(facts, status, obstacle, now)
+    said = conditions.with_rerun_in_place(
+        decision.status, pipeline.status, obstacle, pipeline.generation, now
+    )
+    return replace(decision, status=said)
 
 
 def _start_or_wait(
@@ -146,7 +165,9 @@ def _start_or_wait(
     return runs.begin(pipeline, status, again.trigger, run.number + 1, now, again.cause)
 
 
-def _conclude(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decision:
+def _conclude(
+    facts: Facts, status: InitPipelineStatus, obstacle: Explanation | None, now: datetime
+) -> Decision:
     pipeline, run = facts.pipeline, status.run
     assert run is not None
     pod = _pod_of_run(facts, status, now)
@@ -155,7 +176,7 @@ def _conclude(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decisi
     elif run.completion_time is not None:
         said = statuses.without_pod(status, facts, now)
     else:
-        return _towards_pod(facts, status, run, now)
+        return _towards_pod(facts, status, run, obstacle, now)
     if run.completion_time is not None and status.next_run_time is None:
         return _at_rest(pipeline, said, run, pod, now)
     ahead = [status.next_run_time, *_limits_ahead(pipeline, run, pod)]
@@ -190,14 +211,20 @@ def _next(now: datetime, *times: datetime | None) -> datetime | None:
     return min((time for time in times if time is not None and time > now), default=None)
 
 
-def _towards_pod(facts: Facts, status: InitPipelineStatus, run: Run, now: datetime) -> Decision:
+def _towards_pod(
+    facts: Facts,
+    status: InitPipelineStatus,
+    run: Run,
+    obstacle: Explanation | None,
+    now: datetime,
+) -> Decision:
     """The next step for a run that has no Pod, or one of which nothing is known yet."""
     pipeline, pod = facts.pipeline, facts.pod
-    if facts.refusal is not None:
+    if facts.refusal is not None and not in_place.refused(facts):
         return Decision(statuses.without_pod(status, facts, now), retry=True)
     if pod is None:
-        manifest = podspec.build(pipeline, run.number)
-        return Decision(_as_said(facts, status, run, now), CreatePod(manifest))
+        creation = _creation(pipeline, run, obstacle)
+        return Decision(_as_said(facts, status, run, now), creation)
     if _of_run(pod, pipeline, run):
         said = _as_said(facts, status, run, now)
         return Decision(said, wake_at=_silent_until(pod, now))
@@ -209,6 +236,13 @@ def _towards_pod(facts: Facts, status: InitPipelineStatus, run: Run, now: dateti
     return Decision(blocked, wake_at=now + NAME_CONFLICT_RECHECK)
 
 
+def _creation(pipeline: Pipeline, run: Run, obstacle: Explanation | None) -> CreatePod:
+    if not in_place.wanted(pipeline):
+        return CreatePod(podspec.build(pipeline, run.number))
+    told = obstacle.reason.value if obstacle else names.IN_PLACE
+    return CreatePod(podspec.build(pipeline, run.number, told), in_place=obstacle is None)
+
+
 def _as_said(
     facts: Facts, status: InitPipelineStatus, run: Run, now: datetime
 ) -> InitPipelineStatus:
@@ -217,7 +251,7 @@ def _as_said(
     before = facts.pipeline.status.run
     if before is not None and before.number == run.number:
         return statuses.as_before(status, facts.pipeline)
-    return statuses.without_pod(status, replace(facts, pod=None), now)
+    return statuses.without_pod(status, replace(facts, pod=None, refusal=None), now)
 
 
 def _ours(pod: Pod, pipeline: Pipeline) -> bool:
@@ -226,10 +260,17 @@ def _ours(pod: Pod, pipeline: Pipeline) -> bool:
 
 def _pod_of_run(facts: Facts, status: InitPipelineStatus, now: datetime) -> Pod | None:
     """The current run's Pod, once there is something to be said of it."""
+    pod, run = _any_pod_of_run(facts, status), status.run
+    if pod is None or run is None:
+        return None
+    return None if run.pod_uid is None and _silent_until(pod, now) else pod
+
+
+def _any_pod_of_run(facts: Facts, status: InitPipelineStatus) -> Pod | None:
     pod, run = facts.pod, status.run
     if pod is None or run is None or not _of_run(pod, facts.pipeline, run):
         return None
-    return None if run.pod_uid is None and _silent_until(pod, now) else pod
+    return pod
 
 
 def _silent_until(pod: Pod, now: datetime) -> datetime | None:
@@ -243,6 +284,6 @@ def _silent_until(pod: Pod, now: datetime) -> datetime | None:
 
 def _of_run(pod: Pod, pipeline: Pipeline, run: Run) -> bool:
     """The one that was seen before, or, before any was seen, the one that was created for it."""
-    if not _ours(pod, pipeline):
+    if not _ours(pod, pipeline) or in_place.unfit(pod):
         return False
     return pod.uid == run.pod_uid if run.pod_uid else pod.run == run.number

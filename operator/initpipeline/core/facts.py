@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from initpipeline.api.models import EffectiveResources, InitPipelineStatus, Policies
-from initpipeline.api.names import RERUN_ANNOTATION, RUN_ANNOTATION
+from initpipeline.api.names import RERUN_ANNOTATION, RERUN_IN_PLACE_ANNOTATION, RUN_ANNOTATION
 from initpipeline.api.reasons import Reason
 from initpipeline.core.resources import effective_resources
 
@@ -148,6 +148,8 @@ class Pod:
     message: str
     node_name: str | None
     restart_policy: str
+    rerun_in_place: str | None
+    """Whether our rules for that were put into it, or why not: RERUN_IN_PLACE_ANNOTATION."""
     restarts_in_place: bool
     """An exit of an app container can restart all containers in this Pod (KEP-5532)."""
     effective_resources: EffectiveResources | None
@@ -160,12 +162,13 @@ class Pod:
     @classmethod
     def from_api(cls, raw: Mapping[str, Any]) -> "Pod":
         metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+        annotations = metadata.get("annotations") or {}
         return cls(
             uid=metadata["uid"],
             resource_version=metadata["resourceVersion"],
             owner_uid=_controller_uid(metadata),
             created_at=_time(metadata.get("creationTimestamp")),
-            run=_number((metadata.get("annotations") or {}).get(RUN_ANNOTATION)),
+            run=_number(annotations.get(RUN_ANNOTATION)),
             deletion_time=_time(metadata.get("deletionTimestamp")),
             finalizers=tuple(metadata.get("finalizers") or ()),
             phase=status.get("phase") or "Pending",
@@ -173,6 +176,7 @@ class Pod:
             message=status.get("message") or "",
             node_name=spec.get("nodeName"),
             restart_policy=spec.get("restartPolicy") or "Always",
+            rerun_in_place=annotations.get(RERUN_IN_PLACE_ANNOTATION),
             restarts_in_place=_restarts_in_place(spec),
             effective_resources=effective_resources(spec, status),
             conditions=tuple(
@@ -281,6 +285,8 @@ class Facts:
     """The Pod that has the pipeline's name, whoever owns it. None: the API says there is none."""
     refusal: Refusal | None = None
     """Set when the creation of the current run's Pod was just refused."""
+    refused_in_place: bool = False
+    """The Pod that was refused had our rules to restart in place."""
 
 
 def canonical_json(value: Any) -> bytes:

@@ -21,6 +21,10 @@ RESTARTING_ALL_CONTAINERS = "RestartingAllContainers"
 """The kubelet's reason for containers that a RestartAllContainers rule restarts (KEP-5532)."""
 
 
+ALL_CONTAINERS_RESTARTING = "AllContainersRestarting"
+"""The Pod's condition while its containers are being ended for that (KEP-5532)."""
+
+
 STUCK_AFTER = timedelta(minutes=5)
 """So long after the end of its grace period a Pod that is still there needs a person."""
 
@@ -177,6 +181,37 @@ def init_restart_baselines(
     )
 
 
+def raised_baselines(run: Run, pod: Pod) -> tuple[RestartBaseline, ...]:
+    """The baselines of the init containers, without what a restart in place has added that cut the
+    run short: a restart of the sandbox ends app containers, and then a rule fires for their end."""
+    if run.trigger is not Trigger.POD_RESTARTED:
+        return run.init_restart_baselines
+    begun_anew = {
+        status.name: status.restart_count
+        for status in pod.init_container_statuses
+        if status.last_terminated and status.last_terminated.reason == RESTARTING_ALL_CONTAINERS
+    }
+    known = {baseline.name: baseline.restart_count for baseline in run.init_restart_baselines}
+    return tuple(
+        RestartBaseline(name=name, restart_count=max(count, begun_anew.get(name, 0)))
+        for name, count in known.items()
+    )
+
+
+def in_place_cause(pod: Pod) -> Cause | None:
+    """What the app container died of whose end restarts all containers of the Pod: the kubelet says
+    so once, just before it does, and then calls each container's end one by that restart."""
+    if not pod.has_condition(ALL_CONTAINERS_RESTARTING):
+        return None
+    ended = [status for status in pod.container_statuses if status.terminated is not None]
+    last = max(ended, key=lambda status: _finished(status.terminated), default=None)
+    return None if last is None else _cause_of(last.name, last.terminated)
+
+
+def _finished(end: Terminated | None) -> float:
+    return end.finished_at.timestamp() if end and end.finished_at else 0.0
+
+
 def _still_the_old(status: ContainerStatus, shown: Mapping[str, str]) -> bool:
     restarting = status.waiting_reason == RESTARTING_ALL_CONTAINERS
     old = bool(status.container_id) and status.container_id == shown.get(status.name)
@@ -228,11 +263,14 @@ def app_restart(run: Run, pod: Pod) -> Cause | None:
 
 
 def _cause(status: ContainerStatus) -> Cause:
-    end = status.last_terminated or status.terminated
+    return _cause_of(status.name, status.last_terminated or status.terminated)
+
+
+def _cause_of(name: str, end: Terminated | None) -> Cause:
     if end is None:
-        return Cause(container=status.name)
+        return Cause(container=name)
     return Cause(
-        container=status.name,
+        container=name,
         exit_code=end.exit_code,
         signal=end.signal,
         reason=end.reason,

@@ -3,20 +3,27 @@
 from typing import Any
 
 from initpipeline.api import names
+from initpipeline.core import in_place
 from initpipeline.core.facts import Pipeline
 
 
-def build(pipeline: Pipeline, run: int) -> dict[str, Any]:
+def build(pipeline: Pipeline, run: int, rerun_in_place: str | None = None) -> dict[str, Any]:
     """The manifest of the Pod for this run.
 
     The template goes in as it is, with two additions: what identifies the Pod, and
     FallbackToLogsOnError on init containers that choose no terminationMessagePolicy, since the end
     of the log is often the only evidence of a failure that outlives the Pod. The pipeline's own
     labels stay off the Pod: GitOps tools would claim it by them.
+
+    ``rerun_in_place`` is None, or what the annotation of that name says: with IN_PLACE the app
+    containers get our rules too.
     """
     template = pipeline.template
     metadata = template.get("metadata") or {}
     spec = template["spec"]
+    if rerun_in_place == names.IN_PLACE:
+        spec = in_place.with_rules(spec)
+    told = {names.RERUN_IN_PLACE_ANNOTATION: rerun_in_place} if rerun_in_place else {}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -29,6 +36,7 @@ def build(pipeline: Pipeline, run: int) -> dict[str, Any]:
                 **(metadata.get("annotations") or {}),
                 names.RUN_ANNOTATION: str(run),
                 names.TEMPLATE_HASH_ANNOTATION: pipeline.template_hash,
+                **told,
             },
             "ownerReferences": [owner_reference(pipeline)],
         },

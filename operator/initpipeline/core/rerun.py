@@ -11,7 +11,7 @@ from typing import Final
 
 from initpipeline.api.models import Cause, InitPipelineStatus, Policies, Run
 from initpipeline.api.reasons import ConditionType, RerunPolicy, Result, Trigger
-from initpipeline.core import limits, observe, runs
+from initpipeline.core import in_place, limits, observe, runs
 from initpipeline.core.facts import Pipeline, Pod
 
 BACK_OFF_FIRST = timedelta(seconds=10)
@@ -50,6 +50,8 @@ def due(pipeline: Pipeline, status: InitPipelineStatus, pod: Pod | None) -> Reru
         return _after_the_end(run, policies, status.failed_runs)
     if pod is None or pod.deleting or policies.rerun_policy is not RerunPolicy.ON_RESTART:
         return None
+    if in_place.too_often(run, pod):
+        return Rerun(Trigger.CONTAINER_RESTARTED, run.cause)
     cause = observe.app_restart(run, pod)
     return Rerun(Trigger.CONTAINER_RESTARTED, cause) if cause else None
 

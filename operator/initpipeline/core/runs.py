@@ -32,6 +32,10 @@ _RESULT_OF_FATE = {
 }
 
 
+_ASKED_FOR = frozenset({Trigger.SPEC_CHANGED, Trigger.REQUESTED, Trigger.RESUMED})
+"""By a person, whose word makes good what has been."""
+
+
 def pending_token(pipeline: Pipeline, status: InitPipelineStatus) -> str | None:
     """The rerun token that no run has answered yet, if there is one."""
     token = pipeline.rerun_token
@@ -57,7 +61,7 @@ def begin(
                 token=token,
                 cause=cause,
                 start_time=now,
-                last_in_place_time=_last_in_place(status.run),
+                last_in_place_time=None if trigger in _ASKED_FOR else _last_in_place(status.run),
             ),
             "last_rerun_token": token or status.last_rerun_token,
             "template_hash": pipeline.template_hash,
@@ -190,7 +194,8 @@ def _next_pass(
 ) -> InitPipelineStatus:
     """The kubelet runs the init containers again in the Pod of the current run.
 
-    How a run ended that was never seen initialized, the API does not tell.
+    How a run ended that was never seen initialized, the API does not tell. A time that the next
+    run waits for stays: the kubelet may begin one run after another meanwhile.
     """
     run = status.run
     assert run is not None
@@ -203,12 +208,12 @@ def _next_pass(
                 number=run.number + 1,
                 trigger=trigger,
                 pod_uid=run.pod_uid,
+                cause=run.in_place_cause if trigger is Trigger.RESTARTED_IN_PLACE else None,
                 start_time=now,
                 stale_container_ids=observe.stale_container_ids(run, pod),
                 init_restart_baselines=observe.init_restart_baselines(before, pod),
                 last_in_place_time=_last_in_place(run),
             ),
-            "next_run_time": None,
         }
     )
 
@@ -234,6 +239,8 @@ def _progress(
         "pod_uid": pod.uid,
         "initialized_time": initialized,
         "completed_init_containers": observe.completed(run, steps),
+        "init_restart_baselines": observe.raised_baselines(run, pod),
+        "in_place_cause": observe.in_place_cause(pod),
         "running_step": None if initialized else limits.running_step(run, steps, now),
         "restart_baselines": observe.restart_baselines(run, pod, initialized)
         if judged and initialized

@@ -118,8 +118,8 @@ class Reconciler:
     async def _act(self, key: Key, decision: Decision, facts: Facts) -> Facts | None:
         """Carry out the action. Returns facts to decide anew on; None: all is done for now."""
         match decision.action:
-            case CreatePod(manifest):
-                return await self._create(key, manifest, facts)
+            case CreatePod() as creation:
+                return await self._create(key, creation, facts)
             case DeletePod(uid):
                 return await self._delete(key, uid, facts)
             case DeletePipeline():
@@ -128,17 +128,17 @@ class Reconciler:
             case None:
                 return None
 
-    async def _create(self, key: Key, manifest: dict[str, object], facts: Facts) -> Facts | None:
+    async def _create(self, key: Key, creation: CreatePod, facts: Facts) -> Facts | None:
         """The Pod is known from the answer: a look before the watch tells of it must not ask for
         it a second time."""
         try:
             with self._cache.pods.creation(key) as keep:
-                answer = await self._gateway.create_pod(manifest)
+                answer = await self._gateway.create_pod(creation.manifest)
                 if isinstance(answer, Pod):
                     keep(answer)
-                    return replace(facts, pod=self._cache.pods.get(key))
+                    return Facts(facts.pipeline, self._cache.pods.get(key))
         except AlreadyExistsError:
-            return replace(facts, pod=await self._gateway.get_pod(key))
+            return Facts(facts.pipeline, await self._gateway.get_pod(key))
         except NotFoundError:
             return None  # The namespace is gone, and the pipeline with it.
         except ApiError as error:
@@ -146,7 +146,7 @@ class Reconciler:
                 return None  # As good as gone.
             raise
         logger.warning("Pod refused", extra={"pipeline": str(key), "reason": answer.reason.value})
-        return replace(facts, refusal=answer)
+        return Facts(facts.pipeline, None, answer, refused_in_place=creation.in_place)
 
     async def _delete(self, key: Key, uid: str, facts: Facts) -> Facts | None:
         try:

@@ -27,12 +27,17 @@ class World:
     now: float = 0
 
     def look(
-        self, pod: PodBuilder | None, seconds: float | None = None, refusal: Refusal | None = None
+        self,
+        pod: PodBuilder | None,
+        seconds: float | None = None,
+        refusal: Refusal | None = None,
+        *,
+        refused_in_place: bool = False,
     ) -> "World":
         """The operator looks, so many seconds after BASE, and its status write succeeds."""
         seconds = self.now if seconds is None else seconds
         seen = None if pod is None else pod.build()
-        facts = Facts(self.pipeline.build(), seen, refusal)
+        facts = Facts(self.pipeline.build(), seen, refusal, refused_in_place)
         decision = decide(facts, at(seconds))
         after = replace(
             self,

@@ -18,6 +18,9 @@ from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, Died, FakeApi, Ope
 
 QUOTA = api_error(403, {"message": "pods is forbidden: exceeded quota: q, used: pods=3"})
 INVALID = api_error(422, {"message": "Pod is invalid: spec.containers: Required value"})
+NOT_IN_PLACE = api_error(
+    422, {"message": 'restartPolicyRules[0].action: Unsupported value: "RestartAllContainers"'}
+)
 TERMINATING = api_error(
     403,
     {"message": "is being terminated", "details": {"causes": [{"reason": "NamespaceTerminating"}]}},
@@ -375,6 +378,44 @@ class TestTimeToLive:
         api.gone(PIPELINES)
         assert await finished.look() == [DELETE_PIPELINE]
         assert finished.cache.pipelines.get(KEY) is None
+
+
+class TestNotInPlace:
+    """An API server that does not take our rules to restart in place gets a Pod without them."""
+
+    @pytest.fixture
+    def in_place(self, api: FakeApi) -> None:
+        api.put(PIPELINES, pipeline().policy(rerunStrategy="InPlace").raw())
+
+    @pytest.mark.usefixtures("in_place")
+    async def test_in_the_same_look(self, api: FakeApi, operator: Operator) -> None:
+        api.failing[CREATE] = [NOT_IN_PLACE]
+        operator.watch()
+        assert await operator.look() == [STATUS, CREATE, STATUS, CREATE]
+        assert condition(api, ConditionType.RERUN_IN_PLACE) == (
+            "False",
+            Reason.IN_PLACE_UNSUPPORTED,
+        )
+        assert api.pod is not None
+        assert not api.pod.restarts_in_place
+
+    @pytest.mark.usefixtures("in_place")
+    async def test_is_asked_once_a_run(self, api: FakeApi, operator: Operator) -> None:
+        api.failing[CREATE] = [NOT_IN_PLACE, QUOTA]
+        operator.watch()
+        await operator.look()
+        operator.watch()
+        assert await operator.look() == [CREATE]
+        assert (api.runs_of_pods, run(api)) == ([1], (1, "Created"))
+
+    @pytest.mark.usefixtures("in_place")
+    async def test_is_at_rest_then(self, api: FakeApi, operator: Operator) -> None:
+        api.failing[CREATE] = [NOT_IN_PLACE]
+        await operator.settle()
+        play(api, running_pod())
+        await operator.settle()
+        operator.watch()
+        assert await operator.look() == []
 
 
 class TestFailure:

@@ -1,0 +1,475 @@
+"""Restarts that the kubelet answers by restarting all containers of the Pod (KEP-5532).
+
+The words of the API server, scheduler and kubelet are those of a real 1.36 whose feature gate is
+off.
+"""
+
+from typing import Any
+
+import pytest
+
+from initpipeline.api import names
+from initpipeline.api.models import Cause
+from initpipeline.api.reasons import ConditionType, Reason, Trigger
+from initpipeline.core.decide import CreatePod, DeletePod
+from initpipeline.core.facts import Refusal
+from tests.builders import (
+    End,
+    PodBuilder,
+    at,
+    container_id,
+    fresh_pod,
+    pipeline,
+    running_pod,
+    silent_pod,
+)
+from tests.unit.core.world import World, world
+
+ANY = {"action": "RestartAllContainers", "exitCodes": {"operator": "NotIn", "values": []}}
+NON_ZERO = {"action": "RestartAllContainers", "exitCodes": {"operator": "NotIn", "values": [0]}}
+OWN = {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}
+
+REFUSED = Refusal(
+    Reason.INVALID_TEMPLATE,
+    'Pod "demo" is invalid: spec.containers[0].restartPolicyRules[0].action: Unsupported value: '
+    '"RestartAllContainers": supported values: "Restart"',
+    final=True,
+)
+UNKNOWN_FIELD = Refusal(
+    Reason.INVALID_TEMPLATE,
+    'Pod in version "v1" cannot be handled as a Pod: strict decoding error: unknown field '
+    '"spec.containers[0].restartPolicyRules"',
+    final=True,
+)
+OTHER_FAULT = Refusal(
+    Reason.INVALID_TEMPLATE,
+    'Pod "demo" is invalid: spec.containers[0].volumeMounts[0].name: Not found: "data"',
+    final=True,
+)
+QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: pods, used: pods=3", final=False)
+
+RESTARTED = End(137, start=None, end=None, reason="RestartingAllContainers")
+
+
+def asking(**policies: Any) -> World:
+    """A pipeline whose container restarts are to be answered in place."""
+    return world(**{"rerunStrategy": "InPlace", **policies})
+
+
+def initialized(pod: PodBuilder, **policies: Any) -> World:
+    """Its Pod was created, with our rules, and its app runs."""
+    return asking(**policies).look(None).look(pod)
+
+
+def exited(passes: int = 0, code: int = 7) -> PodBuilder:
+    """The app has ended, and the kubelet is about to restart all containers."""
+    pod = run_again(passes) if passes else running_pod().in_place()
+    ended = pod.ready(False).condition("AllContainersRestarting")
+    return ended.app(exit=code, start=20 + 100 * passes, restarts=passes)
+
+
+def restarting(passes: int) -> PodBuilder:
+    """The kubelet restarts all containers for the so-manieth time: it has ended them."""
+    pod = fresh_pod().in_place().phase("Running")
+    for name in ("one", "two"):
+        pod = pod.init(
+            name,
+            waiting=RESTARTED.reason,
+            last=RESTARTED,
+            restarts=passes,
+            id=container_id(name, passes - 1),
+        )
+    return pod.app(waiting=RESTARTED.reason, last=RESTARTED, restarts=passes)
+
+
+def run_again(passes: int) -> PodBuilder:
+    """After that many restarts in place, all is well again."""
+    start = 100.0 * passes
+    pod = running_pod().in_place()
+    for position, name in enumerate(("one", "two")):
+        begin = start + 10 * position
+        pod = pod.init(name, exit=0, start=begin, restarts=passes, last=RESTARTED)
+    return pod.app(running=True, start=start + 20, restarts=passes, last=RESTARTED)
+
+
+def created(of: World) -> dict[str, Any]:
+    action = of.decision.action
+    assert isinstance(action, CreatePod), f"no Pod is created: {action}"
+    return action.manifest
+
+
+def app(of: World) -> dict[str, Any]:
+    container: dict[str, Any] = created(of)["spec"]["containers"][0]
+    return container
+
+
+def said(of: World) -> tuple[str, str] | None:
+    """Status and reason of the condition."""
+    condition = of.status.condition(ConditionType.RERUN_IN_PLACE)
+    return None if condition is None else (condition.status, condition.reason)
+
+
+UNSUPPORTED, TOO_OFTEN = ("False", "InPlaceUnsupported"), ("False", "InPlaceTooOften")
+
+
+class TestRules:
+    """What is put into the Pod."""
+
+    @pytest.mark.parametrize(
+        ("pod_policy", "own", "rules"),
+        [
+            pytest.param(None, {}, [ANY], id="Always is the default"),
+            pytest.param("Always", {}, [ANY], id="Always: any exit"),
+            pytest.param("OnFailure", {}, [NON_ZERO], id="OnFailure: non-zero"),
+            pytest.param("Never", {}, None, id="Never: none"),
+            pytest.param("Never", {"restartPolicy": "Always"}, [ANY], id="its own Always"),
+            pytest.param("Always", {"restartPolicy": "OnFailure"}, [NON_ZERO], id="its own OnFail"),
+            pytest.param("Always", {"restartPolicy": "Never"}, None, id="its own Never"),
+            pytest.param(
+                "Always",
+                {"restartPolicy": "Always", "restartPolicyRules": [OWN]},
+                [OWN, ANY],
+                id="its own rules come first",
+            ),
+        ],
+    )
+    def test_by_restart_policy(
+        self, pod_policy: str | None, own: dict[str, Any], rules: list[Any] | None
+    ) -> None:
+        spec = pipeline().template["spec"]
+        spec = {**spec, "containers": [{"name": "app", "image": "nginx", **own}]}
+        spec = {**spec, "restartPolicy": pod_policy} if pod_policy else spec
+        asked = asking()
+        asked = asked.change(asked.pipeline.with_template({"spec": spec})).look(None)
+        assert app(asked).get("restartPolicyRules") == rules
+        assert rules is None or app(asked)["restartPolicy"], "the API wants it beside rules"
+
+    def test_each_app_container_has_one_and_no_init_container(self) -> None:
+        sidecar = {"name": "log", "image": "busybox", "restartPolicy": "Always"}
+        of = asking().pipeline.inits("one", sidecar)
+        containers = [{"name": "app", "image": "nginx"}, {"name": "other", "image": "nginx"}]
+        of = of.with_template({"spec": {**of.template["spec"], "containers": containers}})
+        spec = created(asking().change(of).look(None))["spec"]
+        assert [c["restartPolicyRules"] for c in spec["containers"]] == [[ANY], [ANY]]
+        assert not any("restartPolicyRules" in c for c in spec["initContainers"])
+
+    @pytest.mark.parametrize(
+        "policies",
+        [
+            pytest.param({"rerunStrategy": "Recreate"}, id="Recreate"),
+            pytest.param({"rerunPolicy": "OnPodLoss"}, id="OnPodLoss"),
+            pytest.param({"rerunPolicy": "Never"}, id="Never"),
+        ],
+    )
+    def test_none_under_other_policies(self, policies: dict[str, Any]) -> None:
+        first = asking(**policies).look(None)
+        assert "restartPolicyRules" not in app(first)
+        assert names.RERUN_IN_PLACE_ANNOTATION not in created(first)["metadata"]["annotations"]
+        assert said(first) is None
+
+    def test_a_live_pod_keeps_its_own_until_the_next(self) -> None:
+        before = asking(rerunStrategy="Recreate").look(None).look(running_pod())
+        after = before.policy(rerunStrategy="InPlace").look(running_pod())
+        assert (after.run.number, after.decision.action, said(after)) == (1, None, None)
+
+
+class TestRunInPlace:
+    """A run of the kubelet's in the same Pod."""
+
+    def test_no_condition_where_it_works(self) -> None:
+        assert said(initialized(running_pod().in_place())) is None
+
+    def test_the_run(self) -> None:
+        after = initialized(running_pod().in_place()).look(restarting(1), 100)
+        assert (after.run.number, after.run.trigger) == (2, Trigger.RESTARTED_IN_PLACE)
+        assert after.past == [(1, "Created", "Initialized")]
+        assert not after.initialized
+        again = after.look(run_again(1), 130)
+        assert again.initialized
+        assert (again.run.number, again.decision.action, said(again)) == (2, None, None)
+
+    def test_its_cause_is_the_exit_that_was_seen_before_it(self) -> None:
+        """Afterwards the kubelet calls each container's end 137, RestartingAllContainers."""
+        before = initialized(running_pod().in_place()).look(exited(), 90)
+        after = before.look(restarting(1), 100)
+        assert after.run.cause == Cause(container="app", exit_code=7, reason="Error")
+        assert after.look(run_again(1), 130).run.cause == after.run.cause
+
+    def test_no_cause_is_invented_where_the_exit_was_not_seen(self) -> None:
+        after = initialized(running_pod().in_place()).look(restarting(1), 100)
+        assert after.run.cause is None
+
+    def test_a_cause_is_that_of_one_run_alone(self) -> None:
+        first = initialized(running_pod().in_place()).look(exited(), 90).look(run_again(1), 100)
+        assert first.look(restarting(2), 2000).run.cause is None
+
+    def test_it_is_not_the_cause_of_a_sandbox_restart(self) -> None:
+        before = initialized(running_pod().in_place()).look(exited(), 90)
+        again = running_pod().in_place().ready(False)
+        after = before.look(again.init("one", running=True, restarts=1, last=End(0)), 100)
+        assert (after.run.trigger, after.run.cause) == (Trigger.POD_RESTARTED, None)
+
+    def test_a_sandbox_restart_fires_the_rules_and_is_one_run(self) -> None:
+        """It ends the app container, and the rule matches that end: the first pass is cut short."""
+        begun = exited(code=137).init("one", running=True, start=100, restarts=1, last=End(0))
+        begun = begun.init("two", exit=0, restarts=1, last=RESTARTED, id=container_id("two"))
+        before = initialized(running_pod().in_place(), initPolicies=[ONCE])
+        after = before.look(begun, 100).look(restarting(2), 101)
+        again = after.look(restarting(2).init("one", running=True, restarts=2, last=RESTARTED), 102)
+        for look in (after, again, again.look(run_again(2), 130)):
+            assert (look.run.number, look.run.trigger) == (2, Trigger.POD_RESTARTED)
+            assert look.past == [(1, "Created", "Initialized")]
+
+
+ONCE = {"name": "one", "maxRestarts": 0}
+
+
+class TestTooOften:
+    """A second run in place within ten minutes is answered with a new Pod."""
+
+    def twice(self, seconds: float, **policies: Any) -> World:
+        """The second comes so many seconds after the first."""
+        first = initialized(running_pod().in_place(), **policies)
+        first = first.look(restarting(1), 100).look(run_again(1), 130).look(exited(1), 140)
+        return first.look(restarting(2), 100 + seconds)
+
+    def test_the_pod_is_replaced(self) -> None:
+        after = self.twice(599)
+        assert after.decision.action == DeletePod("pod-1")
+        assert (after.run.number, after.run.trigger) == (4, Trigger.CONTAINER_RESTARTED)
+        assert after.run.cause == Cause(container="app", exit_code=7, reason="Error")
+        assert after.status.rerun_count == 1
+        assert after.past == [
+            (1, "Created", "Initialized"),
+            (2, "RestartedInPlace", "Initialized"),
+            (3, "RestartedInPlace", "Superseded"),
+        ]
+
+    def test_without_history_as_well(self) -> None:
+        after = self.twice(599, runHistoryLimit=0)
+        assert (after.run.number, after.run.trigger) == (4, Trigger.CONTAINER_RESTARTED)
+
+    def test_ten_minutes_apart_is_not_too_often(self) -> None:
+        after = self.twice(600)
+        assert (after.run.number, after.run.trigger) == (3, Trigger.RESTARTED_IN_PLACE)
+
+    def test_the_new_pod_has_no_rules_so_that_it_does_not_go_on_like_that(self) -> None:
+        after = self.twice(599).look(None)
+        assert "restartPolicyRules" not in app(after)
+        assert said(after) == TOO_OFTEN
+        pod = running_pod(4).in_place("InPlaceTooOften")
+        assert said(after.look(pod, 720)) == TOO_OFTEN
+
+    def test_what_is_said_of_it_stays_with_the_pod(self) -> None:
+        pod = running_pod(4).in_place("InPlaceTooOften")
+        before = self.twice(599).look(None).look(pod, 720)
+        after = before.look(pod.ready(False), 99_000)
+        type_ = ConditionType.RERUN_IN_PLACE
+        assert after.condition(type_) == before.condition(type_)
+
+    def test_its_restart_ten_minutes_later_gives_a_pod_with_rules(self) -> None:
+        pod = running_pod(4).in_place("InPlaceTooOften").condition("Ready", since=720)
+        long_ready = self.twice(599).look(None).look(pod, 720)
+        crashed = pod.ready(False).app(running=True, restarts=1, last=End(1, start=730))
+        after = long_ready.look(crashed, 1400)
+        assert (after.run.number, after.run.trigger) == (5, Trigger.CONTAINER_RESTARTED)
+        assert app(after.look(None))["restartPolicyRules"] == [ANY]
+        assert said(after) is None
+
+    def test_a_time_that_is_waited_for_is_not_put_off_by_further_runs_in_place(self) -> None:
+        lost = initialized(running_pod().in_place()).look(None, 50).look(None)
+        second = lost.look(running_pod(2).in_place(), 60)
+        assert second.status.rerun_count == 1, "the next of the kind waits"
+
+        def of_second(pod: PodBuilder) -> PodBuilder:
+            return pod.of_run(2)
+
+        looked = second
+        for passes, seconds in ((1, 100), (2, 105), (3, 110), (4, 113)):
+            looked = looked.look(of_second(restarting(passes)), seconds)
+            looked = looked.look(of_second(run_again(passes)), seconds + 1)
+        assert looked.status.next_run_time == at(115)
+        after = looked.look(of_second(run_again(4)), 115)
+        assert after.run.trigger is Trigger.CONTAINER_RESTARTED
+
+    def test_a_streak_of_reruns_leaves_the_rules_out(self) -> None:
+        now = initialized(running_pod().in_place())
+        for run, seconds in ((2, 50), (3, 100)):
+            now = now.look(None, seconds).look(None, seconds + 30).look(None)
+            pod = created(now)
+            now = now.look(running_pod(run).in_place(pod["metadata"]["annotations"][ANNOTATION]))
+        assert now.status.rerun_count == 2
+        assert said(now) == TOO_OFTEN
+
+    def test_a_person_makes_good_what_has_been(self) -> None:
+        first = initialized(running_pod().in_place()).look(restarting(1), 100)
+        requested = first.look(run_again(1), 130).token("t").look(run_again(1), 140)
+        assert requested.decision.action == DeletePod("pod-1"), "a request always makes a new Pod"
+        assert app(requested.look(None))["restartPolicyRules"] == [ANY]
+
+    def test_runs_in_place_by_the_templates_own_rules_are_left_to_it(self) -> None:
+        first = asking(rerunStrategy="Recreate").look(None).look(running_pod())
+
+        def theirs(pod: PodBuilder) -> PodBuilder:
+            return pod.in_place("", rules=True)
+
+        first = first.look(theirs(restarting(1)), 100).look(theirs(run_again(1)), 130)
+        after = first.look(theirs(restarting(2)), 150)
+        assert (after.run.number, after.run.trigger) == (3, Trigger.RESTARTED_IN_PLACE)
+
+
+ANNOTATION = names.RERUN_IN_PLACE_ANNOTATION
+
+
+class TestUnsupported:
+    """Where the cluster has it not, the Pod goes without, and a condition says so."""
+
+    @pytest.mark.parametrize(
+        "refusal",
+        [
+            pytest.param(REFUSED, id="the action is not known"),
+            pytest.param(UNKNOWN_FIELD, id="the field is not known"),
+        ],
+    )
+    def test_a_refused_pod_is_created_again_without(self, refusal: Refusal) -> None:
+        first = asking().look(None)
+        after = first.look(None, refusal=refusal, refused_in_place=True)
+        assert "restartPolicyRules" not in app(after)
+        assert created(after)["metadata"]["annotations"][ANNOTATION] == "InPlaceUnsupported"
+        assert (after.run.number, after.run.result, after.past) == (1, None, [])
+        assert said(after) == UNSUPPORTED
+        assert refusal.message in after.condition(ConditionType.RERUN_IN_PLACE).message
+
+    def test_what_the_server_said_stays_with_the_pod(self) -> None:
+        refused = asking().look(None).look(None, refusal=REFUSED, refused_in_place=True)
+        after = refused.look(running_pod().in_place("InPlaceUnsupported"), 60)
+        assert REFUSED.message in after.condition(ConditionType.RERUN_IN_PLACE).message
+
+    def test_a_second_refusal_is_the_templates_own(self) -> None:
+        refused = asking().look(None).look(None, refusal=REFUSED, refused_in_place=True)
+        after = refused.look(None, refusal=OTHER_FAULT)
+        assert after.past == [(1, "Created", "Failed")]
+        stalled = after.condition(ConditionType.STALLED)
+        assert (stalled.reason, stalled.message) == ("InvalidTemplate", OTHER_FAULT.message)
+
+    def test_a_refusal_for_something_else_is_not_tried_again(self) -> None:
+        after = asking().look(None).look(None, refusal=OTHER_FAULT, refused_in_place=True)
+        assert after.past == [(1, "Created", "Failed")]
+        assert (after.decision.action, said(after)) == (None, None)
+
+    def test_rules_that_were_refused_are_not_offered_again_in_the_same_run(self) -> None:
+        refused = asking().look(None).look(None, refusal=REFUSED, refused_in_place=True)
+        waiting = refused.look(None, refusal=QUOTA)
+        assert waiting.decision.retry
+        assert "restartPolicyRules" not in app(waiting.look(None, 30))
+
+    def test_the_next_run_tries_anew(self) -> None:
+        refused = asking().look(None).look(None, refusal=REFUSED, refused_in_place=True)
+        pod = running_pod().in_place("InPlaceUnsupported")
+        after = refused.look(pod).token("t").look(pod, 60).look(None, 61)
+        assert app(after)["restartPolicyRules"] == [ANY]
+
+    def test_rules_that_were_dropped_in_silence(self) -> None:
+        """By an API server that knows the field, but not the feature."""
+        assert said(initialized(running_pod().in_place(rules=False))) == UNSUPPORTED
+
+    def test_an_older_node_that_restarts_the_container_alone(self) -> None:
+        pod = running_pod().in_place()
+        crashed = pod.app(running=True, restarts=1, last=End(7, start=20))
+        after = initialized(pod).look(crashed, 60)
+        assert (after.run.number, after.run.trigger) == (2, Trigger.CONTAINER_RESTARTED)
+        assert said(after) == UNSUPPORTED
+        assert "restartPolicyRules" not in app(after.look(None))
+
+    def test_a_rule_of_the_template_that_restarts_the_container_alone_says_nothing(self) -> None:
+        own = {"restartPolicy": "Always", "restartPolicyRules": [OWN]}
+        before = asking()
+        spec = before.pipeline.template["spec"]
+        template = {"spec": {**spec, "containers": [{"name": "app", "image": "nginx", **own}]}}
+        before = before.change(before.pipeline.with_template(template))
+        pod = running_pod().in_place()
+        crashed = pod.app(running=True, restarts=1, last=End(42, start=20))
+        after = before.look(None).look(pod).look(crashed, 60)
+        assert (after.run.trigger, said(after)) == (Trigger.CONTAINER_RESTARTED, None)
+
+    def test_the_next_pod_is_not_taken_for_the_one_that_was_restarted_alone(self) -> None:
+        pod = running_pod().in_place("InPlaceTooOften")
+        crashed = pod.app(running=True, restarts=1, last=End(7, start=20))
+        after = asking().look(None).look(pod).look(crashed, 60).look(None, 61)
+        assert app(after)["restartPolicyRules"] == [ANY]
+        assert said(after.look(silent_pod(2, created=61).in_place(), 61)) is None
+
+    def test_other_strategies_are_none_of_its_business(self) -> None:
+        before = initialized(running_pod().in_place(rules=False))
+        after = before.policy(rerunStrategy="Recreate").look(running_pod().in_place(rules=False))
+        assert said(after) is None
+
+
+NO_NODE = (
+    "0/1 nodes are available: 1 node(s) didn't match Pod's required features. no new claims to "
+    "deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+)
+NOT_ADMITTED = (
+    "Pod was rejected: Pod requires node features that are not available: "
+    "RestartAllContainersOnContainerExits"
+)
+
+
+def unschedulable(message: str = NO_NODE) -> PodBuilder:
+    pod = fresh_pod().in_place().node(None)
+    for name in ("one", "two"):
+        pod = pod.init(name, reported=False)
+    pod = pod.app(reported=False)
+    return pod.condition("PodScheduled", "False", "Unschedulable", message)
+
+
+def not_admitted() -> PodBuilder:
+    scheduled = unschedulable().node("node-1").condition("PodScheduled")
+    return scheduled.phase("Failed", "PodFeatureUnsupported", NOT_ADMITTED)
+
+
+class TestNoNodeHasIt:
+    """Our rules keep the Pod off the nodes: it gives way to one without, in the same run."""
+
+    @pytest.mark.parametrize(
+        "pod",
+        [
+            pytest.param(unschedulable(), id="no node that the scheduler would take"),
+            pytest.param(not_admitted(), id="not admitted by the kubelet"),
+        ],
+    )
+    @pytest.mark.parametrize("seen", [False, True], ids=["at first sight", "after a while"])
+    def test_the_pod_is_replaced_in_the_same_run(self, pod: PodBuilder, seen: bool) -> None:
+        before = asking().look(None)
+        before = before.look(unschedulable("0/1 nodes are available: too busy")) if seen else before
+        after = before.look(pod, 5)
+        assert after.decision.action == DeletePod("pod-1")
+        assert said(after) == UNSUPPORTED
+        without = after.look(None, 6)
+        assert "restartPolicyRules" not in app(without)
+        assert (without.run.number, without.past) == (1, [])
+        running = running_pod().of_run(1, uid="pod-1b").in_place("InPlaceUnsupported")
+        assert said(without.look(running, 30)) == UNSUPPORTED
+
+    def test_dying_before_the_deletion_changes_nothing(self) -> None:
+        after = asking().look(None).look(unschedulable(), 5).look(unschedulable(), 6)
+        assert after.decision.action == DeletePod("pod-1")
+
+    def test_its_deletion_is_waited_for(self) -> None:
+        after = asking().look(None).look(unschedulable(), 5).look(unschedulable().deleting(), 6)
+        assert (after.decision.action, after.run.number) == (None, 1)
+
+    @pytest.mark.parametrize(
+        "pod",
+        [
+            pytest.param(unschedulable("0/1 nodes are available: 1 Insufficient cpu."), id="cpu"),
+            pytest.param(
+                unschedulable().in_place("InPlaceUnsupported", rules=True),
+                id="for the template's own rules",
+            ),
+        ],
+    )
+    def test_a_pod_that_our_rules_are_not_in_the_way_of_stays(self, pod: PodBuilder) -> None:
+        after = asking().look(None).look(pod, 5)
+        assert after.decision.action is None
+        assert after.condition(ConditionType.READY).reason == "PodUnschedulable"
