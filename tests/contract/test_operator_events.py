@@ -31,6 +31,7 @@ class TestDeletion:
 
     def test_foreground(self, world: World, shared_ledger: Ledger) -> None:
         started(world)
+        wait_for_events(shared_ledger)
         world.delete("Foreground")
         world.delete_pod()
         shared_ledger.forget()
@@ -43,6 +44,7 @@ class TestDeletion:
     @pytest.mark.parametrize("policy", ["Background", "Orphan"])
     def test_pipeline_first(self, world: World, shared_ledger: Ledger, policy: str) -> None:
         started(world)
+        wait_for_events(shared_ledger)
         world.delete(policy)
         if policy == "Orphan":
             world.patch({"metadata": {"finalizers": None}})
@@ -149,3 +151,9 @@ def wait_for_deletion(world: World) -> None:
         return pod is not None and "deletionTimestamp" in pod["metadata"]
 
     until(deleting, "the deletion of the Pod", world.pod)
+
+
+def wait_for_events(ledger: Ledger) -> None:
+    """Until it is told that the first run started, and that it is initialized."""
+    posted = "create events 201"
+    until(lambda: ledger.counts()[posted] == 2, "two events", ledger.counts)

@@ -19,6 +19,7 @@ WRITE = "patch initpipelines/status 200"
 CREATE = "create pods 201"
 DELETE = "delete pods 200"
 READ = "get pods 404"
+EVENT = "create events 201"
 
 FIRST_STEP = fresh_pod().init("one", running=True)
 SECOND_STEP = fresh_pod().initialized("one").init("two", running=True)
@@ -30,11 +31,12 @@ RESTARTED = running_pod().app(running=True, restarts=1)
 @pytest.mark.usefixtures("shared_operator")
 class TestLife:
     def test_until_ready(self, world: World, shared_ledger: Ledger) -> None:
-        """A write for the run before its Pod is created, and one for each word of the kubelet."""
+        """A write for the run before its Pod is created, and one for each word of the kubelet. The
+        events: that the run started, and that it is initialized."""
         world.create()
         world.live(FIRST_STEP, SECOND_STEP, INITIALIZED, READY)
         world.wait("Ready", ready)
-        assert shared_ledger.at_rest() == Counter({WRITE: 1 + 4, CREATE: 1})
+        assert shared_ledger.at_rest() == Counter({WRITE: 1 + 4, CREATE: 1, EVENT: 2})
 
     def test_effective_resources_are_told_by_the_writes_that_are_due_anyway(
         self, api: client.ApiClient, world: World, shared_ledger: Ledger
@@ -49,7 +51,7 @@ class TestLife:
         world.live(FIRST_STEP, READY)
         status = world.wait("Ready", lambda status: ready(status) and status)
         assert status["effectiveResources"] == {"requests": {"cpu": "1", "memory": "64Mi"}}
-        assert shared_ledger.at_rest() == Counter({WRITE: 1 + 2, CREATE: 1})
+        assert shared_ledger.at_rest() == Counter({WRITE: 1 + 2, CREATE: 1, EVENT: 2})
 
     @pytest.fixture
     def started(self, world: World, shared_ledger: Ledger) -> World:
@@ -74,21 +76,23 @@ class TestLife:
 
     def test_a_lost_pod(self, started: World, shared_ledger: Ledger) -> None:
         """One write that it terminates, one for the end of the run and its successor, one for the
-        first step of that; and one read, to make sure that the Pod is lost."""
+        first step of that; and one read, to make sure that the Pod is lost. The events: that it
+        was, and that the next run started."""
         started.delete_pod(grace_seconds=30)
         started.wait("word of it", lambda s: condition(s, "Ready")["reason"] == "PodTerminating")
         started.delete_pod()
         started.live(FIRST_STEP, run=2)
-        assert shared_ledger.at_rest() == Counter({READ: 1, WRITE: 1 + 1 + 1, CREATE: 1})
+        assert shared_ledger.at_rest() == Counter({READ: 1, WRITE: 1 + 1 + 1, CREATE: 1, EVENT: 2})
 
     def test_a_restarted_container(self, started: World, shared_ledger: Ledger) -> None:
-        """The old Pod is deleted by the operator, and ended by the test."""
+        """The old Pod is deleted by the operator, and ended by the test. The event: that the second
+        run started."""
         started.report(RESTARTED)
         started.wait("the second run", lambda s: len(runs(s)) == 2)
         shared_ledger.at_rest()
         started.delete_pod()
         started.live(FIRST_STEP, run=2)
-        assert shared_ledger.at_rest() == Counter({WRITE: 1 + 1, DELETE: 1, CREATE: 1})
+        assert shared_ledger.at_rest() == Counter({WRITE: 1 + 1, DELETE: 1, CREATE: 1, EVENT: 1})
 
 
 def test_start(stopped_operator: OperatorProcess, ledger: Ledger) -> None:
@@ -97,7 +101,7 @@ def test_start(stopped_operator: OperatorProcess, ledger: Ledger) -> None:
     assert ledger.at_rest() == Counter(
         {
             "get  200": 7,  # discovery: one is ours, six are Kopf's
-            "create selfsubjectaccessreviews 201": 10,
+            "create selfsubjectaccessreviews 201": 12,
             "list initpipelines 200": 1,
             "list pods 200": 2,  # once before the first decision, once by the watch
         }

@@ -25,6 +25,11 @@ def format_time(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def format_micro_time(time: datetime) -> str:
+    """The same to the microsecond, as metav1.MicroTime is written."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 Time = Annotated[datetime, PlainSerializer(format_time, return_type=str)]
 Count = Annotated[int, Field(ge=0)]
 _INT32 = 2**31 - 1

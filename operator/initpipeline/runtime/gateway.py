@@ -5,11 +5,13 @@ Objects come back as facts, so that nothing behind this door deals with API dict
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Any
 from urllib.parse import quote
 
 from initpipeline.api import names
+from initpipeline.api.models import format_micro_time
 from initpipeline.core import refusal
 from initpipeline.core.facts import Pipeline, Pod, Refusal
 from initpipeline.runtime.client import JSON, MERGE_PATCH, ApiClient
@@ -46,7 +48,7 @@ class Census:
 
 
 class Gateway:
-    """InitPipelines and Pods, behind the API. Every method may raise ApiError, ConnectionFailed."""
+    """All kinds of objects, behind the API. Every method may raise ApiError, ConnectionFailed."""
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
@@ -104,6 +106,21 @@ class Gateway:
         path = _pipeline_path(Key(pipeline.namespace, pipeline.name))
         await self._client.request("DELETE", path, options)
 
+    async def create_event(self, event: dict[str, Any]) -> None:
+        """Raises NotFoundError where the namespace is gone."""
+        await self._client.request("POST", _events_path(event["metadata"]["namespace"]), event)
+
+    async def patch_event_series(
+        self, namespace: str, name: str, count: int, last: datetime
+    ) -> None:
+        """What an event told has happened again: ``count`` times by now, ``last`` of all then.
+
+        Raises NotFoundError where the event has been forgotten.
+        """
+        path = f"{_events_path(namespace)}/{quote(name)}"
+        series = {"count": count, "lastObservedTime": format_micro_time(last)}
+        await self._client.request("PATCH", path, {"series": series}, MERGE_PATCH)
+
     async def list_pods(self, namespace: str | None) -> AsyncIterator[tuple[Key, Pod]]:
         """The Pods that carry our label; None: in all namespaces."""
         async for page in self._pages(_list_path(Kind.POD, namespace)):
@@ -159,3 +176,7 @@ def _pipeline_path(key: Key) -> str:
 
 def _pod_path(key: Key) -> str:
     return f"/api/v1/namespaces/{quote(key.namespace)}/pods/{quote(key.name)}"
+
+
+def _events_path(namespace: str) -> str:
+    return f"/apis/events.k8s.io/v1/namespaces/{quote(namespace)}/events"

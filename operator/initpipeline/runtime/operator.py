@@ -21,6 +21,7 @@ from initpipeline.runtime.errors import (
     OperatorError,
     one_line,
 )
+from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
 from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
@@ -66,7 +67,8 @@ class Service:
         self._client = client
         gateway, cache = Gateway(client), Cache.empty()
         self._queue: WorkQueue[Key] = WorkQueue(now)
-        self._reconciler = Reconciler(gateway, cache, self._queue, now)
+        self._events = EventRecorder(gateway, now)
+        self._reconciler = Reconciler(gateway, cache, self._queue, now, self._events)
         self._sweeper = Sweeper(gateway, cache, self._queue, settings.namespaces)
         self._before: set[asyncio.Task[Any]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -123,6 +125,7 @@ class Service:
     async def _start(self, **_: object) -> None:
         for number in range(self._settings.workers):
             self._run(f"worker {number}", self._work())
+        self._run("events", self._events.run())
         self._run("sweeper", self._sweeper.run(self._settings.sweep_seconds))
         scope = ",".join(self._settings.namespaces) or "all"
         logger.info(
@@ -146,10 +149,14 @@ class Service:
         self._broken.set()
 
     async def _stop(self, **_: object) -> None:
-        """Let the looks under way end, since that is cheaper than to repeat them."""
+        """Let the looks under way end, since that is cheaper than to repeat them, and post what
+        they tell, which nobody would later."""
         self._stopping = True
         self._queue.close()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DRAIN_SECONDS
         await self._queue.drain(DRAIN_SECONDS)
+        await self._events.drain(deadline - loop.time())
         # With the workers go all tasks that Kopf leaves behind: requests that the signal cut short,
         # the watch of one kind when that of the other has failed. It would wait 5 s for them, take
         # what becomes of them for a failure, and cancel a watch's pause-waiter with it, which the

@@ -9,6 +9,7 @@ _NEEDED = (
     (names.GROUP, names.PLURAL, "", ("list", "watch", "get", "delete")),
     (names.GROUP, names.PLURAL, "status", ("patch",)),
     ("", "pods", "", ("list", "watch", "get", "create", "delete")),
+    ("events.k8s.io", "events", "", ("create", "patch")),
 )
 
 

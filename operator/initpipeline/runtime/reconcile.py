@@ -23,6 +23,7 @@ from initpipeline.runtime.errors import (
     ConflictError,
     NotFoundError,
 )
+from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
 from initpipeline.runtime.queue import WorkQueue
 
@@ -44,11 +45,13 @@ class Reconciler:
         cache: Cache,
         queue: WorkQueue[Key],
         clock: Callable[[], datetime],
+        events: EventRecorder,
     ) -> None:
         self._gateway = gateway
         self._cache = cache
         self._queue = queue
         self._clock = clock
+        self._events = events
 
     async def reconcile(self, key: Key) -> None:
         """Bring one pipeline as far as it can get now."""
@@ -102,6 +105,7 @@ class Reconciler:
             return None
         self._cache.pipelines.replace(key, written)
         _log_new_run(key, pipeline, written)
+        self._events.status_written(pipeline, written)
         return written
 
     async def _read_again(self, key: Key) -> None:

@@ -13,6 +13,7 @@ from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.client import JSON, MERGE_PATCH, ApiClient
 from initpipeline.runtime.errors import ConnectionFailed, api_error
+from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
 from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
@@ -20,7 +21,7 @@ from tests.builders import NAME, NAMESPACE, Raw
 from tests.unit.runtime.clock import Clock
 
 KEY = Key(NAMESPACE, NAME)
-PIPELINES, PODS = names.PLURAL, "pods"
+PIPELINES, PODS, EVENTS = names.PLURAL, "pods", "events"
 
 
 class Died(BaseException):
@@ -28,7 +29,7 @@ class Died(BaseException):
 
 
 class FakeApi(ApiClient):
-    """InitPipelines and Pods, with resource versions, preconditions and deletion as in Kubernetes.
+    """All kinds of objects, with resource versions, preconditions and deletion as in Kubernetes.
 
     ``calls`` names each request. A test steps in with ``before`` and ``after`` (something else
     happens just before that request, or between it and its answer), ``failing`` (it is answered
@@ -73,6 +74,12 @@ class FakeApi(ApiClient):
     def pod(self) -> Pod | None:
         raw = self.objects.get((PODS, KEY))
         return Pod.from_api(raw) if raw else None
+
+    @property
+    def posted_events(self) -> list[Raw]:
+        """In the order of their names, as they are listed."""
+        found = sorted(self.objects.items(), key=lambda item: item[0])
+        return [raw for (plural, _), raw in found if plural == EVENTS]
 
     async def request(
         self,
@@ -120,8 +127,13 @@ class FakeApi(ApiClient):
         return {"metadata": metadata, "items": everything[start : start + limit]}
 
     def _patch(self, plural: str, key: Key, body: Raw, _: object) -> Raw:
-        """Of the status: a merge patch, with the version that it was made for."""
+        """Of the status: a merge patch, with the version that it was made for. Of an event: its
+        series, which is all that may change."""
         raw = copy.deepcopy(self._found(plural, key))
+        if plural == EVENTS:
+            assert set(body) == {"series"}
+            assert body["series"]["count"] >= 2
+            return self.put(plural, {**raw, **body})
         if body["metadata"]["resourceVersion"] != raw["metadata"]["resourceVersion"]:
             raise api_error(409, {"reason": "Conflict", "message": "has been modified"})
         raw["status"] = _merged(raw.get("status") or {}, body["status"])
@@ -132,6 +144,8 @@ class FakeApi(ApiClient):
         if (plural, at) in self.objects:
             raise api_error(409, {"reason": "AlreadyExists", "message": "already exists"})
         raw = copy.deepcopy(body)
+        if plural == EVENTS:
+            return self.put(plural, raw)
         raw["metadata"] |= {
             "uid": f"made-{next(self._pods_made)}",
             "creationTimestamp": format_time(self._clock()),
@@ -221,7 +235,10 @@ class Operator:
         self._api = api
         self.cache = Cache.empty()
         self.queue = RecordingQueue(clock)
-        self.reconciler = Reconciler(Gateway(api), self.cache, self.queue, clock)
+        gateway = Gateway(api)
+        self.events = EventRecorder(gateway, clock, "operator-0")
+        """Its task is not started: what it would post waits."""
+        self.reconciler = Reconciler(gateway, self.cache, self.queue, clock, self.events)
 
     def watch(self, *plurals: str) -> None:
         """The watches tell what there is now, of these kinds; of both unless told otherwise."""

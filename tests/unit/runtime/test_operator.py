@@ -19,7 +19,8 @@ from initpipeline.runtime.operator import Service
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.settings import Settings
 from initpipeline.runtime.sweep import Sweeper
-from tests.builders import NAME, NAMESPACE, Raw, pipeline
+from tests.builders import NAME, NAMESPACE, Raw, fresh_pod, pipeline
+from tests.unit.core.world import world
 
 pytestmark = pytest.mark.kmock(cls=mock.RawHandler)
 
@@ -145,6 +146,23 @@ class TestServing:
         await until(lambda: len(api[f"get {PIPELINES}", WATCH]))
         await running.stop()
         assert {request.method for request in api} == {mock.method.GET}
+
+    async def test_what_it_has_to_tell_it_tells_before_it_ends(
+        self, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        """Nobody would later: the status that the events tell of is written."""
+        failed = world().look(None).look(fresh_pod().init("one", exit=1))
+        written = failed.pipeline.raw()
+        written["metadata"]["resourceVersion"] = "11"
+        events = f"post /apis/events.k8s.io/v1/namespaces/{NAMESPACE}/events"
+        api[f"get {PIPELINES}"] - api[WATCH] << page(pipeline().raw())
+        api[f"patch {PIPELINE}/status"] << written
+        api[events] << (lambda: asyncio.sleep(0.3), {})
+        running = run()
+        await until(lambda: len(api[events]))
+        assert len(api[events]) == 1, "they are posted one after the other"
+        await running.stop()
+        assert [request.data["reason"] for request in api[events]] == ["RunStarted", "StepFailed"]
 
 
 class TestEnd:

@@ -54,6 +54,7 @@ NEEDED = [
     *("list initpipelines", "watch initpipelines", "get initpipelines", "delete initpipelines"),
     "patch initpipelines/status",
     *("list pods", "watch pods", "get pods", "create pods", "delete pods"),
+    *("create events", "patch events"),
 ]
 
 

@@ -1,0 +1,351 @@
+"""Events on their way to the API: what they look like, when the same is told again, what is left
+out, and that nothing of it ever troubles the work that they tell of."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from initpipeline.api.models import InitPipelineStatus, Run
+from initpipeline.api.reasons import Trigger
+from initpipeline.core.facts import Pipeline
+from initpipeline.runtime import events
+from initpipeline.runtime.errors import ConnectionFailed, api_error
+from initpipeline.runtime.events import QUEUE_LIMIT, REFRESH, EventRecorder
+from initpipeline.runtime.gateway import Gateway
+from tests.builders import NAME, NAMESPACE, PIPELINE_UID, End, at, fresh_pod, pipeline
+from tests.unit.runtime.clock import Clock
+from tests.unit.runtime.fake_api import EVENTS, KEY, PIPELINES, FakeApi, Operator
+
+POST, PATCH = "POST events", "PATCH events"
+
+REFRESH_SECONDS = REFRESH.total_seconds()
+GONE = api_error(404, {"message": "namespaces not found"})
+TERMINATING = api_error(403, {"details": {"causes": [{"reason": "NamespaceTerminating"}]}})
+FORBIDDEN = api_error(403, {"message": "events is forbidden"})
+
+
+@pytest.fixture
+def api(clock: Clock) -> FakeApi:
+    return FakeApi(clock)
+
+
+@pytest.fixture
+def recorder(api: FakeApi, clock: Clock) -> EventRecorder:
+    return EventRecorder(Gateway(api), clock, "operator-0")
+
+
+@pytest.fixture
+async def posting(recorder: EventRecorder) -> AsyncIterator[EventRecorder]:
+    """The same, with its task at work."""
+    task = asyncio.create_task(recorder.run())
+    yield recorder
+    assert not task.done(), "it ended by itself"
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def shown(run: int, failures: int = 0, name: str = "one", uid: str = PIPELINE_UID) -> Pipeline:
+    """A pipeline in that run, whose step has failed that often."""
+    statuses: tuple[dict[str, Any], ...] = ()
+    if failures:
+        last = End(1, message="no such table")
+        builder = fresh_pod().init(name, running=True, restarts=failures, last=last)
+        statuses = tuple(builder.raw()["status"]["initContainerStatuses"])
+    status = InitPipelineStatus(
+        run=Run(number=run, trigger=Trigger.CREATED, start_time=at(0)),
+        init_container_statuses=statuses,
+    )
+    raw = pipeline().with_status(status).raw()
+    raw["metadata"]["uid"] = uid
+    return Pipeline.from_api(raw)
+
+
+NEW = pipeline().build()
+
+
+async def fail(
+    recorder: EventRecorder, clock: Clock, times: int, *, every: float = 0, **more: Any
+) -> None:
+    """A step of run 1 fails so often, each time shown by a write."""
+    for count in range(times):
+        recorder.status_written(shown(1, count, **more), shown(1, count + 1, **more))
+        await clock.advance(every)
+
+
+def counts(api: FakeApi) -> list[int]:
+    """How often each event has happened, by what the API was told."""
+    return [raw.get("series", {}).get("count", 1) for raw in api.posted_events]
+
+
+class TestEvent:
+    async def test_has_all_that_the_api_wants(
+        self, api: FakeApi, posting: EventRecorder, clock: Clock
+    ) -> None:
+        posting.status_written(NEW, shown(1))
+        await clock.advance()
+        (event,) = api.posted_events
+        assert event.pop("metadata")["namespace"] == NAMESPACE
+        assert event == {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "eventTime": "2030-01-01T12:00:00.000000Z",
+            "type": "Normal",
+            "reason": "RunStarted",
+            "action": "StartRun",
+            "note": "run 1 started (Created): the InitPipeline is new",
+            "regarding": {
+                "apiVersion": "initpipeline.dev/v1alpha1",
+                "kind": "InitPipeline",
+                "namespace": NAMESPACE,
+                "name": NAME,
+                "uid": PIPELINE_UID,
+                "resourceVersion": "1",
+            },
+            "reportingController": "initpipeline.dev/operator",
+            "reportingInstance": "operator-0",
+        }
+
+    async def test_names_the_step(self, api: FakeApi, posting: EventRecorder, clock: Clock) -> None:
+        await fail(posting, clock, 1)
+        (event,) = api.posted_events
+        assert event["regarding"]["fieldPath"] == "spec.template.spec.initContainers{one}"
+
+    async def test_those_of_one_moment_are_listed_in_their_order(
+        self, api: FakeApi, posting: EventRecorder, clock: Clock
+    ) -> None:
+        posting.status_written(NEW, shown(1, failures=1))
+        await clock.advance()
+        assert [raw["reason"] for raw in api.posted_events] == ["RunStarted", "StepFailed"]
+        times = [raw["eventTime"] for raw in api.posted_events]
+        assert times == sorted(set(times)), "two events have the same time"
+
+    async def test_a_write_that_tells_nothing_posts_nothing(
+        self, api: FakeApi, posting: EventRecorder, clock: Clock
+    ) -> None:
+        posting.status_written(shown(1, failures=1), shown(1, failures=1))
+        await clock.advance(REFRESH_SECONDS)
+        assert api.calls == []
+
+
+class TestSeries:
+    async def test_the_first_repeat_is_told_at_once(
+        self, api: FakeApi, posting: EventRecorder, clock: Clock
+    ) -> None:
+        await fail(posting, clock, 2, every=10)
+        assert api.calls == [POST, PATCH]
+        (event,) = api.posted_events
+        assert event["series"] == {"count": 2, "lastObservedTime": "2030-01-01T12:00:10.000000Z"}
+
+    async def test_further_ones_when_the_count_has_doubled(
+        self, api: FakeApi, posting: EventRecorder, clock: Clock
+    ) -> None:
+        await fail(posting, clock, 100)
+        assert api.calls == [POST, *[PATCH] * 6]
+        assert counts(api) == [64]
+
+    async def test_and_in_time_for_the_api_not_to_forget_it(
+        self, api: FakeApi, posting: EventRecorder, clock: Clock
+    ) -> None:
+        await fail(posting, clock, 5)
+        assert counts(api) == [4]
+        await clock.advance(REFRESH_SECONDS + 1)
+        assert api.calls == [POST, PATCH, PATCH], "written while nothing happens"
+        posting.status_written(shown(1, 5), shown(1, 6))
+        await clock.advance()
+        assert counts(api) == [6]
+
+    async def test_a_day_of_failures_costs_a_handful_of_writes_and_two_an_hour(
+        self, api: FakeApi, posting: EventRecorder, clock: Clock
+    ) -> None:
+        """The kubelet starts a step that fails again every five minutes."""
+        await fail(posting, clock, 24 * 12, every=300)
+        assert len(api.calls) <= 8 + 2 * 24
+        assert len(api.posted_events) == 1
+
+    async def test_an_event_that_the_api_has_forgotten_is_posted_anew(
+        self, api: FakeApi, posting: EventRecorder, clock: Clock
+    ) -> None:
+        await fail(posting, clock, 1)
+        for key in [key for key in api.objects if key[0] == EVENTS]:
+            del api.objects[key]
+        posting.status_written(shown(1, 1), shown(1, 2))
+        await clock.advance()
+        assert api.calls == [POST, PATCH, POST]
+        assert counts(api) == [1]
+        posting.status_written(shown(1, 2), shown(1, 3))
+        await clock.advance()
+        assert counts(api) == [2]
+
+    async def test_a_count_that_was_not_taken_is_told_with_the_next(
+        self, api: FakeApi, posting: EventRecorder, clock: Clock
+    ) -> None:
+        api.failing[PATCH] = [ConnectionFailed("down")]
+        await fail(posting, clock, 3)
+        assert counts(api) == [3]
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            pytest.param({"name": "two"}, id="step"),
+            pytest.param({"uid": "namesake"}, id="pipeline"),
+        ],
+    )
+    async def test_of_another(
+        self, api: FakeApi, posting: EventRecorder, clock: Clock, other: dict[str, Any]
+    ) -> None:
+        await fail(posting, clock, 1)
+        await fail(posting, clock, 1, **other)
+        assert counts(api) == [1, 1]
+
+    async def test_of_another_run(self, api: FakeApi, posting: EventRecorder, clock: Clock) -> None:
+        """Its note, which nothing can change, names the run."""
+        await fail(posting, clock, 1)
+        posting.status_written(shown(2, 1), shown(2, 2))
+        await clock.advance()
+        assert counts(api) == [1, 1]
+
+    async def test_of_what_was_quiet_for_longest_is_forgotten_first(
+        self,
+        api: FakeApi,
+        posting: EventRecorder,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Or memory grows with all steps that ever failed."""
+        monkeypatch.setattr(events, "SERIES_LIMIT", 2)
+        for uid, failures in (("a", 1), ("b", 1), ("a", 2), ("c", 1), ("a", 3), ("a", 4)):
+            posting.status_written(shown(1, failures - 1, uid=uid), shown(1, failures, uid=uid))
+            await clock.advance()
+        assert counts(api) == [4, 1, 1]
+        posting.status_written(shown(1, 1, uid="b"), shown(1, 2, uid="b"))
+        await clock.advance()
+        assert counts(api) == [4, 1, 1, 1]
+
+
+class TestTrouble:
+    """Nothing of it reaches whoever wrote the status."""
+
+    @pytest.mark.parametrize("error", [FORBIDDEN, ConnectionFailed("down"), ZeroDivisionError()])
+    async def test_an_event_that_is_not_taken_is_dropped(
+        self, api: FakeApi, posting: EventRecorder, clock: Clock, error: Exception
+    ) -> None:
+        api.failing[POST] = [error]
+        posting.status_written(NEW, shown(1))
+        posting.status_written(shown(1), shown(2))
+        await clock.advance()
+        assert [raw["note"][:5] for raw in api.posted_events] == ["run 2"]
+
+    async def test_it_is_logged_once_in_a_while(
+        self,
+        api: FakeApi,
+        posting: EventRecorder,
+        clock: Clock,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        api.failing[POST] = [FORBIDDEN] * 4
+        for run in range(3):
+            posting.status_written(shown(run + 1), shown(run + 2))
+            await clock.advance(1)
+        assert [record.message for record in caplog.records] == ["event dropped"]
+        await clock.advance(600)
+        posting.status_written(shown(4), shown(5))
+        await clock.advance()
+        assert [vars(record)["dropped"] for record in caplog.records] == [1, 3]
+
+    @pytest.mark.parametrize("error", [GONE, TERMINATING], ids=["gone", "going"])
+    async def test_a_namespace_that_ends_is_none(
+        self,
+        api: FakeApi,
+        posting: EventRecorder,
+        clock: Clock,
+        caplog: pytest.LogCaptureFixture,
+        error: Exception,
+    ) -> None:
+        api.failing[POST] = [error]
+        posting.status_written(NEW, shown(1))
+        await clock.advance()
+        assert (api.calls, caplog.records) == ([POST], [])
+
+    async def test_a_flood_is_cut_off(
+        self, recorder: EventRecorder, api: FakeApi, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The API server does not answer, say. What was first is kept."""
+        for run in range(QUEUE_LIMIT + 5):
+            recorder.status_written(shown(run + 1), shown(run + 2))
+        assert [vars(record)["error"] for record in caplog.records] == ["too many events at a time"]
+        task = asyncio.create_task(recorder.run())
+        await recorder.drain(60)
+        task.cancel()
+        assert len(api.posted_events) == QUEUE_LIMIT
+        assert api.posted_events[0]["note"].startswith("run 2 ")
+
+    async def test_a_status_that_is_not_understood(
+        self,
+        posting: EventRecorder,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setattr(events, "happenings", lambda *_: 1 / 0)
+        posting.status_written(NEW, shown(1))
+        assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+class TestDrain:
+    async def test_what_is_known_is_posted(self, api: FakeApi, posting: EventRecorder) -> None:
+        posting.status_written(NEW, shown(1, failures=1))
+        assert api.calls == []
+        await posting.drain(60)
+        assert api.calls == [POST, POST]
+
+    async def test_no_longer_than_that(self, recorder: EventRecorder, clock: Clock) -> None:
+        """Nobody posts: the API server does not answer, say."""
+        recorder.status_written(NEW, shown(1))
+        drained = asyncio.create_task(recorder.drain(5))
+        await clock.advance()
+        await clock.advance(4)
+        assert not drained.done()
+        await clock.advance(2)
+        assert drained.done()
+
+    async def test_nothing_to_wait_for(self, recorder: EventRecorder) -> None:
+        await recorder.drain(-1)
+
+
+class TestLook:
+    """After the write of the status that they tell of, and only then."""
+
+    @pytest.fixture
+    def operator(self, api: FakeApi, clock: Clock) -> Operator:
+        api.put(PIPELINES, pipeline().raw())
+        operator = Operator(api, clock)
+        operator.watch()
+        return operator
+
+    @staticmethod
+    async def told(api: FakeApi, operator: Operator) -> list[str]:
+        task = asyncio.create_task(operator.events.run())
+        await operator.events.drain(60)
+        task.cancel()
+        return [raw["reason"] for raw in api.posted_events]
+
+    async def test_tells_of_its_write(self, api: FakeApi, operator: Operator) -> None:
+        await operator.look()
+        assert await self.told(api, operator) == ["RunStarted"]
+        (event,) = api.posted_events
+        version = api.objects[PIPELINES, KEY]["metadata"]["resourceVersion"]
+        assert event["regarding"]["resourceVersion"] == version
+
+    async def test_without_a_write_tells_nothing(self, api: FakeApi, operator: Operator) -> None:
+        await operator.settle()
+        await operator.look()
+        assert await self.told(api, operator) == ["RunStarted"]
+
+    async def test_whose_write_fails_tells_nothing(self, api: FakeApi, operator: Operator) -> None:
+        api.failing["PATCH status"] = [api_error(409, {"reason": "Conflict"})]
+        await operator.look()
+        assert await self.told(api, operator) == []
