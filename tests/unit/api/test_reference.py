@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 from initpipeline.api.models import InitPolicy, Policies
 from initpipeline.api.reasons import (
     ConditionType,
+    EventReason,
     Reason,
     RerunPolicy,
     RerunStrategy,
@@ -20,7 +21,7 @@ REFERENCE = (Path(__file__).parents[3] / "docs" / "reference.md").read_text()
 
 
 @pytest.mark.parametrize(
-    "words", [ConditionType, Reason, RerunPolicy, RerunStrategy, Result, Trigger]
+    "words", [ConditionType, EventReason, Reason, RerunPolicy, RerunStrategy, Result, Trigger]
 )
 def test_has_each_word(words: type[StrEnum]) -> None:
     missing = [word for word in words if f"`{word}`" not in REFERENCE]
