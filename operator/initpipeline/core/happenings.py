@@ -165,11 +165,14 @@ def _add_evidence(
     History names no container, so what it tells was shown before if it reads the same: the second
     of two failures that are alike in everything is told by the end of the run alone.
     """
-    shown = [failed_step([status]) for status in (*_statuses(before), *_statuses(after))]
     recorded_before = {record.number for record in before.history}
-    for record in after.history:
+    new = [record for record in after.history if record.number not in recorded_before]
+    if not new:
+        return
+    shown = [failed_step([status]) for status in (*_statuses(before), *_statuses(after))]
+    for record in new:
         step = record.failed_step
-        if step is not None and step not in shown and record.number not in recorded_before:
+        if step is not None and step not in shown:
             found.setdefault(record.number, {}).setdefault(step.name, step)
 
 
