@@ -40,9 +40,7 @@ def control_plane() -> Iterator[Cluster]:
     """An API server that serves InitPipelines."""
     # Two test runs on one machine each have their own.
     with Cluster(f"contract-{os.getpid()}", Mode.CONTROL_PLANE) as cluster:
-        run = _kubectl(cluster)
-        run("apply", "-f", str(CRDS))
-        wait_until(lambda: _served(run), SERVED_SECONDS, lambda: ClusterError("CRD not served"))
+        install_crd(cluster)
         yield cluster
 
 
@@ -66,6 +64,13 @@ def namespace(api: client.ApiClient) -> str:
     name = f"test-{uuid.uuid4().hex[:8]}"
     client.CoreV1Api(api).create_namespace({"metadata": {"name": name}})
     return name
+
+
+def install_crd(cluster: Cluster) -> None:
+    """Have the API server serve InitPipelines."""
+    run = _kubectl(cluster)
+    run("apply", "-f", str(CRDS))
+    wait_until(lambda: _served(run), SERVED_SECONDS, lambda: ClusterError("CRD not served"))
 
 
 def _served(run: Kubectl) -> bool:

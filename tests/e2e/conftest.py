@@ -6,26 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes import client, config, utils
+from kubernetes import client, config
 
 from initpipeline.api import names
 from tests.cluster.cluster import Cluster
-from tests.cluster.errors import ClusterError
-from tests.cluster.processes import wait_until
 from tests.e2e import target, watching
 from tests.e2e.watching import Object, Story
 from tests.operator_process import OperatorProcess
-
-CRD = Path(__file__).parents[2] / "crds" / "initpipelines.yaml"
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[target.Target]:
     """The cluster, with the CRD installed."""
     with target.chosen() as chosen:
-        with config.new_client_from_config(str(chosen.kubeconfig), persist_config=False) as api:
-            _install_crd(api)
-        yield chosen
+        yield target.with_crd(chosen)
 
 
 @pytest.fixture
@@ -163,17 +157,3 @@ def runs(state: Object) -> list[tuple[int, str, str]]:
     run = status["run"]
     current = [] if past and past[-1][0] == run["number"] else [(run["number"], run["trigger"], "")]
     return past + current
-
-
-def _install_crd(api: client.ApiClient) -> None:
-    def served() -> bool:
-        custom = client.CustomObjectsApi(api)
-        try:
-            custom.list_cluster_custom_object(names.GROUP, names.VERSION, names.PLURAL)
-        except client.ApiException:
-            return False
-        return True
-
-    if not served():
-        utils.create_from_yaml(api, str(CRD))
-        wait_until(served, 30, lambda: ClusterError("the CRD is not served"))

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from kubernetes import config
+from kubernetes import client, config, utils
 
+from initpipeline.api import names
 from tests.cluster.cluster import Cluster
+from tests.cluster.errors import ClusterError
+from tests.cluster.processes import wait_until
+
+CRD = Path(__file__).parents[2] / "crds" / "initpipelines.yaml"
 
 
 @dataclass(frozen=True)
@@ -44,3 +49,24 @@ def chosen() -> Iterator[Target]:
         # A name of its own: whatever else runs on this machine is none of the tests' business.
         with Cluster(f"e2e-{os.getpid()}") as cluster:
             yield Target(cluster.kubeconfig, own=cluster)
+
+
+def with_crd(target: Target) -> Target:
+    """The same, with the CRD installed."""
+    with config.new_client_from_config(str(target.kubeconfig), persist_config=False) as api:
+        _install_crd(api)
+    return target
+
+
+def _install_crd(api: client.ApiClient) -> None:
+    def served() -> bool:
+        custom = client.CustomObjectsApi(api)
+        try:
+            custom.list_cluster_custom_object(names.GROUP, names.VERSION, names.PLURAL)
+        except client.ApiException:
+            return False
+        return True
+
+    if not served():
+        utils.create_from_yaml(api, str(CRD))
+        wait_until(served, 30, lambda: ClusterError("the CRD is not served"))

@@ -1,0 +1,46 @@
+"""rerunStrategy InPlace in a cluster whose only node cannot restart all containers of a Pod, as one
+of an earlier Kubernetes version: the API server accepts the rules, and no node takes the Pod."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.plan import Component
+from tests.e2e.conftest import World, message_of, reason_of, runs
+from tests.e2e.target import Target, with_crd
+from tests.e2e.templates import two_steps
+from tests.operator_process import OperatorProcess
+
+pytestmark = pytest.mark.cluster
+
+OFF = "--feature-gates=RestartAllContainersOnContainerExits=false"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Target]:
+    """Takes the place of the cluster of all other tests."""
+    if os.environ.get("CLUSTER"):
+        pytest.skip("needs a node of an earlier version, which CLUSTER=current does not give")
+    with Cluster(f"e2e-old-node-{os.getpid()}", flags={Component.KUBELET: [OFF]}) as own:
+        yield with_crd(Target(own.kubeconfig, own))
+
+
+def test_the_pod_goes_without_and_its_container_restarts_replace_it(
+    world: World,
+    node: Cluster,
+    operator: OperatorProcess,  # noqa: ARG001
+) -> None:
+    world.create("demo", two_steps(), rerunStrategy="InPlace")
+
+    first = world.wait_ready("demo", run=1)
+    assert runs(first) == [(1, "Created", "")], "the Pod that no node took was of the same run"
+    assert reason_of(first, "RerunInPlace") == "InPlaceUnsupported"
+    assert "didn't match Pod's required features" in message_of(first, "RerunInPlace")
+
+    node.kill_container(world.namespace, "demo", "app")
+
+    second = world.wait_ready("demo", run=2)
+    assert runs(second) == [(1, "Created", "Initialized"), (2, "ContainerRestarted", "")]
+    assert reason_of(second, "RerunInPlace") == "InPlaceUnsupported"
