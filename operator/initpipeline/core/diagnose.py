@@ -214,19 +214,25 @@ def ending(end: Terminated, restart_count: int) -> str:
 def failure(status: ContainerStatus) -> Terminated | None:
     """The container's present failure, or, while it waits or runs again, its last one. One that
     the kubelet ended to restart it with all others has not failed."""
-    end = status.terminated or status.last_terminated
+    return _bad(status.terminated or status.last_terminated)
+
+
+def _bad(end: Terminated | None) -> Terminated | None:
     if end is None or end.exit_code == 0 or end.reason == RESTARTING_ALL_CONTAINERS:
         return None
     return end
 
 
-def failed_step(statuses: Iterable[ContainerStatus]) -> FailedStep | None:
+def failed_step(
+    statuses: Iterable[ContainerStatus], *, pod_lost: bool = False
+) -> FailedStep | None:
     """The evidence of the first init container that has failed and not got over it.
 
-    A sidecar is over it once it is ready again; a step that runs again is not.
+    A sidecar is over it once it is ready again; a step that runs again is not. Where the Pod is
+    lost, or on its way to be, what the loss itself did to a container is no failure of the step.
     """
     for status in statuses:
-        end = failure(status)
+        end = _failure_before_the_loss(status) if pod_lost else failure(status)
         if end is None or status.ready:
             continue
         return FailedStep(
@@ -238,3 +244,17 @@ def failed_step(statuses: Iterable[ContainerStatus]) -> FailedStep | None:
             restart_count=status.restart_count,
         )
     return None
+
+
+_KILLED = frozenset({137, 143})
+"""128 and the number of SIGKILL, SIGTERM: how the kubelet ends what has to go."""
+
+
+def _failure_before_the_loss(status: ContainerStatus) -> Terminated | None:
+    """The kubelet kills what runs, and of a container that never was, as while its image is pulled,
+    it says in the end ContainerStatusUnknown and 137."""
+    end = status.terminated
+    if end is None or end.exit_code not in _KILLED:
+        return failure(status)
+    told_apart = end.reason not in {"Error", "ContainerStatusUnknown"}  # OOMKilled, for one
+    return end if told_apart else _bad(status.last_terminated)

@@ -148,7 +148,7 @@ def _failed_steps(
     if after.run is not None:
         known = before.run.number if before.run else after.run.number
         for status in _statuses(after):
-            step = failed_step([status])
+            step = failed_step([status], pod_lost=_pod_lost(after))
             if step is None or _ended(status) in ended_before:
                 continue
             run = known if _ended(status) in at_work_before else after.run.number
@@ -174,6 +174,13 @@ def _add_evidence(
         step = record.failed_step
         if step is not None and step not in shown:
             found.setdefault(record.number, {}).setdefault(step.name, step)
+
+
+def _pod_lost(status: InitPipelineStatus) -> bool:
+    """Whether the Pod that is shown is lost, or on its way to be."""
+    ready, run = status.condition(ConditionType.READY), status.run
+    going = ready is not None and ready.reason == Reason.POD_TERMINATING
+    return going or (run is not None and run.result is Result.LOST)
 
 
 def _statuses(status: InitPipelineStatus) -> Iterator[ContainerStatus]:

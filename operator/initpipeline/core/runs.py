@@ -130,7 +130,7 @@ def _end_with_pod(
 ) -> InitPipelineStatus:
     assert status.run is not None
     why = diagnose.why(pod, steps, fate, initialized=status.run.initialized_time is not None)
-    failed = failed_step(pod.init_container_statuses)
+    failed = failed_step(pod.init_container_statuses, pod_lost=fate is Fate.LOST)
     told = None if fate is Fate.SUCCEEDED else why
     return end(status, _RESULT_OF_FATE[fate], now, why=told, failed=failed)
 
@@ -148,7 +148,8 @@ def lost(status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:
     run = status.run
     told = run.message if run else None
     why = Explanation(Reason.POD_LOST, told) if told else diagnose.lost(None)
-    return end(status, Result.LOST, now, why=why, failed=failed_step(_last_seen(status)))
+    failed = failed_step(_last_seen(status), pod_lost=True)
+    return end(status, Result.LOST, now, why=why, failed=failed)
 
 
 def _last_seen(status: InitPipelineStatus) -> tuple[ContainerStatus, ...]:

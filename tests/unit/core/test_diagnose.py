@@ -393,6 +393,36 @@ class TestFailedStep:
     def test_there_is_none(self, found: PodBuilder) -> None:
         assert diagnose.failed_step(found.build().init_container_statuses) is None
 
+    @pytest.mark.parametrize(
+        ("found", "exit_code"),
+        [
+            pytest.param(four().init("migrate", exit=137), None, id="killed with the Pod"),
+            pytest.param(four().init("migrate", exit=143), None, id="ended by SIGTERM"),
+            pytest.param(
+                four().init("migrate", exit=137, reason="ContainerStatusUnknown", start=None),
+                None,
+                id="never there: its image did not come",
+            ),
+            pytest.param(
+                four().init("migrate", exit=137, restarts=1, last=End(4)), 4, id="failed before"
+            ),
+            pytest.param(
+                four().init("migrate", waiting="CrashLoopBackOff", restarts=1, last=End(137)),
+                137,
+                id="killed before, and waited to be retried",
+            ),
+            pytest.param(
+                four().init("migrate", exit=137, reason="OOMKilled"), 137, id="out of memory"
+            ),
+            pytest.param(four().init("migrate", exit=4), 4, id="failed as the Pod was lost"),
+        ],
+    )
+    def test_what_the_loss_of_the_pod_ended_has_not_failed(
+        self, found: PodBuilder, exit_code: int | None
+    ) -> None:
+        step = diagnose.failed_step(found.build().init_container_statuses, pod_lost=True)
+        assert (step and step.exit_code) == exit_code
+
     def test_it_keeps_the_kubelets_words(self) -> None:
         found = four().init("migrate", exit=137, reason="OOMKilled", message="x" * 5000)
         step = diagnose.failed_step(found.build().init_container_statuses)

@@ -136,6 +136,11 @@ def brief(told: Sequence[Happening]) -> Told:
             id="a Pod that is lost before the run is initialized",
         ),
         pytest.param(
+            [AT_STEP_TWO, AT_STEP_TWO.init("two", exit=137).deleting(60), None],
+            [(STARTED, 1), (POD_LOST, 1), (STARTED, 2)],
+            id="a step that ends with its Pod has not failed",
+        ),
+        pytest.param(
             [FAILED_ONCE, None],
             [(STARTED, 1), (STEP_FAILED, 1, "one"), (POD_LOST, 1), (STARTED, 2)],
             id="a failure is not told again when its Pod is lost",

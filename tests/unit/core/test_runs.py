@@ -109,6 +109,20 @@ class TestFollow:
         assert record.failed_step is not None
         assert (record.failed_step.name, record.failed_step.exit_code) == ("one", 7)
 
+    @pytest.mark.parametrize(
+        "end",
+        [
+            pytest.param(fresh_pod().init("one", exit=137).deleting(), id="deleted"),
+            pytest.param(
+                fresh_pod().init("one", exit=137).phase("Failed", "Evicted"), id="evicted"
+            ),
+        ],
+    )
+    def test_a_step_that_ended_with_the_pod_has_not_failed(self, end: PodBuilder) -> None:
+        working = started(fresh_pod().init("one", running=True))
+        [record] = working.look(end, 20).look(None, 30).status.history[-1:]
+        assert (record.result, record.failed_step) == (Result.LOST, None)
+
 
 class TestSuperseded:
     def test_before_it_was_initialized(self) -> None:
