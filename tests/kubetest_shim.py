@@ -41,8 +41,11 @@ def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A KUBECONFIG that happens to be set is nobody's wish to have tests run there."""
+    """A KUBECONFIG that happens to be set is nobody's wish to have tests run there. And kubetest,
+    which would add the containers' logs to the report of a test that failed, breaks off the whole
+    session where a container has none."""
     config.option.kube_config = None
+    config.option.kube_error_log_lines = 0
 
 
 def _teardown(item: pytest.Item) -> None:
