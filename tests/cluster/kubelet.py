@@ -82,6 +82,10 @@ class NodeAgents:
             "clusterDomain": "cluster.local",
             "resolvConf": "",
             "maxPods": 250,
+            # A fifth of Kubernetes' own, so that a test can have a lost node noticed within 10 s.
+            "nodeLeaseDurationSeconds": 8,
+            # Not a minute: a Pod that fills a volume is to be evicted while a test looks on.
+            "volumeStatsAggPeriod": "5s",
             "serializeImagePulls": False,
             # By default, an image that a Pod pulled is refused to Pods that know it by another name
             # and never pull: its credentials are not theirs. Images here have no credentials.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pytest
 from kubernetes import client, config, utils
@@ -13,9 +14,17 @@ from kubernetes import client, config, utils
 from initpipeline.api import names
 from tests.cluster.cluster import Cluster
 from tests.cluster.errors import ClusterError
+from tests.cluster.plan import Component
 from tests.cluster.processes import wait_until
 
 CRD = Path(__file__).parents[2] / "crds" / "initpipelines.yaml"
+NODE_LOSS_NOTICED_SOON: Final = {
+    Component.CONTROLLER_MANAGER: (
+        "--node-monitor-period=1s",
+        "--node-monitor-grace-period=10s",
+        "--node-eviction-rate=10",
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ def chosen() -> Iterator[Target]:
         pytest.exit(f"CLUSTER={choice!r} is not known: leave it out, or set it to 'current'", 2)
     else:
         # A name of its own: whatever else runs on this machine is none of the tests' business.
-        with Cluster(f"e2e-{os.getpid()}") as cluster:
+        with Cluster(f"e2e-{os.getpid()}", flags=NODE_LOSS_NOTICED_SOON) as cluster:
             yield Target(cluster.kubeconfig, own=cluster)
 
 
