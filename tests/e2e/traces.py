@@ -7,12 +7,12 @@
     run 2 PodLost
 
 The API tells the newest state, so a short one may pass unseen: in an expected trace its line begins
-with a question mark.
+with a question mark, and one that may come any number of times, since two states take turns, with
+an asterisk. A line that ends with three dots goes on in somebody else's words.
 """
 
 import re
 from collections.abc import Iterable, Iterator
-from textwrap import dedent
 
 from initpipeline.api.reasons import Reason
 from tests.e2e.watching import Object
@@ -20,7 +20,8 @@ from tests.e2e.watching import Object
 ON_THE_WAY = frozenset({Reason.POD_PENDING, Reason.STEP_PENDING, Reason.CONTAINERS_NOT_READY})
 """Reasons of the moments between two states. How many of them are seen is the kubelet's affair."""
 
-OPTIONAL = "?"
+HOW_OFTEN = "?*"
+OPEN = "..."
 
 
 def assert_trace(states: Iterable[Object], expected: str) -> None:
@@ -29,7 +30,7 @@ def assert_trace(states: Iterable[Object], expected: str) -> None:
     for state in states:
         _assert_consistent(state)
     told = list(_without_repetition(trace(states)))
-    wanted = dedent(expected).strip().splitlines()
+    wanted = [line.strip() for line in expected.strip().splitlines()]
     pattern = "".join(_pattern(line) for line in wanted)
     text = "".join(f"{line}\n" for line in told)
     assert re.fullmatch(pattern, text), "told:\n" + text + "\nexpected:\n" + "\n".join(wanted)
@@ -85,6 +86,8 @@ def _without_repetition(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _pattern(line: str) -> str:
-    optional = line.startswith(OPTIONAL)
-    text = re.escape(line.removeprefix(OPTIONAL))
-    return f"(?:{text}\n){OPTIONAL if optional else ''}"
+    """How often a line may come is marked as in a regular expression, but before it."""
+    how_often = line[0] if line[0] in HOW_OFTEN else ""
+    text = re.escape(line.removeprefix(how_often).removesuffix(OPEN))
+    rest = ".*" if line.endswith(OPEN) else ""
+    return f"(?:{text}{rest}\n){how_often}"

@@ -1,0 +1,75 @@
+"""What can happen to a node; when the block ends the node is as before, and Ready."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kubernetes import client
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.errors import ClusterError
+from tests.cluster.kubelet import NODE_NAME
+from tests.cluster.kwok import LABEL, FakeNodes
+from tests.cluster.plan import Component
+from tests.cluster.processes import wait_until
+
+BACK_SECONDS = 60.0
+
+
+@contextmanager
+def tainted(api: client.ApiClient) -> Iterator[None]:
+    """The node is drained by a taint that no Pod of the tests tolerates."""
+    core = client.CoreV1Api(api)
+    taint = {"key": "e2e.test/drained", "effect": "NoExecute"}
+    core.patch_node(NODE_NAME, {"spec": {"taints": [taint]}})
+    try:
+        yield
+    finally:
+        core.patch_node(NODE_NAME, {"spec": {"taints": None}})
+        _wait_until_usable(core)
+
+
+@contextmanager
+def kubelet_stopped(api: client.ApiClient, node: Cluster) -> Iterator[None]:
+    """The kubelet is gone; the containers run on."""
+    node.stop(Component.KUBELET)
+    try:
+        yield
+    finally:
+        node.start(Component.KUBELET)
+        _wait_until_usable(client.CoreV1Api(api))
+
+
+@contextmanager
+def another_node(api: client.ApiClient, node: Cluster) -> Iterator[None]:
+    """A second node is Ready, on which no Pod of the tests lands. Where no node at all is Ready,
+    Kubernetes takes the fault for its own and evicts nothing."""
+    try:
+        with FakeNodes(node):
+            yield
+    finally:
+        label = ",".join(f"{key}={value}" for key, value in LABEL.items())
+        client.CoreV1Api(api).delete_collection_node(label_selector=label)
+
+
+@contextmanager
+def deleted(api: client.ApiClient, node: Cluster) -> Iterator[None]:
+    """The Node object is gone, as when a cloud has taken the machine away. A kubelet registers its
+    node when it starts, and no more."""
+    core = client.CoreV1Api(api)
+    core.delete_node(NODE_NAME)
+    try:
+        yield
+    finally:
+        node.stop(Component.KUBELET)
+        node.start(Component.KUBELET)
+        _wait_until_usable(core)
+
+
+def _wait_until_usable(core: client.CoreV1Api) -> None:
+    def usable() -> bool:
+        found = core.list_node(field_selector=f"metadata.name={NODE_NAME}").items
+        conditions = found[0].status.conditions or () if found else ()
+        ready = any(c.type == "Ready" and c.status == "True" for c in conditions)
+        return ready and not found[0].spec.taints
+
+    wait_until(usable, BACK_SECONDS, lambda: ClusterError("the node is not Ready again"))

@@ -1,0 +1,398 @@
+"""The Pod is lost, at every stage and for every cause that the API tells apart.
+
+History says what it was lost to, the next run begins, and there is never a second Pod beside it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from kubernetes import client
+from kubernetes.utils.quantity import parse_quantity
+
+from initpipeline.api import names
+from tests.cluster.cluster import Cluster
+from tests.cluster.kubelet import NODE_NAME
+from tests.e2e import node_faults
+from tests.e2e.conftest import World, reason_of, run_number, status_of
+from tests.e2e.templates import container, template
+from tests.e2e.traces import assert_trace
+from tests.e2e.watching import Object
+from tests.operator_process import OperatorProcess
+
+HANGS = container("hangs", "exec sleep 3600")
+NEVER_COMES = {"name": "absent", "image": "registry.example/absent:1"}
+# Long enough for the API to tell of the Pod's end before the Pod is gone.
+GRACE: dict[str, Any] = {"terminationGracePeriodSeconds": 1}
+
+DELETED = "the Pod was deleted"
+EVICTED = "the Pod was lost: Eviction API: evicting"
+PREEMPTED = "the Pod was lost: default-scheduler: preempting to accommodate a higher priority pod"
+DRAINED = "the Pod was lost: Taint manager: deleting due to NoExecute taint"
+NODE_GONE = "the Pod was lost: PodGC: node no longer exists"
+
+
+def pod_is_unschedulable(pod: Object) -> bool:
+    return reason_of(pod, "PodScheduled") == "Unschedulable"
+
+
+def step_runs(pod: Object) -> bool:
+    return any("running" in s["state"] for s in pod["status"].get("initContainerStatuses", ()))
+
+
+def image_never_comes(pod: Object) -> bool:
+    waiting = [s["state"].get("waiting") for s in pod["status"].get("initContainerStatuses", ())]
+    return any(state and "ImagePull" in state.get("reason", "") for state in waiting)
+
+
+def first_step_is_done(pod: Object) -> bool:
+    first = pod["status"].get("initContainerStatuses", [{"state": {}}])[0]
+    return bool(first["state"].get("terminated", {}).get("exitCode") == 0)
+
+
+def pod_is_ready(pod: Object) -> bool:
+    return status_of(pod, "Ready") == "True"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How far a Pod has come when it is lost."""
+
+    template: dict[str, Any]
+    reached: Callable[[Object], bool]
+    """Of the Pod."""
+    reason: str
+    """Of the pipeline."""
+    progress: str
+    told: str
+    """What the pipeline tells up to then, after the beginning of the run."""
+
+
+UNSCHEDULABLE = Stage(
+    template(HANGS, nodeSelector={"e2e.test/no": "such-node"}, **GRACE),
+    pod_is_unschedulable,
+    "PodUnschedulable",
+    "0/1",
+    "*0/1 PodUnschedulable: ...",
+)
+PULLING = Stage(
+    template(NEVER_COMES, **GRACE),
+    image_never_comes,
+    "ImagePullFailed",
+    "0/1",
+    '*0/1 ImagePullFailed: init container 1 of 1 "absent": ...',
+)
+PULLING_NEVER = Stage(
+    template(NEVER_COMES, restartPolicy="Never", **GRACE),
+    image_never_comes,
+    "ImagePullFailed",
+    "0/1",
+    '*0/1 ImagePullFailed: init container 1 of 1 "absent": ...',
+)
+MID_INIT = Stage(
+    template(HANGS, **GRACE),
+    step_runs,
+    "StepRunning",
+    "0/1",
+    '?0/1 StepRunning: init container 1 of 1 "hangs" is running',
+)
+BETWEEN_STEPS = Stage(
+    template(container("one", "sleep 0.5"), NEVER_COMES, **GRACE),
+    first_step_is_done,
+    "StepPending",
+    "1/2",
+    """?0/2 StepRunning: init container 1 of 2 "one" is running
+    *1/2 ImagePullFailed: init container 2 of 2 "absent": ...""",
+)
+RUNNING = Stage(
+    template(container("one", "true"), **GRACE),
+    pod_is_ready,
+    "PodReady",
+    "1/1",
+    """?0/1 StepRunning: init container 1 of 1 "one" is running
+    ?1/1 PodReady: the Pod is Ready""",
+)
+
+
+def delete(world: World) -> None:
+    world.delete_pod("demo")
+
+
+def evict(world: World) -> None:
+    """As kubectl drain does."""
+    metadata = {"name": "demo", "namespace": world.namespace}
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
+    core = client.CoreV1Api(world.api)
+    core.create_namespaced_pod_eviction("demo", world.namespace, eviction)
+
+
+ROWS = [
+    pytest.param(UNSCHEDULABLE, delete, DELETED, id="unschedulable-deleted"),
+    pytest.param(PULLING, delete, DELETED, id="pulling-deleted"),
+    pytest.param(PULLING_NEVER, evict, EVICTED, id="pulling-with-restart-policy-never-evicted"),
+    pytest.param(MID_INIT, delete, DELETED, id="mid-init-deleted"),
+    pytest.param(MID_INIT, evict, EVICTED, id="mid-init-evicted"),
+    pytest.param(BETWEEN_STEPS, delete, DELETED, id="between-steps-deleted"),
+    pytest.param(RUNNING, evict, EVICTED, id="running-evicted"),
+]
+
+
+@pytest.mark.parametrize(("stage", "happening", "words"), ROWS)
+def test_the_run_is_lost_and_another_begins(
+    world: World,
+    operator: OperatorProcess,  # noqa: ARG001
+    stage: Stage,
+    happening: Callable[[World], None],
+    words: str,
+) -> None:
+    world.create("demo", stage.template)
+    wait_until_told(world, "demo", stage)
+
+    happening(world)
+
+    assert_lost(world, "demo", stage, words)
+
+
+@pytest.mark.parametrize(
+    "stage", [pytest.param(PULLING, id="pulling"), pytest.param(RUNNING, id="running")]
+)
+def test_a_pod_of_higher_priority_takes_its_place(
+    world: World,
+    node: Cluster,  # noqa: ARG001
+    operator: OperatorProcess,  # noqa: ARG001
+    first_class: str,
+    stage: Stage,
+) -> None:
+    most = {"requests": {"cpu": most_of_the_cpu(world)}}
+    world.create("demo", with_resources(stage.template, most))
+    wait_until_told(world, "demo", stage)
+
+    rival = template(container("one", "true"), priorityClassName=first_class)
+    world.create_pod("rival", with_resources(rival, most))
+
+    assert_lost(world, "demo", stage, PREEMPTED)
+
+
+@pytest.fixture
+def first_class(world: World) -> Iterator[str]:
+    """The name of a PriorityClass above all other Pods."""
+    scheduling = client.SchedulingV1Api(world.api)
+    name = world.namespace
+    scheduling.create_priority_class({"metadata": {"name": name}, "value": 1000})
+    yield name
+    scheduling.delete_priority_class(name)
+
+
+def most_of_the_cpu(world: World) -> str:
+    """So much that the node has no room for another such Pod."""
+    node = client.CoreV1Api(world.api).read_node(NODE_NAME)
+    return f"{int(parse_quantity(node.status.allocatable['cpu']) * 600)}m"
+
+
+def with_resources(pod: dict[str, Any], resources: dict[str, Any]) -> dict[str, Any]:
+    [app] = pod["spec"]["containers"]
+    return {**pod, "spec": {**pod["spec"], "containers": [{**app, "resources": resources}]}}
+
+
+TOGETHER = {"pulling": PULLING, "mid-init": MID_INIT, "between": BETWEEN_STEPS, "running": RUNNING}
+
+
+def test_a_node_is_drained_by_a_taint(
+    world: World,
+    node: Cluster,  # noqa: ARG001
+    operator: OperatorProcess,  # noqa: ARG001
+) -> None:
+    for name, stage in TOGETHER.items():
+        world.create(name, stage.template)
+    for name, stage in TOGETHER.items():
+        wait_until_told(world, name, stage)
+
+    with node_faults.tainted(world.api):
+        for name, stage in TOGETHER.items():
+            assert_lost(world, name, stage, DRAINED)
+
+    world.wait_ready("running", run=2)
+
+
+def test_a_node_is_deleted(
+    world: World,
+    node: Cluster,
+    operator: OperatorProcess,  # noqa: ARG001
+) -> None:
+    for name, stage in TOGETHER.items():
+        world.create(name, stage.template)
+    for name, stage in TOGETHER.items():
+        wait_until_told(world, name, stage)
+
+    with node_faults.deleted(world.api, node):
+        for name, stage in TOGETHER.items():
+            assert_lost(world, name, stage, NODE_GONE, seconds=120)
+
+    world.wait_ready("running", run=2)
+
+
+UNREACHABLE = [
+    {"key": f"node.kubernetes.io/{what}", "operator": "Exists", "tolerationSeconds": 1}
+    for what in ("unreachable", "not-ready")
+]
+
+
+def test_the_kubelet_is_gone_for_long(
+    world: World,
+    node: Cluster,
+    operator: OperatorProcess,  # noqa: ARG001
+) -> None:
+    """The Pod is evicted, but as long as nobody knows whether its containers have ended there is
+    no other: the run is lost when the kubelet is back and says so."""
+    stages = {"mid-init": MID_INIT, "running": RUNNING}
+    with node_faults.another_node(world.api, node):
+        for name, stage in stages.items():
+            world.create(name, tolerating(stage.template))
+        for name, stage in stages.items():
+            wait_until_told(world, name, stage)
+
+        with node_faults.kubelet_stopped(world.api, node):
+            for name in stages:
+                world.pipelines.wait(name, "its Pod is evicted", terminating)
+
+        for name, stage in stages.items():
+            assert_lost(world, name, stage, DRAINED)
+
+
+def tolerating(pod: dict[str, Any]) -> dict[str, Any]:
+    """Evicted after a second, instead of the five minutes that are given to all."""
+    tolerations = [{**toleration, "effect": "NoExecute"} for toleration in UNREACHABLE]
+    return {**pod, "spec": {**pod["spec"], "tolerations": tolerations}}
+
+
+def terminating(state: Object) -> bool:
+    return reason_of(state, "Ready") == "PodTerminating"
+
+
+def test_a_pod_is_deleted_while_its_kubelet_is_gone(
+    world: World,
+    node: Cluster,
+    operator: OperatorProcess,  # noqa: ARG001
+) -> None:
+    world.create("demo", RUNNING.template)
+    wait_until_told(world, "demo", RUNNING)
+
+    with node_faults.kubelet_stopped(world.api, node):
+        world.delete_pod("demo")
+        world.pipelines.wait("demo", "its Pod is stuck", terminating)
+
+    assert_lost(world, "demo", RUNNING, DELETED)
+
+
+def test_a_deleted_pod_is_held_by_a_finalizer(
+    world: World,
+    operator: OperatorProcess,  # noqa: ARG001
+) -> None:
+    core = client.CoreV1Api(world.api)
+    held = {"metadata": {"finalizers": ["e2e.test/held"]}}
+    world.create("demo", MID_INIT.template)
+    wait_until_told(world, "demo", MID_INIT)
+    core.patch_namespaced_pod("demo", world.namespace, held)
+
+    world.delete_pod("demo")
+    world.pipelines.wait("demo", "its Pod is stuck", terminating)
+    world.pods.wait("demo", "its containers have ended", lambda pod: pod_phase(pod) == "Failed")
+    core.patch_namespaced_pod("demo", world.namespace, {"metadata": {"finalizers": None}})
+
+    assert_lost(world, "demo", MID_INIT, DELETED)
+
+
+def pod_phase(pod: Object) -> str:
+    return str(pod["status"]["phase"])
+
+
+def test_the_kubelet_evicts_a_pod_that_takes_too_much(
+    world: World,
+    operator: OperatorProcess,  # noqa: ARG001
+) -> None:
+    """Unlike all others, such a Pod stays, as Failed, until we delete it."""
+    greedy = container(
+        "hangs",
+        "dd if=/dev/zero of=/data/file bs=1M count=4 2>/dev/null; exec sleep 3600",
+        volumeMounts=[{"name": "work", "mountPath": "/data"}],
+    )
+    volumes = [{"name": "work", "emptyDir": {"sizeLimit": "1Mi"}}]
+    world.create("demo", template(greedy, volumes=volumes, **GRACE))
+
+    words = 'the Pod was lost: Usage of EmptyDir volume "work" exceeds the limit "1Mi".'
+    assert_lost(world, "demo", MID_INIT, words)
+
+
+def test_the_kubelet_does_not_admit_the_pod(
+    world: World,
+    operator: OperatorProcess,  # noqa: ARG001
+) -> None:
+    """It will not admit the next one either, so the runs after the second wait."""
+    world.create("demo", template(HANGS, nodeName=NODE_NAME, nodeSelector={"e2e.test/no": "such"}))
+
+    last = world.pipelines.wait(
+        "demo", "the next run waits", lambda state: "nextRunTime" in state.get("status", {})
+    )
+    words = "Pod was rejected: Predicate NodeAffinity failed: ..."
+    assert_trace(
+        world.pipelines.until("demo", last),
+        f"""
+        run 1 Created
+        run 1 ended Lost, PodLost: the Pod was lost: {words}
+        run 2 PodLost
+        ?0/1 PodTerminating: the Pod "demo" of an earlier run is being deleted
+        run 2 ended Lost, PodLost: the Pod was lost: {words}
+        0/1 RerunBackOff: the next run starts at ...
+        """,
+    )
+
+
+def wait_until_told(world: World, name: str, stage: Stage) -> None:
+    """The Pod has come so far, and the pipeline says so."""
+    world.pods.wait(name, "the stage at which it is lost", stage.reached)
+
+    def told(state: Object) -> bool:
+        progress = state.get("status", {}).get("initProgress")
+        return progress == stage.progress and reason_of(state, "Ready") == stage.reason
+
+    world.pipelines.wait(name, f"{stage.progress} {stage.reason}", told)
+
+
+def assert_lost(world: World, name: str, stage: Stage, words: str, seconds: float = 60) -> None:
+    """The whole story, from the first run to the Pod of the second."""
+    last = world.pipelines.wait(name, "run 2", lambda state: run_number(state) == 2, seconds)
+    why = words.removeprefix("the Pod was lost").removeprefix(DELETED)
+    assert_trace(
+        world.pipelines.until(name, last),
+        f"""
+        run 1 Created
+        {stage.told}
+        ?{stage.progress} PodTerminating: the Pod is being deleted
+        ?{stage.progress} PodTerminating: the Pod is being deleted{why}
+        run 1 ended Lost, PodLost: {words}
+        run 2 PodLost
+        ?0/{stage.progress[-1]} PodTerminating: the Pod "{name}" of an earlier run is being ...
+        """,
+    )
+    assert "failedStep" not in last["status"]["history"][0], "no step has failed"
+    assert_never_two_pods(world, name)
+
+
+def assert_never_two_pods(world: World, name: str) -> None:
+    """From the first Pod of the pipeline to that of its second run, told in the order of the API:
+    the second comes when the first is gone."""
+
+    def of_run_2(pod: Object) -> bool:
+        return bool(pod["metadata"].get("annotations", {}).get(names.RUN_ANNOTATION) == "2")
+
+    world.pods.wait(name, "the Pod of run 2", of_run_2)
+    there: set[str] = set()
+    seen: set[str] = set()
+    for pod in world.pods.states:
+        if pod["metadata"].get("labels", {}).get(names.NAME_LABEL) != name:
+            continue
+        uid = pod["metadata"]["uid"]
+        seen.add(uid)
+        (there.discard if pod["event"] == "DELETED" else there.add)(uid)
+        assert len(there) <= 1, f"two Pods at once: {there}"
+    assert len(seen) == 2, "one Pod for each run"
