@@ -299,8 +299,9 @@ class Policies(ApiModel):
     rerun_strategy: RerunStrategy = Field(
         RerunStrategy.RECREATE,
         description="How the restart of an app container is answered. Recreate: the Pod is "
-        "replaced. InPlace (Kubernetes 1.36): the kubelet restarts all containers in the same Pod; "
-        "the Pod is replaced where that is not supported. Takes effect with the next Pod.",
+        "replaced. InPlace (Kubernetes 1.36): the kubelet restarts all containers in the same Pod, "
+        "with two seconds of grace and no preStop; the Pod is replaced where that is not supported "
+        "or comes again within ten minutes. Takes effect with the next Pod.",
     )
     backoff_limit: Limit = Field(
         0,

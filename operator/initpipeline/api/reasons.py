@@ -128,7 +128,8 @@ class Result(StrEnum):
     LOST = "Lost"
     """The Pod was lost, whether or not it had been initialized (initializedTime tells)."""
     SUPERSEDED = "Superseded"
-    """A changed template, a request or suspend came before it was initialized."""
+    """Before it was initialized came a changed template, a request, suspend, or a new Pod because
+    restarts in place came too often."""
     UNKNOWN = "Unknown"
     """It ended before it was seen initialized, and the API does not tell how."""
 
