@@ -36,10 +36,12 @@ def kubeconfig(cluster: target.Target) -> str:
 
 @pytest.fixture
 def operator(cluster: target.Target, kube: Any, tmp_path: Path) -> Iterator[OperatorProcess]:
-    """A running operator that serves the test's namespace and no other."""
+    """A running operator that serves the test's namespace and no other. Its last words are shown
+    with a test that fails."""
     arguments = ["--namespace", kube.namespace, "--log-format", "json"]
     with OperatorProcess(cluster.kubeconfig, tmp_path / "operator.log", arguments) as operator:
         yield operator
+        print(operator.tail())
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,22 @@ class World:
             name,
             f"run {run} is Ready",
             lambda state: run_number(state) >= run and status_of(state, "Ready") == "True",
+        )
+
+    def wait_reason(self, name: str, reason: str, run: int = 1) -> Object:
+        """The first state of this run in which Ready gives that reason."""
+        return self.pipelines.wait(
+            name,
+            f"{reason} in run {run}",
+            lambda state: run_number(state) == run and reason_of(state, "Ready") == reason,
+        )
+
+    def wait_gone(self, pod: str, uid: str) -> None:
+        """Until the Pod that has this UID is deleted."""
+        self.pods.wait(
+            pod,
+            "the Pod is gone",
+            lambda state: state["event"] == "DELETED" and state["metadata"]["uid"] == uid,
         )
 
     @property

@@ -78,11 +78,15 @@ def _assert_consistent(state: Object) -> None:
 
 
 def _without_repetition(lines: Iterable[str]) -> Iterator[str]:
-    before = None
+    """A state that is told again, with the same verdict, is told once."""
+    before: dict[bool, str] = {}
     for line in lines:
-        if line != before:
+        if line.startswith("run "):
+            before.clear()
+        verdict = line.startswith("Stalled ")
+        if line != before.get(verdict):
             yield line
-        before = line
+        before[verdict] = line
 
 
 def _pattern(line: str) -> str:
