@@ -153,6 +153,20 @@ def test_the_run_is_lost_and_another_begins(
     assert_lost(world, "demo", stage, words)
 
 
+def test_a_cause_that_only_the_pod_told_is_not_known_to_an_operator_that_was_away(
+    world: World, operator: OperatorProcess
+) -> None:
+    world.create("demo", MID_INIT.template)
+    wait_until_told(world, "demo", MID_INIT)
+
+    operator.kill()
+    evict(world)
+    world.pods.wait("demo", "the Pod is gone", lambda pod: bool(pod["event"] == "DELETED"))
+    operator.start()
+
+    assert_lost(world, "demo", MID_INIT, DELETED)
+
+
 @pytest.mark.parametrize(
     "stage", [pytest.param(PULLING, id="pulling"), pytest.param(RUNNING, id="running")]
 )
@@ -282,6 +296,37 @@ def test_a_pod_is_deleted_while_its_kubelet_is_gone(
         world.pipelines.wait("demo", "its Pod is stuck", terminating)
 
     assert_lost(world, "demo", RUNNING, DELETED)
+
+
+def test_another_template_waits_for_the_pod_whose_kubelet_is_gone(
+    world: World,
+    node: Cluster,
+    operator: OperatorProcess,  # noqa: ARG001
+) -> None:
+    world.create("demo", RUNNING.template)
+    wait_until_told(world, "demo", RUNNING)
+
+    with node_faults.kubelet_stopped(world.api, node):
+        world.set("demo", template=MID_INIT.template)
+        world.pipelines.wait("demo", "its Pod is stuck", terminating)
+
+    last = world.pipelines.wait(
+        "demo",
+        "the new step runs",
+        lambda state: run_number(state) == 2 and reason_of(state, "Ready") == "StepRunning",
+    )
+    assert_trace(
+        world.pipelines.until("demo", last),
+        f"""
+        run 1 Created
+        {RUNNING.told}
+        run 1 ended Initialized
+        run 2 SpecChanged
+        0/1 PodTerminating: the Pod "demo" of an earlier run is being deleted
+        0/1 StepRunning: init container 1 of 1 "hangs" is running
+        """,
+    )
+    assert_never_two_pods(world, "demo")
 
 
 def test_a_deleted_pod_is_held_by_a_finalizer(
