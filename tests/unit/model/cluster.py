@@ -5,7 +5,7 @@ write of somebody else's.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,15 +43,24 @@ class Event:
 class Api(FakeApi):
     """With graceful deletion, garbage collection, and a memory of all that watches would tell."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, note: Callable[[Event], None]) -> None:
         super().__init__(clock)
+        self._note = note
         self.events: list[Event] = []
+        self._told: dict[str, list[Event]] = {}
+
+    def events_of(self, plural: str) -> list[Event]:
+        return self._told.setdefault(plural, [])
+
+    def count(self) -> int:
+        """A number that was not given before."""
+        return next(self._versions)
 
     def put(self, plural: str, raw: Raw) -> Raw:
         key = Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
         type_ = "MODIFIED" if (plural, key) in self.objects else "ADDED"
         stored = super().put(plural, raw)
-        self.events.append(Event(plural, type_, stored))
+        self._tell(Event(plural, type_, stored))
         return stored
 
     def gone(self, plural: str, key: Key = KEY) -> None:
@@ -61,13 +70,18 @@ class Api(FakeApi):
             return
         version = str(next(self._versions))
         last = {**raw, "metadata": {**raw["metadata"], "resourceVersion": version}}
-        self.events.append(Event(plural, "DELETED", last))
+        self._tell(Event(plural, "DELETED", last))
         if (
             plural == PIPELINES
             and self.pod is not None
             and self.pod.owner_uid == last["metadata"]["uid"]
         ):
             self.delete(PODS)
+
+    def _tell(self, event: Event) -> None:
+        self.events.append(event)
+        self._note(event)
+        self.events_of(event.plural).append(event)
 
     def delete(self, plural: str, key: Key = KEY, grace: int | None = None) -> Raw:
         """A Pod on a node ends when its kubelet says so, or at once where the grace is 0."""
@@ -90,7 +104,7 @@ class Cluster:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.api = Api(self.clock)
+        self.api = Api(self.clock, self._note)
         self.kubelet: Kubelet | None = None
         self.truths: dict[str, Truth] = {}
         """By the resource version at which it was true."""
@@ -150,9 +164,12 @@ class Cluster:
 
     def _put(self, change: Mapping[str, Any]) -> None:
         self.api.edit(PODS, change)
-        pod = self._pod()
-        if self.kubelet is not None and self.kubelet.uid == pod["metadata"]["uid"]:
-            self.truths[pod["metadata"]["resourceVersion"]] = self.kubelet.truth()
+
+    def _note(self, event: Event) -> None:
+        """What is true as this is told, whoever wrote it."""
+        metadata = event.object["metadata"]
+        if self.kubelet is not None and self.kubelet.uid == metadata["uid"]:
+            self.truths[metadata["resourceVersion"]] = self.kubelet.truth()
 
     def _pod(self) -> Raw:
         assert self.pod is not None, "there is no Pod"

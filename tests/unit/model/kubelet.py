@@ -59,6 +59,10 @@ class Truth:
     """In this pass an app container has been restarted, or waits for its restart."""
     ever_started: bool
     """Some container of the Pod has been."""
+    failures: Mapping[str, int]
+    """How often each container has ended badly in this pass."""
+    restarts: Mapping[str, int]
+    """How often each has been started again, whatever for."""
 
 
 @dataclass
@@ -80,6 +84,7 @@ class Container:
     """It ran in a sandbox or a pass before, and has yet to run again."""
     counted: bool = False
     """The restart that is to come is in the count already."""
+    failures: int = 0
     crashes: int = 0
     """Ends in a row, for the back-off."""
     not_before: datetime | None = None
@@ -158,7 +163,13 @@ class Kubelet:
             initialized=all(c.done for c in self._inits),
             app_restarted=self._app_restarted,
             ever_started=any(c.id or c.last for c in self.containers),
+            failures={c.name: c.failures for c in self.containers},
+            restarts={c.name: c.restarts for c in self.containers},
         )
+
+    @property
+    def ended(self) -> bool:
+        return self.phase in ENDED
 
     @property
     def running(self) -> list[Container]:
@@ -337,7 +348,7 @@ class Kubelet:
         self._passes, self._by = self._passes + 1, by
         self._new_pass = self._app_restarted = False
         for container in self.containers:
-            container.done = container.running
+            container.done, container.failures = container.running, 0
 
     def _restart_all(self) -> None:
         self._all_exited = False
@@ -363,6 +374,7 @@ class Kubelet:
                 "containerID": container.id,
             }
         }
+        container.failures += code != 0
         if container.kind is Kind.STEP:
             container.ready = container.done = code == 0
         else:

@@ -1,0 +1,499 @@
+"""Whatever happens, in whatever order, and whoever dies over it.
+
+Hypothesis lets things befall one pipeline, its Pod, the API server and the operator, and looks for
+a story in which the operator says or does something untrue; see witness.py for what is true at each
+decision, and ``rest`` for what must have come of it when nothing happens any more.
+
+The same stories each time, so that a failure is one for everybody. For new ones, and many of them:
+``INITPIPELINE_STORIES=20000 python -m pytest tests/unit/model/test_state_machine.py``.
+"""
+
+import os
+from typing import Any
+from unittest.mock import patch
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from initpipeline.api.models import InitPipelineStatus
+from initpipeline.api.names import RERUN_ANNOTATION
+from initpipeline.api.reasons import RerunPolicy
+from initpipeline.core.facts import Pipeline
+from initpipeline.runtime import reconcile
+from initpipeline.runtime.errors import api_error
+from tests.builders import pipeline
+from tests.unit.model.cluster import Cluster
+from tests.unit.model.kubelet import Kind, Kubelet, Raw
+from tests.unit.model.process import Process
+from tests.unit.model.witness import Witness
+from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS
+
+STORIES = int(os.environ.get("INITPIPELINE_STORIES", "0"))
+
+STEP = {"image": "busybox"}
+ONE, TWO = {"name": "one", **STEP}, {"name": "two", **STEP}
+APP, WEB = {"name": "app", **STEP}, {"name": "web", **STEP}
+EARLY = {"name": "early", "restartPolicy": "Always", **STEP}
+MIDDLE = {"name": "middle", "restartPolicy": "Always", **STEP}
+IN_PLACE = {**APP, "restartPolicyRules": [{"action": "RestartAllContainers"}]}
+
+TEMPLATES: list[Raw] = [
+    {"initContainers": [ONE, TWO], "containers": [APP]},
+    {"initContainers": [EARLY, ONE, MIDDLE, TWO], "containers": [APP, WEB]},
+    {"initContainers": [ONE, TWO], "containers": [APP], "restartPolicy": "OnFailure"},
+    {"initContainers": [ONE, EARLY], "containers": [APP], "restartPolicy": "Never"},
+    {"initContainers": [ONE, TWO], "containers": [IN_PLACE]},
+]
+
+QUOTA = api_error(403, {"message": "pods is forbidden: exceeded quota: q"})
+INVALID = api_error(422, {"message": "Pod is invalid: spec.containers: Required value"})
+BROKEN = api_error(500, {"message": "etcdserver: request timed out"})
+
+DAY = 24 * 3600
+
+templates = st.sampled_from(range(len(TEMPLATES)))
+policies: dict[str, st.SearchStrategy[Any]] = {
+    "rerunPolicy": st.sampled_from(["OnRestart", "OnPodLoss", "Never"]),
+    "backoffLimit": st.integers(0, 3),
+    "initDeadlineSeconds": st.none() | st.sampled_from([5, 60]),
+    "initPolicies": st.sampled_from(
+        [
+            [],
+            [{"name": "one", "timeoutSeconds": 10}],
+            [{"name": "one", "maxRestarts": 0}],
+            [{"name": "one", "maxRestarts": 2, "timeoutSeconds": 60}],
+        ]
+    ),
+    "runHistoryLimit": st.sampled_from([0, 1, 3, 10]),
+    "ttlSecondsAfterFinished": st.none() | st.sampled_from([0, 100]),
+}
+some_policies: st.SearchStrategy[dict[str, Any]] = st.just({}) | st.fixed_dictionaries(
+    {}, optional=policies
+)
+seldom = st.integers(0, 5).map(lambda number: number == 5)
+happenings = st.sampled_from(
+    ["exit", "exit", "sandbox dies", "node reboots", "kubelet evicts", "evicted", "deleted"]
+)
+exit_codes = st.sampled_from([0, 0, 0, 1, 137])
+plurals = st.sampled_from([PIPELINES, PODS])
+
+
+class Stories(RuleBasedStateMachine):
+    """One pipeline from its creation on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cluster = Cluster()
+        self.api = self.cluster.api
+        self.witness = Witness(self.cluster)
+        self._spy = patch.object(reconcile, "decide", self.witness.decide)
+        self._spy.start()
+        self.process = Process(self.api, self.cluster.clock)
+        self.tokens = 0
+        self.answered: dict[str, int] = {}
+        self.newest_run = 0
+        self.policy_changed = False
+
+    def teardown(self) -> None:
+        try:
+            if PIPELINES in {plural for plural, _ in self.api.objects}:
+                self.rest()
+        finally:
+            self._spy.stop()
+
+    # People.
+
+    @initialize(template=templates, chosen=some_policies, suspended=seldom)
+    def is_created(self, template: int, chosen: dict[str, Any], suspended: bool) -> None:
+        spec = {"template": {"spec": TEMPLATES[template]}, **chosen, "suspend": suspended}
+        self.api.put(PIPELINES, {**pipeline().raw(), "spec": _without_none(spec)})
+
+    def exists(self) -> bool:
+        return (PIPELINES, KEY) in self.api.objects
+
+    @precondition(exists)
+    @rule(template=templates)
+    def template_is_edited(self, template: int) -> None:
+        self.change_spec({"template": {"spec": TEMPLATES[template]}})
+
+    @precondition(exists)
+    @rule(chosen=some_policies)
+    def policies_are_edited(self, chosen: dict[str, Any]) -> None:
+        self.policy_changed |= "rerunPolicy" in chosen
+        self.change_spec(chosen)
+
+    @precondition(exists)
+    @rule(twice=st.booleans())
+    def suspend_is_turned(self, twice: bool) -> None:
+        self.change_spec({"suspend": not self.pipeline.policies.suspend})
+        if twice:
+            self.work()
+            self.change_spec({"suspend": not self.pipeline.policies.suspend})
+
+    @precondition(exists)
+    @rule(new=st.booleans())
+    def run_is_requested(self, new: bool) -> None:
+        """With a new token, or with one that was used before."""
+        self.tokens += new
+        raw = self.api.objects[PIPELINES, KEY]
+        annotations = {RERUN_ANNOTATION: f"token-{self.tokens}"}
+        self.api.edit(PIPELINES, {"metadata": {**raw["metadata"], "annotations": annotations}})
+
+    @precondition(exists)
+    @rule()
+    def somebody_labels_it(self) -> None:
+        """A write that is no news, but makes one of ours conflict."""
+        raw = self.api.objects[PIPELINES, KEY]
+        self.api.edit(PIPELINES, {"metadata": {**raw["metadata"], "labels": {"some": "label"}}})
+
+    def change_spec(self, change: Raw) -> None:
+        raw = self.api.objects[PIPELINES, KEY]
+        spec = _without_none({**raw["spec"], **change})
+        if spec != raw["spec"]:
+            generation = raw["metadata"]["generation"] + 1
+            metadata = {**raw["metadata"], "generation": generation}
+            self.api.edit(PIPELINES, {"metadata": metadata, "spec": spec})
+
+    # The Pod.
+
+    def has_pod(self) -> bool:
+        return self.cluster.pod is not None
+
+    def has_no_pod(self) -> bool:
+        return self.cluster.pod is None
+
+    def has_unscheduled_pod(self) -> bool:
+        pod = self.cluster.pod
+        return pod is not None and "nodeName" not in pod["spec"] and _is_ours(pod)
+
+    def has_live_pod(self) -> bool:
+        pod, kubelet = self.cluster.pod, self.cluster.kubelet
+        if pod is None or kubelet is None or kubelet.uid != pod["metadata"]["uid"]:
+            return False
+        return "deletionTimestamp" not in pod["metadata"] and not kubelet.ended
+
+    def has_running(self) -> bool:
+        return self.has_live_pod() and bool(self.kubelet.running)
+
+    def has_running_step(self) -> bool:
+        return self.has_running() and any(c.kind is Kind.STEP for c in self.kubelet.running)
+
+    @precondition(has_unscheduled_pod)
+    @rule()
+    def it_is_scheduled(self) -> None:
+        self.cluster.schedule()
+
+    @precondition(has_unscheduled_pod)
+    @rule()
+    def no_node_fits(self) -> None:
+        self.cluster.find_no_node()
+
+    @precondition(has_pod)
+    @rule(steps=st.integers(1, 4), exit_code=exit_codes)
+    def the_kubelet_goes_on(self, steps: int, exit_code: int) -> None:
+        for _ in range(steps):
+            self.cluster.node_step(exit_code)
+
+    @precondition(has_running_step)
+    @rule(code=exit_codes, seconds=st.integers(0, 3))
+    def a_step_ends(self, code: int, seconds: int) -> None:
+        self.cluster.clock.seconds += seconds
+        step = next(c for c in self.kubelet.running if c.kind is Kind.STEP)
+        self.kubelet.exits(step.name, code)
+        self.cluster.node_step()
+
+    @precondition(has_running)
+    @rule(what=happenings, number=st.integers(0, 3), code=exit_codes, steps=st.integers(0, 2))
+    def something_befalls_it(self, what: str, number: int, code: int, steps: int) -> None:
+        """A restart of the sandbox takes the kubelet two seconds, and a reboot longer."""
+        running, clock = self.kubelet.running, self.cluster.clock
+        if what == "exit":
+            self.kubelet.exits(running[number % len(running)].name, code)
+        elif what == "sandbox dies":
+            clock.seconds += 2
+            self.kubelet.sandbox_dies()
+        elif what == "node reboots":
+            clock.seconds += 15
+            self.kubelet.node_reboots()
+        elif what == "kubelet evicts":
+            self.kubelet.evicts()
+        elif what == "evicted":
+            self.cluster.disrupt()
+        else:
+            self.api.delete(PODS)
+        for _ in range(steps):
+            self.cluster.node_step(code)
+
+    @precondition(exists)
+    @rule(what=happenings, number=st.integers(0, 3), code=exit_codes, steps=st.integers(0, 2))
+    def something_befalls_it_when_it_is_ready(
+        self, what: str, number: int, code: int, steps: int
+    ) -> None:
+        self.all_goes_well(1)
+        if self.has_running():
+            self.something_befalls_it(what, number, code, steps)
+
+    @precondition(has_live_pod)
+    @rule(really=seldom)
+    def the_kubelet_rejects_it(self, really: bool) -> None:
+        if really and not self.kubelet.truth().ever_started:
+            self.kubelet.rejects()
+
+    @precondition(has_live_pod)
+    @rule(missing=st.booleans())
+    def an_image_goes_or_comes(self, missing: bool) -> None:
+        self.kubelet.missing = {"two", "app"} if missing else set()
+
+    @precondition(has_pod)
+    @rule(forced=seldom)
+    def it_is_deleted(self, forced: bool) -> None:
+        self.api.delete(PODS, grace=0 if forced else None)
+
+    @precondition(has_no_pod)
+    @rule(really=seldom)
+    def somebody_takes_its_name(self, really: bool) -> None:
+        if really:
+            self.cluster.create_pod({"containers": [APP]}, uid=f"foreign-{self.api.count()}")
+
+    # The operator, and what lies between it and the API.
+
+    @rule(plural=plurals, count=st.integers(1, 5))
+    def a_watch_tells(self, plural: str, count: int) -> None:
+        self.process.hear(plural, count)
+
+    @rule(plural=plurals | st.none())
+    def a_watch_starts_anew(self, plural: str | None) -> None:
+        """Or the sweeper looks."""
+        if plural is None:
+            self.process.sweep()
+        else:
+            self.process.list_anew(plural)
+
+    @rule()
+    def the_operator_works(self) -> None:
+        self.work()
+
+    @rule()
+    def all_go_on(self) -> None:
+        """As it mostly is: every word is heard at once."""
+        self.go_on()
+
+    @rule(seconds=st.integers(0, 3))
+    def all_goes_well(self, seconds: int) -> None:
+        """All go on, and each step succeeds, until the Pod is Ready."""
+        self.go_on()
+        for _ in range(10):
+            if self.has_running_step():
+                self.a_step_ends(0, seconds)
+                self.go_on()
+
+    @rule(requests=st.integers(0, 4))
+    def the_operator_dies(self, requests: int) -> None:
+        """After so many requests more, or else now."""
+        self.api.dies_after = len(self.api.calls) + requests
+        self.work()
+        self.restart()
+
+    @rule(seconds=st.sampled_from([1, 3, 10, 60, 301, 700]))
+    def time_passes(self, seconds: int) -> None:
+        self.cluster.clock.seconds += seconds
+
+    @rule(
+        request=st.sampled_from(["PATCH status", "POST pods", "DELETE pods", "GET pods"]),
+        error=st.sampled_from([BROKEN, BROKEN, QUOTA, INVALID, None]),
+        times=st.integers(1, 3),
+    )
+    def the_api_server_fails(self, request: str, error: Exception | None, times: int) -> None:
+        """Or it refuses the Pod, or its answer is lost."""
+        if error is None:
+            self.api.unanswered.add(request)
+        else:
+            self.api.failing["POST pods" if error in (QUOTA, INVALID) else request] = [
+                error
+            ] * times
+
+    def work(self) -> None:
+        if not self.process.work():
+            self.restart()
+
+    def restart(self) -> None:
+        """Where its first list fails, it is started until it does not."""
+        self.api.dies_after = None
+        self.api.failing.pop("GET pods", None)
+        self.api.unanswered.discard("GET pods")
+        self.process = Process(self.api, self.cluster.clock)
+
+    def hear_all(self) -> None:
+        for plural in (PIPELINES, PODS):
+            self.process.hear(plural, self.process.unheard(plural))
+
+    def go_on(self) -> None:
+        """Nothing befalls anybody; all do what they have to, until they have done it."""
+        for _ in range(100):
+            if self.has_unscheduled_pod() and "conditions" not in self.the_pod["status"]:
+                self.cluster.schedule()
+            moved = self.cluster.node_step(0)
+            self.collect_garbage()
+            heard = sum(self.process.unheard(plural) for plural in (PIPELINES, PODS))
+            self.hear_all()
+            due = self.process.agenda.is_due
+            self.work()
+            if not (moved or heard or due):
+                return
+        raise AssertionError(f"never comes to rest: {self.api.calls[-20:]}")
+
+    def collect_garbage(self) -> None:
+        pod = self.cluster.pod
+        if pod is None or self.exists() or not _is_ours(pod):
+            return
+        if "deletionTimestamp" not in pod["metadata"]:
+            self.api.delete(PODS)
+
+    # What holds at any time.
+
+    @invariant()
+    def each_token_acts_once_and_each_number_is_used_once(self) -> None:
+        if not self.exists():
+            return
+        status = self.status
+        told = [*status.history, *([status.run] if status.run else [])]
+        for run in told:
+            if run.token:
+                first = self.answered.setdefault(run.token, run.number)
+                assert first == run.number, f"{run.token} made the runs {first} and {run.number}"
+        if status.run:
+            assert status.run.number >= self.newest_run
+            self.newest_run = status.run.number
+
+    @invariant()
+    def pods_are_made_in_the_order_of_runs(self) -> None:
+        made = self.api.runs_of_pods
+        assert made == sorted(made), f"Pods were made for the runs {made}"
+        assert not made or made[-1] <= self.newest_run, "a Pod was made before its run was written"
+
+    # What holds in the end.
+
+    def rest(self) -> None:
+        """Nothing befalls anybody any more, and the waits run out."""
+        self.api.failing.clear()
+        self.api.unanswered.clear()
+        self.api.dies_after = None
+        self.process.sweep()
+        self.go_on()
+        for _ in range(60):
+            if not self.wait():
+                break
+            self.go_on()
+        if self.exists():
+            self.nothing_is_written()
+            self.all_is_said()
+
+    def wait(self) -> bool:
+        """Until the next time that somebody has named. False: nobody waits for anything."""
+        times = [self.process.agenda.due]
+        if self.has_live_pod():
+            times.append(self.kubelet.back_off_ends())
+        named = [time for time in times if time is not None]
+        if not named:
+            return False
+        clock = self.cluster.clock
+        clock.seconds += max((min(named) - clock()).total_seconds(), 0)
+        return True
+
+    def stands_in_the_way(self) -> bool:
+        """A Pod of somebody else's, which is looked at again for ever."""
+        return self.has_pod() and not _is_ours(self.the_pod)
+
+    def nothing_is_written(self) -> None:
+        """A look at a pipeline at rest, even a needless one, changes nothing; and none is taken."""
+        if not self.stands_in_the_way():
+            assert self.process.agenda.due is None, "goes on looking for ever"
+        self.process.look()  # Which may find that what went wrong before is forgiven by now.
+        calls = len(self.api.calls)
+        self.process.look()
+        self.cluster.clock.seconds += DAY
+        self.process.work()
+        made = {call for call in self.api.calls[calls:] if not call.startswith("GET")}
+        if self.stands_in_the_way():
+            made -= {"POST pods"}
+        assert not made, f"at rest, and yet: {made}"
+
+    def all_is_said(self) -> None:
+        status, policies = self.status, self.pipeline.policies
+        true = {c.type for c in status.conditions if c.status == "True"}
+        run = status.run
+        if policies.suspend:
+            assert "Suspended" in true
+            assert self.has_no_pod() or not _is_ours(self.the_pod), "suspended, with a Pod"
+            return
+        assert "Suspended" not in true
+        assert run is not None
+        token = self.pipeline.rerun_token
+        assert token is None or token in self.answered or status.last_rerun_token == token
+        assert status.observed_generation == self.pipeline.generation
+        waiting = run.initialized_time is None or run.completion_time is not None
+        if waiting and "Ready" not in true:
+            assert true & {"Reconciling", "Stalled"}, "waits, and does not say so"
+        if run.completion_time is not None:
+            assert true & {"Ready", "Stalled"}, f"ended as {run.result}, and what now?"
+        elif self.has_live_pod():
+            self.pod_is_as_it_should_be(status, true)
+        else:
+            assert self.stands_in_the_way() or self.has_unscheduled_pod() or self.has_pod(), (
+                "there is a run, and no Pod"
+            )
+
+    def pod_is_as_it_should_be(self, status: InitPipelineStatus, true: set[str]) -> None:
+        truth = self.kubelet.truth()
+        assert ("Initialized" in true) is truth.initialized
+        assert status.template_hash == self.pipeline.template_hash
+        made_of = self.the_pod["metadata"]["annotations"]["initpipeline.dev/template-hash"]
+        assert made_of == self.pipeline.template_hash, "the Pod is of another template"
+        ready = any(
+            c["type"] == "Ready" and c["status"] == "True"
+            for c in self.the_pod["status"]["conditions"]
+        )
+        assert ("Ready" in true) is ready
+        if (
+            self.pipeline.policies.rerun_policy is RerunPolicy.ON_RESTART
+            and not self.policy_changed
+        ):
+            assert not truth.app_restarted, "an app container's restart was not answered"
+
+    @property
+    def kubelet(self) -> Kubelet:
+        assert self.cluster.kubelet is not None
+        return self.cluster.kubelet
+
+    @property
+    def the_pod(self) -> Raw:
+        assert self.cluster.pod is not None
+        return self.cluster.pod
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return self.api.pipeline
+
+    @property
+    def status(self) -> InitPipelineStatus:
+        return self.pipeline.status
+
+
+def _is_ours(pod: Raw) -> bool:
+    return bool(pod["metadata"].get("ownerReferences"))
+
+
+def _without_none(spec: Raw) -> Raw:
+    return {key: value for key, value in spec.items() if value is not None}
+
+
+TestStories = Stories.TestCase
+TestStories.settings = settings(
+    max_examples=STORIES or 100,
+    stateful_step_count=80 if STORIES else 50,
+    derandomize=not STORIES,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
