@@ -28,6 +28,11 @@ class Story:
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
+    def all(self) -> list[Object]:
+        """The states of all objects so far."""
+        with self._changed:
+            return list(self.states)
+
     def of(self, name: str) -> list[Object]:
         """The states of the object of this name, without those that tell the same again."""
         with self._changed:

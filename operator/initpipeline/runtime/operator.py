@@ -171,6 +171,7 @@ class Service:
     async def _work(self) -> None:
         while True:
             key = await self._queue.get()
+            logger.debug("pipeline looked at", extra={"pipeline": str(key)})
             try:
                 await self._reconciler.reconcile(key)
             except (ApiError, ConnectionFailed) as error:
