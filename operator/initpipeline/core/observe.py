@@ -138,10 +138,24 @@ def kubelet_rerun(run: Run, pod: Pod) -> Trigger | None:
         if status.waiting_reason == RESTARTING_ALL_CONTAINERS:
             return Trigger.RESTARTED_IN_PLACE
         if status.container_id and status.container_id != succeeded[status.name]:
-            last = status.last_terminated
-            in_place = last is not None and last.reason == RESTARTING_ALL_CONTAINERS
+            in_place = _restarted_in_place(status, succeeded, pod)
             return Trigger.RESTARTED_IN_PLACE if in_place else Trigger.POD_RESTARTED
     return None
+
+
+def _restarted_in_place(first: ContainerStatus, succeeded: Mapping[str, str], pod: Pod) -> bool:
+    """Whether the pass that ``first`` tells of is one in place. What it was restarted for the first
+    time is forgotten where it has failed since; then a later one tells, of which the container of
+    the pass before is gone as well."""
+    last = first.last_terminated
+    if last is not None and last.exit_code == 0:
+        return False
+    return any(
+        status.container_id != succeeded.get(status.name, status.container_id or None)
+        and status.last_terminated is not None
+        and status.last_terminated.reason == RESTARTING_ALL_CONTAINERS
+        for status in pod.init_container_statuses
+    )
 
 
 def restart_baselines(run: Run, pod: Pod, initialized: datetime) -> tuple[RestartBaseline, ...]:

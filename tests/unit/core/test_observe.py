@@ -285,6 +285,20 @@ class TestKubeletRerun:
                 id="in place: runs again",
             ),
             pytest.param(
+                pod()
+                .init("a", running=True, restarts=2, last=End(1))
+                .init("b", waiting="PodInitializing", restarts=1, last=RESTARTING_ALL, id=""),
+                Trigger.RESTARTED_IN_PLACE,
+                id="in place: the first has failed since, and the next has yet to run",
+            ),
+            pytest.param(
+                pod()
+                .init("a", running=True, restarts=2, last=End(1))
+                .init("b", exit=0, last=RESTARTING_ALL),
+                Trigger.POD_RESTARTED,
+                id="sandbox re-created after a pass in place: the first has failed since",
+            ),
+            pytest.param(
                 pod().init("a", waiting="PodInitializing", restarts=1, last=RESTARTING_ALL, id=""),
                 None,
                 id="no container yet, so nothing to tell it from",

@@ -245,6 +245,12 @@ def _container_restarted(case: Case, _: Result | None) -> bool:
     return judged and case.truth.app_restarted and case.pod is not None and not case.pod.deleting
 
 
+def _begun_by_kubelet(case: Case, by: Trigger) -> bool:
+    """Where several passes went by unseen, they count as one, and by either cause of theirs."""
+    several = case.passes is not None and case.truth.passes > case.passes + 1
+    return case.new_pass and (several or case.truth.by is by)
+
+
 STARTS: dict[Trigger, Callable[[Case, Result | None], bool]] = {
     Trigger.CREATED: lambda case, _: case.before.run is None,
     Trigger.SPEC_CHANGED: lambda case, _: (
@@ -261,9 +267,7 @@ STARTS: dict[Trigger, Callable[[Case, Result | None], bool]] = {
         previous is Result.FAILED or any(r.result is Result.FAILED for r in new_records(case))
     ),
     Trigger.POD_RESTARTED: lambda case, _: case.new_pass and case.truth.by is Trigger.POD_RESTARTED,
-    Trigger.RESTARTED_IN_PLACE: lambda case, _: (
-        case.new_pass and case.truth.by is Trigger.RESTARTED_IN_PLACE
-    ),
+    Trigger.RESTARTED_IN_PLACE: lambda case, _: _begun_by_kubelet(case, Trigger.RESTARTED_IN_PLACE),
 }
 
 
