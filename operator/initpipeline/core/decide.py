@@ -113,8 +113,11 @@ def _follow(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitPipe
     pod = _pod_of_run(facts, status, now)
     if pod is not None:
         return runs.follow(status, facts.pipeline.policies, pod, now)
-    gone = status.run is not None and status.run.pod_uid is not None
-    return runs.lost(status, now) if gone else status
+    uid, gone = status.run.pod_uid if status.run else None, facts.gone
+    if uid is None:
+        return status
+    last = gone if gone is not None and gone.uid == uid else None
+    return runs.lost(status, facts.pipeline.policies, last, now)
 
 
 def _suspend(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decision:

@@ -287,6 +287,8 @@ class Facts:
     """Set when the creation of the current run's Pod was just refused."""
     refused_in_place: bool = False
     """The Pod that was refused had our rules to restart in place."""
+    gone: Pod | None = None
+    """The Pod of that name that was there before, as it was when it went. None: nobody told."""
 
 
 def canonical_json(value: Any) -> bytes:

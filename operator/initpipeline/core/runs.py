@@ -142,13 +142,19 @@ def _end_by(
     return end(status, Result.FAILED, now, why=limit.why, failed=failed, exceeded=limit.exceeded)
 
 
-def lost(status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:
-    """The Pod of the current run is gone. What was told of its end while it could still be seen is
-    kept as the reason."""
+def lost(
+    status: InitPipelineStatus, policies: Policies, last: Pod | None, now: datetime
+) -> InitPipelineStatus:
+    """The Pod of the current run is gone. ``last`` is what it was when it went, if that was told:
+    it may have come to its own end before. What was told of its end while it could still be seen
+    is kept as the reason."""
+    if last is not None:
+        status = follow(status, policies, last, now)
     run = status.run
     told = run.message if run else None
     why = Explanation(Reason.POD_LOST, told) if told else diagnose.lost(None)
-    failed = failed_step(_last_seen(status), pod_lost=True)
+    seen = last.init_container_statuses if last else _last_seen(status)
+    failed = failed_step(seen, pod_lost=True)
     return end(status, Result.LOST, now, why=why, failed=failed)
 
 

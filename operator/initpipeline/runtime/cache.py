@@ -28,10 +28,14 @@ T = TypeVar("T", bound=Versioned)
 
 
 class Store(Generic[T]):
-    """The newest known state of each object of a kind. Holds what exists, and nothing more."""
+    """The newest known state of each object of a kind. Holds what exists, and, where it is told
+    to, the last of what was there before."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_gone: bool = False) -> None:
+        self._keep_gone = keep_gone
         self._objects: dict[Key, T] = {}
+        self._gone: dict[Key, T] = {}
+        """What each object was when it went, until there is another of its key."""
         self._creating: dict[Key, set[str]] = {}
         """Creations under way, each with the UIDs whose deletion was told meanwhile."""
 
@@ -54,6 +58,7 @@ class Store(Generic[T]):
         if not self.is_news(key, thing.resource_version):
             return False
         self._objects[key] = thing
+        self._gone.pop(key, None)
         return True
 
     def replace(self, key: Key, thing: T) -> bool:
@@ -76,15 +81,26 @@ class Store(Generic[T]):
         finally:
             del self._creating[key]
 
-    def remove(self, key: Key, uid: str) -> bool:
-        """Forget the object with this UID. Whether it was known."""
+    def remove(self, key: Key, uid: str, last: T | None = None) -> bool:
+        """Forget the object with this UID, but for what it was when it went. Whether it was
+        known."""
         if key in self._creating:
             self._creating[key].add(uid)
         known = self._objects.get(key)
         if known is None or known.uid != uid:
             return False
         del self._objects[key]
+        if last is not None and self._keep_gone:
+            self._gone[key] = last
         return True
+
+    def gone(self, key: Key) -> T | None:
+        """What the object of this key was when it went, if that was told."""
+        return self._gone.get(key)
+
+    def forget_gone(self, key: Key) -> None:
+        """Nobody will ask for it any more."""
+        self._gone.pop(key, None)
 
     def missing_from(self, census: Census, namespace: str | None) -> list[tuple[Key, str]]:
         """Objects of a namespace (None: of all) that are known here and were gone when the census
@@ -107,4 +123,4 @@ class Cache:
 
     @classmethod
     def empty(cls) -> "Cache":
-        return cls(Store(), Store())
+        return cls(Store(), Store(keep_gone=True))

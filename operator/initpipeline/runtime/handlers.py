@@ -73,19 +73,30 @@ def _note(
     raw = event["object"]
     key, metadata = key_of(raw), raw["metadata"]
     if event["type"] == "DELETED":
-        if store.remove(key, metadata["uid"]):
+        if store.remove(key, metadata["uid"], _read_or_none(raw, read)):
             queue.add(key)
         return
     if not store.is_news(key, metadata["resourceVersion"]):
         return
     try:
         store.put(key, read(raw))
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except _NOT_UNDERSTOOD as error:
         # Not what the CRD allows: of another version of it, or stored before it.
         fields = {"pipeline": str(key), "error": one_line(repr(error))}
         logger.error("object not understood, left alone", extra=fields)
         return
     queue.add(key)
+
+
+_NOT_UNDERSTOOD = (ValueError, LookupError, TypeError, AttributeError)
+
+
+def _read_or_none(raw: Mapping[str, Any], read: Callable[[Mapping[str, Any]], T]) -> T | None:
+    """What was never understood can be forgotten all the same."""
+    try:
+        return read(raw)
+    except _NOT_UNDERSTOOD:
+        return None
 
 
 class _Backoffs:

@@ -81,13 +81,14 @@ class Reconciler:
         pipeline = self._cache.pipelines.get(key)
         if pipeline is None:
             self._queue.forget_failures(key)
+            self._cache.pods.forget_gone(key)
             return None
         pod = self._cache.pods.get(key)
         if pod is None and needs_live_pod(pipeline) and not pipeline.deleting:
             pod = await self._gateway.get_pod(key)
             if pod is not None:
                 self._queue.add_at(key, self._clock() + UNWATCHED_RECHECK)
-        return Facts(pipeline, pod)
+        return Facts(pipeline, pod, gone=None if pod else self._cache.pods.gone(key))
 
     async def _write_status(self, pipeline: Pipeline, decision: Decision) -> Pipeline | None:
         """The pipeline as it is afterwards; None: it is not as it was read, so look again."""

@@ -1,5 +1,6 @@
 """Each sentence of the resource's reference about a policy, as a row or a test of its own name."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -633,6 +634,44 @@ class TestTtlSecondsAfterFinished:
     def test_a_pod_that_was_collected_before_changes_nothing(self) -> None:
         now = started(self.succeeded, ttlSecondsAfterFinished=100).look(None, 50)
         assert now.decision.wake_at == at(100)
+
+
+class TestTheLastOfAPod:
+    """What the watch told of a Pod when it went, of which only the beginning had been seen."""
+
+    def test_how_it_was_lost(self) -> None:
+        words = "Eviction API: evicting"
+        last = hanging().deleting(50).condition("DisruptionTarget", message=words)
+        [entry] = started(hanging()).look(None, 60, gone=last).status.history
+        assert (entry.result, entry.message) == (Result.LOST, f"the Pod was lost: {words}")
+
+    def test_that_it_had_been_initialized(self) -> None:
+        now = started(hanging()).look(None, 60, gone=running_pod().deleting(50))
+        [entry] = now.status.history
+        assert (entry.result, entry.initialized_time) == (Result.LOST, at(18))
+
+    def test_that_it_had_succeeded_before(self) -> None:
+        last = running_pod().app(exit=0).phase("Succeeded")
+        now = started(hanging()).look(None, 60, gone=last)
+        assert now.past == [(1, "Created", "Succeeded")]
+        assert reason(now) == "PodSucceeded"
+
+    def test_that_it_had_failed_before(self) -> None:
+        now = started(hanging()).look(None, 60, gone=failed())
+        assert now.past == [(1, "Created", "Failed")]
+        assert reason(now) == "StepFailed"
+
+    def test_a_failure_while_it_was_deleted_is_no_end_of_its_own(self) -> None:
+        now = started(hanging()).look(None, 60, gone=failed().deleting(50))
+        assert now.past == [(1, "Created", "Lost")]
+        [entry] = now.status.history
+        assert entry.failed_step is not None
+        assert entry.failed_step.message == "no such table"
+
+    def test_another_pods_end_is_nothing_to_this_run(self) -> None:
+        last = replace(failed(), uid="another")
+        now = started(hanging()).look(None, 60, gone=last)
+        assert now.past == [(1, "Created", "Lost")]
 
 
 class TestAPodThatStaysTerminating:

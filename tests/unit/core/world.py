@@ -33,11 +33,15 @@ class World:
         refusal: Refusal | None = None,
         *,
         refused_in_place: bool = False,
+        gone: PodBuilder | None = None,
     ) -> "World":
-        """The operator looks, so many seconds after BASE, and its status write succeeds."""
+        """The operator looks, so many seconds after BASE, and its status write succeeds. ``gone``
+        is what the watch told of the Pod when it went."""
         seconds = self.now if seconds is None else seconds
         seen = None if pod is None else pod.build()
-        facts = Facts(self.pipeline.build(), seen, refusal, refused_in_place)
+        facts = Facts(
+            self.pipeline.build(), seen, refusal, refused_in_place, gone.build() if gone else None
+        )
         decision = decide(facts, at(seconds))
         after = replace(
             self,

@@ -77,6 +77,15 @@ class TestEvent:
         assert await shell.tell(plural, "DELETED", RAW[plural](), version=2)
         assert not shell.known(plural)
 
+    async def test_of_what_is_gone_only_the_last_of_a_pod_is_kept(
+        self, shell: Shell, plural: str
+    ) -> None:
+        await shell.tell(plural, "ADDED", RAW[plural]())
+        await shell.tell(plural, "DELETED", RAW[plural](), version=7)
+        stores: dict[str, Any] = {PIPELINE: shell.cache.pipelines, POD: shell.cache.pods}
+        last = stores[plural].gone(KEY)
+        assert (last and last.resource_version) == ("7" if plural == POD else None)
+
     async def test_a_deletion_of_the_unknown_asks_for_nothing(
         self, shell: Shell, plural: str
     ) -> None:

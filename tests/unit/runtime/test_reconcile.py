@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
+from initpipeline.core.facts import Pod
 from initpipeline.runtime.errors import ConnectionFailed, api_error
 from initpipeline.runtime.reconcile import ROUNDS
 from tests.builders import fresh_pod, pipeline, running_pod
@@ -222,6 +223,24 @@ class TestGone:
         running.watch()
         assert await running.look() == [GET_POD, STATUS, CREATE]
         assert (run(api), history(api)) == ((2, "PodLost"), [(1, "Lost")])
+
+    async def test_what_the_watch_told_of_it_when_it_went_is_its_end(
+        self, api: FakeApi, running: Operator
+    ) -> None:
+        last = Pod.from_api({**api.objects[PODS, KEY], "status": {"phase": "Succeeded"}})
+        api.gone(PODS)
+        running.cache.pods.remove(KEY, last.uid, last)
+        assert await running.look() == [GET_POD, STATUS]
+        assert history(api) == [(1, "Succeeded")]
+
+    async def test_a_pipeline_that_goes_takes_the_last_of_its_pod_along(
+        self, api: FakeApi, running: Operator
+    ) -> None:
+        last = Pod.from_api(api.objects[PODS, KEY])
+        running.cache.pods.remove(KEY, last.uid, last)
+        running.cache.pipelines.remove(KEY, api.pipeline.uid)
+        await running.look()
+        assert running.cache.pods.gone(KEY) is None
 
     @pytest.mark.usefixtures("running")
     async def test_a_pod_that_is_only_unknown_ends_nothing(
