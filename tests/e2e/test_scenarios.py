@@ -1,0 +1,232 @@
+"""What Kubernetes promises of init containers, on InitPipelines, while the operator dies and comes
+back all the time: order, restartPolicy, a sandbox that is lost, sidecars.
+
+The containers themselves write down what they do, in a volume that they share: what happened is
+their word, and what is told of it must agree. All scenarios go on side by side.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+from kubernetes import client
+
+from tests.cluster.cluster import Cluster
+from tests.e2e.conftest import World, reason_of, status_of
+from tests.e2e.presence import dying
+from tests.e2e.templates import container, sidecar, template
+from tests.e2e.traces import assert_trace
+from tests.e2e.watching import Object
+from tests.operator_process import OperatorProcess
+
+SHARED: dict[str, Any] = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
+RUNS_ON = "cat /data/log; exec sleep 3600"
+CRASHES_ONCE_THE_APP_IS_UP = (
+    "[ -e /data/again ] || "
+    "{ until [ -e /data/app ]; do sleep 0.1; done; touch /data/again; exit 1; }"
+)
+PATIENCE: Final = 10.0
+
+
+def step(name: str, script: str = "sleep 0.5") -> dict[str, Any]:
+    """An init container that tells its beginning and, if it succeeds, its end."""
+    told = f"echo {name} begins >> /data/log; {script} && echo {name} ends >> /data/log"
+    return container(name, told, **SHARED)
+
+
+def beside(name: str, script: str = "true") -> dict[str, Any]:
+    """A sidecar that tells when it is up, and when it is told to end. The last to end shows it
+    all."""
+    ends = f"echo {name} ends >> /data/log; cat /data/log; exit 0"
+    up = {"exec": {"command": ["test", "-e", f"/data/{name}"]}, "periodSeconds": 1}
+    return sidecar(
+        name,
+        f"trap '{ends}' TERM; echo {name} begins >> /data/log; touch /data/{name}; {script}; "
+        "while :; do sleep 0.1; done",
+        startupProbe={**up, "failureThreshold": 60},
+        **SHARED,
+    )
+
+
+def pod(*init: dict[str, Any], app: str = RUNS_ON, **spec: Any) -> dict[str, Any]:
+    apps = [container("app", f"echo app begins >> /data/log; {app}", **SHARED)]
+    work = {"name": "work", "emptyDir": {}}
+    spec = {"terminationGracePeriodSeconds": 5, "volumes": [work], **spec}
+    return template(*init, containers=apps, **spec)
+
+
+def is_ready(state: Object) -> bool:
+    return status_of(state, "Ready") == "True"
+
+
+def has_succeeded(state: Object) -> bool:
+    return reason_of(state, "Ready") == "PodSucceeded"
+
+
+def is_ready_again(state: Object) -> bool:
+    return is_ready(state) and state["status"]["run"]["number"] == 2
+
+
+def is_given_up(state: Object) -> bool:
+    return status_of(state, "Stalled") == "True"
+
+
+def has_failed_again_and_again(state: Object) -> bool:
+    shown = state.get("status", {}).get("initContainerStatuses") or [{}]
+    return bool(shown[0].get("restartCount", 0) >= 2)
+
+
+def sidecar_is_back(state: Object) -> bool:
+    shown = state.get("status", {}).get("initContainerStatuses") or [{}]
+    back = (shown[0].get("restartCount"), shown[0].get("started")) == (1, True)
+    return is_ready(state) and back
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A Pod, how far it is followed, what it has written then, and what is told of it."""
+
+    template: dict[str, Any]
+    end: Callable[[Object], bool]
+    trace: str
+    wrote: str = ""
+    """What the containers did, in order, separated by commas. Nothing: no app container began."""
+    told_by: str = "app"
+
+
+IN_ORDER = "one begins, one ends, two begins, two ends, app begins"
+STEPS = """
+    ?0/2 StepRunning: init container 1 of 2 "one" is running
+    ?1/2 StepRunning: init container 2 of 2 "two" is running
+"""
+SIDECARS = """
+    *0/3 StepRunning: sidecar 1 of 3 "first" is running
+    *1/3 StepRunning: init container 2 of 3 "one" is running
+    *2/3 StepRunning: sidecar 3 of 3 "second" is running
+"""
+KEEPS_FAILING = """
+    run 1 Created
+    *0/2 Step..."""
+
+SCENARIOS = {
+    "order-always": Scenario(
+        pod(step("one"), step("two")),
+        is_ready,
+        f"run 1 Created{STEPS}2/2 PodReady: the Pod is Ready",
+        wrote=IN_ORDER,
+    ),
+    "order-never": Scenario(
+        pod(step("one"), step("two"), app="cat /data/log", restartPolicy="Never"),
+        has_succeeded,
+        f"""run 1 Created{STEPS}?2/2 PodReady: the Pod is Ready
+        run 1 ended Succeeded
+        2/2 PodSucceeded: all containers of the Pod ended well""",
+        wrote=IN_ORDER,
+    ),
+    "fails-never": Scenario(
+        pod(step("one", "exit 1"), step("two"), restartPolicy="Never"),
+        is_given_up,
+        """run 1 Created
+        ?0/2 StepRunning: init container 1 of 2 "one" is running
+        ?0/2 StepFailed: init container 1 of 2 "one" exited with 1
+        run 1 ended Failed, StepFailed: init container 1 of 2 "one" exited with 1
+        0/2 StepFailed: init container 1 of 2 "one" exited with 1
+        Stalled BackoffLimitExceeded""",
+    ),
+    "fails-always": Scenario(
+        pod(step("one", "exit 1"), step("two")), has_failed_again_and_again, KEEPS_FAILING
+    ),
+    "fails-on-failure": Scenario(
+        pod(step("one", "exit 1"), step("two"), restartPolicy="OnFailure"),
+        has_failed_again_and_again,
+        KEEPS_FAILING,
+    ),
+    "sandbox": Scenario(
+        pod(step("one"), step("two")),
+        is_ready_again,
+        f"""run 1 Created{STEPS}2/2 PodReady: the Pod is Ready
+        *2/2 Con...
+        run 1 ended Initialized
+        run 2 PodRestarted
+        *0/2 Step...
+        *1/2 Step...
+        2/2 PodReady: the Pod is Ready""",
+        wrote=f"{IN_ORDER}, {IN_ORDER}",
+    ),
+    "sidecars": Scenario(
+        pod(beside("first"), step("one"), beside("second"), app="sleep 0.5", restartPolicy="Never"),
+        has_succeeded,
+        f"""run 1 Created{SIDECARS}?3/3 PodReady: the Pod is Ready
+        run 1 ended Succeeded
+        3/3 PodSucceeded: all containers of the Pod ended well""",
+        wrote="first begins, one begins, one ends, second begins, app begins, second ends, "
+        "first ends",
+        told_by="first",
+    ),
+    "sidecar-crashes": Scenario(
+        pod(
+            beside("first", CRASHES_ONCE_THE_APP_IS_UP),
+            step("one"),
+            app=f"touch /data/app; {RUNS_ON}",
+        ),
+        sidecar_is_back,
+        """run 1 Created
+        ?0/2 StepRunning: sidecar 1 of 2 "first" is running
+        ?1/2 StepRunning: init container 2 of 2 "one" is running
+        2/2 PodReady: the Pod is Ready
+        *2/2 Con...
+        ?2/2 PodReady: the Pod is Ready""",
+        wrote="first begins, one begins, one ends, app begins",
+    ),
+}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_holds_while_the_operator_dies(
+    world: World, node: Cluster, operator: OperatorProcess, seed: int
+) -> None:
+    with dying(operator, seed):
+        for name, scenario in SCENARIOS.items():
+            world.create(name, scenario.template)
+        world.wait_ready("sandbox", run=1)
+        node.kill_sandbox(world.namespace, "sandbox")
+        last = {
+            name: world.pipelines.wait(name, "its end", scenario.end, 90)
+            for name, scenario in SCENARIOS.items()
+        }
+
+    for name, scenario in SCENARIOS.items():
+        assert_trace(world.pipelines.until(name, last[name]), scenario.trace)
+        assert len({state["metadata"]["uid"] for state in world.pods.of(name)}) == 1, name
+        if scenario.wrote:
+            lines = scenario.wrote.count(",") + 1
+            assert written(world, name, scenario.told_by, lines) == scenario.wrote, name
+        else:
+            assert_never_started(world.pods.of(name), after="one")
+
+
+def written(world: World, pod: str, container: str, lines: int) -> str:
+    """What the container has shown of their word, once it has so many lines, or after a while."""
+    core, deadline = client.CoreV1Api(world.api), time.monotonic() + PATIENCE
+    while True:
+        answer = core.read_namespaced_pod_log(
+            pod, world.namespace, container=container, _preload_content=False
+        )
+        log = answer.data.decode().splitlines()
+        if len(log) >= lines or time.monotonic() > deadline:
+            return ", ".join(log)
+        time.sleep(0.1)
+
+
+def assert_never_started(pods: list[Object], after: str) -> None:
+    """Neither an app container nor an init container that comes after the one that fails."""
+    for state in pods:
+        every = [
+            *state["status"].get("initContainerStatuses", ()),
+            *state["status"].get("containerStatuses", ()),
+        ]
+        for status in every:
+            waits = "waiting" in status["state"] and status["restartCount"] == 0
+            assert waits or status["name"] == after, state["status"]
