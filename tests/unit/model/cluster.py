@@ -46,6 +46,8 @@ class Api(FakeApi):
     def __init__(self, clock: Clock, note: Callable[[Event], None]) -> None:
         super().__init__(clock)
         self._note = note
+        self.foreign_deleted = False
+        """The operator has deleted a Pod that is not its pipeline's."""
         self.events: list[Event] = []
         self._told: dict[str, list[Event]] = {}
 
@@ -82,6 +84,12 @@ class Api(FakeApi):
         self.events.append(event)
         self._note(event)
         self.events_of(event.plural).append(event)
+
+    def _delete(self, plural: str, key: Key, body: Raw, query: object) -> Raw:
+        """By the operator."""
+        answer = super()._delete(plural, key, body, query)
+        self.foreign_deleted |= plural == PODS and "ownerReferences" not in answer["metadata"]
+        return answer
 
     def delete(self, plural: str, key: Key = KEY, grace: int | None = None) -> Raw:
         """A Pod on a node ends when its kubelet says so, or at once where the grace is 0."""

@@ -331,7 +331,7 @@ class Kubelet:
         """Another sandbox is made. Of the init containers that ran in the old one nothing is left
         to be told, and of the first, which starts at once, not even that."""
         first = self._inits[0]
-        for container in self._killed:
+        for container in (c for c in self._killed if c.running):
             if container.kind is Kind.APP:
                 self._end(container, KILLED)
             elif container is first:

@@ -288,8 +288,14 @@ def initialized_is_true(case: Case) -> None:
     if said.status == "True":
         plain = {c.name for c in case.pod.init_containers if not c.sidecar}
         assert plain <= case.truth.succeeded, f"Initialized, but true is {case.truth}"
-    else:
+    elif not case.pod.deleting and not _sidecar_is_down(case.pod):
         assert not case.truth.initialized, f"not Initialized, but true is {case.truth}"
+
+
+def _sidecar_is_down(pod: Pod) -> bool:
+    """Then it cannot be told whether it has ever been up."""
+    up = {status.name for status in pod.init_container_statuses if status.started}
+    return any(c.sidecar and c.name not in up for c in pod.init_containers)
 
 
 def conditions_agree(case: Case) -> None:
