@@ -31,7 +31,8 @@ class Case:
     decision: Decision
     now: datetime
     pod: Pod | None
-    """The Pod of the run that was under way."""
+    """The Pod of the run that was under way; where it is gone, as it was when it went, if that was
+    told."""
     truth: Truth
     passes: int | None
     """Which pass the run under way was, when it was last judged."""
@@ -87,12 +88,12 @@ class Witness:
         return pod is None or pod["metadata"]["uid"] != uid
 
     def _case(self, facts: Facts, decision: Decision, now: datetime) -> Case:
-        run, pod = facts.pipeline.status.run, facts.pod
-        if pod is not None and not _of(pod, facts, run):
-            pod = None
+        run = facts.pipeline.status.run
+        told = (facts.pod, facts.gone if run and run.pod_uid else None)
+        pod = next((pod for pod in told if pod and _of(pod, facts, run)), None)
         truth = self._cluster.truths.get(pod.resource_version, NOTHING) if pod else NOTHING
         passes = self._passes.get(run.model_dump_json()) if run else None
-        if run and run.pod_uid and not pod:
+        if run and run.pod_uid and (pod is None or pod is facts.gone):
             assert self.gone(run.pod_uid) or run.completion_time, "taken for lost, but it is there"
         return Case(facts, decision, now.replace(microsecond=0), pod, truth, passes)
 
@@ -164,7 +165,7 @@ def _unknown(case: Case, _: RunRecord) -> bool:
 def _lost(case: Case, record: RunRecord) -> bool:
     if record.pod_uid is None:
         return False
-    if case.pod is None or case.pod.uid != record.pod_uid:
+    if case.pod is None or case.pod is case.facts.gone or case.pod.uid != record.pod_uid:
         return True
     return case.pod.phase == "Failed" and not case.pod.deleting and case.disrupted
 
