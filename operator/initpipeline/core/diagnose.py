@@ -11,6 +11,7 @@ from initpipeline.api.reasons import Reason
 from initpipeline.core.facts import ContainerStatus, Pod, Terminated
 from initpipeline.core.observe import (
     CRASH_LOOP_BACK_OFF,
+    LOST_ENDS,
     RESTARTING_ALL_CONTAINERS,
     Fate,
     Step,
@@ -213,8 +214,12 @@ def ending(end: Terminated, restart_count: int) -> str:
 
 def failure(status: ContainerStatus) -> Terminated | None:
     """The container's present failure, or, while it waits or runs again, its last one. One that
-    the kubelet ended to restart it with all others has not failed."""
-    return _bad(status.terminated or status.last_terminated)
+    the kubelet ended to restart it with all others has not failed, nor has one that runs again
+    because it went with its sandbox or node."""
+    last = status.last_terminated
+    if status.terminated is None and last is not None and last.reason in LOST_ENDS:
+        return None
+    return _bad(status.terminated or last)
 
 
 def _bad(end: Terminated | None) -> Terminated | None:

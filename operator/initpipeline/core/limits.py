@@ -99,7 +99,8 @@ def _restarts(policies: Policies, run: Run, pod: Pod, current: Step, title: str)
     baselines = {baseline.name: baseline.restart_count for baseline in run.init_restart_baselines}
     restarts = status.restart_count - baselines.get(status.name, 0)
     end = diagnose.failure(status)
-    about_to = end is not None and not status.running and pod.restart_policy != "Never"
+    failed = end is not None and end.reason not in observe.LOST_ENDS
+    about_to = failed and not status.running and pod.restart_policy != "Never"
     if restarts > allowed or (restarts == allowed and about_to):
         how = f" {diagnose.ending(end, status.restart_count)}" if end else ""
         yield Limit(

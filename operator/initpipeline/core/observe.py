@@ -28,6 +28,10 @@ ALL_CONTAINERS_RESTARTING = "AllContainersRestarting"
 STUCK_AFTER = timedelta(minutes=5)
 """So long after the end of its grace period a Pod that is still there needs a person."""
 
+LOST_ENDS = frozenset({"ContainerStatusUnknown", "Unknown"})
+"""The kubelet's reasons for the end of a container that went with its sandbox or node, of which it
+knows nothing but that it is gone. The exit code (137, 255) is made up."""
+
 CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
 """The kubelet's reason for a container that it will start again after a while."""
 
@@ -196,20 +200,18 @@ def init_restart_baselines(
 
 
 def raised_baselines(run: Run, pod: Pod) -> tuple[RestartBaseline, ...]:
-    """The baselines of the init containers, without what a restart in place has added that cut the
-    run short: a restart of the sandbox ends app containers, and then a rule fires for their end."""
-    if run.trigger is not Trigger.POD_RESTARTED:
-        return run.init_restart_baselines
-    begun_anew = {
-        status.name: status.restart_count
-        for status in pod.init_container_statuses
-        if status.last_terminated and status.last_terminated.reason == RESTARTING_ALL_CONTAINERS
-    }
-    known = {baseline.name: baseline.restart_count for baseline in run.init_restart_baselines}
-    return tuple(
-        RestartBaseline(name=name, restart_count=max(count, begun_anew.get(name, 0)))
-        for name, count in known.items()
-    )
+    """The baselines of the init containers, without restarts for which a step is not to blame: its
+    container was lost with its sandbox or node; or a restart in place has cut short the run that a
+    restart of the sandbox began, which ends app containers, for whose end a rule then fires."""
+    forgiven = set(LOST_ENDS)
+    if run.trigger is Trigger.POD_RESTARTED:
+        forgiven.add(RESTARTING_ALL_CONTAINERS)
+    counts = {baseline.name: baseline.restart_count for baseline in run.init_restart_baselines}
+    for status in pod.init_container_statuses:
+        last = status.last_terminated
+        if last is not None and last.reason in forgiven and status.restart_count:
+            counts[status.name] = max(counts.get(status.name, 0), status.restart_count)
+    return tuple(RestartBaseline(name=name, restart_count=n) for name, n in counts.items())
 
 
 def in_place_cause(pod: Pod) -> Cause | None:

@@ -449,6 +449,19 @@ class TestMaxRestarts:
         third = third.init("two", running=True, start=63, restarts=3, last=End(3), id="two-3")
         assert now.look(third, 64).run.result is None
 
+    def test_a_step_that_went_with_its_sandbox_has_not_failed(self) -> None:
+        """As recorded from a kubelet: the count rises, and how it ended is not known."""
+        lost = End(137, start=None, end=None, reason="ContainerStatusUnknown")
+        waiting = fresh_pod().init("one", restarts=1, last=lost)
+        now = started(hanging(), **limits_of_one(maxRestarts=0)).look(waiting, 20)
+        assert (now.run.result, reason(now)) == (None, "StepPending")
+        again = fresh_pod().init("one", running=True, start=21, restarts=1, last=lost)
+        now = now.look(again, 21)
+        assert now.run.result is None
+        failure = End(3, start=21, end=25)
+        now = now.look(fresh_pod().init("one", restarts=1, exit=3, start=21, last=failure), 26)
+        assert reason(now) == "RestartLimitExceeded"
+
     def test_raised_it_grants_another_run(self) -> None:
         now = started(failing(), **limits_of_one(maxRestarts=0))
         now = now.policy(**limits_of_one(maxRestarts=1)).look(None, 60)

@@ -190,8 +190,7 @@ def _exceeded(case: Case, record: RunRecord) -> bool:
     if limit is None or pod is None or pod.deleting or case.truth.initialized:
         return False
     if limit.limit == "maxRestarts":
-        step = limit.step or ""
-        return max(case.truth.failures[step], case.truth.restarts[step]) > limit.value
+        return case.truth.failures[limit.step] > limit.value
     assert pod.created_at is not None
     return case.now >= pod.created_at + timedelta(seconds=limit.value)
 
