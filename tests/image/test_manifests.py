@@ -37,6 +37,8 @@ def test_the_base_is_complete(rendered: dict[str, Object]) -> None:
     assert set(rendered) == {
         "Namespace",
         "CustomResourceDefinition",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
         "ServiceAccount",
         "ClusterRole",
         "ClusterRoleBinding",
@@ -58,6 +60,25 @@ def test_the_role_is_bound_to_the_account_that_the_pod_has(rendered: dict[str, O
     (subject,) = binding["subjects"]
     assert (subject["kind"], subject["name"]) == ("ServiceAccount", account["name"])
     assert subject["namespace"] == account["namespace"]
+
+
+def test_what_is_in_no_namespace_is_given_none(rendered: dict[str, Object]) -> None:
+    """Kustomize's namespace field would give it to kinds that it does not know."""
+    namespaced = {kind for kind, found in rendered.items() if "namespace" in found["metadata"]}
+    assert namespaced == {"ServiceAccount", "Deployment"}
+
+
+def test_the_policy_judges_pipelines_but_not_their_status(rendered: dict[str, Object]) -> None:
+    policy, binding = (
+        rendered[kind]
+        for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+    )
+    assert binding["spec"] == {
+        "policyName": policy["metadata"]["name"],
+        "validationActions": ["Deny"],
+    }
+    (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
+    assert (rule["apiGroups"], rule["resources"]) == ([names.GROUP], [names.PLURAL])
 
 
 async def test_the_role_permits_what_the_operator_asks_for_and_nothing_else(

@@ -62,8 +62,20 @@ _KEPT: Final = frozenset(
 _DROPPED: Final = frozenset({"title", "$defs", "$ref", "anyOf"})
 
 _TEMPLATE: Final = ("properties", "spec", "properties", "template")
+_POD_SPEC: Final = (*_TEMPLATE, "properties", "spec")
 _STATUS: Final = ("properties", "status")
 _MIRROR: Final = (*_STATUS, "properties", "initContainerStatuses", "items")
+_METADATA: Final[Schema] = {
+    "type": "object",
+    "properties": {
+        "name": {
+            "type": "string",
+            "maxLength": names.MAX_NAME_LENGTH,
+            "description": "Name of the InitPipeline and of its Pod: a label's value, too.",
+        }
+    },
+}
+_CONTAINER_LISTS: Final = ("containers", "initContainers")
 
 
 def custom_resource_definition(core: Definitions) -> dict[str, Any]:
@@ -98,12 +110,16 @@ def custom_resource_definition(core: Definitions) -> dict[str, Any]:
 
 
 def resource_schema(core: Definitions) -> Schema:
-    """The schema of an InitPipeline; apiVersion, kind and metadata are the API server's to add."""
+    """The schema of an InitPipeline; apiVersion, kind and the rest of metadata are the API server's
+    to add. A generated name is never longer than names.MAX_NAME_LENGTH."""
     schema = model_schema(InitPipeline.model_json_schema())
     schema = _changed_at(_STATUS, schema, _without_defaults)
     schema = _changed_at(_MIRROR, schema, lambda item: container_status_schema(core) | _said(item))
     schema = with_list_keys(schema)
-    return _changed_at(_TEMPLATE, schema, lambda item: pod_template_schema(core) | _said(item))
+    schema = _changed_at(_TEMPLATE, schema, lambda item: pod_template_schema(core) | _said(item))
+    schema = _changed_at(_TEMPLATE, schema, lambda template: _needing(template, "spec"))
+    schema = _changed_at(_POD_SPEC, schema, lambda spec: _needing(spec, *_CONTAINER_LISTS))
+    return _changed_at(("properties",), schema, lambda fields: {"metadata": _METADATA} | fields)
 
 
 def model_schema(schema: Schema) -> Schema:
@@ -156,6 +172,16 @@ def _changed_at(path: Sequence[str], schema: Schema, change: Callable[[Schema], 
     if not path:
         return change(schema)
     return schema | {path[0]: _changed_at(path[1:], schema[path[0]], change)}
+
+
+def _needing(schema: Schema, *fields: str) -> Schema:
+    """The schema of an object which must have these fields, and in a list at least one item."""
+    others = [name for name in schema.get("required", ()) if name not in fields]
+    properties = {
+        name: field | {"minItems": 1} if name in fields and field.get("type") == "array" else field
+        for name, field in schema["properties"].items()
+    }
+    return schema | {"properties": properties, "required": [*others, *fields]}
 
 
 def _said(schema: Schema) -> Schema:

@@ -59,7 +59,8 @@ class Reason(StrEnum):
     POD_TERMINATING = "PodTerminating"
     """A Pod of this name is being deleted; the next run's Pod can only follow it."""
     INVALID_TEMPLATE = "InvalidTemplate"
-    """The API server refuses the Pod as invalid; the message is the server's."""
+    """The API server refuses the Pod as invalid, in its words; or the spec is one that admission
+    refuses where it is asked."""
     POD_FORBIDDEN = "PodForbidden"
     """Policy, Pod Security, RBAC or a webhook refuses the Pod; the message is the server's."""
     QUOTA_EXCEEDED = "QuotaExceeded"

@@ -7,7 +7,16 @@ from typing import Any
 from initpipeline.api import names
 from initpipeline.api.models import InitPipelineStatus, Run
 from initpipeline.api.reasons import ConditionType, Result, Trigger
-from initpipeline.core import conditions, in_place, limits, observe, podspec, rerun, runs
+from initpipeline.core import (
+    conditions,
+    in_place,
+    limits,
+    observe,
+    podspec,
+    rerun,
+    runs,
+    validation,
+)
 from initpipeline.core import status as statuses
 from initpipeline.core.diagnose import Explanation
 from initpipeline.core.facts import Facts, Pipeline, Pod
@@ -139,6 +148,7 @@ def _go_on(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decision:
         status = _start_or_wait(pipeline, status, pod, again, now)
     else:
         status = status.model_copy(update={"next_run_time": None})
+    facts = _validated(facts, status)
     refusal = facts.refusal
     if refusal is not None and refusal.final and not in_place.refused(facts):
         why = Explanation(refusal.reason, refusal.message)
@@ -149,6 +159,17 @@ def _go_on(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decision:
         decision.status, pipeline.status, obstacle, pipeline.generation, now
     )
     return replace(decision, status=said)
+
+
+def _validated(facts: Facts, status: InitPipelineStatus) -> Facts:
+    """The facts, with our own refusal of a Pod that is about to be created: what follows from it is
+    the same as if it were the API server's."""
+    run = status.run
+    assert run is not None
+    awaited = facts.pod is None and run.pod_uid is None and run.completion_time is None
+    if facts.refusal is not None or not awaited:
+        return facts
+    return replace(facts, refusal=validation.refusal(facts.pipeline))
 
 
 def _start_or_wait(

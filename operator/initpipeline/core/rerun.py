@@ -45,6 +45,8 @@ def due(pipeline: Pipeline, status: InitPipelineStatus, pod: Pod | None) -> Reru
         return Rerun(Trigger.REQUESTED, asked_for=True)
     if _was_suspended(status, run):
         return Rerun(Trigger.RESUMED, asked_for=True)
+    if _refused_otherwise(pipeline, status, run):
+        return Rerun(Trigger.RETRY, asked_for=True)
     policies = pipeline.policies
     if run.completion_time is not None:
         return _after_the_end(run, policies, status.failed_runs)
@@ -92,6 +94,13 @@ def _template_changed(pipeline: Pipeline, status: InitPipelineStatus) -> bool:
         and pipeline.generation != status.observed_generation
         and pipeline.template_hash != status.template_hash
     )
+
+
+def _refused_otherwise(pipeline: Pipeline, status: InitPipelineStatus, run: Run) -> bool:
+    """Whether a Pod was refused as invalid for another spec than there is now. What was wrong need
+    not have been in the template: initPolicies may have named no step of it."""
+    refused = run.result is Result.FAILED and run.pod_uid is None
+    return refused and pipeline.generation != status.observed_generation
 
 
 def settle(status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:

@@ -17,7 +17,22 @@ from initpipeline.api.models import Time
 from initpipeline.api.podtemplate import CORE, Definitions, Schema
 
 CORE_V1: Definitions = {
-    f"{CORE}PodTemplateSpec": {"type": "object", "description": "Kubernetes' words."},
+    f"{CORE}PodTemplateSpec": {
+        "type": "object",
+        "description": "Kubernetes' words.",
+        "properties": {
+            "spec": {
+                "type": "object",
+                "required": ["os"],
+                "properties": {
+                    "os": {"type": "string"},
+                    "containers": {"type": "array", "items": {"type": "object"}},
+                    "initContainers": {"type": "array", "items": {"type": "object"}},
+                    "volumes": {"type": "array", "items": {"type": "object"}},
+                },
+            }
+        },
+    },
     f"{CORE}ContainerStatus": {
         "type": "object",
         "required": ["name"],
@@ -129,6 +144,19 @@ class TestResource:
         template = self.SPEC["properties"]["template"]
         assert template["type"] == "object"
         assert "At least one init container" in template["description"]
+
+    def test_the_template_has_to_have_containers_of_both_kinds(self) -> None:
+        template = self.SPEC["properties"]["template"]
+        pod = template["properties"]["spec"]
+        assert template["required"] == ["spec"]
+        assert pod["required"] == ["os", "containers", "initContainers"]
+        assert {name for name, field in pod["properties"].items() if "minItems" in field} == {
+            "containers",
+            "initContainers",
+        }
+
+    def test_the_name_fits_into_a_label(self) -> None:
+        assert self.SCHEMA["properties"]["metadata"]["properties"]["name"]["maxLength"] == 63
 
     def test_container_statuses_are_mirrored(self) -> None:
         mirror = self.STATUS["properties"]["initContainerStatuses"]
