@@ -20,6 +20,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.errors import ClusterError
 from tests.cluster.plan import Mode
 from tests.cluster.processes import wait_until
+from tests.contract.door import Door
 
 CRDS: Final = Path(__file__).parents[2] / "crds"
 SERVED_SECONDS: Final = 30
@@ -71,6 +72,12 @@ def install_crd(cluster: Cluster) -> None:
     run = _kubectl(cluster)
     run("apply", "-f", str(CRDS))
     wait_until(lambda: _served(run), SERVED_SECONDS, lambda: ClusterError("CRD not served"))
+
+
+@pytest.fixture
+def door(api: client.ApiClient, namespace: str) -> Door:
+    """The door of a namespace of the test's own."""
+    return Door(api, namespace)
 
 
 def _served(run: Kubectl) -> bool:

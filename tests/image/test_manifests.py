@@ -70,8 +70,7 @@ def test_what_is_in_no_namespace_is_given_none(rendered: dict[str, Object]) -> N
 
 def test_the_policy_judges_pipelines_but_not_their_status(rendered: dict[str, Object]) -> None:
     policy, binding = (
-        rendered[kind]
-        for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+        rendered[kind] for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
     )
     assert binding["spec"] == {
         "policyName": policy["metadata"]["name"],
