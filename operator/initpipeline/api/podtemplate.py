@@ -88,6 +88,7 @@ _MAY_REPEAT: Final = frozenset(
         "ObjectMeta.ownerReferences",
         "PodSpec.hostAliases",
         "PodSpec.imagePullSecrets",
+        "ResourceRequirements.claims",
     }
 )
 """Published as lists of distinct things, but a Pod that names one twice is accepted."""
