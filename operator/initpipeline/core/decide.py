@@ -166,7 +166,7 @@ def _validated(facts: Facts, status: InitPipelineStatus) -> Facts:
     the same as if it were the API server's."""
     run = status.run
     assert run is not None
-    awaited = facts.pod is None and run.pod_uid is None and run.completion_time is None
+    awaited = facts.pod is None and run.completion_time is None
     if facts.refusal is not None or not awaited:
         return facts
     return replace(facts, refusal=validation.refusal(facts.pipeline))
