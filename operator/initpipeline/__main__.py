@@ -2,6 +2,6 @@
 
 import sys
 
-from initpipeline.cli import main
+from initpipeline.cli.main import main
 
 sys.exit(main())

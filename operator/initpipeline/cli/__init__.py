@@ -1,5 +1,1 @@
-"""The command line."""
-
-from initpipeline.cli.main import main
-
-__all__ = ["main"]
+"""The command lines: the operator's own, and the kubectl plugin, which loads none of it."""

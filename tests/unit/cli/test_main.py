@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from initpipeline import __version__
-from initpipeline.cli import main
+from initpipeline.cli.main import main
 from initpipeline.runtime import logs
 from initpipeline.runtime.settings import Settings
 

@@ -1,0 +1,309 @@
+"""Why a pipeline is where it is, what comes next and when, and what a person can do. Pure.
+
+Nothing is guessed: it is the operator's own decision about the same facts, put into words.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from initpipeline.api.models import InitPipelineStatus, Run
+from initpipeline.api.reasons import ConditionType, Reason, RerunPolicy, RerunStrategy, Result
+from initpipeline.cli.views import status as status_view
+from initpipeline.cli.views import words
+from initpipeline.core import limits, observe
+from initpipeline.core.decide import CreatePod, Decision, DeletePipeline, DeletePod
+from initpipeline.core.facts import Facts, Pipeline
+from initpipeline.core.observe import Step
+from initpipeline.core.patch import merge_patch
+
+REFUSALS = frozenset({Reason.POD_FORBIDDEN, Reason.QUOTA_EXCEEDED})
+"""The API server says no to the Pod, and may say yes later. No look from outside can tell."""
+
+_BACK_OFF = re.compile(r"back-off ((?:\d+h)?(?:\d+m)?(?:\d+s)?) restarting")
+"""The kubelet's own word for how long it waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit that the present state is under."""
+
+    name: str
+    words: str
+    at: datetime | None = None
+    """When it is exceeded, where time alone does it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """Something that a person can do."""
+
+    command: str
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The whole explanation."""
+
+    pipeline: Pipeline
+    """With the status that follows from the facts."""
+    then: tuple[str, ...]
+    limits: tuple[Limit, ...]
+    remedies: tuple[Remedy, ...]
+    undone: tuple[str, ...]
+    """What the operator has yet to do about the facts. Where that stays, it is not running."""
+
+
+def account(facts: Facts, decision: Decision, now: datetime) -> Account:
+    """Of what ``decide(facts, now)`` returned."""
+    pipeline = _as_decided(facts.pipeline, decision.status)
+    return Account(
+        pipeline=pipeline,
+        then=tuple(_then(facts, pipeline, decision, now)),
+        limits=tuple(_limits(facts, pipeline)),
+        remedies=tuple(_remedies(pipeline)),
+        undone=tuple(_undone(facts, decision)),
+    )
+
+
+def _as_decided(pipeline: Pipeline, status: InitPipelineStatus) -> Pipeline:
+    return replace(pipeline, status=status)
+
+
+def _undone(facts: Facts, decision: Decision) -> Iterator[str]:
+    before, after = facts.pipeline.status, decision.status
+    was = before.run.number if before.run else 0
+    if after.run is not None and after.run.number != was:
+        yield f"start run {after.run.number} ({after.run.trigger})"
+    elif merge_patch(before.to_api(), after.to_api()):
+        yield f"write to status that it is {_standing_words(after)}"
+    refused = words.ready_reason(before) in REFUSALS
+    if decision.action is not None and not (isinstance(decision.action, CreatePod) and refused):
+        yield _action_words(decision, facts.pipeline)
+
+
+def _standing_words(status: InitPipelineStatus) -> str:
+    reason = words.ready_reason(status)
+    standing = status_view.standing(status)
+    return f"{standing} ({reason})" if reason else standing
+
+
+def _action_words(decision: Decision, pipeline: Pipeline) -> str:
+    run = decision.status.run
+    match decision.action:
+        case CreatePod():
+            return f"create the Pod of run {run.number if run else 1}"
+        case DeletePod():
+            return f'delete the Pod "{pipeline.name}"'
+        case DeletePipeline():
+            ttl = pipeline.policies.ttl_seconds_after_finished
+            return f"delete this InitPipeline: its ttlSecondsAfterFinished of {ttl} s is over"
+        case None:
+            return ""
+
+
+def _then(facts: Facts, pipeline: Pipeline, decision: Decision, now: datetime) -> Iterator[str]:
+    """In the order in which it happens."""
+    if pipeline.deleting:
+        yield "it is being deleted, and its Pod with it: nothing else happens to it"
+        return
+    status, run = pipeline.status, pipeline.status.run
+    reason = words.ready_reason(status)
+    if reason in REFUSALS and decision.action is not None:
+        yield (
+            "the operator asks the API server for the Pod again, after growing delays of up to "
+            "5 min, and at once when this InitPipeline changes"
+        )
+    elif decision.action is not None:
+        yield f"the operator is to {_action_words(decision, pipeline)}"
+    elif reason == Reason.POD_TERMINATING and run is not None and run.pod_uid is None:
+        yield f"the operator creates the Pod of run {run.number} once the old one is gone"
+    yield from _by_others(reason, facts, pipeline, now)
+    if status.next_run_time is not None and run is not None:
+        at = words.moment(status.next_run_time, now)
+        yield f"run {run.number + 1} starts at {at}; a person's request does not wait"
+    elif reason not in REFUSALS:
+        yield from _if_nobody_acts(pipeline, now)
+    if decision.wake_at is not None and decision.wake_at != status.next_run_time:
+        at = words.moment(decision.wake_at, now)
+        yield f"the operator looks again at {at}, or as soon as anything changes"
+
+
+def _by_others(reason: str, facts: Facts, pipeline: Pipeline, now: datetime) -> Iterator[str]:
+    """What the kubelet or the scheduler does by itself."""
+    step = f'"{pipeline.status.current_step}"'
+    match reason:
+        case Reason.STEP_BACK_OFF:
+            yield f"the kubelet starts {step} again{_back_off_words(facts, pipeline, now)}"
+        case Reason.STEP_FAILED if facts.pod is not None and not facts.pod.ended:
+            yield f"the kubelet starts {step} again, at once or after a back-off"
+        case Reason.IMAGE_PULL_FAILED:
+            yield "the kubelet pulls the image again, after growing delays of up to 5 min"
+        case Reason.CONTAINER_CONFIG_ERROR:
+            yield "the kubelet tries again every few seconds, and goes on once nothing is missing"
+        case Reason.POD_UNSCHEDULABLE:
+            yield "the scheduler tries again whenever a node or another Pod changes"
+        case Reason.STEP_PENDING | Reason.POD_PENDING if pipeline.status.pod_uid:
+            yield "the scheduler and the kubelet are getting the Pod ready"
+
+
+def _back_off_words(facts: Facts, pipeline: Pipeline, now: datetime) -> str:
+    """When, by the kubelet's word and the end of the last attempt: it may be a little later."""
+    if facts.pod is None:
+        return ""
+    for status in facts.pod.init_container_statuses:
+        said = _BACK_OFF.search((status.waiting or {}).get("message") or "")
+        end = status.last_terminated
+        if status.name != pipeline.status.current_step or not said or not end:
+            continue
+        if end.finished_at is not None:
+            at = end.finished_at + _go_duration(said[1])
+            about = f"at about {words.moment(at, now)}" if at > now else "at any moment"
+            return f" {about} (a back-off of {said[1]})"
+    return " after its back-off, which grows from 10 s to 5 min"
+
+
+def _go_duration(text: str) -> timedelta:
+    """Of Go's spelling: 1m20s."""
+    units = {"h": "hours", "m": "minutes", "s": "seconds"}
+    parts = re.findall(r"(\d+)([hms])", text)
+    return timedelta(**{units[unit]: int(number) for number, unit in parts})
+
+
+def _if_nobody_acts(pipeline: Pipeline, now: datetime) -> Iterator[str]:
+    status, run, policies = pipeline.status, pipeline.status.run, pipeline.policies
+    ttl = policies.ttl_seconds_after_finished
+    if status.condition(ConditionType.STALLED):
+        yield "no run follows by itself: it needs a person"
+    elif status.condition(ConditionType.SUSPENDED):
+        yield "no run starts until it is resumed"
+    elif run is not None and run.result is Result.SUCCEEDED:
+        yield "nothing: all containers of the Pod ended well"
+    elif run is None or run.initialized_time is None:
+        yield f"then: {status_view.upcoming(pipeline, now)}" if run else "the first run starts"
+        return
+    else:
+        yield _when_it_runs_again(pipeline)
+    if ttl is not None and run is not None and run.completion_time is not None:
+        at = words.moment(run.completion_time + timedelta(seconds=ttl), now)
+        yield f"this InitPipeline is deleted at {at} (ttlSecondsAfterFinished)"
+
+
+def _when_it_runs_again(pipeline: Pipeline) -> str:
+    policies = pipeline.policies
+    how = "in place" if policies.rerun_strategy is RerunStrategy.IN_PLACE else "with a new Pod"
+    causes = {
+        RerunPolicy.ON_RESTART: f"an app container restarts ({how}), the Pod is lost, ",
+        RerunPolicy.ON_POD_LOSS: "the Pod is lost, ",
+        RerunPolicy.NEVER: "",
+    }[policies.rerun_policy]
+    return (
+        f"all steps run again when {causes}the kubelet restarts the Pod, the template changes, or "
+        "a person asks"
+    )
+
+
+def _limits(facts: Facts, pipeline: Pipeline) -> Iterator[Limit]:
+    policies, status, run, pod = pipeline.policies, pipeline.status, pipeline.status.run, facts.pod
+    current = None
+    if run is not None and pod is not None and pod.uid == run.pod_uid and not run.completion_time:
+        steps = observe.steps(pod, run.stale_container_ids)
+        current = None if run.initialized_time else observe.current(steps)
+        for limit in limits.limits(policies, run, pod, steps):
+            found = limit.exceeded
+            of = f' of "{found.step}"' if found.limit != limits.DEADLINE else ""
+            yield Limit(f"{found.limit}{of}", f"{found.value} s: then the run fails", limit.at)
+    if current is not None and run is not None:
+        yield from _restarts(pipeline, run, current)
+    if policies.backoff_limit or status.failed_runs:
+        yield Limit("backoffLimit", f"{policies.backoff_limit}: {_failed(status)}")
+
+
+def _restarts(pipeline: Pipeline, run: Run, current: Step) -> Iterator[Limit]:
+    allowed = pipeline.policies.of_step(current.container.name).max_restarts
+    if allowed is None or current.status is None:
+        return
+    baselines = {b.name: b.restart_count for b in run.init_restart_baselines}
+    count = current.status.restart_count - baselines.get(current.container.name, 0)
+    yield Limit(
+        f'maxRestarts of "{current.container.name}"',
+        f"{allowed}: restarted {count} time{'' if count == 1 else 's'} in this run",
+    )
+
+
+def _failed(status: InitPipelineStatus) -> str:
+    count = status.failed_runs
+    return f"{count} run{'' if count == 1 else 's'} failed since a person last started one"
+
+
+def _remedies(pipeline: Pipeline) -> Iterator[Remedy]:
+    """What helps in this state, the most likely first."""
+    name, status = pipeline.name, pipeline.status
+    run = status.run
+    yield from _of_reason(pipeline)
+    if pipeline.deleting or run is None:
+        return
+    if pipeline.policies.suspend:
+        yield Remedy(f"kubectl initpipeline resume {name}", "start a run")
+        return
+    if run.exceeded is not None and run.completion_time is not None:
+        limit = run.exceeded
+        of = f' of "{limit.step}"' if limit.limit != limits.DEADLINE else ""
+        yield Remedy(
+            f"kubectl edit ipl {name}",
+            f"raise {limit.limit}{of} over {limit.value}: another run starts then",
+        )
+    if words.ready_reason(status) not in {Reason.INVALID_TEMPLATE, Reason.NAME_CONFLICT}:
+        soon = status.next_run_time is not None
+        at_work = status_view.standing(status) == "Ready"
+        why = ", without the wait" if soon else ", at work or not" if at_work else ""
+        yield Remedy(f"kubectl initpipeline rerun {name}", f"start run {run.number + 1} now{why}")
+    if status.condition(ConditionType.RECONCILING):
+        yield Remedy(f"kubectl initpipeline suspend {name}", "delete the Pod and try no more")
+
+
+def _of_reason(pipeline: Pipeline) -> Iterator[Remedy]:
+    name, status = pipeline.name, pipeline.status
+    where = f"-n {pipeline.namespace}"
+    stalled = status.condition(ConditionType.STALLED)
+    if stalled is not None and stalled.reason == Reason.BACKOFF_LIMIT_EXCEEDED:
+        yield from _logs(pipeline)
+        yield Remedy(
+            f"kubectl edit ipl {name}",
+            f"mend the template, which starts a run; or raise backoffLimit to {status.failed_runs} "
+            "or more, which allows another",
+        )
+        return
+    match words.ready_reason(status):
+        case (
+            Reason.STEP_FAILED | Reason.STEP_BACK_OFF | Reason.STEP_RUNNING | Reason.RERUN_BACK_OFF
+        ):
+            yield from _logs(pipeline)
+        case Reason.INVALID_TEMPLATE:
+            yield Remedy(f"kubectl edit ipl {name}", "mend the template: a run starts then")
+        case Reason.POD_FORBIDDEN:
+            yield Remedy(
+                f"kubectl get events,rolebindings {where}",
+                "see what policy says no, have it allowed, or mend the template",
+            )
+        case Reason.QUOTA_EXCEEDED:
+            yield Remedy(f"kubectl describe quota {where}", "see what is used; make room")
+        case Reason.NAME_CONFLICT:
+            yield Remedy(f"kubectl get pod {name} {where} -o wide", "see whose it is; remove it")
+        case Reason.CONTAINER_FAILED | Reason.CONTAINERS_NOT_READY:
+            yield Remedy(f"kubectl logs {name} {where} --all-containers", "read what it says")
+        case (
+            Reason.POD_UNSCHEDULABLE
+            | Reason.IMAGE_PULL_FAILED
+            | Reason.CONTAINER_CONFIG_ERROR
+            | Reason.STEP_PENDING
+        ):
+            yield Remedy(f"kubectl describe pod {name} {where}", "see its events")
+
+
+def _logs(pipeline: Pipeline) -> Iterator[Remedy]:
+    step = pipeline.status.current_step
+    words_ = f"kubectl initpipeline logs {pipeline.name}" + (f" {step}" if step else "")
+    yield Remedy(words_, "read what the step says")

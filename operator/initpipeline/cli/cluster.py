@@ -1,0 +1,316 @@
+"""What the plugin reads and writes in the cluster, through pykube-ng. Whatever goes wrong there is
+told as a PluginError: one line, with what to do about it."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import pykube
+from requests import RequestException, Response
+
+from initpipeline import __version__
+from initpipeline.api import names
+from initpipeline.cli.errors import NotFoundError, NotUsableError, PluginError
+from initpipeline.cli.kubeconfig import Access
+
+Raw = dict[str, Any]
+
+REQUEST_SECONDS: Final = 15.0
+TURN_SECONDS: Final = 30
+"""How long one watch lasts. The object is read anew after it, so nothing can be missed for longer,
+whatever became of the connection."""
+RETRY_SECONDS: Final = 1.0
+RETRIES: Final = 30
+"""How often in a row a cluster that was there before may not answer while something is awaited."""
+
+_MERGE_PATCH: Final = "application/merge-patch+json"
+_FIELD_MANAGER: Final = "kubectl-initpipeline"
+
+
+class Cluster:
+    """One cluster, as one user. Methods raise PluginError."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._ahead = timedelta()
+        self._client = self._connected()
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the context."""
+        return self._access.namespace
+
+    @property
+    def server(self) -> str:
+        return str(self._access.cluster["server"])
+
+    def now(self) -> datetime:
+        """The API server's time, as of its last answer: all times in objects are by its clock or
+        its nodes', and a laptop's may be off by minutes."""
+        return datetime.now(UTC) + self._ahead
+
+    def pipelines(self, namespace: str | None) -> list[Raw]:
+        """The InitPipelines of a namespace; None: of all."""
+        answer = self._ask("get", "list", namespace, **_OURS)
+        items: list[Raw] = answer.json()["items"]
+        return items
+
+    def pipeline(self, namespace: str, name: str) -> Raw:
+        """Raises NotFoundError, which names those that may have been meant."""
+        answer = self._ask("get", "get", namespace, name, **_OURS)
+        return self._found(answer, namespace, name)
+
+    def patch(self, namespace: str, name: str, change: Mapping[str, Any]) -> Raw:
+        """Merge a change into an InitPipeline."""
+        answer = self._ask(
+            "patch",
+            "patch",
+            namespace,
+            name,
+            data=json.dumps(change),
+            headers={"Content-Type": _MERGE_PATCH},
+            params={"fieldManager": _FIELD_MANAGER},
+            **_OURS,
+        )
+        return self._found(answer, namespace, name)
+
+    def pod(self, namespace: str, name: str) -> Raw | None:
+        answer = self._ask("get", "get", namespace, name, **_PODS)
+        return None if answer.status_code == 404 else dict(answer.json())
+
+    def namespaces(self) -> list[str]:
+        answer = self._ask("get", "list", None, version="v1", resource="namespaces")
+        return [item["metadata"]["name"] for item in answer.json()["items"]]
+
+    def log(
+        self, namespace: str, pod: str, container: str, *, follow: bool, previous: bool
+    ) -> Iterator[str]:
+        """The lines of a container's log. Where it is followed, until the container ends. Raises
+        NotFoundError where the node no longer has it."""
+        flags = {"follow": follow, "previous": previous}
+        params = {"container": container} | {flag: "true" for flag, on in flags.items() if on}
+        answer = self._ask(
+            "get",
+            "get",
+            namespace,
+            f"{pod}/log",
+            params=params,
+            stream=True,
+            timeout=(REQUEST_SECONDS, None if follow else REQUEST_SECONDS),
+            **_PODS,
+        )
+        if answer.status_code in (400, 404):
+            raise NotFoundError(_words(answer))
+        with _told(self.server), answer:
+            for line in answer.iter_lines():
+                yield line.decode(errors="replace")
+
+    def changes(self, namespace: str, name: str, since: Raw, seconds: float) -> Iterator[Raw]:
+        """The states of an InitPipeline after ``since``, for so long. Ends early where the API
+        server ends it; raises NotFoundError where the InitPipeline is deleted."""
+        for event in self._watched(namespace, name, since, seconds, _OURS):
+            if event["type"] == "DELETED":
+                raise NotFoundError(f'the InitPipeline "{name}" was deleted')
+            yield event["object"]
+
+    def pod_changes(self, namespace: str, name: str, since: Raw | None, seconds: float) -> bool:
+        """Wait until something happens to the Pod of this name, for so long at most. Without
+        ``since``, until there is one. Whether anything did."""
+        return any(True for _ in self._watched(namespace, name, since, seconds, _PODS))
+
+    def follow(self, namespace: str, name: str, seconds: float | None = None) -> Iterator[Raw]:
+        """The InitPipeline as it is, and each state that it comes to, for so long; None: for ever.
+        A cluster that does not answer for a while is asked again."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        failures = 0
+        while True:
+            left = TURN_SECONDS if deadline is None else deadline - time.monotonic()
+            try:
+                state = self.pipeline(namespace, name)
+                yield state
+                if left <= 0:
+                    return
+                yield from self.changes(namespace, name, state, min(left, TURN_SECONDS))
+                failures = 0
+            except _NoAnswerError:
+                failures += 1
+                if failures > RETRIES or left <= 0:
+                    raise
+                time.sleep(RETRY_SECONDS)
+
+    def _watched(
+        self, namespace: str, name: str, since: Raw | None, seconds: float, kind: Mapping[str, str]
+    ) -> Iterator[Raw]:
+        turn = max(1, round(seconds))
+        params = {
+            "watch": "true",
+            "fieldSelector": f"metadata.name={name}",
+            "timeoutSeconds": str(turn),
+        }
+        if since is not None:
+            params["resourceVersion"] = since["metadata"]["resourceVersion"]
+        wait = (REQUEST_SECONDS, turn + REQUEST_SECONDS)
+        answer = self._ask(
+            "get", "watch", namespace, params=params, stream=True, timeout=wait, **kind
+        )
+        with _told(self.server), answer:
+            for line in answer.iter_lines():
+                event = json.loads(line)
+                if event["type"] == "ERROR":  # Mostly that `since` is too old: it is read anew.
+                    return
+                yield event
+
+    def _found(self, answer: Response, namespace: str, name: str) -> Raw:
+        if answer.status_code != 404:
+            return dict(answer.json())
+        raise NotFoundError(
+            f'no InitPipeline "{name}" in namespace "{namespace}"{self._hint(namespace, name)}'
+        )
+
+    def _hint(self, namespace: str, name: str) -> str:
+        """Where it may be, or what else may have been meant."""
+        here = [item["metadata"]["name"] for item in self.pipelines(namespace)]
+        near = get_close_matches(name, here, 3)
+        if near:
+            return f": did you mean {', '.join(near)}?"
+        try:
+            found = [i["metadata"] for i in self.pipelines(None) if i["metadata"]["name"] == name]
+        except PluginError:
+            found = []
+        if found:
+            return f": it is in {', '.join(m['namespace'] for m in found)}, which -n can name"
+        if here:
+            more = ", ..." if len(here) > 5 else ""
+            return f": there is {', '.join(here[:5])}{more}"
+        return ": there is none; -n names another namespace, -A lists all"
+
+    def _connected(self) -> Any:
+        with _told(self.server):
+            try:
+                client = pykube.HTTPClient(self._access.config(), timeout=REQUEST_SECONDS)
+            except pykube.exceptions.PyKubeError as error:
+                raise NotUsableError(f"the kubeconfig cannot be used: {error}") from error
+        session = client.session
+        session.headers["User-Agent"] = f"kubectl-initpipeline/{__version__}"
+        proxy = self._access.cluster.get("proxy-url")
+        if proxy:
+            session.proxies = {"http": proxy, "https": proxy}
+        if self._access.user.get("as"):
+            session.headers["Impersonate-User"] = self._access.user["as"]
+        return client
+
+    def _ask(
+        self,
+        method: str,
+        verb: str,
+        namespace: str | None,
+        path: str = "",
+        *,
+        version: str,
+        resource: str,
+        **options: Any,
+    ) -> Response:
+        """Send a request. What is not there (404) is left to the caller to tell, unless it is the
+        resource itself that the API server does not know."""
+        url = "/".join(filter(None, [resource, path]))
+        asked = {"version": version, "namespace": namespace, "url": url, **options}
+        answer = self._send(method, asked)
+        if answer.status_code == 401 and self._access.changing:
+            self._client = self._connected()
+            answer = self._send(method, asked)
+        self._note_time(answer)
+        if answer.ok:
+            return answer
+        if answer.status_code == 404 and _says_what_is_missing(answer):
+            return answer
+        if answer.status_code in (400, 404) and path.endswith("/log"):
+            return answer
+        raise self._problem(answer, verb, resource, namespace)
+
+    def _send(self, method: str, asked: Mapping[str, Any]) -> Response:
+        with _told(self.server):
+            answer: Response = getattr(self._client, method)(**asked)
+        return answer
+
+    def _note_time(self, answer: Response) -> None:
+        """The header tells whole seconds, so a difference below that is none."""
+        if "Date" not in answer.headers:
+            return
+        ahead = parsedate_to_datetime(answer.headers["Date"]) - datetime.now(UTC)
+        self._ahead = ahead if abs(ahead) > timedelta(seconds=2) else timedelta()
+
+    def _problem(
+        self, answer: Response, verb: str, resource: str, namespace: str | None
+    ) -> PluginError:
+        words = _words(answer)
+        if answer.status_code == 401:
+            return NotUsableError(
+                f'{self.server} does not accept the credentials of context "{self._access.context}"'
+                ": log in again, or choose another with --context"
+            )
+        if answer.status_code == 403:
+            where = f"-n {namespace}" if namespace else "-A"
+            return NotUsableError(f"{words}: see kubectl auth can-i {verb} {resource} {where}")
+        if answer.status_code == 404 and resource == names.PLURAL:
+            return NotUsableError(
+                f"{self.server} does not know InitPipelines: install the CRD (kubectl apply -f "
+                "crds/), or choose another cluster with --context"
+            )
+        if answer.status_code >= 500:
+            return _NoAnswerError(f"{self.server} is in trouble ({answer.status_code}): {words}")
+        return PluginError(f"{self.server} says no ({answer.status_code}): {words}")
+
+
+_OURS: Final = {"version": names.API_VERSION, "resource": names.PLURAL}
+_PODS: Final = {"version": "v1", "resource": "pods"}
+
+
+class _NoAnswerError(NotUsableError):
+    """Whoever asks again may get one."""
+
+
+def _says_what_is_missing(answer: Response) -> bool:
+    """Whether an object is missing, and not the whole resource: a 404 names the object then."""
+    details = _status(answer).get("details") or {}
+    return bool(details.get("name"))
+
+
+def _words(answer: Response) -> str:
+    said = _status(answer).get("message") or answer.text
+    return " ".join(said.split()) or str(answer.reason)
+
+
+def _status(answer: Response) -> Raw:
+    """The metav1.Status of an answer that is no success."""
+    try:
+        status = answer.json()
+    except ValueError:
+        return {}
+    return status if isinstance(status, dict) else {}
+
+
+@contextmanager
+def _told(server: str) -> Iterator[None]:
+    """What the network or the TLS library throws, in a line."""
+    try:
+        yield
+    except (RequestException, OSError) as error:
+        raise _NoAnswerError(
+            f"no answer from {server}: {_cause(error)}; is the cluster up, and the context the "
+            "right one (kubectl config get-contexts)?"
+        ) from error
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost words, which tell more than those of the libraries around them."""
+    for argument in error.args:
+        reason = getattr(argument, "reason", None) or argument
+        if isinstance(reason, BaseException):
+            return _cause(reason)
+    words = " ".join(str(error).split())
+    return words.rpartition("object at ")[2].partition(">: ")[2] or words

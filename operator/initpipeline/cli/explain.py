@@ -1,0 +1,82 @@
+"""``explain``: why it is where it is, what happens next and when, and what a person can do."""
+
+import time
+from typing import Final
+
+from initpipeline.cli.account import Account, account
+from initpipeline.cli.options import TABLE, Subparsers, command
+from initpipeline.cli.session import Session, Target
+from initpipeline.cli.views import explain as view
+from initpipeline.core.decide import decide
+from initpipeline.core.facts import Facts, Pipeline, Pod
+
+PATIENCE_SECONDS: Final = 6.0
+"""So long an operator that is running is given to do what it has to."""
+LOOK_SECONDS: Final = 0.5
+
+_EXAMPLES = """\
+  kubectl initpipeline explain shop
+  kubectl initpipeline explain shop -o json | jq -r '.whatYouCanDo[].command'
+"""
+
+_DESCRIPTION = f"""\
+Reads the InitPipeline and its Pod, and asks the function by which the operator itself decides: why
+is it where it is, what happens next and when, which limits it is under and how much is left of
+them, and what you can do.
+
+Where status does not follow from what the API tells, and the operator does not set that right
+within {PATIENCE_SECONDS:g} seconds, it seems not to be running, and that is said first."""
+
+
+def add(subparsers: Subparsers) -> None:
+    parser = command(
+        subparsers,
+        "explain",
+        run,
+        summary="why it is where it is, what happens next, what you can do",
+        description=_DESCRIPTION,
+        examples=_EXAMPLES,
+        outputs=TABLE,
+        completes=["pipeline"],
+    )
+    parser.add_argument("name", metavar="NAME", help="an InitPipeline")
+
+
+def run(session: Session) -> int:
+    found, absent = _account(session, session.target(session.options.name))
+    now = session.cluster.now()
+    if session.for_a_program:
+        session.show_data(view.data(found, now, absent))
+    else:
+        session.show(view.view(found, now, absent))
+    return 0
+
+
+def _account(session: Session, target: Target) -> tuple[Account, str | None]:
+    """The account, and, where the operator leaves undone what it has to do, words about that."""
+    with session.progress(f"looking at {target.name} and whether the operator acts on it"):
+        began = time.monotonic()
+        facts, found = _look(session, target)
+        before = facts.pipeline.resource_version
+        while found.undone and facts.pipeline.resource_version == before:
+            waited = time.monotonic() - began
+            if waited > PATIENCE_SECONDS:
+                return found, _absent(found, waited)
+            session.pause(LOOK_SECONDS)
+            facts, found = _look(session, target)
+    return found, None
+
+
+def _look(session: Session, target: Target) -> tuple[Facts, Account]:
+    pipeline = Pipeline.from_api(session.cluster.pipeline(target.namespace, target.name))
+    raw = session.cluster.pod(target.namespace, target.name)
+    facts = Facts(pipeline, None if raw is None else Pod.from_api(raw))
+    now = session.cluster.now()
+    return facts, account(facts, decide(facts, now), now)
+
+
+def _absent(found: Account, waited: float) -> str:
+    return (
+        f"The operator seems not to be running: for {waited:.0f} s it has left undone to "
+        f"{' and to '.join(found.undone)}. What follows is what it would do."
+    )

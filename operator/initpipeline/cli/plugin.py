@@ -1,0 +1,90 @@
+"""``kubectl initpipeline``: the plugin. Each subcommand is a module that adds itself."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from pydantic import ValidationError
+
+from initpipeline import __version__
+from initpipeline.cli import explain, history, logs, rerun, status, suspend
+from initpipeline.cli.errors import PluginError
+from initpipeline.cli.options import EXIT_CODES, VALUED, Subparsers
+from initpipeline.cli.session import Session, console, fail
+
+
+class Subcommand(Protocol):
+    """What a module of a subcommand has."""
+
+    def add(self, subparsers: Subparsers) -> None:
+        """Add its parser, with its handler: see options.command."""
+
+
+SUBCOMMANDS: Final[tuple[Subcommand, ...]] = (status, logs, history, explain, rerun, suspend)
+
+_EPILOG = f"""\
+examples:
+  kubectl initpipeline status -A               what needs a person comes first
+  kubectl initpipeline status shop --watch     live, step by step
+  kubectl initpipeline explain shop            why it is where it is, and what you can do
+  kubectl initpipeline logs shop -f            all steps, one after the other
+  kubectl initpipeline rerun shop --wait       again, until it is Ready
+
+{EXIT_CODES}
+Colours are for terminals only; NO_COLOR turns them off. kubectl completes names of InitPipelines,
+steps and contexts where its own completion is set up (kubectl completion --help).
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code; argparse ends the process itself with 2 for a usage not understood."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    session = Session(options, console(), console(stderr=True))
+    try:
+        code: int = options.handler(session)
+    except PluginError as error:
+        return fail(error, session.err)
+    except ValidationError as error:
+        return fail(PluginError(f"not an InitPipeline of this version: {error}"), session.err)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stdout = None  # Whoever read has had enough: nothing is left to flush.
+        return 0
+    return code
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Options may come anywhere, also between positionals, as with kubectl."""
+    parser, commands = build()
+    position = command_position(arguments, list(commands))
+    if position is None:
+        return parser.parse_args(arguments)
+    before, after = arguments[:position], arguments[position + 1 :]
+    return commands[arguments[position]].parse_intermixed_args([*before, *after])
+
+
+def command_position(arguments: Sequence[str], commands: Sequence[str]) -> int | None:
+    """Where the subcommand is; None: there is none."""
+    for position, word in enumerate(arguments):
+        if position and arguments[position - 1] in VALUED:
+            continue
+        if not word.startswith("-"):
+            return position if word in commands else None
+    return None
+
+
+def build() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and those of the subcommands by name."""
+    parser = argparse.ArgumentParser(
+        prog="kubectl initpipeline",
+        description="InitPipelines: a Pod's init containers as a pipeline, with runs and history.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    for module in SUBCOMMANDS:
+        module.add(subparsers)
+    return parser, dict(subparsers.choices)

@@ -1,0 +1,154 @@
+"""What a subcommand works with: the options, the terminal, and the cluster once it is needed."""
+
+import argparse
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import yaml
+from rich.console import Console, RenderableType
+from rich.status import Status
+
+from initpipeline.api import names
+from initpipeline.cli import kubeconfig
+from initpipeline.cli.cluster import Cluster
+from initpipeline.cli.errors import NotFoundError, PluginError
+
+Raw = dict[str, Any]
+
+PATIENCE_SECONDS: Final = 1.0
+"""Whatever takes longer shows that it is under way."""
+PLAIN_WIDTH: Final = 4000
+"""Columns of what is no terminal: wide enough that no line is broken, since programs read it."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """An InitPipeline by its name."""
+
+    namespace: str
+    name: str
+
+
+@dataclass
+class Session:
+    """One call of the plugin."""
+
+    options: argparse.Namespace
+    out: Console
+    err: Console
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """Raises NotUsableError where there is no cluster to be had."""
+        options = self.options
+        with self.progress("finding the cluster"):
+            return Cluster(kubeconfig.load(options.kubeconfig, options.context))
+
+    @property
+    def namespace(self) -> str:
+        """The one that was asked for, else the context's."""
+        return self.options.namespace or self.cluster.namespace
+
+    @property
+    def scope(self) -> str | None:
+        """The namespace to list; None: all."""
+        return None if self.options.all_namespaces else self.namespace
+
+    def target(self, name: str) -> Target:
+        """The InitPipeline of this name; with -A, in whichever namespace it is. The name may be as
+        ``kubectl get -o name`` prints it. Raises NotFoundError."""
+        name = name.rpartition("/")[2]
+        if not self.options.all_namespaces:
+            return Target(self.namespace, name)
+        with self.progress("looking in all namespaces"):
+            metadata = [item["metadata"] for item in self.cluster.pipelines(None)]
+        found = sorted(m["namespace"] for m in metadata if m["name"] == name)
+        if not found:
+            raise NotFoundError(f'no InitPipeline "{name}" in any namespace: -A lists them')
+        if len(found) > 1:
+            raise NotFoundError(f'"{name}" is in {", ".join(found)}: say which with -n')
+        return Target(found[0], name)
+
+    def read(self, target: Target) -> Raw:
+        """The InitPipeline. Raises NotFoundError."""
+        with self.progress(f"reading {target.name}"):
+            return self.cluster.pipeline(target.namespace, target.name)
+
+    def show(self, view: RenderableType) -> None:
+        """Print for a person."""
+        self.out.print(view)
+
+    def show_data(self, data: Any) -> None:
+        """Print for a program, as ``-o`` asks."""
+        if self.options.output == "json":
+            text = json.dumps(data, indent=2, ensure_ascii=False)
+        else:
+            text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True).rstrip()
+        self.out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def changed(self, after: Raw, words: str) -> None:
+        """Tell what was done, as kubectl does; with -o the object as it is now."""
+        if self.for_a_program:
+            self.show_data(after)
+        else:
+            self.out.print(words, markup=False, soft_wrap=True)
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass between two looks."""
+        time.sleep(seconds)
+
+    @property
+    def for_a_program(self) -> bool:
+        return getattr(self.options, "output", None) in ("json", "yaml")
+
+    def note(self, line: str) -> None:
+        """A word beside the output proper, on stderr."""
+        self.err.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def progress(self, words: str) -> Iterator[None]:
+        """Show on a terminal that something is under way, once it takes longer than a moment."""
+        if not self.err.is_terminal:
+            yield
+            return
+        status = Status(f"{words} ...", console=self.err)
+        timer = threading.Timer(PATIENCE_SECONDS, status.start)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+            status.stop()
+
+    def each(self, given: Sequence[str]) -> Iterator[Target]:
+        """The InitPipelines of these names, each once. Raises NotFoundError."""
+        for name in dict.fromkeys(given):
+            yield self.target(name)
+
+
+def resource(target: Target) -> str:
+    """As kubectl names it when it has changed it."""
+    return f"{names.SINGULAR}.{names.GROUP}/{target.name}"
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Colours on a terminal only, and not with NO_COLOR set."""
+    made = Console(stderr=stderr, highlight=False, emoji=False)
+    if not made.is_terminal:
+        made.width = PLAIN_WIDTH
+    return made
+
+
+def fail(error: PluginError, err: Console) -> int:
+    """One line, and the exit code."""
+    words = " ".join(str(error).split())
+    err.print(f"error: {words}", markup=False, highlight=False, soft_wrap=True)
+    return error.code

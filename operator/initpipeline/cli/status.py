@@ -1,0 +1,115 @@
+"""``status``: where pipelines are."""
+
+from rich.console import RenderableType
+from rich.live import Live
+
+from initpipeline.cli import verdict, watching
+from initpipeline.cli.options import EXIT_CODES, WIDE, Subparsers, command
+from initpipeline.cli.session import Session, Target
+from initpipeline.cli.views import status as view
+from initpipeline.core.facts import Pipeline
+
+_REFRESH_SECONDS = 2.0
+"""The table is read anew so often: a watch of all of them would tell more than it shows."""
+
+_EXAMPLES = """\
+  kubectl initpipeline status                   all in this namespace, those in need first
+  kubectl initpipeline status -A -o wide        all, with node and message
+  kubectl initpipeline status shop              one, step by step, and what comes next
+  kubectl initpipeline status shop --watch      live, until it is Ready (0) or given up (1)
+  kubectl initpipeline status shop -o json | jq .steps
+"""
+
+_DESCRIPTION = """\
+Without a name: a line for each InitPipeline. With one: its current run as a tree of steps, with
+durations, restarts, exit codes and last words, and what comes next.
+
+The exit code is 1 if the named InitPipeline was given up (Stalled)."""
+
+
+def add(subparsers: Subparsers) -> None:
+    parser = command(
+        subparsers,
+        "status",
+        run,
+        summary="where pipelines are: a table of all, or one step by step",
+        description=_DESCRIPTION,
+        examples=_EXAMPLES,
+        outputs=WIDE,
+        completes=["pipeline"],
+        codes=EXIT_CODES,
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="an InitPipeline; default: all")
+    parser.add_argument(
+        "-w",
+        "--watch",
+        action="store_true",
+        help="show it live, until it is Ready or given up; without a NAME until Ctrl-C",
+    )
+
+
+def run(session: Session) -> int:
+    name = session.options.name
+    if name is None:
+        return _watch_all(session) if session.options.watch else _all(session)
+    target = session.target(name)
+    return _watch(session, target) if session.options.watch else _one(session, target)
+
+
+def _one(session: Session, target: Target) -> int:
+    pipeline = Pipeline.from_api(session.read(target))
+    _show(session, pipeline)
+    return int(view.standing(pipeline.status) == "Stalled")
+
+
+def _watch(session: Session, target: Target) -> int:
+    pipeline, end = watching.wait(session, target, verdict.at_rest)
+    _show(session, pipeline)
+    return 0 if end.good else 1
+
+
+def _show(session: Session, pipeline: Pipeline) -> None:
+    now = session.cluster.now()
+    if session.for_a_program:
+        session.show_data(view.data(pipeline, now))
+    else:
+        session.show(view.tree(pipeline, now))
+
+
+def _all(session: Session) -> int:
+    pipelines = _read_all(session)
+    if session.for_a_program:
+        now = session.cluster.now()
+        session.show_data([view.data(pipeline, now) for pipeline in pipelines])
+    elif pipelines:
+        session.show(_table(session, pipelines))
+    else:
+        session.note(_nothing(session))
+    return 0
+
+
+def _watch_all(session: Session) -> int:
+    with Live(console=session.out, auto_refresh=False) as live:
+        while True:
+            live.update(_table(session, _read_all(session)), refresh=True)
+            session.pause(_REFRESH_SECONDS)
+
+
+def _read_all(session: Session) -> list[Pipeline]:
+    with session.progress("reading InitPipelines"):
+        return [Pipeline.from_api(raw) for raw in session.cluster.pipelines(session.scope)]
+
+
+def _table(session: Session, pipelines: list[Pipeline]) -> RenderableType:
+    return view.table(
+        pipelines,
+        session.cluster.now(),
+        namespaces=session.options.all_namespaces,
+        wide=session.options.output == "wide",
+    )
+
+
+def _nothing(session: Session) -> str:
+    if session.scope is None:
+        return "no InitPipelines"
+    return f'no InitPipelines in namespace "{session.scope}"; -A looks in all'

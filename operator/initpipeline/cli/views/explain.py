@@ -1,0 +1,104 @@
+"""An account of a pipeline, for a person and for a program."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from initpipeline.api.models import format_time
+from initpipeline.cli.account import Account, Limit
+from initpipeline.cli.views import status as status_view
+from initpipeline.cli.views import words
+
+
+def view(account: Account, now: datetime, absent: str | None) -> RenderableType:
+    """``absent``: why the operator seems not to be at work, if it does."""
+    parts: list[RenderableType] = []
+    if absent:
+        parts += [Text(absent, f"bold {words.BAD}"), Text()]
+    parts += [
+        status_view.tree(account.pipeline, now),
+        _section("Conditions", _conditions(account, now)),
+        _section("What happens next", _list(account.then)),
+        _section("Limits", _limits(account.limits, now)),
+        _section("What you can do", _remedies(account)),
+    ]
+    return Group(*parts)
+
+
+def _section(title: str, content: Table) -> RenderableType:
+    if not content.rows:
+        return Group()
+    return Group(Text(), Text(title, "bold"), Padding(content, (0, 0, 0, 2)))
+
+
+def _grid(columns: int) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    for _ in range(columns - 1):
+        grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    return grid
+
+
+def _list(lines: tuple[str, ...]) -> Table:
+    grid = _grid(2)
+    for line in lines:
+        grid.add_row("-", Text(line))
+    return grid
+
+
+def _conditions(account: Account, now: datetime) -> Table:
+    """A message that the one before said is not said again."""
+    grid, said = _grid(5), ""
+    for one in account.pipeline.status.conditions:
+        message = words.one_line(one.message)
+        good = one.type in ("Ready", "Initialized")
+        style = (words.GOOD if one.status == "True" else words.BUSY) if good else ""
+        grid.add_row(
+            one.type,
+            Text(one.status, style),
+            one.reason,
+            f"since {words.ago(one.last_transition_time, now)}".replace(" ago", ""),
+            Text('"' if message == said else message),
+        )
+        said = message
+    return grid
+
+
+def _limits(limits: tuple[Limit, ...], now: datetime) -> Table:
+    grid = _grid(2)
+    for limit in limits:
+        at = f", at {words.moment(limit.at, now)}" if limit.at else ""
+        grid.add_row(limit.name, Text(f"{limit.words}{at}"))
+    return grid
+
+
+def _remedies(account: Account) -> Table:
+    grid = _grid(2)
+    for remedy in account.remedies:
+        grid.add_row(Text(remedy.command, "cyan"), Text(remedy.effect))
+    return grid
+
+
+def data(account: Account, now: datetime, absent: str | None) -> dict[str, Any]:
+    """For -o json and yaml."""
+    status = account.pipeline.status
+    return {
+        **status_view.data(account.pipeline, now),
+        "conditions": [condition.to_api() for condition in status.conditions],
+        "nextRunTime": format_time(status.next_run_time) if status.next_run_time else None,
+        "whatHappensNext": list(account.then),
+        "limits": list(_limit_data(account.limits)),
+        "whatYouCanDo": [{"command": r.command, "effect": r.effect} for r in account.remedies],
+        "operator": {"absent": absent, "undone": list(account.undone)},
+    }
+
+
+def _limit_data(limits: tuple[Limit, ...]) -> Iterator[dict[str, Any]]:
+    for limit in limits:
+        at = {"time": format_time(limit.at)} if limit.at else {}
+        yield {"name": limit.name, "words": limit.words, **at}

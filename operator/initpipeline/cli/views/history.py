@@ -1,0 +1,73 @@
+"""The runs of a pipeline, newest first."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from initpipeline.api.models import InitPipelineStatus, RunFacts, RunRecord
+from initpipeline.api.reasons import Result
+from initpipeline.cli.views import words
+
+_STYLES = {
+    Result.INITIALIZED: words.GOOD,
+    Result.SUCCEEDED: words.GOOD,
+    Result.FAILED: words.BAD,
+    Result.LOST: words.BAD,
+}
+
+
+def runs(status: InitPipelineStatus) -> list[RunFacts]:
+    """The current one first, whether it goes on or has ended."""
+    records: list[RunFacts] = list(status.history)
+    if status.run is not None and all(r.number != status.run.number for r in records):
+        records.insert(0, status.run)
+    return records
+
+
+def table(status: InitPipelineStatus, now: datetime) -> Table:
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for head in ("RUN", "TRIGGER", "RESULT", "STARTED", "INIT", "LASTED", "STEP", "REASON"):
+        shown.add_column(head, no_wrap=True)
+    shown.add_column("MESSAGE")
+    for run in runs(status):
+        shown.add_row(*_row(run, status, now))
+    return shown
+
+
+def _row(run: RunFacts, status: InitPipelineStatus, now: datetime) -> Sequence[Text]:
+    failed = run.failed_step if isinstance(run, RunRecord) else None
+    going_on = run.result is None
+    return [
+        Text(str(run.number), "bold"),
+        Text(run.trigger.value),
+        Text("(current)" if going_on else run.result or "", _style(run)),
+        Text(words.ago(run.start_time, now)),
+        Text(words.between(run.start_time, run.initialized_time)),
+        Text(words.between(run.start_time, run.completion_time or now)),
+        Text(failed.name if failed else words.NONE),
+        Text(run.reason or (words.ready_reason(status) if going_on else words.NONE)),
+        Text(words.one_line(_message(run)) or words.NONE),
+    ]
+
+
+def _style(run: RunFacts) -> str:
+    return "cyan" if run.result is None else _STYLES.get(run.result, words.QUIET)
+
+
+def _message(run: RunFacts) -> str:
+    """Why it ended; of a run that ended well, why it had started."""
+    if run.message:
+        return run.message
+    if run.cause:
+        return f"caused by {words.cause_words(run.cause)}"
+    return f"requested: {run.token}" if run.token else ""
+
+
+def data(status: InitPipelineStatus) -> list[dict[str, Any]]:
+    """For -o json and yaml: the entries of status.history, the current run before them."""
+    shared = {field.alias for field in RunRecord.model_fields.values()}
+    entries = (run.to_api() for run in runs(status))
+    return [{key: value for key, value in entry.items() if key in shared} for entry in entries]
