@@ -56,14 +56,15 @@ class Account:
     """What the operator has yet to do about the facts. Where that stays, it is not running."""
 
 
-def account(facts: Facts, decision: Decision, now: datetime) -> Account:
-    """Of what ``decide(facts, now)`` returned."""
+def account(facts: Facts, decision: Decision, now: datetime, flags: str = "") -> Account:
+    """Of what ``decide(facts, now)`` returned. ``flags`` are what a command about this pipeline
+    needs besides its name."""
     pipeline = _as_decided(facts.pipeline, decision.status)
     return Account(
         pipeline=pipeline,
         then=tuple(_then(facts, pipeline, decision, now)),
         limits=tuple(_limits(facts, pipeline)),
-        remedies=tuple(_remedies(pipeline)),
+        remedies=tuple(_remedies(pipeline, flags)),
         undone=tuple(_undone(facts, decision)),
     )
 
@@ -182,7 +183,11 @@ def _if_nobody_acts(pipeline: Pipeline, now: datetime) -> Iterator[str]:
     elif run is not None and run.result is Result.SUCCEEDED:
         yield "nothing: all containers of the Pod ended well"
     elif run is None or run.initialized_time is None:
-        yield f"then: {status_view.upcoming(pipeline, now)}" if run else "the first run starts"
+        yield (
+            f"in their order: {status_view.upcoming(pipeline, now)}"
+            if run
+            else "the first run starts"
+        )
         return
     else:
         yield _when_it_runs_again(pipeline)
@@ -238,40 +243,43 @@ def _failed(status: InitPipelineStatus) -> str:
     return f"{count} run{'' if count == 1 else 's'} failed since a person last started one"
 
 
-def _remedies(pipeline: Pipeline) -> Iterator[Remedy]:
+def _remedies(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
     """What helps in this state, the most likely first."""
     name, status = pipeline.name, pipeline.status
     run = status.run
-    yield from _of_reason(pipeline)
+    yield from _of_reason(pipeline, flags)
     if pipeline.deleting or run is None:
         return
     if pipeline.policies.suspend:
-        yield Remedy(f"kubectl initpipeline resume {name}", "start a run")
+        yield Remedy(f"kubectl initpipeline resume {name}{flags}", "start a run")
         return
     if run.exceeded is not None and run.completion_time is not None:
         limit = run.exceeded
         of = f' of "{limit.step}"' if limit.limit != limits.DEADLINE else ""
         yield Remedy(
-            f"kubectl edit ipl {name}",
+            f"kubectl edit ipl {name}{flags}",
             f"raise {limit.limit}{of} over {limit.value}: another run starts then",
         )
     if words.ready_reason(status) not in {Reason.INVALID_TEMPLATE, Reason.NAME_CONFLICT}:
         soon = status.next_run_time is not None
         at_work = status_view.standing(status) == "Ready"
         why = ", without the wait" if soon else ", at work or not" if at_work else ""
-        yield Remedy(f"kubectl initpipeline rerun {name}", f"start run {run.number + 1} now{why}")
+        yield Remedy(
+            f"kubectl initpipeline rerun {name}{flags}", f"start run {run.number + 1} now{why}"
+        )
     if status.condition(ConditionType.RECONCILING):
-        yield Remedy(f"kubectl initpipeline suspend {name}", "delete the Pod and try no more")
+        yield Remedy(
+            f"kubectl initpipeline suspend {name}{flags}", "delete the Pod and try no more"
+        )
 
 
-def _of_reason(pipeline: Pipeline) -> Iterator[Remedy]:
+def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
     name, status = pipeline.name, pipeline.status
-    where = f"-n {pipeline.namespace}"
     stalled = status.condition(ConditionType.STALLED)
     if stalled is not None and stalled.reason == Reason.BACKOFF_LIMIT_EXCEEDED:
-        yield from _logs(pipeline)
+        yield from _logs(pipeline, flags)
         yield Remedy(
-            f"kubectl edit ipl {name}",
+            f"kubectl edit ipl {name}{flags}",
             f"mend the template, which starts a run; or raise backoffLimit to {status.failed_runs} "
             "or more, which allows another",
         )
@@ -280,30 +288,30 @@ def _of_reason(pipeline: Pipeline) -> Iterator[Remedy]:
         case (
             Reason.STEP_FAILED | Reason.STEP_BACK_OFF | Reason.STEP_RUNNING | Reason.RERUN_BACK_OFF
         ):
-            yield from _logs(pipeline)
+            yield from _logs(pipeline, flags)
         case Reason.INVALID_TEMPLATE:
-            yield Remedy(f"kubectl edit ipl {name}", "mend the template: a run starts then")
+            yield Remedy(f"kubectl edit ipl {name}{flags}", "mend the template: a run starts then")
         case Reason.POD_FORBIDDEN:
             yield Remedy(
-                f"kubectl get events,rolebindings {where}",
+                f"kubectl get events,rolebindings{flags}",
                 "see what policy says no, have it allowed, or mend the template",
             )
         case Reason.QUOTA_EXCEEDED:
-            yield Remedy(f"kubectl describe quota {where}", "see what is used; make room")
+            yield Remedy(f"kubectl describe quota{flags}", "see what is used; make room")
         case Reason.NAME_CONFLICT:
-            yield Remedy(f"kubectl get pod {name} {where} -o wide", "see whose it is; remove it")
+            yield Remedy(f"kubectl get pod {name}{flags} -o wide", "see whose it is; remove it")
         case Reason.CONTAINER_FAILED | Reason.CONTAINERS_NOT_READY:
-            yield Remedy(f"kubectl logs {name} {where} --all-containers", "read what it says")
+            yield Remedy(f"kubectl logs {name}{flags} --all-containers", "read what it says")
         case (
             Reason.POD_UNSCHEDULABLE
             | Reason.IMAGE_PULL_FAILED
             | Reason.CONTAINER_CONFIG_ERROR
             | Reason.STEP_PENDING
         ):
-            yield Remedy(f"kubectl describe pod {name} {where}", "see its events")
+            yield Remedy(f"kubectl describe pod {name}{flags}", "see its events")
 
 
-def _logs(pipeline: Pipeline) -> Iterator[Remedy]:
+def _logs(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
     step = pipeline.status.current_step
-    words_ = f"kubectl initpipeline logs {pipeline.name}" + (f" {step}" if step else "")
-    yield Remedy(words_, "read what the step says")
+    named = f"{pipeline.name} {step}" if step else pipeline.name
+    yield Remedy(f"kubectl initpipeline logs {named}{flags}", "read what the step says")

@@ -261,7 +261,7 @@ class Cluster:
                 f"{self.server} does not know InitPipelines: install the CRD (kubectl apply -f "
                 "crds/), or choose another cluster with --context"
             )
-        if answer.status_code >= 500:
+        if answer.status_code >= 500 or answer.status_code == 429:
             return _NoAnswerError(f"{self.server} is in trouble ({answer.status_code}): {words}")
         return PluginError(f"{self.server} says no ({answer.status_code}): {words}")
 

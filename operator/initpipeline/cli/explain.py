@@ -72,11 +72,12 @@ def _look(session: Session, target: Target) -> tuple[Facts, Account]:
     raw = session.cluster.pod(target.namespace, target.name)
     facts = Facts(pipeline, None if raw is None else Pod.from_api(raw))
     now = session.cluster.now()
-    return facts, account(facts, decide(facts, now), now)
+    return facts, account(facts, decide(facts, now), now, session.flags(target))
 
 
 def _absent(found: Account, waited: float) -> str:
     return (
         f"The operator seems not to be running: for {waited:.0f} s it has left undone to "
-        f"{' and to '.join(found.undone)}. What follows is what it would do."
+        f"{' and to '.join(found.undone)}. What follows is what it would do; see "
+        "kubectl get pods -n initpipeline-system, or wherever it is installed."
     )

@@ -145,7 +145,7 @@ class _Follower:
         if not verdict.up_to_date(pipeline):
             return None
         if status.condition(ConditionType.STALLED) or status.condition(ConditionType.SUSPENDED):
-            self._session.note(f"{pipeline.name}: {words.ready_message(status)}")
+            self._session.note(f"{pipeline.name}: {words.one_line(words.ready_message(status))}")
             return 1
         if status.run is None or status.next_run_time is not None:
             return None
@@ -214,13 +214,11 @@ def _check_step(pipeline: Pipeline, pod: Pod | None, wanted: str | None) -> None
     spec = pipeline.template["spec"]
     known = [container.name for container in init_containers(spec)]
     known += [container["name"] for container in spec["containers"]]
-    known += log_parts.container_names(pod) if pod else []
+    known = list(dict.fromkeys([*known, *(log_parts.container_names(pod) if pod else [])]))
     if wanted is None or wanted in known:
         return
     near = get_close_matches(wanted, known, 3)
-    hint = (
-        f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(dict.fromkeys(known))}"
-    )
+    hint = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(known)}"
     raise NotFoundError(f'"{pipeline.name}" has no step "{wanted}": {hint}')
 
 

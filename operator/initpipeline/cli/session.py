@@ -13,6 +13,7 @@ from typing import Any, Final
 import yaml
 from rich.console import Console, RenderableType
 from rich.status import Status
+from rich.text import Text
 
 from initpipeline.api import names
 from initpipeline.cli import kubeconfig
@@ -75,6 +76,14 @@ class Session:
             raise NotFoundError(f'"{name}" is in {", ".join(found)}: say which with -n')
         return Target(found[0], name)
 
+    def flags(self, target: Target) -> str:
+        """What a command about it needs to be told besides its name, to be shown to a person."""
+        context, kubeconfig = self.options.context, self.options.kubeconfig
+        given = [f"--kubeconfig {kubeconfig}"] if kubeconfig else []
+        given += [f"--context {context}"] if context else []
+        given += [f"-n {target.namespace}"] if target.namespace != self.cluster.namespace else []
+        return "".join(f" {flag}" for flag in given)
+
     def read(self, target: Target) -> Raw:
         """The InitPipeline. Raises NotFoundError."""
         with self.progress(f"reading {target.name}"):
@@ -82,14 +91,21 @@ class Session:
 
     def show(self, view: RenderableType) -> None:
         """Print for a person."""
-        self.out.print(view)
+        if self.out.is_terminal:
+            self.out.print(view)
+            return
+        with self.out.capture() as captured:
+            self.out.print(view)
+        for line in captured.get().splitlines():  # Tables are padded to their widest line.
+            self.out.print(line.rstrip(), markup=False, soft_wrap=True)
 
     def show_data(self, data: Any) -> None:
         """Print for a program, as ``-o`` asks."""
         if self.options.output == "json":
             text = json.dumps(data, indent=2, ensure_ascii=False)
         else:
-            text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True).rstrip()
+            plain = json.loads(json.dumps(data))  # Enumerations are no words to YAML.
+            text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).rstrip()
         self.out.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def changed(self, after: Raw, words: str) -> None:
@@ -117,7 +133,8 @@ class Session:
         if not self.err.is_terminal:
             yield
             return
-        status = Status(f"{words} ...", console=self.err)
+        line = Text(f"{words} ...", no_wrap=True, overflow="ellipsis")
+        status = Status(line, console=self.err)
         timer = threading.Timer(PATIENCE_SECONDS, status.start)
         timer.daemon = True
         timer.start()

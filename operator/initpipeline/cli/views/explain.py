@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -33,12 +32,13 @@ def view(account: Account, now: datetime, absent: str | None) -> RenderableType:
 def _section(title: str, content: Table) -> RenderableType:
     if not content.rows:
         return Group()
-    return Group(Text(), Text(title, "bold"), Padding(content, (0, 0, 0, 2)))
+    return Group(Text(), Text(title, "bold"), content)
 
 
 def _grid(columns: int) -> Table:
+    """The first column is empty: an indent."""
     grid = Table.grid(padding=(0, 2))
-    for _ in range(columns - 1):
+    for _ in range(columns):
         grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     return grid
@@ -47,7 +47,7 @@ def _grid(columns: int) -> Table:
 def _list(lines: tuple[str, ...]) -> Table:
     grid = _grid(2)
     for line in lines:
-        grid.add_row("-", Text(line))
+        grid.add_row("", "-", Text(line))
     return grid
 
 
@@ -59,6 +59,7 @@ def _conditions(account: Account, now: datetime) -> Table:
         good = one.type in ("Ready", "Initialized")
         style = (words.GOOD if one.status == "True" else words.BUSY) if good else ""
         grid.add_row(
+            "",
             one.type,
             Text(one.status, style),
             one.reason,
@@ -73,14 +74,14 @@ def _limits(limits: tuple[Limit, ...], now: datetime) -> Table:
     grid = _grid(2)
     for limit in limits:
         at = f", at {words.moment(limit.at, now)}" if limit.at else ""
-        grid.add_row(limit.name, Text(f"{limit.words}{at}"))
+        grid.add_row("", limit.name, Text(f"{limit.words}{at}"))
     return grid
 
 
 def _remedies(account: Account) -> Table:
     grid = _grid(2)
     for remedy in account.remedies:
-        grid.add_row(Text(remedy.command, "cyan"), Text(remedy.effect))
+        grid.add_row("", Text(remedy.command, "cyan"), Text(remedy.effect))
     return grid
 
 

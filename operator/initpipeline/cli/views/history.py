@@ -63,7 +63,7 @@ def _message(run: RunFacts) -> str:
         return run.message
     if run.cause:
         return f"caused by {words.cause_words(run.cause)}"
-    return f"requested: {run.token}" if run.token else ""
+    return f"answers {run.token}" if run.token else ""
 
 
 def data(status: InitPipelineStatus) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ _STYLES = {
     State.BACKING_OFF: words.BAD,
     State.WAITING: words.BUSY,
     State.TO_RUN: words.QUIET,
+    State.STOPPED: words.QUIET,
 }
 
 
@@ -31,10 +32,11 @@ def tree(pipeline: Pipeline, now: datetime) -> RenderableType:
     root = Tree(_title(pipeline), guide_style=words.QUIET)
     said = words.ready_message(status)
     if said:
-        root.add(Text(said))
+        root.add(Text(words.one_line(said)))
     if status.run is not None:
         branch = root.add(Text(_run_words(status.run, status, now)))
-        for line in _step_lines(steps(pipeline), now):
+        ended = status.run.completion_time or now
+        for line in _step_lines(steps(pipeline), min(now, ended)):
             branch.add(line)
     root.add(Text.assemble(("next: ", "bold"), upcoming(pipeline, now)))
     return root
@@ -126,11 +128,9 @@ def upcoming(pipeline: Pipeline, now: datetime) -> str:
     if status.next_run_time is not None:
         return f"another run, at {words.moment(status.next_run_time, now)}"
     if status.condition(ConditionType.STALLED):
-        return (
-            f"nothing by itself: kubectl initpipeline explain {pipeline.name} tells what you can do"
-        )
+        return "nothing by itself; explain tells what you can do"
     if status.condition(ConditionType.SUSPENDED):
-        return f"nothing: kubectl initpipeline resume {pipeline.name} starts a run"
+        return "nothing until it is resumed"
     if run is None:
         return "the operator starts run 1"
     if run.result is Result.SUCCEEDED:
@@ -144,8 +144,8 @@ def upcoming(pipeline: Pipeline, now: datetime) -> str:
 def _remaining(all_steps: Sequence[Step], status: InitPipelineStatus) -> str:
     ahead = [step for step in all_steps if step.state is not State.DONE and not step.sidecar]
     later = [step.name for step in ahead if step.name != status.current_step]
-    now_at = f"{status.current_step} succeeds, then " if status.current_step else ""
-    return now_at + ", ".join([*later, "the app containers"])
+    now_at = [status.current_step] if status.current_step else []
+    return ", then ".join([*now_at, *later, "the app containers"])
 
 
 def table(pipelines: Sequence[Pipeline], now: datetime, *, namespaces: bool, wide: bool) -> Table:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from initpipeline.api.models import InitPipelineStatus, format_time
+from initpipeline.api.reasons import Result
 from initpipeline.core.diagnose import failure
 from initpipeline.core.facts import ContainerStatus, Pipeline, Terminated, init_containers
 from initpipeline.core.observe import CRASH_LOOP_BACK_OFF
@@ -23,6 +24,11 @@ class State(StrEnum):
     """Its turn, and something keeps it from starting; the reason says what."""
     TO_RUN = "to run"
     """Not its turn yet, or an old success of a run before this one."""
+    STOPPED = "stopped"
+    """It was running when its run ended, and ends with the Pod."""
+
+
+_ENDS_OF_PODS = frozenset({Result.FAILED, Result.LOST, Result.SUCCEEDED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +114,7 @@ def _state(shown: ContainerStatus, sidecar: bool, status: InitPipelineStatus) ->
     if shown.waiting_reason == CRASH_LOOP_BACK_OFF:
         return State.BACKING_OFF
     if shown.running:
-        return State.RUNNING
+        return State.STOPPED if run.result in _ENDS_OF_PODS else State.RUNNING
     completed = {entry.name for entry in run.completed_init_containers}
     if shown.name in completed or (run.initialized_time and not sidecar):
         return State.DONE
