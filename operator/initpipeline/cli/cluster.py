@@ -2,12 +2,14 @@
 told as a PluginError: one line, with what to do about it."""
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any, Final
 
 import pykube
@@ -35,8 +37,10 @@ _FIELD_MANAGER: Final = "kubectl-initpipeline"
 class Cluster:
     """One cluster, as one user. Methods raise PluginError."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, keys: Path) -> None:
+        """``keys``: a directory that nobody else may read."""
         self._access = access
+        self._keys = keys
         self._ahead = timedelta()
         self._client = self._connected()
 
@@ -192,7 +196,7 @@ class Cluster:
     def _connected(self) -> Any:
         with _told(self.server):
             try:
-                client = pykube.HTTPClient(self._access.config(), timeout=REQUEST_SECONDS)
+                client = pykube.HTTPClient(self._access.config(self._keys), timeout=REQUEST_SECONDS)
             except pykube.exceptions.PyKubeError as error:
                 raise NotUsableError(f"the kubeconfig cannot be used: {error}") from error
         session = client.session
@@ -266,6 +270,8 @@ class Cluster:
         return PluginError(f"{self.server} says no ({answer.status_code}): {words}")
 
 
+_CONNECTION: Final = re.compile(r"^.*(Connection|Pool)\(.*?\): (Failed to establish .*?: )?")
+"""What urllib3 puts before the words of the system."""
 _OURS: Final = {"version": names.API_VERSION, "resource": names.PLURAL}
 _PODS: Final = {"version": "v1", "resource": "pods"}
 
@@ -312,5 +318,4 @@ def _cause(error: BaseException) -> str:
         reason = getattr(argument, "reason", None) or argument
         if isinstance(reason, BaseException):
             return _cause(reason)
-    words = " ".join(str(error).split())
-    return words.rpartition("object at ")[2].partition(">: ")[2] or words
+    return _CONNECTION.sub("", " ".join(str(error).split()))

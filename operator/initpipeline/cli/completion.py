@@ -8,7 +8,9 @@ the cluster does not answer, it proposes nothing.
 import argparse
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 from initpipeline.cli import kubeconfig, plugin
@@ -42,10 +44,13 @@ def complete(words: Sequence[str]) -> tuple[list[str], int]:
     _, commands = plugin.build()
     position = plugin.command_position(before, list(commands))
     source, directive = _source(before, last, position, commands)
-    try:
-        proposals = source(_where(before))
-    except PluginError:
-        proposals = []
+    with tempfile.TemporaryDirectory(prefix="kubectl-initpipeline-") as keys:
+        where = _where(before)
+        where.keys = Path(keys)
+        try:
+            proposals = source(where)
+        except PluginError:
+            proposals = []
     return sorted({one for one in proposals if one.startswith(last)}), directive
 
 
@@ -105,7 +110,7 @@ def _where(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _cluster(where: argparse.Namespace) -> Cluster:
-    return Cluster(kubeconfig.load(where.kubeconfig, where.context))
+    return Cluster(kubeconfig.load(where.kubeconfig, where.context), where.keys)
 
 
 def _nothing(_: argparse.Namespace) -> list[str]:

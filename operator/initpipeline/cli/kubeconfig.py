@@ -12,9 +12,8 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -42,43 +41,23 @@ class Access:
     user: Raw
     home: Path
     """Directory of the file that names the user: relative commands are meant from there."""
-    _keys: tempfile.TemporaryDirectory[str] = field(
-        default_factory=lambda: tempfile.TemporaryDirectory(prefix="kubectl-initpipeline-")
-    )
 
     @property
     def changing(self) -> bool:
         """Whether the credentials may expire, and be had anew by asking for them again."""
         return "exec" in self.user or "tokenFile" in self.user
 
-    def config(self) -> Any:
-        """For pykube-ng, with fresh credentials. Runs the user's exec plugin, if there is one.
-        Raises NotUsableError."""
+    def config(self, keys: Path) -> Any:
+        """For pykube-ng, with fresh credentials. Runs the user's exec plugin, if there is one, and
+        writes keys and certificates into the directory ``keys``. Raises NotUsableError."""
         user = _with_credentials(self)
         document = {
-            "clusters": [{"name": "it", "cluster": self._with_files(self.cluster)}],
-            "users": [{"name": "it", "user": self._with_files(user)}],
+            "clusters": [{"name": "it", "cluster": _with_files(self.cluster, keys)}],
+            "users": [{"name": "it", "user": _with_files(user, keys)}],
             "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
             "current-context": "it",
         }
         return pykube.KubeConfig(document)
-
-    def _with_files(self, values: Mapping[str, Any]) -> Raw:
-        """The same with ``x`` naming a file instead of ``x-data`` holding it."""
-        result = dict(values)
-        for name in _FILE_FIELDS:
-            data = result.pop(f"{name}-data", None)
-            if data:
-                result[name] = str(self._written(name, data))
-        return result
-
-    def _written(self, name: str, data: str) -> Path:
-        path = Path(self._keys.name) / name
-        try:
-            path.write_bytes(base64.b64decode(data))
-        except binascii.Error as error:
-            raise NotUsableError(f"the kubeconfig's {name}-data is no base64: {error}") from error
-        return path
 
 
 def load(path: str | None = None, context: str | None = None) -> Access:
@@ -175,6 +154,24 @@ def _chosen(config: Raw, wanted: str | None) -> Access:
         user={key: value for key, value in user.items() if key != "home"},
         home=home,
     )
+
+
+def _with_files(values: Mapping[str, Any], keys: Path) -> Raw:
+    """The same with ``x`` naming a file instead of ``x-data`` holding it."""
+    result = dict(values)
+    for name in _FILE_FIELDS:
+        data = result.pop(f"{name}-data", None)
+        if data:
+            result[name] = str(_written(keys / name, data))
+    return result
+
+
+def _written(path: Path, data: str) -> Path:
+    try:
+        path.write_bytes(base64.b64decode("".join(data.split()), validate=True))
+    except binascii.Error as error:
+        raise NotUsableError(f"the kubeconfig's {path.name}-data is no base64: {error}") from error
+    return path
 
 
 def _in_cluster() -> bool:

@@ -2,7 +2,9 @@
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, Protocol
 
 from pydantic import ValidationError
@@ -40,9 +42,13 @@ steps and contexts where its own completion is set up (kubectl completion --help
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code; argparse ends the process itself with 2 for a usage not understood."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
-    session = Session(options, console(), console(stderr=True))
+    with tempfile.TemporaryDirectory(prefix="kubectl-initpipeline-") as keys:
+        return _handle(Session(options, console(), console(stderr=True), Path(keys)))
+
+
+def _handle(session: Session) -> int:
     try:
-        code: int = options.handler(session)
+        code: int = session.options.handler(session)
     except PluginError as error:
         return fail(error, session.err)
     except ValidationError as error:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 
 import yaml
@@ -43,13 +44,15 @@ class Session:
     options: argparse.Namespace
     out: Console
     err: Console
+    keys: Path
+    """A directory of our own, which goes when we do."""
 
     @cached_property
     def cluster(self) -> Cluster:
         """Raises NotUsableError where there is no cluster to be had."""
         options = self.options
         with self.progress("finding the cluster"):
-            return Cluster(kubeconfig.load(options.kubeconfig, options.context))
+            return Cluster(kubeconfig.load(options.kubeconfig, options.context), self.keys)
 
     @property
     def namespace(self) -> str:

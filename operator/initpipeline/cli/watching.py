@@ -34,7 +34,7 @@ def wait(
             if verdict is not None:
                 return pipeline, verdict
     last = view.line(pipeline) if pipeline else "it could not be read"
-    raise TimedOutError(f"timed out after {seconds:g} s; {last}")
+    raise TimedOutError(f"timed out; {last}")
 
 
 def wait_for_all(

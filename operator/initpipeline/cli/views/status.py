@@ -134,10 +134,10 @@ def upcoming(pipeline: Pipeline, now: datetime) -> str:
     if run is None:
         return "the operator starts run 1"
     if run.result is Result.SUCCEEDED:
-        return "nothing: all containers ended well"
+        return "nothing, all containers ended well"
     if run.initialized_time is not None:
         ready = standing(status) == "Ready"
-        return "nothing: it is at work" if ready else "the app containers become ready"
+        return "nothing, it is at work" if ready else "the app containers become ready"
     return _remaining(steps(pipeline), status)
 
 

@@ -1,0 +1,277 @@
+"""Why a pipeline is where it is, what comes next and when, and what a person can do."""
+
+from typing import Any
+
+import pytest
+
+from initpipeline.api.reasons import Reason
+from initpipeline.cli.account import Account, account
+from initpipeline.cli.views import explain as view
+from initpipeline.core.decide import decide
+from initpipeline.core.facts import Facts, Refusal
+from tests.builders import End, PodBuilder, at, fresh_pod, running_pod, silent_pod
+from tests.unit.cli.rendered import text
+from tests.unit.core.world import World, started, world
+
+
+def told(state: World, pod: PodBuilder | None, now: float = 60, flags: str = "") -> Account:
+    """As the plugin sees it: it reads what the API holds, and has no answer to a creation."""
+    facts = Facts(state.pipeline.build(), pod.build() if pod else None)
+    return account(facts, decide(facts, at(now)), at(now), flags)
+
+
+def steps_back_off(message: str = "back-off 40s restarting failed container=one") -> PodBuilder:
+    last = End(3, 20, 50, message="no such table")
+    return fresh_pod().init(
+        "one", waiting="CrashLoopBackOff", message=message, restarts=3, last=last
+    )
+
+
+FAILED = fresh_pod().init("one", exit=1).phase("Failed").restarts("Never")
+QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota", final=False)
+INVALID = Refusal(Reason.INVALID_TEMPLATE, "spec.x: Invalid value", final=True)
+
+
+def refused(refusal: Refusal) -> World:
+    return world().look(None).look(None, refusal=refusal)
+
+
+@pytest.mark.parametrize(
+    ("state", "pod", "first"),
+    [
+        pytest.param(
+            started(steps_back_off()),
+            steps_back_off(),
+            'the kubelet starts "one" again at about 12:01:30Z, in 30s (a back-off of 40s)',
+            id="back-off of the kubelet",
+        ),
+        pytest.param(
+            started(steps_back_off("")),
+            steps_back_off(""),
+            'the kubelet starts "one" again after its back-off, which grows from 10 s to 5 min',
+            id="back-off of unknown length",
+        ),
+        pytest.param(
+            refused(QUOTA),
+            None,
+            "the operator asks the API server for the Pod again, after growing delays of up to "
+            "5 min, and at once when this InitPipeline changes",
+            id="refused",
+        ),
+        pytest.param(
+            refused(INVALID),
+            None,
+            "no run follows by itself: it needs a person",
+            id="refused for good",
+        ),
+        pytest.param(
+            started(fresh_pod().init("one", waiting="ImagePullBackOff")),
+            fresh_pod().init("one", waiting="ImagePullBackOff"),
+            "the kubelet pulls the image again, after growing delays of up to 5 min",
+            id="no image",
+        ),
+        pytest.param(
+            started(running_pod()).look(None, 20).look(fresh_pod(2)).look(None, 55),
+            None,
+            "run 3 starts at 12:01:05Z, in 5s; a person's request does not wait",
+            id="back-off of the operator",
+        ),
+        pytest.param(
+            started(running_pod()).edited().look(running_pod(), 20),
+            running_pod().deleting(20),
+            "the operator creates the Pod of run 2 once the old one is gone",
+            id="the old Pod goes",
+        ),
+        pytest.param(
+            started(FAILED),
+            FAILED,
+            "no run follows by itself: it needs a person",
+            id="given up",
+        ),
+        pytest.param(
+            world(suspend=True).look(None),
+            None,
+            "no run starts until it is resumed",
+            id="suspended",
+        ),
+        pytest.param(
+            started(running_pod()),
+            running_pod(),
+            "all steps run again when an app container restarts (with a new Pod), the Pod is lost, "
+            "the kubelet restarts the Pod, the template changes, or a person asks",
+            id="ready",
+        ),
+        pytest.param(
+            started(running_pod(), rerunPolicy="OnPodLoss"),
+            running_pod(),
+            "all steps run again when the Pod is lost, the kubelet restarts the Pod, the template "
+            "changes, or a person asks",
+            id="ready, and a restart does nothing",
+        ),
+        pytest.param(
+            started(FAILED, ttlSecondsAfterFinished=60).look(FAILED, 1),
+            FAILED,
+            "the operator is to delete this InitPipeline: its ttlSecondsAfterFinished of 60 s is "
+            "over",
+            id="its time is over",
+        ),
+    ],
+)
+def test_what_happens_first(state: World, pod: PodBuilder | None, first: str) -> None:
+    assert told(state, pod).then[0] == first
+
+
+def test_the_end_of_its_time_is_told_beforehand() -> None:
+    account = told(started(FAILED, ttlSecondsAfterFinished=90), FAILED)
+    assert (
+        "this InitPipeline is deleted at 12:01:30Z, in 30s (ttlSecondsAfterFinished)"
+        in account.then
+    )
+
+
+class TestLimits:
+    POLICIES: dict[str, Any] = {  # noqa: RUF012 (a pytest class is no dataclass)
+        "initDeadlineSeconds": 300,
+        "initPolicies": [{"name": "one", "timeoutSeconds": 90, "maxRestarts": 2}],
+        "backoffLimit": 3,
+    }
+    RUNNING = fresh_pod().init("one", running=True, restarts=1, last=End(1))
+
+    def test_those_the_run_is_under_with_the_time_left(self) -> None:
+        account = told(started(self.RUNNING, **self.POLICIES), self.RUNNING)
+        shown = text(view.view(account, at(60), None)).partition("Limits\n")[2].splitlines()[:4]
+        assert [" ".join(line.split()) for line in shown] == [
+            'timeoutSeconds of "one" 90 s: then the run fails, at 12:01:30Z, in 30s',
+            "initDeadlineSeconds 300 s: then the run fails, at 12:05:00Z, in 4m",
+            'maxRestarts of "one" 2: restarted 1 time in this run',
+            "backoffLimit 3: 0 runs failed since a person last started one",
+        ]
+
+    def test_a_run_that_is_initialized_has_met_them(self) -> None:
+        account = told(started(running_pod(), **self.POLICIES), running_pod())
+        assert [limit.name for limit in account.limits] == ["backoffLimit"]
+
+    def test_without_any_there_are_none(self) -> None:
+        assert told(started(self.RUNNING), self.RUNNING).limits == ()
+
+
+class TestRemedies:
+    @pytest.mark.parametrize(
+        ("state", "pod", "commands"),
+        [
+            pytest.param(
+                started(steps_back_off()),
+                steps_back_off(),
+                [
+                    "kubectl initpipeline logs demo one",
+                    "kubectl initpipeline rerun demo",
+                    "kubectl initpipeline suspend demo",
+                ],
+                id="a step fails",
+            ),
+            pytest.param(
+                started(FAILED),
+                FAILED,
+                [
+                    "kubectl initpipeline logs demo one",
+                    "kubectl edit ipl demo",
+                    "kubectl initpipeline rerun demo",
+                ],
+                id="given up",
+            ),
+            pytest.param(refused(INVALID), None, ["kubectl edit ipl demo"], id="invalid"),
+            pytest.param(
+                world(suspend=True).look(None), None, [], id="suspended before its first run"
+            ),
+            pytest.param(
+                started(running_pod()).policy(suspend=True).look(None, 20),
+                None,
+                ["kubectl initpipeline resume demo"],
+                id="suspended",
+            ),
+            pytest.param(
+                started(running_pod()),
+                running_pod(),
+                ["kubectl initpipeline rerun demo"],
+                id="ready",
+            ),
+        ],
+    )
+    def test_what_helps(self, state: World, pod: PodBuilder | None, commands: list[str]) -> None:
+        assert [remedy.command for remedy in told(state, pod).remedies] == commands
+
+    def test_a_limit_that_ended_the_run_can_be_raised(self) -> None:
+        slow = fresh_pod().init("one", running=True)
+        policies = {"initDeadlineSeconds": 30}
+        state = started(slow, **policies).look(slow, 40)
+        effects = [remedy.effect for remedy in told(state, slow).remedies]
+        assert "raise initDeadlineSeconds over 30: another run starts then" in effects
+
+    def test_commands_can_be_pasted_where_the_namespace_is_another(self) -> None:
+        account = told(started(FAILED), FAILED, flags=" -n team-a")
+        assert all(remedy.command.endswith(" -n team-a") for remedy in account.remedies)
+
+
+@pytest.mark.parametrize(
+    ("state", "pod", "undone"),
+    [
+        pytest.param(started(running_pod()), running_pod(), (), id="nothing"),
+        pytest.param(refused(QUOTA), None, (), id="refused, and asked again by and by"),
+        pytest.param(world(), None, ("start run 1 (Created)", "create the Pod of run 1"), id="new"),
+        pytest.param(
+            started(running_pod()).token("t"),
+            running_pod(),
+            ("start run 2 (Requested)", 'delete the Pod "demo"'),
+            id="requested",
+        ),
+        pytest.param(
+            world().look(None).look(silent_pod()),
+            running_pod(),
+            ("write to status that it is Ready (PodReady)",),
+            id="the Pod has changed",
+        ),
+        pytest.param(
+            started(FAILED, ttlSecondsAfterFinished=0),
+            FAILED,
+            ("delete this InitPipeline: its ttlSecondsAfterFinished of 0 s is over",),
+            id="its time is over",
+        ),
+    ],
+)
+def test_what_the_operator_has_yet_to_do(
+    state: World, pod: PodBuilder | None, undone: tuple[str, ...]
+) -> None:
+    assert told(state, pod).undone == undone
+
+
+class TestView:
+    def test_an_absent_operator_comes_first(self) -> None:
+        shown = text(view.view(told(world(), None), at(60), "The operator seems not to be running"))
+        assert shown.startswith("The operator seems not to be running\n\ndemo  ")
+
+    def test_a_message_is_not_said_twice(self) -> None:
+        shown = text(view.view(told(started(FAILED), FAILED), at(60), None))
+        rows = [" ".join(line.split()) for line in shown.splitlines()]
+        start = rows.index("Conditions") + 1
+        assert rows[start] == (
+            'Initialized False StepFailed since 1m init container 1 of 2 "one" exited with 1'
+        )
+        assert rows[start + 1] == 'Ready False StepFailed since 1m "'
+
+    def test_what_is_empty_has_no_heading(self) -> None:
+        account = told(started(running_pod()), running_pod())
+        assert "Limits" not in text(view.view(account, at(60), None))
+
+    def test_data_for_a_program(self) -> None:
+        state = started(running_pod()).token("t")
+        data = view.data(told(state, running_pod()), at(60), "absent")
+        assert data["operator"] == {
+            "absent": "absent",
+            "undone": ["start run 2 (Requested)", 'delete the Pod "demo"'],
+        }
+        assert data["whatYouCanDo"][0]["command"] == "kubectl initpipeline rerun demo"
+        assert [condition["type"] for condition in data["conditions"]] == [
+            "Initialized",
+            "Ready",
+            "Reconciling",
+        ]
