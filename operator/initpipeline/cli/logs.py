@@ -30,10 +30,10 @@ _DESCRIPTION = """\
 The logs of the init containers of the current run, those that have finished or failed included, in
 their order, with a header for each on a terminal. STEP may also name an app container.
 
--f goes on from step to step, attempt to attempt, and where one failed, to the next run. It ends
-when the run is initialized (0), a STEP that was named has succeeded (0), or the InitPipeline was
-given up or suspended (1). Of a sidecar, which would never end, it shows what there is; name it to
-follow it.
+-f goes on from step to step, attempt to attempt, and where one failed, to the next run; it begins
+with the attempt before the newest, where the node still has that. It ends when the run is
+initialized (0), a STEP that was named has succeeded (0), or the InitPipeline was given up or
+suspended (1). Of a sidecar, which would never end, it shows what there is; name it to follow it.
 
 Of runs whose Pods are gone, the API keeps what status.history recorded: how the step failed, and
 its last words. They are shown with --run, and where there is no Pod."""
@@ -104,7 +104,6 @@ class _Follower:
         self._target = target
         self._wanted: str | None = session.options.step
         self._seen: set[str] = set()
-        self._first = True
 
     def run(self) -> int:
         while True:
@@ -112,8 +111,7 @@ class _Follower:
             pipeline = Pipeline.from_api(raw)
             raw_pod = self._session.cluster.pod(self._target.namespace, self._target.name)
             pod = _of_run(pipeline, None if raw_pod is None else Pod.from_api(raw_pod))
-            if self._first:
-                _check_step(pipeline, pod, self._wanted)
+            _check_step(pipeline, pod, self._wanted)
             news = verdict.up_to_date(pipeline) and self._print(pipeline, pod)
             if news:
                 continue  # It took its time: what was read before is old.
@@ -129,9 +127,6 @@ class _Follower:
         """Print the next attempt that was not printed yet. Whether there was one."""
         if pod is None:
             return False
-        if self._first:  # What came before the newest attempts is not what was asked for.
-            self._seen |= {part.container_id for part in log_parts.before(pod, self._wanted)}
-            self._first = False
         parts = log_parts.unseen(pod, self._wanted, _stale(pipeline), self._seen)
         for part in parts[:1]:
             self._seen.add(part.container_id)

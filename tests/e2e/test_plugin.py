@@ -1,0 +1,116 @@
+"""The plugin at work: a pipeline that fails, is looked into, repaired and run again."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from initpipeline.cli import plugin
+from tests.e2e import target
+from tests.e2e.conftest import World, reason_of, run_number, status_of
+from tests.e2e.templates import container, template
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(
+    cluster: target.Target,
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Call:
+    """Run it in the test's namespace: its exit code, and what it printed. Where nobody looks at a
+    terminal, as in a script."""
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = plugin.main([*arguments, "-n", world.namespace])
+        return (code, *capsys.readouterr())
+
+    return call
+
+
+FINE = container("fine", "echo all is well")
+BROKEN = container("broken", "echo trying; echo no such table >&2; exit 3")
+REPAIRED = container("broken", "echo trying; sleep 1; echo done")
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_pipeline_that_fails_is_looked_into_repaired_and_run_again(
+    world: World, call: Call
+) -> None:
+    world.create("demo", template(FINE, BROKEN, restartPolicy="Never"))
+    world.pipelines.wait("demo", "given up", lambda state: status_of(state, "Stalled") == "True")
+
+    code, out, _ = call("status", "demo")
+    assert code == 1
+    shown = [" ".join(line.split()) for line in out.splitlines()]
+    assert shown[0].endswith(" Stalled StepFailed 1/2")
+    assert shown[1].endswith('"broken" exited with 3: trying no such table')
+    assert "2 broken failed" in shown[4]
+    assert "exit 3, trying no such table" in shown[4]
+
+    assert call("logs", "demo") == (0, "all is well\ntrying\nno such table\n", "")
+    assert call("logs", "demo", "fine")[1] == "all is well\n"
+
+    _, out, _ = call("history", "demo", "-o", "json")
+    [run] = json.loads(out)
+    assert (run["trigger"], run["result"], run["failedStep"]["name"]) == (
+        "Created",
+        "Failed",
+        "broken",
+    )
+
+    _, out, _ = call("explain", "demo", "-o", "json")
+    account = json.loads(out)
+    assert account["operator"]["absent"] is None
+    assert account["whatHappensNext"] == ["no run follows by itself: it needs a person"]
+    assert account["whatYouCanDo"][-1]["effect"] == "start run 2 now"
+
+    world.set("demo", template=template(FINE, REPAIRED, restartPolicy="Never"))
+    code, _, err = call("rerun", "demo", "--wait", "--timeout", "50s")
+    assert code == 0, err
+    assert err.splitlines()[-1].endswith("is Ready: the Pod is Ready")
+
+    code, out, err = call("logs", "demo", "--run", "1")
+    assert (code, out) == (0, "trying\nno such table\n")
+    assert "its logs are gone with its containers" in err
+
+
+@pytest.mark.usefixtures("operator")
+def test_logs_are_followed_from_attempt_to_attempt_and_step_to_step(
+    world: World, call: Call
+) -> None:
+    flaky = container(
+        "flaky",
+        "echo attempt; test -e /data/seen && exit 0; touch /data/seen; exit 1",
+        volumeMounts=[{"name": "data", "mountPath": "/data"}],
+    )
+    last = container("last", "echo one; sleep 1; echo two")
+    world.create("demo", template(flaky, last, volumes=[{"name": "data", "emptyDir": {}}]))
+    assert call("logs", "demo", "-f") == (0, "attempt\nattempt\none\ntwo\n", "")
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_watch_ends_when_the_pipeline_is_ready(world: World, call: Call) -> None:
+    """A line for each change where nobody looks at a terminal, and the tree at last."""
+    world.create("demo", template(container("only", "sleep 1")))
+    world.pipelines.wait("demo", "its first run", lambda state: run_number(state) == 1)
+    code, out, err = call("status", "demo", "--watch")
+    assert code == 0, err
+    assert out.splitlines()[0].endswith("Ready  PodReady  1/1")
+    assert err.splitlines()[-1].endswith("Ready 1/1 PodReady: the Pod is Ready")
+
+
+@pytest.mark.usefixtures("operator")
+def test_explain_tells_who_acts_next(world: World, call: Call) -> None:
+    world.create("demo", template(BROKEN), initDeadlineSeconds=300)
+    world.pipelines.wait(
+        "demo", "in back-off", lambda state: reason_of(state, "Ready") == "StepBackOff"
+    )
+    account = json.loads(call("explain", "demo", "-o", "json")[1])
+    assert account["operator"] == {"absent": None, "undone": []}
+    assert account["whatHappensNext"][0].startswith('the kubelet starts "broken" again')
+    assert [limit["name"] for limit in account["limits"]] == ["initDeadlineSeconds"]
