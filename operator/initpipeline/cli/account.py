@@ -136,10 +136,8 @@ def _by_others(reason: str, facts: Facts, pipeline: Pipeline, now: datetime) -> 
     """What the kubelet or the scheduler does by itself."""
     step = f'"{pipeline.status.current_step}"'
     match reason:
-        case Reason.STEP_BACK_OFF:
+        case Reason.STEP_BACK_OFF | Reason.STEP_FAILED if _restarts_containers(facts):
             yield f"the kubelet starts {step} again{_back_off_words(facts, pipeline, now)}"
-        case Reason.STEP_FAILED if facts.pod is not None and not facts.pod.ended:
-            yield f"the kubelet starts {step} again, at once or after a back-off"
         case Reason.IMAGE_PULL_FAILED:
             yield "the kubelet pulls the image again, after growing delays of up to 5 min"
         case Reason.CONTAINER_CONFIG_ERROR:
@@ -150,20 +148,33 @@ def _by_others(reason: str, facts: Facts, pipeline: Pipeline, now: datetime) -> 
             yield "the scheduler and the kubelet are getting the Pod ready"
 
 
+def _restarts_containers(facts: Facts) -> bool:
+    pod = facts.pod
+    return pod is not None and not pod.ended and pod.restart_policy != "Never"
+
+
 def _back_off_words(facts: Facts, pipeline: Pipeline, now: datetime) -> str:
-    """When, by the kubelet's word and the end of the last attempt: it may be a little later."""
-    if facts.pod is None:
-        return ""
-    for status in facts.pod.init_container_statuses:
-        said = _BACK_OFF.search((status.waiting or {}).get("message") or "")
-        end = status.last_terminated
-        if status.name != pipeline.status.current_step or not said or not end:
-            continue
-        if end.finished_at is not None:
-            at = end.finished_at + _go_duration(said[1])
-            about = f"at about {words.moment(at, now)}" if at > now else "at any moment"
-            return f" {about} (a back-off of {said[1]})"
-    return " after its back-off, which grows from 10 s to 5 min"
+    """When: by the end of the last attempt, and by the kubelet's word or, where it has not said it
+    yet, its default. It may be a little later."""
+    statuses = facts.pod.init_container_statuses if facts.pod else ()
+    current = next((s for s in statuses if s.name == pipeline.status.current_step), None)
+    end = (current.terminated or current.last_terminated) if current else None
+    if current is None or end is None or end.finished_at is None:
+        return " after its back-off, which grows from 10 s to 5 min"
+    said = _BACK_OFF.search((current.waiting or {}).get("message") or "")
+    if said is None and current.restart_count == 0:
+        return " at once"
+    wait = _go_duration(said[1]) if said else _default_back_off(current.restart_count)
+    at = end.finished_at + wait
+    about = f"at about {words.moment(at, now)}" if at > now else "at any moment"
+    return f" {about} (a back-off of {words.span(wait)}{'' if said else ', by default'})"
+
+
+def _default_back_off(restarts: int) -> timedelta:
+    """The kubelet's own, unless its configuration says otherwise: the first restart is at once, the
+    second after 10 s, and so on."""
+    doubled: timedelta = timedelta(seconds=10) * 2 ** min(restarts - 1, 10)
+    return min(doubled, timedelta(minutes=5))
 
 
 def _go_duration(text: str) -> timedelta:

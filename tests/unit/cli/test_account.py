@@ -48,8 +48,27 @@ def refused(refusal: Refusal) -> World:
         pytest.param(
             started(steps_back_off("")),
             steps_back_off(""),
-            'the kubelet starts "one" again after its back-off, which grows from 10 s to 5 min',
-            id="back-off of unknown length",
+            'the kubelet starts "one" again at about 12:01:30Z, in 30s (a back-off of 40s, by '
+            "default)",
+            id="back-off that the kubelet has not told yet",
+        ),
+        pytest.param(
+            started(fresh_pod().init("one", exit=1)),
+            fresh_pod().init("one", exit=1),
+            'the kubelet starts "one" again at once',
+            id="failed for the first time",
+        ),
+        pytest.param(
+            started(fresh_pod().init("one", exit=1, restarts=2)),
+            fresh_pod().init("one", exit=1, restarts=2),
+            'the kubelet starts "one" again at any moment (a back-off of 20s, by default)',
+            id="back-off that is over",
+        ),
+        pytest.param(
+            started(fresh_pod().init("one", exit=1).restarts("Never")),
+            fresh_pod().init("one", exit=1).restarts("Never"),
+            "in their order: one, then two, then the app containers",
+            id="failed, and the kubelet does not restart it",
         ),
         pytest.param(
             refused(QUOTA),

@@ -58,9 +58,13 @@ def _style(run: RunFacts) -> str:
 
 
 def _message(run: RunFacts) -> str:
-    """Why it ended; of a run that ended well, why it had started."""
+    """Why it ended, or how its step had failed; of a run that went well, why it had started."""
     if run.message:
         return run.message
+    if isinstance(run, RunRecord) and run.failed_step:
+        failed = run.failed_step
+        how = words.exit_words(failed.exit_code, failed.signal, failed.reason)
+        return ": ".join(filter(None, [how, failed.message]))
     if run.cause:
         return f"caused by {words.cause_words(run.cause)}"
     return f"answers {run.token}" if run.token else ""
