@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -10,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from initpipeline.cli import plugin, rerun, watching
+from initpipeline.cli.errors import PluginError
+from initpipeline.cli.options import EXIT_CODES
 from tests.builders import at
 
 COMMANDS = sorted(plugin.build()[1])
+DOCS = (Path(__file__).parents[3] / "docs" / "plugin.md").read_text()
 
 
 class TestOptions:
@@ -146,6 +150,21 @@ def test_the_operator_is_not_loaded() -> None:
     command = [sys.executable, "-c", script]
     loaded = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert {"kopf", "kubernetes", "initpipeline.runtime"}.isdisjoint(loaded.stdout.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_docs_name_each_command(command: str) -> None:
+    assert f"`{command} " in DOCS, "docs/plugin.md does not have it"
+
+
+def test_the_docs_name_each_exit_code() -> None:
+    codes = re.findall(r"^  (\d+) ", EXIT_CODES, re.MULTILINE)
+    assert [code for code in codes if f"| `{code}` |" not in DOCS] == []
+    assert {str(error.code) for error in errors()} <= set(codes)
+
+
+def errors() -> list[type[PluginError]]:
+    return [PluginError, *PluginError.__subclasses__()]
 
 
 def test_each_subcommand_has_a_handler() -> None:
