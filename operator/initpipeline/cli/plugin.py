@@ -1,6 +1,7 @@
 """``kubectl initpipeline``: the plugin. Each subcommand is a module that adds itself."""
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -41,9 +42,16 @@ steps and contexts where its own completion is set up (kubectl completion --help
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code; argparse ends the process itself with 2 for a usage not understood."""
+    if arguments is None:
+        signal.signal(signal.SIGTERM, _end)
     options = parse(sys.argv[1:] if arguments is None else arguments)
     with tempfile.TemporaryDirectory(prefix="kubectl-initpipeline-") as keys:
         return _handle(Session(options, console(), console(stderr=True), Path(keys)))
+
+
+def _end(number: int, _: object) -> None:
+    """Not without tidying up: there may be keys in files."""
+    sys.exit(128 + number)
 
 
 def _handle(session: Session) -> int:

@@ -89,10 +89,24 @@ def _all(session: Session) -> int:
 
 
 def _watch_all(session: Session) -> int:
+    if not session.out.is_terminal:
+        return _tell_all(session)
     with Live(console=session.out, auto_refresh=False) as live:
         while True:
             live.update(_table(session, _read_all(session)), refresh=True)
             session.pause(_REFRESH_SECONDS)
+
+
+def _tell_all(session: Session) -> int:
+    """Where nobody looks at a terminal: a line for each pipeline that has changed."""
+    told: set[str] = set()
+    while True:
+        lines = [f"{p.namespace}/{view.line(p)}" for p in _read_all(session)]
+        for line in lines:
+            if line not in told:
+                session.out.print(line, markup=False, soft_wrap=True)
+        told = set(lines)
+        session.pause(_REFRESH_SECONDS)
 
 
 def _read_all(session: Session) -> list[Pipeline]:
