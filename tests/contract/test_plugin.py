@@ -300,7 +300,7 @@ class TestCompletion:
     @pytest.mark.usefixtures("call")
     def test_proposals(self, world: World, words: list[str], proposals: list[str]) -> None:
         world.create()
-        found, _ = completion.complete(["-n", world.namespace, *words])
+        found, _ = completion.complete([words[0], "-n", world.namespace, *words[1:]])
         assert found == proposals
 
     @pytest.mark.usefixtures("call")
