@@ -177,7 +177,16 @@ class TestStatus:
         patch = json.dumps({"status": {"initContainerStatuses": statuses}})
         kubectl(*run, "patch", "ipl", "shop", "--subresource=status", "--type=merge", "-p", patch)
         stored = json.loads(kubectl(*run, "get", "ipl", "shop", "-o", "json"))
-        assert stored["status"] == {"initContainerStatuses": statuses}
+        assert stored["status"]["initContainerStatuses"] == statuses
+
+    def test_says_before_it_is_written_that_nothing_was_observed(
+        self, kubectl: Kubectl, namespace: str
+    ) -> None:
+        """Else whoever waits by kstatus takes the new pipeline for one that is done."""
+        run = ("-n", namespace)
+        kubectl(*run, "create", "-f", "-", stdin=pipeline(minimal()))
+        stored = json.loads(kubectl(*run, "get", "ipl", "shop", "-o", "json"))
+        assert stored["status"] == {"observedGeneration": -1}
 
 
 class TestColumns:

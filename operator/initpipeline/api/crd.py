@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from initpipeline.api import names
-from initpipeline.api.models import InitPipeline
+from initpipeline.api.models import NOT_OBSERVED, InitPipeline
 from initpipeline.api.podtemplate import (
     Definitions,
     Schema,
@@ -64,6 +64,7 @@ _DROPPED: Final = frozenset({"title", "$defs", "$ref", "anyOf"})
 _TEMPLATE: Final = ("properties", "spec", "properties", "template")
 _POD_SPEC: Final = (*_TEMPLATE, "properties", "spec")
 _STATUS: Final = ("properties", "status")
+_OBSERVED: Final = (*_STATUS, "properties", "observedGeneration")
 _MIRROR: Final = (*_STATUS, "properties", "initContainerStatuses", "items")
 _METADATA: Final[Schema] = {
     "type": "object",
@@ -113,7 +114,8 @@ def resource_schema(core: Definitions) -> Schema:
     """The schema of an InitPipeline; apiVersion, kind and the rest of metadata are the API server's
     to add. A generated name is never longer than names.MAX_NAME_LENGTH."""
     schema = model_schema(InitPipeline.model_json_schema())
-    schema = _changed_at(_STATUS, schema, _without_defaults)
+    schema = _changed_at(_STATUS, schema, lambda item: _without_defaults(item) | {"default": {}})
+    schema = _changed_at(_OBSERVED, schema, lambda item: item | {"default": NOT_OBSERVED})
     schema = _changed_at(_MIRROR, schema, lambda item: container_status_schema(core) | _said(item))
     schema = with_list_keys(schema)
     schema = _changed_at(_TEMPLATE, schema, lambda item: pod_template_schema(core) | _said(item))
@@ -190,6 +192,6 @@ def _said(schema: Schema) -> Schema:
 
 
 def _without_defaults(schema: Schema) -> Schema:
-    """The schema of a status, which is to hold what the operator wrote and nothing else."""
+    """The schema of a status, which is to hold what the operator wrote."""
     bare = {keyword: value for keyword, value in schema.items() if keyword != "default"}
     return with_children(bare, _without_defaults)

@@ -221,11 +221,18 @@ class EffectiveResources(ApiModel):
     )
 
 
+NOT_OBSERVED = -1
+"""The generation that is observed before the first status is written. Without it kstatus takes an
+object that has no status yet for one that needs none, and says Current."""
+
+
 class InitPipelineStatus(ApiModel):
     """The most recently observed state. Written by the operator alone."""
 
-    observed_generation: Count | None = Field(
-        None, description="The metadata.generation that this status speaks of."
+    observed_generation: int | None = Field(
+        None,
+        ge=NOT_OBSERVED,
+        description="The metadata.generation that this status speaks of; -1 before the first.",
     )
     conditions: tuple[Condition, ...] = Field(
         (), description="Initialized, Ready, Reconciling, Stalled, Suspended, RerunInPlace."

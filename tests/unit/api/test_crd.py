@@ -163,8 +163,11 @@ class TestResource:
         assert mirror["items"]["x-kubernetes-preserve-unknown-fields"] is True
         assert mirror["x-kubernetes-list-map-keys"] == ["name"]
 
-    def test_a_status_is_what_the_operator_wrote(self) -> None:
-        assert "'default'" not in repr(self.STATUS)
+    def test_a_status_is_what_the_operator_wrote_but_for_the_generation(self) -> None:
+        assert self.STATUS["default"] == {}
+        properties = dict(self.STATUS["properties"])
+        assert properties.pop("observedGeneration")["default"] == -1
+        assert "'default'" not in repr(properties)
 
     @pytest.mark.parametrize(
         ("list_", "key"), [("conditions", "type"), ("history", "number")], ids=str
