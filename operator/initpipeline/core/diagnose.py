@@ -83,11 +83,16 @@ def readiness(pod: Pod, fate: Fate) -> Explanation:
         return _app_trouble(pod.container_statuses) or _pod_failed(pod)
     if pod.has_condition("Ready"):
         return Explanation(Reason.POD_READY, "the Pod is Ready")
+    return _app_trouble(pod.container_statuses) or _not_ready(pod)
+
+
+def _not_ready(pod: Pod) -> Explanation:
+    """In the kubelet's words, if it has any. A Pod whose containers have ended well is not Ready
+    for a moment, until it is said to have Succeeded."""
     ready = pod.condition("Ready")
-    return _app_trouble(pod.container_statuses) or Explanation(
-        Reason.CONTAINERS_NOT_READY,
-        (ready.message if ready else "") or "app containers are starting",
-    )
+    completed = ready is not None and ready.reason == "PodCompleted"
+    words = "app containers have ended" if completed else "app containers are starting"
+    return Explanation(Reason.CONTAINERS_NOT_READY, (ready.message if ready else "") or words)
 
 
 def lost(pod: Pod | None) -> Explanation:

@@ -232,6 +232,12 @@ def test_why_a_run_is_not_initialized(found: PodBuilder, reason: Reason, message
             id="not ready",
         ),
         pytest.param(
+            running_pod().app(exit=0).condition("Ready", "False", "PodCompleted"),
+            Reason.CONTAINERS_NOT_READY,
+            "app containers have ended",
+            id="all containers have ended well, and the Pod has yet to be called Succeeded",
+        ),
+        pytest.param(
             running_pod().app(waiting="ErrImagePull", message="not found").ready(False),
             Reason.IMAGE_PULL_FAILED,
             'container "app": not found',
