@@ -37,11 +37,12 @@ venv: $(STAMP) ## Install the pinned development environment into .venv
 
 .PHONY: test
 test: lint $(STAMP) ## Everything CI runs: lint, types, layers, unit, contract, cluster and e2e tests
-	@echo "== what the test clusters are made of"
+	@echo "== what the test clusters are made of, and Argo CD's Lua engine with kstatus"
 	@$(BIN)/python -m tests.cluster prepare
+	@$(BIN)/python -m tests.gitops prepare
 	@echo "== unit, contract, cluster and end-to-end tests, $(JOBS) at a time"
 	@$(PYTEST) -m alone tests/cluster
-	@$(PYTEST) -m "not alone" -n $(JOBS) --dist worksteal tests
+	@$(PYTEST) -m "not alone and not argocd" -n $(JOBS) --dist worksteal tests
 
 .PHONY: lint
 lint: $(STAMP) ## Lint, types and layers alone
@@ -62,6 +63,10 @@ e2e: $(STAMP) ## The tests on a real kubelet alone; CLUSTER=current: on the pres
 .PHONY: generate
 generate: $(STAMP) ## Write crds/ anew, from the models and the API server's schema of a Pod
 	@$(BIN)/python -m crds.generate
+
+.PHONY: argocd
+argocd: $(STAMP) ## InitPipelines in git, synced by a real Argo CD, which takes minutes to build
+	@$(PYTEST) -m argocd -s --verbose tests/argocd
 
 .PHONY: demo
 demo: $(STAMP) ## A pipeline on a real kubelet, broken in three ways: a minute; CLUSTER=current: there

@@ -1,4 +1,4 @@
-"""Build the Go programs of this folder once per machine.
+"""Build Go programs once per machine: those of this folder, and others that tests are made with.
 
 A program is cached under a hash of everything its build reads, so that a fresh clone finds it and
 a changed source never does. It is built beside its place and renamed into it: a build that was
@@ -6,6 +6,7 @@ interrupted leaves nothing that looks finished.
 """
 
 import hashlib
+import json
 import os
 import platform
 import re
@@ -36,20 +37,28 @@ class GoProgram:
     ldflags: str = "-s -w"
     links: tuple[str, ...] = ()
     duration: str = "a few seconds"
+    module: Path | None = None
 
     @property
     def folder(self) -> Path:
-        """The folder of its module."""
-        return HERE / self.name
+        """The folder of its module: the one of its name beside this file, unless given."""
+        return self.module or HERE / self.name
 
     def key(self) -> str:
         """A hash of all that decides what the build makes."""
         digest = hashlib.sha256()
         for part in (self.package, self.ldflags, *self.links, platform.machine()):
             digest.update(part.encode() + b"\0")
-        for source in sorted(path for pattern in SOURCES for path in self.folder.glob(pattern)):
+        for source in self._sources():
             digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
         return digest.hexdigest()[:16]
+
+    def _sources(self) -> list[Path]:
+        """What the build reads that is ours; what others wrote, go.sum has the hashes of."""
+        folders = {self.folder, self.folder / self.package}
+        return sorted(
+            path for folder in folders for pattern in SOURCES for path in folder.glob(pattern)
+        )
 
     def cached(self) -> Path:
         """The folder that holds the program once it is built."""
@@ -88,6 +97,14 @@ def built(program: GoProgram, progress: Progress = silent) -> Path:
     return folder
 
 
+def module_folder(program: GoProgram, module: str, progress: Progress = silent) -> Path:
+    """The folder with the sources of a module that the program is made of, downloaded if need be,
+    for the files that come with them."""
+    go = _go(progress)
+    answer = _run([go, "mod", "download", "-json", module], program.folder)
+    return Path(json.loads(answer)["Dir"])
+
+
 def _build(program: GoProgram, folder: Path, progress: Progress) -> None:
     go = _go(progress)
     with tempfile.TemporaryDirectory(dir=cache_root(), prefix=f".{program.name}-") as temporary:
@@ -100,15 +117,18 @@ def _build(program: GoProgram, folder: Path, progress: Progress) -> None:
         made.rename(folder)
 
 
-def _run(command: list[str], folder: Path) -> None:
-    """Run go with nothing of the user's settings that could change what it makes."""
+def _run(command: list[str], folder: Path) -> str:
+    """Run go with nothing of the user's settings that could change what it makes; its output."""
     settings = {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off", "GOTOOLCHAIN": "local"}
     result = subprocess.run(
         command, cwd=folder, env=os.environ | settings, capture_output=True, text=True, check=False
     )
     if result.returncode:
         last = (result.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise ClusterError(f"go build in {folder} failed ({last}); run it there to see all of it")
+        raise ClusterError(
+            f"go {command[1]} in {folder} failed ({last}); run it there to see all of it"
+        )
+    return result.stdout
 
 
 def _go(progress: Progress) -> str:

@@ -1,0 +1,1 @@
+"""What Argo CD and Flux make of InitPipelines, asked of their own code."""

@@ -1,0 +1,15 @@
+"""One engine for all tests of a process."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.gitops.customizations import override
+from tests.gitops.engine import Engine, running
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """Argo CD's Lua engine with our scripts, and kstatus."""
+    with running(override()) as engine:
+        yield engine
