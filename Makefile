@@ -66,7 +66,7 @@ generate: $(STAMP) ## Write crds/ anew, from the models and the API server's sch
 
 .PHONY: argocd
 argocd: $(STAMP) ## InitPipelines in git, synced by a real Argo CD, which takes minutes to build
-	@$(PYTEST) -m argocd -s --verbose tests/argocd
+	@$(PYTEST) -m argocd -vvs tests/argocd
 
 .PHONY: demo
 demo: $(STAMP) ## A pipeline on a real kubelet, broken in three ways: a minute; CLUSTER=current: there

@@ -49,16 +49,21 @@ class Packages:
         return self.root / "usr/lib/cni"
 
     @property
+    def library_path(self) -> str:
+        """LD_LIBRARY_PATH for a program of these packages."""
+        return ":".join(map(str, self.root.glob("usr/lib/*-linux-gnu")))
+
+    @property
     def busybox(self) -> Path:
         """The static busybox."""
         return next(path for path in self.root.glob("**/bin/busybox"))
 
 
-def packages() -> Packages:
+def packages(name: str = "packages") -> Packages:
     """Where the unpacked packages are, or will be."""
     release = platform.freedesktop_os_release()
     system = f"{release.get('ID', 'linux')}-{release.get('VERSION_ID', 'rolling')}"
-    return Packages(cache_root() / f"packages-{system}-{platform.machine()}")
+    return Packages(cache_root() / f"{name}-{system}-{platform.machine()}")
 
 
 def ensure(progress: Progress = silent) -> Packages:
@@ -68,7 +73,16 @@ def ensure(progress: Progress = silent) -> Packages:
         _install(missing, progress)
     unpacked = packages()
     if not unpacked.root.is_dir():
-        _unpack(unpacked.root, progress)
+        _unpack(unpacked.root, ["download", *UNPACKED], UNPACKED, progress)
+    return unpacked
+
+
+def with_dependencies(package: str, progress: Progress = silent) -> Packages:
+    """One package, unpacked only, and those that it needs and the machine does not have."""
+    unpacked = packages(package)
+    if not unpacked.root.is_dir():
+        fetch = ["install", "--download-only", "--yes", "--no-install-recommends", package]
+        _unpack(unpacked.root, fetch, [package], progress)
     return unpacked
 
 
@@ -83,14 +97,21 @@ def _install(missing: Sequence[str], progress: Progress) -> None:
         _with_lists(command, Path("/"))
 
 
-def _unpack(root: Path, progress: Progress) -> None:
+def _unpack(root: Path, fetch: Sequence[str], named: Sequence[str], progress: Progress) -> None:
     cache_root().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_root(), prefix=".packages-") as temporary:
         downloads, made = Path(temporary), Path(temporary) / "made"
-        with heartbeat(progress, f"fetching Debian packages, unpacked only: {' '.join(UNPACKED)}"):
+        options = {
             # As root, apt fetches as a user of its own, who may not write into root's cache.
-            fetch = ["apt-get", "download", "--quiet", "-o", "APT::Sandbox::User=root"]
-            _with_lists([*fetch, *UNPACKED], downloads)
+            "APT::Sandbox::User": "root",
+            # "install" fetches into apt's own cache, which an image of Debian's empties at once.
+            "APT::Keep-Downloaded-Packages": "true",
+            "Dir::Cache::archives": str(downloads),
+        }
+        (downloads / "partial").mkdir()
+        settings = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+        with heartbeat(progress, f"fetching Debian packages, unpacked only: {' '.join(named)}"):
+            _with_lists(["apt-get", *fetch, "--quiet", *settings], downloads)
         for package in downloads.glob("*.deb"):
             run(["dpkg-deb", "--extract", str(package), str(made)], f"unpacking {package.name}")
         made.rename(root)

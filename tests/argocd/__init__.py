@@ -1,0 +1,1 @@
+"""InitPipelines in git, synced by a real Argo CD: ``make argocd``."""

@@ -1,0 +1,128 @@
+"""An Application, what Argo CD said of it, and the pipelines that it brings."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kubernetes import client
+
+from initpipeline.api import names
+from tests.argocd.installation import NAMESPACE, ArgoCd
+from tests.argocd.repository import Repository
+from tests.cluster.progress import Progress
+from tests.e2e.conftest import World
+from tests.e2e.watching import Object, Story
+
+WHERE: Final = ("argoproj.io", "v1alpha1", NAMESPACE, "applications")
+REFRESH: Final = "argocd.argoproj.io/refresh"
+SECONDS: Final = 120.0
+
+
+@dataclass(frozen=True)
+class Application:
+    """An Application of one directory of the repository, into one namespace. Its name is both."""
+
+    argo_cd: ArgoCd
+    repository: Repository
+    world: World
+    story: Story
+    progress: Progress
+
+    @property
+    def name(self) -> str:
+        """Its name, the directory's, and the namespace's."""
+        return self.world.namespace
+
+    def create(self, *options: str, compare: str = "") -> None:
+        """Begin to sync, by itself, with pruning and self-heal, and with these options."""
+        annotations = {"argocd.argoproj.io/compare-options": compare} if compare else {}
+        source = {"repoURL": self.repository.url, "targetRevision": "main", "path": self.name}
+        policy = {"automated": {"prune": True, "selfHeal": True}, "syncOptions": list(options)}
+        spec = {
+            "project": "default",
+            "source": source,
+            "destination": {"server": "https://kubernetes.default.svc", "namespace": self.name},
+            "syncPolicy": policy,
+        }
+        body = {
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "Application",
+            "metadata": {"name": self.name, "annotations": annotations},
+            "spec": spec,
+        }
+        self._custom.create_namespaced_custom_object(*WHERE, body)
+
+    def write(self, name: str, template: dict[str, Any], **more: Any) -> None:
+        """Commit a pipeline to its directory."""
+        self.repository.write(self.name, name, template, **more)
+
+    def wait(self, sync: str, health: str, since: int = 0) -> int:
+        """Wait until Argo CD says so, in a version of the Application later than this one; the
+        version in which it does."""
+        found = self._wait(
+            f"{sync} and {health}", lambda state: said(state) == (sync, health), since
+        )
+        self.progress(f"Argo CD says {sync}, {health}")
+        return version(found)
+
+    def states(self, since: int = 0) -> list[tuple[str, str]]:
+        """What Argo CD said, sync and health, from this version on and without repetition."""
+        told = (said(state) for state in self.story.of(self.name) if version(state) >= since)
+        return [state for state, _ in itertools.groupby(told)]
+
+    def refresh(self) -> int:
+        """Have it look at git and cluster anew, forgetting what it knew, and wait until it has. The
+        version from which on it speaks of what it saw then."""
+        asked = self._custom.patch_namespaced_custom_object(
+            *WHERE, self.name, {"metadata": {"annotations": {REFRESH: "hard"}}}
+        )
+        seen = self._wait(
+            "it has looked anew",
+            lambda state: REFRESH not in state["metadata"].get("annotations", {}),
+            version(asked),
+        )
+        return version(seen)
+
+    def act(self, pipeline: str, action: str) -> None:
+        """Run an action as a person in the UI does."""
+        self.progress(f"action {action} on {pipeline}")
+        self.argo_cd.act(self.name, self.name, pipeline, action)
+
+    def delete(self) -> None:
+        """Delete it, and not what it brought: the namespace's end does that."""
+        self._custom.delete_namespaced_custom_object(*WHERE, self.name)
+
+    def pipelines(self) -> list[str]:
+        """The names of the pipelines that exist."""
+        found = self._custom.list_namespaced_custom_object(
+            names.GROUP, names.VERSION, self.name, names.PLURAL
+        )
+        return sorted(item["metadata"]["name"] for item in found["items"])
+
+    def _wait(self, what: str, condition: Callable[[Object], bool], since: int) -> Object:
+        return self.story.wait(
+            self.name, what, lambda state: version(state) > since and condition(state), SECONDS
+        )
+
+    @property
+    def _custom(self) -> client.CustomObjectsApi:
+        return client.CustomObjectsApi(self.world.api)
+
+
+def applications(api: client.ApiClient) -> Story:
+    """The story of all Applications."""
+    function = client.CustomObjectsApi(api).list_namespaced_custom_object
+    return Story(function, *WHERE)
+
+
+def version(state: Object) -> int:
+    """Which of two states is later."""
+    return int(state["metadata"]["resourceVersion"])
+
+
+def said(state: Object) -> tuple[str, str]:
+    """Sync and health, "" for what it has yet to say."""
+    status = state.get("status", {})
+    sync = status.get("sync", {}).get("status", "")
+    return sync, status.get("health", {}).get("status", "")

@@ -1,0 +1,96 @@
+"""One cluster with one operator and one Argo CD; for each test a namespace, a directory in git and
+an Application of it."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kubernetes import client, config
+
+from tests.argocd.applications import Application, applications
+from tests.argocd.installation import ArgoCd
+from tests.argocd.repository import Repository
+from tests.cluster.cluster import Cluster
+from tests.cluster.progress import Lines, Progress
+from tests.e2e import watching
+from tests.e2e.conftest import World
+from tests.e2e.target import Target, with_crd
+from tests.e2e.watching import Story
+from tests.operator_process import OperatorProcess
+
+
+@pytest.fixture(scope="session")
+def progress() -> Progress:
+    """What is going on, for whoever waits."""
+    return Lines()
+
+
+@pytest.fixture(scope="session")
+def cluster(progress: Progress) -> Iterator[Cluster]:
+    with Cluster(f"argocd-{os.getpid()}", progress=progress) as cluster:
+        with_crd(Target(cluster.kubeconfig, own=cluster))
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def api(cluster: Cluster) -> Iterator[client.ApiClient]:
+    kubeconfig = str(cluster.kubeconfig)
+    with config.new_client_from_config(kubeconfig, persist_config=False) as api:
+        yield api
+
+
+@pytest.fixture(scope="session")
+def operator(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OperatorProcess]:
+    """The operator, for all namespaces."""
+    log = tmp_path_factory.mktemp("operator") / "operator.log"
+    with OperatorProcess(cluster.kubeconfig, log) as operator:
+        yield operator
+
+
+@pytest.fixture(scope="session")
+def argo_cd(
+    cluster: Cluster,
+    operator: OperatorProcess,  # noqa: ARG001
+) -> Iterator[ArgoCd]:
+    with ArgoCd(cluster) as argo_cd:
+        yield argo_cd
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    repository = Repository(Path(tmp_path_factory.mktemp("git") / "repository"))
+    repository.create()
+    return repository
+
+
+@pytest.fixture(scope="session")
+def story(api: client.ApiClient, argo_cd: ArgoCd) -> Iterator[Story]:  # noqa: ARG001
+    story = applications(api)
+    yield story
+    story.end()
+
+
+@pytest.fixture
+def world(api: client.ApiClient) -> Iterator[World]:
+    namespace = f"shop-{uuid.uuid4().hex[:6]}"
+    core = client.CoreV1Api(api)
+    core.create_namespace({"metadata": {"name": namespace}})
+    pipelines, pods = watching.pipelines(api, namespace), watching.pods(api, namespace)
+    yield World(namespace, api, pipelines, pods)
+    pipelines.end()
+    pods.end()
+    core.delete_namespace(namespace)
+
+
+@pytest.fixture
+def application(
+    argo_cd: ArgoCd, repository: Repository, world: World, story: Story, progress: Progress
+) -> Iterator[Application]:
+    """An Application that is about to be created."""
+    application = Application(argo_cd, repository, world, story, progress)
+    yield application
+    application.delete()

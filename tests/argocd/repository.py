@@ -1,0 +1,65 @@
+"""A git repository on disk, as the source of Applications."""
+
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from initpipeline.api import names
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository; each change is a commit."""
+
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        """What an Application names it by."""
+        return f"file://{self.folder}"
+
+    def create(self) -> None:
+        """Make it, with nothing in it."""
+        self.folder.mkdir()
+        self._git("init", "--quiet", "--initial-branch=main")
+        self._commit("Begin")
+
+    def write(
+        self,
+        directory: str,
+        name: str,
+        template: dict[str, Any],
+        annotations: Mapping[str, str] | None = None,
+        **policies: Any,
+    ) -> None:
+        """Commit a pipeline, new or changed, as a file of a directory."""
+        pipeline = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {"name": name, "annotations": dict(annotations or {})},
+            "spec": {"template": template, **policies},
+        }
+        path = self.folder / directory / f"{name}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump(pipeline))
+        self._commit(f"Write {name}")
+
+    def remove(self, directory: str, name: str) -> None:
+        """Commit that a pipeline is not there any more."""
+        (self.folder / directory / f"{name}.yaml").unlink()
+        self._commit(f"Remove {name}")
+
+    def _commit(self, message: str) -> None:
+        self._git("add", "--all")
+        self._git("commit", "--quiet", "--allow-empty", f"--message={message}")
+
+    def _git(self, *arguments: str) -> None:
+        git = shutil.which("git")
+        assert git is not None, "Argo CD's repo-server needs git: apt-get install git"
+        identity = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.com"]
+        subprocess.run([git, *identity, *arguments], cwd=self.folder, check=True)
