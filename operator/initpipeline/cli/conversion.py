@@ -1,0 +1,129 @@
+"""A whole file of manifests, its workloads made InitPipelines and the rest as it was."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from initpipeline.api import names
+from initpipeline.cli.manifests import Document, ManifestError, read, to_yaml
+from initpipeline.cli.moves import CannotWrapError
+from initpipeline.cli.workloads import KINDS, Wishes, Wrapped, is_workload, wrap
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What a person is told about one object of the file."""
+
+    title: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a file becomes."""
+
+    text: str
+    """YAML: as many documents as the file had, in its order, and claims before their pipeline."""
+    remarks: tuple[Remark, ...]
+
+
+def convert(text: str, wishes: Wishes) -> Conversion:
+    """Wrap each workload of a file that can be wrapped.
+
+    Raises ManifestError where the text is no file of manifests, CannotWrapError where there is
+    nothing in it to wrap, or a wish that cannot be granted.
+    """
+    documents = read(text)
+    workloads = [document for document in documents if is_workload(document.manifest)]
+    if not workloads:
+        raise ManifestError(_nothing_to_wrap(documents))
+    if wishes.name and len(workloads) > 1:
+        raise CannotWrapError(f"--name is for one workload, and there are {len(workloads)}")
+    outcomes = [
+        (document, _attempt(document, wishes) if document in workloads else None)
+        for document in documents
+    ]
+    wrapped = [outcome for _, outcome in outcomes if isinstance(outcome, Wrapped)]
+    if not wrapped:
+        raise CannotWrapError("; ".join(str(outcome) for _, outcome in outcomes if outcome))
+    texts = [text for document, outcome in outcomes for text in _texts(document, outcome)]
+    remarks = [
+        remark
+        for document, outcome in outcomes
+        for remark in _remarks(document.manifest, outcome, outcomes)
+    ]
+    return Conversion("---\n".join(texts), tuple(remarks))
+
+
+_Outcome = Wrapped | CannotWrapError | None
+"""None: it is no workload."""
+
+
+def _attempt(document: Document, wishes: Wishes) -> Wrapped | CannotWrapError:
+    try:
+        return wrap(document.manifest, wishes)
+    except CannotWrapError as error:
+        return error
+
+
+def _nothing_to_wrap(documents: Sequence[Document]) -> str:
+    kinds = list(dict.fromkeys(document.manifest["kind"] for document in documents))
+    found = f"only {', '.join(kinds)}" if kinds else "no object"
+    return f"nothing to wrap: there is {found}; what can be wrapped is a {', '.join(KINDS)}"
+
+
+def _texts(document: Document, outcome: _Outcome) -> Iterator[str]:
+    if not isinstance(outcome, Wrapped):
+        yield document.rendered()
+        return
+    namespace = outcome.pipeline["metadata"].get("namespace")
+    for claim in outcome.claims:
+        place = {"namespace": namespace} if namespace else {}
+        name = {"name": claim["metadata"]["name"]}
+        yield to_yaml({**claim, "metadata": {**name, **place, **claim["metadata"]}})
+    yield to_yaml(outcome.pipeline)
+
+
+def _remarks(
+    manifest: Mapping[str, Any],
+    outcome: _Outcome,
+    outcomes: Sequence[tuple[Document, _Outcome]],
+) -> Iterator[Remark]:
+    title = f'{manifest["kind"]} "{_name(manifest)}"'
+    if isinstance(outcome, Wrapped):
+        name = _name(outcome.pipeline)
+        yield Remark(f'{title} becomes {names.KIND} "{name}"', outcome.notes)
+    elif outcome is not None:
+        yield Remark(f"left as it is: {outcome}")
+    else:
+        for other, its_outcome in outcomes:
+            if isinstance(its_outcome, Wrapped):
+                yield from _of_companion(manifest, title, other.manifest, its_outcome)
+
+
+def _of_companion(
+    manifest: Mapping[str, Any], title: str, workload: Mapping[str, Any], wrapped: Wrapped
+) -> Iterator[Remark]:
+    """An object that was about a workload, which is an InitPipeline now."""
+    spec = manifest.get("spec") or {}
+    target = spec.get("scaleTargetRef") or spec.get("targetRef") or {}
+    if (target.get("kind"), target.get("name")) == (workload["kind"], _name(workload)):
+        yield Remark(f'{title} has lost its target, {workload["kind"]} "{_name(workload)}"')
+    selected = manifest["kind"] == "PodDisruptionBudget" and _selects(spec, wrapped)
+    if selected and not isinstance(spec.get("minAvailable"), int):
+        yield Remark(
+            f"{title} blocks every eviction of the Pod: only a number as minAvailable works "
+            f"without a scale subresource, which {names.PLURAL} do not have"
+        )
+
+
+def _selects(spec: Mapping[str, Any], wrapped: Wrapped) -> bool:
+    """Whether a selector of labels takes in the Pod. One of expressions is not judged."""
+    wanted = (spec.get("selector") or {}).get("matchLabels") or {}
+    metadata = wrapped.pipeline["spec"]["template"].get("metadata") or {}
+    return bool(wanted) and wanted.items() <= (metadata.get("labels") or {}).items()
+
+
+def _name(manifest: Mapping[str, Any]) -> str:
+    metadata = manifest.get("metadata") or {}
+    return str(metadata.get("name") or metadata.get("generateName") or "")

@@ -1,0 +1,186 @@
+"""An InitPipeline of a workload's manifest, and what a person has to know about the move."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from initpipeline.api import names
+from initpipeline.cli import exported
+from initpipeline.cli.exported import Raw, was_read_back
+from initpipeline.cli.moves import MOVES, PIPELINE, CannotWrapError, Move, left_behind, listed
+
+_GROUPS: Final = {
+    "Pod": {""},
+    "Deployment": {"apps", "extensions"},
+    "DaemonSet": {"apps", "extensions"},
+    "StatefulSet": {"apps"},
+    "Job": {"batch"},
+    "CronJob": {"batch"},
+}
+
+KINDS: Final = tuple(_GROUPS)
+"""The kinds that can be wrapped."""
+
+_APP_ONLY: Final = ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe")
+"""Fields of a container that an init container must not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a person wants to be otherwise than in the manifest."""
+
+    name: str | None = None
+    """Of the InitPipeline; None: the workload's."""
+    init_container: str | None = None
+    """The app container that is to run as the last init container."""
+    namespace: str | None = None
+    """Where it all is, for the commands that are told, if the manifest does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapped:
+    """What a workload becomes."""
+
+    pipeline: Raw
+    claims: tuple[Raw, ...] = ()
+    """PersistentVolumeClaims that the pipeline's Pod needs."""
+    notes: tuple[str, ...] = ()
+    """What is otherwise than before, and what there is to do."""
+
+
+def is_workload(manifest: Mapping[str, Any]) -> bool:
+    """Whether it is of one of KINDS."""
+    group, slash, _ = str(manifest.get("apiVersion", "")).rpartition("/")
+    return (group if slash else "") in _GROUPS.get(manifest["kind"], set())
+
+
+def wrap(manifest: Mapping[str, Any], wishes: Wishes | None = None) -> Wrapped:
+    """The InitPipeline of a workload; `is_workload` holds.
+
+    Raises CannotWrapError where there is none.
+    """
+    wishes = wishes or Wishes()
+    title = _title(manifest)
+    metadata, spec = _mapping(manifest, "metadata"), _mapping(manifest, "spec")
+    identity = _identity(metadata, wishes.name, title)
+    move = MOVES[manifest["kind"]](metadata, spec)
+    template = _template(move.template, manifest, title)
+    template, moved = _with_init_container(template, wishes.init_container, title)
+    _check_steps(template, title)
+    kept = {
+        "namespace": metadata.get("namespace"),
+        "labels": metadata.get("labels"),
+        "annotations": None
+        if manifest["kind"] == "Pod"
+        else exported.own_annotations(metadata.get("annotations")),
+    }
+    pipeline = {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "metadata": {**identity, **{key: value for key, value in kept.items() if value}},
+        "spec": {**move.policies, "template": template},
+    }
+    notes = (*left_behind(spec, move), *move.notes, *moved, *_restarts(template))
+    place = {"namespace": wishes.namespace, **metadata}
+    every = (*notes, *_farewell(place, move, template, title))
+    [name] = identity.values()
+    return Wrapped(pipeline, move.claims, tuple(note.replace(PIPELINE, name) for note in every))
+
+
+def _title(manifest: Mapping[str, Any]) -> str:
+    metadata = manifest.get("metadata") or {}
+    name = metadata.get("name") or metadata.get("generateName") or ""
+    return f'{manifest["kind"]} "{name}"'
+
+
+def _mapping(manifest: Mapping[str, Any], key: str) -> Raw:
+    value = manifest.get(key)
+    if not isinstance(value, dict):
+        raise CannotWrapError(f"{_title(manifest)} has no {key}")
+    return value
+
+
+def _identity(metadata: Raw, wished: str | None, title: str) -> Raw:
+    """The pipeline's name, or what the server makes one of."""
+    if not wished and not metadata.get("name") and metadata.get("generateName"):
+        return {"generateName": metadata["generateName"]}
+    name = wished or metadata.get("name")
+    if not name:
+        raise CannotWrapError(f"{title} has no name: give one with --name")
+    if len(name) > names.MAX_NAME_LENGTH:
+        raise CannotWrapError(
+            f"{title}: an InitPipeline's name has at most {names.MAX_NAME_LENGTH} characters, not "
+            f"{len(name)}: give another with --name"
+        )
+    return {"name": name}
+
+
+def _template(template: Raw, manifest: Mapping[str, Any], title: str) -> Raw:
+    spec = template.get("spec")
+    if not isinstance(spec, dict):
+        raise CannotWrapError(f"{title} has no Pod template with a spec")
+    return exported.template(template) if was_read_back(manifest) else template
+
+
+def _check_steps(template: Raw, title: str) -> None:
+    spec = template["spec"]
+    inits = spec.get("initContainers") or ()
+    if any(container.get("restartPolicy") != "Always" for container in inits):
+        return
+    what = "only sidecars among its init containers" if inits else "no init containers"
+    apps = [container.get("name") for container in spec.get("containers") or ()]
+    ways = "add init containers to its template"
+    if len(apps) > 1:
+        ways += f", or make one of its containers the first with --init-container ({listed(apps)})"
+    raise CannotWrapError(f"{title} has {what}, so there is no step to run: {ways}")
+
+
+def _with_init_container(
+    template: Raw, name: str | None, title: str
+) -> tuple[Raw, tuple[str, ...]]:
+    """The template with the app container of that name as the last of the init containers."""
+    if name is None:
+        return template, ()
+    spec = template["spec"]
+    apps = spec.get("containers") or []
+    chosen = next((container for container in apps if container.get("name") == name), None)
+    if chosen is None or len(apps) == 1:
+        why = "no other container" if chosen else f'no container "{name}"'
+        raise CannotWrapError(f"{title} has {why}, so --init-container cannot move it")
+    gone = [field for field in _APP_ONLY if field in chosen]
+    step = {key: value for key, value in chosen.items() if key not in gone}
+    inits = [*(spec.get("initContainers") or ()), step]
+    rest = [container for container in apps if container is not chosen]
+    without = f", without its {listed(gone)}" if gone else ""
+    note = f'container "{name}" is the last init container{without}: it has to end by itself'
+    return {**template, "spec": {**spec, "initContainers": inits, "containers": rest}}, (note,)
+
+
+def _restarts(template: Raw) -> tuple[str, ...]:
+    if template["spec"].get("restartPolicy") == "Never":
+        return ()
+    return (
+        "when an app container restarts, all init containers run again, in a new Pod; "
+        "spec.rerunPolicy: OnPodLoss leaves such restarts to the kubelet, as before",
+    )
+
+
+def _farewell(metadata: Raw, move: Move, template: Raw, title: str) -> tuple[str, ...]:
+    """How to end the old Pods, which know nothing of the new one."""
+    if not move.stop or not metadata.get("name"):
+        return ()
+    namespace = metadata.get("namespace")
+    command = f"kubectl {move.stop}" + (f" -n {namespace}" if namespace else "")
+    if move.alone or _holds_something(template["spec"]):
+        when = "before you apply this"
+    else:
+        when = f'once InitPipeline "{PIPELINE}" is Ready'
+    return (f"if {title} is in the cluster, it runs on beside; end it {when}: {command}",)
+
+
+def _holds_something(spec: Raw) -> bool:
+    """Whether two such Pods may be in each other's way: a claim that one node at a time can have,
+    a port of the node."""
+    claims = any("persistentVolumeClaim" in volume for volume in spec.get("volumes") or ())
+    ports = (port for c in spec.get("containers") or () for port in c.get("ports") or ())
+    return claims or bool(spec.get("hostNetwork")) or any(port.get("hostPort") for port in ports)

@@ -1,0 +1,96 @@
+"""Workloads, each as a person writes it and as the API server gives it back: the InitPipeline made
+of it is one that the API server takes, and so is that one's Pod. And kubectl reads what we read."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from initpipeline.api import names
+from initpipeline.cli.conversion import convert
+from initpipeline.cli.manifests import read
+from initpipeline.cli.workloads import KINDS, Wishes
+from initpipeline.core import podspec
+from initpipeline.core.facts import Pipeline
+from tests.contract.conftest import Kubectl
+
+Raw = dict[str, Any]
+
+WORKLOADS: Final[dict[str, Raw]] = yaml.safe_load(
+    Path(__file__).with_name("workloads.yaml").read_text()
+)
+each_workload = pytest.mark.parametrize("manifest", WORKLOADS.values(), ids=WORKLOADS.keys())
+STRICT: Final = ("create", "--dry-run=server", "--validate=strict", "-o", "json", "-f")
+
+SCALARS: Final = (
+    *("22:22", "8080:80", "1:30:00", "2026-01-01", "2026-01-01T00:00:00Z", "0644", "0o17", "0x1F"),
+    *(
+        "0b11",
+        "1_000",
+        "-5",
+        "+5",
+        "0.5",
+        ".5",
+        "5.",
+        "1e3",
+        "12e5",
+        "1.2.3",
+        "500m",
+        "08",
+        "1_0.5",
+    ),
+    *("y", "N", "yes", "Off", "on", "true", "FALSE", "tRue", "~", "null", "NULL", "=", "a b"),
+)
+
+
+def test_there_are_some_of_each_kind() -> None:
+    assert {manifest["kind"] for manifest in WORKLOADS.values()} == set(KINDS)
+
+
+@each_workload
+def test_is_accepted_and_makes_the_same_pod_however_it_came(
+    kubectl: Kubectl, manifest: Raw, tmp_path: Path
+) -> None:
+    """What was read back makes the same Pod as what was written, once defaults are filled in."""
+    read_back = kubectl(*STRICT, "-", stdin=manifest)
+    specs = [pod_of(kubectl, text, tmp_path) for text in (json.dumps(manifest), read_back)]
+    if manifest["kind"] == "Pod":
+        # Where it runs is the scheduler's word in a Pod that is read back.
+        specs[0].pop("nodeName", None)
+    assert specs[0] == specs[1]
+
+
+def test_plain_scalars_mean_what_they_mean_to_kubectl(kubectl: Kubectl, tmp_path: Path) -> None:
+    lines = [f"  {number}: {scalar}\n" for number, scalar in enumerate(SCALARS)]
+    text = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a}}\ndata:\n{''.join(lines)}"
+    file = tmp_path / "scalars.yaml"
+    file.write_text(text)
+    seen = kubectl("create", "--dry-run=client", "--validate=false", "-o", "json", "-f", str(file))
+    theirs = json.loads(seen)["data"]
+    [document] = read(text)
+    ours = {str(key): value for key, value in document.manifest["data"].items()}
+    assert {s: ours[str(n)] for n, s in enumerate(SCALARS)} == {
+        s: theirs[str(n)] for n, s in enumerate(SCALARS)
+    }
+
+
+def pod_of(kubectl: Kubectl, text: str, directory: Path) -> Raw:
+    """The spec of the Pod as stored. Everything that is made of the manifest is accepted."""
+    conversion = convert(text, Wishes())
+    file = directory / "wrapped.yaml"
+    file.write_text(conversion.text)
+    stored = pipeline_in(kubectl(*STRICT, str(file)))
+    template = pipeline_in(conversion.text)["spec"]["template"]
+    assert stored["spec"]["template"] == template, "nothing is dropped"
+    stored["metadata"].setdefault("resourceVersion", "1")
+    stored["metadata"].setdefault("name", "generated")
+    pod = podspec.build(Pipeline.from_api(stored), 1)
+    spec: Raw = json.loads(kubectl(*STRICT, "-", stdin=pod))["spec"]
+    return spec
+
+
+def pipeline_in(text: str) -> Raw:
+    [pipeline] = [d.manifest for d in read(text) if d.manifest["kind"] == names.KIND]
+    return dict(pipeline)

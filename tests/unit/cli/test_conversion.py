@@ -1,0 +1,132 @@
+"""A file of manifests goes in, and one comes out: its workloads wrapped, the rest as it was."""
+
+import pytest
+import yaml
+
+from initpipeline.cli.conversion import Conversion, convert
+from initpipeline.cli.manifests import ManifestError
+from initpipeline.cli.moves import CannotWrapError
+from initpipeline.cli.workloads import Wishes
+
+SHOP = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: shop}
+spec:
+  template:
+    metadata: {labels: {app: shop, tier: web}}
+    spec: {initContainers: [{name: step}], containers: [{name: app}]}
+"""
+DAEMON = """\
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: plain}
+spec: {template: {spec: {containers: [{name: app}]}}}
+"""
+SERVICE = """\
+# The way in.
+apiVersion: v1
+kind: Service
+metadata: {name: shop}   # as the Deployment
+spec: {selector: {app: shop}}
+"""
+STATEFUL = """\
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db, namespace: data}
+spec:
+  serviceName: db
+  template: {spec: {initContainers: [{name: step}], containers: [{name: app}]}}
+  volumeClaimTemplates: [{metadata: {name: disk}, spec: {}}]
+"""
+
+
+def converted(*documents: str, wishes: Wishes | None = None) -> Conversion:
+    return convert("---\n".join(documents), wishes or Wishes())
+
+
+def kinds(conversion: Conversion) -> list[str]:
+    return [document["kind"] for document in yaml.safe_load_all(conversion.text)]
+
+
+def titles(conversion: Conversion) -> str:
+    return "\n".join(remark.title for remark in conversion.remarks)
+
+
+def test_others_stay_in_their_places_in_their_own_words() -> None:
+    conversion = converted(SERVICE, SHOP, SERVICE)
+    assert kinds(conversion) == ["Service", "InitPipeline", "Service"]
+    first, _, last = conversion.text.split("---\n")
+    assert first == last == SERVICE
+
+
+def test_claims_come_before_their_pipeline_in_its_namespace() -> None:
+    claim, pipeline = yaml.safe_load_all(converted(STATEFUL).text)
+    assert claim["kind"] == "PersistentVolumeClaim"
+    assert claim["metadata"] == {"name": "disk-db-0", "namespace": "data"}
+    assert pipeline["kind"] == "InitPipeline"
+
+
+def test_a_workload_that_cannot_be_wrapped_stays_beside_one_that_can() -> None:
+    conversion = converted(DAEMON, SHOP)
+    assert kinds(conversion) == ["DaemonSet", "InitPipeline"]
+    assert 'left as it is: DaemonSet "plain" has no init containers' in titles(conversion)
+
+
+def test_each_wrapped_one_is_told_of() -> None:
+    assert 'Deployment "shop" becomes InitPipeline "shop"' in titles(converted(SHOP))
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        pytest.param("scaleTargetRef: {kind: Deployment, name: shop}", True, id="of this one"),
+        pytest.param("scaleTargetRef: {kind: Deployment, name: cart}", False, id="of another"),
+        pytest.param("targetRef: {kind: Deployment, name: shop}", True, id="vertical"),
+    ],
+)
+def test_an_autoscaler_without_a_target(spec: str, told: bool) -> None:
+    autoscaler = f"kind: HorizontalPodAutoscaler\nmetadata: {{name: h}}\nspec: {{{spec}}}\n"
+    assert ("has lost its target" in titles(converted(SHOP, autoscaler))) is told
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        pytest.param("maxUnavailable: 1, selector: {matchLabels: {app: shop}}", True, id="max"),
+        pytest.param('minAvailable: "50%", selector: {matchLabels: {app: shop}}', True, id="part"),
+        pytest.param("minAvailable: 1, selector: {matchLabels: {app: shop}}", False, id="number"),
+        pytest.param("maxUnavailable: 1, selector: {matchLabels: {app: x}}", False, id="other"),
+    ],
+)
+def test_a_disruption_budget_that_needs_a_scale_subresource(spec: str, told: bool) -> None:
+    budget = f"kind: PodDisruptionBudget\nmetadata: {{name: b}}\nspec: {{{spec}}}\n"
+    assert ("blocks every eviction" in titles(converted(SHOP, budget))) is told
+
+
+@pytest.mark.parametrize(
+    ("documents", "words"),
+    [
+        pytest.param([SERVICE], "there is only Service; what can be wrapped is", id="others alone"),
+        pytest.param([""], "there is no object", id="nothing"),
+    ],
+)
+def test_nothing_to_wrap(documents: list[str], words: str) -> None:
+    with pytest.raises(ManifestError, match=words):
+        converted(*documents)
+
+
+def test_each_reason_is_told_where_none_can_be_wrapped() -> None:
+    with pytest.raises(CannotWrapError) as refused:
+        converted(DAEMON, SERVICE, DAEMON)
+    assert str(refused.value).count("has no init containers") == 2
+
+
+def test_a_name_is_for_one() -> None:
+    with pytest.raises(CannotWrapError, match="there are 2"):
+        converted(SHOP, DAEMON, wishes=Wishes(name="b"))
+
+
+def test_its_own_output_is_left_alone() -> None:
+    output = converted(SHOP).text
+    assert kinds(converted(output, STATEFUL))[0] == "InitPipeline"
