@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from pydantic import ValidationError
 
 from initpipeline import __version__
-from initpipeline.cli import explain, history, logs, rerun, status, suspend
+from initpipeline.cli import explain, history, logs, rerun, status, suspend, timeline, wrap
 from initpipeline.cli.errors import PluginError
 from initpipeline.cli.options import EXIT_CODES, VALUED, Subparsers
 from initpipeline.cli.session import Session, console, fail
@@ -24,7 +24,16 @@ class Subcommand(Protocol):
         """Add its parser, with its handler: see options.command."""
 
 
-SUBCOMMANDS: Final[tuple[Subcommand, ...]] = (status, logs, history, explain, rerun, suspend)
+SUBCOMMANDS: Final[tuple[Subcommand, ...]] = (
+    status,
+    logs,
+    history,
+    timeline,
+    explain,
+    rerun,
+    suspend,
+    wrap,
+)
 
 _EPILOG = f"""\
 examples:

@@ -1,0 +1,81 @@
+"""``wrap``: an InitPipeline of a workload, so that it moves over in one command."""
+
+import sys
+from pathlib import Path
+
+from initpipeline.cli.conversion import convert
+from initpipeline.cli.errors import PluginError
+from initpipeline.cli.manifests import ManifestError
+from initpipeline.cli.moves import CannotWrapError
+from initpipeline.cli.options import Subparsers, command
+from initpipeline.cli.session import Session
+from initpipeline.cli.workloads import KINDS, Wishes
+
+_EXAMPLES = """\
+  kubectl initpipeline wrap deployment.yaml | kubectl apply -f -
+  kubectl get deployment shop -o yaml | kubectl initpipeline wrap - | kubectl apply -f -
+  helm template shop ./chart | kubectl initpipeline wrap - > shop.yaml
+  kubectl initpipeline wrap pod.yaml --init-container migrate
+"""
+
+_DESCRIPTION = f"""\
+Prints an InitPipeline for each {", ".join(KINDS[:-1])} or {KINDS[-1]} of a
+file, YAML or JSON. The Pod template goes over verbatim; what has no place in an InitPipeline, and
+what there is to do, is told on stderr. Other objects of the file are printed as they are, in their
+places, so that all of it can be applied. Nothing is changed in any cluster, and none is asked.
+
+Comments in the YAML of a workload are lost. Where nothing can be wrapped, nothing is printed."""
+
+_CODES = """\
+exit codes:
+  0    printed
+  1    there is no such file, or nothing in it can be wrapped
+  2    the command line is not understood
+"""
+
+
+def add(subparsers: Subparsers) -> None:
+    parser = command(
+        subparsers,
+        "wrap",
+        run,
+        summary="make an InitPipeline of a workload's manifest",
+        description=_DESCRIPTION,
+        examples=_EXAMPLES,
+        completes=["file"],
+        codes=_CODES,
+    )
+    parser.add_argument("file", metavar="FILE", help="the manifests; - for standard input")
+    parser.add_argument(
+        "--name", metavar="NAME", help="name of the InitPipeline (default: the workload's)"
+    )
+    parser.add_argument(
+        "--init-container",
+        metavar="NAME",
+        help="make this one of the Pod's containers the last of its init containers",
+    )
+
+
+def run(session: Session) -> int:
+    options = session.options
+    wishes = Wishes(
+        name=options.name, init_container=options.init_container, namespace=options.namespace
+    )
+    try:
+        conversion = convert(_content(options.file), wishes)
+    except CannotWrapError as error:
+        raise PluginError(str(error)) from error
+    except (ManifestError, UnicodeDecodeError, OSError) as error:
+        words = getattr(error, "strerror", None) or str(error)
+        raise PluginError(f"{options.file}: {words}") from error
+    session.out.file.write(conversion.text)
+    for remark in conversion.remarks:
+        session.note(remark.title)
+        for note in remark.notes:
+            session.note(f"  - {note}")
+    return 0
+
+
+def _content(file: str) -> str:
+    """Raises OSError, UnicodeDecodeError."""
+    return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
