@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--request-timeout-seconds", metavar="N", help=_help("request_timeout_seconds")
     )
+    run.add_argument("--liveness-endpoint", metavar="URL", help=_help("liveness_endpoint"))
     run.add_argument("--log-format", metavar="auto|plain|json", help=_help("log_format"))
     run.add_argument("--log-level", metavar="LEVEL", help=_help("log_level"))
     return parser

@@ -97,6 +97,9 @@ class Service:
                 clusterwide=not self._settings.namespaces,
                 namespaces=self._settings.namespaces,
                 stop_flag=self._broken,
+                # It answers while the event loop turns, outage or not: a watch, a worker or the
+                # sweeper that ends has ended the process.
+                liveness_endpoint=self._settings.liveness_endpoint or None,
                 # Peering is off, yet Kopf would ask for the user's name, which a user that a
                 # cluster assigns does not have.
                 identity=cast(Any, "initpipeline"),

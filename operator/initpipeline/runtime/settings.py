@@ -14,6 +14,13 @@ def _namespace(name: str) -> str:
     return name
 
 
+def _endpoint(url: str) -> str:
+    """Kopf would listen on port 80, or on localhost only, where the URL does not say."""
+    if url and not re.fullmatch(r"http://([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}/\S*", url):
+        raise ValueError("an address to listen on is http://HOST:PORT/PATH")
+    return url
+
+
 class Settings(BaseSettings):
     """Settings of the operator's process. Raises pydantic.ValidationError for a bad one."""
 
@@ -34,6 +41,10 @@ class Settings(BaseSettings):
     )
     request_timeout_seconds: float = Field(
         default=30, gt=0, description="How long one request to the API server may take."
+    )
+    liveness_endpoint: Annotated[str, AfterValidator(_endpoint)] = Field(
+        default="",
+        description="Where to answer liveness probes, such as http://0.0.0.0:8080/healthz.",
     )
     log_format: Literal["auto", "plain", "json"] = Field(
         default="auto", description="auto: plain on a terminal, JSON otherwise."

@@ -15,7 +15,7 @@ from initpipeline.runtime.settings import Settings
 
 OPTIONS = [
     *("--namespace", "--workers", "--sweep-seconds"),
-    *("--request-timeout-seconds", "--log-format", "--log-level"),
+    *("--request-timeout-seconds", "--liveness-endpoint", "--log-format", "--log-level"),
 ]
 
 
@@ -121,6 +121,9 @@ class TestBadInput:
             ("--sweep-seconds", "inf"),
             ("--request-timeout-seconds", "-1"),
             ("--request-timeout-seconds", "inf"),
+            ("--liveness-endpoint", "8080"),
+            ("--liveness-endpoint", "http://0.0.0.0/healthz"),
+            ("--liveness-endpoint", "https://0.0.0.0:8080/healthz"),
             ("--log-format", "xml"),
             ("--log-level", "loud"),
             ("--namespace", ""),

@@ -4,10 +4,12 @@ Whatever ends must end the process: without a watch or a worker it would only lo
 """
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import kmock as mock
 import pytest
 from kubernetes.aio import client
@@ -116,6 +118,21 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+async def answers(endpoint: str) -> bool:
+    """As the kubelet asks."""
+    try:
+        async with aiohttp.ClientSession() as session, session.get(endpoint) as answer:
+            return answer.status == 200
+    except aiohttp.ClientConnectionError:
+        return False
+
+
 class TestServing:
     async def test_a_pipeline_gets_its_pod(
         self, api: mock.RawHandler, run: Callable[..., Running]
@@ -163,6 +180,30 @@ class TestServing:
         assert len(api[events]) == 1, "they are posted one after the other"
         await running.stop()
         assert [request.data["reason"] for request in api[events]] == ["RunStarted", "StepFailed"]
+
+
+class TestLiveness:
+    """What the kubelet's probe is told."""
+
+    async def test_it_answers_while_it_serves(self, run: Callable[..., Running]) -> None:
+        endpoint = f"http://127.0.0.1:{free_port()}/healthz"
+        running = run(liveness_endpoint=endpoint)
+        async with asyncio.timeout(SECONDS):
+            while not await answers(endpoint):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await running.stop()
+        assert not await answers(endpoint)
+
+    async def test_an_address_that_is_taken_is_a_bad_start(
+        self, run: Callable[..., Running]
+    ) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            running = run(liveness_endpoint=f"http://127.0.0.1:{taken.getsockname()[1]}/healthz")
+            error = await running.ended()
+        assert isinstance(error, OperatorError)
+        assert "in use" in str(error)
 
 
 class TestEnd:
