@@ -12,14 +12,16 @@ from initpipeline.api import names
 from tests.cluster.cluster import Cluster
 from tests.e2e import target, watching
 from tests.e2e.watching import Object, Story
+from tests.installation import kubeconfig_of_the_operator
+from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[target.Target]:
-    """The cluster, with the CRD installed."""
+    """The cluster, with all installed that an operator needs."""
     with target.chosen() as chosen:
-        yield target.with_crd(chosen)
+        yield target.installed(chosen)
 
 
 @pytest.fixture
@@ -34,14 +36,27 @@ def kubeconfig(cluster: target.Target) -> str:
     return str(cluster.kubeconfig)
 
 
+@pytest.fixture(scope="module")
+def operators_kubeconfig(cluster: target.Target, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the service account that is installed: each test is one of its role, too."""
+    file = tmp_path_factory.mktemp("operator") / "kubeconfig"
+    return kubeconfig_of_the_operator(Kubectl(cluster.kubeconfig), file)
+
+
 @pytest.fixture
-def operator(cluster: target.Target, kube: Any, tmp_path: Path) -> Iterator[OperatorProcess]:
+def operator(operators_kubeconfig: Path, kube: Any, tmp_path: Path) -> Iterator[OperatorProcess]:
     """A running operator that serves the test's namespace and no other. Its last words are shown
     with a test that fails."""
     arguments = ["--namespace", kube.namespace, "--log-format", "json"]
-    with OperatorProcess(cluster.kubeconfig, tmp_path / "operator.log", arguments) as operator:
+    with OperatorProcess(operators_kubeconfig, tmp_path / "operator.log", arguments) as operator:
         yield operator
         print(operator.tail())
+
+
+@pytest.fixture
+def kubectl(cluster: target.Target, kube: Any) -> Kubectl:
+    """A person's, in the test's namespace."""
+    return Kubectl(cluster.kubeconfig, kube.namespace)
 
 
 @dataclass(frozen=True)

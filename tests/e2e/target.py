@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from kubernetes import client, config, utils
+from kubernetes import config
 
-from initpipeline.api import names
 from tests.cluster.cluster import Cluster
-from tests.cluster.errors import ClusterError
 from tests.cluster.plan import Component
-from tests.cluster.processes import wait_until
+from tests.installation import install_but_the_deployment
+from tests.kubectl import Kubectl
 
-CRD = Path(__file__).parents[2] / "crds" / "initpipelines.yaml"
 NODE_LOSS_NOTICED_SOON: Final = {
     Component.CONTROLLER_MANAGER: (
         "--node-monitor-period=1s",
@@ -60,22 +58,7 @@ def chosen() -> Iterator[Target]:
             yield Target(cluster.kubeconfig, own=cluster)
 
 
-def with_crd(target: Target) -> Target:
-    """The same, with the CRD installed."""
-    with config.new_client_from_config(str(target.kubeconfig), persist_config=False) as api:
-        _install_crd(api)
+def installed(target: Target) -> Target:
+    """The same, with manifests/base installed, but for the operator: the tests run their own."""
+    install_but_the_deployment(Kubectl(target.kubeconfig))
     return target
-
-
-def _install_crd(api: client.ApiClient) -> None:
-    def served() -> bool:
-        custom = client.CustomObjectsApi(api)
-        try:
-            custom.list_cluster_custom_object(names.GROUP, names.VERSION, names.PLURAL)
-        except client.ApiException:
-            return False
-        return True
-
-    if not served():
-        utils.create_from_yaml(api, str(CRD))
-        wait_until(served, 30, lambda: ClusterError("the CRD is not served"))

@@ -9,7 +9,7 @@ import pytest
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Component
 from tests.e2e.conftest import World, message_of, reason_of, runs
-from tests.e2e.target import Target, with_crd
+from tests.e2e.target import Target, installed
 from tests.e2e.templates import two_steps
 from tests.operator_process import OperatorProcess
 
@@ -24,7 +24,7 @@ def cluster() -> Iterator[Target]:
     if os.environ.get("CLUSTER"):
         pytest.skip("needs a node of an earlier version, which CLUSTER=current does not give")
     with Cluster(f"e2e-old-node-{os.getpid()}", flags={Component.KUBELET: [OFF]}) as own:
-        yield with_crd(Target(own.kubeconfig, own))
+        yield installed(Target(own.kubeconfig, own))
 
 
 def test_the_pod_goes_without_and_its_container_restarts_replace_it(

@@ -1,8 +1,6 @@
 """What is to be applied agrees with what it is to run: no cluster needed."""
 
-import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -11,10 +9,9 @@ import yaml
 from initpipeline.api import names
 from initpipeline.runtime import preflight
 from initpipeline.runtime.client import ApiClient
-from tests.cluster import build
+from tests import installation
 from tests.image.build import IMAGE, PROJECT
 
-BASE: Final = PROJECT / "manifests" / "base"
 CRDS: Final = PROJECT / "crds"
 APPLIED_SUFFIXES: Final = {".yaml", ".yml", ".json"}
 """Of the files in a folder, `kubectl apply -f` takes these."""
@@ -27,7 +24,7 @@ Permission = tuple[str, str, str]
 @pytest.fixture(scope="module")
 def rendered() -> dict[str, Object]:
     """What `kubectl apply -k manifests/base` applies, by kind."""
-    objects = list(yaml.safe_load_all(_kustomize(BASE)))
+    objects = installation.rendered()
     by_kind = {found["kind"]: found for found in objects}
     assert len(by_kind) == len(objects), "two objects of a kind: tell them apart here"
     return by_kind
@@ -135,12 +132,3 @@ def _permissions(role: Object) -> set[Permission]:
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-
-
-def _kustomize(folder: Path) -> str:
-    kubectl = build.built(build.KUBERNETES) / "kubectl"
-    answer = subprocess.run(
-        [kubectl, "kustomize", folder], capture_output=True, text=True, check=False
-    )
-    assert not answer.returncode, answer.stderr
-    return answer.stdout
