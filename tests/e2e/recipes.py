@@ -1,0 +1,49 @@
+"""docs/recipes.md as something to run: of each section its files, and what is typed."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+PAGE: Final = Path(__file__).parents[2] / "docs" / "recipes.md"
+_BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE: Final = re.compile(r"# ([\w./-]+\.(?:yaml|sh|py))\n")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A section of the page."""
+
+    name: str
+    """Its title, as the page's address has it."""
+    files: dict[str, str]
+    scripts: tuple[str, ...]
+    """In their order. The files are there before the first."""
+
+    def write(self, folder: Path) -> None:
+        """Put the files where the scripts expect them."""
+        for name, content in self.files.items():
+            file = folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content)
+
+
+def recipes() -> list[Recipe]:
+    """All of the page, each with something to run."""
+    return list(_sections(PAGE.read_text()))
+
+
+def _sections(page: str) -> Iterator[Recipe]:
+    for section in re.split(r"^## ", page, flags=re.MULTILINE)[1:]:
+        title, _, text = section.partition("\n")
+        files, scripts = {}, []
+        for language, content in _BLOCK.findall(text):
+            name = _FILE.match(content)
+            if name:
+                files[name[1]] = content
+            else:
+                assert language == "sh", f"{title}: a block of {language} without a file's name"
+                scripts.append(content)
+        assert scripts, f"{title}: nothing to run"
+        yield Recipe(re.sub(r"[^a-z0-9]+", "-", title.lower()), files, tuple(scripts))

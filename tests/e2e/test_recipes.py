@@ -1,0 +1,49 @@
+"""docs/recipes.md, run as it stands."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import build
+from tests.cluster.helm import HELM
+from tests.cluster.progress import Lines
+from tests.e2e import target
+from tests.e2e.recipes import Recipe, recipes
+from tests.installation import MANIFESTS
+from tests.kubectl import Kubectl, program, run
+
+
+@pytest.mark.usefixtures("operator")
+@pytest.mark.parametrize("recipe", recipes(), ids=lambda recipe: recipe.name)
+def test_recipe(recipe: Recipe, tmp_path: Path, environment: dict[str, str]) -> None:
+    folder = tmp_path / "recipe"
+    folder.mkdir()
+    recipe.write(folder)
+    if any("helm " in script for script in recipe.scripts):
+        (tmp_path / "bin" / "helm").symlink_to(build.built(HELM, Lines()) / "helm")
+    for script in recipe.scripts:
+        run(["bash", "-c", f"set -euo pipefail\ncd {folder}\n{script}"], environment=environment)
+
+
+@pytest.fixture
+def environment(cluster: target.Target, kube: Any, tmp_path: Path) -> dict[str, str]:
+    """A person's: the cluster and the namespace in the kubeconfig, the tools on the PATH."""
+    kubeconfig = tmp_path / "kubeconfig"
+    view = ("config", "view", "--raw", "--minify", "--flatten")
+    content = Kubectl(cluster.kubeconfig).json(*view)
+    content["contexts"][0]["context"]["namespace"] = kube.namespace
+    kubeconfig.touch(mode=0o600)
+    kubeconfig.write_text(json.dumps(content))
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "kubectl").symlink_to(program())
+    return {
+        "KUBECONFIG": str(kubeconfig),
+        "PATH": os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "HOME": str(tmp_path),
+        "INITPIPELINE": str(MANIFESTS.parent),
+    }
