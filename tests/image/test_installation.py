@@ -1,0 +1,58 @@
+"""manifests/base as people install it: the real image, in the Deployment, on a real kubelet."""
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from tests import installation
+from tests.cluster.cluster import Cluster
+from tests.cluster.plan import Component
+from tests.cluster.progress import Lines
+from tests.e2e import examples
+from tests.image.build import built
+from tests.kubectl import Kubectl
+
+pytestmark = pytest.mark.cluster
+
+TIMEOUT: Final = "--timeout=60s"
+NAMESPACE: Final = "initpipeline-system"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """One that has nothing but the image."""
+    image = built(Lines())
+    with Cluster(f"installation-{os.getpid()}") as cluster:
+        cluster.import_image(image)
+        yield cluster
+
+
+def test_what_is_installed_serves_and_is_removed_with_all_that_it_served(cluster: Cluster) -> None:
+    kubectl = Kubectl(cluster.kubeconfig)
+    kubectl("apply", "-k", str(installation.BASE))
+    _tell_the_garbage_collector(cluster)
+    system = kubectl.within(NAMESPACE)
+    system("rollout", "status", "deployment/initpipeline", TIMEOUT)
+    kubectl("apply", "-f", str(examples.FOLDER / "volume-permissions.yaml"))
+    kubectl("wait", "ipl/notes", "--for=condition=Ready", TIMEOUT)
+    (pod,) = system.json("get", "pods")["items"]
+    (container,) = pod["status"]["containerStatuses"]
+    assert container["restartCount"] == 0
+    assert container["started"], "its probe was answered"
+    labels = kubectl.json("get", "namespace", NAMESPACE)["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+    kubectl("delete", "-k", str(installation.BASE), TIMEOUT)
+
+    kubectl("wait", "pod/notes", "--for=delete", TIMEOUT)
+    for kind in {one["kind"] for one in installation.rendered()}:
+        assert "initpipeline" not in kubectl("get", kind, "-A", "-o", "name"), "left behind"
+
+
+def _tell_the_garbage_collector(cluster: Cluster) -> None:
+    """Of the new kind, which it would find out within half a minute. It would leave the Pods of one
+    that is gone before."""
+    cluster.stop(Component.CONTROLLER_MANAGER)
+    cluster.start(Component.CONTROLLER_MANAGER)
