@@ -2,16 +2,19 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.cluster import build
 from tests.cluster.helm import HELM
 from tests.cluster.progress import Lines
 from tests.e2e import target
+from tests.e2e.conftest import World
 from tests.e2e.recipes import Recipe, recipes
 from tests.installation import MANIFESTS
 from tests.kubectl import Kubectl, program, run
@@ -27,6 +30,25 @@ def test_recipe(recipe: Recipe, tmp_path: Path, environment: dict[str, str]) -> 
         (tmp_path / "bin" / "helm").symlink_to(build.built(HELM, Lines()) / "helm")
     for script in recipe.scripts:
         run(["bash", "-c", f"set -euo pipefail\ncd {folder}\n{script}"], environment=environment)
+
+
+@pytest.mark.usefixtures("operator")
+def test_the_ci_job_fails_with_the_run(
+    kubectl: Kubectl, world: World, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """It would be worse than none if it did not."""
+    (recipe,) = (one for one in recipes() if "rerun.sh" in one.files)
+    recipe.write(tmp_path)
+    pipeline = yaml.safe_load(recipe.files["shop.yaml"])
+    pipeline["spec"]["template"]["spec"]["restartPolicy"] = "Never"
+    pipeline["spec"]["template"]["spec"]["initContainers"][1]["command"] = ["sh", "-c", "exit 3"]
+    kubectl("apply", "-f", "-", stdin=pipeline)
+    world.wait_reason("shop", "StepFailed")
+
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        run(["sh", str(tmp_path / "rerun.sh"), "shop", "again"], environment=environment)
+    assert "fetching" in failed.value.stdout
+    assert '"migrate" exited with 3' in failed.value.stderr
 
 
 @pytest.fixture
