@@ -16,7 +16,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.progress import Lines, Progress
 from tests.e2e import watching
 from tests.e2e.conftest import World
-from tests.e2e.target import Target, with_crd
+from tests.e2e.target import Target, installed
 from tests.e2e.watching import Story
 from tests.operator_process import OperatorProcess
 
@@ -30,7 +30,7 @@ def progress() -> Progress:
 @pytest.fixture(scope="session")
 def cluster(progress: Progress) -> Iterator[Cluster]:
     with Cluster(f"argocd-{os.getpid()}", progress=progress) as cluster:
-        with_crd(Target(cluster.kubeconfig, own=cluster))
+        installed(Target(cluster.kubeconfig, own=cluster))
         yield cluster
 
 

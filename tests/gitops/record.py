@@ -21,7 +21,7 @@ from tests.builders import stamp
 from tests.cluster.cluster import Cluster
 from tests.e2e import watching
 from tests.e2e.conftest import World, reason_of, status_of
-from tests.e2e.target import Target, with_crd
+from tests.e2e.target import Target, installed
 from tests.e2e.templates import two_steps
 from tests.e2e.watching import Object
 from tests.gitops.customizations import SCRIPTS
@@ -74,7 +74,7 @@ def record(lives: Sequence[str]) -> None:
         config.new_client_from_config(str(cluster.kubeconfig), persist_config=False) as api,
         tempfile.TemporaryDirectory() as logs,
     ):
-        with_crd(Target(cluster.kubeconfig, own=cluster))
+        installed(Target(cluster.kubeconfig, own=cluster))
         with OperatorProcess(cluster.kubeconfig, Path(logs) / "operator.log"):
             for life in lives or LIVES:
                 print(f"recording {life}")
