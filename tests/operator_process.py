@@ -11,8 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 STOP_SECONDS = 15.0
+"""Half of what Kubernetes gives it by default before it kills it."""
 
 
 class OperatorProcess:
@@ -66,8 +67,16 @@ class OperatorProcess:
         said_before = self._times_said("operator started")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self._environment, stderr=log)
+        try:
+            self._wait_until_started(said_before)
+        except AssertionError:
+            self.kill()
+            raise
+
+    def _wait_until_started(self, said_before: int) -> None:
         deadline = time.monotonic() + START_SECONDS
         while self._times_said("operator started") == said_before:
+            assert self._process is not None
             assert self.running, (
                 f"the operator ended with {self._process.returncode}: {self.tail()}"
             )

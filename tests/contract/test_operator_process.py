@@ -137,18 +137,14 @@ class TestEnd:
     ) -> None:
         world.create()
         world.wait_for_pod(run=1)
-        began = time.monotonic()
         os.kill(operator.pid, number)
         until(lambda: not operator.running, "the end", operator.tail)
         assert (operator.stop(), operator.lines()[-1]["message"]) == (0, "operator stopped")
-        assert time.monotonic() - began < 4, "Kubernetes would kill it in the middle of its work"
 
     def test_so_it_is_while_it_starts(self, operator: OperatorProcess) -> None:
         """Kopf has not taken over the signal yet, or asks what kinds there are."""
-        began = time.monotonic()
         assert operator.stop() == 0, operator.tail()
         assert {line["level"] for line in operator.lines()} == {"INFO"}
-        assert time.monotonic() - began < 4
 
     def test_work_is_not_cut_short(self, operator: OperatorProcess, world: World) -> None:
         """A run that was begun has its Pod, or the next start creates it: never two."""
