@@ -12,6 +12,7 @@ from initpipeline.core import (
     in_place,
     limits,
     observe,
+    own_pod,
     podspec,
     rerun,
     runs,
@@ -24,11 +25,6 @@ from initpipeline.core.rerun import Rerun
 
 NAME_CONFLICT_RECHECK = timedelta(minutes=5)
 """A Pod that is not ours is not watched, so it is looked at again from time to time."""
-
-
-NEXT_WORD = timedelta(seconds=3)
-"""A new Pod is spoken of several times within milliseconds: by the scheduler, by the kubelet. For
-so long the next word is waited for, instead of a write for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +94,7 @@ def _with_run(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitPi
     if status.run is not None:
         return status
     pipeline, pod = facts.pipeline, facts.pod
-    number = pod.run if pod is not None and _ours(pod, pipeline) else None
+    number = pod.run if pod is not None and own_pod.ours(pod, pipeline) else None
     if pipeline.policies.suspend and number is None:
         return status
     resumed = status.condition(ConditionType.SUSPENDED) is not None
@@ -117,9 +113,9 @@ def _without_unfit_pod(facts: Facts, status: InitPipelineStatus) -> InitPipeline
 
 
 def _follow(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:
-    if facts.pod is not None and _ours(facts.pod, facts.pipeline):
+    if facts.pod is not None and own_pod.ours(facts.pod, facts.pipeline):
         status = runs.with_last_words(status, facts.pod)
-    pod = _pod_of_run(facts, status, now)
+    pod = own_pod.pod_of_run(facts, status, now)
     if pod is not None:
         return runs.follow(status, facts.pipeline.policies, pod, now)
     uid, gone = status.run.pod_uid if status.run else None, facts.gone
@@ -132,9 +128,9 @@ def _follow(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitPipe
 def _suspend(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decision:
     """No run, and no Pod: not even one that has ended, since the next run's takes its name."""
     pod, pipeline = facts.pod, facts.pipeline
-    status = runs.superseded(status, _pod_of_run(facts, status, now), now)
+    status = runs.superseded(status, own_pod.pod_of_run(facts, status, now), now)
     said = statuses.suspended(status, facts, now)
-    if pod is None or not _ours(pod, pipeline):
+    if pod is None or not own_pod.ours(pod, pipeline):
         return Decision(said)
     if pod.deleting:
         return Decision(said, wake_at=_next(now, observe.stuck_at(pod)))
@@ -142,7 +138,7 @@ def _suspend(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decisio
 
 
 def _go_on(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decision:
-    pipeline, pod = facts.pipeline, _pod_of_run(facts, status, now)
+    pipeline, pod = facts.pipeline, own_pod.pod_of_run(facts, status, now)
     again = rerun.due(pipeline, status, pod)
     if again is not None:
         status = _start_or_wait(pipeline, status, pod, again, now)
@@ -153,7 +149,7 @@ def _go_on(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decision:
     if refusal is not None and refusal.final and not in_place.refused(facts):
         why = Explanation(refusal.reason, refusal.message)
         status = runs.end(status, Result.FAILED, now, why=why)
-    obstacle = in_place.obstacle(facts, status, _any_pod_of_run(facts, status), now)
+    obstacle = in_place.obstacle(facts, status, own_pod.any_pod_of_run(facts, status), now)
     decision = _conclude(facts, status, obstacle, now)
     said = conditions.with_rerun_in_place(
         decision.status, pipeline.status, obstacle, pipeline.generation, now
@@ -194,7 +190,7 @@ def _conclude(
 ) -> Decision:
     pipeline, run = facts.pipeline, status.run
     assert run is not None
-    pod = _pod_of_run(facts, status, now)
+    pod = own_pod.pod_of_run(facts, status, now)
     if pod is not None:
         said = statuses.with_pod(pipeline, status, pod, now)
     elif run.completion_time is not None:
@@ -249,13 +245,13 @@ def _towards_pod(
     if pod is None:
         creation = _creation(pipeline, run, obstacle)
         return Decision(_as_said(facts, status, run, now), creation)
-    if _of_run(pod, pipeline, run):
+    if own_pod.of_run(pod, pipeline, run):
         said = _as_said(facts, status, run, now)
-        return Decision(said, wake_at=_silent_until(pod, now))
+        return Decision(said, wake_at=own_pod.silent_until(pod, now))
     blocked = statuses.without_pod(status, facts, now)
     if pod.deleting:
         return Decision(blocked, wake_at=_next(now, observe.stuck_at(pod)))
-    if _ours(pod, pipeline):
+    if own_pod.ours(pod, pipeline):
         return Decision(blocked, DeletePod(pod.uid))
     return Decision(blocked, wake_at=now + NAME_CONFLICT_RECHECK)
 
@@ -276,38 +272,3 @@ def _as_said(
     if before is not None and before.number == run.number:
         return statuses.as_before(status, facts.pipeline)
     return statuses.without_pod(status, replace(facts, pod=None, refusal=None), now)
-
-
-def _ours(pod: Pod, pipeline: Pipeline) -> bool:
-    return pod.owner_uid == pipeline.uid
-
-
-def _pod_of_run(facts: Facts, status: InitPipelineStatus, now: datetime) -> Pod | None:
-    """The current run's Pod, once there is something to be said of it."""
-    pod, run = _any_pod_of_run(facts, status), status.run
-    if pod is None or run is None:
-        return None
-    return None if run.pod_uid is None and _silent_until(pod, now) else pod
-
-
-def _any_pod_of_run(facts: Facts, status: InitPipelineStatus) -> Pod | None:
-    pod, run = facts.pod, status.run
-    if pod is None or run is None or not _of_run(pod, facts.pipeline, run):
-        return None
-    return pod
-
-
-def _silent_until(pod: Pod, now: datetime) -> datetime | None:
-    """When to speak of a Pod of which nothing new is known, unless it is spoken of before. A clock
-    that disagrees with the API server's makes this None, which costs a write."""
-    since = pod.silent_since
-    if since is None or not since <= now < since + NEXT_WORD:
-        return None
-    return since + NEXT_WORD
-
-
-def _of_run(pod: Pod, pipeline: Pipeline, run: Run) -> bool:
-    """The one that was seen before, or, before any was seen, the one that was created for it."""
-    if not _ours(pod, pipeline) or in_place.unfit(pod):
-        return False
-    return pod.uid == run.pod_uid if run.pod_uid else pod.run == run.number
