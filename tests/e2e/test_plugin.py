@@ -9,6 +9,7 @@ from initpipeline.cli import plugin
 from tests.e2e import target
 from tests.e2e.conftest import World, reason_of, run_number, status_of
 from tests.e2e.templates import container, template
+from tests.e2e.watching import Object
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -105,11 +106,15 @@ def test_a_watch_ends_when_the_pipeline_is_ready(world: World, call: Call) -> No
 
 
 @pytest.mark.usefixtures("operator")
+def failed_twice(state: Object) -> bool:
+    """The kubelet says CrashLoopBackOff only just before it ends."""
+    [step] = state.get("status", {}).get("initContainerStatuses", [{}])
+    return reason_of(state, "Ready") == "StepFailed" and step.get("restartCount") == 1
+
+
 def test_explain_tells_who_acts_next(world: World, call: Call) -> None:
     world.create("demo", template(BROKEN), initDeadlineSeconds=300)
-    world.pipelines.wait(
-        "demo", "in back-off", lambda state: reason_of(state, "Ready") == "StepBackOff"
-    )
+    world.pipelines.wait("demo", "failed twice, so that ten seconds pass", failed_twice)
     account = json.loads(call("explain", "demo", "-o", "json")[1])
     assert account["operator"] == {"absent": None, "undone": []}
     assert account["whatHappensNext"][0].startswith('the kubelet starts "broken" again')
