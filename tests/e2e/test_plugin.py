@@ -105,13 +105,13 @@ def test_a_watch_ends_when_the_pipeline_is_ready(world: World, call: Call) -> No
     assert err.splitlines()[-1].endswith("Ready 1/1 PodReady: the Pod is Ready")
 
 
-@pytest.mark.usefixtures("operator")
 def failed_twice(state: Object) -> bool:
     """The kubelet says CrashLoopBackOff only just before it ends."""
     [step] = state.get("status", {}).get("initContainerStatuses", [{}])
     return reason_of(state, "Ready") == "StepFailed" and step.get("restartCount") == 1
 
 
+@pytest.mark.usefixtures("operator")
 def test_explain_tells_who_acts_next(world: World, call: Call) -> None:
     world.create("demo", template(BROKEN), initDeadlineSeconds=300)
     world.pipelines.wait("demo", "failed twice, so that ten seconds pass", failed_twice)
