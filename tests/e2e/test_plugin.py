@@ -34,7 +34,7 @@ def call(
 
 
 FINE = container("fine", "echo all is well")
-BROKEN = container("broken", "echo trying; echo no such table >&2; exit 3")
+BROKEN = container("broken", "(echo trying; echo no such table) >&2; exit 3")
 REPAIRED = container("broken", "echo trying; sleep 1; echo done")
 
 
