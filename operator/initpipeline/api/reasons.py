@@ -4,6 +4,7 @@ A person who reads nothing but the REASON column knows from it what to look at.
 """
 
 from enum import StrEnum
+from typing import Final
 
 
 class ConditionType(StrEnum):
@@ -115,6 +116,10 @@ class Trigger(StrEnum):
     RETRY = "Retry"
     POD_RESTARTED = "PodRestarted"
     RESTARTED_IN_PLACE = "RestartedInPlace"
+
+
+BY_KUBELET: Final = frozenset({Trigger.POD_RESTARTED, Trigger.RESTARTED_IN_PLACE})
+"""Triggers of runs of the kubelet's, in a Pod that was there before."""
 
 
 class Result(StrEnum):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from initpipeline.api.models import FailedStep
 from initpipeline.api.reasons import Reason
+from initpipeline.core import observe
 from initpipeline.core.facts import ContainerStatus, Pod, Terminated
 from initpipeline.core.observe import (
     CRASH_LOOP_BACK_OFF,
@@ -58,7 +59,7 @@ def why(pod: Pod, steps: Sequence[Step], fate: Fate, *, initialized: bool) -> Ex
 def initialization(pod: Pod, steps: Sequence[Step], fate: Fate) -> Explanation:
     """Why the run is not initialized. What ends the Pod comes before what holds it up, and that
     before what the current step does."""
-    current = next((step for step in steps if not step.done), steps[-1])
+    current = observe.current(steps) or steps[-1]
     title = step_title(current, len(steps))
     if pod.deleting:
         return terminating(pod)
@@ -245,15 +246,20 @@ def failed_step(
         end = _failure_before_the_loss(status) if pod_lost else failure(status)
         if end is None or status.ready:
             continue
-        return FailedStep(
-            name=status.name,
-            exit_code=end.exit_code,
-            signal=end.signal,
-            reason=end.reason,
-            message=clip(end.message) if end.message else None,
-            restart_count=status.restart_count,
-        )
+        return evidence(status.name, status, end)
     return None
+
+
+def evidence(name: str, status: ContainerStatus | None, end: Terminated | None) -> FailedStep:
+    """Of an init container: how its last attempt ended, if one did."""
+    return FailedStep(
+        name=name,
+        exit_code=end.exit_code if end else None,
+        signal=end.signal if end else None,
+        reason=end.reason if end else None,
+        message=clip(end.message) if end and end.message else None,
+        restart_count=status.restart_count if status else 0,
+    )
 
 
 _KILLED = frozenset({137, 143})

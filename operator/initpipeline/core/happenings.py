@@ -7,7 +7,7 @@ writes nothing tells nothing, and an event never speaks of what status does not 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from initpipeline.api.models import FailedStep, InitPipelineStatus, Run, RunFacts
+from initpipeline.api.models import Cause, FailedStep, InitPipelineStatus, Run, RunFacts
 from initpipeline.api.reasons import ConditionType, EventReason, Reason, Result, Trigger
 from initpipeline.core.diagnose import ending, failed_step
 from initpipeline.core.facts import ContainerStatus, Terminated
@@ -109,11 +109,7 @@ def _of_run(
 def _started(run: RunFacts) -> str:
     why = _WHY_STARTED[run.trigger]
     if run.cause is not None:
-        cause = run.cause
-        end = Terminated(
-            cause.exit_code or 0, cause.signal, cause.reason, cause.message, None, None
-        )
-        why = f'container "{cause.container}" {ending(end, 0)}'
+        why = f'container "{run.cause.container}" {_ending(run.cause)}'
     return f"run {run.number} started ({run.trigger}): {why}"
 
 
@@ -207,4 +203,9 @@ def _how(step: FailedStep) -> str:
     """How often it was restarted, the event's series tells."""
     if step.exit_code is None:
         return f"failed: {step.message or step.reason or 'no reason given'}"
-    return ending(Terminated(step.exit_code, step.signal, step.reason, step.message, None, None), 0)
+    return _ending(step)
+
+
+def _ending(left: Cause | FailedStep) -> str:
+    end = Terminated(left.exit_code or 0, left.signal, left.reason, left.message, None, None)
+    return ending(end, 0)

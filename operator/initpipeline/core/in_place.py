@@ -42,12 +42,14 @@ _RULES: Final[Mapping[str, dict[str, Any]]] = {
 
 def wanted(pipeline: Pipeline) -> bool:
     """Whether a container's restart is to re-run the Pod in place, and there is one that can."""
-    policies, spec = pipeline.policies, pipeline.template["spec"]
-    return (
-        policies.rerun_policy is RerunPolicy.ON_RESTART
-        and policies.rerun_strategy is RerunStrategy.IN_PLACE
-        and with_rules(spec) != spec
-    )
+    policies = pipeline.policies
+    if policies.rerun_policy is not RerunPolicy.ON_RESTART:
+        return False
+    if policies.rerun_strategy is not RerunStrategy.IN_PLACE:
+        return False
+    # A template is parsed each time that it is read, so only where it is asked for.
+    spec: dict[str, Any] = pipeline.template["spec"]
+    return with_rules(spec) != spec
 
 
 def with_rules(pod_spec: Mapping[str, Any]) -> dict[str, Any]:

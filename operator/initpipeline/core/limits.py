@@ -8,18 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from initpipeline.api.models import Exceeded, FailedStep, Policies, Run, RunningStep
-from initpipeline.api.reasons import Reason, Trigger
+from initpipeline.api.reasons import BY_KUBELET, Reason
 from initpipeline.core import diagnose, observe
 from initpipeline.core.diagnose import Explanation
 from initpipeline.core.facts import Pod
 from initpipeline.core.observe import Step
-from initpipeline.core.text import clip
 
 DEADLINE = "initDeadlineSeconds"
 TIMEOUT = "timeoutSeconds"
 MAX_RESTARTS = "maxRestarts"
-
-_OF_THE_KUBELET = frozenset({Trigger.POD_RESTARTED, Trigger.RESTARTED_IN_PLACE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +76,8 @@ def failed_step(limit: Limit, steps: Sequence[Step]) -> FailedStep | None:
         return None
     status = current.status
     end = diagnose.failure(status) if status else None
-    return FailedStep(
-        name=current.container.name,
-        exit_code=end.exit_code if end else None,
-        signal=end.signal if end else None,
-        reason=(end.reason if end else None) or limit.why.reason,
-        message=clip(end.message) if end and end.message else None,
-        restart_count=status.restart_count if status else 0,
-    )
+    step = diagnose.evidence(current.container.name, status, end)
+    return step.model_copy(update={"reason": step.reason or limit.why.reason.value})
 
 
 def _restarts(policies: Policies, run: Run, pod: Pod, current: Step, title: str) -> Iterator[Limit]:
@@ -133,7 +124,7 @@ def _deadline(
     allowed = policies.init_deadline_seconds
     if allowed is None:
         return
-    own = run.trigger not in _OF_THE_KUBELET
+    own = run.trigger not in BY_KUBELET
     since = (pod.created_at if own else None) or run.start_time
     seen = diagnose.initialization(pod, steps, observe.fate(pod)).message
     yield Limit(

@@ -311,7 +311,7 @@ def fate(pod: Pod) -> Fate:
     A Pod that is Failed was lost if the cluster ended it (the condition DisruptionTarget of
     KEP-3329, an eviction), or if it ended before any container of it had started, as a Pod that
     the kubelet does not admit."""
-    if pod.deleting or pod.phase not in {"Succeeded", "Failed"}:
+    if pod.deleting or not pod.ended:
         return Fate.ALIVE
     if pod.phase == "Succeeded":
         return Fate.SUCCEEDED

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from initpipeline.api.models import Run, RunFacts, RunRecord, format_time
-from initpipeline.api.reasons import Result, Trigger
+from initpipeline.api.reasons import BY_KUBELET, Result
 from initpipeline.cli.views import history, words
 from initpipeline.core.facts import ContainerStatus, Pipeline, Terminated, init_containers
 from initpipeline.core.observe import CRASH_LOOP_BACK_OFF, RESTARTING_ALL_CONTAINERS
@@ -19,7 +19,6 @@ from initpipeline.core.observe import CRASH_LOOP_BACK_OFF, RESTARTING_ALL_CONTAI
 _LEAST: Final = timedelta(seconds=1)
 """The shortest axis: Kubernetes' times are whole seconds."""
 
-_BY_KUBELET: Final = frozenset({Trigger.POD_RESTARTED, Trigger.RESTARTED_IN_PLACE})
 _BAD: Final = frozenset({Result.FAILED, Result.LOST})
 
 
@@ -225,7 +224,7 @@ def _last_is_of(run: Run, status: ContainerStatus) -> bool:
         return False
     if raw.get("containerID") in run.stale_container_ids:
         return False
-    if run.trigger not in _BY_KUBELET:
+    if run.trigger not in BY_KUBELET:
         return True
     return last.finished_at is not None and last.finished_at >= run.start_time
 
