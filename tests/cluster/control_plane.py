@@ -157,6 +157,8 @@ class ControlPlane:
             f"--cluster-signing-cert-file={self.authority.pair.certificate}",
             f"--cluster-signing-key-file={self.authority.pair.key}",
             "--use-service-account-credentials",
+            # By default it makes a folder in the machine's /usr/libexec.
+            f"--flex-volume-plugin-dir={self.layout.root / 'volume-plugins'}",
             *self._raised_limits(),
         ]
 
