@@ -28,6 +28,8 @@ TURN: Final = 10
 """Seconds from the start of one init container to that of the next."""
 DURATION: Final = 8
 """Seconds that an init container runs."""
+NEVER: Final = (datetime(1970, 1, 1, tzinfo=UTC) - BASE).total_seconds()
+"""When a container started that the runtime could not start, as the kubelet tells it."""
 
 _UID: Final = "<uid>"
 """Stands for the Pod's UID until the Pod is built."""

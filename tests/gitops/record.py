@@ -7,6 +7,7 @@ Times become the same times after a beginning that is always the same.
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -29,7 +30,7 @@ from tests.gitops.lives import LIVES, NAME
 from tests.operator_process import OperatorProcess
 
 FOLDER: Final = Path(__file__).parent / "recorded"
-TIMES: Final = frozenset(("creationTimestamp", "deletionTimestamp", "startedAt", "finishedAt"))
+TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 STATUS: Final = ("observedGeneration", "conditions")
 METADATA: Final = ("name", "generation", "deletionTimestamp", "annotations")
 TOKEN: Final = "1893499200"
@@ -163,11 +164,16 @@ def _without_bookkeeping(state: Object) -> Object:
     return state | {"metadata": kept}
 
 
-def _with_times_since(created: datetime, value: Any, key: str = "") -> Any:
+def _with_times_since(created: datetime, value: Any) -> Any:
+    """All times, those in messages too."""
     if isinstance(value, dict):
-        return {inner: _with_times_since(created, one, inner) for inner, one in value.items()}
+        return {key: _with_times_since(created, one) for key, one in value.items()}
     if isinstance(value, list):
         return [_with_times_since(created, one) for one in value]
-    if value and (key in TIMES or key.endswith("Time")):
-        return stamp((datetime.fromisoformat(value) - created).total_seconds())
+    if isinstance(value, str):
+        return TIME.sub(lambda found: _since(created, found[0]), value)
     return value
+
+
+def _since(created: datetime, time: str) -> str:
+    return stamp((datetime.fromisoformat(time) - created).total_seconds())

@@ -36,7 +36,8 @@ class Reason(StrEnum):
     STEP_RUNNING = "StepRunning"
     """The current step runs."""
     STEP_FAILED = "StepFailed"
-    """The current step failed."""
+    """The current step failed, or could not be started, mostly for a command that its image
+    does not have."""
     STEP_BACK_OFF = "StepBackOff"
     """The current step failed, and the kubelet waits before it starts it again."""
     IMAGE_PULL_FAILED = "ImagePullFailed"
@@ -48,7 +49,7 @@ class Reason(StrEnum):
     CONTAINERS_NOT_READY = "ContainersNotReady"
     """Initialized, but app containers are not ready yet."""
     CONTAINER_FAILED = "ContainerFailed"
-    """An app container failed."""
+    """An app container failed, or else a sidecar."""
     POD_READY = "PodReady"
     """The Pod is Ready."""
     POD_SUCCEEDED = "PodSucceeded"

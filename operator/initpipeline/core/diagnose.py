@@ -3,8 +3,9 @@
 Reason and message come from the same place, so that they never speak of two different things.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from initpipeline.api.models import FailedStep
 from initpipeline.api.reasons import Reason
@@ -19,25 +20,27 @@ from initpipeline.core.observe import (
 )
 from initpipeline.core.text import clip
 
-_IMAGE_REASONS = frozenset(
-    {
-        "ErrImagePull",
-        "ImagePullBackOff",
-        "InvalidImageName",
-        "ErrImageNeverPull",
-        "ImageInspectError",
-        "RegistryUnavailable",
-        "SignatureValidationFailed",
-    }
-)
-_CONFIG_REASONS = frozenset(
-    {
-        "CreateContainerConfigError",
-        "CreateContainerError",
-        "PreCreateHookError",
-        "RunContainerError",
-    }
-)
+_CANNOT_START = "RunContainerError"
+"""The kubelet's reason for a container that was made and could not be started, mostly for a command
+that its image does not have. Once that is in its last state as well, as an end with StartError, it
+counts as one, and it is restarted like any other."""
+
+_START_ERROR = "StartError"
+
+_OBSTACLES: Final[Mapping[str, Reason]] = {
+    "ErrImagePull": Reason.IMAGE_PULL_FAILED,
+    "ImagePullBackOff": Reason.IMAGE_PULL_FAILED,
+    "InvalidImageName": Reason.IMAGE_PULL_FAILED,
+    "ErrImageNeverPull": Reason.IMAGE_PULL_FAILED,
+    "ImageInspectError": Reason.IMAGE_PULL_FAILED,
+    "RegistryUnavailable": Reason.IMAGE_PULL_FAILED,
+    "SignatureValidationFailed": Reason.IMAGE_PULL_FAILED,
+    "CreateContainerConfigError": Reason.CONTAINER_CONFIG_ERROR,
+    "CreateContainerError": Reason.CONTAINER_CONFIG_ERROR,
+    "PreCreateHookError": Reason.CONTAINER_CONFIG_ERROR,
+    _CANNOT_START: Reason.CONTAINER_CONFIG_ERROR,
+}
+"""What a container that waits for more than its turn waits for, by the kubelet's reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,8 @@ def initialization(pod: Pod, steps: Sequence[Step], fate: Fate) -> Explanation:
     if fate is Fate.FAILED and not _ended_badly(current.status):
         return _pod_failed(pod)
     if current.status is None or not current.status.ever_started:
-        return _unscheduled(pod) or _not_started(pod, title, current.status)
-    return _running_step(pod, title, current.status)
+        return _unscheduled(pod) or _not_started(pod, title, current)
+    return _running_step(title, current)
 
 
 def readiness(pod: Pod, fate: Fate) -> Explanation:
@@ -80,11 +83,12 @@ def readiness(pod: Pod, fate: Fate) -> Explanation:
         return lost(pod)
     if pod.deleting:
         return terminating(pod)
+    apps = _trouble(pod.container_statuses, "container")
     if fate is Fate.FAILED:
-        return _app_trouble(pod.container_statuses) or _pod_failed(pod)
+        return apps or _pod_failed(pod)
     if pod.has_condition("Ready"):
         return Explanation(Reason.POD_READY, "the Pod is Ready")
-    return _app_trouble(pod.container_statuses) or _not_ready(pod)
+    return apps or _trouble(_sidecars(pod), "sidecar") or _not_ready(pod)
 
 
 def _not_ready(pod: Pod) -> Explanation:
@@ -163,55 +167,70 @@ def _unscheduled(pod: Pod) -> Explanation | None:
     return Explanation(reason, scheduled.message or "the Pod has no node yet")
 
 
-def _not_started(pod: Pod, title: str, status: ContainerStatus | None) -> Explanation:
+def _not_started(pod: Pod, title: str, step: Step) -> Explanation:
+    """What the first step waits for, the kubelet tells in events alone."""
     if pod.node_name is None:
         return Explanation(Reason.POD_PENDING, "the Pod has no node yet")
-    waiting = status.waiting_reason if status else ""
-    message = (status.waiting or {}).get("message") if status else None
-    if waiting in _IMAGE_REASONS:
-        return Explanation(Reason.IMAGE_PULL_FAILED, f"{title}: {message or waiting}")
-    if waiting in _CONFIG_REASONS:
-        return Explanation(Reason.CONTAINER_CONFIG_ERROR, f"{title}: {message or waiting}")
-    return Explanation(Reason.STEP_PENDING, f"{title} has not started yet")
+    obstacle = _obstacle(title, step.status) if step.status else None
+    first = step.position == 1
+    waits = ": the Pod's volumes, network or its image are not ready" if first else ""
+    return obstacle or Explanation(Reason.STEP_PENDING, f"{title} has not started yet{waits}")
 
 
-def _running_step(pod: Pod, title: str, status: ContainerStatus) -> Explanation:
+def _obstacle(title: str, status: ContainerStatus) -> Explanation | None:
+    """What keeps a container from being started, in the kubelet's words."""
+    waiting = status.waiting_reason
+    reason = _OBSTACLES.get(waiting)
+    if reason is None or (waiting == _CANNOT_START and failure(status)):
+        return None
+    words = (status.waiting or {}).get("message") or waiting
+    return Explanation(reason, f"{title}: {words}")
+
+
+def _running_step(title: str, step: Step) -> Explanation:
     """The step has run at least once in this Pod."""
+    status = step.status
+    assert status is not None
+    obstacle = _obstacle(title, status)
+    if obstacle is not None:
+        return obstacle
     bad = failure(status)
-    if status.waiting_reason in _IMAGE_REASONS | _CONFIG_REASONS:
-        return _not_started(pod, title, status)
     if bad and status.waiting_reason == CRASH_LOOP_BACK_OFF:
         return Explanation(Reason.STEP_BACK_OFF, f"{title} {ending(bad, status.restart_count)}")
     if status.running:
+        but = ", but its startupProbe has yet to succeed" if step.container.sidecar else ""
         after = f"; before, it {ending(bad, status.restart_count)}" if bad else ""
-        return Explanation(Reason.STEP_RUNNING, f"{title} is running{after}")
+        return Explanation(Reason.STEP_RUNNING, f"{title} is running{but}{after}")
     if bad:
         return Explanation(Reason.STEP_FAILED, f"{title} {ending(bad, status.restart_count)}")
     return Explanation(Reason.STEP_PENDING, f"{title} has yet to run again")
 
 
-def _app_trouble(statuses: Iterable[ContainerStatus]) -> Explanation | None:
-    """The first app container that shows a reason not to be ready."""
+def _trouble(statuses: Iterable[ContainerStatus], kind: str) -> Explanation | None:
+    """Of the first container that shows a reason not to be ready."""
     for status in statuses:
-        title = f'container "{status.name}"'
-        waiting = status.waiting_reason
-        words = (status.waiting or {}).get("message") or waiting
+        title = f'{kind} "{status.name}"'
+        obstacle = _obstacle(title, status)
+        if obstacle is not None:
+            return obstacle
         end = failure(status)
-        if waiting in _IMAGE_REASONS:
-            return Explanation(Reason.IMAGE_PULL_FAILED, f"{title}: {words}")
-        if waiting in _CONFIG_REASONS:
-            return Explanation(Reason.CONTAINER_CONFIG_ERROR, f"{title}: {words}")
         if end is not None and not status.running:
-            return Explanation(
-                Reason.CONTAINER_FAILED, f"{title} {ending(end, status.restart_count)}"
-            )
+            how = ending(end, status.restart_count)
+            return Explanation(Reason.CONTAINER_FAILED, f"{title} {how}")
     return None
+
+
+def _sidecars(pod: Pod) -> Iterable[ContainerStatus]:
+    names = {container.name for container in pod.init_containers if container.sidecar}
+    return (status for status in pod.init_container_statuses if status.name in names)
 
 
 def ending(end: Terminated, restart_count: int) -> str:
     """ "exited with 1, restarted 3 times: <termination message>" """
     how = f"was ended by signal {end.signal}" if end.signal else f"exited with {end.exit_code}"
-    if end.reason and end.reason not in {"Error", "Completed"}:
+    if end.reason == _START_ERROR:
+        how = "could not be started"
+    elif end.reason and end.reason not in {"Error", "Completed"}:
         how += f" ({end.reason})"
     if restart_count:
         how += f", restarted {restart_count} time{'s' if restart_count > 1 else ''}"

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from initpipeline.api.models import EffectiveResources, InitPipelineStatus, Policies
@@ -18,6 +18,9 @@ from initpipeline.core.resources import effective_resources
 
 RESTART_ALL_CONTAINERS = "RestartAllContainers"
 """The action of a container's restartPolicyRules that re-runs the Pod in place (KEP-5532)."""
+
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+"""What the kubelet tells as the start of a container that the runtime could not start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Terminated:
     reason: str | None
     message: str | None
     started_at: datetime | None
+    """Of a container that could not be started (StartError): when that was tried."""
     finished_at: datetime | None
 
     @classmethod
@@ -36,13 +40,14 @@ class Terminated:
         raw = (state or {}).get("terminated")
         if raw is None:
             return None
+        started_at, finished_at = _time(raw.get("startedAt")), _time(raw.get("finishedAt"))
         return cls(
             exit_code=raw.get("exitCode", 0),
             signal=raw.get("signal"),
             reason=raw.get("reason"),
             message=raw.get("message"),
-            started_at=_time(raw.get("startedAt")),
-            finished_at=_time(raw.get("finishedAt")),
+            started_at=finished_at if started_at == _NEVER else started_at,
+            finished_at=finished_at,
         )
 
 
@@ -98,9 +103,11 @@ class ContainerStatus:
     @property
     def started_at(self) -> datetime | None:
         """When the container of the present state started; None while it waits."""
+        end = self.terminated
+        if end is not None:
+            return end.started_at
         state = self.raw.get("state") or {}
-        present = state.get("running") or state.get("terminated") or {}
-        return _time(present.get("startedAt"))
+        return _time((state.get("running") or {}).get("startedAt"))
 
     @property
     def ever_started(self) -> bool:

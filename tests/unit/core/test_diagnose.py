@@ -4,7 +4,7 @@ import pytest
 
 from initpipeline.api.reasons import Reason
 from initpipeline.core import diagnose, observe
-from tests.builders import End, PodBuilder, fresh_pod, pod, running_pod
+from tests.builders import NEVER, End, PodBuilder, fresh_pod, pod, running_pod
 
 RESTARTING_ALL = End(137, start=None, end=None, reason="RestartingAllContainers")
 NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
@@ -39,19 +39,22 @@ def four() -> PodBuilder:
         pytest.param(
             fresh_pod(),
             Reason.STEP_PENDING,
-            'init container 1 of 2 "one" has not started yet',
+            'init container 1 of 2 "one" has not started yet: '
+            "the Pod's volumes, network or its image are not ready",
             id="volumes and network are made ready",
         ),
         pytest.param(
             fresh_pod().init("one", reported=False),
             Reason.STEP_PENDING,
-            'init container 1 of 2 "one" has not started yet',
+            'init container 1 of 2 "one" has not started yet: '
+            "the Pod's volumes, network or its image are not ready",
             id="the kubelet has not reported it",
         ),
         pytest.param(
             fresh_pod().sidecar("one"),
             Reason.STEP_PENDING,
-            'sidecar 1 of 2 "one" has not started yet',
+            'sidecar 1 of 2 "one" has not started yet: '
+            "the Pod's volumes, network or its image are not ready",
             id="a sidecar has not started",
         ),
         pytest.param(
@@ -114,7 +117,7 @@ def four() -> PodBuilder:
         pytest.param(
             fresh_pod().sidecar("one", running=True, started=False),
             Reason.STEP_RUNNING,
-            'sidecar 1 of 2 "one" is running',
+            'sidecar 1 of 2 "one" is running, but its startupProbe has yet to succeed',
             id="a sidecar whose startup probe has not succeeded yet",
         ),
         pytest.param(
@@ -122,6 +125,30 @@ def four() -> PodBuilder:
             Reason.STEP_FAILED,
             'init container 2 of 4 "migrate" exited with 1: no database',
             id="failed",
+        ),
+        pytest.param(
+            four().init(
+                "migrate",
+                waiting="RunContainerError",
+                message="no such file",
+                restarts=1,
+                last=End(128, NEVER, reason="StartError", message="no such file"),
+            ),
+            Reason.STEP_FAILED,
+            'init container 2 of 4 "migrate" could not be started, restarted 1 time: no such file',
+            id="its command is not in its image",
+        ),
+        pytest.param(
+            four().init("migrate", waiting="RunContainerError", message="runtime is gone"),
+            Reason.CONTAINER_CONFIG_ERROR,
+            'init container 2 of 4 "migrate": runtime is gone',
+            id="it cannot be started, and no end of it is told",
+        ),
+        pytest.param(
+            fresh_pod().init("one", exit=0).init("two"),
+            Reason.STEP_PENDING,
+            'init container 2 of 2 "two" has not started yet',
+            id="between two steps",
         ),
         pytest.param(
             four().init("migrate", exit=1, restarts=1, message="no database"),
@@ -262,6 +289,40 @@ def test_why_a_run_is_not_initialized(found: PodBuilder, reason: Reason, message
             Reason.CONTAINER_FAILED,
             'container "app" exited with 3, restarted 2 times: oh',
             id="an app container waits to be restarted",
+        ),
+        pytest.param(
+            running_pod()
+            .app(
+                waiting="RunContainerError",
+                last=End(128, NEVER, reason="StartError", message="no such file"),
+            )
+            .ready(False),
+            Reason.CONTAINER_FAILED,
+            'container "app" could not be started: no such file',
+            id="the command of an app container is not in its image",
+        ),
+        pytest.param(
+            running_pod()
+            .sidecar("one", waiting="CrashLoopBackOff", restarts=2, last=End(1, message="oh"))
+            .ready(False),
+            Reason.CONTAINER_FAILED,
+            'sidecar "one" exited with 1, restarted 2 times: oh',
+            id="a sidecar waits to be restarted",
+        ),
+        pytest.param(
+            running_pod().sidecar("one", exit=1).app(exit=2).ready(False),
+            Reason.CONTAINER_FAILED,
+            'container "app" exited with 2',
+            id="an app container failed, and with it a sidecar",
+        ),
+        pytest.param(
+            running_pod()
+            .sidecar("one", exit=137)
+            .app(exit=0)
+            .phase("Failed", "DeadlineExceeded", "active too long"),
+            Reason.POD_FAILED,
+            "active too long",
+            id="a sidecar was ended with the Pod",
         ),
         pytest.param(
             running_pod().app(running=True, restarts=1, last=End(3)).ready(False),

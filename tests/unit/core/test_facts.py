@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from initpipeline.api.models import EffectiveResources
 from initpipeline.api.names import RERUN_ANNOTATION, RUN_ANNOTATION
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated
-from tests.builders import End, PodBuilder, at, fresh_pod, pipeline, pod, silent_pod, stamp
+from tests.builders import NEVER, End, PodBuilder, at, fresh_pod, pipeline, pod, silent_pod, stamp
 from tests.pod_shapes import box
 
 
@@ -33,6 +33,11 @@ class TestContainerStatus:
             pytest.param({"state": {"running": {"startedAt": stamp(5)}}}, at(5), id="running"),
             pytest.param({"state": {"terminated": End(0, 5, 8).raw()}}, at(5), id="terminated"),
             pytest.param(
+                {"state": {"terminated": End(128, NEVER, 8, "StartError").raw()}},
+                at(8),
+                id="could not be started: when that was tried",
+            ),
+            pytest.param(
                 {"state": {"terminated": {"exitCode": 137, "startedAt": None}}},
                 None,
                 id="terminated, never located: startedAt null",
@@ -48,6 +53,11 @@ class TestContainerStatus:
             pytest.param({"state": {"waiting": {"reason": "PodInitializing"}}}, False, id="waits"),
             pytest.param({"state": {"running": {"startedAt": stamp(0)}}}, True, id="runs"),
             pytest.param({"state": {"terminated": End(1).raw()}}, True, id="ended"),
+            pytest.param(
+                {"state": {"terminated": End(128, NEVER, 8, "StartError").raw()}},
+                True,
+                id="could not be started, which is an end",
+            ),
             pytest.param({"restartCount": 1}, True, id="was restarted"),
             pytest.param({"lastState": {"terminated": End(1).raw()}}, True, id="ended before"),
             pytest.param(

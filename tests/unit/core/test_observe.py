@@ -8,7 +8,7 @@ from initpipeline.api.models import Cause, CompletedInitContainer, RestartBaseli
 from initpipeline.api.reasons import Trigger
 from initpipeline.core import observe
 from initpipeline.core.observe import Fate
-from tests.builders import End, PodBuilder, at, container_id, fresh_pod, pod, running_pod
+from tests.builders import NEVER, End, PodBuilder, at, container_id, fresh_pod, pod, running_pod
 
 RESTARTING_ALL = End(137, start=None, end=None, reason="RestartingAllContainers")
 
@@ -383,6 +383,11 @@ class TestRestartBaselines:
                 id="the node was restarted: nobody knows when the old container ran",
             ),
             pytest.param(
+                pod().app(waiting="RunContainerError", last=End(128, NEVER, 101, "StartError")),
+                0,
+                id="could not be started, which was its first start",
+            ),
+            pytest.param(
                 pod().app(waiting="PodInitializing", restarts=4, last=RESTARTING_ALL, id=""),
                 4,
                 id="in place: counted before it starts",
@@ -440,6 +445,13 @@ class TestAppRestart:
                 running_pod().app(waiting="CrashLoopBackOff", last=End(1, start=5)),
                 None,
                 id="waits in back-off for what happened before this run was initialized",
+            ),
+            pytest.param(
+                running_pod().app(
+                    waiting="CrashLoopBackOff", last=End(128, NEVER, 20, "StartError")
+                ),
+                Cause(container="app", exit_code=128, reason="StartError"),
+                id="could not be started, and waits in back-off",
             ),
             pytest.param(
                 running_pod().app(running=True, last=End(1, start=20)),
