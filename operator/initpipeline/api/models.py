@@ -154,12 +154,11 @@ class RunFacts(ApiModel):
     reason: str | None = Field(
         None,
         description="Why it ended or is about to, in one CamelCase word, where it failed or was "
-        "lost.",
+        "lost; why it was not initialized, where it was superseded.",
     )
     message: str | None = Field(
         None,
-        description="Why it ended or is about to, for a person, where it failed or was lost. "
-        "At most 1 KiB.",
+        description="The same for a person. At most 1 KiB.",
     )
     exceeded: Exceeded | None = Field(
         None, description="The limit that ended the run, where one did."

@@ -139,13 +139,31 @@ def _by_others(reason: str, facts: Facts, pipeline: Pipeline, now: datetime) -> 
         case Reason.STEP_BACK_OFF | Reason.STEP_FAILED if _restarts_containers(facts):
             yield f"the kubelet starts {step} again{_back_off_words(facts, pipeline, now)}"
         case Reason.IMAGE_PULL_FAILED:
-            yield "the kubelet pulls the image again, after growing delays of up to 5 min"
+            yield _next_pull(facts)
         case Reason.CONTAINER_CONFIG_ERROR:
             yield "the kubelet tries again every few seconds, and goes on once nothing is missing"
         case Reason.POD_UNSCHEDULABLE:
             yield "the scheduler tries again whenever a node or another Pod changes"
+        case Reason.POD_PENDING if _gated(facts):
+            yield "it is not scheduled until whoever set its scheduling gates has removed them"
         case Reason.STEP_PENDING | Reason.POD_PENDING if pipeline.status.pod_uid:
             yield "the scheduler and the kubelet are getting the Pod ready"
+
+
+def _next_pull(facts: Facts) -> str:
+    pod = facts.pod
+    every = (*pod.init_container_statuses, *pod.container_statuses) if pod else ()
+    reasons = {status.waiting_reason for status in every}
+    if "InvalidImageName" in reasons:
+        return "the kubelet cannot pull an image of such a name: nothing happens until it is mended"
+    if "ErrImageNeverPull" in reasons:
+        return "the kubelet goes on once the node has the image: imagePullPolicy is Never"
+    return "the kubelet pulls the image again, after growing delays of up to 5 min"
+
+
+def _gated(facts: Facts) -> bool:
+    scheduled = facts.pod.condition("PodScheduled") if facts.pod else None
+    return scheduled is not None and scheduled.reason == "SchedulingGated"
 
 
 def _restarts_containers(facts: Facts) -> bool:
@@ -286,6 +304,7 @@ def _remedies(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
 
 def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
     name, status = pipeline.name, pipeline.status
+    mend = Remedy(f"kubectl edit ipl {name}{flags}", "mend the template: a run starts then")
     stalled = status.condition(ConditionType.STALLED)
     if stalled is not None and stalled.reason == Reason.BACKOFF_LIMIT_EXCEEDED:
         yield from _logs(pipeline, flags)
@@ -296,16 +315,17 @@ def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
         )
         return
     match words.ready_reason(status):
-        case (
-            Reason.STEP_FAILED | Reason.STEP_BACK_OFF | Reason.STEP_RUNNING | Reason.RERUN_BACK_OFF
-        ):
+        case Reason.STEP_FAILED | Reason.STEP_BACK_OFF:
+            yield from _logs(pipeline, flags)
+            yield mend
+        case Reason.STEP_RUNNING | Reason.RERUN_BACK_OFF:
             yield from _logs(pipeline, flags)
         case Reason.INVALID_TEMPLATE:
-            yield Remedy(f"kubectl edit ipl {name}{flags}", "mend the template: a run starts then")
+            yield mend
         case Reason.POD_FORBIDDEN:
             yield Remedy(
-                f"kubectl get events,rolebindings{flags}",
-                "see what policy says no, have it allowed, or mend the template",
+                f"kubectl edit ipl {name}{flags}",
+                "mend the template: a run starts then; or create, or have allowed, what is missing",
             )
         case Reason.QUOTA_EXCEEDED:
             yield Remedy(f"kubectl describe quota{flags}", "see what is used; make room")
@@ -313,13 +333,16 @@ def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
             yield Remedy(f"kubectl get pod {name}{flags} -o wide", "see whose it is; remove it")
         case Reason.CONTAINER_FAILED | Reason.CONTAINERS_NOT_READY:
             yield Remedy(f"kubectl logs {name}{flags} --all-containers", "read what it says")
+            yield Remedy(f"kubectl describe pod {name}{flags}", "see its events")
         case (
-            Reason.POD_UNSCHEDULABLE
+            Reason.POD_PENDING
+            | Reason.POD_UNSCHEDULABLE
             | Reason.IMAGE_PULL_FAILED
             | Reason.CONTAINER_CONFIG_ERROR
             | Reason.STEP_PENDING
-        ):
+        ) if status.pod_uid:
             yield Remedy(f"kubectl describe pod {name}{flags}", "see its events")
+            yield mend
 
 
 def _logs(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:

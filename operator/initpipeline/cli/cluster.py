@@ -87,6 +87,17 @@ class Cluster:
         answer = self._ask("get", "get", namespace, name, **_PODS)
         return None if answer.status_code == 404 else dict(answer.json())
 
+    def pod_events(self, namespace: str, uid: str) -> list[Raw]:
+        """The events about the Pod of this UID; none where they cannot be had, as by a user who may
+        not list them."""
+        params = {"fieldSelector": f"involvedObject.uid={uid}"}
+        try:
+            answer = self._ask("get", "list", namespace, params=params, **_EVENTS)
+        except NotUsableError:
+            return []
+        items: list[Raw] = answer.json()["items"]
+        return items
+
     def namespaces(self) -> list[str]:
         answer = self._ask("get", "list", None, version="v1", resource="namespaces")
         return [item["metadata"]["name"] for item in answer.json()["items"]]
@@ -274,6 +285,7 @@ _CONNECTION: Final = re.compile(r"^.*(Connection|Pool)\(.*?\): (Failed to establ
 """What urllib3 puts before the words of the system."""
 _OURS: Final = {"version": names.API_VERSION, "resource": names.PLURAL}
 _PODS: Final = {"version": "v1", "resource": "pods"}
+_EVENTS: Final = {"version": "v1", "resource": "events"}
 
 
 class _NoAnswerError(NotUsableError):

@@ -5,8 +5,11 @@ from typing import Final
 
 from initpipeline.cli.account import Account, account
 from initpipeline.cli.options import TABLE, Subparsers, command
+from initpipeline.cli.pod_events import Warned, warnings
 from initpipeline.cli.session import Session, Target
 from initpipeline.cli.views import explain as view
+from initpipeline.cli.views import status as status_view
+from initpipeline.cli.views import words
 from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts, Pipeline, Pod
 
@@ -22,7 +25,8 @@ _EXAMPLES = """\
 _DESCRIPTION = f"""\
 Reads the InitPipeline and its Pod, and asks the function by which the operator itself decides: why
 is it where it is, what happens next and when, which limits it is under and how much is left of
-them, and what you can do.
+them, and what you can do. Of a Pod that is not at work it also tells what its events warn of, such
+as a volume that is missing or a probe that fails.
 
 Where status does not follow from what the API tells, and the operator does not set that right
 within {PATIENCE_SECONDS:g} seconds, it seems not to be running, and that is said first."""
@@ -43,13 +47,25 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(session: Session) -> int:
-    found, absent = _account(session, session.target(session.options.name))
+    target = session.target(session.options.name)
+    found, absent = _account(session, target)
+    warned = _warnings(session, target, found.pipeline)
     now = session.cluster.now()
     if session.for_a_program:
-        session.show_data(view.data(found, now, absent))
+        session.show_data(view.data(found, now, absent, warned))
     else:
-        session.show(view.view(found, now, absent))
+        session.show(view.view(found, now, absent, warned))
     return 0
+
+
+def _warnings(session: Session, target: Target, pipeline: Pipeline) -> tuple[Warned, ...]:
+    """Of a Pod that is not at work, since one that is had its troubles behind it."""
+    uid, standing = pipeline.status.pod_uid, status_view.standing(pipeline.status)
+    if uid is None or standing == "Ready":
+        return ()
+    with session.progress("reading the events of its Pod"):
+        events = session.cluster.pod_events(target.namespace, uid)
+    return warnings(events, words.ready_message(pipeline.status))
 
 
 def _account(session: Session, target: Target) -> tuple[Account, str | None]:

@@ -88,11 +88,15 @@ def _once(session: Session, target: Target, pipeline: Pipeline) -> int:
 
 
 def _without_logs(session: Session, pipeline: Pipeline, pod: Pod | None) -> int:
-    ended = [record for record in pipeline.status.history if record.failed_step]
-    if pod is None and ended:
-        return _recorded(session, ended[0])
+    failed = {record.number: record for record in pipeline.status.history if record.failed_step}
+    run = pipeline.status.run
+    if pod is None and run is not None and run.number in failed:
+        return _recorded(session, failed[run.number])
     reason = words.ready_message(pipeline.status)
     session.note(f"nothing has been written yet: {words.one_line(reason)}")
+    if failed:
+        number = max(failed)
+        session.note(f"how run {number} failed is recorded: see --run {number}")
     return 0
 
 
@@ -223,13 +227,17 @@ def _print_log(session: Session, target: Target, part: Part, *, follow: bool) ->
     lines = session.cluster.log(
         target.namespace, target.name, part.container, follow=follow, previous=part.previous
     )
+    missing = f"{part.title}; it {'has written nothing yet' if part.running else 'wrote nothing'}"
     try:
         for line in lines:
             _write(session, [line])
+            missing = ""
     except NotFoundError as error:
-        session.note(f"no log of {part.title}: {error}")
+        missing = f"no log of {part.title}: {error}"
+    if missing:
+        session.note(missing)
         if part.last_words:
-            session.note("its termination message:")
+            session.note("what is told of its end:")
             _write(session, [part.last_words])
 
 

@@ -46,6 +46,12 @@ def add(subparsers: Subparsers) -> None:
         action="store_true",
         help="show it live, until it is Ready or given up; without a NAME until Ctrl-C",
     )
+    parser.add_argument(
+        "--timeout",
+        type=watching.duration,
+        metavar="TIME",
+        help="of --watch NAME: 90s, 5m, 1h (default: as long as it takes)",
+    )
 
 
 def run(session: Session) -> int:
@@ -63,7 +69,7 @@ def _one(session: Session, target: Target) -> int:
 
 
 def _watch(session: Session, target: Target) -> int:
-    pipeline, end = watching.wait(session, target, verdict.at_rest)
+    pipeline, end = watching.wait(session, target, verdict.at_rest, session.options.timeout)
     _show(session, pipeline)
     return 0 if end.good else 1
 

@@ -12,6 +12,7 @@ from initpipeline.api.reasons import Reason
 from initpipeline.core import observe
 from initpipeline.core.facts import ContainerStatus, Pod, Terminated
 from initpipeline.core.observe import (
+    CANNOT_START,
     CRASH_LOOP_BACK_OFF,
     LOST_ENDS,
     RESTARTING_ALL_CONTAINERS,
@@ -20,12 +21,8 @@ from initpipeline.core.observe import (
 )
 from initpipeline.core.text import clip
 
-_CANNOT_START = "RunContainerError"
-"""The kubelet's reason for a container that was made and could not be started, mostly for a command
-that its image does not have. Once that is in its last state as well, as an end with StartError, it
-counts as one, and it is restarted like any other."""
-
 _START_ERROR = "StartError"
+"""The kubelet's reason for the end of a container that could not be started."""
 
 _OBSTACLES: Final[Mapping[str, Reason]] = {
     "ErrImagePull": Reason.IMAGE_PULL_FAILED,
@@ -38,7 +35,7 @@ _OBSTACLES: Final[Mapping[str, Reason]] = {
     "CreateContainerConfigError": Reason.CONTAINER_CONFIG_ERROR,
     "CreateContainerError": Reason.CONTAINER_CONFIG_ERROR,
     "PreCreateHookError": Reason.CONTAINER_CONFIG_ERROR,
-    _CANNOT_START: Reason.CONTAINER_CONFIG_ERROR,
+    CANNOT_START: Reason.CONTAINER_CONFIG_ERROR,
 }
 """What a container that waits for more than its turn waits for, by the kubelet's reason."""
 
@@ -181,7 +178,7 @@ def _obstacle(title: str, status: ContainerStatus) -> Explanation | None:
     """What keeps a container from being started, in the kubelet's words."""
     waiting = status.waiting_reason
     reason = _OBSTACLES.get(waiting)
-    if reason is None or (waiting == _CANNOT_START and failure(status)):
+    if reason is None or (waiting == CANNOT_START and failure(status)):
         return None
     words = (status.waiting or {}).get("message") or waiting
     return Explanation(reason, f"{title}: {words}")

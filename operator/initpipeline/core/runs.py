@@ -17,7 +17,7 @@ from initpipeline.api.models import (
     RunFacts,
     RunRecord,
 )
-from initpipeline.api.reasons import Reason, RerunPolicy, Result, Trigger
+from initpipeline.api.reasons import ConditionType, Reason, RerunPolicy, Result, Trigger
 from initpipeline.core import diagnose, limits, observe
 from initpipeline.core.diagnose import Explanation, failed_step
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod
@@ -190,10 +190,23 @@ def _with_words_of(pod: Pod, run: R) -> R:
 def superseded(status: InitPipelineStatus, pod: Pod | None, now: datetime) -> InitPipelineStatus:
     """The current run ends because another takes its place. ``pod`` is its Pod, if it is there."""
     run = status.run
-    initialized = run is not None and run.initialized_time is not None
-    result = Result.INITIALIZED if initialized else Result.SUPERSEDED
+    if run is None:
+        return status
     seen = pod.init_container_statuses if pod else _last_seen(status)
-    return end(status, result, now, failed=failed_step(seen))
+    if run.initialized_time is not None:
+        return end(status, Result.INITIALIZED, now, failed=failed_step(seen))
+    why = _not_initialized(run, status, pod)
+    return end(status, Result.SUPERSEDED, now, why=why, failed=failed_step(seen))
+
+
+def _not_initialized(run: Run, status: InitPipelineStatus, pod: Pod | None) -> Explanation | None:
+    """What the run had got to: by its Pod, or else, where that was refused or is not there yet, by
+    what was last said of it."""
+    if pod is not None:
+        steps = observe.steps(pod, run.stale_container_ids)
+        return diagnose.initialization(pod, steps, observe.fate(pod))
+    said = status.condition(ConditionType.INITIALIZED)
+    return Explanation(Reason(said.reason), said.message) if said is not None else None
 
 
 def _next_pass(

@@ -6,6 +6,7 @@ import pytest
 
 from initpipeline.api.reasons import Reason
 from initpipeline.cli.account import Account, account
+from initpipeline.cli.pod_events import Warned
 from initpipeline.cli.views import explain as view
 from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts, Refusal
@@ -28,7 +29,9 @@ def steps_back_off(message: str = "back-off 40s restarting failed container=one"
 
 
 FAILED = fresh_pod().init("one", exit=1).phase("Failed").restarts("Never")
+GATED = fresh_pod().node(None).condition("PodScheduled", "False", "SchedulingGated", "gated")
 QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota", final=False)
+FORBIDDEN = Refusal(Reason.POD_FORBIDDEN, "violates PodSecurity", final=False)
 INVALID = Refusal(Reason.INVALID_TEMPLATE, "spec.x: Invalid value", final=True)
 
 
@@ -88,6 +91,24 @@ def refused(refusal: Refusal) -> World:
             fresh_pod().init("one", waiting="ImagePullBackOff"),
             "the kubelet pulls the image again, after growing delays of up to 5 min",
             id="no image",
+        ),
+        pytest.param(
+            started(fresh_pod().init("one", waiting="InvalidImageName")),
+            fresh_pod().init("one", waiting="InvalidImageName"),
+            "the kubelet cannot pull an image of such a name: nothing happens until it is mended",
+            id="no name of an image",
+        ),
+        pytest.param(
+            started(fresh_pod().init("one", waiting="ErrImageNeverPull")),
+            fresh_pod().init("one", waiting="ErrImageNeverPull"),
+            "the kubelet goes on once the node has the image: imagePullPolicy is Never",
+            id="an image that is not to be pulled",
+        ),
+        pytest.param(
+            started(GATED),
+            GATED,
+            "it is not scheduled until whoever set its scheduling gates has removed them",
+            id="gated",
         ),
         pytest.param(
             started(running_pod()).look(None, 20).look(fresh_pod(2)).look(None, 55),
@@ -183,10 +204,42 @@ class TestRemedies:
                 steps_back_off(),
                 [
                     "kubectl initpipeline logs demo one",
+                    "kubectl edit ipl demo",
                     "kubectl initpipeline rerun demo",
                     "kubectl initpipeline suspend demo",
                 ],
                 id="a step fails",
+            ),
+            pytest.param(
+                started(fresh_pod().init("one", waiting="ImagePullBackOff")),
+                fresh_pod().init("one", waiting="ImagePullBackOff"),
+                [
+                    "kubectl describe pod demo",
+                    "kubectl edit ipl demo",
+                    "kubectl initpipeline rerun demo",
+                    "kubectl initpipeline suspend demo",
+                ],
+                id="no image",
+            ),
+            pytest.param(
+                refused(FORBIDDEN),
+                None,
+                [
+                    "kubectl edit ipl demo",
+                    "kubectl initpipeline rerun demo",
+                    "kubectl initpipeline suspend demo",
+                ],
+                id="forbidden",
+            ),
+            pytest.param(
+                started(running_pod().ready(False)),
+                running_pod().ready(False),
+                [
+                    "kubectl logs demo --all-containers",
+                    "kubectl describe pod demo",
+                    "kubectl initpipeline rerun demo",
+                ],
+                id="not ready",
             ),
             pytest.param(
                 started(FAILED),
@@ -273,13 +326,23 @@ class TestView:
         rows = [" ".join(line.split()) for line in shown.splitlines()]
         start = rows.index("Conditions") + 1
         assert rows[start] == (
-            'Initialized False StepFailed since 1m init container 1 of 2 "one" exited with 1'
+            'Initialized False for 1m StepFailed init container 1 of 2 "one" exited with 1'
         )
-        assert rows[start + 1] == 'Ready False StepFailed since 1m "'
+        assert rows[start + 1] == 'Ready False for 1m StepFailed "'
+
+    def test_what_is_warned_of_the_pod(self) -> None:
+        slow = fresh_pod().init("one")
+        warned = [Warned("FailedMount", 'secret "db" not found', 5, at(50))]
+        shown = text(view.view(told(started(slow), slow), at(60), None, warned))
+        rows = [" ".join(line.split()) for line in shown.splitlines()]
+        start = rows.index("Warnings about the Pod") + 1
+        assert rows[start] == 'FailedMount 5 times, last 10s ago secret "db" not found'
 
     def test_what_is_empty_has_no_heading(self) -> None:
         account = told(started(running_pod()), running_pod())
-        assert "Limits" not in text(view.view(account, at(60), None))
+        shown = text(view.view(account, at(60), None))
+        assert "Limits" not in shown
+        assert "Warnings" not in shown
 
     def test_data_for_a_program(self) -> None:
         state = started(running_pod()).token("t")

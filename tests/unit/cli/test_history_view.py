@@ -39,7 +39,7 @@ def test_a_run_that_was_cut_short_tells_how_its_step_had_failed() -> None:
     failing = fresh_pod().init("one", exit=3, message="no table")
     _, _, superseded = rows(started(failing).edited().look(failing, 30))
     assert superseded.startswith("1 Created Superseded")
-    assert superseded.endswith("one - exit 3: no table")
+    assert superseded.endswith('one StepFailed init container 1 of 2 "one" exited with 3: no table')
 
 
 def test_data_for_a_program_has_the_same_fields_for_each() -> None:

@@ -9,7 +9,7 @@ from initpipeline.api.reasons import Reason
 from initpipeline.cli.views import status as view
 from initpipeline.cli.views.steps import State, steps
 from initpipeline.core.facts import Refusal
-from tests.builders import End, PodBuilder, at, fresh_pod, pipeline, running_pod
+from tests.builders import NEVER, End, PodBuilder, at, fresh_pod, pipeline, running_pod
 from tests.unit.cli.rendered import text
 from tests.unit.core.world import World, started, world
 
@@ -124,6 +124,13 @@ def state_of(pod: PodBuilder, name: str = "one") -> State:
             fresh_pod().init("one", waiting="CrashLoopBackOff", last=End(1), restarts=1),
             State.BACKING_OFF,
             id="in back-off",
+        ),
+        pytest.param(
+            fresh_pod().init(
+                "one", waiting="RunContainerError", last=End(128, NEVER, 8, "StartError")
+            ),
+            State.FAILED,
+            id="could not be started",
         ),
         pytest.param(
             fresh_pod().init("one", waiting="ImagePullBackOff"), State.WAITING, id="no image"

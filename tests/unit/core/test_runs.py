@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from initpipeline.api.models import InitPipelineStatus
-from initpipeline.api.reasons import Result, Trigger
+from initpipeline.api.reasons import Reason, Result, Trigger
 from initpipeline.core import runs
+from initpipeline.core.facts import Refusal
 from tests.builders import End, PodBuilder, at, container_id, fresh_pod, pipeline, running_pod
 from tests.unit.core.world import started, world
 
@@ -132,6 +133,22 @@ class TestSuperseded:
     def test_after_it_was_initialized(self) -> None:
         after = started(running_pod()).token("go").look(running_pod())
         assert after.past == [(1, "Created", "Initialized")]
+
+    def test_it_tells_what_it_had_got_to(self) -> None:
+        without_image = fresh_pod().init("one", waiting="ErrImagePull", message="no such tag")
+        [record] = started(fresh_pod()).edited().look(without_image).status.history
+        told = 'init container 1 of 2 "one": no such tag'
+        assert (record.reason, record.message) == ("ImagePullFailed", told)
+
+    def test_without_a_pod_it_tells_what_was_said_of_that(self) -> None:
+        forbidden = Refusal(Reason.POD_FORBIDDEN, "no such service account", final=False)
+        state = world().look(None).look(None, refusal=forbidden).edited().look(None)
+        [record] = state.status.history
+        assert (record.reason, record.message) == ("PodForbidden", "no such service account")
+
+    def test_what_came_after_it_was_initialized_is_told_by_the_next(self) -> None:
+        [record] = started(running_pod()).edited().look(running_pod()).status.history
+        assert (record.reason, record.message) == (None, None)
 
     def test_the_failure_that_is_seen_only_now_is_in_history(self) -> None:
         failing = fresh_pod().init("one", exit=9, message="no database")

@@ -1,6 +1,6 @@
 """An account of a pipeline, for a person and for a program."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,18 +10,23 @@ from rich.text import Text
 
 from initpipeline.api.models import format_time
 from initpipeline.cli.account import Account, Limit
+from initpipeline.cli.pod_events import Warned
 from initpipeline.cli.views import status as status_view
 from initpipeline.cli.views import words
 
 
-def view(account: Account, now: datetime, absent: str | None) -> RenderableType:
-    """``absent``: why the operator seems not to be at work, if it does."""
+def view(
+    account: Account, now: datetime, absent: str | None, warned: Sequence[Warned] = ()
+) -> RenderableType:
+    """``absent``: why the operator seems not to be at work, if it does. ``warned``: what is warned
+    of the Pod besides."""
     parts: list[RenderableType] = []
     if absent:
         parts += [Text(absent, f"bold {words.BAD}"), Text()]
     parts += [
         status_view.tree(account.pipeline, now),
         _section("Conditions", _conditions(account, now)),
+        _section("Warnings about the Pod", _warnings(warned, now)),
         _section("What happens next", _list(account.then)),
         _section("Limits", _limits(account.limits, now)),
         _section("What you can do", _remedies(account)),
@@ -61,12 +66,21 @@ def _conditions(account: Account, now: datetime) -> Table:
         grid.add_row(
             "",
             one.type,
+            # The time is that of the status: reasons come and go without it.
             Text(one.status, style),
+            f"for {words.span(now - one.last_transition_time)}",
             one.reason,
-            f"since {words.ago(one.last_transition_time, now)}".replace(" ago", ""),
             Text('"' if message == said else message),
         )
         said = message
+    return grid
+
+
+def _warnings(warned: Sequence[Warned], now: datetime) -> Table:
+    grid = _grid(3)
+    for one in warned:
+        times = f"{one.count} times, last " if one.count > 1 else ""
+        grid.add_row("", one.reason, f"{times}{words.ago(one.last, now)}", Text(one.message))
     return grid
 
 
@@ -85,12 +99,23 @@ def _remedies(account: Account) -> Table:
     return grid
 
 
-def data(account: Account, now: datetime, absent: str | None) -> dict[str, Any]:
+def data(
+    account: Account, now: datetime, absent: str | None, warned: Sequence[Warned] = ()
+) -> dict[str, Any]:
     """For -o json and yaml."""
     status = account.pipeline.status
     return {
         **status_view.data(account.pipeline, now),
         "conditions": [condition.to_api() for condition in status.conditions],
+        "podWarnings": [
+            {
+                "reason": one.reason,
+                "message": one.message,
+                "count": one.count,
+                "lastTime": format_time(one.last),
+            }
+            for one in warned
+        ],
         "nextRunTime": format_time(status.next_run_time) if status.next_run_time else None,
         "whatHappensNext": list(account.then),
         "limits": list(_limit_data(account.limits)),
