@@ -1,6 +1,6 @@
 """One cluster for all tests, a namespace and an operator for each."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,16 @@ import pytest
 from kubernetes import client, config
 
 from initpipeline.api import names
+from initpipeline.cli import plugin
 from tests.cluster.cluster import Cluster
 from tests.e2e import target, watching
 from tests.e2e.watching import Object, Story
 from tests.installation import kubeconfig_of_the_operator
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
+
+Call = Callable[..., tuple[int, str, str]]
+"""Calls the plugin."""
 
 
 @pytest.fixture(scope="session")
@@ -155,6 +159,25 @@ def world(cluster: target.Target, kube: Any) -> Iterator[World]:
         yield World(kube.namespace, api, pipelines, pods)
         pipelines.end()
         pods.end()
+
+
+@pytest.fixture
+def call(
+    cluster: target.Target,
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Call:
+    """Run the plugin in the test's namespace: its exit code, and what it printed. Nobody looks at
+    a terminal, as in a script."""
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = plugin.main([*arguments, "-n", world.namespace])
+        return (code, *capsys.readouterr())
+
+    return call
 
 
 def status_of(state: Object, condition: str) -> str:

@@ -1,37 +1,12 @@
 """The plugin at work: a pipeline that fails, is looked into, repaired and run again."""
 
 import json
-from collections.abc import Callable
 
 import pytest
 
-from initpipeline.cli import plugin
-from tests.e2e import target
-from tests.e2e.conftest import World, reason_of, run_number, status_of
+from tests.e2e.conftest import Call, World, reason_of, run_number, status_of
 from tests.e2e.templates import container, template
 from tests.e2e.watching import Object
-
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(
-    cluster: target.Target,
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Call:
-    """Run it in the test's namespace: its exit code, and what it printed. Where nobody looks at a
-    terminal, as in a script."""
-    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = plugin.main([*arguments, "-n", world.namespace])
-        return (code, *capsys.readouterr())
-
-    return call
-
 
 FINE = container("fine", "echo all is well")
 BROKEN = container("broken", "(echo trying; echo no such table) >&2; exit 3")
