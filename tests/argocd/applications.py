@@ -66,6 +66,11 @@ class Application:
         self.progress(f"Argo CD says {sync}, {health}")
         return version(found)
 
+    def wait_failed(self, words: str, since: int = 0) -> None:
+        """Wait until a sync has failed, after this version, with these words in its message."""
+        self._wait(f"a sync failed: {words}", lambda state: words in _failure(state), since)
+        self.progress(f"Argo CD says: {words}")
+
     def states(self, since: int = 0) -> list[tuple[str, str]]:
         """What Argo CD said, sync and health, from this version on and without repetition."""
         told = (said(state) for state in self.story.of(self.name) if version(state) >= since)
@@ -119,6 +124,12 @@ def applications(api: client.ApiClient) -> Story:
 def version(state: Object) -> int:
     """Which of two states is later."""
     return int(state["metadata"]["resourceVersion"])
+
+
+def _failure(state: Object) -> str:
+    """What the last sync failed of, "" if it did not."""
+    last = state.get("status", {}).get("operationState", {})
+    return str(last.get("message", "")) if last.get("phase") in ("Failed", "Error") else ""
 
 
 def said(state: Object) -> tuple[str, str]:

@@ -44,9 +44,13 @@ class Repository:
             "metadata": {"name": name, "annotations": dict(annotations or {})},
             "spec": {"template": template, **policies},
         }
+        self.put(directory, name, yaml.safe_dump(pipeline))
+
+    def put(self, directory: str, name: str, text: str) -> None:
+        """Commit a file of a directory, new or changed, of which this is the text."""
         path = self.folder / directory / f"{name}.yaml"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(yaml.safe_dump(pipeline))
+        path.write_text(text)
         self._commit(f"Write {name}")
 
     def remove(self, directory: str, name: str) -> None:

@@ -1,0 +1,98 @@
+"""What a person can do about the state of a pipeline. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from initpipeline.api.reasons import ConditionType, Reason
+from initpipeline.cli.views import status as status_view
+from initpipeline.cli.views import words
+from initpipeline.core import limits
+from initpipeline.core.facts import Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """Something that a person can do."""
+
+    command: str
+    effect: str
+
+
+def remedies(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
+    """What helps in this state, the most likely first. ``flags`` are what a command about the
+    pipeline needs besides its name."""
+    name, status = pipeline.name, pipeline.status
+    run = status.run
+    yield from _of_reason(pipeline, flags)
+    if pipeline.deleting or run is None:
+        return
+    if pipeline.policies.suspend:
+        yield Remedy(f"kubectl initpipeline resume {name}{flags}", "start a run")
+        return
+    if run.exceeded is not None and run.completion_time is not None:
+        limit = run.exceeded
+        of = f' of "{limit.step}"' if limit.limit != limits.DEADLINE else ""
+        yield Remedy(
+            f"kubectl edit ipl {name}{flags}",
+            f"raise {limit.limit}{of} over {limit.value}: another run starts then",
+        )
+    if words.ready_reason(status) not in {Reason.INVALID_TEMPLATE, Reason.NAME_CONFLICT}:
+        soon = status.next_run_time is not None
+        at_work = status_view.standing(status) == "Ready"
+        why = ", without the wait" if soon else ", at work or not" if at_work else ""
+        yield Remedy(
+            f"kubectl initpipeline rerun {name}{flags}", f"start run {run.number + 1} now{why}"
+        )
+    if status.condition(ConditionType.RECONCILING):
+        yield Remedy(
+            f"kubectl initpipeline suspend {name}{flags}", "delete the Pod and try no more"
+        )
+
+
+def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
+    name, status = pipeline.name, pipeline.status
+    mend = Remedy(f"kubectl edit ipl {name}{flags}", "mend the template: a run starts then")
+    stalled = status.condition(ConditionType.STALLED)
+    if stalled is not None and stalled.reason == Reason.BACKOFF_LIMIT_EXCEEDED:
+        yield from _logs(pipeline, flags)
+        yield Remedy(
+            f"kubectl edit ipl {name}{flags}",
+            f"mend the template, which starts a run; or raise backoffLimit to {status.failed_runs} "
+            "or more, which allows another",
+        )
+        return
+    match words.ready_reason(status):
+        case Reason.STEP_FAILED | Reason.STEP_BACK_OFF:
+            yield from _logs(pipeline, flags)
+            yield mend
+        case Reason.STEP_RUNNING | Reason.RERUN_BACK_OFF:
+            yield from _logs(pipeline, flags)
+        case Reason.INVALID_TEMPLATE:
+            yield mend
+        case Reason.POD_FORBIDDEN:
+            yield Remedy(
+                f"kubectl edit ipl {name}{flags}",
+                "mend the template: a run starts then; or create, or have allowed, what is missing",
+            )
+        case Reason.QUOTA_EXCEEDED:
+            yield Remedy(f"kubectl describe quota{flags}", "see what is used; make room")
+        case Reason.NAME_CONFLICT:
+            yield Remedy(f"kubectl get pod {name}{flags} -o wide", "see whose it is; remove it")
+        case Reason.CONTAINER_FAILED | Reason.CONTAINERS_NOT_READY:
+            yield Remedy(f"kubectl logs {name}{flags} --all-containers", "read what it says")
+            yield Remedy(f"kubectl describe pod {name}{flags}", "see its events")
+        case (
+            Reason.POD_PENDING
+            | Reason.POD_UNSCHEDULABLE
+            | Reason.IMAGE_PULL_FAILED
+            | Reason.CONTAINER_CONFIG_ERROR
+            | Reason.STEP_PENDING
+        ) if status.pod_uid:
+            yield Remedy(f"kubectl describe pod {name}{flags}", "see its events")
+            yield mend
+
+
+def _logs(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
+    step = pipeline.status.current_step
+    named = f"{pipeline.name} {step}" if step else pipeline.name
+    yield Remedy(f"kubectl initpipeline logs {named}{flags}", "read what the step says")

@@ -1,0 +1,145 @@
+"""A Deployment moves over, is broken and repaired, all through git."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from initpipeline.cli import plugin
+from tests.argocd.applications import Application
+from tests.cluster.errors import ClusterError
+from tests.cluster.processes import wait_until
+from tests.e2e.conftest import World, runs
+from tests.e2e.templates import container, template
+from tests.e2e.watching import Object
+
+pytestmark = pytest.mark.argocd
+
+HEALTHY = ("Synced", "Healthy")
+SECONDS = 60
+
+
+def manifest() -> list[Object]:
+    """A Deployment with its Service, as somebody may have them in a file."""
+    pod = template(container("migrate", "echo migrating"))
+    selector = {"app": "e2e"}
+    return [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "shop"},
+            "spec": {"replicas": 1, "selector": {"matchLabels": selector}, "template": pod},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "shop"},
+            "spec": {"selector": selector, "ports": [{"port": 80}]},
+        },
+    ]
+
+
+@pytest.fixture
+def wrapped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the plugin makes of them: the text of a file."""
+    file = tmp_path / "shop.yaml"
+    file.write_text(yaml.safe_dump_all(manifest()))
+    assert plugin.main(["wrap", str(file)]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def at_work(application: Application, wrapped: str) -> Application:
+    """What was wrapped is in git, and Healthy."""
+    application.repository.put(application.name, "shop", wrapped)
+    application.create()
+    application.wait(*HEALTHY)
+    return application
+
+
+def broken(text: str, **step: Any) -> str:
+    """The same with something else in the step."""
+    objects = list(yaml.safe_load_all(text))
+    objects[0]["spec"]["template"]["spec"]["initContainers"][0].update(step)
+    return yaml.safe_dump_all(objects)
+
+
+def change(application: Application, text: str) -> int:
+    """Commit it; the version of the Application from which on it is known."""
+    application.repository.put(application.name, "shop", text)
+    return application.refresh()
+
+
+PROBE = {"tcpSocket": {"port": 80}}
+
+
+@pytest.mark.parametrize(
+    ("mistake", "told"),
+    [
+        pytest.param(
+            {"image": "busybox:no-such-tag"},
+            "ImagePullFailed: init container 1 of 1",
+            id="image",
+        ),
+        pytest.param(
+            {"command": ["sh", "-c", "echo the schema is locked; exit 3"]},
+            'StepFailed: init container 1 of 1 "migrate" exited with 3',
+            id="command",
+        ),
+        pytest.param(
+            {"envFrom": [{"configMapRef": {"name": "settings"}}]},
+            'configmap "settings" not found',
+            id="ConfigMap",
+        ),
+    ],
+)
+def test_a_mistake_is_told_until_git_has_it_repaired(
+    at_work: Application, world: World, wrapped: str, mistake: Object, told: str
+) -> None:
+    since = change(at_work, broken(wrapped, **mistake))
+    at_work.wait("Synced", "Progressing", since)
+    wait_for_words(at_work, told)
+
+    since = change(at_work, wrapped)
+    at_work.wait(*HEALTHY, since)
+    assert runs(world.pipeline("shop")) == [
+        (1, "Created", "Initialized"),
+        (2, "SpecChanged", "Superseded"),
+        (3, "SpecChanged", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "told"),
+    [
+        pytest.param(
+            {"readinessProbe": PROBE},
+            "spec.template.spec.initContainers[0].readinessProbe: Forbidden",
+            id="what-no-pipeline-may-have",
+        ),
+        pytest.param({"imagee": "busybox"}, 'unknown field "spec.template', id="typo"),
+        pytest.param({"command": "true"}, "must be of type array", id="wrong-type"),
+    ],
+)
+def test_what_is_refused_leaves_the_pipeline_at_work(
+    at_work: Application, world: World, wrapped: str, mistake: Object, told: str
+) -> None:
+    since = change(at_work, broken(wrapped, **mistake))
+    at_work.wait_failed(told, since)
+    assert runs(world.pipeline("shop")) == [(1, "Created", "")]
+
+    since = change(at_work, wrapped)
+    at_work.wait(*HEALTHY, since)
+    assert runs(world.pipeline("shop")) == [(1, "Created", "")]
+
+
+def wait_for_words(application: Application, told: str) -> None:
+    """Until a refresh shows them. Argo CD takes note of changes in batches, so that one refresh may
+    come too early."""
+
+    def refreshed() -> str:
+        application.refresh()
+        return application.argo_cd.health(application.name, "shop").get("message", "")
+
+    wait_until(lambda: told in refreshed(), SECONDS, lambda: ClusterError(refreshed()))
