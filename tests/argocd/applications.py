@@ -67,8 +67,9 @@ class Application:
         return version(found)
 
     def wait_failed(self, words: str, since: int = 0) -> None:
-        """Wait until a sync has failed, after this version, with these words in its message."""
-        self._wait(f"a sync failed: {words}", lambda state: words in _failure(state), since)
+        """Wait until a sync, or the comparison before it, has failed after this version with these
+        words. Argo CD tries again, and tells the failure of the last try meanwhile."""
+        self._wait(f"failed: {words}", lambda state: words in _failures(state), since)
         self.progress(f"Argo CD says: {words}")
 
     def states(self, since: int = 0) -> list[tuple[str, str]]:
@@ -126,10 +127,11 @@ def version(state: Object) -> int:
     return int(state["metadata"]["resourceVersion"])
 
 
-def _failure(state: Object) -> str:
-    """What the last sync failed of, "" if it did not."""
-    last = state.get("status", {}).get("operationState", {})
-    return str(last.get("message", "")) if last.get("phase") in ("Failed", "Error") else ""
+def _failures(state: Object) -> str:
+    """What the UI shows of them: the last sync's message, and the Application's conditions."""
+    status = state.get("status", {})
+    told = [status.get("operationState", {}), *status.get("conditions", ())]
+    return "\n".join(one.get("message", "") for one in told)
 
 
 def said(state: Object) -> tuple[str, str]:

@@ -66,9 +66,9 @@ def broken(text: str, **step: Any) -> str:
 
 
 def change(application: Application, text: str) -> int:
-    """Commit it; the version of the Application from which on it is known."""
+    """Commit it; the version of the Application after which it is known."""
     application.repository.put(application.name, "shop", text)
-    return application.refresh()
+    return application.refresh() - 1
 
 
 PROBE = {"tcpSocket": {"port": 80}}
@@ -118,7 +118,6 @@ def test_a_mistake_is_told_until_git_has_it_repaired(
             "spec.template.spec.initContainers[0].readinessProbe: Forbidden",
             id="what-no-pipeline-may-have",
         ),
-        pytest.param({"imagee": "busybox"}, 'unknown field "spec.template', id="typo"),
         pytest.param({"command": "true"}, "must be of type array", id="wrong-type"),
     ],
 )
@@ -131,6 +130,27 @@ def test_what_is_refused_leaves_the_pipeline_at_work(
 
     since = change(at_work, wrapped)
     at_work.wait(*HEALTHY, since)
+    assert runs(world.pipeline("shop")) == [(1, "Created", "")]
+
+
+def test_a_misspelled_field_is_named_with_server_side_apply(
+    application: Application, world: World, wrapped: str
+) -> None:
+    application.repository.put(application.name, "shop", wrapped)
+    application.create("ServerSideApply=true")
+    application.wait(*HEALTHY)
+
+    since = change(application, broken(wrapped, imagee="busybox"))
+    application.wait_failed("imagee: field not declared in schema", since)
+    assert runs(world.pipeline("shop")) == [(1, "Created", "")]
+
+
+def test_a_misspelled_field_is_a_difference_for_ever_with_client_side_apply(
+    at_work: Application, world: World, wrapped: str
+) -> None:
+    """Argo CD has the API server drop it without a word, as for any custom resource."""
+    since = change(at_work, broken(wrapped, imagee="busybox"))
+    at_work.wait("OutOfSync", "Healthy", since)
     assert runs(world.pipeline("shop")) == [(1, "Created", "")]
 
 
