@@ -66,8 +66,16 @@ def _attempt(document: Document, wishes: Wishes) -> Wrapped | CannotWrapError:
         return error
 
 
+def _kind(manifest: Mapping[str, Any]) -> str:
+    """With its apiVersion where that is what is wrong."""
+    kind = str(manifest["kind"])
+    if kind not in KINDS:
+        return kind
+    return f"{kind} of apiVersion {manifest.get('apiVersion') or 'none'}"
+
+
 def _nothing_to_wrap(documents: Sequence[Document]) -> str:
-    kinds = list(dict.fromkeys(document.manifest["kind"] for document in documents))
+    kinds = list(dict.fromkeys(_kind(document.manifest) for document in documents))
     found = f"only {', '.join(kinds)}" if kinds else "no object"
     return f"nothing to wrap: there is {found}; what can be wrapped is a {', '.join(KINDS)}"
 

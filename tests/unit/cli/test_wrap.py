@@ -53,7 +53,14 @@ def test_wishes(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         pytest.param(None, "No such file or directory", id="no file"),
         pytest.param(b"\xff\xfe", "can't decode", id="no text"),
-        pytest.param(b"kind: Service\n", "nothing to wrap", id="no workload"),
+        pytest.param(
+            b"kind: Service\n", "nothing to wrap: there is only Service;", id="no workload"
+        ),
+        pytest.param(
+            DEPLOYMENT.replace("apps/v1", "v1").encode(),
+            "there is only Deployment of apiVersion v1;",
+            id="a workload of no known version",
+        ),
         pytest.param(DEPLOYMENT.replace("initC", "c").encode(), "no init containers", id="no step"),
     ],
 )
