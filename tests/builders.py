@@ -92,10 +92,15 @@ class Container:
     image: str
     sidecar: bool
     status: Raw | None
+    startup_probe: bool = False
 
     def spec(self) -> Raw:
-        spec = {"name": self.name, "image": self.image}
-        return {**spec, "restartPolicy": "Always"} if self.sidecar else spec
+        spec: Raw = {"name": self.name, "image": self.image}
+        if self.sidecar:
+            spec["restartPolicy"] = "Always"
+        if self.startup_probe:
+            spec["startupProbe"] = {"tcpSocket": {"port": 80}}
+        return spec
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,7 @@ class PodBuilder:
         id: str | None = None,  # noqa: A002
         started: bool | None = None,
         sidecar: bool = False,
+        startup_probe: bool = False,
         reported: bool = True,
         image: str = "busybox",
     ) -> "PodBuilder":
@@ -147,7 +153,7 @@ class PodBuilder:
         status = _status(name, image, ended, running, start, waiting, message, restarts, last, id)
         status["started"] = status["started"] if started is None else started
         status["ready"] = exit == 0 or (sidecar and bool(status["started"]))
-        container = Container(name, image, sidecar, status if reported else None)
+        container = Container(name, image, sidecar, status if reported else None, startup_probe)
         return replace(self, inits=_with(self.inits, container))
 
     def sidecar(self, name: str, **status: Any) -> "PodBuilder":

@@ -201,11 +201,11 @@ ROWS = [
         ready_is("PodReady"),
         """
         run 1 Created
-        ?0/5 StepRunning: sidecar 1 of 5 "first" is running
+        ?0/5 StepRunning: sidecar 1 of 5 "first" is running, but...
         ?1/5 StepRunning: init container 2 of 5 "one" is running
-        ?2/5 StepRunning: sidecar 3 of 5 "second" is running
+        ?2/5 StepRunning: sidecar 3 of 5 "second" is running, but...
         ?3/5 StepRunning: init container 4 of 5 "two" is running
-        ?4/5 StepRunning: sidecar 5 of 5 "third" is running
+        ?4/5 StepRunning: sidecar 5 of 5 "third" is running, but...
         5/5 PodReady: the Pod is Ready
         """,
         id="sidecars-before-between-and-after-steps",
@@ -241,6 +241,8 @@ ROWS = [
         run 1 Created
         ?0/2 StepRunning: sidecar 1 of 2 "proxy" is running
         ?1/2 StepRunning: init container 2 of 2 "one" is running
+        ?2/2 PodReady: the Pod is Ready
+        ?2/2 ContainerFailed: sidecar "proxy" exited with 3
         2/2 PodReady: the Pod is Ready
         """,
         id="sidecar-crashes-beside-the-app",

@@ -102,9 +102,9 @@ STEPS = """
     ?1/2 StepRunning: init container 2 of 2 "two" is running
 """
 SIDECARS = """
-    *0/3 StepRunning: sidecar 1 of 3 "first" is running
+    *0/3 StepRunning: sidecar 1 of 3 "first" is running, but its startupProbe has yet to succeed
     *1/3 StepRunning: init container 2 of 3 "one" is running
-    *2/3 StepRunning: sidecar 3 of 3 "second" is running
+    *2/3 StepRunning: sidecar 3 of 3 "second" is running, but its startupProbe has yet to succeed
 """
 KEEPS_FAILING = """
     run 1 Created
@@ -174,7 +174,7 @@ SCENARIOS = {
         ),
         sidecar_is_back,
         """run 1 Created
-        ?0/2 StepRunning: sidecar 1 of 2 "first" is running
+        ?0/2 StepRunning: sidecar 1 of 2 "first" is running, but its startupProbe has yet to succeed
         ?1/2 StepRunning: init container 2 of 2 "one" is running
         2/2 PodReady: the Pod is Ready
         *2/2 Con...

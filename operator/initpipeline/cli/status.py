@@ -64,22 +64,25 @@ def run(session: Session) -> int:
 
 def _one(session: Session, target: Target) -> int:
     pipeline = Pipeline.from_api(session.read(target))
-    _show(session, pipeline)
+    _show(session, target, pipeline)
     return int(view.standing(pipeline.status) == "Stalled")
 
 
 def _watch(session: Session, target: Target) -> int:
     pipeline, end = watching.wait(session, target, verdict.at_rest, session.options.timeout)
-    _show(session, pipeline)
+    _show(session, target, pipeline)
     return 0 if end.good else 1
 
 
-def _show(session: Session, pipeline: Pipeline) -> None:
+def _show(session: Session, target: Target, pipeline: Pipeline) -> None:
     now = session.cluster.now()
     if session.for_a_program:
         session.show_data(view.data(pipeline, now))
-    else:
-        session.show(view.tree(pipeline, now))
+        return
+    session.show(view.tree(pipeline, now))
+    if view.standing(pipeline.status) != "Ready":
+        command = f"kubectl initpipeline explain {target.name}{session.flags(target)}"
+        session.note(f"{command} tells why, and what you can do")
 
 
 def _all(session: Session) -> int:

@@ -195,7 +195,8 @@ def _running_step(title: str, step: Step) -> Explanation:
     if bad and status.waiting_reason == CRASH_LOOP_BACK_OFF:
         return Explanation(Reason.STEP_BACK_OFF, f"{title} {ending(bad, status.restart_count)}")
     if status.running:
-        but = ", but its startupProbe has yet to succeed" if step.container.sidecar else ""
+        probed = step.container.startup_probe
+        but = ", but its startupProbe has yet to succeed" if probed else ""
         after = f"; before, it {ending(bad, status.restart_count)}" if bad else ""
         return Explanation(Reason.STEP_RUNNING, f"{title} is running{but}{after}")
     if bad:
@@ -218,6 +219,9 @@ def _trouble(statuses: Iterable[ContainerStatus], kind: str) -> Explanation | No
 
 
 def _sidecars(pod: Pod) -> Iterable[ContainerStatus]:
+    """None once all app containers have ended, since the kubelet ends the sidecars then."""
+    if all(status.terminated for status in pod.container_statuses):
+        return ()
     names = {container.name for container in pod.init_containers if container.sidecar}
     return (status for status in pod.init_container_statuses if status.name in names)
 

@@ -122,6 +122,8 @@ class InitContainer:
     image: str
     sidecar: bool
     """``restartPolicy: Always``: it starts in its turn and then runs beside the rest (KEP-753)."""
+    startup_probe: bool
+    """It has one, which only a sidecar may: it counts as started once that has succeeded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +312,7 @@ def init_containers(pod_spec: Mapping[str, Any]) -> tuple[InitContainer, ...]:
             name=container["name"],
             image=container.get("image") or "",
             sidecar=container.get("restartPolicy") == "Always",
+            startup_probe=container.get("startupProbe") is not None,
         )
         for container in pod_spec.get("initContainers") or ()
     )

@@ -94,7 +94,7 @@ class TestTree:
         pytest.param(world(suspend=True).look(None), "nothing until it is resumed", id="suspended"),
         pytest.param(
             started(fresh_pod().init("one", exit=1).phase("Failed").restarts("Never")),
-            "nothing by itself; explain tells what you can do",
+            "nothing by itself: it needs a person",
             id="given up",
         ),
         pytest.param(

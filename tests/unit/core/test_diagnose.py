@@ -115,10 +115,16 @@ def four() -> PodBuilder:
             id="runs again in place, which is no failure",
         ),
         pytest.param(
-            fresh_pod().sidecar("one", running=True, started=False),
+            fresh_pod().sidecar("one", running=True, started=False, startup_probe=True),
             Reason.STEP_RUNNING,
             'sidecar 1 of 2 "one" is running, but its startupProbe has yet to succeed',
             id="a sidecar whose startup probe has not succeeded yet",
+        ),
+        pytest.param(
+            fresh_pod().sidecar("one", running=True, started=False),
+            Reason.STEP_RUNNING,
+            'sidecar 1 of 2 "one" is running',
+            id="a sidecar of which the kubelet has yet to say that it has started",
         ),
         pytest.param(
             four().init("migrate", exit=1, message="no database\n"),
@@ -314,6 +320,12 @@ def test_why_a_run_is_not_initialized(found: PodBuilder, reason: Reason, message
             Reason.CONTAINER_FAILED,
             'container "app" exited with 2',
             id="an app container failed, and with it a sidecar",
+        ),
+        pytest.param(
+            running_pod().sidecar("one", exit=137).app(exit=0).ready(False),
+            Reason.CONTAINERS_NOT_READY,
+            "app containers are starting",
+            id="a sidecar was ended after the last app container",
         ),
         pytest.param(
             running_pod()

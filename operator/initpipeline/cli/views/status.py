@@ -128,7 +128,7 @@ def upcoming(pipeline: Pipeline, now: datetime) -> str:
     if status.next_run_time is not None:
         return f"another run, at {words.moment(status.next_run_time, now)}"
     if status.condition(ConditionType.STALLED):
-        return "nothing by itself; explain tells what you can do"
+        return "nothing by itself: it needs a person"
     if status.condition(ConditionType.SUSPENDED):
         return "nothing until it is resumed"
     if run is None:
