@@ -176,9 +176,9 @@ SCENARIOS = {
         """run 1 Created
         ?0/2 StepRunning: sidecar 1 of 2 "first" is running, but its startupProbe has yet to succeed
         ?1/2 StepRunning: init container 2 of 2 "one" is running
-        2/2 PodReady: the Pod is Ready
+        ?2/2 PodReady: the Pod is Ready
         *2/2 Con...
-        ?2/2 PodReady: the Pod is Ready""",
+        2/2 PodReady: the Pod is Ready""",
         wrote="first begins, one begins, one ends, app begins",
     ),
 }
