@@ -96,7 +96,7 @@ MISTAKES = {
     ),
     "too-little-memory": Mistake(
         step(
-            command=["sh", "-c", "dd if=/dev/zero of=/dev/null bs=200M count=3"],
+            command=["sh", "-c", "exec dd if=/dev/zero of=/dev/null bs=200M count=3"],
             resources={"limits": {"memory": "20Mi"}},
         ),
         "StepFailed",
