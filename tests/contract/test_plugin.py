@@ -286,6 +286,60 @@ class TestWithAnOperator:
         assert 'left undone to start run 2 (Requested) and to delete the Pod "demo"' in shown
 
 
+class TestWarnings:
+    """What explain tells that stands in events alone."""
+
+    @pytest.fixture
+    def waiting(self, world: World, operator: OperatorProcess) -> World:  # noqa: ARG002
+        """A step waits for a volume, which the kubelet warns of."""
+        world.create()
+        world.live(fresh_pod())
+        pod = world.pod() or {}
+        about = {"kind": "Pod", "namespace": world.namespace, "name": NAME}
+        event = {
+            "metadata": {"name": "warned", "namespace": world.namespace},
+            "involvedObject": about | {"uid": pod["metadata"]["uid"]},
+            "type": "Warning",
+            "reason": "FailedMount",
+            "message": 'secret "keys" not found',
+            "lastTimestamp": "2030-01-01T12:00:00Z",
+        }
+        other = event | {"metadata": {"name": "of-another", "namespace": world.namespace}}
+        other |= {"involvedObject": about | {"uid": "another"}, "reason": "Unhealthy"}
+        for one in (event, other):
+            client.CoreV1Api(world.api).create_namespaced_event(world.namespace, one)
+        return world
+
+    @pytest.mark.usefixtures("waiting")
+    def test_are_those_of_the_pod(self, call: Call) -> None:
+        told = json.loads(call("explain", NAME, "-o", "json").out)["podWarnings"]
+        assert [(one["reason"], one["message"]) for one in told] == [
+            ("FailedMount", 'secret "keys" not found')
+        ]
+
+    def test_are_left_out_for_who_may_not_list_events(
+        self, call: Call, waiting: World, control_plane: Cluster
+    ) -> None:
+        allow(waiting, "reader", names.GROUP, names.PLURAL)
+        allow(waiting, "reader", "", "pods")
+        answer = call("explain", NAME, kubeconfig=control_plane.kubeconfig_for("reader"))
+        assert (answer.code, answer.err) == (0, "")
+        assert "StepPending" in answer.out
+        assert "Warnings" not in answer.out
+
+
+def allow(world: World, user: str, group: str, resource: str) -> None:
+    """Let a user read what there is of a resource in the namespace."""
+    rbac = client.RbacAuthorizationV1Api(world.api)
+    name = {"metadata": {"name": f"{user}-{resource}"}}
+    rule = {"apiGroups": [group], "resources": [resource], "verbs": ["get", "list"]}
+    rbac.create_namespaced_role(world.namespace, name | {"rules": [rule]})
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", **name["metadata"]}
+    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
+    binding = name | {"roleRef": role, "subjects": [subject]}
+    rbac.create_namespaced_role_binding(world.namespace, binding)
+
+
 class TestCompletion:
     @pytest.mark.parametrize(
         ("words", "proposals"),
