@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from initpipeline.api.models import InitPipelineStatus, Run
+from initpipeline.cli import words
 from initpipeline.cli.prospects import REFUSALS, action_words, prospects
 from initpipeline.cli.remedies import Remedy, remedies
-from initpipeline.cli.views import status as status_view
-from initpipeline.cli.views import words
+from initpipeline.cli.standing import standing
 from initpipeline.core import limits, observe
 from initpipeline.core.decide import CreatePod, Decision
 from initpipeline.core.facts import Facts, Pipeline
@@ -69,8 +69,8 @@ def _undone(facts: Facts, decision: Decision) -> Iterator[str]:
 
 def _standing_words(status: InitPipelineStatus) -> str:
     reason = words.ready_reason(status)
-    standing = status_view.standing(status)
-    return f"{standing} ({reason})" if reason else standing
+    where = standing(status)
+    return f"{where} ({reason})" if reason else where
 
 
 def _limits(facts: Facts, pipeline: Pipeline) -> Iterator[Limit]:

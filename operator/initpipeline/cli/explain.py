@@ -3,13 +3,13 @@
 import time
 from typing import Final
 
+from initpipeline.cli import words
 from initpipeline.cli.account import Account, account
 from initpipeline.cli.options import TABLE, Subparsers, command
 from initpipeline.cli.pod_events import Warned, warnings
 from initpipeline.cli.session import Session, Target
+from initpipeline.cli.standing import standing
 from initpipeline.cli.views import explain as view
-from initpipeline.cli.views import status as status_view
-from initpipeline.cli.views import words
 from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts, Pipeline, Pod
 
@@ -60,8 +60,8 @@ def run(session: Session) -> int:
 
 def _warnings(session: Session, target: Target, pipeline: Pipeline) -> tuple[Warned, ...]:
     """Of a Pod that is not at work, since one that is had its troubles behind it."""
-    uid, standing = pipeline.status.pod_uid, status_view.standing(pipeline.status)
-    if uid is None or standing == "Ready":
+    uid = pipeline.status.pod_uid
+    if uid is None or standing(pipeline.status) == "Ready":
         return ()
     with session.progress("reading the events of its Pod"):
         events = session.cluster.pod_events(target.namespace, uid)

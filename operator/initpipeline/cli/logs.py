@@ -8,12 +8,12 @@ from rich.text import Text
 
 from initpipeline.api.models import RunFacts, RunRecord
 from initpipeline.api.reasons import ConditionType
-from initpipeline.cli import log_parts, verdict
+from initpipeline.cli import log_parts, verdict, words
 from initpipeline.cli.errors import NotFoundError
 from initpipeline.cli.log_parts import Part
 from initpipeline.cli.options import Subparsers, command
 from initpipeline.cli.session import Session, Target
-from initpipeline.cli.views import history, words
+from initpipeline.cli.views import history
 from initpipeline.core.facts import Pipeline, Pod, init_containers
 
 TURN_SECONDS: Final = 2.0

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from initpipeline.api.reasons import ConditionType, Reason, RerunPolicy, RerunStrategy, Result
-from initpipeline.cli.views import status as status_view
-from initpipeline.cli.views import words
+from initpipeline.cli import words
+from initpipeline.cli.standing import upcoming
 from initpipeline.core.decide import CreatePod, Decision, DeletePipeline, DeletePod
 from initpipeline.core.facts import Facts, Pipeline
 
@@ -124,11 +124,7 @@ def _if_nobody_acts(pipeline: Pipeline, now: datetime) -> Iterator[str]:
     elif run is not None and run.result is Result.SUCCEEDED:
         yield "nothing: all containers of the Pod ended well"
     elif run is None or run.initialized_time is None:
-        yield (
-            f"in their order: {status_view.upcoming(pipeline, now)}"
-            if run
-            else "the first run starts"
-        )
+        yield (f"in their order: {upcoming(pipeline, now)}" if run else "the first run starts")
         return
     else:
         yield _when_it_runs_again(pipeline)

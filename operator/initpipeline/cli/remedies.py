@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from initpipeline.api.reasons import ConditionType, Reason
-from initpipeline.cli.views import status as status_view
-from initpipeline.cli.views import words
+from initpipeline.cli import words
+from initpipeline.cli.standing import standing
 from initpipeline.core import limits
 from initpipeline.core.facts import Pipeline
 
@@ -38,7 +38,7 @@ def remedies(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
         )
     if words.ready_reason(status) not in {Reason.INVALID_TEMPLATE, Reason.NAME_CONFLICT}:
         soon = status.next_run_time is not None
-        at_work = status_view.standing(status) == "Ready"
+        at_work = standing(status) == "Ready"
         why = ", without the wait" if soon else ", at work or not" if at_work else ""
         yield Remedy(
             f"kubectl initpipeline rerun {name}{flags}", f"start run {run.number + 1} now{why}"

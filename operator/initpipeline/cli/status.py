@@ -6,6 +6,7 @@ from rich.live import Live
 from initpipeline.cli import verdict, watching
 from initpipeline.cli.options import EXIT_CODES, WIDE, Subparsers, command
 from initpipeline.cli.session import Session, Target
+from initpipeline.cli.standing import standing
 from initpipeline.cli.views import status as view
 from initpipeline.core.facts import Pipeline
 
@@ -65,7 +66,7 @@ def run(session: Session) -> int:
 def _one(session: Session, target: Target) -> int:
     pipeline = Pipeline.from_api(session.read(target))
     _show(session, target, pipeline)
-    return int(view.standing(pipeline.status) == "Stalled")
+    return int(standing(pipeline.status) == "Stalled")
 
 
 def _watch(session: Session, target: Target) -> int:
@@ -80,7 +81,7 @@ def _show(session: Session, target: Target, pipeline: Pipeline) -> None:
         session.show_data(view.data(pipeline, now))
         return
     session.show(view.tree(pipeline, now))
-    if view.standing(pipeline.status) != "Ready":
+    if standing(pipeline.status) != "Ready":
         command = f"kubectl initpipeline explain {target.name}{session.flags(target)}"
         session.note(f"{command} tells why, and what you can do")
 

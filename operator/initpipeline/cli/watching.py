@@ -13,7 +13,7 @@ from initpipeline.cli.errors import TimedOutError
 from initpipeline.cli.session import Session, Target
 from initpipeline.cli.verdict import Verdict
 from initpipeline.cli.views import status as view
-from initpipeline.cli.views import words
+from initpipeline.cli.views import tones
 from initpipeline.core.facts import Pipeline
 
 Judge = Callable[[Pipeline], Verdict | None]
@@ -49,7 +49,7 @@ def wait_for_all(
         _, verdict = wait(session, target, judge, left)
         bad |= not verdict.good
         words_ = f"{target.name}: {verdict.words}"
-        session.err.print(words_, style="" if verdict.good else words.BAD, soft_wrap=True)
+        session.err.print(words_, style="" if verdict.good else tones.BAD, soft_wrap=True)
     return bad
 
 
@@ -74,7 +74,7 @@ class _Display:
     def __rich__(self) -> RenderableType:
         with self._lock:
             if self._pipeline is None:
-                return Text("waiting for the cluster ...", words.QUIET)
+                return Text("waiting for the cluster ...", tones.QUIET)
             return view.tree(self._pipeline, self._session.cluster.now())
 
     def show(self, pipeline: Pipeline) -> None:

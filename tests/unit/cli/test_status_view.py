@@ -6,8 +6,9 @@ import pytest
 
 from initpipeline.api.models import InitPipelineStatus
 from initpipeline.api.reasons import Reason
+from initpipeline.cli.standing import standing, upcoming
+from initpipeline.cli.steps import State, steps
 from initpipeline.cli.views import status as view
-from initpipeline.cli.views.steps import State, steps
 from initpipeline.core.facts import Refusal
 from tests.builders import NEVER, End, PodBuilder, at, fresh_pod, pipeline, running_pod
 from tests.unit.cli.rendered import text
@@ -105,7 +106,7 @@ class TestTree:
     ],
 )
 def test_what_comes_next(state: World, comes: str) -> None:
-    assert view.upcoming(state.pipeline.build(), at(30)) == comes
+    assert upcoming(state.pipeline.build(), at(30)) == comes
 
 
 def state_of(pod: PodBuilder, name: str = "one") -> State:
@@ -225,7 +226,7 @@ def test_a_refusal_is_shown_word_for_word() -> None:
 
 
 def test_a_status_without_anything_is_not_ready() -> None:
-    assert view.standing(InitPipelineStatus()) == "NotReady"
+    assert standing(InitPipelineStatus()) == "NotReady"
 
 
 def test_nothing_is_known_of_a_pipeline_without_status() -> None:

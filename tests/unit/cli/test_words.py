@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from initpipeline.api.models import Cause
-from initpipeline.cli.views import words
+from initpipeline.cli import words
+from initpipeline.cli.views import tones
 from tests.builders import at
 
 
@@ -63,4 +64,4 @@ def test_a_cause_of_which_nothing_is_known() -> None:
     [("PodReady", "green"), ("StepRunning", "yellow"), ("StepFailed", "red"), ("", "yellow")],
 )
 def test_the_colour_of_a_reason(reason: str, tone: str) -> None:
-    assert words.tone(reason) == tone
+    assert tones.tone(reason) == tone

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from initpipeline.api.models import Run, RunFacts, RunRecord, format_time
 from initpipeline.api.reasons import BY_KUBELET, Result
-from initpipeline.cli.views import history, words
+from initpipeline.cli import words
+from initpipeline.cli.views import history
 from initpipeline.core.facts import ContainerStatus, Pipeline, Terminated, init_containers
 from initpipeline.core.observe import CRASH_LOOP_BACK_OFF, RESTARTING_ALL_CONTAINERS
 

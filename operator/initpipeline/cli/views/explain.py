@@ -9,10 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from initpipeline.api.models import format_time
+from initpipeline.cli import words
 from initpipeline.cli.account import Account, Limit
 from initpipeline.cli.pod_events import Warned
 from initpipeline.cli.views import status as status_view
-from initpipeline.cli.views import words
+from initpipeline.cli.views import tones
 
 
 def view(
@@ -22,7 +23,7 @@ def view(
     of the Pod besides."""
     parts: list[RenderableType] = []
     if absent:
-        parts += [Text(absent, f"bold {words.BAD}"), Text()]
+        parts += [Text(absent, f"bold {tones.BAD}"), Text()]
     parts += [
         status_view.tree(account.pipeline, now),
         _section("Conditions", _conditions(account, now)),
@@ -62,7 +63,7 @@ def _conditions(account: Account, now: datetime) -> Table:
     for one in account.pipeline.status.conditions:
         message = words.one_line(one.message)
         good = one.type in ("Ready", "Initialized")
-        style = (words.GOOD if one.status == "True" else words.BUSY) if good else ""
+        style = (tones.GOOD if one.status == "True" else tones.BUSY) if good else ""
         grid.add_row(
             "",
             one.type,

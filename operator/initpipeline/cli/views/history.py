@@ -9,13 +9,14 @@ from rich.text import Text
 
 from initpipeline.api.models import InitPipelineStatus, RunFacts, RunRecord
 from initpipeline.api.reasons import Result
-from initpipeline.cli.views import words
+from initpipeline.cli import words
+from initpipeline.cli.views import tones
 
 _STYLES = {
-    Result.INITIALIZED: words.GOOD,
-    Result.SUCCEEDED: words.GOOD,
-    Result.FAILED: words.BAD,
-    Result.LOST: words.BAD,
+    Result.INITIALIZED: tones.GOOD,
+    Result.SUCCEEDED: tones.GOOD,
+    Result.FAILED: tones.BAD,
+    Result.LOST: tones.BAD,
 }
 
 
@@ -54,7 +55,7 @@ def _row(run: RunFacts, status: InitPipelineStatus, now: datetime) -> Sequence[T
 
 
 def _style(run: RunFacts) -> str:
-    return "cyan" if run.result is None else _STYLES.get(run.result, words.QUIET)
+    return "cyan" if run.result is None else _STYLES.get(run.result, tones.QUIET)
 
 
 def _message(run: RunFacts) -> str:

@@ -4,32 +4,33 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from initpipeline.api.models import InitPipelineStatus, Run
-from initpipeline.api.reasons import ConditionType, Result
-from initpipeline.cli.views import words
-from initpipeline.cli.views.steps import State, Step, steps
+from initpipeline.cli import words
+from initpipeline.cli.standing import standing, upcoming
+from initpipeline.cli.steps import State, Step, steps
+from initpipeline.cli.views import tones
 from initpipeline.core.facts import Pipeline
 
 _STYLES = {
-    State.DONE: words.GOOD,
+    State.DONE: tones.GOOD,
     State.RUNNING: "cyan",
-    State.FAILED: words.BAD,
-    State.BACKING_OFF: words.BAD,
-    State.WAITING: words.BUSY,
-    State.TO_RUN: words.QUIET,
-    State.STOPPED: words.QUIET,
+    State.FAILED: tones.BAD,
+    State.BACKING_OFF: tones.BAD,
+    State.WAITING: tones.BUSY,
+    State.TO_RUN: tones.QUIET,
+    State.STOPPED: tones.QUIET,
 }
 
 
 def tree(pipeline: Pipeline, now: datetime) -> RenderableType:
     """A headline with the cause, the current run with its steps, and what comes next."""
     status = pipeline.status
-    root = Tree(_title(pipeline), guide_style=words.QUIET)
+    root = Tree(_title(pipeline), guide_style=tones.QUIET)
     said = words.ready_message(status)
     if said:
         root.add(Text(words.one_line(said)))
@@ -47,26 +48,17 @@ def _title(pipeline: Pipeline) -> Text:
     reason = words.ready_reason(status)
     return Text.assemble(
         (pipeline.name, "bold"),
-        (f"  namespace {pipeline.namespace}  ", words.QUIET),
+        (f"  namespace {pipeline.namespace}  ", tones.QUIET),
         (standing(status), f"bold {_standing_tone(status, reason)}"),
         f"  {reason}" if reason else "",
         f"  {status.init_progress}" if status.init_progress else "",
     )
 
 
-def standing(status: InitPipelineStatus) -> str:
-    """In a word: Ready, Stalled, Suspended, Reconciling, or NotReady."""
-    ready = status.condition(ConditionType.READY)
-    if ready is not None and ready.status == "True":
-        return "Ready"
-    told = (ConditionType.SUSPENDED, ConditionType.STALLED, ConditionType.RECONCILING)
-    return next((type_.value for type_ in told if status.condition(type_)), "NotReady")
-
-
 def _standing_tone(status: InitPipelineStatus, reason: str) -> str:
     if standing(status) == "Stalled":
-        return words.BAD
-    return words.tone(reason)
+        return tones.BAD
+    return tones.tone(reason)
 
 
 def _run_words(run: Run, status: InitPipelineStatus, now: datetime) -> str:
@@ -97,7 +89,7 @@ def _step_line(step: Step, name_width: int, now: datetime) -> Text:
     style = _STYLES[step.state]
     took = words.span((step.finished or now) - step.started) if step.started else ""
     line = Text.assemble(
-        (f"{step.position:>2}  ", words.QUIET),
+        (f"{step.position:>2}  ", tones.QUIET),
         f"{step.name:{name_width}}  ",
         (f"{step.state:<11}", style),
         f"  {took:>6}",
@@ -117,35 +109,6 @@ def _trouble(step: Step) -> Iterator[str]:
         yield how
     if step.message:
         yield words.one_line(step.message)
-
-
-def upcoming(pipeline: Pipeline, now: datetime) -> str:
-    """What happens if nobody does anything."""
-    status = pipeline.status
-    run = status.run
-    if pipeline.deleting:
-        return "it is being deleted"
-    if status.next_run_time is not None:
-        return f"another run, at {words.moment(status.next_run_time, now)}"
-    if status.condition(ConditionType.STALLED):
-        return "nothing by itself: it needs a person"
-    if status.condition(ConditionType.SUSPENDED):
-        return "nothing until it is resumed"
-    if run is None:
-        return "the operator starts run 1"
-    if run.result is Result.SUCCEEDED:
-        return "nothing, all containers ended well"
-    if run.initialized_time is not None:
-        ready = standing(status) == "Ready"
-        return "nothing, it is at work" if ready else "the app containers become ready"
-    return _remaining(steps(pipeline), status)
-
-
-def _remaining(all_steps: Sequence[Step], status: InitPipelineStatus) -> str:
-    ahead = [step for step in all_steps if step.state is not State.DONE and not step.sidecar]
-    later = [step.name for step in ahead if step.name != status.current_step]
-    now_at = [status.current_step] if status.current_step else []
-    return ", then ".join([*now_at, *later, "the app containers"])
 
 
 def table(pipelines: Sequence[Pipeline], now: datetime, *, namespaces: bool, wide: bool) -> Table:
@@ -176,7 +139,7 @@ def _row(pipeline: Pipeline, now: datetime, namespaces: bool, wide: bool) -> lis
         Text(str(run.number) if run else words.NONE),
         Text(run.trigger.value if run else words.NONE),
         Text(words.ago(run.start_time if run else None, now)),
-        Text(reason or words.NONE, words.tone(reason)),
+        Text(reason or words.NONE, tones.tone(reason)),
     ]
     if namespaces:
         cells.insert(0, Text(pipeline.namespace))
@@ -217,8 +180,3 @@ def data(pipeline: Pipeline, now: datetime) -> dict[str, Any]:
         "steps": [step.data() for step in steps(pipeline)],
         "next": upcoming(pipeline, now),
     }
-
-
-def live(pipelines: Sequence[Pipeline], now: datetime) -> RenderableType:
-    """Trees below one another."""
-    return Group(*(tree(pipeline, now) for pipeline in pipelines))

@@ -8,7 +8,7 @@ from typing import Final
 from xml.etree import ElementTree as Xml
 
 from initpipeline.api.models import format_time
-from initpipeline.cli.views import words
+from initpipeline.cli import words
 from initpipeline.cli.views.axis import extents, marks
 from initpipeline.cli.views.chart import Chart, Phase, Row, Section, Segment
 

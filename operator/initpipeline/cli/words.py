@@ -1,29 +1,12 @@
-"""Times and colours, the same in every view."""
+"""Times, reasons and ends in words, the same wherever they are told. Pure."""
 
 from datetime import datetime, timedelta
 from typing import Final
 
 from initpipeline.api.models import Cause, InitPipelineStatus
-from initpipeline.api.reasons import ConditionType, Reason
+from initpipeline.api.reasons import ConditionType
 
 NONE: Final = "-"
-
-GOOD: Final = "green"
-BAD: Final = "red"
-BUSY: Final = "yellow"
-QUIET: Final = "dim"
-
-_GOOD_REASONS: Final = frozenset({Reason.POD_READY, Reason.POD_SUCCEEDED, Reason.INITIALIZED})
-_BUSY_REASONS: Final = frozenset(
-    {
-        Reason.POD_PENDING,
-        Reason.STEP_PENDING,
-        Reason.STEP_RUNNING,
-        Reason.CONTAINERS_NOT_READY,
-        Reason.POD_TERMINATING,
-        Reason.SUSPENDED,
-    }
-)
 
 
 def span(time: timedelta) -> str:
@@ -51,13 +34,6 @@ def moment(time: datetime, now: datetime) -> str:
     """A time to come, and how long that is: ``12:00:05Z, in 8s``."""
     clock = f"{time:%H:%M:%SZ}" if time.date() == now.date() else f"{time:%Y-%m-%d %H:%M:%SZ}"
     return f"{clock}, in {span(time - now)}" if time > now else f"{clock}, which has passed"
-
-
-def tone(reason: str) -> str:
-    """The colour of a reason: good, on its way, or a thing to look at."""
-    if reason in _GOOD_REASONS:
-        return GOOD
-    return BUSY if reason in _BUSY_REASONS or not reason else BAD
 
 
 def ready_reason(status: InitPipelineStatus) -> str:
