@@ -64,6 +64,11 @@ e2e: $(STAMP) ## The tests on a real kubelet alone; CLUSTER=current: on the pres
 generate: $(STAMP) ## Write crds/ anew, from the models and the API server's schema of a Pod
 	@$(BIN)/python -m crds.generate
 
+.PHONY: oldest
+oldest: $(STAMP) ## The operator, the policy and the plugin on an API server of Kubernetes 1.30: builds it
+	@$(BIN)/python -m tests.cluster prepare --oldest
+	@INITPIPELINE_CONTRACT_MODE=oldest $(PYTEST) -m "not newest" -n $(JOBS) tests/contract
+
 .PHONY: argocd
 argocd: $(STAMP) ## InitPipelines in git, synced by a real Argo CD, which takes minutes to build
 	@$(PYTEST) -m argocd -vvs tests/argocd

@@ -24,6 +24,7 @@ from tests.cluster.paths import HERE, cache_root
 from tests.cluster.progress import Progress, heartbeat, silent
 
 KUBERNETES_VERSION: Final = "1.36.3"
+OLDEST_VERSION: Final = "1.30.14"
 MINIMAL_GO: Final = (1, 26)
 SOURCES: Final = ("*.go", "go.mod", "go.sum")
 
@@ -65,13 +66,17 @@ class GoProgram:
         return cache_root() / f"{self.name}-{self.key()}"
 
 
-_VERSION = "k8s.io/component-base/version.git"
-_MAJOR, _MINOR, _ = KUBERNETES_VERSION.split(".")
+def _stamped(version: str) -> str:
+    """Without these flags a server calls itself v0.0.0, and clients refuse to work with it."""
+    variable = "k8s.io/component-base/version.git"
+    major, minor, _ = version.split(".")
+    values = {"Version": f"v{version}", "Major": major, "Minor": minor}
+    return " ".join(["-s -w", *(f"-X {variable}{key}={values[key]}" for key in values)])
+
+
 KUBERNETES: Final = GoProgram(
     "kubernetes",
-    # Without these the server calls itself v0.0.0, and clients refuse to work with it.
-    ldflags=f"-s -w -X {_VERSION}Version=v{KUBERNETES_VERSION} "
-    f"-X {_VERSION}Major={_MAJOR} -X {_VERSION}Minor={_MINOR}",
+    ldflags=_stamped(KUBERNETES_VERSION),
     links=(
         "etcd",
         "kube-apiserver",
@@ -82,6 +87,12 @@ KUBERNETES: Final = GoProgram(
         "kubelet",
     ),
     duration="5 minutes on two cores, once per machine",
+)
+OLDEST: Final = GoProgram(
+    "oldest",
+    ldflags=_stamped(OLDEST_VERSION),
+    links=("kube-apiserver",),
+    duration="4 minutes on two cores, once per machine",
 )
 PAUSE: Final = GoProgram("pause")
 

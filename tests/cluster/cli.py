@@ -60,6 +60,9 @@ def _up(options: argparse.Namespace) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> None:
+    if options.oldest:
+        Cluster(options.name, Mode.OLDEST, progress=Lines()).prepare()
+        return
     Cluster(options.name, progress=Lines()).prepare()
     build.built(kwok.KWOK, Lines())
 
@@ -144,7 +147,9 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     _add_up(add("up", _up, "bring it up, or what is missing of it; builds it the first time"))
-    add("prepare", _prepare, "build and install all that clusters and fake nodes are made of")
+    prepare = add("prepare", _prepare, "build and install what clusters and fake nodes are made of")
+    oldest = "the API server of the oldest Kubernetes that serves InitPipelines, and nothing else"
+    prepare.add_argument("--oldest", action="store_true", help=oldest)
     add("down", _down, "take it down and remove all of it")
     add("status", _status, "show its processes, its address and its files")
     add("kubeconfig", _kubeconfig, "print the path of its kubeconfig")

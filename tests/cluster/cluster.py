@@ -43,7 +43,8 @@ class Cluster:
     """One cluster of this machine, by its name: up, or not yet, or no longer.
 
     With `Mode.NODE` it has all components. With `Mode.CONTROL_PLANE` it has etcd and the API
-    server, and those of the controller manager and the scheduler that `components` names.
+    server, and those of the controller manager and the scheduler that `components` names; with
+    `Mode.OLDEST` it has an older API server.
     `flags` are added to a component's command line, where they win over the cluster's own.
     """
 
@@ -56,7 +57,7 @@ class Cluster:
     def __post_init__(self) -> None:
         """Refuse what can't be brought up before anything is done."""
         valid_name(self.name)
-        if self.mode is Mode.CONTROL_PLANE and NODE_ONLY & set(self.components):
+        if self.mode is not Mode.NODE and NODE_ONLY & set(self.components):
             raise ClusterError(f"a control plane has no {', no '.join(sorted(NODE_ONLY))}")
 
     @classmethod
@@ -147,6 +148,8 @@ class Cluster:
         """Build and install what it is made of, where that is missing; start nothing."""
         preflight.check(self.mode)
         build.built(build.KUBERNETES, self.progress)
+        if self.mode is Mode.OLDEST:
+            build.built(build.OLDEST, self.progress)
         if self.mode is Mode.NODE:
             build.built(build.PAUSE, self.progress)
             debian.ensure(self.progress)

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Final
 
-from tests.cluster import kubeconfig
+from tests.cluster import build, kubeconfig
 from tests.cluster.api import Api, answers
 from tests.cluster.certificates import Authority, Pair
 from tests.cluster.paths import Layout
@@ -82,7 +82,11 @@ class ControlPlane:
             Component.SCHEDULER: self._scheduler,
         }
         given = self.plan.flags.get(component, ())
-        return [str(self.programs / component), *flags[component](), *given]
+        return [str(self._program(component)), *flags[component](), *given]
+
+    def _program(self, component: Component) -> Path:
+        old = self.plan.mode is Mode.OLDEST and component is Component.API_SERVER
+        return (build.OLDEST.cached() if old else self.programs) / component
 
     def ready(self, component: Component) -> bool:
         """Whether a component says that it is ready."""

@@ -34,6 +34,7 @@ class Mode(StrEnum):
 
     NODE = "node"  # a control plane and one real node: Pods run
     CONTROL_PLANE = "control-plane"  # the API: what is created is stored, nothing runs
+    OLDEST = "oldest"  # the API of the oldest Kubernetes that serves InitPipelines, and no more
 
 
 class Component(StrEnum):

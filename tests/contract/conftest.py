@@ -24,6 +24,8 @@ from tests.contract.door import Door
 
 CRDS: Final = Path(__file__).parents[2] / "crds"
 SERVED_SECONDS: Final = 30
+MODE_VARIABLE: Final = "INITPIPELINE_CONTRACT_MODE"
+"""Says "oldest" for the API server of the oldest Kubernetes: see make oldest."""
 
 
 class Kubectl(Protocol):
@@ -39,8 +41,9 @@ class Kubectl(Protocol):
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[Cluster]:
     """An API server that serves InitPipelines."""
+    mode = Mode(os.environ.get(MODE_VARIABLE, Mode.CONTROL_PLANE))
     # Two test runs on one machine each have their own.
-    with Cluster(f"contract-{os.getpid()}", Mode.CONTROL_PLANE) as cluster:
+    with Cluster(f"contract-{os.getpid()}", mode) as cluster:
         install_crd(cluster)
         yield cluster
 

@@ -104,6 +104,7 @@ class TestTable:
         assert [name for name, row in REFUSED.items() if len(row.keys() & refusers) != 1] == []
 
 
+@pytest.mark.newest
 @pytest.mark.usefixtures("policy", "runtime_classes")
 class TestAccepted:
     @pytest.mark.parametrize("row", ACCEPTED.values(), ids=ACCEPTED)

@@ -19,6 +19,8 @@ from tests.cluster.cluster import Cluster
 from tests.contract.conftest import CRDS, Kubectl
 from tests.contract.door import Door, Template, minimal, pipeline
 
+pytestmark = pytest.mark.newest
+
 TEMPLATES: Final[dict[str, Template]] = yaml.safe_load(
     Path(__file__).with_name("pod_templates.yaml").read_text()
 )

@@ -17,6 +17,8 @@ from tests.cluster.plan import Component, Mode
 from tests.contract.operator_world import until
 from tests.pod_shapes import DISK, GPU, HUGE, OVERHEAD, RUNTIME_CLASS, SHAPES, Amounts, Shape
 
+pytestmark = pytest.mark.newest
+
 FLAGS: Final = {
     # No ServiceAccount has to be waited for, and no node needs a kubelet to be without a taint.
     Component.API_SERVER: ["--disable-admission-plugins=ServiceAccount,TaintNodesByCondition"],

@@ -19,7 +19,7 @@ from tests.contract.conftest import install_crd
 from tests.contract.operator_world import Ledger, World, condition, ready, runs
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.newest]
 
 OFF = "--feature-gates=RestartAllContainersOnContainerExits=false"
 DROPS = "--feature-gates=ContainerRestartRules=false,RestartAllContainersOnContainerExits=false"
