@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_up(add("up", _up, "bring it up, or what is missing of it; builds it the first time"))
     prepare = add("prepare", _prepare, "build and install what clusters and fake nodes are made of")
-    oldest = "the API server of the oldest Kubernetes that serves InitPipelines, and nothing else"
+    oldest = "only what a cluster with the API server of the oldest Kubernetes is made of"
     prepare.add_argument("--oldest", action="store_true", help=oldest)
     add("down", _down, "take it down and remove all of it")
     add("status", _status, "show its processes, its address and its files")

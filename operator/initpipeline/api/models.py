@@ -158,7 +158,7 @@ class RunFacts(ApiModel):
     )
     message: str | None = Field(
         None,
-        description="The same for a person. At most 1 KiB.",
+        description="What the reason says, for a person. At most 1 KiB.",
     )
     exceeded: Exceeded | None = Field(
         None, description="The limit that ended the run, where one did."

@@ -9,6 +9,7 @@ from initpipeline.cli import words
 from initpipeline.cli.standing import upcoming
 from initpipeline.core.decide import CreatePod, Decision, DeletePipeline, DeletePod
 from initpipeline.core.facts import Facts, Pipeline
+from initpipeline.core.observe import IMAGE_NEVER_PULLED, INVALID_IMAGE_NAME
 
 REFUSALS = frozenset({Reason.POD_FORBIDDEN, Reason.QUOTA_EXCEEDED})
 """The API server says no to the Pod, and may say yes later. No look from outside can tell."""
@@ -66,9 +67,9 @@ def _next_pull(facts: Facts) -> str:
     pod = facts.pod
     every = (*pod.init_container_statuses, *pod.container_statuses) if pod else ()
     reasons = {status.waiting_reason for status in every}
-    if "InvalidImageName" in reasons:
+    if INVALID_IMAGE_NAME in reasons:
         return "the kubelet cannot pull an image of such a name: nothing happens until it is mended"
-    if "ErrImageNeverPull" in reasons:
+    if IMAGE_NEVER_PULLED in reasons:
         return "the kubelet goes on once the node has the image: imagePullPolicy is Never"
     return "the kubelet pulls the image again, after growing delays of up to 5 min"
 
@@ -124,7 +125,7 @@ def _if_nobody_acts(pipeline: Pipeline, now: datetime) -> Iterator[str]:
     elif run is not None and run.result is Result.SUCCEEDED:
         yield "nothing: all containers of the Pod ended well"
     elif run is None or run.initialized_time is None:
-        yield (f"in their order: {upcoming(pipeline, now)}" if run else "the first run starts")
+        yield f"in their order: {upcoming(pipeline, now)}" if run else "the first run starts"
         return
     else:
         yield _when_it_runs_again(pipeline)

@@ -51,12 +51,14 @@ def remedies(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
 
 def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
     name, status = pipeline.name, pipeline.status
-    mend = Remedy(f"kubectl edit ipl {name}{flags}", "mend the template: a run starts then")
+    edit = f"kubectl edit ipl {name}{flags}"
+    mend = Remedy(edit, "mend the template: a run starts then")
+    look = Remedy(f"kubectl describe pod {name}{flags}", "see its events")
     stalled = status.condition(ConditionType.STALLED)
     if stalled is not None and stalled.reason == Reason.BACKOFF_LIMIT_EXCEEDED:
         yield from _logs(pipeline, flags)
         yield Remedy(
-            f"kubectl edit ipl {name}{flags}",
+            edit,
             f"mend the template, which starts a run; or raise backoffLimit to {status.failed_runs} "
             "or more, which allows another",
         )
@@ -71,7 +73,7 @@ def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
             yield mend
         case Reason.POD_FORBIDDEN:
             yield Remedy(
-                f"kubectl edit ipl {name}{flags}",
+                edit,
                 "mend the template: a run starts then; or create, or have allowed, what is missing",
             )
         case Reason.QUOTA_EXCEEDED:
@@ -80,7 +82,7 @@ def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
             yield Remedy(f"kubectl get pod {name}{flags} -o wide", "see whose it is; remove it")
         case Reason.CONTAINER_FAILED | Reason.CONTAINERS_NOT_READY:
             yield Remedy(f"kubectl logs {name}{flags} --all-containers", "read what it says")
-            yield Remedy(f"kubectl describe pod {name}{flags}", "see its events")
+            yield look
         case (
             Reason.POD_PENDING
             | Reason.POD_UNSCHEDULABLE
@@ -88,7 +90,7 @@ def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
             | Reason.CONTAINER_CONFIG_ERROR
             | Reason.STEP_PENDING
         ) if status.pod_uid:
-            yield Remedy(f"kubectl describe pod {name}{flags}", "see its events")
+            yield look
             yield mend
 
 

@@ -56,12 +56,7 @@ def add(subparsers: Subparsers) -> None:
 def add_wait(parser: argparse.ArgumentParser) -> None:
     """--wait and --timeout."""
     parser.add_argument("--wait", action="store_true", help="wait, and show how it goes")
-    parser.add_argument(
-        "--timeout",
-        type=watching.duration,
-        metavar="TIME",
-        help="of --wait, for all together: 90s, 5m, 1h (default: as long as it takes)",
-    )
+    watching.add_timeout(parser, of="--wait, for all together")
 
 
 def run(session: Session) -> int:

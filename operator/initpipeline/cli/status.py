@@ -47,12 +47,7 @@ def add(subparsers: Subparsers) -> None:
         action="store_true",
         help="show it live, until it is Ready or given up; without a NAME until Ctrl-C",
     )
-    parser.add_argument(
-        "--timeout",
-        type=watching.duration,
-        metavar="TIME",
-        help="of --watch NAME: 90s, 5m, 1h (default: as long as it takes)",
-    )
+    watching.add_timeout(parser, of="--watch NAME")
 
 
 def run(session: Session) -> int:

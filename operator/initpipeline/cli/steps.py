@@ -7,9 +7,9 @@ from typing import Any
 
 from initpipeline.api.models import InitPipelineStatus, format_time
 from initpipeline.api.reasons import Result
-from initpipeline.core.diagnose import failure
+from initpipeline.core.diagnose import could_not_start, failure
 from initpipeline.core.facts import ContainerStatus, Pipeline, Terminated, init_containers
-from initpipeline.core.observe import CANNOT_START, CRASH_LOOP_BACK_OFF
+from initpipeline.core.observe import CRASH_LOOP_BACK_OFF
 
 
 class State(StrEnum):
@@ -120,7 +120,7 @@ def _state(shown: ContainerStatus, sidecar: bool, status: InitPipelineStatus) ->
         return State.DONE
     if shown.terminated is not None and shown.terminated.exit_code != 0:
         return State.FAILED if shown.container_id not in run.stale_container_ids else State.TO_RUN
-    if shown.waiting_reason == CANNOT_START and failure(shown):
+    if could_not_start(shown):
         return State.FAILED
     blocked = shown.waiting_reason not in ("", "PodInitializing")
     return State.WAITING if blocked and shown.waiting is not None else State.TO_RUN

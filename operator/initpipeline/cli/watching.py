@@ -1,5 +1,6 @@
 """Waiting for a pipeline, and showing what it is doing meanwhile."""
 
+import argparse
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -85,6 +86,16 @@ class _Display:
             return
         self._last = line
         self._session.err.print(f"{time.strftime('%H:%M:%S')} {line}", markup=False, soft_wrap=True)
+
+
+def add_timeout(parser: argparse.ArgumentParser, of: str) -> None:
+    """--timeout, for what it limits."""
+    parser.add_argument(
+        "--timeout",
+        type=duration,
+        metavar="TIME",
+        help=f"of {of}: 90s, 5m, 1h (default: as long as it takes)",
+    )
 
 
 def duration(text: str) -> float:

@@ -12,8 +12,9 @@ from initpipeline.api.reasons import Reason
 from initpipeline.core import observe
 from initpipeline.core.facts import ContainerStatus, Pod, Terminated
 from initpipeline.core.observe import (
-    CANNOT_START,
     CRASH_LOOP_BACK_OFF,
+    IMAGE_NEVER_PULLED,
+    INVALID_IMAGE_NAME,
     LOST_ENDS,
     RESTARTING_ALL_CONTAINERS,
     Fate,
@@ -21,21 +22,25 @@ from initpipeline.core.observe import (
 )
 from initpipeline.core.text import clip
 
+_CANNOT_START = "RunContainerError"
+"""The kubelet's reason for a container that was made and could not be started, mostly for a command
+that its image does not have."""
+
 _START_ERROR = "StartError"
 """The kubelet's reason for the end of a container that could not be started."""
 
 _OBSTACLES: Final[Mapping[str, Reason]] = {
     "ErrImagePull": Reason.IMAGE_PULL_FAILED,
     "ImagePullBackOff": Reason.IMAGE_PULL_FAILED,
-    "InvalidImageName": Reason.IMAGE_PULL_FAILED,
-    "ErrImageNeverPull": Reason.IMAGE_PULL_FAILED,
+    INVALID_IMAGE_NAME: Reason.IMAGE_PULL_FAILED,
+    IMAGE_NEVER_PULLED: Reason.IMAGE_PULL_FAILED,
     "ImageInspectError": Reason.IMAGE_PULL_FAILED,
     "RegistryUnavailable": Reason.IMAGE_PULL_FAILED,
     "SignatureValidationFailed": Reason.IMAGE_PULL_FAILED,
     "CreateContainerConfigError": Reason.CONTAINER_CONFIG_ERROR,
     "CreateContainerError": Reason.CONTAINER_CONFIG_ERROR,
     "PreCreateHookError": Reason.CONTAINER_CONFIG_ERROR,
-    CANNOT_START: Reason.CONTAINER_CONFIG_ERROR,
+    _CANNOT_START: Reason.CONTAINER_CONFIG_ERROR,
 }
 """What a container that waits for more than its turn waits for, by the kubelet's reason."""
 
@@ -80,11 +85,11 @@ def readiness(pod: Pod, fate: Fate) -> Explanation:
         return lost(pod)
     if pod.deleting:
         return terminating(pod)
+    if fate is not Fate.FAILED and pod.has_condition("Ready"):
+        return Explanation(Reason.POD_READY, "the Pod is Ready")
     apps = _trouble(pod.container_statuses, "container")
     if fate is Fate.FAILED:
         return apps or _pod_failed(pod)
-    if pod.has_condition("Ready"):
-        return Explanation(Reason.POD_READY, "the Pod is Ready")
     return apps or _trouble(_sidecars(pod), "sidecar") or _not_ready(pod)
 
 
@@ -178,7 +183,7 @@ def _obstacle(title: str, status: ContainerStatus) -> Explanation | None:
     """What keeps a container from being started, in the kubelet's words."""
     waiting = status.waiting_reason
     reason = _OBSTACLES.get(waiting)
-    if reason is None or (waiting == CANNOT_START and failure(status)):
+    if reason is None or could_not_start(status):
         return None
     words = (status.waiting or {}).get("message") or waiting
     return Explanation(reason, f"{title}: {words}")
@@ -236,6 +241,12 @@ def ending(end: Terminated, restart_count: int) -> str:
     if restart_count:
         how += f", restarted {restart_count} time{'s' if restart_count > 1 else ''}"
     return f"{how}: {end.message.strip()}" if end.message and end.message.strip() else how
+
+
+def could_not_start(status: ContainerStatus) -> bool:
+    """Whether it waits after a start that failed. That is told as an end of it, with StartError,
+    counts as one, and is followed by a restart like any other."""
+    return status.waiting_reason == _CANNOT_START and failure(status) is not None
 
 
 def failure(status: ContainerStatus) -> Terminated | None:

@@ -40,14 +40,13 @@ class Terminated:
         raw = (state or {}).get("terminated")
         if raw is None:
             return None
-        started_at, finished_at = _time(raw.get("startedAt")), _time(raw.get("finishedAt"))
         return cls(
             exit_code=raw.get("exitCode", 0),
             signal=raw.get("signal"),
             reason=raw.get("reason"),
             message=raw.get("message"),
-            started_at=finished_at if started_at == _NEVER else started_at,
-            finished_at=finished_at,
+            started_at=_start(raw),
+            finished_at=_time(raw.get("finishedAt")),
         )
 
 
@@ -103,11 +102,8 @@ class ContainerStatus:
     @property
     def started_at(self) -> datetime | None:
         """When the container of the present state started; None while it waits."""
-        end = self.terminated
-        if end is not None:
-            return end.started_at
         state = self.raw.get("state") or {}
-        return _time((state.get("running") or {}).get("startedAt"))
+        return _start(state.get("running") or state.get("terminated") or {})
 
     @property
     def ever_started(self) -> bool:
@@ -338,6 +334,13 @@ def _controller_uid(metadata: Mapping[str, Any]) -> str | None:
 
 def _time(value: str | None) -> datetime | None:
     return datetime.fromisoformat(value) if value else None
+
+
+def _start(state: Mapping[str, Any]) -> datetime | None:
+    """Of a v1.ContainerStateRunning or Terminated; where the container could not be started, when
+    that was tried."""
+    started = _time(state.get("startedAt"))
+    return _time(state.get("finishedAt")) if started == _NEVER else started
 
 
 def _number(value: str | None) -> int | None:

@@ -35,10 +35,11 @@ knows nothing but that it is gone. The exit code (137, 255) is made up."""
 CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
 """The kubelet's reason for a container that it will start again after a while."""
 
-CANNOT_START = "RunContainerError"
-"""The kubelet's reason for a container that was made and could not be started, mostly for a command
-that its image does not have. Once that is in its last state as well, as an end with StartError, it
-counts as one, and it is restarted like any other."""
+INVALID_IMAGE_NAME = "InvalidImageName"
+"""The kubelet's reason for an image that no registry can be asked for."""
+
+IMAGE_NEVER_PULLED = "ErrImageNeverPull"
+"""The kubelet's reason for an image that its node lacks and imagePullPolicy has it not pull."""
 
 
 @dataclass(frozen=True, slots=True)
