@@ -10,6 +10,8 @@ from kubernetes import client
 from initpipeline.api import names
 from tests.argocd.installation import NAMESPACE, ArgoCd
 from tests.argocd.repository import Repository
+from tests.cluster.errors import ClusterError
+from tests.cluster.processes import wait_until
 from tests.cluster.progress import Progress
 from tests.e2e.conftest import World
 from tests.e2e.watching import Object, Story
@@ -17,6 +19,7 @@ from tests.e2e.watching import Object, Story
 WHERE: Final = ("argoproj.io", "v1alpha1", NAMESPACE, "applications")
 REFRESH: Final = "argocd.argoproj.io/refresh"
 SECONDS: Final = 120.0
+HEALTH_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,20 @@ class Application:
             version(asked),
         )
         return version(seen)
+
+    def wait_health(self, pipeline: str, condition: Callable[[dict[str, str]], bool]) -> None:
+        """Refresh until what it says of a pipeline's health meets the condition: by itself Argo CD
+        looks at a new status only where it changes the health, and it takes note of changes in
+        batches, so that one refresh may come too early."""
+        said: dict[str, str] = {}
+
+        def refreshed() -> bool:
+            self.refresh()
+            said.clear()
+            said.update(self.argo_cd.health(self.name, pipeline))
+            return condition(said)
+
+        wait_until(refreshed, HEALTH_SECONDS, lambda: ClusterError(f"it says {said}"))
 
     def act(self, pipeline: str, action: str) -> None:
         """Run an action as a person in the UI does."""

@@ -5,8 +5,6 @@ import pytest
 from initpipeline.api import names
 from tests.argocd.applications import Application
 from tests.cluster.cluster import Cluster
-from tests.cluster.errors import ClusterError
-from tests.cluster.processes import wait_until
 from tests.e2e.conftest import World, message_of, run_number, runs, status_of
 from tests.e2e.templates import container, template, two_steps
 
@@ -36,7 +34,6 @@ def test_a_directory_progresses_and_then_is_healthy(application: Application) ->
 
 
 def test_a_refresh_names_the_step_that_runs(application: Application, world: World) -> None:
-    """By itself Argo CD looks at a new status only where it changes the health."""
     application.write("shop", template(container("one", "true"), container("two", "sleep 60")))
     application.create()
     application.wait("Synced", "Progressing")
@@ -44,13 +41,7 @@ def test_a_refresh_names_the_step_that_runs(application: Application, world: Wor
     world.pipelines.wait("shop", step, lambda state: message_of(state, "Ready") == step)
 
     expected = {"status": "Progressing", "message": f"StepRunning: {step}"}
-
-    def refreshed() -> dict[str, str]:
-        """Argo CD takes note of changes in batches, so that one refresh may come too early."""
-        application.refresh()
-        return application.argo_cd.health(application.name, "shop")
-
-    wait_until(lambda: refreshed() == expected, 30, lambda: ClusterError(f"it says {refreshed()}"))
+    application.wait_health("shop", lambda said: said == expected)
 
 
 def test_a_pipeline_that_was_given_up_is_degraded_in_its_own_words(

@@ -8,36 +8,26 @@ import yaml
 
 from initpipeline.cli import plugin
 from tests.argocd.applications import Application
-from tests.cluster.errors import ClusterError
-from tests.cluster.processes import wait_until
 from tests.e2e.conftest import World, runs
-from tests.e2e.templates import container, template
+from tests.e2e.templates import container, deployment, template
 from tests.e2e.watching import Object
 
 pytestmark = pytest.mark.argocd
 
 HEALTHY = ("Synced", "Healthy")
-SECONDS = 60
 
 
 def manifest() -> list[Object]:
     """A Deployment with its Service, as somebody may have them in a file."""
-    pod = template(container("migrate", "echo migrating"))
-    selector = {"app": "e2e"}
-    return [
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": "shop"},
-            "spec": {"replicas": 1, "selector": {"matchLabels": selector}, "template": pod},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "shop"},
-            "spec": {"selector": selector, "ports": [{"port": 80}]},
-        },
-    ]
+    workload = deployment("shop", template(container("migrate", "echo migrating")))
+    selector = workload["spec"]["selector"]["matchLabels"]
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "shop"},
+        "spec": {"selector": selector, "ports": [{"port": 80}]},
+    }
+    return [workload, service]
 
 
 @pytest.fixture
@@ -52,10 +42,15 @@ def wrapped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.fixture
 def at_work(application: Application, wrapped: str) -> Application:
     """What was wrapped is in git, and Healthy."""
-    application.repository.put(application.name, "shop", wrapped)
-    application.create()
-    application.wait(*HEALTHY)
+    begin(application, wrapped)
     return application
+
+
+def begin(application: Application, text: str, *options: str) -> None:
+    """Have it in git, synced with these options, and Healthy."""
+    application.repository.put(application.name, "shop", text)
+    application.create(*options)
+    application.wait(*HEALTHY)
 
 
 def broken(text: str, **step: Any) -> str:
@@ -99,7 +94,7 @@ def test_a_mistake_is_told_until_git_has_it_repaired(
 ) -> None:
     since = change(at_work, broken(wrapped, **mistake))
     at_work.wait("Synced", "Progressing", since)
-    wait_for_words(at_work, told)
+    at_work.wait_health("shop", lambda said: told in said.get("message", ""))
 
     since = change(at_work, wrapped)
     at_work.wait(*HEALTHY, since)
@@ -136,9 +131,7 @@ def test_what_is_refused_leaves_the_pipeline_at_work(
 def test_a_misspelled_field_is_named_with_server_side_apply(
     application: Application, world: World, wrapped: str
 ) -> None:
-    application.repository.put(application.name, "shop", wrapped)
-    application.create("ServerSideApply=true")
-    application.wait(*HEALTHY)
+    begin(application, wrapped, "ServerSideApply=true")
 
     since = change(application, broken(wrapped, imagee="busybox"))
     application.wait_failed("imagee: field not declared in schema", since)
@@ -152,14 +145,3 @@ def test_a_misspelled_field_is_a_difference_for_ever_with_client_side_apply(
     since = change(at_work, broken(wrapped, imagee="busybox"))
     at_work.wait("OutOfSync", "Healthy", since)
     assert runs(world.pipeline("shop")) == [(1, "Created", "")]
-
-
-def wait_for_words(application: Application, told: str) -> None:
-    """Until a refresh shows them. Argo CD takes note of changes in batches, so that one refresh may
-    come too early."""
-
-    def refreshed() -> str:
-        application.refresh()
-        return application.argo_cd.health(application.name, "shop").get("message", "")
-
-    wait_until(lambda: told in refreshed(), SECONDS, lambda: ClusterError(refreshed()))

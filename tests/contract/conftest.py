@@ -70,6 +70,18 @@ def namespace(api: client.ApiClient) -> str:
     return name
 
 
+def allow(
+    api: client.ApiClient, namespace: str, user: str, rules: list[dict[str, list[str]]]
+) -> None:
+    """Let a user do this in a namespace."""
+    rbac = client.RbacAuthorizationV1Api(api)
+    rbac.create_namespaced_role(namespace, {"metadata": {"name": user}, "rules": rules})
+    subject = {"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
+    role = {"kind": "Role", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
+    binding = {"metadata": {"name": user}, "subjects": [subject], "roleRef": role}
+    rbac.create_namespaced_role_binding(namespace, binding)
+
+
 def install_crd(cluster: Cluster) -> None:
     """Have the API server serve InitPipelines."""
     run = _kubectl(cluster)

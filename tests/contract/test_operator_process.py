@@ -14,26 +14,25 @@ import yaml
 from kubernetes import client
 
 from tests.cluster.cluster import Cluster
+from tests.contract.conftest import allow
 from tests.contract.operator_world import World, until
 from tests.operator_process import OperatorProcess
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 
-ROLE = {
-    "rules": [
-        {
-            "apiGroups": ["initpipeline.dev"],
-            "resources": ["initpipelines"],
-            "verbs": ["list", "watch", "get", "delete"],
-        },
-        {
-            "apiGroups": ["initpipeline.dev"],
-            "resources": ["initpipelines/status"],
-            "verbs": ["patch"],
-        },
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "get", "create"]},
-    ]
-}
+MOST_RULES = [
+    {
+        "apiGroups": ["initpipeline.dev"],
+        "resources": ["initpipelines"],
+        "verbs": ["list", "watch", "get", "delete"],
+    },
+    {
+        "apiGroups": ["initpipeline.dev"],
+        "resources": ["initpipelines/status"],
+        "verbs": ["patch"],
+    },
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "get", "create"]},
+]
 
 
 class TestBadStart:
@@ -101,12 +100,7 @@ class TestBadStart:
         self, control_plane: Cluster, api: client.ApiClient, namespace: str
     ) -> None:
         """The first that is missing is named, and where."""
-        rbac = client.RbacAuthorizationV1Api(api)
-        rbac.create_namespaced_role(namespace, {"metadata": {"name": "most"}, **ROLE})
-        subject = {"kind": "User", "name": "half", "apiGroup": "rbac.authorization.k8s.io"}
-        reference = {"kind": "Role", "name": "most", "apiGroup": "rbac.authorization.k8s.io"}
-        binding = {"metadata": {"name": "most"}, "subjects": [subject], "roleRef": reference}
-        rbac.create_namespaced_role_binding(namespace, binding)
+        allow(api, namespace, "half", MOST_RULES)
         error = self.error(control_plane.kubeconfig_for("half"), "--namespace", namespace)
         assert error.startswith(f'error: not permitted to delete pods in namespace "{namespace}": ')
 

@@ -19,7 +19,7 @@ from initpipeline.api import names
 from initpipeline.cli import completion, plugin
 from tests.builders import NAME, fresh_pod, pipeline, running_pod
 from tests.cluster.cluster import Cluster
-from tests.contract.conftest import Kubectl
+from tests.contract.conftest import Kubectl, allow
 from tests.contract.operator_world import World, condition, ready
 from tests.operator_process import OperatorProcess
 from tests.unit.core.world import started
@@ -320,24 +320,15 @@ class TestWarnings:
     def test_are_left_out_for_who_may_not_list_events(
         self, call: Call, waiting: World, control_plane: Cluster
     ) -> None:
-        allow(waiting, "reader", names.GROUP, names.PLURAL)
-        allow(waiting, "reader", "", "pods")
+        rules = [
+            {"apiGroups": [names.GROUP], "resources": [names.PLURAL], "verbs": ["get", "list"]},
+            {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
+        ]
+        allow(waiting.api, waiting.namespace, "reader", rules)
         answer = call("explain", NAME, kubeconfig=control_plane.kubeconfig_for("reader"))
         assert (answer.code, answer.err) == (0, "")
         assert "StepPending" in answer.out
         assert "Warnings" not in answer.out
-
-
-def allow(world: World, user: str, group: str, resource: str) -> None:
-    """Let a user read what there is of a resource in the namespace."""
-    rbac = client.RbacAuthorizationV1Api(world.api)
-    name = {"metadata": {"name": f"{user}-{resource}"}}
-    rule = {"apiGroups": [group], "resources": [resource], "verbs": ["get", "list"]}
-    rbac.create_namespaced_role(world.namespace, name | {"rules": [rule]})
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", **name["metadata"]}
-    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
-    binding = name | {"roleRef": role, "subjects": [subject]}
-    rbac.create_namespaced_role_binding(world.namespace, binding)
 
 
 class TestCompletion:

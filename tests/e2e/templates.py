@@ -31,3 +31,13 @@ def template(*init: dict[str, Any], app: str = "exec sleep 3600", **spec: Any) -
 def two_steps(**spec: Any) -> dict[str, Any]:
     """What most tests need: two init containers that each take about a second."""
     return template(container("one", "sleep 0.5"), container("two", "sleep 0.5"), **spec)
+
+
+def deployment(name: str, pod: dict[str, Any]) -> dict[str, Any]:
+    """A Deployment of Pods of a template of these, as somebody may have it in a file."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {"selector": {"matchLabels": pod["metadata"]["labels"]}, "template": pod},
+    }

@@ -12,22 +12,11 @@ import yaml
 from tests.cluster.errors import ClusterError
 from tests.cluster.processes import wait_until
 from tests.e2e.conftest import Call, World
-from tests.e2e.templates import container, sidecar, template
+from tests.e2e.templates import container, deployment, sidecar, template
 from tests.e2e.watching import Object
 from tests.kubectl import Kubectl
 
 SECONDS = 60
-
-
-def deployment() -> Object:
-    """As somebody may have it in a file."""
-    steps = container("fetch", "echo fetching"), container("migrate", "echo migrating")
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "shop"},
-        "spec": {"selector": {"matchLabels": {"app": "e2e"}}, "template": template(*steps)},
-    }
 
 
 @dataclass(frozen=True)
@@ -158,7 +147,8 @@ MISTAKES = {
 def wrapped(call: Call, tmp_path: Path) -> Object:
     """The pipeline that wrap makes of the Deployment."""
     file = tmp_path / "deployment.yaml"
-    file.write_text(yaml.safe_dump(deployment()))
+    steps = container("fetch", "echo fetching"), container("migrate", "echo migrating")
+    file.write_text(yaml.safe_dump(deployment("shop", template(*steps))))
     code, out, err = call("wrap", str(file))
     assert code == 0, err
     made: Object = yaml.safe_load(out)
