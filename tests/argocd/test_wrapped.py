@@ -87,6 +87,24 @@ PROBE = {"tcpSocket": {"port": 80}}
             'configmap "settings" not found',
             id="ConfigMap",
         ),
+        pytest.param(
+            {"command": ["/bin/no-such-program"]},
+            'StepFailed: init container 1 of 1 "migrate" could not be started',
+            id="program",
+        ),
+        pytest.param(
+            {"resources": {"requests": {"cpu": "1000"}}},
+            "PodUnschedulable: 0/1 nodes are available: 1 Insufficient cpu",
+            id="size",
+        ),
+        pytest.param(
+            {
+                "command": ["sh", "-c", "exec dd if=/dev/zero of=/dev/null bs=200M count=3"],
+                "resources": {"limits": {"memory": "20Mi"}},
+            },
+            "exited with 137 (OOMKilled)",
+            id="memory",
+        ),
     ],
 )
 def test_a_mistake_is_told_until_git_has_it_repaired(
