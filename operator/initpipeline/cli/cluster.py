@@ -17,7 +17,7 @@ from requests import RequestException, Response
 
 from initpipeline import __version__
 from initpipeline.api import names
-from initpipeline.cli.errors import NotFoundError, NotUsableError, PluginError
+from initpipeline.cli.errors import NoAnswerError, NotFoundError, NotUsableError, PluginError
 from initpipeline.cli.kubeconfig import Access
 
 Raw = dict[str, Any]
@@ -30,6 +30,8 @@ RETRY_SECONDS: Final = 1.0
 RETRIES: Final = 30
 """How often in a row a cluster that was there before may not answer while something is awaited."""
 
+_CHUNK_BYTES: Final = 1 << 16
+"""Of a log: at most so much is read at a time. What has arrived is not waited upon for more."""
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _FIELD_MANAGER: Final = "kubectl-initpipeline"
 
@@ -103,11 +105,19 @@ class Cluster:
         return [item["metadata"]["name"] for item in answer.json()["items"]]
 
     def log(
-        self, namespace: str, pod: str, container: str, *, follow: bool, previous: bool
-    ) -> Iterator[str]:
-        """The lines of a container's log. Where it is followed, until the container ends. Raises
-        NotFoundError where the node no longer has it."""
-        flags = {"follow": follow, "previous": previous}
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        follow: bool = False,
+        previous: bool = False,
+        timestamps: bool = False,
+    ) -> Iterator[bytes]:
+        """The bytes of a container's log as they arrive. If it is followed, until the container
+        ends. Raises NotFoundError if the node does not have it (any more), NoAnswerError if it is
+        cut off."""
+        flags = {"follow": follow, "previous": previous, "timestamps": timestamps}
         params = {"container": container} | {flag: "true" for flag, on in flags.items() if on}
         answer = self._ask(
             "get",
@@ -117,13 +127,13 @@ class Cluster:
             params=params,
             stream=True,
             timeout=(REQUEST_SECONDS, None if follow else REQUEST_SECONDS),
+            headers={"Accept-Encoding": "identity"},
             **_PODS,
         )
         if answer.status_code in (400, 404):
             raise NotFoundError(_words(answer))
         with _told(self.server), answer:
-            for line in answer.iter_lines():
-                yield line.decode(errors="replace")
+            yield from answer.iter_content(_CHUNK_BYTES)
 
     def changes(self, namespace: str, name: str, since: Raw, seconds: float) -> Iterator[Raw]:
         """The states of an InitPipeline after ``since``, for so long. Ends early where the API
@@ -152,7 +162,7 @@ class Cluster:
                     return
                 yield from self.changes(namespace, name, state, min(left, TURN_SECONDS))
                 failures = 0
-            except _NoAnswerError:
+            except NoAnswerError:
                 failures += 1
                 if failures > RETRIES or left <= 0:
                     raise
@@ -277,7 +287,7 @@ class Cluster:
                 "crds/), or choose another cluster with --context"
             )
         if answer.status_code >= 500 or answer.status_code == 429:
-            return _NoAnswerError(f"{self.server} is in trouble ({answer.status_code}): {words}")
+            return NoAnswerError(f"{self.server} is in trouble ({answer.status_code}): {words}")
         return PluginError(f"{self.server} says no ({answer.status_code}): {words}")
 
 
@@ -286,10 +296,6 @@ _CONNECTION: Final = re.compile(r"^.*(Connection|Pool)\(.*?\): (Failed to establ
 _OURS: Final = {"version": names.API_VERSION, "resource": names.PLURAL}
 _PODS: Final = {"version": "v1", "resource": "pods"}
 _EVENTS: Final = {"version": "v1", "resource": "events"}
-
-
-class _NoAnswerError(NotUsableError):
-    """Whoever asks again may get one."""
 
 
 def _says_what_is_missing(answer: Response) -> bool:
@@ -318,7 +324,7 @@ def _told(server: str) -> Iterator[None]:
     try:
         yield
     except (RequestException, OSError) as error:
-        raise _NoAnswerError(
+        raise NoAnswerError(
             f"no answer from {server}: {_cause(error)}; is the cluster up, and the context the "
             "right one (kubectl config get-contexts)?"
         ) from error

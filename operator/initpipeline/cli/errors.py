@@ -2,6 +2,7 @@
 
     PluginError             1  it failed, or was given up
       NotUsableError        3  the cluster, the kubeconfig or a permission
+        NoAnswerError       3  no answer, which a later request may get
       NotFoundError         4  no such InitPipeline, step, or run
       TimedOutError       124  as timeout(1)
 
@@ -21,6 +22,11 @@ class NotUsableError(PluginError):
     """The cluster cannot be used: no kubeconfig, no answer, no permission, no CRD."""
 
     code = 3
+
+
+class NoAnswerError(NotUsableError):
+    """The cluster does not answer, or stopped in the middle of an answer. A later request may
+    succeed."""
 
 
 class NotFoundError(PluginError):

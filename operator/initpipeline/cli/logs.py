@@ -1,6 +1,6 @@
 """``logs``: what the steps said."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Final
 
@@ -9,8 +9,10 @@ from rich.text import Text
 from initpipeline.api.models import RunFacts, RunRecord
 from initpipeline.api.reasons import ConditionType
 from initpipeline.cli import log_parts, verdict, words
-from initpipeline.cli.errors import NotFoundError
+from initpipeline.cli.cluster import RETRIES, RETRY_SECONDS
+from initpipeline.cli.errors import NoAnswerError, NotFoundError
 from initpipeline.cli.log_parts import Part
+from initpipeline.cli.log_reader import LogReader
 from initpipeline.cli.options import Subparsers, command
 from initpipeline.cli.session import Session, Target
 from initpipeline.cli.views import history
@@ -80,8 +82,9 @@ def _once(session: Session, target: Target, pipeline: Pipeline) -> int:
             raise NotFoundError("no attempt before the newest is known; history has earlier runs")
     elif pod is not None:
         parts = log_parts.present(pod, wanted, _stale(pipeline))
-    for part in parts:
-        _print_log(session, target, part, follow=False)
+    if pod is not None:
+        for part in parts:
+            _print_log(session, part, LogReader(session, target, pod.uid, part).once())
     if not parts:
         return _without_logs(session, pipeline, pod)
     return 0
@@ -110,22 +113,39 @@ class _Follower:
         self._seen: set[str] = set()
 
     def run(self) -> int:
+        """The exit code. Raises NoAnswerError if the API server does not answer for a while."""
+        failures = 0
         while True:
-            raw = self._session.cluster.pipeline(self._target.namespace, self._target.name)
-            pipeline = Pipeline.from_api(raw)
-            raw_pod = self._session.cluster.pod(self._target.namespace, self._target.name)
-            pod = _of_run(pipeline, None if raw_pod is None else Pod.from_api(raw_pod))
-            _check_step(pipeline, pod, self._wanted)
-            news = verdict.up_to_date(pipeline) and self._print(pipeline, pod)
-            if news:
-                continue  # It took its time: what was read before is old.
-            code = self._end(pipeline, pod)
+            try:
+                code = self._turn()
+            except NoAnswerError as error:
+                failures += 1
+                if failures > RETRIES:
+                    raise
+                if failures == 1:
+                    self._session.note(f"trying again: {error}")
+                self._session.pause(RETRY_SECONDS)
+                continue
+            failures = 0
             if code is not None:
                 return code
+
+    def _turn(self) -> int | None:
+        """Print the next attempt, or else wait until something happens to the Pod. None: go on."""
+        raw = self._session.cluster.pipeline(self._target.namespace, self._target.name)
+        pipeline = Pipeline.from_api(raw)
+        raw_pod = self._session.cluster.pod(self._target.namespace, self._target.name)
+        pod = _of_run(pipeline, None if raw_pod is None else Pod.from_api(raw_pod))
+        _check_step(pipeline, pod, self._wanted)
+        if verdict.up_to_date(pipeline) and self._print(pipeline, pod):
+            return None  # It took its time: what was read before is old.
+        code = self._end(pipeline, pod)
+        if code is None:
             with self._session.progress(words.one_line(words.ready_message(pipeline.status))):
                 self._session.cluster.pod_changes(
                     self._target.namespace, self._target.name, raw_pod, TURN_SECONDS
                 )
+        return code
 
     def _print(self, pipeline: Pipeline, pod: Pod | None) -> bool:
         """Print the next attempt that was not printed yet. Whether there was one."""
@@ -135,7 +155,8 @@ class _Follower:
         for part in parts[:1]:
             self._seen.add(part.container_id)
             follow = part.running and (not part.sidecar or self._wanted is not None)
-            _print_log(self._session, self._target, part, follow=follow)
+            reader = LogReader(self._session, self._target, pod.uid, part)
+            _print_log(self._session, part, reader.all(follow=follow))
         return bool(parts)
 
     def _end(self, pipeline: Pipeline, pod: Pod | None) -> int | None:
@@ -184,7 +205,7 @@ def _recorded(session: Session, record: RunFacts) -> int:
         raise NotFoundError(f'{said}; history records the step that failed, "{failed.name}"')
     how = words.exit_words(failed.exit_code, failed.signal, failed.reason)
     session.note(f'{said}; history records of the step "{failed.name}", {how or "no exit code"}:')
-    _write(session, [failed.message or record.message or "(no last words)"])
+    _write_words(session, failed.message or record.message or "(no last words)")
     return 0
 
 
@@ -221,28 +242,24 @@ def _check_step(pipeline: Pipeline, pod: Pod | None, wanted: str | None) -> None
     raise NotFoundError(f'"{pipeline.name}" has no step "{wanted}": {hint}')
 
 
-def _print_log(session: Session, target: Target, part: Part, *, follow: bool) -> None:
+def _print_log(session: Session, part: Part, log: Iterable[bytes]) -> None:
+    """The bytes of the log as they are, and a word if there are none."""
     if session.out.is_terminal:
+        session.start_line()
         session.out.print(Text(f"==> {part.title} <==", "bold"))
-    lines = session.cluster.log(
-        target.namespace, target.name, part.container, follow=follow, previous=part.previous
-    )
     missing = f"{part.title}; it {'has written nothing yet' if part.running else 'wrote nothing'}"
     try:
-        for line in lines:
-            _write(session, [line])
-            missing = ""
+        for chunk in log:
+            session.write(chunk)
+            missing = "" if chunk else missing
     except NotFoundError as error:
         missing = f"no log of {part.title}: {error}"
     if missing:
         session.note(missing)
         if part.last_words:
-            session.note("what is told of its end:")
-            _write(session, [part.last_words])
+            session.note("what the container's status has of its end:")
+            _write_words(session, part.last_words)
 
 
-def _write(session: Session, lines: Sequence[str]) -> None:
-    """As they are, colours and all."""
-    for line in lines:
-        session.out.file.write(f"{line}\n")
-    session.out.file.flush()
+def _write_words(session: Session, text: str) -> None:
+    session.write(f"{text}\n".encode(errors="replace"))

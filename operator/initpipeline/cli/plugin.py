@@ -14,7 +14,8 @@ from initpipeline import __version__
 from initpipeline.cli import explain, history, logs, rerun, status, suspend, timeline, wrap
 from initpipeline.cli.errors import PluginError
 from initpipeline.cli.options import EXIT_CODES, VALUED, Subparsers
-from initpipeline.cli.session import Session, console, fail
+from initpipeline.cli.session import Session
+from initpipeline.cli.terminal import console, discard_stdout, prepare_streams
 
 
 class Subcommand(Protocol):
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code; argparse ends the process itself with 2 for a usage not understood."""
     if arguments is None:
         signal.signal(signal.SIGTERM, _end)
+    prepare_streams()
     options = parse(sys.argv[1:] if arguments is None else arguments)
     with tempfile.TemporaryDirectory(prefix="kubectl-initpipeline-") as keys:
         return _handle(Session(options, console(), console(stderr=True), Path(keys)))
@@ -66,15 +68,19 @@ def _end(number: int, _: object) -> None:
 def _handle(session: Session) -> int:
     try:
         code: int = session.options.handler(session)
+        session.out.file.flush()
     except PluginError as error:
-        return fail(error, session.err)
+        return session.fail(error)
     except ValidationError as error:
-        return fail(PluginError(f"not an InitPipeline of this version: {error}"), session.err)
+        return session.fail(PluginError(f"not an InitPipeline of this version: {error}"))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        sys.stdout = None  # Whoever read has had enough: nothing is left to flush.
+        discard_stdout()  # The reader has had enough, as head(1) has.
         return 0
+    except OSError as error:
+        discard_stdout()
+        return session.fail(PluginError(f"cannot write the output: {error.strerror or error}"))
     return code
 
 

@@ -1,7 +1,6 @@
 """What a subcommand works with: the options, the terminal, and the cluster once it is needed."""
 
 import argparse
-import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -11,22 +10,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from rich.console import Console, RenderableType
 from rich.status import Status
 from rich.text import Text
 
 from initpipeline.api import names
-from initpipeline.cli import kubeconfig
+from initpipeline.cli import kubeconfig, terminal
 from initpipeline.cli.cluster import Cluster
 from initpipeline.cli.errors import NotFoundError, PluginError
+from initpipeline.cli.words import one_line
 
 Raw = dict[str, Any]
 
 PATIENCE_SECONDS: Final = 1.0
 """Whatever takes longer shows that it is under way."""
-PLAIN_WIDTH: Final = 4000
-"""Columns of what is no terminal: wide enough that no line is broken, since programs read it."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,8 @@ class Session:
     err: Console
     keys: Path
     """A directory of our own, which goes when we do."""
+    _within_line: bool = False
+    """The last byte of a log that was printed is no newline."""
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -99,24 +98,35 @@ class Session:
             return
         with self.out.capture() as captured:
             self.out.print(view)
-        for line in captured.get().splitlines():  # Tables are padded to their widest line.
-            self.out.print(line.rstrip(), markup=False, soft_wrap=True)
+        for line in captured.get().removesuffix("\n").split("\n"):
+            self.out.print(line.rstrip(), soft_wrap=True)  # Tables are padded to their widest line.
 
     def show_data(self, data: Any) -> None:
-        """Print for a program, as ``-o`` asks."""
-        if self.options.output == "json":
-            text = json.dumps(data, indent=2, ensure_ascii=False)
-        else:
-            plain = json.loads(json.dumps(data))  # Enumerations are no words to YAML.
-            text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).rstrip()
-        self.out.print(text, markup=False, highlight=False, soft_wrap=True)
+        """Print for a program, as ``-o`` asks: the data verbatim, with escapes if they need any."""
+        form = terminal.to_json if self.options.output == "json" else terminal.to_yaml
+        self.out.file.write(form(data, self.out.encoding) + "\n")
+
+    def write(self, data: bytes) -> None:
+        """Print bytes of a log as they are."""
+        terminal.write_bytes(self.out.file, data)
+        self._within_line = not data.endswith(b"\n")
+
+    def write_file(self, text: str) -> None:
+        """Print the text of a file. It is UTF-8, whatever the terminal shows."""
+        terminal.write_bytes(self.out.file, text.encode(errors="replace"))
+
+    def start_line(self) -> None:
+        """End the line of a log, so that the next line is our own, if a person sees both: a pipe
+        gets the bytes of the log and nothing else."""
+        if self._within_line and self.out.is_terminal:
+            self.write(b"\n")
 
     def changed(self, after: Raw, words: str) -> None:
         """Tell what was done, as kubectl does; with -o the object as it is now."""
         if self.for_a_program:
             self.show_data(after)
         else:
-            self.out.print(words, markup=False, soft_wrap=True)
+            self.out.print(words, soft_wrap=True)
 
     def pause(self, seconds: float) -> None:
         """Let time pass between two looks."""
@@ -128,7 +138,14 @@ class Session:
 
     def note(self, line: str) -> None:
         """A word beside the output proper, on stderr."""
-        self.err.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+        self.start_line()
+        self.err.print(line, style="dim", soft_wrap=True)
+
+    def fail(self, error: PluginError) -> int:
+        """One line, and the exit code."""
+        self.start_line()
+        self.err.print(f"error: {one_line(str(error))}", soft_wrap=True)
+        return error.code
 
     @contextmanager
     def progress(self, words: str) -> Iterator[None]:
@@ -138,7 +155,12 @@ class Session:
             return
         line = Text(f"{words} ...", no_wrap=True, overflow="ellipsis")
         status = Status(line, console=self.err)
-        timer = threading.Timer(PATIENCE_SECONDS, status.start)
+
+        def start() -> None:
+            self.start_line()
+            status.start()
+
+        timer = threading.Timer(PATIENCE_SECONDS, start)
         timer.daemon = True
         timer.start()
         try:
@@ -157,18 +179,3 @@ class Session:
 def resource(target: Target) -> str:
     """As kubectl names it when it has changed it."""
     return f"{names.SINGULAR}.{names.GROUP}/{target.name}"
-
-
-def console(*, stderr: bool = False) -> Console:
-    """Colours on a terminal only, and not with NO_COLOR set."""
-    made = Console(stderr=stderr, highlight=False, emoji=False)
-    if not made.is_terminal:
-        made.width = PLAIN_WIDTH
-    return made
-
-
-def fail(error: PluginError, err: Console) -> int:
-    """One line, and the exit code."""
-    words = " ".join(str(error).split())
-    err.print(f"error: {words}", markup=False, highlight=False, soft_wrap=True)
-    return error.code

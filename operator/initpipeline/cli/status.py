@@ -109,7 +109,7 @@ def _tell_all(session: Session) -> int:
         lines = [f"{p.namespace}/{view.line(p)}" for p in _read_all(session)]
         for line in lines:
             if line not in told:
-                session.out.print(line, markup=False, soft_wrap=True)
+                session.out.print(line, soft_wrap=True)
         told = set(lines)
         session.pause(_REFRESH_SECONDS)
 

@@ -85,7 +85,7 @@ class _Display:
         if line == self._last or self._session.err.is_terminal:
             return
         self._last = line
-        self._session.err.print(f"{time.strftime('%H:%M:%S')} {line}", markup=False, soft_wrap=True)
+        self._session.err.print(f"{time.strftime('%H:%M:%S')} {line}", soft_wrap=True)
 
 
 def add_timeout(parser: argparse.ArgumentParser, of: str) -> None:

@@ -5,6 +5,7 @@ from typing import Final
 
 from initpipeline.api.models import Cause, InitPipelineStatus
 from initpipeline.api.reasons import ConditionType
+from initpipeline.core.text import plain
 
 NONE: Final = "-"
 
@@ -61,4 +62,5 @@ def cause_words(cause: Cause) -> str:
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split())
+    """The text in one line, without control characters."""
+    return " ".join(plain(text).split())

@@ -1,11 +1,65 @@
-"""Words for people, kept short enough for a status."""
+"""Text that people read, free of what a terminal would act on."""
+
+import re
+from typing import Final
 
 from initpipeline.api.names import MAX_MESSAGE_LENGTH
 
+_SEQUENCE: Final = re.compile(
+    r"""
+      (?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])   # OSC (titles, hyperlinks), DCS, SOS, PM, APC ...
+        (?:[^\x07\x1b\x80-\x9f]*+(?:\x07|\x1b\\|\x9c))?   # ... up to the terminator, if it has one
+    | (?:\x1b\[|\x9b)[0-?]*+[\ -/]*+[@-~]?   # CSI: colours, moves of the cursor; may be cut short
+    | \x1b[\ -/]*+[0-~]?                     # others, such as the choice of a character set
+    """,
+    re.VERBOSE,
+)
+"""A control sequence of ECMA-48. Each alternative is linear: it has one way to match."""
+
+_BREAK: Final = re.compile("\r++\n?|[\r\v\f\x85\u2028\u2029]")
+"""Ends a line, on one terminal or another. Several CR in a row are one: they redraw one line."""
+
+_CONTROL: Final = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+"""C0, DEL, C1, and the characters that reorder text (UAX #9)."""
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+"""No character: undecodable bytes of an argument, or half of a pair."""
+
+_HARMFUL: Final = re.compile(
+    f"{_CONTROL.pattern[:-1]}\r\v\f\u2028\u2029\ud800-\udfff]",
+)
+
+
+def plain(text: str) -> str:
+    """The text without control sequences, control characters and bidirectional overrides.
+
+    Every kind of line break becomes ``\\n``; tabs stay. A text of which nothing would be left is
+    returned with its control characters as escapes (``\\x1b[0m``).
+    """
+    if not _HARMFUL.search(text):
+        return text
+    cleaned = _SEQUENCE.sub("", text)
+    cleaned = _CONTROL.sub("", _BREAK.sub("\n", cleaned))
+    cleaned = _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", cleaned)
+    return cleaned if cleaned.strip() or not text.strip() else escaped(text)
+
+
+def escaped(text: str) -> str:
+    """The text with an escape for each character that is unsafe on a terminal. The escapes are
+    valid in a JSON string and in a double-quoted YAML scalar."""
+    return _HARMFUL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def is_plain(text: str) -> bool:
+    """Whether a terminal shows all of it and acts on nothing but newlines and tabs."""
+    return not _HARMFUL.search(text)
+
 
 def clip(text: str) -> str:
-    """At most 1 KiB of UTF-8, marked where it was cut."""
-    data = text.strip().encode()
+    """The plain text, at most 1 KiB of UTF-8, marked if it was cut."""
+    data = plain(text).strip().encode()
     if len(data) <= MAX_MESSAGE_LENGTH:
         return data.decode()
     mark = " ..."

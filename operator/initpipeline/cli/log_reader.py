@@ -1,0 +1,140 @@
+"""The whole log of one attempt, also if the stream is cut while the step runs on."""
+
+from collections.abc import Iterator
+from copy import copy
+from enum import Enum, auto
+from typing import Any, Final
+
+from initpipeline.cli.errors import NoAnswerError, NotFoundError, NotUsableError
+from initpipeline.cli.log_parts import Part
+from initpipeline.cli.session import Session, Target
+from initpipeline.cli.transcript import Transcript
+from initpipeline.cli.words import one_line
+
+Raw = dict[str, Any]
+
+SETTLE_SECONDS: Final = 4
+"""So long after the end of a stream the Pod's status may still call the container running."""
+RETRY_SECONDS: Final = 1.0
+RUNNING_RETRIES: Final = 300
+"""How often in a row a log is asked for that cannot be had although its container may go on: for as
+long as the node controller by default waits for a node before it evicts its Pods."""
+ENDED_RETRIES: Final = 10
+"""The same, if the container has ended."""
+
+
+class _State(Enum):
+    """Of the container of the attempt."""
+
+    RUNNING = auto()
+    ENDED = auto()
+    OTHER = auto()
+    """The Pod has another one in its place, or is gone."""
+
+
+class LogReader:
+    """Reads the log of an attempt in the Pod of this UID."""
+
+    def __init__(self, session: Session, target: Target, pod_uid: str, part: Part) -> None:
+        self._session = session
+        self._target = target
+        self._pod_uid = pod_uid
+        self._part = part
+        self._previous = part.previous
+
+    def once(self) -> Iterator[bytes]:
+        """The log as it is now, in one reading. Raises NotFoundError, NoAnswerError."""
+        return self._log(follow=False, timestamps=False)
+
+    def all(self, *, follow: bool) -> Iterator[bytes]:
+        """The log, read again after each cut; if it is followed, until the container has ended.
+
+        Raises NotFoundError if the node does not have it, NotUsableError if it could not be read
+        for so long that it is given up.
+        """
+        transcript, failures = Transcript(), 0
+        while True:
+            before, cut = copy(transcript), ""
+            try:
+                for chunk in self._log(follow=follow and not self._previous, timestamps=True):
+                    new = transcript.feed(chunk)
+                    if transcript.replaced and not before.replaced:
+                        if not self._reads_ours():
+                            transcript, cut = before, "the node has another container by now"
+                            break
+                        before.replaced = True
+                    if new:
+                        failures = 0
+                        yield new
+            except NoAnswerError as error:
+                cut = one_line(str(error))
+            except NotFoundError:
+                if not failures:
+                    raise
+                cut = "the node does not have it at the moment"
+            if not cut and not (follow and self._is_running()):
+                yield transcript.finish()
+                return
+            failures += 1
+            self._check(failures, cut)
+            self._session.pause(RETRY_SECONDS)
+            transcript.restart()
+
+    def _check(self, failures: int, cut: str) -> None:
+        """Note the first failure, raise the last."""
+        why = cut or "the stream ended while the container runs"
+        if failures >= (RUNNING_RETRIES if self._is_running(settled=True) else ENDED_RETRIES):
+            raise NotUsableError(f"the log of {self._part.title} could not be read on: {why}")
+        if failures == 1:
+            self._session.note(f"the log of {self._part.title} was cut off, reading on: {why}")
+
+    def _is_running(self, *, settled: bool = False) -> bool:
+        """Whether the container may still write; True if the API server does not answer. Unless its
+        status has ``settled``, it is given the time to become that of a container that has ended.
+        """
+        return self._await(_State.RUNNING, 0 if settled else SETTLE_SECONDS) is _State.RUNNING
+
+    def _reads_ours(self) -> bool:
+        """Whether the log that is read is of this attempt, and not of one after it."""
+        return self._previous or self._await(_State.RUNNING, SETTLE_SECONDS) is not _State.OTHER
+
+    def _await(self, passing: _State, seconds: int) -> _State:
+        """The state of the container once it is no longer the passing one, or the time is over."""
+        where = self._target.namespace, self._target.name
+        try:
+            pod = self._session.cluster.pod(*where)
+            for _ in range(seconds):
+                if pod is None or self._state(pod) is not passing:
+                    break
+                self._session.cluster.pod_changes(*where, pod, 1)
+                pod = self._session.cluster.pod(*where)
+        except NoAnswerError:
+            return _State.RUNNING
+        return _State.OTHER if pod is None else self._state(pod)
+
+    def _state(self, pod: Raw) -> _State:
+        """Notes if the container has become the one before the present one."""
+        if pod["metadata"]["uid"] != self._pod_uid:
+            return _State.OTHER
+        status = pod.get("status") or {}
+        every = [
+            *(status.get("initContainerStatuses") or ()),
+            *(status.get("containerStatuses") or ()),
+        ]
+        mine: Raw = next((one for one in every if one["name"] == self._part.container), {})
+        last = (mine.get("lastState") or {}).get("terminated") or {}
+        if last.get("containerID") == self._part.container_id:
+            self._previous = mine.get("containerID") != self._part.container_id
+        if mine.get("containerID") != self._part.container_id:
+            return _State.OTHER
+        return _State.RUNNING if "running" in (mine.get("state") or {}) else _State.ENDED
+
+    def _log(self, *, follow: bool, timestamps: bool) -> Iterator[bytes]:
+        return self._session.cluster.log(
+            self._target.namespace,
+            self._target.name,
+            self._part.container,
+            follow=follow,
+            previous=self._previous,
+            timestamps=timestamps,
+        )

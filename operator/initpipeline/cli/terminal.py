@@ -1,0 +1,108 @@
+"""What is printed, made safe for whatever it goes to: a terminal, a pipe, an encoding. All output
+of the plugin but the bytes of a log goes through here."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from typing import IO, Any, Final
+
+import yaml
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from initpipeline.core.text import escaped, is_plain, plain
+
+PLAIN_WIDTH: Final = 4000
+"""Columns if it is no terminal: wide enough that no line is broken, since programs read it."""
+
+
+class SafeConsole(Console):
+    """A console that shows text from the API server, a kubeconfig or a file without acting on it.
+
+    Its own colours and cursor moves are styles and control segments, which rich keeps apart from
+    text. So whatever unsafe character is in a segment's text was not put there by the plugin.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or is_plain(segment.text):
+                yield segment
+            else:
+                yield Segment(_within_lines(segment.text), segment.style)
+
+    def on_broken_pipe(self) -> None:
+        """Leaves it to the caller what the end of its reader means. Raises BrokenPipeError."""
+        raise
+
+
+def console(*, stderr: bool = False) -> SafeConsole:
+    """Colours on a terminal only, and not with NO_COLOR set. Brackets are text, not markup."""
+    made = SafeConsole(stderr=stderr, highlight=False, emoji=False, markup=False)
+    if not made.is_terminal:
+        made.width = PLAIN_WIDTH
+    return made
+
+
+def prepare_streams() -> None:
+    """Have characters that the encoding of a stream lacks replaced instead of raising an error."""
+    for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=errors)
+
+
+def discard_stdout() -> None:
+    """Let nothing that is still buffered raise an error at exit: the reader of stdout has gone."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError, AttributeError):
+        sys.stdout = None
+
+
+def write_bytes(file: IO[str], data: bytes) -> None:
+    """Write bytes as they are, at once."""
+    file.flush()
+    binary = getattr(file, "buffer", None)
+    if binary is None:
+        file.write(data.decode(errors="replace"))
+    else:
+        binary.write(data)
+    file.flush()
+
+
+def to_json(data: Any, encoding: str) -> str:
+    """JSON that reads back as the same data. Unsafe characters, and those that the encoding may
+    lack, are escapes."""
+    return escaped(json.dumps(data, indent=2, ensure_ascii=not _is_unicode(encoding)))
+
+
+def to_yaml(data: Any, encoding: str) -> str:
+    """YAML, likewise."""
+    known = json.loads(json.dumps(data))  # YAML has no word for an enumeration.
+    shown = yaml.dump(known, Dumper=_Dumper, sort_keys=False, allow_unicode=_is_unicode(encoding))
+    return escaped(shown.rstrip("\n"))
+
+
+def _is_unicode(encoding: str) -> bool:
+    return encoding.lower().replace("_", "-").startswith("utf")
+
+
+def _within_lines(text: str) -> str:
+    """The plain text with the line breaks that it has had for the layout, and no others."""
+    return "\n".join(plain(line).replace("\n", " ") for line in text.split("\n"))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes a text with unsafe characters, since escapes are for quoted texts only."""
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = None if is_plain(text) else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)

@@ -1,0 +1,141 @@
+"""One log, put together from several readings of it: none of its bytes twice, none left out. Pure.
+
+The API cannot continue a log at a place: ``sinceTime`` is a time of the node's clock, which may
+have been set back, in whole seconds. So a log is read with timestamps and, after a cut, again from
+its beginning. A log only grows, and its first line identifies it by a timestamp in nanoseconds: as
+many bytes as were read before are skipped. If the kubelet rotated the file meanwhile, the log
+begins with another line: then the timestamps of the lines decide.
+"""
+
+import re
+from typing import Final
+
+_STAMP: Final = re.compile(
+    rb"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9}(?:Z|[+-]\d\d:\d\d) ", re.MULTILINE
+)
+"""What the kubelet puts before each line when it is asked for timestamps (RFC3339Nano). It does so
+before a line, not before each part of 16 KiB of which the runtime makes a long one."""
+
+_LONGEST_STAMP: Final = 36
+_LEADING_BYTES: Final = 256
+"""By so many bytes at its beginning, with the first timestamp among them, a log is recognized."""
+
+
+class Transcript:
+    """The log of one container. ``feed`` it with what is read; call ``restart`` before each reading
+    but the first, and ``finish`` at the end of the log."""
+
+    def __init__(self) -> None:
+        self.replaced = False
+        """The present reading begins otherwise than the first: the file was rotated, or it is the
+        log of another container."""
+        self._leading = b""
+        self._consumed = 0
+        """Bytes of the log that were taken in, with timestamps."""
+        self._skip = 0
+        """Bytes of the present reading that an earlier one has had."""
+        self._unread = b""
+        """Not taken in yet: more must be read to know what it is."""
+        self._recognizing = False
+        self._stamp = b""
+        """Of the last line that was taken in."""
+        self._column: int | None = None
+        """Bytes of the last line that were returned; None: it is complete."""
+        self._passing = False
+        """In a log that was replaced, the place to go on at has yet to come."""
+
+    def restart(self) -> None:
+        """Begin another reading, from the log's beginning."""
+        self._unread, self._skip, self.replaced = b"", 0, False
+        self._recognizing = bool(self._consumed)
+
+    def feed(self, data: bytes) -> bytes:
+        """The part of it that is new, without timestamps."""
+        data, self._unread = self._unread + data, b""
+        if self._recognizing:
+            if len(data) < len(self._leading) and self._leading.startswith(data):
+                self._unread = data
+                return b""
+            self._recognize(data)
+        if self._skip:
+            skipped = min(self._skip, len(data))
+            self._skip -= skipped
+            data = data[skipped:]
+        return self._after_passing(data) if self._passing else self._taken(data)
+
+    def finish(self) -> bytes:
+        """What is left when the log has ended."""
+        rest, self._unread = self._unread, b""
+        if self._recognizing:
+            return b""
+        return self._line_after_passing(rest) if self._passing else rest
+
+    def _recognize(self, data: bytes) -> None:
+        self._recognizing = False
+        self.replaced = not data.startswith(self._leading)
+        if not self.replaced:
+            self._skip = self._consumed
+            return
+        self._leading, self._consumed, self._passing = b"", 0, True
+
+    def _taken(self, data: bytes) -> bytes:
+        """What follows the last byte that was taken in."""
+        if not data:
+            return b""
+        if self._column is None:
+            return self._taken_lines(data)
+        end = data.find(b"\n") + 1
+        line = data[:end] if end else data
+        self._keep(line)
+        self._column = None if end else self._column + len(line)
+        return line + (self._taken_lines(data[end:]) if end else b"")
+
+    def _taken_lines(self, data: bytes) -> bytes:
+        """Likewise, from the beginning of a line."""
+        end = data.rfind(b"\n") + 1
+        whole, rest = data[:end], data[end:]
+        begun = _STAMP.match(rest)
+        if rest and begun is None and len(rest) <= _LONGEST_STAMP:
+            self._unread, rest = rest, b""
+        if whole:
+            self._note_stamp(_STAMP.match(whole, whole.rfind(b"\n", 0, -1) + 1))
+        if rest:
+            self._note_stamp(begun)
+            self._column = len(rest) - (begun.end() if begun else 0)
+        self._keep(whole + rest)
+        return _STAMP.sub(b"", whole) + rest[begun.end() if begun else 0 :]
+
+    def _after_passing(self, data: bytes) -> bytes:
+        """What follows the last line that was taken in, by its timestamp."""
+        parts: list[bytes] = []
+        while data:
+            found = _STAMP.match(data)
+            if found and found[0] > self._stamp:
+                self._passing, self._column = False, None
+                return b"".join(parts) + self._taken_lines(data)
+            end = data.find(b"\n") + 1
+            if not end:
+                self._unread = data
+                break
+            parts.append(self._line_after_passing(data[:end]))
+            data = data[end:]
+        return b"".join(parts)
+
+    def _line_after_passing(self, line: bytes) -> bytes:
+        """What is new in a line that is no later than the last one."""
+        self._keep(line)
+        found = _STAMP.match(line)
+        if found is None or found[0] != self._stamp or self._column is None:
+            return b""
+        new = line[found.end() + self._column :]
+        self._column = None
+        return new
+
+    def _note_stamp(self, found: "re.Match[bytes] | None") -> None:
+        if found:
+            self._stamp = found[0]
+
+    def _keep(self, data: bytes) -> None:
+        if len(self._leading) < _LEADING_BYTES:
+            self._leading += data[: _LEADING_BYTES - len(self._leading)]
+        self._consumed += len(data)
