@@ -17,7 +17,8 @@ class ConditionType(StrEnum):
     RECONCILING = "Reconciling"
     """A run is on its way, or waits for something that may change by itself; absent otherwise."""
     STALLED = "Stalled"
-    """Given up: needs a person; absent otherwise."""
+    """Needs a person: given up, or without progress. The operator may go on retrying. Absent
+    otherwise."""
     SUSPENDED = "Suspended"
     """spec.suspend took effect; absent otherwise."""
     RERUN_IN_PLACE = "RerunInPlace"
@@ -61,12 +62,16 @@ class Reason(StrEnum):
     POD_TERMINATING = "PodTerminating"
     """A Pod of this name is being deleted; the next run's Pod can only follow it."""
     INVALID_TEMPLATE = "InvalidTemplate"
-    """The API server refuses the Pod as invalid, in its words; or the spec is one that admission
-    refuses where it is asked."""
+    """The API server refuses the Pod as invalid, in its words: through the template, or through
+    what a LimitRange, a webhook or a policy makes of it. Or the spec is one that the admission
+    policy refuses where it is installed."""
     POD_FORBIDDEN = "PodForbidden"
     """Policy, Pod Security, RBAC or a webhook refuses the Pod; the message is the server's."""
     QUOTA_EXCEEDED = "QuotaExceeded"
     """A ResourceQuota has no room for the Pod; the message is the server's."""
+    QUOTA_REQUIRES_RESOURCES = "QuotaRequiresResources"
+    """A ResourceQuota requires requests or limits that containers of the Pod do not have; the
+    message is the API server's and names them."""
     NAME_CONFLICT = "NameConflict"
     """A Pod of this name exists and belongs to somebody else."""
     RERUN_BACK_OFF = "RerunBackOff"
@@ -101,6 +106,9 @@ class EventReason(StrEnum):
     """The run failed; whether another follows is told by RunStarted or GivenUp."""
     POD_LOST = "PodLost"
     """The run's Pod was deleted, evicted, preempted, or its node is gone."""
+    FAILED_CREATE = "FailedCreate"
+    """The run's Pod cannot be created: the API server refuses it, or the name is taken. Posted once
+    for each message."""
     GIVEN_UP = "GivenUp"
     """The run failed or was lost, and no other follows: needs a person."""
 
@@ -131,7 +139,7 @@ class Result(StrEnum):
     SUCCEEDED = "Succeeded"
     """The Pod's containers all ended well."""
     FAILED = "Failed"
-    """A container failed for good, a limit was exceeded, or the Pod was refused as invalid."""
+    """A container failed for good, or a limit was exceeded."""
     LOST = "Lost"
     """The Pod was lost, whether or not it had been initialized (initializedTime tells)."""
     SUPERSEDED = "Superseded"

@@ -9,11 +9,11 @@ from datetime import datetime
 
 from initpipeline.api.models import InitPipelineStatus, Run
 from initpipeline.cli import words
-from initpipeline.cli.prospects import REFUSALS, action_words, prospects
+from initpipeline.cli.prospects import action_words, is_retried, prospects
 from initpipeline.cli.remedies import Remedy, remedies
 from initpipeline.cli.standing import standing
 from initpipeline.core import limits, observe
-from initpipeline.core.decide import CreatePod, Decision
+from initpipeline.core.decide import Decision
 from initpipeline.core.facts import Facts, Pipeline
 from initpipeline.core.observe import Step
 from initpipeline.core.patch import merge_patch
@@ -62,8 +62,7 @@ def _undone(facts: Facts, decision: Decision) -> Iterator[str]:
         yield f"start run {after.run.number} ({after.run.trigger})"
     elif merge_patch(before.to_api(), after.to_api()):
         yield f"write to status that it is {_standing_words(after)}"
-    refused = words.ready_reason(before) in REFUSALS
-    if decision.action is not None and not (isinstance(decision.action, CreatePod) and refused):
+    if decision.action is not None and not is_retried(words.ready_reason(before), decision):
         yield action_words(decision, facts.pipeline)
 
 

@@ -7,12 +7,10 @@ from datetime import datetime, timedelta
 from initpipeline.api.reasons import ConditionType, Reason, RerunPolicy, RerunStrategy, Result
 from initpipeline.cli import words
 from initpipeline.cli.standing import upcoming
+from initpipeline.core import refusal
 from initpipeline.core.decide import CreatePod, Decision, DeletePipeline, DeletePod
 from initpipeline.core.facts import Facts, Pipeline
 from initpipeline.core.observe import IMAGE_NEVER_PULLED, INVALID_IMAGE_NAME
-
-REFUSALS = frozenset({Reason.POD_FORBIDDEN, Reason.QUOTA_EXCEEDED})
-"""The API server says no to the Pod, and may say yes later. No look from outside can tell."""
 
 _BACK_OFF = re.compile(r"back-off ((?:\d+h)?(?:\d+m)?(?:\d+s)?) restarting")
 """The kubelet's own word for how long it waits."""
@@ -25,7 +23,8 @@ def prospects(facts: Facts, pipeline: Pipeline, decision: Decision, now: datetim
         return
     status, run = pipeline.status, pipeline.status.run
     reason = words.ready_reason(status)
-    if reason in REFUSALS and decision.action is not None:
+    retried = is_retried(reason, decision)
+    if retried:
         yield (
             "the operator asks the API server for the Pod again, after growing delays of up to "
             "5 min, and at once when this InitPipeline changes"
@@ -38,11 +37,19 @@ def prospects(facts: Facts, pipeline: Pipeline, decision: Decision, now: datetim
     if status.next_run_time is not None and run is not None:
         at = words.moment(status.next_run_time, now)
         yield f"run {run.number + 1} starts at {at}; a person's request does not wait"
-    elif reason not in REFUSALS:
+    elif reason == Reason.NAME_CONFLICT and facts.pod is not None:
+        yield "the operator creates the Pod within seconds after the name is free"
+    elif not retried:
         yield from _if_nobody_acts(pipeline, now)
     if decision.wake_at is not None and decision.wake_at != status.next_run_time:
         at = words.moment(decision.wake_at, now)
         yield f"the operator looks again at {at}, or as soon as anything changes"
+
+
+def is_retried(reason: str, decision: Decision) -> bool:
+    """Whether the operator has asked for the Pod, was refused, and asks again. Only the API server
+    can answer whether the Pod is still refused."""
+    return reason in refusal.REASONS and isinstance(decision.action, CreatePod)
 
 
 def _by_others(reason: str, facts: Facts, pipeline: Pipeline, now: datetime) -> Iterator[str]:
@@ -117,9 +124,14 @@ def _go_duration(text: str) -> timedelta:
 
 def _if_nobody_acts(pipeline: Pipeline, now: datetime) -> Iterator[str]:
     status, run, policies = pipeline.status, pipeline.status.run, pipeline.policies
+    reason = words.ready_reason(status)
     ttl = policies.ttl_seconds_after_finished
     if status.condition(ConditionType.STALLED):
-        yield "no run follows by itself: it needs a person"
+        yield (
+            "the Pod is created once the spec is corrected"
+            if reason == Reason.INVALID_TEMPLATE
+            else "no run follows by itself: it needs a person"
+        )
     elif status.condition(ConditionType.SUSPENDED):
         yield "no run starts until it is resumed"
     elif run is not None and run.result is Result.SUCCEEDED:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.cli import words
 from initpipeline.cli.standing import standing
-from initpipeline.core import limits
+from initpipeline.core import limits, refusal, validation
 from initpipeline.core.facts import Pipeline
 
 
@@ -36,8 +36,9 @@ def remedies(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
             f"kubectl edit ipl {name}{flags}",
             f"raise {limit.limit}{of} over {limit.value}: another run starts then",
         )
-    if words.ready_reason(status) not in {Reason.INVALID_TEMPLATE, Reason.NAME_CONFLICT}:
-        soon = status.next_run_time is not None
+    reason = words.ready_reason(status)
+    if reason != Reason.NAME_CONFLICT and validation.refusal(pipeline) is None:
+        soon = status.next_run_time is not None or reason in refusal.REASONS
         at_work = standing(status) == "Ready"
         why = ", without the wait" if soon else ", at work or not" if at_work else ""
         yield Remedy(
@@ -69,17 +70,8 @@ def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
             yield mend
         case Reason.STEP_RUNNING | Reason.RERUN_BACK_OFF:
             yield from _logs(pipeline, flags)
-        case Reason.INVALID_TEMPLATE:
-            yield mend
-        case Reason.POD_FORBIDDEN:
-            yield Remedy(
-                edit,
-                "mend the template: a run starts then; or create, or have allowed, what is missing",
-            )
-        case Reason.QUOTA_EXCEEDED:
-            yield Remedy(f"kubectl describe quota{flags}", "see what is used; make room")
-        case Reason.NAME_CONFLICT:
-            yield Remedy(f"kubectl get pod {name}{flags} -o wide", "see whose it is; remove it")
+        case reason if reason in refusal.NOT_CREATED:
+            yield from _of_refusal(pipeline, flags)
         case Reason.CONTAINER_FAILED | Reason.CONTAINERS_NOT_READY:
             yield Remedy(f"kubectl logs {name}{flags} --all-containers", "read what it says")
             yield look
@@ -92,6 +84,48 @@ def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
         ) if status.pod_uid:
             yield look
             yield mend
+
+
+def _of_refusal(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
+    name, status = pipeline.name, pipeline.status
+    edit = f"kubectl edit ipl {name}{flags}"
+    match words.ready_reason(status):
+        case Reason.INVALID_TEMPLATE if validation.refusal(pipeline) is not None:
+            yield Remedy(edit, "correct the spec: the operator creates the Pod then")
+        case Reason.INVALID_TEMPLATE:
+            yield Remedy(edit, "mend the template: a run starts then")
+            yield _limit_ranges(flags)
+        case Reason.POD_FORBIDDEN:
+            yield Remedy(
+                edit,
+                "mend the template: a run starts then; or create, or have allowed, what is missing",
+            )
+            if _by_limit_range(words.ready_message(status)):
+                yield _limit_ranges(flags)
+        case Reason.QUOTA_REQUIRES_RESOURCES:
+            yield Remedy(
+                edit, "add the requests or limits that the message names: a run starts then"
+            )
+            yield _limit_ranges(flags)
+        case Reason.QUOTA_EXCEEDED:
+            yield Remedy(f"kubectl describe quota{flags}", "see what is used; make room")
+        case Reason.NAME_CONFLICT:
+            yield Remedy(
+                f"kubectl get pod {name}{flags} -o wide",
+                "see whose it is; delete it: the operator creates the Pod then",
+            )
+
+
+def _limit_ranges(flags: str) -> Remedy:
+    return Remedy(
+        f"kubectl describe limitrange{flags}",
+        "see which defaults, minima and maxima the namespace sets for containers",
+    )
+
+
+def _by_limit_range(message: str) -> bool:
+    """Whether a LimitRange refuses the Pod, by the words of the admission plugin LimitRanger."""
+    return any(words in message for words in ("usage per ", "limit to request ratio per "))
 
 
 def _logs(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:

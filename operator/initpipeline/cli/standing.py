@@ -7,6 +7,7 @@ from initpipeline.api.models import InitPipelineStatus
 from initpipeline.api.reasons import ConditionType, Result
 from initpipeline.cli import words
 from initpipeline.cli.steps import State, Step, steps
+from initpipeline.core import refusal
 from initpipeline.core.facts import Pipeline
 
 
@@ -27,6 +28,8 @@ def upcoming(pipeline: Pipeline, now: datetime) -> str:
         return "it is being deleted"
     if status.next_run_time is not None:
         return f"another run, at {words.moment(status.next_run_time, now)}"
+    if words.ready_reason(status) in refusal.NOT_CREATED:
+        return "its Pod, once it can be created"
     if status.condition(ConditionType.STALLED):
         return "nothing by itself: it needs a person"
     if status.condition(ConditionType.SUSPENDED):

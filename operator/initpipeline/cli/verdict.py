@@ -38,7 +38,8 @@ class Verdict:
 
 
 def at_rest(pipeline: Pipeline) -> Verdict | None:
-    """Whether the pipeline has got as far as it can: Ready, or given up. None: not yet."""
+    """Whether the pipeline has got as far as it can without a person: Ready, or Stalled. None: not
+    yet."""
     status = pipeline.status
     if not up_to_date(pipeline):
         return None
@@ -48,7 +49,7 @@ def at_rest(pipeline: Pipeline) -> Verdict | None:
     )
     if ready is not None and not status.condition(ConditionType.RECONCILING):
         return Verdict(True, f"{_run(status)} is Ready: {ready.message}")
-    return Verdict(False, f"given up: {stalled.message}") if stalled else None
+    return Verdict(False, f"{_end(status)}: {stalled.message}") if stalled else None
 
 
 def suspended(pipeline: Pipeline) -> Verdict | None:
@@ -137,6 +138,12 @@ def up_to_date(pipeline: Pipeline) -> bool:
     """Whether status speaks of what the spec is now: until then it says nothing of it."""
     pending = runs.pending_token(pipeline, pipeline.status) and not pipeline.policies.suspend
     return pipeline.generation == pipeline.status.observed_generation and not pending
+
+
+def _end(status: InitPipelineStatus) -> str:
+    """What Stalled means: no other run follows, or the current one makes no progress."""
+    ended = status.run is not None and status.run.completion_time is not None
+    return "given up" if ended else "stalled"
 
 
 def _run(status: InitPipelineStatus) -> str:

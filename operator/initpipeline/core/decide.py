@@ -6,7 +6,7 @@ from typing import Any
 
 from initpipeline.api import names
 from initpipeline.api.models import InitPipelineStatus, Run
-from initpipeline.api.reasons import ConditionType, Result, Trigger
+from initpipeline.api.reasons import ConditionType, Trigger
 from initpipeline.core import (
     conditions,
     in_place,
@@ -14,6 +14,7 @@ from initpipeline.core import (
     observe,
     own_pod,
     podspec,
+    refusal,
     rerun,
     runs,
     validation,
@@ -61,7 +62,7 @@ class Decision:
     wake_at: datetime | None = None
     """Decide again then, if nothing else happens before."""
     retry: bool = False
-    """Decide again after a growing delay: the API server's no may become a yes."""
+    """Decide again after a growing delay: the API server may accept the Pod then."""
 
 
 def decide(facts: Facts, now: datetime) -> Decision:
@@ -145,10 +146,6 @@ def _go_on(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decision:
     else:
         status = status.model_copy(update={"next_run_time": None})
     facts = _validated(facts, status)
-    refusal = facts.refusal
-    if refusal is not None and refusal.final and not in_place.refused(facts):
-        why = Explanation(refusal.reason, refusal.message)
-        status = runs.end(status, Result.FAILED, now, why=why)
     obstacle = in_place.obstacle(facts, status, own_pod.any_pod_of_run(facts, status), now)
     decision = _conclude(facts, status, obstacle, now)
     said = conditions.with_rerun_in_place(
@@ -158,8 +155,8 @@ def _go_on(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decision:
 
 
 def _validated(facts: Facts, status: InitPipelineStatus) -> Facts:
-    """The facts, with our own refusal of a Pod that is about to be created: what follows from it is
-    the same as if it were the API server's."""
+    """The facts, with our own refusal of a Pod that is about to be created. It is reported as a
+    refusal by the API server is, but not retried."""
     run = status.run
     assert run is not None
     awaited = facts.pod is None and run.completion_time is None
@@ -240,8 +237,12 @@ def _towards_pod(
 ) -> Decision:
     """The next step for a run that has no Pod, or one of which nothing is known yet."""
     pipeline, pod = facts.pipeline, facts.pod
+    stalled_at = _next(now, statuses.stalled_without_pod_at(run))
     if facts.refusal is not None and not in_place.refused(facts):
-        return Decision(statuses.without_pod(status, facts, now), retry=True)
+        blocked = statuses.without_pod(status, facts, now)
+        if facts.refusal.final:
+            return Decision(blocked)
+        return Decision(blocked, wake_at=stalled_at, retry=True)
     if pod is None:
         creation = _creation(pipeline, run, obstacle)
         return Decision(_as_said(facts, status, run, now), creation)
@@ -253,7 +254,7 @@ def _towards_pod(
         return Decision(blocked, wake_at=_next(now, observe.stuck_at(pod)))
     if own_pod.ours(pod, pipeline):
         return Decision(blocked, DeletePod(pod.uid))
-    return Decision(blocked, wake_at=now + NAME_CONFLICT_RECHECK)
+    return Decision(blocked, wake_at=_next(now, stalled_at, now + NAME_CONFLICT_RECHECK))
 
 
 def _creation(pipeline: Pipeline, run: Run, obstacle: Explanation | None) -> CreatePod:
@@ -266,9 +267,14 @@ def _creation(pipeline: Pipeline, run: Run, obstacle: Explanation | None) -> Cre
 def _as_said(
     facts: Facts, status: InitPipelineStatus, run: Run, now: datetime
 ) -> InitPipelineStatus:
-    """What was said of this run before stays until the answer to the creation says otherwise: a
-    refusal that is tried again must not be taken back each time."""
-    before = facts.pipeline.status.run
-    if before is not None and before.number == run.number:
+    """What was reported of this run stays until the API server answers the creation of its Pod, so
+    that the retry of a refused creation writes nothing. What was refused for another generation of
+    the spec, or before the Pod was created, is no longer reported."""
+    before = facts.pipeline.status
+    same_run = before.run is not None and before.run.number == run.number
+    ready = before.condition(ConditionType.READY)
+    refused = ready is not None and ready.reason in refusal.NOT_CREATED
+    over = facts.pod is not None or facts.pipeline.generation != before.observed_generation
+    if same_run and not (refused and over):
         return statuses.as_before(status, facts.pipeline)
     return statuses.without_pod(status, replace(facts, pod=None, refusal=None), now)

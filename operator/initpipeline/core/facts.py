@@ -273,12 +273,13 @@ class Pipeline:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The API server's answer to the creation of the Pod, when it was no."""
+    """Why the current run's Pod was not created."""
 
     reason: Reason
     message: str
-    final: bool
-    """Only a person can change it: the same request would be refused for ever."""
+    final: bool = False
+    """Only a changed spec helps, so that the creation is not retried. No refusal by the API server
+    is final."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from initpipeline.api.models import Cause, FailedStep, InitPipelineStatus, Run, RunFacts
 from initpipeline.api.reasons import ConditionType, EventReason, Reason, Result, Trigger
+from initpipeline.core import refusal
 from initpipeline.core.diagnose import ending, failed_step
 from initpipeline.core.facts import ContainerStatus, Terminated
 from initpipeline.core.text import clip
@@ -22,6 +23,7 @@ _ACTIONS = {
     EventReason.RUN_FAILED: "EndRun",
     EventReason.POD_LOST: "EndRun",
     EventReason.GIVEN_UP: "GiveUp",
+    EventReason.FAILED_CREATE: "CreatePod",
 }
 _WHY_STARTED = {
     Trigger.CREATED: "the InitPipeline is new",
@@ -78,7 +80,7 @@ def happenings(before: InitPipelineStatus, after: InitPipelineStatus) -> tuple[H
         if number >= known:
             earlier = before.run if number == known else None
             told += _of_run(earlier, run, failed.get(number, {}), after)
-    return (*told, *_given_up(before, after))
+    return (*told, *_failed_create(before, after), *_given_up(before, after))
 
 
 def _runs(status: InitPipelineStatus) -> dict[int, RunFacts]:
@@ -111,6 +113,24 @@ def _started(run: RunFacts) -> str:
     if run.cause is not None:
         why = f'container "{run.cause.container}" {_ending(run.cause)}'
     return f"run {run.number} started ({run.trigger}): {why}"
+
+
+def _failed_create(before: InitPipelineStatus, after: InitPipelineStatus) -> Iterator[Happening]:
+    """The reason why the run has no Pod, when it is first reported and whenever it changes."""
+    refused = _refused(after)
+    if refused is not None and refused != _refused(before):
+        run, reason, message = refused
+        yield Happening(EventReason.FAILED_CREATE, run, f"run {run}: no Pod ({reason}): {message}")
+
+
+def _refused(status: InitPipelineStatus) -> tuple[int, str, str] | None:
+    """The run that has no Pod because the creation was refused, with reason and message."""
+    run, ready = status.run, status.condition(ConditionType.READY)
+    if run is None or run.completion_time is not None or ready is None:
+        return None
+    if ready.reason not in refusal.NOT_CREATED:
+        return None
+    return run.number, ready.reason, ready.message
 
 
 def _given_up(before: InitPipelineStatus, after: InitPipelineStatus) -> Iterator[Happening]:

@@ -71,7 +71,7 @@ def refused(facts: Facts) -> bool:
     refusal = facts.refusal
     if refusal is None or not facts.refused_in_place:
         return False
-    return refusal.final and "restartPolicy" in refusal.message
+    return refusal.reason is Reason.INVALID_TEMPLATE and "restartPolicy" in refusal.message
 
 
 def unfit(pod: Pod) -> bool:

@@ -45,8 +45,6 @@ def due(pipeline: Pipeline, status: InitPipelineStatus, pod: Pod | None) -> Reru
         return Rerun(Trigger.REQUESTED, asked_for=True)
     if _was_suspended(status, run):
         return Rerun(Trigger.RESUMED, asked_for=True)
-    if _refused_otherwise(pipeline, status, run):
-        return Rerun(Trigger.RETRY, asked_for=True)
     policies = pipeline.policies
     if run.completion_time is not None:
         return _after_the_end(run, policies, status.failed_runs)
@@ -78,10 +76,7 @@ def _after_the_end(run: Run, policies: Policies, failed_runs: int) -> Rerun | No
 
 
 def _retried(run: Run, policies: Policies, failed_runs: int) -> bool:
-    """A Pod that was refused as invalid, so that there was none, would be refused again. One run
-    more is granted by whoever raises the limit that ended the last."""
-    if run.pod_uid is None:
-        return False
+    """Within backoffLimit, or when the limit that ended the run was raised since."""
     if run.exceeded is not None and limits.raised(run.exceeded, policies):
         return True
     return failed_runs <= policies.backoff_limit
@@ -94,13 +89,6 @@ def _template_changed(pipeline: Pipeline, status: InitPipelineStatus) -> bool:
         and pipeline.generation != status.observed_generation
         and pipeline.template_hash != status.template_hash
     )
-
-
-def _refused_otherwise(pipeline: Pipeline, status: InitPipelineStatus, run: Run) -> bool:
-    """Whether a Pod was refused as invalid for another spec than there is now. What was wrong need
-    not have been in the template: initPolicies may have named no step of it."""
-    refused = run.result is Result.FAILED and run.pod_uid is None
-    return refused and pipeline.generation != status.observed_generation
 
 
 def settle(status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:

@@ -1,20 +1,37 @@
 """Facts to status: the mirror of the Pod's init containers, and the conditions."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from initpipeline.api.models import InitPipelineStatus, Policies, Run, format_time
+from initpipeline.api.names import MAX_MESSAGE_LENGTH
 from initpipeline.api.reasons import Reason, Result
 from initpipeline.core import conditions, diagnose, mirror, observe, runs
 from initpipeline.core.conditions import Outlook
 from initpipeline.core.diagnose import Explanation
-from initpipeline.core.facts import Facts, Pipeline, Pod, init_containers
+from initpipeline.core.facts import Facts, Pipeline, Pod, Refusal, init_containers
 from initpipeline.core.observe import Step
 from initpipeline.core.resources import effective_resources
+from initpipeline.core.text import clip
 
 _INITIALIZED = Explanation(Reason.INITIALIZED, "all init containers are done")
 _SUCCEEDED = Explanation(Reason.POD_SUCCEEDED, "all containers of the Pod ended well")
+
+POD_DEADLINE = timedelta(minutes=10)
+"""How long a run may be without its Pod, because the API server refuses it or the name is taken,
+before that is reported as Stalled: a Deployment's progressDeadlineSeconds by default."""
+
+_LASTING = frozenset({Reason.INVALID_TEMPLATE, Reason.QUOTA_REQUIRES_RESOURCES})
+_REMEDIES = {
+    Reason.INVALID_TEMPLATE: "change the template, or the LimitRange, webhook or policy that "
+    "changes the Pod",
+    Reason.QUOTA_REQUIRES_RESOURCES: "add them to the template, or create a LimitRange with "
+    "defaults",
+    Reason.QUOTA_EXCEEDED: "free or raise the quota",
+    Reason.POD_FORBIDDEN: "change the template, or create or allow what is missing",
+}
+_FOREIGN = "that does not belong to this InitPipeline"
 
 
 def with_pod(
@@ -37,12 +54,10 @@ def without_pod(status: InitPipelineStatus, facts: Facts, now: datetime) -> Init
     run, pipeline = status.run, facts.pipeline
     assert run is not None
     if run.completion_time is None:
-        why, stalled = _why_no_pod(facts, now)
-        going, stuck = (None, why) if stalled else (why, None)
-        outlook = Outlook(False, why, False, why, going, stuck)
+        why, stalled = _why_no_pod(run, facts, now)
+        outlook = Outlook(False, why, False, why, None if stalled else why, stalled)
         return _conclude(pipeline, status, _nothing_shown(pipeline), outlook, now)
-    at_rest = run.pod_uid is not None and status.next_run_time is None
-    shown = {} if at_rest else _nothing_shown(pipeline)
+    shown = {} if status.next_run_time is None else _nothing_shown(pipeline)
     return _conclude(pipeline, status, shown, _ended(run, status, pipeline.policies), now)
 
 
@@ -146,8 +161,6 @@ def _given_up(
     """Why there is no further run, naming what a person can change."""
     if run.result is Result.LOST:
         return Explanation(why.reason, f"{why.message}; rerunPolicy is {policies.rerun_policy}")
-    if run.pod_uid is None:
-        return why
     failed = status.failed_runs
     subject = "1 run has" if failed == 1 else f"{failed} runs have"
     return Explanation(
@@ -167,23 +180,48 @@ def _waiting(run: Run, status: InitPipelineStatus) -> Explanation | None:
     )
 
 
-def _why_no_pod(facts: Facts, now: datetime) -> tuple[Explanation, bool]:
-    """Why the run has no Pod yet, and whether that needs a person."""
-    pod, refusal, pipeline = facts.pod, facts.refusal, facts.pipeline
-    if refusal is not None:
-        return Explanation(refusal.reason, refusal.message), False
+def stalled_without_pod_at(run: Run) -> datetime:
+    """When a run whose Pod is refused, or whose name is taken, is reported as Stalled at the
+    latest."""
+    return run.start_time + POD_DEADLINE
+
+
+def _why_no_pod(run: Run, facts: Facts, now: datetime) -> tuple[Explanation, Explanation | None]:
+    """Why the run has no Pod yet, and, if that is reported as Stalled, why and what helps."""
+    pod, pipeline = facts.pod, facts.pipeline
+    late = stalled_without_pod_at(run) <= now
+    if facts.refusal is not None:
+        why = Explanation(facts.refusal.reason, facts.refusal.message)
+        return why, _stalled_by(facts.refusal) if late or _is_lasting(facts.refusal) else None
     if pod is None:
-        return Explanation(Reason.POD_PENDING, "the Pod is about to be created"), False
+        return Explanation(Reason.POD_PENDING, "the Pod is about to be created"), None
     if pod.deleting and _is_stuck(pod, now):
-        return diagnose.stuck(pod), True
+        stuck = diagnose.stuck(pod)
+        return stuck, stuck
     if pod.deleting or pod.owner_uid == pipeline.uid:
-        words = f'the Pod "{pipeline.name}" of an earlier run is being deleted'
-        return Explanation(Reason.POD_TERMINATING, words), False
+        whose = "of an earlier run" if pod.owner_uid == pipeline.uid else _FOREIGN
+        words = f'the Pod "{pipeline.name}" {whose} is being deleted'
+        return Explanation(Reason.POD_TERMINATING, words), None
     words = (
-        f'a Pod "{pipeline.name}" exists that does not belong to this InitPipeline: delete it, or '
-        "give the InitPipeline another name"
+        f'a Pod "{pipeline.name}" exists {_FOREIGN}: delete it, or give the InitPipeline another '
+        "name"
     )
-    return Explanation(Reason.NAME_CONFLICT, words), False
+    conflict = Explanation(Reason.NAME_CONFLICT, words)
+    return conflict, conflict if late else None
+
+
+def _is_lasting(refusal: Refusal) -> bool:
+    """Whether time alone is unlikely to help, so that waiting for it is not progress."""
+    return refusal.final or refusal.reason in _LASTING
+
+
+def _stalled_by(refusal: Refusal) -> Explanation:
+    """The refusal with what helps. The API server's words are clipped rather than that."""
+    if refusal.final:
+        return Explanation(refusal.reason, refusal.message)
+    helps = f": {_REMEDIES[refusal.reason]}. The operator retries at least every 5 minutes"
+    words = clip(refusal.message, MAX_MESSAGE_LENGTH - len(helps))
+    return Explanation(refusal.reason, words + helps)
 
 
 def _is_stuck(pod: Pod, now: datetime) -> bool:

@@ -57,10 +57,10 @@ def is_plain(text: str) -> bool:
     return not _HARMFUL.search(text)
 
 
-def clip(text: str) -> str:
-    """The plain text, at most 1 KiB of UTF-8, marked if it was cut."""
+def clip(text: str, limit: int = MAX_MESSAGE_LENGTH) -> str:
+    """The plain text, at most so many bytes of UTF-8, marked if it was cut."""
     data = plain(text).strip().encode()
-    if len(data) <= MAX_MESSAGE_LENGTH:
+    if len(data) <= limit:
         return data.decode()
     mark = " ..."
-    return data[: MAX_MESSAGE_LENGTH - len(mark)].decode(errors="ignore") + mark
+    return data[: limit - len(mark)].decode(errors="ignore") + mark

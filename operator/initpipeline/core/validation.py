@@ -14,8 +14,11 @@ _NO_SIDECAR = "without restartPolicy=Always"
 
 
 def refusal(pipeline: Pipeline) -> Refusal | None:
-    """Why no Pod is to be made of this pipeline; None if nothing is wrong. Only a changed spec can
-    help. Several mistakes are written as the API server writes them: ``[first, second]``."""
+    """Why no Pod is created for this pipeline; None if nothing is wrong.
+
+    The refusal is final: only a changed spec helps. Several mistakes are written as the API server
+    writes them: ``[first, second]``.
+    """
     containers = init_containers(pipeline.template["spec"])
     errors = [*_steps(containers), *_init_policies(pipeline.policies, containers)]
     if not errors:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from initpipeline.api.models import InitPipelineStatus
 from initpipeline.core import refusal
 from initpipeline.core.decide import (
     CreatePod,
@@ -105,6 +106,8 @@ class Reconciler:
             self._cache.pipelines.remove(key, pipeline.uid)
             return None
         self._cache.pipelines.replace(key, written)
+        if _is_new_attempt(pipeline.status, written.status):
+            self._queue.forget_failures(key)
         _log_new_run(key, pipeline, written)
         self._events.status_written(pipeline, written)
         return written
@@ -173,6 +176,12 @@ class Reconciler:
             await self._read_again(key)
         else:
             logger.info("finished pipeline deleted", extra={"pipeline": str(key)})
+
+
+def _is_new_attempt(before: InitPipelineStatus, after: InitPipelineStatus) -> bool:
+    """Whether a retry is no longer one of the same: there is another run, or another spec."""
+    numbers = [status.run.number if status.run else 0 for status in (before, after)]
+    return numbers[0] != numbers[1] or before.observed_generation != after.observed_generation
 
 
 def _log_new_run(key: Key, before: Pipeline, after: Pipeline) -> None:

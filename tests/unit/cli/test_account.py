@@ -30,9 +30,16 @@ def steps_back_off(message: str = "back-off 40s restarting failed container=one"
 
 FAILED = fresh_pod().init("one", exit=1).phase("Failed").restarts("Never")
 GATED = fresh_pod().node(None).condition("PodScheduled", "False", "SchedulingGated", "gated")
-QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota", final=False)
-FORBIDDEN = Refusal(Reason.POD_FORBIDDEN, "violates PodSecurity", final=False)
-INVALID = Refusal(Reason.INVALID_TEMPLATE, "spec.x: Invalid value", final=True)
+QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota")
+FORBIDDEN = Refusal(Reason.POD_FORBIDDEN, "violates PodSecurity")
+INVALID = Refusal(Reason.INVALID_TEMPLATE, "spec.x: Invalid value")
+UNSPECIFIED = Refusal(Reason.QUOTA_REQUIRES_RESOURCES, "failed quota: q: must specify cpu for: one")
+OUT_OF_RANGE = Refusal(Reason.POD_FORBIDDEN, "maximum cpu usage per Container is 1, but limit is 2")
+FOREIGN = running_pod().owned_by("somebody-else")
+ASKED_AGAIN = (
+    "the operator asks the API server for the Pod again, after growing delays of up to 5 min, and "
+    "at once when this InitPipeline changes"
+)
 
 
 def refused(refusal: Refusal) -> World:
@@ -76,15 +83,22 @@ def refused(refusal: Refusal) -> World:
         pytest.param(
             refused(QUOTA),
             None,
-            "the operator asks the API server for the Pod again, after growing delays of up to "
-            "5 min, and at once when this InitPipeline changes",
+            ASKED_AGAIN,
             id="refused",
         ),
+        pytest.param(refused(INVALID), None, ASKED_AGAIN, id="refused as invalid"),
+        pytest.param(refused(UNSPECIFIED), None, ASKED_AGAIN, id="refused for want of requests"),
         pytest.param(
-            refused(INVALID),
+            world(initPolicies=[{"name": "typo"}]).look(None),
             None,
-            "no run follows by itself: it needs a person",
-            id="refused for good",
+            "the Pod is created once the spec is corrected",
+            id="refused by our own validation",
+        ),
+        pytest.param(
+            world().look(None).look(FOREIGN),
+            FOREIGN,
+            "the operator creates the Pod within seconds after the name is free",
+            id="name taken",
         ),
         pytest.param(
             started(fresh_pod().init("one", waiting="ImagePullBackOff")),
@@ -251,7 +265,59 @@ class TestRemedies:
                 ],
                 id="given up",
             ),
-            pytest.param(refused(INVALID), None, ["kubectl edit ipl demo"], id="invalid"),
+            pytest.param(
+                refused(INVALID),
+                None,
+                [
+                    "kubectl edit ipl demo",
+                    "kubectl describe limitrange",
+                    "kubectl initpipeline rerun demo",
+                ],
+                id="invalid",
+            ),
+            pytest.param(
+                world(initPolicies=[{"name": "typo"}]).look(None),
+                None,
+                ["kubectl edit ipl demo"],
+                id="invalid whatever the namespace does",
+            ),
+            pytest.param(
+                refused(UNSPECIFIED),
+                None,
+                [
+                    "kubectl edit ipl demo",
+                    "kubectl describe limitrange",
+                    "kubectl initpipeline rerun demo",
+                ],
+                id="a quota requires requests",
+            ),
+            pytest.param(
+                refused(OUT_OF_RANGE),
+                None,
+                [
+                    "kubectl edit ipl demo",
+                    "kubectl describe limitrange",
+                    "kubectl initpipeline rerun demo",
+                    "kubectl initpipeline suspend demo",
+                ],
+                id="outside of a LimitRange",
+            ),
+            pytest.param(
+                refused(QUOTA),
+                None,
+                [
+                    "kubectl describe quota",
+                    "kubectl initpipeline rerun demo",
+                    "kubectl initpipeline suspend demo",
+                ],
+                id="no room in the quota",
+            ),
+            pytest.param(
+                world().look(None).look(FOREIGN),
+                FOREIGN,
+                ["kubectl get pod demo -o wide", "kubectl initpipeline suspend demo"],
+                id="name taken",
+            ),
             pytest.param(
                 world(suspend=True).look(None), None, [], id="suspended before its first run"
             ),

@@ -217,7 +217,7 @@ def test_data_for_a_program() -> None:
 
 
 def test_a_refusal_is_shown_word_for_word() -> None:
-    refusal = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: pods=1", final=False)
+    refusal = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: pods=1")
     shown = tree(world().look(None).look(None, refusal=refusal))
     assert shown[:2] == [
         "demo  namespace default  Reconciling  QuotaExceeded  0/2",

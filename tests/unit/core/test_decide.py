@@ -5,7 +5,7 @@ the operator may die between any two writes.
 import pytest
 
 from initpipeline.api.names import RUN_ANNOTATION
-from initpipeline.api.reasons import ConditionType, Reason, Trigger
+from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from initpipeline.core.decide import CreatePod, DeletePod, decide, needs_live_pod
 from initpipeline.core.facts import Facts, Refusal
 from tests.builders import (
@@ -22,8 +22,10 @@ from tests.builders import (
 )
 from tests.unit.core.world import World, started, world
 
-INVALID = Refusal(Reason.INVALID_TEMPLATE, "image: Required value", final=True)
-QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: small", final=False)
+INVALID = Refusal(Reason.INVALID_TEMPLATE, "image: Required value")
+QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: small")
+UNSPECIFIED = Refusal(Reason.QUOTA_REQUIRES_RESOURCES, "must specify requests.cpu for: one")
+FORBIDDEN = Refusal(Reason.POD_FORBIDDEN, "violates PodSecurity")
 RESTARTED = running_pod().app(running=True, restarts=1, last=End(1, start=20))
 AGAIN = (
     running_pod()
@@ -219,7 +221,14 @@ class TestThePodsName:
         assert after.decision.action is None
         assert after.run.pod_uid is None
         assert after.condition(ConditionType.READY).reason == Reason.NAME_CONFLICT
-        assert after.decision.wake_at == at(360), "looked at again every 5 minutes"
+
+    def test_taken_for_ten_minutes_is_stalled(self) -> None:
+        foreign = fresh_pod().owned_by("somebody-else")
+        after = world().look(None).look(foreign, 599).look(foreign, 600)
+        assert after.condition(ConditionType.STALLED).reason == Reason.NAME_CONFLICT
+        assert after.status.condition(ConditionType.RECONCILING) is None
+        freed = after.look(None, 9999).look(fresh_pod(), 10000)
+        assert freed.status.condition(ConditionType.STALLED) is None
 
     def test_somebody_elses_terminating_is_waited_for(self) -> None:
         after = world().look(None).look(fresh_pod().owned_by("somebody-else").deleting())
@@ -243,6 +252,9 @@ class TestThePodsName:
         assert after.decision.action == DeletePod("another")
 
 
+EACH = pytest.mark.parametrize("refusal", [INVALID, UNSPECIFIED, QUOTA, FORBIDDEN])
+
+
 class TestRefusals:
     def test_one_that_may_change_is_tried_again(self) -> None:
         after = world().look(None).look(None, refusal=QUOTA)
@@ -258,22 +270,76 @@ class TestRefusals:
         created = trying.look(fresh_pod(), 61)
         assert created.condition(ConditionType.READY).reason == Reason.STEP_PENDING
 
-    def test_a_final_one_ends_the_run(self) -> None:
-        after = world().look(None).look(None, refusal=INVALID)
-        assert after.past == [(1, "Created", "Failed")]
-        assert after.condition(ConditionType.STALLED).reason == Reason.INVALID_TEMPLATE
-        assert not after.decision.retry
+    @EACH
+    def test_each_is_retried_in_the_same_run(self, refusal: Refusal) -> None:
+        after = world(backoffLimit=0, ttlSecondsAfterFinished=0).look(None)
+        for seconds in (0, 60, 3600, 86400):
+            after = after.look(None, seconds)
+            assert created_for(after) == 1
+            after = after.look(None, seconds, refusal)
+            assert (after.decision.action, after.decision.retry) == (None, True)
+        assert (after.past, after.status.failed_runs) == ([], 0), "a refusal is no failed run"
+        assert after.condition(ConditionType.READY).message == refusal.message
 
-    def test_after_a_final_one_nothing_more_is_tried(self) -> None:
-        after = world().look(None).look(None, refusal=INVALID).look(None, 600)
-        assert after.decision.action is None
-        assert after.condition(ConditionType.STALLED).reason == Reason.INVALID_TEMPLATE
+    @EACH
+    def test_a_retry_that_is_refused_alike_writes_nothing(self, refusal: Refusal) -> None:
+        refused = world().look(None).look(None, 900, refusal)
+        retried = refused.look(None, 1200)
+        assert retried.status == refused.status
+        assert retried.look(None, 1200, refusal).status == refused.status
 
-    @pytest.mark.parametrize("way", ["edit", "token"])
-    def test_after_a_final_one_a_person_can_start_a_run(self, way: str) -> None:
-        refused = world().look(None).look(None, refusal=INVALID)
-        after = (refused.edited() if way == "edit" else refused.token("t")).look(None, 60)
+    @EACH
+    def test_one_that_ends_after_days_clears_the_conditions(self, refusal: Refusal) -> None:
+        after = world().look(None).look(None, 86400, refusal).look(None, 90000)
+        created = after.look(silent_pod(created=90000), 90000)
+        assert created.condition(ConditionType.READY).reason == Reason.POD_PENDING
+        assert created.status.condition(ConditionType.STALLED) is None
+        assert created.look(running_pod(), 90060).condition(ConditionType.READY).status == "True"
+        assert (created.run.number, created.run.trigger) == (1, Trigger.CREATED)
+
+    @pytest.mark.parametrize("refusal", [INVALID, UNSPECIFIED])
+    def test_one_that_time_does_not_cure_is_stalled_at_once(self, refusal: Refusal) -> None:
+        after = world().look(None).look(None, refusal=refusal)
+        stalled = after.condition(ConditionType.STALLED)
+        assert stalled.reason == refusal.reason
+        assert stalled.message.startswith(f"{refusal.message}: ")
+        assert stalled.message.endswith("The operator retries at least every 5 minutes")
+        assert after.status.condition(ConditionType.RECONCILING) is None
+
+    @pytest.mark.parametrize("refusal", [QUOTA, FORBIDDEN])
+    def test_one_that_may_pass_is_stalled_after_ten_minutes(self, refusal: Refusal) -> None:
+        waiting = world().look(None).look(None, 599, refusal)
+        assert waiting.condition(ConditionType.RECONCILING).reason == refusal.reason
+        assert waiting.status.condition(ConditionType.STALLED) is None
+        assert waiting.decision.wake_at == at(600)
+        stalled = waiting.look(None, 600).look(None, 600, refusal)
+        assert stalled.condition(ConditionType.STALLED).reason == refusal.reason
+        assert stalled.status.condition(ConditionType.RECONCILING) is None
+        assert stalled.decision.retry
+
+    def test_words_of_any_length_leave_room_for_the_remedy(self) -> None:
+        refusal = Refusal(Reason.INVALID_TEMPLATE, "x" * 5000)
+        message = world().look(None).look(None, refusal=refusal).condition(ConditionType.STALLED)
+        assert message.message.endswith("The operator retries at least every 5 minutes")
+
+    @pytest.mark.parametrize("way", ["edit", "token", "resume"])
+    def test_a_person_starts_another_run_at_once(self, way: str) -> None:
+        refused = world().look(None).look(None, 900, INVALID)
+        if way == "resume":
+            after = refused.policy(suspend=True).look(None, 901).policy(suspend=False)
+        else:
+            after = refused.edited() if way == "edit" else refused.token("t")
+        after = after.look(None, 960)
         assert created_for(after) == 2
+        assert after.status.condition(ConditionType.STALLED) is None
+        [record] = after.status.history
+        assert (record.result, record.reason) == (Result.SUPERSEDED, Reason.INVALID_TEMPLATE)
+
+    def test_for_another_spec_it_is_no_longer_reported(self) -> None:
+        refused = world().look(None).look(None, refusal=INVALID)
+        after = refused.policy(backoffLimit=3).look(None, 60)
+        assert created_for(after) == 1
+        assert after.condition(ConditionType.READY).reason == Reason.POD_PENDING
         assert after.status.condition(ConditionType.STALLED) is None
 
 

@@ -15,7 +15,7 @@ from initpipeline.api.models import (
     RunRecord,
 )
 from initpipeline.api.names import MAX_MESSAGE_LENGTH
-from initpipeline.api.reasons import EventReason, Reason, Result, Trigger
+from initpipeline.api.reasons import ConditionType, EventReason, Reason, Result, Trigger
 from initpipeline.core.facts import Refusal
 from initpipeline.core.happenings import Happening, happenings
 from initpipeline.core.observe import RESTARTING_ALL_CONTAINERS
@@ -25,6 +25,7 @@ from tests.unit.core.world import World, world
 STARTED, INITIALIZED = EventReason.RUN_STARTED, EventReason.RUN_INITIALIZED
 STEP_FAILED, RUN_FAILED = EventReason.STEP_FAILED, EventReason.RUN_FAILED
 POD_LOST, GIVEN_UP = EventReason.POD_LOST, EventReason.GIVEN_UP
+FAILED_CREATE = EventReason.FAILED_CREATE
 
 Told = list[tuple[str, int] | tuple[str, int, str]]
 
@@ -214,18 +215,43 @@ class TestWhatAPersonAsksFor:
         assert brief(story.told) == [(STARTED, 2)]
 
 
-class TestRefusal:
-    def test_of_an_invalid_pod_is_given_up(self) -> None:
-        refusal = Refusal(Reason.INVALID_TEMPLATE, "spec.containers: Required value", final=True)
-        assert brief(Story.of().refused(refusal).told) == [
-            (STARTED, 1),
-            (RUN_FAILED, 1),
-            (GIVEN_UP, 1),
-        ]
+INVALID = Refusal(Reason.INVALID_TEMPLATE, "spec.containers: Required value")
 
-    def test_that_may_change_tells_nothing(self) -> None:
-        refusal = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota", final=False)
-        assert brief(Story.of().refused(refusal).told) == [(STARTED, 1)]
+
+class TestRefusal:
+    @pytest.mark.parametrize(
+        "refusal", [INVALID, Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: used: pods=1")]
+    )
+    def test_is_told_once_however_often_it_is_retried(self, refusal: Refusal) -> None:
+        story = Story.of()
+        for _ in range(3):
+            story.refused(refusal)
+        assert brief(story.told) == [(STARTED, 1), (FAILED_CREATE, 1)]
+        [_, told] = story.told
+        assert told.note == f"run 1: no Pod ({refusal.reason}): {refusal.message}"
+        assert (told.type, told.action) == ("Warning", "CreatePod")
+
+    def test_in_other_words_is_told_again(self) -> None:
+        story = Story.of().refused(INVALID).forget()
+        story.refused(Refusal(Reason.INVALID_TEMPLATE, "spec.nodeName: Invalid value"))
+        assert brief(story.told) == [(FAILED_CREATE, 1)]
+
+    def test_of_another_run_is_told_again(self) -> None:
+        story = Story.of().refused(INVALID).forget()
+        story.change(story.world.token("now")).refused(INVALID)
+        assert brief(story.told) == [(STARTED, 2), (FAILED_CREATE, 2)]
+
+    def test_that_becomes_stalled_is_not_told_again(self) -> None:
+        quota = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota")
+        story = Story.of().refused(quota).forget()
+        before, after = story.world, story.world.look(None, 900, quota)
+        assert after.status.condition(ConditionType.STALLED) is not None
+        assert happenings(before.status, after.status) == ()
+
+    def test_by_a_taken_name_is_told(self) -> None:
+        story = Story.of().forget()
+        story.then(running_pod().owned_by("somebody-else"))
+        assert brief(story.told) == [(FAILED_CREATE, 1)]
 
 
 def test_a_write_that_tells_nothing_new_tells_nothing() -> None:

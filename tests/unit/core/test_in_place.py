@@ -33,20 +33,17 @@ REFUSED = Refusal(
     Reason.INVALID_TEMPLATE,
     'Pod "demo" is invalid: spec.containers[0].restartPolicyRules[0].action: Unsupported value: '
     '"RestartAllContainers": supported values: "Restart"',
-    final=True,
 )
 UNKNOWN_FIELD = Refusal(
     Reason.INVALID_TEMPLATE,
     'Pod in version "v1" cannot be handled as a Pod: strict decoding error: unknown field '
     '"spec.containers[0].restartPolicyRules"',
-    final=True,
 )
 OTHER_FAULT = Refusal(
     Reason.INVALID_TEMPLATE,
     'Pod "demo" is invalid: spec.containers[0].volumeMounts[0].name: Not found: "data"',
-    final=True,
 )
-QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: pods, used: pods=3", final=False)
+QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: pods, used: pods=3")
 
 RESTARTED = End(137, start=None, end=None, reason="RestartingAllContainers")
 
@@ -348,14 +345,15 @@ class TestUnsupported:
     def test_a_second_refusal_is_the_templates_own(self) -> None:
         refused = asking().look(None).look(None, refusal=REFUSED, refused_in_place=True)
         after = refused.look(None, refusal=OTHER_FAULT)
-        assert after.past == [(1, "Created", "Failed")]
-        stalled = after.condition(ConditionType.STALLED)
-        assert (stalled.reason, stalled.message) == ("InvalidTemplate", OTHER_FAULT.message)
+        ready = after.condition(ConditionType.READY)
+        assert (ready.reason, ready.message) == ("InvalidTemplate", OTHER_FAULT.message)
+        assert (after.decision.action, after.decision.retry) == (None, True)
 
-    def test_a_refusal_for_something_else_is_not_tried_again(self) -> None:
+    def test_a_refusal_for_something_else_is_retried_with_rules(self) -> None:
         after = asking().look(None).look(None, refusal=OTHER_FAULT, refused_in_place=True)
-        assert after.past == [(1, "Created", "Failed")]
         assert (after.decision.action, said(after)) == (None, None)
+        assert after.decision.retry
+        assert app(after.look(None, 1))["restartPolicyRules"] == [ANY]
 
     def test_rules_that_were_refused_are_not_offered_again_in_the_same_run(self) -> None:
         refused = asking().look(None).look(None, refusal=REFUSED, refused_in_place=True)

@@ -193,20 +193,11 @@ class TestBackoffLimit:
         assert now.run.number == 3
         assert (now.status.failed_runs, now.status.rerun_count) == (0, 0)
 
-    def test_a_pod_that_was_refused_as_invalid_is_not_tried_again(self) -> None:
-        refusal = Refusal(Reason.INVALID_TEMPLATE, "spec.containers: Required value", final=True)
+    def test_a_refusal_counts_as_no_failed_run(self) -> None:
+        refusal = Refusal(Reason.INVALID_TEMPLATE, "spec.containers: Required value")
         now = world(backoffLimit=3).look(None, refusal=refusal).look(None, 60)
-        assert now.past == [(1, "Created", "Failed")]
-        assert now.condition(ConditionType.STALLED).message == "spec.containers: Required value"
-        assert now.decision.action is None
-
-    def test_history_has_the_words_of_the_refusal(self) -> None:
-        refusal = Refusal(Reason.INVALID_TEMPLATE, "spec.containers: Required value", final=True)
-        [entry] = world().look(None, refusal=refusal).status.history
-        assert (entry.reason, entry.message) == (
-            "InvalidTemplate",
-            "spec.containers: Required value",
-        )
+        assert (now.past, now.status.failed_runs) == ([], 0)
+        assert isinstance(now.decision.action, CreatePod)
 
 
 class TestThePodOfAPipelineThatWasGivenUp:

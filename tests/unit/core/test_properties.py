@@ -43,8 +43,8 @@ containers = st.builds(
 )
 refusals = st.sampled_from(
     [
-        Refusal(Reason.INVALID_TEMPLATE, "invalid", final=True),
-        Refusal(Reason.QUOTA_EXCEEDED, "x" * 5000, final=False),
+        Refusal(Reason.INVALID_TEMPLATE, "invalid"),
+        Refusal(Reason.QUOTA_EXCEEDED, "x" * 5000),
     ]
 )
 

@@ -141,7 +141,7 @@ class TestSuperseded:
         assert (record.reason, record.message) == ("ImagePullFailed", told)
 
     def test_without_a_pod_it_tells_what_was_said_of_that(self) -> None:
-        forbidden = Refusal(Reason.POD_FORBIDDEN, "no such service account", final=False)
+        forbidden = Refusal(Reason.POD_FORBIDDEN, "no such service account")
         state = world().look(None).look(None, refusal=forbidden).edited().look(None)
         [record] = state.status.history
         assert (record.reason, record.message) == ("PodForbidden", "no such service account")

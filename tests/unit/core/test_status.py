@@ -84,8 +84,8 @@ def conditions(world: World) -> dict[str, tuple[str, str]]:
 FAILED_APP = running_pod().app(exit=1).phase("Failed").ready(False)
 FAILED_STEP = fresh_pod().init("one", exit=1).phase("Failed")
 SUCCEEDED = running_pod().app(exit=0).phase("Succeeded").ready(False)
-INVALID = Refusal(Reason.INVALID_TEMPLATE, "image: Required value", final=True)
-QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: small", final=False)
+INVALID = Refusal(Reason.INVALID_TEMPLATE, "image: Required value")
+QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: small")
 
 
 class TestConditions:
@@ -161,7 +161,7 @@ class TestConditions:
                     "Ready": ("False", "QuotaExceeded"),
                     "Reconciling": ("True", "QuotaExceeded"),
                 },
-                id="refused, may change",
+                id="refused, may pass",
             ),
             pytest.param(
                 world().look(None).look(None, refusal=INVALID),
@@ -170,7 +170,7 @@ class TestConditions:
                     "Ready": ("False", "InvalidTemplate"),
                     "Stalled": ("True", "InvalidTemplate"),
                 },
-                id="refused for good",
+                id="refused as invalid",
             ),
             pytest.param(
                 world().look(pod().owned_by("somebody-else")),

@@ -1,6 +1,4 @@
-"""What is wrong with a spec although the API server would take its Pod, and what follows from it:
-the same as from a refusal of the API server.
-"""
+"""What is wrong with a spec although the API server would accept its Pod, and what follows."""
 
 from typing import Any
 
@@ -75,25 +73,30 @@ class TestRefusal:
 
 
 class TestWhatFollows:
-    """Where no policy at the door has refused it."""
+    """Without the admission policy, that refuses such a spec."""
 
     BAD = World(with_policies("typo").of_generation(1))
 
     def corrected(self, world: World, **others: Any) -> World:
         return world.policy(initPolicies=[{"name": "one", "timeoutSeconds": 60}], **others)
 
-    def test_no_pod_is_made(self) -> None:
+    def test_no_pod_is_created_and_nothing_is_retried(self) -> None:
         now = self.BAD.look(None)
-        assert (now.decision.action, now.decision.retry) == (None, False)
-        assert now.past == [(1, "Created", "Failed")]
+        for seconds in (0, 600, 86400):
+            now = now.look(None, seconds)
+            decision = now.decision
+            assert (decision.action, decision.retry, decision.wake_at) == (None, False, None)
+        assert (now.run.number, now.past) == (1, []), "a mistake of the spec is no failed run"
         stalled = now.condition(ConditionType.STALLED)
         assert (stalled.reason, stalled.message) == (Reason.INVALID_TEMPLATE, UNKNOWN)
+        assert now.status.condition(ConditionType.RECONCILING) is None
 
-    def test_a_live_pod_stays_and_its_next_is_not_made(self) -> None:
+    def test_a_live_pod_stays_and_its_next_is_not_created(self) -> None:
         live = started(running_pod()).policy(initPolicies=[{"name": "typo"}]).look(running_pod())
         assert (live.decision.action, live.past) == (None, [])
         gone = live.look(None, 60)
-        assert gone.past == [(1, "Created", "Lost"), (2, "PodLost", "Failed")]
+        assert gone.past == [(1, "Created", "Lost")]
+        assert (gone.run.number, gone.run.trigger) == (2, Trigger.POD_LOST)
         assert gone.decision.action is None
 
     def test_a_pod_of_the_run_before_is_deleted_first(self) -> None:
@@ -101,27 +104,23 @@ class TestWhatFollows:
         edited = edited.change(edited.pipeline.inits(SIDECAR).of_generation(9))
         assert edited.look(running_pod()).decision.action == DeletePod("pod-1")
         gone = edited.look(running_pod()).look(running_pod().deleting()).look(None)
-        assert gone.past[-1] == (2, "SpecChanged", "Failed")
+        assert (gone.run.number, gone.decision.action) == (2, None)
+        assert gone.condition(ConditionType.STALLED).reason == Reason.INVALID_TEMPLATE
 
-    def test_a_corrected_spec_is_run(self) -> None:
+    def test_a_corrected_spec_is_run_in_the_same_run(self) -> None:
         now = self.corrected(self.BAD.look(None)).look(None, 60)
-        assert (now.run.number, now.run.trigger) == (2, Trigger.RETRY)
+        assert (now.run.number, now.run.trigger) == (1, Trigger.CREATED)
         assert isinstance(now.decision.action, CreatePod)
         assert now.status.condition(ConditionType.STALLED) is None
 
-    def test_at_once_however_often_it_was_not(self) -> None:
+    def test_a_spec_that_is_changed_and_still_wrong_starts_no_run(self) -> None:
         now = self.BAD.look(None)
         for limit in range(5):
             now = now.policy(backoffLimit=limit).look(None, limit)
-            assert now.run.number == limit + 2
-            assert now.decision.action is None
+            assert (now.run.number, now.decision.action) == (1, None)
         assert isinstance(self.corrected(now).look(None, 10).decision.action, CreatePod)
 
-    def test_a_spec_that_stays_is_not_run(self) -> None:
-        now = self.BAD.look(None).look(None, 600)
-        assert (now.run.number, now.decision.action) == (1, None)
-
-    def test_while_suspended_it_is_not_told(self) -> None:
+    def test_while_suspended_it_is_not_reported(self) -> None:
         now = self.corrected(self.BAD.look(None), suspend=True).look(None, 60)
         assert now.status.condition(ConditionType.STALLED) is None
         assert now.policy(suspend=False).look(None, 90).run.trigger is Trigger.RESUMED

@@ -178,8 +178,6 @@ def _succeeded(case: Case, _: RunRecord) -> bool:
 def _failed(case: Case, record: RunRecord) -> bool:
     if record.exceeded is not None:
         return _exceeded(case, record)
-    if record.pod_uid is None:
-        return case.facts.refusal is not None and case.facts.refusal.final
     pod = case.pod
     ended = pod is not None and pod.phase == "Failed" and not pod.deleting
     return ended and not case.disrupted

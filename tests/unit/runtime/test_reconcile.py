@@ -344,10 +344,46 @@ class TestRefusal:
         assert api.pod is not None
         assert operator.queue.retry(KEY) == 0.25, "the next refusal waits as if this one went on"
 
-    async def test_that_is_final_is_not_tried_again(self, api: FakeApi, operator: Operator) -> None:
-        api.failing[CREATE] = [INVALID]
+    async def test_of_an_invalid_pod_is_retried_until_it_is_accepted(
+        self, api: FakeApi, operator: Operator, clock: Clock
+    ) -> None:
+        api.failing[CREATE] = [INVALID] * 13
         operator.watch()
         assert await operator.look() == [STATUS, CREATE, STATUS]
+        assert condition(api, ConditionType.STALLED) == ("True", Reason.INVALID_TEMPLATE)
+        for _ in range(12):
+            assert operator.delay is not None
+            await clock.advance(operator.delay)
+            assert await operator.look() == [CREATE], "a retry is no write"
+        await clock.advance(300)
+        assert await operator.look() == [CREATE, STATUS]
+        assert api.pipeline.status.condition(ConditionType.STALLED) is None
+        assert (run(api), history(api)) == ((1, "Created"), [])
+
+    @pytest.mark.parametrize("change", ["spec", "token"])
+    async def test_another_attempt_begins_with_the_shortest_delay(
+        self, api: FakeApi, operator: Operator, change: str
+    ) -> None:
+        api.failing[CREATE] = [INVALID] * 99
+        operator.watch()
+        for _ in range(9):
+            await operator.look()
+        assert operator.delay == 64
+        if change == "token":
+            ask(api)
+        else:
+            changed = pipeline().policy(backoffLimit=3).of_generation(2).raw()
+            api.put(PIPELINES, {**changed, "status": api.pipeline.status.to_api()})
+        operator.watch(PIPELINES)
+        assert await operator.look() == [STATUS, CREATE, STATUS]
+        assert operator.delay == 0.25
+
+    async def test_by_our_own_validation_is_not_retried(
+        self, api: FakeApi, operator: Operator
+    ) -> None:
+        api.put(PIPELINES, pipeline().policy(initPolicies=[{"name": "typo"}]).raw())
+        operator.watch()
+        assert await operator.look() == [STATUS]
         assert condition(api, ConditionType.STALLED) == ("True", Reason.INVALID_TEMPLATE)
         assert (await operator.look(), operator.delay, operator.again) == ([], None, False)
 
@@ -424,7 +460,7 @@ class TestNotInPlace:
         operator.watch()
         await operator.look()
         operator.watch()
-        assert await operator.look() == [CREATE]
+        assert await operator.look() == [CREATE, STATUS], "the refusal is over"
         assert (api.runs_of_pods, run(api)) == ([1], (1, "Created"))
 
     @pytest.mark.usefixtures("in_place")
