@@ -414,6 +414,12 @@ def running_pod(run: int = 1) -> PodBuilder:
     return fresh_pod(run).initialized("one", "two").app(running=True).phase("Running").ready()
 
 
+def completed_pod(run: int = 1) -> PodBuilder:
+    """Returns the default pipeline's Pod after its app container has exited with 0, under a
+    restartPolicy that allows a Pod to complete."""
+    return running_pod(run).restarts("OnFailure").app(exit=0).phase("Succeeded")
+
+
 def silent_pod(run: int = 1, created: float = 0) -> PodBuilder:
     """The default pipeline's Pod just after its creation: nobody has said anything of it yet."""
     builder = replace(pod(), created=created).of_run(run).node(None)

@@ -67,9 +67,9 @@ class Condition(ApiModel):
 
 
 class Cause(ApiModel):
-    """What the app container died of whose restart caused a run."""
+    """The end of the container whose restart caused a run."""
 
-    container: str = Field(description="Name of the app container.")
+    container: str = Field(description="Name of the container.")
     exit_code: int | None = Field(None, description="Its exit code.")
     signal: int | None = Field(None, description="The signal that ended it, where one did.")
     reason: str | None = Field(None, description="The kubelet's reason, such as OOMKilled.")
@@ -125,6 +125,11 @@ class RestartBaseline(ApiModel):
 
     name: str = Field(description="Name of the container.")
     restart_count: Count = Field(description="A higher count is a restart within the run.")
+    resources: dict[str, str] | None = Field(
+        None,
+        description="Its requests and limits whose resizePolicy is RestartContainer. If they have "
+        "changed, the restart was part of a resize in place.",
+    )
 
 
 class RunFacts(ApiModel):
@@ -174,8 +179,8 @@ class Run(RunFacts):
     stale_container_ids: tuple[str, ...] = Field(
         (),
         alias="staleContainerIDs",
-        description="Containers that succeeded in earlier runs in the same Pod: the kubelet goes "
-        "on showing them until each has run again.",
+        description="Containers of earlier runs in the same Pod: the kubelet reports them until "
+        "each has run again.",
     )
     restart_baselines: tuple[RestartBaseline, ...] = Field(
         (),
@@ -189,6 +194,14 @@ class Run(RunFacts):
     )
     running_step: RunningStep | None = Field(
         None, description="The attempt that runs, and since when, for its timeoutSeconds."
+    )
+    scheduling_gated: bool = Field(
+        False, description="true if the Pod was observed behind a scheduling gate."
+    )
+    ungated_time: Time | None = Field(
+        None,
+        description="When the Pod was first observed without the scheduling gates that it had. "
+        "initDeadlineSeconds counts from then.",
     )
     in_place_cause: Cause | None = Field(
         None,

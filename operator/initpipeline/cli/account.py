@@ -76,7 +76,7 @@ def _limits(facts: Facts, pipeline: Pipeline) -> Iterator[Limit]:
     policies, status, run, pod = pipeline.policies, pipeline.status, pipeline.status.run, facts.pod
     current = None
     if run is not None and pod is not None and pod.uid == run.pod_uid and not run.completion_time:
-        steps = observe.steps(pod, run.stale_container_ids)
+        steps = observe.steps(pod, run)
         current = None if run.initialized_time else observe.current(steps)
         for limit in limits.limits(policies, run, pod, steps):
             found = limit.exceeded

@@ -56,7 +56,7 @@ def _by_others(reason: str, facts: Facts, pipeline: Pipeline, now: datetime) -> 
     """What the kubelet or the scheduler does by itself."""
     step = f'"{pipeline.status.current_step}"'
     match reason:
-        case Reason.STEP_BACK_OFF | Reason.STEP_FAILED if _restarts_containers(facts):
+        case Reason.STEP_BACK_OFF | Reason.STEP_FAILED if _restarts_step(facts, pipeline):
             yield f"the kubelet starts {step} again{_back_off_words(facts, pipeline, now)}"
         case Reason.IMAGE_PULL_FAILED:
             yield _next_pull(facts)
@@ -86,9 +86,12 @@ def _gated(facts: Facts) -> bool:
     return scheduled is not None and scheduled.reason == "SchedulingGated"
 
 
-def _restarts_containers(facts: Facts) -> bool:
+def _restarts_step(facts: Facts, pipeline: Pipeline) -> bool:
     pod = facts.pod
-    return pod is not None and not pod.ended and pod.restart_policy != "Never"
+    if pod is None or pod.ended:
+        return False
+    name = pipeline.status.current_step
+    return any(c.after_exit(1) for c in pod.init_containers if c.name == name)
 
 
 def _back_off_words(facts: Facts, pipeline: Pipeline, now: datetime) -> str:

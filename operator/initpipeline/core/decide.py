@@ -204,7 +204,7 @@ def _limits_ahead(pipeline: Pipeline, run: Run, pod: Pod | None) -> list[datetim
     """When the run's present state will have lasted too long."""
     if pod is None:
         return []
-    steps = observe.steps(pod, run.stale_container_ids)
+    steps = observe.steps(pod, run)
     found = limits.limits(pipeline.policies, run, pod, steps)
     return [observe.stuck_at(pod), *(limit.at for limit in found)]
 

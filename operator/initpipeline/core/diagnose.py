@@ -15,11 +15,10 @@ from initpipeline.core.observe import (
     CRASH_LOOP_BACK_OFF,
     IMAGE_NEVER_PULLED,
     INVALID_IMAGE_NAME,
-    LOST_ENDS,
     RESTARTING_ALL_CONTAINERS,
-    Fate,
     Step,
 )
+from initpipeline.core.pod_end import DISRUPTION_TARGET, LOST_ENDS, Fate, own_end
 from initpipeline.core.text import clip
 
 _CANNOT_START = "RunContainerError"
@@ -70,7 +69,7 @@ def initialization(pod: Pod, steps: Sequence[Step], fate: Fate) -> Explanation:
         return terminating(pod)
     if fate is Fate.LOST:
         return lost(pod)
-    if fate is Fate.FAILED and not _ended_badly(current.status):
+    if fate is Fate.FAILED and (own_end(pod) or not _ended_badly(current.status)):
         return _pod_failed(pod)
     if current.status is None or not current.status.ever_started:
         return _unscheduled(pod) or _not_started(pod, title, current)
@@ -89,31 +88,48 @@ def readiness(pod: Pod, fate: Fate) -> Explanation:
         return Explanation(Reason.POD_READY, "the Pod is Ready")
     apps = _trouble(pod.container_statuses, "container")
     if fate is Fate.FAILED:
-        return apps or _pod_failed(pod)
+        return (None if own_end(pod) else apps) or _pod_failed(pod)
     return apps or _trouble(_sidecars(pod), "sidecar") or _not_ready(pod)
 
 
 def _not_ready(pod: Pod) -> Explanation:
-    """In the kubelet's words, if it has any. A Pod whose containers have ended well is not Ready
-    for a moment, until it is said to have Succeeded."""
-    ready = pod.condition("Ready")
-    completed = ready is not None and ready.reason == "PodCompleted"
-    words = "app containers have ended" if completed else "app containers are starting"
-    return Explanation(Reason.CONTAINERS_NOT_READY, (ready.message if ready else "") or words)
-
-
-def lost(pod: Pod | None) -> Explanation:
-    """How the Pod was lost, in the words of whoever ended it."""
-    if pod is None:
-        return Explanation(Reason.POD_LOST, "the Pod was deleted")
+    """Returns the kubelet's message. If the API gives none, only what it does report."""
+    ready, containers = pod.condition("Ready"), pod.condition("ContainersReady")
+    if ready is not None and ready.message:
+        return Explanation(Reason.CONTAINERS_NOT_READY, ready.message)
+    if ready is not None and ready.reason == "PodCompleted":
+        # For a moment, until the kubelet reports the phase Succeeded.
+        return Explanation(Reason.CONTAINERS_NOT_READY, "app containers have ended")
+    if ready is not None and ready.status != "True" and containers and containers.status == "True":
+        # The kubelet never reports the two like this without a message. The node lifecycle
+        # controller does, for the Pods of a node that has stopped reporting.
+        return Explanation(
+            Reason.NODE_NOT_READY,
+            f'the Pod was marked not Ready because node "{pod.node_name}" has stopped reporting; '
+            "its containers were Ready when the kubelet last reported them",
+        )
+    unready = ", ".join(f'"{s.name}"' for s in pod.container_statuses if not s.ready)
+    words = f"app containers are not ready: {unready}"
     return Explanation(
-        Reason.POD_LOST, f"the Pod was lost: {_disruption(pod) or 'no reason given'}"
+        Reason.CONTAINERS_NOT_READY,
+        words if unready else "the Pod is not Ready, and the API server gives no reason",
     )
 
 
+def lost(pod: Pod | None) -> Explanation:
+    """Returns how the Pod was lost, by the message of the component that ended it."""
+    if pod is None:
+        return Explanation(Reason.POD_LOST, "the Pod was deleted")
+    if pod.phase == "Succeeded":
+        unasked = "its containers were ended with exit code 0, and it was not done"
+    else:
+        unasked = "no reason given"
+    return Explanation(Reason.POD_LOST, f"the Pod was lost: {_disruption(pod) or unasked}")
+
+
 def _disruption(pod: Pod) -> str:
-    """Who disrupted it and why, as far as the API tells (KEP-3329)."""
-    disruption = pod.condition("DisruptionTarget")
+    """Returns who disrupted the Pod and why, as far as the API server reports it (KEP-3329)."""
+    disruption = pod.condition(DISRUPTION_TARGET)
     said = (disruption.message or disruption.reason) if disruption else ""
     return pod.message or said or pod.reason
 
@@ -154,7 +170,10 @@ def step_title(step: Step, total: int) -> str:
 
 
 def _pod_failed(pod: Pod) -> Explanation:
-    return Explanation(Reason.POD_FAILED, pod.message or "the Pod failed")
+    reason = own_end(pod)
+    if reason is None:
+        return Explanation(Reason.POD_FAILED, pod.message or "the Pod failed")
+    return Explanation(reason, f"{pod.reason}: {pod.message or 'a limit of the Pod was exceeded'}")
 
 
 def _ended_badly(status: ContainerStatus | None) -> bool:
@@ -170,13 +189,18 @@ def _unscheduled(pod: Pod) -> Explanation | None:
 
 
 def _not_started(pod: Pod, title: str, step: Step) -> Explanation:
-    """What the first step waits for, the kubelet tells in events alone."""
+    """Why the first step has not started is in the kubelet's events only."""
     if pod.node_name is None:
         return Explanation(Reason.POD_PENDING, "the Pod has no node yet")
     obstacle = _obstacle(title, step.status) if step.status else None
-    first = step.position == 1
-    waits = ": the Pod's volumes, network or its image are not ready" if first else ""
-    return obstacle or Explanation(Reason.STEP_PENDING, f"{title} has not started yet{waits}")
+    if obstacle is not None:
+        return obstacle
+    words = f"{title} has not started yet"
+    if not pod.init_container_statuses:
+        words += f': node "{pod.node_name}" has not reported on the Pod'
+    elif step.position == 1:
+        words += ": the Pod's volumes, network or its image are not ready"
+    return Explanation(Reason.STEP_PENDING, words)
 
 
 def _obstacle(title: str, status: ContainerStatus) -> Explanation | None:

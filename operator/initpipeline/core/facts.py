@@ -19,6 +19,9 @@ from initpipeline.core.resources import effective_resources
 RESTART_ALL_CONTAINERS = "RestartAllContainers"
 """The action of a container's restartPolicyRules that re-runs the Pod in place (KEP-5532)."""
 
+RESTART = "Restart"
+"""The action of a container's restartPolicyRules that restarts that container (KEP-5307)."""
+
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 """What the kubelet tells as the start of a container that the runtime could not start."""
 
@@ -111,15 +114,47 @@ class ContainerStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class InitContainer:
-    """An init container as the Pod's (or the template's) spec orders it."""
+class RestartRule:
+    """v1.ContainerRestartRule (KEP-5307): what the kubelet does after certain exit codes."""
+
+    action: str
+    negated: bool
+    """The operator is NotIn: the rule matches every exit code but these."""
+    exit_codes: frozenset[int]
+
+    def matches(self, exit_code: int) -> bool:
+        return (exit_code in self.exit_codes) is not self.negated
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container of a v1.PodSpec, as far as decisions need it."""
 
     name: str
     image: str
     sidecar: bool
-    """``restartPolicy: Always``: it starts in its turn and then runs beside the rest (KEP-753)."""
+    """An init container with ``restartPolicy: Always``. It starts in its turn and then runs beside
+    the rest (KEP-753)."""
     startup_probe: bool
-    """It has one, which only a sidecar may: it counts as started once that has succeeded."""
+    """It has a startupProbe, and counts as started once that has succeeded. Of the init containers
+    only a sidecar may have one."""
+    restart_policy: str
+    """Its own restartPolicy (KEP-5307), or the Pod's."""
+    restart_rules: tuple[RestartRule, ...]
+    """Its restartPolicyRules. The first that matches an exit code decides, before the policy."""
+    resize_restarts: tuple[tuple[str, str], ...]
+    """The requests and limits whose change in place restarts the container, because their
+    resizePolicy is RestartContainer (KEP-1287)."""
+
+    def after_exit(self, exit_code: int) -> str:
+        """Returns the kubelet's action after an exit with this code: RESTART,
+        RESTART_ALL_CONTAINERS, or "" for none."""
+        for rule in self.restart_rules:
+            if rule.matches(exit_code):
+                return rule.action
+        if self.restart_policy == "Always":
+            return RESTART
+        return RESTART if self.restart_policy == "OnFailure" and exit_code else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +187,16 @@ class Pod:
     reason: str
     message: str
     node_name: str | None
-    restart_policy: str
+    scheduling_gated: bool
+    """The scheduler leaves it alone until its schedulingGates are removed (KEP-3521)."""
     rerun_in_place: str | None
     """Whether our rules for that were put into it, or why not: RERUN_IN_PLACE_ANNOTATION."""
-    restarts_in_place: bool
-    """An exit of an app container can restart all containers in this Pod (KEP-5532)."""
     effective_resources: EffectiveResources | None
     """What it counts as; of its spec's resources nothing else is kept."""
     conditions: tuple[PodCondition, ...]
-    init_containers: tuple[InitContainer, ...]
+    init_containers: tuple[Container, ...]
+    containers: tuple[Container, ...]
+    """The app containers. As with the init containers, admission may have added some."""
     init_container_statuses: tuple[ContainerStatus, ...]
     container_statuses: tuple[ContainerStatus, ...]
 
@@ -180,9 +216,8 @@ class Pod:
             reason=status.get("reason") or "",
             message=status.get("message") or "",
             node_name=spec.get("nodeName"),
-            restart_policy=spec.get("restartPolicy") or "Always",
+            scheduling_gated=bool(spec.get("schedulingGates")),
             rerun_in_place=annotations.get(RERUN_IN_PLACE_ANNOTATION),
-            restarts_in_place=_restarts_in_place(spec),
             effective_resources=effective_resources(spec, status),
             conditions=tuple(
                 PodCondition(
@@ -195,6 +230,7 @@ class Pod:
                 for c in status.get("conditions") or ()
             ),
             init_containers=init_containers(spec),
+            containers=_containers(spec, "containers"),
             init_container_statuses=_statuses(status.get("initContainerStatuses")),
             container_statuses=_statuses(status.get("containerStatuses")),
         )
@@ -202,6 +238,12 @@ class Pod:
     @property
     def deleting(self) -> bool:
         return self.deletion_time is not None
+
+    @property
+    def restarts_in_place(self) -> bool:
+        """An exit of an app container can restart all containers in this Pod (KEP-5532)."""
+        rules = (rule for container in self.containers for rule in container.restart_rules)
+        return any(rule.action == RESTART_ALL_CONTAINERS for rule in rules)
 
     @property
     def ended(self) -> bool:
@@ -302,26 +344,50 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def init_containers(pod_spec: Mapping[str, Any]) -> tuple[InitContainer, ...]:
-    """The init containers of a v1.PodSpec, in order."""
+def init_containers(pod_spec: Mapping[str, Any]) -> tuple[Container, ...]:
+    """Returns the init containers of a v1.PodSpec, in order."""
+    return _containers(pod_spec, "initContainers")
+
+
+def _containers(pod_spec: Mapping[str, Any], field: str) -> tuple[Container, ...]:
+    pod_policy = pod_spec.get("restartPolicy") or "Always"
     return tuple(
-        InitContainer(
+        Container(
             name=container["name"],
             image=container.get("image") or "",
-            sidecar=container.get("restartPolicy") == "Always",
+            sidecar=field == "initContainers" and container.get("restartPolicy") == "Always",
             startup_probe=container.get("startupProbe") is not None,
+            restart_policy=container.get("restartPolicy") or pod_policy,
+            restart_rules=tuple(_rule(rule) for rule in container.get("restartPolicyRules") or ()),
+            resize_restarts=_resize_restarts(container),
         )
-        for container in pod_spec.get("initContainers") or ()
+        for container in pod_spec.get(field) or ()
     )
 
 
-def _restarts_in_place(pod_spec: Mapping[str, Any]) -> bool:
-    rules = (
-        rule
-        for container in pod_spec.get("containers") or ()
-        for rule in container.get("restartPolicyRules") or ()
+def _rule(raw: Mapping[str, Any]) -> RestartRule:
+    """A rule without exit codes matches none: the API server requires them."""
+    codes = raw.get("exitCodes") or {"operator": "In"}
+    return RestartRule(
+        action=raw.get("action") or "",
+        negated=codes.get("operator") == "NotIn",
+        exit_codes=frozenset(codes.get("values") or ()),
     )
-    return any(rule.get("action") == RESTART_ALL_CONTAINERS for rule in rules)
+
+
+def _resize_restarts(container: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    restarting = {
+        policy.get("resourceName")
+        for policy in container.get("resizePolicy") or ()
+        if policy.get("restartPolicy") == "RestartContainer"
+    }
+    resources = container.get("resources") or {}
+    return tuple(
+        (f"{kind}.{name}", str(amount))
+        for kind in ("requests", "limits")
+        for name, amount in sorted((resources.get(kind) or {}).items())
+        if name in restarting
+    )
 
 
 def _statuses(raw: list[dict[str, Any]] | None) -> tuple[ContainerStatus, ...]:

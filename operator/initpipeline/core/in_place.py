@@ -147,19 +147,22 @@ def _before_pod(
         return _too_often(f"all containers were last restarted in place at {format_time(last)}")
     if status.rerun_count > 1:
         return _too_often(f"restarts or losses have caused {status.rerun_count} runs in a row")
-    if pod is not None and _restarted_alone(facts.pipeline, run, pod):
+    if pod is not None and _restarted_alone(run, pod):
         return _unsupported(f"node {pod.node_name} has restarted a container of it alone")
     return None
 
 
-def _restarted_alone(pipeline: Pipeline, run: Run, before: Pod) -> bool:
-    """Whether the node has restarted one container although our rules told it to restart all. A
-    container that has rules of the template's may have been restarted by one of them."""
+def _restarted_alone(run: Run, before: Pod) -> bool:
+    """Returns whether the node has restarted one container although the first rule that matches its
+    exit restarts all. A container that admission injected into the Pod has none of our rules."""
     if run.trigger is not Trigger.CONTAINER_RESTARTED or before.rerun_in_place != IN_PLACE:
         return False
-    containers = pipeline.template["spec"].get("containers") or ()
-    with_own_rules = {c["name"] for c in containers if c.get("restartPolicyRules")}
-    return run.cause is not None and run.cause.container not in with_own_rules
+    cause = run.cause
+    found = (c for c in before.containers if cause is not None and c.name == cause.container)
+    container = next(found, None)
+    if container is None or cause is None or cause.exit_code is None:
+        return False
+    return container.after_exit(cause.exit_code) == RESTART_ALL_CONTAINERS
 
 
 _WITHOUT = "is made without rules to restart in place, so a restart is answered with a new one"

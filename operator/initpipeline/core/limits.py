@@ -11,8 +11,9 @@ from initpipeline.api.models import Exceeded, FailedStep, Policies, Run, Running
 from initpipeline.api.reasons import BY_KUBELET, Reason
 from initpipeline.core import diagnose, observe
 from initpipeline.core.diagnose import Explanation
-from initpipeline.core.facts import Pod
+from initpipeline.core.facts import RESTART, Pod
 from initpipeline.core.observe import Step
+from initpipeline.core.pod_end import LOST_ENDS, fate
 
 DEADLINE = "initDeadlineSeconds"
 TIMEOUT = "timeoutSeconds"
@@ -36,7 +37,7 @@ def limits(policies: Policies, run: Run, pod: Pod, steps: Sequence[Step]) -> tup
         return ()
     title = diagnose.step_title(current, len(steps))
     found = [
-        *_restarts(policies, run, pod, current, title),
+        *_restarts(policies, run, current, title),
         *_timeout(policies, run, current, title),
         *_deadline(policies, run, pod, current, steps),
     ]
@@ -80,9 +81,9 @@ def failed_step(limit: Limit, steps: Sequence[Step]) -> FailedStep | None:
     return step.model_copy(update={"reason": step.reason or limit.why.reason.value})
 
 
-def _restarts(policies: Policies, run: Run, pod: Pod, current: Step, title: str) -> Iterator[Limit]:
-    """A failure whose answer would be one restart too many is enough: the kubelet restarts it for
-    certain, except where the Pod's restartPolicy is Never, which ends the Pod instead."""
+def _restarts(policies: Policies, run: Run, current: Step, title: str) -> Iterator[Limit]:
+    """Yields maxRestarts once the kubelet has restarted the step too often, or is about to. The
+    restart policy and rules of the container decide what the kubelet does (KEP-5307)."""
     allowed = policies.of_step(current.container.name).max_restarts
     status = current.status
     if allowed is None or status is None or current.container.sidecar:
@@ -90,8 +91,9 @@ def _restarts(policies: Policies, run: Run, pod: Pod, current: Step, title: str)
     baselines = {baseline.name: baseline.restart_count for baseline in run.init_restart_baselines}
     restarts = status.restart_count - baselines.get(status.name, 0)
     end = diagnose.failure(status)
-    failed = end is not None and end.reason not in observe.LOST_ENDS
-    about_to = failed and not status.running and pod.restart_policy != "Never"
+    failed = end is not None and end.reason not in LOST_ENDS
+    restarted = end is not None and current.container.after_exit(end.exit_code) == RESTART
+    about_to = failed and restarted and not status.running
     if restarts > allowed or (restarts == allowed and about_to):
         how = f" {diagnose.ending(end, status.restart_count)}" if end else ""
         yield Limit(
@@ -121,12 +123,14 @@ def _timeout(policies: Policies, run: Run, current: Step, title: str) -> Iterato
 def _deadline(
     policies: Policies, run: Run, pod: Pod, current: Step, steps: Sequence[Step]
 ) -> Iterator[Limit]:
+    """Yields initDeadlineSeconds. The time that the Pod spent behind a scheduling gate does not
+    count: it could not make progress."""
     allowed = policies.init_deadline_seconds
-    if allowed is None:
+    if allowed is None or pod.scheduling_gated:
         return
     own = run.trigger not in BY_KUBELET
-    since = (pod.created_at if own else None) or run.start_time
-    seen = diagnose.initialization(pod, steps, observe.fate(pod)).message
+    since = run.ungated_time or (pod.created_at if own else None) or run.start_time
+    seen = diagnose.initialization(pod, steps, fate(pod)).message
     yield Limit(
         Exceeded(limit=DEADLINE, step=current.container.name, value=allowed),
         since + timedelta(seconds=allowed),

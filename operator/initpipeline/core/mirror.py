@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from initpipeline.core.facts import InitContainer, Pod
+from initpipeline.core.facts import Container, Pod
 
 
 def init_container_statuses(pod: Pod) -> tuple[dict[str, Any], ...]:
@@ -22,7 +22,7 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-def placeholder(container: InitContainer) -> dict[str, Any]:
+def placeholder(container: Container) -> dict[str, Any]:
     """What the kubelet itself reports of an init container whose turn has not come."""
     return {
         "name": container.name,

@@ -7,14 +7,20 @@ at; and after a restart of the sandbox the kubelet goes on showing the old succe
 container until it has run again, so a success must be shown to belong to this run.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum, auto
 
 from initpipeline.api.models import Cause, CompletedInitContainer, RestartBaseline, Run
-from initpipeline.api.reasons import Trigger
-from initpipeline.core.facts import ContainerStatus, InitContainer, Pod, Terminated
+from initpipeline.api.reasons import BY_KUBELET, Trigger
+from initpipeline.core.facts import (
+    RESTART_ALL_CONTAINERS,
+    Container,
+    ContainerStatus,
+    Pod,
+    Terminated,
+)
+from initpipeline.core.pod_end import LOST_ENDS, Fate, fate
 from initpipeline.core.text import clip
 
 RESTARTING_ALL_CONTAINERS = "RestartingAllContainers"
@@ -27,10 +33,6 @@ ALL_CONTAINERS_RESTARTING = "AllContainersRestarting"
 
 STUCK_AFTER = timedelta(minutes=5)
 """So long after the end of its grace period a Pod that is still there needs a person."""
-
-LOST_ENDS = frozenset({"ContainerStatusUnknown", "Unknown"})
-"""The kubelet's reasons for the end of a container that went with its sandbox or node, of which it
-knows nothing but that it is gone. The exit code (137, 255) is made up."""
 
 CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
 """The kubelet's reason for a container that it will start again after a while."""
@@ -46,7 +48,7 @@ IMAGE_NEVER_PULLED = "ErrImageNeverPull"
 class Step:
     """An init container in the current run."""
 
-    container: InitContainer
+    container: Container
     position: int
     """1 for the first."""
     status: ContainerStatus | None
@@ -55,51 +57,139 @@ class Step:
     """It has succeeded in this run; a sidecar: has started."""
 
 
-def steps(pod: Pod, stale_container_ids: Collection[str]) -> tuple[Step, ...]:
-    """The Pod's init containers in order, each with whether it is done in the current run.
+def steps(pod: Pod, run: Run) -> tuple[Step, ...]:
+    """Returns the Pod's init containers in order, each with whether it is done in this run.
 
-    A success counts when all before it are done, its container is none that succeeded in the run
-    before, and it started no earlier than its predecessor finished. A sidecar has started if it
-    says so or, where it has crashed since, if a container that comes after it has.
+    A sidecar is done once it has started. If it has crashed since, a container after it that
+    has started shows that it had. Any other init container is done if all before it are and its
+    success belongs to this run (see ``_Evidence``).
     """
-    statuses = {status.name: status for status in pod.init_container_statuses}
+    evidence = _Evidence.of(pod, run)
     result: list[Step] = []
-    all_done, finished_before = True, None
+    before = _Before()
     for position, container in enumerate(pod.init_containers, start=1):
-        status = statuses.get(container.name)
-        later = [statuses.get(c.name) for c in pod.init_containers[position:]]
-        later += pod.container_statuses
-        if not all_done or status is None:
+        status, later = evidence.statuses.get(container.name), evidence.later[position]
+        if not before.done or status is None:
             done = False
         elif container.sidecar:
-            done = status.started or any(
-                _of_this_run(other, stale_container_ids, finished_before) for other in later
-            )
+            done = status.started or evidence.has_started(later, before)
         else:
-            done = _succeeded(status) and _of_this_run(status, stale_container_ids, finished_before)
-            finished_before = status.terminated.finished_at if status.terminated else None
-        all_done = all_done and done
+            done = _succeeded(status) and evidence.is_of_this_run(status, later, before)
+        before = before.followed_by(container, status, done, evidence.restarted(container, status))
         result.append(Step(container, position, status, done))
     return tuple(result)
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What the init containers before a step show."""
+
+    done: bool = True
+    """All of them are done."""
+    once: bool = True
+    """Each that is no sidecar has run once in this run."""
+    finished: datetime | None = None
+    """When the last that is no sidecar finished, by the node's clock."""
+
+    def followed_by(
+        self, container: Container, status: ContainerStatus | None, done: bool, restarted: bool
+    ) -> "_Before":
+        end = status.terminated if status and not container.sidecar else None
+        return _Before(
+            done=self.done and done,
+            once=self.once and not restarted,
+            finished=end.finished_at if end else self.finished,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """What the containers after a step show; those of earlier runs left aside."""
+
+    running: bool = False
+    started: bool = False
+    latest_start: datetime | None = None
+    """By the node's clock."""
+
+    def preceded_by(self, status: ContainerStatus | None, stale: Collection[str]) -> "_Later":
+        if status is None or status.container_id in stale or status.started_at is None:
+            return self
+        starts = (start for start in (self.latest_start, status.started_at) if start)
+        return _Later(self.running or status.running, True, max(starts))
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """What shows that a container belongs to this run.
+
+    After a restart of the sandbox the kubelet reports the old success of an init container until it
+    has run again. In the order of their strength, these show that a success is of this run:
+
+    - the container was recorded as a success of this run, or of an earlier one;
+    - a later container runs: the kubelet ends all containers before it starts over;
+    - no init container before it has been restarted in this run;
+    - it started no earlier than its predecessor finished. The node's clock may have been set back
+      or forward meanwhile, so this comes last.
+    """
+
+    statuses: Mapping[str, ContainerStatus]
+    later: Sequence[_Later]
+    """By position: what the containers after it show."""
+    stale: frozenset[str]
+    recorded: frozenset[str]
+    baselines: Mapping[str, int]
+
+    @classmethod
+    def of(cls, pod: Pod, run: Run) -> "_Evidence":
+        statuses = {status.name: status for status in pod.init_container_statuses}
+        stale = frozenset(run.stale_container_ids)
+        later = [_Later()]
+        for status in pod.container_statuses:
+            later[0] = later[0].preceded_by(status, stale)
+        for container in reversed(pod.init_containers):
+            later.append(later[-1].preceded_by(statuses.get(container.name), stale))
+        return cls(
+            statuses=statuses,
+            later=later[::-1],
+            stale=stale,
+            recorded=frozenset(entry.container_id for entry in run.completed_init_containers),
+            baselines={b.name: b.restart_count for b in run.init_restart_baselines},
+        )
+
+    def is_of_this_run(self, status: ContainerStatus, later: _Later, before: _Before) -> bool:
+        if status.container_id in self.stale or status.started_at is None:
+            return False
+        if status.container_id in self.recorded or later.running or before.once:
+            return True
+        return _no_earlier(status.started_at, before.finished)
+
+    def has_started(self, later: _Later, before: _Before) -> bool:
+        """Returns whether a later container has started in this run."""
+        if later.running or (later.started and before.once):
+            return True
+        return _no_earlier(later.latest_start, before.finished)
+
+    def restarted(self, container: Container, status: ContainerStatus | None) -> bool:
+        """Returns whether the container may have run more than once in this run."""
+        if status is None or container.sidecar:
+            return False
+        last = status.last_terminated
+        lost = last is not None and last.reason in LOST_ENDS
+        return lost or status.restart_count > self.baselines.get(status.name, 0)
+
+
+def _no_earlier(start: datetime | None, finished: datetime | None) -> bool:
+    """Kubernetes' times are whole seconds: a start in the same second counts."""
+    return start is not None and (finished is None or start >= finished)
 
 
 def _succeeded(status: ContainerStatus) -> bool:
     return status.terminated is not None and status.terminated.exit_code == 0
 
 
-def _of_this_run(
-    status: ContainerStatus | None, stale: Collection[str], not_before: datetime | None
-) -> bool:
-    """Whether the container shown has started in this run. Kubernetes' times are whole seconds, so
-    one that starts in the second in which its predecessor finished counts."""
-    if status is None or status.container_id in stale or status.started_at is None:
-        return False
-    return not_before is None or status.started_at >= not_before
-
-
 def all_done(pod: Pod, all_steps: Collection[Step]) -> bool:
-    """Whether the run is initialized. A Pod that is Ready or has Succeeded is, even where a step of
-    the node's clock made a container seem to start before its predecessor finished."""
+    """Returns whether the run is initialized. A Pod that is Ready or has completed is, even if the
+    node's clock or a crashed sidecar leaves a step in doubt."""
     ended_well = pod.has_condition("Ready") or fate(pod) is Fate.SUCCEEDED
     return ended_well or all(step.done for step in all_steps)
 
@@ -116,12 +206,32 @@ def completed(run: Run, all_steps: Collection[Step]) -> tuple[CompletedInitConta
     )
 
 
-def stale_container_ids(run: Run, pod: Pod) -> tuple[str, ...]:
-    """Of the containers that succeeded in this run and in those before it, the ones that the Pod
-    still shows: in the next run in this Pod none of them counts."""
-    succeeded = (entry.container_id for entry in run.completed_init_containers)
-    shown = {status.container_id for status in pod.init_container_statuses}
-    return tuple(id_ for id_ in (*run.stale_container_ids, *succeeded) if id_ in shown)
+def stale_container_ids(run: Run, before: Collection[ContainerStatus], pod: Pod) -> tuple[str, ...]:
+    """Returns the containers that the Pod still reports and that belong to earlier runs in it. The
+    kubelet has just begun another; ``run`` is the one before, ``before`` its init containers as
+    they were last mirrored.
+
+    A container that is reported for the first time may belong to either run. The kubelet starts the
+    init containers in order: if one has not succeeded again, all after it are old.
+    """
+    old = {*run.stale_container_ids, *(s.container_id for s in before if s.container_id)}
+    old |= {entry.container_id for entry in run.completed_init_containers}
+    statuses = {status.name: status for status in pod.init_container_statuses}
+    stale: list[str] = []
+    reached, finished = True, None
+    for container in pod.init_containers:
+        status = statuses.get(container.name)
+        if status is None:
+            continue
+        is_old = status.container_id in old or not reached
+        if not container.sidecar:
+            is_old = is_old or not _no_earlier(status.started_at or finished, finished)
+            reached = not is_old and _succeeded(status)
+            finished = status.terminated.finished_at if status.terminated else None
+        stale += [status.container_id] if is_old else []
+    if not reached:
+        stale += [status.container_id for status in pod.container_statuses]
+    return tuple(id_ for id_ in stale if id_)
 
 
 def current(all_steps: Collection[Step]) -> Step | None:
@@ -169,22 +279,43 @@ def _restarted_in_place(first: ContainerStatus, succeeded: Mapping[str, str], po
 
 
 def restart_baselines(run: Run, pod: Pod, initialized: datetime) -> tuple[RestartBaseline, ...]:
-    """For each app container the restart count of its first start in this run; those that are
-    known stay as they are. None are kept under a rerunPolicy that does not judge restarts: where a
-    run that was initialized before has none, the policy was set since, and what has been is not
-    judged."""
-    known = {baseline.name for baseline in run.restart_baselines}
+    """Returns for each app container the restart count of its first start in this run.
+
+    A known baseline stays as it is, unless a resize in place has restarted the container since
+    (KEP-1287). If the run was initialized before and has no baselines, the user has just set the
+    rerunPolicy: restarts count from now on.
+    """
+    known = {baseline.name: baseline for baseline in run.restart_baselines}
     judged_from_now = run.initialized_time is not None and not known
-    return run.restart_baselines + tuple(
-        RestartBaseline(
-            name=status.name,
-            restart_count=status.restart_count
-            if judged_from_now
-            else _baseline(status, initialized),
-        )
-        for status in pod.container_statuses
-        if status.name not in known
-    )
+    containers = {container.name: container for container in pod.containers}
+    baselines: list[RestartBaseline] = []
+    for status in pod.container_statuses:
+        container, baseline = containers.get(status.name), known.get(status.name)
+        if baseline is not None:
+            resized = status.restart_count > baseline.restart_count and _resized(
+                container, baseline
+            )
+            count = status.restart_count if resized else baseline.restart_count
+        elif judged_from_now:
+            resized, count = False, status.restart_count
+        else:
+            resized, count = False, _baseline(run, pod, status, initialized)
+        if baseline is not None and not resized:
+            baselines.append(baseline)
+        else:
+            resources = dict(container.resize_restarts) if container else {}
+            baselines.append(
+                RestartBaseline(name=status.name, restart_count=count, resources=resources or None)
+            )
+    return tuple(baselines)
+
+
+def _resized(container: Container | None, baseline: RestartBaseline) -> bool:
+    """Returns whether a user or an autoscaler has changed a resource since whose change restarts
+    the container."""
+    if container is None or baseline.resources is None:
+        return False
+    return dict(container.resize_restarts) != baseline.resources
 
 
 def init_restart_baselines(
@@ -221,13 +352,27 @@ def raised_baselines(run: Run, pod: Pod) -> tuple[RestartBaseline, ...]:
 
 
 def in_place_cause(pod: Pod) -> Cause | None:
-    """What the app container died of whose end restarts all containers of the Pod: the kubelet says
-    so once, just before it does, and then calls each container's end one by that restart."""
+    """Returns the end of the container that restarts all containers of the Pod (KEP-5532).
+
+    The kubelet reports it once, just before it starts over. From then on it reports each end as
+    one by that restart. Of the containers that have ended, the one has caused it whose rule has
+    that action; the kubelet itself has ended the others.
+    """
     if not pod.has_condition(ALL_CONTAINERS_RESTARTING):
         return None
-    ended = [status for status in pod.container_statuses if status.terminated is not None]
-    last = max(ended, key=lambda status: _finished(status.terminated), default=None)
-    return None if last is None else _cause_of(last.name, last.terminated)
+    containers = {c.name: c for c in (*pod.init_containers, *pod.containers)}
+    ended = [
+        (status.name, end)
+        for status in (*pod.init_container_statuses, *pod.container_statuses)
+        if status.name in containers and (end := status.terminated) is not None
+    ]
+    by_rule = [
+        (name, end)
+        for name, end in ended
+        if containers[name].after_exit(end.exit_code) == RESTART_ALL_CONTAINERS
+    ]
+    name, end = max(by_rule, key=lambda found: _finished(found[1]), default=(None, None))
+    return None if name is None else _cause_of(name, end)
 
 
 def _finished(end: Terminated | None) -> float:
@@ -240,20 +385,32 @@ def _still_the_old(status: ContainerStatus, shown: Mapping[str, str]) -> bool:
     return old and not restarting
 
 
-def _baseline(status: ContainerStatus, initialized: datetime) -> int:
-    """A start belongs to this run if it came no earlier than the end of the last init container.
+def _baseline(run: Run, pod: Pod, status: ContainerStatus, initialized: datetime) -> int:
+    """Returns the restart count of the container's first start in this run.
 
     The kubelet counts the first start after a restart of the sandbox as a restart of the container,
-    and it counts a restart in place before the container starts: neither is one in this run.
+    and it counts a restart in place before the container starts. Neither is one in this run.
     """
     count, last = status.restart_count, status.last_terminated
+    if run.trigger not in BY_KUBELET and not any(s.restart_count for s in _plain_inits(pod)):
+        return 0  # No init container has run twice, so the app container has started in this run.
     restarted_unseen = _since(last, initialized)
-    if status.started_at is not None and status.started_at >= initialized:
+    of_this_run = status.running or (
+        status.container_id not in run.stale_container_ids
+        and status.started_at is not None
+        and status.started_at >= initialized
+    )
+    if of_this_run:
         return max(count - 1, 0) if restarted_unseen else count
-    belongs_to_an_earlier_run = status.started_at is not None or (
+    of_an_earlier_run = status.started_at is not None or (
         last is not None and not restarted_unseen and last.reason != RESTARTING_ALL_CONTAINERS
     )
-    return count + 1 if belongs_to_an_earlier_run else count
+    return count + 1 if of_an_earlier_run else count
+
+
+def _plain_inits(pod: Pod) -> Iterator[ContainerStatus]:
+    sidecars = {container.name for container in pod.init_containers if container.sidecar}
+    return (s for s in pod.init_container_statuses if s.name not in sidecars)
 
 
 def _since(end: Terminated | None, time: datetime) -> bool:
@@ -266,20 +423,22 @@ def _since(end: Terminated | None, time: datetime) -> bool:
 
 
 def app_restart(run: Run, pod: Pod) -> Cause | None:
-    """What the first app container died of that has restarted since the run was initialized.
+    """Returns the end of the first app container that has restarted since the run was initialized.
 
-    One that waits in CrashLoopBackOff counts: the kubelet has decided to restart it, and to wait
-    for that as well would only put its back-off before ours.
+    One that waits in CrashLoopBackOff counts: the kubelet has decided to restart it, and waiting
+    for that would only add its back-off to the operator's. A restart by a resize in place does not
+    count. None: no app container has restarted.
     """
     if run.initialized_time is None:
         return None
-    baselines = {baseline.name: baseline.restart_count for baseline in run.restart_baselines}
+    baselines = {baseline.name: baseline for baseline in run.restart_baselines}
+    containers = {container.name: container for container in pod.containers}
     for status in pod.container_statuses:
-        restarted = status.restart_count > baselines.get(status.name, status.restart_count)
-        restarting = status.waiting_reason == CRASH_LOOP_BACK_OFF and _since(
-            status.last_terminated, run.initialized_time
-        )
-        if restarted or restarting:
+        baseline = baselines.get(status.name)
+        if baseline is None or _resized(containers.get(status.name), baseline):
+            continue
+        waits = status.waiting_reason == CRASH_LOOP_BACK_OFF
+        if status.restart_count + waits > baseline.restart_count:
             return _cause(status)
     return None
 
@@ -298,32 +457,6 @@ def _cause_of(name: str, end: Terminated | None) -> Cause:
         reason=end.reason,
         message=clip(end.message) if end.message else None,
     )
-
-
-class Fate(Enum):
-    """What has become of a Pod."""
-
-    ALIVE = auto()
-    SUCCEEDED = auto()
-    FAILED = auto()
-    LOST = auto()
-    """Disrupted: its containers are not to blame."""
-
-
-def fate(pod: Pod) -> Fate:
-    """A Pod that is being deleted ends in Succeeded or Failed by the way its containers take the
-    signal, which says nothing about the run: it is alive until it is gone, and then lost.
-
-    A Pod that is Failed was lost if the cluster ended it (the condition DisruptionTarget of
-    KEP-3329, an eviction), or if it ended before any container of it had started, as a Pod that
-    the kubelet does not admit."""
-    if pod.deleting or not pod.ended:
-        return Fate.ALIVE
-    if pod.phase == "Succeeded":
-        return Fate.SUCCEEDED
-    every = (*pod.init_container_statuses, *pod.container_statuses)
-    disrupted = pod.has_condition("DisruptionTarget") or pod.reason == "Evicted"
-    return Fate.LOST if disrupted or not any(s.ever_started for s in every) else Fate.FAILED
 
 
 def stuck_at(pod: Pod) -> datetime | None:

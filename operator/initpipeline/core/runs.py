@@ -22,7 +22,9 @@ from initpipeline.core import diagnose, limits, observe
 from initpipeline.core.diagnose import Explanation, failed_step
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod
 from initpipeline.core.limits import Limit
-from initpipeline.core.observe import Fate, Step
+from initpipeline.core.observe import Step
+from initpipeline.core.pod_end import DISRUPTION_TARGET, Fate, own_end
+from initpipeline.core.pod_end import fate as fate_of
 from initpipeline.core.text import clip
 
 _RESULT_OF_FATE = {
@@ -117,7 +119,7 @@ def follow(
     if trigger is not None:
         status = _next_pass(status, trigger, pod, now)
     status, steps = _progress(status, policies, pod, now)
-    fate = observe.fate(pod)
+    fate = fate_of(pod)
     if fate is not Fate.ALIVE:
         return _end_with_pod(status, pod, steps, fate, now)
     assert status.run is not None
@@ -129,8 +131,11 @@ def _end_with_pod(
     status: InitPipelineStatus, pod: Pod, steps: tuple[Step, ...], fate: Fate, now: datetime
 ) -> InitPipelineStatus:
     assert status.run is not None
-    why = diagnose.why(pod, steps, fate, initialized=status.run.initialized_time is not None)
-    failed = failed_step(pod.init_container_statuses, pod_lost=fate is Fate.LOST)
+    initialized = status.run.initialized_time is not None
+    why = diagnose.why(pod, steps, fate, initialized=initialized)
+    # The kubelet has ended the sidecars of a Pod that exceeded a limit after its steps were done.
+    ended = fate is Fate.LOST or (initialized and own_end(pod) is not None)
+    failed = failed_step(pod.init_container_statuses, pod_lost=ended)
     told = None if fate is Fate.SUCCEEDED else why
     return end(status, _RESULT_OF_FATE[fate], now, why=told, failed=failed)
 
@@ -203,8 +208,8 @@ def _not_initialized(run: Run, status: InitPipelineStatus, pod: Pod | None) -> E
     """What the run had got to: by its Pod, or else, where that was refused or is not there yet, by
     what was last said of it."""
     if pod is not None:
-        steps = observe.steps(pod, run.stale_container_ids)
-        return diagnose.initialization(pod, steps, observe.fate(pod))
+        steps = observe.steps(pod, run)
+        return diagnose.initialization(pod, steps, fate_of(pod))
     said = status.condition(ConditionType.INITIALIZED)
     return Explanation(Reason(said.reason), said.message) if said is not None else None
 
@@ -230,7 +235,7 @@ def _next_pass(
                 pod_uid=run.pod_uid,
                 cause=run.in_place_cause if trigger is Trigger.RESTARTED_IN_PLACE else None,
                 start_time=now,
-                stale_container_ids=observe.stale_container_ids(run, pod),
+                stale_container_ids=observe.stale_container_ids(run, before, pod),
                 init_restart_baselines=observe.init_restart_baselines(before, pod),
                 last_in_place_time=_last_in_place(run),
             ),
@@ -250,7 +255,7 @@ def _progress(
 ) -> tuple[InitPipelineStatus, tuple[Step, ...]]:
     run = status.run
     assert run is not None
-    steps = observe.steps(pod, run.stale_container_ids)
+    steps = observe.steps(pod, run)
     initialized = run.initialized_time
     if initialized is None and observe.all_done(pod, steps):
         initialized = observe.last_finished(steps) or now
@@ -260,13 +265,24 @@ def _progress(
         "initialized_time": initialized,
         "completed_init_containers": observe.completed(run, steps),
         "init_restart_baselines": observe.raised_baselines(run, pod),
+        **_gate(run, pod, now),
         "in_place_cause": observe.in_place_cause(pod),
         "running_step": None if initialized else limits.running_step(run, steps, now),
         "restart_baselines": observe.restart_baselines(run, pod, initialized)
         if judged and initialized
         else (),
     }
-    if pod.deleting and pod.has_condition("DisruptionTarget"):
+    if pod.deleting and pod.has_condition(DISRUPTION_TARGET):
         # The Pod is about to go, and with it the only word about who made it go.
         update |= {"reason": Reason.POD_LOST.value, "message": diagnose.lost(pod).message}
     return status.model_copy(update={"run": run.model_copy(update=update)}), steps
+
+
+def _gate(run: Run, pod: Pod, now: datetime) -> dict[str, Any]:
+    """Returns since when the Pod can make progress, if it was observed behind a scheduling gate.
+    The API server does not record when the last gate was removed."""
+    if pod.scheduling_gated:
+        return {"scheduling_gated": True, "ungated_time": None}
+    if run.scheduling_gated and run.ungated_time is None:
+        return {"ungated_time": now}
+    return {}

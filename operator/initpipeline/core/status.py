@@ -7,7 +7,7 @@ from typing import Any
 from initpipeline.api.models import InitPipelineStatus, Policies, Run, format_time
 from initpipeline.api.names import MAX_MESSAGE_LENGTH
 from initpipeline.api.reasons import Reason, Result
-from initpipeline.core import conditions, diagnose, mirror, observe, runs
+from initpipeline.core import conditions, diagnose, mirror, observe, pod_end, runs
 from initpipeline.core.conditions import Outlook
 from initpipeline.core.diagnose import Explanation
 from initpipeline.core.facts import Facts, Pipeline, Pod, Refusal, init_containers
@@ -40,7 +40,7 @@ def with_pod(
     """The status while the current run has a Pod."""
     run = status.run
     assert run is not None
-    steps = observe.steps(pod, run.stale_container_ids)
+    steps = observe.steps(pod, run)
     if run.completion_time is not None:
         outlook = _ended(run, status, pipeline.policies)
     else:
@@ -119,7 +119,7 @@ def _nothing_shown(pipeline: Pipeline) -> dict[str, Any]:
 def _going_on(
     run: Run, status: InitPipelineStatus, pod: Pod, steps: Sequence[Step], now: datetime
 ) -> Outlook:
-    fate = observe.fate(pod)
+    fate = pod_end.fate(pod)
     initialized = run.initialized_time is not None
     ready_why = diagnose.why(pod, steps, fate, initialized=initialized)
     stuck = None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from initpipeline.api.models import Policies
 from initpipeline.api.reasons import Reason
-from initpipeline.core.facts import InitContainer, Pipeline, Refusal, init_containers
+from initpipeline.core.facts import Container, Pipeline, Refusal, init_containers
 
 _NO_SIDECAR = "without restartPolicy=Always"
 
@@ -27,7 +27,7 @@ def refusal(pipeline: Pipeline) -> Refusal | None:
     return Refusal(Reason.INVALID_TEMPLATE, message, final=True)
 
 
-def _steps(containers: tuple[InitContainer, ...]) -> Iterator[str]:
+def _steps(containers: tuple[Container, ...]) -> Iterator[str]:
     """A sidecar alone completes nothing: the pipeline would be initialized by its start."""
     if all(container.sidecar for container in containers):
         yield (
@@ -36,7 +36,7 @@ def _steps(containers: tuple[InitContainer, ...]) -> Iterator[str]:
         )
 
 
-def _init_policies(policies: Policies, containers: tuple[InitContainer, ...]) -> Iterator[str]:
+def _init_policies(policies: Policies, containers: tuple[Container, ...]) -> Iterator[str]:
     """A limit of nothing would be obeyed silently for ever."""
     sidecars = {container.name: container.sidecar for container in containers}
     names = [policy.name for policy in policies.init_policies]

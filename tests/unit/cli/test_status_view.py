@@ -10,7 +10,16 @@ from initpipeline.cli.standing import standing, upcoming
 from initpipeline.cli.steps import State, steps
 from initpipeline.cli.views import status as view
 from initpipeline.core.facts import Refusal
-from tests.builders import NEVER, End, PodBuilder, at, fresh_pod, pipeline, running_pod
+from tests.builders import (
+    NEVER,
+    End,
+    PodBuilder,
+    at,
+    completed_pod,
+    fresh_pod,
+    pipeline,
+    running_pod,
+)
 from tests.unit.cli.rendered import text
 from tests.unit.core.world import World, started, world
 
@@ -88,7 +97,7 @@ class TestTree:
         ),
         pytest.param(started(running_pod()), "nothing, it is at work", id="ready"),
         pytest.param(
-            started(running_pod().phase("Succeeded")),
+            started(completed_pod()),
             "nothing, all containers ended well",
             id="succeeded",
         ),

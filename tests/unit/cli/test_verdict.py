@@ -8,7 +8,13 @@ import pytest
 from initpipeline.cli import verdict
 from initpipeline.cli.verdict import Goal, Verdict
 from initpipeline.core.facts import Pipeline
-from tests.builders import End, PodBuilder, fresh_pod, running_pod
+from tests.builders import (
+    End,
+    PodBuilder,
+    completed_pod,
+    fresh_pod,
+    running_pod,
+)
 from tests.unit.core.world import World, started, world
 
 Judge = Callable[[Pipeline], Verdict | None]
@@ -86,9 +92,7 @@ def test_a_suspension_is_complete(state: World, comes: bool | None) -> None:
             id="initialized",
         ),
         pytest.param(requested().look(running_pod(2), 60), True, True, id="ready"),
-        pytest.param(
-            requested().look(running_pod(2).phase("Succeeded"), 60), True, True, id="succeeded"
-        ),
+        pytest.param(requested().look(completed_pod(2), 60), True, True, id="succeeded"),
         pytest.param(requested().look(failed(2), 40), False, False, id="given up"),
         pytest.param(
             requested(backoffLimit=1).look(failed(2), 40), None, None, id="failed, and retried"

@@ -13,6 +13,7 @@ from tests.builders import (
     End,
     PodBuilder,
     at,
+    completed_pod,
     fresh_pod,
     pipeline,
     pod,
@@ -90,7 +91,7 @@ class TestWhenARunStarts:
             ),
             pytest.param(
                 started(running_pod()),
-                running_pod().phase("Failed", "Evicted"),
+                running_pod().phase("Failed", "Evicted").condition("DisruptionTarget"),
                 Trigger.POD_LOST,
                 "Lost",
                 id="evicted",
@@ -140,9 +141,15 @@ class TestWhenARunStarts:
     @pytest.mark.parametrize(
         ("found", "result"),
         [
-            pytest.param(running_pod().app(exit=0).phase("Succeeded"), "Succeeded", id="well"),
-            pytest.param(running_pod().app(exit=1).phase("Failed"), "Failed", id="badly"),
-            pytest.param(fresh_pod().init("one", exit=1).phase("Failed"), "Failed", id="at a step"),
+            pytest.param(completed_pod(), "Succeeded", id="well"),
+            pytest.param(
+                running_pod().app(exit=1).restarts("Never").phase("Failed"), "Failed", id="badly"
+            ),
+            pytest.param(
+                fresh_pod().init("one", exit=1).restarts("Never").phase("Failed"),
+                "Failed",
+                id="at a step",
+            ),
         ],
     )
     def test_none_when_the_pod_ended(self, found: PodBuilder, result: str) -> None:
@@ -159,7 +166,7 @@ class TestAPodThatIsDeletedByAPerson:
         "on_its_way",
         [
             pytest.param(running_pod().app(exit=143).phase("Failed").deleting(), id="Failed"),
-            pytest.param(running_pod().app(exit=0).phase("Succeeded").deleting(), id="Succeeded"),
+            pytest.param(completed_pod().deleting(), id="Succeeded"),
         ],
     )
     def test_it_is_lost_not_ended(self, on_its_way: PodBuilder) -> None:
@@ -364,7 +371,7 @@ class TestNeedsLivePod:
         [
             pytest.param(world().look(None), False, id="not created yet"),
             pytest.param(started(fresh_pod()), True, id="was seen"),
-            pytest.param(started(running_pod().phase("Succeeded")), False, id="its run has ended"),
+            pytest.param(started(completed_pod()), False, id="its run has ended"),
         ],
     )
     def test_it(self, seen: World, expected: bool) -> None:
@@ -394,7 +401,7 @@ class TestCrashPoints:
         assert restarted.decision.action is None
 
     def test_pod_created_and_succeeded_its_uid_never_persisted(self) -> None:
-        ended = running_pod().app(exit=0).phase("Succeeded")
+        ended = completed_pod()
         restarted = World(world().look(None).pipeline).look(ended, 600)
         assert self.end(restarted) == (1, "Created", "pod-1", [(1, "Created", "Succeeded")])
 
@@ -409,7 +416,11 @@ class TestCrashPoints:
             pytest.param("edit", running_pod(), id="template changed"),
             pytest.param("token", running_pod(), id="new token"),
             pytest.param("restart", RESTARTED, id="app container restarted"),
-            pytest.param("evicted", running_pod().phase("Failed", "Evicted"), id="evicted"),
+            pytest.param(
+                "evicted",
+                running_pod().phase("Failed", "Evicted").condition("DisruptionTarget"),
+                id="evicted",
+            ),
         ],
     )
     def test_at_every_point_of_a_rerun(self, cause: str, found: PodBuilder) -> None:
@@ -531,13 +542,16 @@ class TestManyAtOnce:
 
 
 class TestClocks:
-    def test_the_nodes_clock_stepped_back_between_two_steps(self) -> None:
-        """The second seems to be an old success, until the Pod is Ready."""
+    def test_node_clock_set_back_between_two_steps_run_is_initialized(self) -> None:
         stepped = fresh_pod().init("one", exit=0, start=3600).init("two", exit=0, start=10)
-        waiting = started(fresh_pod()).look(stepped.app(running=True).ready(False), 3700)
-        assert not waiting.initialized
-        ready = waiting.look(stepped.app(running=True).ready(), 3710)
-        assert ready.initialized
+        assert started(fresh_pod()).look(stepped, 3700).initialized
+
+    def test_node_clock_set_back_restart_of_the_app_starts_a_run(self) -> None:
+        """By the node's clock the app container started before the init containers finished."""
+        stepped = fresh_pod().init("one", exit=0, start=3600).init("two", exit=0, start=10)
+        state = started(fresh_pod()).look(stepped.app(running=True, start=20).ready(), 3700)
+        crashed = stepped.app(running=True, start=30, restarts=1, last=End(1, start=20))
+        assert state.look(crashed, 3710).run.trigger is Trigger.CONTAINER_RESTARTED
 
     def test_the_operators_clock_is_behind_the_nodes(self) -> None:
         after = started(running_pod()).look(running_pod(), -600)

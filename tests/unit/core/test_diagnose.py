@@ -2,9 +2,22 @@
 
 import pytest
 
-from initpipeline.api.reasons import Reason
+from initpipeline.api.models import Run
+from initpipeline.api.reasons import Reason, Trigger
 from initpipeline.core import diagnose, observe
-from tests.builders import NEVER, End, PodBuilder, fresh_pod, pod, running_pod
+from initpipeline.core.pod_end import fate
+from tests.builders import (
+    NEVER,
+    End,
+    PodBuilder,
+    at,
+    completed_pod,
+    fresh_pod,
+    pod,
+    running_pod,
+)
+
+RUN = Run(number=1, trigger=Trigger.CREATED, pod_uid="pod-1", start_time=at(0))
 
 RESTARTING_ALL = End(137, start=None, end=None, reason="RestartingAllContainers")
 NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
@@ -211,13 +224,14 @@ def four() -> PodBuilder:
         pytest.param(
             fresh_pod()
             .init("one", exit=137)
-            .phase("Failed", "Evicted", "The node was low on resource: memory."),
+            .phase("Failed", "Evicted", "The node was low on resource: memory.")
+            .condition("DisruptionTarget"),
             Reason.POD_LOST,
             "the Pod was lost: The node was low on resource: memory.",
             id="evicted",
         ),
         pytest.param(
-            fresh_pod().init("one", exit=1, message="oh").phase("Failed"),
+            fresh_pod().init("one", exit=1, message="oh").restarts("Never").phase("Failed"),
             Reason.STEP_FAILED,
             'init container 1 of 2 "one" exited with 1: oh',
             id="the Pod failed at a step (restartPolicy Never)",
@@ -226,23 +240,23 @@ def four() -> PodBuilder:
             fresh_pod()
             .init("one", running=True)
             .phase("Failed", "DeadlineExceeded", "Pod was active on the node longer than allowed"),
-            Reason.POD_FAILED,
-            "Pod was active on the node longer than allowed",
+            Reason.POD_DEADLINE_EXCEEDED,
+            "DeadlineExceeded: Pod was active on the node longer than allowed",
             id="the Pod failed while a step ran (activeDeadlineSeconds)",
         ),
         pytest.param(
             fresh_pod()
             .init("one", exit=0)
             .phase("Failed", "DeadlineExceeded", "Pod was active on the node longer than allowed"),
-            Reason.POD_FAILED,
-            "Pod was active on the node longer than allowed",
+            Reason.POD_DEADLINE_EXCEEDED,
+            "DeadlineExceeded: Pod was active on the node longer than allowed",
             id="the Pod failed between two steps",
         ),
     ],
 )
 def test_why_a_run_is_not_initialized(found: PodBuilder, reason: Reason, message: str) -> None:
     built = found.build()
-    said = diagnose.initialization(built, observe.steps(built, ()), observe.fate(built))
+    said = diagnose.initialization(built, observe.steps(built, RUN), fate(built))
     assert (said.reason, said.message) == (reason, message)
 
 
@@ -253,7 +267,7 @@ def test_why_a_run_is_not_initialized(found: PodBuilder, reason: Reason, message
         pytest.param(
             running_pod().ready(False),
             Reason.CONTAINERS_NOT_READY,
-            "app containers are starting",
+            "the Pod is not Ready, and the API server gives no reason",
             id="not ready, and the kubelet does not say why",
         ),
         pytest.param(
@@ -324,7 +338,7 @@ def test_why_a_run_is_not_initialized(found: PodBuilder, reason: Reason, message
         pytest.param(
             running_pod().sidecar("one", exit=137).app(exit=0).ready(False),
             Reason.CONTAINERS_NOT_READY,
-            "app containers are starting",
+            'app containers are not ready: "app"',
             id="a sidecar was ended after the last app container",
         ),
         pytest.param(
@@ -332,14 +346,14 @@ def test_why_a_run_is_not_initialized(found: PodBuilder, reason: Reason, message
             .sidecar("one", exit=137)
             .app(exit=0)
             .phase("Failed", "DeadlineExceeded", "active too long"),
-            Reason.POD_FAILED,
-            "active too long",
+            Reason.POD_DEADLINE_EXCEEDED,
+            "DeadlineExceeded: active too long",
             id="a sidecar was ended with the Pod",
         ),
         pytest.param(
             running_pod().app(running=True, restarts=1, last=End(3)).ready(False),
             Reason.CONTAINERS_NOT_READY,
-            "app containers are starting",
+            "the Pod is not Ready, and the API server gives no reason",
             id="an app container runs again",
         ),
         pytest.param(
@@ -353,25 +367,25 @@ def test_why_a_run_is_not_initialized(found: PodBuilder, reason: Reason, message
             .app(waiting="PodInitializing", restarts=4, last=RESTARTING_ALL, id="")
             .ready(False),
             Reason.CONTAINERS_NOT_READY,
-            "app containers are starting",
+            'app containers are not ready: "app"',
             id="an app container restarted in place has not failed",
         ),
         pytest.param(
-            running_pod().app(exit=0).phase("Succeeded"),
+            completed_pod(),
             Reason.POD_SUCCEEDED,
             "all containers of the Pod ended well",
             id="succeeded",
         ),
         pytest.param(
-            running_pod().app(exit=2).phase("Failed"),
+            running_pod().app(exit=2).restarts("Never").phase("Failed"),
             Reason.CONTAINER_FAILED,
             'container "app" exited with 2',
             id="the Pod failed",
         ),
         pytest.param(
             running_pod().phase("Failed", "DeadlineExceeded", "active too long"),
-            Reason.POD_FAILED,
-            "active too long",
+            Reason.POD_DEADLINE_EXCEEDED,
+            "DeadlineExceeded: active too long",
             id="the Pod failed, and no container tells why",
         ),
         pytest.param(
@@ -396,7 +410,7 @@ def test_why_an_initialized_pod_is_ready_or_not(
     found: PodBuilder, reason: Reason, message: str
 ) -> None:
     built = found.build()
-    said = diagnose.readiness(built, observe.fate(built))
+    said = diagnose.readiness(built, fate(built))
     assert (said.reason, said.message) == (reason, message)
 
 

@@ -36,7 +36,7 @@ AGAIN = fresh_pod().init("one", running=True, start=20, restarts=1, last=FAILED)
 FAILED_TWICE = fresh_pod().init("one", exit=1, start=20, restarts=1, last=FAILED)
 AT_STEP_TWO = fresh_pod().initialized("one").init("two", running=True)
 DONE = fresh_pod().initialized("one", "two")
-FAILED_FOR_GOOD = FAILED_ONCE.phase("Failed")
+FAILED_FOR_GOOD = FAILED_ONCE.restarts("Never").phase("Failed")
 
 
 @dataclass
@@ -117,12 +117,12 @@ def brief(told: Sequence[Happening]) -> Told:
             id="a step that fails for good",
         ),
         pytest.param(
-            [running_pod().app(exit=3).phase("Failed")],
+            [running_pod().app(exit=3).restarts("Never").phase("Failed")],
             [(STARTED, 1), (INITIALIZED, 1), (RUN_FAILED, 1), (GIVEN_UP, 1)],
             id="an app container that fails for good",
         ),
         pytest.param(
-            [DONE.app(exit=0).phase("Succeeded")],
+            [DONE.restarts("OnFailure").app(exit=0).phase("Succeeded")],
             [(STARTED, 1), (INITIALIZED, 1)],
             id="a Pod that succeeds",
         ),

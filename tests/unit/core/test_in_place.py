@@ -385,7 +385,7 @@ class TestUnsupported:
         spec = before.pipeline.template["spec"]
         template = {"spec": {**spec, "containers": [{"name": "app", "image": "nginx", **own}]}}
         before = before.change(before.pipeline.with_template(template))
-        pod = running_pod().in_place()
+        pod = running_pod().in_place().with_spec(containers=[{"name": "app", **own}])
         crashed = pod.app(running=True, restarts=1, last=End(42, start=20))
         after = before.look(None).look(pod).look(crashed, 60)
         assert (after.run.trigger, said(after)) == (Trigger.CONTAINER_RESTARTED, None)

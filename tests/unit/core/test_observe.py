@@ -7,8 +7,18 @@ import pytest
 from initpipeline.api.models import Cause, CompletedInitContainer, RestartBaseline, Run
 from initpipeline.api.reasons import Trigger
 from initpipeline.core import observe
-from initpipeline.core.observe import Fate
-from tests.builders import NEVER, End, PodBuilder, at, container_id, fresh_pod, pod, running_pod
+from initpipeline.core.pod_end import Fate, fate
+from tests.builders import (
+    NEVER,
+    End,
+    PodBuilder,
+    at,
+    completed_pod,
+    container_id,
+    fresh_pod,
+    pod,
+    running_pod,
+)
 
 RESTARTING_ALL = End(137, start=None, end=None, reason="RestartingAllContainers")
 
@@ -38,7 +48,11 @@ def a_run(
 
 
 def done(found: PodBuilder, stale: tuple[str, ...] = ()) -> list[str]:
-    return [step.container.name for step in observe.steps(found.build(), stale) if step.done]
+    return [
+        step.container.name
+        for step in observe.steps(found.build(), a_run(stale=stale))
+        if step.done
+    ]
 
 
 class TestSteps:
@@ -171,7 +185,7 @@ class TestSteps:
         assert done(found) == expected
 
     def test_positions_count_from_one(self) -> None:
-        found = observe.steps(pod().init("a").sidecar("s").init("b").build(), ())
+        found = observe.steps(pod().init("a").sidecar("s").init("b").build(), a_run())
         assert [(s.container.name, s.position) for s in found] == [("a", 1), ("s", 2), ("b", 3)]
 
 
@@ -192,6 +206,8 @@ class TestAllDone:
                 fresh_pod()
                 .init("one", exit=0, start=100)
                 .init("two", exit=0, start=10)
+                .app(exit=0)
+                .restarts("OnFailure")
                 .phase("Succeeded"),
                 True,
                 id="the node's clock stepped back, but the Pod has Succeeded",
@@ -205,7 +221,7 @@ class TestAllDone:
     )
     def test_all_done(self, found: PodBuilder, expected: bool) -> None:
         built = found.build()
-        assert observe.all_done(built, observe.steps(built, ())) is expected
+        assert observe.all_done(built, observe.steps(built, a_run())) is expected
 
 
 class TestCompleted:
@@ -213,12 +229,12 @@ class TestCompleted:
 
     def test_plain_ones_are_kept_sidecars_are_not(self) -> None:
         found = pod().init("a", exit=0).sidecar("s", running=True).init("b", running=True).build()
-        kept = observe.completed(a_run(), observe.steps(found, ()))
+        kept = observe.completed(a_run(), observe.steps(found, a_run()))
         assert [(c.name, c.container_id) for c in kept] == [("a", container_id("a"))]
 
     def test_those_that_are_known_stay_as_they_are(self) -> None:
         found = pod().init("a", exit=0, id="another").init("b", exit=0).build()
-        kept = observe.completed(a_run(("a",)), observe.steps(found, ()))
+        kept = observe.completed(a_run(("a",)), observe.steps(found, a_run()))
         assert [(c.name, c.container_id) for c in kept] == [
             ("a", container_id("a")),
             ("b", container_id("b")),
@@ -244,7 +260,7 @@ class TestLastFinished:
         ],
     )
     def test_it(self, found: PodBuilder, expected: datetime | None) -> None:
-        assert observe.last_finished(observe.steps(found.build(), ())) == expected
+        assert observe.last_finished(observe.steps(found.build(), a_run())) == expected
 
 
 class TestKubeletRerun:
@@ -329,6 +345,10 @@ class TestKubeletRerun:
         assert observe.kubelet_rerun(a_run(("a",)), found.build()) is None
 
 
+AGAIN = pod().init("a", exit=0, restarts=1, start=90, end=98, last=End())
+"""Its init container has run a second time, after a restart of the sandbox."""
+
+
 class TestRestartBaselines:
     """The restart count of each app container's first start in a run initialized at second 100."""
 
@@ -348,32 +368,32 @@ class TestRestartBaselines:
                 id="restarted, and the kubelet has lost count",
             ),
             pytest.param(
-                pod().app(exit=137, start=20),
+                AGAIN.app(exit=137, start=20),
                 1,
                 id="sandbox re-created, the old container still shown: its next start is the first",
             ),
             pytest.param(
-                pod().app(running=True, start=101, restarts=1, last=End(137, start=20)),
+                AGAIN.app(running=True, start=101, restarts=1, last=End(137, start=20)),
                 1,
                 id="sandbox re-created: the first start is counted as a restart",
             ),
             pytest.param(
-                pod().app(running=True, start=130, restarts=2, last=End(1, start=101)),
+                AGAIN.app(running=True, start=130, restarts=2, last=End(1, start=101)),
                 1,
                 id="sandbox re-created, and restarted since",
             ),
             pytest.param(
-                pod().app(waiting="ContainerCreating", restarts=1, last=End(137, start=20)),
+                AGAIN.app(waiting="ContainerCreating", restarts=1, last=End(137, start=20)),
                 2,
                 id="sandbox re-created, the next container not made yet: it will be the first",
             ),
             pytest.param(
-                pod().app(waiting="CrashLoopBackOff", restarts=1, last=End(1, start=101)),
+                AGAIN.app(waiting="CrashLoopBackOff", restarts=1, last=End(1, start=101)),
                 1,
                 id="has ended since: whether that was its first start, no count tells",
             ),
             pytest.param(
-                pod().app(
+                AGAIN.app(
                     running=True,
                     start=101,
                     restarts=1,
@@ -388,12 +408,12 @@ class TestRestartBaselines:
                 id="could not be started, which was its first start",
             ),
             pytest.param(
-                pod().app(waiting="PodInitializing", restarts=4, last=RESTARTING_ALL, id=""),
+                AGAIN.app(waiting="PodInitializing", restarts=4, last=RESTARTING_ALL, id=""),
                 4,
                 id="in place: counted before it starts",
             ),
             pytest.param(
-                pod().app(running=True, start=101, restarts=4, last=RESTARTING_ALL),
+                AGAIN.app(running=True, start=101, restarts=4, last=RESTARTING_ALL),
                 4,
                 id="in place: started",
             ),
@@ -442,11 +462,6 @@ class TestAppRestart:
                 id="waits in back-off: its restart is decided",
             ),
             pytest.param(
-                running_pod().app(waiting="CrashLoopBackOff", last=End(1, start=5)),
-                None,
-                id="waits in back-off for what happened before this run was initialized",
-            ),
-            pytest.param(
                 running_pod().app(
                     waiting="CrashLoopBackOff", last=End(128, NEVER, 20, "StartError")
                 ),
@@ -479,6 +494,12 @@ class TestAppRestart:
         run = a_run(("one", "two"), baselines={"app": 0}, initialized=18)
         assert observe.app_restart(run, found.build()) == expected
 
+    def test_back_off_from_before_the_run_is_no_restart_of_it(self) -> None:
+        """The kubelet reports the old container until it starts the next: its first in the run."""
+        found = running_pod().app(waiting="CrashLoopBackOff", last=End(1, start=5))
+        run = a_run(baselines={"app": 1}, initialized=18)
+        assert observe.app_restart(run, found.build()) is None
+
     def test_the_second_of_two_app_containers(self) -> None:
         found = running_pod().app("log", running=True, restarts=1, last=End(4, start=20))
         run = a_run(baselines={"app": 0, "log": 0}, initialized=18)
@@ -508,8 +529,12 @@ class TestFate:
             pytest.param(fresh_pod(), Fate.ALIVE, id="pending"),
             pytest.param(running_pod(), Fate.ALIVE, id="running"),
             pytest.param(running_pod().phase("Unknown"), Fate.ALIVE, id="node unreachable"),
-            pytest.param(running_pod().phase("Succeeded"), Fate.SUCCEEDED, id="succeeded"),
-            pytest.param(fresh_pod().init("one", exit=1).phase("Failed"), Fate.FAILED, id="failed"),
+            pytest.param(completed_pod(), Fate.SUCCEEDED, id="succeeded"),
+            pytest.param(
+                fresh_pod().init("one", exit=1).restarts("Never").phase("Failed"),
+                Fate.FAILED,
+                id="failed",
+            ),
             pytest.param(
                 fresh_pod().init("one", exit=0).phase("Failed", reason="DeadlineExceeded"),
                 Fate.FAILED,
@@ -521,7 +546,7 @@ class TestFate:
                 id="preempted, evicted through the API, or its node was drained",
             ),
             pytest.param(
-                running_pod().phase("Failed", reason="Evicted"),
+                running_pod().phase("Failed", reason="Evicted").condition("DisruptionTarget"),
                 Fate.LOST,
                 id="evicted by the kubelet",
             ),
@@ -536,11 +561,11 @@ class TestFate:
                 id="deleted: Failed on its way out says nothing",
             ),
             pytest.param(
-                running_pod().app(exit=0).phase("Succeeded").deleting(),
+                completed_pod().deleting(),
                 Fate.ALIVE,
                 id="deleted: Succeeded on its way out says nothing",
             ),
         ],
     )
     def test_fate(self, found: PodBuilder, expected: Fate) -> None:
-        assert observe.fate(found.build()) is expected
+        assert fate(found.build()) is expected

@@ -8,7 +8,15 @@ import pytest
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from initpipeline.core.decide import CreatePod, DeletePipeline, DeletePod
 from initpipeline.core.facts import Refusal
-from tests.builders import End, PodBuilder, at, fresh_pod, running_pod, stamp
+from tests.builders import (
+    End,
+    PodBuilder,
+    at,
+    completed_pod,
+    fresh_pod,
+    running_pod,
+    stamp,
+)
 from tests.unit.core.world import World, started, world
 
 Raw = dict[str, Any]
@@ -20,7 +28,11 @@ def restarted(run: int = 1, times: int = 1) -> PodBuilder:
 
 
 def evicted(run: int = 1) -> PodBuilder:
-    return running_pod(run).phase("Failed", "Evicted", "The node was low on memory.")
+    return (
+        running_pod(run)
+        .phase("Failed", "Evicted", "The node was low on memory.")
+        .condition("DisruptionTarget")
+    )
 
 
 def sandbox_killed() -> PodBuilder:
@@ -465,7 +477,7 @@ class TestSuspend:
         assert now.decision.action == DeletePod("pod-1")
 
     def test_also_one_that_has_succeeded(self) -> None:
-        done = running_pod().app(exit=0).phase("Succeeded")
+        done = completed_pod()
         now = started(done).policy(suspend=True).look(done, 60)
         assert now.decision.action == DeletePod("pod-1")
 
@@ -533,7 +545,7 @@ class TestSuspend:
         "end",
         [
             pytest.param(failed(), id="given-up"),
-            pytest.param(running_pod().app(exit=0).phase("Succeeded"), id="succeeded"),
+            pytest.param(completed_pod(), id="succeeded"),
         ],
     )
     def test_resumed_also_a_pipeline_that_was_at_its_end_runs_again(self, end: PodBuilder) -> None:
@@ -599,7 +611,7 @@ class TestRunHistoryLimit:
 
 
 class TestTtlSecondsAfterFinished:
-    succeeded = running_pod().app(exit=0).phase("Succeeded")
+    succeeded = completed_pod()
 
     @pytest.mark.parametrize(
         "end",
@@ -655,7 +667,7 @@ class TestTheLastOfAPod:
         assert (entry.result, entry.initialized_time) == (Result.LOST, at(18))
 
     def test_that_it_had_succeeded_before(self) -> None:
-        last = running_pod().app(exit=0).phase("Succeeded")
+        last = completed_pod()
         now = started(hanging()).look(None, 60, gone=last)
         assert now.past == [(1, "Created", "Succeeded")]
         assert reason(now) == "PodSucceeded"

@@ -3,7 +3,14 @@
 import pytest
 
 from initpipeline.api.reasons import ConditionType, Reason, Trigger
-from tests.builders import End, PodBuilder, at, fresh_pod, running_pod
+from tests.builders import (
+    End,
+    PodBuilder,
+    at,
+    completed_pod,
+    fresh_pod,
+    running_pod,
+)
 from tests.unit.core.world import World, started
 
 
@@ -13,7 +20,7 @@ def restarted(run: int = 1, start: float = 20) -> PodBuilder:
 
 
 def lost_pod(run: int = 1) -> PodBuilder:
-    return running_pod(run).phase("Failed", "Evicted")
+    return running_pod(run).phase("Failed", "Evicted").condition("DisruptionTarget")
 
 
 class TestPrecedence:
@@ -65,8 +72,8 @@ class TestNoRun:
             pytest.param(running_pod().ready(False), id="not ready"),
             pytest.param(running_pod().app(exit=1), id="app container ended, not restarted yet"),
             pytest.param(running_pod().phase("Unknown"), id="node unreachable"),
-            pytest.param(running_pod().phase("Succeeded"), id="succeeded"),
-            pytest.param(running_pod().app(exit=1).phase("Failed"), id="failed"),
+            pytest.param(completed_pod(), id="succeeded"),
+            pytest.param(running_pod().app(exit=1).restarts("Never").phase("Failed"), id="failed"),
             pytest.param(restarted().deleting(), id="being deleted: what comes after decides"),
             pytest.param(running_pod().init("one", exit=0, image="patched"), id="image patched"),
         ],
@@ -80,13 +87,15 @@ class TestNoRun:
         assert started(pod).look(crashed, 60).run.number == 1
 
     def test_the_loss_of_a_pod_that_had_succeeded(self) -> None:
-        succeeded = started(running_pod()).look(running_pod().app(exit=0).phase("Succeeded"))
+        succeeded = started(running_pod()).look(completed_pod())
         after = succeeded.look(None, 60)
         assert after.past == [(1, "Created", "Succeeded")]
         assert after.decision.action is None
 
     def test_the_loss_of_a_pod_that_had_failed(self) -> None:
-        failed = started(running_pod()).look(running_pod().app(exit=1).phase("Failed"))
+        failed = started(running_pod()).look(
+            running_pod().app(exit=1).restarts("Never").phase("Failed")
+        )
         assert failed.look(None, 60).past == [(1, "Created", "Failed")]
 
     def test_a_new_generation_of_the_same_template(self) -> None:
@@ -124,8 +133,10 @@ class TestTokens:
         assert after.change(without).look(running_pod(2)).run.number == 2
 
     def test_one_revives_a_pipeline_that_was_given_up(self) -> None:
-        failed = started(running_pod()).look(running_pod().app(exit=1).phase("Failed"))
-        after = failed.token("t").look(running_pod().app(exit=1).phase("Failed"))
+        failed = started(running_pod()).look(
+            running_pod().app(exit=1).restarts("Never").phase("Failed")
+        )
+        after = failed.token("t").look(running_pod().app(exit=1).restarts("Never").phase("Failed"))
         assert (after.run.number, after.run.trigger) == (2, Trigger.REQUESTED)
         assert after.status.condition(ConditionType.STALLED) is None
 

@@ -8,7 +8,16 @@ from initpipeline.api.models import InitPipelineStatus
 from initpipeline.api.reasons import Reason, Result, Trigger
 from initpipeline.core import runs
 from initpipeline.core.facts import Refusal
-from tests.builders import End, PodBuilder, at, container_id, fresh_pod, pipeline, running_pod
+from tests.builders import (
+    End,
+    PodBuilder,
+    at,
+    completed_pod,
+    container_id,
+    fresh_pod,
+    pipeline,
+    running_pod,
+)
 from tests.unit.core.world import started, world
 
 
@@ -92,8 +101,10 @@ class TestFollow:
     @pytest.mark.parametrize(
         ("found", "result"),
         [
-            pytest.param(running_pod().app(exit=0).phase("Succeeded"), "Succeeded", id="succeeded"),
-            pytest.param(running_pod().app(exit=1).phase("Failed"), "Failed", id="failed"),
+            pytest.param(completed_pod(), "Succeeded", id="succeeded"),
+            pytest.param(
+                running_pod().app(exit=1).restarts("Never").phase("Failed"), "Failed", id="failed"
+            ),
         ],
     )
     def test_the_pods_end_is_the_runs(self, found: PodBuilder, result: str) -> None:
@@ -115,7 +126,11 @@ class TestFollow:
         [
             pytest.param(fresh_pod().init("one", exit=137).deleting(), id="deleted"),
             pytest.param(
-                fresh_pod().init("one", exit=137).phase("Failed", "Evicted"), id="evicted"
+                fresh_pod()
+                .init("one", exit=137)
+                .phase("Failed", "Evicted")
+                .condition("DisruptionTarget"),
+                id="evicted",
             ),
         ],
     )
@@ -180,7 +195,7 @@ class TestPassesOfTheKubelet:
 
     def test_the_old_successes_that_are_still_shown_are_remembered_as_such(self) -> None:
         run = started(running_pod()).look(self.again(), 50).run
-        assert run.stale_container_ids == (container_id("two"),)
+        assert run.stale_container_ids == (container_id("two"), container_id("app"))
         assert run.completed_init_containers == ()
 
     def test_they_stay_remembered_through_another_pass(self) -> None:

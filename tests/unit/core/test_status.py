@@ -5,7 +5,17 @@ import pytest
 from initpipeline.api.models import EffectiveResources
 from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.core.facts import Refusal
-from tests.builders import End, PodBuilder, at, fresh_pod, pipeline, pod, running_pod, silent_pod
+from tests.builders import (
+    End,
+    PodBuilder,
+    at,
+    completed_pod,
+    fresh_pod,
+    pipeline,
+    pod,
+    running_pod,
+    silent_pod,
+)
 from tests.pod_shapes import box
 from tests.unit.core.world import World, started, world
 
@@ -81,9 +91,9 @@ def conditions(world: World) -> dict[str, tuple[str, str]]:
     return {c.type: (c.status, c.reason) for c in world.status.conditions}
 
 
-FAILED_APP = running_pod().app(exit=1).phase("Failed").ready(False)
-FAILED_STEP = fresh_pod().init("one", exit=1).phase("Failed")
-SUCCEEDED = running_pod().app(exit=0).phase("Succeeded").ready(False)
+FAILED_APP = running_pod().app(exit=1).restarts("Never").phase("Failed").ready(False)
+FAILED_STEP = fresh_pod().init("one", exit=1).restarts("Never").phase("Failed")
+SUCCEEDED = completed_pod().ready(False)
 INVALID = Refusal(Reason.INVALID_TEMPLATE, "image: Required value")
 QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: small")
 
@@ -289,7 +299,12 @@ class TestEffectiveResources:
         assert lost.status.effective_resources == self.OF_THE_TEMPLATE
 
     def test_of_a_run_that_has_ended_for_good_those_of_its_last_pod(self) -> None:
-        ended = self.ADMITTED.initialized("one", "two").app(exit=0).phase("Succeeded")
+        ended = (
+            self.ADMITTED.initialized("one", "two")
+            .restarts("OnFailure")
+            .app(exit=0)
+            .phase("Succeeded")
+        )
         gone = World(self.ASKING).look(None).look(self.ADMITTED).look(ended).look(None)
         assert gone.status.effective_resources == EffectiveResources(requests={"cpu": "3"})
 

@@ -49,6 +49,9 @@ class Api(FakeApi):
         self.foreign_deleted = False
         """The operator has deleted a Pod that is not its pipeline's."""
         self.events: list[Event] = []
+        self.injected: dict[str, list[Raw]] = {}
+        """Containers that admission adds to each Pod, by the field of its spec. An init container
+        comes first, an app container last, as with a service mesh."""
         self._told: dict[str, list[Event]] = {}
 
     def events_of(self, plural: str) -> list[Event]:
@@ -79,6 +82,19 @@ class Api(FakeApi):
             and self.pod.owner_uid == last["metadata"]["uid"]
         ):
             self.delete(PODS)
+
+    def _post(self, plural: str, key: Key, body: Raw, query: object) -> Raw:
+        if plural == PODS:
+            spec = body["spec"]
+            body["spec"] = {
+                **spec,
+                "initContainers": [
+                    *self.injected.get("initContainers", ()),
+                    *spec["initContainers"],
+                ],
+                "containers": [*spec["containers"], *self.injected.get("containers", ())],
+            }
+        return super()._post(plural, key, body, query)
 
     def _tell(self, event: Event) -> None:
         self.events.append(event)
@@ -114,6 +130,8 @@ class Cluster:
         self.clock = Clock()
         self.api = Api(self.clock, self._note)
         self.kubelet: Kubelet | None = None
+        self.skew = timedelta()
+        """How far the wall clock of the node is from the true time."""
         self.truths: dict[str, Truth] = {}
         """By the resource version at which it was true."""
 
@@ -133,7 +151,7 @@ class Cluster:
 
     def schedule(self) -> None:
         pod = self._pod()
-        self.kubelet = Kubelet(pod, self._write_status, self.clock)
+        self.kubelet = Kubelet(pod, self._write_status, self.clock, lambda: self.skew)
         spec = {**pod["spec"], "nodeName": NODE}
         said = {"type": "PodScheduled", "status": "True", "lastTransitionTime": self._now()}
         self._put({"spec": spec, "status": _with_condition(pod["status"], said)})
@@ -147,6 +165,20 @@ class Cluster:
             "lastTransitionTime": self._now(),
         }
         self._put({"status": _with_condition(self._pod()["status"], said)})
+
+    def ungate(self) -> None:
+        """Somebody removes the scheduling gates."""
+        pod = self._pod()
+        spec = {key: value for key, value in pod["spec"].items() if key != "schedulingGates"}
+        self._put({"spec": spec})
+
+    def resize(self, name: str) -> None:
+        """Somebody changes the cpu of a container whose resizePolicy asks for a restart."""
+        containers = copy.deepcopy(self._pod()["spec"]["containers"])
+        for container in containers:
+            if container["name"] == name:
+                container["resources"] = {"requests": {"cpu": f"{self.api.count()}m"}}
+        self._put({"spec": {**self._pod()["spec"], "containers": containers}})
 
     def disrupt(self, reason: str = "EvictionByEvictionAPI") -> None:
         """Say that the Pod is about to be evicted, by whomever, and delete it."""

@@ -24,6 +24,7 @@ RESTARTING = "RestartingAllContainers"
 CRASH_LOOP = "CrashLoopBackOff"
 INITIALIZING = "PodInitializing"
 ENDED = frozenset({"Succeeded", "Failed"})
+NODE, POD = "the node", "the Pod"
 KILLED: Final = 137
 FIRST_BACK_OFF: Final = timedelta(seconds=10)
 LONGEST_BACK_OFF: Final = timedelta(seconds=300)
@@ -63,6 +64,10 @@ class Truth:
     """How often each container has ended badly in this pass."""
     restarts: Mapping[str, int]
     """How often each has been started again, whatever for."""
+    ended_by: str = ""
+    """Who is to blame for the end of the Pod: POD, by a limit of its own or a container that failed
+    or completed; NODE, which has evicted or rejected it, or lost its containers. "": it has not
+    ended."""
 
 
 @dataclass
@@ -71,8 +76,9 @@ class Container:
 
     name: str
     kind: Kind
-    restarts_all: bool
-    """Its exit restarts all containers in place."""
+    policy: str
+    """Its own restartPolicy, or the Pod's."""
+    rules: tuple[Raw, ...] = ()
     state: Raw = field(default_factory=lambda: {"waiting": {"reason": INITIALIZING}})
     last: Raw | None = None
     id: str = ""
@@ -85,6 +91,8 @@ class Container:
     counted: bool = False
     """The restart that is to come is in the count already."""
     failures: int = 0
+    lost: bool = False
+    """Its end is the node's doing."""
     crashes: int = 0
     """Ends in a row, for the back-off."""
     not_before: datetime | None = None
@@ -102,6 +110,14 @@ class Container:
     def exit_code(self) -> int | None:
         ended = self.state.get("terminated")
         return ended["exitCode"] if ended else None
+
+    def rule(self, code: int) -> str:
+        """The action of the first rule that matches this exit code; "": none does."""
+        for rule in self.rules:
+            codes = rule["exitCodes"]
+            if (code in codes.get("values", ())) is (codes["operator"] == "In"):
+                return str(rule["action"])
+        return ""
 
     def wait(self, reason: str) -> None:
         self.state = {"waiting": {"reason": reason, "message": f"{self.name}: {reason}"}}
@@ -138,14 +154,17 @@ class Kubelet:
         pod: Mapping[str, Any],
         write: Callable[[Raw], object],
         clock: Callable[[], datetime],
+        skew: Callable[[], timedelta] = timedelta,
     ) -> None:
+        """``clock`` is the true time, and ``skew`` how far the node's wall clock is from it."""
         self.uid = str(pod["metadata"]["uid"])
         self.missing: set[str] = set()
         """Containers whose image cannot be pulled."""
         self.containers = [*_containers(pod["spec"])]
         self.phase = ""
-        self._write, self._clock = write, clock
+        self._write, self._clock, self._skew = write, clock, skew
         self._policy = pod["spec"].get("restartPolicy") or "Always"
+        self._disruption = self._blame = ""
         self._reason = self._message = ""
         self._ids = itertools.count(1)
         self._passes = 1
@@ -165,7 +184,14 @@ class Kubelet:
             ever_started=any(c.id or c.last for c in self.containers),
             failures={c.name: c.failures for c in self.containers},
             restarts={c.name: c.restarts for c in self.containers},
+            ended_by=(self._blame or self._blamed()) if self.ended else "",
         )
+
+    def _blamed(self) -> str:
+        """A Pod that ended by its containers: by one that failed for good, if there is one."""
+        for_good = (c for c in self.containers if c.exit_code and not self._restarts(c))
+        lost = [c.lost for c in for_good if c.kind is not Kind.SIDECAR]
+        return NODE if lost and all(lost) else POD
 
     @property
     def ended(self) -> bool:
@@ -189,7 +215,18 @@ class Kubelet:
         """A container ends by itself."""
         container = next(c for c in self.containers if c.name == name)
         self._end(container, code)
-        self._all_exited = container.restarts_all
+        self._all_exited = container.rule(code) == RESTART_ALL_CONTAINERS
+        self._publish()
+
+    def resizes(self, name: str) -> None:
+        """A resize in place restarts the container: its resizePolicy is RestartContainer."""
+        container = next(c for c in self.containers if c.name == name)
+        restarted = self._app_restarted
+        self._end(container, KILLED)
+        container.crashes, container.not_before = 0, None
+        self._publish()
+        self._start(container)
+        self._app_restarted = restarted
         self._publish()
 
     def sandbox_dies(self) -> None:
@@ -206,18 +243,51 @@ class Kubelet:
         """As with the sandbox, but what ran is found to have ended, nobody knows how."""
         for container in self.running:
             self._end(container, 255, "Unknown")
+            container.lost = True
         self._new_sandbox = self._policy != "Never"
         self._publish()
 
     def evicts(self) -> None:
-        """The kubelet ends the Pod for want of some resource, or for its use of too much."""
+        """The kubelet ends the Pod because the node is low on some resource."""
+        self._disruption = "TerminationByKubelet"
         for container in self.running:
             self._end(container, KILLED)
-        self._fail("Evicted", "The node was low on resource: memory.")
+        self._fail("Evicted", "The node was low on resource: memory.", NODE)
+
+    def evicts_for_its_own_fault(self) -> None:
+        """The kubelet ends the Pod because it uses more storage than its own limit."""
+        for container in self.running:
+            self._end(container, KILLED)
+        self._fail("Evicted", 'Usage of EmptyDir volume "work" exceeds the limit "1Mi".', POD)
+
+    def exceeds_its_deadline(self) -> None:
+        """The kubelet ends the Pod because of its activeDeadlineSeconds."""
+        for container in self.running:
+            self._end(container, KILLED)
+        self._fail("DeadlineExceeded", "Pod was active on the node longer than allowed", POD)
+
+    def shuts_down(self, code: int) -> None:
+        """The node shuts down, and the containers exit with this code on SIGTERM. If all app
+        containers exit with 0, the phase is Succeeded (since Kubernetes 1.27)."""
+        self._disruption = "TerminationByKubelet"
+        for container in self.running:
+            self._end(container, code)
+            container.lost = True
+        if not self.ended and all(c.exit_code == 0 for c in self._apps):
+            completed = all(self._completes(c) for c in self._apps)
+            self.phase, self._blame = "Succeeded", POD if completed else NODE
+            self._publish()
+        else:
+            self._fail("Terminated", "Pod was terminated by the shutdown of its node.", NODE)
+
+    @staticmethod
+    def _completes(container: Container) -> bool:
+        """Exit code 0 is the end of this container."""
+        return container.policy != "Always" and not container.rule(0)
 
     def rejects(self) -> None:
         """The kubelet has no room for the Pod after all."""
-        self._fail("OutOfcpu", "Node didn't have enough resource: cpu")
+        self._fail("OutOfcpu", "Node didn't have enough resource: cpu", NODE)
 
     # What the kubelet does by itself.
 
@@ -294,9 +364,13 @@ class Kubelet:
         """Whether its end is followed by another start, by the rules of restartPolicy."""
         if container.kind is Kind.SIDECAR:
             return not self._over()
+        if container.kind is Kind.STEP and container.exit_code == 0:
+            return False
+        if rule := container.rule(container.exit_code or 0):
+            return rule == "Restart"
         if container.exit_code == 0:
-            return container.kind is Kind.APP and self._policy == "Always"
-        return self._policy != "Never"
+            return container.policy == "Always"
+        return container.policy != "Never"
 
     def _over(self) -> bool:
         """Whether the Pod has come to its end, but for the sidecars."""
@@ -324,7 +398,7 @@ class Kubelet:
         container.last = container.state.get("terminated") or container.last
         container.id = f"{self.uid}-{next(self._ids)}"
         container.state = {"running": {"startedAt": self._now()}}
-        container.due = container.counted = False
+        container.due = container.counted = container.lost = False
         container.ready = container.done = container.kind is not Kind.STEP
 
     def _enter_sandbox(self) -> None:
@@ -396,8 +470,9 @@ class Kubelet:
             self.phase = "Succeeded" if all(c.exit_code == 0 for c in plain) else "Failed"
         return True
 
-    def _fail(self, reason: str, message: str) -> None:
+    def _fail(self, reason: str, message: str, blame: str) -> None:
         self.phase, self._reason, self._message = "Failed", reason, message
+        self._blame = blame
         self._publish()
 
     def _publish(self) -> None:
@@ -419,9 +494,14 @@ class Kubelet:
                 "conditions": [
                     {"type": "Initialized", "status": str(self._was_initialized)},
                     {"type": "Ready", "status": str(ready)},
+                    *self._disrupted(),
                 ],
             }
         )
+
+    def _disrupted(self) -> Iterator[Raw]:
+        if self._disruption:
+            yield {"type": "DisruptionTarget", "status": "True", "reason": self._disruption}
 
     def _phase(self) -> str:
         """Of a Pod that has not ended: Pending while an init container runs or was never started,
@@ -434,14 +514,17 @@ class Kubelet:
         return "Running"
 
     def _now(self) -> str:
-        return format_time(self._clock())
+        return format_time(self._clock() + self._skew())
 
 
 def _containers(spec: Mapping[str, Any]) -> Iterator[Container]:
-    for raw in spec["initContainers"]:
-        kind = Kind.SIDECAR if raw.get("restartPolicy") == "Always" else Kind.STEP
-        yield Container(raw["name"], kind, restarts_all=False)
-    for raw in spec["containers"]:
-        rules = raw.get("restartPolicyRules", ())
-        restarts_all = any(rule["action"] == RESTART_ALL_CONTAINERS for rule in rules)
-        yield Container(raw["name"], Kind.APP, restarts_all)
+    policy = spec.get("restartPolicy") or "Always"
+    for kind, key in ((Kind.STEP, "initContainers"), (Kind.APP, "containers")):
+        for raw in spec[key]:
+            sidecar = kind is Kind.STEP and raw.get("restartPolicy") == "Always"
+            yield Container(
+                raw["name"],
+                Kind.SIDECAR if sidecar else kind,
+                raw.get("restartPolicy") or policy,
+                tuple(raw.get("restartPolicyRules", ())),
+            )

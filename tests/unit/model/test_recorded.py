@@ -70,8 +70,8 @@ class Stage(Cluster):
     def has_no_image(self, name: str) -> None:
         self._kubelet.missing.add(name)
 
-    def is_evicted_by_kubelet(self) -> None:
-        self._kubelet.evicts()
+    def exceeds_its_storage(self) -> None:
+        self._kubelet.evicts_for_its_own_fault()
 
     def _goes(self) -> None:
         while self.node_step(exit_code=3):
@@ -119,7 +119,7 @@ PLAYS: Mapping[str, Play] = {
     "deleted-mid-init": play(("ends", "one"), ("is_deleted",)),
     "deleted-running": play(INITIALIZED, ("is_deleted",)),
     "evicted": play(INITIALIZED, ("is_evicted",)),
-    "over-its-storage": play(("ends", "one"), ("is_evicted_by_kubelet",)),
+    "over-its-storage": play(("ends", "one"), ("exceeds_its_storage",)),
     "image-missing": play(("has_no_image", "two"), ("ends", "one")),
 }
 

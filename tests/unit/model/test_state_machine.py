@@ -9,6 +9,7 @@ The same stories each time, so that a failure is one for everybody. For new ones
 """
 
 import os
+from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
@@ -36,7 +37,29 @@ ONE, TWO = {"name": "one", **STEP}, {"name": "two", **STEP}
 APP, WEB = {"name": "app", **STEP}, {"name": "web", **STEP}
 EARLY = {"name": "early", "restartPolicy": "Always", **STEP}
 MIDDLE = {"name": "middle", "restartPolicy": "Always", **STEP}
-IN_PLACE = {**APP, "restartPolicyRules": [{"action": "RestartAllContainers"}]}
+ANY_EXIT = {"operator": "NotIn", "values": []}
+ALL = "RestartAllContainers"
+IN_PLACE = {**APP, "restartPolicyRules": [{"action": ALL, "exitCodes": ANY_EXIT}]}
+WATCHER = {
+    **MIDDLE,
+    "name": "watcher",
+    "restartPolicyRules": [{"action": ALL, "exitCodes": {"operator": "In", "values": [1]}}],
+}
+RETRIED = {
+    **ONE,
+    "restartPolicy": "Never",
+    "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [137]}}],
+}
+RESIZED = {
+    **APP,
+    "resources": {"requests": {"cpu": "1m"}},
+    "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}],
+}
+INJECTED: list[dict[str, list[Raw]]] = [
+    {},
+    {"initContainers": [{**EARLY, "name": "proxy"}]},
+    {"initContainers": [{**STEP, "name": "setup"}], "containers": [{**STEP, "name": "proxy"}]},
+]
 
 TEMPLATES: list[Raw] = [
     {"initContainers": [ONE, TWO], "containers": [APP]},
@@ -44,6 +67,15 @@ TEMPLATES: list[Raw] = [
     {"initContainers": [ONE, TWO], "containers": [APP], "restartPolicy": "OnFailure"},
     {"initContainers": [ONE, EARLY], "containers": [APP], "restartPolicy": "Never"},
     {"initContainers": [ONE, TWO], "containers": [IN_PLACE]},
+    {"initContainers": [ONE, WATCHER, TWO], "containers": [APP]},
+    {"initContainers": [RETRIED, TWO], "containers": [{**APP, "restartPolicy": "Never"}]},
+    {
+        "initContainers": [RETRIED, TWO],
+        "containers": [APP, {**WEB, "restartPolicy": "Always"}],
+        "restartPolicy": "Never",
+    },
+    {"initContainers": [ONE, TWO], "containers": [RESIZED]},
+    {"initContainers": [ONE, TWO], "containers": [APP], "schedulingGates": [{"name": "queue"}]},
 ]
 
 QUOTA = api_error(403, {"message": "pods is forbidden: exceeded quota: q"})
@@ -76,7 +108,18 @@ one_policy = st.sampled_from(sorted(policies)).flatmap(
 )
 seldom = st.integers(0, 5).map(lambda number: number == 5)
 happenings = st.sampled_from(
-    ["exit", "exit", "sandbox dies", "node reboots", "kubelet evicts", "evicted", "deleted"]
+    [
+        "exit",
+        "exit",
+        "sandbox dies",
+        "node reboots",
+        "kubelet evicts",
+        "evicted for its own fault",
+        "its deadline is exceeded",
+        "node shuts down",
+        "evicted",
+        "deleted",
+    ]
 )
 exit_codes = st.sampled_from([0, 0, 0, 1, 137])
 plurals = st.sampled_from([PIPELINES, PODS])
@@ -177,7 +220,9 @@ class Stories(RuleBasedStateMachine):
 
     def has_unscheduled_pod(self) -> bool:
         pod = self.cluster.pod
-        return pod is not None and "nodeName" not in pod["spec"] and _is_ours(pod)
+        if pod is None or "nodeName" in pod["spec"] or not _is_ours(pod):
+            return False
+        return "schedulingGates" not in pod["spec"]
 
     def has_live_pod(self) -> bool:
         pod, kubelet = self.cluster.pod, self.cluster.kubelet
@@ -229,6 +274,12 @@ class Stories(RuleBasedStateMachine):
             self.kubelet.node_reboots()
         elif what == "kubelet evicts":
             self.kubelet.evicts()
+        elif what == "evicted for its own fault":
+            self.kubelet.evicts_for_its_own_fault()
+        elif what == "its deadline is exceeded":
+            self.kubelet.exceeds_its_deadline()
+        elif what == "node shuts down":
+            self.kubelet.shuts_down(code)
         elif what == "evicted":
             self.cluster.disrupt()
         else:
@@ -252,6 +303,37 @@ class Stories(RuleBasedStateMachine):
             self.something_befalls_it(what, number, code, steps)
         if then:
             self.all_goes_well(1)
+
+    @rule(seconds=st.sampled_from([-3600, -60, -5, 5, 60, 3600]))
+    def the_nodes_clock_is_set(self, seconds: int) -> None:
+        self.cluster.skew += timedelta(seconds=seconds)
+
+    @rule(what=st.sampled_from(INJECTED))
+    def admission_injects(self, what: dict[str, list[Raw]]) -> None:
+        """Into the Pods that are made from now on."""
+        self.api.injected = what
+
+    def has_resizable(self) -> bool:
+        return self.has_running() and any(
+            "resizePolicy" in container
+            and container["name"] in {running.name for running in self.kubelet.running}
+            for container in self.the_pod["spec"]["containers"]
+        )
+
+    @precondition(has_resizable)
+    @rule()
+    def an_autoscaler_resizes_it(self) -> None:
+        self.cluster.resize("app")
+        self.kubelet.resizes("app")
+
+    def is_gated(self) -> bool:
+        pod = self.cluster.pod
+        return pod is not None and "schedulingGates" in pod["spec"]
+
+    @precondition(is_gated)
+    @rule()
+    def its_gates_are_removed(self) -> None:
+        self.cluster.ungate()
 
     @precondition(has_live_pod)
     @rule(missing=st.booleans())
@@ -458,9 +540,7 @@ class Stories(RuleBasedStateMachine):
         elif self.has_live_pod():
             self.pod_is_as_it_should_be(status, true)
         else:
-            assert self.stands_in_the_way() or self.has_unscheduled_pod() or self.has_pod(), (
-                "there is a run, and no Pod"
-            )
+            assert self.stands_in_the_way() or self.has_pod(), "there is a run, and no Pod"
 
     def pod_is_as_it_should_be(self, status: InitPipelineStatus, true: set[str]) -> None:
         truth = self.kubelet.truth()

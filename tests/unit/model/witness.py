@@ -16,7 +16,7 @@ from initpipeline.core.decide import Decision
 from initpipeline.core.facts import Facts, Pod
 from initpipeline.core.happenings import happenings
 from tests.unit.model.cluster import Cluster
-from tests.unit.model.kubelet import Truth
+from tests.unit.model.kubelet import NODE, POD, Truth
 
 NOTHING = Truth(1, None, frozenset(), False, False, False, {}, {})
 KUBELET = {Trigger.POD_RESTARTED, Trigger.RESTARTED_IN_PLACE}
@@ -51,15 +51,6 @@ class Case:
         run = self.before.run
         told = run is not None and bool(run.completed_init_containers)
         return told and self.passes is not None and self.truth.passes > self.passes
-
-    @property
-    def disrupted(self) -> bool:
-        pod = self.pod
-        return pod is not None and (
-            pod.reason == "Evicted"
-            or pod.has_condition("DisruptionTarget")
-            or not self.truth.ever_started
-        )
 
 
 class Witness:
@@ -167,12 +158,12 @@ def _lost(case: Case, record: RunRecord) -> bool:
         return False
     if case.pod is None or case.pod is case.facts.gone or case.pod.uid != record.pod_uid:
         return True
-    return case.pod.phase == "Failed" and not case.pod.deleting and case.disrupted
+    return case.pod.ended and not case.pod.deleting and case.truth.ended_by == NODE
 
 
 def _succeeded(case: Case, _: RunRecord) -> bool:
     ended = case.pod is not None and case.pod.phase == "Succeeded" and not case.pod.deleting
-    return ended and case.truth.initialized
+    return ended and case.truth.initialized and case.truth.ended_by == POD
 
 
 def _failed(case: Case, record: RunRecord) -> bool:
@@ -180,7 +171,7 @@ def _failed(case: Case, record: RunRecord) -> bool:
         return _exceeded(case, record)
     pod = case.pod
     ended = pod is not None and pod.phase == "Failed" and not pod.deleting
-    return ended and not case.disrupted
+    return ended and case.truth.ended_by == POD
 
 
 def _exceeded(case: Case, record: RunRecord) -> bool:
@@ -190,6 +181,7 @@ def _exceeded(case: Case, record: RunRecord) -> bool:
     if limit.limit == "maxRestarts":
         return case.truth.failures[limit.step] > limit.value
     assert pod.created_at is not None
+    assert not pod.scheduling_gated, "a deadline ran out behind a scheduling gate"
     return case.now >= pod.created_at + timedelta(seconds=limit.value)
 
 

@@ -13,7 +13,12 @@ from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from initpipeline.core.facts import Pod
 from initpipeline.runtime.errors import ConnectionFailed, api_error
 from initpipeline.runtime.reconcile import ROUNDS
-from tests.builders import fresh_pod, pipeline, running_pod
+from tests.builders import (
+    completed_pod,
+    fresh_pod,
+    pipeline,
+    running_pod,
+)
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, Died, FakeApi, Operator
 
@@ -61,8 +66,8 @@ async def running(api: FakeApi, operator: Operator) -> Operator:
 def play(api: FakeApi, pod: Any) -> None:
     """The scheduler and the kubelet bring the Pod that is there to the state of that one."""
     raw = pod.raw()
-    name = {"nodeName": "node-1"}
-    api.edit(PODS, {"spec": {**api.objects[PODS, KEY]["spec"], **name}, "status": raw["status"]})
+    given = {"nodeName": "node-1", "restartPolicy": raw["spec"]["restartPolicy"]}
+    api.edit(PODS, {"spec": {**api.objects[PODS, KEY]["spec"], **given}, "status": raw["status"]})
 
 
 def condition(api: FakeApi, type_: ConditionType = ConditionType.READY) -> tuple[str, str]:
@@ -227,7 +232,9 @@ class TestGone:
     async def test_what_the_watch_told_of_it_when_it_went_is_its_end(
         self, api: FakeApi, running: Operator
     ) -> None:
-        last = Pod.from_api({**api.objects[PODS, KEY], "status": {"phase": "Succeeded"}})
+        known = api.objects[PODS, KEY]
+        spec = {**known["spec"], "restartPolicy": "Never"}
+        last = Pod.from_api({**known, "spec": spec, "status": {"phase": "Succeeded"}})
         api.gone(PODS)
         running.cache.pods.remove(KEY, last.uid, last)
         assert await running.look() == [GET_POD, STATUS]
@@ -402,7 +409,7 @@ class TestTimeToLive:
     @pytest.fixture
     async def finished(self, api: FakeApi, running: Operator) -> Operator:
         api.edit(PIPELINES, {"spec": {**api.objects[PIPELINES, KEY]["spec"], **KEPT}})
-        play(api, running_pod().app(exit=0).phase("Succeeded"))
+        play(api, completed_pod())
         await running.settle()
         api.calls.clear()
         return running

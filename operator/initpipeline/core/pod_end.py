@@ -1,0 +1,99 @@
+"""How a Pod ended, as Kubernetes means it.
+
+The phase alone does not separate completion from disruption. Since Kubernetes 1.27 a Pod that is
+evicted or shut down with its node ends as Succeeded if its containers exit with 0. And a Pod that
+exceeds a limit of its own spec ends as Failed, like one that the cluster disrupts.
+"""
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Final
+
+from initpipeline.api.reasons import Reason
+from initpipeline.core.facts import Container, ContainerStatus, Pod
+
+LOST_ENDS = frozenset({"ContainerStatusUnknown", "Unknown"})
+"""The kubelet's reasons for the end of a container that went with its sandbox or node. The kubelet
+knows only that the container is gone: the exit code (137, 255) is not the container's."""
+
+DISRUPTION_TARGET: Final = "DisruptionTarget"
+"""The Pod condition that the cluster sets on a Pod that it is about to end (KEP-3329)."""
+
+_OWN_ENDS: Final[Mapping[str, Reason]] = {
+    "DeadlineExceeded": Reason.POD_DEADLINE_EXCEEDED,
+    "Evicted": Reason.POD_EVICTED,
+}
+"""Reasons of a Failed Pod that exceeded a limit of its own spec."""
+
+
+class Fate(Enum):
+    """What has become of a Pod."""
+
+    ALIVE = auto()
+    SUCCEEDED = auto()
+    """Its app containers have completed."""
+    FAILED = auto()
+    """A container failed for good, or the Pod exceeded a limit of its own spec."""
+    LOST = auto()
+    """The cluster ended it."""
+
+
+def fate(pod: Pod) -> Fate:
+    """Returns what has become of the Pod.
+
+    A Pod that is being deleted is ALIVE until it is gone: its phase then depends on how its
+    containers take the signal. The caller records a Pod that is gone as lost.
+    """
+    if pod.deleting or not pod.ended:
+        return Fate.ALIVE
+    if pod.phase == "Succeeded":
+        return Fate.SUCCEEDED if _completed(pod) else Fate.LOST
+    if own_end(pod) is not None:
+        return Fate.FAILED
+    if pod.has_condition(DISRUPTION_TARGET):
+        return Fate.LOST
+    return Fate.FAILED if _failed_by_itself(pod) else Fate.LOST
+
+
+def own_end(pod: Pod) -> Reason | None:
+    """Returns the reason if the Pod failed because it exceeded a limit of its own spec:
+    activeDeadlineSeconds, or the size of an emptyDir or of ephemeral storage.
+
+    The kubelet evicts for both a full node and a full volume of the Pod. It sets DisruptionTarget
+    for the first only (KEP-3329).
+    """
+    if pod.phase != "Failed":
+        return None
+    reason = _OWN_ENDS.get(pod.reason)
+    if reason is Reason.POD_EVICTED and pod.has_condition(DISRUPTION_TARGET):
+        return None
+    return reason
+
+
+def _completed(pod: Pod) -> bool:
+    """Returns whether a Succeeded Pod has done its work.
+
+    It has not if an app container would be restarted after exit code 0: only the cluster can have
+    ended it. It has not if a container is reported that never ended. A Job counts a Pod with a
+    restartPolicy of OnFailure or Never that was disrupted and exited with 0 as succeeded; so does
+    the operator.
+    """
+    sidecars = {container.name for container in pod.init_containers if container.sidecar}
+    statuses = (*pod.init_container_statuses, *pod.container_statuses)
+    unfinished = any(s.terminated is None for s in statuses if s.name not in sidecars)
+    return not unfinished and not any(container.after_exit(0) for container in pod.containers)
+
+
+def _failed_by_itself(pod: Pod) -> bool:
+    """Returns whether a container ended badly and the kubelet does not restart it. If there is no
+    such container, the kubelet rejected the Pod, or has lost its containers."""
+    containers = {c.name: c for c in (*pod.init_containers, *pod.containers)}
+    statuses = (*pod.init_container_statuses, *pod.container_statuses)
+    return any(_failed_for_good(containers.get(s.name), s) for s in statuses)
+
+
+def _failed_for_good(container: Container | None, status: ContainerStatus) -> bool:
+    end = status.terminated
+    if container is None or end is None or end.exit_code == 0 or end.reason in LOST_ENDS:
+        return False
+    return not container.after_exit(end.exit_code)
