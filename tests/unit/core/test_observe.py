@@ -7,13 +7,11 @@ import pytest
 from initpipeline.api.models import Cause, CompletedInitContainer, RestartBaseline, Run
 from initpipeline.api.reasons import Trigger
 from initpipeline.core import observe
-from initpipeline.core.pod_end import Fate, fate
 from tests.builders import (
     NEVER,
     End,
     PodBuilder,
     at,
-    completed_pod,
     container_id,
     fresh_pod,
     pod,
@@ -518,54 +516,3 @@ class TestAppRestart:
         assert cause is not None
         assert cause.message is not None
         assert len(cause.message.encode()) <= 1024
-
-
-class TestFate:
-    """What has become of a Pod."""
-
-    @pytest.mark.parametrize(
-        ("found", "expected"),
-        [
-            pytest.param(fresh_pod(), Fate.ALIVE, id="pending"),
-            pytest.param(running_pod(), Fate.ALIVE, id="running"),
-            pytest.param(running_pod().phase("Unknown"), Fate.ALIVE, id="node unreachable"),
-            pytest.param(completed_pod(), Fate.SUCCEEDED, id="succeeded"),
-            pytest.param(
-                fresh_pod().init("one", exit=1).restarts("Never").phase("Failed"),
-                Fate.FAILED,
-                id="failed",
-            ),
-            pytest.param(
-                fresh_pod().init("one", exit=0).phase("Failed", reason="DeadlineExceeded"),
-                Fate.FAILED,
-                id="activeDeadlineSeconds exceeded",
-            ),
-            pytest.param(
-                running_pod().phase("Failed").condition("DisruptionTarget"),
-                Fate.LOST,
-                id="preempted, evicted through the API, or its node was drained",
-            ),
-            pytest.param(
-                running_pod().phase("Failed", reason="Evicted").condition("DisruptionTarget"),
-                Fate.LOST,
-                id="evicted by the kubelet",
-            ),
-            pytest.param(
-                fresh_pod().phase("Failed", reason="UnexpectedAdmissionError"),
-                Fate.LOST,
-                id="not admitted by the kubelet: no container had started",
-            ),
-            pytest.param(
-                running_pod().app(exit=143).phase("Failed").deleting(),
-                Fate.ALIVE,
-                id="deleted: Failed on its way out says nothing",
-            ),
-            pytest.param(
-                completed_pod().deleting(),
-                Fate.ALIVE,
-                id="deleted: Succeeded on its way out says nothing",
-            ),
-        ],
-    )
-    def test_fate(self, found: PodBuilder, expected: Fate) -> None:
-        assert fate(found.build()) is expected

@@ -1,0 +1,231 @@
+"""Runs on nodes whose clocks step, behind gates, with resizes and with rules of containers."""
+
+from typing import Any
+
+import pytest
+
+from initpipeline.api.models import Cause
+from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
+from tests.builders import End, PodBuilder, at, fresh_pod, pod, running_pod
+from tests.unit.core.world import World, started, world
+
+REQUESTED = {"cpu": "20m", "memory": "16Mi"}
+RESTARTS_ALL = {
+    "restartPolicy": "Always",
+    "restartPolicyRules": [
+        {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}
+    ],
+}
+
+
+def ready_world(found: PodBuilder) -> World:
+    return started(fresh_pod()).look(found, 30)
+
+
+def resizable(found: PodBuilder, cpu: str, memory: str = "16Mi") -> PodBuilder:
+    """Returns the Pod with an app container that a change of its cpu restarts."""
+    app = {
+        "name": "app",
+        "resources": {"requests": {"cpu": cpu, "memory": memory}},
+        "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}],
+    }
+    return found.with_spec(containers=[app])
+
+
+def restarted(times: int = 1) -> PodBuilder:
+    return running_pod().app(running=True, restarts=times, last=End(137, start=20))
+
+
+class TestResizeInPlace:
+    READY = resizable(running_pod(), "20m")
+
+    def ready(self) -> World:
+        return started(fresh_pod()).look(self.READY, 30)
+
+    def test_restart_by_a_resize_starts_no_run(self) -> None:
+        asked = self.ready().look(resizable(running_pod(), "30m"), 60)
+        after = asked.look(resizable(restarted(), "30m"), 62)
+        assert (after.run.number, after.decision.action) == (1, None)
+
+    def test_crash_after_a_resize_starts_a_run(self) -> None:
+        after = self.ready().look(resizable(restarted(), "30m"), 60)
+        after = after.look(resizable(restarted(2), "30m"), 90)
+        assert (after.run.number, after.run.trigger) == (2, Trigger.CONTAINER_RESTARTED)
+
+    def test_second_resize_starts_no_run(self) -> None:
+        after = self.ready().look(resizable(restarted(), "30m"), 60)
+        after = after.look(resizable(restarted(2), "40m"), 90)
+        assert after.run.number == 1
+
+    def test_crash_without_a_resize_starts_a_run(self) -> None:
+        assert self.ready().look(resizable(restarted(), "20m"), 60).run.number == 2
+
+    def test_crash_after_a_resize_that_restarts_nothing_starts_a_run(self) -> None:
+        after = self.ready().look(resizable(running_pod(), "20m", "32Mi"), 60)
+        assert after.look(resizable(restarted(), "20m", "32Mi"), 90).run.number == 2
+
+    def test_back_off_of_a_second_resize_starts_no_run(self) -> None:
+        waits = running_pod().app(waiting="CrashLoopBackOff", last=End(137, start=20))
+        assert self.ready().look(resizable(waits, "30m"), 60).run.number == 1
+
+
+class TestSchedulingGate:
+    """initDeadlineSeconds counts from when the Pod can make progress."""
+
+    GATED = (
+        pod()
+        .of_run(1)
+        .node(None)
+        .init("one", reported=False)
+        .init("two", reported=False)
+        .app(reported=False)
+        .with_spec(schedulingGates=[{"name": "queue"}])
+        .condition("PodScheduled", "False", "SchedulingGated", "scheduling is blocked")
+    )
+
+    def gated(self) -> World:
+        return world(initDeadlineSeconds=60).look(None).look(self.GATED, 1)
+
+    def test_gated_pod_has_no_deadline(self) -> None:
+        after = self.gated().look(self.GATED, 3600)
+        assert (after.run.result, after.decision.wake_at) == (None, None)
+
+    def test_gates_removed_deadline_counts_from_then(self) -> None:
+        running = self.gated().look(fresh_pod().init("one", running=True), 3600)
+        assert (running.run.result, running.decision.wake_at) == (None, at(3660))
+        over = running.look(fresh_pod().init("one", running=True), 3660)
+        assert (over.run.result, over.run.reason) == (
+            Result.FAILED,
+            Reason.INIT_DEADLINE_EXCEEDED.value,
+        )
+
+    def test_pod_without_gates_deadline_counts_from_its_creation(self) -> None:
+        after = world(initDeadlineSeconds=60).look(None)
+        after = after.look(fresh_pod().init("one", running=True), 30)
+        assert after.decision.wake_at == at(60)
+
+
+class TestRulesOfContainers:
+    def never(self, **fields: Any) -> PodBuilder:
+        """Returns a Pod that never restarts anything, but for the fields of its first step."""
+        found = fresh_pod().restarts("Never").init("one", exit=42)
+        return found.with_spec(initContainers=[{"name": "one", **fields}, {"name": "two"}])
+
+    def limited(self) -> World:
+        policy = [{"name": "one", "maxRestarts": 0}]
+        return world(initPolicies=policy).look(None)
+
+    def test_step_that_a_rule_restarts_exceeds_max_restarts(self) -> None:
+        rule = {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}
+        found = self.never(restartPolicy="Never", restartPolicyRules=[rule])
+        after = self.limited().look(found, 20)
+        assert after.run.reason == Reason.RESTART_LIMIT_EXCEEDED.value
+
+    def test_step_that_no_rule_restarts_ends_with_its_pod(self) -> None:
+        after = self.limited().look(self.never(), 20)
+        assert after.run.result is None
+        after = after.look(self.never().phase("Failed"), 21)
+        assert (after.run.result, after.run.reason) == (
+            Result.FAILED,
+            Reason.STEP_FAILED.value,
+        )
+
+    def test_rule_of_a_sidecar_is_the_cause_of_a_restart_in_place(self) -> None:
+        """The kubelet kills the app container together with the watcher, or just after it."""
+        specs = [{"name": "one"}, {"name": "two"}, {"name": "watcher", **RESTARTS_ALL}]
+        ready = running_pod().sidecar("watcher", running=True).with_spec(initContainers=specs)
+        ended = ready.sidecar("watcher", exit=88).app(exit=137, end=99)
+        ended = ended.condition("AllContainersRestarting")
+        again = ended.init("one", waiting="RestartingAllContainers", restarts=1)
+        after = ready_world(ready).look(ended, 100).look(again, 101)
+        assert after.run.trigger is Trigger.RESTARTED_IN_PLACE
+        assert after.run.cause == Cause(container="watcher", exit_code=88, reason="Error")
+
+
+class TestOwnEnd:
+    def test_eviction_for_its_own_storage_is_a_failed_run(self) -> None:
+        words = 'Usage of EmptyDir volume "work" exceeds the limit "1Mi".'
+        over = fresh_pod().init("one", exit=137).phase("Failed", "Evicted", words)
+        after = started(fresh_pod().init("one", running=True)).look(over, 20)
+        record = after.status.history[0]
+        assert (record.result, record.reason) == (Result.FAILED, "PodEvicted")
+        assert record.message == f"Evicted: {words}"
+        assert record.failed_step is not None
+        assert record.failed_step.name == "one"
+        assert after.status.failed_runs == 1
+
+    def test_eviction_after_initialization_blames_no_sidecar(self) -> None:
+        found = running_pod().sidecar("proxy", running=True)
+        over = found.sidecar("proxy", exit=137).app(exit=137).phase("Failed", "Evicted", "too much")
+        assert ready_world(found).look(over, 40).status.history[0].failed_step is None
+
+
+class TestSilentNode:
+    def test_pod_marked_not_ready_reports_the_node(self) -> None:
+        silent = running_pod().condition("ContainersReady").ready(False)
+        after = ready_world(running_pod()).look(silent, 90)
+        ready = after.condition(ConditionType.READY)
+        assert (ready.status, ready.reason) == ("False", "NodeNotReady")
+        assert 'node "node-1" has stopped reporting' in ready.message
+
+    def test_readiness_gate_reports_the_kubelets_message(self) -> None:
+        words = 'corresponding condition of pod readiness gate "lb" does not exist.'
+        gated = running_pod().condition("ContainersReady")
+        gated = gated.condition("Ready", "False", "ReadinessGatesNotReady", words)
+        ready = ready_world(running_pod()).look(gated, 90).condition(ConditionType.READY)
+        assert (ready.reason, ready.message) == ("ContainersNotReady", words)
+
+    def test_pod_on_a_node_that_never_reported_claims_nothing(self) -> None:
+        silent = pod().of_run(1).init("one", reported=False).init("two", reported=False)
+        silent = silent.app(reported=False).condition("PodScheduled")
+        ready = world().look(None).look(silent, 60).condition(ConditionType.READY)
+        assert ready.message == (
+            'init container 1 of 2 "one" has not started yet: '
+            'node "node-1" has not reported on the Pod'
+        )
+
+
+class TestNodeClock:
+    """Container IDs, restart counts and later containers prove what the node's clock denies."""
+
+    BACK = -3600
+
+    @pytest.mark.parametrize(
+        "second",
+        [
+            pytest.param(fresh_pod().init("two", exit=0, start=-3600), id="it ended"),
+            pytest.param(
+                fresh_pod().init("two", exit=0, start=-3600).app(exit=1, start=-3590),
+                id="the app container has failed",
+            ),
+            pytest.param(
+                fresh_pod().init("two", exit=0, start=-3600, restarts=2, last=End(1)),
+                id="it had been restarted",
+            ),
+        ],
+    )
+    def test_clock_set_back_in_the_first_pass_is_ready_world(self, second: PodBuilder) -> None:
+        assert started(fresh_pod()).look(second.init("one", exit=0), 40).initialized
+
+    def test_clock_set_back_after_a_retry_is_initialized_by_the_running_app(self) -> None:
+        retried = fresh_pod().init("one", exit=0, restarts=1, last=End(1))
+        found = retried.init("two", exit=0, start=self.BACK)
+        assert not started(fresh_pod()).look(found, 40).initialized
+        assert started(fresh_pod()).look(found.app(running=True, start=self.BACK), 40).initialized
+
+    def test_clock_set_back_in_a_run_of_the_kubelet_is_ready_world(self) -> None:
+        again = running_pod().init("one", running=True, restarts=1, start=50, last=End())
+        again = again.ready(False)
+        first = again.init("one", exit=0, restarts=1, start=50, last=End())
+        both = first.init("two", exit=0, restarts=1, start=self.BACK, last=End())
+        after = ready_world(running_pod()).look(again, 50).look(first, 60)
+        assert not after.initialized
+        assert after.look(both, 70).initialized
+
+    def test_old_success_from_the_future_is_not_of_this_run(self) -> None:
+        """The clock ran ahead in the first pass, and was set right before the second."""
+        ahead = fresh_pod().initialized("one").init("two", exit=0, start=7200)
+        ahead = ahead.app(running=True, start=7210).phase("Running").ready()
+        again = ahead.ready(False).app(exit=137, start=7210)
+        again = again.init("one", exit=0, restarts=1, start=60, end=62, last=End())
+        assert not started(fresh_pod()).look(ahead, 30).look(again, 64).initialized
