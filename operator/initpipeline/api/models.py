@@ -283,7 +283,9 @@ class InitPipelineStatus(ApiModel):
         None, description="The newest rerun token that was answered. It never acts again."
     )
     template_hash: str | None = Field(
-        None, description="Hash of the template that the current run is made of."
+        None,
+        description="Hash of the template that the current run is made of. Templates that mean the "
+        "same Pod have the same.",
     )
 
     def condition(self, type_: ConditionType) -> Condition | None:

@@ -27,6 +27,16 @@ reason why it goes without."""
 IN_PLACE: Final = "true"
 """The value of RERUN_IN_PLACE_ANNOTATION on a Pod that has our rules."""
 
+TEMPLATE_ANNOTATION: Final = f"{GROUP}/template"
+"""On the child Pod: the template it was made of, compressed, unless that is too large. The next run
+reads from it which fields have changed."""
+
+POD_LABELS: Final = frozenset({NAME_LABEL})
+POD_ANNOTATIONS: Final = frozenset(
+    {RUN_ANNOTATION, TEMPLATE_HASH_ANNOTATION, TEMPLATE_ANNOTATION, RERUN_IN_PLACE_ANNOTATION}
+)
+"""What the operator sets on the child Pod, whatever the template has there."""
+
 RERUN_ANNOTATION: Final = f"{GROUP}/rerun"
 """On the InitPipeline: a token; one that was never answered before asks for a new run."""
 

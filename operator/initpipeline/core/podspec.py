@@ -33,7 +33,7 @@ def build(pipeline: Pipeline, run: int, rerun_in_place: str | None = None) -> di
             "namespace": pipeline.namespace,
             "labels": {**(metadata.get("labels") or {}), names.NAME_LABEL: pipeline.name},
             "annotations": {
-                **(metadata.get("annotations") or {}),
+                **_not_ours(metadata.get("annotations") or {}),
                 names.RUN_ANNOTATION: str(run),
                 names.TEMPLATE_HASH_ANNOTATION: pipeline.template_hash,
                 **told,
@@ -45,6 +45,11 @@ def build(pipeline: Pipeline, run: int, rerun_in_place: str | None = None) -> di
             "initContainers": [_with_evidence(c) for c in spec.get("initContainers") or ()],
         },
     }
+
+
+def _not_ours(annotations: dict[str, str]) -> dict[str, str]:
+    """Those of the template, without any that the operator reads as its own."""
+    return {key: value for key, value in annotations.items() if key not in names.POD_ANNOTATIONS}
 
 
 def owner_reference(pipeline: Pipeline) -> dict[str, Any]:

@@ -18,6 +18,8 @@ Amounts = dict[str, Quantity]
 """By name of the resource."""
 
 _HUGE_PAGES: Final = "hugepages-"
+_SHARED: Final = frozenset({"cpu", "memory"})
+"""What containers without a request of their own get of the Pod's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,28 @@ def effective_resources(spec: Raw, status: Raw | None = None) -> EffectiveResour
     return EffectiveResources(
         requests=_written(total.requests) or None, limits=_written(total.limits) or None
     )
+
+
+def pod_level_defaults(spec: Raw) -> tuple[Amounts, Amounts]:
+    """The requests and limits that the API server gives to a Pod as a whole if it has some, but not
+    these (KEP-2837). Raises ValueError if something is no quantity."""
+    asked = _Resources.from_api(spec.get("resources"))
+    if not asked.requests and not asked.limits:
+        return {}, {}
+    containers = _containers(spec, {})
+    requests = _aggregate(containers, lambda resources: resources.requests)
+    limits = {
+        name: limit
+        for name, limit in _aggregate(containers, lambda resources: resources.limits).items()
+        if name.startswith(_HUGE_PAGES)
+        and (name not in asked.requests or asked.limits.get(name, limit).milli == limit.milli)
+        and (name not in asked.requests or name in asked.limits)
+    }
+    limited = limits | asked.limits
+    if not limited:
+        return {}, {}
+    shared = {name: request for name, request in requests.items() if name in _SHARED}
+    return limited | shared, limits
 
 
 def _total(spec: Raw, status: Raw) -> _Resources:

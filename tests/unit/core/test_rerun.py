@@ -105,11 +105,28 @@ class TestNoRun:
         assert after.status.observed_generation == 5
 
     def test_another_hash_of_the_same_generation_is_only_recorded(self) -> None:
-        """As after an upgrade of the CRD, which reads the same spec otherwise."""
+        """As after an upgrade of the operator, which compares templates by other rules."""
         before = started(running_pod())
-        after = before.change(before.pipeline.edited().of_generation(1)).look(running_pod())
+        by_others = before.status.model_copy(update={"template_hash": "0123456789abcdef"})
+        after = World(before.pipeline.with_status(by_others), now=before.now).look(running_pod())
         assert after.run.number == 1
-        assert after.status.template_hash == after.pipeline.build().template_hash
+        assert after.status.template_hash == before.status.template_hash
+        assert after.policy(backoffLimit=3).look(running_pod()).run.number == 1
+
+    def test_template_in_another_spelling_starts_no_run(self) -> None:
+        before = started(running_pod())
+        app = {"name": "app", "image": "nginx", "imagePullPolicy": "Always", "env": []}
+        spelled = {"spec": {**before.pipeline.template["spec"], "containers": [app]}}
+        after = before.change(before.pipeline.with_template(spelled).of_generation(2))
+        assert after.look(running_pod()).run.number == 1
+        assert after.look(running_pod()).status.observed_generation == 2
+
+    def test_changed_template_is_the_next_run_after_a_suspension(self) -> None:
+        """Whatever the status of the suspended pipeline was written for last."""
+        suspended = started(running_pod()).policy(suspend=True).look(running_pod(), 10)
+        edited = suspended.look(None, 20).edited().look(None, 30)
+        after = edited.policy(suspend=False).look(None, 40)
+        assert (after.run.number, after.run.trigger) == (2, Trigger.SPEC_CHANGED)
 
 
 class TestTokens:

@@ -1,0 +1,473 @@
+"""Whether two Pod templates mean the same Pod, and at which fields they differ.
+
+The API server changes a Pod that it stores: it sets defaults, drops what is empty and rounds
+quantities. Two templates are equal if the operator would create, and the API server store, the same
+Pod for both. ``normal_form`` therefore takes out of a template whatever makes no difference. The
+fields and some of their defaults come from the Kubernetes API's Go types (``podfields``). Defaults
+that the API server sets by code, k8s.io/kubernetes/pkg/apis/core/v1/defaults.go, are listed here.
+tests/contract/test_template.py compares the result with a real API server.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from initpipeline.api import names
+from initpipeline.api.podfields import DEFAULTS, KINDS
+from initpipeline.core.quantity import Quantity
+from initpipeline.core.resources import pod_level_defaults
+
+_SET_BY_CODE: Final[Mapping[str, Mapping[str, Any]]] = {
+    "ConfigMapVolumeSource": {"defaultMode": 0o644},
+    "Container": {"terminationMessagePath": "/dev/termination-log"},
+    "DownwardAPIVolumeSource": {"defaultMode": 0o644},
+    "HTTPGetAction": {"path": "/", "scheme": "HTTP"},
+    "HostPathVolumeSource": {"type": ""},
+    "ObjectFieldSelector": {"apiVersion": "v1"},
+    "PersistentVolumeClaimSpec": {"volumeMode": "Filesystem"},
+    "PodSpec": {
+        "dnsPolicy": "ClusterFirst",
+        "enableServiceLinks": True,
+        "restartPolicy": "Always",
+        "schedulerName": "default-scheduler",
+        "securityContext": {},
+        # Set by the admission plugin ServiceAccount.
+        "serviceAccountName": "default",
+        "terminationGracePeriodSeconds": 30,
+    },
+    "Probe": {
+        "failureThreshold": 3,
+        "periodSeconds": 10,
+        "successThreshold": 1,
+        "timeoutSeconds": 1,
+    },
+    "ProjectedVolumeSource": {"defaultMode": 0o644},
+    "SecretVolumeSource": {"defaultMode": 0o644},
+    "ServiceAccountTokenProjection": {"expirationSeconds": 3600},
+}
+"""Defaults that do not depend on other fields. ``_conditional`` has those that do."""
+
+_UNORDERED: Final[Mapping[str, frozenset[str]]] = {
+    "Capabilities": frozenset({"add", "drop"}),
+    "ContainerRestartRuleOnExitCodes": frozenset({"values"}),
+    "LabelSelector": frozenset({"matchExpressions"}),
+    "LabelSelectorRequirement": frozenset({"values"}),
+    "NodeAffinity": frozenset({"preferredDuringSchedulingIgnoredDuringExecution"}),
+    "NodeSelector": frozenset({"nodeSelectorTerms"}),
+    "NodeSelectorRequirement": frozenset({"values"}),
+    "NodeSelectorTerm": frozenset({"matchExpressions", "matchFields"}),
+    "PersistentVolumeClaimSpec": frozenset({"accessModes"}),
+    "PodAffinity": frozenset(
+        {
+            "preferredDuringSchedulingIgnoredDuringExecution",
+            "requiredDuringSchedulingIgnoredDuringExecution",
+        }
+    ),
+    "PodAffinityTerm": frozenset({"matchLabelKeys", "mismatchLabelKeys", "namespaces"}),
+    "PodAntiAffinity": frozenset(
+        {
+            "preferredDuringSchedulingIgnoredDuringExecution",
+            "requiredDuringSchedulingIgnoredDuringExecution",
+        }
+    ),
+    "PodSpec": frozenset(
+        {
+            "readinessGates",
+            "resourceClaims",
+            "schedulingGates",
+            "tolerations",
+            "topologySpreadConstraints",
+            "volumes",
+        }
+    ),
+    "PodTemplate": frozenset({"finalizers"}),
+    "ResourceRequirements": frozenset({"claims"}),
+    "TopologySpreadConstraint": frozenset({"matchLabelKeys"}),
+}
+"""Lists whose order has no effect: their items are combined by AND or OR, are added up, or are only
+referred to by name. Everywhere else order may count: of variables, mounts, hosts, credentials."""
+
+_ALL_DEFAULTS: Final = {
+    type_: {**DEFAULTS.get(type_, {}), **_SET_BY_CODE.get(type_, {})}
+    for type_ in {*DEFAULTS, *_SET_BY_CODE}
+}
+
+_VERSION: Final = 1
+"""To be raised with each change of the code below that changes a normal form."""
+
+_FORM: Final = hashlib.sha256(
+    json.dumps(
+        (_VERSION, KINDS, _ALL_DEFAULTS, {key: sorted(_UNORDERED[key]) for key in _UNORDERED}),
+        sort_keys=True,
+    ).encode()
+).hexdigest()[:4]
+_HASH_LENGTH: Final = 16
+
+_IMAGE: Final = re.compile(
+    r"(?P<name>[^@]*?)(?P<tag>:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?P<digest>@.+)?", re.DOTALL
+)
+_REPOSITORY: Final = re.compile(
+    r"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/|\[[0-9a-fA-F:]+\](?::[0-9]+)?/)?"
+    r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
+)
+_DIGEST: Final = re.compile(
+    r"@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
+)
+_LONGEST_REPOSITORY: Final = 255
+"""The API server reads an image by these rules, those of github.com/distribution/reference."""
+_DEEPEST: Final = 50
+"""Only managedFields can hold deeper values, and the API server refuses a template with those."""
+_PLAIN_KEY: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*")
+
+
+class Unordered(list[Any]):
+    """A list whose order has no effect."""
+
+
+def normal_form(template: Mapping[str, Any]) -> dict[str, Any]:
+    """The template without what makes no difference to the Pod. Never raises for a value: one that
+    the API server would refuse stays as it is."""
+    metadata = _mapping(template.get("metadata"))
+    spec = _mapping(template.get("spec"))
+    form = {"metadata": _metadata(metadata), "spec": _pod_spec(spec)}
+    return {key: value for key, value in form.items() if value}
+
+
+def digest(template: Mapping[str, Any]) -> str:
+    """A hash that two templates share if they mean the same Pod.
+
+    Its first four digits are those of the rules by which templates are compared: hashes of another
+    version of the rules cannot be compared.
+    """
+    text = json.dumps(_sorted(normal_form(template)), sort_keys=True, separators=(",", ":"))
+    content = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return (_FORM + content)[:_HASH_LENGTH]
+
+
+def by_these_rules(hash_: str | None) -> bool:
+    """Whether a hash was made by this version of the rules."""
+    return hash_ is not None and len(hash_) == _HASH_LENGTH and hash_.startswith(_FORM)
+
+
+def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes into the Pod's metadata. The operator sets its own labels and annotations."""
+    found = {
+        "labels": _without(metadata.get("labels"), names.POD_LABELS),
+        "annotations": _without(metadata.get("annotations"), names.POD_ANNOTATIONS),
+        "finalizers": Unordered(_list(metadata.get("finalizers"))),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _without(values: Any, ours: frozenset[str]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in _mapping(values).items()
+        if key not in ours and value is not None
+    }
+
+
+def _pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    spec = dict(spec)
+    account = spec.get("serviceAccountName") or spec.pop("serviceAccount", None)
+    spec = {**spec, "serviceAccountName": account}
+    spec.pop("serviceAccount", None)
+    form = _fields("PodSpec", spec)
+    host_network = spec.get("hostNetwork") is True
+    for key in ("initContainers", "containers"):
+        for container in _objects(form.get(key)):
+            _without_conditional(container, key == "initContainers", host_network)
+    for volume in _objects(form.get("volumes")):
+        _without_source(volume)
+    _without_pod_level_defaults(form, spec)
+    return form
+
+
+def _without_conditional(container: dict[str, Any], is_init: bool, host_network: bool) -> None:
+    """Take out of a container what the API server, or the operator, would set for other fields."""
+    # podspec.build lets init containers report the end of their log.
+    policy = "FallbackToLogsOnError" if is_init else "File"
+    _drop(container, "terminationMessagePolicy", policy)
+    _drop(container, "imagePullPolicy", _pull_policy(container.get("image")))
+    resources = container.get("resources")
+    if isinstance(resources, dict):
+        _drop_equal(resources, "requests", _mapping(resources.get("limits")))
+    if host_network:
+        for port in _objects(container.get("ports")):
+            _drop(port, "hostPort", port.get("containerPort"))
+
+
+def _without_source(volume: dict[str, Any]) -> None:
+    """A volume without any source is an emptyDir."""
+    if not (volume.keys() & KINDS["Volume"].keys()) - {"emptyDir"}:
+        _drop(volume, "emptyDir", {})
+    image = volume.get("image")
+    if isinstance(image, dict):
+        _drop(image, "pullPolicy", _pull_policy(image.get("reference")))
+
+
+def _without_pod_level_defaults(form: dict[str, Any], spec: Mapping[str, Any]) -> None:
+    resources = form.get("resources")
+    if not isinstance(resources, dict):
+        return
+    try:
+        requests, limits = pod_level_defaults(spec)
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
+        return  # The API server will refuse the Pod.
+    _drop_equal(resources, "requests", {k: _amount(q) for k, q in requests.items()})
+    _drop_equal(resources, "limits", {k: _amount(q) for k, q in limits.items()})
+
+
+def _drop(fields: dict[str, Any], key: str, default: Any) -> None:
+    if key in fields and _same(fields[key], default):
+        del fields[key]
+
+
+def _drop_equal(fields: dict[str, Any], key: str, defaults: Mapping[str, Any]) -> None:
+    """Drop the entries of a map that are as they would be by default, and the map if it is empty
+    then."""
+    values = fields.get(key)
+    if not isinstance(values, dict):
+        return
+    kept = {name: value for name, value in values.items() if defaults.get(name) != value}
+    fields[key] = kept
+    if not kept:
+        del fields[key]
+
+
+def _pull_policy(image: Any) -> str:
+    """The default of an imagePullPolicy: Always for the tag latest, or for neither tag nor digest.
+    The API server takes a name that it cannot read for one with another tag."""
+    found = _IMAGE.fullmatch(image) if isinstance(image, str) else None
+    if found is None or len(found["name"]) > _LONGEST_REPOSITORY:
+        return "IfNotPresent"
+    tag, content = found["tag"], found["digest"]
+    if not _REPOSITORY.fullmatch(found["name"]) or (content and not _DIGEST.fullmatch(content)):
+        return "IfNotPresent"
+    return "Always" if tag == ":latest" or not (tag or content) else "IfNotPresent"
+
+
+def _object(type_: str, raw: Any) -> Any:
+    return _fields(type_, raw) if isinstance(raw, dict) else raw
+
+
+def _fields(type_: str, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an object of this type, without empty ones and those at their defaults."""
+    kinds, defaults = KINDS.get(type_, {}), _ALL_DEFAULTS.get(type_, {})
+    unordered = _UNORDERED.get(type_, frozenset())
+    form: dict[str, Any] = {}
+    for key, value in raw.items():
+        if value is None:
+            continue
+        kind = kinds.get(key, "")
+        found = _value(kind, value)
+        if key in defaults and _same(found, defaults[key]):
+            continue
+        if not found and not kind.startswith("*"):
+            continue  # The zero value of a field that is no pointer is the same as none.
+        if key in unordered and isinstance(found, list):
+            found = Unordered(found)
+        form[key] = found
+    return form
+
+
+def _value(kind: str, raw: Any) -> Any:
+    if kind == "{}Quantity":
+        if not isinstance(raw, dict):
+            return raw
+        return {name: _quantity(value) for name, value in raw.items() if value is not None}
+    if kind == "[]int" and isinstance(raw, list):
+        return [_plain(0 if item is None else item) for item in raw]
+    type_ = kind.lstrip("*[]")
+    if type_ == "Quantity":
+        found = _quantity(raw)
+        return None if found == _ZERO and not kind.startswith("*") else found
+    if kind.startswith("[]") and isinstance(raw, list):
+        return [_object(type_, {} if item is None else item) for item in raw]
+    return _object(type_, raw) if type_ else _plain(raw)
+
+
+def _plain(raw: Any, depth: int = 0) -> Any:
+    """A value without quantities or objects of a known type in it."""
+    if isinstance(raw, float) and raw.is_integer():
+        return int(raw)
+    if depth > _DEEPEST:
+        return None
+    if isinstance(raw, list):
+        return ["" if item is None else _plain(item, depth + 1) for item in raw]
+    if isinstance(raw, dict):
+        return {key: _plain(value, depth + 1) for key, value in raw.items() if value is not None}
+    return raw
+
+
+def _quantity(raw: Any) -> Any:
+    if isinstance(raw, bool) or not isinstance(raw, str | int | float):
+        return raw
+    try:
+        return _amount(Quantity.parse(str(raw)))
+    except ValueError:
+        return raw
+
+
+def _amount(quantity: Quantity) -> str:
+    return f"{quantity.milli}m"
+
+
+_ZERO: Final = _amount(Quantity(0))
+
+
+def _same(value: Any, default: Any) -> bool:
+    """Python takes True for 1."""
+    return type(value) is type(default) and bool(value == default)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [item for item in _list(value) if isinstance(item, dict)]
+
+
+def _sorted(value: Any) -> Any:
+    """The same value, lists whose order has no effect in one order."""
+    if isinstance(value, dict):
+        return {key: _sorted(one) for key, one in value.items()}
+    if isinstance(value, list):
+        items = [_sorted(item) for item in value]
+        return sorted(items, key=_text) if isinstance(value, Unordered) else items
+    return value
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+# What has changed
+
+
+SHOWN_CHANGES: Final = 3
+"""How many changed paths are recorded."""
+_LONGEST_PATH: Final = 256
+_FIRST: Final = ("spec", "initContainers", "containers", "image")
+"""Fields whose changes come first: they are what a person looks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A field of a template that differs."""
+
+    path: str
+    """Such as spec.initContainers[1].image, with the index that it has in the newer template. The
+    path of a list stands for an item that was removed and for another order."""
+    old: Any
+    new: Any
+    """None if the field is absent."""
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    """The fields at which two templates differ, those of init containers first. Empty if the
+    templates are equal."""
+    found = _changes("", normal_form(old), normal_form(new))
+    return [Change(change.path[:_LONGEST_PATH], change.old, change.new) for change in found]
+
+
+def _changes(path: str, old: Any, new: Any) -> Iterator[Change]:
+    if type(old) is type(new) and old == new and not isinstance(new, dict | list):
+        return
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}, key=_rank):
+            if key not in old or key not in new:
+                yield Change(_field(path, key), old.get(key), new.get(key))
+            else:
+                yield from _changes(_field(path, key), old[key], new[key])
+    elif isinstance(old, list) and isinstance(new, list):
+        yield from _list_changes(path, old, new)
+    else:
+        yield Change(path, old, new)
+
+
+def _list_changes(path: str, old: list[Any], new: list[Any]) -> Iterator[Change]:
+    if _text(_sorted(old)) == _text(_sorted(new)):
+        return
+    before, after = _by_name(old), _by_name(new)
+    if before is None or after is None:
+        of_objects = all(isinstance(item, dict) for item in (*old, *new))
+        if len(old) != len(new) or not of_objects or isinstance(new, Unordered):
+            yield Change(path, old, new)
+            return
+        for index, (one, other) in enumerate(zip(old, new, strict=True)):
+            yield from _changes(f"{path}[{index}]", one, other)
+        return
+    kept = [name for name in after if name in before]
+    reordered = kept != [name for name in before if name in after]
+    if before.keys() - after.keys() or (reordered and not isinstance(new, Unordered)):
+        yield Change(path, list(before), list(after))
+    for index, (name, item) in enumerate(after.items()):
+        if name in before:
+            yield from _changes(f"{path}[{index}]", before[name], item)
+        else:
+            yield Change(f"{path}[{index}]", None, item)
+
+
+def _by_name(items: Sequence[Any]) -> dict[str, Any] | None:
+    """The items of a list by their names. None if they have none, or not each its own."""
+    named = {
+        item["name"]: item
+        for item in items
+        if isinstance(item, dict) and isinstance(item.get("name"), str)
+    }
+    return named if len(named) == len(items) else None
+
+
+def _field(path: str, key: str) -> str:
+    """The path of a field, as the API server writes it; a map's key is written in brackets."""
+    if not _PLAIN_KEY.fullmatch(key):
+        return f"{path}[{key}]"
+    return f"{path}.{key}" if path else key
+
+
+def _rank(key: str) -> tuple[int, str]:
+    return (_FIRST.index(key) if key in _FIRST else len(_FIRST), key)
+
+
+# The template that a Pod carries
+
+
+LARGEST_PACKED: Final = 16 * 1024
+"""In bytes: a Pod's annotations have 256 KiB for all of them, and watches copy them."""
+_LARGEST_UNPACKED: Final = 2 * 1024 * 1024
+"""In bytes: more than etcd stores of one object. A small text can grow a thousandfold."""
+
+
+def packed(template: Mapping[str, Any]) -> str | None:
+    """The template as the value of an annotation. None if that is larger than LARGEST_PACKED."""
+    text = json.dumps(template, sort_keys=True, separators=(",", ":"))
+    small = zlib.compress(text.encode(), level=6)
+    if len(small) > LARGEST_PACKED * 3 // 4:
+        return None
+    return base64.b64encode(small).decode()
+
+
+def unpacked(text: str | None, hash_: str | None) -> dict[str, Any] | None:
+    """The template that ``packed`` made this of. None if it is none, or has another hash."""
+    if text is None or len(text) > LARGEST_PACKED:
+        return None
+    try:
+        reader = zlib.decompressobj()
+        data = reader.decompress(base64.b64decode(text, validate=True), _LARGEST_UNPACKED)
+        template = json.loads(data) if reader.eof else None
+        same = isinstance(template, dict) and digest(template) == hash_
+    except (binascii.Error, zlib.error, ValueError, RecursionError):
+        return None
+    return template if same else None

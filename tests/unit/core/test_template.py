@@ -1,0 +1,346 @@
+"""Which templates are equal, and at which fields others differ."""
+
+import base64
+import copy
+import hashlib
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from initpipeline.api import names
+from initpipeline.core.template import (
+    LARGEST_PACKED,
+    by_these_rules,
+    changes,
+    digest,
+    normal_form,
+    packed,
+    unpacked,
+)
+
+CORPUS = yaml.safe_load((Path(__file__).parents[2] / "contract" / "pod_templates.yaml").read_text())
+
+
+def of(spec: str = "{}", init: str = "{}", app: str = "{}", metadata: str = "{}") -> dict[str, Any]:
+    """A template with these fields beside the ones it needs, each as YAML."""
+    step = {"name": "step", "image": "busybox:1"} | yaml.safe_load(init)
+    container = {"name": "app", "image": "busybox:1"} | yaml.safe_load(app)
+    return {
+        "metadata": yaml.safe_load(metadata),
+        "spec": {"initContainers": [step], "containers": [container]} | yaml.safe_load(spec),
+    }
+
+
+def init(fields: str) -> dict[str, Any]:
+    return of(init=fields)
+
+
+def app(fields: str) -> dict[str, Any]:
+    return of(app=fields)
+
+
+def metadata(fields: str) -> dict[str, Any]:
+    return of(metadata=fields)
+
+
+def volume(source: str) -> dict[str, Any]:
+    return of(f"volumes: [{{name: v, {source}}}]")
+
+
+def requests(amounts: str) -> dict[str, Any]:
+    return init(f"resources: {{requests: {{{amounts}}}}}")
+
+
+EQUAL = [
+    *(
+        pytest.param(requests(f"cpu: {one}"), requests(f"cpu: {other}"), id=f"{one} = {other}")
+        for one, other in (
+            ("100m", "'0.1'"),
+            ("100m", "0.1"),
+            ("100m", "'.1'"),
+            ("100m", "+100m"),
+            ("100m", "0100m"),
+            ("100m", "100e-3"),
+            ("100m", "100000u"),
+            ("1", "'1'"),
+            ("1", "1000m"),
+            ("1", "1.0"),
+            ("1k", "1e3"),
+            ("1k", "1E3"),
+            ("64Mi", "65536Ki"),
+            ("64Mi", "67108864"),
+            ("1Gi", "1073741824"),
+            ("1m", "100u"),  # The API server rounds up to thousandths.
+        )
+    ),
+    pytest.param(app("{}"), app("imagePullPolicy: IfNotPresent"), id="pull policy of a tag"),
+    pytest.param(
+        app("image: busybox"), app("{image: busybox, imagePullPolicy: Always}"), id="no tag"
+    ),
+    pytest.param(
+        app("image: 'r:5000/b:latest'"),
+        app("{image: 'r:5000/b:latest', imagePullPolicy: Always}"),
+        id="the latest",
+    ),
+    pytest.param(app("{}"), app("terminationMessagePolicy: File"), id="message of an app"),
+    pytest.param(
+        init("{}"),
+        init("terminationMessagePolicy: FallbackToLogsOnError"),
+        id="message of a step, which the operator sets",
+    ),
+    pytest.param(init("{}"), init("terminationMessagePath: /dev/termination-log"), id="message"),
+    pytest.param(app("{}"), app("{env: [], args: null, command: [], ports: []}"), id="empty"),
+    pytest.param(app("env: [{name: A}]"), app("env: [{name: A, value: ''}]"), id="empty variable"),
+    pytest.param(app("resources: {}"), app("{}"), id="no resources"),
+    pytest.param(
+        app("resources: {limits: {cpu: 1}}"),
+        app("resources: {limits: {cpu: '1'}, requests: {cpu: 1000m}}"),
+        id="a request like the limit",
+    ),
+    pytest.param(
+        app("ports: [{containerPort: 80}]"),
+        app("ports: [{containerPort: 80, protocol: TCP, hostPort: 0}]"),
+        id="port",
+    ),
+    pytest.param(
+        of("hostNetwork: true", app="ports: [{containerPort: 80}]"),
+        of("hostNetwork: true", app="ports: [{containerPort: 80, hostPort: 80}]"),
+        id="port of the host",
+    ),
+    pytest.param(
+        app("livenessProbe: {httpGet: {port: 80}}"),
+        app(
+            "livenessProbe: {httpGet: {port: 80, path: /, scheme: HTTP}, timeoutSeconds: 1,"
+            " periodSeconds: 10, successThreshold: 1, failureThreshold: 3, initialDelaySeconds: 0}"
+        ),
+        id="probe",
+    ),
+    pytest.param(
+        of(),
+        of(
+            "{restartPolicy: Always, dnsPolicy: ClusterFirst, schedulerName: default-scheduler,"
+            " terminationGracePeriodSeconds: 30, enableServiceLinks: true, securityContext: {},"
+            " hostNetwork: false, serviceAccountName: default, serviceAccount: default}"
+        ),
+        id="defaults of a Pod",
+    ),
+    pytest.param(of("serviceAccount: a"), of("serviceAccountName: a"), id="the deprecated name"),
+    pytest.param(volume("emptyDir: {}"), of("volumes: [{name: v}]"), id="a volume of no kind"),
+    pytest.param(
+        volume("secret: {secretName: s}"), volume("secret: {secretName: s, defaultMode: 420}"),
+        id="mode",
+    ),
+    pytest.param(
+        of("volumes: [{name: a}, {name: b}]"), of("volumes: [{name: b}, {name: a}]"),
+        id="volumes in another order",
+    ),
+    pytest.param(
+        of("tolerations: [{key: a}, {key: b}]"), of("tolerations: [{key: b}, {key: a}]"),
+        id="tolerations in another order",
+    ),
+    pytest.param(
+        metadata("{labels: {a: x, b: z}}"), metadata("{labels: {b: z, a: x}}"), id="order of keys"
+    ),
+    pytest.param(
+        metadata("{creationTimestamp: null, name: x, labels: {}}"), metadata("{}"),
+        id="metadata that the Pod does not get",
+    ),
+    pytest.param(
+        metadata(f"{{annotations: {{{names.RUN_ANNOTATION}: '7'}}}}"), metadata("{}"),
+        id="annotations of the operator",
+    ),
+]  # fmt: skip
+
+UNEQUAL = [
+    pytest.param(app("{}"), app("image: busybox:2"), id="image"),
+    pytest.param(app("{}"), app("imagePullPolicy: Always"), id="pull policy of a tag"),
+    pytest.param(init("{}"), init("terminationMessagePolicy: File"), id="message of a step"),
+    pytest.param(
+        app("{}"), app("terminationMessagePolicy: FallbackToLogsOnError"), id="message of an app"
+    ),
+    pytest.param(app("securityContext: {}"), app("{}"), id="a pointer to nothing"),
+    pytest.param(app("securityContext: {runAsUser: 0}"), app("securityContext: {}"), id="root"),
+    pytest.param(
+        of("automountServiceAccountToken: false"), of(), id="false where absent is not false"
+    ),
+    pytest.param(
+        app("env: [{name: A}, {name: B}]"), app("env: [{name: B}, {name: A}]"),
+        id="variables in another order",
+    ),
+    pytest.param(app("args: [a, b]"), app("args: [b, a]"), id="arguments in another order"),
+    pytest.param(app("args: ['']"), app("args: []"), id="an empty argument"),
+    pytest.param(
+        app("livenessProbe: {tcpSocket: {port: 80}}"),
+        app("livenessProbe: {tcpSocket: {port: '80'}}"),
+        id="the number and the name of a port",
+    ),
+    pytest.param(requests("cpu: 100m"), requests("cpu: 101m"), id="amount"),
+    pytest.param(requests("cpu: 1k"), requests("cpu: 1Ki"), id="powers of 1000 and of 1024"),
+    pytest.param(
+        requests("cpu: 100m"), requests("{cpu: 100m, memory: 0}".strip("{}")), id="a request of 0"
+    ),
+    pytest.param(
+        volume("emptyDir: {}"), volume("emptyDir: {sizeLimit: 0}"), id="a limit of 0"
+    ),
+    pytest.param(
+        volume("persistentVolumeClaim: {claimName: c}"), volume("emptyDir: {}"), id="source"
+    ),
+    pytest.param(metadata("{labels: {a: ''}}"), metadata("{}"), id="an empty label"),
+    pytest.param(metadata("{labels: {a: '1'}}"), metadata("{labels: {a: '1.0'}}"), id="label"),
+    pytest.param(
+        metadata("{annotations: {a: 100m}}"), metadata("{annotations: {a: '0.1'}}"),
+        id="what looks like an amount in an annotation",
+    ),
+    pytest.param(
+        requests("cpu: nonsense"), requests("cpu: 'other nonsense'"), id="what is no amount"
+    ),
+]  # fmt: skip
+
+
+class TestEquality:
+    @pytest.mark.parametrize(("one", "other"), EQUAL)
+    def test_another_spelling_is_equal(self, one: Any, other: Any) -> None:
+        assert changes(one, other) == []
+        assert digest(one) == digest(other)
+
+    @pytest.mark.parametrize(("one", "other"), UNEQUAL)
+    def test_another_meaning_is_unequal(self, one: Any, other: Any) -> None:
+        assert changes(one, other)
+        assert digest(one) != digest(other)
+
+    def test_template_is_left_as_it_is(self) -> None:
+        before = copy.deepcopy(CORPUS)
+        for template in CORPUS.values():
+            normal_form(template)
+        assert before == CORPUS
+
+    @pytest.mark.parametrize("odd", [None, 1, "x", [], [None], [1], {"a": 1}, True, 1.5])
+    def test_value_of_another_type_raises_nothing(self, odd: Any) -> None:
+        for fields in ("volumes", "containers", "securityContext", "hostNetwork", "resources"):
+            digest(of() | {"spec": {"containers": [{"name": "a"}], fields: odd}})
+        for fields in ("resources", "ports", "image", "livenessProbe", "env"):
+            digest({"metadata": odd, "spec": {"initContainers": [{fields: odd}]}})
+        digest({"spec": {"containers": [{"resources": {"requests": odd, "limits": odd}}]}})
+
+    def test_rules_that_have_changed_have_another_name(self) -> None:
+        """Else hashes of the two versions are compared. If the second is another: raise _VERSION in
+        core/template.py, and write both down here."""
+        hashes = [digest(template) for template in CORPUS.values()]
+        assert len({hash_[:4] for hash_ in hashes}) == 1
+        content = hashlib.sha256("".join(hash_[4:] for hash_ in hashes).encode()).hexdigest()
+        assert (hashes[0][:4], content[:8]) == ("80eb", "97796b01")
+
+    @pytest.mark.parametrize("hash_", [None, "", "7dbc2c557849a1f3"])
+    def test_hash_of_other_rules_is_known_as_such(self, hash_: str | None) -> None:
+        assert not by_these_rules(hash_)
+        assert by_these_rules(digest(of()))
+
+
+class TestChanges:
+    @pytest.mark.parametrize(
+        ("old", "new", "paths"),
+        [
+            pytest.param(
+                init("{}"), init("image: busybox:2"), ["spec.initContainers[0].image"], id="image"
+            ),
+            pytest.param(
+                of(init="image: a", app="image: a", metadata="{labels: {a: x}}"),
+                of("hostPID: true", "image: b", "image: b", "{labels: {a: z}}"),
+                [
+                    "spec.initContainers[0].image",
+                    "spec.containers[0].image",
+                    "spec.hostPID",
+                    "metadata.labels.a",
+                ],
+                id="steps first",
+            ),
+            pytest.param(
+                app("env: [{name: A, value: x}]"),
+                app("env: [{name: Z, value: z}, {name: A, value: y}]"),
+                ["spec.containers[0].env[0]", "spec.containers[0].env[1].value"],
+                id="an item in front of another",
+            ),
+            pytest.param(
+                app("env: [{name: A}, {name: B}]"), app("env: [{name: B}]"),
+                ["spec.containers[0].env"], id="an item less",
+            ),
+            pytest.param(
+                app("env: [{name: A}, {name: B}]"), app("env: [{name: B}, {name: A}]"),
+                ["spec.containers[0].env"], id="another order",
+            ),
+            pytest.param(
+                of("volumes: [{name: a}, {name: b}]"),
+                of("volumes: [{name: b, secret: {secretName: s}}, {name: a}]"),
+                ["spec.volumes[0].secret"], id="where order has no effect",
+            ),
+            pytest.param(
+                of("tolerations: [{key: a}]"), of("tolerations: [{key: b}]"),
+                ["spec.tolerations"], id="items without a name and without an order",
+            ),
+            pytest.param(app("args: [a, b]"), app("args: [a, c]"),
+                ["spec.containers[0].args"], id="arguments"),
+            pytest.param(
+                app("ports: [{containerPort: 80}]"), app("ports: [{containerPort: 81}]"),
+                ["spec.containers[0].ports[0].containerPort"], id="items without a name",
+            ),
+            pytest.param(
+                metadata("{}"), metadata("{annotations: {example.com/a: x}}"),
+                ["metadata"], id="the first annotation",
+            ),
+            pytest.param(
+                metadata("{annotations: {example.com/a: x}}"),
+                metadata("{annotations: {example.com/a: z}}"),
+                ["metadata.annotations[example.com/a]"], id="annotation",
+            ),
+            pytest.param(
+                requests("cpu: 100m"), requests("cpu: 200m"),
+                ["spec.initContainers[0].resources.requests.cpu"], id="amount",
+            ),
+            pytest.param(
+                of("automountServiceAccountToken: false"), of(),
+                ["spec.automountServiceAccountToken"], id="a field less",
+            ),
+        ],
+    )  # fmt: skip
+    def test_paths(self, old: Any, new: Any, paths: list[str]) -> None:
+        assert [change.path for change in changes(old, new)] == paths
+
+    def test_path_of_a_long_key_is_cut(self) -> None:
+        old, new = ({"spec": {"nodeSelector": {"k" * 9999: value}}} for value in "xz")
+        [change] = changes(old, new)
+        assert len(change.path) <= 256
+
+
+class TestPacked:
+    def test_is_read_back(self) -> None:
+        for template in CORPUS.values():
+            assert unpacked(packed(template), digest(template)) == template
+
+    def test_template_of_another_hash_is_not_read(self) -> None:
+        assert unpacked(packed(app("image: a")), digest(app("image: b"))) is None
+
+    def test_large_template_is_not_packed(self) -> None:
+        noise = "".join(hashlib.sha256(str(i).encode()).hexdigest() for i in range(1000))
+        assert packed(app(f"args: ['{noise}']")) is None
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            None,
+            "",
+            "no base64",
+            base64.b64encode(b"no zlib").decode(),
+            base64.b64encode(zlib.compress(b"no json")).decode(),
+            base64.b64encode(zlib.compress(b"[" * 5000)).decode(),
+            base64.b64encode(zlib.compress(b"1")).decode(),
+            base64.b64encode(zlib.compress(json.dumps({"spec": {}}).encode())[:-2]).decode(),
+            base64.b64encode(zlib.compress(b" " * 12_000_000)[:12_000]).decode(),
+            "A" * (LARGEST_PACKED + 4),
+        ],
+    )
+    def test_what_others_wrote_is_not_read(self, text: str | None) -> None:
+        assert unpacked(text, digest(of())) is None
