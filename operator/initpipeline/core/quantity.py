@@ -2,26 +2,31 @@
 
 The rules are those of k8s.io/apimachinery's resource.Quantity. Own code, because the core imports
 no client, and because the official client's reader forgets the notation, which a sum keeps.
+
+The text comes from users, so reading it takes time in proportion to its length, whatever it holds:
+no pattern backtracks, and no number is computed that is larger than an amount can be.
 """
 
 import re
 from dataclasses import dataclass
-from decimal import ROUND_UP, Context, Decimal
 from enum import Enum, auto
 from typing import Final
 
+# Possessive: what a part has matched it does not give back, so each character is read once.
 _SYNTAX: Final = re.compile(
-    r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([KMGTPE]i|[numkMGTPE])|([eE][+-]?[0-9]+))?\s*"
+    r"([+-]?)([0-9]*+)(?:\.([0-9]*+))?(?:([KMGTPE]i|[numkMGTPE])|[eE]([+-]?)([0-9]++))?"
 )
+_SPACES: Final = " \t\n\v\f\r"
 _BINARY: Final = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 _DECIMAL: Final = ("m", "", "k", "M", "G", "T", "P", "E")
-_FACTORS: Final = {
-    **{suffix: Decimal(1024**power) for power, suffix in enumerate(_BINARY)},
-    **{suffix: Decimal(1000) ** power for power, suffix in enumerate(("n", "u", *_DECIMAL), -3)},
+_POWERS: Final = {
+    suffix: 3 * power for power, suffix in enumerate(("n", "u", *_DECIMAL), start=-3)
 }
-_MOST: Final = Decimal(2**63 - 1)
+"""By suffix the power of ten."""
+
+_MOST: Final = 2**63 - 1
 _DIGITS: Final = 100
-"""More than any amount has; where one has more, it is rounded up."""
+"""More than any amount has. If there are more, the amount is rounded up."""
 
 
 class Notation(Enum):
@@ -42,19 +47,18 @@ class Quantity:
 
     @classmethod
     def parse(cls, text: str) -> "Quantity":
-        """Raises ValueError where the text is no quantity. One above 2^63 - 1 counts as that."""
-        found = _SYNTAX.fullmatch(text)
-        if found is None:
+        """The amount that the text writes. One beyond 2^63 - 1 counts as that, in either direction.
+
+        Raises ValueError if the text is no quantity.
+        """
+        found = _SYNTAX.fullmatch(text.strip(_SPACES))
+        if found is None or not (found[2] or found[3]):
             raise ValueError(f"not a quantity: {text[:80]!r}")
-        number, suffix, exponent = found.groups(default="")
-        context = Context(prec=_DIGITS, rounding=ROUND_UP)
-        try:
-            written = context.create_decimal(number + exponent)
-        except ArithmeticError as error:
-            raise ValueError(f"not a quantity: {text[:80]!r}") from error
-        amount = min(context.multiply(written, _FACTORS[suffix]), _MOST)
-        milli = int(context.multiply(amount, Decimal(1000)).to_integral_value(rounding=ROUND_UP))
-        return cls(milli, _notation(suffix, exponent))
+        sign, whole, fraction, suffix, exponent_sign, exponent = found.groups(default="")
+        power = _exponent(exponent_sign, exponent) + _POWERS.get(suffix, 0) - len(fraction)
+        base = 1024 ** _BINARY.index(suffix) if suffix in _BINARY else 1
+        milli = _thousandths((whole + fraction).lstrip("0"), base, power)
+        return cls(-milli if sign == "-" else milli, _notation(suffix, exponent))
 
     def __add__(self, other: "Quantity") -> "Quantity":
         """The sum, in the notation of the first that is not zero."""
@@ -65,7 +69,7 @@ class Quantity:
         if self.milli == 0:
             return "0"
         whole, rest = divmod(self.milli, 1000)
-        if self.notation is Notation.BINARY and not rest and whole >= 1024:
+        if self.notation is Notation.BINARY and not rest and abs(whole) >= 1024:
             number, power = _reduced(whole, 1024, len(_BINARY) - 1)
             return f"{number}{_BINARY[power]}"
         if self.notation is Notation.EXPONENT:
@@ -73,6 +77,31 @@ class Quantity:
             return f"{number}e{3 * power - 3}" if power != 1 else str(number)
         number, power = _reduced(self.milli, 1000, len(_DECIMAL) - 1)
         return f"{number}{_DECIMAL[power]}"
+
+
+def _exponent(sign: str, digits: str) -> int:
+    """Raises ValueError for one beyond 64 bits. Of the others Kubernetes keeps the low 32 bits."""
+    digits = digits.lstrip("0")
+    value = int(digits[:20] or "0") * (-1 if sign == "-" else 1)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"not a quantity: its exponent is {sign}{digits[:20]}...")
+    return (value + 2**31) % 2**32 - 2**31
+
+
+def _thousandths(digits: str, base: int, power: int) -> int:
+    """``digits * base * 10**power`` in thousandths, rounded up, at most _MOST. The digits have no
+    leading zero."""
+    if not digits:
+        return 0
+    kept, rest = digits[:_DIGITS], digits[_DIGITS:]
+    power += len(rest) + 3
+    if len(kept) + power > _DIGITS:
+        return _MOST * 1000
+    if len(kept) + power < -_DIGITS:
+        return 1
+    number = (int(kept) + bool(rest.strip("0"))) * base
+    milli = number * 10**power if power >= 0 else -(-number // 10**-power)
+    return min(milli, _MOST * 1000)
 
 
 def _notation(suffix: str, exponent: str) -> Notation:

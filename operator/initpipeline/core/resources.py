@@ -21,6 +21,9 @@ _HUGE_PAGES: Final = "hugepages-"
 _SHARED: Final = frozenset({"cpu", "memory"})
 """What containers without a request of their own get of the Pod's."""
 
+MOST_NAMES: Final = 100
+"""Of resources, in what is shown of one Pod. Clusters have a few; a status has limited room."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Resources:
@@ -48,13 +51,16 @@ def effective_resources(spec: Raw, status: Raw | None = None) -> EffectiveResour
     where it has applied them. What admission may add to a template is not known here: defaults of
     a LimitRange, the overhead of a RuntimeClass, a webhook's containers.
 
-    None: nothing is asked for, or something that is no quantity, which the API server will refuse.
+    None: nothing is asked for, or something that is no quantity, which the API server will refuse,
+    or more than MOST_NAMES different resources, which no cluster has.
     """
     try:
         total = _total(spec, status or {})
     except ValueError:
         return None
     if not total.requests and not total.limits:
+        return None
+    if len(total.requests) > MOST_NAMES or len(total.limits) > MOST_NAMES:
         return None
     return EffectiveResources(
         requests=_written(total.requests) or None, limits=_written(total.limits) or None
@@ -96,22 +102,28 @@ def _total(spec: Raw, status: Raw) -> _Resources:
 
 
 def _aggregate(containers: list[_Container], of: Callable[[_Resources], Amounts]) -> Amounts:
-    """The most that the containers need at any one time."""
+    """The most that the containers need at any one time. Changes its sums in place: a copy for each
+    container would take time that grows with the square of their number.
+
+    Beside an init container run the sidecars before it. Of a resource that it does not ask for
+    itself they need no more than they do beside the apps.
+    """
     apps, sidecars, most = Amounts(), Amounts(), Amounts()
     for container in containers:
         amounts = of(container.resources)
         if not container.is_init:
-            apps = _sum(apps, amounts)
+            _add(apps, amounts)
         elif container.is_sidecar:
-            sidecars = _sum(sidecars, amounts)
+            _add(sidecars, amounts)
         else:
-            most = _most(most, _sum(amounts, sidecars))
+            beside = {name: sidecars[name] for name in amounts if name in sidecars}
+            _raise(most, _sum(amounts, beside))
     return _most(_sum(apps, sidecars), most)
 
 
 def _containers(spec: Raw, status: Raw) -> list[_Container]:
     statuses = {
-        one["name"]: one
+        one.get("name"): one
         for key in ("containerStatuses", "initContainerStatuses")
         for one in status.get(key) or ()
     }
@@ -122,7 +134,7 @@ def _containers(spec: Raw, status: Raw) -> list[_Container]:
         asked = _Resources.from_api(raw.get("resources"))
         asked = _Resources(asked.limits | asked.requests, asked.limits)
         # Only what goes on running can be resized.
-        given = statuses.get(raw["name"]) if is_sidecar or not is_init else None
+        given = statuses.get(raw.get("name")) if is_sidecar or not is_init else None
         return _Container(_in_force(asked, given, infeasible), is_init, is_sidecar)
 
     inits, apps = spec.get("initContainers") or (), spec.get("containers") or ()
@@ -144,7 +156,7 @@ def _in_force(asked: _Resources, status: Raw | None, infeasible: bool) -> _Resou
 
 def _resize_is_infeasible(status: Raw) -> bool:
     """Whether what is asked for was refused by the kubelet, so that it counts for nothing."""
-    pending = (c for c in status.get("conditions") or () if c["type"] == "PodResizePending")
+    pending = (c for c in status.get("conditions") or () if c.get("type") == "PodResizePending")
     return any(condition.get("reason") == "Infeasible" for condition in pending)
 
 
@@ -179,18 +191,27 @@ def _amounts(raw: Raw | None) -> Amounts:
 
 
 def _sum(amounts: Amounts, more: Amounts) -> Amounts:
-    added = {name: amounts[name] + more[name] if name in amounts else more[name] for name in more}
-    return amounts | added
+    total = dict(amounts)
+    _add(total, more)
+    return total
+
+
+def _add(amounts: Amounts, more: Amounts) -> None:
+    for name, amount in more.items():
+        amounts[name] = amounts[name] + amount if name in amounts else amount
 
 
 def _most(amounts: Amounts, others: Amounts) -> Amounts:
     """Of each resource the larger amount; of two that are equal, the first's notation."""
-    larger = {
-        name: other
-        for name, other in others.items()
-        if name not in amounts or other.milli > amounts[name].milli
-    }
-    return amounts | larger
+    larger = dict(amounts)
+    _raise(larger, others)
+    return larger
+
+
+def _raise(amounts: Amounts, others: Amounts) -> None:
+    for name, other in others.items():
+        if name not in amounts or other.milli > amounts[name].milli:
+            amounts[name] = other
 
 
 def _written(amounts: Amounts) -> dict[str, str]:
