@@ -6,11 +6,12 @@ data that the API gave.
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
+from initpipeline.api.names import MAX_IDENTIFIER_LENGTH, MAX_MESSAGE_LENGTH
 from initpipeline.api.reasons import (
     ConditionType,
     RerunPolicy,
@@ -18,6 +19,7 @@ from initpipeline.api.reasons import (
     Result,
     Trigger,
 )
+from initpipeline.api.times import parse_time, within_calendar
 
 
 def format_time(time: datetime) -> str:
@@ -30,11 +32,22 @@ def format_micro_time(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-Time = Annotated[datetime, PlainSerializer(format_time, return_type=str)]
-Count = Annotated[int, Field(ge=0)]
-_INT32 = 2**31 - 1
-Limit = Annotated[int, Field(ge=0, le=_INT32)]
-Seconds = Annotated[int, Field(ge=1, le=_INT32)]
+def _time(value: object) -> datetime:
+    time = within_calendar(value) if isinstance(value, datetime) else parse_time(value)
+    if time is None:
+        raise ValueError("must be a time as in RFC 3339")
+    return time
+
+
+INT32_MAX: Final = 2**31 - 1
+Time = Annotated[datetime, BeforeValidator(_time), PlainSerializer(format_time, return_type=str)]
+Count = Annotated[int, Field(ge=0, le=INT32_MAX)]
+Generation = Annotated[int, Field(ge=0)]
+Int32 = Annotated[int, Field(ge=-INT32_MAX - 1, le=INT32_MAX)]
+Limit = Annotated[int, Field(ge=0, le=INT32_MAX)]
+Seconds = Annotated[int, Field(ge=1, le=INT32_MAX)]
+Identifier = Annotated[str, Field(max_length=MAX_IDENTIFIER_LENGTH)]
+Message = Annotated[str, Field(max_length=MAX_MESSAGE_LENGTH)]
 """A span of time that something must fit in: as with a Pod's activeDeadlineSeconds, 0 is none."""
 
 
@@ -54,36 +67,36 @@ class ApiModel(BaseModel):
 class Condition(ApiModel):
     """One aspect of the pipeline's state, as metav1.Condition."""
 
-    type: str = Field(
+    type: Identifier = Field(
         description="Initialized, Ready, Reconciling, Stalled, Suspended or RerunInPlace."
     )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether the condition holds.")
-    observed_generation: Count = Field(
+    observed_generation: Generation = Field(
         description="The metadata.generation that the condition speaks of."
     )
     last_transition_time: Time = Field(description="When the status last changed.")
-    reason: str = Field(description="Why, in one CamelCase word.")
-    message: str = Field(description="Why, for a person. At most 1 KiB.")
+    reason: Identifier = Field(description="Why, in one CamelCase word.")
+    message: Message = Field(description="Why, for a person. At most 1 KiB.")
 
 
 class Cause(ApiModel):
     """The end of the container whose restart caused a run."""
 
-    container: str = Field(description="Name of the container.")
-    exit_code: int | None = Field(None, description="Its exit code.")
-    signal: int | None = Field(None, description="The signal that ended it, where one did.")
-    reason: str | None = Field(None, description="The kubelet's reason, such as OOMKilled.")
-    message: str | None = Field(None, description="Its termination message. At most 1 KiB.")
+    container: Identifier = Field(description="Name of the container.")
+    exit_code: Int32 | None = Field(None, description="Its exit code.")
+    signal: Int32 | None = Field(None, description="The signal that ended it, where one did.")
+    reason: Identifier | None = Field(None, description="The kubelet's reason, such as OOMKilled.")
+    message: Message | None = Field(None, description="Its termination message. At most 1 KiB.")
 
 
 class FailedStep(ApiModel):
     """The evidence of a failure: the init container at which a run failed."""
 
-    name: str = Field(description="Name of the init container.")
-    exit_code: int | None = Field(None, description="Its exit code.")
-    signal: int | None = Field(None, description="The signal that ended it, where one did.")
-    reason: str | None = Field(None, description="The kubelet's reason, such as OOMKilled.")
-    message: str | None = Field(
+    name: Identifier = Field(description="Name of the init container.")
+    exit_code: Int32 | None = Field(None, description="Its exit code.")
+    signal: Int32 | None = Field(None, description="The signal that ended it, where one did.")
+    reason: Identifier | None = Field(None, description="The kubelet's reason, such as OOMKilled.")
+    message: Message | None = Field(
         None, description="Its termination message or the end of its log. At most 1 KiB."
     )
     restart_count: Count = Field(description="How often the kubelet restarted it in this Pod.")
@@ -92,13 +105,13 @@ class FailedStep(ApiModel):
 class Exceeded(ApiModel):
     """The limit that ended a run. Raising it lets another run start."""
 
-    limit: str = Field(
+    limit: Identifier = Field(
         description="Which: initDeadlineSeconds, or timeoutSeconds or maxRestarts of the "
         "step's entry in initPolicies."
     )
-    step: str = Field(description="The init container that the run had come to.")
+    step: Identifier = Field(description="The init container that the run had come to.")
     value: Count = Field(description="What the limit was.")
-    termination_message: str | None = Field(
+    termination_message: Message | None = Field(
         None,
         description="What the step left when it was ended for this: its termination message or "
         "the end of its log. At most 1 KiB.",
@@ -108,22 +121,24 @@ class Exceeded(ApiModel):
 class RunningStep(ApiModel):
     """The attempt of an init container that runs, for its timeoutSeconds."""
 
-    name: str = Field(description="Name of the init container.")
-    container_id: str = Field(alias="containerID", description="The runtime's ID of the attempt.")
+    name: Identifier = Field(description="Name of the init container.")
+    container_id: Identifier = Field(
+        alias="containerID", description="The runtime's ID of the attempt."
+    )
     first_seen_time: Time = Field(description="When it was first seen running.")
 
 
 class CompletedInitContainer(ApiModel):
     """An init container that has succeeded in the current run, and the container that did."""
 
-    name: str = Field(description="Name of the init container.")
-    container_id: str = Field(alias="containerID", description="The runtime's ID of it.")
+    name: Identifier = Field(description="Name of the init container.")
+    container_id: Identifier = Field(alias="containerID", description="The runtime's ID of it.")
 
 
 class RestartBaseline(ApiModel):
     """What a container's restart count was when it first started in the current run."""
 
-    name: str = Field(description="Name of the container.")
+    name: Identifier = Field(description="Name of the container.")
     restart_count: Count = Field(description="A higher count is a restart within the run.")
     resources: dict[str, str] | None = Field(
         None,
@@ -135,17 +150,17 @@ class RestartBaseline(ApiModel):
 class RunFacts(ApiModel):
     """What the current run and its later entry in history both tell."""
 
-    number: Annotated[int, Field(ge=1)] = Field(
+    number: Annotated[int, Field(ge=1, le=INT32_MAX)] = Field(
         description="1, 2, 3 ... No number is ever used twice."
     )
     trigger: Trigger = Field(description="Why the run started.")
-    token: str | None = Field(
+    token: Identifier | None = Field(
         None, description="The value of the annotation initpipeline.dev/rerun that it answers."
     )
     cause: Cause | None = Field(
         None, description="What the app container died of, when its restart caused the run."
     )
-    pod_uid: str | None = Field(
+    pod_uid: Identifier | None = Field(
         None, alias="podUID", description="UID of the Pod. Unset until the Pod was seen."
     )
     start_time: Time = Field(
@@ -156,12 +171,12 @@ class RunFacts(ApiModel):
     )
     completion_time: Time | None = Field(None, description="When the run was seen to have ended.")
     result: Result | None = Field(None, description="How the run ended; unset while it goes on.")
-    reason: str | None = Field(
+    reason: Identifier | None = Field(
         None,
         description="Why it ended or is about to, in one CamelCase word, where it failed or was "
         "lost; why it was not initialized, where it was superseded.",
     )
-    message: str | None = Field(
+    message: Message | None = Field(
         None,
         description="What the reason says, for a person. At most 1 KiB.",
     )
@@ -176,7 +191,7 @@ class Run(RunFacts):
     completed_init_containers: tuple[CompletedInitContainer, ...] = Field(
         (), description="The containers that have succeeded in this run."
     )
-    stale_container_ids: tuple[str, ...] = Field(
+    stale_container_ids: tuple[Identifier, ...] = Field(
         (),
         alias="staleContainerIDs",
         description="Containers of earlier runs in the same Pod: the kubelet reports them until "
@@ -249,22 +264,27 @@ class InitPipelineStatus(ApiModel):
     conditions: tuple[Condition, ...] = Field(
         (), description="Initialized, Ready, Reconciling, Stalled, Suspended, RerunInPlace."
     )
-    pod_name: str | None = Field(None, description="Name of the Pod: the pipeline's own.")
-    pod_uid: str | None = Field(
+    pod_name: Identifier | None = Field(None, description="Name of the Pod: the pipeline's own.")
+    pod_uid: Identifier | None = Field(
         None, alias="podUID", description="UID of the Pod whose state is shown."
     )
-    node_name: str | None = Field(None, description="Node of the Pod whose state is shown.")
+    node_name: Identifier | None = Field(None, description="Node of the Pod whose state is shown.")
     run: Run | None = Field(None, description="The current run: one pass through all steps.")
-    init_progress: str | None = Field(
+    init_progress: Identifier | None = Field(
         None, description="How many init containers are done, of how many: 2/5."
     )
-    current_step: str | None = Field(
+    current_step: Identifier | None = Field(
         None, description="The init container that has yet to succeed and is next, if any."
     )
     init_container_statuses: tuple[dict[str, Any], ...] = Field(
         (),
         description="The kubelet's own words about the init containers, verbatim, in the order "
         "of the Pod's spec.",
+    )
+    omitted: Message | None = Field(
+        None,
+        description="What this status leaves out because the InitPipeline would be larger than "
+        "the cluster stores.",
     )
     history: tuple[RunRecord, ...] = Field((), description="Runs that have ended, newest first.")
     failed_runs: Count = Field(
@@ -279,10 +299,10 @@ class InitPipelineStatus(ApiModel):
     effective_resources: EffectiveResources | None = Field(
         None, description="What the scheduler and quota count the Pod as."
     )
-    last_rerun_token: str | None = Field(
+    last_rerun_token: Identifier | None = Field(
         None, description="The newest rerun token that was answered. It never acts again."
     )
-    template_hash: str | None = Field(
+    template_hash: Identifier | None = Field(
         None,
         description="Hash of the template that the current run is made of. Templates that mean the "
         "same Pod have the same.",
@@ -296,7 +316,9 @@ class InitPipelineStatus(ApiModel):
 class InitPolicy(ApiModel):
     """Limits of one init container."""
 
-    name: str = Field(description="Name of an init container that is not restartPolicy Always.")
+    name: Identifier = Field(
+        description="Name of an init container that is not restartPolicy Always."
+    )
     timeout_seconds: Seconds | None = Field(
         None,
         description="How long one attempt may take, from when it was first seen running. After "

@@ -47,3 +47,6 @@ label (RFC 1123)."""
 MAX_MESSAGE_LENGTH: Final = 1024
 """Bytes of a condition's or history entry's message: status is read by people and copied to each
 watcher."""
+
+MAX_IDENTIFIER_LENGTH: Final = 253
+"""Characters of a name, a token, a reason or an ID in the status: as for an object's name."""

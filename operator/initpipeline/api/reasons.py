@@ -96,10 +96,16 @@ class Reason(StrEnum):
     """The cluster or the node does not know RestartAllContainers (Kubernetes 1.36)."""
     IN_PLACE_TOO_OFTEN = "InPlaceTooOften"
     """Restarts in place came so fast that the Pod is replaced instead, with back-off."""
+    UNREADABLE = "Unreadable"
+    """The InitPipeline holds a value that this version of the operator cannot read; the message
+    names the field. Nothing is done until it is corrected."""
+    RECONCILE_ERROR = "ReconcileError"
+    """The operator failed on this InitPipeline, which is a fault of the operator's. It tries again
+    after growing delays; Initialized and Ready stay as they were last observed."""
 
 
 class EventReason(StrEnum):
-    """Reasons of the events on an InitPipeline. All speak of one run, by its number."""
+    """Reasons of the events on an InitPipeline."""
 
     RUN_STARTED = "RunStarted"
     """A run started; the note has its trigger, as in status."""
@@ -117,6 +123,9 @@ class EventReason(StrEnum):
     for each message."""
     GIVEN_UP = "GivenUp"
     """The run failed or was lost, and no other follows: needs a person."""
+    STATUS_NOT_WRITTEN = "StatusNotWritten"
+    """The API server does not take the status: the InitPipeline would be too large, or the CRD is
+    of another version. Without it no run starts."""
 
 
 class Trigger(StrEnum):

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from initpipeline.api import names
-from initpipeline.api.models import InitPipelineStatus, Run
+from initpipeline.api.models import INT32_MAX, InitPipelineStatus, Run
 from initpipeline.api.reasons import ConditionType, Trigger
 from initpipeline.core import (
     conditions,
@@ -16,6 +16,7 @@ from initpipeline.core import (
     podspec,
     refusal,
     rerun,
+    room,
     runs,
     validation,
 )
@@ -79,7 +80,8 @@ def decide(facts: Facts, now: datetime) -> Decision:
     else:
         decision = _go_on(facts, status, now)
     kept = decision.status.history[: pipeline.policies.run_history_limit]
-    return replace(decision, status=decision.status.model_copy(update={"history": kept}))
+    whole = decision.status.model_copy(update={"history": kept})
+    return replace(decision, status=room.fitted(whole, pipeline.size))
 
 
 def needs_live_pod(pipeline: Pipeline) -> bool:
@@ -177,7 +179,11 @@ def _start_or_wait(
     at = rerun.start_time(again, status, now)
     if at > now:
         return status.model_copy(update={"next_run_time": at})
-    counts = rerun.FORGIVEN if again.asked_for else {"rerun_count": status.rerun_count + 1}
+    counts = (
+        rerun.FORGIVEN
+        if again.asked_for
+        else {"rerun_count": min(status.rerun_count + 1, INT32_MAX)}
+    )
     status = runs.superseded(status, pod, now).model_copy(update=counts)
     return runs.begin(pipeline, status, again.trigger, run.number + 1, now, again.cause)
 

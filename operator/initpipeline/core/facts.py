@@ -4,15 +4,32 @@ Only what a decision needs is kept, so that a cache of facts stays small; contai
 whole, because they are mirrored verbatim.
 """
 
+import contextlib
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from initpipeline.api.models import EffectiveResources, InitPipelineStatus, Policies
-from initpipeline.api.names import RERUN_ANNOTATION, RERUN_IN_PLACE_ANNOTATION, RUN_ANNOTATION
+from pydantic import ValidationError
+
+from initpipeline.api.models import (
+    INT32_MAX,
+    ApiModel,
+    EffectiveResources,
+    InitPipelineStatus,
+    Policies,
+)
+from initpipeline.api.names import (
+    MAX_MESSAGE_LENGTH,
+    RERUN_ANNOTATION,
+    RERUN_IN_PLACE_ANNOTATION,
+    RUN_ANNOTATION,
+)
 from initpipeline.api.reasons import Reason
+from initpipeline.api.times import LATEST, parse_time
+from initpipeline.core import reading
 from initpipeline.core import template as templates
 from initpipeline.core.resources import effective_resources
 
@@ -21,6 +38,11 @@ RESTART_ALL_CONTAINERS = "RestartAllContainers"
 
 RESTART = "Restart"
 """The action of a container's restartPolicyRules that restarts that container (KEP-5307)."""
+
+
+class UnreadableError(ValueError):
+    """An object holds a value that cannot be read. The text is one line: the field and why."""
+
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 """What the kubelet tells as the start of a container that the runtime could not start."""
@@ -41,15 +63,15 @@ class Terminated:
     @classmethod
     def from_api(cls, state: Mapping[str, Any] | None) -> "Terminated | None":
         raw = (state or {}).get("terminated")
-        if raw is None:
+        if not isinstance(raw, Mapping):
             return None
         return cls(
-            exit_code=raw.get("exitCode", 0),
-            signal=raw.get("signal"),
-            reason=raw.get("reason"),
-            message=raw.get("message"),
+            exit_code=reading.int32(raw.get("exitCode")),
+            signal=reading.int32(raw.get("signal")) or None,
+            reason=reading.identifier(raw.get("reason")) or None,
+            message=reading.text(raw.get("message")) or None,
             started_at=_start(raw),
-            finished_at=_time(raw.get("finishedAt")),
+            finished_at=parse_time(raw.get("finishedAt")),
         )
 
 
@@ -61,16 +83,16 @@ class ContainerStatus:
 
     @property
     def name(self) -> str:
-        return str(self.raw["name"])
+        return reading.identifier(self.raw.get("name"))
 
     @property
     def container_id(self) -> str:
         """The runtime's ID of the container, or "" where none was made yet."""
-        return self.raw.get("containerID") or ""
+        return reading.identifier(self.raw.get("containerID"))
 
     @property
     def restart_count(self) -> int:
-        return self.raw.get("restartCount") or 0
+        return min(reading.count(self.raw.get("restartCount")), INT32_MAX - 1)
 
     @property
     def started(self) -> bool:
@@ -83,30 +105,34 @@ class ContainerStatus:
 
     @property
     def waiting(self) -> Mapping[str, Any] | None:
-        state: Mapping[str, Any] = self.raw.get("state") or {}
-        return state.get("waiting")
+        waiting = self._state.get("waiting")
+        return waiting if isinstance(waiting, Mapping) else None
 
     @property
     def waiting_reason(self) -> str:
-        return (self.waiting or {}).get("reason") or ""
+        return reading.identifier((self.waiting or {}).get("reason"))
 
     @property
     def running(self) -> bool:
-        return "running" in (self.raw.get("state") or {})
+        return "running" in self._state
 
     @property
     def terminated(self) -> Terminated | None:
-        return Terminated.from_api(self.raw.get("state"))
+        return Terminated.from_api(self._state)
 
     @property
     def last_terminated(self) -> Terminated | None:
-        return Terminated.from_api(self.raw.get("lastState"))
+        return Terminated.from_api(reading.mapping(self.raw.get("lastState")))
 
     @property
     def started_at(self) -> datetime | None:
         """When the container of the present state started; None while it waits."""
-        state = self.raw.get("state") or {}
-        return _start(state.get("running") or state.get("terminated") or {})
+        state = self._state
+        return _start(reading.mapping(state.get("running") or state.get("terminated")))
+
+    @property
+    def _state(self) -> Mapping[str, Any]:
+        return reading.mapping(self.raw.get("state"))
 
     @property
     def ever_started(self) -> bool:
@@ -202,33 +228,31 @@ class Pod:
 
     @classmethod
     def from_api(cls, raw: Mapping[str, Any]) -> "Pod":
+        """Raises UnreadableError for an object that no API server would give. Anything else that
+        cannot be read counts as absent."""
+        with _unreadable_as_error("Pod"):
+            return cls._read(raw)
+
+    @classmethod
+    def _read(cls, raw: Mapping[str, Any]) -> "Pod":
         metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
         annotations = metadata.get("annotations") or {}
         return cls(
             uid=metadata["uid"],
             resource_version=metadata["resourceVersion"],
             owner_uid=_controller_uid(metadata),
-            created_at=_time(metadata.get("creationTimestamp")),
-            run=_number(annotations.get(RUN_ANNOTATION)),
-            deletion_time=_time(metadata.get("deletionTimestamp")),
+            created_at=parse_time(metadata.get("creationTimestamp")),
+            run=reading.number(annotations.get(RUN_ANNOTATION)),
+            deletion_time=_deletion_time(metadata),
             finalizers=tuple(metadata.get("finalizers") or ()),
             phase=status.get("phase") or "Pending",
-            reason=status.get("reason") or "",
+            reason=reading.identifier(status.get("reason")),
             message=status.get("message") or "",
-            node_name=spec.get("nodeName"),
+            node_name=reading.identifier(spec.get("nodeName")) or None,
             scheduling_gated=bool(spec.get("schedulingGates")),
             rerun_in_place=annotations.get(RERUN_IN_PLACE_ANNOTATION),
             effective_resources=effective_resources(spec, status),
-            conditions=tuple(
-                PodCondition(
-                    type=c["type"],
-                    status=c["status"],
-                    reason=c.get("reason") or "",
-                    message=c.get("message") or "",
-                    since=_time(c.get("lastTransitionTime")),
-                )
-                for c in status.get("conditions") or ()
-            ),
+            conditions=_conditions(status.get("conditions")),
             init_containers=init_containers(spec),
             containers=_containers(spec, "containers"),
             init_container_statuses=_statuses(status.get("initContainerStatuses")),
@@ -281,20 +305,31 @@ class Pipeline:
     generation: int
     deleting: bool
     rerun_token: str | None
-    template_json: bytes
-    """spec.template as canonical JSON: a tenth of the dict's memory."""
+    template_zip: bytes
+    """spec.template as canonical JSON, compressed: many templates of 1 MB must fit into memory."""
     template_hash: str
     """Two templates that mean the same Pod have the same: core.template.digest."""
+    size: int
+    """Bytes that it takes up without its status, as JSON."""
     policies: Policies
     status: InitPipelineStatus
 
     @classmethod
     def from_api(cls, raw: Mapping[str, Any]) -> "Pipeline":
-        """Raises pydantic.ValidationError where spec or status are not what the CRD allows."""
+        """Raises UnreadableError if spec or status are not what the CRD allows: stored by another
+        version of it, or, as a status may be, written by somebody else."""
+        with _unreadable_as_error("InitPipeline"):
+            return cls._read(raw)
+
+    @classmethod
+    def _read(cls, raw: Mapping[str, Any]) -> "Pipeline":
         metadata, template = raw["metadata"], raw["spec"]["template"]
-        policies = Policies.model_validate(raw["spec"])
-        status = InitPipelineStatus.model_validate(raw.get("status") or {})
+        annotations = metadata.get("annotations") or {}
+        policies = _validated(Policies, "spec", raw["spec"])
+        status = _status(raw.get("status") or {})
         known = _known_hash(status, policies, metadata["generation"])
+        written = canonical_json(template)
+        rest = canonical_json([metadata, {**raw["spec"], "template": None}])
         return cls(
             namespace=metadata["namespace"],
             name=metadata["name"],
@@ -302,12 +337,18 @@ class Pipeline:
             resource_version=metadata["resourceVersion"],
             generation=metadata["generation"],
             deleting=bool(metadata.get("deletionTimestamp")),
-            rerun_token=(metadata.get("annotations") or {}).get(RERUN_ANNOTATION) or None,
-            template_json=canonical_json(template),
+            rerun_token=reading.identifier(annotations.get(RERUN_ANNOTATION)) or None,
+            template_zip=zlib.compress(written, 1),
             template_hash=known or templates.digest(template),
+            size=len(written) + len(rest),
             policies=policies,
             status=status,
         )
+
+    @property
+    def template_json(self) -> bytes:
+        """spec.template as canonical JSON: what the hash is of."""
+        return zlib.decompress(self.template_zip)
 
     @property
     def template(self) -> dict[str, Any]:
@@ -349,6 +390,38 @@ def _known_hash(status: InitPipelineStatus, policies: Policies, generation: int)
     return hash_ if observed and templates.by_these_rules(hash_) else None
 
 
+M = TypeVar("M", bound=ApiModel)
+
+
+def _validated(model: type[M], field: str, raw: object) -> M:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in (field, *first["loc"]))
+        raise UnreadableError(f"{where}: {first['msg']}") from error
+
+
+def _status(raw: object) -> InitPipelineStatus:
+    status = _validated(InitPipelineStatus, "status", raw)
+    if status.run is not None and status.run.number >= INT32_MAX:
+        raise UnreadableError("status.run.number: no run can follow one of this number")
+    return status
+
+
+@contextlib.contextmanager
+def _unreadable_as_error(kind: str) -> Iterator[None]:
+    try:
+        yield
+    except UnreadableError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        words = " ".join(str(error).split())[:200]
+        raise UnreadableError(f"not a valid {kind}: {type(error).__name__}: {words}") from error
+    except RecursionError as error:
+        raise UnreadableError(f"not a valid {kind}: it is nested too deeply") from error
+
+
 def canonical_json(value: Any) -> bytes:
     """One spelling for one value, whatever the order of its keys."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
@@ -363,15 +436,17 @@ def _containers(pod_spec: Mapping[str, Any], field: str) -> tuple[Container, ...
     pod_policy = pod_spec.get("restartPolicy") or "Always"
     return tuple(
         Container(
-            name=container["name"],
-            image=container.get("image") or "",
+            name=reading.identifier(container.get("name")),
+            image=reading.text(container.get("image"))[:MAX_MESSAGE_LENGTH],
             sidecar=field == "initContainers" and container.get("restartPolicy") == "Always",
             startup_probe=container.get("startupProbe") is not None,
             restart_policy=container.get("restartPolicy") or pod_policy,
-            restart_rules=tuple(_rule(rule) for rule in container.get("restartPolicyRules") or ()),
+            restart_rules=tuple(
+                _rule(rule) for rule in reading.mappings(container.get("restartPolicyRules"))
+            ),
             resize_restarts=_resize_restarts(container),
         )
-        for container in pod_spec.get(field) or ()
+        for container in reading.mappings(pod_spec.get(field))
     )
 
 
@@ -388,20 +463,41 @@ def _rule(raw: Mapping[str, Any]) -> RestartRule:
 def _resize_restarts(container: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     restarting = {
         policy.get("resourceName")
-        for policy in container.get("resizePolicy") or ()
+        for policy in reading.mappings(container.get("resizePolicy"))
         if policy.get("restartPolicy") == "RestartContainer"
     }
     resources = container.get("resources") or {}
     return tuple(
-        (f"{kind}.{name}", str(amount))
+        (f"{kind}.{name}", reading.identifier(str(amount)))
         for kind in ("requests", "limits")
         for name, amount in sorted((resources.get(kind) or {}).items())
         if name in restarting
     )
 
 
-def _statuses(raw: list[dict[str, Any]] | None) -> tuple[ContainerStatus, ...]:
-    return tuple(ContainerStatus(status) for status in raw or ())
+def _statuses(raw: object) -> tuple[ContainerStatus, ...]:
+    """The last that is reported of each name: a status may name a container twice."""
+    statuses = (ContainerStatus(status) for status in reading.mappings(raw))
+    return tuple({status.name: status for status in statuses if status.name}.values())
+
+
+def _conditions(raw: object) -> tuple[PodCondition, ...]:
+    return tuple(
+        PodCondition(
+            type=reading.text(condition.get("type")),
+            status=reading.text(condition.get("status")),
+            reason=reading.identifier(condition.get("reason")),
+            message=reading.text(condition.get("message")),
+            since=parse_time(condition.get("lastTransitionTime")),
+        )
+        for condition in reading.mappings(raw)
+    )
+
+
+def _deletion_time(metadata: Mapping[str, Any]) -> datetime | None:
+    """A Pod whose deletion was requested is being deleted, even if nobody can read until when."""
+    value = metadata.get("deletionTimestamp")
+    return (parse_time(value) or LATEST) if value else None
 
 
 def _controller_uid(metadata: Mapping[str, Any]) -> str | None:
@@ -409,16 +505,8 @@ def _controller_uid(metadata: Mapping[str, Any]) -> str | None:
     return next((owner["uid"] for owner in owners if owner.get("controller")), None)
 
 
-def _time(value: str | None) -> datetime | None:
-    return datetime.fromisoformat(value) if value else None
-
-
 def _start(state: Mapping[str, Any]) -> datetime | None:
     """Of a v1.ContainerStateRunning or Terminated; where the container could not be started, when
     that was tried."""
-    started = _time(state.get("startedAt"))
-    return _time(state.get("finishedAt")) if started == _NEVER else started
-
-
-def _number(value: str | None) -> int | None:
-    return int(value) if value and value.isdecimal() else None
+    started = parse_time(state.get("startedAt"))
+    return parse_time(state.get("finishedAt")) if started == _NEVER else started

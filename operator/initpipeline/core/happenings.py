@@ -6,6 +6,7 @@ writes nothing tells nothing, and an event never speaks of what status does not 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from initpipeline.api.models import Cause, FailedStep, InitPipelineStatus, Run, RunFacts
 from initpipeline.api.reasons import ConditionType, EventReason, Reason, Result, Trigger
@@ -24,6 +25,7 @@ _ACTIONS = {
     EventReason.POD_LOST: "EndRun",
     EventReason.GIVEN_UP: "GiveUp",
     EventReason.FAILED_CREATE: "CreatePod",
+    EventReason.STATUS_NOT_WRITTEN: "WriteStatus",
 }
 _WHY_STARTED = {
     Trigger.CREATED: "the InitPipeline is new",
@@ -36,6 +38,13 @@ _WHY_STARTED = {
     Trigger.POD_RESTARTED: "the kubelet restarted the Pod",
     Trigger.RESTARTED_IN_PLACE: "the kubelet restarted all containers in place",
 }
+
+
+_NOT_GIVEN_UP = frozenset({Reason.POD_TERMINATING, Reason.UNREADABLE, Reason.RECONCILE_ERROR})
+
+MOST_AT_ONCE: Final = 50
+"""Events of one write. Steps fail one after the other, so only a made up status has more; it must
+not keep the events of other pipelines from being posted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,7 @@ def happenings(before: InitPipelineStatus, after: InitPipelineStatus) -> tuple[H
         if number >= known:
             earlier = before.run if number == known else None
             told += _of_run(earlier, run, failed.get(number, {}), after)
+    told = told[-MOST_AT_ONCE:]
     return (*told, *_failed_create(before, after), *_given_up(before, after))
 
 
@@ -95,8 +105,10 @@ def _of_run(
     if earlier is None:
         yield Happening(EventReason.RUN_STARTED, number, _started(run))
     if run.initialized_time is None:
+        places = _places(status) if failed else {}
         for name, step in failed.items():
-            note = f"run {number}: {_title(name, status)} {_how(step)}"
+            title = f'init container{places.get(name, "")} "{name}"'
+            note = f"run {number}: {title} {_how(step)}"
             yield Happening(EventReason.STEP_FAILED, number, note, name)
     elif earlier is None or earlier.initialized_time is None:
         note = f"run {number}: all init containers are done"
@@ -140,12 +152,11 @@ def _given_up(before: InitPipelineStatus, after: InitPipelineStatus) -> Iterator
 
 
 def _run_given_up(status: InitPipelineStatus) -> int | None:
-    """The run after which the pipeline was given up. A Pod that will not go stalls it, too, but
-    that may pass."""
+    """The run after which the pipeline was given up. Other things stall it, too, but may pass."""
     run, stalled = status.run, status.condition(ConditionType.STALLED)
     if run is None or run.result not in _ENDS:
         return None
-    if stalled is None or stalled.status != "True" or stalled.reason == Reason.POD_TERMINATING:
+    if stalled is None or stalled.status != "True" or stalled.reason in _NOT_GIVEN_UP:
         return None
     return run.number
 
@@ -212,11 +223,10 @@ def _ended(status: ContainerStatus) -> str:
     return ""
 
 
-def _title(name: str, status: InitPipelineStatus) -> str:
-    """The same words as in conditions, but for the kind of the container, which is not shown."""
+def _places(status: InitPipelineStatus) -> dict[str, str]:
+    """The place of each init container that is shown, as in conditions: " 2 of 3"."""
     names = [shown.name for shown in _statuses(status)]
-    place = f" {names.index(name) + 1} of {len(names)}" if name in names else ""
-    return f'init container{place} "{name}"'
+    return {name: f" {place} of {len(names)}" for place, name in enumerate(names, start=1)}
 
 
 def _how(step: FailedStep) -> str:

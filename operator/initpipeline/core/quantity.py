@@ -19,9 +19,7 @@ _SYNTAX: Final = re.compile(
 _SPACES: Final = " \t\n\v\f\r"
 _BINARY: Final = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 _DECIMAL: Final = ("m", "", "k", "M", "G", "T", "P", "E")
-_POWERS: Final = {
-    suffix: 3 * power for power, suffix in enumerate(("n", "u", *_DECIMAL), start=-3)
-}
+_POWERS: Final = {suffix: 3 * power for power, suffix in enumerate(("n", "u", *_DECIMAL), start=-3)}
 """By suffix the power of ten."""
 
 _MOST: Final = 2**63 - 1
@@ -100,7 +98,7 @@ def _thousandths(digits: str, base: int, power: int) -> int:
     if len(kept) + power < -_DIGITS:
         return 1
     number = (int(kept) + bool(rest.strip("0"))) * base
-    milli = number * 10**power if power >= 0 else -(-number // 10**-power)
+    milli: int = number * 10**power if power >= 0 else -(-number // 10**-power)
     return min(milli, _MOST * 1000)
 
 

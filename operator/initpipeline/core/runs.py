@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from initpipeline.api.models import (
+    INT32_MAX,
     Cause,
     Exceeded,
     FailedStep,
@@ -101,7 +102,7 @@ def end(
         update={
             "run": run,
             "history": (record, *status.history),
-            "failed_runs": status.failed_runs + (result is Result.FAILED),
+            "failed_runs": min(status.failed_runs + (result is Result.FAILED), INT32_MAX),
         }
     )
 

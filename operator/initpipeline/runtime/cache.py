@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime.gateway import Census, Key
 
 
@@ -118,7 +119,7 @@ class Store(Generic[T]):
 class Cache:
     """Both kinds."""
 
-    pipelines: Store[Pipeline]
+    pipelines: Store[Pipeline | UnreadablePipeline]
     pods: Store[Pod]
 
     @classmethod

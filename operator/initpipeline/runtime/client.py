@@ -6,7 +6,6 @@ twice and build models that nobody reads, which costs more than the request.
 """
 
 import asyncio
-import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ import yaml
 from kubernetes.aio import client, config
 
 from initpipeline import __version__
+from initpipeline.runtime import documents
 from initpipeline.runtime.errors import ConnectionFailed, LoginError, api_error, one_line
 
 USER_AGENT = f"initpipeline/{__version__}"
@@ -97,11 +97,16 @@ class ApiClient:
         self._transport = _transport(configuration)
         self._login = login
         self._logging_in = asyncio.Lock()
+        self._lists: aiohttp.ClientSession | None = None
+        self._page_sizes: dict[str, documents.PageSize] = {}
+        """By the path of the list."""
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._lists is not None:
+            await self._lists.close()
         await self._transport.close()
 
     @property
@@ -111,6 +116,9 @@ class ApiClient:
     def for_watches(self) -> kopf.AiohttpSession:
         """The same login for Kopf. With credentials of its own it would close its connections when
         these expire, and a watch that is just being opened then fails for good."""
+        return kopf.AiohttpSession(server=self.server, aiohttp_session=self._session())
+
+    def _session(self) -> aiohttp.ClientSession:
         configuration = self._configuration
         connection = kopf.ConnectionInfo(
             server=self.server,
@@ -119,13 +127,22 @@ class ApiClient:
             certificate_path=configuration.cert_file,
             private_key_path=configuration.key_file,
         )
-        session = aiohttp.ClientSession(
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=connection.as_ssl_context()),
             proxy=configuration.proxy,
             trust_env=True,
-            middlewares=(self._authorize,),
+            middlewares=(self._in_pages, self._authorize),
+            response_class=documents.Response,
         )
-        return kopf.AiohttpSession(server=self.server, aiohttp_session=session)
+
+    async def _in_pages(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Lists come in pages of a bounded size, whatever is asked for."""
+        if request.method != "GET" or "limit" not in request.url.query:
+            return await handler(request)
+        size = self._page_sizes.setdefault(request.url.path, documents.PageSize())
+        return await documents.in_pages(request, handler, size)
 
     async def _authorize(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -152,6 +169,26 @@ class ApiClient:
         code, document = await self._send(method, path, headers, body)
         if code == 401 and await self._logged_in_anew(used):
             code, document = await self._send(method, path, headers, body)
+        if code >= 400:
+            raise api_error(code, document)
+        return document
+
+    async def page(self, path: str, accept: str = JSON) -> dict[str, Any]:
+        """A page of a list. Its ``limit`` is replaced by one that fits the size of the objects.
+
+        Raises ApiError for an error, ConnectionFailed for no answer.
+        """
+        if self._lists is None:
+            self._lists = self._session()
+        headers = {"Accept": accept, "User-Agent": USER_AGENT}
+        try:
+            async with self._lists.get(
+                self._configuration.host + path, headers=headers, timeout=self._timeout
+            ) as response:
+                code, data = response.status, await response.read()
+        except _NO_ANSWER as error:
+            raise ConnectionFailed(one_line(error)) from error
+        document = _parse(code, data)
         if code >= 400:
             raise api_error(code, document)
         return document
@@ -238,7 +275,8 @@ async def _authorized(
 def _parse(code: int, data: bytes | str | None) -> dict[str, Any]:
     """Raises ConnectionFailed where somebody else answered, say a proxy or a login page."""
     try:
-        document = json.loads(data or b"{}")
+        raw = data.encode() if isinstance(data, str) else data
+        document = documents.decode(raw or b"{}")
     except ValueError:
         document = data.decode(errors="replace") if isinstance(data, bytes) else data
     if isinstance(document, dict):

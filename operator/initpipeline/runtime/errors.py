@@ -6,6 +6,7 @@ ApiError                the API server answered with an error
   NotFoundError         404: the object is gone
   ConflictError         409: it is not as it was when it was read
   AlreadyExistsError    409: there is one of this name
+  TooLargeError         the object would be larger than the cluster stores
 ConnectionFailed        no answer at all
 """
 
@@ -46,6 +47,14 @@ class AlreadyExistsError(ApiError):
     """There is an object of this name."""
 
 
+class TooLargeError(ApiError):
+    """The object, or the request, would be larger than the API server or etcd takes."""
+
+
+_TOO_LARGE = ("request is too large", "Request entity too large", "message larger than max")
+"""The words of etcd, of the API server, and of the connection between them."""
+
+
 def api_error(code: int, status: Mapping[str, Any]) -> ApiError:
     """The exception for an HTTP code and the metav1.Status that came with it."""
     if code == 404:
@@ -53,6 +62,8 @@ def api_error(code: int, status: Mapping[str, Any]) -> ApiError:
     if code == 409:
         exists = status.get("reason") == "AlreadyExists"
         return (AlreadyExistsError if exists else ConflictError)(code, status)
+    if code == 413 or any(words in str(status.get("message")) for words in _TOO_LARGE):
+        return TooLargeError(code, status)
     return ApiError(code, status)
 
 

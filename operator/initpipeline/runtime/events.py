@@ -25,6 +25,7 @@ from initpipeline.api.reasons import EventReason
 from initpipeline.core.facts import Pipeline
 from initpipeline.core.happenings import Happening, happenings
 from initpipeline.core.refusal import namespace_terminating
+from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, NotFoundError
 from initpipeline.runtime.gateway import Gateway
 
@@ -38,6 +39,9 @@ QUEUE_LIMIT: Final = 1000
 SERIES_LIMIT: Final = 4096
 """Steps that fail at one time whose events are remembered; the one that has been quiet for longest
 is forgotten for a further one, and a new event tells of its next failure. About 2 MiB."""
+
+_REPEATED: Final = frozenset({EventReason.STEP_FAILED, EventReason.STATUS_NOT_WRITTEN})
+"""Reasons of events that come again within a run."""
 
 LOG_PERIOD: Final = timedelta(minutes=10)
 """How often to say that events are dropped, at most: it is mostly the same for all of them."""
@@ -121,11 +125,23 @@ class EventRecorder:
             logger.exception("status not understood, no events", extra=fields)
             return
         for happening in told:
-            note = _Note(_regarding(after, happening), happening, self._time())
-            try:
-                self._waiting.put_nowait(note)
-            except asyncio.QueueFull:
-                self._drop(note, "too many events at a time")
+            self._put(_Note(_regarding(after, happening), happening, self._time()))
+
+    def not_written(self, pipeline: Pipeline | UnreadablePipeline, why: str) -> None:
+        """The status of a pipeline cannot be written, so an event is all that can report it.
+        Returns at once, and never raises."""
+        happening = Happening(
+            EventReason.STATUS_NOT_WRITTEN,
+            0,
+            f"the status cannot be written, so nothing else is done: {why}",
+        )
+        self._put(_Note(_regarding(pipeline, happening), happening, self._time()))
+
+    def _put(self, note: _Note) -> None:
+        try:
+            self._waiting.put_nowait(note)
+        except asyncio.QueueFull:
+            self._drop(note, "too many events at a time")
 
     async def run(self) -> None:
         """Post for ever."""
@@ -177,7 +193,7 @@ class EventRecorder:
     async def _post(self, note: _Note) -> None:
         event = _event(note, self._instance)
         await self._gateway.create_event(event)
-        if note.happening.reason is not EventReason.STEP_FAILED:
+        if note.happening.reason not in _REPEATED:
             return
         self._series[note.same] = _Series(event["metadata"]["name"], 1, 1, note.time)
         if len(self._series) > SERIES_LIMIT:
@@ -193,7 +209,7 @@ class EventRecorder:
         self._dropped, self._logged_at = 0, now
 
 
-def _regarding(pipeline: Pipeline, happening: Happening) -> dict[str, str]:
+def _regarding(pipeline: Pipeline | UnreadablePipeline, happening: Happening) -> dict[str, str]:
     reference = {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,

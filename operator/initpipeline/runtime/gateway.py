@@ -12,12 +12,14 @@ from urllib.parse import quote
 
 from initpipeline.api import names
 from initpipeline.api.models import format_micro_time
+from initpipeline.api.reasons import Reason
 from initpipeline.core import refusal
-from initpipeline.core.facts import Pipeline, Pod, Refusal
+from initpipeline.core.facts import Pipeline, Pod, Refusal, UnreadableError
+from initpipeline.core.unreadable import UnreadablePipeline, read_pipeline
 from initpipeline.runtime.client import JSON, MERGE_PATCH, ApiClient
-from initpipeline.runtime.errors import ApiError, NotFoundError
+from initpipeline.runtime.documents import LARGEST_PAGE
+from initpipeline.runtime.errors import ApiError, NotFoundError, TooLargeError
 
-PAGE = 500
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
@@ -53,22 +55,25 @@ class Gateway:
     def __init__(self, client: ApiClient) -> None:
         self._client = client
 
-    async def get_pipeline(self, key: Key) -> Pipeline | None:
+    async def get_pipeline(self, key: Key) -> Pipeline | UnreadablePipeline | None:
         raw = await self._get(_pipeline_path(key))
-        return None if raw is None else Pipeline.from_api(raw)
+        return None if raw is None else read_pipeline(raw)
 
     async def get_pod(self, key: Key) -> Pod | None:
+        """Raises UnreadableError for a Pod that cannot be read."""
         raw = await self._get(_pod_path(key))
         return None if raw is None else Pod.from_api(raw)
 
-    async def patch_status(self, pipeline: Pipeline, patch: dict[str, Any]) -> Pipeline:
+    async def patch_status(
+        self, pipeline: Pipeline | UnreadablePipeline, patch: dict[str, Any]
+    ) -> Pipeline | UnreadablePipeline:
         """Write a change of the status, if nobody has written since ``pipeline`` was read.
 
         Raises ConflictError if somebody has, NotFoundError if the pipeline is gone.
         """
         path = f"{_pipeline_path(Key(pipeline.namespace, pipeline.name))}/status"
         body = {"metadata": {"resourceVersion": pipeline.resource_version}, "status": patch}
-        return Pipeline.from_api(await self._client.request("PATCH", path, body, MERGE_PATCH))
+        return read_pipeline(await self._client.request("PATCH", path, body, MERGE_PATCH))
 
     async def create_pod(self, manifest: dict[str, Any]) -> Pod | Refusal:
         """The Pod, created, or why the API server will not.
@@ -81,6 +86,9 @@ class Gateway:
         try:
             return Pod.from_api(await self._client.request("POST", path, manifest))
         except ApiError as error:
+            if isinstance(error, TooLargeError):
+                words = f"the Pod is larger than the cluster stores: {error.status.get('message')}"
+                return Refusal(Reason.INVALID_TEMPLATE, words)
             refused = refusal.classify(error.code, error.status)
             if refused is None:
                 raise
@@ -121,11 +129,13 @@ class Gateway:
         series = {"count": count, "lastObservedTime": format_micro_time(last)}
         await self._client.request("PATCH", path, {"series": series}, MERGE_PATCH)
 
-    async def list_pods(self, namespace: str | None) -> AsyncIterator[tuple[Key, Pod]]:
-        """The Pods that carry our label; None: in all namespaces."""
+    async def list_pods(
+        self, namespace: str | None
+    ) -> AsyncIterator[tuple[Key, Pod | UnreadableError]]:
+        """The Pods that carry our label, or why one cannot be read; None: in all namespaces."""
         async for page in self._pages(_list_path(Kind.POD, namespace)):
             for raw in page["items"] or ():
-                yield key_of(raw), Pod.from_api(raw)
+                yield key_of(raw), _pod_or_error(raw)
 
     async def census(self, kind: Kind, namespace: str | None) -> Census:
         """Which objects of a kind there are, at the cost of their metadata."""
@@ -146,16 +156,23 @@ class Gateway:
     async def _pages(self, path: str, accept: str = JSON) -> AsyncIterator[dict[str, Any]]:
         """A list in pages, all of one resource version."""
         separator = "&" if "?" in path else "?"
-        url = f"{path}{separator}limit={PAGE}"
+        url = f"{path}{separator}limit={LARGEST_PAGE}"
         token = ""
         while True:
-            page = await self._client.request(
-                "GET", f"{url}&continue={quote(token)}" if token else url, accept=accept
+            page = await self._client.page(
+                f"{url}&continue={quote(token)}" if token else url, accept
             )
             yield page
             token = page["metadata"].get("continue") or ""
             if not token:
                 return
+
+
+def _pod_or_error(raw: Mapping[str, Any]) -> Pod | UnreadableError:
+    try:
+        return Pod.from_api(raw)
+    except UnreadableError as error:
+        return error
 
 
 def key_of(raw: Mapping[str, Any]) -> Key:

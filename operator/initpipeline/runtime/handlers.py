@@ -7,30 +7,35 @@ writes per pipeline, a second copy of the spec in an annotation, and some a fina
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import kopf
 
 from initpipeline.api import names
-from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.core.facts import Pod, UnreadableError
+from initpipeline.core.unreadable import UnreadablePipeline, read_pipeline
 from initpipeline.runtime.cache import Cache, Store, Versioned
-from initpipeline.runtime.errors import one_line
-from initpipeline.runtime.gateway import Key, key_of
+from initpipeline.runtime.documents import LARGEST_PAGE
+from initpipeline.runtime.gateway import Key, Kind, key_of
+from initpipeline.runtime.oddities import Oddities
 from initpipeline.runtime.queue import WorkQueue
 
-logger = logging.getLogger(__name__)
 
-
-def register(registry: kopf.OperatorRegistry, cache: Cache, queue: WorkQueue[Key]) -> None:
+def register(
+    registry: kopf.OperatorRegistry, cache: Cache, queue: WorkQueue[Key], oddities: Oddities
+) -> None:
     """Watch InitPipelines, and the Pods that carry our label."""
+    pipelines = _Noter(Kind.PIPELINE, cache.pipelines, queue, read_pipeline, oddities)
+    pods = _Noter(Kind.POD, cache.pods, queue, Pod.from_api, oddities)
 
     @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
     async def pipeline_event(event: Mapping[str, Any], **_: object) -> None:
-        _note(event, cache.pipelines, queue, Pipeline.from_api)
+        pipelines.note(event)
 
     @kopf.on.event("", "v1", "pods", registry=registry)
     async def pod_event(event: Mapping[str, Any], **_: object) -> None:
-        _note(event, cache.pods, queue, Pod.from_api)
+        pods.note(event)
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
@@ -45,7 +50,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     # The kinds are known and the CRD was looked for: no watch of CRDs, no permission for it.
     settings.scanning.disabled = True
     settings.watching.label_selectors[("", "v1", "pods")] = names.NAME_LABEL
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = LARGEST_PAGE
     # A watch that has gone quiet is ended by the server first, and by us if that is not told.
     settings.watching.server_timeout = 5 * 60
     settings.watching.client_timeout = 5 * 60 + 30
@@ -62,41 +67,45 @@ def configure(settings: kopf.OperatorSettings) -> None:
 T = TypeVar("T", bound=Versioned)
 
 
-def _note(
-    event: Mapping[str, Any],
-    store: Store[T],
-    queue: WorkQueue[Key],
-    read: Callable[[Mapping[str, Any]], T],
-) -> None:
-    """Keep what the event tells, and ask for a look at its pipeline if that was news. The echo of
-    our own write is none: its answer was kept already."""
-    raw = event["object"]
-    key, metadata = key_of(raw), raw["metadata"]
-    if event["type"] == "DELETED":
-        if store.remove(key, metadata["uid"], _read_or_none(raw, read)):
-            queue.add(key)
-        return
-    if not store.is_news(key, metadata["resourceVersion"]):
-        return
-    try:
-        store.put(key, read(raw))
-    except _NOT_UNDERSTOOD as error:
-        # Not what the CRD allows: of another version of it, or stored before it.
-        fields = {"pipeline": str(key), "error": one_line(repr(error))}
-        logger.error("object not understood, left alone", extra=fields)
-        return
-    queue.add(key)
+@dataclass(frozen=True, slots=True)
+class _Noter(Generic[T]):
+    """Takes note of the events of one kind."""
 
+    kind: Kind
+    store: Store[T]
+    queue: WorkQueue[Key]
+    read: Callable[[Mapping[str, Any]], T]
+    oddities: Oddities
 
-_NOT_UNDERSTOOD = (ValueError, LookupError, TypeError, AttributeError)
+    def note(self, event: Mapping[str, Any]) -> None:
+        """Keep what the event tells, and ask for a look at its pipeline if that was news. The echo
+        of our own write is none: its answer was kept already."""
+        raw = event["object"]
+        key, metadata = key_of(raw), raw["metadata"]
+        if event["type"] == "DELETED":
+            if self.store.remove(key, metadata["uid"], self._read_or_none(key, raw)):
+                self.queue.add(key)
+            return
+        if not self.store.is_news(key, metadata["resourceVersion"]):
+            return
+        thing = self._read_or_none(key, raw)
+        if thing is None:
+            # What was known of it is out of date. The look at the pipeline reports what it is.
+            self.store.remove(key, metadata["uid"])
+        else:
+            self.store.put(key, thing)
+        self.queue.add(key)
 
-
-def _read_or_none(raw: Mapping[str, Any], read: Callable[[Mapping[str, Any]], T]) -> T | None:
-    """What was never understood can be forgotten all the same."""
-    try:
-        return read(raw)
-    except _NOT_UNDERSTOOD:
-        return None
+    def _read_or_none(self, key: Key, raw: Mapping[str, Any]) -> T | None:
+        """None: it cannot be read, which is noted."""
+        try:
+            thing = self.read(raw)
+        except UnreadableError as error:
+            self.oddities.note(self.kind, key, str(error))
+            return None
+        if isinstance(thing, UnreadablePipeline):
+            self.oddities.note(self.kind, key, thing.problem)
+        return thing
 
 
 class _Backoffs:

@@ -23,6 +23,7 @@ from initpipeline.runtime.errors import (
 )
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.oddities import Oddities
 from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.settings import Settings
@@ -69,7 +70,8 @@ class Service:
         self._queue: WorkQueue[Key] = WorkQueue(now)
         self._events = EventRecorder(gateway, now)
         self._reconciler = Reconciler(gateway, cache, self._queue, now, self._events)
-        self._sweeper = Sweeper(gateway, cache, self._queue, settings.namespaces)
+        oddities = Oddities()
+        self._sweeper = Sweeper(gateway, cache, self._queue, settings.namespaces, oddities)
         self._before: set[asyncio.Task[Any]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         """The loop itself would not keep them."""
@@ -80,7 +82,7 @@ class Service:
         self._registry = kopf.OperatorRegistry()
         self._kopf_settings = kopf.OperatorSettings()
         handlers.configure(self._kopf_settings)
-        handlers.register(self._registry, cache, self._queue)
+        handlers.register(self._registry, cache, self._queue, oddities)
         kopf.on.login(registry=self._registry)(self._login)
         kopf.on.startup(registry=self._registry)(self._start)
         kopf.on.cleanup(registry=self._registry)(self._stop)
@@ -181,12 +183,23 @@ class Service:
                 delay = self._queue.retry(key, _longest_delay(error))
                 fields = {"pipeline": str(key), "error": str(error), "retry_seconds": delay}
                 logger.warning("API request failed", extra=fields)
-            except Exception:
+            except Exception as error:
                 delay = self._queue.retry(key)
                 fields = {"pipeline": str(key), "retry_seconds": delay}
                 logger.exception("look at pipeline failed", extra=fields)
+                await self._report(key, error)
             finally:
                 self._queue.done(key)
+
+    async def _report(self, key: Key, error: Exception) -> None:
+        """Mark the pipeline. If that fails too, the log and the retry are what is left."""
+        try:
+            await self._reconciler.report_error(key, error)
+        except (ApiError, ConnectionFailed) as why:
+            fields = {"pipeline": str(key), "error": str(why)}
+            logger.warning("failure not reported", extra=fields)
+        except Exception:
+            logger.exception("failure not reported", extra={"pipeline": str(key)})
 
 
 def _longest_delay(error: ApiError | ConnectionFailed) -> float:

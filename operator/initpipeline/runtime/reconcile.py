@@ -4,9 +4,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from initpipeline.api.models import InitPipelineStatus
-from initpipeline.core import refusal
+from initpipeline.core import refusal, room
 from initpipeline.core.decide import (
     CreatePod,
     Decision,
@@ -17,12 +18,18 @@ from initpipeline.core.decide import (
 )
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.core.patch import merge_patch
+from initpipeline.core.unreadable import (
+    UnreadablePipeline,
+    error_conditions,
+    unreadable_conditions,
+)
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.errors import (
     AlreadyExistsError,
     ApiError,
     ConflictError,
     NotFoundError,
+    TooLargeError,
 )
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
@@ -78,11 +85,37 @@ class Reconciler:
         else:
             self._queue.forget_failures(key)
 
+    async def report_error(self, key: Key, error: Exception) -> None:
+        """A reconcile has raised this: mark the pipeline, unless it is marked so already."""
+        pipeline = self._cache.pipelines.get(key)
+        if not isinstance(pipeline, Pipeline) or pipeline.deleting:
+            return
+        conditions = error_conditions(pipeline, error, self._clock())
+        if conditions is not None:
+            await self._patch(pipeline, {"conditions": conditions})
+
+    async def _report_unreadable(self, pipeline: UnreadablePipeline) -> None:
+        if pipeline.deleting:
+            return
+        conditions = unreadable_conditions(pipeline, self._clock())
+        if conditions is None:
+            return
+        try:
+            await self._patch(pipeline, {"conditions": conditions})
+        except ApiError as error:
+            if _refused(error):
+                self._events.not_written(pipeline, f"{pipeline.problem}; {error}")
+            raise
+
     async def _read(self, key: Key) -> Facts | None:
         pipeline = self._cache.pipelines.get(key)
         if pipeline is None:
             self._queue.forget_failures(key)
             self._cache.pods.forget_gone(key)
+            return None
+        if isinstance(pipeline, UnreadablePipeline):
+            await self._report_unreadable(pipeline)
+            self._queue.forget_failures(key)
             return None
         pod = self._cache.pods.get(key)
         if pod is None and needs_live_pod(pipeline) and not pipeline.deleting:
@@ -93,9 +126,40 @@ class Reconciler:
 
     async def _write_status(self, pipeline: Pipeline, decision: Decision) -> Pipeline | None:
         """The pipeline as it is afterwards; None: it is not as it was read, so look again."""
-        patch = merge_patch(pipeline.status.to_api(), decision.status.to_api())
+        try:
+            written = await self._patch_status(pipeline, decision.status)
+        except ApiError as error:
+            if _refused(error):
+                self._events.not_written(pipeline, str(error))
+            raise
+        if written is None or written is pipeline:
+            return written
+        if isinstance(written, UnreadablePipeline):
+            return None  # Somebody has changed the CRD; the next look reports it.
+        key = Key(pipeline.namespace, pipeline.name)
+        if _is_new_attempt(pipeline.status, written.status):
+            self._queue.forget_failures(key)
+        _log_new_run(key, pipeline, written)
+        self._events.status_written(pipeline, written)
+        return written
+
+    async def _patch_status(
+        self, pipeline: Pipeline, status: InitPipelineStatus
+    ) -> Pipeline | UnreadablePipeline | None:
+        """Write the status, or, if the cluster does not store so much, a smaller one."""
+        before = pipeline.status.to_api()
+        patch = merge_patch(before, status.to_api())
         if not patch:
             return pipeline
+        try:
+            return await self._patch(pipeline, patch)
+        except TooLargeError:
+            patch = merge_patch(before, room.smallest(status).to_api())
+            return await self._patch(pipeline, patch) if patch else pipeline
+
+    async def _patch(
+        self, pipeline: Pipeline | UnreadablePipeline, patch: dict[str, Any]
+    ) -> Pipeline | UnreadablePipeline | None:
         key = Key(pipeline.namespace, pipeline.name)
         try:
             written = await self._gateway.patch_status(pipeline, patch)
@@ -106,10 +170,8 @@ class Reconciler:
             self._cache.pipelines.remove(key, pipeline.uid)
             return None
         self._cache.pipelines.replace(key, written)
-        if _is_new_attempt(pipeline.status, written.status):
-            self._queue.forget_failures(key)
-        _log_new_run(key, pipeline, written)
-        self._events.status_written(pipeline, written)
+        if isinstance(written, UnreadablePipeline) and isinstance(pipeline, Pipeline):
+            self._queue.add(key)
         return written
 
     async def _read_again(self, key: Key) -> None:
@@ -182,6 +244,11 @@ def _is_new_attempt(before: InitPipelineStatus, after: InitPipelineStatus) -> bo
     """Whether a retry is no longer one of the same: there is another run, or another spec."""
     numbers = [status.run.number if status.run else 0 for status in (before, after)]
     return numbers[0] != numbers[1] or before.observed_generation != after.observed_generation
+
+
+def _refused(error: ApiError) -> bool:
+    """Whether the API server would answer the same to the same request."""
+    return isinstance(error, TooLargeError) or error.code in {400, 403, 422}
 
 
 def _log_new_run(key: Key, before: Pipeline, after: Pipeline) -> None:

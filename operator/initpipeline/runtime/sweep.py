@@ -9,9 +9,11 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from initpipeline.core.facts import Pod
 from initpipeline.runtime.cache import Cache, Store
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, OperatorError
 from initpipeline.runtime.gateway import Gateway, Key, Kind
+from initpipeline.runtime.oddities import Oddities
 from initpipeline.runtime.queue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -26,18 +28,24 @@ class Sweeper:
         cache: Cache,
         queue: WorkQueue[Key],
         namespaces: Sequence[str],
+        oddities: Oddities,
     ) -> None:
         self._gateway = gateway
         self._cache = cache
         self._queue = queue
+        self._oddities = oddities
         self._namespaces: Sequence[str | None] = namespaces or (None,)
 
     async def fill(self) -> None:
         """Know all Pods before the first decision: one list, where each pipeline whose Pod the
-        watch has not told yet would otherwise ask for it alone."""
+        watch has not told yet would otherwise ask for it alone. One that cannot be read is left to
+        the look at its pipeline."""
         for namespace in self._namespaces:
             async for key, pod in self._gateway.list_pods(namespace):
-                self._cache.pods.put(key, pod)
+                if isinstance(pod, Pod):
+                    self._cache.pods.put(key, pod)
+                else:
+                    self._oddities.note(Kind.POD, key, str(pod))
 
     async def run(self, period_seconds: float) -> None:
         """Sweep for ever. A sweep that fails is made up for by the next."""

@@ -17,6 +17,7 @@ from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.errors import ApiError, ConnectionFailed
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.oddities import Oddities
 from initpipeline.runtime.queue import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.sweep import Sweeper
@@ -70,7 +71,7 @@ class Process:
         gateway = Gateway(api)
         events = EventRecorder(gateway, clock, "operator-0")  # What it would post waits.
         self._reconciler = Reconciler(gateway, self._cache, self.agenda, clock, events)
-        self._sweeper = Sweeper(gateway, self._cache, self.agenda, ())
+        self._sweeper = Sweeper(gateway, self._cache, self.agenda, (), Oddities())
         self._handlers = _handlers(self._cache, self.agenda)
         self._heard = {PIPELINES: 0, PODS: 0}
         run(self._sweeper.fill())
@@ -145,5 +146,5 @@ def _handlers(
         return lambda function: told.setdefault(selector[-1], function)
 
     with patch.object(kopf.on, "event", on_event):
-        handlers.register(kopf.OperatorRegistry(), cache, queue)
+        handlers.register(kopf.OperatorRegistry(), cache, queue, Oddities())
     return told

@@ -113,6 +113,9 @@ class FakeApi(ApiClient):
             _metadata_only(answer) if "PartialObjectMetadata" in accept else copy.deepcopy(answer)
         )
 
+    async def page(self, path: str, accept: str = JSON) -> Raw:
+        return await self.request("GET", path, accept=accept)
+
     def _get(self, plural: str, key: Key, _: Raw, query: dict[str, list[str]]) -> Raw:
         if key.name:
             return self._found(plural, key)

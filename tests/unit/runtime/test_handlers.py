@@ -8,9 +8,12 @@ import kopf
 import pytest
 
 from initpipeline.api import names
+from initpipeline.core.facts import Pipeline
+from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime import handlers
 from initpipeline.runtime.cache import Cache
-from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.gateway import Key, Kind
+from initpipeline.runtime.oddities import Oddities
 from tests.builders import Raw, pipeline, running_pod
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, RecordingQueue
@@ -23,7 +26,7 @@ class Shell:
     """The handlers, with the cache and the queue behind them."""
 
     def __init__(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.cache = Cache.empty()
+        self.cache, self.oddities = Cache.empty(), Oddities()
         self.queue = RecordingQueue(clock)
         self.told: dict[str, Callable[..., Awaitable[None]]] = {}
 
@@ -32,7 +35,7 @@ class Shell:
             return lambda function: self.told.setdefault(selector[-1], function)
 
         monkeypatch.setattr(kopf.on, "event", on_event)
-        handlers.register(kopf.OperatorRegistry(), self.cache, self.queue)
+        handlers.register(kopf.OperatorRegistry(), self.cache, self.queue, self.oddities)
 
     async def tell(self, plural: str, type_: str | None, raw: Raw, version: int = 1) -> bool:
         """An event comes. Whether it asked for a look."""
@@ -99,24 +102,44 @@ class TestEvent:
 
 
 @pytest.mark.parametrize(
-    ("plural", "odd"),
+    ("odd", "problem"),
     [
-        pytest.param(PIPELINE, {"spec": {}}, id="no template"),
-        pytest.param(PIPELINE, {"status": {"run": {"number": 0}}}, id="status of another version"),
-        pytest.param(PIPELINE, {"status": {"history": 1}}, id="history that is no list"),
-        pytest.param(POD, {"status": {"conditions": [{"type": "Ready"}]}}, id="half a condition"),
-        pytest.param(POD, {"spec": {"initContainers": [{}]}}, id="container without a name"),
+        pytest.param({"spec": {}}, "not a valid InitPipeline: KeyError: 'template'", id="template"),
+        pytest.param(
+            {"status": {"run": {"number": 0}}},
+            "status.run.number: Input should be greater than or equal to 1",
+            id="status of another version",
+        ),
+        pytest.param(
+            {"status": {"history": 1}}, "status.history: Input should be a valid tuple", id="list"
+        ),
     ],
 )
-async def test_what_is_not_understood_is_told_and_left_alone(
-    shell: Shell, caplog: pytest.LogCaptureFixture, plural: str, odd: Raw
+async def test_pipeline_that_cannot_be_read_is_kept_as_such_and_logged_once(
+    shell: Shell, caplog: pytest.LogCaptureFixture, odd: Raw, problem: str
 ) -> None:
-    assert not await shell.tell(plural, "ADDED", {**RAW[plural](), **odd})
+    for version in (1, 2):
+        assert await shell.tell(PIPELINE, "MODIFIED", {**pipeline().raw(), **odd}, version)
+    known = shell.cache.pipelines.get(KEY)
+    assert isinstance(known, UnreadablePipeline)
+    assert known.problem == problem
     [record] = caplog.records
-    assert (record.message, record.exc_info) == ("object not understood, left alone", None)
-    assert getattr(record, "pipeline", None) == str(KEY)
-    assert "\n" not in getattr(record, "error", "\n")
-    assert await shell.tell(plural, "MODIFIED", RAW[plural](), version=2), "never heard again"
+    assert (record.message, record.exc_info) == ("object cannot be read", None)
+    assert vars(record)["pipeline"] == str(KEY)
+    assert shell.oddities.seen[Kind.PIPELINE] == 2
+    assert await shell.tell(PIPELINE, "MODIFIED", pipeline().raw(), version=3)
+    assert isinstance(shell.cache.pipelines.get(KEY), Pipeline)
+
+
+async def test_pod_that_cannot_be_read_is_forgotten_and_asks_for_a_look(
+    shell: Shell, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So that no decision is made from what it was before."""
+    await shell.tell(POD, "ADDED", running_pod().raw())
+    odd = {**running_pod().raw(), "spec": "none"}
+    assert await shell.tell(POD, "MODIFIED", odd, version=2)
+    assert not shell.known(POD)
+    assert shell.oddities.seen[Kind.POD] == len(caplog.records) == 1
 
 
 class TestSettings:

@@ -8,6 +8,7 @@ from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.runtime import gateway
 from initpipeline.runtime.errors import ConnectionFailed, OperatorError
 from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.oddities import Oddities
 from initpipeline.runtime.sweep import Sweeper
 from tests.builders import Raw, pipeline, running_pod
 from tests.unit.runtime.clock import Clock
@@ -35,7 +36,7 @@ def operator(api: FakeApi, clock: Clock) -> Operator:
 
 @pytest.fixture
 def sweeper(api: FakeApi, operator: Operator) -> Sweeper:
-    return Sweeper(Gateway(api), operator.cache, operator.queue, ())
+    return Sweeper(Gateway(api), operator.cache, operator.queue, (), Oddities())
 
 
 def known(operator: Operator) -> set[str]:
@@ -70,12 +71,12 @@ class TestSweep:
     async def test_reads_all_pages(
         self, api: FakeApi, operator: Operator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(gateway, "PAGE", 2)
+        monkeypatch.setattr(gateway, "LARGEST_PAGE", 2)
         for number in range(5):
             raw = running_pod().raw()
             raw["metadata"] |= {"name": f"pod-{number}", "uid": f"uid-{number}"}
             api.put(PODS, raw)
-        sweeper = Sweeper(Gateway(api), operator.cache, operator.queue, ())
+        sweeper = Sweeper(Gateway(api), operator.cache, operator.queue, (), Oddities())
         await sweeper.sweep()
         assert known(operator) == {PIPELINES, PODS}
         assert api.calls.count("GET pods") == 3
@@ -99,7 +100,9 @@ class TestSweep:
         raw = running_pod().raw()
         raw["metadata"]["namespace"] = "elsewhere"
         operator.cache.pods.put(elsewhere, Pod.from_api(raw))
-        await Sweeper(Gateway(api), operator.cache, operator.queue, ("default",)).sweep()
+        await Sweeper(
+            Gateway(api), operator.cache, operator.queue, ("default",), Oddities()
+        ).sweep()
         assert operator.cache.pods.get(elsewhere) is not None
         assert api.calls == LISTS
 
@@ -141,6 +144,6 @@ class TestRun:
 class TestFill:
     async def test_knows_all_pods_before_the_first_look(self, api: FakeApi, clock: Clock) -> None:
         operator = Operator(api, clock)
-        await Sweeper(Gateway(api), operator.cache, operator.queue, ()).fill()
+        await Sweeper(Gateway(api), operator.cache, operator.queue, (), Oddities()).fill()
         assert known(operator) == {PODS}
         assert not operator.again, "no watch has told of a pipeline to look at"
