@@ -67,7 +67,10 @@ class Service:
         self._settings = settings
         self._client = client
         gateway, cache = Gateway(client), Cache.empty()
-        self._queue: WorkQueue[Key] = WorkQueue(now)
+        # A quarter of the workers: requests for one namespace may each take until they time out.
+        self._queue: WorkQueue[Key] = WorkQueue(
+            now, lambda key: key.namespace, max(1, settings.workers // 4)
+        )
         self._events = EventRecorder(gateway, now)
         self._reconciler = Reconciler(gateway, cache, self._queue, now, self._events)
         oddities = Oddities()

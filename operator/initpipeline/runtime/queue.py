@@ -2,12 +2,14 @@
 meanwhile, once more afterwards.
 
 The shape is that of client-go's workqueue: level-triggered, so a key stands for "look again", never
-for an event.
+for an event. Keys are in groups, of which each gets its turn: a namespace with a thousand keys, or
+whose requests take long, does not delay those of others.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Hashable
 from datetime import datetime
 from typing import Generic, TypeVar
 
@@ -18,11 +20,23 @@ LONGEST_RETRY_SECONDS = 300.0
 
 
 class WorkQueue(Generic[K]):
-    """For one event loop. ``clock`` gives the present, in the terms of ``add_at``."""
+    """For one event loop. ``clock`` gives the present, in the terms of ``add_at``. No more than
+    ``at_a_time`` keys of one ``group`` are with workers at any time; None: any number."""
 
-    def __init__(self, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        group: Callable[[K], Hashable] = lambda _: None,
+        at_a_time: int | None = None,
+    ) -> None:
         self._clock = clock
-        self._ready: asyncio.Queue[K] = asyncio.Queue()
+        self._group = group
+        self._at_a_time = at_a_time
+        self._ready: OrderedDict[Hashable, deque[K]] = OrderedDict()
+        """By group, the one whose turn it is first."""
+        self._at_work: Counter[Hashable] = Counter()
+        """How many keys of each group are with a worker."""
+        self._getters: deque[asyncio.Future[None]] = deque()
         self._waiting: set[K] = set()
         """Added, and not given to a worker yet."""
         self._active: set[K] = set()
@@ -42,7 +56,7 @@ class WorkQueue(Generic[K]):
             return
         self._waiting.add(key)
         if key not in self._active:
-            self._ready.put_nowait(key)
+            self._make_ready(key)
 
     def add_at(self, key: K, when: datetime) -> None:
         """Look at this key at that time, unless an earlier time was named before."""
@@ -62,19 +76,56 @@ class WorkQueue(Generic[K]):
 
     async def get(self) -> K:
         """The next key. Whoever takes it says ``done`` in the end."""
-        key = await self._ready.get()
+        while (key := self._next()) is None:
+            getter = asyncio.get_running_loop().create_future()
+            self._getters.append(getter)
+            try:
+                await getter
+            except asyncio.CancelledError:
+                self._wake_one()  # It may have been woken for a key.
+                raise
         self._waiting.discard(key)
         self._active.add(key)
+        self._at_work[self._group(key)] += 1
         self._idle.clear()
         return key
+
+    def _make_ready(self, key: K) -> None:
+        self._ready.setdefault(self._group(key), deque()).append(key)
+        self._wake_one()
+
+    def _next(self) -> K | None:
+        """Of the group whose turn it is, the key that has waited for longest."""
+        for group, keys in self._ready.items():
+            if self._at_a_time is None or self._at_work[group] < self._at_a_time:
+                key = keys.popleft()
+                if keys:
+                    self._ready.move_to_end(group)
+                else:
+                    del self._ready[group]
+                return key
+        return None
+
+    def _wake_one(self) -> None:
+        while self._getters:
+            getter = self._getters.popleft()
+            if not getter.done():
+                getter.set_result(None)
+                return
 
     def done(self, key: K) -> None:
         """The work on this key has ended, well or not."""
         self._active.discard(key)
+        group = self._group(key)
+        self._at_work[group] -= 1
+        if self._at_work[group] <= 0:
+            del self._at_work[group]
         if not self._active:
             self._idle.set()
         if key in self._waiting:
-            self._ready.put_nowait(key)
+            self._make_ready(key)
+        else:
+            self._wake_one()  # Another key of the group may have waited for this one's end.
 
     async def drain(self, seconds: float) -> None:
         """Wait until no key is with a worker, at most so long."""
@@ -89,8 +140,7 @@ class WorkQueue(Generic[K]):
             timer.cancel()
         self._timers.clear()
         self._waiting.clear()
-        while not self._ready.empty():
-            self._ready.get_nowait()
+        self._ready.clear()
 
     def _add_after(self, key: K, seconds: float) -> None:
         if self._closed:

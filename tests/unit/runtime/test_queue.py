@@ -186,3 +186,50 @@ class TestDrain:
         keys.close()
         keys.done("a")
         assert await take(keys) is None, "a worker was given a key after the end"
+
+
+class TestGroups:
+    """Keys are named by group and number: "a1"."""
+
+    @pytest.fixture
+    def queue(self, clock: Clock) -> WorkQueue[str]:
+        return WorkQueue(clock, lambda key: key[0], at_a_time=2)
+
+    async def test_each_group_gets_its_turn(self, queue: WorkQueue[str]) -> None:
+        for key in ("a1", "a2", "a3", "b1", "b2", "c1"):
+            queue.add(key)
+        taken = []
+        for _ in range(6):
+            taken.append(await queue.get())
+            queue.done(taken[-1])
+        assert taken == ["a1", "b1", "c1", "a2", "b2", "a3"]
+
+    async def test_group_has_no_more_at_work_than_allowed(self, queue: WorkQueue[str]) -> None:
+        for key in ("a1", "a2", "a3", "b1"):
+            queue.add(key)
+        assert [await queue.get() for _ in range(3)] == ["a1", "b1", "a2"]
+        waits = asyncio.create_task(queue.get())
+        await asyncio.sleep(0)
+        assert not waits.done(), "a third of its group"
+        queue.done("b1")
+        await asyncio.sleep(0)
+        assert not waits.done(), "the end of another group's key lets none of this one start"
+        queue.done("a1")
+        assert await asyncio.wait_for(waits, 1) == "a3"
+
+    async def test_key_that_was_added_again_waits_behind_those_of_its_group(
+        self, queue: WorkQueue[str]
+    ) -> None:
+        queue.add("a1")
+        await queue.get()
+        queue.add("a2")
+        queue.add("a1")
+        queue.done("a1")
+        assert [await queue.get(), await queue.get()] == ["a2", "a1"]
+
+    async def test_cancelled_getter_leaves_its_key_to_another(self, queue: WorkQueue[str]) -> None:
+        first, second = asyncio.create_task(queue.get()), asyncio.create_task(queue.get())
+        await asyncio.sleep(0)
+        queue.add("a1")
+        first.cancel()
+        assert await asyncio.wait_for(second, 1) == "a1"
