@@ -282,7 +282,7 @@ class TestWithAnOperator:
         operator.stop()
         call("rerun", NAME)
         shown = call("explain", NAME).out
-        assert shown.startswith("The operator seems not to be running: for ")
+        assert shown.startswith("The operator seems not to be running, or not to serve this ")
         assert 'left undone to start run 2 (Requested) and to delete the Pod "demo"' in shown
 
 

@@ -12,9 +12,9 @@ from initpipeline.cli import words
 from initpipeline.cli.prospects import action_words, is_retried, prospects
 from initpipeline.cli.remedies import Remedy, remedies
 from initpipeline.cli.standing import standing
-from initpipeline.core import limits, observe
+from initpipeline.core import limits, observe, runs
 from initpipeline.core.decide import Decision
-from initpipeline.core.facts import Facts, Pipeline
+from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.core.observe import Step
 from initpipeline.core.patch import merge_patch
 
@@ -35,35 +35,76 @@ class Account:
 
     pipeline: Pipeline
     """With the status that follows from the facts."""
+    pod: Pod | None
+    """The Pod that has its name, whoever owns it."""
     then: tuple[str, ...]
     limits: tuple[Limit, ...]
     remedies: tuple[Remedy, ...]
     undone: tuple[str, ...]
-    """What the operator has yet to do about the facts. Where that stays, it is not running."""
+    """What the operator has yet to do about the facts."""
+    overdue: tuple[str, ...]
+    """Those of them that an operator at work does at once. If they stay, none is at work."""
 
 
-def account(facts: Facts, decision: Decision, now: datetime, flags: str = "") -> Account:
+def account(
+    facts: Facts, decision: Decision, now: datetime, flags: str = "", *, pod_watched: bool = True
+) -> Account:
     """Of what ``decide(facts, now)`` returned. ``flags`` are what a command about this pipeline
-    needs besides its name."""
+    needs besides its name. ``pod_watched``: the operator is notified of changes of ``facts.pod``.
+    """
     pipeline = replace(facts.pipeline, status=decision.status)
     return Account(
         pipeline=pipeline,
+        pod=facts.pod,
         then=tuple(prospects(facts, pipeline, decision, now)),
         limits=tuple(_limits(facts, pipeline)),
         remedies=tuple(remedies(pipeline, flags)),
-        undone=tuple(_undone(facts, decision)),
+        undone=(*_unwritten(facts, decision), *_not_done(facts, decision)),
+        overdue=_overdue(facts, decision, pod_watched),
     )
 
 
-def _undone(facts: Facts, decision: Decision) -> Iterator[str]:
+def _unwritten(facts: Facts, decision: Decision) -> tuple[str, ...]:
+    """What follows from the facts and is not in status."""
     before, after = facts.pipeline.status, decision.status
     was = before.run.number if before.run else 0
     if after.run is not None and after.run.number != was:
-        yield f"start run {after.run.number} ({after.run.trigger})"
-    elif merge_patch(before.to_api(), after.to_api()):
-        yield f"write to status that it is {_standing_words(after)}"
-    if decision.action is not None and not is_retried(words.ready_reason(before), decision):
-        yield action_words(decision, facts.pipeline)
+        return (f"start run {after.run.number} ({after.run.trigger})",)
+    if merge_patch(before.to_api(), after.to_api()):
+        return (f"write to status that it is {_standing_words(after)}",)
+    return ()
+
+
+def _not_done(facts: Facts, decision: Decision) -> tuple[str, ...]:
+    reason = words.ready_reason(facts.pipeline.status)
+    if decision.action is None or is_retried(reason, decision):
+        return ()
+    return (action_words(decision, facts.pipeline),)
+
+
+def _overdue(facts: Facts, decision: Decision, pod_watched: bool) -> tuple[str, ...]:
+    """What proves, if it stays, that no operator is at work: status does not follow from something
+    that the operator is notified of.
+
+    A Pod that is to be created or deleted proves nothing. If status agrees with the facts, an
+    operator has seen them; then it may be the API server that refuses what it asks for, and the
+    operator waits before it asks again. Nor does a message prove anything, which another version
+    of the operator may put in other words.
+    """
+    before, after = facts.pipeline.status, decision.status
+    spec = facts.pipeline.generation != before.observed_generation
+    request = runs.pending_token(facts.pipeline, before) and not facts.pipeline.policies.suspend
+    seen = pod_watched and _outline(before) != _outline(after)
+    if facts.pipeline.deleting or not (spec or request or seen):
+        return ()
+    return (*_unwritten(facts, decision), *_not_done(facts, decision))
+
+
+def _outline(status: InitPipelineStatus) -> tuple[object, ...]:
+    """What is the same in the words of every version of the operator."""
+    run = status.run
+    of_run = (run.number, run.result, run.pod_uid) if run else None
+    return of_run, status.init_container_statuses, standing(status)
 
 
 def _standing_words(status: InitPipelineStatus) -> str:

@@ -17,7 +17,9 @@ from initpipeline.cli import kubeconfig, plugin
 from initpipeline.cli.cluster import Cluster
 from initpipeline.cli.errors import PluginError
 from initpipeline.cli.options import VALUED
+from initpipeline.cli.terminal import discard_stdout, prepare_streams
 from initpipeline.core.facts import init_containers
+from initpipeline.core.text import is_plain
 
 NO_FILES: Final = 4
 """Cobra's ShellCompDirectiveNoFileComp."""
@@ -31,10 +33,14 @@ Source = Callable[[argparse.Namespace], list[str]]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Always 0: what cannot be completed is not."""
+    prepare_streams()
     words = list(sys.argv[1:] if arguments is None else arguments) or [""]
     found, directive = complete(words)
-    for line in (*found, f":{directive}"):
-        print(line)
+    try:
+        for line in (*found, f":{directive}"):
+            print(line, flush=True)
+    except OSError:
+        discard_stdout()
     return 0
 
 
@@ -51,7 +57,12 @@ def complete(words: Sequence[str]) -> tuple[list[str], int]:
             proposals = source(where)
         except PluginError:
             proposals = []
-    return sorted({one for one in proposals if one.startswith(last)}), directive
+    return sorted({one for one in proposals if one.startswith(last) and _is_word(one)}), directive
+
+
+def _is_word(proposal: str) -> bool:
+    """Whether the shell and kubectl take it as one line that no terminal acts on."""
+    return is_plain(proposal) and proposal.isprintable()
 
 
 def _source(
@@ -129,6 +140,9 @@ def _pipelines(where: argparse.Namespace) -> list[str]:
 
 def _steps(where: argparse.Namespace, name: str) -> list[str]:
     cluster = _cluster(where)
-    spec = cluster.pipeline(where.namespace or cluster.namespace, name)["spec"]["template"]["spec"]
-    containers = [container["name"] for container in spec["containers"]]
-    return [container.name for container in init_containers(spec)] + containers
+    namespace = where.namespace or cluster.namespace
+    spec = cluster.pipeline(namespace, name)["spec"]["template"]["spec"]
+    pod = cluster.pod(namespace, name) or {"spec": {}}
+    both = (pod["spec"], spec)  # Admission may have injected some.
+    containers = [one["name"] for spec in both for one in spec.get("containers") or ()]
+    return [one.name for spec in both for one in init_containers(spec)] + containers

@@ -3,6 +3,7 @@
 import time
 from typing import Final
 
+from initpipeline.api.names import NAME_LABEL
 from initpipeline.cli import words
 from initpipeline.cli.account import Account, account
 from initpipeline.cli.options import TABLE, Subparsers, command
@@ -28,8 +29,9 @@ is it where it is, what happens next and when, which limits it is under and how 
 them, and what you can do. Of a Pod that is not at work it also tells what its events warn of, such
 as a volume that is missing or a probe that fails.
 
-Where status does not follow from what the API tells, and the operator does not set that right
-within {PATIENCE_SECONDS:g} seconds, it seems not to be running, and that is said first."""
+If status does not follow from the spec, a request or the Pod, of which an operator is notified at
+once, and stays so for {PATIENCE_SECONDS:g} seconds, no operator seems to be at work, and that comes
+first. An operator that waits, such as for a quota or for a name that is taken, is at work."""
 
 
 def add(subparsers: Subparsers) -> None:
@@ -74,7 +76,7 @@ def _account(session: Session, target: Target) -> tuple[Account, str | None]:
         began = time.monotonic()
         facts, found = _look(session, target)
         before = facts.pipeline.resource_version
-        while found.undone and facts.pipeline.resource_version == before:
+        while found.overdue and facts.pipeline.resource_version == before:
             waited = time.monotonic() - began
             if waited > PATIENCE_SECONDS:
                 return found, _absent(found, waited)
@@ -88,12 +90,20 @@ def _look(session: Session, target: Target) -> tuple[Facts, Account]:
     raw = session.cluster.pod(target.namespace, target.name)
     facts = Facts(pipeline, None if raw is None else Pod.from_api(raw))
     now = session.cluster.now()
-    return facts, account(facts, decide(facts, now), now, session.flags(target))
+    found = account(
+        facts,
+        decide(facts, now),
+        now,
+        session.flags(target),
+        pod_watched=raw is None or NAME_LABEL in (raw["metadata"].get("labels") or {}),
+    )
+    return facts, found
 
 
 def _absent(found: Account, waited: float) -> str:
     return (
-        f"The operator seems not to be running: for {waited:.0f} s it has left undone to "
-        f"{' and to '.join(found.undone)}. What follows is what it would do; see "
-        "kubectl get pods -n initpipeline-system, or wherever it is installed."
+        "The operator seems not to be running, or not to serve this namespace: for "
+        f"{waited:.0f} s it has left undone to {' and to '.join(found.overdue)}. What follows is "
+        "what it would do; see kubectl get pods -n initpipeline-system, or wherever it is "
+        "installed."
     )

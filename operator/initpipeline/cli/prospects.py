@@ -9,7 +9,7 @@ from initpipeline.cli import words
 from initpipeline.cli.standing import upcoming
 from initpipeline.core import refusal
 from initpipeline.core.decide import CreatePod, Decision, DeletePipeline, DeletePod
-from initpipeline.core.facts import Facts, Pipeline
+from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.core.observe import IMAGE_NEVER_PULLED, INVALID_IMAGE_NAME
 
 _BACK_OFF = re.compile(r"back-off ((?:\d+h)?(?:\d+m)?(?:\d+s)?) restarting")
@@ -29,6 +29,8 @@ def prospects(facts: Facts, pipeline: Pipeline, decision: Decision, now: datetim
             "the operator asks the API server for the Pod again, after growing delays of up to "
             "5 min, and at once when this InitPipeline changes"
         )
+    elif reason == Reason.NAME_CONFLICT and isinstance(decision.action, CreatePod):
+        yield f"the name is free by now: the operator is to {action_words(decision, pipeline)}"
     elif decision.action is not None:
         yield f"the operator is to {action_words(decision, pipeline)}"
     elif reason == Reason.POD_TERMINATING and run is not None and run.pod_uid is None:
@@ -40,7 +42,7 @@ def prospects(facts: Facts, pipeline: Pipeline, decision: Decision, now: datetim
     elif reason == Reason.NAME_CONFLICT and facts.pod is not None:
         yield "the operator creates the Pod within seconds after the name is free"
     elif not retried:
-        yield from _if_nobody_acts(pipeline, now)
+        yield from _if_nobody_acts(pipeline, now, facts.pod)
     if decision.wake_at is not None and decision.wake_at != status.next_run_time:
         at = words.moment(decision.wake_at, now)
         yield f"the operator looks again at {at}, or as soon as anything changes"
@@ -125,7 +127,7 @@ def _go_duration(text: str) -> timedelta:
     return timedelta(**{units[unit]: int(number) for number, unit in parts})
 
 
-def _if_nobody_acts(pipeline: Pipeline, now: datetime) -> Iterator[str]:
+def _if_nobody_acts(pipeline: Pipeline, now: datetime, pod: Pod | None) -> Iterator[str]:
     status, run, policies = pipeline.status, pipeline.status.run, pipeline.policies
     reason = words.ready_reason(status)
     ttl = policies.ttl_seconds_after_finished
@@ -140,7 +142,7 @@ def _if_nobody_acts(pipeline: Pipeline, now: datetime) -> Iterator[str]:
     elif run is not None and run.result is Result.SUCCEEDED:
         yield "nothing: all containers of the Pod ended well"
     elif run is None or run.initialized_time is None:
-        yield f"in their order: {upcoming(pipeline, now)}" if run else "the first run starts"
+        yield f"in their order: {upcoming(pipeline, now, pod)}" if run else "the first run starts"
         return
     else:
         yield _when_it_runs_again(pipeline)

@@ -17,8 +17,9 @@ from rich.text import Text
 from initpipeline.api import names
 from initpipeline.cli import kubeconfig, terminal
 from initpipeline.cli.cluster import Cluster
-from initpipeline.cli.errors import NotFoundError, PluginError
+from initpipeline.cli.errors import NotFoundError, NotUsableError, PluginError
 from initpipeline.cli.words import one_line
+from initpipeline.core.facts import Pipeline, Pod
 
 Raw = dict[str, Any]
 
@@ -43,6 +44,7 @@ class Session:
     err: Console
     keys: Path
     """A directory of our own, which goes when we do."""
+    _pod: Pod | None = None
     _within_line: bool = False
     """The last byte of a log that was printed is no newline."""
 
@@ -90,6 +92,21 @@ class Session:
         """The InitPipeline. Raises NotFoundError."""
         with self.progress(f"reading {target.name}"):
             return self.cluster.pipeline(target.namespace, target.name)
+
+    def pod_of(self, pipeline: Pipeline) -> Pod | None:
+        """The Pod of the current run, by whose spec the steps are told from sidecars. None: there
+        is none, or it may not be read. A Pod's containers never change, so each is read once."""
+        run = pipeline.status.run
+        uid = run.pod_uid if run else None
+        if uid is None:
+            return None
+        if self._pod is None or self._pod.uid != uid:
+            try:
+                raw = self.cluster.pod(pipeline.namespace, pipeline.name)
+            except NotUsableError:
+                return None
+            self._pod = None if raw is None else Pod.from_api(raw)
+        return self._pod if self._pod and self._pod.uid == uid else None
 
     def show(self, view: RenderableType) -> None:
         """Print for a person."""

@@ -8,7 +8,7 @@ from initpipeline.api.reasons import ConditionType, Result
 from initpipeline.cli import words
 from initpipeline.cli.steps import State, Step, steps
 from initpipeline.core import refusal
-from initpipeline.core.facts import Pipeline
+from initpipeline.core.facts import Pipeline, Pod
 
 
 def standing(status: InitPipelineStatus) -> str:
@@ -20,8 +20,8 @@ def standing(status: InitPipelineStatus) -> str:
     return next((type_.value for type_ in told if status.condition(type_)), "NotReady")
 
 
-def upcoming(pipeline: Pipeline, now: datetime) -> str:
-    """What happens if nobody does anything."""
+def upcoming(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> str:
+    """What happens if nobody does anything. ``pod``: as for ``steps``."""
     status = pipeline.status
     run = status.run
     if pipeline.deleting:
@@ -41,7 +41,7 @@ def upcoming(pipeline: Pipeline, now: datetime) -> str:
     if run.initialized_time is not None:
         ready = standing(status) == "Ready"
         return "nothing, it is at work" if ready else "the app containers become ready"
-    return _remaining(steps(pipeline), status)
+    return _remaining(steps(pipeline, pod), status)
 
 
 def _remaining(all_steps: Sequence[Step], status: InitPipelineStatus) -> str:

@@ -71,11 +71,12 @@ def _watch(session: Session, target: Target) -> int:
 
 
 def _show(session: Session, target: Target, pipeline: Pipeline) -> None:
+    pod = session.pod_of(pipeline)
     now = session.cluster.now()
     if session.for_a_program:
-        session.show_data(view.data(pipeline, now))
+        session.show_data(view.data(pipeline, now, pod))
         return
-    session.show(view.tree(pipeline, now))
+    session.show(view.tree(pipeline, now, pod))
     if standing(pipeline.status) != "Ready":
         command = f"kubectl initpipeline explain {target.name}{session.flags(target)}"
         session.note(f"{command} tells why, and what you can do")

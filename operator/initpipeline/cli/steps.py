@@ -8,7 +8,7 @@ from typing import Any
 from initpipeline.api.models import InitPipelineStatus, format_time
 from initpipeline.api.reasons import Result
 from initpipeline.core.diagnose import could_not_start, failure
-from initpipeline.core.facts import ContainerStatus, Pipeline, Terminated, init_containers
+from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated, init_containers
 from initpipeline.core.observe import CRASH_LOOP_BACK_OFF
 
 
@@ -57,16 +57,38 @@ class Step:
         return {camel.get(key, key): value for key, value in said.items() if value is not None}
 
 
-def steps(pipeline: Pipeline) -> tuple[Step, ...]:
-    """In the order of the Pod's spec; before there is a Pod, in that of the template."""
+def sidecars(pipeline: Pipeline, pod: Pod | None) -> frozenset[str]:
+    """The names of the sidecars in the current run.
+
+    The spec of the run's Pod decides, since admission may have injected some. ``pod`` is the Pod of
+    the pipeline's name. If it is None or of another run, the template decides, and for containers
+    that it lacks the order of starts: one that runs while a later one has started is a sidecar.
+    """
+    run = pipeline.status.run
+    if pod is not None and run is not None and pod.uid == run.pod_uid:
+        return frozenset(one.name for one in pod.init_containers if one.sidecar)
+    known = {one.name: one.sidecar for one in init_containers(pipeline.template["spec"])}
+    shown = [ContainerStatus(raw) for raw in pipeline.status.init_container_statuses]
+    injected = {
+        one.name
+        for position, one in enumerate(shown)
+        if one.name not in known and one.running
+        if any(later.container_id for later in shown[position + 1 :])
+    }
+    return frozenset(injected | {name for name, sidecar in known.items() if sidecar})
+
+
+def steps(pipeline: Pipeline, pod: Pod | None = None) -> tuple[Step, ...]:
+    """In the order of the Pod's spec; before there is a Pod, in that of the template. ``pod`` is
+    the Pod of the pipeline's name; None: there is none, or it was not read."""
     status = pipeline.status
-    sidecars = {c.name for c in init_containers(pipeline.template["spec"]) if c.sidecar}
+    beside = sidecars(pipeline, pod)
     baselines = {}
     if status.run is not None:
         baselines = {b.name: b.restart_count for b in status.run.init_restart_baselines}
     shown = (ContainerStatus(raw) for raw in status.init_container_statuses)
     return tuple(
-        _step(position, one, one.name in sidecars, baselines.get(one.name, 0), status)
+        _step(position, one, one.name in beside, baselines.get(one.name, 0), status)
         for position, one in enumerate(shown, start=1)
     )
 

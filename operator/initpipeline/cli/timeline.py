@@ -50,7 +50,8 @@ def run(session: Session) -> int:
     if options.file is not None and options.output != "svg":
         raise PluginError(f"a file is for --output svg, not for {options.output}")
     pipeline = Pipeline.from_api(session.read(session.target(options.name)))
-    made = chart(pipeline, session.cluster.now())
+    pod = session.pod_of(pipeline)
+    made = chart(pipeline, session.cluster.now(), pod)
     if session.for_a_program:
         session.show_data(made.data())
     elif options.output == "svg":
@@ -62,7 +63,7 @@ def run(session: Session) -> int:
 
 def _write(session: Session, picture: str, file: str | None) -> None:
     if file is None or file == "-":
-        session.out.file.write(picture)
+        session.write_file(picture)
         return
     try:
         Path(file).write_text(picture, encoding="utf-8")

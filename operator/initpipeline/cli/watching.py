@@ -15,7 +15,7 @@ from initpipeline.cli.session import Session, Target
 from initpipeline.cli.verdict import Verdict
 from initpipeline.cli.views import status as view
 from initpipeline.cli.views import tones
-from initpipeline.core.facts import Pipeline
+from initpipeline.core.facts import Pipeline, Pod
 
 Judge = Callable[[Pipeline], Verdict | None]
 
@@ -61,6 +61,7 @@ class _Display:
         self._session = session
         self._lock = threading.Lock()
         self._pipeline: Pipeline | None = None
+        self._pod: Pod | None = None
         self._last = ""
         self._live = Live(self, console=session.err, transient=True, refresh_per_second=4)
 
@@ -76,11 +77,12 @@ class _Display:
         with self._lock:
             if self._pipeline is None:
                 return Text("waiting for the cluster ...", tones.QUIET)
-            return view.tree(self._pipeline, self._session.cluster.now())
+            return view.tree(self._pipeline, self._session.cluster.now(), self._pod)
 
     def show(self, pipeline: Pipeline) -> None:
+        pod = self._session.pod_of(pipeline) if self._session.err.is_terminal else None
         with self._lock:
-            self._pipeline = pipeline
+            self._pipeline, self._pod = pipeline, pod
         line = view.line(pipeline)
         if line == self._last or self._session.err.is_terminal:
             return

@@ -382,6 +382,75 @@ def test_what_the_operator_has_yet_to_do(
     assert told(state, pod).undone == undone
 
 
+FOREIGN = fresh_pod().owned_by("another")
+
+
+@pytest.mark.parametrize(
+    ("state", "pod", "watched"),
+    [
+        pytest.param(started(running_pod()), running_pod(), True, id="nothing to do"),
+        pytest.param(world().look(FOREIGN), FOREIGN, False, id="name taken"),
+        pytest.param(world().look(FOREIGN), FOREIGN.deleting(20), False, id="other Pod goes"),
+        pytest.param(world().look(FOREIGN), None, True, id="name free by now"),
+        pytest.param(refused(QUOTA), None, True, id="quota"),
+        pytest.param(refused(FORBIDDEN), None, True, id="forbidden"),
+        pytest.param(refused(INVALID), None, True, id="invalid"),
+        pytest.param(started(GATED), GATED, True, id="scheduling gate"),
+        pytest.param(started(FAILED), FAILED, True, id="given up"),
+        pytest.param(world(suspend=True).look(None), None, True, id="suspended"),
+        pytest.param(
+            world(suspend=True).look(None).token("t"), None, True, id="request while suspended"
+        ),
+        pytest.param(
+            started(running_pod()).policy(suspend=True).look(running_pod(), 20),
+            running_pod().deleting(20),
+            True,
+            id="suspended, and its Pod goes",
+        ),
+        pytest.param(
+            started(running_pod()).look(None, 20).look(fresh_pod(2)).look(None, 55),
+            None,
+            True,
+            id="back-off before the next run",
+        ),
+        pytest.param(
+            started(FAILED, ttlSecondsAfterFinished=0), FAILED, True, id="deletion may be refused"
+        ),
+        pytest.param(
+            started(running_pod()), running_pod().ready(False), False, id="Pod without our label"
+        ),
+    ],
+)
+def test_operator_that_may_wait_is_not_overdue(
+    state: World, pod: PodBuilder | None, watched: bool
+) -> None:
+    facts = Facts(state.pipeline.build(), pod.build() if pod else None)
+    found = account(facts, decide(facts, at(60)), at(60), pod_watched=watched)
+    assert found.overdue == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "pod"),
+    [
+        pytest.param(world(), None, id="never looked at"),
+        pytest.param(started(running_pod()).token("t"), running_pod(), id="unanswered request"),
+        pytest.param(started(running_pod()).edited(), running_pod(), id="new template"),
+        pytest.param(started(running_pod()).policy(suspend=True), running_pod(), id="suspend"),
+        pytest.param(started(running_pod()), None, id="lost Pod"),
+        pytest.param(started(running_pod()), running_pod().ready(False), id="Pod not Ready"),
+        pytest.param(
+            started(running_pod()).look(None, 5).look(fresh_pod(2)).look(None, 10),
+            None,
+            id="time of the next run is over",
+        ),
+    ],
+)
+def test_operator_that_was_notified_and_did_nothing_is_overdue(
+    state: World, pod: PodBuilder | None
+) -> None:
+    assert told(state, pod).overdue
+
+
 class TestView:
     def test_an_absent_operator_comes_first(self) -> None:
         shown = text(view.view(told(world(), None), at(60), "The operator seems not to be running"))

@@ -13,8 +13,9 @@ from typing import Any, Final
 from initpipeline.api.models import Run, RunFacts, RunRecord, format_time
 from initpipeline.api.reasons import BY_KUBELET, Result
 from initpipeline.cli import words
+from initpipeline.cli.steps import sidecars
 from initpipeline.cli.views import history
-from initpipeline.core.facts import ContainerStatus, Pipeline, Terminated, init_containers
+from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated
 from initpipeline.core.observe import CRASH_LOOP_BACK_OFF, RESTARTING_ALL_CONTAINERS
 
 _LEAST: Final = timedelta(seconds=1)
@@ -97,20 +98,22 @@ class Chart:
         }
 
 
-def chart(pipeline: Pipeline, now: datetime) -> Chart:
-    """The chart of a pipeline as of now."""
+def chart(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> Chart:
+    """The chart of a pipeline as of now. ``pod``: as for ``steps``."""
     known = history.runs(pipeline.status)[::-1]
     title = f"{pipeline.namespace}/{pipeline.name}"
-    sections = tuple(section for section in _sections(pipeline, known, now) if section.rows)
+    sections = tuple(section for section in _sections(pipeline, known, now, pod) if section.rows)
     return Chart(title, sections, tuple(_notes(pipeline, known, now)))
 
 
-def _sections(pipeline: Pipeline, known: list[RunFacts], now: datetime) -> Iterator[Section]:
+def _sections(
+    pipeline: Pipeline, known: list[RunFacts], now: datetime, pod: Pod | None
+) -> Iterator[Section]:
     if known:
         rows = (_run_row(run, pipeline, now) for run in known)
         yield _section("Runs", rows, [run.start_time for run in known])
     if pipeline.status.run is not None:
-        yield _steps_section(pipeline, pipeline.status.run, now)
+        yield _steps_section(pipeline, pipeline.status.run, now, pod)
 
 
 def _section(title: str, rows: Iterable[Row], times: Iterable[datetime]) -> Section:
@@ -173,12 +176,12 @@ def _run_words(run: RunFacts, pipeline: Pipeline, now: datetime) -> str:
     return init if run.result is Result.INITIALIZED else f"{init}, then {run.result.value}"
 
 
-def _steps_section(pipeline: Pipeline, run: Run, now: datetime) -> Section:
+def _steps_section(pipeline: Pipeline, run: Run, now: datetime, pod: Pod | None) -> Section:
     """The steps until the last has succeeded: a sidecar that runs on tells nothing after that."""
     end = max(run.initialized_time or run.completion_time or now, run.start_time)
-    sidecars = {c.name for c in init_containers(pipeline.template["spec"]) if c.sidecar}
+    beside = sidecars(pipeline, pod)
     shown = (ContainerStatus(raw) for raw in pipeline.status.init_container_statuses)
-    rows = (_step_row(status, status.name in sidecars, run, end) for status in shown)
+    rows = (_step_row(status, status.name in beside, run, end) for status in shown)
     return _section(f"Steps of run {run.number}", rows, [run.start_time, end])
 
 

@@ -25,7 +25,7 @@ def view(
     if absent:
         parts += [Text(absent, f"bold {tones.BAD}"), Text()]
     parts += [
-        status_view.tree(account.pipeline, now),
+        status_view.tree(account.pipeline, now, account.pod),
         _section("Conditions", _conditions(account, now)),
         _section("Warnings about the Pod", _warnings(warned, now)),
         _section("What happens next", _list(account.then)),
@@ -106,7 +106,7 @@ def data(
     """For -o json and yaml."""
     status = account.pipeline.status
     return {
-        **status_view.data(account.pipeline, now),
+        **status_view.data(account.pipeline, now, account.pod),
         "conditions": [condition.to_api() for condition in status.conditions],
         "podWarnings": [
             {

@@ -14,7 +14,7 @@ from initpipeline.cli import words
 from initpipeline.cli.standing import standing, upcoming
 from initpipeline.cli.steps import State, Step, steps
 from initpipeline.cli.views import tones
-from initpipeline.core.facts import Pipeline
+from initpipeline.core.facts import Pipeline, Pod
 
 _STYLES = {
     State.DONE: tones.GOOD,
@@ -27,8 +27,9 @@ _STYLES = {
 }
 
 
-def tree(pipeline: Pipeline, now: datetime) -> RenderableType:
-    """A headline with the cause, the current run with its steps, and what comes next."""
+def tree(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> RenderableType:
+    """A headline with the cause, the current run with its steps, and what comes next. ``pod``: as
+    for ``steps``."""
     status = pipeline.status
     root = Tree(_title(pipeline), guide_style=tones.QUIET)
     said = words.ready_message(status)
@@ -37,9 +38,9 @@ def tree(pipeline: Pipeline, now: datetime) -> RenderableType:
     if status.run is not None:
         branch = root.add(Text(_run_words(status.run, status, now)))
         ended = status.run.completion_time or now
-        for line in _step_lines(steps(pipeline), min(now, ended)):
+        for line in _step_lines(steps(pipeline, pod), min(now, ended)):
             branch.add(line)
-    root.add(Text.assemble(("next: ", "bold"), upcoming(pipeline, now)))
+    root.add(Text.assemble(("next: ", "bold"), upcoming(pipeline, now, pod)))
     return root
 
 
@@ -158,8 +159,8 @@ def line(pipeline: Pipeline) -> str:
     return f"{pipeline.name}: {' '.join(filter(None, said))}: {message}"
 
 
-def data(pipeline: Pipeline, now: datetime) -> dict[str, Any]:
-    """For -o json and yaml."""
+def data(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> dict[str, Any]:
+    """For -o json and yaml. ``pod``: as for ``steps``."""
     status = pipeline.status
     run = status.run.to_api() if status.run else {}
     internal = {
@@ -177,6 +178,6 @@ def data(pipeline: Pipeline, now: datetime) -> dict[str, Any]:
         "podName": status.pod_name if status.pod_uid else None,
         "nodeName": status.node_name,
         "run": {key: value for key, value in run.items() if key not in internal} or None,
-        "steps": [step.data() for step in steps(pipeline)],
-        "next": upcoming(pipeline, now),
+        "steps": [step.data() for step in steps(pipeline, pod)],
+        "next": upcoming(pipeline, now, pod),
     }

@@ -11,6 +11,7 @@ from initpipeline.api.models import format_time
 from initpipeline.cli import words
 from initpipeline.cli.views.axis import extents, marks
 from initpipeline.cli.views.chart import Chart, Phase, Row, Section, Segment
+from initpipeline.core.text import plain
 
 _CLASSES: Final = {phase: phase.name.lower() for phase in Phase}
 _WIDTH, _LABEL, _BAR, _MARGIN = 1080, 190, 520, 16
@@ -183,5 +184,5 @@ def _child(
     parent: Xml.Element, tag: str, text: str | None = None, **attributes: str
 ) -> Xml.Element:
     child = Xml.SubElement(parent, tag, attributes)
-    child.text = text
+    child.text = None if text is None else plain(text)
     return child
