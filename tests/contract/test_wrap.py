@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from initpipeline.api import names
+from initpipeline.cli import fields
 from initpipeline.cli.conversion import convert
 from initpipeline.cli.manifests import read
 from initpipeline.cli.workloads import KINDS, Wishes
@@ -74,6 +75,32 @@ def test_plain_scalars_mean_what_they_mean_to_kubectl(kubectl: Kubectl, tmp_path
     assert {s: ours[str(n)] for n, s in enumerate(SCALARS)} == {
         s: theirs[str(n)] for n, s in enumerate(SCALARS)
     }
+
+
+SCHEMAS: Final = {
+    "Pod": ("api/v1", "io.k8s.api.core.v1.PodSpec"),
+    "Deployment": ("apis/apps/v1", "io.k8s.api.apps.v1.DeploymentSpec"),
+    "DaemonSet": ("apis/apps/v1", "io.k8s.api.apps.v1.DaemonSetSpec"),
+    "StatefulSet": ("apis/apps/v1", "io.k8s.api.apps.v1.StatefulSetSpec"),
+    "Job": ("apis/batch/v1", "io.k8s.api.batch.v1.JobSpec"),
+    "CronJob": ("apis/batch/v1", "io.k8s.api.batch.v1.CronJobSpec"),
+    "ObjectMeta": ("api/v1", "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"),
+}
+
+
+def test_there_is_a_schema_of_each_kind() -> None:
+    assert set(SCHEMAS) == {*KINDS, "ObjectMeta"} == {*fields.SPEC, "ObjectMeta"}
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_each_published_field_has_a_row(kubectl: Kubectl, kind: str) -> None:
+    """A field that Kubernetes adds needs a decision: does it go over, and if not, who misses it?"""
+    path, name = SCHEMAS[kind]
+    document = json.loads(kubectl("get", "--raw", f"/openapi/v3/{path}"))
+    published = set(document["components"]["schemas"][name]["properties"])
+    rows = fields.METADATA if kind == "ObjectMeta" else fields.SPEC[kind]
+    assert set(rows) == published
 
 
 def pod_of(kubectl: Kubectl, text: str, directory: Path) -> Raw:

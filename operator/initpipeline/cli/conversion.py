@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from initpipeline.api import names
+from initpipeline.cli.fields import CONTROLLERS_LABELS
+from initpipeline.cli.labels import as_mapping, matches
 from initpipeline.cli.manifests import Document, ManifestError, read, to_yaml
 from initpipeline.cli.moves import CannotWrapError
 from initpipeline.cli.workloads import KINDS, Wishes, Wrapped, is_workload, wrap
@@ -113,23 +115,45 @@ def _of_companion(
     manifest: Mapping[str, Any], title: str, workload: Mapping[str, Any], wrapped: Wrapped
 ) -> Iterator[Remark]:
     """An object that was about a workload, which is an InitPipeline now."""
-    spec = manifest.get("spec") or {}
-    target = spec.get("scaleTargetRef") or spec.get("targetRef") or {}
-    if (target.get("kind"), target.get("name")) == (workload["kind"], _name(workload)):
-        yield Remark(f'{title} has lost its target, {workload["kind"]} "{_name(workload)}"')
-    selected = manifest["kind"] == "PodDisruptionBudget" and _selects(spec, wrapped)
-    if selected and not isinstance(spec.get("minAvailable"), int):
+    if _namespace(manifest) != _namespace(workload):
+        return
+    spec = as_mapping(manifest.get("spec"))
+    was = f'{workload["kind"]} "{_name(workload)}"'
+    for field in ("scaleTargetRef", "targetRef", "workloadRef"):
+        target = as_mapping(spec.get(field))
+        # KEDA's ScaledObject need not say that it means a Deployment.
+        kind = target.get("kind") or ("Deployment" if field == "scaleTargetRef" else None)
+        if (kind, target.get("name")) == (workload["kind"], _name(workload)):
+            yield Remark(f"{title} has lost its target, {was}")
+    labels = (wrapped.pipeline["spec"]["template"].get("metadata") or {}).get("labels") or {}
+    for selector in _selectors(manifest["kind"], spec):
+        wanted = as_mapping(selector.get("matchLabels"))
+        lost = sorted(CONTROLLERS_LABELS & wanted.keys())
+        own = {key: value for key, value in wanted.items() if key not in lost}
+        if lost and matches({**selector, "matchLabels": own}, labels):
+            yield Remark(
+                f"{title} may select Pods of {was} by {', '.join(lost)}, which the InitPipeline's "
+                "Pod does not have"
+            )
+    budget = manifest["kind"] == "PodDisruptionBudget" and "selector" in spec
+    counted = isinstance(spec.get("minAvailable"), int)
+    if budget and not counted and matches(spec["selector"], labels):
         yield Remark(
             f"{title} blocks every eviction of the Pod: only a number as minAvailable works "
             f"without a scale subresource, which {names.PLURAL} do not have"
         )
 
 
-def _selects(spec: Mapping[str, Any], wrapped: Wrapped) -> bool:
-    """Whether a selector of labels takes in the Pod. One of expressions is not judged."""
-    wanted = (spec.get("selector") or {}).get("matchLabels") or {}
-    metadata = wrapped.pipeline["spec"]["template"].get("metadata") or {}
-    return bool(wanted) and wanted.items() <= (metadata.get("labels") or {}).items()
+def _selectors(kind: str, spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The label selectors of Pods in a spec."""
+    for field in ("selector", "podSelector"):
+        found = spec.get(field)
+        if isinstance(found, dict):
+            yield {"matchLabels": found} if kind == "Service" else found
+
+
+def _namespace(manifest: Mapping[str, Any]) -> str:
+    return str((manifest.get("metadata") or {}).get("namespace") or "")
 
 
 def _name(manifest: Mapping[str, Any]) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from initpipeline.cli import exported
+from initpipeline.cli import exported, fields
 from initpipeline.cli.exported import Raw, was_read_back
+from initpipeline.cli.fields import OF_OBJECTS
 
 PIPELINE: Final = "<pipeline>"
 """In a note: stands for the InitPipeline's name."""
@@ -17,21 +18,6 @@ PIPELINE: Final = "<pipeline>"
 _NO_POD_YET: Final = (
     f"no Pod ran, so the InitPipeline is suspended: kubectl initpipeline resume {PIPELINE}"
 )
-
-_SILENT: Final = frozenset({"selector", "manualSelector", "revisionHistoryLimit", "replicas"})
-"""Fields that nobody misses, or that a note of their own speaks of."""
-
-_DEFAULTS: Final[Raw] = {
-    "progressDeadlineSeconds": 600,
-    "minReadySeconds": 0,
-    "podManagementPolicy": "OrderedReady",
-    "completionMode": "NonIndexed",
-    "podReplacementPolicy": "TerminatingOrFailed",
-    "parallelism": 1,
-    "completions": 1,
-    "paused": False,
-}
-"""What the API server fills in: nobody asked for it, so nobody is told that it is gone."""
 
 _IMPLICIT_TOLERATIONS: Final = (
     "not-ready, unreachable, unschedulable, disk, memory and PID pressure"
@@ -53,44 +39,29 @@ class Move:
     stop: str
     """The command, without "kubectl", that ends the old Pods and can be taken back if possible."""
     policies: Mapping[str, Any]
-    carried: frozenset[str]
-    """The fields of its spec that are accounted for."""
     claims: tuple[Raw, ...] = ()
     notes: tuple[str, ...] = ()
     alone: bool = False
     """Its Pod and the pipeline's cannot run at the same time."""
 
 
-def left_behind(spec: Raw, move: Move) -> tuple[str, ...]:
-    """A note on the fields of a workload's spec that go nowhere."""
-    gone = [
-        f"spec.{key}"
-        for key, value in spec.items()
-        if key not in move.carried | _SILENT and value is not None and _DEFAULTS.get(key) != value
-    ]
-    return (f"left behind, since one Pod has no use for it: {listed(gone)}",) if gone else ()
-
-
 def _pod(metadata: Raw, spec: Raw) -> Move:
-    owners = metadata.get("ownerReferences") or ()
-    owner = next((one for one in owners if one.get("controller")), None)
-    if owner is not None:
-        raise CannotWrapError(
-            f'Pod "{metadata.get("name")}" was made by {owner.get("kind")} "{owner.get("name")}", '
-            "which would make another: wrap what is at the top, such as the Deployment"
-        )
+    notes: tuple[str, ...] = ()
     if was_read_back({"metadata": metadata}):
+        gone: Raw = {key: spec[key] for key in exported.OF_THE_POD if key in spec}
+        notes = tuple(fields.left_behind("Pod", gone))
         spec = exported.pod_spec(spec)
+    annotations = exported.own_annotations(metadata.get("annotations"))
     kept = {
         "labels": metadata.get("labels"),
-        "annotations": exported.own_annotations(metadata.get("annotations")),
+        "annotations": {k: v for k, v in annotations.items() if not OF_OBJECTS.fullmatch(k)},
     }
     template = {"metadata": {k: v for k, v in kept.items() if v}, "spec": spec}
     return Move(
         template=template if template["metadata"] else {"spec": spec},
         stop=f"delete pod {metadata['name']}" if metadata.get("name") else "",
         policies={},
-        carried=frozenset(spec) | frozenset(exported.OF_THE_POD) | {"volumes"},
+        notes=notes,
         alone=True,
     )
 
@@ -102,9 +73,30 @@ def _deployment(metadata: Raw, spec: Raw) -> Move:
         template=spec.get("template") or {},
         stop=f"scale deployment {name} --replicas=0" if not policies else "",
         policies=policies,
-        carried=frozenset({"template", "strategy"}),
-        notes=(*notes, "a changed template replaces the Pod: for a while none is Ready"),
+        notes=(*notes, *_updates(spec, "strategy"), _outside("Deployment")),
         alone=strategy == "Recreate",
+    )
+
+
+def _updates(spec: Raw, field: str) -> tuple[str, ...]:
+    """How a changed template comes into effect, if that is otherwise than before."""
+    strategy = spec.get(field) or {}
+    if strategy.get("type") == "Recreate":
+        return ()
+    note = "a changed template replaces the Pod: for a while none is Ready"
+    if strategy.get("type") == "OnDelete":
+        note += f"; spec.{field}, by which that waited until the Pod was deleted, is left behind"
+    elif (strategy.get("rollingUpdate") or {}).get("partition"):
+        note += f"; spec.{field}.rollingUpdate.partition, which kept it from Pods, is left behind"
+    return (note,)
+
+
+def _outside(kind: str) -> str:
+    """What may know the workload, and is in no file that is wrapped."""
+    return (
+        f"check what names or watches the {kind} elsewhere: kubectl rollout and scale, "
+        "autoscalers, alerts; and PodDisruptionBudgets of its Pod, of which only minAvailable as a "
+        "number works"
     )
 
 
@@ -120,12 +112,13 @@ def _daemon_set(metadata: Raw, spec: Raw) -> Move:
         template=spec.get("template") or {},
         stop=f"delete daemonset {metadata.get('name')}",
         policies={},
-        carried=frozenset({"template", "updateStrategy"}),
         notes=(
             "one Pod runs, on one node, where one ran on each: choose the node with "
             "spec.template.spec.nodeSelector",
             "a DaemonSet's Pods tolerate nodes in trouble, this one only as its template says: "
             f"{_IMPLICIT_TOLERATIONS}",
+            *_updates(spec, "updateStrategy"),
+            _outside("DaemonSet"),
         ),
     )
 
@@ -145,14 +138,13 @@ def _stateful_set(metadata: Raw, spec: Raw) -> Move:
         template=_member(template, member, spec),
         stop=stop,
         policies=policies,
-        carried=frozenset(
-            {
-                *("template", "volumeClaimTemplates", "serviceName", "ordinals"),
-                *("updateStrategy", "persistentVolumeClaimRetentionPolicy"),
-            }
-        ),
         claims=claims,
-        notes=(*notes, *_of_member(metadata, spec, member, claims)),
+        notes=(
+            *notes,
+            *_updates(spec, "updateStrategy"),
+            *_of_member(metadata, spec, member, claims),
+            _outside("StatefulSet"),
+        ),
         alone=True,
     )
 
@@ -235,17 +227,19 @@ def _job(metadata: Raw, spec: Raw) -> Move:
         "backoffLimit": _JOBS_BACKOFF_LIMIT if limit is None else limit,
         "ttlSecondsAfterFinished": spec.get("ttlSecondsAfterFinished"),
     }
-    carried = frozenset({"template", "suspend", "parallelism", "completions", *policies})
     if (template.get("spec") or {}).get("restartPolicy") == "OnFailure":
         notes += (
             "a Job counts the restarts of containers against its backoffLimit, an InitPipeline "
             "counts Pods: limit restarts with spec.initPolicies[].maxRestarts",
         )
+    notes += (
+        "check what waits for the Job elsewhere, such as kubectl wait, a pipeline or a hook: "
+        f"kubectl initpipeline status {PIPELINE} --watch ends when it is done, 0 if it went well",
+    )
     return Move(
         template=template,
         stop=f"delete job {metadata['name']}" if metadata.get("name") and not idle else "",
         policies={key: value for key, value in policies.items() if value is not None},
-        carried=carried | {"activeDeadlineSeconds"},
         notes=notes,
     )
 
@@ -264,15 +258,24 @@ def _with_deadline(template: Raw, seconds: int | None) -> tuple[Raw, tuple[str, 
 
 
 def _cron_job(metadata: Raw, spec: Raw) -> Move:
-    job = (spec.get("jobTemplate") or {}).get("spec") or {}
+    job_template = spec.get("jobTemplate") or {}
+    job = job_template.get("spec") or {}
     inner = _job(metadata, job)
     policies = {k: v for k, v in inner.policies.items() if k != "ttlSecondsAfterFinished"}
-    notes = (
+    notes: tuple[str, ...] = (
         f'the schedule "{spec.get("schedule")}" stays behind: the pipeline runs once when it is '
         f"applied, then whenever it is asked to: kubectl initpipeline rerun {PIPELINE}",
-        *left_behind(job, inner),
-        *inner.notes,
     )
+    if spec.get("suspend"):
+        policies["suspend"] = True
+        notes = (
+            f'the schedule "{spec.get("schedule")}" stays behind; it was suspended, so the '
+            f"pipeline is: kubectl initpipeline resume {PIPELINE}",
+        )
+    of_jobs = [key for key, value in (job_template.get("metadata") or {}).items() if value]
+    if of_jobs:
+        notes += (f"spec.jobTemplate.metadata is left behind, of the Jobs: {listed(of_jobs)}",)
+    notes += (*fields.left_behind("Job", job, "spec.jobTemplate.spec"), *inner.notes)
     if "ttlSecondsAfterFinished" in inner.policies:
         notes += ("ttlSecondsAfterFinished is left out: it would delete the pipeline",)
     suspend = """-p '{"spec":{"suspend":true}}'"""
@@ -280,7 +283,6 @@ def _cron_job(metadata: Raw, spec: Raw) -> Move:
         inner,
         stop="" if spec.get("suspend") else f"patch cronjob {metadata.get('name')} {suspend}",
         policies=policies,
-        carried=frozenset({"jobTemplate", "schedule", "suspend"}),
         notes=notes,
     )
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from initpipeline.api import names
-from initpipeline.cli import exported
+from initpipeline.cli import exported, fields
 from initpipeline.cli.exported import Raw, was_read_back
-from initpipeline.cli.moves import MOVES, PIPELINE, CannotWrapError, Move, left_behind, listed
+from initpipeline.cli.fields import OF_OBJECTS
+from initpipeline.cli.moves import MOVES, PIPELINE, CannotWrapError, Move, listed
 
 _GROUPS: Final = {
     "Pod": {""},
@@ -62,17 +63,17 @@ def wrap(manifest: Mapping[str, Any], wishes: Wishes | None = None) -> Wrapped:
     wishes = wishes or Wishes()
     title = _title(manifest)
     metadata, spec = _mapping(manifest, "metadata"), _mapping(manifest, "spec")
+    kind = manifest["kind"]
     identity = _identity(metadata, wishes.name, title)
-    move = MOVES[manifest["kind"]](metadata, spec)
+    made_by = _made_by(metadata, title)
+    move = MOVES[kind](metadata, spec)
     template = _template(move.template, manifest, title)
     template, moved = _with_init_container(template, wishes.init_container, title)
     _check_steps(template, title)
     kept = {
         "namespace": metadata.get("namespace"),
         "labels": metadata.get("labels"),
-        "annotations": None
-        if manifest["kind"] == "Pod"
-        else exported.own_annotations(metadata.get("annotations")),
+        "annotations": _annotations(kind, metadata),
     }
     pipeline = {
         "apiVersion": names.API_VERSION,
@@ -80,11 +81,53 @@ def wrap(manifest: Mapping[str, Any], wishes: Wishes | None = None) -> Wrapped:
         "metadata": {**identity, **{key: value for key, value in kept.items() if value}},
         "spec": {**move.policies, "template": template},
     }
-    notes = (*left_behind(spec, move), *move.notes, *moved, *_restarts(template))
+    notes = (
+        *made_by,
+        *(fields.left_behind(kind, spec) if kind != "Pod" else ()),
+        *fields.of_metadata(
+            {k: v for k, v in metadata.items() if k != "ownerReferences" or not made_by}
+        ),
+        *fields.of_keys(kind, metadata),
+        *_ended(manifest),
+        *move.notes,
+        *moved,
+        *_restarts(template),
+    )
     place = {"namespace": wishes.namespace, **metadata}
     every = (*notes, *_farewell(place, move, template, title))
     [name] = identity.values()
     return Wrapped(pipeline, move.claims, tuple(note.replace(PIPELINE, name) for note in every))
+
+
+def _made_by(metadata: Raw, title: str) -> tuple[str, ...]:
+    """A note on the controller that made it. Raises CannotWrapError if that is another workload."""
+    owners = metadata.get("ownerReferences") or ()
+    owner = next((one for one in owners if one.get("controller")), None)
+    if owner is None:
+        return ()
+    made = f'{title} was made by {owner.get("kind")} "{owner.get("name")}"'
+    if title.startswith("Pod ") or owner.get("kind") in KINDS:
+        raise CannotWrapError(
+            f"{made}, which would make another: wrap what is at the top, such as the Deployment"
+        )
+    return (f"{made}, which may bring it back or undo what is done to it: change that first",)
+
+
+def _ended(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """A note if it has run and is done, by the status that was read back with it."""
+    status = manifest.get("status") or {}
+    conditions = status.get("conditions") or ()
+    done = status.get("phase") in ("Succeeded", "Failed") or any(
+        one.get("type") in ("Complete", "Failed") and one.get("status") == "True"
+        for one in conditions
+    )
+    return ("it has ended; the pipeline runs it again when it is applied",) if done else ()
+
+
+def _annotations(kind: str, metadata: Raw) -> Raw:
+    """Those of the InitPipeline. A Pod's are its template's, but for those about the object."""
+    own = exported.own_annotations(metadata.get("annotations"))
+    return own if kind != "Pod" else {k: v for k, v in own.items() if OF_OBJECTS.fullmatch(k)}
 
 
 def _title(manifest: Mapping[str, Any]) -> str:

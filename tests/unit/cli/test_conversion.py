@@ -105,6 +105,64 @@ def test_a_disruption_budget_that_needs_a_scale_subresource(spec: str, told: boo
 
 
 @pytest.mark.parametrize(
+    ("manifest", "told"),
+    [
+        pytest.param(
+            "kind: ScaledObject\nspec: {scaleTargetRef: {name: shop}}",
+            "has lost its target",
+            id="KEDA, whose default is a Deployment",
+        ),
+        pytest.param(
+            "kind: Rollout\nspec: {workloadRef: {kind: Deployment, name: shop}}",
+            "has lost its target",
+            id="Argo Rollouts",
+        ),
+        pytest.param(
+            "kind: HorizontalPodAutoscaler\n"
+            "spec: {scaleTargetRef: {kind: Deployment, name: shop}}\nnamespace: other",
+            None,
+            id="another namespace",
+        ),
+        pytest.param(
+            "kind: PodDisruptionBudget\nspec: {maxUnavailable: 1, selector: {}}",
+            "blocks every eviction",
+            id="selector of everything",
+        ),
+        pytest.param(
+            "kind: PodDisruptionBudget\nspec: {maxUnavailable: 1, selector: {matchExpressions: "
+            "[{key: app, operator: In, values: [shop]}]}}",
+            "blocks every eviction",
+            id="selector by expression",
+        ),
+        pytest.param(
+            "kind: Service\nspec: {selector: {app: shop, pod-template-hash: abc}}",
+            "by pod-template-hash, which the InitPipeline's Pod does not have",
+            id="Service by a controller's label",
+        ),
+        pytest.param(
+            "kind: NetworkPolicy\nspec: {podSelector: {matchLabels: {job-name: shop}}}",
+            "by job-name, which the InitPipeline's Pod does not have",
+            id="NetworkPolicy by a controller's label",
+        ),
+        pytest.param("kind: Service\nspec: {selector: {app: shop}}", None, id="own label"),
+        pytest.param("kind: Odd\nspec: [1]", None, id="spec that is no mapping"),
+        pytest.param(
+            "kind: Odd\nspec: {selector: a, scaleTargetRef: [], podSelector: {matchLabels: 1}}",
+            None,
+            id="selectors that are none",
+        ),
+    ],
+)
+def test_object_about_the_workload_is_remarked_on(manifest: str, told: str | None) -> None:
+    where = "namespace: other, " if "namespace: other" in manifest else ""
+    manifest = manifest.replace("\nnamespace: other", "")
+    found = titles(converted(SHOP, f"{manifest}\nmetadata: {{{where}name: x}}\n"))
+    others = [line for line in found.splitlines() if not line.startswith("Deployment")]
+    assert len(others) == (1 if told else 0)
+    assert all(told and told in line for line in others)
+
+
+@pytest.mark.parametrize(
     ("documents", "words"),
     [
         pytest.param([SERVICE], "there is only Service; what can be wrapped is", id="others alone"),

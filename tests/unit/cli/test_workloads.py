@@ -1,10 +1,12 @@
 """What becomes of a workload: what is carried over, what is told, and what is refused."""
 
 import copy
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import pytest
 
+from initpipeline.cli.fields import METADATA, SPEC, Fate, Row
 from initpipeline.cli.moves import CannotWrapError
 from initpipeline.cli.workloads import Wishes, Wrapped, is_workload, wrap
 
@@ -256,7 +258,7 @@ class TestReplicas:
         wrapped = wrap(workload(kind, replicas=0))
         assert policies(wrapped) == {"suspend": True}
         assert "resume a" in notes(wrapped)
-        assert "scale" not in notes(wrapped), "there is nothing to end"
+        assert "kubectl scale" not in notes(wrapped), "there is nothing to end"
 
     @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
     def test_several_become_one(self, kind: str) -> None:
@@ -266,7 +268,7 @@ class TestReplicas:
 
     @pytest.mark.parametrize("replicas", [1, None])
     def test_one_is_nothing_to_speak_of(self, replicas: int | None) -> None:
-        assert "where" not in notes(wrap(workload("Deployment", replicas=replicas)))
+        assert "one Pod runs" not in notes(wrap(workload("Deployment", replicas=replicas)))
 
 
 class TestStatefulSet:
@@ -366,40 +368,184 @@ class TestCronJob:
         assert "ttlSecondsAfterFinished is left out" in notes(wrapped)
 
     @pytest.mark.parametrize("suspended", [True, False])
-    def test_a_suspended_schedule_is_no_suspended_pipeline(self, suspended: bool) -> None:
+    def test_a_suspended_schedule_is_a_suspended_pipeline(self, suspended: bool) -> None:
         wrapped = wrap(cron_job(suspend=suspended))
-        assert "suspend" not in policies(wrapped)
+        assert policies(wrapped).get("suspend", False) is suspended
+        assert ("kubectl initpipeline resume a" in notes(wrapped)) is suspended
         assert ("kubectl patch cronjob a" in notes(wrapped)) is not suspended
 
     def test_fields_of_its_job_that_are_left_behind_are_named(self) -> None:
-        assert "spec.podFailurePolicy" in notes(wrap(cron_job(podFailurePolicy={})))
+        said = notes(wrap(cron_job(podFailurePolicy={"rules": []})))
+        assert "spec.jobTemplate.spec.podFailurePolicy" in said
+
+
+SAMPLES: Raw = {
+    # By path, a value that is not the default.
+    "metadata.finalizers": ["example.com/guard"],
+    "metadata.ownerReferences": [{"kind": "ConfigMap", "name": "o", "uid": "1"}],
+    "metadata.deletionTimestamp": "2030-01-01T00:00:00Z",
+    "Deployment.minReadySeconds": 5,
+    "Deployment.progressDeadlineSeconds": 60,
+    "Deployment.paused": True,
+    "DaemonSet.minReadySeconds": 5,
+    "StatefulSet.minReadySeconds": 5,
+    "Job.completionMode": "Indexed",
+    "Job.backoffLimitPerIndex": 1,
+    "Job.maxFailedIndexes": 1,
+    "Job.successPolicy": {"rules": [{"succeededCount": 1}]},
+    "Job.podFailurePolicy": {"rules": []},
+    "Job.managedBy": "kueue.x-k8s.io/multikueue",
+    "CronJob.schedule": "@yearly",
+    "CronJob.timeZone": "Europe/Berlin",
+    "CronJob.concurrencyPolicy": "Forbid",
+    "CronJob.startingDeadlineSeconds": 5,
+    "CronJob.successfulJobsHistoryLimit": 5,
+    "CronJob.failedJobsHistoryLimit": 5,
+    "Pod.nodeName": "n",
+    "Pod.ephemeralContainers": [{"name": "debug"}],
+}
+
+MAKERS: Final[Mapping[str, Callable[..., Raw]]] = {
+    "Pod": lambda **spec: pod({"uid": "1"}, **spec),
+    "Job": job,
+    "CronJob": lambda **spec: cron_job() | {"spec": {**cron_job()["spec"], **spec}},
+    "StatefulSet": stateful_set,
+    "Deployment": lambda **spec: workload("Deployment", **spec),
+    "DaemonSet": lambda **spec: workload("DaemonSet", **spec),
+}
+
+
+def named(rows: Mapping[str, Row]) -> list[str]:
+    return [field for field, row in rows.items() if row.fate is Fate.NAMED]
 
 
 class TestLeftBehind:
     @pytest.mark.parametrize(
-        ("manifest", "field"),
-        [
-            (workload("Deployment", minReadySeconds=5), "minReadySeconds"),
-            (workload("Deployment", paused=True), "paused"),
-            (stateful_set(podManagementPolicy="Parallel"), "podManagementPolicy"),
-            (job(podFailurePolicy={"rules": []}), "podFailurePolicy"),
-            (job(managedBy="kueue.x-k8s.io/multikueue"), "managedBy"),
-            (workload("DaemonSet", fieldOfTheFuture=1), "fieldOfTheFuture"),
-        ],
-        ids=lambda value: value if isinstance(value, str) else "",
+        ("kind", "field"), [(kind, field) for kind, rows in SPEC.items() for field in named(rows)]
     )
-    def test_is_named(self, manifest: Raw, field: str) -> None:
-        assert f"left behind, since one Pod has no use for it: spec.{field}" in notes(
+    def test_field_of_the_spec_without_counterpart_is_named(self, kind: str, field: str) -> None:
+        without, sample = MAKERS[kind](), SAMPLES[f"{kind}.{field}"]
+        said = notes(wrap(MAKERS[kind](**{field: sample})))
+        assert (f"spec.{field}" if field != "schedule" else 'schedule "@yearly"') in said
+        assert f"spec.{field}" not in notes(wrap(without))
+        for default in SPEC[kind][field].defaults:
+            assert f"spec.{field}" not in notes(wrap(MAKERS[kind](**{field: default})))
+
+    @pytest.mark.parametrize(("kind", "field"), [("CronJob", f) for f in named(SPEC["Job"])])
+    def test_field_of_a_cron_jobs_job_is_named(self, kind: str, field: str) -> None:
+        assert kind
+        said = notes(wrap(cron_job(**{field: SAMPLES[f"Job.{field}"]})))
+        assert f"spec.jobTemplate.spec.{field}" in said
+
+    @pytest.mark.parametrize("field", named(METADATA))
+    @pytest.mark.parametrize("kind", SPEC)
+    def test_field_of_the_metadata_without_counterpart_is_named(
+        self, kind: str, field: str
+    ) -> None:
+        manifest = MAKERS[kind]()
+        manifest["metadata"] = {**manifest["metadata"], field: SAMPLES[f"metadata.{field}"]}
+        assert f"metadata.{field} is left behind" in notes(wrap(manifest))
+
+    def test_field_of_a_newer_kubernetes_is_named(self) -> None:
+        said = notes(wrap(workload("DaemonSet", fieldOfTheFuture=1)))
+        assert "spec.fieldOfTheFuture is left behind: it is not known" in said
+
+    def test_metadata_of_a_cron_jobs_jobs_is_named(self) -> None:
+        manifest = cron_job()
+        manifest["spec"]["jobTemplate"]["metadata"] = {"labels": {"a": "b"}}
+        assert "spec.jobTemplate.metadata is left behind, of the Jobs: labels" in notes(
             wrap(manifest)
         )
 
-    def test_what_the_server_filled_in_is_not(self) -> None:
+    def test_defaults_of_the_api_server_are_not_named(self) -> None:
         filled_in: Raw = {
             "progressDeadlineSeconds": 600,
             "revisionHistoryLimit": 10,
             "paused": None,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}},
         }
         assert "left behind" not in notes(wrap(workload("Deployment", **filled_in)))
+
+    @pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
+    @pytest.mark.parametrize(
+        "strategy", [{"type": "OnDelete"}, {"rollingUpdate": {"partition": 2}}]
+    )
+    def test_update_that_waited_is_named(self, kind: str, strategy: Raw) -> None:
+        assert "spec.updateStrategy" in notes(wrap(MAKERS[kind](updateStrategy=strategy)))
+
+
+class TestKeys:
+    @pytest.mark.parametrize(
+        ("kind", "annotation", "told"),
+        [
+            ("Job", "helm.sh/hook", "Helm waits for the end of hooks that are Jobs or Pods"),
+            ("Pod", "helm.sh/hook", "Helm waits for the end of hooks that are Jobs or Pods"),
+            ("Job", "argocd.argoproj.io/hook", "manifests/argocd"),
+            ("Deployment", "argocd.argoproj.io/sync-wave", "manifests/argocd"),
+            ("Deployment", "argocd.argoproj.io/tracking-id", "brings the old one back"),
+            ("Deployment", "meta.helm.sh/release-name", "brings the old one back"),
+            ("Pod", "sidecar.istio.io/status", "admission may inject it again"),
+            ("Deployment", "reloader.stakater.com/auto", "may act on Deployments only: reloader"),
+        ],
+    )
+    def test_annotation_that_others_act_on_is_named(
+        self, kind: str, annotation: str, told: str
+    ) -> None:
+        manifest = MAKERS[kind]()
+        manifest["metadata"] = {"name": "a", "annotations": {annotation: "x"}}
+        assert told in notes(wrap(manifest))
+
+    @pytest.mark.parametrize(
+        "annotation",
+        [
+            "kubectl.kubernetes.io/last-applied-configuration",
+            "deployment.kubernetes.io/revision",
+            "batch.kubernetes.io/job-tracking",
+            "kubernetes.io/change-cause",
+        ],
+    )
+    def test_annotation_that_concerns_nothing_else_is_not_named(self, annotation: str) -> None:
+        manifest = workload("Deployment", {"annotations": {annotation: "x"}})
+        assert "annotation" not in notes(wrap(manifest))
+
+    def test_annotation_of_a_pod_about_the_object_stays_with_the_object(self) -> None:
+        annotations = {"helm.sh/hook": "test", "prometheus.io/scrape": "true"}
+        pipeline = wrap(pod({"annotations": annotations})).pipeline
+        assert pipeline["metadata"]["annotations"] == {"helm.sh/hook": "test"}
+        assert pipeline["spec"]["template"]["metadata"]["annotations"] == {
+            "prometheus.io/scrape": "true"
+        }
+
+    def test_label_of_a_queue_is_named(self) -> None:
+        manifest = job({"labels": {"kueue.x-k8s.io/queue-name": "q"}}, suspend=True)
+        assert "Kueue does not know InitPipelines" in notes(wrap(manifest))
+
+
+class TestEnded:
+    @pytest.mark.parametrize(
+        ("manifest", "status"),
+        [
+            (job(), {"conditions": [{"type": "Complete", "status": "True"}]}),
+            (job(), {"conditions": [{"type": "Failed", "status": "True"}]}),
+            (pod(), {"phase": "Succeeded"}),
+        ],
+    )
+    def test_workload_that_has_run_runs_again(self, manifest: Raw, status: Raw) -> None:
+        assert "runs it again" in notes(wrap({**manifest, "status": status}))
+        assert "runs it again" not in notes(wrap({**manifest, "status": {"conditions": None}}))
+
+
+class TestOwner:
+    OWNER: Raw = {"kind": "CronJob", "name": "c", "controller": True}  # noqa: RUF012
+
+    def test_job_of_a_cron_job_is_refused(self) -> None:
+        with pytest.raises(CannotWrapError, match='Job "a" was made by CronJob "c"'):
+            wrap(job({"ownerReferences": [self.OWNER]}))
+
+    def test_workload_of_another_controller_is_told(self) -> None:
+        owner = {**self.OWNER, "kind": "Grafana"}
+        said = notes(wrap(workload("Deployment", {"ownerReferences": [owner]})))
+        assert 'was made by Grafana "c", which may bring it back' in said
 
 
 class TestEndOfTheOldOne:

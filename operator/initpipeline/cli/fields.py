@@ -1,0 +1,286 @@
+"""What becomes of each field of a workload when ``wrap`` makes an InitPipeline of it.
+
+There is one row for each field that the API server publishes for a kind:
+tests/contract/test_wrap.py fails if one is missing. A field without a row, of a newer Kubernetes,
+is named as left behind.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+Raw = dict[str, Any]
+
+
+class Fate(StrEnum):
+    """What becomes of a field."""
+
+    CARRIED = "carried over"
+    """It goes over, or a field of the InitPipeline does the same. A note of its own comes with it
+    if some values do not."""
+    NAMED = "named"
+    """It has no counterpart, and a note names it unless it has its default."""
+    REFUSED = "refused"
+    """A value other than the default cannot be wrapped."""
+    IRRELEVANT = "irrelevant"
+    """Nothing would behave otherwise without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One field."""
+
+    fate: Fate
+    words: str
+    """NAMED: what is otherwise afterwards; "": the note on the kind names it. Else: where it goes,
+    or why it is not missed."""
+    defaults: tuple[Any, ...] = ()
+    """Values, besides none, that mean the same as the API server's default."""
+
+
+def _carried(words: str = "as it is") -> Row:
+    return Row(Fate.CARRIED, words)
+
+
+def _named(words: str, *defaults: Any) -> Row:
+    return Row(Fate.NAMED, words, defaults)
+
+
+def _irrelevant(words: str) -> Row:
+    return Row(Fate.IRRELEVANT, words)
+
+
+_TEMPLATE: Final = _carried("spec.template")
+_SELECTOR: Final = _irrelevant("the InitPipeline owns its Pod by UID; the Pod's labels stay")
+_REPLICAS: Final = _carried("0 as spec.suspend; a note says that one Pod runs instead of several")
+_REVISIONS: Final = _irrelevant("earlier templates are not kept: a note on kubectl rollout")
+_MIN_READY: Final = _named("the Pod counts as available as soon as it is Ready", 0)
+_UPDATES: Final = _carried("a note says that a changed template replaces the Pod at once")
+
+METADATA: Final[Mapping[str, Row]] = {
+    "name": _carried(),
+    "generateName": _carried(),
+    "namespace": _carried(),
+    "labels": _carried("of a Pod: also to the template; others by LABELS"),
+    "annotations": _carried("of a Pod: to the template; others by ANNOTATIONS"),
+    "finalizers": _named("what they guard may be deleted without it"),
+    "ownerReferences": _named("garbage collection no longer deletes it with its owner"),
+    "deletionTimestamp": _named("it is being deleted, and the InitPipeline is not"),
+    "deletionGracePeriodSeconds": _irrelevant("part of the deletion"),
+    "creationTimestamp": _irrelevant("set by the API server"),
+    "generation": _irrelevant("set by the API server"),
+    "managedFields": _irrelevant("set by the API server"),
+    "resourceVersion": _irrelevant("set by the API server"),
+    "selfLink": _irrelevant("set by the API server"),
+    "uid": _irrelevant("set by the API server"),
+}
+
+_JOB: Final[Mapping[str, Row]] = {
+    "template": _TEMPLATE,
+    "suspend": _carried("spec.suspend"),
+    "backoffLimit": _carried("spec.backoffLimit"),
+    "ttlSecondsAfterFinished": _carried("spec.ttlSecondsAfterFinished"),
+    "activeDeadlineSeconds": _carried("of the Pod, with a note that it counts for each attempt"),
+    "parallelism": Row(Fate.REFUSED, "0 as spec.suspend; several Pods are refused", (0, 1)),
+    "completions": Row(Fate.REFUSED, "several are refused", (1,)),
+    "completionMode": _named(
+        "the container has no JOB_COMPLETION_INDEX, and the Pod no index in its hostname",
+        "NonIndexed",
+    ),
+    "backoffLimitPerIndex": _named("backoffLimit counts alone"),
+    "maxFailedIndexes": _named("backoffLimit counts alone"),
+    "successPolicy": _named("the run succeeds when all containers have ended well"),
+    "podFailurePolicy": _named(
+        "every failed run counts against spec.backoffLimit, but a Pod that the cluster disrupts "
+        "never does",
+    ),
+    "podReplacementPolicy": _irrelevant("there is one Pod: the next is made when it is gone"),
+    "managedBy": _named(
+        "no other controller decides when it runs: the operator starts it at once",
+        "kubernetes.io/job-controller",
+    ),
+    "selector": _SELECTOR,
+    "manualSelector": _SELECTOR,
+}
+
+SPEC: Final[Mapping[str, Mapping[str, Row]]] = {
+    "Deployment": {
+        "template": _TEMPLATE,
+        "replicas": _REPLICAS,
+        "selector": _SELECTOR,
+        "strategy": _UPDATES,
+        "minReadySeconds": _MIN_READY,
+        "progressDeadlineSeconds": _named(
+            "spec.initDeadlineSeconds limits how long the init containers take", 600
+        ),
+        "paused": _named("a changed template is rolled out at once", False),
+        "revisionHistoryLimit": _REVISIONS,
+    },
+    "DaemonSet": {
+        "template": _TEMPLATE,
+        "selector": _SELECTOR,
+        "updateStrategy": _UPDATES,
+        "minReadySeconds": _MIN_READY,
+        "revisionHistoryLimit": _REVISIONS,
+    },
+    "StatefulSet": {
+        "template": _TEMPLATE,
+        "replicas": _REPLICAS,
+        "selector": _SELECTOR,
+        "serviceName": _carried("subdomain of the Pod"),
+        "ordinals": _carried("the first is in the Pod's hostname and in the names of its claims"),
+        "volumeClaimTemplates": _carried("claims of their own, and volumes of the Pod"),
+        "persistentVolumeClaimRetentionPolicy": _carried("a note says how to keep the claims"),
+        "updateStrategy": _UPDATES,
+        "minReadySeconds": _MIN_READY,
+        "podManagementPolicy": _irrelevant("there is one Pod"),
+        "revisionHistoryLimit": _REVISIONS,
+    },
+    "Job": _JOB,
+    "CronJob": {
+        "jobTemplate": _carried("as a Job"),
+        "schedule": _named(""),
+        "suspend": _carried("spec.suspend"),
+        "timeZone": _named("there is no schedule"),
+        "concurrencyPolicy": _named("a request while a run is under way replaces it", "Allow"),
+        "startingDeadlineSeconds": _named("there is no schedule"),
+        "successfulJobsHistoryLimit": _named("spec.runHistoryLimit keeps runs of any result", 3),
+        "failedJobsHistoryLimit": _named("spec.runHistoryLimit keeps runs of any result", 1),
+    },
+    "Pod": {
+        **dict.fromkeys(
+            (
+                *("activeDeadlineSeconds", "affinity", "automountServiceAccountToken"),
+                *("containers", "dnsConfig", "dnsPolicy", "enableServiceLinks", "hostAliases"),
+                *("hostIPC", "hostNetwork", "hostPID", "hostUsers", "hostname"),
+                *("hostnameOverride", "imagePullSecrets", "initContainers", "nodeSelector", "os"),
+                *("priorityClassName", "readinessGates", "resourceClaims", "resources"),
+                *("restartPolicy", "runtimeClassName", "schedulerName", "schedulingGates"),
+                *("schedulingGroup", "securityContext", "serviceAccount", "serviceAccountName"),
+                *("setHostnameAsFQDN", "shareProcessNamespace", "subdomain"),
+                *("terminationGracePeriodSeconds", "tolerations", "topologySpreadConstraints"),
+            ),
+            _carried(),
+        ),
+        "volumes": _carried("without the token volume that admission added"),
+        "nodeName": _named(
+            "the scheduler chose it for the old Pod, so it chooses again; if a person did, use "
+            "spec.template.spec.nodeSelector"
+        ),
+        "ephemeralContainers": _named("they were added to the Pod that runs"),
+        "priority": _irrelevant("admission sets it by priorityClassName"),
+        "preemptionPolicy": _irrelevant("admission sets it by priorityClassName"),
+        "overhead": _irrelevant("admission sets it by runtimeClassName"),
+    },
+}
+"""By kind, the fields of its spec. Those of a Pod that are not carried are so only in a Pod that
+was read back from a cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """Labels or annotations by which something else acts on the workload."""
+
+    keys: str
+    """A regular expression of whole keys."""
+    words: str
+    """"", or what is otherwise afterwards, after the key."""
+
+
+HELM_HOOK: Final = r"helm\.sh/hook"
+OF_OBJECTS: Final = re.compile(r"helm\.sh/.*|argocd\.argoproj\.io/.*|config\.kubernetes\.io/.*")
+"""Annotations that are about the object that is applied, also if it is a Pod."""
+
+ANNOTATIONS: Final = (
+    KeyRow(
+        HELM_HOOK,
+        "Helm waits for the end of hooks that are Jobs or Pods; of an InitPipeline it only "
+        "waits until it is created",
+    ),
+    KeyRow(
+        r"argocd\.argoproj\.io/(hook|sync-wave)",
+        "Argo CD waits for the InitPipeline's health, if it knows how to assess it: see "
+        "manifests/argocd",
+    ),
+    KeyRow(
+        r"argocd\.argoproj\.io/tracking-id|meta\.helm\.sh/release-name",
+        "what it was deployed by brings the old one back unless it is changed there",
+    ),
+    KeyRow(
+        r"sidecar\.istio\.io/status|linkerd\.io/proxy-version"
+        r"|vault\.hashicorp\.com/agent-inject-status",
+        "the Pod has what admission injected, and admission may inject it again: wrap the "
+        "manifest from before that",
+    ),
+    KeyRow(
+        r"kubectl\.kubernetes\.io/.* | deployment\.kubernetes\.io/.*"
+        r"| deprecated\.daemonset\.template\.generation | kubernetes\.io/.*"
+        r"| batch\.kubernetes\.io/.* | cronjob\.kubernetes\.io/instantiate"
+        r"| helm\.sh/.* | argocd\.argoproj\.io/.* | meta\.helm\.sh/.* | config\.kubernetes\.io/.*"
+        r"| cni\.projectcalico\.org/.* | k8s\.v1\.cni\.cncf\.io/network-status",
+        "",
+    ),
+)
+"""The first that fits counts. A key that none fits is listed as read by some other tool."""
+
+LABELS: Final = (
+    KeyRow(
+        r"kueue\.x-k8s\.io/.*",
+        "Kueue does not know InitPipelines, so its quota does not hold this one back",
+    ),
+)
+
+CONTROLLERS_LABELS: Final = frozenset(
+    {
+        *("pod-template-hash", "controller-revision-hash", "pod-template-generation"),
+        *("statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"),
+        *("job-name", "controller-uid", "batch.kubernetes.io/job-name"),
+        *("batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-completion-index"),
+    }
+)
+"""Labels that the controllers of workloads set on their Pods."""
+
+
+def left_behind(kind: str, spec: Mapping[str, Any], path: str = "spec") -> Iterator[str]:
+    """A note on each field of a workload's spec that goes nowhere."""
+    return _notes(SPEC[kind], spec, path)
+
+
+def of_metadata(metadata: Mapping[str, Any]) -> Iterator[str]:
+    """A note on each field of its metadata that goes nowhere."""
+    return _notes(METADATA, metadata, "metadata")
+
+
+def of_keys(kind: str, metadata: Mapping[str, Any]) -> Iterator[str]:
+    """Notes on labels and annotations by which others act on the workload. A Pod's annotations are
+    read by what acts on Pods, which goes on doing so."""
+    for field, rows in (("labels", LABELS), ("annotations", ANNOTATIONS)):
+        unknown = []
+        for key in metadata.get(field) or ():
+            row = next((row for row in rows if _fits(row, key)), None)
+            if row is not None and row.words:
+                yield f"{field[:-1]} {key}: {row.words}"
+            elif row is None:
+                unknown.append(key)
+        if unknown and field == "annotations" and kind != "Pod":
+            yield (
+                f"annotations go over; what reads them may act on {kind}s only: "
+                f"{', '.join(unknown)}"
+            )
+
+
+def _fits(row: KeyRow, key: str) -> bool:
+    return re.fullmatch(row.keys, key, re.VERBOSE) is not None
+
+
+def _notes(rows: Mapping[str, Row], found: Mapping[str, Any], path: str) -> Iterator[str]:
+    for field, value in found.items():
+        row = rows.get(field)
+        if value in (None, [], {}) or (row and value in row.defaults):
+            continue
+        if row is None:
+            yield f"{path}.{field} is left behind: it is not known what it is for"
+        elif row.fate is Fate.NAMED and row.words:
+            yield f"{path}.{field} is left behind: {row.words}"

@@ -1,0 +1,34 @@
+"""Label selectors, as the API server matches them (meta/v1 LabelSelector)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def matches(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
+    """Whether a selector selects what has these labels. An empty one selects everything; None, or
+    an operator that is not known, selects nothing."""
+    if not isinstance(selector, Mapping):
+        return False
+    wanted = as_mapping(selector.get("matchLabels"))
+    every = selector.get("matchExpressions") or ()
+    return wanted.items() <= labels.items() and all(_meets(one, labels) for one in every)
+
+
+def as_mapping(value: Any) -> Mapping[str, Any]:
+    """The value, or an empty mapping if a file has something else in its place."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _meets(found: Any, labels: Mapping[str, str]) -> bool:
+    expression = as_mapping(found)
+    value, values = labels.get(expression.get("key") or ""), expression.get("values") or ()
+    match expression.get("operator"):
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+    return False
