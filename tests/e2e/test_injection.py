@@ -9,7 +9,7 @@ from kubernetes import client
 
 from tests.cluster.errors import ClusterError
 from tests.cluster.processes import wait_until
-from tests.e2e.conftest import World
+from tests.e2e.conftest import World, reason_of, run_number
 from tests.e2e.templates import IMAGE, container, template
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
@@ -24,10 +24,19 @@ INJECTED = f"""
 """
 
 
+INJECTED_APP = f"""
+[
+  JSONPatch{{op: "add", path: "/spec/containers/-", value: Object.spec.containers{{
+    name: "proxy", image: "{IMAGE}", command: ["sh", "-c", "sleep 3; exit 1"]}}}}
+]
+"""
+
+
 @contextmanager
-def injecting(world: World) -> Iterator[None]:
-    """While a policy of the API server puts a step and a sidecar before the template's own. Real
-    ones come from service meshes and secret stores, by webhook, at the same moment."""
+def injecting(world: World, expression: str = INJECTED) -> Iterator[None]:
+    """While a policy of the API server adds these containers to each Pod: a step and a sidecar
+    before the template's own. Real ones come from service meshes and secret stores, by webhook, at
+    the same moment."""
     api = client.AdmissionregistrationV1Api(world.api)
     name = world.namespace
     selector = {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}}
@@ -47,7 +56,7 @@ def injecting(world: World) -> Iterator[None]:
             },
             "reinvocationPolicy": "Never",
             "failurePolicy": "Fail",
-            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": INJECTED}}],
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}],
         },
     }
     api.create_mutating_admission_policy(policy)
@@ -69,7 +78,7 @@ def _wait_until_it_injects(world: World) -> None:
 
     def injects() -> bool:
         pod = core.create_namespaced_pod(world.namespace, probe, dry_run="All")
-        return len(pod.spec.init_containers) > 1
+        return len(pod.spec.init_containers) + len(pod.spec.containers) > 2
 
     wait_until(injects, 30, lambda: ClusterError("the policy does not inject anything"))
 
@@ -96,3 +105,18 @@ def test_speaks_of_the_created_pods_init_containers(
     assert steps == ["fetch-secrets", "proxy", "one"]
     template_steps = last["spec"]["template"]["spec"]["initContainers"]
     assert [step["name"] for step in template_steps] == ["one"], "the template is the person's own"
+
+
+def test_injected_app_container_that_restarts_alone_does_not_blame_the_node(
+    world: World,
+    operator: OperatorProcess,  # noqa: ARG001
+) -> None:
+    """It has no rule to restart all containers, so the kubelet restarts it alone, as it must."""
+    with injecting(world, INJECTED_APP):
+        world.create("demo", template(container("one", "true")), rerunStrategy="InPlace")
+        world.wait_ready("demo", run=1)
+        state = world.pipelines.wait("demo", "a second run", lambda state: run_number(state) == 2)
+
+    assert state["status"]["run"]["trigger"] == "ContainerRestarted"
+    assert state["status"]["run"]["cause"]["container"] == "proxy"
+    assert reason_of(state, "RerunInPlace") != "InPlaceUnsupported"

@@ -293,7 +293,7 @@ def restart_baselines(run: Run, pod: Pod, initialized: datetime) -> tuple[Restar
         container, baseline = containers.get(status.name), known.get(status.name)
         if baseline is not None:
             resized = status.restart_count > baseline.restart_count and _resized(
-                container, baseline
+                pod, container, baseline
             )
             count = status.restart_count if resized else baseline.restart_count
         elif judged_from_now:
@@ -310,10 +310,10 @@ def restart_baselines(run: Run, pod: Pod, initialized: datetime) -> tuple[Restar
     return tuple(baselines)
 
 
-def _resized(container: Container | None, baseline: RestartBaseline) -> bool:
-    """Returns whether a user or an autoscaler has changed a resource since whose change restarts
-    the container."""
-    if container is None or baseline.resources is None:
+def _resized(pod: Pod, container: Container | None, baseline: RestartBaseline) -> bool:
+    """Returns whether the kubelet has carried out, or is about to, a change of a resource that
+    restarts the container. It has not if it reports the resize as deferred or infeasible."""
+    if container is None or baseline.resources is None or pod.has_condition("PodResizePending"):
         return False
     return dict(container.resize_restarts) != baseline.resources
 
@@ -435,7 +435,7 @@ def app_restart(run: Run, pod: Pod) -> Cause | None:
     containers = {container.name: container for container in pod.containers}
     for status in pod.container_statuses:
         baseline = baselines.get(status.name)
-        if baseline is None or _resized(containers.get(status.name), baseline):
+        if baseline is None or _resized(pod, containers.get(status.name), baseline):
             continue
         waits = status.waiting_reason == CRASH_LOOP_BACK_OFF
         if status.restart_count + waits > baseline.restart_count:

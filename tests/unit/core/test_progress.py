@@ -64,6 +64,10 @@ class TestResizeInPlace:
         after = self.ready().look(resizable(running_pod(), "20m", "32Mi"), 60)
         assert after.look(resizable(restarted(), "20m", "32Mi"), 90).run.number == 2
 
+    def test_crash_while_a_resize_is_infeasible_starts_a_run(self) -> None:
+        asked = resizable(restarted(), "500").condition("PodResizePending", reason="Infeasible")
+        assert self.ready().look(asked, 60).run.number == 2
+
     def test_back_off_of_a_second_resize_starts_no_run(self) -> None:
         waits = running_pod().app(waiting="CrashLoopBackOff", last=End(137, start=20))
         assert self.ready().look(resizable(waits, "30m"), 60).run.number == 1

@@ -1,0 +1,185 @@
+"""Pods on a Node object that has no kubelet: each test writes what a kubelet would.
+
+So a node can fall silent, shut down, or set its clock back. All else is real: the API server, the
+node lifecycle controller, the operator.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from kubernetes import client
+
+from initpipeline.api.models import format_time
+from tests.e2e.conftest import World, message_of, reason_of, run_number, runs, status_of
+from tests.e2e.templates import container, template
+from tests.operator_process import OperatorProcess
+
+SHUTDOWN = "Pod was terminated in response to imminent node shutdown."
+Condition = dict[str, Any]
+DISRUPTED: Condition = {
+    "type": "DisruptionTarget",
+    "status": "True",
+    "reason": "TerminationByKubelet",
+    "message": SHUTDOWN,
+}
+SILENT_SECONDS = 150.0
+"""The node lifecycle controller waits 50 s by default."""
+
+
+def now(ago: float = 0) -> str:
+    return format_time(datetime.now(UTC) - timedelta(seconds=ago))
+
+
+def status(name: str, state: dict[str, Any], *, ready: bool = False) -> dict[str, Any]:
+    return {
+        "name": name,
+        "image": "busybox",
+        "imageID": "x",
+        "containerID": f"containerd://{name}",
+        "restartCount": 0,
+        "ready": ready,
+        "started": "running" in state,
+        "lastState": {},
+        "state": state,
+    }
+
+
+def running(name: str, ago: float = 0, *, ready: bool = True) -> dict[str, Any]:
+    return status(name, {"running": {"startedAt": now(ago)}}, ready=ready)
+
+
+def ended(name: str, code: int = 0, ago: float = 0) -> dict[str, Any]:
+    end = {
+        "exitCode": code,
+        "reason": "Error" if code else "Completed",
+        "startedAt": now(ago),
+        "finishedAt": now(ago),
+        "containerID": f"containerd://{name}",
+    }
+    return status(name, {"terminated": end}, ready=code == 0)
+
+
+def conditions(*others: Condition, ready: bool = False) -> list[Condition]:
+    return [
+        {"type": "PodScheduled", "status": "True"},
+        {"type": "ContainersReady", "status": str(ready)},
+        {"type": "Ready", "status": str(ready), "lastTransitionTime": now()},
+        *others,
+    ]
+
+
+Kubelet = Callable[..., None]
+
+
+@pytest.fixture
+def node_name(world: World) -> Iterator[str]:
+    """A Node that was Ready a moment ago."""
+    core = client.CoreV1Api(world.api)
+    name = f"no-kubelet-{world.namespace}"
+    core.create_node({"metadata": {"name": name}})
+    ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "ok"}
+    times = {"lastHeartbeatTime": now(), "lastTransitionTime": now()}
+    core.patch_node_status(name, {"status": {"conditions": [{**ready, **times}]}})
+    yield name
+    core.delete_collection_namespaced_pod(world.namespace, grace_period_seconds=0)
+    core.delete_node(name)
+
+
+@pytest.fixture
+def writes(world: World, node_name: str, operator: OperatorProcess) -> Kubelet:  # noqa: ARG001
+    """Create the pipeline on that Node, then write the status of its Pod."""
+    core = client.CoreV1Api(world.api)
+
+    def write(**fields: Any) -> None:
+        core.patch_namespaced_pod_status("demo", world.namespace, {"status": fields})
+
+    return write
+
+
+def create(world: World, node_name: str, **policies: Any) -> None:
+    steps = container("one", "true"), container("two", "true")
+    world.create("demo", template(*steps, nodeName=node_name), **policies)
+    world.pods.wait("demo", "the Pod exists", lambda state: state["event"] == "ADDED")
+
+
+def becomes_ready(world: World, writes: Kubelet) -> None:
+    writes(
+        phase="Running",
+        conditions=conditions(ready=True),
+        initContainerStatuses=[ended("one"), ended("two")],
+        containerStatuses=[running("app")],
+    )
+    world.wait_ready("demo", run=1)
+
+
+def test_node_that_stops_reporting_is_named(world: World, node_name: str, writes: Kubelet) -> None:
+    create(world, node_name)
+    becomes_ready(world, writes)
+
+    state = world.pipelines.wait(
+        "demo",
+        "not Ready any more",
+        lambda state: run_number(state) == 1 and reason_of(state, "Ready") == "NodeNotReady",
+        seconds=SILENT_SECONDS,
+    )
+
+    assert f'node "{node_name}" has stopped reporting' in message_of(state, "Ready")
+    assert status_of(state, "Initialized") == "True"
+
+
+def test_shutdown_in_the_middle_of_a_step_is_a_loss(
+    world: World, node_name: str, writes: Kubelet
+) -> None:
+    create(world, node_name)
+    writes(phase="Pending", initContainerStatuses=[running("one", ready=False)])
+    world.wait_reason("demo", "StepRunning")
+
+    writes(
+        phase="Failed",
+        reason="Terminated",
+        message=SHUTDOWN,
+        conditions=conditions(DISRUPTED),
+        initContainerStatuses=[ended("one", 143)],
+    )
+
+    state = world.pipelines.wait("demo", "a second run", lambda state: run_number(state) == 2)
+    assert runs(state)[:1] == [(1, "Created", "Lost")]
+    assert "failedStep" not in state["status"]["history"][0]
+
+
+def test_shutdown_on_which_the_app_exits_with_0_is_a_loss(
+    world: World, node_name: str, writes: Kubelet
+) -> None:
+    create(world, node_name)
+    becomes_ready(world, writes)
+
+    writes(
+        phase="Succeeded",
+        reason="Terminated",
+        message=SHUTDOWN,
+        conditions=conditions(DISRUPTED),
+        containerStatuses=[ended("app")],
+    )
+
+    state = world.pipelines.wait("demo", "a second run", lambda state: run_number(state) == 2)
+    assert runs(state) == [(1, "Created", "Lost"), (2, "PodLost", "")]
+
+
+def test_clock_set_back_between_two_steps_is_initialized(
+    world: World, node_name: str, writes: Kubelet
+) -> None:
+    create(world, node_name, initDeadlineSeconds=600)
+
+    writes(
+        phase="Running",
+        conditions=conditions(),
+        initContainerStatuses=[ended("one"), ended("two", ago=3600)],
+        containerStatuses=[running("app", ago=3600, ready=False)],
+    )
+
+    state = world.pipelines.wait(
+        "demo", "it is initialized", lambda state: status_of(state, "Initialized") == "True"
+    )
+    assert state["status"]["initProgress"] == "2/2"
