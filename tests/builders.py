@@ -19,6 +19,7 @@ from typing import Any, Final
 from initpipeline.api import names
 from initpipeline.api.models import InitPipelineStatus, format_time
 from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.core.template import packed
 
 BASE: Final = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
 PIPELINE_UID: Final = "pipeline-uid"
@@ -118,6 +119,7 @@ class PodBuilder:
     conditions: tuple[Raw, ...] = ()
     inits: tuple[Container, ...] = ()
     apps: tuple[Container, ...] = ()
+    template_text: str | None = None
     rerun_in_place: str | None = None
     rules: bool = False
     reverse_statuses: bool = False
@@ -248,6 +250,11 @@ class PodBuilder:
         given = told == names.IN_PLACE if rules is None else rules
         return replace(self, rerun_in_place=told, rules=given)
 
+    def made_of(self, template: Raw | str | None) -> "PodBuilder":
+        """Carries this template; a text is what others wrote in its place."""
+        carried = packed(template) if isinstance(template, dict) else template
+        return replace(self, template_text=carried)
+
     def held_by(self, *finalizers: str) -> "PodBuilder":
         return replace(self, metadata={**self.metadata, "finalizers": list(finalizers)})
 
@@ -272,6 +279,7 @@ class PodBuilder:
         annotations = {
             names.RUN_ANNOTATION: None if self.run is None else str(self.run),
             names.RERUN_IN_PLACE_ANNOTATION: self.rerun_in_place,
+            names.TEMPLATE_ANNOTATION: self.template_text,
         }
         metadata["annotations"] = {key: value for key, value in annotations.items() if value}
         if self.owner is not None:

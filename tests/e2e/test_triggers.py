@@ -1,6 +1,7 @@
 """When a run starts: each row of the table, on a real kubelet, with the operator there and with the
 operator gone while it happens."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -102,6 +103,42 @@ def test_a_run_starts(
 
     state = world.wait_ready("demo", run=2)
     assert runs(state) == [(1, "Created", result), (2, trigger, "")]
+
+
+@pytest.mark.parametrize("presence", BOTH)
+def test_template_in_another_spelling_starts_no_run_and_a_changed_one_names_the_fields(
+    world: World, operator: OperatorProcess, presence: Presence
+) -> None:
+    before = two_steps()
+    steps = before["spec"]["initContainers"]
+    amounts = {"cpu": "100m", "memory": "64Mi"}
+    steps[0]["resources"] = {"requests": amounts}
+    world.create("demo", before)
+    pod = world.wait_ready("demo", run=1)["status"]["podUID"]
+
+    spelled = copy.deepcopy(before)
+    first = spelled["spec"]["initContainers"][0]
+    first["resources"] = {"requests": {"cpu": 0.1, "memory": "65536Ki"}, "limits": {}}
+    first |= {"imagePullPolicy": "IfNotPresent", "env": []}
+    spelled["spec"] |= {"dnsPolicy": "ClusterFirst", "hostNetwork": False}
+    with presence(operator):
+        world.set("demo", template=spelled)
+    state = world.pipelines.wait(
+        "demo",
+        "the other spelling is observed",
+        lambda s: s["status"]["observedGeneration"] == s["metadata"]["generation"] > 1,
+    )
+    assert runs(state) == [(1, "Created", "")]
+    assert state["status"]["podUID"] == pod
+
+    changed = copy.deepcopy(spelled)
+    changed["spec"]["initContainers"][0]["resources"]["requests"]["cpu"] = "101m"
+    with presence(operator):
+        world.set("demo", template=changed)
+    state = world.wait_ready("demo", run=2)
+    assert runs(state) == [(1, "Created", "Initialized"), (2, "SpecChanged", "")]
+    path = "spec.initContainers[0].resources.requests.cpu"
+    assert state["status"]["run"]["cause"] == {"changedPaths": [path], "changedPathCount": 1}
 
 
 @pytest.mark.parametrize("presence", BOTH)

@@ -80,13 +80,21 @@ class Condition(ApiModel):
 
 
 class Cause(ApiModel):
-    """The end of the container whose restart caused a run."""
+    """What caused a run: the end of a container that was restarted, or a changed template."""
 
-    container: Identifier = Field(description="Name of the container.")
+    container: Identifier | None = Field(
+        None, description="Name of the container that was restarted."
+    )
     exit_code: Int32 | None = Field(None, description="Its exit code.")
     signal: Int32 | None = Field(None, description="The signal that ended it, where one did.")
     reason: Identifier | None = Field(None, description="The kubelet's reason, such as OOMKilled.")
     message: Message | None = Field(None, description="Its termination message. At most 1 KiB.")
+    changed_paths: tuple[Identifier, ...] = Field(
+        (),
+        description="The first three fields of spec.template that changed, such as "
+        "spec.initContainers[1].image. Empty if the template before is not known.",
+    )
+    changed_path_count: Count = Field(0, description="How many fields of spec.template changed.")
 
 
 class FailedStep(ApiModel):
@@ -158,7 +166,7 @@ class RunFacts(ApiModel):
         None, description="The value of the annotation initpipeline.dev/rerun that it answers."
     )
     cause: Cause | None = Field(
-        None, description="What the app container died of, when its restart caused the run."
+        None, description="The end of the container whose restart caused the run, or what changed."
     )
     pod_uid: Identifier | None = Field(
         None, alias="podUID", description="UID of the Pod. Unset until the Pod was seen."

@@ -5,6 +5,7 @@ from typing import Final
 
 from initpipeline.api.models import Cause, InitPipelineStatus
 from initpipeline.api.reasons import ConditionType
+from initpipeline.core.template import changed_words
 from initpipeline.core.text import plain
 
 NONE: Final = "-"
@@ -56,7 +57,9 @@ def exit_words(exit_code: int | None, signal: int | None, reason: str | None) ->
 
 
 def cause_words(cause: Cause) -> str:
-    """What the app container died of whose restart caused a run."""
+    """The end of a container, or the change of the template, that caused a run."""
+    if cause.changed_paths:
+        return one_line(changed_words(cause))
     how = exit_words(cause.exit_code, cause.signal, cause.reason)
     return f"container {cause.container}: {how}" if how else f"container {cause.container}"
 

@@ -18,6 +18,7 @@ from initpipeline.core import (
     rerun,
     room,
     runs,
+    template,
     validation,
 )
 from initpipeline.core import status as statuses
@@ -144,6 +145,7 @@ def _go_on(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decision:
     pipeline, pod = facts.pipeline, own_pod.pod_of_run(facts, status, now)
     again = rerun.due(pipeline, status, pod)
     if again is not None:
+        again = _with_changes(facts, status, again)
         status = _start_or_wait(pipeline, status, pod, again, now)
     else:
         status = status.model_copy(update={"next_run_time": None})
@@ -154,6 +156,18 @@ def _go_on(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decision:
         decision.status, pipeline.status, obstacle, pipeline.generation, now
     )
     return replace(decision, status=said)
+
+
+def _with_changes(facts: Facts, status: InitPipelineStatus, again: Rerun) -> Rerun:
+    """With the fields of the template that changed, if a Pod of the last run is or was there to
+    read the older template from."""
+    if again.trigger is not Trigger.SPEC_CHANGED:
+        return again
+    for pod in filter(None, (facts.pod, facts.gone)):
+        older = template.unpacked(pod.template_text, status.template_hash)
+        if older is not None:
+            return replace(again, cause=template.cause(older, facts.pipeline.template))
+    return again
 
 
 def _validated(facts: Facts, status: InitPipelineStatus) -> Facts:

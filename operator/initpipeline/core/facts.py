@@ -26,6 +26,7 @@ from initpipeline.api.names import (
     RERUN_ANNOTATION,
     RERUN_IN_PLACE_ANNOTATION,
     RUN_ANNOTATION,
+    TEMPLATE_ANNOTATION,
 )
 from initpipeline.api.reasons import Reason
 from initpipeline.api.times import LATEST, parse_time
@@ -215,6 +216,9 @@ class Pod:
     node_name: str | None
     scheduling_gated: bool
     """The scheduler leaves it alone until its schedulingGates are removed (KEP-3521)."""
+    template_text: str | None
+    """The template that it was made of, as core.template.packed wrote it. Unread: others may have
+    written it."""
     rerun_in_place: str | None
     """Whether our rules for that were put into it, or why not: RERUN_IN_PLACE_ANNOTATION."""
     effective_resources: EffectiveResources | None
@@ -250,6 +254,7 @@ class Pod:
             message=status.get("message") or "",
             node_name=reading.identifier(spec.get("nodeName")) or None,
             scheduling_gated=bool(spec.get("schedulingGates")),
+            template_text=_short(annotations.get(TEMPLATE_ANNOTATION), templates.LARGEST_PACKED),
             rerun_in_place=annotations.get(RERUN_IN_PLACE_ANNOTATION),
             effective_resources=effective_resources(spec, status),
             conditions=_conditions(status.get("conditions")),
@@ -498,6 +503,10 @@ def _deletion_time(metadata: Mapping[str, Any]) -> datetime | None:
     """A Pod whose deletion was requested is being deleted, even if nobody can read until when."""
     value = metadata.get("deletionTimestamp")
     return (parse_time(value) or LATEST) if value else None
+
+
+def _short(text: Any, limit: int) -> str | None:
+    return text if isinstance(text, str) and len(text) <= limit else None
 
 
 def _controller_uid(metadata: Mapping[str, Any]) -> str | None:

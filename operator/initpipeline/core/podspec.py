@@ -1,10 +1,14 @@
 """The Pod of a run, made from its pipeline."""
 
-from typing import Any
+from typing import Any, Final
 
 from initpipeline.api import names
 from initpipeline.core import in_place
 from initpipeline.core.facts import Pipeline
+from initpipeline.core.template import packed
+
+_LARGEST_ANNOTATIONS: Final = 256 * 1024
+"""Of one object, in bytes: TotalAnnotationSizeLimitB of the API server."""
 
 
 def build(pipeline: Pipeline, run: int, rerun_in_place: str | None = None) -> dict[str, Any]:
@@ -32,12 +36,15 @@ def build(pipeline: Pipeline, run: int, rerun_in_place: str | None = None) -> di
             "name": pipeline.name,
             "namespace": pipeline.namespace,
             "labels": {**(metadata.get("labels") or {}), names.NAME_LABEL: pipeline.name},
-            "annotations": {
-                **_not_ours(metadata.get("annotations") or {}),
-                names.RUN_ANNOTATION: str(run),
-                names.TEMPLATE_HASH_ANNOTATION: pipeline.template_hash,
-                **told,
-            },
+            "annotations": _with_template(
+                {
+                    **_not_ours(metadata.get("annotations") or {}),
+                    names.RUN_ANNOTATION: str(run),
+                    names.TEMPLATE_HASH_ANNOTATION: pipeline.template_hash,
+                    **told,
+                },
+                template,
+            ),
             "ownerReferences": [owner_reference(pipeline)],
         },
         "spec": {
@@ -50,6 +57,16 @@ def build(pipeline: Pipeline, run: int, rerun_in_place: str | None = None) -> di
 def _not_ours(annotations: dict[str, str]) -> dict[str, str]:
     """Those of the template, without any that the operator reads as its own."""
     return {key: value for key, value in annotations.items() if key not in names.POD_ANNOTATIONS}
+
+
+def _with_template(annotations: dict[str, str], template: dict[str, Any]) -> dict[str, str]:
+    """With the template beside them, if the API server takes as many bytes of annotations."""
+    text = packed(template)
+    if text is None:
+        return annotations
+    found = {**annotations, names.TEMPLATE_ANNOTATION: text}
+    size = sum(len(f"{key}{value}".encode()) for key, value in found.items())
+    return found if size <= _LARGEST_ANNOTATIONS else annotations
 
 
 def owner_reference(pipeline: Pipeline) -> dict[str, Any]:

@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from initpipeline.api import names
+from initpipeline.api.models import Cause
 from initpipeline.api.podfields import DEFAULTS, KINDS
 from initpipeline.core.quantity import Quantity
 from initpipeline.core.resources import pod_level_defaults
+from initpipeline.core.text import clip
 
 _SET_BY_CODE: Final[Mapping[str, Mapping[str, Any]]] = {
     "ConfigMapVolumeSource": {"defaultMode": 0o644},
@@ -358,7 +360,6 @@ def _text(value: Any) -> str:
 
 SHOWN_CHANGES: Final = 3
 """How many changed paths are recorded."""
-_LONGEST_PATH: Final = 256
 _FIRST: Final = ("spec", "initContainers", "containers", "image")
 """Fields whose changes come first: they are what a person looks for."""
 
@@ -379,7 +380,22 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     """The fields at which two templates differ, those of init containers first. Empty if the
     templates are equal."""
     found = _changes("", normal_form(old), normal_form(new))
-    return [Change(change.path[:_LONGEST_PATH], change.old, change.new) for change in found]
+    return [Change(_one_line(change.path), change.old, change.new) for change in found]
+
+
+def cause(old: Mapping[str, Any], new: Mapping[str, Any]) -> Cause | None:
+    """The cause of a run that starts because of the difference. None if there is none."""
+    paths = [change.path for change in changes(old, new)]
+    if not paths:
+        return None
+    return Cause(changed_paths=tuple(paths[:SHOWN_CHANGES]), changed_path_count=len(paths))
+
+
+def changed_words(cause: Cause) -> str:
+    """Which fields changed, for a person: spec.initContainers[1].image changed."""
+    more = cause.changed_path_count - len(cause.changed_paths)
+    named = ", ".join(cause.changed_paths)
+    return f"{named} and {more} more changed" if more > 0 else f"{named} changed"
 
 
 def _changes(path: str, old: Any, new: Any) -> Iterator[Change]:
@@ -437,6 +453,11 @@ def _field(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
+def _one_line(path: str) -> str:
+    """Without what a key of a map may have in it: line breaks and control characters."""
+    return clip(" ".join(path.split()), names.MAX_IDENTIFIER_LENGTH)
+
+
 def _rank(key: str) -> tuple[int, str]:
     return (_FIRST.index(key) if key in _FIRST else len(_FIRST), key)
 
@@ -446,13 +467,15 @@ def _rank(key: str) -> tuple[int, str]:
 
 LARGEST_PACKED: Final = 16 * 1024
 """In bytes: a Pod's annotations have 256 KiB for all of them, and watches copy them."""
-_LARGEST_UNPACKED: Final = 2 * 1024 * 1024
-"""In bytes: more than etcd stores of one object. A small text can grow a thousandfold."""
+_LARGEST_UNPACKED: Final = 1024 * 1024
+"""In bytes. A small text can grow a thousandfold, and a Pod with a larger template has no room."""
 
 
 def packed(template: Mapping[str, Any]) -> str | None:
     """The template as the value of an annotation. None if that is larger than LARGEST_PACKED."""
     text = json.dumps(template, sort_keys=True, separators=(",", ":"))
+    if len(text) > _LARGEST_UNPACKED:
+        return None
     small = zlib.compress(text.encode(), level=6)
     if len(small) > LARGEST_PACKED * 3 // 4:
         return None

@@ -55,6 +55,19 @@ def test_how_something_ended(
     assert words.exit_words(code, signal, reason) == shown
 
 
+@pytest.mark.parametrize(
+    ("paths", "count", "shown"),
+    [
+        (("spec.a",), 1, "spec.a changed"),
+        (("spec.a", "spec.b", "spec.c"), 3, "spec.a, spec.b, spec.c changed"),
+        (("spec.a", "spec.b", "spec.c"), 7, "spec.a, spec.b, spec.c and 4 more changed"),
+    ],
+)
+def test_a_changed_template(paths: tuple[str, ...], count: int, shown: str) -> None:
+    cause = Cause(changed_paths=paths, changed_path_count=count)
+    assert words.cause_words(cause) == shown
+
+
 def test_a_cause_of_which_nothing_is_known() -> None:
     assert words.cause_words(Cause(container="app")) == "container app"
 

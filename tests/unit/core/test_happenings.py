@@ -331,6 +331,14 @@ def stalled(reason: Reason, result: Result | None = Result.FAILED) -> InitPipeli
     )
 
 
+def test_run_of_a_changed_template_names_the_fields() -> None:
+    seen = running_pod().made_of(world().pipeline.template)
+    before = world().look(None).look(seen)
+    after = before.edited().look(seen)
+    [started] = [h for h in happenings(before.status, after.status) if h.reason == STARTED]
+    assert started.note == "run 2 started (SpecChanged): spec.containers[0].image changed"
+
+
 class TestGivenUp:
     def test_later_than_the_run_failed(self) -> None:
         """A limit was lowered while the next run waited."""

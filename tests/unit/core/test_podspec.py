@@ -1,11 +1,13 @@
 """The Pod of a run: the template as it is, and what identifies the Pod."""
 
+import hashlib
 from typing import Any
 
 import pytest
 
 from initpipeline.api import names
 from initpipeline.core import podspec
+from initpipeline.core.template import unpacked
 from tests.builders import PIPELINE_UID, PipelineBuilder, pipeline
 
 TEMPLATE: dict[str, Any] = {
@@ -42,12 +44,48 @@ def test_it_has_the_name_and_namespace_of_the_pipeline() -> None:
 
 def test_labels_and_annotations_are_the_templates_and_ours_win() -> None:
     metadata = built()["metadata"]
+    del metadata["annotations"][names.TEMPLATE_ANNOTATION]
     assert metadata["labels"] == {"app": "shop", names.NAME_LABEL: "demo"}
     assert metadata["annotations"] == {
         "note": "kept",
         names.RUN_ANNOTATION: "3",
         names.TEMPLATE_HASH_ANNOTATION: pipeline().with_template(TEMPLATE).build().template_hash,
     }
+
+
+def test_the_template_is_carried_for_the_next_run() -> None:
+    of = pipeline().with_template(TEMPLATE)
+    text = built(of)["metadata"]["annotations"][names.TEMPLATE_ANNOTATION]
+    assert unpacked(text, of.build().template_hash) == TEMPLATE
+
+
+@pytest.mark.parametrize("size", [200_000, 255_000])
+def test_the_template_is_not_carried_if_the_api_server_would_refuse_the_pod(size: int) -> None:
+    """It takes 256 KiB of annotations."""
+    annotations = {"example.com/large": "x" * size}
+    template = {**TEMPLATE, "metadata": {"annotations": annotations}}
+    of = pipeline().with_template(template)
+    noise = "".join(hashlib.sha256(str(i).encode()).hexdigest() for i in range(170))
+    of = of.with_template({**template, "spec": {**TEMPLATE["spec"], "hostname": noise}})
+    found = built(of)["metadata"]["annotations"]
+    assert (names.TEMPLATE_ANNOTATION in found) == (size == 200_000)
+
+
+def test_an_annotation_of_ours_in_the_template_is_not_taken_over() -> None:
+    of = pipeline().with_template(
+        {
+            **TEMPLATE,
+            "metadata": {
+                "annotations": {
+                    names.TEMPLATE_ANNOTATION: "x",
+                    names.RERUN_IN_PLACE_ANNOTATION: "true",
+                }
+            },
+        }
+    )
+    found = built(of)["metadata"]["annotations"]
+    assert names.RERUN_IN_PLACE_ANNOTATION not in found
+    assert found[names.TEMPLATE_ANNOTATION] != "x"
 
 
 def test_the_pipelines_own_labels_stay_off_the_pod() -> None:

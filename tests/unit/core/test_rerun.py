@@ -1,7 +1,10 @@
 """Does a new run start, why, and when?"""
 
+from typing import Any, Final
+
 import pytest
 
+from initpipeline.api.models import Cause
 from initpipeline.api.reasons import ConditionType, Reason, Trigger
 from tests.builders import (
     End,
@@ -9,6 +12,7 @@ from tests.builders import (
     at,
     completed_pod,
     fresh_pod,
+    pipeline,
     running_pod,
 )
 from tests.unit.core.world import World, started
@@ -127,6 +131,64 @@ class TestNoRun:
         edited = suspended.look(None, 20).edited().look(None, 30)
         after = edited.policy(suspend=False).look(None, 40)
         assert (after.run.number, after.run.trigger) == (2, Trigger.SPEC_CHANGED)
+
+
+class TestChangedTemplate:
+    """What a run of the trigger SpecChanged records as its cause."""
+
+    OLD: Final = pipeline().template
+
+    def test_changed_fields_are_recorded(self) -> None:
+        seen = running_pod().made_of(self.OLD)
+        after = started(seen).edited().look(seen)
+        assert after.run.cause == Cause(
+            changed_paths=("spec.containers[0].image",), changed_path_count=1
+        )
+
+    def test_changed_fields_stay_in_history(self) -> None:
+        seen = running_pod().made_of(self.OLD)
+        after = started(seen).edited().look(seen).look(None).look(running_pod(2), 20)
+        newest = after.token("t").look(running_pod(2), 30).status.history[0]
+        assert newest.cause is not None
+        assert newest.cause.changed_paths == ("spec.containers[0].image",)
+
+    def test_first_three_fields_are_recorded(self) -> None:
+        seen = running_pod().made_of(self.OLD)
+        labels = {"metadata": {"labels": {"a": "x"}}}
+        steps = [{"name": name, "image": "busybox:2"} for name in ("one", "two")]
+        apps = [{"name": "app", "image": "nginx:2", "args": ["x"]}]
+        new = {**labels, "spec": {"initContainers": steps, "containers": apps}}
+        before = started(seen)
+        after = before.change(before.pipeline.with_template(new).of_generation(2)).look(seen)
+        assert after.run.cause == Cause(
+            changed_paths=(
+                "spec.initContainers[0].image",
+                "spec.initContainers[1].image",
+                "spec.containers[0].image",
+            ),
+            changed_path_count=5,
+        )
+
+    def test_fields_are_read_from_the_pod_that_is_gone(self) -> None:
+        seen = running_pod().made_of(self.OLD)
+        after = started(seen).edited().look(None, gone=seen)
+        assert after.run.trigger is Trigger.SPEC_CHANGED
+        assert after.run.cause is not None
+
+    @pytest.mark.parametrize(
+        "carried",
+        [
+            pytest.param(None, id="nothing"),
+            pytest.param("AAAA", id="what cannot be read"),
+            pytest.param({"spec": {"hostname": "x"}}, id="another template"),
+        ],
+    )
+    def test_no_fields_are_recorded_if_the_pod_does_not_carry_the_template(
+        self, carried: Any
+    ) -> None:
+        seen = running_pod().made_of(carried)
+        after = started(seen).edited().look(seen)
+        assert (after.run.trigger, after.run.cause) == (Trigger.SPEC_CHANGED, None)
 
 
 class TestTokens:
