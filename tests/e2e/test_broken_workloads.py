@@ -125,7 +125,7 @@ MISTAKES = {
     "a-gate-that-nobody-opens": Mistake(
         pod(schedulingGates=[{"name": "example.com/wait"}]),
         "PodPending",
-        "until whoever set its scheduling gates has removed them",
+        "until its scheduling gates are removed",
     ),
     "a-probe-of-the-app-that-fails": Mistake(
         app(readinessProbe=CLOSED), "ContainersNotReady", "Readiness probe failed"

@@ -67,7 +67,12 @@ def _by_others(reason: str, facts: Facts, pipeline: Pipeline, now: datetime) -> 
         case Reason.POD_UNSCHEDULABLE:
             yield "the scheduler tries again whenever a node or another Pod changes"
         case Reason.POD_PENDING if _gated(facts):
-            yield "it is not scheduled until whoever set its scheduling gates has removed them"
+            yield "the scheduler leaves the Pod alone until its scheduling gates are removed"
+        case Reason.NODE_NOT_READY:
+            yield (
+                "if the node reports again, so does the Pod; if it does not, the control plane "
+                "deletes the Pod, by default after 5 min"
+            )
         case Reason.STEP_PENDING | Reason.POD_PENDING if pipeline.status.pod_uid:
             yield "the scheduler and the kubelet are getting the Pod ready"
 

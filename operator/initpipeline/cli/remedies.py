@@ -72,6 +72,9 @@ def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
             yield from _logs(pipeline, flags)
         case reason if reason in refusal.NOT_CREATED:
             yield from _of_refusal(pipeline, flags)
+        case Reason.NODE_NOT_READY:
+            node = status.node_name
+            yield Remedy(f"kubectl describe node {node}", "see since when it has not reported")
         case Reason.CONTAINER_FAILED | Reason.CONTAINERS_NOT_READY:
             yield Remedy(f"kubectl logs {name}{flags} --all-containers", "read what it says")
             yield look

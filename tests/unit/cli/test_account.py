@@ -28,6 +28,7 @@ def steps_back_off(message: str = "back-off 40s restarting failed container=one"
     )
 
 
+SILENT = running_pod().condition("ContainersReady").ready(False)
 FAILED = fresh_pod().init("one", exit=1).phase("Failed").restarts("Never")
 GATED = fresh_pod().node(None).condition("PodScheduled", "False", "SchedulingGated", "gated")
 QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota")
@@ -121,8 +122,15 @@ def refused(refusal: Refusal) -> World:
         pytest.param(
             started(GATED),
             GATED,
-            "it is not scheduled until whoever set its scheduling gates has removed them",
+            "the scheduler leaves the Pod alone until its scheduling gates are removed",
             id="gated",
+        ),
+        pytest.param(
+            started(SILENT),
+            SILENT,
+            "if the node reports again, so does the Pod; if it does not, the control plane deletes "
+            "the Pod, by default after 5 min",
+            id="its node has stopped reporting",
         ),
         pytest.param(
             started(running_pod()).look(None, 20).look(fresh_pod(2)).look(None, 55),
