@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from initpipeline.api.models import InitPipelineStatus, Run
+from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.cli import words
 from initpipeline.cli.prospects import action_words, is_retried, prospects
 from initpipeline.cli.remedies import Remedy, remedies
@@ -34,7 +35,7 @@ class Account:
     """The whole explanation."""
 
     pipeline: Pipeline
-    """With the status that follows from the facts."""
+    """With the status that follows from the facts, unless the operator failed on them."""
     pod: Pod | None
     """The Pod that has its name, whoever owns it."""
     then: tuple[str, ...]
@@ -52,7 +53,8 @@ def account(
     """Of what ``decide(facts, now)`` returned. ``flags`` are what a command about this pipeline
     needs besides its name. ``pod_watched``: the operator is notified of changes of ``facts.pod``.
     """
-    pipeline = replace(facts.pipeline, status=decision.status)
+    status = facts.pipeline.status if _failed_on(facts.pipeline) else decision.status
+    pipeline = replace(facts.pipeline, status=status)
     return Account(
         pipeline=pipeline,
         pod=facts.pod,
@@ -94,17 +96,27 @@ def _overdue(facts: Facts, decision: Decision, pod_watched: bool) -> tuple[str, 
     before, after = facts.pipeline.status, decision.status
     spec = facts.pipeline.generation != before.observed_generation
     request = runs.pending_token(facts.pipeline, before) and not facts.pipeline.policies.suspend
-    seen = pod_watched and _outline(before) != _outline(after)
-    if facts.pipeline.deleting or not (spec or request or seen):
+    whole = before.omitted is None
+    seen = pod_watched and _outline(before, whole) != _outline(after, whole)
+    at_work = facts.pipeline.deleting or _failed_on(facts.pipeline)
+    if at_work or not (spec or request or seen):
         return ()
     return (*_unwritten(facts, decision), *_not_done(facts, decision))
 
 
-def _outline(status: InitPipelineStatus) -> tuple[object, ...]:
-    """What is the same in the words of every version of the operator."""
+def _outline(status: InitPipelineStatus, whole: bool) -> tuple[object, ...]:
+    """What is the same in the words of every version of the operator. ``whole``: with what a status
+    leaves out if the InitPipeline would be too large with it."""
     run = status.run
     of_run = (run.number, run.result, run.pod_uid) if run else None
-    return of_run, status.init_container_statuses, standing(status)
+    return of_run, status.init_container_statuses if whole else (), standing(status)
+
+
+def _failed_on(pipeline: Pipeline) -> bool:
+    """Whether the operator reports that it failed on this pipeline: it is at work, and what it
+    would do otherwise does not happen."""
+    stalled = pipeline.status.condition(ConditionType.STALLED)
+    return stalled is not None and stalled.reason == Reason.RECONCILE_ERROR
 
 
 def _standing_words(status: InitPipelineStatus) -> str:

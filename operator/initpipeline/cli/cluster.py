@@ -3,6 +3,7 @@ told as a PluginError: one line, with what to do about it."""
 
 import json
 import re
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,16 @@ RETRIES: Final = 30
 
 _CHUNK_BYTES: Final = 1 << 16
 """Of a log: at most so much is read at a time. What has arrived is not waited upon for more."""
+_KEEP_ALIVE: Final = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, option), seconds)
+        for option, seconds in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 3))
+        if hasattr(socket, option)
+    ),
+]
+"""Keeps a quiet stream from being dropped on the way, and notices if it was: as kubectl does."""
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _FIELD_MANAGER: Final = "kubectl-initpipeline"
 
@@ -68,11 +79,13 @@ class Cluster:
 
     def pipeline(self, namespace: str, name: str) -> Raw:
         """Raises NotFoundError, which names those that may have been meant."""
+        self._check_name(namespace, name)
         answer = self._ask("get", "get", namespace, name, **_OURS)
         return self._found(answer, namespace, name)
 
     def patch(self, namespace: str, name: str, change: Mapping[str, Any]) -> Raw:
         """Merge a change into an InitPipeline."""
+        self._check_name(namespace, name)
         answer = self._ask(
             "patch",
             "patch",
@@ -89,8 +102,8 @@ class Cluster:
         answer = self._ask("get", "get", namespace, name, **_PODS)
         return None if answer.status_code == 404 else dict(answer.json())
 
-    def pod_events(self, namespace: str, uid: str) -> list[Raw]:
-        """The events about the Pod of this UID; none where they cannot be had, as by a user who may
+    def events_about(self, namespace: str, uid: str) -> list[Raw]:
+        """The events about the object of this UID; none if they cannot be had, as by a user who may
         not list them."""
         params = {"fieldSelector": f"involvedObject.uid={uid}"}
         try:
@@ -132,8 +145,11 @@ class Cluster:
         )
         if answer.status_code in (400, 404):
             raise NotFoundError(_words(answer))
-        with _told(self.server), answer:
-            yield from answer.iter_content(_CHUNK_BYTES)
+        with answer:
+            try:
+                yield from answer.iter_content(_CHUNK_BYTES)
+            except (RequestException, OSError) as error:
+                raise NoAnswerError(f"{self.server} ended the stream: {_cause(error)}") from error
 
     def changes(self, namespace: str, name: str, since: Raw, seconds: float) -> Iterator[Raw]:
         """The states of an InitPipeline after ``since``, for so long. Ends early where the API
@@ -193,7 +209,15 @@ class Cluster:
     def _found(self, answer: Response, namespace: str, name: str) -> Raw:
         if answer.status_code != 404:
             return dict(answer.json())
-        raise NotFoundError(
+        raise self._missing(namespace, name)
+
+    def _check_name(self, namespace: str, name: str) -> None:
+        """No object has a name that would be another path or query in the URL of the request."""
+        if not _NAME.fullmatch(name):
+            raise self._missing(namespace, name)
+
+    def _missing(self, namespace: str, name: str) -> NotFoundError:
+        return NotFoundError(
             f'no InitPipeline "{name}" in namespace "{namespace}"{self._hint(namespace, name)}'
         )
 
@@ -221,6 +245,8 @@ class Cluster:
             except pykube.exceptions.PyKubeError as error:
                 raise NotUsableError(f"the kubeconfig cannot be used: {error}") from error
         session = client.session
+        for adapter in session.adapters.values():
+            adapter.poolmanager.connection_pool_kw["socket_options"] = _KEEP_ALIVE
         session.headers["User-Agent"] = f"kubectl-initpipeline/{__version__}"
         proxy = self._access.cluster.get("proxy-url")
         if proxy:
@@ -242,6 +268,8 @@ class Cluster:
     ) -> Response:
         """Send a request. What is not there (404) is left to the caller to tell, unless it is the
         resource itself that the API server does not know."""
+        if namespace is not None and not _NAME.fullmatch(namespace):
+            raise NotFoundError(f'"{namespace}" cannot be the name of a namespace')
         url = "/".join(filter(None, [resource, path]))
         asked = {"version": version, "namespace": namespace, "url": url, **options}
         answer = self._send(method, asked)
@@ -293,6 +321,8 @@ class Cluster:
 
 _CONNECTION: Final = re.compile(r"^.*(Connection|Pool)\(.*?\): (Failed to establish .*?: )?")
 """What urllib3 puts before the words of the system."""
+_NAME: Final = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
+"""A DNS subdomain, as names of objects are."""
 _OURS: Final = {"version": names.API_VERSION, "resource": names.PLURAL}
 _PODS: Final = {"version": "v1", "resource": "pods"}
 _EVENTS: Final = {"version": "v1", "resource": "events"}

@@ -51,7 +51,8 @@ def complete(words: Sequence[str]) -> tuple[list[str], int]:
     position = plugin.command_position(before, list(commands))
     source, directive = _source(before, last, position, commands)
     with tempfile.TemporaryDirectory(prefix="kubectl-initpipeline-") as keys:
-        where = _where(before)
+        asked = before[-1:] and before[-1] in VALUED  # Its value is what is being typed.
+        where = _where(before[:-1] if asked else before)
         where.keys = Path(keys)
         try:
             proposals = source(where)

@@ -4,6 +4,7 @@ import time
 from typing import Final
 
 from initpipeline.api.names import NAME_LABEL
+from initpipeline.api.reasons import EventReason
 from initpipeline.cli import words
 from initpipeline.cli.account import Account, account
 from initpipeline.cli.options import TABLE, Subparsers, command
@@ -66,7 +67,7 @@ def _warnings(session: Session, target: Target, pipeline: Pipeline) -> tuple[War
     if uid is None or standing(pipeline.status) == "Ready":
         return ()
     with session.progress("reading the events of its Pod"):
-        events = session.cluster.pod_events(target.namespace, uid)
+        events = session.cluster.events_about(target.namespace, uid)
     return warnings(events, words.ready_message(pipeline.status))
 
 
@@ -79,7 +80,7 @@ def _account(session: Session, target: Target) -> tuple[Account, str | None]:
         while found.overdue and facts.pipeline.resource_version == before:
             waited = time.monotonic() - began
             if waited > PATIENCE_SECONDS:
-                return found, _absent(found, waited)
+                return found, None if _reported(session, facts) else _absent(found, waited)
             session.pause(LOOK_SECONDS)
             facts, found = _look(session, target)
     return found, None
@@ -98,6 +99,17 @@ def _look(session: Session, target: Target) -> tuple[Facts, Account]:
         pod_watched=raw is None or NAME_LABEL in (raw["metadata"].get("labels") or {}),
     )
     return facts, found
+
+
+def _reported(session: Session, facts: Facts) -> bool:
+    """Whether the operator reports in an event that it cannot write the status. Notes what it
+    reports."""
+    pipeline = facts.pipeline
+    events = session.cluster.events_about(pipeline.namespace, pipeline.uid)
+    said = [one for one in events if one.get("reason") == EventReason.STATUS_NOT_WRITTEN]
+    if said:
+        session.note(f"the operator reports: {words.one_line(said[-1].get('message') or '')}")
+    return bool(said)
 
 
 def _absent(found: Account, waited: float) -> str:

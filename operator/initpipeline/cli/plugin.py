@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from pydantic import ValidationError
-
 from initpipeline import __version__
 from initpipeline.cli import explain, history, logs, rerun, status, suspend, timeline, wrap
 from initpipeline.cli.errors import PluginError
 from initpipeline.cli.options import EXIT_CODES, VALUED, Subparsers
 from initpipeline.cli.session import Session
 from initpipeline.cli.terminal import console, discard_stdout, prepare_streams
+from initpipeline.core.facts import UnreadableError
 
 
 class Subcommand(Protocol):
@@ -71,8 +70,8 @@ def _handle(session: Session) -> int:
         session.out.file.flush()
     except PluginError as error:
         return session.fail(error)
-    except ValidationError as error:
-        return session.fail(PluginError(f"not an InitPipeline of this version: {error}"))
+    except UnreadableError as error:
+        return session.fail(PluginError(f"this version cannot read it: {error}"))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -19,7 +19,7 @@ from initpipeline.cli import kubeconfig, terminal
 from initpipeline.cli.cluster import Cluster
 from initpipeline.cli.errors import NotFoundError, NotUsableError, PluginError
 from initpipeline.cli.words import one_line
-from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.core.facts import Pipeline, Pod, UnreadableError
 
 Raw = dict[str, Any]
 
@@ -95,7 +95,7 @@ class Session:
 
     def pod_of(self, pipeline: Pipeline) -> Pod | None:
         """The Pod of the current run, by whose spec the steps are told from sidecars. None: there
-        is none, or it may not be read. A Pod's containers never change, so each is read once."""
+        is none, or it cannot be read. A Pod's containers never change, so each is read once."""
         run = pipeline.status.run
         uid = run.pod_uid if run else None
         if uid is None:
@@ -103,9 +103,9 @@ class Session:
         if self._pod is None or self._pod.uid != uid:
             try:
                 raw = self.cluster.pod(pipeline.namespace, pipeline.name)
-            except NotUsableError:
+                self._pod = None if raw is None else Pod.from_api(raw)
+            except (NotUsableError, UnreadableError):
                 return None
-            self._pod = None if raw is None else Pod.from_api(raw)
         return self._pod if self._pod and self._pod.uid == uid else None
 
     def show(self, view: RenderableType) -> None:
@@ -126,7 +126,8 @@ class Session:
     def write(self, data: bytes) -> None:
         """Print bytes of a log as they are."""
         terminal.write_bytes(self.out.file, data)
-        self._within_line = not data.endswith(b"\n")
+        if data:
+            self._within_line = not data.endswith(b"\n")
 
     def write_file(self, text: str) -> None:
         """Print the text of a file. It is UTF-8, whatever the terminal shows."""

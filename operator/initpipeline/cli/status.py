@@ -8,7 +8,7 @@ from initpipeline.cli.options import EXIT_CODES, WIDE, Subparsers, command
 from initpipeline.cli.session import Session, Target
 from initpipeline.cli.standing import standing
 from initpipeline.cli.views import status as view
-from initpipeline.core.facts import Pipeline
+from initpipeline.core.facts import Pipeline, UnreadableError
 
 _REFRESH_SECONDS = 2.0
 """The table is read anew so often: a watch of all of them would tell more than it shows."""
@@ -116,8 +116,17 @@ def _tell_all(session: Session) -> int:
 
 
 def _read_all(session: Session) -> list[Pipeline]:
+    """Those that can be read; a note names each of the others."""
     with session.progress("reading InitPipelines"):
-        return [Pipeline.from_api(raw) for raw in session.cluster.pipelines(session.scope)]
+        every = session.cluster.pipelines(session.scope)
+    readable = []
+    for raw in every:
+        try:
+            readable.append(Pipeline.from_api(raw))
+        except UnreadableError as error:
+            where = f"{raw['metadata']['namespace']}/{raw['metadata']['name']}"
+            session.note(f"{where} is left out, since this version cannot read it: {error}")
+    return readable
 
 
 def _table(session: Session, pipelines: list[Pipeline]) -> RenderableType:

@@ -68,7 +68,7 @@ def run(session: Session) -> int:
     except (ManifestError, UnicodeDecodeError, OSError) as error:
         words = getattr(error, "strerror", None) or str(error)
         raise PluginError(f"{options.file}: {words}") from error
-    session.out.file.write(conversion.text)
+    session.write_file(conversion.text)
     for remark in conversion.remarks:
         session.note(remark.title)
         for note in remark.notes:
@@ -77,5 +77,6 @@ def run(session: Session) -> int:
 
 
 def _content(file: str) -> str:
-    """Raises OSError, UnicodeDecodeError."""
-    return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    """Manifests are UTF-8, whatever the terminal is. Raises OSError, UnicodeDecodeError."""
+    data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    return data.decode("utf-8-sig")

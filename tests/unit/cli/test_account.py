@@ -1,15 +1,19 @@
 """Why a pipeline is where it is, what comes next and when, and what a person can do."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from initpipeline.api.models import Condition
 from initpipeline.api.reasons import Reason
 from initpipeline.cli.account import Account, account
 from initpipeline.cli.pod_events import Warned
 from initpipeline.cli.views import explain as view
+from initpipeline.core import room
 from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts, Refusal
+from initpipeline.core.unreadable import error_conditions
 from tests.builders import End, PodBuilder, at, fresh_pod, running_pod, silent_pod
 from tests.unit.cli.rendered import text
 from tests.unit.core.world import World, started, world
@@ -435,6 +439,27 @@ def test_operator_that_may_wait_is_not_overdue(
     facts = Facts(state.pipeline.build(), pod.build() if pod else None)
     found = account(facts, decide(facts, at(60)), at(60), pod_watched=watched)
     assert found.overdue == ()
+
+
+def test_operator_that_reports_its_failure_is_not_overdue() -> None:
+    """Its report is shown, and not what it would do otherwise."""
+    state = started(running_pod()).edited()
+    marked = error_conditions(state.pipeline.build(), KeyError("x"), at(20))
+    assert marked is not None
+    condition = marked[-1]
+    stalled = Condition.model_validate(condition)
+    failed = state.status.model_copy(update={"conditions": (*state.status.conditions, stalled)})
+    facts = Facts(replace(state.pipeline.build(), status=failed), running_pod().build())
+    found = account(facts, decide(facts, at(60)), at(60))
+    assert found.overdue == ()
+    assert found.pipeline.status == failed
+
+
+def test_operator_that_left_out_the_mirror_is_not_overdue() -> None:
+    state = started(running_pod())
+    small = room.smallest(state.status)
+    facts = Facts(replace(state.pipeline.build(), status=small), running_pod().build())
+    assert account(facts, decide(facts, at(60)), at(60)).overdue == ()
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_a_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_standard_input(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(DEPLOYMENT))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(DEPLOYMENT.encode())))
     assert plugin.main(["wrap", "-"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["metadata"] == {"name": "shop"}
 
