@@ -18,8 +18,15 @@ from requests import RequestException, Response
 
 from initpipeline import __version__
 from initpipeline.api import names
-from initpipeline.cli.errors import NoAnswerError, NotFoundError, NotUsableError, PluginError
+from initpipeline.cli.errors import (
+    NoAnswerError,
+    NotFoundError,
+    NotUsableError,
+    PluginError,
+    RefusedError,
+)
 from initpipeline.cli.kubeconfig import Access
+from initpipeline.core.refusal import classify
 
 Raw = dict[str, Any]
 
@@ -44,6 +51,9 @@ _KEEP_ALIVE: Final = [
 ]
 """Keeps a quiet stream from being dropped on the way, and notices if it was: as kubectl does."""
 _MERGE_PATCH: Final = "application/merge-patch+json"
+_JSON: Final = "application/json"
+_REFUSALS: Final = frozenset({400, 403, 404, 409, 413, 422})
+"""Of a write that is not carried out: codes that answer about the object itself."""
 _FIELD_MANAGER: Final = "kubectl-initpipeline"
 
 
@@ -97,6 +107,68 @@ class Cluster:
             **_OURS,
         )
         return self._found(answer, namespace, name)
+
+    def known(self, namespace: str, name: str) -> Raw | None:
+        """The InitPipeline. None if there is none of this name."""
+        answer = self._ask("get", "get", namespace, name, **_OURS)
+        return None if answer.status_code == 404 else dict(answer.json())
+
+    def would_create(self, namespace: str, manifest: Mapping[str, Any]) -> Raw:
+        """The InitPipeline as the API server would store it. Raises RefusedError."""
+        return self._dry_run("post", "create", namespace, "", manifest, _JSON, _OURS)
+
+    def would_patch(self, namespace: str, name: str, patch: Mapping[str, Any]) -> Raw:
+        """The InitPipeline as the API server would store it after a JSON merge patch. Raises
+        RefusedError."""
+        return self._dry_run("patch", "patch", namespace, name, patch, _MERGE_PATCH, _OURS)
+
+    def would_create_pod(self, namespace: str, manifest: Mapping[str, Any]) -> Raw:
+        """The Pod as the API server would store it. Raises RefusedError."""
+        return self._dry_run("post", "create", namespace, "", manifest, _JSON, _PODS)
+
+    def may(self, verb: str, resource: str, namespace: str) -> bool:
+        """Whether the user may do this with objects of core/v1 in a namespace."""
+        attributes = {"namespace": namespace, "verb": verb, "resource": resource}
+        review = {
+            "apiVersion": _REVIEWS["version"],
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        answer = self._ask("post", "create", None, data=json.dumps(review), **_REVIEWS)
+        return bool(answer.json()["status"].get("allowed"))
+
+    def _dry_run(
+        self,
+        method: str,
+        verb: str,
+        namespace: str,
+        path: str,
+        body: Mapping[str, Any],
+        content_type: str,
+        kind: Mapping[str, str],
+    ) -> Raw:
+        """Send a write that is not carried out, as kubectl apply would send it."""
+        manager = {"fieldManager": "kubectl-client-side-apply", "fieldValidation": "Strict"}
+        answer = self._answer(
+            method,
+            version=kind["version"],
+            namespace=namespace,
+            url="/".join(filter(None, [kind["resource"], path])),
+            data=json.dumps(body),
+            headers={"Content-Type": content_type},
+            params={"dryRun": "All", **manager},
+        )
+        if answer.ok:
+            return dict(answer.json())
+        said = _status(answer)
+        words = _words(answer)
+        if answer.status_code == 403 and f'cannot {verb} resource "' in words:
+            raise self._problem(answer, verb, kind["resource"], namespace)
+        if answer.status_code == 404 and not _says_what_is_missing(answer):
+            raise self._problem(answer, verb, kind["resource"], namespace)
+        if answer.status_code in _REFUSALS or classify(answer.status_code, said) is not None:
+            raise RefusedError(words)
+        raise self._problem(answer, verb, kind["resource"], namespace)
 
     def pod(self, namespace: str, name: str) -> Raw | None:
         answer = self._ask("get", "get", namespace, name, **_PODS)
@@ -271,12 +343,7 @@ class Cluster:
         if namespace is not None and not _NAME.fullmatch(namespace):
             raise NotFoundError(f'"{namespace}" cannot be the name of a namespace')
         url = "/".join(filter(None, [resource, path]))
-        asked = {"version": version, "namespace": namespace, "url": url, **options}
-        answer = self._send(method, asked)
-        if answer.status_code == 401 and self._access.changing:
-            self._client = self._connected()
-            answer = self._send(method, asked)
-        self._note_time(answer)
+        answer = self._answer(method, version=version, namespace=namespace, url=url, **options)
         if answer.ok:
             return answer
         if answer.status_code == 404 and _says_what_is_missing(answer):
@@ -284,6 +351,15 @@ class Cluster:
         if answer.status_code in (400, 404) and path.endswith("/log"):
             return answer
         raise self._problem(answer, verb, resource, namespace)
+
+    def _answer(self, method: str, **asked: Any) -> Response:
+        """Send a request, a second time if the credentials have changed meanwhile."""
+        answer = self._send(method, asked)
+        if answer.status_code == 401 and self._access.changing:
+            self._client = self._connected()
+            answer = self._send(method, asked)
+        self._note_time(answer)
+        return answer
 
     def _send(self, method: str, asked: Mapping[str, Any]) -> Response:
         with _told(self.server):
@@ -326,6 +402,7 @@ _NAME: Final = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
 _OURS: Final = {"version": names.API_VERSION, "resource": names.PLURAL}
 _PODS: Final = {"version": "v1", "resource": "pods"}
 _EVENTS: Final = {"version": "v1", "resource": "events"}
+_REVIEWS: Final = {"version": "authorization.k8s.io/v1", "resource": "selfsubjectaccessreviews"}
 
 
 def _says_what_is_missing(answer: Response) -> bool:

@@ -4,6 +4,7 @@
       NotUsableError        3  the cluster, the kubeconfig or a permission
         NoAnswerError       3  no answer, which a later request may get
       NotFoundError         4  no such InitPipeline, step, or run
+      RefusedError          5  the API server would not store an object
       TimedOutError       124  as timeout(1)
 
 2 is argparse's, for a usage that is not understood. Each message is one line that says what to do.
@@ -33,6 +34,12 @@ class NotFoundError(PluginError):
     """What was named is not there."""
 
     code = 4
+
+
+class RefusedError(PluginError):
+    """The API server would not store an object: it is invalid, or admission refuses it."""
+
+    code = 5
 
 
 class TimedOutError(PluginError):

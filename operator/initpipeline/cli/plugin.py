@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from initpipeline import __version__
-from initpipeline.cli import explain, history, logs, rerun, status, suspend, timeline, wrap
+from initpipeline.cli import explain, history, logs, plan, rerun, status, suspend, timeline, wrap
 from initpipeline.cli.errors import PluginError
 from initpipeline.cli.options import EXIT_CODES, VALUED, Subparsers
 from initpipeline.cli.session import Session
@@ -32,6 +32,7 @@ SUBCOMMANDS: Final[tuple[Subcommand, ...]] = (
     explain,
     rerun,
     suspend,
+    plan,
     wrap,
 )
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 from initpipeline.api import names
 from initpipeline.api.models import Cause
 from initpipeline.api.podfields import DEFAULTS, KINDS
-from initpipeline.core.quantity import Quantity
+from initpipeline.core.quantity import Notation, Quantity
 from initpipeline.core.resources import pod_level_defaults
 from initpipeline.core.text import clip
 
@@ -318,7 +318,8 @@ def _quantity(raw: Any) -> Any:
 
 
 def _amount(quantity: Quantity) -> str:
-    return f"{quantity.milli}m"
+    """One spelling for one amount, whatever its notation was: 100m, 64Mi, 2k."""
+    return str(Quantity(quantity.milli, Notation.BINARY))
 
 
 _ZERO: Final = _amount(Quantity(0))

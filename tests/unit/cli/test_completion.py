@@ -30,6 +30,7 @@ def _one_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param(["status", "--wa"], ["--watch"], id="an option"),
         pytest.param(["rerun", "shop", "--w"], ["--wait"], id="an option after a name"),
         pytest.param(["status", "--context", ""], ["far", "near"], id="contexts"),
+        pytest.param(["pl"], ["plan"], id="plan"),
         pytest.param(["status", ""], [], id="names, and nobody answers"),
         pytest.param(["history", "a", "x"], [], id="an unknown word"),
     ],
@@ -40,6 +41,10 @@ def test_proposals(words: list[str], proposals: list[str]) -> None:
 
 def test_a_kubeconfig_is_a_file() -> None:
     assert completion.complete(["status", "--kubeconfig", ""]) == ([], completion.FILES)
+
+
+def test_what_is_planned_is_a_file() -> None:
+    assert completion.complete(["plan", "-f", ""]) == ([], completion.FILES)
 
 
 def test_is_printed_as_cobra_does(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,39 @@
+"""What ``kubectl apply`` sends for a file: a merge with the file that was applied last.
+
+These are the rules of kubectl's client-side apply for custom resources. What the file has is set.
+What only the file applied last has is removed. Everything else stays as it is, such as what other
+people have set. Lists are replaced as a whole.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+Raw = Mapping[str, Any]
+
+LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+def last_applied(live: Raw) -> dict[str, Any]:
+    """The file that was applied last. Empty if there was none, or it cannot be read."""
+    annotations = live.get("metadata", {}).get("annotations") or {}
+    try:
+        found = json.loads(annotations.get(LAST_APPLIED) or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def merge_patch(last: Raw, file: Raw, live: Raw) -> dict[str, Any]:
+    """The JSON merge patch (RFC 7386) that ``kubectl apply`` would send."""
+    patch: dict[str, Any] = {}
+    for key, value in file.items():
+        now, before = live.get(key), last.get(key)
+        if isinstance(value, Mapping) and isinstance(now, Mapping):
+            part = merge_patch(before if isinstance(before, Mapping) else {}, value, now)
+            if part:
+                patch[key] = part
+        elif (key not in live or now != value) and (value is not None or key in live):
+            patch[key] = value
+    gone = {key: None for key in last if key not in file and key in live}
+    return patch | gone
