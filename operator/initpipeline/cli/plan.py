@@ -33,10 +33,9 @@ InitPipeline in a dry run, as kubectl diff asks it to, and then the Pod, if you 
 Paths are relative to spec.template. Objects of other kinds in the file are left out."""
 
 _CODES = """\
-exit codes, the first three as those of kubectl diff:
+exit codes:
   0    applying it makes the operator do nothing
-  1    it makes the operator do something
-  >1   an error:
+  1    it makes the operator do something; more is an error, as with kubectl diff
   2    the command line or the file is not understood
   3    the cluster cannot be used: kubeconfig, connection, permission, CRD
   5    the API server would refuse an InitPipeline or its Pod
