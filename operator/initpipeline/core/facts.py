@@ -60,6 +60,7 @@ class Terminated:
     started_at: datetime | None
     """Of a container that could not be started (StartError): when that was tried."""
     finished_at: datetime | None
+    container_id: str = ""
 
     @classmethod
     def from_api(cls, state: Mapping[str, Any] | None) -> "Terminated | None":
@@ -73,6 +74,7 @@ class Terminated:
             message=reading.text(raw.get("message")) or None,
             started_at=_start(raw),
             finished_at=parse_time(raw.get("finishedAt")),
+            container_id=reading.identifier(raw.get("containerID")),
         )
 
 

@@ -394,7 +394,7 @@ def _baseline(run: Run, pod: Pod, status: ContainerStatus, initialized: datetime
     count, last = status.restart_count, status.last_terminated
     if run.trigger not in BY_KUBELET and not any(s.restart_count for s in _plain_inits(pod)):
         return 0  # No init container has run twice, so the app container has started in this run.
-    restarted_unseen = _since(last, initialized)
+    restarted_unseen = _since(last, initialized, run.stale_container_ids)
     of_this_run = status.running or (
         status.container_id not in run.stale_container_ids
         and status.started_at is not None
@@ -413,10 +413,13 @@ def _plain_inits(pod: Pod) -> Iterator[ContainerStatus]:
     return (s for s in pod.init_container_statuses if s.name not in sidecars)
 
 
-def _since(end: Terminated | None, time: datetime) -> bool:
+def _since(end: Terminated | None, time: datetime, stale: Collection[str]) -> bool:
+    """Returns whether a container of this run ended. By the node's clock it has started since the
+    time; a container of an earlier run has not, whatever the clock was then."""
     return (
         end is not None
         and end.reason != RESTARTING_ALL_CONTAINERS
+        and end.container_id not in stale
         and end.started_at is not None
         and end.started_at >= time
     )

@@ -233,3 +233,15 @@ class TestNodeClock:
         again = ahead.ready(False).app(exit=137, start=7210)
         again = again.init("one", exit=0, restarts=1, start=60, end=62, last=End())
         assert not started(fresh_pod()).look(ahead, 30).look(again, 64).initialized
+
+    def test_clock_set_back_start_of_the_app_in_a_run_of_the_kubelet_is_no_restart(self) -> None:
+        """The old app container ran later than the new one, by the node's clock."""
+        again = running_pod().ready(False).app(exit=137, start=20)
+        again = again.init("one", running=True, restarts=1, start=self.BACK, last=End())
+        ready = running_pod()
+        for name in ("one", "two"):
+            ready = ready.init(name, exit=0, restarts=1, start=self.BACK, last=End())
+        old = End(137, start=20)
+        ready = ready.app(running=True, restarts=1, start=self.BACK + 20, last=old)
+        after = ready_world(running_pod()).look(again, 50).look(ready, 60)
+        assert (after.run.number, after.run.trigger) == (2, Trigger.POD_RESTARTED)
