@@ -26,9 +26,6 @@ from initpipeline.core.diagnose import Explanation
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.core.rerun import Rerun
 
-NAME_CONFLICT_RECHECK = timedelta(minutes=5)
-"""A Pod that is not ours is not watched, so it is looked at again from time to time."""
-
 
 @dataclass(frozen=True, slots=True)
 class CreatePod:
@@ -274,7 +271,7 @@ def _towards_pod(
         return Decision(blocked, wake_at=_next(now, observe.stuck_at(pod)))
     if own_pod.ours(pod, pipeline):
         return Decision(blocked, DeletePod(pod.uid))
-    return Decision(blocked, wake_at=_next(now, stalled_at, now + NAME_CONFLICT_RECHECK))
+    return Decision(blocked, wake_at=stalled_at)
 
 
 def _creation(pipeline: Pipeline, run: Run, obstacle: Explanation | None) -> CreatePod:

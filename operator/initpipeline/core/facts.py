@@ -23,6 +23,7 @@ from initpipeline.api.models import (
 )
 from initpipeline.api.names import (
     MAX_MESSAGE_LENGTH,
+    NAME_LABEL,
     RERUN_ANNOTATION,
     RERUN_IN_PLACE_ANNOTATION,
     RUN_ANNOTATION,
@@ -206,6 +207,8 @@ class Pod:
     resource_version: str
     owner_uid: str | None
     """UID of the controlling owner."""
+    labelled: bool
+    """It has our label, so that the operator's watch shows it."""
     created_at: datetime | None
     run: int | None
     """Number of the run that it was created for."""
@@ -247,6 +250,7 @@ class Pod:
             uid=metadata["uid"],
             resource_version=metadata["resourceVersion"],
             owner_uid=_controller_uid(metadata),
+            labelled=NAME_LABEL in reading.mapping(metadata.get("labels")),
             created_at=parse_time(metadata.get("creationTimestamp")),
             run=reading.number(annotations.get(RUN_ANNOTATION)),
             deletion_time=_deletion_time(metadata),

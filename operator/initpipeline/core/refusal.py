@@ -54,9 +54,6 @@ _ROWS: Final = (
     _Row(Reason.POD_FORBIDDEN, words="is forbidden: ValidatingAdmissionPolicy '"),
     # RBAC, Pod Security, LimitRange, and all other admission plugins.
     _Row(Reason.POD_FORBIDDEN, _FORBIDDEN),
-    # An object that etcd does not take is too large, as is one that the API server does not.
-    _Row(Reason.INVALID_TEMPLATE, _INTERNAL, "^etcdserver: request is too large"),
-    _Row(Reason.INVALID_TEMPLATE, _INTERNAL, "trying to send message larger than max"),
     # An admission plugin that failed, such as a webhook whose patch does not fit the Pod.
     _Row(Reason.POD_FORBIDDEN, _INTERNAL, "^Internal error occurred: "),
     # Validation of the Pod as admission has left it.

@@ -7,7 +7,7 @@ twice and build models that nobody reads, which costs more than the request.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +26,8 @@ HOME_KUBECONFIG = os.path.expanduser("~/.kube/config")  # noqa: PTH111 - the cli
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
+
+CHUNK_BYTES = 2**16
 
 
 async def load_configuration() -> client.Configuration:
@@ -97,7 +99,7 @@ class ApiClient:
         self._transport = _transport(configuration)
         self._login = login
         self._logging_in = asyncio.Lock()
-        self._lists: aiohttp.ClientSession | None = None
+        self._reading: aiohttp.ClientSession | None = None
         self._page_sizes: dict[str, documents.PageSize] = {}
         """By the path of the list."""
 
@@ -105,8 +107,8 @@ class ApiClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._lists is not None:
-            await self._lists.close()
+        if self._reading is not None:
+            await self._reading.close()
         await self._transport.close()
 
     @property
@@ -118,7 +120,14 @@ class ApiClient:
         these expire, and a watch that is just being opened then fails for good."""
         return kopf.AiohttpSession(server=self.server, aiohttp_session=self._session())
 
+    def _reader(self) -> aiohttp.ClientSession:
+        """For lists and watches of our own."""
+        if self._reading is None:
+            self._reading = self._session()
+        return self._reading
+
     def _session(self) -> aiohttp.ClientSession:
+        """Connections of any number, whose requests carry the present credentials."""
         configuration = self._configuration
         connection = kopf.ConnectionInfo(
             server=self.server,
@@ -178,11 +187,9 @@ class ApiClient:
 
         Raises ApiError for an error, ConnectionFailed for no answer.
         """
-        if self._lists is None:
-            self._lists = self._session()
         headers = {"Accept": accept, "User-Agent": USER_AGENT}
         try:
-            async with self._lists.get(
+            async with self._reader().get(
                 self._configuration.host + path, headers=headers, timeout=self._timeout
             ) as response:
                 code, data = response.status, await response.read()
@@ -192,6 +199,25 @@ class ApiClient:
         if code >= 400:
             raise api_error(code, document)
         return document
+
+    async def watch(self, path: str, accept: str, seconds: int) -> AsyncGenerator[dict[str, Any]]:
+        """The events of a watch, which the API server ends after so many seconds. Raises ApiError
+        for an error, ConnectionFailed if the connection breaks."""
+        headers = {"Accept": accept, "User-Agent": USER_AGENT}
+        timeout = aiohttp.ClientTimeout(total=seconds + (self._timeout.total or 0))
+        try:
+            async with self._reader().get(
+                self.server + path, headers=headers, timeout=timeout
+            ) as response:
+                code = response.status
+                if code >= 400:
+                    raise api_error(code, _parse(code, await response.read()))
+                # Whole lines, whatever the size of a chunk: see documents.Response.
+                async for line in response.content.iter_chunked(CHUNK_BYTES):
+                    if line.strip():
+                        yield _parse(code, line)
+        except _NO_ANSWER as error:
+            raise ConnectionFailed(one_line(error)) from error
 
     async def _send(
         self, method: str, path: str, headers: dict[str, str], body: Mapping[str, Any] | None

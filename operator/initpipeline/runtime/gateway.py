@@ -3,7 +3,8 @@
 Objects come back as facts, so that nothing behind this door deals with API dicts.
 """
 
-from collections.abc import AsyncIterator, Mapping
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -21,6 +22,7 @@ from initpipeline.runtime.documents import LARGEST_PAGE
 from initpipeline.runtime.errors import ApiError, NotFoundError, TooLargeError
 
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_METADATA_EVENTS = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -147,6 +149,34 @@ class Gateway:
             uids |= {key_of(raw): raw["metadata"]["uid"] for raw in page["items"] or ()}
         return Census(uids, version)
 
+    async def find_unlabelled_pods(
+        self, namespace: str, keys: Collection[Key]
+    ) -> tuple[set[Key], str]:
+        """Those of these Pods that exist and do not carry our label, and the resource version at
+        which that was so."""
+        found: set[Key] = set()
+        version = ""
+        async for page in self._pages(_unlabelled_path(namespace), accept=_METADATA_ONLY):
+            version = page["metadata"]["resourceVersion"]
+            found |= {key for raw in page["items"] or () if (key := key_of(raw)) in keys}
+        return found, version
+
+    async def watch_unlabelled_pods(
+        self, namespace: str, version: str, seconds: int
+    ) -> AsyncGenerator[Key]:
+        """Each change of a Pod without our label after this resource version, a deletion included,
+        for at most so many seconds."""
+        query = f"watch=1&resourceVersion={quote(version)}&timeoutSeconds={seconds}"
+        path = f"{_unlabelled_path(namespace)}&{query}"
+        async with contextlib.aclosing(
+            self._client.watch(path, _METADATA_EVENTS, seconds)
+        ) as events:
+            async for event in events:
+                raw = event["object"]
+                if event["type"] == "ERROR":  # Mostly 410: the resource version is too old.
+                    raise ApiError(int(raw.get("code") or 0), raw)
+                yield key_of(raw)
+
     async def _get(self, path: str) -> dict[str, Any] | None:
         try:
             return await self._client.request("GET", path)
@@ -185,6 +215,11 @@ def _list_path(kind: Kind, namespace: str | None) -> str:
     if kind is Kind.PIPELINE:
         return f"/apis/{names.API_VERSION}{scope}/{names.PLURAL}"
     return f"/api/v1{scope}/pods?labelSelector={quote(names.NAME_LABEL)}"
+
+
+def _unlabelled_path(namespace: str) -> str:
+    selector = quote(f"!{names.NAME_LABEL}")
+    return f"/api/v1/namespaces/{quote(namespace)}/pods?labelSelector={selector}"
 
 
 def _pipeline_path(key: Key) -> str:

@@ -23,6 +23,7 @@ from initpipeline.runtime.errors import (
 )
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.lookout import Lookout
 from initpipeline.runtime.oddities import Oddities
 from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
@@ -72,7 +73,8 @@ class Service:
             now, lambda key: key.namespace, max(1, settings.workers // 4)
         )
         self._events = EventRecorder(gateway, now)
-        self._reconciler = Reconciler(gateway, cache, self._queue, now, self._events)
+        lookout = Lookout(gateway, self._queue)
+        self._reconciler = Reconciler(gateway, cache, self._queue, now, self._events, lookout)
         oddities = Oddities()
         self._sweeper = Sweeper(gateway, cache, self._queue, settings.namespaces, oddities)
         self._before: set[asyncio.Task[Any]] = set()

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from initpipeline.api.models import InitPipelineStatus
@@ -33,15 +33,13 @@ from initpipeline.runtime.errors import (
 )
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.lookout import Lookout
 from initpipeline.runtime.queue import WorkQueue
 
 logger = logging.getLogger(__name__)
 
 ROUNDS = 4
 """How often one look may decide anew on what the API answered; more is left to the next look."""
-
-UNWATCHED_RECHECK = timedelta(minutes=5)
-"""A Pod of ours that lost our label is not watched, so it is looked at from time to time."""
 
 
 class Reconciler:
@@ -54,12 +52,14 @@ class Reconciler:
         queue: WorkQueue[Key],
         clock: Callable[[], datetime],
         events: EventRecorder,
+        lookout: Lookout,
     ) -> None:
         self._gateway = gateway
         self._cache = cache
         self._queue = queue
         self._clock = clock
         self._events = events
+        self._lookout = lookout
 
     async def reconcile(self, key: Key) -> None:
         """Bring one pipeline as far as it can get now."""
@@ -112,17 +112,27 @@ class Reconciler:
         if pipeline is None:
             self._queue.forget_failures(key)
             self._cache.pods.forget_gone(key)
+            self._lookout.forget(key)
             return None
         if isinstance(pipeline, UnreadablePipeline):
             await self._report_unreadable(pipeline)
             self._queue.forget_failures(key)
             return None
         pod = self._cache.pods.get(key)
-        if pod is None and needs_live_pod(pipeline) and not pipeline.deleting:
-            pod = await self._gateway.get_pod(key)
-            if pod is not None:
-                self._queue.add_at(key, self._clock() + UNWATCHED_RECHECK)
+        if pod is not None:
+            self._lookout.forget(key)
+        elif (needs_live_pod(pipeline) or key in self._lookout) and not pipeline.deleting:
+            pod = await self._get_pod(key)
         return Facts(pipeline, pod, gone=None if pod else self._cache.pods.gone(key))
+
+    async def _get_pod(self, key: Key) -> Pod | None:
+        """The Pod as the API server has it. If the watch does not show it, the lookout does."""
+        pod = await self._gateway.get_pod(key)
+        if pod is None or pod.labelled:
+            self._lookout.forget(key)
+            return pod
+        self._cache.pods.forget_gone(key)  # That was when it lost the label.
+        return await self._get_pod(key) if self._lookout.watch(key) else pod
 
     async def _write_status(self, pipeline: Pipeline, decision: Decision) -> Pipeline | None:
         """The pipeline as it is afterwards; None: it is not as it was read, so look again."""
@@ -204,11 +214,13 @@ class Reconciler:
         try:
             with self._cache.pods.creation(key) as keep:
                 answer = await self._gateway.create_pod(creation.manifest)
-                if isinstance(answer, Pod):
+                if isinstance(answer, Pod) and answer.labelled:
                     keep(answer)
                     return Facts(facts.pipeline, self._cache.pods.get(key))
+            if isinstance(answer, Pod):  # A webhook has removed the label.
+                return Facts(facts.pipeline, await self._get_pod(key))
         except AlreadyExistsError:
-            return Facts(facts.pipeline, await self._gateway.get_pod(key))
+            return Facts(facts.pipeline, await self._get_pod(key))
         except NotFoundError:
             return None  # The namespace is gone, and the pipeline with it.
         except ApiError as error:
@@ -223,7 +235,7 @@ class Reconciler:
             deleting = await self._gateway.delete_pod(key, uid)
         except (NotFoundError, ConflictError):
             self._cache.pods.remove(key, uid)
-            return replace(facts, pod=await self._gateway.get_pod(key))
+            return replace(facts, pod=await self._get_pod(key))
         if deleting is not None:
             self._cache.pods.replace(key, deleting)
         return None

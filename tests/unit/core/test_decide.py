@@ -228,12 +228,14 @@ class TestThePodsName:
         assert after.decision.action is None
         assert after.run.pod_uid is None
         assert after.condition(ConditionType.READY).reason == Reason.NAME_CONFLICT
+        assert after.decision.wake_at == at(600), "its end is watched: only Stalled is waited for"
 
     def test_taken_for_ten_minutes_is_stalled(self) -> None:
         foreign = fresh_pod().owned_by("somebody-else")
         after = world().look(None).look(foreign, 599).look(foreign, 600)
         assert after.condition(ConditionType.STALLED).reason == Reason.NAME_CONFLICT
         assert after.status.condition(ConditionType.RECONCILING) is None
+        assert after.decision.wake_at is None
         freed = after.look(None, 9999).look(fresh_pod(), 10000)
         assert freed.status.condition(ConditionType.STALLED) is None
 

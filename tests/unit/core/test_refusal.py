@@ -30,12 +30,6 @@ REFUSED: dict[Reason, dict[str, tuple[int, str]]] = {
             'Pod in version "v1" cannot be handled as a Pod: strict decoding error: unknown field',
         ),
         "too large for the API server": (413, "Request entity too large: limit is 3145728"),
-        "too large for etcd": (500, "etcdserver: request is too large"),
-        "too large for etcd's client": (
-            500,
-            "rpc error: code = ResourceExhausted desc = trying to send message larger than max "
-            "(2097853 vs. 2097152)",
-        ),
     },
     Reason.QUOTA_EXCEEDED: {
         "no room in the quota": (

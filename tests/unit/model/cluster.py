@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from initpipeline.api.models import format_time
+from initpipeline.api.names import NAME_LABEL
 from initpipeline.runtime.gateway import Key
 from tests.builders import NAME, NAMESPACE, at
 from tests.unit.model.kubelet import Kubelet, Raw, Truth
-from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, FakeApi
+from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, FakeApi, is_labelled
 
 NODE = "node-1"
 KEPT_CONDITIONS = frozenset({"PodScheduled", "DisruptionTarget"})
@@ -31,11 +32,16 @@ class Clock:
         return at(self.seconds)
 
 
+UNLABELLED = "pods without our label"
+"""The second watch of Pods: of those that the first does not show."""
+
+
 @dataclass(frozen=True)
 class Event:
     """What a watch tells."""
 
-    plural: str
+    watch: str
+    """The plural of what is watched, or UNLABELLED."""
     type: str
     object: Raw
 
@@ -43,7 +49,7 @@ class Event:
 class Api(FakeApi):
     """With graceful deletion, garbage collection, and a memory of all that watches would tell."""
 
-    def __init__(self, clock: Clock, note: Callable[[Event], None]) -> None:
+    def __init__(self, clock: Clock, note: Callable[[Raw], None]) -> None:
         super().__init__(clock)
         self._note = note
         self.foreign_deleted = False
@@ -54,8 +60,8 @@ class Api(FakeApi):
         comes first, an app container last, as with a service mesh."""
         self._told: dict[str, list[Event]] = {}
 
-    def events_of(self, plural: str) -> list[Event]:
-        return self._told.setdefault(plural, [])
+    def events_of(self, watch: str) -> list[Event]:
+        return self._told.setdefault(watch, [])
 
     def count(self) -> int:
         """A number that was not given before."""
@@ -63,9 +69,9 @@ class Api(FakeApi):
 
     def put(self, plural: str, raw: Raw) -> Raw:
         key = Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
-        type_ = "MODIFIED" if (plural, key) in self.objects else "ADDED"
+        before = self.objects.get((plural, key))
         stored = super().put(plural, raw)
-        self._tell(Event(plural, type_, stored))
+        self._tell(plural, before, stored)
         return stored
 
     def gone(self, plural: str, key: Key = KEY) -> None:
@@ -75,7 +81,7 @@ class Api(FakeApi):
             return
         version = str(next(self._versions))
         last = {**raw, "metadata": {**raw["metadata"], "resourceVersion": version}}
-        self._tell(Event(plural, "DELETED", last))
+        self._tell(plural, last, None)
         if (
             plural == PIPELINES
             and self.pod is not None
@@ -96,10 +102,20 @@ class Api(FakeApi):
             }
         return super()._post(plural, key, body, query)
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, plural: str, before: Raw | None, after: Raw | None) -> None:
+        """By each watch that shows the object after the change, or showed it before."""
+        was, shown = _watch(plural, before), _watch(plural, after)
+        told = after or before
+        assert told is not None
+        self._note(told)
+        if shown is not None:
+            self._add(Event(shown, "MODIFIED" if was == shown else "ADDED", told))
+        if was is not None and was != shown:
+            self._add(Event(was, "DELETED", told))
+
+    def _add(self, event: Event) -> None:
         self.events.append(event)
-        self._note(event)
-        self.events_of(event.plural).append(event)
+        self.events_of(event.watch).append(event)
 
     def _delete(self, plural: str, key: Key, body: Raw, query: object) -> Raw:
         """By the operator."""
@@ -156,6 +172,11 @@ class Cluster:
         said = {"type": "PodScheduled", "status": "True", "lastTransitionTime": self._now()}
         self._put({"spec": spec, "status": _with_condition(pod["status"], said)})
 
+    def label(self, ours: bool) -> None:
+        """Somebody removes our label from the Pod, or puts it back."""
+        labels = {NAME_LABEL: NAME} if ours else {}
+        self._put({"metadata": {**self._pod()["metadata"], "labels": labels}})
+
     def find_no_node(self) -> None:
         said = {
             "type": "PodScheduled",
@@ -205,9 +226,9 @@ class Cluster:
     def _put(self, change: Mapping[str, Any]) -> None:
         self.api.edit(PODS, change)
 
-    def _note(self, event: Event) -> None:
+    def _note(self, written: Raw) -> None:
         """What is true as this is told, whoever wrote it."""
-        metadata = event.object["metadata"]
+        metadata = written["metadata"]
         if self.kubelet is not None and self.kubelet.uid == metadata["uid"]:
             self.truths[metadata["resourceVersion"]] = self.kubelet.truth()
 
@@ -217,6 +238,13 @@ class Cluster:
 
     def _now(self) -> str:
         return format_time(self.clock())
+
+
+def _watch(plural: str, raw: Raw | None) -> str | None:
+    """The watch that shows this object."""
+    if raw is None:
+        return None
+    return plural if plural != PODS or is_labelled(raw) else UNLABELLED
 
 
 def _with_condition(status: Raw, condition: Raw) -> Raw:

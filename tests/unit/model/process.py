@@ -21,10 +21,12 @@ from initpipeline.runtime.oddities import Oddities
 from initpipeline.runtime.queue import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.sweep import Sweeper
-from tests.unit.model.cluster import Api
-from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, Died
+from tests.unit.model.cluster import UNLABELLED, Api
+from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, Died, QuietLookout, is_labelled
 
 T = TypeVar("T")
+
+WATCHES = (PIPELINES, PODS, UNLABELLED)
 
 
 class Agenda(WorkQueue[Key]):
@@ -70,21 +72,32 @@ class Process:
         self.agenda = Agenda(clock)
         gateway = Gateway(api)
         events = EventRecorder(gateway, clock, "operator-0")  # What it would post waits.
-        self._reconciler = Reconciler(gateway, self._cache, self.agenda, clock, events)
+        self._lookout = QuietLookout(gateway, self.agenda)
+        self._reconciler = Reconciler(
+            gateway, self._cache, self.agenda, clock, events, self._lookout
+        )
         self._sweeper = Sweeper(gateway, self._cache, self.agenda, (), Oddities())
         self._handlers = _handlers(self._cache, self.agenda)
         self._heard = {PIPELINES: 0, PODS: 0}
+        """Has UNLABELLED while there is something to look out for, and it was listed."""
         run(self._sweeper.fill())
-        for plural in self._heard:
+        for plural in (PIPELINES, PODS):
             self.list_anew(plural)
 
     def unheard(self, plural: str) -> int:
         """How many events of this kind it has yet to be told."""
+        if plural == UNLABELLED and KEY not in self._lookout:
+            return 0
+        if plural not in self._heard:
+            return 1
         return len(self._api.events_of(plural)) - self._heard[plural]
 
     def hear(self, plural: str, count: int) -> None:
         """Its watch tells the next events. Those of one kind come in order, whatever was told of
         the other kind."""
+        if plural == UNLABELLED and (KEY not in self._lookout or plural not in self._heard):
+            self._look_out()
+            return
         start = self._heard[plural]
         for event in self._api.events_of(plural)[start : start + count]:
             self._tell(plural, event.type, event.object)
@@ -92,10 +105,23 @@ class Process:
 
     def list_anew(self, plural: str) -> None:
         """Its watch has fallen behind (410 Gone): Kopf tells what there is, and of no deletion."""
+        if plural == UNLABELLED:
+            self._look_out()
+            return
         self._heard[plural] = len(self._api.events_of(plural))
         raw = self._api.objects.get((plural, KEY))
-        if raw is not None:
+        if raw is not None and (plural != PODS or is_labelled(raw)):
             self._tell(plural, None, raw)
+
+    def _look_out(self) -> None:
+        """As the lookout begins, or begins anew: it lists the Pods that it watches."""
+        if KEY not in self._lookout:
+            self._heard.pop(UNLABELLED, None)
+            return
+        self._heard[UNLABELLED] = len(self._api.events_of(UNLABELLED))
+        raw = self._api.objects.get((PODS, KEY))
+        if raw is None or is_labelled(raw):
+            self.agenda.add(KEY)
 
     def sweep(self) -> None:
         """A sweep that fails is made up for by the next."""
@@ -122,7 +148,10 @@ class Process:
         raise AssertionError(f"hot loop: {self._api.calls[-20:]}")
 
     def _tell(self, plural: str, type_: str | None, raw: Any) -> None:
-        run(self._handlers[plural](event={"type": type_, "object": raw}))
+        if plural == UNLABELLED:
+            self.agenda.add(KEY)
+        else:
+            run(self._handlers[plural](event={"type": type_, "object": raw}))
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -15,6 +15,7 @@ from initpipeline.runtime.client import JSON, MERGE_PATCH, ApiClient
 from initpipeline.runtime.errors import ConnectionFailed, api_error
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.lookout import Lookout
 from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 from tests.builders import NAME, NAMESPACE, Raw
@@ -48,6 +49,8 @@ class FakeApi(ApiClient):
         self.failing: dict[str, list[Exception]] = {}
         self.unanswered: set[str] = set()
         self.dies_after: int | None = None
+        self.strips_labels = False
+        """A webhook removes the labels of each Pod that is created."""
         self.runs_of_pods: list[int] = []
         """The run of each Pod that was ever created."""
 
@@ -119,10 +122,11 @@ class FakeApi(ApiClient):
     def _get(self, plural: str, key: Key, _: Raw, query: dict[str, list[str]]) -> Raw:
         if key.name:
             return self._found(plural, key)
+        selected = _selector(query.get("labelSelector", [""])[0])
         everything = [
             raw
             for (kind, at), raw in sorted(self.objects.items())
-            if kind == plural and key.namespace in ("", at.namespace)
+            if kind == plural and key.namespace in ("", at.namespace) and selected(raw)
         ]
         start, limit = int(query.get("continue", ["0"])[0]), int(query["limit"][0])
         more = str(start + limit) if start + limit < len(everything) else ""
@@ -154,6 +158,8 @@ class FakeApi(ApiClient):
             "creationTimestamp": format_time(self._clock()),
         }
         raw["status"] = {"phase": "Pending"}
+        if self.strips_labels:
+            raw["metadata"]["labels"] = {}
         self.runs_of_pods.append(int(raw["metadata"]["annotations"][names.RUN_ANNOTATION]))
         return self.put(plural, raw)
 
@@ -178,6 +184,19 @@ class FakeApi(ApiClient):
         if (plural, key) not in self.objects:
             raise api_error(404, {"reason": "NotFound", "message": f"{plural} not found"})
         return self.objects[plural, key]
+
+
+def _selector(text: str) -> Callable[[Raw], bool]:
+    """Of the two that the operator uses: our label is there, or it is not."""
+    if not text:
+        return lambda _: True
+    assert text.lstrip("!") == names.NAME_LABEL
+    return lambda raw: is_labelled(raw) is not text.startswith("!")
+
+
+def is_labelled(raw: Raw) -> bool:
+    """Whether the operator's watch of Pods shows this one."""
+    return names.NAME_LABEL in (raw["metadata"].get("labels") or {})
 
 
 def _metadata_only(page: Raw) -> Raw:
@@ -231,6 +250,13 @@ class RecordingQueue(WorkQueue[Key]):
         return self.delays[-1]
 
 
+class QuietLookout(Lookout):
+    """It knows what it looks out for. The test tells the operator of it."""
+
+    def _begin(self, namespace: str) -> None: ...
+    def _end(self, namespace: str) -> None: ...
+
+
 class Operator:
     """A process that has just started: what it remembers is what its watches have told it."""
 
@@ -241,12 +267,17 @@ class Operator:
         gateway = Gateway(api)
         self.events = EventRecorder(gateway, clock, "operator-0")
         """Its task is not started: what it would post waits."""
-        self.reconciler = Reconciler(gateway, self.cache, self.queue, clock, self.events)
+        self.lookout = QuietLookout(gateway, self.queue)
+        self.reconciler = Reconciler(
+            gateway, self.cache, self.queue, clock, self.events, self.lookout
+        )
 
     def watch(self, *plurals: str) -> None:
         """The watches tell what there is now, of these kinds; of both unless told otherwise."""
         for plural in plurals or (PIPELINES, PODS):
             raw = self._api.objects.get((plural, KEY))
+            if plural == PODS and raw is not None and not is_labelled(raw):
+                raw = None
             if plural == PIPELINES:
                 _told(self.cache.pipelines, Pipeline.from_api(raw) if raw else None)
             else:

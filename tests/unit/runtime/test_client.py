@@ -62,6 +62,56 @@ async def api(server: str) -> AsyncIterator[ApiClient]:
         yield api
 
 
+class TestWatch:
+    """An answer of many lines."""
+
+    async def read(self, api: ApiClient) -> list[Any]:
+        return [document async for document in api.watch("/things?watch=1", "application/json", 9)]
+
+    async def test_each_line_is_a_document(self, api: ApiClient, kmock: mock.RawHandler) -> None:
+        kmock["get /things"] << b'{"a":1}\n\n{"a":2}\n'
+        assert await self.read(api) == [{"a": 1}, {"a": 2}]
+
+    async def test_what_is_asked_for(self, api: ApiClient, kmock: mock.RawHandler) -> None:
+        kmock["get /things"] << b""
+        assert await self.read(api) == []
+        assert only(kmock).headers["Accept"] == "application/json"
+        assert only(kmock).headers["User-Agent"] == f"initpipeline/{__version__}"
+
+    async def test_a_line_of_a_megabyte_is_read(
+        self, api: ApiClient, kmock: mock.RawHandler
+    ) -> None:
+        kmock["get /things"] << json.dumps({"a": "x" * 1_000_000}).encode() + b"\n{}\n"
+        first, second = await self.read(api)
+        assert (len(first["a"]), second) == (1_000_000, {})
+
+    async def test_an_error_has_code_and_status(
+        self, api: ApiClient, kmock: mock.RawHandler
+    ) -> None:
+        kmock["get /things"] << 410 << {"kind": "Status", "message": "too old"}
+        with pytest.raises(ApiError) as raised:
+            await self.read(api)
+        assert str(raised.value) == "410: too old"
+
+    async def test_a_page_of_a_proxy_is_no_answer(
+        self, api: ApiClient, kmock: mock.RawHandler
+    ) -> None:
+        kmock["get /things"] << b"<html>log in</html>\n"
+        with pytest.raises(ConnectionFailed):
+            await self.read(api)
+
+    async def test_no_server_is_no_answer(self) -> None:
+        async with ApiClient(configuration(NOWHERE), timeout_seconds=5) as api:
+            with pytest.raises(ConnectionFailed):
+                await self.read(api)
+
+    async def test_the_token_goes_along(self, server: str, kmock: mock.RawHandler) -> None:
+        kmock["get /things"] << b""
+        async with ApiClient(configuration(server, "secret"), timeout_seconds=5) as api:
+            assert await self.read(api) == []
+        assert only(kmock).headers["Authorization"] == "Bearer secret"
+
+
 class TestAnswer:
     async def test_json_comes_back(self, api: ApiClient, kmock: mock.RawHandler) -> None:
         kmock["get /thing"] << {"a": [1]}

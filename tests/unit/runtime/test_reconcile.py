@@ -13,12 +13,7 @@ from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from initpipeline.core.facts import Pod
 from initpipeline.runtime.errors import ConnectionFailed, api_error
 from initpipeline.runtime.reconcile import ROUNDS
-from tests.builders import (
-    completed_pod,
-    fresh_pod,
-    pipeline,
-    running_pod,
-)
+from tests.builders import Raw, completed_pod, fresh_pod, pipeline, running_pod
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, Died, FakeApi, Operator
 
@@ -68,6 +63,11 @@ def play(api: FakeApi, pod: Any) -> None:
     raw = pod.raw()
     given = {"nodeName": "node-1", "restartPolicy": raw["spec"]["restartPolicy"]}
     api.edit(PODS, {"spec": {**api.objects[PODS, KEY]["spec"], **given}, "status": raw["status"]})
+
+
+def unlabelled(raw: Raw) -> Raw:
+    """The same Pod without our label."""
+    return {**raw, "metadata": {**raw["metadata"], "labels": {}}}
 
 
 def condition(api: FakeApi, type_: ConditionType = ConditionType.READY) -> tuple[str, str]:
@@ -253,12 +253,11 @@ class TestGone:
     async def test_a_pod_that_is_only_unknown_ends_nothing(
         self, api: FakeApi, clock: Clock
     ) -> None:
-        """A fresh start whose watch of Pods is late, or a Pod that has lost our label."""
+        """A fresh start whose watch of Pods is late."""
         late = Operator(api, clock)
         late.watch(PIPELINES)
         assert await late.look() == [GET_POD]
-        assert run(api) == (1, "Created")
-        assert late.delay == 300, "it is not watched, and must be looked at from time to time"
+        assert (run(api), late.delay) == ((1, "Created"), None)
 
     async def test_a_namespace_that_ends_is_no_refusal(
         self, api: FakeApi, operator: Operator
@@ -309,7 +308,44 @@ class TestNameTaken:
         operator.watch(PIPELINES)
         assert await operator.look() == [STATUS, CREATE, GET_POD, STATUS]
         assert condition(api) == ("False", Reason.NAME_CONFLICT)
-        assert operator.delay == 300
+        assert KEY not in operator.lookout, "the watch shows it"
+        assert operator.delay == 600, "when it is Stalled"
+
+    async def test_somebody_elses_without_our_label_is_looked_out_for(
+        self, api: FakeApi, operator: Operator, clock: Clock
+    ) -> None:
+        api.put(PODS, unlabelled(running_pod().owned_by("somebody").raw()))
+        operator.watch()
+        assert await operator.look() == [STATUS, CREATE, GET_POD, GET_POD, STATUS]
+        assert condition(api) == ("False", Reason.NAME_CONFLICT)
+        assert KEY in operator.lookout
+        await clock.advance(3600)
+        await operator.look()
+        assert await operator.look() == [GET_POD], "a look in between creates and writes nothing"
+        api.gone(PODS)
+        assert await operator.look() == [GET_POD, CREATE, STATUS]
+        assert KEY not in operator.lookout
+        assert (api.runs_of_pods, run(api)) == ([1], (1, "Created"))
+
+    async def test_somebody_elses_that_goes_before_it_is_looked_out_for(
+        self, api: FakeApi, operator: Operator
+    ) -> None:
+        api.put(PODS, unlabelled(running_pod().owned_by("somebody").raw()))
+        operator.watch()
+        api.after[GET_POD] = lambda: api.gone(PODS)
+        assert await operator.look() == [STATUS, CREATE, GET_POD, GET_POD, CREATE]
+        assert KEY not in operator.lookout
+
+    async def test_of_a_pipeline_that_goes_is_looked_out_for_no_longer(
+        self, api: FakeApi, operator: Operator
+    ) -> None:
+        api.put(PODS, unlabelled(running_pod().owned_by("somebody").raw()))
+        operator.watch()
+        await operator.look()
+        api.gone(PIPELINES)
+        operator.watch()
+        assert await operator.look() == []
+        assert KEY not in operator.lookout
 
     async def test_one_that_comes_and_goes_does_not_keep_a_worker(
         self, api: FakeApi, operator: Operator
@@ -319,6 +355,57 @@ class TestNameTaken:
         operator.watch()
         assert (await operator.look()).count(CREATE) == ROUNDS
         assert operator.delay == 0.25
+
+
+class TestLabel:
+    """A Pod of ours without our label, which the watch does not show."""
+
+    async def test_one_that_loses_it_is_followed_all_the_same(
+        self, api: FakeApi, running: Operator
+    ) -> None:
+        api.put(PODS, unlabelled(api.objects[PODS, KEY]))
+        running.watch()
+        assert await running.look() == [GET_POD, GET_POD]
+        assert KEY in running.lookout
+        play(api, running_pod().ready(False))
+        assert await running.look() == [GET_POD, STATUS]
+        assert condition(api) == ("False", Reason.CONTAINERS_NOT_READY)
+        api.gone(PODS)
+        assert await running.look() == [GET_POD, STATUS, CREATE]
+        assert (run(api), history(api)) == ((2, "PodLost"), [(1, "Lost")])
+        assert KEY not in running.lookout
+
+    async def test_one_that_gets_it_back_is_left_to_the_watch(
+        self, api: FakeApi, running: Operator
+    ) -> None:
+        raw = api.objects[PODS, KEY]
+        api.put(PODS, unlabelled(raw))
+        running.watch()
+        await running.look()
+        api.put(PODS, raw)
+        running.watch()
+        assert await running.look() == []
+        assert KEY not in running.lookout
+
+    async def test_what_one_was_when_it_lost_the_label_is_not_taken_for_its_end(
+        self, api: FakeApi, running: Operator
+    ) -> None:
+        api.put(PODS, unlabelled(api.objects[PODS, KEY]))
+        last = Pod.from_api(api.objects[PODS, KEY])
+        running.cache.pods.remove(KEY, last.uid, last)
+        await running.look()
+        assert running.cache.pods.gone(KEY) is None
+
+    async def test_one_that_a_webhook_creates_without_it_is_followed(
+        self, api: FakeApi, operator: Operator
+    ) -> None:
+        operator.watch()
+        api.strips_labels = True
+        assert await operator.look() == [STATUS, CREATE, GET_POD, GET_POD]
+        assert KEY in operator.lookout
+        play(api, running_pod())
+        assert await operator.look() == [GET_POD, STATUS]
+        assert condition(api) == ("True", Reason.POD_READY)
 
 
 class TestRefusal:

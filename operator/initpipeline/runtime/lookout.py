@@ -1,0 +1,102 @@
+"""Pods that the watch by our label does not show, and that a pipeline waits for nevertheless: a Pod
+of somebody else that has the pipeline's name, and a Pod of the pipeline that has lost the label.
+
+Each namespace that has such a Pod is watched once, however many there are in it: the metadata of
+its Pods without our label. Polling each Pod would cost requests for as long as it stays. A watch of
+each Pod would cost a connection each. To retry the creation would cost a write each.
+"""
+
+import asyncio
+import contextlib
+import logging
+from typing import Final
+
+from initpipeline.runtime.errors import ApiError, ConnectionFailed
+from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.queue import WorkQueue
+
+logger = logging.getLogger(__name__)
+
+WATCHES: Final = 100
+"""Namespaces that are watched at a time: each costs a connection. Further ones take turns."""
+
+TURN_SECONDS: Final = 300
+"""How long one watch lasts. Each begins with a list, which finds what a watch may have missed."""
+
+SHORT_TURN_SECONDS: Final = 10
+"""The same, while other namespaces wait for their turn."""
+
+LONGEST_PAUSE_SECONDS: Final = 30.0
+"""Between two attempts to watch, while the API server does not answer or refuses."""
+
+
+class Lookout:
+    """Requeues pipelines whenever a Pod of their name, without our label, changes or goes. For one
+    event loop."""
+
+    def __init__(self, gateway: Gateway, queue: WorkQueue[Key]) -> None:
+        self._gateway = gateway
+        self._queue = queue
+        self._names: dict[str, set[Key]] = {}
+        """By namespace. Never empty."""
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._turns = asyncio.Semaphore(WATCHES)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._names.get(key.namespace, ())
+
+    def watch(self, key: Key) -> bool:
+        """Requeue the pipeline when the Pod changes. Returns whether that is new; then the Pod is
+        to be read once more, since it may have gone before."""
+        if key in self:
+            return False
+        if key.namespace not in self._names:
+            self._names[key.namespace] = set()
+            self._begin(key.namespace)
+        self._names[key.namespace].add(key)
+        return True
+
+    def forget(self, key: Key) -> None:
+        """The Pod matters no longer, or is shown by the watch of our label."""
+        if key not in self:
+            return
+        self._names[key.namespace].remove(key)
+        if not self._names[key.namespace]:
+            del self._names[key.namespace]
+            self._end(key.namespace)
+
+    def _begin(self, namespace: str) -> None:
+        task = asyncio.create_task(self._attend(namespace), name=f"lookout {namespace}")
+        self._tasks[namespace] = task
+
+    def _end(self, namespace: str) -> None:
+        self._tasks.pop(namespace).cancel()
+
+    async def _attend(self, namespace: str) -> None:
+        failures = 0
+        while True:
+            try:
+                async with self._turns:
+                    seconds = SHORT_TURN_SECONDS if self._turns.locked() else TURN_SECONDS
+                    await self._watch_once(namespace, seconds)
+                failures = 0
+                continue
+            except (ApiError, ConnectionFailed) as error:
+                fields = {"namespace": namespace, "error": str(error)}
+                logger.warning("watch of Pods without our label failed", extra=fields)
+            except Exception:
+                logger.exception("watch of Pods failed", extra={"namespace": namespace})
+            await asyncio.sleep(min(2.0**failures, LONGEST_PAUSE_SECONDS))
+            failures += 1
+
+    async def _watch_once(self, namespace: str, seconds: int) -> None:
+        gateway, wanted = self._gateway, self._names[namespace]
+        before = frozenset(wanted)
+        found, version = await gateway.find_unlabelled_pods(namespace, before)
+        for key in before - found:
+            self._queue.add(key)
+        changes = gateway.watch_unlabelled_pods(namespace, version, seconds)
+        async with contextlib.aclosing(changes):
+            async for key in changes:
+                if key in wanted:
+                    self._queue.add(key)

@@ -1,0 +1,205 @@
+"""Pods that the watch by our label does not show: when they are looked at, and what it costs."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from typing import Any
+
+import pytest
+
+from initpipeline.runtime import lookout as module
+from initpipeline.runtime.errors import ApiError, ConnectionFailed
+from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.lookout import LONGEST_PAUSE_SECONDS, TURN_SECONDS, Lookout
+from initpipeline.runtime.queue import WorkQueue
+from tests.unit.runtime.clock import Clock
+
+SHOP, SITE, OTHER = Key("a", "shop"), Key("a", "site"), Key("b", "shop")
+
+
+class Pods:
+    """The part of a gateway that lists and watches Pods without our label."""
+
+    def __init__(self) -> None:
+        self.there: set[Key] = {SHOP, SITE, OTHER}
+        self.asked: list[str] = []
+        self.open = 0
+        self.failing: list[Exception] = []
+        self._changes: dict[str, asyncio.Queue[Key | Exception | None]] = {}
+
+    def changes(self, namespace: str) -> asyncio.Queue[Key | Exception | None]:
+        """What the watch of this namespace tells; None ends it."""
+        return self._changes.setdefault(namespace, asyncio.Queue())
+
+    async def find_unlabelled_pods(
+        self, namespace: str, keys: Collection[Key]
+    ) -> tuple[set[Key], str]:
+        self.asked.append(f"list {namespace}")
+        if self.failing:
+            raise self.failing.pop(0)
+        return self.there & set(keys), "7"
+
+    async def watch_unlabelled_pods(
+        self, namespace: str, version: str, seconds: int
+    ) -> AsyncGenerator[Key]:
+        self.asked.append(f"watch {namespace} from {version} for {seconds}")
+        self.open += 1
+        try:
+            while (change := await self.changes(namespace).get()) is not None:
+                if isinstance(change, Exception):
+                    raise change
+                yield change
+        finally:
+            self.open -= 1
+
+
+@pytest.fixture
+def pods() -> Pods:
+    return Pods()
+
+
+@pytest.fixture
+async def lookout(pods: Pods, queue: WorkQueue[Key]) -> AsyncIterator[Lookout]:
+    made: Any = pods
+    lookout = Lookout(made, queue)
+    yield lookout
+    for key in (SHOP, SITE, OTHER):
+        lookout.forget(key)
+
+
+async def due(queue: WorkQueue[Key], clock: Clock) -> list[Key]:
+    """What is to be looked at now."""
+    found: list[Key] = []
+    while True:
+        taken = asyncio.create_task(queue.get())
+        await clock.advance()
+        if not taken.done():
+            taken.cancel()
+            return found
+        found.append(taken.result())
+        queue.done(found[-1])
+
+
+async def test_watch_of_a_namespace_is_one_for_all_its_pods(
+    lookout: Lookout, pods: Pods, clock: Clock, queue: WorkQueue[Key]
+) -> None:
+    assert [lookout.watch(key) for key in (SHOP, SITE, OTHER, SHOP)] == [True, True, True, False]
+    assert await due(queue, clock) == [], "nothing has changed"
+    watches = [f"watch {namespace} from 7 for {TURN_SECONDS}" for namespace in "ab"]
+    assert sorted(pods.asked) == sorted([*watches, "list a", "list b"])
+    await clock.advance(3600)
+    assert len(pods.asked) == 4, "an hour of waiting costs no request while the watch is open"
+
+
+async def test_change_of_a_pod_requeues_its_pipeline_alone(
+    lookout: Lookout, pods: Pods, clock: Clock, queue: WorkQueue[Key]
+) -> None:
+    lookout.watch(SHOP)
+    await clock.advance()
+    pods.changes("a").put_nowait(SITE)
+    assert await due(queue, clock) == [], "nobody waits for that one"
+    pods.changes("a").put_nowait(SHOP)
+    assert await due(queue, clock) == [SHOP]
+    lookout.watch(SITE)
+    pods.changes("a").put_nowait(SITE)
+    assert await due(queue, clock) == [SITE], "the watch that is open serves a later one too"
+
+
+async def test_pod_that_has_gone_before_the_watch_is_noticed(
+    lookout: Lookout, pods: Pods, clock: Clock, queue: WorkQueue[Key]
+) -> None:
+    pods.there.clear()
+    lookout.watch(SHOP)
+    assert await due(queue, clock) == [SHOP]
+
+
+async def test_watch_that_ends_begins_again_with_a_list(
+    lookout: Lookout, pods: Pods, clock: Clock, queue: WorkQueue[Key]
+) -> None:
+    lookout.watch(SHOP)
+    await clock.advance()
+    pods.there.clear()
+    pods.changes("a").put_nowait(None)
+    assert await due(queue, clock) == [SHOP]
+    assert pods.asked.count("list a") == 2
+
+
+async def test_last_pod_to_be_forgotten_ends_the_watch(
+    lookout: Lookout, pods: Pods, clock: Clock
+) -> None:
+    lookout.watch(SHOP)
+    lookout.watch(SITE)
+    await clock.advance()
+    lookout.forget(SHOP)
+    await clock.advance()
+    assert (pods.open, SHOP in lookout, SITE in lookout) == (1, False, True)
+    lookout.forget(SITE)
+    lookout.forget(SITE)
+    await clock.advance()
+    assert pods.open == 0
+
+
+async def test_pod_that_is_watched_again_is_listed_again(
+    lookout: Lookout, pods: Pods, clock: Clock
+) -> None:
+    lookout.watch(SHOP)
+    await clock.advance()
+    lookout.forget(SHOP)
+    lookout.watch(SHOP)
+    await clock.advance()
+    assert (pods.asked.count("list a"), pods.open) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(ConnectionFailed("reset"), id="no answer"),
+        pytest.param(ApiError(410, {"message": "too old"}), id="too old"),
+        pytest.param(ValueError("not what a watch tells"), id="a fault of ours"),
+    ],
+)
+async def test_watch_that_fails_is_retried_and_hurts_no_other(
+    lookout: Lookout, pods: Pods, clock: Clock, queue: WorkQueue[Key], error: Exception
+) -> None:
+    lookout.watch(SHOP)
+    lookout.watch(OTHER)
+    await clock.advance()
+    pods.changes("a").put_nowait(error)
+    await clock.advance()
+    assert pods.asked.count("list a") == 1, "not at once"
+    pods.changes("b").put_nowait(OTHER)
+    assert await due(queue, clock) == [OTHER]
+    await clock.advance(1)
+    assert pods.asked.count("list a") == 2
+    pods.changes("a").put_nowait(SHOP)
+    assert await due(queue, clock) == [SHOP]
+
+
+async def test_outage_is_asked_about_ever_less_often(
+    lookout: Lookout, pods: Pods, clock: Clock
+) -> None:
+    pods.failing = [ConnectionFailed("down")] * 99
+    lookout.watch(SHOP)
+    for _ in range(10):
+        await clock.advance(LONGEST_PAUSE_SECONDS)
+    assert pods.asked.count("list a") <= 11
+    pods.failing.clear()
+    await clock.advance(LONGEST_PAUSE_SECONDS)
+    assert pods.open == 1
+
+
+async def test_more_namespaces_than_watches_take_turns(
+    pods: Pods, clock: Clock, queue: WorkQueue[Key], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WATCHES", 1)
+    made: Any = pods
+    narrow = Lookout(made, queue)
+    narrow.watch(SHOP)
+    narrow.watch(OTHER)
+    await clock.advance()
+    assert pods.open == 1
+    assert pods.asked[-1].endswith(f"for {module.SHORT_TURN_SECONDS}")
+    pods.changes("a").put_nowait(None)
+    await clock.advance()
+    assert (pods.open, pods.asked.count("list b")) == (1, 1)
+    narrow.forget(SHOP)
+    narrow.forget(OTHER)
