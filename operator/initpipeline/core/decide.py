@@ -6,7 +6,7 @@ from typing import Any
 
 from initpipeline.api import names
 from initpipeline.api.models import INT32_MAX, InitPipelineStatus, Run
-from initpipeline.api.reasons import ConditionType, Trigger
+from initpipeline.api.reasons import ConditionType, Reason, Trigger
 from initpipeline.core import (
     conditions,
     in_place,
@@ -83,9 +83,15 @@ def decide(facts: Facts, now: datetime) -> Decision:
 
 
 def needs_live_pod(pipeline: Pipeline) -> bool:
-    """Whether a Pod's absence from what was watched must be confirmed, since it would end a run."""
-    run = pipeline.status.run
-    return run is not None and run.pod_uid is not None and run.completion_time is None
+    """Whether a Pod's absence from what was watched must be confirmed: it would end a run, or leave
+    a Pod behind that lost its label, when a changed spec wants it to be deleted."""
+    status = pipeline.status
+    if status.run is None or status.run.pod_uid is None:
+        return False
+    reconciling = status.condition(ConditionType.RECONCILING)
+    terminating = reconciling is not None and reconciling.reason == Reason.POD_TERMINATING
+    changed = pipeline.generation != status.observed_generation
+    return status.run.completion_time is None or terminating or changed
 
 
 def _with_run(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:

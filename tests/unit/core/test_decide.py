@@ -374,6 +374,21 @@ class TestNeedsLivePod:
             pytest.param(world().look(None), False, id="not created yet"),
             pytest.param(started(fresh_pod()), True, id="was seen"),
             pytest.param(started(completed_pod()), False, id="its run has ended"),
+            pytest.param(
+                started(completed_pod()).policy(suspend=True),
+                True,
+                id="its run has ended, and the spec was changed",
+            ),
+            pytest.param(
+                started(completed_pod()).policy(suspend=True).look(completed_pod()),
+                True,
+                id="it is being deleted for a suspension",
+            ),
+            pytest.param(
+                started(completed_pod()).policy(suspend=True).look(completed_pod()).look(None),
+                False,
+                id="it was deleted for a suspension",
+            ),
         ],
     )
     def test_it(self, seen: World, expected: bool) -> None:

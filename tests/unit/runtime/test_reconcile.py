@@ -375,6 +375,23 @@ class TestLabel:
         assert (run(api), history(api)) == ((2, "PodLost"), [(1, "Lost")])
         assert KEY not in running.lookout
 
+    @pytest.mark.usefixtures("running")
+    async def test_one_without_it_that_has_ended_is_deleted_by_a_suspension_after_a_restart(
+        self, api: FakeApi, running: Operator, clock: Clock
+    ) -> None:
+        play(api, completed_pod())
+        await running.settle()
+        api.put(PODS, unlabelled(api.objects[PODS, KEY]))
+        suspended = pipeline().policy(suspend=True).raw()
+        api.put(PIPELINES, {**suspended, "status": api.pipeline.status.to_api()})
+        late = Operator(api, clock)
+        late.watch()
+        assert await late.look() == [GET_POD, GET_POD, STATUS, DELETE]
+        again = Operator(api, clock)
+        again.watch()
+        assert await again.look() == [GET_POD, GET_POD], "until it is gone"
+        assert KEY in again.lookout
+
     async def test_one_that_gets_it_back_is_left_to_the_watch(
         self, api: FakeApi, running: Operator
     ) -> None:
