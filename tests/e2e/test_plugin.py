@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from kubernetes import client
 
 from tests.e2e.conftest import Call, World, reason_of, run_number, status_of
 from tests.e2e.templates import container, template
+from tests.e2e.test_injection import injecting
 from tests.e2e.watching import Object
 
 FINE = container("fine", "echo all is well")
@@ -94,3 +96,48 @@ def test_explain_tells_who_acts_next(world: World, call: Call) -> None:
     assert account["operator"] == {"absent": None, "undone": []}
     assert account["whatHappensNext"][0].startswith('the kubelet starts "broken" again')
     assert [limit["name"] for limit in account["limits"]] == ["initDeadlineSeconds"]
+
+
+@pytest.mark.usefixtures("operator")
+def test_escape_sequences_of_a_step_stay_in_the_mirror(world: World, call: Call) -> None:
+    """A tool that colours its errors. The mirror is the kubelet's words; people read the rest."""
+    coloured = container("migrate", r"printf '\033[1;31mFATAL\033[0m no such table\n' >&2; exit 3")
+    world.create("demo", template(coloured, restartPolicy="Never"))
+    state = world.pipelines.wait(
+        "demo", "given up", lambda state: status_of(state, "Stalled") == "True"
+    )
+    [mirror] = state["status"].pop("initContainerStatuses")
+    assert mirror["state"]["terminated"]["message"] == "\x1b[1;31mFATAL\x1b[0m no such table\n"
+    assert "\\u001b" not in json.dumps(state["status"])
+    assert "FATAL no such table" in state["status"]["history"][0]["failedStep"]["message"]
+    events = client.CoreV1Api(world.api).list_namespaced_event(world.namespace).items
+    ours = [event.message for event in events if event.involved_object.kind == "InitPipeline"]
+    assert ours
+    assert all("\x1b" not in note for note in ours)
+    for command in ("status", "explain", "history", "timeline"):
+        assert "\x1b" not in call(command, "demo")[1]
+
+
+@pytest.mark.usefixtures("operator")
+def test_injected_sidecar_is_called_one(world: World, call: Call) -> None:
+    """The Pod's spec decides what is a step, and the template does not have it."""
+    with injecting(world):
+        world.create("demo", template(container("migrate", "exec sleep 3600")))
+        world.pipelines.wait(
+            "demo",
+            "its own step runs",
+            lambda state: (
+                reason_of(state, "Ready") == "StepRunning"
+                and state["status"]["currentStep"] == "migrate"
+            ),
+        )
+        shown = json.loads(call("status", "demo", "-o", "json")[1])
+    assert {step["name"]: step["sidecar"] for step in shown["steps"]} == {
+        "fetch-secrets": False,
+        "proxy": True,
+        "migrate": False,
+    }
+    assert shown["next"] == "migrate, then the app containers"
+    rows = json.loads(call("timeline", "demo", "-o", "json")[1])["sections"][1]["rows"]
+    assert [row["label"] for row in rows] == ["fetch-secrets", "proxy (sidecar)", "migrate"]
+    assert call("logs", "demo", "proxy")[0] == 0

@@ -1,0 +1,161 @@
+"""The plugin's logs beside kubectl's, of real containers: the same bytes, whatever they are, and
+all of them, whatever happens to the stream."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.cluster import Cluster
+from tests.e2e import node_faults, target
+from tests.e2e.conftest import World
+from tests.e2e.cutting_proxy import cutting_proxy
+from tests.e2e.templates import container, sidecar, template
+from tests.e2e.watching import Object
+from tests.kubectl import Kubectl
+
+SECONDS = 90
+
+ODD = (
+    # A progress bar, CR LF, colours, NUL, bytes that are no UTF-8, what Python takes for the end of
+    # a line, an empty line, and no newline at the end.
+    r"pull 10%%\rpull 60%%\rdone\r\n",
+    r"\033[32mok\033[0m\n",
+    r"\000nul \377\376 raw\n\n",
+    r"\342\200\250ls \302\205nel\v\f\n",
+    r"no newline at the end",
+)
+STEPS = (
+    container("odd", f"printf '{''.join(ODD)}'"),
+    container("long", "head -c 3000000 /dev/zero | tr '\\0' x; echo; echo planned"),
+    container("crlf", "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); printf 'row %d\\r\\n' $i; done"),
+    container("silent", "true"),
+    sidecar("beside", "echo beside; exec sleep 3600"),
+)
+SLOW = container(
+    "slow", "i=0; while [ $i -lt 80 ]; do i=$((i+1)); printf 'row '; sleep 0.1; echo $i; done"
+)
+ROWS = "".join(f"row {number}\n" for number in range(1, 81)).encode()
+
+Logs = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+def command(kubeconfig: Path, namespace: str, *arguments: str) -> list[str]:
+    """The plugin as a process: its output is bytes, and goes to a pipe."""
+    program = "import sys; from initpipeline.cli import plugin; sys.exit(plugin.main())"
+    where = ["--kubeconfig", str(kubeconfig), "-n", namespace]
+    return [sys.executable, "-c", program, "logs", "demo", *arguments, *where]
+
+
+@pytest.fixture
+def logs(cluster: target.Target, world: World) -> Logs:
+    def logs(
+        *arguments: str, kubeconfig: Path = cluster.kubeconfig
+    ) -> "subprocess.CompletedProcess[bytes]":
+        return subprocess.run(
+            command(kubeconfig, world.namespace, *arguments),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+    return logs
+
+
+def kubectls(kubectl: Kubectl, *arguments: str) -> bytes:
+    """What kubectl logs prints."""
+    return subprocess.run(
+        kubectl.command("logs", "demo", *arguments),
+        stdout=subprocess.PIPE,
+        timeout=SECONDS,
+        check=True,
+    ).stdout
+
+
+@pytest.mark.usefixtures("operator")
+def test_logs_any_bytes_are_those_of_kubectl(world: World, kubectl: Kubectl, logs: Logs) -> None:
+    world.create("demo", template(*STEPS))
+    followed = logs("-f")
+    world.wait_ready("demo", 1)
+    each = {step["name"]: kubectls(kubectl, "-c", step["name"]) for step in STEPS}
+    assert len(each["long"]) > 3_000_000
+    assert each["crlf"].count(b"\n") == 3000
+    assert each["odd"].endswith(b"no newline at the end")
+    for name, expected in each.items():
+        assert logs(name).stdout == expected
+    every = b"".join(each.values())
+    assert logs().stdout == every
+    assert (followed.returncode, followed.stdout) == (0, every)
+    assert logs("odd", "-f").stdout == each["odd"]
+
+
+def second_attempt_runs(state: Object) -> bool:
+    steps = state.get("status", {}).get("initContainerStatuses", ())
+    return any(step.get("restartCount") and "running" in step["state"] for step in steps)
+
+
+@pytest.mark.usefixtures("operator")
+def test_logs_previous_attempt_is_that_of_kubectl(
+    world: World, kubectl: Kubectl, logs: Logs
+) -> None:
+    once = "test -e /data/seen && exec sleep 3600; touch /data/seen; printf 'a\\rb\\377'; exit 1"
+    fails = container("fails", once, volumeMounts=[{"name": "data", "mountPath": "/data"}])
+    world.create("demo", template(fails, volumes=[{"name": "data", "emptyDir": {}}]))
+    world.pipelines.wait("demo", "a second attempt", second_attempt_runs)
+    assert logs("fails", "-p").stdout == kubectls(kubectl, "-c", "fails", "-p") == b"a\rb\xff"
+
+
+@pytest.mark.usefixtures("operator")
+def test_logs_followed_over_a_kubelet_restart_are_whole(
+    world: World, cluster: target.Target, node: Cluster
+) -> None:
+    """The step runs on, and so does its log."""
+    world.create("demo", template(SLOW))
+    world.wait_reason("demo", "StepRunning")
+    following = subprocess.Popen(
+        command(cluster.kubeconfig, world.namespace, "-f"),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert following.stdout is not None
+    first = following.stdout.readline()
+    with node_faults.kubelet_stopped(world.api, node):
+        pass
+    rest, err = following.communicate(timeout=SECONDS)
+    assert (following.returncode, first + rest) == (0, ROWS), err
+
+
+@pytest.mark.usefixtures("operator")
+def test_logs_followed_through_a_load_balancer_that_cuts_are_whole(
+    world: World, cluster: target.Target, logs: Logs, tmp_path: Path
+) -> None:
+    world.create("demo", template(SLOW))
+    world.wait_reason("demo", "StepRunning")
+    with cutting_proxy(cluster.kubeconfig, tmp_path / "kubeconfig", 1.7) as kubeconfig:
+        followed = logs("-f", kubeconfig=kubeconfig)
+    assert (followed.returncode, followed.stdout) == (0, ROWS), followed.stderr
+    notes = followed.stderr.decode().splitlines()
+    assert any("was cut off, reading on" in note for note in notes)
+
+
+@pytest.mark.usefixtures("operator")
+def test_logs_whose_reader_has_gone_end_quietly(world: World, cluster: target.Target) -> None:
+    world.create("demo", template(STEPS[1]))
+    world.wait_ready("demo", 1)
+    with subprocess.Popen(
+        command(cluster.kubeconfig, world.namespace),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as writing:
+        assert writing.stdout is not None
+        assert writing.stdout.read(10) == b"x" * 10
+        writing.stdout.close()
+        assert writing.stderr is not None
+        assert writing.stderr.read() == b""
+    assert writing.returncode == 0
