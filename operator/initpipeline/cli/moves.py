@@ -196,6 +196,8 @@ def _of_member(metadata: Raw, spec: Raw, member: str, claims: tuple[Raw, ...]) -
             f"the data of {member} is kept: the Pod uses its claims ({mine}), which are printed "
             "too, for where they do not exist yet; kubectl delete -f of this output deletes them"
         )
+        if (spec.get("replicas") or 0) > 1:
+            notes.append("the claims of the other members stay, and no Pod uses them")
     policy = spec.get("persistentVolumeClaimRetentionPolicy") or {}
     if "Delete" in policy.values():
         retain = '{"whenDeleted":"Retain","whenScaled":"Retain"}'

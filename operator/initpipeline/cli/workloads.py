@@ -26,6 +26,9 @@ _APP_ONLY: Final = ("lifecycle", "livenessProbe", "readinessProbe", "startupProb
 """Fields of a container that an init container must not have."""
 
 
+_SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+
+
 @dataclass(frozen=True, slots=True)
 class Wishes:
     """What a person wants to be otherwise than in the manifest."""
@@ -92,6 +95,7 @@ def wrap(manifest: Mapping[str, Any], wishes: Wishes | None = None) -> Wrapped:
         *move.notes,
         *moved,
         *_restarts(template),
+        *(_scale_down(template) if kind != "Pod" else ()),
     )
     place = {"namespace": wishes.namespace, **metadata}
     every = (*notes, *_farewell(place, move, template, title))
@@ -205,6 +209,17 @@ def _restarts(template: Raw) -> tuple[str, ...]:
     return (
         "when an app container restarts, all init containers run again, in a new Pod; "
         "spec.rerunPolicy: OnPodLoss leaves such restarts to the kubelet, as before",
+    )
+
+
+def _scale_down(template: Raw) -> tuple[str, ...]:
+    """A note on nodes that cluster-autoscaler would have removed, unless the template decides."""
+    annotations = (template.get("metadata") or {}).get("annotations") or {}
+    if _SAFE_TO_EVICT in annotations:
+        return ()
+    return (
+        "cluster-autoscaler keeps the node of a Pod whose controller it does not know, unless the "
+        f'template has the annotation {_SAFE_TO_EVICT}: "true"',
     )
 
 

@@ -71,7 +71,7 @@ class Terminated:
         return cls(
             exit_code=reading.int32(raw.get("exitCode")),
             signal=reading.int32(raw.get("signal")) or None,
-            reason=reading.identifier(raw.get("reason")) or None,
+            reason=reading.reason(raw.get("reason")) or None,
             message=reading.text(raw.get("message")) or None,
             started_at=_start(raw),
             finished_at=parse_time(raw.get("finishedAt")),
@@ -256,7 +256,7 @@ class Pod:
             deletion_time=_deletion_time(metadata),
             finalizers=tuple(metadata.get("finalizers") or ()),
             phase=status.get("phase") or "Pending",
-            reason=reading.identifier(status.get("reason")),
+            reason=reading.reason(status.get("reason")),
             message=status.get("message") or "",
             node_name=reading.identifier(spec.get("nodeName")) or None,
             scheduling_gated=bool(spec.get("schedulingGates")),
@@ -497,7 +497,7 @@ def _conditions(raw: object) -> tuple[PodCondition, ...]:
         PodCondition(
             type=reading.text(condition.get("type")),
             status=reading.text(condition.get("status")),
-            reason=reading.identifier(condition.get("reason")),
+            reason=reading.reason(condition.get("reason")),
             message=reading.text(condition.get("message")),
             since=parse_time(condition.get("lastTransitionTime")),
         )

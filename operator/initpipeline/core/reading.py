@@ -11,6 +11,7 @@ from typing import Any
 
 from initpipeline.api.models import INT32_MAX
 from initpipeline.api.names import MAX_IDENTIFIER_LENGTH
+from initpipeline.core.text import plain
 
 
 def number(value: object) -> int | None:
@@ -46,6 +47,11 @@ def identifier(value: object) -> str:
         return whole
     digest = hashlib.sha256(whole.encode(errors="surrogatepass")).hexdigest()[:32]
     return f"{whole[: MAX_IDENTIFIER_LENGTH - len(digest) - 3]}...{digest}"
+
+
+def reason(value: object) -> str:
+    """The identifier that gives a reason. People read it, so it has no control characters."""
+    return identifier(plain(text(value)))
 
 
 def mapping(value: object) -> Mapping[str, Any]:

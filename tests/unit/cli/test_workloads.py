@@ -308,6 +308,11 @@ class TestStatefulSet:
         wrapped = wrap(stateful_set(volumeClaimTemplates=[self.CLAIM]), wishes)
         assert wrapped.claims[0]["metadata"]["name"] == "data-a-0"
 
+    @pytest.mark.parametrize("replicas", [1, 3])
+    def test_claims_of_other_members_stay(self, replicas: int) -> None:
+        said = notes(wrap(stateful_set(replicas=replicas, volumeClaimTemplates=[self.CLAIM])))
+        assert ("claims of the other members stay" in said) is (replicas > 1)
+
     @pytest.mark.parametrize("field", ["whenDeleted", "whenScaled"])
     def test_warns_of_a_set_that_deletes_its_claims(self, field: str) -> None:
         policy = {"whenDeleted": "Retain", "whenScaled": "Retain", field: "Delete"}
@@ -506,7 +511,7 @@ class TestKeys:
     )
     def test_annotation_that_concerns_nothing_else_is_not_named(self, annotation: str) -> None:
         manifest = workload("Deployment", {"annotations": {annotation: "x"}})
-        assert "annotation" not in notes(wrap(manifest))
+        assert annotation not in notes(wrap(manifest))
 
     def test_annotation_of_a_pod_about_the_object_stays_with_the_object(self) -> None:
         annotations = {"helm.sh/hook": "test", "prometheus.io/scrape": "true"}
@@ -519,6 +524,15 @@ class TestKeys:
     def test_label_of_a_queue_is_named(self) -> None:
         manifest = job({"labels": {"kueue.x-k8s.io/queue-name": "q"}}, suspend=True)
         assert "Kueue does not know InitPipelines" in notes(wrap(manifest))
+
+
+@pytest.mark.parametrize("value", [None, "true", "false"])
+def test_scale_down_of_nodes_is_told_unless_the_template_decides(value: str | None) -> None:
+    annotations = {"cluster-autoscaler.kubernetes.io/safe-to-evict": value} if value else {}
+    template = {**TEMPLATE, "metadata": {"annotations": annotations}}
+    said = notes(wrap(workload("Deployment", template=template)))
+    assert ("cluster-autoscaler keeps the node" in said) is (value is None)
+    assert "cluster-autoscaler" not in notes(wrap(pod())), "it kept the node of a bare Pod before"
 
 
 class TestEnded:

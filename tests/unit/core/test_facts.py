@@ -195,3 +195,10 @@ class TestPipeline:
         raw["status"] = {"rerunCount": -1}
         with pytest.raises(UnreadableError, match=r"^status\.rerunCount: Input"):
             Pipeline.from_api(raw)
+
+
+def test_reasons_that_people_read_have_no_control_characters() -> None:
+    raw = {"terminated": {"exitCode": 1, "reason": "\x1b[31mError\x1b[0m"}}
+    ended = Terminated.from_api(raw)
+    assert ended is not None
+    assert ended.reason == "Error"
