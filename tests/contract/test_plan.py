@@ -229,6 +229,27 @@ class TestMerge:
         assert merged["metadata"].get("labels") == expected["metadata"].get("labels")
 
 
+class TestServerSide:
+    OPTIONS = ("--server-side", "-o", "json")
+
+    def test_field_that_the_manager_has_no_longer_is_removed(self, place: Place) -> None:
+        where = ("-n", place.world.namespace)
+        place.kubectl("apply", "--server-side", *where, "-f", "-", stdin=manifest(backoffLimit=3))
+        code, out, _ = place.plan(manifest(), options=self.OPTIONS)
+        [policy] = json.loads(out)[0]["policies"]
+        assert (code, policy["field"], policy["new"]) == (1, "backoffLimit", 0)
+
+    def test_field_of_another_manager_is_a_conflict(self, place: Place) -> None:
+        place.world.create(pipeline().policy(backoffLimit=3))
+        code, out, _ = place.plan(manifest(backoffLimit=4), options=("--server-side",))
+        assert code == 5
+        assert "conflict" in out
+        forced = (*self.OPTIONS, "--force-conflicts")
+        code, out, _ = place.plan(manifest(backoffLimit=4), options=forced)
+        assert code == 1
+        assert json.loads(out)[0]["policies"][0]["new"] == 4
+
+
 class TestRefused:
     """Exit code 5, and the words of the API server."""
 

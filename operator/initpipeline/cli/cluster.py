@@ -57,6 +57,10 @@ _REFUSALS: Final = frozenset({400, 403, 404, 409, 413, 422})
 _FIELD_MANAGER: Final = "kubectl-initpipeline"
 
 
+_APPLY: Final = "application/apply-patch+yaml"
+_CLIENT_SIDE: Final = {"fieldManager": "kubectl-client-side-apply"}
+
+
 class Cluster:
     """One cluster, as one user. Methods raise PluginError."""
 
@@ -122,6 +126,14 @@ class Cluster:
         RefusedError."""
         return self._dry_run("patch", "patch", namespace, name, patch, _MERGE_PATCH, _OURS)
 
+    def would_apply(
+        self, namespace: str, name: str, manifest: Mapping[str, Any], manager: str, *, force: bool
+    ) -> Raw:
+        """The InitPipeline as the API server would store it after a server-side apply. Raises
+        RefusedError, also for a conflict with another manager unless ``force``."""
+        flags = {"fieldManager": manager, "force": "true" if force else "false"}
+        return self._dry_run("patch", "patch", namespace, name, manifest, _APPLY, _OURS, flags)
+
     def would_create_pod(self, namespace: str, manifest: Mapping[str, Any]) -> Raw:
         """The Pod as the API server would store it. Raises RefusedError."""
         return self._dry_run("post", "create", namespace, "", manifest, _JSON, _PODS)
@@ -146,9 +158,9 @@ class Cluster:
         body: Mapping[str, Any],
         content_type: str,
         kind: Mapping[str, str],
+        flags: Mapping[str, str] = _CLIENT_SIDE,
     ) -> Raw:
         """Send a write that is not carried out, as kubectl apply would send it."""
-        manager = {"fieldManager": "kubectl-client-side-apply", "fieldValidation": "Strict"}
         answer = self._answer(
             method,
             version=kind["version"],
@@ -156,7 +168,7 @@ class Cluster:
             url="/".join(filter(None, [kind["resource"], path])),
             data=json.dumps(body),
             headers={"Content-Type": content_type},
-            params={"dryRun": "All", **manager},
+            params={"dryRun": "All", "fieldValidation": "Strict", **flags},
         )
         if answer.ok:
             return dict(answer.json())

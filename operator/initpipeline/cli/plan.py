@@ -21,6 +21,7 @@ from initpipeline.core.refusal import classify
 
 _EXAMPLES = """\
   kubectl initpipeline plan -f shop.yaml
+  kubectl initpipeline plan -f shop.yaml --server-side --field-manager kustomize-controller
   kustomize build . | kubectl initpipeline plan -f -
   kubectl initpipeline plan -f shop.yaml -o json | jq '.[].run'
 """
@@ -81,6 +82,22 @@ def add(subparsers: Subparsers) -> None:
         action="append",
         required=True,
         help="the manifests: a file, a directory, or - for standard input; may be repeated",
+    )
+    parser.add_argument(
+        "--server-side",
+        action="store_true",
+        help="merge as kubectl apply --server-side does, and Flux",
+    )
+    parser.add_argument(
+        "--force-conflicts",
+        action="store_true",
+        help="with --server-side: take over fields that others manage",
+    )
+    parser.add_argument(
+        "--field-manager",
+        metavar="NAME",
+        default="kubectl",
+        help="with --server-side: who applies (default: kubectl)",
     )
     parser.add_argument(
         "-R", "--recursive", action="store_true", help="directories within directories, too"
@@ -188,6 +205,15 @@ def _pipeline(raw: Mapping[str, Any], given: _Given) -> Pipeline:
 
 def _stored(session: Session, given: _Given, live: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the API server would store. Raises RefusedError."""
+    options = session.options
+    if options.server_side:
+        return session.cluster.would_apply(
+            given.namespace,
+            given.name,
+            given.manifest,
+            options.field_manager,
+            force=options.force_conflicts,
+        )
     if live is None:
         return session.cluster.would_create(given.namespace, given.manifest)
     patch = merge_patch(last_applied(live), given.manifest, live)

@@ -82,7 +82,7 @@ class Plan:
             return CREATE
         if self.run is not None:
             return RUN
-        return POLICY if self.policies or self.effects else NOTHING
+        return POLICY if self.policies or self.effects or self.changes else NOTHING
 
     def to_api(self) -> dict[str, Any]:
         """For -o json and yaml."""
@@ -123,7 +123,7 @@ def plan(live: Facts | None, applied: Facts, now: datetime) -> Plan:
             refused=refused,
         )
     before = decide(live, now)
-    started = _started(before, decision)
+    started = _started(live.pipeline.status.run, before.status.run, run)
     old, new = live.pipeline.template, pipeline.template
     differences = tuple(changes(old, new))
     ends = started or (_deletes(decision) and not _deletes(before))
@@ -135,18 +135,18 @@ def plan(live: Facts | None, applied: Facts, now: datetime) -> Plan:
         interrupts=_interrupted(live.pipeline.status, now) if ends else None,
         changes=differences,
         policies=tuple(_policy_changes(live.pipeline.policies, pipeline.policies)),
-        effects=tuple(_effects(before, decision, bool(differences), now)),
+        effects=tuple(_effects(before, decision, bool(differences), started is not None, now)),
         spelled=not differences and old != new,
         refused=refused if old != new or live.pipeline.policies != pipeline.policies else (),
     )
 
 
-def _started(before: Decision, after: Decision) -> Run | None:
-    """The run that starts because of what is applied."""
-    run, known = after.status.run, before.status.run
-    if run is None or (known is not None and run.number <= known.number):
+def _started(present: Run | None, otherwise: Run | None, run: Run | None) -> Run | None:
+    """The run that starts because of what is applied, and not ``otherwise``, if nothing is."""
+    if run is None or (present is not None and run.number <= present.number):
         return None
-    return run
+    same = otherwise and (otherwise.number, otherwise.trigger) == (run.number, run.trigger)
+    return None if same else run
 
 
 def _deletes(decision: Decision) -> bool:
@@ -170,13 +170,17 @@ def _first_effects(decision: Decision) -> Iterator[str]:
         yield f"the run waits: {ready.message}"
 
 
-def _effects(before: Decision, after: Decision, changed: bool, now: datetime) -> Iterator[str]:
+def _effects(
+    before: Decision, after: Decision, changed: bool, started: bool, now: datetime
+) -> Iterator[str]:
     """What happens at once besides the start of a run."""
     run = after.status.run
     if _deletes(after) and not _deletes(before):
         yield "the Pod is deleted"
     if changed and _is_suspended(after.status):
         yield "the next run, once spec.suspend is false, is of the new template"
+    elif changed and run is not None and not started:
+        yield f"run {run.number}, which starts anyway, is of the new template"
     ended = before.status.run
     if run is not None and ended is not None and run.number == ended.number:
         suspended = _is_suspended(after.status)

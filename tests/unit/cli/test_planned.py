@@ -158,3 +158,23 @@ class TestNew:
         found = plan(None, new, at(0))
         assert found.kind == "create"
         assert any(effect.startswith("the run waits: ") for effect in found.effects)
+
+
+class TestRunsThatAreDue:
+    """The operator has not acted yet on what came before."""
+
+    def test_run_of_a_lost_pod_becomes_one_of_the_template(self) -> None:
+        before = started(running_pod())
+        found = planned(before, before.edited(), None)
+        assert (found.run, found.trigger) == (2, "SpecChanged")
+
+    def test_run_of_an_earlier_change_is_of_the_newer_one(self) -> None:
+        before = started(running_pod()).edited("nginx:2")
+        found = planned(before, before.edited("nginx:3"), running_pod())
+        assert (found.kind, found.run) == ("policy", None)
+        assert found.effects == ("run 2, which starts anyway, is of the new template",)
+
+    def test_first_run_that_has_not_begun_is_of_the_new_template(self) -> None:
+        before = World(PipelineBuilder())
+        found = planned(before, before.edited(), None)
+        assert found.effects == ("run 1, which starts anyway, is of the new template",)

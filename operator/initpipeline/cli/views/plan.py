@@ -17,7 +17,7 @@ _LONGEST_VALUE: Final = 120
 _TITLES: Final = {
     CREATE: ("is created", tones.GOOD),
     NOTHING: ("nothing happens", tones.QUIET),
-    POLICY: ("changes, and no run starts", tones.BUSY),
+    POLICY: ("changes without a new run", tones.BUSY),
     REFUSED: ("would be refused", tones.BAD),
     RUN: ("a new run starts", tones.BUSY),
 }
