@@ -5,6 +5,7 @@ whose order has no effect.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +30,8 @@ pytestmark = pytest.mark.newest
 ROOT: Final = Path(__file__).parents[2]
 OURS: Final = names.POD_ANNOTATIONS | names.POD_LABELS
 
+_YAML_BLOCK: Final = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
+
 ORDER_HAS_NO_EFFECT: Final = (
     *(".finalizers", ".tolerations", ".volumes", ".schedulingGates", ".matchExpressions"),
     *(".topologySpreadConstraints", ".nodeSelectorTerms", ".values", ".accessModes"),
@@ -37,9 +40,12 @@ ORDER_HAS_NO_EFFECT: Final = (
 
 
 def documents(path: Path) -> Iterator[tuple[str, Any]]:
-    for document in yaml.safe_load_all(path.read_text()):
-        for key, value in (document or {}).items():
-            yield f"{path.stem} {key}", value
+    text = path.read_text()
+    blocks = _YAML_BLOCK.findall(text) if path.suffix == ".md" else [text]
+    for block in (block for block in blocks if "{{" not in block):  # no Helm charts
+        for number, document in enumerate(yaml.safe_load_all(block)):
+            for key, value in document.items() if isinstance(document, dict) else ():
+                yield f"{path.stem} {key} {number}", value
 
 
 def pod_templates(value: Any) -> Iterator[Template]:
@@ -64,7 +70,12 @@ def pod_templates(value: Any) -> Iterator[Template]:
 def corpus() -> dict[str, Template]:
     here = Path(__file__).parent
     found = dict(documents(here / "pod_templates.yaml"))
-    files = [here / "workloads.yaml", *sorted((ROOT / "manifests/examples").glob("*.yaml"))]
+    files = [
+        here / "workloads.yaml",
+        *sorted((ROOT / "manifests/examples").glob("*.yaml")),
+        ROOT / "README.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+    ]
     for file in files:
         for name, value in documents(file):
             found.update((name, template) for template in pod_templates({name: value}))

@@ -128,6 +128,10 @@ _DEEPEST: Final = 50
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 
 
+MOST_ELEMENTS: Final = 20_000
+"""Fields and items of a template that is compared by its meaning."""
+
+
 class Unordered(list[Any]):
     """A list whose order has no effect."""
 
@@ -144,12 +148,27 @@ def normal_form(template: Mapping[str, Any]) -> dict[str, Any]:
 def digest(template: Mapping[str, Any]) -> str:
     """A hash that two templates share if they mean the same Pod.
 
-    Its first four digits are those of the rules by which templates are compared: hashes of another
+    A template of more than MOST_ELEMENTS is compared as it is written, but for the order of keys:
+    its normal form would take seconds, in which no other pipeline is served.
+
+    The first four digits are those of the rules by which templates are compared: hashes of another
     version of the rules cannot be compared.
     """
-    text = json.dumps(_sorted(normal_form(template)), sort_keys=True, separators=(",", ":"))
+    text = _text(template if _is_large(template) else _sorted(normal_form(template)))
     content = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
     return (_FORM + content)[:_HASH_LENGTH]
+
+
+def _is_large(template: Mapping[str, Any]) -> bool:
+    count, found = 0, [template]
+    while found and count <= MOST_ELEMENTS:
+        value: Any = found.pop()
+        if isinstance(value, Mapping):
+            value = list(value.values())
+        if isinstance(value, list):
+            count += len(value)
+            found += value
+    return count > MOST_ELEMENTS
 
 
 def by_these_rules(hash_: str | None) -> bool:
@@ -343,17 +362,16 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 
 def _sorted(value: Any) -> Any:
-    """The same value, lists whose order has no effect in one order."""
+    """The same value, lists whose order has no effect as the sorted texts of their items."""
     if isinstance(value, dict):
         return {key: _sorted(one) for key, one in value.items()}
     if isinstance(value, list):
         items = [_sorted(item) for item in value]
-        return sorted(items, key=_text) if isinstance(value, Unordered) else items
+        return sorted(map(_text, items)) if isinstance(value, Unordered) else items
     return value
 
 
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+_text: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 # What has changed
@@ -361,7 +379,7 @@ def _text(value: Any) -> str:
 
 SHOWN_CHANGES: Final = 3
 """How many changed paths are recorded."""
-_FIRST: Final = ("spec", "initContainers", "containers", "image")
+_FIRST: Final = ("spec", "initContainers", "containers", "name", "image")
 """Fields whose changes come first: they are what a person looks for."""
 
 
@@ -385,7 +403,10 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
 
 
 def cause(old: Mapping[str, Any], new: Mapping[str, Any]) -> Cause | None:
-    """The cause of a run that starts because of the difference. None if there is none."""
+    """The cause of a run that starts because of the difference. None if there is none, or a
+    template is too large to be compared."""
+    if _is_large(old) or _is_large(new):
+        return None
     paths = [change.path for change in changes(old, new)]
     if not paths:
         return None
@@ -426,15 +447,23 @@ def _list_changes(path: str, old: list[Any], new: list[Any]) -> Iterator[Change]
         for index, (one, other) in enumerate(zip(old, new, strict=True)):
             yield from _changes(f"{path}[{index}]", one, other)
         return
+    # An item in the place of one that is gone is that item, with another name.
+    renamed = {
+        name: former
+        for former, name in zip(before, after, strict=False)
+        if name not in before and former not in after
+    }
+    gone = before.keys() - after.keys() - set(renamed.values())
     kept = [name for name in after if name in before]
     reordered = kept != [name for name in before if name in after]
-    if before.keys() - after.keys() or (reordered and not isinstance(new, Unordered)):
+    if gone or (reordered and not isinstance(new, Unordered)):
         yield Change(path, list(before), list(after))
     for index, (name, item) in enumerate(after.items()):
-        if name in before:
-            yield from _changes(f"{path}[{index}]", before[name], item)
-        else:
+        former = before.get(renamed.get(name, name))
+        if former is None:
             yield Change(f"{path}[{index}]", None, item)
+        else:
+            yield from _changes(f"{path}[{index}]", former, item)
 
 
 def _by_name(items: Sequence[Any]) -> dict[str, Any] | None:
@@ -474,7 +503,7 @@ _LARGEST_UNPACKED: Final = 1024 * 1024
 
 def packed(template: Mapping[str, Any]) -> str | None:
     """The template as the value of an annotation. None if that is larger than LARGEST_PACKED."""
-    text = json.dumps(template, sort_keys=True, separators=(",", ":"))
+    text = _text(template)
     if len(text) > _LARGEST_UNPACKED:
         return None
     small = zlib.compress(text.encode(), level=6)

@@ -164,6 +164,13 @@ class Stories(RuleBasedStateMachine):
         self.change_spec({"template": {"spec": TEMPLATES[template]}})
 
     @precondition(exists)
+    @rule()
+    def template_is_written_in_another_way(self) -> None:
+        """The Pod would be the same, so no run may start: see witness.STARTS."""
+        spec = {**self.pipeline.template["spec"], "dnsPolicy": "ClusterFirst", "volumes": []}
+        self.change_spec({"template": {"spec": spec}})
+
+    @precondition(exists)
     @rule(chosen=one_policy)
     def a_policy_is_edited(self, chosen: dict[str, Any]) -> None:
         self.policy_changed |= "rerunPolicy" in chosen

@@ -66,6 +66,8 @@ def _message(run: RunFacts) -> str:
         failed = run.failed_step
         how = words.exit_words(failed.exit_code, failed.signal, failed.reason)
         return ": ".join(filter(None, [how, failed.message]))
+    if run.cause and run.cause.changed_paths:
+        return words.cause_words(run.cause)
     if run.cause:
         return f"caused by {words.cause_words(run.cause)}"
     return f"answers {run.token}" if run.token else ""
