@@ -382,7 +382,10 @@ class Cluster:
         """The header tells whole seconds, so a difference below that is none."""
         if "Date" not in answer.headers:
             return
-        ahead = parsedate_to_datetime(answer.headers["Date"]) - datetime.now(UTC)
+        try:
+            ahead = parsedate_to_datetime(answer.headers["Date"]) - datetime.now(UTC)
+        except (TypeError, ValueError):
+            return  # What a proxy on the way made of it.
         self._ahead = ahead if abs(ahead) > timedelta(seconds=2) else timedelta()
 
     def _problem(

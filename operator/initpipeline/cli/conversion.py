@@ -66,6 +66,12 @@ def _attempt(document: Document, wishes: Wishes) -> Wrapped | CannotWrapError:
         return wrap(document.manifest, wishes)
     except CannotWrapError as error:
         return error
+    except (AttributeError, KeyError, TypeError, ValueError):
+        title = f'{document.manifest["kind"]} "{_name(document.manifest)}"'
+        return CannotWrapError(
+            f"{title} is not one that the API server would take: "
+            "kubectl create --dry-run=server -f shows what is wrong"
+        )
 
 
 def _kind(manifest: Mapping[str, Any]) -> str:
@@ -153,9 +159,9 @@ def _selectors(kind: str, spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]
 
 
 def _namespace(manifest: Mapping[str, Any]) -> str:
-    return str((manifest.get("metadata") or {}).get("namespace") or "")
+    return str(as_mapping(manifest.get("metadata")).get("namespace") or "")
 
 
 def _name(manifest: Mapping[str, Any]) -> str:
-    metadata = manifest.get("metadata") or {}
+    metadata = as_mapping(manifest.get("metadata"))
     return str(metadata.get("name") or metadata.get("generateName") or "")

@@ -10,7 +10,8 @@ def matches(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bo
     if not isinstance(selector, Mapping):
         return False
     wanted = as_mapping(selector.get("matchLabels"))
-    every = selector.get("matchExpressions") or ()
+    every = selector.get("matchExpressions")
+    every = every if isinstance(every, list) else []
     return wanted.items() <= labels.items() and all(_meets(one, labels) for one in every)
 
 
@@ -21,7 +22,8 @@ def as_mapping(value: Any) -> Mapping[str, Any]:
 
 def _meets(found: Any, labels: Mapping[str, str]) -> bool:
     expression = as_mapping(found)
-    value, values = labels.get(expression.get("key") or ""), expression.get("values") or ()
+    value, values = labels.get(str(expression.get("key"))), expression.get("values")
+    values = values if isinstance(values, list) else []
     match expression.get("operator"):
         case "In":
             return value in values

@@ -1,6 +1,5 @@
 """``plan``: what applying a file would do, before it is applied."""
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from initpipeline.cli.merging import last_applied, merge_patch
 from initpipeline.cli.options import TABLE, Subparsers, command
 from initpipeline.cli.planned import NOTHING, REFUSED, Plan, Refused, plan
 from initpipeline.cli.session import Session
+from initpipeline.cli.terminal import read_text
 from initpipeline.cli.views import plan as view
 from initpipeline.core import podspec
 from initpipeline.core.facts import Facts, Pipeline, Pod
@@ -153,8 +153,7 @@ def _paths(file: str, recursive: bool) -> list[str]:
 
 def _manifests(file: str) -> list[Mapping[str, Any]]:
     try:
-        content = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-        return [document.manifest for document in read(content)]
+        return [document.manifest for document in read(read_text(file))]
     except (ManifestError, UnicodeDecodeError, OSError, RecursionError) as error:
         words = getattr(error, "strerror", None) or str(error)
         raise NotReadError(f"{file}: {words}") from error

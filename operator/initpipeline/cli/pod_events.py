@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from initpipeline.api.times import parse_time
+from initpipeline.cli.words import one_line
+
 MOST: Final = 4
 """More would hide what matters."""
 
@@ -50,12 +53,13 @@ def _read(event: Mapping[str, Any]) -> Warned | None:
     """None for what is no warning. Events of the old API have a count and a last time, those of the
     new one (events.k8s.io) a time and, once repeated, a series."""
     series = event.get("series") or {}
-    last = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
+    told = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
+    last = parse_time(told)
     if event.get("type") != "Warning" or last is None:
         return None
     return Warned(
         reason=event.get("reason") or "",
-        message=" ".join((event.get("message") or "").split()),
+        message=one_line(event.get("message") or ""),
         count=series.get("count") or event.get("count") or 1,
-        last=datetime.fromisoformat(last),
+        last=last,
     )

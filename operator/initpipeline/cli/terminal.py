@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import IO, Any, Final
 
 import yaml
@@ -72,6 +73,15 @@ def write_bytes(file: IO[str], data: bytes) -> None:
     else:
         binary.write(data)
     file.flush()
+
+
+def read_text(file: str) -> str:
+    """The text of a file of manifests, or of standard input (``-``). It is UTF-8, whatever the
+    terminal is. Raises OSError, UnicodeDecodeError."""
+    if file != "-":
+        return Path(file).read_bytes().decode("utf-8-sig")
+    binary = getattr(sys.stdin, "buffer", None)
+    return sys.stdin.read() if binary is None else str(binary.read(), "utf-8-sig")
 
 
 def to_json(data: Any, encoding: str) -> str:

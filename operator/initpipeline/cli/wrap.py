@@ -1,14 +1,12 @@
 """``wrap``: an InitPipeline of a workload, so that it moves over in one command."""
 
-import sys
-from pathlib import Path
-
 from initpipeline.cli.conversion import convert
 from initpipeline.cli.errors import PluginError
 from initpipeline.cli.manifests import ManifestError
 from initpipeline.cli.moves import CannotWrapError
 from initpipeline.cli.options import Subparsers, command
 from initpipeline.cli.session import Session
+from initpipeline.cli.terminal import read_text
 from initpipeline.cli.workloads import KINDS, Wishes
 
 _EXAMPLES = """\
@@ -62,10 +60,10 @@ def run(session: Session) -> int:
         name=options.name, init_container=options.init_container, namespace=options.namespace
     )
     try:
-        conversion = convert(_content(options.file), wishes)
+        conversion = convert(read_text(options.file), wishes)
     except CannotWrapError as error:
         raise PluginError(str(error)) from error
-    except (ManifestError, UnicodeDecodeError, OSError) as error:
+    except (ManifestError, UnicodeDecodeError, OSError, RecursionError) as error:
         words = getattr(error, "strerror", None) or str(error)
         raise PluginError(f"{options.file}: {words}") from error
     session.write_file(conversion.text)
@@ -74,9 +72,3 @@ def run(session: Session) -> int:
         for note in remark.notes:
             session.note(f"  - {note}")
     return 0
-
-
-def _content(file: str) -> str:
-    """Manifests are UTF-8, whatever the terminal is. Raises OSError, UnicodeDecodeError."""
-    data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    return data.decode("utf-8-sig")

@@ -1,8 +1,15 @@
 """A file of manifests goes in, and one comes out: its workloads wrapped, the rest as it was."""
 
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 import yaml
 
+from initpipeline.cli import plugin
 from initpipeline.cli.conversion import Conversion, convert
 from initpipeline.cli.manifests import ManifestError
 from initpipeline.cli.moves import CannotWrapError
@@ -38,6 +45,33 @@ spec:
   serviceName: db
   template: {spec: {initContainers: [{name: step}], containers: [{name: app}]}}
   volumeClaimTemplates: [{metadata: {name: disk}, spec: {}}]
+"""
+
+JOB = """\
+apiVersion: batch/v1
+kind: Job
+metadata: {name: j, labels: {a: b}, annotations: {c: d}, finalizers: [x/y], ownerReferences: [{}]}
+spec:
+  suspend: true
+  parallelism: 1
+  completions: 1
+  activeDeadlineSeconds: 5
+  ttlSecondsAfterFinished: 5
+  template:
+    metadata: {labels: {job-name: j}}
+    spec: {restartPolicy: Never, initContainers: [{name: step}], containers: [{name: app}]}
+status: {conditions: [{type: Complete, status: "True"}]}
+"""
+CRON_JOB = """\
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: c, uid: "1"}
+spec:
+  schedule: "@daily"
+  suspend: true
+  jobTemplate:
+    metadata: {labels: {a: b}}
+    spec: {template: {spec: {initContainers: [{name: step}], containers: [{name: app}]}}}
 """
 
 
@@ -188,3 +222,54 @@ def test_a_name_is_for_one() -> None:
 def test_its_own_output_is_left_alone() -> None:
     output = converted(SHOP).text
     assert kinds(converted(output, STATEFUL))[0] == "InitPipeline"
+
+
+ODD_VALUES: tuple[Any, ...] = (None, 5, "x", [], ["x"], [None], {}, {"a": None}, True)
+
+
+def outcome(*documents: Any) -> str:
+    """What is printed, or the words of the error."""
+    try:
+        return convert("\n".join(json.dumps(one) for one in documents), Wishes()).text
+    except (CannotWrapError, ManifestError) as error:
+        return str(error)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths to all values within."""
+    yield path
+    items = enumerate(value) if isinstance(value, list) else ()
+    for key, inner in value.items() if isinstance(value, dict) else items:
+        yield from places(inner, (*path, key))
+
+
+def with_value(document: Any, path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return value
+    made = copy.copy(document)
+    made[path[0]] = with_value(document[path[0]], path[1:], value)
+    return made
+
+
+@pytest.mark.parametrize("text", [SHOP, DAEMON, STATEFUL, JOB, CRON_JOB])
+def test_workload_with_anything_in_any_place_is_wrapped_or_refused_in_words(text: str) -> None:
+    document = yaml.safe_load(text)
+    for path in places(document):
+        assert all(outcome(with_value(document, path, value)) for value in ODD_VALUES), path
+
+
+@pytest.mark.parametrize("kind", ["Service", "PodDisruptionBudget", "NetworkPolicy", "Scaler"])
+def test_other_object_with_anything_in_any_place_stays_beside_a_workload(kind: str) -> None:
+    selector = {"matchLabels": {"app": "shop"}, "matchExpressions": [{"key": "a", "values": []}]}
+    spec = {"selector": selector, "podSelector": selector, "scaleTargetRef": {"kind": "Pod"}}
+    other = {"kind": kind, "metadata": {"name": "x"}, "spec": spec}
+    shop = yaml.safe_load(SHOP)
+    for path in places(other):
+        for value in ODD_VALUES:
+            assert outcome(shop, with_value(other, path, value)), path
+
+
+def test_deeply_nested_file_is_an_error_in_words(tmp_path: Path) -> None:
+    file = tmp_path / "deep.json"
+    file.write_text('{"kind": "Pod", "a": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    assert plugin.main(["wrap", str(file)]) == 1

@@ -64,3 +64,12 @@ def test_the_newest_of_each_reason_comes_first() -> None:
 def test_they_are_few() -> None:
     told = [event(f"Reason{number}", f"message {number}") for number in range(20)]
     assert len(warnings(told, "")) == 4
+
+
+def test_event_with_control_characters_is_shown_without() -> None:
+    [found] = warnings([event(message="\x1b[31mno\x1b[0m secret\r\n")], "")
+    assert found.message == "no secret"
+
+
+def test_event_with_a_time_that_cannot_be_read_is_left_out() -> None:
+    assert warnings([event(lastTimestamp="2030-02-30T00:00:00Z")], "") == ()
