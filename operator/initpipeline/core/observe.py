@@ -246,21 +246,31 @@ def last_finished(done: Collection[Step]) -> datetime | None:
 
 
 def kubelet_rerun(run: Run, pod: Pod) -> Trigger | None:
-    """The trigger of the run that the kubelet has begun by itself in the same Pod, if it has.
+    """Returns the trigger of the run that the kubelet has begun by itself in the same Pod.
 
-    It has when an init container that had succeeded shows another container, or waits to be
-    restarted with all others.
+    It has begun one if an init container that had succeeded has another container, or waits to be
+    restarted together with all others. None: it has not.
     """
     succeeded = {step.name: step.container_id for step in run.completed_init_containers}
     for status in pod.init_container_statuses:
         if status.name not in succeeded:
             continue
-        if status.waiting_reason == RESTARTING_ALL_CONTAINERS:
+        if _removed_in_place(status):
             return Trigger.RESTARTED_IN_PLACE
         if status.container_id and status.container_id != succeeded[status.name]:
             in_place = _restarted_in_place(status, succeeded, pod)
             return Trigger.RESTARTED_IN_PLACE if in_place else Trigger.POD_RESTARTED
     return None
+
+
+def _removed_in_place(status: ContainerStatus) -> bool:
+    """Returns whether the kubelet has removed the container to restart all (KEP-5532). Once it has
+    started another container of the Pod, the waiting reason is no longer the one of the restart."""
+    if status.waiting_reason == RESTARTING_ALL_CONTAINERS:
+        return True
+    last = status.last_terminated
+    restarted = last is not None and last.reason == RESTARTING_ALL_CONTAINERS
+    return restarted and status.waiting is not None and not status.container_id
 
 
 def _restarted_in_place(first: ContainerStatus, succeeded: Mapping[str, str], pod: Pod) -> bool:

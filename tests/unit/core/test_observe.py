@@ -314,8 +314,8 @@ class TestKubeletRerun:
             ),
             pytest.param(
                 pod().init("a", waiting="PodInitializing", restarts=1, last=RESTARTING_ALL, id=""),
-                None,
-                id="no container yet, so nothing to tell it from",
+                Trigger.RESTARTED_IN_PLACE,
+                id="in place: removed, and its next container not made yet",
             ),
         ],
     )

@@ -145,6 +145,18 @@ class TestRulesOfContainers:
         assert after.run.trigger is Trigger.RESTARTED_IN_PLACE
         assert after.run.cause == Cause(container="watcher", exit_code=88, reason="Error")
 
+    def test_sidecar_started_first_after_a_restart_in_place_is_no_restart_of_the_app(self) -> None:
+        """A mesh injects its sidecar before the first step. The kubelet starts it, and the steps
+        have yet to follow."""
+        ready = fresh_pod().initialized("one", "two").sidecar("proxy", running=True)
+        ready = ready.app(running=True).phase("Running").ready()
+        removed = End(137, start=None, end=None, reason="RestartingAllContainers")
+        again = ready.ready(False).sidecar("proxy", running=True, restarts=1, last=removed)
+        for name in ("one", "two"):
+            again = again.init(name, waiting="PodInitializing", restarts=1, last=removed, id="")
+        again = again.app(waiting="PodInitializing", restarts=1, last=removed, id="")
+        assert ready_world(ready).look(again, 60).run.trigger is Trigger.RESTARTED_IN_PLACE
+
 
 class TestOwnEnd:
     def test_eviction_for_its_own_storage_is_a_failed_run(self) -> None:
