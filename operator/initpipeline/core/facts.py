@@ -7,6 +7,7 @@ whole, because they are mirrored verbatim.
 import contextlib
 import json
 import zlib
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -150,10 +151,12 @@ class RestartRule:
     action: str
     negated: bool
     """The operator is NotIn: the rule matches every exit code but these."""
-    exit_codes: frozenset[int]
+    exit_codes: bytes
+    """Native int32 numbers. A Pod may have a thousand rules with 255 codes each, and sets of them
+    take up ten times as much memory."""
 
     def matches(self, exit_code: int) -> bool:
-        return (exit_code in self.exit_codes) is not self.negated
+        return (exit_code in memoryview(self.exit_codes).cast("i")) is not self.negated
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,7 +470,7 @@ def _rule(raw: Mapping[str, Any]) -> RestartRule:
     return RestartRule(
         action=raw.get("action") or "",
         negated=codes.get("operator") == "NotIn",
-        exit_codes=frozenset(codes.get("values") or ()),
+        exit_codes=array("i", map(reading.int32, codes.get("values") or ())).tobytes(),
     )
 
 

@@ -104,7 +104,9 @@ class Gateway:
         """
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         answer = await self._client.request("DELETE", _pod_path(key), options)
-        return Pod.from_api(answer) if answer.get("kind") == Kind.POD.value else None
+        # A Pod without grace period, or without node, is gone at once, and may have no version.
+        there = answer.get("kind") == Kind.POD.value and answer["metadata"].get("resourceVersion")
+        return Pod.from_api(answer) if there else None
 
     async def delete_pipeline(self, pipeline: Pipeline) -> None:
         """Delete the pipeline, if nobody has written since it was read.

@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from initpipeline.api.models import InitPipelineStatus
+from initpipeline.api.names import RUN_ANNOTATION
 from initpipeline.core import refusal, room
 from initpipeline.core.decide import (
     CreatePod,
@@ -41,6 +42,36 @@ logger = logging.getLogger(__name__)
 ROUNDS = 4
 """How often one look may decide anew on what the API answered; more is left to the next look."""
 
+AT_ONCE = 2
+"""How many Pods of one run are created without delay."""
+
+FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=0.25), timedelta(minutes=5)
+"""The delays before the next one and between later ones."""
+
+
+class _Creations:
+    """How often the Pod of a run was created. A run has one Pod, and a second if the first was gone
+    before it was observed. If a webhook or a user removes each at once, more follow ever slower."""
+
+    def __init__(self) -> None:
+        self._made: dict[Key, tuple[str, int, datetime]] = {}
+        """By pipeline: the run, how often, and when the last was created."""
+
+    def next_at(self, key: Key, run: str) -> datetime | None:
+        """Returns when the run may have its next Pod. None: at once."""
+        number, times, last = self._made.get(key, ("", 0, None))
+        if number != run or last is None or times < AT_ONCE:
+            return None
+        wait: timedelta = FIRST_WAIT * 2 ** min(times - AT_ONCE, 16)
+        return last + min(wait, LONGEST_WAIT)
+
+    def note(self, key: Key, run: str, now: datetime) -> None:
+        number, times, _ = self._made.get(key, ("", 0, None))
+        self._made[key] = (run, times + 1 if number == run else 1, now)
+
+    def forget(self, key: Key) -> None:
+        self._made.pop(key, None)
+
 
 class Reconciler:
     """Carries out decisions. Any method may raise ApiError, ConnectionFailed: then look again."""
@@ -60,6 +91,7 @@ class Reconciler:
         self._clock = clock
         self._events = events
         self._lookout = lookout
+        self._creations = _Creations()
 
     async def reconcile(self, key: Key) -> None:
         """Bring one pipeline as far as it can get now."""
@@ -113,6 +145,7 @@ class Reconciler:
             self._queue.forget_failures(key)
             self._cache.pods.forget_gone(key)
             self._lookout.forget(key)
+            self._creations.forget(key)
             return None
         if isinstance(pipeline, UnreadablePipeline):
             await self._report_unreadable(pipeline)
@@ -211,9 +244,16 @@ class Reconciler:
     async def _create(self, key: Key, creation: CreatePod, facts: Facts) -> Facts | None:
         """The Pod is known from the answer: a look before the watch tells of it must not ask for
         it a second time."""
+        run = creation.manifest["metadata"]["annotations"][RUN_ANNOTATION]
+        next_at = self._creations.next_at(key, run)
+        if next_at is not None and next_at > self._clock():
+            self._queue.add_at(key, next_at)
+            return None
         try:
             with self._cache.pods.creation(key) as keep:
                 answer = await self._gateway.create_pod(creation.manifest)
+                if isinstance(answer, Pod):
+                    self._creations.note(key, run, self._clock())
                 if isinstance(answer, Pod) and answer.labelled:
                     keep(answer)
                     return Facts(facts.pipeline, self._cache.pods.get(key))

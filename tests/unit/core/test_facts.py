@@ -1,5 +1,7 @@
 """API dicts become facts in one place: what is absent, null or odd there is nothing special."""
 
+import json
+import sys
 from datetime import datetime
 from typing import Any
 
@@ -7,9 +9,23 @@ import pytest
 
 from initpipeline.api.models import EffectiveResources
 from initpipeline.api.names import RERUN_ANNOTATION, RUN_ANNOTATION
-from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated, UnreadableError
+from initpipeline.core.facts import (
+    ContainerStatus,
+    Pipeline,
+    Pod,
+    RestartRule,
+    Terminated,
+    UnreadableError,
+)
 from tests.builders import NEVER, End, PodBuilder, at, fresh_pod, pipeline, pod, silent_pod, stamp
 from tests.pod_shapes import box
+
+
+def rules_of(exit_codes: dict[str, Any]) -> tuple[RestartRule, ...]:
+    found = pod().app().raw()
+    rule = {"action": "Restart", "exitCodes": exit_codes}
+    found["spec"]["containers"][0]["restartPolicyRules"] = [rule]
+    return Pod.from_api(found).containers[0].restart_rules
 
 
 def container(**raw: Any) -> ContainerStatus:
@@ -123,6 +139,26 @@ class TestPod:
     def test_a_sidecar_is_an_init_container_that_is_always_restarted(self) -> None:
         found = pod().init("a").sidecar("s").build().init_containers
         assert [(c.name, c.sidecar) for c in found] == [("a", False), ("s", True)]
+
+    @pytest.mark.parametrize(
+        ("operator", "values", "matching"),
+        [
+            pytest.param("In", [0, 3, 70000], [0, 3, 70000], id="In"),
+            pytest.param("In", [], [], id="In no code"),
+            pytest.param("NotIn", [0, 3], [-1, 1, 255, 70000], id="NotIn"),
+            pytest.param("NotIn", [], [-1, 0, 1, 3, 255, 70000], id="NotIn no code"),
+        ],
+    )
+    def test_restart_rule_matches_its_exit_codes(
+        self, operator: str, values: list[int], matching: list[int]
+    ) -> None:
+        (rule,) = rules_of({"operator": operator, "values": values})
+        assert [code for code in (-1, 0, 1, 3, 255, 70000) if rule.matches(code)] == matching
+
+    def test_restart_rule_takes_up_no_more_memory_than_its_text(self) -> None:
+        codes = list(range(1000, 1255))
+        (rule,) = rules_of({"operator": "In", "values": codes})
+        assert sys.getsizeof(rule.exit_codes) < len(json.dumps(codes))
 
     def test_a_condition_that_is_false_is_not_had(self) -> None:
         found = pod().condition("Ready", "False").build()

@@ -175,7 +175,8 @@ class FakeApi(ApiClient):
         raw = copy.deepcopy(self._found(plural, key))
         if not raw["spec"].get("nodeName"):
             self.gone(plural, key)
-            return raw
+            del raw["metadata"]["resourceVersion"]  # An API server may leave it out then.
+            return {"kind": "Pod", **raw}
         ends = self._clock() + timedelta(seconds=30)
         raw["metadata"]["deletionTimestamp"] = format_time(ends)
         return self.put(plural, raw)

@@ -153,6 +153,29 @@ class TestNothingToDo:
         assert await operator.look() == [STATUS, CREATE, CREATE]
         assert api.runs_of_pods == [1, 1]
 
+    async def test_pods_of_a_run_that_are_deleted_at_once_are_created_ever_slower(
+        self, api: FakeApi, operator: Operator, clock: Clock
+    ) -> None:
+        """As by a controller that deletes each, or a webhook that removes what the operator knows
+        its Pods by."""
+        for _ in range(600):
+            operator.watch()
+            await operator.look()
+            api.gone(PODS)
+            await clock.advance(1)
+        assert set(api.runs_of_pods) == {1}
+        assert 5 < len(api.runs_of_pods) < 15, "ten minutes"
+
+    async def test_a_pod_that_its_deletion_leaves_without_a_version_is_gone(
+        self, api: FakeApi, running: Operator
+    ) -> None:
+        """The API server answers so if it removes the Pod at once."""
+        api.edit(PODS, {"spec": {**api.objects[PODS, KEY]["spec"], "nodeName": None}})
+        api.put(PIPELINES, {**pipeline().edited().raw(), "status": api.pipeline.status.to_api()})
+        running.watch()
+        await running.look()
+        assert condition(api)[1] != Reason.RECONCILE_ERROR
+
     async def test_an_unknown_pipeline_costs_no_request(self, operator: Operator) -> None:
         assert await operator.look() == []
 
