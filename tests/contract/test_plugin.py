@@ -271,7 +271,7 @@ class TestWithAnOperator:
     def test_explain_notices_that_it_is_gone(
         self, call: Call, world: World, operator: OperatorProcess
     ) -> None:
-        """While it is there, what it does itself is not said to be left undone."""
+        """While it is there, what it does itself is not reported as missing."""
         world.create()
         world.live(fresh_pod().init("one", running=True))
         world.wait("the step runs", lambda s: condition(s, "Ready")["reason"] == "StepRunning")
@@ -283,7 +283,7 @@ class TestWithAnOperator:
         call("rerun", NAME)
         shown = call("explain", NAME).out
         assert shown.startswith("The operator seems not to be running, or not to serve this ")
-        assert 'left undone to start run 2 (Requested) and to delete the Pod "demo"' in shown
+        assert 'did not start run 2 (Requested) and delete the Pod "demo"' in shown
 
 
 class TestWarnings:

@@ -62,7 +62,7 @@ def complete(words: Sequence[str]) -> tuple[list[str], int]:
 
 
 def _is_word(proposal: str) -> bool:
-    """Whether the shell and kubectl take it as one line that no terminal acts on."""
+    """Returns whether the proposal is one line without control characters."""
     return is_plain(proposal) and proposal.isprintable()
 
 

@@ -127,7 +127,7 @@ def _of_companion(
     was = f'{workload["kind"]} "{_name(workload)}"'
     for field in ("scaleTargetRef", "targetRef", "workloadRef"):
         target = as_mapping(spec.get(field))
-        # KEDA's ScaledObject need not say that it means a Deployment.
+        # The kind in a KEDA ScaledObject is optional and defaults to Deployment.
         kind = target.get("kind") or ("Deployment" if field == "scaleTargetRef" else None)
         if (kind, target.get("name")) == (workload["kind"], _name(workload)):
             yield Remark(f"{title} has lost its target, {was}")
@@ -151,7 +151,7 @@ def _of_companion(
 
 
 def _selectors(kind: str, spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The label selectors of Pods in a spec."""
+    """Yields the label selectors of Pods in a spec."""
     for field in ("selector", "podSelector"):
         found = spec.get(field)
         if isinstance(found, dict):

@@ -2,9 +2,9 @@
 
     PluginError             1  it failed, or was given up
       NotUsableError        3  the cluster, the kubeconfig or a permission
-        NoAnswerError       3  no answer, which a later request may get
+        NoAnswerError       3  no answer; a later request may succeed
       NotFoundError         4  no such InitPipeline, step, or run
-      RefusedError          5  the API server would not store an object
+      RefusedError          5  the API server would refuse an object
       TimedOutError       124  as timeout(1)
 
 2 is argparse's, for a usage that is not understood. Each message is one line that says what to do.
@@ -26,8 +26,7 @@ class NotUsableError(PluginError):
 
 
 class NoAnswerError(NotUsableError):
-    """The cluster does not answer, or stopped in the middle of an answer. A later request may
-    succeed."""
+    """The cluster does not answer, or its answer was cut off. A later request may succeed."""
 
 
 class NotFoundError(PluginError):
@@ -37,7 +36,7 @@ class NotFoundError(PluginError):
 
 
 class RefusedError(PluginError):
-    """The API server would not store an object: it is invalid, or admission refuses it."""
+    """The API server would refuse an object: it is invalid, or admission refuses it."""
 
     code = 5
 

@@ -30,9 +30,10 @@ is it where it is, what happens next and when, which limits it is under and how 
 them, and what you can do. Of a Pod that is not at work it also tells what its events warn of, such
 as a volume that is missing or a probe that fails.
 
-If status does not follow from the spec, a request or the Pod, of which an operator is notified at
-once, and stays so for {PATIENCE_SECONDS:g} seconds, no operator seems to be at work, and that comes
-first. An operator that waits, such as for a quota or for a name that is taken, is at work."""
+The API server notifies the operator of each change of the spec, of requests and of the Pod. If
+status does not reflect such a change for {PATIENCE_SECONDS:g} seconds, explain first reports that
+the operator seems not to be running. An operator that waits, such as for a quota or a taken name,
+counts as running."""
 
 
 def add(subparsers: Subparsers) -> None:
@@ -102,20 +103,20 @@ def _look(session: Session, target: Target) -> tuple[Facts, Account]:
 
 
 def _reported(session: Session, facts: Facts) -> bool:
-    """Whether the operator reports in an event that it cannot write the status. Notes what it
-    reports."""
+    """Returns whether an event of the operator reports that it cannot write the status. Prints that
+    event as a note."""
     pipeline = facts.pipeline
     events = session.cluster.events_about(pipeline.namespace, pipeline.uid)
-    said = [one for one in events if one.get("reason") == EventReason.STATUS_NOT_WRITTEN]
-    if said:
-        session.note(f"the operator reports: {words.one_line(said[-1].get('message') or '')}")
-    return bool(said)
+    found = [one for one in events if one.get("reason") == EventReason.STATUS_NOT_WRITTEN]
+    if found:
+        session.note(f"the operator reports: {words.one_line(found[-1].get('message') or '')}")
+    return bool(found)
 
 
 def _absent(found: Account, waited: float) -> str:
     return (
         "The operator seems not to be running, or not to serve this namespace: for "
-        f"{waited:.0f} s it has left undone to {' and to '.join(found.overdue)}. What follows is "
-        "what it would do; see kubectl get pods -n initpipeline-system, or wherever it is "
-        "installed."
+        f"{waited:.0f} s it did not {' and '.join(found.overdue)}. The rest of this output is what "
+        "it would do. Check kubectl get pods -n initpipeline-system, or the namespace in which it "
+        "is installed."
     )

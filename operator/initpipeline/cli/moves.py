@@ -79,24 +79,24 @@ def _deployment(metadata: Raw, spec: Raw) -> Move:
 
 
 def _updates(spec: Raw, field: str) -> tuple[str, ...]:
-    """How a changed template comes into effect, if that is otherwise than before."""
+    """Returns a note on how a changed template takes effect, if that differs from before."""
     strategy = spec.get(field) or {}
     if strategy.get("type") == "Recreate":
         return ()
     note = "a changed template replaces the Pod: for a while none is Ready"
     if strategy.get("type") == "OnDelete":
-        note += f"; spec.{field}, by which that waited until the Pod was deleted, is left behind"
+        note += f"; spec.{field} is left behind: the change does not wait for the Pod's deletion"
     elif (strategy.get("rollingUpdate") or {}).get("partition"):
-        note += f"; spec.{field}.rollingUpdate.partition, which kept it from Pods, is left behind"
+        note += f"; spec.{field}.rollingUpdate.partition is left behind: no Pod is exempt"
     return (note,)
 
 
 def _outside(kind: str) -> str:
-    """What may know the workload, and is in no file that is wrapped."""
+    """Returns a note on what may refer to the workload outside of the file."""
     return (
         f"check what names or watches the {kind} elsewhere: kubectl rollout and scale, "
-        "autoscalers, alerts; and PodDisruptionBudgets of its Pod, of which only minAvailable as a "
-        "number works"
+        "autoscalers, alerts; and PodDisruptionBudgets that select its Pod: only those with a "
+        "number as minAvailable work"
     )
 
 
@@ -271,12 +271,12 @@ def _cron_job(metadata: Raw, spec: Raw) -> Move:
     if spec.get("suspend"):
         policies["suspend"] = True
         notes = (
-            f'the schedule "{spec.get("schedule")}" stays behind; it was suspended, so the '
-            f"pipeline is: kubectl initpipeline resume {PIPELINE}",
+            f'the schedule "{spec.get("schedule")}" stays behind; the CronJob was suspended, so '
+            f"the pipeline is suspended: kubectl initpipeline resume {PIPELINE} starts it",
         )
     of_jobs = [key for key, value in (job_template.get("metadata") or {}).items() if value]
     if of_jobs:
-        notes += (f"spec.jobTemplate.metadata is left behind, of the Jobs: {listed(of_jobs)}",)
+        notes += (f"spec.jobTemplate.metadata is left behind: {listed(of_jobs)} of the Jobs",)
     notes += (*fields.left_behind("Job", job, "spec.jobTemplate.spec"), *inner.notes)
     if "ttlSecondsAfterFinished" in inner.policies:
         notes += ("ttlSecondsAfterFinished is left out: it would delete the pipeline",)

@@ -27,17 +27,17 @@ _EXAMPLES = """\
 """
 
 _DESCRIPTION = """\
-What the operator would do after kubectl apply of this file: nothing; a policy that takes effect
-now; a new run, with the fields of the template that change and what it interrupts; or what the
-API server would refuse. Nothing is changed: the API server merges, defaults and admits the
-InitPipeline in a dry run, as kubectl diff asks it to, and then the Pod, if you may create Pods.
-Paths are relative to spec.template. Objects of other kinds in the file are left out."""
+Show what the operator would do after kubectl apply of this file: nothing; a policy change; a new
+run, with the fields of the template that change and what it interrupts; or what the API server
+would refuse. plan changes nothing: the API server merges, defaults and admits the InitPipeline in a
+dry run, as for kubectl diff, and then the Pod, if you may create Pods. Paths are relative to
+spec.template. Objects of other kinds in the file are left out."""
 
 _CODES = """\
 exit codes:
-  0    applying it makes the operator do nothing
-  1    it makes the operator do something; more is an error, as with kubectl diff
-  2    the command line or the file is not understood
+  0    the operator would do nothing
+  1    the operator would do something; a higher code is an error, as for kubectl diff
+  2    the command line or the file is not valid
   3    the cluster cannot be used: kubeconfig, connection, permission, CRD
   5    the API server would refuse an InitPipeline or its Pod
   130  ended by Ctrl-C
@@ -48,7 +48,7 @@ _ENDINGS: Final = (".json", ".yaml", ".yml")
 
 
 class NotReadError(PluginError):
-    """The file cannot be read, or is not understood."""
+    """The file cannot be read, or is not a valid manifest."""
 
     code = 2
 
@@ -86,22 +86,20 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--server-side",
         action="store_true",
-        help="merge as kubectl apply --server-side does, and Flux",
+        help="merge as kubectl apply --server-side and Flux do",
     )
     parser.add_argument(
         "--force-conflicts",
         action="store_true",
-        help="with --server-side: take over fields that others manage",
+        help="with --server-side: take over fields of other field managers",
     )
     parser.add_argument(
         "--field-manager",
         metavar="NAME",
         default="kubectl",
-        help="with --server-side: who applies (default: kubectl)",
+        help="with --server-side: name of the field manager (default: kubectl)",
     )
-    parser.add_argument(
-        "-R", "--recursive", action="store_true", help="directories within directories, too"
-    )
+    parser.add_argument("-R", "--recursive", action="store_true", help="read subdirectories, too")
 
 
 def run(session: Session) -> int:
@@ -128,7 +126,7 @@ def _run(session: Session) -> int:
 
 
 def _given(session: Session) -> Iterator[_Given]:
-    """The InitPipelines of the files. Raises NotReadError."""
+    """Yields the InitPipelines of the files. Raises NotReadError."""
     others = 0
     for file in session.options.filename:
         for path in _paths(file, session.options.recursive):
@@ -144,7 +142,7 @@ def _given(session: Session) -> Iterator[_Given]:
 
 def _paths(file: str, recursive: bool) -> list[str]:
     if file.startswith(("http://", "https://")):
-        raise NotReadError(f"{file}: no addresses, only files: curl {file} | ... plan -f -")
+        raise NotReadError(f"{file}: URLs are not supported: use curl {file} | ... plan -f -")
     if file == "-" or not Path(file).is_dir():
         return [file]
     found = Path(file).rglob("*") if recursive else Path(file).glob("*")
@@ -194,16 +192,18 @@ def _plan(session: Session, given: _Given) -> Plan:
 
 
 def _pipeline(raw: Mapping[str, Any], given: _Given) -> Pipeline:
-    # The API server gives a version to what it stores, so not to what a dry run creates.
+    # The API server sets no resourceVersion on an object that a dry run creates.
     metadata = {"resourceVersion": "0", **raw["metadata"]}
     try:
         return Pipeline.from_api({**raw, "metadata": metadata})
     except ValueError as error:
-        raise PluginError(f'"{given.name}" is no InitPipeline of this version: {error}') from error
+        raise PluginError(
+            f'this version of the plugin cannot read InitPipeline "{given.name}": {error}'
+        ) from error
 
 
 def _stored(session: Session, given: _Given, live: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What the API server would store. Raises RefusedError."""
+    """Returns what the API server would store. Raises RefusedError."""
     options = session.options
     if options.server_side:
         return session.cluster.would_apply(
@@ -220,18 +220,18 @@ def _stored(session: Session, given: _Given, live: Mapping[str, Any] | None) -> 
 
 
 def _pod(session: Session, given: _Given) -> dict[str, Any] | None:
-    """The Pod of this name. None if there is none."""
+    """Returns the Pod of this name. None: there is none."""
     return session.cluster.pod(given.namespace, given.name)
 
 
 def _with_pod_checked(session: Session, found: Plan, applied: Facts) -> Plan:
-    """With what the API server would say to the creation of the Pod."""
+    """Returns the plan with the API server's answer to a dry run of the Pod's creation."""
     pipeline = applied.pipeline
     where = pipeline.namespace
     if not session.cluster.may("create", "pods", where):
         words = (
-            f"the Pod, since you may not create pods in namespace {where}: see kubectl auth can-i "
-            f"create pods -n {where}"
+            f"the Pod, because you may not create pods in namespace {where}: see kubectl auth "
+            f"can-i create pods -n {where}"
         )
         return replace(found, unchecked=(*found.unchecked, words))
     manifest = podspec.build(pipeline, found.run or 1)
@@ -251,6 +251,6 @@ def _with_refusal(found: Plan, words: str, pod: Pod | None) -> Plan:
         return found  # Admission and validation come first: the Pod has passed both.
     refusal = classify(403, {"message": words})
     if pod is not None and refusal is not None and refusal.reason is Reason.QUOTA_EXCEEDED:
-        told = f"the quota, which still counts the present Pod: {words}"
-        return replace(found, unchecked=(*found.unchecked, told))
+        quota = f"the quota, which still counts the present Pod: {words}"
+        return replace(found, unchecked=(*found.unchecked, quota))
     return replace(found, refused=(*found.refused, Refused("Pod", words)))

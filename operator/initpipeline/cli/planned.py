@@ -29,7 +29,7 @@ _EFFECTS: Final[Mapping[str, str]] = {
     "runHistoryLimit": "",
     "ttlSecondsAfterFinished": "counts from the end of the last run",
 }
-"""By the field of the spec. Empty if the decision itself says all."""
+"""What a changed field of the spec does. Empty if the plan's effects already show it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class PolicyChange:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What the API server, or else the operator, would not take."""
+    """An object that the API server or the operator would refuse."""
 
     kind: str
     """InitPipeline or Pod."""
@@ -62,14 +62,14 @@ class Plan:
     """Number of the run that starts. None if none does."""
     trigger: str | None = None
     interrupts: str | None = None
-    """What the present run has come to, if it is ended by this. None if nothing is."""
+    """The state of the present run, if the change ends it. None: no run is ended."""
     changes: tuple[Change, ...] = ()
     """Fields of the template."""
     policies: tuple[PolicyChange, ...] = ()
     effects: tuple[str, ...] = ()
     """What else happens at once."""
     spelled: bool = False
-    """The template is written in another way and means the same."""
+    """The template is spelled differently, but the API server would store the same Pod."""
     refused: tuple[Refused, ...] = ()
     unchecked: tuple[str, ...] = ()
     """What could not be checked, and why."""
@@ -105,8 +105,11 @@ class Plan:
 
 
 def plan(live: Facts | None, applied: Facts, now: datetime) -> Plan:
-    """What the operator does. ``live`` are the facts as they are, None if there is no InitPipeline
-    yet; ``applied`` are the same with what the API server would store."""
+    """Returns what the operator would do.
+
+    ``live`` are the present facts. None: there is no InitPipeline yet. ``applied`` are the facts
+    with what the API server would store.
+    """
     pipeline = applied.pipeline
     decision = decide(applied, now)
     wrong = validation.refusal(pipeline)
@@ -142,7 +145,8 @@ def plan(live: Facts | None, applied: Facts, now: datetime) -> Plan:
 
 
 def _started(present: Run | None, otherwise: Run | None, run: Run | None) -> Run | None:
-    """The run that starts because of what is applied, and not ``otherwise``, if nothing is."""
+    """Returns the run that starts because of the change. ``otherwise`` is the run that would exist
+    without it. None: no run starts because of the change."""
     if run is None or (present is not None and run.number <= present.number):
         return None
     same = otherwise and (otherwise.number, otherwise.trigger) == (run.number, run.trigger)
@@ -173,14 +177,14 @@ def _first_effects(decision: Decision) -> Iterator[str]:
 def _effects(
     before: Decision, after: Decision, changed: bool, started: bool, now: datetime
 ) -> Iterator[str]:
-    """What happens at once besides the start of a run."""
+    """Yields what happens at once besides the start of a run."""
     run = after.status.run
     if _deletes(after) and not _deletes(before):
         yield "the Pod is deleted"
     if changed and _is_suspended(after.status):
-        yield "the next run, once spec.suspend is false, is of the new template"
+        yield "the next run, once spec.suspend is false, has the new template"
     elif changed and run is not None and not started:
-        yield f"run {run.number}, which starts anyway, is of the new template"
+        yield f"run {run.number}, which starts anyway, has the new template"
     ended = before.status.run
     if run is not None and ended is not None and run.number == ended.number:
         suspended = _is_suspended(after.status)
@@ -212,7 +216,7 @@ def _is_suspended(status: InitPipelineStatus) -> bool:
 
 
 def _interrupted(status: InitPipelineStatus, now: datetime) -> str | None:
-    """The present run, and what it has come to."""
+    """Returns the present run and its state. None: no run is open."""
     run = status.run
     if run is None or run.completion_time is not None:
         return None
@@ -222,7 +226,7 @@ def _interrupted(status: InitPipelineStatus, now: datetime) -> str | None:
     if run.initialized_time is not None:
         return f"run {run.number}, initialized and not Ready"
     if status.current_step is None:
-        return f"run {run.number}, whose Pod is not there yet"
+        return f"run {run.number}, whose Pod does not exist yet"
     step = f'run {run.number} at step "{status.current_step}"'
     statuses = (ContainerStatus(raw) for raw in status.init_container_statuses)
     running = [s for s in statuses if s.name == status.current_step and s.running]

@@ -72,7 +72,7 @@ def _handle(session: Session) -> int:
     except PluginError as error:
         return session.fail(error)
     except UnreadableError as error:
-        return session.fail(PluginError(f"this version cannot read it: {error}"))
+        return session.fail(PluginError(f"this version of the plugin cannot read it: {error}"))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -26,11 +26,11 @@ def prospects(facts: Facts, pipeline: Pipeline, decision: Decision, now: datetim
     retried = is_retried(reason, decision)
     if retried:
         yield (
-            "the operator asks the API server for the Pod again, after growing delays of up to "
-            "5 min, and at once when this InitPipeline changes"
+            "the operator retries the creation of the Pod after growing delays of up to 5 min, and "
+            "at once when this InitPipeline changes"
         )
     elif reason == Reason.NAME_CONFLICT and isinstance(decision.action, CreatePod):
-        yield f"the name is free by now: the operator is to {action_words(decision, pipeline)}"
+        yield f"the name is free now: the operator is to {action_words(decision, pipeline)}"
     elif decision.action is not None:
         yield f"the operator is to {action_words(decision, pipeline)}"
     elif reason == Reason.POD_TERMINATING and run is not None and run.pod_uid is None:
@@ -49,8 +49,8 @@ def prospects(facts: Facts, pipeline: Pipeline, decision: Decision, now: datetim
 
 
 def is_retried(reason: str, decision: Decision) -> bool:
-    """Whether the operator has asked for the Pod, was refused, and asks again. Only the API server
-    can answer whether the Pod is still refused."""
+    """Returns whether the API server refused the Pod and the operator retries its creation. Only
+    another attempt shows whether the API server still refuses it."""
     return reason in refusal.REASONS and isinstance(decision.action, CreatePod)
 
 
@@ -70,8 +70,8 @@ def _by_others(reason: str, facts: Facts, pipeline: Pipeline, now: datetime) -> 
             yield "the scheduler leaves the Pod alone until its scheduling gates are removed"
         case Reason.NODE_NOT_READY:
             yield (
-                "if the node reports again, so does the Pod; if it does not, the control plane "
-                "deletes the Pod, by default after 5 min"
+                "if the node reports again, the Pod's state is updated; if not, the control "
+                "plane deletes the Pod, by default after 5 min"
             )
         case Reason.STEP_PENDING | Reason.POD_PENDING if pipeline.status.pod_uid:
             yield "the scheduler and the kubelet are getting the Pod ready"
@@ -82,7 +82,7 @@ def _next_pull(facts: Facts) -> str:
     every = (*pod.init_container_statuses, *pod.container_statuses) if pod else ()
     reasons = {status.waiting_reason for status in every}
     if INVALID_IMAGE_NAME in reasons:
-        return "the kubelet cannot pull an image of such a name: nothing happens until it is mended"
+        return "the kubelet cannot pull an image of this name: nothing happens until it is changed"
     if IMAGE_NEVER_PULLED in reasons:
         return "the kubelet goes on once the node has the image: imagePullPolicy is Never"
     return "the kubelet pulls the image again, after growing delays of up to 5 min"

@@ -53,21 +53,21 @@ def remedies(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
 def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
     name, status = pipeline.name, pipeline.status
     edit = f"kubectl edit ipl {name}{flags}"
-    mend = Remedy(edit, "mend the template: a run starts then")
+    correct = Remedy(edit, "correct the template: a run starts then")
     look = Remedy(f"kubectl describe pod {name}{flags}", "see its events")
     stalled = status.condition(ConditionType.STALLED)
     if stalled is not None and stalled.reason == Reason.BACKOFF_LIMIT_EXCEEDED:
         yield from _logs(pipeline, flags)
         yield Remedy(
             edit,
-            f"mend the template, which starts a run; or raise backoffLimit to {status.failed_runs} "
-            "or more, which allows another",
+            "correct the template, which starts a run; or raise backoffLimit to "
+            f"{status.failed_runs} or more, which allows another",
         )
         return
     match words.ready_reason(status):
         case Reason.STEP_FAILED | Reason.STEP_BACK_OFF:
             yield from _logs(pipeline, flags)
-            yield mend
+            yield correct
         case Reason.STEP_RUNNING | Reason.RERUN_BACK_OFF:
             yield from _logs(pipeline, flags)
         case reason if reason in refusal.NOT_CREATED:
@@ -86,7 +86,7 @@ def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
             | Reason.STEP_PENDING
         ) if status.pod_uid:
             yield look
-            yield mend
+            yield correct
 
 
 def _of_refusal(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
@@ -96,12 +96,13 @@ def _of_refusal(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
         case Reason.INVALID_TEMPLATE if validation.refusal(pipeline) is not None:
             yield Remedy(edit, "correct the spec: the operator creates the Pod then")
         case Reason.INVALID_TEMPLATE:
-            yield Remedy(edit, "mend the template: a run starts then")
+            yield Remedy(edit, "correct the template: a run starts then")
             yield _limit_ranges(flags)
         case Reason.POD_FORBIDDEN:
             yield Remedy(
                 edit,
-                "mend the template: a run starts then; or create, or have allowed, what is missing",
+                "correct the template: a run starts then; or create, or have an administrator "
+                "allow, what the message names",
             )
             if _by_limit_range(words.ready_message(status)):
                 yield _limit_ranges(flags)
@@ -111,11 +112,11 @@ def _of_refusal(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
             )
             yield _limit_ranges(flags)
         case Reason.QUOTA_EXCEEDED:
-            yield Remedy(f"kubectl describe quota{flags}", "see what is used; make room")
+            yield Remedy(f"kubectl describe quota{flags}", "see what is used; free or raise it")
         case Reason.NAME_CONFLICT:
             yield Remedy(
                 f"kubectl get pod {name}{flags} -o wide",
-                "see whose it is; delete it: the operator creates the Pod then",
+                "see who owns it; delete it: the operator creates its own Pod then",
             )
 
 
@@ -127,7 +128,7 @@ def _limit_ranges(flags: str) -> Remedy:
 
 
 def _by_limit_range(message: str) -> bool:
-    """Whether a LimitRange refuses the Pod, by the words of the admission plugin LimitRanger."""
+    """Returns whether a LimitRange refuses the Pod, by the message of the LimitRanger plugin."""
     return any(words in message for words in ("usage per ", "limit to request ratio per "))
 
 

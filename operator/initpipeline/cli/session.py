@@ -94,8 +94,11 @@ class Session:
             return self.cluster.pipeline(target.namespace, target.name)
 
     def pod_of(self, pipeline: Pipeline) -> Pod | None:
-        """The Pod of the current run, by whose spec the steps are told from sidecars. None: there
-        is none, or it cannot be read. A Pod's containers never change, so each is read once."""
+        """Returns the Pod of the current run: its spec separates steps from sidecars.
+
+        None: there is none, or it cannot be read. A Pod's containers never change, so each Pod is
+        read once.
+        """
         run = pipeline.status.run
         uid = run.pod_uid if run else None
         if uid is None:
@@ -119,7 +122,7 @@ class Session:
             self.out.print(line.rstrip(), soft_wrap=True)  # Tables are padded to their widest line.
 
     def show_data(self, data: Any) -> None:
-        """Print for a program, as ``-o`` asks: the data verbatim, with escapes if they need any."""
+        """Print data for a program in the format of ``-o``, verbatim, with escapes if needed."""
         form = terminal.to_json if self.options.output == "json" else terminal.to_yaml
         self.out.file.write(form(data, self.out.encoding) + "\n")
 
@@ -134,8 +137,8 @@ class Session:
         terminal.write_bytes(self.out.file, text.encode(errors="replace"))
 
     def start_line(self) -> None:
-        """End the line of a log, so that the next line is our own, if a person sees both: a pipe
-        gets the bytes of the log and nothing else."""
+        """End the line of a log, so that the plugin's next line starts a new one. Only on a
+        terminal: a pipe gets the bytes of the log and nothing else."""
         if self._within_line and self.out.is_terminal:
             self.write(b"\n")
 
@@ -160,7 +163,7 @@ class Session:
         self.err.print(line, style="dim", soft_wrap=True)
 
     def fail(self, error: PluginError) -> int:
-        """One line, and the exit code."""
+        """Print the error in one line. Returns the exit code."""
         self.start_line()
         self.err.print(f"error: {one_line(str(error))}", soft_wrap=True)
         return error.code

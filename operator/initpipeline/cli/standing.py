@@ -21,7 +21,7 @@ def standing(status: InitPipelineStatus) -> str:
 
 
 def upcoming(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> str:
-    """What happens if nobody does anything. ``pod``: as for ``steps``."""
+    """Returns what happens next if no user acts. ``pod``: as for ``steps``."""
     status = pipeline.status
     run = status.run
     if pipeline.deleting:

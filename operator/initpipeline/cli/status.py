@@ -116,7 +116,7 @@ def _tell_all(session: Session) -> int:
 
 
 def _read_all(session: Session) -> list[Pipeline]:
-    """Those that can be read; a note names each of the others."""
+    """Returns the InitPipelines that can be read. A note names each of the others."""
     with session.progress("reading InitPipelines"):
         every = session.cluster.pipelines(session.scope)
     readable = []

@@ -38,8 +38,8 @@ class Verdict:
 
 
 def at_rest(pipeline: Pipeline) -> Verdict | None:
-    """Whether the pipeline has got as far as it can without a person: Ready, or Stalled. None: not
-    yet."""
+    """Returns the verdict once the pipeline makes no more progress by itself: Ready, or Stalled.
+    None: it still makes progress."""
     status = pipeline.status
     if not up_to_date(pipeline):
         return None
@@ -141,7 +141,7 @@ def up_to_date(pipeline: Pipeline) -> bool:
 
 
 def _end(status: InitPipelineStatus) -> str:
-    """What Stalled means: no other run follows, or the current one makes no progress."""
+    """Returns the word for Stalled: no other run follows, or the current one makes no progress."""
     ended = status.run is not None and status.run.completion_time is not None
     return "given up" if ended else "stalled"
 

@@ -57,7 +57,7 @@ def exit_words(exit_code: int | None, signal: int | None, reason: str | None) ->
 
 
 def cause_words(cause: Cause) -> str:
-    """The end of a container, or the change of the template, that caused a run."""
+    """Returns the end of a container, or the change of the template, that caused a run."""
     if cause.changed_paths:
         return one_line(changed_words(cause))
     how = exit_words(cause.exit_code, cause.signal, cause.reason)
@@ -65,5 +65,5 @@ def cause_words(cause: Cause) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text in one line, without control characters."""
+    """Returns the text in one line, without control characters."""
     return " ".join(plain(text).split())

@@ -104,21 +104,22 @@ def wrap(manifest: Mapping[str, Any], wishes: Wishes | None = None) -> Wrapped:
 
 
 def _made_by(metadata: Raw, title: str) -> tuple[str, ...]:
-    """A note on the controller that made it. Raises CannotWrapError if that is another workload."""
+    """Returns a note on the controller that created it. Raises CannotWrapError if that controller
+    is a workload, or creates Pods."""
     owners = metadata.get("ownerReferences") or ()
     owner = next((one for one in owners if one.get("controller")), None)
     if owner is None:
         return ()
-    made = f'{title} was made by {owner.get("kind")} "{owner.get("name")}"'
+    made = f'{title} was created by {owner.get("kind")} "{owner.get("name")}"'
     if title.startswith("Pod ") or owner.get("kind") in KINDS:
         raise CannotWrapError(
-            f"{made}, which would make another: wrap what is at the top, such as the Deployment"
+            f"{made}, which would create another: wrap the top-level owner, such as the Deployment"
         )
-    return (f"{made}, which may bring it back or undo what is done to it: change that first",)
+    return (f"{made}, which may restore it or revert changes to it: change that first",)
 
 
 def _ended(manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    """A note if it has run and is done, by the status that was read back with it."""
+    """Returns a note if the workload has ended, by the status that was read back with it."""
     status = manifest.get("status") or {}
     conditions = status.get("conditions") or ()
     done = status.get("phase") in ("Succeeded", "Failed") or any(
@@ -129,7 +130,8 @@ def _ended(manifest: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _annotations(kind: str, metadata: Raw) -> Raw:
-    """Those of the InitPipeline. A Pod's are its template's, but for those about the object."""
+    """Returns the annotations of the InitPipeline. Those of a Pod go to the template, except those
+    about the applied object."""
     own = exported.own_annotations(metadata.get("annotations"))
     return own if kind != "Pod" else {k: v for k, v in own.items() if OF_OBJECTS.fullmatch(k)}
 
@@ -213,7 +215,8 @@ def _restarts(template: Raw) -> tuple[str, ...]:
 
 
 def _scale_down(template: Raw) -> tuple[str, ...]:
-    """A note on nodes that cluster-autoscaler would have removed, unless the template decides."""
+    """Returns a note on nodes that cluster-autoscaler no longer removes, unless the template sets
+    the annotation by which it decides."""
     annotations = (template.get("metadata") or {}).get("annotations") or {}
     if _SAFE_TO_EVICT in annotations:
         return ()

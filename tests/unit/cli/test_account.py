@@ -42,8 +42,8 @@ UNSPECIFIED = Refusal(Reason.QUOTA_REQUIRES_RESOURCES, "failed quota: q: must sp
 OUT_OF_RANGE = Refusal(Reason.POD_FORBIDDEN, "maximum cpu usage per Container is 1, but limit is 2")
 FOREIGN = running_pod().owned_by("somebody-else")
 ASKED_AGAIN = (
-    "the operator asks the API server for the Pod again, after growing delays of up to 5 min, and "
-    "at once when this InitPipeline changes"
+    "the operator retries the creation of the Pod after growing delays of up to 5 min, and at once "
+    "when this InitPipeline changes"
 )
 
 
@@ -114,7 +114,7 @@ def refused(refusal: Refusal) -> World:
         pytest.param(
             started(fresh_pod().init("one", waiting="InvalidImageName")),
             fresh_pod().init("one", waiting="InvalidImageName"),
-            "the kubelet cannot pull an image of such a name: nothing happens until it is mended",
+            "the kubelet cannot pull an image of this name: nothing happens until it is changed",
             id="no name of an image",
         ),
         pytest.param(
@@ -132,8 +132,8 @@ def refused(refusal: Refusal) -> World:
         pytest.param(
             started(SILENT),
             SILENT,
-            "if the node reports again, so does the Pod; if it does not, the control plane deletes "
-            "the Pod, by default after 5 min",
+            "if the node reports again, the Pod's state is updated; if not, the control "
+            "plane deletes the Pod, by default after 5 min",
             id="its node has stopped reporting",
         ),
         pytest.param(

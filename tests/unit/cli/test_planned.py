@@ -172,9 +172,9 @@ class TestRunsThatAreDue:
         before = started(running_pod()).edited("nginx:2")
         found = planned(before, before.edited("nginx:3"), running_pod())
         assert (found.kind, found.run) == ("policy", None)
-        assert found.effects == ("run 2, which starts anyway, is of the new template",)
+        assert found.effects == ("run 2, which starts anyway, has the new template",)
 
     def test_first_run_that_has_not_begun_is_of_the_new_template(self) -> None:
         before = World(PipelineBuilder())
         found = planned(before, before.edited(), None)
-        assert found.effects == ("run 1, which starts anyway, is of the new template",)
+        assert found.effects == ("run 1, which starts anyway, has the new template",)

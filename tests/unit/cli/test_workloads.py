@@ -199,7 +199,7 @@ class TestRefused:
             pytest.param(cron_job(parallelism=2), "several Pods", id="parallelism of a CronJob"),
             pytest.param(
                 pod({"ownerReferences": [{"kind": "ReplicaSet", "name": "r", "controller": True}]}),
-                'made by ReplicaSet "r"',
+                'created by ReplicaSet "r"',
                 id="a controller's Pod",
             ),
         ],
@@ -458,7 +458,7 @@ class TestLeftBehind:
     def test_metadata_of_a_cron_jobs_jobs_is_named(self) -> None:
         manifest = cron_job()
         manifest["spec"]["jobTemplate"]["metadata"] = {"labels": {"a": "b"}}
-        assert "spec.jobTemplate.metadata is left behind, of the Jobs: labels" in notes(
+        assert "spec.jobTemplate.metadata is left behind: labels of the Jobs" in notes(
             wrap(manifest)
         )
 
@@ -553,13 +553,13 @@ class TestOwner:
     OWNER: Raw = {"kind": "CronJob", "name": "c", "controller": True}  # noqa: RUF012
 
     def test_job_of_a_cron_job_is_refused(self) -> None:
-        with pytest.raises(CannotWrapError, match='Job "a" was made by CronJob "c"'):
+        with pytest.raises(CannotWrapError, match='Job "a" was created by CronJob "c"'):
             wrap(job({"ownerReferences": [self.OWNER]}))
 
     def test_workload_of_another_controller_is_told(self) -> None:
         owner = {**self.OWNER, "kind": "Grafana"}
         said = notes(wrap(workload("Deployment", {"ownerReferences": [owner]})))
-        assert 'was made by Grafana "c", which may bring it back' in said
+        assert 'was created by Grafana "c", which may restore it' in said
 
 
 class TestEndOfTheOldOne:

@@ -24,7 +24,7 @@ _TITLES: Final = {
 
 
 def view(plans: list[Plan]) -> Group:
-    """One paragraph for each InitPipeline."""
+    """Returns one paragraph for each InitPipeline."""
     return Group(*(line for plan in plans for line in _lines(plan)))
 
 
@@ -48,7 +48,7 @@ def _details(plan: Plan) -> Iterator[str]:
         yield f"{change.path}: {_value(change.old)} -> {_value(change.new)}"
     yield from map(_policy, plan.policies)
     if plan.spelled:
-        yield "the template is written in another way and means the same Pod"
+        yield "the template is spelled differently, but the API server would store the same Pod"
     yield from (f"not checked: {one_line(line)}" for line in plan.unchecked)
 
 

@@ -28,8 +28,8 @@ _STYLES = {
 
 
 def tree(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> RenderableType:
-    """A headline with the cause, the current run with its steps, and what comes next. ``pod``: as
-    for ``steps``."""
+    """Returns a headline with the cause, the current run with its steps, and what comes next.
+    ``pod``: as for ``steps``."""
     status = pipeline.status
     root = Tree(_title(pipeline), guide_style=tones.QUIET)
     said = words.ready_message(status)
