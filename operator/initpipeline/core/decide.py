@@ -167,7 +167,7 @@ def _with_changes(facts: Facts, status: InitPipelineStatus, again: Rerun) -> Rer
     if again.trigger is not Trigger.SPEC_CHANGED:
         return again
     for pod in filter(None, (facts.pod, facts.gone)):
-        older = template.unpacked(pod.template_text, status.template_hash)
+        older = template.verified(pod.template_text, status.template_hash)
         if older is not None:
             return replace(again, cause=template.cause(older, facts.pipeline.template))
     return again

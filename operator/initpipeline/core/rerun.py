@@ -11,7 +11,7 @@ from typing import Final
 
 from initpipeline.api.models import Cause, InitPipelineStatus, Policies, Run
 from initpipeline.api.reasons import ConditionType, RerunPolicy, Result, Trigger
-from initpipeline.core import in_place, limits, observe, runs
+from initpipeline.core import in_place, limits, observe, runs, template
 from initpipeline.core.facts import Pipeline, Pod
 
 BACK_OFF_FIRST = timedelta(seconds=10)
@@ -39,7 +39,7 @@ def due(pipeline: Pipeline, status: InitPipelineStatus, pod: Pod | None) -> Reru
     the current run, ``pod`` is that Pod, None where it is gone or was never seen."""
     run = status.run
     assert run is not None, "the first run has begun"
-    if _template_changed(pipeline, status):
+    if _template_changed(pipeline, status, pod):
         return Rerun(Trigger.SPEC_CHANGED, asked_for=True)
     if runs.pending_token(pipeline, status):
         return Rerun(Trigger.REQUESTED, asked_for=True)
@@ -82,13 +82,17 @@ def _retried(run: Run, policies: Policies, failed_runs: int) -> bool:
     return failed_runs <= policies.backoff_limit
 
 
-def _template_changed(pipeline: Pipeline, status: InitPipelineStatus) -> bool:
+def _template_changed(pipeline: Pipeline, status: InitPipelineStatus, pod: Pod | None) -> bool:
     """The hash alone does not tell: another version of the CRD may read the same spec otherwise."""
-    return (
-        status.template_hash is not None
-        and pipeline.generation != status.observed_generation
-        and pipeline.template_hash != status.template_hash
-    )
+    if status.template_hash is None or pipeline.generation == status.observed_generation:
+        return False
+    if pipeline.template_hash == status.template_hash:
+        return False
+    if pod is None or template.by_these_rules(status.template_hash):
+        return True
+    # The operator was upgraded, and the spec changed meanwhile: maybe only a policy.
+    older = template.unpacked(pod.template_text)
+    return older is None or template.digest(older) != pipeline.template_hash
 
 
 def settle(status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:

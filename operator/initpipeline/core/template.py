@@ -512,15 +512,22 @@ def packed(template: Mapping[str, Any]) -> str | None:
     return base64.b64encode(small).decode()
 
 
-def unpacked(text: str | None, hash_: str | None) -> dict[str, Any] | None:
+def verified(text: str | None, hash_: str | None) -> dict[str, Any] | None:
     """The template that ``packed`` made this of. None if it is none, or has another hash."""
+    template = unpacked(text)
+    return template if template is not None and digest(template) == hash_ else None
+
+
+def unpacked(text: str | None) -> dict[str, Any] | None:
+    """The template that ``packed`` made this of, or that somebody else put in its place. None if it
+    cannot be read."""
     if text is None or len(text) > LARGEST_PACKED:
         return None
     try:
         reader = zlib.decompressobj()
         data = reader.decompress(base64.b64decode(text, validate=True), _LARGEST_UNPACKED)
         template = json.loads(data) if reader.eof else None
-        same = isinstance(template, dict) and digest(template) == hash_
+        _text(template)  # What is nested too deeply to be written cannot be compared either.
     except (binascii.Error, zlib.error, ValueError, RecursionError):
         return None
-    return template if same else None
+    return template if isinstance(template, dict) else None

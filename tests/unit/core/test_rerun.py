@@ -117,6 +117,18 @@ class TestNoRun:
         assert after.status.template_hash == before.status.template_hash
         assert after.policy(backoffLimit=3).look(running_pod()).run.number == 1
 
+    @pytest.mark.parametrize(("edited", "run"), [(False, 1), (True, 2)])
+    def test_spec_that_changed_while_the_operator_was_upgraded(
+        self, edited: bool, run: int
+    ) -> None:
+        """The hashes cannot be compared, but the Pod carries the template."""
+        seen = running_pod().made_of(pipeline().template)
+        before = started(seen)
+        by_others = before.status.model_copy(update={"template_hash": "0123456789abcdef"})
+        changed = World(before.pipeline.with_status(by_others), now=before.now)
+        changed = changed.edited() if edited else changed.policy(backoffLimit=3)
+        assert changed.look(seen).run.number == run
+
     def test_template_in_another_spelling_starts_no_run(self) -> None:
         before = started(running_pod())
         app = {"name": "app", "image": "nginx", "imagePullPolicy": "Always", "env": []}

@@ -21,7 +21,7 @@ from initpipeline.core.template import (
     digest,
     normal_form,
     packed,
-    unpacked,
+    verified,
 )
 
 CORPUS = yaml.safe_load((Path(__file__).parents[2] / "contract" / "pod_templates.yaml").read_text())
@@ -337,10 +337,10 @@ class TestChanges:
 class TestPacked:
     def test_is_read_back(self) -> None:
         for template in CORPUS.values():
-            assert unpacked(packed(template), digest(template)) == template
+            assert verified(packed(template), digest(template)) == template
 
     def test_template_of_another_hash_is_not_read(self) -> None:
-        assert unpacked(packed(app("image: a")), digest(app("image: b"))) is None
+        assert verified(packed(app("image: a")), digest(app("image: b"))) is None
 
     def test_large_template_is_not_packed(self) -> None:
         noise = "".join(hashlib.sha256(str(i).encode()).hexdigest() for i in range(1000))
@@ -355,6 +355,10 @@ class TestPacked:
             base64.b64encode(b"no zlib").decode(),
             base64.b64encode(zlib.compress(b"no json")).decode(),
             base64.b64encode(zlib.compress(b"[" * 5000)).decode(),
+            *(
+                base64.b64encode(zlib.compress(b'{"spec":' * n + b"[0]" + b"}" * n)).decode()
+                for n in range(300, 1000, 100)
+            ),
             base64.b64encode(zlib.compress(b"1")).decode(),
             base64.b64encode(zlib.compress(json.dumps({"spec": {}}).encode())[:-2]).decode(),
             base64.b64encode(zlib.compress(b" " * 12_000_000)[:12_000]).decode(),
@@ -362,4 +366,4 @@ class TestPacked:
         ],
     )
     def test_what_others_wrote_is_not_read(self, text: str | None) -> None:
-        assert unpacked(text, digest(of())) is None
+        assert verified(text, digest(of())) is None
