@@ -122,6 +122,19 @@ def has_no_quota(world: World) -> Object:
     return world.wait_ready(NAME, run=1)
 
 
+def is_refused_for_a_while(world: World) -> Object:
+    """By a LimitRange, which gives a step a limit below its request, until that is gone."""
+    core = client.CoreV1Api(world.api)
+    limits = [{"type": "Container", "default": {"cpu": "50m"}, "defaultRequest": {"cpu": "10m"}}]
+    body = {"metadata": {"name": "small"}, "spec": {"limits": limits}}
+    core.create_namespaced_limit_range(world.namespace, body)
+    step = {**container("one", "true"), "resources": {"requests": {"cpu": "100m"}}}
+    world.create(NAME, template(step))
+    _wait_for(world, "Stalled")
+    core.delete_namespaced_limit_range("small", world.namespace)
+    return world.wait_ready(NAME, run=1)
+
+
 def name_is_taken(world: World) -> Object:
     world.create_pod(NAME, two_steps())
     world.create(NAME, two_steps())
@@ -173,6 +186,7 @@ LIVES: Final[dict[str, Life]] = {
         app_keeps_ending,
         app_fails_without_rerun,
         has_no_quota,
+        is_refused_for_a_while,
         name_is_taken,
         template_changes,
         is_asked_for,

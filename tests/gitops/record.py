@@ -63,6 +63,10 @@ EXAMPLES: Final[dict[str, tuple[str, Choice]]] = {
     ),
     "healthy": ("becomes-ready", lambda s: reason_of(s, "Ready") == "PodReady"),
     "healthy_succeeded": ("succeeds", lambda s: reason_of(s, "Ready") == "PodSucceeded"),
+    "degraded_refused": (
+        "is-refused-for-a-while",
+        lambda s: reason_of(s, "Stalled") == "InvalidTemplate",
+    ),
     "degraded": ("fails", lambda s: status_of(s, "Stalled") == "True"),
     "suspended": ("is-created-suspended", lambda s: status_of(s, "Suspended") == "True"),
 }

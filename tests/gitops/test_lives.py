@@ -38,6 +38,7 @@ KSTATUS = {
     "app-keeps-ending": "InProgress Current InProgress Current InProgress",
     "app-fails-without-rerun": "InProgress Current InProgress",
     "has-no-quota": "InProgress Current",
+    "is-refused-for-a-while": "InProgress Failed InProgress Current",
     "name-is-taken": "InProgress",
     "template-changes": "InProgress Current InProgress Current",
     "is-asked-for": "InProgress Current InProgress Current",
