@@ -43,7 +43,6 @@ STILL: Rows = {
     "succeeded": ("PodSucceeded", template(ONE, app="true", restartPolicy="Never"), {}),
     "given-up-with-pod": ("StepFailed", template(FAILS, restartPolicy="Never"), {}),
     "given-up-without-pod": ("InitDeadlineExceeded", template(HANGS), {"initDeadlineSeconds": 1}),
-    "typing-error": ("InvalidTemplate", template(ONE), {"initPolicies": [{"name": "typo"}]}),
     "suspended": ("Suspended", template(ONE), {"suspend": True}),
     "lost": ("PodLost", template(ONE), {"rerunPolicy": "Never"}),
     "terminating": ("PodTerminating", template(ONE), {}),
