@@ -115,6 +115,8 @@ def test_what_does_not_change_costs_nothing(
         assert looked_at[name] <= told[name], f"looks at {name}, of which nothing is told"
     for name in RETRIED:
         assert asked_of.pop((name, "create pods"), 0) == looked_at[name] <= RETRIES, name
+    # One read for each change of the Pod that is in the way: only a read shows whose it is.
+    assert asked_of.pop(("name-taken", "get pods"), 0) == looked_at["name-taken"]
     for name in DRIVEN:
         assert ever.counts()[name, STATUS_WRITE] <= len(world.pods.of(name)), name
     assert without(asked_of, DRIVEN) == Counter()
