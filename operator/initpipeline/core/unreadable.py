@@ -40,10 +40,12 @@ class UnreadablePipeline:
 
 
 def read_pipeline(raw: Mapping[str, Any]) -> Pipeline | UnreadablePipeline:
-    """The pipeline, or why it cannot be read. Raises UnreadableError for an object without the
-    metadata that the API server gives to each."""
+    """The pipeline, not yet ``hashed``, or why it cannot be read.
+
+    Raises UnreadableError for an object without the metadata that the API server gives to each.
+    """
     try:
-        return Pipeline.from_api(raw)
+        return Pipeline.from_api_unhashed(raw)
     except UnreadableError as error:
         problem = str(error)
     try:

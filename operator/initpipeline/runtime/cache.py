@@ -67,6 +67,12 @@ class Store(Generic[T]):
         object's deletion was told must not bring it back."""
         return key in self._objects and self.put(key, thing)
 
+    def refine(self, key: Key, thing: T) -> None:
+        """Keep what was computed of an object, if it is still the newest known."""
+        known = self._objects.get(key)
+        if known is not None and known.resource_version == thing.resource_version:
+            self._objects[key] = thing
+
     @contextlib.contextmanager
     def creation(self, key: Key) -> Iterator[Callable[[T], None]]:
         """While we create the object of this key: what is given keeps the answer. The watch may

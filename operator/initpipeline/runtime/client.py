@@ -195,7 +195,7 @@ class ApiClient:
                 code, data = response.status, await response.read()
         except _NO_ANSWER as error:
             raise ConnectionFailed(one_line(error)) from error
-        document = _parse(code, data)
+        document = await asyncio.to_thread(_parse, code, data)
         if code >= 400:
             raise api_error(code, document)
         return document

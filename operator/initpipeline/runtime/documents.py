@@ -5,6 +5,7 @@ which everybody may write. Python's reader gives up far above that. And it sends
 number of objects, whatever their size.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -12,8 +13,13 @@ from typing import Any, Final, cast
 
 import aiohttp
 
+from initpipeline.core.compact import compact
+
 DEEPEST: Final = 100
 """Levels that are kept of a document that is nested too deeply. Kubernetes' own have twenty."""
+
+LARGE: Final = 128 * 1024
+"""Bytes of an object, or of a page of them, that is compacted before it is queued."""
 
 _SHALLOW: Final = 500
 """So many brackets cannot be nested too deeply."""
@@ -54,8 +60,11 @@ def without_depths(data: bytes) -> bytes:
     return b"".join(kept)
 
 
-def readable_line(line: bytes) -> bytes:
-    """The line of a watch, such that json.loads can read it."""
+async def readable_line(line: bytes) -> bytes:
+    """The line of a watch, such that json.loads can read it and takes up little memory."""
+    if len(line) > LARGE:
+        # Apart from the event loop, which goes on meanwhile.
+        return await asyncio.to_thread(compact_line, line)
     if line.count(b"{") + line.count(b"[") < _SHALLOW:
         return line
     try:
@@ -63,6 +72,20 @@ def readable_line(line: bytes) -> bytes:
     except RecursionError:
         return without_depths(line)
     return line
+
+
+def compact_line(line: bytes) -> bytes:
+    """The line of a watch, its object compacted."""
+    event = decode(line)
+    return json.dumps({**event, "object": compact(event["object"])}).encode()
+
+
+def compact_list(data: bytes) -> Any:
+    """The document; of a list, with its objects compacted."""
+    document = decode(data)
+    if isinstance(document, dict) and isinstance(document.get("items"), list):
+        document["items"] = [compact(item) for item in document["items"]]
+    return document
 
 
 class PageSize:
@@ -97,10 +120,10 @@ class _Lines:
             first, *others = chunk.split(b"\n")
             begun.append(first)
             for following in others:
-                yield readable_line(b"".join(begun)) + b"\n"
+                yield await readable_line(b"".join(begun)) + b"\n"
                 begun = [following]
         if any(begun):
-            yield readable_line(b"".join(begun))
+            yield await readable_line(b"".join(begun))
 
 
 class Response(aiohttp.ClientResponse):
@@ -132,7 +155,8 @@ class Response(aiohttp.ClientResponse):
 
     async def json(self, **_: Any) -> Any:
         """The document. Raises ValueError for what is none."""
-        return decode(await self.read())
+        data = await self.read()
+        return decode(data) if len(data) <= LARGE else await asyncio.to_thread(compact_list, data)
 
 
 async def in_pages(

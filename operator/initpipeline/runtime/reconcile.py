@@ -1,5 +1,6 @@
 """One look at one pipeline: read all facts, decide, carry out. Nothing else changes anything."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,6 +42,9 @@ logger = logging.getLogger(__name__)
 
 ROUNDS = 4
 """How often one look may decide anew on what the API answered; more is left to the next look."""
+
+LARGE = 128 * 1024
+"""Bytes of a pipeline that takes longer to decide on than the event loop may be held up."""
 
 AT_ONCE = 2
 """How many Pods of one run are created without delay."""
@@ -92,14 +96,24 @@ class Reconciler:
         self._events = events
         self._lookout = lookout
         self._creations = _Creations()
+        self._large = asyncio.Lock()
 
     async def reconcile(self, key: Key) -> None:
-        """Bring one pipeline as far as it can get now."""
+        """Bring one pipeline as far as it can get now. Large ones one at a time: a request for one
+        of them may occupy the API server for seconds, and others are to be answered meanwhile."""
+        pipeline = self._cache.pipelines.get(key)
+        if isinstance(pipeline, Pipeline) and pipeline.size > LARGE:
+            async with self._large:
+                await self._reconcile(key)
+        else:
+            await self._reconcile(key)
+
+    async def _reconcile(self, key: Key) -> None:
         facts = await self._read(key)
         for _ in range(ROUNDS):
             if facts is None:
                 return
-            decision = decide(facts, self._clock())
+            decision = await self._decide(facts)
             pipeline = await self._write_status(facts.pipeline, decision)
             if pipeline is None:
                 return
@@ -108,6 +122,15 @@ class Reconciler:
                 self._look_again(key, decision)
                 return
         self._queue.retry(key)
+
+    async def _decide(self, facts: Facts) -> Decision:
+        """What is large is decided on in a thread: the event loop goes on meanwhile."""
+        now = self._clock()
+        if facts.pipeline.size <= LARGE:
+            return decide(replace(facts, pipeline=facts.pipeline.hashed()), now)
+        pipeline = await asyncio.to_thread(facts.pipeline.hashed)
+        self._cache.pipelines.refine(Key(pipeline.namespace, pipeline.name), pipeline)
+        return await asyncio.to_thread(decide, replace(facts, pipeline=pipeline), now)
 
     def _look_again(self, key: Key, decision: Decision) -> None:
         if decision.wake_at is not None:
