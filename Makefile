@@ -56,6 +56,10 @@ lint: $(STAMP) ## Lint, types and layers alone
 unit: $(STAMP) ## The tests that need no cluster: seconds
 	@$(PYTEST) tests/unit
 
+.PHONY: fuzz
+fuzz: $(STAMP) ## 100,000 hostile objects against all that reads them: ten minutes; ARGS="COUNT SEED"
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 .PHONY: e2e
 e2e: $(STAMP) ## The tests on a real kubelet alone; CLUSTER=current: on the present context
 	@$(PYTEST) -n $(E2E_JOBS) --dist worksteal tests/e2e

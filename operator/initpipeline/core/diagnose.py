@@ -63,6 +63,8 @@ def why(pod: Pod, steps: Sequence[Step], fate: Fate, *, initialized: bool) -> Ex
 def initialization(pod: Pod, steps: Sequence[Step], fate: Fate) -> Explanation:
     """Why the run is not initialized. What ends the Pod comes before what holds it up, and that
     before what the current step does."""
+    if not steps:
+        return readiness(pod, fate)  # Somebody else made it.
     current = observe.current(steps) or steps[-1]
     title = step_title(current, len(steps))
     if pod.deleting:

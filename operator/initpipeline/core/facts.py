@@ -262,14 +262,14 @@ class Pod:
             created_at=parse_time(metadata.get("creationTimestamp")),
             run=reading.number(annotations.get(RUN_ANNOTATION)),
             deletion_time=_deletion_time(metadata),
-            finalizers=tuple(metadata.get("finalizers") or ()),
-            phase=status.get("phase") or "Pending",
+            finalizers=tuple(filter(None, map(reading.text, metadata.get("finalizers") or ()))),
+            phase=reading.text(status.get("phase")) or "Pending",
             reason=reading.reason(status.get("reason")),
-            message=status.get("message") or "",
+            message=reading.text(status.get("message")),
             node_name=reading.identifier(spec.get("nodeName")) or None,
             scheduling_gated=bool(spec.get("schedulingGates")),
             template_text=_short(annotations.get(TEMPLATE_ANNOTATION), templates.LARGEST_PACKED),
-            rerun_in_place=annotations.get(RERUN_IN_PLACE_ANNOTATION),
+            rerun_in_place=reading.text(annotations.get(RERUN_IN_PLACE_ANNOTATION)) or None,
             effective_resources=effective_resources(spec, status),
             conditions=_conditions(status.get("conditions")),
             init_containers=init_containers(spec),
@@ -422,6 +422,11 @@ def _template(raw: Mapping[str, Any]) -> tuple[bytes, int]:
     small = raw.get(COMPACT)
     if small is not None:
         return base64.b64decode(small["template"]), small["size"]
+    spec = reading.mapping(raw["spec"]["template"]).get("spec")
+    for field in ("containers", "initContainers"):
+        for container in reading.mapping(spec).get(field) or ():
+            if not reading.text(reading.mapping(container).get("name")):
+                raise UnreadableError(f"spec.template.spec.{field}: one is no container")
     written = canonical_json(raw["spec"]["template"])
     return zlib.compress(written, 1), len(written) + len(canonical_json(without_template(raw)))
 
@@ -477,8 +482,9 @@ def init_containers(pod_spec: Mapping[str, Any]) -> tuple[Container, ...]:
 
 
 def _containers(pod_spec: Mapping[str, Any], field: str) -> tuple[Container, ...]:
+    """Each name once, as the API server has it."""
     pod_policy = pod_spec.get("restartPolicy") or "Always"
-    return tuple(
+    found = (
         Container(
             name=reading.identifier(container.get("name")),
             image=reading.text(container.get("image"))[:MAX_MESSAGE_LENGTH],
@@ -492,6 +498,7 @@ def _containers(pod_spec: Mapping[str, Any], field: str) -> tuple[Container, ...
         )
         for container in reading.mappings(pod_spec.get(field))
     )
+    return tuple({container.name: container for container in found}.values())
 
 
 def _rule(raw: Mapping[str, Any]) -> RestartRule:

@@ -61,4 +61,5 @@ def mapping(value: object) -> Mapping[str, Any]:
 
 def mappings(value: object) -> Iterator[Mapping[str, Any]]:
     """The objects in a list."""
-    return (item for item in (value if isinstance(value, list | tuple) else ()) if mapping(item))
+    items = value if isinstance(value, list | tuple) else ()
+    return (item for item in items if isinstance(item, Mapping))

@@ -212,7 +212,9 @@ def _not_initialized(run: Run, status: InitPipelineStatus, pod: Pod | None) -> E
         steps = observe.steps(pod, run)
         return diagnose.initialization(pod, steps, fate_of(pod))
     said = status.condition(ConditionType.INITIALIZED)
-    return Explanation(Reason(said.reason), said.message) if said is not None else None
+    if said is None or said.reason not in set(Reason):  # The latter is somebody else's.
+        return None
+    return Explanation(Reason(said.reason), said.message)
 
 
 def _next_pass(

@@ -1,0 +1,1 @@
+"""Generated objects, as any user may write them, against everything that reads them: make fuzz."""

@@ -1,0 +1,120 @@
+"""What holds of every object, whoever wrote it."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+from typing import Any, Final
+
+from initpipeline.core.compact import compact
+from initpipeline.core.decide import decide
+from initpipeline.core.facts import Facts, Pipeline, Pod, UnreadableError
+from initpipeline.core.patch import merge_patch
+from initpipeline.core.room import MOST_BYTES
+from initpipeline.core.unreadable import (
+    UnreadablePipeline,
+    error_conditions,
+    read_pipeline,
+    unreadable_conditions,
+)
+from initpipeline.runtime.documents import readable_line
+from tests.builders import pipeline
+from tests.fuzz import objects, schema
+from tests.unit.core.world import World
+
+ROUNDS: Final = 3
+"""Looks at the same facts after which nothing is written any more."""
+
+STATUS: Final = schema.schema_of("status")
+SPEC: Final = schema.schema_of("spec")
+
+
+def check_pipeline(random: Random) -> None:
+    """It can be read, or is reported; what is decided can be stored, and is decided once."""
+    raw = objects.pipeline_object(random)
+    found = read_pipeline(raw)
+    if isinstance(found, UnreadablePipeline):
+        _check_report(found, raw)
+        return
+    stored = {"spec": SPEC, "status": STATUS}
+    if any(any(schema.errors(raw.get(field, {}), stored[field])) for field in stored):
+        return  # The API server would not have stored it.
+    pod = random.choice([None, objects.pod_object(random)])
+    _check_decision(found.hashed(), None if pod is None else _pod_or_none(pod), raw)
+
+
+def check_pod(random: Random) -> None:
+    """The same, of a pipeline that is as it should be and a Pod that may not be."""
+    raw = objects.pod_object(random)
+    pod = _pod_or_none(raw)
+    if pod is None:
+        return
+    assert Pod.from_api(compact(raw)) == pod
+    created = World(pipeline()).look(None).pipeline
+    _check_decision(created.build(), pod, created.raw())
+
+
+def check_line(random: Random) -> None:
+    """It can be read as JSON, and what is in it can be, or is refused as unreadable."""
+    line = objects.watch_line(random)
+    event = json.loads(asyncio.run(readable_line(line)))
+    raw = event["object"]
+    if "template" in (raw.get("spec") or {}):
+        read_pipeline(raw)
+    else:
+        _pod_or_none(raw)
+
+
+CHECKS: Final[dict[str, Callable[[Random], None]]] = {
+    "pipeline": check_pipeline,
+    "pod": check_pod,
+    "line": check_line,
+}
+
+
+def _pod_or_none(raw: dict[str, Any]) -> Pod | None:
+    try:
+        return Pod.from_api(raw)
+    except UnreadableError as error:
+        problem = str(error)
+    assert "\n" not in problem
+    return None
+
+
+def _is_the_pods(error: str) -> bool:
+    """Whether the error is one of a container's status, which the API server would not have stored
+    in a Pod either: it knows the types of its fields. Of times it does not know which ones a
+    custom resource may have."""
+    return error.startswith("status.initContainerStatuses") and "no date-time" not in error
+
+
+def _check_report(found: UnreadablePipeline, raw: dict[str, Any]) -> None:
+    conditions = unreadable_conditions(found, objects.NOW)
+    assert conditions is not None
+    assert not list(schema.errors(conditions, STATUS["properties"]["conditions"]))
+    after = read_pipeline({**raw, "status": {"conditions": conditions}})
+    if isinstance(after, UnreadablePipeline) and after.problem == found.problem:
+        assert unreadable_conditions(after, objects.NOW) is None, "written again and again"
+
+
+def _check_decision(pipeline: Pipeline, pod: Pod | None, raw: dict[str, Any]) -> None:
+    facts = Facts(pipeline, pod)
+    decision = decide(facts, objects.NOW)
+    if pipeline.deleting:
+        return
+    status = decision.status.to_api()
+    for _ in range(ROUNDS):
+        found = [error for error in schema.errors(status, STATUS) if not _is_the_pods(error)]
+        assert not found, found[:3]
+        assert len(json.dumps(status)) < MOST_BYTES
+        facts = replace(facts, pipeline=Pipeline.from_api({**raw, "status": status}))
+        before, status = status, decide(facts, objects.NOW).status.to_api()
+        written = merge_patch(before, status)
+        if not written:
+            break
+    assert not written, f"never comes to rest: {written}"
+    conditions = error_conditions(pipeline, ValueError("x" * 5000), objects.NOW)
+    assert conditions is None or not list(
+        schema.errors(conditions, STATUS["properties"]["conditions"])
+    )

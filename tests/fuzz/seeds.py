@@ -1,0 +1,13 @@
+"""Seeds of objects that were once too much: make fuzz prints them, and each stays a test."""
+
+from typing import Final
+
+SEEDS: Final[tuple[tuple[str, int], ...]] = (
+    ("pod", 55),  # a restart count beyond 32 bits
+    ("pipeline", 216),  # a template that is no Pod's
+    ("pod", 544),  # a phase that is a list
+    ("pipeline", 624),  # a Pod without init containers
+    ("pod", 4327),  # an empty container
+    ("pod", 10006),  # two containers of one name
+    ("pipeline", 10041),  # a condition's reason that is no word of ours
+)

@@ -1,0 +1,19 @@
+"""Hostile objects, the same each time: those that were once too much, and a few of each kind."""
+
+from random import Random
+
+import pytest
+
+from tests.fuzz.properties import CHECKS
+from tests.fuzz.seeds import SEEDS
+
+
+@pytest.mark.parametrize(("kind", "seed"), SEEDS)
+def test_object_that_was_once_too_much(kind: str, seed: int) -> None:
+    CHECKS[kind](Random(seed))
+
+
+@pytest.mark.parametrize("kind", CHECKS)
+def test_objects_of_the_kind(kind: str) -> None:
+    for seed in range(150):
+        CHECKS[kind](Random(seed))
