@@ -77,7 +77,9 @@ async def readable_line(line: bytes) -> bytes:
 def compact_line(line: bytes) -> bytes:
     """The line of a watch, its object compacted."""
     event = decode(line)
-    return json.dumps({**event, "object": compact(event["object"])}).encode()
+    if isinstance(event, dict) and isinstance(event.get("object"), dict):
+        event["object"] = compact(event["object"])
+    return json.dumps(event).encode()
 
 
 def compact_list(data: bytes) -> Any:
