@@ -129,6 +129,15 @@ def lost(pod: Pod | None) -> Explanation:
     return Explanation(Reason.POD_LOST, f"the Pod was lost: {_disruption(pod) or unasked}")
 
 
+def lost_again(pod: Pod) -> Explanation:
+    """Returns that the Pod was ended like the one before, and that no disruption is reported."""
+    return Explanation(
+        Reason.POD_FAILED,
+        f"{lost(pod).message}. No disruption is reported, and the run before was lost as well: the "
+        "Pod may have exceeded a limit of its own, see its events",
+    )
+
+
 def _disruption(pod: Pod) -> str:
     """Returns who disrupted the Pod and why, as far as the API server reports it (KEP-3329)."""
     disruption = pod.condition(DISRUPTION_TARGET)

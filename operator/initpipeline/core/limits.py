@@ -95,13 +95,15 @@ def _restarts(policies: Policies, run: Run, current: Step, title: str) -> Iterat
     restarted = end is not None and current.container.after_exit(end.exit_code) == RESTART
     about_to = failed and restarted and not status.running
     if restarts > allowed or (restarts == allowed and about_to):
-        how = f" {diagnose.ending(end, status.restart_count)}" if end else ""
+        how = f": it {diagnose.ending(end, status.restart_count)}" if end else ""
+        if not end and run.cause is not None and run.cause.container == status.name:
+            how = f": it exited with {run.cause.exit_code}, which restarts all containers"
         yield Limit(
             Exceeded(limit=MAX_RESTARTS, step=status.name, value=allowed),
             run.start_time,
             Explanation(
                 Reason.RESTART_LIMIT_EXCEEDED,
-                f"{title} needs more restarts than its {MAX_RESTARTS} of {allowed}: it{how}",
+                f"{title} needs more restarts than its {MAX_RESTARTS} of {allowed}{how}",
             ),
         )
 

@@ -329,18 +329,26 @@ def _resized(pod: Pod, container: Container | None, baseline: RestartBaseline) -
 
 
 def init_restart_baselines(
-    before: Collection[ContainerStatus], pod: Pod
+    run: Run, before: Collection[ContainerStatus], pod: Pod
 ) -> tuple[RestartBaseline, ...]:
     """For each init container the restart count of its first start in the run that the kubelet has
-    just begun. ``before`` is what was seen of the run before.
+    just begun. ``run`` is the one before, ``before`` is what was seen of it.
 
     The kubelet counts on across the runs in a Pod. It raises the count when it makes the new
     container, except for a restart in place, which is counted at once. A container that is another
-    one already may have been restarted unseen: that is not held against it.
+    one already may have been restarted unseen: that is not held against it. If the run was not
+    initialized and an init container's own exit has restarted all containers, its count goes on.
     """
     shown = {status.name: status.container_id for status in before}
+    known = {baseline.name: baseline.restart_count for baseline in run.init_restart_baselines}
+    cause = run.in_place_cause if run.initialized_time is None else None
     return tuple(
-        RestartBaseline(name=status.name, restart_count=status.restart_count + is_old)
+        RestartBaseline(
+            name=status.name,
+            restart_count=known.get(status.name, 0)
+            if cause is not None and cause.container == status.name
+            else status.restart_count + is_old,
+        )
         for status in pod.init_container_statuses
         if (is_old := _still_the_old(status, shown)) or status.restart_count
     )

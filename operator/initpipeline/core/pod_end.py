@@ -70,6 +70,14 @@ def own_end(pod: Pod) -> Reason | None:
     return reason
 
 
+def unexplained(pod: Pod) -> bool:
+    """Returns whether the Pod was ended, its containers exited with 0, and no disruption is
+    reported. An eviction for a limit of the Pod may end so: within milliseconds the kubelet may
+    replace the phase Failed and the reason Evicted."""
+    ended = pod.phase == "Succeeded" and not pod.deleting
+    return ended and not pod.has_condition(DISRUPTION_TARGET) and not _completed(pod)
+
+
 def _completed(pod: Pod) -> bool:
     """Returns whether a Succeeded Pod has done its work.
 

@@ -24,7 +24,7 @@ from initpipeline.core.diagnose import Explanation, failed_step
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod
 from initpipeline.core.limits import Limit
 from initpipeline.core.observe import Step
-from initpipeline.core.pod_end import DISRUPTION_TARGET, Fate, own_end
+from initpipeline.core.pod_end import DISRUPTION_TARGET, Fate, own_end, unexplained
 from initpipeline.core.pod_end import fate as fate_of
 from initpipeline.core.text import clip
 
@@ -137,6 +137,8 @@ def _end_with_pod(
     # The kubelet has ended the sidecars of a Pod that exceeded a limit after its steps were done.
     ended = fate is Fate.LOST or (initialized and own_end(pod) is not None)
     failed = failed_step(pod.init_container_statuses, pod_lost=ended)
+    if unexplained(pod) and status.run.trigger is Trigger.POD_LOST:
+        return end(status, Result.FAILED, now, why=diagnose.lost_again(pod), failed=failed)
     told = None if fate is Fate.SUCCEEDED else why
     return end(status, _RESULT_OF_FATE[fate], now, why=told, failed=failed)
 
@@ -239,7 +241,7 @@ def _next_pass(
                 cause=run.in_place_cause if trigger is Trigger.RESTARTED_IN_PLACE else None,
                 start_time=now,
                 stale_container_ids=observe.stale_container_ids(run, before, pod),
-                init_restart_baselines=observe.init_restart_baselines(before, pod),
+                init_restart_baselines=observe.init_restart_baselines(run, before, pod),
                 last_in_place_time=_last_in_place(run),
             ),
         }

@@ -157,6 +157,39 @@ class TestRulesOfContainers:
         again = again.app(waiting="PodInitializing", restarts=1, last=removed, id="")
         assert ready_world(ready).look(again, 60).run.trigger is Trigger.RESTARTED_IN_PLACE
 
+    @pytest.mark.parametrize(
+        ("allowed", "reasons"),
+        [
+            pytest.param(0, [None, "RestartLimitExceeded"], id="none allowed"),
+            pytest.param(1, [None, None, "RestartLimitExceeded"], id="one allowed"),
+        ],
+    )
+    def test_step_that_restarts_all_containers_exceeds_max_restarts(
+        self, allowed: int, reasons: list[str | None]
+    ) -> None:
+        rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [7]}}
+        specs = [
+            {"name": "one"},
+            {"name": "two", "restartPolicy": "Never", "restartPolicyRules": [rule]},
+        ]
+        now = world(initPolicies=[{"name": "two", "maxRestarts": allowed}]).look(None)
+        for times, expected in enumerate(reasons):
+            waiting: dict[str, Any] = {"waiting": "RestartingAllContainers", "restarts": times}
+            first = fresh_pod().with_spec(initContainers=specs).init("one", **waiting)
+            now = now.look(first.init("two", **waiting), 100 * times) if times else now
+            done = fresh_pod().with_spec(initContainers=specs)
+            start = 100 * times + 10
+            done = done.init("one", exit=0, restarts=times, id=f"one-{times}", start=start)
+            running = done.init("two", running=True, restarts=times, id=f"two-{times}", start=start)
+            now = now.look(running, start)
+            assert (now.run.number, now.run.reason) == (times + 1, expected)
+            failed = done.init("two", exit=7, restarts=times, id=f"two-{times}", start=start)
+            now = now.look(failed.condition("AllContainersRestarting"), start + 5)
+        assert now.run.message == (
+            f'init container 2 of 2 "two" needs more restarts than its maxRestarts of {allowed}: '
+            "it exited with 7, which restarts all containers"
+        )
+
 
 class TestOwnEnd:
     def test_eviction_for_its_own_storage_is_a_failed_run(self) -> None:
@@ -174,6 +207,26 @@ class TestOwnEnd:
         found = running_pod().sidecar("proxy", running=True)
         over = found.sidecar("proxy", exit=137).app(exit=137).phase("Failed", "Evicted", "too much")
         assert ready_world(found).look(over, 40).status.history[0].failed_step is None
+
+    def test_unexplained_end_with_exit_code_0_is_lost_once_then_failed(self) -> None:
+        """An eviction for a limit of the Pod ends so, and would be repeated without end."""
+        ended = ready_world(running_pod()).look(running_pod().app(exit=0).phase("Succeeded"), 40)
+        assert ended.status.history[0].result is Result.LOST
+        again = ended.look(None, 41).look(running_pod(2), 60)
+        assert again.run.trigger is Trigger.POD_LOST
+        after = again.look(running_pod(2).app(exit=0).phase("Succeeded"), 80)
+        record = after.status.history[0]
+        assert (record.number, record.result, record.reason) == (2, Result.FAILED, "PodFailed")
+        assert record.message is not None
+        assert "No disruption is reported" in record.message
+        assert after.condition(ConditionType.STALLED).reason == Reason.BACKOFF_LIMIT_EXCEEDED
+
+    def test_disruption_after_a_loss_is_a_loss(self) -> None:
+        disrupted = running_pod().app(exit=0).phase("Succeeded").condition("DisruptionTarget")
+        ended = ready_world(running_pod()).look(disrupted, 40)
+        again = ended.look(None, 41).look(running_pod(2), 60)
+        second = running_pod(2).app(exit=0).phase("Succeeded").condition("DisruptionTarget")
+        assert again.look(second, 80).status.history[0].result is Result.LOST
 
 
 class TestSilentNode:
