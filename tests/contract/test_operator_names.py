@@ -159,6 +159,16 @@ def test_name_that_is_freed_while_the_operator_is_away_is_used(
     assert runs(world.status()) == [(1, "Created", "")]
 
 
+def test_open_watch_does_not_keep_the_operator_from_ending(
+    world: World, operator: OperatorProcess
+) -> None:
+    take(world)
+    world.create()
+    wait_conflict(world)
+    assert operator.stop() == 0
+    assert [line["message"] for line in operator.lines()][-1] == "operator stopped"
+
+
 @pytest.mark.usefixtures("shared_operator")
 class TestLabel:
     @pytest.fixture

@@ -17,7 +17,7 @@ _EXAMPLES = """\
   kubectl initpipeline status                   all in this namespace, those in need first
   kubectl initpipeline status -A -o wide        all, with node and message
   kubectl initpipeline status shop              one, step by step, and what comes next
-  kubectl initpipeline status shop --watch      live, until it is Ready (0) or given up (1)
+  kubectl initpipeline status shop --watch      live, until it is Ready (0) or Stalled (1)
   kubectl initpipeline status shop -o json | jq .steps
 """
 
@@ -25,7 +25,7 @@ _DESCRIPTION = """\
 Without a name: a line for each InitPipeline. With one: its current run as a tree of steps, with
 durations, restarts, exit codes and last words, and what comes next.
 
-The exit code is 1 if the named InitPipeline was given up (Stalled)."""
+The exit code is 1 if the named InitPipeline is Stalled."""
 
 
 def add(subparsers: Subparsers) -> None:
@@ -45,7 +45,7 @@ def add(subparsers: Subparsers) -> None:
         "-w",
         "--watch",
         action="store_true",
-        help="show it live, until it is Ready or given up; without a NAME until Ctrl-C",
+        help="show it live, until it is Ready or Stalled; without a NAME until Ctrl-C",
     )
     watching.add_timeout(parser, of="--watch NAME")
 
