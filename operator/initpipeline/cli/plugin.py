@@ -43,6 +43,7 @@ examples:
   kubectl initpipeline explain shop            why it is where it is, and what you can do
   kubectl initpipeline logs shop -f            all steps, one after the other
   kubectl initpipeline rerun shop --wait       again, until it is Ready
+  kubectl initpipeline plan -f shop.yaml       what applying this file would do
 
 {EXIT_CODES}
 Colours are for terminals only; NO_COLOR turns them off. kubectl completes names of InitPipelines,
