@@ -46,9 +46,9 @@ Generation = Annotated[int, Field(ge=0)]
 Int32 = Annotated[int, Field(ge=-INT32_MAX - 1, le=INT32_MAX)]
 Limit = Annotated[int, Field(ge=0, le=INT32_MAX)]
 Seconds = Annotated[int, Field(ge=1, le=INT32_MAX)]
+"""The limit of a duration. 0 is not valid, as for a Pod's activeDeadlineSeconds."""
 Identifier = Annotated[str, Field(max_length=MAX_IDENTIFIER_LENGTH)]
 Message = Annotated[str, Field(max_length=MAX_MESSAGE_LENGTH)]
-"""A span of time that something must fit in: as with a Pod's activeDeadlineSeconds, 0 is none."""
 
 
 class ApiModel(BaseModel):
@@ -86,13 +86,13 @@ class Cause(ApiModel):
         None, description="Name of the container that was restarted."
     )
     exit_code: Int32 | None = Field(None, description="Its exit code.")
-    signal: Int32 | None = Field(None, description="The signal that ended it, where one did.")
+    signal: Int32 | None = Field(None, description="The signal that ended it, if any.")
     reason: Identifier | None = Field(None, description="The kubelet's reason, such as OOMKilled.")
     message: Message | None = Field(None, description="Its termination message. At most 1 KiB.")
     changed_paths: tuple[Identifier, ...] = Field(
         (),
         description="The first three fields of spec.template that changed, such as "
-        "spec.initContainers[1].image. Empty if the template before is not known.",
+        "spec.initContainers[1].image. Empty if the previous template is not known.",
     )
     changed_path_count: Count = Field(0, description="How many fields of spec.template changed.")
 
@@ -102,7 +102,7 @@ class FailedStep(ApiModel):
 
     name: Identifier = Field(description="Name of the init container.")
     exit_code: Int32 | None = Field(None, description="Its exit code.")
-    signal: Int32 | None = Field(None, description="The signal that ended it, where one did.")
+    signal: Int32 | None = Field(None, description="The signal that ended it, if any.")
     reason: Identifier | None = Field(None, description="The kubelet's reason, such as OOMKilled.")
     message: Message | None = Field(
         None, description="Its termination message or the end of its log. At most 1 KiB."
@@ -150,8 +150,8 @@ class RestartBaseline(ApiModel):
     restart_count: Count = Field(description="A higher count is a restart within the run.")
     resources: dict[str, str] | None = Field(
         None,
-        description="Its requests and limits whose resizePolicy is RestartContainer. If they have "
-        "changed, the restart was part of a resize in place.",
+        description="Requests and limits of the container whose resizePolicy is RestartContainer. "
+        "If they have changed, the restart was part of a resize in place.",
     )
 
 
@@ -166,7 +166,9 @@ class RunFacts(ApiModel):
         None, description="The value of the annotation initpipeline.dev/rerun that it answers."
     )
     cause: Cause | None = Field(
-        None, description="The end of the container whose restart caused the run, or what changed."
+        None,
+        description="What caused the run: how the restarted container ended, or which fields of "
+        "spec.template changed.",
     )
     pod_uid: Identifier | None = Field(
         None, alias="podUID", description="UID of the Pod. Unset until the Pod was seen."
@@ -181,16 +183,14 @@ class RunFacts(ApiModel):
     result: Result | None = Field(None, description="How the run ended; unset while it goes on.")
     reason: Identifier | None = Field(
         None,
-        description="Why it ended or is about to, in one CamelCase word, where it failed or was "
-        "lost; why it was not initialized, where it was superseded.",
+        description="Why it ended or is about to end, in one CamelCase word, if it failed or was "
+        "lost; why it was not initialized, if it was superseded.",
     )
     message: Message | None = Field(
         None,
-        description="What the reason says, for a person. At most 1 KiB.",
+        description="The reason in words, for a person. At most 1 KiB.",
     )
-    exceeded: Exceeded | None = Field(
-        None, description="The limit that ended the run, where one did."
-    )
+    exceeded: Exceeded | None = Field(None, description="The limit that ended the run, if any.")
 
 
 class Run(RunFacts):
@@ -202,8 +202,8 @@ class Run(RunFacts):
     stale_container_ids: tuple[Identifier, ...] = Field(
         (),
         alias="staleContainerIDs",
-        description="Containers of earlier runs in the same Pod: the kubelet reports them until "
-        "each has run again.",
+        description="IDs of containers of earlier runs in the same Pod. The kubelet reports each "
+        "until it has run again.",
     )
     restart_baselines: tuple[RestartBaseline, ...] = Field(
         (),
@@ -219,11 +219,11 @@ class Run(RunFacts):
         None, description="The attempt that runs, and since when, for its timeoutSeconds."
     )
     scheduling_gated: bool = Field(
-        False, description="true if the Pod was observed behind a scheduling gate."
+        False, description="True if the Pod was observed behind a scheduling gate."
     )
     ungated_time: Time | None = Field(
         None,
-        description="When the Pod was first observed without the scheduling gates that it had. "
+        description="When the Pod was first observed without its former scheduling gates. "
         "initDeadlineSeconds counts from then.",
     )
     in_place_cause: Cause | None = Field(
@@ -241,7 +241,7 @@ class RunRecord(RunFacts):
 
     result: Result = Field(description="How it ended.")
     failed_step: FailedStep | None = Field(
-        None, description="The init container that had failed, where one had."
+        None, description="The init container that had failed, if any."
     )
 
 
@@ -291,8 +291,8 @@ class InitPipelineStatus(ApiModel):
     )
     omitted: Message | None = Field(
         None,
-        description="What this status leaves out because the InitPipeline would be larger than "
-        "the cluster stores.",
+        description="The fields that this status leaves out, because the InitPipeline would be "
+        "larger than the cluster can store.",
     )
     history: tuple[RunRecord, ...] = Field((), description="Runs that have ended, newest first.")
     failed_runs: Count = Field(
@@ -312,8 +312,8 @@ class InitPipelineStatus(ApiModel):
     )
     template_hash: Identifier | None = Field(
         None,
-        description="Hash of the template that the current run is made of. Templates that mean the "
-        "same Pod have the same.",
+        description="Hash of the template of the current run. Two templates have the same hash if "
+        "the API server would store the same Pod for both.",
     )
 
     def condition(self, type_: ConditionType) -> Condition | None:

@@ -28,14 +28,14 @@ IN_PLACE: Final = "true"
 """The value of RERUN_IN_PLACE_ANNOTATION on a Pod that has our rules."""
 
 TEMPLATE_ANNOTATION: Final = f"{GROUP}/template"
-"""On the child Pod: the template it was made of, compressed, unless that is too large. The next run
-reads from it which fields have changed."""
+"""On the child Pod: its template, compressed, unless that is too large. The operator compares a
+changed template with it."""
 
 POD_LABELS: Final = frozenset({NAME_LABEL})
 POD_ANNOTATIONS: Final = frozenset(
     {RUN_ANNOTATION, TEMPLATE_HASH_ANNOTATION, TEMPLATE_ANNOTATION, RERUN_IN_PLACE_ANNOTATION}
 )
-"""What the operator sets on the child Pod, whatever the template has there."""
+"""Annotations that the operator sets on the child Pod. It ignores those of the template."""
 
 RERUN_ANNOTATION: Final = f"{GROUP}/rerun"
 """On the InitPipeline: a token; one that was never answered before asks for a new run."""
@@ -49,4 +49,5 @@ MAX_MESSAGE_LENGTH: Final = 1024
 watcher."""
 
 MAX_IDENTIFIER_LENGTH: Final = 253
-"""Characters of a name, a token, a reason or an ID in the status: as for an object's name."""
+"""The limit, in characters, of a name, a token, a reason or an ID in status: that of an object's
+name."""

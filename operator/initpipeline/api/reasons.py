@@ -17,8 +17,8 @@ class ConditionType(StrEnum):
     RECONCILING = "Reconciling"
     """A run is on its way, or waits for something that may change by itself; absent otherwise."""
     STALLED = "Stalled"
-    """Needs a person: given up, or without progress. The operator may go on retrying. Absent
-    otherwise."""
+    """A person is needed: the pipeline is given up or makes no progress. The operator may still
+    retry. Absent otherwise."""
     SUSPENDED = "Suspended"
     """spec.suspend took effect; absent otherwise."""
     RERUN_IN_PLACE = "RerunInPlace"
@@ -56,21 +56,22 @@ class Reason(StrEnum):
     POD_SUCCEEDED = "PodSucceeded"
     """All app containers of the Pod ended well."""
     POD_FAILED = "PodFailed"
-    """The Pod failed, and no container of it tells why."""
+    """The Pod failed, and no container of it reports why."""
     POD_EVICTED = "PodEvicted"
     """The kubelet evicted the Pod because it exceeded a storage limit of its own spec."""
     POD_DEADLINE_EXCEEDED = "PodDeadlineExceeded"
     """The Pod ran longer than the activeDeadlineSeconds of its own spec."""
     NODE_NOT_READY = "NodeNotReady"
-    """The node has stopped reporting, so the Pod was marked not Ready."""
+    """The node has stopped reporting, so the node lifecycle controller set the Pod's Ready to
+    False."""
     POD_LOST = "PodLost"
     """The run's Pod was deleted, evicted, preempted, or its node is gone."""
     POD_TERMINATING = "PodTerminating"
     """A Pod of this name is being deleted; the next run's Pod can only follow it."""
     INVALID_TEMPLATE = "InvalidTemplate"
-    """The API server refuses the Pod as invalid, in its words: through the template, or through
-    what a LimitRange, a webhook or a policy makes of it. Or the spec is one that the admission
-    policy refuses where it is installed."""
+    """The API server refuses the Pod as invalid; the message is the server's. The cause is the
+    template, or what a LimitRange, a webhook or a policy makes of it. Or the spec breaks a rule of
+    the admission policy, which is not installed."""
     POD_FORBIDDEN = "PodForbidden"
     """Policy, Pod Security, RBAC or a webhook refuses the Pod; the message is the server's."""
     QUOTA_EXCEEDED = "QuotaExceeded"
@@ -100,8 +101,8 @@ class Reason(StrEnum):
     """The InitPipeline holds a value that this version of the operator cannot read; the message
     names the field. Nothing is done until it is corrected."""
     RECONCILE_ERROR = "ReconcileError"
-    """The operator failed on this InitPipeline, which is a fault of the operator's. It tries again
-    after growing delays; Initialized and Ready stay as they were last observed."""
+    """The operator failed on this InitPipeline, which is a bug in the operator. It retries after
+    growing delays; Initialized and Ready stay as they were last observed."""
 
 
 class EventReason(StrEnum):
@@ -119,13 +120,13 @@ class EventReason(StrEnum):
     POD_LOST = "PodLost"
     """The run's Pod was deleted, evicted, preempted, or its node is gone."""
     FAILED_CREATE = "FailedCreate"
-    """The run's Pod cannot be created: the API server refuses it, or the name is taken. Posted once
-    for each message."""
+    """The run's Pod cannot be created: the API server refuses it, or its name is taken. Posted once
+    per message."""
     GIVEN_UP = "GivenUp"
     """The run failed or was lost, and no other follows: needs a person."""
     STATUS_NOT_WRITTEN = "StatusNotWritten"
-    """The API server does not take the status: the InitPipeline would be too large, or the CRD is
-    of another version. Without it no run starts."""
+    """The API server does not accept the status: the InitPipeline would be too large, or the CRD is
+    of another version. No run starts until the status is written."""
 
 
 class Trigger(StrEnum):

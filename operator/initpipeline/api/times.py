@@ -1,6 +1,6 @@
-"""Times as the API server stores them, which is not only what a calendar has.
+"""Reads the times that the API server stores, valid or not.
 
-A grace period or an offset makes years of five digits, or the year 0, out of a time.
+A grace period or an offset can result in a year of five digits, or in the year 0.
 """
 
 from datetime import UTC, datetime
@@ -8,16 +8,17 @@ from typing import Final
 
 EARLIEST: Final = datetime(1000, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
-"""Times beyond these count as these: a span can be added, and the year has four digits."""
+"""Times before EARLIEST or after LATEST count as these. Durations can be added without overflow,
+and the year has four digits."""
 
 _LONGEST: Final = 64
-"""Characters that a time may have. RFC 3339 needs 35, with nanoseconds and an offset."""
+"""The most characters of a time. RFC 3339 needs 35, with nanoseconds and an offset."""
 
 
 def parse_time(value: object) -> datetime | None:
-    """The time that RFC 3339 text gives, in UTC, within EARLIEST and LATEST.
+    """Returns the time of an RFC 3339 text, in UTC, within EARLIEST and LATEST.
 
-    None: it gives none.
+    None: the value is not a time.
     """
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST:
         return None
@@ -28,7 +29,8 @@ def parse_time(value: object) -> datetime | None:
 
 
 def within_calendar(value: datetime) -> datetime:
-    """The time in UTC, within EARLIEST and LATEST. One without an offset is in UTC."""
+    """Returns the time in UTC, within EARLIEST and LATEST. A time without an offset counts as
+    UTC."""
     if value.tzinfo is None:
         value = value.replace(tzinfo=UTC)
     return min(max(value, EARLIEST), LATEST).astimezone(UTC)
