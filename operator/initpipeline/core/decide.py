@@ -83,8 +83,11 @@ def decide(facts: Facts, now: datetime) -> Decision:
 
 
 def needs_live_pod(pipeline: Pipeline) -> bool:
-    """Whether a Pod's absence from what was watched must be confirmed: it would end a run, or leave
-    a Pod behind that lost its label, when a changed spec wants it to be deleted."""
+    """Returns whether the API server must confirm that there is no Pod.
+
+    The watch does not show a Pod that has lost its label. If the operator took it for gone, it
+    would end the run, or leave the Pod behind when a changed spec requires its deletion.
+    """
     status = pipeline.status
     if status.run is None or status.run.pod_uid is None:
         return False
@@ -162,8 +165,8 @@ def _go_on(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decision:
 
 
 def _with_changes(facts: Facts, status: InitPipelineStatus, again: Rerun) -> Rerun:
-    """With the fields of the template that changed, if a Pod of the last run is or was there to
-    read the older template from."""
+    """Returns the rerun with the fields of the template that changed, if a Pod of the last run has
+    or had the previous template."""
     if again.trigger is not Trigger.SPEC_CHANGED:
         return again
     for pod in filter(None, (facts.pod, facts.gone)):
@@ -174,8 +177,8 @@ def _with_changes(facts: Facts, status: InitPipelineStatus, again: Rerun) -> Rer
 
 
 def _validated(facts: Facts, status: InitPipelineStatus) -> Facts:
-    """The facts, with our own refusal of a Pod that is about to be created. It is reported as a
-    refusal by the API server is, but not retried."""
+    """Returns the facts, with the operator's own refusal of a Pod that it is about to create. It is
+    reported like a refusal by the API server, but not retried."""
     run = status.run
     assert run is not None
     awaited = facts.pod is None and run.completion_time is None
@@ -290,9 +293,11 @@ def _creation(pipeline: Pipeline, run: Run, obstacle: Explanation | None) -> Cre
 def _as_said(
     facts: Facts, status: InitPipelineStatus, run: Run, now: datetime
 ) -> InitPipelineStatus:
-    """What was reported of this run stays until the API server answers the creation of its Pod, so
-    that the retry of a refused creation writes nothing. What was refused for another generation of
-    the spec, or before the Pod was created, is no longer reported."""
+    """Returns the status until the API server answers the creation of the Pod.
+
+    The conditions of this run stay, so that the retry of a refused creation writes nothing. A
+    refusal of another generation of the spec, or from before the Pod was created, is removed.
+    """
     before = facts.pipeline.status
     same_run = before.run is not None and before.run.number == run.number
     ready = before.condition(ConditionType.READY)

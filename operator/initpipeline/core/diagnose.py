@@ -95,7 +95,7 @@ def readiness(pod: Pod, fate: Fate) -> Explanation:
 
 
 def _not_ready(pod: Pod) -> Explanation:
-    """Returns the kubelet's message. If the API gives none, only what it does report."""
+    """Returns why the Pod is not Ready: the kubelet's message, or else what the conditions show."""
     ready, containers = pod.condition("Ready"), pod.condition("ContainersReady")
     if ready is not None and ready.message:
         return Explanation(Reason.CONTAINERS_NOT_READY, ready.message)
@@ -119,11 +119,11 @@ def _not_ready(pod: Pod) -> Explanation:
 
 
 def lost(pod: Pod | None) -> Explanation:
-    """Returns how the Pod was lost, by the message of the component that ended it."""
+    """Returns how the Pod was lost, with the message of the component that ended it."""
     if pod is None:
         return Explanation(Reason.POD_LOST, "the Pod was deleted")
     if pod.phase == "Succeeded":
-        unasked = "its containers were ended with exit code 0, and it was not done"
+        unasked = "its containers ended with exit code 0 before it was complete"
     else:
         unasked = "no reason given"
     return Explanation(Reason.POD_LOST, f"the Pod was lost: {_disruption(pod) or unasked}")
@@ -141,8 +141,8 @@ def lost_again(pod: Pod) -> Explanation:
 def _disruption(pod: Pod) -> str:
     """Returns who disrupted the Pod and why, as far as the API server reports it (KEP-3329)."""
     disruption = pod.condition(DISRUPTION_TARGET)
-    said = (disruption.message or disruption.reason) if disruption else ""
-    return pod.message or said or pod.reason
+    reported = (disruption.message or disruption.reason) if disruption else ""
+    return pod.message or reported or pod.reason
 
 
 def terminating(pod: Pod) -> Explanation:
@@ -200,7 +200,7 @@ def _unscheduled(pod: Pod) -> Explanation | None:
 
 
 def _not_started(pod: Pod, title: str, step: Step) -> Explanation:
-    """Why the first step has not started is in the kubelet's events only."""
+    """Returns why the current step has not started. The kubelet reports details only in events."""
     if pod.node_name is None:
         return Explanation(Reason.POD_PENDING, "the Pod has no node yet")
     obstacle = _obstacle(title, step.status) if step.status else None

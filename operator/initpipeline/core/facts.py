@@ -53,7 +53,7 @@ class UnreadableError(ValueError):
 
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
-"""What the kubelet tells as the start of a container that the runtime could not start."""
+"""The start that the kubelet reports for a container that the runtime could not start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +228,9 @@ class Pod:
     message: str
     node_name: str | None
     scheduling_gated: bool
-    """The scheduler leaves it alone until its schedulingGates are removed (KEP-3521)."""
+    """The Pod has schedulingGates, so the scheduler does not consider it (KEP-3521)."""
     template_text: str | None
-    """The template that it was made of, as core.template.packed wrote it. Unread: others may have
-    written it."""
+    """Its template, as core.template.packed wrote it. Not validated: users can write it."""
     rerun_in_place: str | None
     """Whether our rules for that were put into it, or why not: RERUN_IN_PLACE_ANNOTATION."""
     effective_resources: EffectiveResources | None
@@ -245,8 +244,8 @@ class Pod:
 
     @classmethod
     def from_api(cls, raw: Mapping[str, Any]) -> "Pod":
-        """Raises UnreadableError for an object that no API server would give. Anything else that
-        cannot be read counts as absent."""
+        """Returns the Pod. A field that cannot be read counts as absent. Raises UnreadableError for
+        an object without the metadata that the API server sets."""
         with _unreadable_as_error("Pod"):
             return cls._read(raw)
 
@@ -284,7 +283,7 @@ class Pod:
 
     @property
     def restarts_in_place(self) -> bool:
-        """An exit of an app container can restart all containers in this Pod (KEP-5532)."""
+        """Whether an exit of an app container can restart all containers of the Pod (KEP-5532)."""
         rules = (rule for container in self.containers for rule in container.restart_rules)
         return any(rule.action == RESTART_ALL_CONTAINERS for rule in rules)
 
@@ -327,22 +326,23 @@ class Pipeline:
     template_zip: bytes
     """spec.template as canonical JSON, compressed: many templates of 1 MB must fit into memory."""
     template_hash: str
-    """Two templates that mean the same Pod have the same: core.template.digest. "": not computed
+    """core.template.digest: equal if the API server would store the same Pod. "": not computed
     yet, see ``hashed``."""
     size: int
-    """Bytes that it takes up without its status, as JSON."""
+    """Its size as JSON without status, in bytes."""
     policies: Policies
     status: InitPipelineStatus
 
     @classmethod
     def from_api(cls, raw: Mapping[str, Any]) -> "Pipeline":
-        """Raises UnreadableError if spec or status are not what the CRD allows: stored by another
-        version of it, or, as a status may be, written by somebody else."""
+        """Returns the InitPipeline. Raises UnreadableError if another version of the CRD stored its
+        spec or status, or another client wrote a status that cannot be read."""
         return cls.from_api_unhashed(raw).hashed()
 
     @classmethod
     def from_api_unhashed(cls, raw: Mapping[str, Any]) -> "Pipeline":
-        """The same, its template_hash not computed unless its status has it."""
+        """Returns the InitPipeline without computing its template_hash: "" unless its status has
+        it."""
         with _unreadable_as_error("InitPipeline"):
             return cls._read(raw)
 
@@ -413,12 +413,13 @@ class Facts:
 
 
 def without_template(raw: Mapping[str, Any]) -> list[Any]:
-    """Of an InitPipeline what beside its template and status takes up room."""
+    """Returns the parts of an InitPipeline that take up space beside its template and status."""
     return [raw["metadata"], {**raw["spec"], "template": None}]
 
 
 def _template(raw: Mapping[str, Any]) -> tuple[bytes, int]:
-    """The template as canonical JSON, compressed, and the size of the object without its status."""
+    """Returns the template as canonical JSON, compressed, and the size of the object without its
+    status."""
     small = raw.get(COMPACT)
     if small is not None:
         return base64.b64decode(small["template"]), small["size"]
@@ -426,14 +427,17 @@ def _template(raw: Mapping[str, Any]) -> tuple[bytes, int]:
     for field in ("containers", "initContainers"):
         for container in reading.mapping(spec).get(field) or ():
             if not reading.text(reading.mapping(container).get("name")):
-                raise UnreadableError(f"spec.template.spec.{field}: one is no container")
+                raise UnreadableError(f"spec.template.spec.{field}: an item has no name")
     written = canonical_json(raw["spec"]["template"])
     return zlib.compress(written, 1), len(written) + len(canonical_json(without_template(raw)))
 
 
 def _known_hash(status: InitPipelineStatus, policies: Policies, generation: int) -> str | None:
-    """The hash that was computed for this generation before, since computing it takes 0.1 s for a
-    template of 1 MB. While a pipeline is suspended, its status keeps that of the last run."""
+    """Returns the hash that status has for this generation. None: it has none.
+
+    Computing it takes 0.1 s for a template of 1 MB. While a pipeline is suspended, status keeps the
+    hash of the last run, so it is not used.
+    """
     hash_ = status.template_hash
     observed = status.observed_generation == generation and not policies.suspend
     return hash_ if observed and templates.by_these_rules(hash_) else None
@@ -472,7 +476,7 @@ def _unreadable_as_error(kind: str) -> Iterator[None]:
 
 
 def canonical_json(value: Any) -> bytes:
-    """One spelling for one value, whatever the order of its keys."""
+    """Returns the value as JSON with sorted keys, so that equal values have equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -502,7 +506,8 @@ def _containers(pod_spec: Mapping[str, Any], field: str) -> tuple[Container, ...
 
 
 def _rule(raw: Mapping[str, Any]) -> RestartRule:
-    """A rule without exit codes matches none: the API server requires them."""
+    """Returns the rule. One without exit codes, which the API server does not accept, matches
+    none."""
     codes = raw.get("exitCodes") or {"operator": "In"}
     return RestartRule(
         action=raw.get("action") or "",
@@ -527,7 +532,7 @@ def _resize_restarts(container: Mapping[str, Any]) -> tuple[tuple[str, str], ...
 
 
 def _statuses(raw: object) -> tuple[ContainerStatus, ...]:
-    """The last that is reported of each name: a status may name a container twice."""
+    """Returns the last status of each name: users may write two statuses of one name."""
     statuses = (ContainerStatus(status) for status in reading.mappings(raw))
     return tuple({status.name: status for status in statuses if status.name}.values())
 
@@ -546,7 +551,8 @@ def _conditions(raw: object) -> tuple[PodCondition, ...]:
 
 
 def _deletion_time(metadata: Mapping[str, Any]) -> datetime | None:
-    """A Pod whose deletion was requested is being deleted, even if nobody can read until when."""
+    """Returns the deletionTimestamp. LATEST if it cannot be read: the Pod is being deleted all the
+    same. None: there is none."""
     value = metadata.get("deletionTimestamp")
     return (parse_time(value) or LATEST) if value else None
 

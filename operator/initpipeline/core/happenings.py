@@ -44,8 +44,8 @@ _WHY_STARTED = {
 _NOT_GIVEN_UP = frozenset({Reason.POD_TERMINATING, Reason.UNREADABLE, Reason.RECONCILE_ERROR})
 
 MOST_AT_ONCE: Final = 50
-"""Events of one write. Steps fail one after the other, so only a made up status has more; it must
-not keep the events of other pipelines from being posted."""
+"""Events per status write. Steps fail one after the other, so only a forged status has more. That
+must not delay the events of other pipelines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,8 @@ def _started(run: RunFacts) -> str:
 
 
 def _failed_create(before: InitPipelineStatus, after: InitPipelineStatus) -> Iterator[Happening]:
-    """The reason why the run has no Pod, when it is first reported and whenever it changes."""
+    """Yields the event for a run without a Pod, when the reason is first reported and whenever it
+    changes."""
     refused = _refused(after)
     if refused is not None and refused != _refused(before):
         run, reason, message = refused
@@ -139,7 +140,7 @@ def _failed_create(before: InitPipelineStatus, after: InitPipelineStatus) -> Ite
 
 
 def _refused(status: InitPipelineStatus) -> tuple[int, str, str] | None:
-    """The run that has no Pod because the creation was refused, with reason and message."""
+    """Returns the run whose Pod was refused, with reason and message. None: none was refused."""
     run, ready = status.run, status.condition(ConditionType.READY)
     if run is None or run.completion_time is not None or ready is None:
         return None
@@ -155,7 +156,8 @@ def _given_up(before: InitPipelineStatus, after: InitPipelineStatus) -> Iterator
 
 
 def _run_given_up(status: InitPipelineStatus) -> int | None:
-    """The run after which the pipeline was given up. Other things stall it, too, but may pass."""
+    """Returns the run after which the pipeline was given up. None: it was not. Other reasons of
+    Stalled are temporary."""
     run, stalled = status.run, status.condition(ConditionType.STALLED)
     if run is None or run.result not in _ENDS:
         return None
@@ -227,7 +229,7 @@ def _ended(status: ContainerStatus) -> str:
 
 
 def _places(status: InitPipelineStatus) -> dict[str, str]:
-    """The place of each init container that is shown, as in conditions: " 2 of 3"."""
+    """Returns the position of each init container by its name, as in conditions: " 2 of 3"."""
     names = [shown.name for shown in _statuses(status)]
     return {name: f" {place} of {len(names)}" for place, name in enumerate(names, start=1)}
 

@@ -8,7 +8,7 @@ from initpipeline.core.facts import Container, Pod
 
 _TIMES: Final = frozenset({"startedAt", "finishedAt"})
 _STORABLE: Final = re.compile(r"[0-9]{4}-")
-"""How a time begins that the CRD's schema takes. A Pod may have years of five digits."""
+"""The beginning of a time that the CRD's schema accepts. A Pod may have years of five digits."""
 
 
 def init_container_statuses(pod: Pod) -> tuple[dict[str, Any], ...]:

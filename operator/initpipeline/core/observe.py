@@ -82,14 +82,14 @@ def steps(pod: Pod, run: Run) -> tuple[Step, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """What the init containers before a step show."""
+    """State of the init containers before a step."""
 
     done: bool = True
     """All of them are done."""
     once: bool = True
-    """Each that is no sidecar has run once in this run."""
+    """Each has run only once in this run, sidecars excepted."""
     finished: datetime | None = None
-    """When the last that is no sidecar finished, by the node's clock."""
+    """When the last one that is no sidecar finished, by the node's clock."""
 
     def followed_by(
         self, container: Container, status: ContainerStatus | None, done: bool, restarted: bool
@@ -104,7 +104,7 @@ class _Before:
 
 @dataclass(frozen=True, slots=True)
 class _Later:
-    """What the containers after a step show; those of earlier runs left aside."""
+    """State of the containers after a step, without containers of earlier runs."""
 
     running: bool = False
     started: bool = False
@@ -134,7 +134,7 @@ class _Evidence:
 
     statuses: Mapping[str, ContainerStatus]
     later: Sequence[_Later]
-    """By position: what the containers after it show."""
+    """By position: the state of the containers after it."""
     stale: frozenset[str]
     recorded: frozenset[str]
     baselines: Mapping[str, int]
@@ -179,7 +179,8 @@ class _Evidence:
 
 
 def _no_earlier(start: datetime | None, finished: datetime | None) -> bool:
-    """Kubernetes' times are whole seconds: a start in the same second counts."""
+    """Returns whether the start is not before the end. Kubernetes' times are whole seconds, so a
+    start in the same second counts."""
     return start is not None and (finished is None or start >= finished)
 
 
@@ -195,8 +196,8 @@ def all_done(pod: Pod, all_steps: Collection[Step]) -> bool:
 
 
 def completed(run: Run, all_steps: Collection[Step]) -> tuple[CompletedInitContainer, ...]:
-    """The containers by which a later run of the same steps will be recognized. Sidecars are not
-    among them: the kubelet restarts those within a run."""
+    """Returns the containers by which a later run of the same steps is recognized. Sidecars are
+    excluded: the kubelet restarts them within a run."""
     known = {entry.name for entry in run.completed_init_containers}
     return run.completed_init_containers + tuple(
         CompletedInitContainer(name=step.container.name, container_id=step.status.container_id)

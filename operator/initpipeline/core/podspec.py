@@ -8,7 +8,7 @@ from initpipeline.core.facts import Pipeline
 from initpipeline.core.template import packed
 
 _LARGEST_ANNOTATIONS: Final = 256 * 1024
-"""Of one object, in bytes: TotalAnnotationSizeLimitB of the API server."""
+"""The API server's limit for all annotations of an object, in bytes: TotalAnnotationSizeLimitB."""
 
 
 def build(pipeline: Pipeline, run: int, rerun_in_place: str | None = None) -> dict[str, Any]:
@@ -55,12 +55,13 @@ def build(pipeline: Pipeline, run: int, rerun_in_place: str | None = None) -> di
 
 
 def _not_ours(annotations: dict[str, str]) -> dict[str, str]:
-    """Those of the template, without any that the operator reads as its own."""
+    """Returns the annotations of the template, without those that the operator sets itself."""
     return {key: value for key, value in annotations.items() if key not in names.POD_ANNOTATIONS}
 
 
 def _with_template(annotations: dict[str, str], template: dict[str, Any]) -> dict[str, str]:
-    """With the template beside them, if the API server takes as many bytes of annotations."""
+    """Returns the annotations with the packed template, if that fits within the API server's
+    limit."""
     text = packed(template)
     if text is None:
         return annotations

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-# Possessive: what a part has matched it does not give back, so each character is read once.
+# Possessive quantifiers do not backtrack, so each character is read once.
 _SYNTAX: Final = re.compile(
     r"([+-]?)([0-9]*+)(?:\.([0-9]*+))?(?:([KMGTPE]i|[numkMGTPE])|[eE]([+-]?)([0-9]++))?"
 )
@@ -20,11 +20,11 @@ _SPACES: Final = " \t\n\v\f\r"
 _BINARY: Final = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 _DECIMAL: Final = ("m", "", "k", "M", "G", "T", "P", "E")
 _POWERS: Final = {suffix: 3 * power for power, suffix in enumerate(("n", "u", *_DECIMAL), start=-3)}
-"""By suffix the power of ten."""
+"""The power of ten of each decimal suffix."""
 
 _MOST: Final = 2**63 - 1
 _DIGITS: Final = 100
-"""More than any amount has. If there are more, the amount is rounded up."""
+"""Digits that are read, more than any amount has. The rest rounds the amount up."""
 
 
 class Notation(Enum):
@@ -45,7 +45,8 @@ class Quantity:
 
     @classmethod
     def parse(cls, text: str) -> "Quantity":
-        """The amount that the text writes. One beyond 2^63 - 1 counts as that, in either direction.
+        """Returns the amount that the text gives. One beyond 2^63 - 1 counts as that, in either
+        direction.
 
         Raises ValueError if the text is no quantity.
         """
@@ -78,7 +79,8 @@ class Quantity:
 
 
 def _exponent(sign: str, digits: str) -> int:
-    """Raises ValueError for one beyond 64 bits. Of the others Kubernetes keeps the low 32 bits."""
+    """Returns the exponent as Kubernetes reads it: the low 32 bits. Raises ValueError for one
+    beyond 64 bits."""
     digits = digits.lstrip("0")
     value = int(digits[:20] or "0") * (-1 if sign == "-" else 1)
     if not -(2**63) <= value < 2**63:
@@ -87,8 +89,8 @@ def _exponent(sign: str, digits: str) -> int:
 
 
 def _thousandths(digits: str, base: int, power: int) -> int:
-    """``digits * base * 10**power`` in thousandths, rounded up, at most _MOST. The digits have no
-    leading zero."""
+    """Returns ``digits * base * 10**power`` in thousandths, rounded up, at most _MOST. The digits
+    have no leading zero."""
     if not digits:
         return 0
     kept, rest = digits[:_DIGITS], digits[_DIGITS:]

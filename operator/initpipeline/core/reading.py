@@ -1,8 +1,8 @@
-"""Values as users and other controllers may have written them, read without an exception.
+"""Readers for values that users and other controllers write. They raise no exception.
 
-The API server checks types, but little of what a value means: it stores times that no calendar
-has, negative restart counts, and annotations of any text. A value that cannot be read counts as
-absent. Each reader takes time in proportion to the value's length.
+The API server checks types, but few other rules: it stores impossible times, negative restart
+counts and annotations of any text. A value that cannot be read counts as absent. Each reader takes
+time in proportion to the value's length.
 """
 
 import hashlib
@@ -15,7 +15,8 @@ from initpipeline.core.text import plain
 
 
 def number(value: object) -> int | None:
-    """The positive int32 that ASCII digits give, as of a run; None: they give none."""
+    """Returns the number of a run, written in ASCII digits. None: the value is no positive int32
+    below INT32_MAX."""
     if not isinstance(value, str) or len(value) > 10 or not (value.isascii() and value.isdigit()):
         return None
     found = int(value)
@@ -23,25 +24,25 @@ def number(value: object) -> int | None:
 
 
 def int32(value: object) -> int:
-    """The integer, within 32 bits; 0: it is none."""
+    """Returns the integer, limited to 32 bits. 0 if the value is no integer."""
     if not isinstance(value, int) or isinstance(value, bool):
         return 0
     return max(-INT32_MAX - 1, min(value, INT32_MAX))
 
 
 def count(value: object) -> int:
-    """The integer, within 0 and INT32_MAX; 0: it is none."""
+    """Returns the integer, limited to 0 to INT32_MAX. 0 if the value is no integer."""
     return max(int32(value), 0)
 
 
 def text(value: object) -> str:
-    """The text; "": it is none."""
+    """Returns the text. "" if the value is no text."""
     return value if isinstance(value, str) else ""
 
 
 def identifier(value: object) -> str:
-    """The text, at most MAX_IDENTIFIER_LENGTH characters long. The rest of a longer one is replaced
-    by a digest of all of it, so that two of them are equal only if their texts were."""
+    """Returns the text, at most MAX_IDENTIFIER_LENGTH characters long. The end of a longer text is
+    replaced by a digest of the whole, so that different texts stay different."""
     whole = text(value)
     if len(whole) <= MAX_IDENTIFIER_LENGTH:
         return whole
@@ -50,16 +51,16 @@ def identifier(value: object) -> str:
 
 
 def reason(value: object) -> str:
-    """The identifier that gives a reason. People read it, so it has no control characters."""
+    """Returns a reason as an identifier, without control characters, since people read it."""
     return identifier(plain(text(value)))
 
 
 def mapping(value: object) -> Mapping[str, Any]:
-    """The object; empty: it is none."""
+    """Returns the object. An empty one if the value is no object."""
     return value if isinstance(value, Mapping) else {}
 
 
 def mappings(value: object) -> Iterator[Mapping[str, Any]]:
-    """The objects in a list."""
+    """Yields the objects in a list."""
     items = value if isinstance(value, list | tuple) else ()
     return (item for item in items if isinstance(item, Mapping))

@@ -16,15 +16,15 @@ REASONS: Final = frozenset(
         Reason.QUOTA_REQUIRES_RESOURCES,
     }
 )
-"""The reasons that a refusal may have."""
+"""The reasons of a refusal."""
 
 NOT_CREATED: Final = REASONS | {Reason.NAME_CONFLICT}
-"""The reasons why a run has no Pod although the operator has tried to create it."""
+"""The reasons why a run has no Pod although the operator tried to create it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One kind of refusal: the HTTP codes and the words by which it is recognized."""
+    """One kind of refusal: the HTTP codes and the message by which it is recognized."""
 
     reason: Reason
     codes: frozenset[int] = frozenset()
@@ -46,7 +46,7 @@ _ROWS: Final = (
     # ResourceQuota.
     _Row(Reason.QUOTA_EXCEEDED, _FORBIDDEN, "is forbidden: exceeded quota: "),
     _Row(Reason.QUOTA_REQUIRES_RESOURCES, _FORBIDDEN, "is forbidden: failed quota: "),
-    # The admission configuration wants a quota for this priority class, and there is none.
+    # The admission configuration requires a quota for this priority class, and there is none.
     _Row(Reason.POD_FORBIDDEN, words="^insufficient quota to match these scopes: "),
     # Webhooks and policies, whatever code they chose.
     _Row(Reason.POD_FORBIDDEN, words='^admission webhook "'),
@@ -59,14 +59,14 @@ _ROWS: Final = (
     # Validation of the Pod as admission has left it.
     _Row(Reason.INVALID_TEMPLATE, frozenset({400, 413, 422})),
 )
-"""The first row that matches decides. The words are those of Kubernetes 1.30 to 1.36."""
+"""The first row that matches decides. The messages are those of Kubernetes 1.30 to 1.36."""
 
 
 def classify(code: int, status: Mapping[str, Any]) -> Refusal | None:
-    """The refusal that an HTTP code and a metav1.Status express.
+    """Returns the refusal that an HTTP code and a metav1.Status express.
 
-    None: not a refusal of this Pod, but a fault of the API server or of the connection, or an
-    answer about something else.
+    None: the answer is not a refusal of this Pod, but reports a fault of the API server or of the
+    connection, or is about something else.
 
     Each refusal may end without a change of the InitPipeline. Quotas, LimitRanges, policies and
     webhooks change on their own. The API server validates the Pod after admission has changed it,

@@ -76,7 +76,8 @@ def _after_the_end(run: Run, policies: Policies, failed_runs: int) -> Rerun | No
 
 
 def _retried(run: Run, policies: Policies, failed_runs: int) -> bool:
-    """Within backoffLimit, or when the limit that ended the run was raised since."""
+    """Returns whether a failed run is followed by another: within backoffLimit, or if the user has
+    raised the limit that ended it."""
     if run.exceeded is not None and limits.raised(run.exceeded, policies):
         return True
     return failed_runs <= policies.backoff_limit

@@ -19,10 +19,10 @@ Amounts = dict[str, Quantity]
 
 _HUGE_PAGES: Final = "hugepages-"
 _SHARED: Final = frozenset({"cpu", "memory"})
-"""What containers without a request of their own get of the Pod's."""
+"""Resources that containers without an own request take from the Pod's."""
 
 MOST_NAMES: Final = 100
-"""Of resources, in what is shown of one Pod. Clusters have a few; a status has limited room."""
+"""The most resources that status shows. A cluster has a few, and the size of status is limited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ def effective_resources(spec: Raw, status: Raw | None = None) -> EffectiveResour
     where it has applied them. What admission may add to a template is not known here: defaults of
     a LimitRange, the overhead of a RuntimeClass, a webhook's containers.
 
-    None: nothing is asked for, or something that is no quantity, which the API server will refuse,
-    or more than MOST_NAMES different resources, which no cluster has.
+    None: the Pod asks for nothing, for something that is no quantity, which the API server will
+    refuse, or for more than MOST_NAMES resources, which no cluster has.
     """
     try:
         total = _total(spec, status or {})
@@ -68,8 +68,8 @@ def effective_resources(spec: Raw, status: Raw | None = None) -> EffectiveResour
 
 
 def pod_level_defaults(spec: Raw) -> tuple[Amounts, Amounts]:
-    """The requests and limits that the API server gives to a Pod as a whole if it has some, but not
-    these (KEP-2837). Raises ValueError if something is no quantity."""
+    """Returns the Pod-level requests and limits that the API server sets by default, if the Pod has
+    other Pod-level resources (KEP-2837). Raises ValueError for a value that is no quantity."""
     asked = _Resources.from_api(spec.get("resources"))
     if not asked.requests and not asked.limits:
         return {}, {}
@@ -102,11 +102,11 @@ def _total(spec: Raw, status: Raw) -> _Resources:
 
 
 def _aggregate(containers: list[_Container], of: Callable[[_Resources], Amounts]) -> Amounts:
-    """The most that the containers need at any one time. Changes its sums in place: a copy for each
-    container would take time that grows with the square of their number.
+    """Returns the most that the containers need at any one time.
 
-    Beside an init container run the sidecars before it. Of a resource that it does not ask for
-    itself they need no more than they do beside the apps.
+    The sidecars before an init container run beside it. They matter only for resources that the
+    init container asks for: of all others they need as much beside the app containers. Sums change
+    in place, since a copy per container would take quadratic time.
     """
     apps, sidecars, most = Amounts(), Amounts(), Amounts()
     for container in containers:

@@ -1,7 +1,7 @@
-"""How large a status may be: an object that is larger than etcd's limit cannot be stored.
+"""Limits the size of a status: etcd does not store an object above its limit.
 
-The template is the user's and takes up most of it. What the status leaves out then is what can be
-read elsewhere: the mirror, which is the Pod's, and old runs.
+The user's template takes up most of the object. If the rest is too small for the status, the status
+leaves out the mirror, which the Pod has as well, and old runs.
 """
 
 from typing import Final
@@ -13,19 +13,19 @@ MOST_BYTES: Final = 1536 * 1024
 """etcd's limit of a request, unless it is configured otherwise (--max-request-bytes)."""
 
 _MARGIN: Final = 16 * 1024
-"""For what the request has beside the object, and for metadata that grows."""
+"""Bytes that are reserved for the rest of the request, and for metadata that grows."""
 
 _WITH_OWNERSHIP: Final = 2.5
-"""What a status takes up for each byte of it: managedFields lists every field that was written."""
+"""Bytes that are stored per byte of status: managedFields lists every field that was written."""
 
 _MIRROR: Final = {"init_container_statuses": (), "effective_resources": None}
 
 
 def fitted(status: InitPipelineStatus, size: int) -> InitPipelineStatus:
-    """The status, or as much of it as there is room for beside the rest of the object, which takes
-    up ``size`` bytes. What is left out is named in ``omitted``."""
+    """Returns the status, or as much of it as fits beside the rest of the object, which has
+    ``size`` bytes. ``omitted`` names what is left out."""
     left = (MOST_BYTES - _MARGIN - size) / _WITH_OWNERSHIP
-    # A mirror that an earlier write left out may stay as it is until the Pod is looked at.
+    # A mirror that an earlier write left out stays empty until the Pod is read.
     carried = status.omitted if not status.init_container_statuses else None
     whole = status.model_copy(update={"omitted": carried})
     for smaller in (whole, _without_mirror(whole), smallest(whole)):
@@ -35,7 +35,7 @@ def fitted(status: InitPipelineStatus, size: int) -> InitPipelineStatus:
 
 
 def smallest(status: InitPipelineStatus) -> InitPipelineStatus:
-    """The status without what is not needed to go on: no mirror, and of history the newest run."""
+    """Returns the status without the mirror and with the newest entry of history only."""
     omitted = "initContainerStatuses, effectiveResources and older runs"
     update = {**_MIRROR, "history": status.history[:1], "omitted": _words(omitted)}
     return status.model_copy(update=update)

@@ -1,8 +1,8 @@
-"""Whether two Pod templates mean the same Pod, and at which fields they differ.
+"""Compares Pod templates by the Pod that the API server would store for them.
 
 The API server changes a Pod that it stores: it sets defaults, drops what is empty and rounds
 quantities. Two templates are equal if the operator would create, and the API server store, the same
-Pod for both. ``normal_form`` therefore takes out of a template whatever makes no difference. The
+Pod for both. So ``normal_form`` removes from a template whatever makes no difference. The
 fields and some of their defaults come from the Kubernetes API's Go types (``podfields``). Defaults
 that the API server sets by code, k8s.io/kubernetes/pkg/apis/core/v1/defaults.go, are listed here.
 tests/contract/test_template.py compares the result with a real API server.
@@ -101,7 +101,7 @@ _ALL_DEFAULTS: Final = {
 }
 
 _VERSION: Final = 1
-"""To be raised with each change of the code below that changes a normal form."""
+"""Raise this with each change of the code below that changes a normal form."""
 
 _FORM: Final = hashlib.sha256(
     json.dumps(
@@ -122,14 +122,14 @@ _DIGEST: Final = re.compile(
     r"@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
 )
 _LONGEST_REPOSITORY: Final = 255
-"""The API server reads an image by these rules, those of github.com/distribution/reference."""
+"""Characters. The API server parses images by the rules of github.com/distribution/reference."""
 _DEEPEST: Final = 50
 """Only managedFields can hold deeper values, and the API server refuses a template with those."""
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 
 
 MOST_ELEMENTS: Final = 20_000
-"""Fields and items of a template that is compared by its meaning."""
+"""The most fields and items of a template that is compared by its normal form."""
 
 
 class Unordered(list[Any]):
@@ -137,8 +137,8 @@ class Unordered(list[Any]):
 
 
 def normal_form(template: Mapping[str, Any]) -> dict[str, Any]:
-    """The template without what makes no difference to the Pod. Never raises for a value: one that
-    the API server would refuse stays as it is."""
+    """Returns the template without what makes no difference to the Pod. Never raises for a value:
+    one that the API server would refuse stays as it is."""
     metadata = _mapping(template.get("metadata"))
     spec = _mapping(template.get("spec"))
     form = {"metadata": _metadata(metadata), "spec": _pod_spec(spec)}
@@ -146,13 +146,13 @@ def normal_form(template: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digest(template: Mapping[str, Any]) -> str:
-    """A hash that two templates share if they mean the same Pod.
+    """Returns a hash that two templates share if the API server would store the same Pod for both.
 
-    A template of more than MOST_ELEMENTS is compared as it is written, but for the order of keys:
-    its normal form would take seconds, in which no other pipeline is served.
+    A template of more than MOST_ELEMENTS is compared as it is written, except for the order of
+    keys: its normal form would take seconds, in which no other pipeline is reconciled.
 
-    The first four digits are those of the rules by which templates are compared: hashes of another
-    version of the rules cannot be compared.
+    The first four digits identify the version of the rules. Hashes of different versions cannot be
+    compared.
     """
     text = _text(template if _is_large(template) else _sorted(normal_form(template)))
     content = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
@@ -172,12 +172,13 @@ def _is_large(template: Mapping[str, Any]) -> bool:
 
 
 def by_these_rules(hash_: str | None) -> bool:
-    """Whether a hash was made by this version of the rules."""
+    """Returns whether this version of the rules computed the hash."""
     return hash_ is not None and len(hash_) == _HASH_LENGTH and hash_.startswith(_FORM)
 
 
 def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What goes into the Pod's metadata. The operator sets its own labels and annotations."""
+    """Returns the template's part of the Pod's metadata, without labels and annotations that the
+    operator sets."""
     found = {
         "labels": _without(metadata.get("labels"), names.POD_LABELS),
         "annotations": _without(metadata.get("annotations"), names.POD_ANNOTATIONS),
@@ -211,7 +212,7 @@ def _pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_conditional(container: dict[str, Any], is_init: bool, host_network: bool) -> None:
-    """Take out of a container what the API server, or the operator, would set for other fields."""
+    """Remove from a container the defaults that depend on other fields."""
     # podspec.build lets init containers report the end of their log.
     policy = "FallbackToLogsOnError" if is_init else "File"
     _drop(container, "terminationMessagePolicy", policy)
@@ -225,7 +226,7 @@ def _without_conditional(container: dict[str, Any], is_init: bool, host_network:
 
 
 def _without_source(volume: dict[str, Any]) -> None:
-    """A volume without any source is an emptyDir."""
+    """Remove the default source from a volume: without a source it is an emptyDir."""
     if not (volume.keys() & KINDS["Volume"].keys()) - {"emptyDir"}:
         _drop(volume, "emptyDir", {})
     image = volume.get("image")
@@ -251,8 +252,7 @@ def _drop(fields: dict[str, Any], key: str, default: Any) -> None:
 
 
 def _drop_equal(fields: dict[str, Any], key: str, defaults: Mapping[str, Any]) -> None:
-    """Drop the entries of a map that are as they would be by default, and the map if it is empty
-    then."""
+    """Drop the entries of a map that equal their defaults, and the map if it is empty then."""
     values = fields.get(key)
     if not isinstance(values, dict):
         return
@@ -263,8 +263,8 @@ def _drop_equal(fields: dict[str, Any], key: str, defaults: Mapping[str, Any]) -
 
 
 def _pull_policy(image: Any) -> str:
-    """The default of an imagePullPolicy: Always for the tag latest, or for neither tag nor digest.
-    The API server takes a name that it cannot read for one with another tag."""
+    """Returns the default of an imagePullPolicy: Always for the tag latest, or for neither tag nor
+    digest. For an image that it cannot parse, the API server sets IfNotPresent."""
     found = _IMAGE.fullmatch(image) if isinstance(image, str) else None
     if found is None or len(found["name"]) > _LONGEST_REPOSITORY:
         return "IfNotPresent"
@@ -279,7 +279,8 @@ def _object(type_: str, raw: Any) -> Any:
 
 
 def _fields(type_: str, raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an object of this type, without empty ones and those at their defaults."""
+    """Returns the fields of an object of this type, without empty ones and those at their
+    defaults."""
     kinds, defaults = KINDS.get(type_, {}), _ALL_DEFAULTS.get(type_, {})
     unordered = _UNORDERED.get(type_, frozenset())
     form: dict[str, Any] = {}
@@ -291,7 +292,7 @@ def _fields(type_: str, raw: Mapping[str, Any]) -> dict[str, Any]:
         if key in defaults and _same(found, defaults[key]):
             continue
         if not found and not kind.startswith("*"):
-            continue  # The zero value of a field that is no pointer is the same as none.
+            continue  # The Go type has no pointer, so zero and absent are the same.
         if key in unordered and isinstance(found, list):
             found = Unordered(found)
         form[key] = found
@@ -315,7 +316,7 @@ def _value(kind: str, raw: Any) -> Any:
 
 
 def _plain(raw: Any, depth: int = 0) -> Any:
-    """A value without quantities or objects of a known type in it."""
+    """Returns the normal form of a value without quantities or objects of a known type."""
     if isinstance(raw, float) and raw.is_integer():
         return int(raw)
     if depth > _DEEPEST:
@@ -337,7 +338,7 @@ def _quantity(raw: Any) -> Any:
 
 
 def _amount(quantity: Quantity) -> str:
-    """One spelling for one amount, whatever its notation was: 100m, 64Mi, 2k."""
+    """Returns the one spelling of an amount, for any notation: 100m, 64Mi, 2k."""
     return str(Quantity(quantity.milli, Notation.BINARY))
 
 
@@ -345,7 +346,7 @@ _ZERO: Final = _amount(Quantity(0))
 
 
 def _same(value: Any, default: Any) -> bool:
-    """Python takes True for 1."""
+    """Returns whether two values are equal and of one type: for Python, True equals 1."""
     return type(value) is type(default) and bool(value == default)
 
 
@@ -362,7 +363,7 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 
 def _sorted(value: Any) -> Any:
-    """The same value, lists whose order has no effect as the sorted texts of their items."""
+    """Returns the value, with a list whose order has no effect as the sorted JSON of its items."""
     if isinstance(value, dict):
         return {key: _sorted(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -380,7 +381,7 @@ _text: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 SHOWN_CHANGES: Final = 3
 """How many changed paths are recorded."""
 _FIRST: Final = ("spec", "initContainers", "containers", "name", "image")
-"""Fields whose changes come first: they are what a person looks for."""
+"""Fields whose changes come first, since users look for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,23 +389,23 @@ class Change:
     """A field of a template that differs."""
 
     path: str
-    """Such as spec.initContainers[1].image, with the index that it has in the newer template. The
-    path of a list stands for an item that was removed and for another order."""
+    """Such as spec.initContainers[1].image, with the index of the newer template. It is the path of
+    a list if an item was removed, or the order has changed."""
     old: Any
     new: Any
     """None if the field is absent."""
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    """The fields at which two templates differ, those of init containers first. Empty if the
-    templates are equal."""
+    """Returns the fields in which two templates differ, those of init containers first. Empty if
+    the templates are equal."""
     found = _changes("", normal_form(old), normal_form(new))
     return [Change(_one_line(change.path), change.old, change.new) for change in found]
 
 
 def cause(old: Mapping[str, Any], new: Mapping[str, Any]) -> Cause | None:
-    """The cause of a run that starts because of the difference. None if there is none, or a
-    template is too large to be compared."""
+    """Returns the cause of a run that a changed template starts. None: the templates are equal, or
+    one is too large to be compared."""
     if _is_large(old) or _is_large(new):
         return None
     paths = [change.path for change in changes(old, new)]
@@ -414,7 +415,7 @@ def cause(old: Mapping[str, Any], new: Mapping[str, Any]) -> Cause | None:
 
 
 def changed_words(cause: Cause) -> str:
-    """Which fields changed, for a person: spec.initContainers[1].image changed."""
+    """Returns which fields changed, for a person: spec.initContainers[1].image changed."""
     more = cause.changed_path_count - len(cause.changed_paths)
     named = ", ".join(cause.changed_paths)
     return f"{named} and {more} more changed" if more > 0 else f"{named} changed"
@@ -467,7 +468,7 @@ def _list_changes(path: str, old: list[Any], new: list[Any]) -> Iterator[Change]
 
 
 def _by_name(items: Sequence[Any]) -> dict[str, Any] | None:
-    """The items of a list by their names. None if they have none, or not each its own."""
+    """Returns the items of a list by their names. None: names are missing or not unique."""
     named = {
         item["name"]: item
         for item in items
@@ -477,14 +478,14 @@ def _by_name(items: Sequence[Any]) -> dict[str, Any] | None:
 
 
 def _field(path: str, key: str) -> str:
-    """The path of a field, as the API server writes it; a map's key is written in brackets."""
+    """Returns the path of a field, as the API server writes it, with a map's key in brackets."""
     if not _PLAIN_KEY.fullmatch(key):
         return f"{path}[{key}]"
     return f"{path}.{key}" if path else key
 
 
 def _one_line(path: str) -> str:
-    """Without what a key of a map may have in it: line breaks and control characters."""
+    """Returns the path without line breaks and control characters, which a map's key may have."""
     return clip(" ".join(path.split()), names.MAX_IDENTIFIER_LENGTH)
 
 
@@ -496,13 +497,13 @@ def _rank(key: str) -> tuple[int, str]:
 
 
 LARGEST_PACKED: Final = 16 * 1024
-"""In bytes: a Pod's annotations have 256 KiB for all of them, and watches copy them."""
+"""In bytes. A Pod's annotations may have 256 KiB together, and each watch sends them."""
 _LARGEST_UNPACKED: Final = 1024 * 1024
-"""In bytes. A small text can grow a thousandfold, and a Pod with a larger template has no room."""
+"""In bytes. A small text may decompress to a thousand times its size."""
 
 
 def packed(template: Mapping[str, Any]) -> str | None:
-    """The template as the value of an annotation. None if that is larger than LARGEST_PACKED."""
+    """Returns the template as the value of an annotation. None: that exceeds LARGEST_PACKED."""
     text = _text(template)
     if len(text) > _LARGEST_UNPACKED:
         return None
@@ -513,14 +514,15 @@ def packed(template: Mapping[str, Any]) -> str | None:
 
 
 def verified(text: str | None, hash_: str | None) -> dict[str, Any] | None:
-    """The template that ``packed`` made this of. None if it is none, or has another hash."""
+    """Returns the template of a value that ``packed`` wrote. None: it cannot be read, or its
+    template has another hash."""
     template = unpacked(text)
     return template if template is not None and digest(template) == hash_ else None
 
 
 def unpacked(text: str | None) -> dict[str, Any] | None:
-    """The template that ``packed`` made this of, or that somebody else put in its place. None if it
-    cannot be read."""
+    """Returns the template of a value that ``packed`` wrote, or that a user put in its place. None:
+    it cannot be read."""
     if text is None or len(text) > LARGEST_PACKED:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Text that people read, free of what a terminal would act on."""
+"""Removes control sequences from text, and limits its length."""
 
 import re
 from typing import Final
@@ -17,7 +17,7 @@ _SEQUENCE: Final = re.compile(
 """A control sequence of ECMA-48. Each alternative is linear: it has one way to match."""
 
 _BREAK: Final = re.compile("\r++\n?|[\r\v\f\x85\u2028\u2029]")
-"""Ends a line, on one terminal or another. Several CR in a row are one: they redraw one line."""
+"""A line break on some terminal. Several CR in a row are one: they redraw one line."""
 
 _CONTROL: Final = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
@@ -25,7 +25,7 @@ _CONTROL: Final = re.compile(
 """C0, DEL, C1, and the characters that reorder text (UAX #9)."""
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-"""No character: undecodable bytes of an argument, or half of a pair."""
+"""A lone surrogate: an undecodable byte of an argument, or half of a pair."""
 
 _HARMFUL: Final = re.compile(
     f"{_CONTROL.pattern[:-1]}\r\v\f\u2028\u2029\ud800-\udfff]",
@@ -33,10 +33,10 @@ _HARMFUL: Final = re.compile(
 
 
 def plain(text: str) -> str:
-    """The text without control sequences, control characters and bidirectional overrides.
+    """Returns the text without control sequences, control characters and bidirectional overrides.
 
-    Every kind of line break becomes ``\\n``; tabs stay. A text of which nothing would be left is
-    returned with its control characters as escapes (``\\x1b[0m``).
+    Every kind of line break becomes ``\\n``; tabs stay. If nothing else is left, control characters
+    are returned as escapes (``\\x1b[0m``).
     """
     if not _HARMFUL.search(text):
         return text
@@ -47,18 +47,19 @@ def plain(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """The text with an escape for each character that is unsafe on a terminal. The escapes are
-    valid in a JSON string and in a double-quoted YAML scalar."""
+    """Returns the text with an escape for each character that is unsafe on a terminal. The escapes
+    are valid in a JSON string and in a double-quoted YAML scalar."""
     return _HARMFUL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def is_plain(text: str) -> bool:
-    """Whether a terminal shows all of it and acts on nothing but newlines and tabs."""
+    """Returns whether the text has no character that is unsafe on a terminal. Newlines and tabs are
+    safe."""
     return not _HARMFUL.search(text)
 
 
 def clip(text: str, limit: int = MAX_MESSAGE_LENGTH) -> str:
-    """The plain text, at most so many bytes of UTF-8, marked if it was cut."""
+    """Returns the plain text, at most ``limit`` bytes of UTF-8, with a mark if it was cut."""
     data = plain(text).strip().encode()
     if len(data) <= limit:
         return data.decode()

@@ -1,7 +1,7 @@
-"""Objects that cannot be read, and pipelines that cannot be reconciled: what is reported of them.
+"""Conditions of pipelines that the operator cannot read or cannot reconcile.
 
-A pipeline is unreadable if another version of the CRD stored it, or if somebody else wrote its
-status. What it asks for is unknown then, so nothing is done but to report it.
+A pipeline is unreadable if another version of the CRD stored it, or if another client wrote its
+status. The operator does not know what it asks for then, so it only reports that.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ _SHOWN = (
 
 @dataclass(frozen=True, slots=True)
 class UnreadablePipeline:
-    """What is known of an InitPipeline that cannot be read: its identity, and why."""
+    """An InitPipeline that cannot be read: its identity, and why."""
 
     namespace: str
     name: str
@@ -36,13 +36,14 @@ class UnreadablePipeline:
     problem: str
     """The field, and what is wrong with it."""
     conditions: tuple[Mapping[str, Any], ...]
-    """As they are stored, whatever they hold."""
+    """As they are stored, not validated."""
 
 
 def read_pipeline(raw: Mapping[str, Any]) -> Pipeline | UnreadablePipeline:
-    """The pipeline, not yet ``hashed``, or why it cannot be read.
+    """Returns the pipeline, not yet ``hashed``, or why it cannot be read.
 
-    Raises UnreadableError for an object without the metadata that the API server gives to each.
+    Raises UnreadableError for an object that lacks the metadata that the API server sets on every
+    object.
     """
     try:
         return Pipeline.from_api_unhashed(raw)
@@ -69,27 +70,30 @@ def read_pipeline(raw: Mapping[str, Any]) -> Pipeline | UnreadablePipeline:
 def unreadable_conditions(
     pipeline: UnreadablePipeline, now: datetime
 ) -> list[dict[str, Any]] | None:
-    """The conditions that report it; None: they are there already."""
+    """Returns the conditions that report an unreadable pipeline. None: it has them already."""
     message = clip(f"{pipeline.problem}: correct it, or run the operator's version that wrote it")
     before = {reading.text(one.get("type")): one for one in pipeline.conditions}
-    said = [
+    reported = [
         _condition(before.get(type_, {}), type_, status, Reason.UNREADABLE, message, pipeline, now)
         for type_, status in _SHOWN
     ]
-    return None if list(pipeline.conditions) == said else said
+    return None if list(pipeline.conditions) == reported else reported
 
 
 def error_conditions(
     pipeline: Pipeline, error: BaseException, now: datetime
 ) -> list[dict[str, Any]] | None:
-    """The pipeline's conditions with Stalled for an error of the operator's own; None: one of this
-    kind is reported already, so that a message that changes each time is not written each time."""
+    """Returns the pipeline's conditions with Stalled for an exception in the operator.
+
+    None: an exception of this type is reported already. A message that differs at each retry is
+    not written each time.
+    """
     before = pipeline.status.condition(ConditionType.STALLED)
     kind = type(error).__name__
     if before and before.reason == Reason.RECONCILE_ERROR and f" {kind}: " in before.message:
         return None
     words = " ".join(str(error).split())
-    message = clip(f"the operator failed on this InitPipeline, and tries again: {kind}: {words}")
+    message = clip(f"the operator failed on this InitPipeline, and retries: {kind}: {words}")
     stalled = _condition(
         before.to_api() if before else {},
         ConditionType.STALLED,

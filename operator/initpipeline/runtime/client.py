@@ -121,13 +121,14 @@ class ApiClient:
         return kopf.AiohttpSession(server=self.server, aiohttp_session=self._session())
 
     def _reader(self) -> aiohttp.ClientSession:
-        """For lists and watches of our own."""
+        """Returns the session for the operator's own lists and watches."""
         if self._reading is None:
             self._reading = self._session()
         return self._reading
 
     def _session(self) -> aiohttp.ClientSession:
-        """Connections of any number, whose requests carry the present credentials."""
+        """Returns a session without a limit of connections, whose requests carry the present
+        credentials."""
         configuration = self._configuration
         connection = kopf.ConnectionInfo(
             server=self.server,
@@ -147,7 +148,7 @@ class ApiClient:
     async def _in_pages(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Lists come in pages of a bounded size, whatever is asked for."""
+        """Replaces the limit of a list request, so that pages have a bounded size."""
         if request.method != "GET" or "limit" not in request.url.query:
             return await handler(request)
         size = self._page_sizes.setdefault(request.url.path, documents.PageSize())
@@ -183,7 +184,7 @@ class ApiClient:
         return document
 
     async def page(self, path: str, accept: str = JSON) -> dict[str, Any]:
-        """A page of a list. Its ``limit`` is replaced by one that fits the size of the objects.
+        """Returns a page of a list. Its ``limit`` is replaced by one that fits the objects' size.
 
         Raises ApiError for an error, ConnectionFailed for no answer.
         """
@@ -201,8 +202,8 @@ class ApiClient:
         return document
 
     async def watch(self, path: str, accept: str, seconds: int) -> AsyncGenerator[dict[str, Any]]:
-        """The events of a watch, which the API server ends after so many seconds. Raises ApiError
-        for an error, ConnectionFailed if the connection breaks."""
+        """Yields the events of a watch, which the API server ends after ``seconds``. Raises
+        ApiError for an error, ConnectionFailed if the connection breaks."""
         headers = {"Accept": accept, "User-Agent": USER_AGENT}
         timeout = aiohttp.ClientTimeout(total=seconds + (self._timeout.total or 0))
         try:

@@ -1,8 +1,8 @@
-"""JSON from the API server, bounded: what one object holds must not keep others from being read.
+"""Reads JSON from the API server within bounds, so that no object keeps others from being read.
 
-The API server stores documents that are nested ten thousand levels deep, in managedFields for one,
-which everybody may write. Python's reader gives up far above that. And it sends lists in pages of a
-number of objects, whatever their size.
+The API server stores documents of ten thousand levels, for instance in managedFields, which users
+can write. Python's JSON parser fails at fewer levels. And the API server limits pages of a list by
+the number of objects, not by their size.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ DEEPEST: Final = 100
 """Levels that are kept of a document that is nested too deeply. Kubernetes' own have twenty."""
 
 LARGE: Final = 128 * 1024
-"""Bytes of an object, or of a page of them, that is compacted before it is queued."""
+"""In bytes. A larger object, or a larger page of objects, is compacted before it is queued."""
 
 _SHALLOW: Final = 500
-"""So many brackets cannot be nested too deeply."""
+"""A line with fewer opening brackets cannot be nested too deeply."""
 
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{]|[\]}]')
 
@@ -30,12 +30,12 @@ FIRST_PAGE: Final = 50
 LARGEST_PAGE: Final = 500
 """Objects."""
 PAGE_BYTES: Final = 4 * 2**20
-"""Of a page's text, except of one with a single object. Read, it takes about ten times as much."""
+"""The most bytes of a page with more than one object. Parsed, it takes about ten times as much."""
 
 
 def decode(data: bytes) -> Any:
-    """The document; what is nested more deeply than DEEPEST is null, if that is too deep for the
-    reader. Raises ValueError for what is no JSON."""
+    """Returns the document. If it is too deep for the parser, values below DEEPEST are null. Raises
+    ValueError for data that is not JSON."""
     try:
         return json.loads(data)
     except RecursionError:
@@ -43,7 +43,7 @@ def decode(data: bytes) -> Any:
 
 
 def without_depths(data: bytes) -> bytes:
-    """The document, in which each value below DEEPEST is null. One pass, without recursion."""
+    """Returns the document with null for each value below DEEPEST. One pass, without recursion."""
     kept: list[bytes] = []
     depth, start = 0, 0
     for token in _TOKEN.finditer(data):
@@ -61,9 +61,9 @@ def without_depths(data: bytes) -> bytes:
 
 
 async def readable_line(line: bytes) -> bytes:
-    """The line of a watch, such that json.loads can read it and takes up little memory."""
+    """Returns the line of a watch, shortened if it is large or json.loads could not parse it."""
     if len(line) > LARGE:
-        # Apart from the event loop, which goes on meanwhile.
+        # In a thread, so that the event loop is not blocked.
         return await asyncio.to_thread(compact_line, line)
     if line.count(b"{") + line.count(b"[") < _SHALLOW:
         return line
@@ -75,7 +75,7 @@ async def readable_line(line: bytes) -> bytes:
 
 
 def compact_line(line: bytes) -> bytes:
-    """The line of a watch, its object compacted."""
+    """Returns the line of a watch with its object compacted."""
     event = decode(line)
     if isinstance(event, dict) and isinstance(event.get("object"), dict):
         event["object"] = compact(event["object"])
@@ -83,7 +83,7 @@ def compact_line(line: bytes) -> bytes:
 
 
 def compact_list(data: bytes) -> Any:
-    """The document; of a list, with its objects compacted."""
+    """Returns the document. If it is a list, its objects are compacted."""
     document = decode(data)
     if isinstance(document, dict) and isinstance(document.get("items"), list):
         document["items"] = [compact(item) for item in document["items"]]
@@ -91,14 +91,14 @@ def compact_list(data: bytes) -> Any:
 
 
 class PageSize:
-    """How many objects to ask for at a time: many small ones, and few large ones."""
+    """The number of objects per page: many if they are small, few if they are large."""
 
     def __init__(self) -> None:
         self.limit = FIRST_PAGE
 
     def fits(self, page_bytes: int) -> bool:
-        """Whether the page of this size is taken; else it is asked for again, with fewer objects.
-        Also chooses the size of the next."""
+        """Returns whether a page of this size is used. If not, the caller requests it again with
+        fewer objects. Sets the limit of the next request."""
         if page_bytes > PAGE_BYTES and self.limit > 1:
             self.limit = max(1, self.limit // 4)
             return False
@@ -108,7 +108,8 @@ class PageSize:
 
 
 class _Lines:
-    """The body of a watch: whole lines, each readable. Everything else is the stream's."""
+    """The body of a watch as whole lines that json.loads can parse. Delegates everything else to
+    the stream."""
 
     def __init__(self, stream: aiohttp.StreamReader) -> None:
         self._stream = stream
@@ -129,7 +130,7 @@ class _Lines:
 
 
 class Response(aiohttp.ClientResponse):
-    """An answer of the API server's, whose documents can be read whatever they hold."""
+    """A response of the API server whose documents can always be parsed."""
 
     _page: bytes | None = None
 
@@ -143,8 +144,8 @@ class Response(aiohttp.ClientResponse):
         return await super().read() if self._page is None else self._page
 
     async def read_at_most(self, most: int | None) -> int:
-        """Read the body. Returns its size, or, if it is larger than ``most``, what was read until
-        that was clear; then there is no body."""
+        """Read the body. Returns its size. If that exceeds ``most``, returns the bytes that were
+        read so far, and there is no body."""
         chunks: list[bytes] = []
         size = 0
         async for chunk in self.content.iter_any():
@@ -156,7 +157,7 @@ class Response(aiohttp.ClientResponse):
         return size
 
     async def json(self, **_: Any) -> Any:
-        """The document. Raises ValueError for what is none."""
+        """Returns the document. Raises ValueError for data that is not JSON."""
         data = await self.read()
         return decode(data) if len(data) <= LARGE else await asyncio.to_thread(compact_list, data)
 
@@ -164,8 +165,8 @@ class Response(aiohttp.ClientResponse):
 async def in_pages(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType, size: PageSize
 ) -> aiohttp.ClientResponse:
-    """The answer to a request for a page of a list, whatever number of objects it asks for: so many
-    that their text is no more than PAGE_BYTES. The next page goes on where this one ends."""
+    """Returns the response to a list request, with a limit for which the page has at most
+    PAGE_BYTES. The next page continues where this one ends."""
     while True:
         request.url = request.url.update_query(limit=size.limit)
         response = await handler(request)

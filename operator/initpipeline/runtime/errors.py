@@ -6,7 +6,7 @@ ApiError                the API server answered with an error
   NotFoundError         404: the object is gone
   ConflictError         409: it is not as it was when it was read
   AlreadyExistsError    409: there is one of this name
-  TooLargeError         the object would be larger than the cluster stores
+  TooLargeError         the object would be larger than the cluster can store
 ConnectionFailed        no answer at all
 """
 
@@ -48,11 +48,11 @@ class AlreadyExistsError(ApiError):
 
 
 class TooLargeError(ApiError):
-    """The object, or the request, would be larger than the API server or etcd takes."""
+    """The object, or the request, is larger than the API server or etcd accepts."""
 
 
 _TOO_LARGE = ("request is too large", "Request entity too large", "message larger than max")
-"""The words of etcd, of the API server, and of the connection between them."""
+"""Parts of the messages of etcd, of the API server, and of the connection between them."""
 
 
 def api_error(code: int, status: Mapping[str, Any]) -> ApiError:

@@ -41,7 +41,7 @@ SERIES_LIMIT: Final = 4096
 is forgotten for a further one, and a new event tells of its next failure. About 2 MiB."""
 
 _REPEATED: Final = frozenset({EventReason.STEP_FAILED, EventReason.STATUS_NOT_WRITTEN})
-"""Reasons of events that come again within a run."""
+"""Reasons of events that are repeated within a run, as a series."""
 
 LOG_PERIOD: Final = timedelta(minutes=10)
 """How often to say that events are dropped, at most: it is mostly the same for all of them."""
@@ -128,12 +128,12 @@ class EventRecorder:
             self._put(_Note(_regarding(after, happening), happening, self._time()))
 
     def not_written(self, pipeline: Pipeline | UnreadablePipeline, why: str) -> None:
-        """The status of a pipeline cannot be written, so an event is all that can report it.
-        Returns at once, and never raises."""
+        """Posts an event, because the status of the pipeline cannot be written. Returns at once,
+        and never raises."""
         happening = Happening(
             EventReason.STATUS_NOT_WRITTEN,
             0,
-            f"the status cannot be written, so nothing else is done: {why}",
+            f"the operator cannot write the status, and does nothing else until it can: {why}",
         )
         self._put(_Note(_regarding(pipeline, happening), happening, self._time()))
 

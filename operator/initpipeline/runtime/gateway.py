@@ -62,7 +62,8 @@ class Gateway:
         return None if raw is None else read_pipeline(raw)
 
     async def get_pod(self, key: Key) -> Pod | None:
-        """Raises UnreadableError for a Pod that cannot be read."""
+        """Returns the Pod. None: there is none. Raises UnreadableError for one that cannot be
+        read."""
         raw = await self._get(_pod_path(key))
         return None if raw is None else Pod.from_api(raw)
 
@@ -89,7 +90,8 @@ class Gateway:
             return Pod.from_api(await self._client.request("POST", path, manifest))
         except ApiError as error:
             if isinstance(error, TooLargeError):
-                words = f"the Pod is larger than the cluster stores: {error.status.get('message')}"
+                message = error.status.get("message")
+                words = f"the Pod is larger than the cluster can store: {message}"
                 return Refusal(Reason.INVALID_TEMPLATE, words)
             refused = refusal.classify(error.code, error.status)
             if refused is None:
@@ -136,7 +138,8 @@ class Gateway:
     async def list_pods(
         self, namespace: str | None
     ) -> AsyncIterator[tuple[Key, Pod | UnreadableError]]:
-        """The Pods that carry our label, or why one cannot be read; None: in all namespaces."""
+        """Yields the Pods that have the operator's label, or why one cannot be read. None: in all
+        namespaces."""
         async for page in self._pages(_list_path(Kind.POD, namespace)):
             for raw in page["items"] or ():
                 yield key_of(raw), _pod_or_error(raw)
@@ -154,8 +157,8 @@ class Gateway:
     async def find_unlabelled_pods(
         self, namespace: str, keys: Collection[Key]
     ) -> tuple[set[Key], str]:
-        """Those of these Pods that exist and do not carry our label, and the resource version at
-        which that was so."""
+        """Returns those of these Pods that exist without the operator's label, and the resource
+        version of that list."""
         found: set[Key] = set()
         version = ""
         async for page in self._pages(_unlabelled_path(namespace), accept=_METADATA_ONLY):
@@ -166,8 +169,9 @@ class Gateway:
     async def watch_unlabelled_pods(
         self, namespace: str, version: str, seconds: int
     ) -> AsyncGenerator[Key]:
-        """Each change of a Pod without our label after this resource version, a deletion included,
-        for at most so many seconds."""
+        """Yields the key of each Pod without the operator's label that changes or is deleted after
+        this resource version, for at most ``seconds``. Raises ApiError if the watch ends with an
+        error, such as 410."""
         query = f"watch=1&resourceVersion={quote(version)}&timeoutSeconds={seconds}"
         path = f"{_unlabelled_path(namespace)}&{query}"
         async with contextlib.aclosing(
@@ -175,7 +179,7 @@ class Gateway:
         ) as events:
             async for event in events:
                 raw = event["object"]
-                if event["type"] == "ERROR":  # Mostly 410: the resource version is too old.
+                if event["type"] == "ERROR":  # Usually 410: the resource version is too old.
                     raise ApiError(int(raw.get("code") or 0), raw)
                 yield key_of(raw)
 

@@ -69,7 +69,7 @@ T = TypeVar("T", bound=Versioned)
 
 @dataclass(frozen=True, slots=True)
 class _Noter(Generic[T]):
-    """Takes note of the events of one kind."""
+    """Handles the watch events of one kind."""
 
     kind: Kind
     store: Store[T]
@@ -78,8 +78,8 @@ class _Noter(Generic[T]):
     oddities: Oddities
 
     def note(self, event: Mapping[str, Any]) -> None:
-        """Keep what the event tells, and ask for a look at its pipeline if that was news. The echo
-        of our own write is none: its answer was kept already."""
+        """Store the object of a watch event, and queue its pipeline if the object is new. The echo
+        of the operator's own write is not: the answer to the write is stored already."""
         raw = event["object"]
         key, metadata = key_of(raw), raw["metadata"]
         if event["type"] == "DELETED":
@@ -90,14 +90,14 @@ class _Noter(Generic[T]):
             return
         thing = self._read_or_none(key, raw)
         if thing is None:
-            # What was known of it is out of date. The look at the pipeline reports what it is.
+            # The stored object is out of date. The reconcile of the pipeline reads it again.
             self.store.remove(key, metadata["uid"])
         else:
             self.store.put(key, thing)
         self.queue.add(key)
 
     def _read_or_none(self, key: Key, raw: Mapping[str, Any]) -> T | None:
-        """None: it cannot be read, which is noted."""
+        """Returns the object. None: it cannot be read, which is logged."""
         try:
             thing = self.read(raw)
         except UnreadableError as error:

@@ -1,9 +1,8 @@
-"""Pods that the watch by our label does not show, and that a pipeline waits for nevertheless: a Pod
-of somebody else that has the pipeline's name, and a Pod of the pipeline that has lost the label.
+"""Watches Pods that a pipeline waits for and that have no label of the operator.
 
-Each namespace that has such a Pod is watched once, however many there are in it: the metadata of
-its Pods without our label. Polling each Pod would cost requests for as long as it stays. A watch of
-each Pod would cost a connection each. To retry the creation would cost a write each.
+These are Pods of other owners with the pipeline's name, and Pods of the pipeline that have lost the
+label. Each namespace with such Pods has one watch, of the metadata of all its Pods without the
+label. Polling would cost requests, a watch per Pod connections, and retrying the creation writes.
 """
 
 import asyncio
@@ -18,21 +17,21 @@ from initpipeline.runtime.queue import WorkQueue
 logger = logging.getLogger(__name__)
 
 WATCHES: Final = 100
-"""Namespaces that are watched at a time: each costs a connection. Further ones take turns."""
+"""The most namespaces that are watched at a time: each costs a connection. More take turns."""
 
 TURN_SECONDS: Final = 300
-"""How long one watch lasts. Each begins with a list, which finds what a watch may have missed."""
+"""The duration of a watch. Each begins with a list, which finds what a watch may have missed."""
 
 SHORT_TURN_SECONDS: Final = 10
-"""The same, while other namespaces wait for their turn."""
+"""The duration of a watch while other namespaces wait for their turn."""
 
 LONGEST_PAUSE_SECONDS: Final = 30.0
-"""Between two attempts to watch, while the API server does not answer or refuses."""
+"""The longest pause between two attempts to watch, if the API server does not answer or refuses."""
 
 
 class Lookout:
-    """Requeues pipelines whenever a Pod of their name, without our label, changes or goes. For one
-    event loop."""
+    """Requeues a pipeline when a Pod of its name without the operator's label changes or is
+    deleted. For one event loop."""
 
     def __init__(self, gateway: Gateway, queue: WorkQueue[Key]) -> None:
         self._gateway = gateway
@@ -46,8 +45,8 @@ class Lookout:
         return key in self._names.get(key.namespace, ())
 
     def watch(self, key: Key) -> bool:
-        """Requeue the pipeline when the Pod changes. Returns whether that is new; then the Pod is
-        to be read once more, since it may have gone before."""
+        """Requeue the pipeline when the Pod changes. Returns whether the watch is new. If so, the
+        caller must read the Pod again, since it may be gone by now."""
         if key in self:
             return False
         if key.namespace not in self._names:
@@ -57,7 +56,7 @@ class Lookout:
         return True
 
     def forget(self, key: Key) -> None:
-        """The Pod matters no longer, or is shown by the watch of our label."""
+        """Stop: the Pod matters no longer, or the watch by label shows it."""
         if key not in self:
             return
         self._names[key.namespace].remove(key)

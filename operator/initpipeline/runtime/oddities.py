@@ -1,5 +1,4 @@
-"""What could not be read, counted, and logged once for each object: watches show an object again
-and again."""
+"""Counts objects that cannot be read, and logs each once: a watch reports an object many times."""
 
 import logging
 from collections import Counter, OrderedDict
@@ -10,8 +9,8 @@ from initpipeline.runtime.gateway import Key, Kind
 logger = logging.getLogger(__name__)
 
 REMEMBERED: Final = 1024
-"""Objects of which it is remembered that they were logged. Of more, the one that was seen least
-recently is logged again."""
+"""The most objects that are remembered as logged. Beyond that, the one that was reported least
+recently is forgotten and logged again."""
 
 
 class Oddities:
@@ -19,11 +18,11 @@ class Oddities:
 
     def __init__(self) -> None:
         self.seen: Counter[Kind] = Counter()
-        """How often one of a kind could not be read, since the start."""
+        """By kind, how often an object could not be read since the operator started."""
         self._logged: OrderedDict[tuple[Kind, Key], str] = OrderedDict()
 
     def note(self, kind: Kind, key: Key, problem: str) -> None:
-        """An object cannot be read. Logged unless it was for the same reason."""
+        """Count an object that cannot be read. Logs it unless it was logged for the same reason."""
         self.seen[kind] += 1
         before = self._logged.pop((kind, key), None)
         self._logged[kind, key] = problem

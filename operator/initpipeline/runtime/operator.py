@@ -197,7 +197,7 @@ class Service:
                 self._queue.done(key)
 
     async def _report(self, key: Key, error: Exception) -> None:
-        """Mark the pipeline. If that fails too, the log and the retry are what is left."""
+        """Set the pipeline's condition for an exception. A failure to do so is only logged."""
         try:
             await self._reconciler.report_error(key, error)
         except (ApiError, ConnectionFailed) as why:

@@ -2,8 +2,8 @@
 meanwhile, once more afterwards.
 
 The shape is that of client-go's workqueue: level-triggered, so a key stands for "look again", never
-for an event. Keys are in groups, of which each gets its turn: a namespace with a thousand keys, or
-whose requests take long, does not delay those of others.
+for an event. Keys are in groups, which are served in turn: a namespace with a thousand keys, or
+with slow requests, does not delay the keys of others.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ LONGEST_RETRY_SECONDS = 300.0
 
 
 class WorkQueue(Generic[K]):
-    """For one event loop. ``clock`` gives the present, in the terms of ``add_at``. No more than
-    ``at_a_time`` keys of one ``group`` are with workers at any time; None: any number."""
+    """A queue for one event loop. ``clock`` returns the present time, in the terms of ``add_at``.
+    At most ``at_a_time`` keys of one ``group`` are with workers at any time. None: any number."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class WorkQueue(Generic[K]):
         self._group = group
         self._at_a_time = at_a_time
         self._ready: OrderedDict[Hashable, deque[K]] = OrderedDict()
-        """By group, the one whose turn it is first."""
+        """By group. The next group is first."""
         self._at_work: Counter[Hashable] = Counter()
         """How many keys of each group are with a worker."""
         self._getters: deque[asyncio.Future[None]] = deque()
@@ -75,7 +75,8 @@ class WorkQueue(Generic[K]):
         self._failures.pop(key, None)
 
     async def get(self) -> K:
-        """The next key. Whoever takes it says ``done`` in the end."""
+        """Returns the next key, when there is one. The caller must call ``done`` with it when it
+        has finished."""
         while (key := self._next()) is None:
             getter = asyncio.get_running_loop().create_future()
             self._getters.append(getter)
@@ -95,7 +96,7 @@ class WorkQueue(Generic[K]):
         self._wake_one()
 
     def _next(self) -> K | None:
-        """Of the group whose turn it is, the key that has waited for longest."""
+        """Removes and returns the oldest key of the next group. None: no key may be served now."""
         for group, keys in self._ready.items():
             if self._at_a_time is None or self._at_work[group] < self._at_a_time:
                 key = keys.popleft()

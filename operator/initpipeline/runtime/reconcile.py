@@ -47,15 +47,16 @@ LARGE = 128 * 1024
 """Bytes of a pipeline that takes longer to decide on than the event loop may be held up."""
 
 AT_ONCE = 2
-"""How many Pods of one run are created without delay."""
+"""Pods of one run that are created without delay."""
 
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=0.25), timedelta(minutes=5)
 """The delays before the next one and between later ones."""
 
 
 class _Creations:
-    """How often the Pod of a run was created. A run has one Pod, and a second if the first was gone
-    before it was observed. If a webhook or a user removes each at once, more follow ever slower."""
+    """Counts how often the Pod of a run was created. A run has one Pod, and a second if the first
+    was gone before it was observed. If a webhook or a user removes each at once, the operator
+    creates the next ones after growing delays."""
 
     def __init__(self) -> None:
         self._made: dict[Key, tuple[str, int, datetime]] = {}
@@ -141,7 +142,7 @@ class Reconciler:
             self._queue.forget_failures(key)
 
     async def report_error(self, key: Key, error: Exception) -> None:
-        """A reconcile has raised this: mark the pipeline, unless it is marked so already."""
+        """Set the pipeline's condition for an exception of its reconcile, unless it is set."""
         pipeline = self._cache.pipelines.get(key)
         if not isinstance(pipeline, Pipeline) or pipeline.deleting:
             return
@@ -182,7 +183,8 @@ class Reconciler:
         return Facts(pipeline, pod, gone=None if pod else self._cache.pods.gone(key))
 
     async def _get_pod(self, key: Key) -> Pod | None:
-        """The Pod as the API server has it. If the watch does not show it, the lookout does."""
+        """Returns the Pod as the API server has it. If it lacks the label, the lookout watches it.
+        None: there is none."""
         pod = await self._gateway.get_pod(key)
         if pod is None or pod.labelled:
             self._lookout.forget(key)
@@ -201,7 +203,7 @@ class Reconciler:
         if written is None or written is pipeline:
             return written
         if isinstance(written, UnreadablePipeline):
-            return None  # Somebody has changed the CRD; the next look reports it.
+            return None  # The CRD has changed. The next reconcile reports it.
         key = Key(pipeline.namespace, pipeline.name)
         if _is_new_attempt(pipeline.status, written.status):
             self._queue.forget_failures(key)
@@ -212,7 +214,8 @@ class Reconciler:
     async def _patch_status(
         self, pipeline: Pipeline, status: InitPipelineStatus
     ) -> Pipeline | UnreadablePipeline | None:
-        """Write the status, or, if the cluster does not store so much, a smaller one."""
+        """Write the status, or a smaller one if the cluster cannot store it. Returns the pipeline
+        as it was stored. None: it has changed or is gone."""
         before = pipeline.status.to_api()
         patch = merge_patch(before, status.to_api())
         if not patch:
@@ -316,13 +319,13 @@ class Reconciler:
 
 
 def _is_new_attempt(before: InitPipelineStatus, after: InitPipelineStatus) -> bool:
-    """Whether a retry is no longer one of the same: there is another run, or another spec."""
+    """Returns whether back-off starts over: there is another run, or another spec."""
     numbers = [status.run.number if status.run else 0 for status in (before, after)]
     return numbers[0] != numbers[1] or before.observed_generation != after.observed_generation
 
 
 def _refused(error: ApiError) -> bool:
-    """Whether the API server would answer the same to the same request."""
+    """Returns whether the API server would refuse the same request again."""
     return isinstance(error, TooLargeError) or error.code in {400, 403, 422}
 
 

@@ -37,9 +37,8 @@ class Sweeper:
         self._namespaces: Sequence[str | None] = namespaces or (None,)
 
     async def fill(self) -> None:
-        """Know all Pods before the first decision: one list, where each pipeline whose Pod the
-        watch has not told yet would otherwise ask for it alone. One that cannot be read is left to
-        the look at its pipeline."""
+        """List all Pods before the first decision. Without that, each pipeline whose Pod the watch
+        has not reported yet would request it. A Pod that cannot be read is logged."""
         for namespace in self._namespaces:
             async for key, pod in self._gateway.list_pods(namespace):
                 if isinstance(pod, Pod):
