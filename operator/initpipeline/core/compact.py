@@ -1,8 +1,8 @@
-"""Objects of the API in a form that takes up little memory, and from which the same facts are read.
+"""Compacts API objects, so that they take little memory. The same facts are read from them.
 
-As Python values an object takes up ten times its JSON. Watches queue objects, so large ones are
-compacted first: of a pipeline the template is compressed, of a Pod what no decision needs is left
-out.
+As Python values an object takes ten times the memory of its JSON. Watches queue objects, so large
+ones are compacted first: a pipeline's template is compressed, and a Pod loses the fields that no
+decision needs.
 """
 
 import base64
@@ -30,7 +30,7 @@ _CONTAINER: Final = frozenset(
 
 
 def compact(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The object, compacted. One of another kind than InitPipeline and Pod is returned as it is."""
+    """Returns the object, compacted if it is an InitPipeline or a Pod."""
     spec = reading.mapping(raw.get("spec"))
     if "template" in spec:
         return _pipeline(raw, spec)
@@ -59,7 +59,7 @@ def _pod(raw: Mapping[str, Any], spec: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _without_ownership(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The object without managedFields, which may be as large as all the rest."""
+    """Returns the object without managedFields, which may be as large as all other fields."""
     metadata = dict(reading.mapping(raw.get("metadata")))
     metadata.pop("managedFields", None)
     return {**raw, "metadata": metadata}
