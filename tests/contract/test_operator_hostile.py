@@ -81,7 +81,7 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 def owned_fields(levels: int) -> list[dict[str, Any]]:
-    """managedFields, of which the API server asks no more than that they are some."""
+    """managedFields, whose content the API server barely validates."""
     return [
         {
             "manager": "somebody",
@@ -246,9 +246,9 @@ def test_pipeline_that_cannot_be_read_is_reported_on_itself(
     custom.patch_namespaced_custom_object_status(*place, {"status": {"run": run}})
     process.start()
     world.wait("Stalled", lambda status: condition(status, "Stalled")["status"] == "True")
-    said = condition(world.status(), "Stalled")
-    assert said["reason"] == "Unreadable"
-    assert said["message"].startswith(field)
+    stalled = condition(world.status(), "Stalled")
+    assert stalled["reason"] == "Unreadable"
+    assert stalled["message"].startswith(field)
     assert world.pod() is None
     served(other)
     custom.patch_namespaced_custom_object_status(*place, {"status": {"run": None}})

@@ -77,7 +77,7 @@ def limit_range(**limits: Object) -> Object:
 
 
 def quota(hard: Object, *, computed: bool = True) -> Object:
-    """A ResourceQuota, of which nothing is used. There is no quota controller to compute it."""
+    """A ResourceQuota without usage: no quota controller runs that would compute it."""
     return {
         "apiVersion": "v1",
         "kind": "ResourceQuota",

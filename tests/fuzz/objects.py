@@ -1,4 +1,4 @@
-"""Objects as any user may write them: real ones, some leaves of which are hostile.
+"""Objects as any user may write them: real ones, with some hostile leaves.
 
 Everything follows from a seed, so that a failure can be seen again.
 """

@@ -1,4 +1,4 @@
-"""What holds of every object, whoever wrote it."""
+"""Properties that hold for every object that a user may write."""
 
 import asyncio
 import json

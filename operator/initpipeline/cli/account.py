@@ -37,14 +37,14 @@ class Account:
     pipeline: Pipeline
     """With the status that follows from the facts, unless the operator failed on them."""
     pod: Pod | None
-    """The Pod that has its name, whoever owns it."""
+    """The Pod of the pipeline's name, with any owner. None: there is none."""
     then: tuple[str, ...]
     limits: tuple[Limit, ...]
     remedies: tuple[Remedy, ...]
     undone: tuple[str, ...]
     """What the operator has yet to do about the facts."""
     overdue: tuple[str, ...]
-    """Those of them that an operator at work does at once. If they stay, none is at work."""
+    """Those of ``undone`` that a running operator does at once. If they stay, none is running."""
 
 
 def account(

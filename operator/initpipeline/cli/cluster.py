@@ -172,13 +172,13 @@ class Cluster:
         )
         if answer.ok:
             return dict(answer.json())
-        said = _status(answer)
+        status = _status(answer)
         words = _words(answer)
         if answer.status_code == 403 and f'cannot {verb} resource "' in words:
             raise self._problem(answer, verb, kind["resource"], namespace)
         if answer.status_code == 404 and not _says_what_is_missing(answer):
             raise self._problem(answer, verb, kind["resource"], namespace)
-        if answer.status_code in _REFUSALS or classify(answer.status_code, said) is not None:
+        if answer.status_code in _REFUSALS or classify(answer.status_code, status) is not None:
             raise RefusedError(words)
         raise self._problem(answer, verb, kind["resource"], namespace)
 

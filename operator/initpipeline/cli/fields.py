@@ -1,8 +1,8 @@
-"""What becomes of each field of a workload when ``wrap`` makes an InitPipeline of it.
+"""Table of what ``wrap`` does with each field of a workload.
 
 There is one row for each field that the API server publishes for a kind:
-tests/contract/test_wrap.py fails if one is missing. A field without a row, of a newer Kubernetes,
-is named as left behind.
+tests/contract/test_wrap.py fails if one is missing. A field of a newer Kubernetes has no row, and a
+note names it as left behind.
 """
 
 import re
@@ -18,14 +18,14 @@ class Fate(StrEnum):
     """What becomes of a field."""
 
     CARRIED = "carried over"
-    """It goes over, or a field of the InitPipeline does the same. A note of its own comes with it
-    if some values do not."""
+    """The InitPipeline has it, or a field of its own with the same effect. If that is not so for
+    some values, a note names them."""
     NAMED = "named"
-    """It has no counterpart, and a note names it unless it has its default."""
+    """It has no counterpart. A note names it unless it has its default."""
     REFUSED = "refused"
     """A value other than the default cannot be wrapped."""
     IRRELEVANT = "irrelevant"
-    """Nothing would behave otherwise without it."""
+    """Nothing behaves differently without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class Row:
 
     fate: Fate
     words: str
-    """NAMED: what is otherwise afterwards; "": the note on the kind names it. Else: where it goes,
-    or why it is not missed."""
+    """NAMED: what differs afterwards, or "" if the note on the kind names it. Otherwise: where it
+    goes, or why it is not needed."""
     defaults: tuple[Any, ...] = ()
-    """Values, besides none, that mean the same as the API server's default."""
+    """Values that have the same effect as an absent field."""
 
 
 def _carried(words: str = "as it is") -> Row:
@@ -54,10 +54,10 @@ def _irrelevant(words: str) -> Row:
 
 _TEMPLATE: Final = _carried("spec.template")
 _SELECTOR: Final = _irrelevant("the InitPipeline owns its Pod by UID; the Pod's labels stay")
-_REPLICAS: Final = _carried("0 as spec.suspend; a note says that one Pod runs instead of several")
+_REPLICAS: Final = _carried("0 as spec.suspend; a note on one Pod instead of several")
 _REVISIONS: Final = _irrelevant("earlier templates are not kept: a note on kubectl rollout")
 _MIN_READY: Final = _named("the Pod counts as available as soon as it is Ready", 0)
-_UPDATES: Final = _carried("a note says that a changed template replaces the Pod at once")
+_UPDATES: Final = _carried("a note on the Pod being replaced at once by a changed template")
 
 METADATA: Final[Mapping[str, Row]] = {
     "name": _carried(),
@@ -132,7 +132,7 @@ SPEC: Final[Mapping[str, Mapping[str, Row]]] = {
         "serviceName": _carried("subdomain of the Pod"),
         "ordinals": _carried("the first is in the Pod's hostname and in the names of its claims"),
         "volumeClaimTemplates": _carried("claims of their own, and volumes of the Pod"),
-        "persistentVolumeClaimRetentionPolicy": _carried("a note says how to keep the claims"),
+        "persistentVolumeClaimRetentionPolicy": _carried("a note on how to keep the claims"),
         "updateStrategy": _UPDATES,
         "minReadySeconds": _MIN_READY,
         "podManagementPolicy": _irrelevant("there is one Pod"),
@@ -175,8 +175,8 @@ SPEC: Final[Mapping[str, Mapping[str, Row]]] = {
         "overhead": _irrelevant("admission sets it by runtimeClassName"),
     },
 }
-"""By kind, the fields of its spec. Those of a Pod that are not carried are so only in a Pod that
-was read back from a cluster."""
+"""By kind, the fields of its spec. A Pod has fields that are not carried only if it was read back
+from a cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +186,12 @@ class KeyRow:
     keys: str
     """A regular expression of whole keys."""
     words: str
-    """"", or what is otherwise afterwards, after the key."""
+    """What differs afterwards, printed after the key. "" for no note."""
 
 
 HELM_HOOK: Final = r"helm\.sh/hook"
 OF_OBJECTS: Final = re.compile(r"helm\.sh/.*|argocd\.argoproj\.io/.*|config\.kubernetes\.io/.*")
-"""Annotations that are about the object that is applied, also if it is a Pod."""
+"""Annotations about the applied object, even if that is a Pod."""
 
 ANNOTATIONS: Final = (
     KeyRow(
@@ -206,13 +206,13 @@ ANNOTATIONS: Final = (
     ),
     KeyRow(
         r"argocd\.argoproj\.io/tracking-id|meta\.helm\.sh/release-name",
-        "what it was deployed by brings the old one back unless it is changed there",
+        "the tool that deployed it restores the old one unless it is removed there",
     ),
     KeyRow(
         r"sidecar\.istio\.io/status|linkerd\.io/proxy-version"
         r"|vault\.hashicorp\.com/agent-inject-status",
-        "the Pod has what admission injected, and admission may inject it again: wrap the "
-        "manifest from before that",
+        "the Pod has containers that admission injected, and admission may inject them again: "
+        "wrap the manifest from before the injection",
     ),
     KeyRow(
         r"kubectl\.kubernetes\.io/.* | deployment\.kubernetes\.io/.*"
@@ -223,7 +223,7 @@ ANNOTATIONS: Final = (
         "",
     ),
 )
-"""The first that fits counts. A key that none fits is listed as read by some other tool."""
+"""The first row that matches decides. A key without a row is listed as read by another tool."""
 
 LABELS: Final = (
     KeyRow(
@@ -244,18 +244,18 @@ CONTROLLERS_LABELS: Final = frozenset(
 
 
 def left_behind(kind: str, spec: Mapping[str, Any], path: str = "spec") -> Iterator[str]:
-    """A note on each field of a workload's spec that goes nowhere."""
+    """Yields a note for each field of a workload's spec that is left behind."""
     return _notes(SPEC[kind], spec, path)
 
 
 def of_metadata(metadata: Mapping[str, Any]) -> Iterator[str]:
-    """A note on each field of its metadata that goes nowhere."""
+    """Yields a note for each field of its metadata that is left behind."""
     return _notes(METADATA, metadata, "metadata")
 
 
 def of_keys(kind: str, metadata: Mapping[str, Any]) -> Iterator[str]:
-    """Notes on labels and annotations by which others act on the workload. A Pod's annotations are
-    read by what acts on Pods, which goes on doing so."""
+    """Yields notes on labels and annotations by which other tools act on the workload. A Pod keeps
+    its annotations, and tools that act on Pods still read them."""
     for field, rows in (("labels", LABELS), ("annotations", ANNOTATIONS)):
         unknown = []
         for key in metadata.get(field) or ():
@@ -266,7 +266,7 @@ def of_keys(kind: str, metadata: Mapping[str, Any]) -> Iterator[str]:
                 unknown.append(key)
         if unknown and field == "annotations" and kind != "Pod":
             yield (
-                f"annotations go over; what reads them may act on {kind}s only: "
+                f"annotations are carried over, but tools that read them may act on {kind}s only: "
                 f"{', '.join(unknown)}"
             )
 
@@ -281,6 +281,6 @@ def _notes(rows: Mapping[str, Row], found: Mapping[str, Any], path: str) -> Iter
         if value in (None, [], {}) or (row and value in row.defaults):
             continue
         if row is None:
-            yield f"{path}.{field} is left behind: it is not known what it is for"
+            yield f"{path}.{field} is left behind: this version does not know the field"
         elif row.fate is Fate.NAMED and row.words:
             yield f"{path}.{field} is left behind: {row.words}"

@@ -1,4 +1,4 @@
-"""The whole log of one attempt, also if the stream is cut while the step runs on."""
+"""Reads the whole log of one attempt, even if the stream is cut while the step still runs."""
 
 from collections.abc import Iterator
 from copy import copy
@@ -14,7 +14,7 @@ from initpipeline.cli.words import one_line
 Raw = dict[str, Any]
 
 SETTLE_SECONDS: Final = 4
-"""So long after the end of a stream the Pod's status may still call the container running."""
+"""How long after the end of a stream the Pod's status may still report the container as running."""
 RETRY_SECONDS: Final = 1.0
 RUNNING_RETRIES: Final = 300
 """How often in a row a log is asked for that cannot be had although its container may go on: for as
@@ -43,11 +43,11 @@ class LogReader:
         self._previous = part.previous
 
     def once(self) -> Iterator[bytes]:
-        """The log as it is now, in one reading. Raises NotFoundError, NoAnswerError."""
+        """Returns the log as it is now, in one reading. Raises NotFoundError, NoAnswerError."""
         return self._log(follow=False, timestamps=False)
 
     def all(self, *, follow: bool) -> Iterator[bytes]:
-        """The log, read again after each cut; if it is followed, until the container has ended.
+        """Yields the log, and reads on after each cut; with ``follow``, until the container ends.
 
         Raises NotFoundError if the node does not have it, NotUsableError if it could not be read
         for so long that it is given up.
@@ -81,7 +81,7 @@ class LogReader:
             transcript.restart()
 
     def _check(self, failures: int, cut: str) -> None:
-        """Note the first failure, raise the last."""
+        """Print a note for the first failure, raise NotUsableError for the last."""
         why = cut or "the stream ended while the container runs"
         if failures >= (RUNNING_RETRIES if self._is_running(settled=True) else ENDED_RETRIES):
             raise NotUsableError(f"the log of {self._part.title} could not be read on: {why}")
@@ -89,17 +89,18 @@ class LogReader:
             self._session.note(f"the log of {self._part.title} was cut off, reading on: {why}")
 
     def _is_running(self, *, settled: bool = False) -> bool:
-        """Whether the container may still write; True if the API server does not answer. Unless its
-        status has ``settled``, it is given the time to become that of a container that has ended.
+        """Returns whether the container may still write. True if the API server does not answer.
+
+        Unless its status has ``settled``, waits for it to report that the container has ended.
         """
         return self._await(_State.RUNNING, 0 if settled else SETTLE_SECONDS) is _State.RUNNING
 
     def _reads_ours(self) -> bool:
-        """Whether the log that is read is of this attempt, and not of one after it."""
+        """Returns whether the log that is read is of this attempt, and not of a later one."""
         return self._previous or self._await(_State.RUNNING, SETTLE_SECONDS) is not _State.OTHER
 
     def _await(self, passing: _State, seconds: int) -> _State:
-        """The state of the container once it is no longer the passing one, or the time is over."""
+        """Returns the state of the container once it differs from ``passing``, or time is up."""
         where = self._target.namespace, self._target.name
         try:
             pod = self._session.cluster.pod(*where)

@@ -53,8 +53,10 @@ def _read(event: Mapping[str, Any]) -> Warned | None:
     """None for what is no warning. Events of the old API have a count and a last time, those of the
     new one (events.k8s.io) a time and, once repeated, a series."""
     series = event.get("series") or {}
-    told = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
-    last = parse_time(told)
+    observed = (
+        series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
+    )
+    last = parse_time(observed)
     if event.get("type") != "Warning" or last is None:
         return None
     return Warned(

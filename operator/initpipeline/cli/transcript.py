@@ -1,10 +1,10 @@
-"""One log, put together from several readings of it: none of its bytes twice, none left out. Pure.
+"""Joins several readings of one log, without repeating or losing bytes. Pure.
 
-The API cannot continue a log at a place: ``sinceTime`` is a time of the node's clock, which may
-have been set back, in whole seconds. So a log is read with timestamps and, after a cut, again from
-its beginning. A log only grows, and its first line identifies it by a timestamp in nanoseconds: as
-many bytes as were read before are skipped. If the kubelet rotated the file meanwhile, the log
-begins with another line: then the timestamps of the lines decide.
+The API cannot continue a log at a byte: ``sinceTime`` is in whole seconds of the node's clock,
+which may be set back. So the plugin reads a log with timestamps and, after a cut, again from its
+beginning. A log only grows, and the timestamp of its first line, in nanoseconds, identifies it: the
+bytes that were read before are skipped. If the kubelet has rotated the file, the log begins with
+another line, and the timestamps of the lines decide.
 """
 
 import re
@@ -13,8 +13,8 @@ from typing import Final
 _STAMP: Final = re.compile(
     rb"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9}(?:Z|[+-]\d\d:\d\d) ", re.MULTILINE
 )
-"""What the kubelet puts before each line when it is asked for timestamps (RFC3339Nano). It does so
-before a line, not before each part of 16 KiB of which the runtime makes a long one."""
+"""The timestamp (RFC3339Nano) that the kubelet puts before each line if the request asks for it. A
+long line has one timestamp, although the runtime stores it in parts of 16 KiB."""
 
 _LONGEST_STAMP: Final = 36
 _LEADING_BYTES: Final = 256
@@ -22,13 +22,13 @@ _LEADING_BYTES: Final = 256
 
 
 class Transcript:
-    """The log of one container. ``feed`` it with what is read; call ``restart`` before each reading
+    """The log of one container. Pass what is read to ``feed``. Call ``restart`` before each reading
     but the first, and ``finish`` at the end of the log."""
 
     def __init__(self) -> None:
         self.replaced = False
-        """The present reading begins otherwise than the first: the file was rotated, or it is the
-        log of another container."""
+        """The present reading begins with other bytes than the first: the file was rotated, or it
+        is the log of another container."""
         self._leading = b""
         self._consumed = 0
         """Bytes of the log that were taken in, with timestamps."""
@@ -50,7 +50,7 @@ class Transcript:
         self._recognizing = bool(self._consumed)
 
     def feed(self, data: bytes) -> bytes:
-        """The part of it that is new, without timestamps."""
+        """Returns the part of the data that is new, without timestamps."""
         data, self._unread = self._unread + data, b""
         if self._recognizing:
             if len(data) < len(self._leading) and self._leading.startswith(data):
@@ -64,7 +64,7 @@ class Transcript:
         return self._after_passing(data) if self._passing else self._taken(data)
 
     def finish(self) -> bytes:
-        """What is left when the log has ended."""
+        """Returns the rest, when the log has ended."""
         rest, self._unread = self._unread, b""
         if self._recognizing:
             return b""
@@ -79,7 +79,7 @@ class Transcript:
         self._leading, self._consumed, self._passing = b"", 0, True
 
     def _taken(self, data: bytes) -> bytes:
-        """What follows the last byte that was taken in."""
+        """Returns what follows the last byte that was taken in."""
         if not data:
             return b""
         if self._column is None:
@@ -106,7 +106,7 @@ class Transcript:
         return _STAMP.sub(b"", whole) + rest[begun.end() if begun else 0 :]
 
     def _after_passing(self, data: bytes) -> bytes:
-        """What follows the last line that was taken in, by its timestamp."""
+        """Returns what follows the last line that was taken in, by its timestamp."""
         parts: list[bytes] = []
         while data:
             found = _STAMP.match(data)
@@ -122,7 +122,7 @@ class Transcript:
         return b"".join(parts)
 
     def _line_after_passing(self, line: bytes) -> bytes:
-        """What is new in a line that is no later than the last one."""
+        """Returns what is new in a line that is no later than the last one."""
         self._keep(line)
         found = _STAMP.match(line)
         if found is None or found[0] != self._stamp or self._column is None:

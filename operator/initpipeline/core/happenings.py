@@ -85,13 +85,13 @@ def happenings(before: InitPipelineStatus, after: InitPipelineStatus) -> tuple[H
     """
     known = before.run.number if before.run else 0
     failed = _failed_steps(before, after)
-    told: list[Happening] = []
+    found: list[Happening] = []
     for number, run in sorted(_runs(after).items()):
         if number >= known:
             earlier = before.run if number == known else None
-            told += _of_run(earlier, run, failed.get(number, {}), after)
-    told = told[-MOST_AT_ONCE:]
-    return (*told, *_failed_create(before, after), *_given_up(before, after))
+            found += _of_run(earlier, run, failed.get(number, {}), after)
+    found = found[-MOST_AT_ONCE:]
+    return (*found, *_failed_create(before, after), *_given_up(before, after))
 
 
 def _runs(status: InitPipelineStatus) -> dict[int, RunFacts]:

@@ -27,7 +27,7 @@ def build(pipeline: Pipeline, run: int, rerun_in_place: str | None = None) -> di
     spec = template["spec"]
     if rerun_in_place == names.IN_PLACE:
         spec = in_place.with_rules(spec)
-    told = {names.RERUN_IN_PLACE_ANNOTATION: rerun_in_place} if rerun_in_place else {}
+    in_place_note = {names.RERUN_IN_PLACE_ANNOTATION: rerun_in_place} if rerun_in_place else {}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -41,7 +41,7 @@ def build(pipeline: Pipeline, run: int, rerun_in_place: str | None = None) -> di
                     **_not_ours(metadata.get("annotations") or {}),
                     names.RUN_ANNOTATION: str(run),
                     names.TEMPLATE_HASH_ANNOTATION: pipeline.template_hash,
-                    **told,
+                    **in_place_note,
                 },
                 template,
             ),

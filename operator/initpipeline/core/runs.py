@@ -208,15 +208,17 @@ def superseded(status: InitPipelineStatus, pod: Pod | None, now: datetime) -> In
 
 
 def _not_initialized(run: Run, status: InitPipelineStatus, pod: Pod | None) -> Explanation | None:
-    """What the run had got to: by its Pod, or else, where that was refused or is not there yet, by
-    what was last said of it."""
+    """Returns why the run was not initialized, by its Pod, or if it has none, by the condition that
+    was last reported. None: that cannot be read."""
     if pod is not None:
         steps = observe.steps(pod, run)
         return diagnose.initialization(pod, steps, fate_of(pod))
-    said = status.condition(ConditionType.INITIALIZED)
-    if said is None or said.reason not in set(Reason):  # The latter is somebody else's.
+    reported = status.condition(ConditionType.INITIALIZED)
+    if reported is None or reported.reason not in set(
+        Reason
+    ):  # Another client may have written it.
         return None
-    return Explanation(Reason(said.reason), said.message)
+    return Explanation(Reason(reported.reason), reported.message)
 
 
 def _next_pass(

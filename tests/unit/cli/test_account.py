@@ -19,7 +19,7 @@ from tests.unit.cli.rendered import text
 from tests.unit.core.world import World, started, world
 
 
-def told(state: World, pod: PodBuilder | None, now: float = 60, flags: str = "") -> Account:
+def explained(state: World, pod: PodBuilder | None, now: float = 60, flags: str = "") -> Account:
     """As the plugin sees it: it reads what the API holds, and has no answer to a creation."""
     facts = Facts(state.pipeline.build(), pod.build() if pod else None)
     return account(facts, decide(facts, at(now)), at(now), flags)
@@ -184,11 +184,11 @@ def refused(refusal: Refusal) -> World:
     ],
 )
 def test_what_happens_first(state: World, pod: PodBuilder | None, first: str) -> None:
-    assert told(state, pod).then[0] == first
+    assert explained(state, pod).then[0] == first
 
 
 def test_the_end_of_its_time_is_told_beforehand() -> None:
-    account = told(started(FAILED, ttlSecondsAfterFinished=90), FAILED)
+    account = explained(started(FAILED, ttlSecondsAfterFinished=90), FAILED)
     assert (
         "this InitPipeline is deleted at 12:01:30Z, in 30s (ttlSecondsAfterFinished)"
         in account.then
@@ -204,7 +204,7 @@ class TestLimits:
     RUNNING = fresh_pod().init("one", running=True, restarts=1, last=End(1))
 
     def test_those_the_run_is_under_with_the_time_left(self) -> None:
-        account = told(started(self.RUNNING, **self.POLICIES), self.RUNNING)
+        account = explained(started(self.RUNNING, **self.POLICIES), self.RUNNING)
         shown = text(view.view(account, at(60), None)).partition("Limits\n")[2].splitlines()[:4]
         assert [" ".join(line.split()) for line in shown] == [
             'timeoutSeconds of "one" 90 s: then the run fails, at 12:01:30Z, in 30s',
@@ -214,11 +214,11 @@ class TestLimits:
         ]
 
     def test_a_run_that_is_initialized_has_met_them(self) -> None:
-        account = told(started(running_pod(), **self.POLICIES), running_pod())
+        account = explained(started(running_pod(), **self.POLICIES), running_pod())
         assert [limit.name for limit in account.limits] == ["backoffLimit"]
 
     def test_without_any_there_are_none(self) -> None:
-        assert told(started(self.RUNNING), self.RUNNING).limits == ()
+        assert explained(started(self.RUNNING), self.RUNNING).limits == ()
 
 
 class TestRemedies:
@@ -348,17 +348,17 @@ class TestRemedies:
         ],
     )
     def test_what_helps(self, state: World, pod: PodBuilder | None, commands: list[str]) -> None:
-        assert [remedy.command for remedy in told(state, pod).remedies] == commands
+        assert [remedy.command for remedy in explained(state, pod).remedies] == commands
 
     def test_a_limit_that_ended_the_run_can_be_raised(self) -> None:
         slow = fresh_pod().init("one", running=True)
         policies = {"initDeadlineSeconds": 30}
         state = started(slow, **policies).look(slow, 40)
-        effects = [remedy.effect for remedy in told(state, slow).remedies]
+        effects = [remedy.effect for remedy in explained(state, slow).remedies]
         assert "raise initDeadlineSeconds over 30: another run starts then" in effects
 
     def test_commands_can_be_pasted_where_the_namespace_is_another(self) -> None:
-        account = told(started(FAILED), FAILED, flags=" -n team-a")
+        account = explained(started(FAILED), FAILED, flags=" -n team-a")
         assert all(remedy.command.endswith(" -n team-a") for remedy in account.remedies)
 
 
@@ -391,7 +391,7 @@ class TestRemedies:
 def test_what_the_operator_has_yet_to_do(
     state: World, pod: PodBuilder | None, undone: tuple[str, ...]
 ) -> None:
-    assert told(state, pod).undone == undone
+    assert explained(state, pod).undone == undone
 
 
 FOREIGN = fresh_pod().owned_by("another")
@@ -481,16 +481,18 @@ def test_operator_that_left_out_the_mirror_is_not_overdue() -> None:
 def test_operator_that_was_notified_and_did_nothing_is_overdue(
     state: World, pod: PodBuilder | None
 ) -> None:
-    assert told(state, pod).overdue
+    assert explained(state, pod).overdue
 
 
 class TestView:
     def test_an_absent_operator_comes_first(self) -> None:
-        shown = text(view.view(told(world(), None), at(60), "The operator seems not to be running"))
+        shown = text(
+            view.view(explained(world(), None), at(60), "The operator seems not to be running")
+        )
         assert shown.startswith("The operator seems not to be running\n\ndemo  ")
 
     def test_a_message_is_not_said_twice(self) -> None:
-        shown = text(view.view(told(started(FAILED), FAILED), at(60), None))
+        shown = text(view.view(explained(started(FAILED), FAILED), at(60), None))
         rows = [" ".join(line.split()) for line in shown.splitlines()]
         start = rows.index("Conditions") + 1
         assert rows[start] == (
@@ -501,20 +503,20 @@ class TestView:
     def test_what_is_warned_of_the_pod(self) -> None:
         slow = fresh_pod().init("one")
         warned = [Warned("FailedMount", 'secret "db" not found', 5, at(50))]
-        shown = text(view.view(told(started(slow), slow), at(60), None, warned))
+        shown = text(view.view(explained(started(slow), slow), at(60), None, warned))
         rows = [" ".join(line.split()) for line in shown.splitlines()]
         start = rows.index("Warnings about the Pod") + 1
         assert rows[start] == 'FailedMount 5 times, last 10s ago secret "db" not found'
 
     def test_what_is_empty_has_no_heading(self) -> None:
-        account = told(started(running_pod()), running_pod())
+        account = explained(started(running_pod()), running_pod())
         shown = text(view.view(account, at(60), None))
         assert "Limits" not in shown
         assert "Warnings" not in shown
 
     def test_data_for_a_program(self) -> None:
         state = started(running_pod()).token("t")
-        data = view.data(told(state, running_pod()), at(60), "absent")
+        data = view.data(explained(state, running_pod()), at(60), "absent")
         assert data["operator"] == {
             "absent": "absent",
             "undone": ["start run 2 (Requested)", 'delete the Pod "demo"'],

@@ -112,20 +112,20 @@ def test_each_wrapped_one_is_told_of() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "told"),
+    ("spec", "expected"),
     [
         pytest.param("scaleTargetRef: {kind: Deployment, name: shop}", True, id="of this one"),
         pytest.param("scaleTargetRef: {kind: Deployment, name: cart}", False, id="of another"),
         pytest.param("targetRef: {kind: Deployment, name: shop}", True, id="vertical"),
     ],
 )
-def test_an_autoscaler_without_a_target(spec: str, told: bool) -> None:
+def test_an_autoscaler_without_a_target(spec: str, expected: bool) -> None:
     autoscaler = f"kind: HorizontalPodAutoscaler\nmetadata: {{name: h}}\nspec: {{{spec}}}\n"
-    assert ("has lost its target" in titles(converted(SHOP, autoscaler))) is told
+    assert ("has lost its target" in titles(converted(SHOP, autoscaler))) is expected
 
 
 @pytest.mark.parametrize(
-    ("spec", "told"),
+    ("spec", "expected"),
     [
         pytest.param("maxUnavailable: 1, selector: {matchLabels: {app: shop}}", True, id="max"),
         pytest.param('minAvailable: "50%", selector: {matchLabels: {app: shop}}', True, id="part"),
@@ -133,13 +133,13 @@ def test_an_autoscaler_without_a_target(spec: str, told: bool) -> None:
         pytest.param("maxUnavailable: 1, selector: {matchLabels: {app: x}}", False, id="other"),
     ],
 )
-def test_a_disruption_budget_that_needs_a_scale_subresource(spec: str, told: bool) -> None:
+def test_a_disruption_budget_that_needs_a_scale_subresource(spec: str, expected: bool) -> None:
     budget = f"kind: PodDisruptionBudget\nmetadata: {{name: b}}\nspec: {{{spec}}}\n"
-    assert ("blocks every eviction" in titles(converted(SHOP, budget))) is told
+    assert ("blocks every eviction" in titles(converted(SHOP, budget))) is expected
 
 
 @pytest.mark.parametrize(
-    ("manifest", "told"),
+    ("manifest", "expected"),
     [
         pytest.param(
             "kind: ScaledObject\nspec: {scaleTargetRef: {name: shop}}",
@@ -187,13 +187,13 @@ def test_a_disruption_budget_that_needs_a_scale_subresource(spec: str, told: boo
         ),
     ],
 )
-def test_object_about_the_workload_is_remarked_on(manifest: str, told: str | None) -> None:
+def test_object_about_the_workload_is_remarked_on(manifest: str, expected: str | None) -> None:
     where = "namespace: other, " if "namespace: other" in manifest else ""
     manifest = manifest.replace("\nnamespace: other", "")
     found = titles(converted(SHOP, f"{manifest}\nmetadata: {{{where}name: x}}\n"))
     others = [line for line in found.splitlines() if not line.startswith("Deployment")]
-    assert len(others) == (1 if told else 0)
-    assert all(told and told in line for line in others)
+    assert len(others) == (1 if expected else 0)
+    assert all(expected and expected in line for line in others)
 
 
 @pytest.mark.parametrize(

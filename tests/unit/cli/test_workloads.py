@@ -310,14 +310,14 @@ class TestStatefulSet:
 
     @pytest.mark.parametrize("replicas", [1, 3])
     def test_claims_of_other_members_stay(self, replicas: int) -> None:
-        said = notes(wrap(stateful_set(replicas=replicas, volumeClaimTemplates=[self.CLAIM])))
-        assert ("claims of the other members stay" in said) is (replicas > 1)
+        shown = notes(wrap(stateful_set(replicas=replicas, volumeClaimTemplates=[self.CLAIM])))
+        assert ("claims of the other members stay" in shown) is (replicas > 1)
 
     @pytest.mark.parametrize("field", ["whenDeleted", "whenScaled"])
     def test_warns_of_a_set_that_deletes_its_claims(self, field: str) -> None:
         policy = {"whenDeleted": "Retain", "whenScaled": "Retain", field: "Delete"}
-        said = notes(wrap(stateful_set(persistentVolumeClaimRetentionPolicy=policy)))
-        assert "kubectl patch statefulset a --type=merge" in said
+        shown = notes(wrap(stateful_set(persistentVolumeClaimRetentionPolicy=policy)))
+        assert "kubectl patch statefulset a --type=merge" in shown
 
 
 class TestJob:
@@ -363,9 +363,9 @@ class TestJob:
 
 class TestCronJob:
     def test_its_schedule_stays_behind(self) -> None:
-        said = notes(wrap(cron_job()))
-        assert 'schedule "@daily" stays behind' in said
-        assert "kubectl initpipeline rerun a" in said
+        shown = notes(wrap(cron_job()))
+        assert 'schedule "@daily" stays behind' in shown
+        assert "kubectl initpipeline rerun a" in shown
 
     def test_is_not_deleted_after_its_first_run(self) -> None:
         wrapped = wrap(cron_job(ttlSecondsAfterFinished=5, backoffLimit=2))
@@ -380,8 +380,8 @@ class TestCronJob:
         assert ("kubectl patch cronjob a" in notes(wrapped)) is not suspended
 
     def test_fields_of_its_job_that_are_left_behind_are_named(self) -> None:
-        said = notes(wrap(cron_job(podFailurePolicy={"rules": []})))
-        assert "spec.jobTemplate.spec.podFailurePolicy" in said
+        shown = notes(wrap(cron_job(podFailurePolicy={"rules": []})))
+        assert "spec.jobTemplate.spec.podFailurePolicy" in shown
 
 
 SAMPLES: Raw = {
@@ -430,8 +430,8 @@ class TestLeftBehind:
     )
     def test_field_of_the_spec_without_counterpart_is_named(self, kind: str, field: str) -> None:
         without, sample = MAKERS[kind](), SAMPLES[f"{kind}.{field}"]
-        said = notes(wrap(MAKERS[kind](**{field: sample})))
-        assert (f"spec.{field}" if field != "schedule" else 'schedule "@yearly"') in said
+        shown = notes(wrap(MAKERS[kind](**{field: sample})))
+        assert (f"spec.{field}" if field != "schedule" else 'schedule "@yearly"') in shown
         assert f"spec.{field}" not in notes(wrap(without))
         for default in SPEC[kind][field].defaults:
             assert f"spec.{field}" not in notes(wrap(MAKERS[kind](**{field: default})))
@@ -439,8 +439,8 @@ class TestLeftBehind:
     @pytest.mark.parametrize(("kind", "field"), [("CronJob", f) for f in named(SPEC["Job"])])
     def test_field_of_a_cron_jobs_job_is_named(self, kind: str, field: str) -> None:
         assert kind
-        said = notes(wrap(cron_job(**{field: SAMPLES[f"Job.{field}"]})))
-        assert f"spec.jobTemplate.spec.{field}" in said
+        shown = notes(wrap(cron_job(**{field: SAMPLES[f"Job.{field}"]})))
+        assert f"spec.jobTemplate.spec.{field}" in shown
 
     @pytest.mark.parametrize("field", named(METADATA))
     @pytest.mark.parametrize("kind", SPEC)
@@ -452,8 +452,8 @@ class TestLeftBehind:
         assert f"metadata.{field} is left behind" in notes(wrap(manifest))
 
     def test_field_of_a_newer_kubernetes_is_named(self) -> None:
-        said = notes(wrap(workload("DaemonSet", fieldOfTheFuture=1)))
-        assert "spec.fieldOfTheFuture is left behind: it is not known" in said
+        shown = notes(wrap(workload("DaemonSet", fieldOfTheFuture=1)))
+        assert "spec.fieldOfTheFuture is left behind: this version" in shown
 
     def test_metadata_of_a_cron_jobs_jobs_is_named(self) -> None:
         manifest = cron_job()
@@ -481,24 +481,24 @@ class TestLeftBehind:
 
 class TestKeys:
     @pytest.mark.parametrize(
-        ("kind", "annotation", "told"),
+        ("kind", "annotation", "expected"),
         [
             ("Job", "helm.sh/hook", "Helm waits for the end of hooks that are Jobs or Pods"),
             ("Pod", "helm.sh/hook", "Helm waits for the end of hooks that are Jobs or Pods"),
             ("Job", "argocd.argoproj.io/hook", "manifests/argocd"),
             ("Deployment", "argocd.argoproj.io/sync-wave", "manifests/argocd"),
-            ("Deployment", "argocd.argoproj.io/tracking-id", "brings the old one back"),
-            ("Deployment", "meta.helm.sh/release-name", "brings the old one back"),
-            ("Pod", "sidecar.istio.io/status", "admission may inject it again"),
+            ("Deployment", "argocd.argoproj.io/tracking-id", "restores the old one"),
+            ("Deployment", "meta.helm.sh/release-name", "restores the old one"),
+            ("Pod", "sidecar.istio.io/status", "admission may inject them again"),
             ("Deployment", "reloader.stakater.com/auto", "may act on Deployments only: reloader"),
         ],
     )
     def test_annotation_that_others_act_on_is_named(
-        self, kind: str, annotation: str, told: str
+        self, kind: str, annotation: str, expected: str
     ) -> None:
         manifest = MAKERS[kind]()
         manifest["metadata"] = {"name": "a", "annotations": {annotation: "x"}}
-        assert told in notes(wrap(manifest))
+        assert expected in notes(wrap(manifest))
 
     @pytest.mark.parametrize(
         "annotation",
@@ -530,8 +530,8 @@ class TestKeys:
 def test_scale_down_of_nodes_is_told_unless_the_template_decides(value: str | None) -> None:
     annotations = {"cluster-autoscaler.kubernetes.io/safe-to-evict": value} if value else {}
     template = {**TEMPLATE, "metadata": {"annotations": annotations}}
-    said = notes(wrap(workload("Deployment", template=template)))
-    assert ("cluster-autoscaler keeps the node" in said) is (value is None)
+    shown = notes(wrap(workload("Deployment", template=template)))
+    assert ("cluster-autoscaler keeps the node" in shown) is (value is None)
     assert "cluster-autoscaler" not in notes(wrap(pod())), "it kept the node of a bare Pod before"
 
 
@@ -558,8 +558,8 @@ class TestOwner:
 
     def test_workload_of_another_controller_is_told(self) -> None:
         owner = {**self.OWNER, "kind": "Grafana"}
-        said = notes(wrap(workload("Deployment", {"ownerReferences": [owner]})))
-        assert 'was created by Grafana "c", which may restore it' in said
+        shown = notes(wrap(workload("Deployment", {"ownerReferences": [owner]})))
+        assert 'was created by Grafana "c", which may restore it' in shown
 
 
 class TestEndOfTheOldOne:

@@ -256,8 +256,8 @@ def four() -> PodBuilder:
 )
 def test_why_a_run_is_not_initialized(found: PodBuilder, reason: Reason, message: str) -> None:
     built = found.build()
-    said = diagnose.initialization(built, observe.steps(built, RUN), fate(built))
-    assert (said.reason, said.message) == (reason, message)
+    why = diagnose.initialization(built, observe.steps(built, RUN), fate(built))
+    assert (why.reason, why.message) == (reason, message)
 
 
 @pytest.mark.parametrize(
@@ -410,13 +410,13 @@ def test_why_an_initialized_pod_is_ready_or_not(
     found: PodBuilder, reason: Reason, message: str
 ) -> None:
     built = found.build()
-    said = diagnose.readiness(built, fate(built))
-    assert (said.reason, said.message) == (reason, message)
+    why = diagnose.readiness(built, fate(built))
+    assert (why.reason, why.message) == (reason, message)
 
 
 def test_a_pod_that_is_gone_was_deleted() -> None:
-    said = diagnose.lost(None)
-    assert (said.reason, said.message) == (Reason.POD_LOST, "the Pod was deleted")
+    why = diagnose.lost(None)
+    assert (why.reason, why.message) == (Reason.POD_LOST, "the Pod was deleted")
 
 
 @pytest.mark.parametrize(

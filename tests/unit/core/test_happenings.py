@@ -44,7 +44,7 @@ class Story:
     """A pipeline's life: what each of the operator's writes tells."""
 
     world: World
-    told: list[Happening]
+    events: list[Happening]
 
     @classmethod
     def of(cls, *pods: PodBuilder | None) -> "Story":
@@ -62,7 +62,7 @@ class Story:
         return self
 
     def forget(self) -> "Story":
-        self.told.clear()
+        self.events.clear()
         return self
 
     def change(self, world: World) -> "Story":
@@ -70,7 +70,7 @@ class Story:
         return self
 
     def _note(self, after: World) -> None:
-        self.told += happenings(self.world.status, after.status)
+        self.events += happenings(self.world.status, after.status)
         self.world = after
 
 
@@ -159,7 +159,7 @@ def brief(told: Sequence[Happening]) -> Told:
     ],
 )
 def test_a_life(pods: list[PodBuilder | None], expected: Told) -> None:
-    assert brief(Story.of(*pods).told) == expected
+    assert brief(Story.of(*pods).events) == expected
 
 
 IN_PLACE = running_pod().ready(False)
@@ -170,7 +170,7 @@ class TestRunOfTheKubelet:
     def test_starts_after_the_run_before_it(self) -> None:
         again = IN_PLACE.init("one", running=True, start=100, restarts=1, last=End(0))
         story = Story.of(running_pod()).forget().then(again)
-        assert brief(story.told) == [(STARTED, 2)]
+        assert brief(story.events) == [(STARTED, 2)]
 
     def test_a_sidecar_that_ended_with_its_sandbox_is_no_failed_step(self) -> None:
         """Neither while the old run is shown, nor in the new one."""
@@ -183,36 +183,36 @@ class TestRunOfTheKubelet:
         )
         for seen in ([killed, again], [again]):
             story = Story.of(before).forget().then(*seen)
-            assert brief(story.told) == [(STARTED, 2)], seen
+            assert brief(story.events) == [(STARTED, 2)], seen
 
     def test_containers_that_are_restarted_with_all_others_have_not_failed(self) -> None:
         stopped = End(137, reason=RESTARTING_ALL_CONTAINERS)
         again = IN_PLACE.init("one", running=True, start=100, restarts=1, last=stopped)
         story = Story.of(running_pod()).forget().then(again)
-        assert brief(story.told) == [(STARTED, 2)]
+        assert brief(story.events) == [(STARTED, 2)]
 
     def test_a_step_that_the_end_of_the_sandbox_ended_failed_in_the_run_before(self) -> None:
         again = AT_STEP_TWO.init("one", running=True, start=100, restarts=1, last=End(0))
         again = again.init("two", exit=137)
         story = Story.of(AT_STEP_TWO).forget().then(again)
-        assert brief(story.told) == [(STEP_FAILED, 1, "two"), (STARTED, 2)]
+        assert brief(story.events) == [(STEP_FAILED, 1, "two"), (STARTED, 2)]
 
     def test_a_step_that_failed_in_it_failed_in_it(self) -> None:
         failed = IN_PLACE.init("one", exit=1, start=100, restarts=1, last=End(0))
         story = Story.of(running_pod()).forget().then(failed)
-        assert brief(story.told) == [(STARTED, 2), (STEP_FAILED, 2, "one")]
+        assert brief(story.events) == [(STARTED, 2), (STEP_FAILED, 2, "one")]
 
 
 class TestWhatAPersonAsksFor:
     def test_a_request(self) -> None:
         story = Story.of(running_pod()).forget()
         story.change(story.world.token("now")).then(running_pod())
-        assert brief(story.told) == [(STARTED, 2)]
+        assert brief(story.events) == [(STARTED, 2)]
 
     def test_a_changed_template_ends_a_pipeline_that_was_given_up(self) -> None:
         story = Story.of(FAILED_FOR_GOOD).forget()
         story.change(story.world.edited()).then(FAILED_FOR_GOOD)
-        assert brief(story.told) == [(STARTED, 2)]
+        assert brief(story.events) == [(STARTED, 2)]
 
 
 INVALID = Refusal(Reason.INVALID_TEMPLATE, "spec.containers: Required value")
@@ -226,20 +226,20 @@ class TestRefusal:
         story = Story.of()
         for _ in range(3):
             story.refused(refusal)
-        assert brief(story.told) == [(STARTED, 1), (FAILED_CREATE, 1)]
-        [_, told] = story.told
-        assert told.note == f"run 1: no Pod ({refusal.reason}): {refusal.message}"
-        assert (told.type, told.action) == ("Warning", "CreatePod")
+        assert brief(story.events) == [(STARTED, 1), (FAILED_CREATE, 1)]
+        [_, event] = story.events
+        assert event.note == f"run 1: no Pod ({refusal.reason}): {refusal.message}"
+        assert (event.type, event.action) == ("Warning", "CreatePod")
 
     def test_in_other_words_is_told_again(self) -> None:
         story = Story.of().refused(INVALID).forget()
         story.refused(Refusal(Reason.INVALID_TEMPLATE, "spec.nodeName: Invalid value"))
-        assert brief(story.told) == [(FAILED_CREATE, 1)]
+        assert brief(story.events) == [(FAILED_CREATE, 1)]
 
     def test_of_another_run_is_told_again(self) -> None:
         story = Story.of().refused(INVALID).forget()
         story.change(story.world.token("now")).refused(INVALID)
-        assert brief(story.told) == [(STARTED, 2), (FAILED_CREATE, 2)]
+        assert brief(story.events) == [(STARTED, 2), (FAILED_CREATE, 2)]
 
     def test_that_becomes_stalled_is_not_told_again(self) -> None:
         quota = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota")
@@ -251,7 +251,7 @@ class TestRefusal:
     def test_by_a_taken_name_is_told(self) -> None:
         story = Story.of().forget()
         story.then(running_pod().owned_by("somebody-else"))
-        assert brief(story.told) == [(FAILED_CREATE, 1)]
+        assert brief(story.events) == [(FAILED_CREATE, 1)]
 
 
 def test_a_write_that_tells_nothing_new_tells_nothing() -> None:
@@ -377,7 +377,7 @@ class TestWords:
         )
 
     def test_a_failed_step_is_named_with_its_place_and_its_last_words(self) -> None:
-        failed = Story.of(FAILED_ONCE).told[-1]
+        failed = Story.of(FAILED_ONCE).events[-1]
         assert failed.note == 'run 1: init container 1 of 2 "one" exited with 1: no such table'
 
     def test_the_end_of_a_run_has_the_words_of_status(self) -> None:

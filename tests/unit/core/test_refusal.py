@@ -48,7 +48,7 @@ REFUSED: dict[Reason, dict[str, tuple[int, str]]] = {
         ),
     },
     Reason.POD_FORBIDDEN: {
-        "a quota that nobody has computed yet": (
+        "a quota whose usage is not computed yet": (
             403,
             f"{FORBIDDEN}status unknown for quota: q, resources: pods",
         ),

@@ -105,13 +105,13 @@ class Api(FakeApi):
     def _tell(self, plural: str, before: Raw | None, after: Raw | None) -> None:
         """By each watch that shows the object after the change, or showed it before."""
         was, shown = _watch(plural, before), _watch(plural, after)
-        told = after or before
-        assert told is not None
-        self._note(told)
+        latest = after or before
+        assert latest is not None
+        self._note(latest)
         if shown is not None:
-            self._add(Event(shown, "MODIFIED" if was == shown else "ADDED", told))
+            self._add(Event(shown, "MODIFIED" if was == shown else "ADDED", latest))
         if was is not None and was != shown:
-            self._add(Event(was, "DELETED", told))
+            self._add(Event(was, "DELETED", latest))
 
     def _add(self, event: Event) -> None:
         self.events.append(event)

@@ -114,7 +114,7 @@ class Process:
             self._tell(plural, None, raw)
 
     def _look_out(self) -> None:
-        """As the lookout begins, or begins anew: it lists the Pods that it watches."""
+        """The lookout begins to watch, or begins again: it lists the Pods."""
         if KEY not in self._lookout:
             self._heard.pop(UNLABELLED, None)
             return

@@ -520,7 +520,7 @@ class Stories(RuleBasedStateMachine):
 
     def nothing_is_written(self) -> None:
         """A look at a pipeline at rest, even a needless one, changes nothing; and none is taken."""
-        assert self.process.agenda.due is None, "goes on looking for ever"
+        assert self.process.agenda.due is None, "a requeue is left at rest"
         self.process.look()  # Which may find that what went wrong before is forgiven by now.
         calls = len(self.api.calls)
         self.process.look()

@@ -252,7 +252,7 @@ class RecordingQueue(WorkQueue[Key]):
 
 
 class QuietLookout(Lookout):
-    """It knows what it looks out for. The test tells the operator of it."""
+    """A lookout that records its keys. The test requeues the pipelines itself."""
 
     def _begin(self, namespace: str) -> None: ...
     def _end(self, namespace: str) -> None: ...

@@ -27,7 +27,7 @@ class Pods:
         self._changes: dict[str, asyncio.Queue[Key | Exception | None]] = {}
 
     def changes(self, namespace: str) -> asyncio.Queue[Key | Exception | None]:
-        """What the watch of this namespace tells; None ends it."""
+        """The events of this namespace's watch. None ends it."""
         return self._changes.setdefault(namespace, asyncio.Queue())
 
     async def find_unlabelled_pods(
@@ -96,7 +96,7 @@ async def test_change_of_a_pod_requeues_its_pipeline_alone(
     lookout.watch(SHOP)
     await clock.advance()
     pods.changes("a").put_nowait(SITE)
-    assert await due(queue, clock) == [], "nobody waits for that one"
+    assert await due(queue, clock) == [], "no pipeline waits for that Pod"
     pods.changes("a").put_nowait(SHOP)
     assert await due(queue, clock) == [SHOP]
     lookout.watch(SITE)
@@ -154,7 +154,7 @@ async def test_pod_that_is_watched_again_is_listed_again(
     [
         pytest.param(ConnectionFailed("reset"), id="no answer"),
         pytest.param(ApiError(410, {"message": "too old"}), id="too old"),
-        pytest.param(ValueError("not what a watch tells"), id="a fault of ours"),
+        pytest.param(ValueError("not a watch event"), id="a bug in the operator"),
     ],
 )
 async def test_watch_that_fails_is_retried_and_hurts_no_other(
