@@ -213,26 +213,62 @@ def stale_container_ids(run: Run, before: Collection[ContainerStatus], pod: Pod)
     they were last mirrored.
 
     A container that is reported for the first time may belong to either run. The kubelet starts the
-    init containers in order: if one has not succeeded again, all after it are old.
+    init containers in order: if one has not succeeded again, all after it are old. A container is
+    of the new run if a later one runs, since the kubelet ends all before it starts over. It is also
+    if its init container had succeeded in the run before, and the kubelet has started over only
+    once since. Otherwise the node's clock decides.
     """
     old = {*run.stale_container_ids, *(s.container_id for s in before if s.container_id)}
     old |= {entry.container_id for entry in run.completed_init_containers}
     statuses = {status.name: status for status in pod.init_container_statuses}
+    once = _started_over_once(before, pod, statuses)
+    succeeded = {entry.name for entry in run.completed_init_containers if once}
+    running = _running_after(pod, statuses, old)
     stale: list[str] = []
     reached, finished = True, None
-    for container in pod.init_containers:
+    for position, container in enumerate(pod.init_containers, start=1):
         status = statuses.get(container.name)
         if status is None:
             continue
         is_old = status.container_id in old or not reached
         if not container.sidecar:
-            is_old = is_old or not _no_earlier(status.started_at or finished, finished)
+            proven = status.name in succeeded or running[position]
+            in_order = _no_earlier(status.started_at or finished, finished)
+            is_old = is_old or not (proven or in_order)
             reached = not is_old and _succeeded(status)
             finished = status.terminated.finished_at if status.terminated else None
         stale += [status.container_id] if is_old else []
     if not reached:
         stale += [status.container_id for status in pod.container_statuses]
     return tuple(id_ for id_ in stale if id_)
+
+
+def _started_over_once(
+    before: Collection[ContainerStatus], pod: Pod, statuses: Mapping[str, ContainerStatus]
+) -> bool:
+    """Returns whether the kubelet has started over only once since ``before``: each time, it raises
+    the restart count of the first init container."""
+    counts = {status.name: status.restart_count for status in before}
+    first = next((c.name for c in pod.init_containers if not c.sidecar), "")
+    return (
+        first in counts
+        and first in statuses
+        and (statuses[first].restart_count - counts[first] <= 1)
+    )
+
+
+def _running_after(
+    pod: Pod, statuses: Mapping[str, ContainerStatus], old: Collection[str]
+) -> Sequence[bool]:
+    """By position: whether a container after it runs that is not known to be old."""
+
+    def runs(status: ContainerStatus | None) -> bool:
+        return status is not None and status.running and status.container_id not in old
+
+    later = [any(map(runs, pod.container_statuses))]
+    for container in reversed(pod.init_containers):
+        later.append(later[-1] or runs(statuses.get(container.name)))
+    return later[::-1]
 
 
 def current(all_steps: Collection[Step]) -> Step | None:

@@ -310,3 +310,37 @@ class TestNodeClock:
         ready = ready.app(running=True, restarts=1, start=self.BACK + 20, last=old)
         after = ready_world(running_pod()).look(again, 50).look(ready, 60)
         assert (after.run.number, after.run.trigger) == (2, Trigger.POD_RESTARTED)
+
+    SECOND = fresh_pod().ready(False).init("one", exit=0, start=3700, restarts=1, last=End())
+    """The sandbox was restarted when the clock was an hour ahead."""
+
+    @pytest.mark.parametrize(
+        "found",
+        [
+            pytest.param(
+                SECOND.init("two", exit=0, start=80, restarts=1, last=End()),
+                id="the kubelet started over once",
+            ),
+            pytest.param(
+                SECOND.init("two", exit=0, start=80, restarts=2, last=End(1)),
+                id="the step was retried",
+            ),
+            pytest.param(
+                SECOND.init("one", exit=0, start=3700, restarts=2, last=End())
+                .init("two", exit=0, start=80, restarts=2, last=End())
+                .app(running=True, restarts=2, start=90),
+                id="the kubelet started over twice, and the app runs",
+            ),
+        ],
+    )
+    def test_clock_set_right_while_the_operator_was_down_run_is_initialized(
+        self, found: PodBuilder
+    ) -> None:
+        after = ready_world(running_pod()).look(found, 100)
+        assert (after.run.trigger, after.initialized) == (Trigger.POD_RESTARTED, True)
+
+    def test_success_of_the_pass_before_last_is_not_of_this_run(self) -> None:
+        """The kubelet started over twice while the operator was down."""
+        found = fresh_pod().ready(False).init("one", exit=0, start=60, restarts=2, last=End())
+        found = found.init("two", exit=0, start=50, restarts=1, last=End())
+        assert not ready_world(running_pod()).look(found, 100).initialized
