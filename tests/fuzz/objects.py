@@ -99,7 +99,7 @@ def watch_line(random: Random) -> bytes:
         deep = b'{"f:a":[' * levels + b"]}" * levels
         line = line.replace(b'"metadata":{', b'"metadata":{"managedFields":[' + deep + b"],", 1)
     if random.random() < 0.01:
-        line = line.replace(b'"spec":{', b'"spec":{"x":"' + b"y" * 200_000 + b'",', 1)
+        line = line.replace(b'"spec":{"', b'"spec":{"x":"' + b"y" * 200_000 + b'","', 1)
     return line
 
 

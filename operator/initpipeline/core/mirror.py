@@ -7,8 +7,10 @@ from typing import Any, Final
 from initpipeline.core.facts import Container, Pod
 
 _TIMES: Final = frozenset({"startedAt", "finishedAt"})
-_STORABLE: Final = re.compile(r"[0-9]{4}-")
-"""The beginning of a time that the CRD's schema accepts. A Pod may have years of five digits."""
+_STORABLE: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:]{8}(\.[0-9]+)?([Zz]|[+-][0-9:]{5})"
+)
+"""A time that the CRD's schema accepts. A Pod may have years of five digits."""
 
 
 def init_container_statuses(pod: Pod) -> tuple[dict[str, Any], ...]:
@@ -29,7 +31,7 @@ def _storable(value: Any) -> Any:
 
 
 def _is_storable(key: str, value: Any) -> bool:
-    return value is not None and (key not in _TIMES or _STORABLE.match(str(value)) is not None)
+    return value is not None and (key not in _TIMES or _STORABLE.fullmatch(str(value)) is not None)
 
 
 def placeholder(container: Container) -> dict[str, Any]:

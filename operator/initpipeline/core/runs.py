@@ -101,7 +101,8 @@ def end(
     return status.model_copy(
         update={
             "run": run,
-            "history": (record, *status.history),
+            # Of a status that somebody else wrote, history may have the number already.
+            "history": (record, *(old for old in status.history if old.number != run.number)),
             "failed_runs": min(status.failed_runs + (result is Result.FAILED), INT32_MAX),
         }
     )
