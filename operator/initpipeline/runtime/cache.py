@@ -7,6 +7,8 @@ nothing.
 """
 
 import contextlib
+import pickle
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -14,6 +16,9 @@ from typing import Generic, Protocol, TypeVar
 from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime.gateway import Census, Key
+
+MANY = 100
+"""Containers of a Pod, in its spec and status, from which on it is kept packed."""
 
 
 class Versioned(Protocol):
@@ -28,14 +33,44 @@ class Versioned(Protocol):
 T = TypeVar("T", bound=Versioned)
 
 
+@dataclass(frozen=True, slots=True)
+class _Packed(Generic[T]):
+    """An object that takes up ten times less memory so. Everybody who may write the status of Pods
+    can give theirs thousands of containers."""
+
+    uid: str
+    resource_version: str
+    data: bytes
+
+    @classmethod
+    def of(cls, thing: T) -> "_Packed[T]":
+        return cls(thing.uid, thing.resource_version, zlib.compress(pickle.dumps(thing), 1))
+
+    def unpacked(self) -> T:
+        thing: T = pickle.loads(zlib.decompress(self.data))
+        return thing
+
+
+def _unpacked(thing: "T | _Packed[T] | None") -> T | None:
+    return thing.unpacked() if isinstance(thing, _Packed) else thing
+
+
+def _has_many_containers(pod: Pod) -> bool:
+    containers = len(pod.init_containers) + len(pod.containers)
+    return containers + len(pod.init_container_statuses) + len(pod.container_statuses) > MANY
+
+
 class Store(Generic[T]):
     """The newest known state of each object of a kind. Holds what exists, and, where it is told
     to, the last of what was there before."""
 
-    def __init__(self, *, keep_gone: bool = False) -> None:
+    def __init__(
+        self, *, keep_gone: bool = False, is_large: Callable[[T], bool] = lambda _: False
+    ) -> None:
         self._keep_gone = keep_gone
-        self._objects: dict[Key, T] = {}
-        self._gone: dict[Key, T] = {}
+        self._is_large = is_large
+        self._objects: dict[Key, T | _Packed[T]] = {}
+        self._gone: dict[Key, T | _Packed[T]] = {}
         """What each object was when it went, until there is another of its key."""
         self._creating: dict[Key, set[str]] = {}
         """Creations under way, each with the UIDs whose deletion was told meanwhile."""
@@ -44,7 +79,7 @@ class Store(Generic[T]):
         return len(self._objects)
 
     def get(self, key: Key) -> T | None:
-        return self._objects.get(key)
+        return _unpacked(self._objects.get(key))
 
     def newest(self) -> int:
         """The highest resource version known."""
@@ -58,7 +93,7 @@ class Store(Generic[T]):
         """Whether it was news."""
         if not self.is_news(key, thing.resource_version):
             return False
-        self._objects[key] = thing
+        self._objects[key] = self._packed(thing)
         self._gone.pop(key, None)
         return True
 
@@ -71,7 +106,7 @@ class Store(Generic[T]):
         """Keep what was computed of an object, if it is still the newest known."""
         known = self._objects.get(key)
         if known is not None and known.resource_version == thing.resource_version:
-            self._objects[key] = thing
+            self._objects[key] = self._packed(thing)
 
     @contextlib.contextmanager
     def creation(self, key: Key) -> Iterator[Callable[[T], None]]:
@@ -98,12 +133,15 @@ class Store(Generic[T]):
             return False
         del self._objects[key]
         if last is not None and self._keep_gone:
-            self._gone[key] = last
+            self._gone[key] = self._packed(last)
         return True
 
     def gone(self, key: Key) -> T | None:
         """What the object of this key was when it went, if that was told."""
-        return self._gone.get(key)
+        return _unpacked(self._gone.get(key))
+
+    def _packed(self, thing: T) -> "T | _Packed[T]":
+        return _Packed.of(thing) if self._is_large(thing) else thing
 
     def forget_gone(self, key: Key) -> None:
         """Nobody will ask for it any more."""
@@ -130,4 +168,4 @@ class Cache:
 
     @classmethod
     def empty(cls) -> "Cache":
-        return cls(Store(), Store(keep_gone=True))
+        return cls(Store(), Store(keep_gone=True, is_large=_has_many_containers))

@@ -1,12 +1,14 @@
 """What is known of each object: the newest of what was told, and nothing of what is gone."""
 
 import contextlib
+import gc
+import tracemalloc
 from dataclasses import replace
 
 import pytest
 
 from initpipeline.core.facts import Pod
-from initpipeline.runtime.cache import Store
+from initpipeline.runtime.cache import Cache, Store
 from initpipeline.runtime.errors import ConnectionFailed
 from initpipeline.runtime.gateway import Census, Key
 from tests.builders import pod
@@ -140,3 +142,32 @@ class TestCensus:
         store.put(OTHER, version(1))
         assert store.missing_from(Census({}, 9), "default") == []
         assert store.missing_from(Census({}, 9), "other") == [(OTHER, "pod-1")]
+
+
+class TestPodOfManyContainers:
+    """Whoever may write a Pod's status can give it thousands."""
+
+    def large(self, number: int = 10) -> Pod:
+        found = pod()
+        for step in range(1000):
+            found = found.init(f"step-{step}", exit=1, restarts=step)
+        return replace(found.build(), resource_version=str(number))
+
+    def test_pod_comes_back_as_it_was(self) -> None:
+        pods, found = Cache.empty().pods, self.large()
+        assert pods.put(KEY, found)
+        assert pods.get(KEY) == found
+        assert not pods.put(KEY, found), "the echo of an own write is no news"
+        assert pods.remove(KEY, found.uid, found)
+        assert pods.gone(KEY) == found
+
+    def test_pod_takes_up_little_memory(self) -> None:
+        pods = Cache.empty().pods
+        tracemalloc.start()
+        try:
+            pods.put(KEY, self.large())
+            gc.collect()
+            kept, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert kept < 100_000
