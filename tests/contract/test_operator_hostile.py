@@ -201,7 +201,7 @@ HOSTILE_STATUSES: dict[str, dict[str, Any]] = {
 }
 
 
-def test_pods_of_others_do_not_keep_it_from_starting_and_serving(
+def test_foreign_pods_with_unreadable_values_operator_starts_and_serves(
     process: OperatorProcess, api: client.ApiClient, world: World, other: World
 ) -> None:
     hostile_pods(api, world.namespace)
@@ -210,7 +210,9 @@ def test_pods_of_others_do_not_keep_it_from_starting_and_serving(
     assert process.running
 
 
-def test_own_pods_with_such_values_are_mirrored(process: OperatorProcess, world: World) -> None:
+def test_own_pods_with_unreadable_values_are_mirrored(
+    process: OperatorProcess, world: World
+) -> None:
     """As far as a custom resource can have the values."""
     process.start()
     world.create()

@@ -104,7 +104,9 @@ class TestNameTaken:
         free(world)
         world.wait_for_pod(run=1)
 
-    def test_many_in_a_namespace_cost_one_watch(self, world: World, shared_ledger: Ledger) -> None:
+    def test_many_names_in_a_namespace_cost_one_watch(
+        self, world: World, shared_ledger: Ledger
+    ) -> None:
         """Of each pipeline: one creation that is refused, two reads of the Pod, before and after it
         is looked out for, the writes for run and conflict, and an event for each of these. One
         more read, if the watch is faster than the answer to the write. Then nothing for as long as

@@ -49,7 +49,7 @@ def test_every_word_of_the_policy_is_said_by_one_of_them(door: Door, case: Case)
         ),
     ],
 )
-def test_invalid_pod_is_stalled_with_the_words(world: World, line: str, words: str) -> None:
+def test_invalid_pod_is_stalled_with_the_message(world: World, line: str, words: str) -> None:
     world.create(pipeline().with_template(template_of(REFUSED[line])))
 
     world.wait("Stalled", lambda status: condition(status, "Stalled")["status"] == "True")

@@ -164,7 +164,7 @@ class TestForetold:
         assert plan["run"] == {"number": 2, "trigger": "Resumed"}
 
     @pytest.mark.usefixtures("operator")
-    def test_of_a_field_that_the_file_has_no_longer(self, place: Place) -> None:
+    def test_field_removed_from_the_file_is_removed(self, place: Place) -> None:
         place.apply(manifest(backoffLimit=3))
         place.world.wait_for_pod(1)
         [policy] = place.planned(manifest())["policies"]
@@ -294,7 +294,7 @@ class TestPermissions:
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
     )
 
-    def test_who_may_not_create_pods_is_told(
+    def test_user_without_create_pods_gets_the_permission_named(
         self, place: Place, api: client.ApiClient, control_plane: Cluster
     ) -> None:
         user = f"dev-{place.world.namespace}"
@@ -304,7 +304,7 @@ class TestPermissions:
         assert code == 1
         assert f"kubectl auth can-i create pods -n {place.world.namespace}" in out
 
-    def test_who_may_not_write_pipelines_is_told(
+    def test_user_without_write_gets_the_permission_named(
         self, place: Place, api: client.ApiClient, control_plane: Cluster
     ) -> None:
         user = f"viewer-{place.world.namespace}"
@@ -334,7 +334,7 @@ class TestFiles:
             ),
         ],
     )
-    def test_that_cannot_be_used(self, place: Place, content: str, words: str) -> None:
+    def test_unusable_file_is_an_error(self, place: Place, content: str, words: str) -> None:
         file = place.directory / "odd.yaml"
         file.write_text(content)
         code, out, errors = place.plan(options=("-f", str(file)))
@@ -342,7 +342,7 @@ class TestFiles:
         assert words in errors
         assert errors.splitlines()[-1].startswith("error: ")
 
-    def test_that_is_not_there(self, place: Place) -> None:
+    def test_missing_file_is_an_error(self, place: Place) -> None:
         code, _, errors = place.plan(options=("-f", "nowhere.yaml"))
         assert code == 2
         assert errors == "error: nowhere.yaml: No such file or directory\n"

@@ -119,7 +119,7 @@ def test_escape_sequences_of_a_step_stay_in_the_mirror(world: World, call: Call)
 
 
 @pytest.mark.usefixtures("operator")
-def test_injected_sidecar_is_called_one(world: World, call: Call) -> None:
+def test_injected_sidecar_is_shown_as_sidecar(world: World, call: Call) -> None:
     """The Pod's spec decides what is a step, and the template does not have it."""
     with injecting(world):
         world.create("demo", template(container("migrate", "exec sleep 3600")))

@@ -27,7 +27,9 @@ def limit_range(**limits: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small"}, "spec": spec}
 
 
-def test_limit_range_that_invalidates_the_pod_is_outlived(world: World, kubectl: Kubectl) -> None:
+def test_limit_range_that_invalidates_the_pod_run_continues_after_its_removal(
+    world: World, kubectl: Kubectl
+) -> None:
     default = limit_range(default={"cpu": "50m"}, defaultRequest={"cpu": "10m"})
     kubectl("create", "-f", "-", stdin=default)
     world.create("shop", template(REQUESTING))
@@ -98,7 +100,7 @@ def test_pod_that_an_orphaning_deletion_has_left_is_not_adopted(
     )
 
 
-def test_pod_that_loses_the_label_is_followed(world: World, kubectl: Kubectl) -> None:
+def test_pod_that_loses_the_label_is_mirrored(world: World, kubectl: Kubectl) -> None:
     world.create("shop", template(container("one", "until [ -e /tmp/go ]; do sleep 0.2; done")))
     world.wait_reason("shop", Reason.STEP_RUNNING)
     kubectl("label", "pod", "shop", "initpipeline.dev/name-")

@@ -9,11 +9,11 @@ from tests.fuzz.seeds import SEEDS
 
 
 @pytest.mark.parametrize(("kind", "seed"), SEEDS)
-def test_object_that_was_once_too_much(kind: str, seed: int) -> None:
+def test_regression_object_holds_the_properties(kind: str, seed: int) -> None:
     CHECKS[kind](Random(seed))
 
 
 @pytest.mark.parametrize("kind", CHECKS)
-def test_objects_of_the_kind(kind: str) -> None:
+def test_generated_objects_hold_the_properties(kind: str) -> None:
     for seed in range(150):
         CHECKS[kind](Random(seed))

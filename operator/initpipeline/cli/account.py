@@ -50,8 +50,10 @@ class Account:
 def account(
     facts: Facts, decision: Decision, now: datetime, flags: str = "", *, pod_watched: bool = True
 ) -> Account:
-    """Of what ``decide(facts, now)`` returned. ``flags`` are what a command about this pipeline
-    needs besides its name. ``pod_watched``: the operator is notified of changes of ``facts.pod``.
+    """Returns the explanation of what ``decide(facts, now)`` returned.
+
+    ``flags`` are what a command about this pipeline needs besides its name. ``pod_watched``: the API
+    server notifies the operator of changes of ``facts.pod``.
     """
     status = facts.pipeline.status if _failed_on(facts.pipeline) else decision.status
     pipeline = replace(facts.pipeline, status=status)
@@ -67,7 +69,7 @@ def account(
 
 
 def _unwritten(facts: Facts, decision: Decision) -> tuple[str, ...]:
-    """What follows from the facts and is not in status."""
+    """Returns what the operator has not written to status although it follows from the facts."""
     before, after = facts.pipeline.status, decision.status
     was = before.run.number if before.run else 0
     if after.run is not None and after.run.number != was:
@@ -85,13 +87,12 @@ def _not_done(facts: Facts, decision: Decision) -> tuple[str, ...]:
 
 
 def _overdue(facts: Facts, decision: Decision, pod_watched: bool) -> tuple[str, ...]:
-    """What proves, if it stays, that no operator is at work: status does not follow from something
-    that the operator is notified of.
+    """Returns what proves, if it stays undone, that no operator is running: status does not reflect
+    a change that the API server notifies the operator of.
 
-    A Pod that is to be created or deleted proves nothing. If status agrees with the facts, an
-    operator has seen them; then it may be the API server that refuses what it asks for, and the
-    operator waits before it asks again. Nor does a message prove anything, which another version
-    of the operator may put in other words.
+    A Pod that is to be created or deleted is no proof. If status agrees with the facts, an operator
+    has observed them, and may be waiting because the API server refuses its request. A message is
+    no proof either: another version of the operator may word it differently.
     """
     before, after = facts.pipeline.status, decision.status
     spec = facts.pipeline.generation != before.observed_generation
@@ -105,16 +106,16 @@ def _overdue(facts: Facts, decision: Decision, pod_watched: bool) -> tuple[str, 
 
 
 def _outline(status: InitPipelineStatus, whole: bool) -> tuple[object, ...]:
-    """What is the same in the words of every version of the operator. ``whole``: with what a status
-    leaves out if the InitPipeline would be too large with it."""
+    """Returns the part of status that does not depend on the version of the operator. ``whole``:
+    include what a status leaves out if the InitPipeline would be too large."""
     run = status.run
     of_run = (run.number, run.result, run.pod_uid) if run else None
     return of_run, status.init_container_statuses if whole else (), standing(status)
 
 
 def _failed_on(pipeline: Pipeline) -> bool:
-    """Whether the operator reports that it failed on this pipeline: it is at work, and what it
-    would do otherwise does not happen."""
+    """Returns whether the operator reports that it failed on this pipeline. It is running then, but
+    does nothing else for the pipeline."""
     stalled = pipeline.status.condition(ConditionType.STALLED)
     return stalled is not None and stalled.reason == Reason.RECONCILE_ERROR
 

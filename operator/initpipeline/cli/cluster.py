@@ -39,7 +39,7 @@ RETRIES: Final = 30
 """How often in a row a cluster that was there before may not answer while something is awaited."""
 
 _CHUNK_BYTES: Final = 1 << 16
-"""Of a log: at most so much is read at a time. What has arrived is not waited upon for more."""
+"""The most bytes of a log that are read at a time. What has arrived is returned at once."""
 _KEEP_ALIVE: Final = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -49,11 +49,11 @@ _KEEP_ALIVE: Final = [
         if hasattr(socket, option)
     ),
 ]
-"""Keeps a quiet stream from being dropped on the way, and notices if it was: as kubectl does."""
+"""Socket options that keep an idle stream open, and notice if it was dropped, as in kubectl."""
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _JSON: Final = "application/json"
 _REFUSALS: Final = frozenset({400, 403, 404, 409, 413, 422})
-"""Of a write that is not carried out: codes that answer about the object itself."""
+"""HTTP codes of a dry run that refuse the object itself."""
 _FIELD_MANAGER: Final = "kubectl-initpipeline"
 
 
@@ -113,33 +113,33 @@ class Cluster:
         return self._found(answer, namespace, name)
 
     def known(self, namespace: str, name: str) -> Raw | None:
-        """The InitPipeline. None if there is none of this name."""
+        """Returns the InitPipeline. None: there is none of this name."""
         answer = self._ask("get", "get", namespace, name, **_OURS)
         return None if answer.status_code == 404 else dict(answer.json())
 
     def would_create(self, namespace: str, manifest: Mapping[str, Any]) -> Raw:
-        """The InitPipeline as the API server would store it. Raises RefusedError."""
+        """Returns the InitPipeline as the API server would store it. Raises RefusedError."""
         return self._dry_run("post", "create", namespace, "", manifest, _JSON, _OURS)
 
     def would_patch(self, namespace: str, name: str, patch: Mapping[str, Any]) -> Raw:
-        """The InitPipeline as the API server would store it after a JSON merge patch. Raises
-        RefusedError."""
+        """Returns the InitPipeline as the API server would store it after a JSON merge patch.
+        Raises RefusedError."""
         return self._dry_run("patch", "patch", namespace, name, patch, _MERGE_PATCH, _OURS)
 
     def would_apply(
         self, namespace: str, name: str, manifest: Mapping[str, Any], manager: str, *, force: bool
     ) -> Raw:
-        """The InitPipeline as the API server would store it after a server-side apply. Raises
-        RefusedError, also for a conflict with another manager unless ``force``."""
+        """Returns the InitPipeline as the API server would store it after a server-side apply.
+        Raises RefusedError, also for a conflict with another manager unless ``force``."""
         flags = {"fieldManager": manager, "force": "true" if force else "false"}
         return self._dry_run("patch", "patch", namespace, name, manifest, _APPLY, _OURS, flags)
 
     def would_create_pod(self, namespace: str, manifest: Mapping[str, Any]) -> Raw:
-        """The Pod as the API server would store it. Raises RefusedError."""
+        """Returns the Pod as the API server would store it. Raises RefusedError."""
         return self._dry_run("post", "create", namespace, "", manifest, _JSON, _PODS)
 
     def may(self, verb: str, resource: str, namespace: str) -> bool:
-        """Whether the user may do this with objects of core/v1 in a namespace."""
+        """Returns whether the user may use a verb on a resource of core/v1 in a namespace."""
         attributes = {"namespace": namespace, "verb": verb, "resource": resource}
         review = {
             "apiVersion": _REVIEWS["version"],
@@ -160,7 +160,8 @@ class Cluster:
         kind: Mapping[str, str],
         flags: Mapping[str, str] = _CLIENT_SIDE,
     ) -> Raw:
-        """Send a write that is not carried out, as kubectl apply would send it."""
+        """Send a write as a dry run, as kubectl apply would. Returns the object that would be
+        stored. Raises RefusedError."""
         answer = self._answer(
             method,
             version=kind["version"],
@@ -187,8 +188,8 @@ class Cluster:
         return None if answer.status_code == 404 else dict(answer.json())
 
     def events_about(self, namespace: str, uid: str) -> list[Raw]:
-        """The events about the object of this UID; none if they cannot be had, as by a user who may
-        not list them."""
+        """Returns the events about the object of this UID. Empty if they cannot be read, for
+        instance because the user may not list them."""
         params = {"fieldSelector": f"involvedObject.uid={uid}"}
         try:
             answer = self._ask("get", "list", namespace, params=params, **_EVENTS)
@@ -211,9 +212,8 @@ class Cluster:
         previous: bool = False,
         timestamps: bool = False,
     ) -> Iterator[bytes]:
-        """The bytes of a container's log as they arrive. If it is followed, until the container
-        ends. Raises NotFoundError if the node does not have it (any more), NoAnswerError if it is
-        cut off."""
+        """Yields the bytes of a container's log as they arrive; with ``follow``, until it ends.
+        Raises NotFoundError if the node does not have the log, NoAnswerError if it is cut off."""
         flags = {"follow": follow, "previous": previous, "timestamps": timestamps}
         params = {"container": container} | {flag: "true" for flag, on in flags.items() if on}
         answer = self._ask(
@@ -296,7 +296,8 @@ class Cluster:
         raise self._missing(namespace, name)
 
     def _check_name(self, namespace: str, name: str) -> None:
-        """No object has a name that would be another path or query in the URL of the request."""
+        """Raises NotFoundError for a name that no object can have: it would be another path or
+        query in the URL."""
         if not _NAME.fullmatch(name):
             raise self._missing(namespace, name)
 

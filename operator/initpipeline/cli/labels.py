@@ -16,7 +16,7 @@ def matches(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bo
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:
-    """The value, or an empty mapping if a file has something else in its place."""
+    """Returns the value. An empty mapping if it is something else."""
     return value if isinstance(value, Mapping) else {}
 
 

@@ -243,7 +243,7 @@ def _check_step(pipeline: Pipeline, pod: Pod | None, wanted: str | None) -> None
 
 
 def _print_log(session: Session, part: Part, log: Iterable[bytes]) -> None:
-    """The bytes of the log as they are, and a word if there are none."""
+    """Print the bytes of the log unchanged, or a note if there are none."""
     if session.out.is_terminal:
         session.start_line()
         session.out.print(Text(f"==> {part.title} <==", "bold"))

@@ -1,8 +1,8 @@
-"""What ``kubectl apply`` sends for a file: a merge with the file that was applied last.
+"""Computes the patch that ``kubectl apply`` sends for a file.
 
-These are the rules of kubectl's client-side apply for custom resources. What the file has is set.
-What only the file applied last has is removed. Everything else stays as it is, such as what other
-people have set. Lists are replaced as a whole.
+These are the rules of kubectl's client-side apply for custom resources. Fields of the file are set.
+Fields that only the file applied last has are removed. All other fields stay, such as those that
+other clients set. Lists are replaced as a whole.
 """
 
 import json
@@ -15,7 +15,7 @@ LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def last_applied(live: Raw) -> dict[str, Any]:
-    """The file that was applied last. Empty if there was none, or it cannot be read."""
+    """Returns the file that was applied last. Empty if there was none, or it cannot be read."""
     annotations = live.get("metadata", {}).get("annotations") or {}
     try:
         found = json.loads(annotations.get(LAST_APPLIED) or "{}")
@@ -25,7 +25,7 @@ def last_applied(live: Raw) -> dict[str, Any]:
 
 
 def merge_patch(last: Raw, file: Raw, live: Raw) -> dict[str, Any]:
-    """The JSON merge patch (RFC 7386) that ``kubectl apply`` would send."""
+    """Returns the JSON merge patch (RFC 7386) that ``kubectl apply`` would send."""
     patch: dict[str, Any] = {}
     for key, value in file.items():
         now, before = live.get(key), last.get(key)

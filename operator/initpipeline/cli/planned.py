@@ -1,4 +1,4 @@
-"""What the operator would do after an InitPipeline is applied, by its own decision."""
+"""Computes what the operator would do after an InitPipeline is applied, by the same decision."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

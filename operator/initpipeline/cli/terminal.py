@@ -1,5 +1,5 @@
-"""What is printed, made safe for whatever it goes to: a terminal, a pipe, an encoding. All output
-of the plugin but the bytes of a log goes through here."""
+"""Prints text so that it is safe for a terminal, a pipe and any encoding. All output of the plugin
+except the bytes of a log goes through this module."""
 
 import json
 import os
@@ -19,10 +19,10 @@ PLAIN_WIDTH: Final = 4000
 
 
 class SafeConsole(Console):
-    """A console that shows text from the API server, a kubeconfig or a file without acting on it.
+    """A console that removes control characters from text of the API server or of a file.
 
-    Its own colours and cursor moves are styles and control segments, which rich keeps apart from
-    text. So whatever unsafe character is in a segment's text was not put there by the plugin.
+    The plugin's own colours and cursor moves are styles and control segments, which rich keeps
+    apart from text. So an unsafe character in a segment's text is never the plugin's.
     """
 
     def render(
@@ -35,12 +35,13 @@ class SafeConsole(Console):
                 yield Segment(_within_lines(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
-        """Leaves it to the caller what the end of its reader means. Raises BrokenPipeError."""
+        """Raises BrokenPipeError, so that the caller decides what a closed pipe means."""
         raise
 
 
 def console(*, stderr: bool = False) -> SafeConsole:
-    """Colours on a terminal only, and not with NO_COLOR set. Brackets are text, not markup."""
+    """Returns a console with colours on a terminal only, and none if NO_COLOR is set. Brackets are
+    text, not markup."""
     made = SafeConsole(stderr=stderr, highlight=False, emoji=False, markup=False)
     if not made.is_terminal:
         made.width = PLAIN_WIDTH
@@ -48,14 +49,16 @@ def console(*, stderr: bool = False) -> SafeConsole:
 
 
 def prepare_streams() -> None:
-    """Have characters that the encoding of a stream lacks replaced instead of raising an error."""
+    """Make stdout and stderr replace characters that their encoding lacks, instead of raising an
+    error."""
     for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=errors)
 
 
 def discard_stdout() -> None:
-    """Let nothing that is still buffered raise an error at exit: the reader of stdout has gone."""
+    """Discard what is still buffered for stdout, so that it raises no error at exit: the reader has
+    closed the pipe."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -65,7 +68,7 @@ def discard_stdout() -> None:
 
 
 def write_bytes(file: IO[str], data: bytes) -> None:
-    """Write bytes as they are, at once."""
+    """Write bytes unchanged, and flush."""
     file.flush()
     binary = getattr(file, "buffer", None)
     if binary is None:
@@ -85,13 +88,13 @@ def read_text(file: str) -> str:
 
 
 def to_json(data: Any, encoding: str) -> str:
-    """JSON that reads back as the same data. Unsafe characters, and those that the encoding may
-    lack, are escapes."""
+    """Returns JSON that reads back as the same data. Unsafe characters, and those that the encoding
+    may lack, are escaped."""
     return escaped(json.dumps(data, indent=2, ensure_ascii=not _is_unicode(encoding)))
 
 
 def to_yaml(data: Any, encoding: str) -> str:
-    """YAML, likewise."""
+    """Returns YAML that reads back as the same data, escaped like ``to_json``."""
     known = json.loads(json.dumps(data))  # YAML has no word for an enumeration.
     shown = yaml.dump(known, Dumper=_Dumper, sort_keys=False, allow_unicode=_is_unicode(encoding))
     return escaped(shown.rstrip("\n"))
@@ -102,12 +105,12 @@ def _is_unicode(encoding: str) -> bool:
 
 
 def _within_lines(text: str) -> str:
-    """The plain text with the line breaks that it has had for the layout, and no others."""
+    """Returns the plain text. Line breaks of the layout stay, others become spaces."""
     return "\n".join(plain(line).replace("\n", " ") for line in text.split("\n"))
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes a text with unsafe characters, since escapes are for quoted texts only."""
+    """Quotes text with unsafe characters, because YAML has escapes in quoted scalars only."""
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:

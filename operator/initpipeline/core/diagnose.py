@@ -130,11 +130,11 @@ def lost(pod: Pod | None) -> Explanation:
 
 
 def lost_again(pod: Pod) -> Explanation:
-    """Returns that the Pod was ended like the one before, and that no disruption is reported."""
+    """Returns the failure of a Pod that ended like the Pod before it, without a disruption."""
     return Explanation(
         Reason.POD_FAILED,
-        f"{lost(pod).message}. No disruption is reported, and the run before was lost as well: the "
-        "Pod may have exceeded a limit of its own, see its events",
+        f"{lost(pod).message}. No disruption is reported, and the previous run was lost as well: "
+        "the Pod may have exceeded a limit of its own spec. Check its events",
     )
 
 

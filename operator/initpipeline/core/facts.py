@@ -369,8 +369,8 @@ class Pipeline:
         )
 
     def hashed(self) -> "Pipeline":
-        """The same with its template_hash. Computing it takes 0.3 s for a template of 1 MB, which
-        reading the pipeline from a watch must not."""
+        """Returns the pipeline with its template_hash. Computing it takes 0.3 s for a template of
+        1 MB, too long for the handler of a watch event."""
         if self.template_hash:
             return self
         return replace(self, template_hash=templates.digest(self.template))

@@ -125,7 +125,8 @@ class Reconciler:
         self._queue.retry(key)
 
     async def _decide(self, facts: Facts) -> Decision:
-        """What is large is decided on in a thread: the event loop goes on meanwhile."""
+        """Returns the decision. For a large pipeline a thread computes it, so that the event loop
+        is not blocked."""
         now = self._clock()
         if facts.pipeline.size <= LARGE:
             return decide(replace(facts, pipeline=facts.pipeline.hashed()), now)

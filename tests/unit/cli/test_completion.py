@@ -43,7 +43,7 @@ def test_a_kubeconfig_is_a_file() -> None:
     assert completion.complete(["status", "--kubeconfig", ""]) == ([], completion.FILES)
 
 
-def test_what_is_planned_is_a_file() -> None:
+def test_plan_completes_files() -> None:
     assert completion.complete(["plan", "-f", ""]) == ([], completion.FILES)
 
 

@@ -119,7 +119,7 @@ def test_each_wrapped_one_is_told_of() -> None:
         pytest.param("targetRef: {kind: Deployment, name: shop}", True, id="vertical"),
     ],
 )
-def test_an_autoscaler_without_a_target(spec: str, expected: bool) -> None:
+def test_autoscaler_of_the_workload_is_named(spec: str, expected: bool) -> None:
     autoscaler = f"kind: HorizontalPodAutoscaler\nmetadata: {{name: h}}\nspec: {{{spec}}}\n"
     assert ("has lost its target" in titles(converted(SHOP, autoscaler))) is expected
 
@@ -187,7 +187,7 @@ def test_a_disruption_budget_that_needs_a_scale_subresource(spec: str, expected:
         ),
     ],
 )
-def test_object_about_the_workload_is_remarked_on(manifest: str, expected: str | None) -> None:
+def test_object_about_the_workload_is_named(manifest: str, expected: str | None) -> None:
     where = "namespace: other, " if "namespace: other" in manifest else ""
     manifest = manifest.replace("\nnamespace: other", "")
     found = titles(converted(SHOP, f"{manifest}\nmetadata: {{{where}name: x}}\n"))
@@ -252,14 +252,14 @@ def with_value(document: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 
 @pytest.mark.parametrize("text", [SHOP, DAEMON, STATEFUL, JOB, CRON_JOB])
-def test_workload_with_anything_in_any_place_is_wrapped_or_refused_in_words(text: str) -> None:
+def test_workload_with_any_value_in_any_field_is_wrapped_or_refused(text: str) -> None:
     document = yaml.safe_load(text)
     for path in places(document):
         assert all(outcome(with_value(document, path, value)) for value in ODD_VALUES), path
 
 
 @pytest.mark.parametrize("kind", ["Service", "PodDisruptionBudget", "NetworkPolicy", "Scaler"])
-def test_other_object_with_anything_in_any_place_stays_beside_a_workload(kind: str) -> None:
+def test_other_object_with_any_value_in_any_field_is_kept(kind: str) -> None:
     selector = {"matchLabels": {"app": "shop"}, "matchExpressions": [{"key": "a", "values": []}]}
     spec = {"selector": selector, "podSelector": selector, "scaleTargetRef": {"kind": "Pod"}}
     other = {"kind": kind, "metadata": {"name": "x"}, "spec": spec}
@@ -269,7 +269,7 @@ def test_other_object_with_anything_in_any_place_stays_beside_a_workload(kind: s
             assert outcome(shop, with_value(other, path, value)), path
 
 
-def test_deeply_nested_file_is_an_error_in_words(tmp_path: Path) -> None:
+def test_deeply_nested_file_is_an_error_of_one_line(tmp_path: Path) -> None:
     file = tmp_path / "deep.json"
     file.write_text('{"kind": "Pod", "a": ' + "[" * 100_000 + "]" * 100_000 + "}")
     assert plugin.main(["wrap", str(file)]) == 1

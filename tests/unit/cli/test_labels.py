@@ -29,5 +29,7 @@ LABELS = {"app": "shop", "tier": "web"}
         ({"matchLabels": 1}, True),
     ],
 )
-def test_matches(selector: dict[str, Any] | None, expected: bool) -> None:
+def test_selector_matches_as_in_the_api_server(
+    selector: dict[str, Any] | None, expected: bool
+) -> None:
     assert matches(selector, LABELS) is expected

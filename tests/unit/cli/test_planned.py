@@ -39,7 +39,7 @@ def with_history() -> World:
 
 
 class TestKinds:
-    def test_the_same_is_nothing(self) -> None:
+    def test_same_template_is_nothing(self) -> None:
         before = started(running_pod())
         assert planned(before, before, running_pod()).kind == "nothing"
 
@@ -66,7 +66,7 @@ class TestKinds:
 
 
 class TestPolicies:
-    def test_each_has_its_old_and_new_value(self) -> None:
+    def test_changed_policy_has_old_and_new_value(self) -> None:
         before = started(running_pod(), backoffLimit=1)
         [policy] = planned(before, before.policy(backoffLimit=2), running_pod()).policies
         assert (policy.field, policy.old, policy.new) == ("backoffLimit", 1, 2)
@@ -92,7 +92,7 @@ class TestPolicies:
         assert found.effects == ("the Pod is deleted",)
         assert found.interrupts is not None
 
-    def test_history_gets_shorter(self) -> None:
+    def test_lowered_history_limit_drops_entries(self) -> None:
         before = with_history()
         found = planned(before, before.policy(runHistoryLimit=1), running_pod(4))
         assert found.effects == ("status.history loses the entries of runs 1, 2",)
@@ -114,7 +114,7 @@ class TestPolicies:
         found = planned(before, before.policy(ttlSecondsAfterFinished=1), seen)
         assert found.effects == ("the InitPipeline is deleted, and its Pod with it",)
 
-    def test_time_to_live_that_is_ahead_says_when(self) -> None:
+    def test_time_to_live_that_is_ahead_shows_the_time(self) -> None:
         before, seen = failed()
         found = planned(before, before.policy(ttlSecondsAfterFinished=3600), seen)
         assert len(found.effects) == 1
@@ -147,13 +147,13 @@ class TestInterrupted:
             ),
         ],
     )
-    def test_run_and_what_it_has_come_to(self, seen: PodBuilder, words: str) -> None:
+    def test_interrupted_run_is_shown_with_its_state(self, seen: PodBuilder, words: str) -> None:
         before = started(seen)
         assert planned(before, before.edited(), seen).interrupts == words
 
 
 class TestNew:
-    def test_name_that_is_taken_is_told(self) -> None:
+    def test_name_that_is_taken_is_reported(self) -> None:
         new = Facts(PipelineBuilder().build(), replace(pod(), owner=None).build())
         found = plan(None, new, at(0))
         assert found.kind == "create"

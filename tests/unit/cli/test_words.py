@@ -63,7 +63,9 @@ def test_how_something_ended(
         (("spec.a", "spec.b", "spec.c"), 7, "spec.a, spec.b, spec.c and 4 more changed"),
     ],
 )
-def test_a_changed_template(paths: tuple[str, ...], count: int, shown: str) -> None:
+def test_cause_words_changed_template_names_the_fields(
+    paths: tuple[str, ...], count: int, shown: str
+) -> None:
     cause = Cause(changed_paths=paths, changed_path_count=count)
     assert words.cause_words(cause) == shown
 

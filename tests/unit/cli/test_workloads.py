@@ -527,7 +527,7 @@ class TestKeys:
 
 
 @pytest.mark.parametrize("value", [None, "true", "false"])
-def test_scale_down_of_nodes_is_told_unless_the_template_decides(value: str | None) -> None:
+def test_scale_down_of_nodes_is_named_unless_the_template_decides(value: str | None) -> None:
     annotations = {"cluster-autoscaler.kubernetes.io/safe-to-evict": value} if value else {}
     template = {**TEMPLATE, "metadata": {"annotations": annotations}}
     shown = notes(wrap(workload("Deployment", template=template)))
@@ -556,7 +556,7 @@ class TestOwner:
         with pytest.raises(CannotWrapError, match='Job "a" was created by CronJob "c"'):
             wrap(job({"ownerReferences": [self.OWNER]}))
 
-    def test_workload_of_another_controller_is_told(self) -> None:
+    def test_workload_of_another_controller_is_named(self) -> None:
         owner = {**self.OWNER, "kind": "Grafana"}
         shown = notes(wrap(workload("Deployment", {"ownerReferences": [owner]})))
         assert 'was created by Grafana "c", which may restore it' in shown

@@ -326,7 +326,7 @@ class TestRefusals:
         assert stalled.status.condition(ConditionType.RECONCILING) is None
         assert stalled.decision.retry
 
-    def test_words_of_any_length_leave_room_for_the_remedy(self) -> None:
+    def test_message_of_any_length_leaves_room_for_the_remedy(self) -> None:
         refusal = Refusal(Reason.INVALID_TEMPLATE, "x" * 5000)
         message = world().look(None).look(None, refusal=refusal).condition(ConditionType.STALLED)
         assert message.message.endswith("The operator retries at least every 5 minutes")

@@ -222,7 +222,7 @@ class TestRefusal:
     @pytest.mark.parametrize(
         "refusal", [INVALID, Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: used: pods=1")]
     )
-    def test_is_told_once_however_often_it_is_retried(self, refusal: Refusal) -> None:
+    def test_refusal_is_posted_once_for_many_retries(self, refusal: Refusal) -> None:
         story = Story.of()
         for _ in range(3):
             story.refused(refusal)
@@ -231,24 +231,24 @@ class TestRefusal:
         assert event.note == f"run 1: no Pod ({refusal.reason}): {refusal.message}"
         assert (event.type, event.action) == ("Warning", "CreatePod")
 
-    def test_in_other_words_is_told_again(self) -> None:
+    def test_refusal_with_another_message_is_posted_again(self) -> None:
         story = Story.of().refused(INVALID).forget()
         story.refused(Refusal(Reason.INVALID_TEMPLATE, "spec.nodeName: Invalid value"))
         assert brief(story.events) == [(FAILED_CREATE, 1)]
 
-    def test_of_another_run_is_told_again(self) -> None:
+    def test_refusal_of_another_run_is_posted_again(self) -> None:
         story = Story.of().refused(INVALID).forget()
         story.change(story.world.token("now")).refused(INVALID)
         assert brief(story.events) == [(STARTED, 2), (FAILED_CREATE, 2)]
 
-    def test_that_becomes_stalled_is_not_told_again(self) -> None:
+    def test_refusal_that_becomes_stalled_is_not_posted_again(self) -> None:
         quota = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota")
         story = Story.of().refused(quota).forget()
         before, after = story.world, story.world.look(None, 900, quota)
         assert after.status.condition(ConditionType.STALLED) is not None
         assert happenings(before.status, after.status) == ()
 
-    def test_by_a_taken_name_is_told(self) -> None:
+    def test_taken_name_is_posted(self) -> None:
         story = Story.of().forget()
         story.then(running_pod().owned_by("somebody-else"))
         assert brief(story.events) == [(FAILED_CREATE, 1)]

@@ -273,7 +273,7 @@ class TestNodeClock:
             ),
         ],
     )
-    def test_clock_set_back_in_the_first_pass_is_ready_world(self, second: PodBuilder) -> None:
+    def test_clock_set_back_in_the_first_pass_run_is_initialized(self, second: PodBuilder) -> None:
         assert started(fresh_pod()).look(second.init("one", exit=0), 40).initialized
 
     def test_clock_set_back_after_a_retry_is_initialized_by_the_running_app(self) -> None:
@@ -282,7 +282,7 @@ class TestNodeClock:
         assert not started(fresh_pod()).look(found, 40).initialized
         assert started(fresh_pod()).look(found.app(running=True, start=self.BACK), 40).initialized
 
-    def test_clock_set_back_in_a_run_of_the_kubelet_is_ready_world(self) -> None:
+    def test_clock_set_back_in_a_run_of_the_kubelet_run_is_initialized(self) -> None:
         again = running_pod().init("one", running=True, restarts=1, start=50, last=End())
         again = again.ready(False)
         first = again.init("one", exit=0, restarts=1, start=50, last=End())

@@ -167,5 +167,5 @@ def test_refusal_has_the_reason_and_is_never_final(reason: Reason, code: int, me
         ),
     ],
 )
-def test_answer_that_is_no_refusal_of_this_pod(code: int, status: dict[str, Any]) -> None:
+def test_answer_about_something_else_is_no_refusal(code: int, status: dict[str, Any]) -> None:
     assert classify(code, status) is None

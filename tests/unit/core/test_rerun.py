@@ -118,7 +118,7 @@ class TestNoRun:
         assert after.policy(backoffLimit=3).look(running_pod()).run.number == 1
 
     @pytest.mark.parametrize(("edited", "run"), [(False, 1), (True, 2)])
-    def test_spec_that_changed_while_the_operator_was_upgraded(
+    def test_spec_changed_during_an_upgrade_runs_only_for_the_template(
         self, edited: bool, run: int
     ) -> None:
         """The hashes cannot be compared, but the Pod carries the template."""

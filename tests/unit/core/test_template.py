@@ -228,7 +228,7 @@ class TestEquality:
             digest({"metadata": odd, "spec": {"initContainers": [{fields: odd}]}})
         digest({"spec": {"containers": [{"resources": {"requests": odd, "limits": odd}}]}})
 
-    def test_rules_that_have_changed_have_another_name(self) -> None:
+    def test_changed_rules_have_another_version(self) -> None:
         """Else hashes of the two versions are compared. If the second is another: raise _VERSION in
         core/template.py, and write both down here."""
         hashes = [digest(template) for template in CORPUS.values()]
@@ -237,7 +237,7 @@ class TestEquality:
         assert (hashes[0][:4], content[:8]) == ("80eb", "8e0fc928")
 
     @pytest.mark.parametrize("hash_", [None, "", "7dbc2c557849a1f3"])
-    def test_hash_of_other_rules_is_known_as_such(self, hash_: str | None) -> None:
+    def test_hash_of_other_rules_is_recognized(self, hash_: str | None) -> None:
         assert not by_these_rules(hash_)
         assert by_these_rules(digest(of()))
 
@@ -325,7 +325,7 @@ class TestChanges:
             ),
         ],
     )  # fmt: skip
-    def test_paths(self, old: Any, new: Any, paths: list[str]) -> None:
+    def test_changes_have_their_paths(self, old: Any, new: Any, paths: list[str]) -> None:
         assert [change.path for change in changes(old, new)] == paths
 
     def test_path_of_a_long_key_is_cut(self) -> None:
@@ -335,7 +335,7 @@ class TestChanges:
 
 
 class TestPacked:
-    def test_is_read_back(self) -> None:
+    def test_packed_template_is_read_back(self) -> None:
         for template in CORPUS.values():
             assert verified(packed(template), digest(template)) == template
 
@@ -365,5 +365,5 @@ class TestPacked:
             "A" * (LARGEST_PACKED + 4),
         ],
     )
-    def test_what_others_wrote_is_not_read(self, text: str | None) -> None:
+    def test_annotation_written_by_a_user_is_not_read(self, text: str | None) -> None:
         assert verified(text, digest(of())) is None

@@ -72,7 +72,9 @@ class TestWatch:
         kmock["get /things"] << b'{"a":1}\n\n{"a":2}\n'
         assert await self.read(api) == [{"a": 1}, {"a": 2}]
 
-    async def test_what_is_asked_for(self, api: ApiClient, kmock: mock.RawHandler) -> None:
+    async def test_watch_request_has_its_headers(
+        self, api: ApiClient, kmock: mock.RawHandler
+    ) -> None:
         kmock["get /things"] << b""
         assert await self.read(api) == []
         assert only(kmock).headers["Accept"] == "application/json"

@@ -131,7 +131,7 @@ async def test_pipeline_that_cannot_be_read_is_kept_as_such_and_logged_once(
     assert isinstance(shell.cache.pipelines.get(KEY), Pipeline)
 
 
-async def test_pod_that_cannot_be_read_is_forgotten_and_asks_for_a_look(
+async def test_pod_that_cannot_be_read_is_forgotten_and_queues_its_pipeline(
     shell: Shell, caplog: pytest.LogCaptureFixture
 ) -> None:
     """So that no decision is made from what it was before."""

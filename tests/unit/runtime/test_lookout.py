@@ -157,7 +157,7 @@ async def test_pod_that_is_watched_again_is_listed_again(
         pytest.param(ValueError("not a watch event"), id="a bug in the operator"),
     ],
 )
-async def test_watch_that_fails_is_retried_and_hurts_no_other(
+async def test_watch_that_fails_is_retried_and_affects_no_other(
     lookout: Lookout, pods: Pods, clock: Clock, queue: WorkQueue[Key], error: Exception
 ) -> None:
     lookout.watch(SHOP)
@@ -174,7 +174,7 @@ async def test_watch_that_fails_is_retried_and_hurts_no_other(
     assert await due(queue, clock) == [SHOP]
 
 
-async def test_outage_is_asked_about_ever_less_often(
+async def test_outage_is_retried_with_growing_delays(
     lookout: Lookout, pods: Pods, clock: Clock
 ) -> None:
     pods.failing = [ConnectionFailed("down")] * 99

@@ -334,7 +334,7 @@ class TestNameTaken:
         assert KEY not in operator.lookout, "the watch shows it"
         assert operator.delay == 600, "when it is Stalled"
 
-    async def test_somebody_elses_without_our_label_is_looked_out_for(
+    async def test_foreign_pod_without_the_label_is_watched(
         self, api: FakeApi, operator: Operator, clock: Clock
     ) -> None:
         api.put(PODS, unlabelled(running_pod().owned_by("somebody").raw()))
@@ -350,7 +350,7 @@ class TestNameTaken:
         assert KEY not in operator.lookout
         assert (api.runs_of_pods, run(api)) == ([1], (1, "Created"))
 
-    async def test_somebody_elses_that_goes_before_it_is_looked_out_for(
+    async def test_foreign_pod_that_goes_before_it_is_watched_is_replaced(
         self, api: FakeApi, operator: Operator
     ) -> None:
         api.put(PODS, unlabelled(running_pod().owned_by("somebody").raw()))
@@ -359,7 +359,7 @@ class TestNameTaken:
         assert await operator.look() == [STATUS, CREATE, GET_POD, GET_POD, CREATE]
         assert KEY not in operator.lookout
 
-    async def test_of_a_pipeline_that_goes_is_looked_out_for_no_longer(
+    async def test_foreign_pod_of_a_deleted_pipeline_is_no_longer_watched(
         self, api: FakeApi, operator: Operator
     ) -> None:
         api.put(PODS, unlabelled(running_pod().owned_by("somebody").raw()))
@@ -383,7 +383,7 @@ class TestNameTaken:
 class TestLabel:
     """A Pod of ours without our label, which the watch does not show."""
 
-    async def test_one_that_loses_it_is_followed_all_the_same(
+    async def test_pod_that_loses_the_label_is_mirrored(
         self, api: FakeApi, running: Operator
     ) -> None:
         api.put(PODS, unlabelled(api.objects[PODS, KEY]))
@@ -399,7 +399,7 @@ class TestLabel:
         assert KEY not in running.lookout
 
     @pytest.mark.usefixtures("running")
-    async def test_one_without_it_that_has_ended_is_deleted_by_a_suspension_after_a_restart(
+    async def test_ended_pod_without_the_label_is_deleted_by_a_suspension_after_a_restart(
         self, api: FakeApi, running: Operator, clock: Clock
     ) -> None:
         play(api, completed_pod())
@@ -415,7 +415,7 @@ class TestLabel:
         assert await again.look() == [GET_POD, GET_POD], "until it is gone"
         assert KEY in again.lookout
 
-    async def test_one_that_gets_it_back_is_left_to_the_watch(
+    async def test_pod_that_gets_the_label_back_is_left_to_the_watch(
         self, api: FakeApi, running: Operator
     ) -> None:
         raw = api.objects[PODS, KEY]
@@ -427,7 +427,7 @@ class TestLabel:
         assert await running.look() == []
         assert KEY not in running.lookout
 
-    async def test_what_one_was_when_it_lost_the_label_is_not_taken_for_its_end(
+    async def test_pod_that_loses_the_label_has_not_ended(
         self, api: FakeApi, running: Operator
     ) -> None:
         api.put(PODS, unlabelled(api.objects[PODS, KEY]))
@@ -436,7 +436,7 @@ class TestLabel:
         await running.look()
         assert running.cache.pods.gone(KEY) is None
 
-    async def test_one_that_a_webhook_creates_without_it_is_followed(
+    async def test_pod_that_a_webhook_creates_without_the_label_is_mirrored(
         self, api: FakeApi, operator: Operator
     ) -> None:
         operator.watch()
