@@ -31,7 +31,7 @@ RESPELLED: Final[dict[str, Callable[[int], Any]]] = {
     "number": lambda milli: milli // 1000 if milli % 1000 == 0 else milli / 1000,
     "binary": lambda milli: f"{milli // 1000 // 1024}Ki" if milli % 1024_000 == 0 else f"{milli}m",
 }
-"""The same amount in other words, by the amount in thousandths."""
+"""Another spelling of the same amount, by the amount in thousandths."""
 
 
 def resolved(schema: Schema, definitions: Definitions) -> tuple[str, Schema]:

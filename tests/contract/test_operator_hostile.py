@@ -64,7 +64,7 @@ def process(control_plane: Cluster, user: str, tmp_path: Path) -> Iterator[Opera
 
 @pytest.fixture
 def other(api: client.ApiClient) -> World:
-    """The namespace of somebody who means no harm."""
+    """The namespace of another tenant."""
     return World.new(api)
 
 
@@ -313,7 +313,7 @@ def memory_limit() -> int:
 
 
 def peak(process: OperatorProcess) -> int:
-    """The most memory that the process has ever had, in bytes."""
+    """Returns the peak memory of the process, in bytes."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     [value] = [line.split()[1] for line in lines if line.startswith("VmHWM")]
     return int(value) * 1024

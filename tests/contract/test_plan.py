@@ -91,13 +91,13 @@ def spelled(of: Object) -> None:
 
 
 class TestForetold:
-    """Nothing is changed by asking, and applying the file then does what was foretold."""
+    """``plan`` changes nothing, and applying the file then does what it has shown."""
 
     @pytest.mark.parametrize(
         ("change", "code", "kind", "run"),
         [
             pytest.param(lambda _: None, 0, "nothing", 1, id="the same"),
-            pytest.param(spelled, 0, "nothing", 1, id="the same in other words"),
+            pytest.param(spelled, 0, "nothing", 1, id="another spelling"),
             pytest.param(other_image, 1, "run", 2, id="another template"),
             pytest.param(lambda m: m["spec"].update(backoffLimit=3), 1, "policy", 1, id="a limit"),
             pytest.param(
@@ -207,7 +207,7 @@ class TestMerge:
         ],
     )
     def test_is_that_of_kubectl(self, place: Place, api: client.ApiClient, new: Object) -> None:
-        """Also if somebody else has changed the object since the file was applied."""
+        """Even if another client has changed the object since the file was applied."""
         place.apply(LABELLED)
         others = {"metadata": {"labels": {"c": "3"}}, "spec": {"rerunPolicy": "Never"}}
         place.world.patch(others)
@@ -251,7 +251,7 @@ class TestServerSide:
 
 
 class TestRefused:
-    """Exit code 5, and the words of the API server."""
+    """Exit code 5, and the message of the API server."""
 
     def test_invalid_pipeline(self, place: Place) -> None:
         code, out, _ = place.plan(manifest(backoffLimit=-1))

@@ -100,7 +100,7 @@ def test_explain_tells_who_acts_next(world: World, call: Call) -> None:
 
 @pytest.mark.usefixtures("operator")
 def test_escape_sequences_of_a_step_stay_in_the_mirror(world: World, call: Call) -> None:
-    """A tool that colours its errors. The mirror is the kubelet's words; people read the rest."""
+    """A tool that colours its errors. The mirror is verbatim; people read the rest."""
     coloured = container("migrate", r"printf '\033[1;31mFATAL\033[0m no such table\n' >&2; exit 3")
     world.create("demo", template(coloured, restartPolicy="Never"))
     state = world.pipelines.wait(

@@ -64,7 +64,7 @@ _SHAPES: Final[list[Any]] = [None, [], {}, [None], [[]], [{}], {"": None}, "", [
 
 
 def pipeline_object(random: Random) -> Raw:
-    """An InitPipeline, with what the operator wrote of it before, or what somebody else did."""
+    """An InitPipeline, with a status that the operator or another client wrote."""
     raw = _lived(random).raw()
     if random.random() < 0.3:
         raw["spec"]["template"] = {"spec": random.choice(list(SHAPES.values())).spec}

@@ -9,7 +9,7 @@ SEEDS: Final[tuple[tuple[str, int], ...]] = (
     ("pipeline", 624),  # a Pod without init containers
     ("pod", 4327),  # an empty container
     ("pod", 10006),  # two containers of one name
-    ("pipeline", 10041),  # a condition's reason that is no word of ours
+    ("pipeline", 10041),  # a condition with an unknown reason
     ("pod", 31738),  # a time that is a week
     ("pipeline", 83226),  # the current run is in history already
 )

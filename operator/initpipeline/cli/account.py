@@ -52,8 +52,8 @@ def account(
 ) -> Account:
     """Returns the explanation of what ``decide(facts, now)`` returned.
 
-    ``flags`` are what a command about this pipeline needs besides its name. ``pod_watched``: the API
-    server notifies the operator of changes of ``facts.pod``.
+    ``flags`` are what a command about this pipeline needs besides its name. ``pod_watched``: the
+    API server notifies the operator of changes of ``facts.pod``.
     """
     status = facts.pipeline.status if _failed_on(facts.pipeline) else decision.status
     pipeline = replace(facts.pipeline, status=status)

@@ -50,7 +50,7 @@ def shown(made: Session, raw: io.BytesIO) -> str:
 
 
 def failing() -> Pipeline:
-    """Its step has left control characters in its last words, which the mirror keeps."""
+    """Its step has control characters in its termination message, which the mirror keeps."""
     pod = (
         fresh_pod()
         .init("one", exit=3, message=EVIL.replace("\udcff", ""))

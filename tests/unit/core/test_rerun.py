@@ -146,7 +146,7 @@ class TestNoRun:
 
 
 class TestChangedTemplate:
-    """What a run of the trigger SpecChanged records as its cause."""
+    """The cause that a run with trigger SpecChanged records."""
 
     OLD: Final = pipeline().template
 

@@ -173,7 +173,7 @@ class Cluster:
         self._put({"spec": spec, "status": _with_condition(pod["status"], said)})
 
     def label(self, ours: bool) -> None:
-        """Somebody removes our label from the Pod, or puts it back."""
+        """A user removes the operator's label from the Pod, or puts it back."""
         labels = {NAME_LABEL: NAME} if ours else {}
         self._put({"metadata": {**self._pod()["metadata"], "labels": labels}})
 
@@ -188,13 +188,13 @@ class Cluster:
         self._put({"status": _with_condition(self._pod()["status"], said)})
 
     def ungate(self) -> None:
-        """Somebody removes the scheduling gates."""
+        """A user removes the scheduling gates."""
         pod = self._pod()
         spec = {key: value for key, value in pod["spec"].items() if key != "schedulingGates"}
         self._put({"spec": spec})
 
     def resize(self, name: str) -> None:
-        """Somebody changes the cpu of a container whose resizePolicy asks for a restart."""
+        """A user changes the cpu of a container whose resizePolicy is RestartContainer."""
         containers = copy.deepcopy(self._pod()["spec"]["containers"])
         for container in containers:
             if container["name"] == name:

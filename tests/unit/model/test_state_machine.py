@@ -515,7 +515,7 @@ class Stories(RuleBasedStateMachine):
         return True
 
     def stands_in_the_way(self) -> bool:
-        """A Pod of somebody else's."""
+        """A Pod of another owner."""
         return self.has_pod() and not _is_ours(self.the_pod)
 
     def nothing_is_written(self) -> None:

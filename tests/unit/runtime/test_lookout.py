@@ -1,4 +1,4 @@
-"""Pods that the watch by our label does not show: when they are looked at, and what it costs."""
+"""Pods without the operator's label: when their pipelines are requeued, and what that costs."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
@@ -67,7 +67,7 @@ async def lookout(pods: Pods, queue: WorkQueue[Key]) -> AsyncIterator[Lookout]:
 
 
 async def due(queue: WorkQueue[Key], clock: Clock) -> list[Key]:
-    """What is to be looked at now."""
+    """The keys that are due now."""
     found: list[Key] = []
     while True:
         taken = asyncio.create_task(queue.get())
