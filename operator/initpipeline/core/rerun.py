@@ -84,7 +84,8 @@ def _retried(run: Run, policies: Policies, failed_runs: int) -> bool:
 
 
 def _template_changed(pipeline: Pipeline, status: InitPipelineStatus, pod: Pod | None) -> bool:
-    """The hash alone does not tell: another version of the CRD may read the same spec otherwise."""
+    """Returns whether the user has changed the template. The hash alone does not show that: another
+    version of the CRD may decode the same object differently."""
     if status.template_hash is None or pipeline.generation == status.observed_generation:
         return False
     if pipeline.template_hash == status.template_hash:
