@@ -7,6 +7,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any, Final
 
+from initpipeline.api.models import INT32_MAX
 from initpipeline.core.compact import compact
 from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts, Pipeline, Pod, UnreadableError
@@ -108,6 +109,8 @@ def _check_decision(pipeline: Pipeline, pod: Pod | None, raw: dict[str, Any]) ->
         found = [error for error in schema.errors(status, STATUS) if not _is_the_pods(error)]
         assert not found, found[:3]
         assert len(json.dumps(status)) < MOST_BYTES
+        if status.get("run", {}).get("number") == INT32_MAX:
+            return  # The last number that there is: the pipeline is reported as unreadable now.
         facts = replace(facts, pipeline=Pipeline.from_api({**raw, "status": status}))
         before, status = status, decide(facts, objects.NOW).status.to_api()
         written = merge_patch(before, status)

@@ -11,5 +11,6 @@ SEEDS: Final[tuple[tuple[str, int], ...]] = (
     ("pod", 10006),  # two containers of one name
     ("pipeline", 10041),  # a condition with an unknown reason
     ("pod", 31738),  # a time that is a week
+    ("pipeline", 210573),  # the last number of a run
     ("pipeline", 83226),  # the current run is in history already
 )
