@@ -5,8 +5,8 @@ from typing import Any
 
 
 def matches(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
-    """Whether a selector selects what has these labels. An empty one selects everything; None, or
-    an operator that is not known, selects nothing."""
+    """Returns whether a selector matches these labels. An empty selector matches everything. None,
+    and an unknown operator, match nothing."""
     if not isinstance(selector, Mapping):
         return False
     wanted = as_mapping(selector.get("matchLabels"))

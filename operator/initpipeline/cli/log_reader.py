@@ -17,14 +17,14 @@ SETTLE_SECONDS: Final = 4
 """How long after the end of a stream the Pod's status may still report the container as running."""
 RETRY_SECONDS: Final = 1.0
 RUNNING_RETRIES: Final = 300
-"""How often in a row a log is asked for that cannot be had although its container may go on: for as
-long as the node controller by default waits for a node before it evicts its Pods."""
+"""Retries in a row while the container may still run: as long as the node lifecycle controller by
+default waits for a node before it evicts its Pods."""
 ENDED_RETRIES: Final = 10
-"""The same, if the container has ended."""
+"""Retries in a row if the container has ended."""
 
 
 class _State(Enum):
-    """Of the container of the attempt."""
+    """The state of the attempt's container."""
 
     RUNNING = auto()
     ENDED = auto()
@@ -114,7 +114,8 @@ class LogReader:
         return _State.OTHER if pod is None else self._state(pod)
 
     def _state(self, pod: Raw) -> _State:
-        """Notes if the container has become the one before the present one."""
+        """Returns the state of the attempt's container in this Pod. Records whether it has become
+        the previous one."""
         if pod["metadata"]["uid"] != self._pod_uid:
             return _State.OTHER
         status = pod.get("status") or {}

@@ -44,7 +44,7 @@ exit codes:
 """
 
 _ENDINGS: Final = (".json", ".yaml", ".yml")
-"""Of the files that are read in a directory, as by kubectl."""
+"""Suffixes of the files that are read in a directory, as in kubectl."""
 
 
 class NotReadError(PluginError):

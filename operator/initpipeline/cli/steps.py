@@ -58,7 +58,7 @@ class Step:
 
 
 def sidecars(pipeline: Pipeline, pod: Pod | None) -> frozenset[str]:
-    """The names of the sidecars in the current run.
+    """Returns the names of the sidecars in the current run.
 
     The spec of the run's Pod decides, since admission may have injected some. ``pod`` is the Pod of
     the pipeline's name. If it is None or of another run, the template decides, and for containers
@@ -79,8 +79,8 @@ def sidecars(pipeline: Pipeline, pod: Pod | None) -> frozenset[str]:
 
 
 def steps(pipeline: Pipeline, pod: Pod | None = None) -> tuple[Step, ...]:
-    """In the order of the Pod's spec; before there is a Pod, in that of the template. ``pod`` is
-    the Pod of the pipeline's name; None: there is none, or it was not read."""
+    """Returns the steps in the order of the Pod's spec, or of the template if there is no Pod.
+    ``pod`` is the Pod of the pipeline's name. None: there is none, or it was not read."""
     status = pipeline.status
     beside = sidecars(pipeline, pod)
     baselines = {}

@@ -79,8 +79,8 @@ def write_bytes(file: IO[str], data: bytes) -> None:
 
 
 def read_text(file: str) -> str:
-    """The text of a file of manifests, or of standard input (``-``). It is UTF-8, whatever the
-    terminal is. Raises OSError, UnicodeDecodeError."""
+    """Returns the text of a file of manifests, or of standard input (``-``). Manifests are UTF-8 in
+    any locale. Raises OSError, UnicodeDecodeError."""
     if file != "-":
         return Path(file).read_bytes().decode("utf-8-sig")
     binary = getattr(sys.stdin, "buffer", None)

@@ -18,7 +18,7 @@ long line has one timestamp, although the runtime stores it in parts of 16 KiB."
 
 _LONGEST_STAMP: Final = 36
 _LEADING_BYTES: Final = 256
-"""By so many bytes at its beginning, with the first timestamp among them, a log is recognized."""
+"""Bytes at the beginning of a log that identify it. They include the first timestamp."""
 
 
 class Transcript:
@@ -42,7 +42,7 @@ class Transcript:
         self._column: int | None = None
         """Bytes of the last line that were returned; None: it is complete."""
         self._passing = False
-        """In a log that was replaced, the place to go on at has yet to come."""
+        """In a log that was replaced, the place to continue is not reached yet."""
 
     def restart(self) -> None:
         """Begin another reading, from the log's beginning."""
@@ -91,7 +91,7 @@ class Transcript:
         return line + (self._taken_lines(data[end:]) if end else b"")
 
     def _taken_lines(self, data: bytes) -> bytes:
-        """Likewise, from the beginning of a line."""
+        """Returns what follows the last byte that was taken in, from the beginning of a line."""
         end = data.rfind(b"\n") + 1
         whole, rest = data[:end], data[end:]
         begun = _STAMP.match(rest)

@@ -216,7 +216,7 @@ class Pod:
     owner_uid: str | None
     """UID of the controlling owner."""
     labelled: bool
-    """It has our label, so that the operator's watch shows it."""
+    """It has the operator's label, so that the watch by label shows it."""
     created_at: datetime | None
     run: int | None
     """Number of the run that it was created for."""
@@ -486,7 +486,7 @@ def init_containers(pod_spec: Mapping[str, Any]) -> tuple[Container, ...]:
 
 
 def _containers(pod_spec: Mapping[str, Any], field: str) -> tuple[Container, ...]:
-    """Each name once, as the API server has it."""
+    """Returns the containers in order, each name once."""
     pod_policy = pod_spec.get("restartPolicy") or "Always"
     found = (
         Container(

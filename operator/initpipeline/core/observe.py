@@ -120,7 +120,7 @@ class _Later:
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """What shows that a container belongs to this run.
+    """The evidence that a container belongs to this run.
 
     After a restart of the sandbox the kubelet reports the old success of an init container until it
     has run again. In the order of their strength, these show that a success is of this run:
@@ -260,7 +260,7 @@ def _started_over_once(
 def _running_after(
     pod: Pod, statuses: Mapping[str, ContainerStatus], old: Collection[str]
 ) -> Sequence[bool]:
-    """By position: whether a container after it runs that is not known to be old."""
+    """Returns, by position, whether a later container runs that is not known to be old."""
 
     def runs(status: ContainerStatus | None) -> bool:
         return status is not None and status.running and status.container_id not in old

@@ -1,4 +1,4 @@
-"""How a Pod ended, as Kubernetes means it.
+"""Decides how a Pod ended: completion, failure or loss.
 
 The phase alone does not separate completion from disruption. Since Kubernetes 1.27 a Pod that is
 evicted or shut down with its node ends as Succeeded if its containers exit with 0. And a Pod that

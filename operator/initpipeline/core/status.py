@@ -181,13 +181,14 @@ def _waiting(run: Run, status: InitPipelineStatus) -> Explanation | None:
 
 
 def stalled_without_pod_at(run: Run) -> datetime:
-    """When a run whose Pod is refused, or whose name is taken, is reported as Stalled at the
+    """Returns when a run whose Pod is refused, or whose name is taken, becomes Stalled at the
     latest."""
     return run.start_time + POD_DEADLINE
 
 
 def _why_no_pod(run: Run, facts: Facts, now: datetime) -> tuple[Explanation, Explanation | None]:
-    """Why the run has no Pod yet, and, if that is reported as Stalled, why and what helps."""
+    """Returns why the run has no Pod yet, and the explanation of Stalled. None for that: the
+    pipeline is not Stalled."""
     pod, pipeline = facts.pod, facts.pipeline
     late = stalled_without_pod_at(run) <= now
     if facts.refusal is not None:
@@ -211,12 +212,13 @@ def _why_no_pod(run: Run, facts: Facts, now: datetime) -> tuple[Explanation, Exp
 
 
 def _is_lasting(refusal: Refusal) -> bool:
-    """Whether time alone is unlikely to help, so that waiting for it is not progress."""
+    """Returns whether waiting is unlikely to help, so that it does not count as progress."""
     return refusal.final or refusal.reason in _LASTING
 
 
 def _stalled_by(refusal: Refusal) -> Explanation:
-    """The refusal with what helps. The API server's words are clipped rather than that."""
+    """Returns the refusal with its remedy. If both are too long, the API server's message is
+    clipped."""
     if refusal.final:
         return Explanation(refusal.reason, refusal.message)
     helps = f": {_REMEDIES[refusal.reason]}. The operator retries at least every 5 minutes"

@@ -53,7 +53,7 @@ _SET_BY_CODE: Final[Mapping[str, Mapping[str, Any]]] = {
     "SecretVolumeSource": {"defaultMode": 0o644},
     "ServiceAccountTokenProjection": {"expirationSeconds": 3600},
 }
-"""Defaults that do not depend on other fields. ``_conditional`` has those that do."""
+"""Defaults that do not depend on other fields. ``_without_conditional`` removes those that do."""
 
 _UNORDERED: Final[Mapping[str, frozenset[str]]] = {
     "Capabilities": frozenset({"add", "drop"}),

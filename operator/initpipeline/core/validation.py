@@ -14,7 +14,7 @@ _NO_SIDECAR = "without restartPolicy=Always"
 
 
 def refusal(pipeline: Pipeline) -> Refusal | None:
-    """Why no Pod is created for this pipeline; None if nothing is wrong.
+    """Returns why no Pod is created for this pipeline. None: its spec is valid.
 
     The refusal is final: only a changed spec helps. Several mistakes are written as the API server
     writes them: ``[first, second]``.

@@ -35,8 +35,8 @@ T = TypeVar("T", bound=Versioned)
 
 @dataclass(frozen=True, slots=True)
 class _Packed(Generic[T]):
-    """An object that takes up ten times less memory so. Everybody who may write the status of Pods
-    can give theirs thousands of containers."""
+    """An object in a form that takes a tenth of the memory. A user who may write the status of Pods
+    can give it thousands of containers."""
 
     uid: str
     resource_version: str

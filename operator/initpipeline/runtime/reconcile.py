@@ -100,8 +100,8 @@ class Reconciler:
         self._large = asyncio.Lock()
 
     async def reconcile(self, key: Key) -> None:
-        """Bring one pipeline as far as it can get now. Large ones one at a time: a request for one
-        of them may occupy the API server for seconds, and others are to be answered meanwhile."""
+        """Reconcile one pipeline. Large ones are reconciled one at a time: a request for one may
+        occupy the API server for seconds, and it must answer others meanwhile."""
         pipeline = self._cache.pipelines.get(key)
         if isinstance(pipeline, Pipeline) and pipeline.size > LARGE:
             async with self._large:
