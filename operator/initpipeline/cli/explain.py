@@ -1,4 +1,4 @@
-"""``explain``: why it is where it is, what happens next and when, and what a person can do."""
+"""``explain``: why it is in its state, what happens next and when, and what a person can do."""
 
 import time
 from typing import Final
@@ -25,10 +25,10 @@ _EXAMPLES = """\
 """
 
 _DESCRIPTION = f"""\
-Reads the InitPipeline and its Pod, and asks the function by which the operator itself decides: why
-is it where it is, what happens next and when, which limits it is under and how much is left of
-them, and what you can do. Of a Pod that is not at work it also tells what its events warn of, such
-as a volume that is missing or a probe that fails.
+Read the InitPipeline and its Pod, and show by the operator's own decision: why it is in its state,
+what happens next and when, which limits apply and how much is left of them, and what you can do. If
+the Pod is not Ready, explain also shows the warnings in its events, such as a missing volume or a
+failing probe.
 
 The API server notifies the operator of each change of the spec, of requests and of the Pod. If
 status does not reflect such a change for {PATIENCE_SECONDS:g} seconds, explain first reports that
@@ -41,7 +41,7 @@ def add(subparsers: Subparsers) -> None:
         subparsers,
         "explain",
         run,
-        summary="why it is where it is, what happens next, what you can do",
+        summary="why it is in its state, what happens next, what you can do",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
         outputs=TABLE,

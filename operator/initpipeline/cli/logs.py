@@ -1,4 +1,4 @@
-"""``logs``: what the steps said."""
+"""``logs``: the logs of the steps."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -29,16 +29,18 @@ _EXAMPLES = """\
 """
 
 _DESCRIPTION = """\
-The logs of the init containers of the current run, those that have finished or failed included, in
-their order, with a header for each on a terminal. STEP may also name an app container.
+Print the logs of the init containers of the current run in their order, including those that have
+finished or failed, with a header for each on a terminal. STEP may also name an app container. The
+bytes are copied unchanged, as by kubectl logs.
 
--f goes on from step to step, attempt to attempt, and where one failed, to the next run; it begins
-with the attempt before the newest, where the node still has that. It ends when the run is
-initialized (0), a STEP that was named has succeeded (0), or the InitPipeline was given up or
-suspended (1). Of a sidecar, which would never end, it shows what there is; name it to follow it.
+-f continues from step to step, from attempt to attempt and, if one failed, to the next run. It
+begins with the attempt before the newest, if the node still has its log, and continues after the
+stream was cut. It ends when the run is initialized (0), a named STEP has succeeded (0), or the
+InitPipeline is Stalled or suspended (1). Without a STEP it does not follow sidecars, which never
+end: it prints what they have written so far.
 
-Of runs whose Pods are gone, the API keeps what status.history recorded: how the step failed, and
-its last words. They are shown with --run, and where there is no Pod."""
+The logs of a Pod that is gone are gone. status.history records how a step failed, and its
+termination message or the end of its log. --run shows that, and so does logs without a Pod."""
 
 
 def add(subparsers: Subparsers) -> None:
@@ -46,7 +48,7 @@ def add(subparsers: Subparsers) -> None:
         subparsers,
         "logs",
         run,
-        summary="what the steps said, in order, finished and failed ones included",
+        summary="the logs of the steps in order, including finished and failed ones",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
         completes=["pipeline", "step"],

@@ -18,8 +18,8 @@ WIDE: Final = ("table", "wide", "json", "yaml")
 EXIT_CODES: Final = """\
 exit codes:
   0    done
-  1    it failed or was given up, or the API server said no
-  2    the command line is not understood
+  1    it failed, was given up or is Stalled, or the API server refused
+  2    the command line is not valid
   3    the cluster cannot be used: kubeconfig, connection, permission, CRD
   4    no such InitPipeline, step or run
   124  timed out

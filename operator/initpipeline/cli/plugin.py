@@ -40,7 +40,7 @@ _EPILOG = f"""\
 examples:
   kubectl initpipeline status -A               what needs a person comes first
   kubectl initpipeline status shop --watch     live, step by step
-  kubectl initpipeline explain shop            why it is where it is, and what you can do
+  kubectl initpipeline explain shop            why it is in its state, and what you can do
   kubectl initpipeline logs shop -f            all steps, one after the other
   kubectl initpipeline rerun shop --wait       again, until it is Ready
   kubectl initpipeline plan -f shop.yaml       what applying this file would do

@@ -17,12 +17,13 @@ _EXAMPLES = """\
 """
 
 _DESCRIPTION = f"""\
-Prints an InitPipeline for each {", ".join(KINDS[:-1])} or {KINDS[-1]} of a
-file, YAML or JSON. The Pod template goes over verbatim; what has no place in an InitPipeline, and
-what there is to do, is told on stderr. Other objects of the file are printed as they are, in their
-places, so that all of it can be applied. Nothing is changed in any cluster, and none is asked.
+Print an InitPipeline for each {", ".join(KINDS[:-1])} or {KINDS[-1]} of a file in
+YAML or JSON. The Pod template is carried over verbatim. Notes on stderr name each field that has no
+place in an InitPipeline, what behaves differently afterwards, and what to do. Other objects of the
+file are printed unchanged, in their places, so that the output can be applied as a whole. wrap does
+not connect to a cluster.
 
-Comments in the YAML of a workload are lost. Where nothing can be wrapped, nothing is printed."""
+Comments in the YAML of a workload are lost. If nothing can be wrapped, nothing is printed."""
 
 _CODES = """\
 exit codes:
