@@ -65,8 +65,8 @@ class Reason(StrEnum):
     """The node has stopped reporting, so the node lifecycle controller set the Pod's Ready to
     False."""
     POD_LOST = "PodLost"
-    """The run's Pod was deleted, or the cluster ended it: drain, node pressure, preemption, shutdown
-    or loss of the node, rejection by the kubelet."""
+    """The run's Pod was deleted, or the cluster ended it: drain, node pressure, preemption,
+    shutdown or loss of the node, rejection by the kubelet."""
     POD_TERMINATING = "PodTerminating"
     """A Pod of this name is being deleted; the next run's Pod can only follow it."""
     INVALID_TEMPLATE = "InvalidTemplate"
@@ -119,8 +119,8 @@ class EventReason(StrEnum):
     RUN_FAILED = "RunFailed"
     """The run failed; whether another follows is told by RunStarted or GivenUp."""
     POD_LOST = "PodLost"
-    """The run's Pod was deleted, or the cluster ended it: drain, node pressure, preemption, shutdown
-    or loss of the node, rejection by the kubelet."""
+    """The run's Pod was deleted, or the cluster ended it: drain, node pressure, preemption,
+    shutdown or loss of the node, rejection by the kubelet."""
     FAILED_CREATE = "FailedCreate"
     """The run's Pod cannot be created: the API server refuses it, or its name is taken. Posted once
     per message."""
