@@ -1,4 +1,4 @@
-"""Which fields of a Pod have a zero value that counts, from the Go types of the Kubernetes API.
+"""Finds the fields of a Pod whose zero value counts, from the Go types of the Kubernetes API.
 
 An OpenAPI document does not publish this: that `hostNetwork: false` is the same as no hostNetwork,
 but `automountServiceAccountToken: false` is not the same as none, since that field is a pointer.

@@ -1,4 +1,4 @@
-"""Values with one thing in them changed, by the OpenAPI schema that an API server publishes."""
+"""Yields values with one change each, by the OpenAPI schema that an API server publishes."""
 
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -46,8 +46,8 @@ def resolved(schema: Schema, definitions: Definitions) -> tuple[str, Schema]:
 def mutations(
     schema: Schema, value: Any, definitions: Definitions, path: str = ""
 ) -> Iterator[tuple[str, Any]]:
-    """The value with each field of it changed, removed or added, each item doubled, removed or put
-    in another place; and what that is, in which indices are left out."""
+    """Yields the value with each field changed, removed or added, and each item doubled, removed or
+    moved. Also yields the path of the change, without indices."""
     type_, schema = resolved(schema, definitions)
     if type_ in PLAIN:
         yield from ((f"{path} = {new!r}", new) for new in PLAIN[type_] if new != value)
@@ -115,7 +115,7 @@ def _examples(schema: Schema, definitions: Definitions) -> tuple[Any, ...]:
 def respellings(
     schema: Schema, value: Any, definitions: Definitions, path: str = ""
 ) -> Iterator[tuple[str, Any]]:
-    """The value with each quantity in it written in another way."""
+    """Returns the value with each quantity in another spelling."""
     type_, schema = resolved(schema, definitions)
     if type_ == QUANTITY:
         milli = thousandths(value)
@@ -134,6 +134,6 @@ def respellings(
 
 
 def thousandths(quantity: Any) -> int:
-    """A quantity in thousandths, rounded up, by the official client's reader."""
+    """Returns a quantity in thousandths, rounded up, as parsed by the official client."""
     exact: Decimal = parse_quantity(quantity)
     return -int(-exact * 1000 // 1)

@@ -1,5 +1,5 @@
-"""What a user of one namespace can write: none of it stops the operator, keeps it from starting,
-takes up its memory, or delays a pipeline of another namespace."""
+"""Objects that a user of one namespace can write. None stops the operator, keeps it from starting,
+exhausts its memory, or delays a pipeline of another namespace."""
 
 import contextlib
 import functools
@@ -69,8 +69,8 @@ def other(api: client.ApiClient) -> World:
 
 
 def served(world: World, seconds: float = PATIENCE) -> None:
-    """A pipeline that is created now has its Pod. Without what is tested here it had to wait for
-    minutes, so the usual patience tells."""
+    """Create a pipeline and wait for its Pod. Without the tested limits that takes minutes, so the
+    usual timeout is enough."""
     world.create()
     until(world.pod, "the Pod of another namespace", world.status, seconds)
 
@@ -119,7 +119,7 @@ def test_quantity_that_takes_long_to_compute_delays_no_other_pipeline(
     process: OperatorProcess, world: World, other: World, quantity: str
 ) -> None:
     process.start()
-    # What the schema refuses cannot do any harm either.
+    # An object that the schema refuses does no harm either.
     with contextlib.suppress(client.ApiException):
         world.create(with_cpu(quantity))
     served(other)
@@ -142,7 +142,7 @@ def post_deep(api: client.ApiClient, path: str, body: dict[str, Any]) -> None:
 
 
 def hostile_pods(api: client.ApiClient, namespace: str) -> None:
-    """Pods that only ``create pods``, ``delete pods`` and ``pods/status`` are needed for."""
+    """Pods that need only the permissions ``create pods``, ``delete pods`` and ``pods/status``."""
     core = client.CoreV1Api(api)
     for index, number in enumerate(RUN_NUMBERS):
         annotations = {names.RUN_ANNOTATION: number}

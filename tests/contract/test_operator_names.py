@@ -1,5 +1,5 @@
-"""A pipeline whose name is taken by somebody else's Pod, or whose own Pod loses the label: what the
-operator notices although its watch of labelled Pods does not show it, and what that costs.
+"""Pipelines whose name a Pod of another owner has, or whose own Pod loses the label: what the
+operator observes although its watch of labelled Pods does not show it, and what that costs.
 """
 
 from collections import Counter

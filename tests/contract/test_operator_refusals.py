@@ -142,11 +142,11 @@ class Cause:
     reason: Reason
     words: str
     objects: tuple[Object, ...] = ()
-    """They are there, and go later."""
+    """Objects that exist and are deleted later."""
     missing: Object | None = None
-    """It is not there, and comes later."""
+    """An object that does not exist and is created later."""
     label: str = ""
-    """The namespace has this label with the value "restricted", and loses it later."""
+    """A label of the namespace with the value "restricted" that is removed later."""
     template: Object = field(default_factory=step)
     stalled: bool = False
     """At once."""
@@ -318,7 +318,7 @@ def in_the_way(cluster: Cluster, door: Door, request: pytest.FixtureRequest) -> 
 
 
 def remove(cause: Cause, cluster: Cluster) -> None:
-    """What refused the Pod refuses it no longer."""
+    """Removes the cause of the refusal."""
     for thing in cause.objects:
         cluster.delete(thing)
     if cause.label:

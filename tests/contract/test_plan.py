@@ -1,4 +1,4 @@
-"""``kubectl initpipeline plan`` on a real API server: what it foretells is what then happens."""
+"""``kubectl initpipeline plan`` on a real API server: what it shows is what then happens."""
 
 import copy
 import io

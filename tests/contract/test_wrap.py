@@ -95,7 +95,7 @@ def test_there_is_a_schema_of_each_kind() -> None:
 @pytest.mark.newest
 @pytest.mark.parametrize("kind", SCHEMAS)
 def test_each_published_field_has_a_row(kubectl: Kubectl, kind: str) -> None:
-    """A field that Kubernetes adds needs a decision: does it go over, and if not, who misses it?"""
+    """A field that Kubernetes adds needs a decision: is it carried over, or what changes?"""
     path, name = SCHEMAS[kind]
     document = json.loads(kubectl("get", "--raw", f"/openapi/v3/{path}"))
     published = set(document["components"]["schemas"][name]["properties"])

@@ -1,5 +1,5 @@
-"""The plugin's logs beside kubectl's, of real containers: the same bytes, whatever they are, and
-all of them, whatever happens to the stream."""
+"""Compares the plugin's logs with kubectl's for real containers: the same bytes, and all of them,
+even if the stream is cut."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Ends that a Pod brings on itself, and restarts that are no failure, on a real kubelet."""
+"""Pods that exceed their own limits, and restarts that are no failure, on a real kubelet."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""Generated objects, as any user may write them, against everything that reads them: make fuzz."""
+"""Checks every reader of objects with generated objects that any user may write: make fuzz."""

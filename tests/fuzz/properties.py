@@ -25,7 +25,7 @@ from tests.fuzz import objects, schema
 from tests.unit.core.world import World
 
 ROUNDS: Final = 3
-"""Looks at the same facts after which nothing is written any more."""
+"""Reconciles of the same facts after which nothing is written any more."""
 
 STATUS: Final = schema.schema_of("status")
 SPEC: Final = schema.schema_of("spec")
@@ -46,7 +46,7 @@ def check_pipeline(random: Random) -> None:
 
 
 def check_pod(random: Random) -> None:
-    """The same, of a pipeline that is as it should be and a Pod that may not be."""
+    """The same for a valid pipeline and a hostile Pod."""
     raw = objects.pod_object(random)
     pod = _pod_or_none(raw)
     if pod is None:
