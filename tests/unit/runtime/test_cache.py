@@ -145,7 +145,7 @@ class TestCensus:
 
 
 class TestPodOfManyContainers:
-    """Whoever may write a Pod's status can give it thousands."""
+    """A user who may write a Pod's status can give it thousands."""
 
     def large(self, number: int = 10) -> Pod:
         found = pod()
