@@ -264,6 +264,13 @@ class TestRefused:
         assert code == 5
         assert 'unknown field "spec.backofLimit"' in out
 
+    def test_unknown_field_in_a_patch_is_named_without_the_object(self, place: Place) -> None:
+        place.apply(manifest())
+        code, out, _ = place.plan(manifest(backofLimit=1))
+        assert code == 5
+        unknown = 'strict decoding error: unknown field "spec.backofLimit"'
+        assert out.splitlines()[1:] == [f"  the InitPipeline is refused: {unknown}"]
+
     def test_invalid_pod(self, place: Place) -> None:
         code, out, _ = place.plan(changed(lambda m: containers(m)[0].update(name="Not_valid")))
         assert code == 5

@@ -415,6 +415,11 @@ _CONNECTION: Final = re.compile(r"^.*(Connection|Pool)\(.*?\): (Failed to establ
 """What urllib3 puts before the words of the system."""
 _NAME: Final = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
 """A DNS subdomain, as names of objects are."""
+_PATCHED: Final = re.compile(
+    r'^\s*"" is invalid: patch: Invalid value: "(?:[^"\\]|\\.)*": ', re.DOTALL
+)
+"""The object as patched, status and managed fields included, with which the API server begins its
+message about an unknown field in a patch."""
 _OURS: Final = {"version": names.API_VERSION, "resource": names.PLURAL}
 _PODS: Final = {"version": "v1", "resource": "pods"}
 _EVENTS: Final = {"version": "v1", "resource": "events"}
@@ -428,7 +433,7 @@ def _says_what_is_missing(answer: Response) -> bool:
 
 
 def _words(answer: Response) -> str:
-    said = _status(answer).get("message") or answer.text
+    said = _PATCHED.sub("", _status(answer).get("message") or answer.text)
     return " ".join(said.split()) or str(answer.reason)
 
 
