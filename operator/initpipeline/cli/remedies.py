@@ -24,10 +24,12 @@ def remedies(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
     name, status = pipeline.name, pipeline.status
     run = status.run
     yield from _of_reason(pipeline, flags)
-    if pipeline.deleting or run is None:
+    if pipeline.deleting:
         return
     if pipeline.policies.suspend:
         yield Remedy(f"kubectl initpipeline resume {name}{flags}", "start a run")
+        return
+    if run is None:
         return
     if run.exceeded is not None and run.completion_time is not None:
         limit = run.exceeded
@@ -46,7 +48,8 @@ def remedies(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
         )
     if status.condition(ConditionType.RECONCILING):
         yield Remedy(
-            f"kubectl initpipeline suspend {name}{flags}", "delete the Pod and try no more"
+            f"kubectl initpipeline suspend {name}{flags}",
+            "delete the Pod and try no more" if status.pod_uid else "try no more",
         )
 
 

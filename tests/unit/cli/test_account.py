@@ -331,7 +331,10 @@ class TestRemedies:
                 id="name taken",
             ),
             pytest.param(
-                world(suspend=True).look(None), None, [], id="suspended before its first run"
+                world(suspend=True).look(None),
+                None,
+                ["kubectl initpipeline resume demo"],
+                id="suspended before its first run",
             ),
             pytest.param(
                 started(running_pod()).policy(suspend=True).look(None, 20),
@@ -356,6 +359,19 @@ class TestRemedies:
         state = started(slow, **policies).look(slow, 40)
         effects = [remedy.effect for remedy in explained(state, slow).remedies]
         assert "raise initDeadlineSeconds over 30: another run starts then" in effects
+
+    @pytest.mark.parametrize(
+        ("state", "pod", "effect"),
+        [
+            pytest.param(world().look(None).look(FOREIGN), FOREIGN, "try no more", id="foreign"),
+            pytest.param(refused(QUOTA), None, "try no more", id="no Pod"),
+            pytest.param(started(GATED), GATED, "delete the Pod and try no more", id="its own Pod"),
+        ],
+    )
+    def test_suspend_deletes_only_a_pod_that_the_pipeline_owns(
+        self, state: World, pod: PodBuilder | None, effect: str
+    ) -> None:
+        assert explained(state, pod).remedies[-1].effect == effect
 
     def test_commands_can_be_pasted_where_the_namespace_is_another(self) -> None:
         account = explained(started(FAILED), FAILED, flags=" -n team-a")
