@@ -194,12 +194,13 @@ def _record(pipeline: Pipeline, number: int) -> RunFacts:
 
 def _recorded(session: Session, record: RunFacts) -> int:
     """The evidence that history keeps. Says that it is no log."""
-    failed = record.failed_step if isinstance(record, RunRecord) else None
+    recorded = record if isinstance(record, RunRecord) else None
+    failed = recorded.failed_step if recorded else None
     result = record.result.value if record.result else "going on"
     said = (
         f"run {record.number} ({record.trigger}, {result}): its logs are gone with its containers"
     )
-    if failed is None:
+    if recorded is None or failed is None:
         session.note(f"{said}; history records no failed step")
         return 0
     wanted = session.options.step
@@ -207,7 +208,7 @@ def _recorded(session: Session, record: RunFacts) -> int:
         raise NotFoundError(f'{said}; history records the step that failed, "{failed.name}"')
     how = words.exit_words(failed.exit_code, failed.signal, failed.reason)
     session.note(f'{said}; history records of the step "{failed.name}", {how or "no exit code"}:')
-    _write_words(session, failed.message or record.message or "(no last words)")
+    _write_words(session, history.last_words(recorded) or "(no last words)")
     return 0
 
 

@@ -42,6 +42,15 @@ def test_a_run_that_was_cut_short_tells_how_its_step_had_failed() -> None:
     assert superseded.endswith('one StepFailed init container 1 of 2 "one" exited with 3: no table')
 
 
+def test_step_that_a_limit_ended_has_its_last_words_in_history_and_logs() -> None:
+    waiting = fresh_pod().init("one", running=True)
+    state = started(waiting, initDeadlineSeconds=30).look(waiting, 40)
+    ended = fresh_pod().init("one", exit=137, message="no\n database").deleting()
+    state = state.look(ended, 42)
+    assert rows(state)[1].endswith('init container 1 of 2 "one" is running: no database')
+    assert view.last_words(state.status.history[0]) == "no\n database"
+
+
 def test_data_for_a_program_has_the_same_fields_for_each() -> None:
     current, *_, first = view.data(after_a_failure().status)
     assert (current["number"], current["trigger"]) == (3, "ContainerRestarted")

@@ -38,6 +38,14 @@ def table(status: InitPipelineStatus, now: datetime) -> Table:
     return shown
 
 
+def last_words(record: RunRecord) -> str:
+    """Returns what the step that failed wrote last, or else why the run ended. Empty if neither is
+    recorded. A step that the operator ended for a limit wrote it after the run had ended."""
+    step, exceeded = record.failed_step, record.exceeded
+    left = exceeded.termination_message if exceeded else None
+    return (step.message if step else None) or left or record.message or ""
+
+
 def _row(run: RunFacts, status: InitPipelineStatus, now: datetime) -> Sequence[Text]:
     failed = run.failed_step if isinstance(run, RunRecord) else None
     going_on = run.result is None
@@ -61,7 +69,8 @@ def _style(run: RunFacts) -> str:
 def _message(run: RunFacts) -> str:
     """Why it ended, or how its step had failed; of a run that went well, why it had started."""
     if run.message:
-        return run.message
+        left = run.exceeded.termination_message if run.exceeded else None
+        return f"{run.message}: {left}" if left else run.message
     if isinstance(run, RunRecord) and run.failed_step:
         failed = run.failed_step
         how = words.exit_words(failed.exit_code, failed.signal, failed.reason)
