@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.builders import NAME, End, PodBuilder, fresh_pod, running_pod
+from tests.builders import NAME, End, PodBuilder, fresh_pod, pipeline, running_pod
 from tests.contract.conftest import Kubectl
 from tests.contract.operator_world import Ledger, World, ready, runs, until
 
@@ -48,7 +48,8 @@ class Described:
 class TestDescribed:
     def test_a_failing_pipeline(self, world: World, described: Described) -> None:
         """Each thing once, in the order in which it happened."""
-        world.create()
+        never = {"spec": {**pipeline().template["spec"], "restartPolicy": "Never"}}
+        world.create(pipeline().with_template(never))
         world.live(failing(1).phase("Failed"))
         assert described.wait(4) == [
             ("Normal", "RunStarted"),

@@ -255,9 +255,7 @@ def test_changed_field_is_unequal_if_the_api_server_stores_another_pod(
 
 
 def has_containers(template: Template) -> bool:
-    """The CRD takes no template without."""
+    """Returns whether the CRD takes the template: it requires containers, each with a name."""
     spec = template.get("spec") or {}
-    return bool(spec.get("containers")) and None not in (
-        *(spec["containers"]),
-        *(spec.get("initContainers") or ()),
-    )
+    every = (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
+    return bool(spec.get("containers")) and all(one and one.get("name") for one in every)

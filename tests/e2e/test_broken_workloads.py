@@ -68,7 +68,7 @@ MISTAKES = {
         step(image="busybox:no-such-tag"), "ImagePullFailed", "busybox:no-such-tag: not found"
     ),
     "an-image-whose-name-is-none": Mistake(
-        step(image="Busy Box"), "ImagePullFailed", "cannot pull an image of such a name"
+        step(image="Busy Box"), "ImagePullFailed", "cannot pull an image of this name"
     ),
     "an-image-of-the-app-that-is-not-there": Mistake(
         app(image="busybox:no-such-tag"), "ImagePullFailed", 'container "app": '

@@ -353,21 +353,33 @@ def pod_phase(pod: Object) -> str:
     return str(pod["status"]["phase"])
 
 
-def test_the_kubelet_evicts_a_pod_that_takes_too_much(
+def test_pod_over_its_own_storage_limit_is_replaced_if_backoff_limit_allows(
     world: World,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
-    """Unlike all others, such a Pod stays, as Failed, until we delete it."""
+    """Unlike a lost Pod, such a Pod stays, as Failed, until the operator deletes it."""
     greedy = container(
         "hangs",
         "dd if=/dev/zero of=/data/file bs=1M count=4 2>/dev/null; exec sleep 3600",
         volumeMounts=[{"name": "work", "mountPath": "/data"}],
     )
     volumes = [{"name": "work", "emptyDir": {"sizeLimit": "1Mi"}}]
-    world.create("demo", template(greedy, volumes=volumes, **GRACE))
+    world.create("demo", template(greedy, volumes=volumes, **GRACE), backoffLimit=1)
 
-    words = 'the Pod was lost: Usage of EmptyDir volume "work" exceeds the limit "1Mi".'
-    assert_lost(world, "demo", MID_INIT, words)
+    last = world.pipelines.wait("demo", "run 2", lambda state: run_number(state) == 2)
+    words = 'Evicted: Usage of EmptyDir volume "work" exceeds the limit "1Mi".'
+    assert_trace(
+        world.pipelines.until("demo", last),
+        f"""
+        run 1 Created
+        {MID_INIT.told}
+        run 1 ended Failed, PodEvicted: {words}
+        run 2 Retry
+        ?0/1 PodTerminating: the Pod "demo" of an earlier run is being ...
+        """,
+    )
+    assert last["status"]["history"][0]["failedStep"]["name"] == "hangs"
+    assert_never_two_pods(world, "demo")
 
 
 def test_the_kubelet_does_not_admit_the_pod(
@@ -414,6 +426,7 @@ def assert_lost(world: World, name: str, stage: Stage, words: str, seconds: floa
         f"""
         run 1 Created
         {stage.told}
+        ?{stage.progress} NodeNotReady: the Pod was marked not Ready because node ...
         ?{stage.progress} PodTerminating: the Pod is being deleted
         ?{stage.progress} PodTerminating: the Pod is being deleted{why}
         run 1 ended Lost, PodLost: {words}
