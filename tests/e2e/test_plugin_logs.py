@@ -121,6 +121,7 @@ def test_logs_followed_over_a_kubelet_restart_are_whole(
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        bufsize=0,  # communicate() reads past what a buffered readline() has taken.
     )
     assert following.stdout is not None
     first = following.stdout.readline()
