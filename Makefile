@@ -57,7 +57,7 @@ unit: $(STAMP) ## The tests that need no cluster: seconds
 	@$(PYTEST) tests/unit
 
 .PHONY: fuzz
-fuzz: $(STAMP) ## 100,000 hostile objects against all that reads them: ten minutes; ARGS="COUNT SEED"
+fuzz: $(STAMP) ## 100,000 hostile objects against all that reads them: three minutes; ARGS="COUNT SEED"
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 .PHONY: e2e
