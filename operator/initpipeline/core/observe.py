@@ -118,6 +118,18 @@ class _Later:
         return _Later(self.running or status.running, True, max(starts))
 
 
+def _later(
+    pod: Pod, statuses: Mapping[str, ContainerStatus], stale: Collection[str]
+) -> Sequence[_Later]:
+    """Returns, by position, what the containers after it show."""
+    later = [_Later()]
+    for status in pod.container_statuses:
+        later[0] = later[0].preceded_by(status, stale)
+    for container in reversed(pod.init_containers):
+        later.append(later[-1].preceded_by(statuses.get(container.name), stale))
+    return later[::-1]
+
+
 @dataclass(frozen=True, slots=True)
 class _Evidence:
     """The evidence that a container belongs to this run.
@@ -143,14 +155,9 @@ class _Evidence:
     def of(cls, pod: Pod, run: Run) -> "_Evidence":
         statuses = {status.name: status for status in pod.init_container_statuses}
         stale = frozenset(run.stale_container_ids)
-        later = [_Later()]
-        for status in pod.container_statuses:
-            later[0] = later[0].preceded_by(status, stale)
-        for container in reversed(pod.init_containers):
-            later.append(later[-1].preceded_by(statuses.get(container.name), stale))
         return cls(
             statuses=statuses,
-            later=later[::-1],
+            later=_later(pod, statuses, stale),
             stale=stale,
             recorded=frozenset(entry.container_id for entry in run.completed_init_containers),
             baselines={b.name: b.restart_count for b in run.init_restart_baselines},
@@ -223,7 +230,7 @@ def stale_container_ids(run: Run, before: Collection[ContainerStatus], pod: Pod)
     statuses = {status.name: status for status in pod.init_container_statuses}
     once = _started_over_once(before, pod, statuses)
     succeeded = {entry.name for entry in run.completed_init_containers if once}
-    running = _running_after(pod, statuses, old)
+    later = _later(pod, statuses, old)
     stale: list[str] = []
     reached, finished = True, None
     for position, container in enumerate(pod.init_containers, start=1):
@@ -232,7 +239,7 @@ def stale_container_ids(run: Run, before: Collection[ContainerStatus], pod: Pod)
             continue
         is_old = status.container_id in old or not reached
         if not container.sidecar:
-            proven = status.name in succeeded or running[position]
+            proven = status.name in succeeded or later[position].running
             in_order = _no_earlier(status.started_at or finished, finished)
             is_old = is_old or not (proven or in_order)
             reached = not is_old and _succeeded(status)
@@ -255,20 +262,6 @@ def _started_over_once(
         and first in statuses
         and (statuses[first].restart_count - counts[first] <= 1)
     )
-
-
-def _running_after(
-    pod: Pod, statuses: Mapping[str, ContainerStatus], old: Collection[str]
-) -> Sequence[bool]:
-    """Returns, by position, whether a later container runs that is not known to be old."""
-
-    def runs(status: ContainerStatus | None) -> bool:
-        return status is not None and status.running and status.container_id not in old
-
-    later = [any(map(runs, pod.container_statuses))]
-    for container in reversed(pod.init_containers):
-        later.append(later[-1] or runs(statuses.get(container.name)))
-    return later[::-1]
 
 
 def current(all_steps: Collection[Step]) -> Step | None:
@@ -339,21 +332,18 @@ def restart_baselines(run: Run, pod: Pod, initialized: datetime) -> tuple[Restar
     for status in pod.container_statuses:
         container, baseline = containers.get(status.name), known.get(status.name)
         if baseline is not None:
-            resized = status.restart_count > baseline.restart_count and _resized(
-                pod, container, baseline
-            )
-            count = status.restart_count if resized else baseline.restart_count
-        elif judged_from_now:
-            resized, count = False, status.restart_count
+            restarted = status.restart_count > baseline.restart_count
+            if not (restarted and _resized(pod, container, baseline)):
+                baselines.append(baseline)
+                continue
+        if baseline is not None or judged_from_now:
+            count = status.restart_count
         else:
-            resized, count = False, _baseline(run, pod, status, initialized)
-        if baseline is not None and not resized:
-            baselines.append(baseline)
-        else:
-            resources = dict(container.resize_restarts) if container else {}
-            baselines.append(
-                RestartBaseline(name=status.name, restart_count=count, resources=resources or None)
-            )
+            count = _baseline(run, pod, status, initialized)
+        resources = dict(container.resize_restarts) if container else {}
+        baselines.append(
+            RestartBaseline(name=status.name, restart_count=count, resources=resources or None)
+        )
     return tuple(baselines)
 
 
