@@ -2,6 +2,6 @@
 
 import sys
 
-from initpipeline.cli.main import main
+from initpipeline.runtime.main import main
 
 sys.exit(main())

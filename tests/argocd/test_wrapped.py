@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from initpipeline.cli import plugin
+from initpipeline.plugin import main
 from tests.argocd.applications import Application
 from tests.e2e.conftest import World, runs
 from tests.e2e.templates import container, deployment, template
@@ -35,7 +35,7 @@ def wrapped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """What the plugin makes of them: the text of a file."""
     file = tmp_path / "shop.yaml"
     file.write_text(yaml.safe_dump_all(manifest()))
-    assert plugin.main(["wrap", str(file)]) == 0
+    assert main.main(["wrap", str(file)]) == 0
     return capsys.readouterr().out
 
 

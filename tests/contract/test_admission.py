@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 from kubernetes import client
 
-from initpipeline.core import refusal as refusals
+from initpipeline.core import admission as refusals
 from tests.cluster.errors import ClusterError
 from tests.cluster.processes import wait_until
 from tests.contract.admission_table import (

@@ -12,8 +12,8 @@ import pytest
 from kubernetes import client
 
 from initpipeline.api import names
-from initpipeline.cli import plugin
-from initpipeline.cli.merging import last_applied, merge_patch
+from initpipeline.plugin import main
+from initpipeline.plugin.report.apply_patch import last_applied, merge_patch
 from tests.builders import NAME, pipeline, running_pod
 from tests.cluster.cluster import Cluster
 from tests.contract.conftest import Kubectl, allow
@@ -39,7 +39,7 @@ class Place:
         file = self.directory / "file.json"
         file.write_text("\n".join(map(json.dumps, objects)))
         where = ("-n", self.world.namespace, "--kubeconfig", str(self.kubeconfig))
-        code = plugin.main(["plan", "-f", str(file), *where, *options])
+        code = main.main(["plan", "-f", str(file), *where, *options])
         return (code, *self.capsys.readouterr())
 
     def planned(self, *objects: Object) -> Any:

@@ -16,7 +16,7 @@ import yaml
 from kubernetes import client
 
 from initpipeline.api import names
-from initpipeline.cli import completion, plugin
+from initpipeline.plugin import completion, main
 from tests.builders import NAME, fresh_pod, pipeline, running_pod
 from tests.cluster.cluster import Cluster
 from tests.contract.conftest import Kubectl, allow
@@ -49,7 +49,7 @@ def call(
 
     def call(*arguments: str, kubeconfig: Path | None = None, where: str = namespace) -> Answer:
         given = ["--kubeconfig", str(kubeconfig)] if kubeconfig else []
-        code = plugin.main([*arguments, *given, *(["-n", where] if where else [])])
+        code = main.main([*arguments, *given, *(["-n", where] if where else [])])
         return Answer(code, *capsys.readouterr())
 
     return call
@@ -257,8 +257,8 @@ class TestWithAnOperator:
         world.create()
         world.live(running_pod())
         world.wait("run 1 is Ready", ready)
-        command = [sys.executable, "-c", "import sys; from initpipeline.cli import plugin;"]
-        command[-1] += "sys.exit(plugin.main())"
+        command = [sys.executable, "-c", "import sys; from initpipeline.plugin import main;"]
+        command[-1] += "sys.exit(main.main())"
         arguments = ["rerun", NAME, "--wait", "--timeout", "60s", "-n", world.namespace]
         with subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True) as waiting:
             world.wait("the request", lambda s: s["run"]["number"] == 2)

@@ -8,7 +8,7 @@ import pytest
 
 from initpipeline.api.models import InitPipelineStatus, Run
 from initpipeline.api.reasons import Trigger
-from initpipeline.cli import plugin
+from initpipeline.plugin import main
 from tests.builders import at, pipeline, pod
 from tests.cluster.cluster import Cluster
 from tests.contract.conftest import Kubectl
@@ -35,7 +35,7 @@ def test_in_the_terminal(
     options: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "90")
-    assert plugin.main(["timeline", *options]) == 0
+    assert main.main(["timeline", *options]) == 0
     out = capsys.readouterr().out
     assert "Steps of run 1" in out
     assert "succeeded in 7s" in out
@@ -45,14 +45,14 @@ def test_in_the_terminal(
 
 def test_as_svg(options: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "demo.svg"
-    assert plugin.main(["timeline", *options, "--output", "svg", str(file)]) == 0
-    assert plugin.main(["timeline", *options, "-o", "svg"]) == 0
+    assert main.main(["timeline", *options, "--output", "svg", str(file)]) == 0
+    assert main.main(["timeline", *options, "-o", "svg"]) == 0
     for picture in (file.read_text(), capsys.readouterr().out):
         assert Xml.fromstring(picture).get("role") == "img"
 
 
 def test_as_data(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert plugin.main(["timeline", *options, "-o", "json"]) == 0
+    assert main.main(["timeline", *options, "-o", "json"]) == 0
     runs, steps = json.loads(capsys.readouterr().out)["sections"]
     assert [row["label"] for row in runs["rows"] + steps["rows"]] == ["1 Created", "one", "two"]
 
@@ -69,5 +69,5 @@ def test_as_data(options: list[str], capsys: pytest.CaptureFixture[str]) -> None
 def test_a_file_that_cannot_be(
     more: list[str], words: str, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert plugin.main(["timeline", *options, *more]) == 1
+    assert main.main(["timeline", *options, *more]) == 1
     assert words in capsys.readouterr().err

@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 from initpipeline.api import names
-from initpipeline.cli import fields
-from initpipeline.cli.conversion import convert
-from initpipeline.cli.manifests import read
-from initpipeline.cli.workloads import KINDS, Wishes
 from initpipeline.core import podspec
 from initpipeline.core.facts import Pipeline
+from initpipeline.plugin.manifests import read
+from initpipeline.plugin.wrap import fields
+from initpipeline.plugin.wrap.convert import convert
+from initpipeline.plugin.wrap.workloads import KINDS, Wishes
 from tests.contract.conftest import Kubectl
 
 Raw = dict[str, Any]

@@ -9,7 +9,7 @@ import pytest
 from kubernetes import client, config
 
 from initpipeline.api import names
-from initpipeline.cli import plugin
+from initpipeline.plugin import main
 from tests.cluster.cluster import Cluster
 from tests.e2e import target, watching
 from tests.e2e.watching import Object, Story
@@ -174,7 +174,7 @@ def call(
 
     def call(*arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()
-        code = plugin.main([*arguments, "-n", world.namespace])
+        code = main.main([*arguments, "-n", world.namespace])
         return (code, *capsys.readouterr())
 
     return call

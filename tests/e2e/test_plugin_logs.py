@@ -45,7 +45,7 @@ Logs = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 def command(kubeconfig: Path, namespace: str, *arguments: str) -> list[str]:
     """The plugin as a process: its output is bytes, and goes to a pipe."""
-    program = "import sys; from initpipeline.cli import plugin; sys.exit(plugin.main())"
+    program = "import sys; from initpipeline.plugin import main; sys.exit(main.main())"
     where = ["--kubeconfig", str(kubeconfig), "-n", namespace]
     return [sys.executable, "-c", program, "logs", "demo", *arguments, *where]
 

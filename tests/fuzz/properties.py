@@ -12,7 +12,7 @@ from initpipeline.core.compact import compact
 from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts, Pipeline, Pod, UnreadableError
 from initpipeline.core.patch import merge_patch
-from initpipeline.core.room import MOST_BYTES
+from initpipeline.core.status_size import MOST_BYTES
 from initpipeline.core.unreadable import (
     UnreadablePipeline,
     error_conditions,

@@ -6,7 +6,7 @@ from typing import Literal
 
 from initpipeline.api.models import Condition, InitPipelineStatus
 from initpipeline.api.reasons import ConditionType
-from initpipeline.core.diagnose import Explanation
+from initpipeline.core.explanations import Explanation
 
 
 @dataclass(frozen=True, slots=True)

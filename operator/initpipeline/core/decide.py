@@ -8,23 +8,23 @@ from initpipeline.api import names
 from initpipeline.api.models import INT32_MAX, InitPipelineStatus, Run
 from initpipeline.api.reasons import ConditionType, Reason, Trigger
 from initpipeline.core import (
+    admission,
     conditions,
     in_place,
-    limits,
-    observe,
-    own_pod,
+    pod_ownership,
+    pod_steps,
     podspec,
-    refusal,
-    rerun,
-    room,
+    run_limits,
     runs,
+    status_size,
     template,
+    triggers,
     validation,
 )
 from initpipeline.core import status as statuses
-from initpipeline.core.diagnose import Explanation
+from initpipeline.core.explanations import Explanation
 from initpipeline.core.facts import Facts, Pipeline, Pod
-from initpipeline.core.rerun import Rerun
+from initpipeline.core.triggers import Rerun
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def decide(facts: Facts, now: datetime) -> Decision:
     pipeline = facts.pipeline
     if pipeline.deleting:
         return Decision(pipeline.status)
-    status = rerun.settle(pipeline.status, now)
+    status = triggers.settle(pipeline.status, now)
     status = _without_unfit_pod(facts, _with_run(facts, status, now))
     status = _follow(facts, status, now)
     if pipeline.policies.suspend:
@@ -79,7 +79,7 @@ def decide(facts: Facts, now: datetime) -> Decision:
         decision = _go_on(facts, status, now)
     kept = decision.status.history[: pipeline.policies.run_history_limit]
     whole = decision.status.model_copy(update={"history": kept})
-    return replace(decision, status=room.fitted(whole, pipeline.size))
+    return replace(decision, status=status_size.fitted(whole, pipeline.size))
 
 
 def needs_live_pod(pipeline: Pipeline) -> bool:
@@ -104,7 +104,7 @@ def _with_run(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitPi
     if status.run is not None:
         return status
     pipeline, pod = facts.pipeline, facts.pod
-    number = pod.run if pod is not None and own_pod.ours(pod, pipeline) else None
+    number = pod.run if pod is not None and pod_ownership.ours(pod, pipeline) else None
     if pipeline.policies.suspend and number is None:
         return status
     resumed = status.condition(ConditionType.SUSPENDED) is not None
@@ -123,9 +123,9 @@ def _without_unfit_pod(facts: Facts, status: InitPipelineStatus) -> InitPipeline
 
 
 def _follow(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:
-    if facts.pod is not None and own_pod.ours(facts.pod, facts.pipeline):
+    if facts.pod is not None and pod_ownership.ours(facts.pod, facts.pipeline):
         status = runs.with_last_words(status, facts.pod)
-    pod = own_pod.pod_of_run(facts, status, now)
+    pod = pod_ownership.pod_of_run(facts, status, now)
     if pod is not None:
         return runs.follow(status, facts.pipeline.policies, pod, now)
     uid, gone = status.run.pod_uid if status.run else None, facts.gone
@@ -138,25 +138,25 @@ def _follow(facts: Facts, status: InitPipelineStatus, now: datetime) -> InitPipe
 def _suspend(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decision:
     """No run, and no Pod: not even one that has ended, since the next run's takes its name."""
     pod, pipeline = facts.pod, facts.pipeline
-    status = runs.superseded(status, own_pod.pod_of_run(facts, status, now), now)
+    status = runs.superseded(status, pod_ownership.pod_of_run(facts, status, now), now)
     said = statuses.suspended(status, facts, now)
-    if pod is None or not own_pod.ours(pod, pipeline):
+    if pod is None or not pod_ownership.ours(pod, pipeline):
         return Decision(said)
     if pod.deleting:
-        return Decision(said, wake_at=_next(now, observe.stuck_at(pod)))
+        return Decision(said, wake_at=_next(now, pod_steps.stuck_at(pod)))
     return Decision(said, DeletePod(pod.uid))
 
 
 def _go_on(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decision:
-    pipeline, pod = facts.pipeline, own_pod.pod_of_run(facts, status, now)
-    again = rerun.due(pipeline, status, pod)
+    pipeline, pod = facts.pipeline, pod_ownership.pod_of_run(facts, status, now)
+    again = triggers.due(pipeline, status, pod)
     if again is not None:
         again = _with_changes(facts, status, again)
         status = _start_or_wait(pipeline, status, pod, again, now)
     else:
         status = status.model_copy(update={"next_run_time": None})
     facts = _validated(facts, status)
-    obstacle = in_place.obstacle(facts, status, own_pod.any_pod_of_run(facts, status), now)
+    obstacle = in_place.obstacle(facts, status, pod_ownership.any_pod_of_run(facts, status), now)
     decision = _conclude(facts, status, obstacle, now)
     said = conditions.with_rerun_in_place(
         decision.status, pipeline.status, obstacle, pipeline.generation, now
@@ -196,11 +196,11 @@ def _start_or_wait(
 ) -> InitPipelineStatus:
     run = status.run
     assert run is not None
-    at = rerun.start_time(again, status, now)
+    at = triggers.start_time(again, status, now)
     if at > now:
         return status.model_copy(update={"next_run_time": at})
     counts = (
-        rerun.FORGIVEN
+        triggers.FORGIVEN
         if again.asked_for
         else {"rerun_count": min(status.rerun_count + 1, INT32_MAX)}
     )
@@ -213,7 +213,7 @@ def _conclude(
 ) -> Decision:
     pipeline, run = facts.pipeline, status.run
     assert run is not None
-    pod = own_pod.pod_of_run(facts, status, now)
+    pod = pod_ownership.pod_of_run(facts, status, now)
     if pod is not None:
         said = statuses.with_pod(pipeline, status, pod, now)
     elif run.completion_time is not None:
@@ -230,9 +230,9 @@ def _limits_ahead(pipeline: Pipeline, run: Run, pod: Pod | None) -> list[datetim
     """When the run's present state will have lasted too long."""
     if pod is None:
         return []
-    steps = observe.steps(pod, run)
-    found = limits.limits(pipeline.policies, run, pod, steps)
-    return [observe.stuck_at(pod), *(limit.at for limit in found)]
+    steps = pod_steps.steps(pod, run)
+    found = run_limits.limits(pipeline.policies, run, pod, steps)
+    return [pod_steps.stuck_at(pod), *(limit.at for limit in found)]
 
 
 def _at_rest(
@@ -272,13 +272,13 @@ def _towards_pod(
     if pod is None:
         creation = _creation(pipeline, run, obstacle)
         return Decision(_as_said(facts, status, run, now), creation)
-    if own_pod.of_run(pod, pipeline, run):
+    if pod_ownership.of_run(pod, pipeline, run):
         said = _as_said(facts, status, run, now)
-        return Decision(said, wake_at=own_pod.silent_until(pod, now))
+        return Decision(said, wake_at=pod_ownership.silent_until(pod, now))
     blocked = statuses.without_pod(status, facts, now)
     if pod.deleting:
-        return Decision(blocked, wake_at=_next(now, observe.stuck_at(pod)))
-    if own_pod.ours(pod, pipeline):
+        return Decision(blocked, wake_at=_next(now, pod_steps.stuck_at(pod)))
+    if pod_ownership.ours(pod, pipeline):
         return Decision(blocked, DeletePod(pod.uid))
     return Decision(blocked, wake_at=stalled_at)
 
@@ -301,7 +301,7 @@ def _as_said(
     before = facts.pipeline.status
     same_run = before.run is not None and before.run.number == run.number
     ready = before.condition(ConditionType.READY)
-    refused = ready is not None and ready.reason in refusal.NOT_CREATED
+    refused = ready is not None and ready.reason in admission.NOT_CREATED
     over = facts.pod is not None or facts.pipeline.generation != before.observed_generation
     if same_run and not (refused and over):
         return statuses.as_before(status, facts.pipeline)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from initpipeline.api.models import InitPipelineStatus, Run, format_time
 from initpipeline.api.names import IN_PLACE
 from initpipeline.api.reasons import ConditionType, Reason, RerunPolicy, RerunStrategy, Trigger
-from initpipeline.core.diagnose import Explanation
+from initpipeline.core.explanations import Explanation
 from initpipeline.core.facts import RESTART_ALL_CONTAINERS, Facts, Pipeline, Pod
 
 APART: Final = timedelta(minutes=10)

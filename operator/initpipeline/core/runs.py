@@ -19,13 +19,13 @@ from initpipeline.api.models import (
     RunRecord,
 )
 from initpipeline.api.reasons import ConditionType, Reason, RerunPolicy, Result, Trigger
-from initpipeline.core import diagnose, limits, observe
-from initpipeline.core.diagnose import Explanation, failed_step
+from initpipeline.core import explanations, pod_steps, run_limits
+from initpipeline.core.explanations import Explanation, failed_step
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod
-from initpipeline.core.limits import Limit
-from initpipeline.core.observe import Step
 from initpipeline.core.pod_end import DISRUPTION_TARGET, Fate, own_end, unexplained
 from initpipeline.core.pod_end import fate as fate_of
+from initpipeline.core.pod_steps import Step
+from initpipeline.core.run_limits import Limit
 from initpipeline.core.text import clip
 
 _RESULT_OF_FATE = {
@@ -117,7 +117,7 @@ def follow(
     assert run is not None, "a Pod belongs to a run"
     if run.completion_time is not None:
         return status
-    trigger = observe.kubelet_rerun(run, pod)
+    trigger = pod_steps.kubelet_rerun(run, pod)
     if trigger is not None:
         status = _next_pass(status, trigger, pod, now)
     status, steps = _progress(status, policies, pod, now)
@@ -125,7 +125,7 @@ def follow(
     if fate is not Fate.ALIVE:
         return _end_with_pod(status, pod, steps, fate, now)
     assert status.run is not None
-    first = next(iter(limits.limits(policies, status.run, pod, steps)), None)
+    first = next(iter(run_limits.limits(policies, status.run, pod, steps)), None)
     return status if first is None or first.at > now else _end_by(first, status, steps, now)
 
 
@@ -134,12 +134,12 @@ def _end_with_pod(
 ) -> InitPipelineStatus:
     assert status.run is not None
     initialized = status.run.initialized_time is not None
-    why = diagnose.why(pod, steps, fate, initialized=initialized)
+    why = explanations.why(pod, steps, fate, initialized=initialized)
     # The kubelet has ended the sidecars of a Pod that exceeded a limit after its steps were done.
     ended = fate is Fate.LOST or (initialized and own_end(pod) is not None)
     failed = failed_step(pod.init_container_statuses, pod_lost=ended)
     if unexplained(pod) and status.run.trigger is Trigger.POD_LOST:
-        return end(status, Result.FAILED, now, why=diagnose.lost_again(pod), failed=failed)
+        return end(status, Result.FAILED, now, why=explanations.lost_again(pod), failed=failed)
     told = None if fate is Fate.SUCCEEDED else why
     return end(status, _RESULT_OF_FATE[fate], now, why=told, failed=failed)
 
@@ -147,7 +147,7 @@ def _end_with_pod(
 def _end_by(
     limit: Limit, status: InitPipelineStatus, steps: tuple[Step, ...], now: datetime
 ) -> InitPipelineStatus:
-    failed = limits.failed_step(limit, steps)
+    failed = run_limits.failed_step(limit, steps)
     return end(status, Result.FAILED, now, why=limit.why, failed=failed, exceeded=limit.exceeded)
 
 
@@ -161,7 +161,7 @@ def lost(
         status = follow(status, policies, last, now)
     run = status.run
     told = run.message if run else None
-    why = Explanation(Reason.POD_LOST, told) if told else diagnose.lost(None)
+    why = Explanation(Reason.POD_LOST, told) if told else explanations.lost(None)
     seen = last.init_container_statuses if last else _last_seen(status)
     failed = failed_step(seen, pod_lost=True)
     return end(status, Result.LOST, now, why=why, failed=failed)
@@ -212,8 +212,8 @@ def _not_initialized(run: Run, status: InitPipelineStatus, pod: Pod | None) -> E
     """Returns why the run was not initialized, by its Pod, or if it has none, by the condition that
     was last reported. None: that cannot be read."""
     if pod is not None:
-        steps = observe.steps(pod, run)
-        return diagnose.initialization(pod, steps, fate_of(pod))
+        steps = pod_steps.steps(pod, run)
+        return explanations.initialization(pod, steps, fate_of(pod))
     reported = status.condition(ConditionType.INITIALIZED)
     if reported is None or reported.reason not in set(
         Reason
@@ -243,8 +243,8 @@ def _next_pass(
                 pod_uid=run.pod_uid,
                 cause=run.in_place_cause if trigger is Trigger.RESTARTED_IN_PLACE else None,
                 start_time=now,
-                stale_container_ids=observe.stale_container_ids(run, before, pod),
-                init_restart_baselines=observe.init_restart_baselines(run, before, pod),
+                stale_container_ids=pod_steps.stale_container_ids(run, before, pod),
+                init_restart_baselines=pod_steps.init_restart_baselines(run, before, pod),
                 last_in_place_time=_last_in_place(run),
             ),
         }
@@ -263,26 +263,26 @@ def _progress(
 ) -> tuple[InitPipelineStatus, tuple[Step, ...]]:
     run = status.run
     assert run is not None
-    steps = observe.steps(pod, run)
+    steps = pod_steps.steps(pod, run)
     initialized = run.initialized_time
-    if initialized is None and observe.all_done(pod, steps):
-        initialized = observe.last_finished(steps) or now
+    if initialized is None and pod_steps.all_done(pod, steps):
+        initialized = pod_steps.last_finished(steps) or now
     judged = initialized is not None and policies.rerun_policy is RerunPolicy.ON_RESTART
     update: dict[str, Any] = {
         "pod_uid": pod.uid,
         "initialized_time": initialized,
-        "completed_init_containers": observe.completed(run, steps),
-        "init_restart_baselines": observe.raised_baselines(run, pod),
+        "completed_init_containers": pod_steps.completed(run, steps),
+        "init_restart_baselines": pod_steps.raised_baselines(run, pod),
         **_gate(run, pod, now),
-        "in_place_cause": observe.in_place_cause(pod),
-        "running_step": None if initialized else limits.running_step(run, steps, now),
-        "restart_baselines": observe.restart_baselines(run, pod, initialized)
+        "in_place_cause": pod_steps.in_place_cause(pod),
+        "running_step": None if initialized else run_limits.running_step(run, steps, now),
+        "restart_baselines": pod_steps.restart_baselines(run, pod, initialized)
         if judged and initialized
         else (),
     }
     if pod.deleting and pod.has_condition(DISRUPTION_TARGET):
         # The Pod is about to go, and with it the only word about who made it go.
-        update |= {"reason": Reason.POD_LOST.value, "message": diagnose.lost(pod).message}
+        update |= {"reason": Reason.POD_LOST.value, "message": explanations.lost(pod).message}
     return status.model_copy(update={"run": run.model_copy(update=update)}), steps
 
 

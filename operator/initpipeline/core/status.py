@@ -7,11 +7,11 @@ from typing import Any
 from initpipeline.api.models import InitPipelineStatus, Policies, Run, format_time
 from initpipeline.api.names import MAX_MESSAGE_LENGTH
 from initpipeline.api.reasons import Reason, Result
-from initpipeline.core import conditions, diagnose, mirror, observe, pod_end, runs
+from initpipeline.core import conditions, explanations, mirror, pod_end, pod_steps, runs
 from initpipeline.core.conditions import Outlook
-from initpipeline.core.diagnose import Explanation
+from initpipeline.core.explanations import Explanation
 from initpipeline.core.facts import Facts, Pipeline, Pod, Refusal, init_containers
-from initpipeline.core.observe import Step
+from initpipeline.core.pod_steps import Step
 from initpipeline.core.resources import effective_resources
 from initpipeline.core.text import clip
 
@@ -40,7 +40,7 @@ def with_pod(
     """The status while the current run has a Pod."""
     run = status.run
     assert run is not None
-    steps = observe.steps(pod, run)
+    steps = pod_steps.steps(pod, run)
     if run.completion_time is not None:
         outlook = _ended(run, status, pipeline.policies)
     else:
@@ -74,8 +74,8 @@ def suspended(status: InitPipelineStatus, facts: Facts, now: datetime) -> InitPi
     )
     going = stuck = None
     if pod is not None and pod.owner_uid == pipeline.uid:
-        stuck = diagnose.stuck(pod) if _is_stuck(pod, now) else None
-        going = None if stuck else diagnose.terminating(pod)
+        stuck = explanations.stuck(pod) if _is_stuck(pod, now) else None
+        going = None if stuck else explanations.terminating(pod)
     outlook = Outlook(False, why, False, why, going, stuck, suspended=why)
     said = _conclude(pipeline, status, _nothing_shown(pipeline), outlook, now)
     return said.model_copy(update={"template_hash": status.template_hash, "next_run_time": None})
@@ -92,7 +92,7 @@ def as_before(status: InitPipelineStatus, pipeline: Pipeline) -> InitPipelineSta
 def _shown(pod: Pod, run: Run, steps: Sequence[Step]) -> dict[str, Any]:
     initialized = run.initialized_time is not None
     done = len(steps) if initialized else sum(step.done for step in steps)
-    current = None if initialized else observe.current(steps)
+    current = None if initialized else pod_steps.current(steps)
     return {
         "pod_uid": pod.uid,
         "node_name": pod.node_name,
@@ -121,10 +121,10 @@ def _going_on(
 ) -> Outlook:
     fate = pod_end.fate(pod)
     initialized = run.initialized_time is not None
-    ready_why = diagnose.why(pod, steps, fate, initialized=initialized)
+    ready_why = explanations.why(pod, steps, fate, initialized=initialized)
     stuck = None
     if _is_stuck(pod, now):
-        ready_why = stuck = diagnose.stuck(pod)
+        ready_why = stuck = explanations.stuck(pod)
     init_why = _INITIALIZED if initialized else ready_why
     ready = ready_why.reason is Reason.POD_READY
     busy = not stuck and (pod.deleting or not initialized)
@@ -197,7 +197,7 @@ def _why_no_pod(run: Run, facts: Facts, now: datetime) -> tuple[Explanation, Exp
     if pod is None:
         return Explanation(Reason.POD_PENDING, "the Pod is about to be created"), None
     if pod.deleting and _is_stuck(pod, now):
-        stuck = diagnose.stuck(pod)
+        stuck = explanations.stuck(pod)
         return stuck, stuck
     if pod.deleting or pod.owner_uid == pipeline.uid:
         whose = "of an earlier run" if pod.owner_uid == pipeline.uid else _FOREIGN
@@ -227,7 +227,7 @@ def _stalled_by(refusal: Refusal) -> Explanation:
 
 
 def _is_stuck(pod: Pod, now: datetime) -> bool:
-    at = observe.stuck_at(pod)
+    at = pod_steps.stuck_at(pod)
     return at is not None and at <= now
 
 

@@ -22,9 +22,9 @@ from typing import Any, Final, NamedTuple
 from initpipeline.api import names
 from initpipeline.api.models import format_micro_time
 from initpipeline.api.reasons import EventReason
+from initpipeline.core.admission import namespace_terminating
 from initpipeline.core.facts import Pipeline
-from initpipeline.core.happenings import Happening, happenings
-from initpipeline.core.refusal import namespace_terminating
+from initpipeline.core.run_events import Happening, happenings
 from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, NotFoundError
 from initpipeline.runtime.gateway import Gateway

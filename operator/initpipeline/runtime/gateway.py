@@ -14,7 +14,7 @@ from urllib.parse import quote
 from initpipeline.api import names
 from initpipeline.api.models import format_micro_time
 from initpipeline.api.reasons import Reason
-from initpipeline.core import refusal
+from initpipeline.core import admission
 from initpipeline.core.facts import Pipeline, Pod, Refusal, UnreadableError
 from initpipeline.core.unreadable import UnreadablePipeline, read_pipeline
 from initpipeline.runtime.client import JSON, MERGE_PATCH, ApiClient
@@ -93,7 +93,7 @@ class Gateway:
                 message = error.status.get("message")
                 words = f"the Pod is larger than the cluster can store: {message}"
                 return Refusal(Reason.INVALID_TEMPLATE, words)
-            refused = refusal.classify(error.code, error.status)
+            refused = admission.classify(error.code, error.status)
             if refused is None:
                 raise
             return refused

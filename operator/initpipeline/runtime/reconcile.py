@@ -9,7 +9,7 @@ from typing import Any
 
 from initpipeline.api.models import InitPipelineStatus
 from initpipeline.api.names import RUN_ANNOTATION
-from initpipeline.core import refusal, room
+from initpipeline.core import admission, status_size
 from initpipeline.core.decide import (
     CreatePod,
     Decision,
@@ -224,7 +224,7 @@ class Reconciler:
         try:
             return await self._patch(pipeline, patch)
         except TooLargeError:
-            patch = merge_patch(before, room.smallest(status).to_api())
+            patch = merge_patch(before, status_size.smallest(status).to_api())
             return await self._patch(pipeline, patch) if patch else pipeline
 
     async def _patch(
@@ -291,7 +291,7 @@ class Reconciler:
         except NotFoundError:
             return None  # The namespace is gone, and the pipeline with it.
         except ApiError as error:
-            if refusal.namespace_terminating(error.status):
+            if admission.namespace_terminating(error.status):
                 return None  # As good as gone.
             raise
         logger.warning("Pod refused", extra={"pipeline": str(key), "reason": answer.reason.value})

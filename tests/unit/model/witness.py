@@ -14,7 +14,7 @@ from initpipeline.api.reasons import ConditionType, RerunPolicy, Result, Trigger
 from initpipeline.core import decide as core
 from initpipeline.core.decide import Decision
 from initpipeline.core.facts import Facts, Pod
-from initpipeline.core.happenings import happenings
+from initpipeline.core.run_events import happenings
 from tests.unit.model.cluster import Cluster
 from tests.unit.model.kubelet import NODE, POD, Truth
 

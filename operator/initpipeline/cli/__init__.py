@@ -1,1 +1,0 @@
-"""The command lines: the operator's own, and the kubectl plugin, which loads none of it."""

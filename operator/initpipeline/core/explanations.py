@@ -1,0 +1,342 @@
+"""Why a pipeline is where it is: one reason and one message, from one look at the Pod.
+
+Reason and message come from the same place, so that they never speak of two different things.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from initpipeline.api.models import FailedStep
+from initpipeline.api.reasons import Reason
+from initpipeline.core import pod_steps
+from initpipeline.core.facts import ContainerStatus, Pod, Terminated
+from initpipeline.core.pod_end import DISRUPTION_TARGET, LOST_ENDS, Fate, own_end
+from initpipeline.core.pod_steps import (
+    CRASH_LOOP_BACK_OFF,
+    IMAGE_NEVER_PULLED,
+    INVALID_IMAGE_NAME,
+    RESTARTING_ALL_CONTAINERS,
+    Step,
+)
+from initpipeline.core.text import clip
+
+_CANNOT_START = "RunContainerError"
+"""The kubelet's reason for a container that was made and could not be started, mostly for a command
+that its image does not have."""
+
+_START_ERROR = "StartError"
+"""The kubelet's reason for the end of a container that could not be started."""
+
+_OBSTACLES: Final[Mapping[str, Reason]] = {
+    "ErrImagePull": Reason.IMAGE_PULL_FAILED,
+    "ImagePullBackOff": Reason.IMAGE_PULL_FAILED,
+    INVALID_IMAGE_NAME: Reason.IMAGE_PULL_FAILED,
+    IMAGE_NEVER_PULLED: Reason.IMAGE_PULL_FAILED,
+    "ImageInspectError": Reason.IMAGE_PULL_FAILED,
+    "RegistryUnavailable": Reason.IMAGE_PULL_FAILED,
+    "SignatureValidationFailed": Reason.IMAGE_PULL_FAILED,
+    "CreateContainerConfigError": Reason.CONTAINER_CONFIG_ERROR,
+    "CreateContainerError": Reason.CONTAINER_CONFIG_ERROR,
+    "PreCreateHookError": Reason.CONTAINER_CONFIG_ERROR,
+    _CANNOT_START: Reason.CONTAINER_CONFIG_ERROR,
+}
+"""What a container that waits for more than its turn waits for, by the kubelet's reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why, for a program and for a person."""
+
+    reason: Reason
+    message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", clip(self.message))
+
+
+def why(pod: Pod, steps: Sequence[Step], fate: Fate, *, initialized: bool) -> Explanation:
+    """Why the run is where it is: at a step, or past them all."""
+    return readiness(pod, fate) if initialized else initialization(pod, steps, fate)
+
+
+def initialization(pod: Pod, steps: Sequence[Step], fate: Fate) -> Explanation:
+    """Why the run is not initialized. What ends the Pod comes before what holds it up, and that
+    before what the current step does."""
+    if not steps:
+        return readiness(pod, fate)  # Somebody else made it.
+    current = pod_steps.current(steps) or steps[-1]
+    title = step_title(current, len(steps))
+    if pod.deleting:
+        return terminating(pod)
+    if fate is Fate.LOST:
+        return lost(pod)
+    if fate is Fate.FAILED and (own_end(pod) or not _ended_badly(current.status)):
+        return _pod_failed(pod)
+    if current.status is None or not current.status.ever_started:
+        return _unscheduled(pod) or _not_started(pod, title, current)
+    return _running_step(title, current)
+
+
+def readiness(pod: Pod, fate: Fate) -> Explanation:
+    """Why an initialized Pod is Ready or not."""
+    if fate is Fate.SUCCEEDED:
+        return Explanation(Reason.POD_SUCCEEDED, "all containers of the Pod ended well")
+    if fate is Fate.LOST:
+        return lost(pod)
+    if pod.deleting:
+        return terminating(pod)
+    if fate is not Fate.FAILED and pod.has_condition("Ready"):
+        return Explanation(Reason.POD_READY, "the Pod is Ready")
+    apps = _trouble(pod.container_statuses, "container")
+    if fate is Fate.FAILED:
+        return (None if own_end(pod) else apps) or _pod_failed(pod)
+    return apps or _trouble(_sidecars(pod), "sidecar") or _not_ready(pod)
+
+
+def _not_ready(pod: Pod) -> Explanation:
+    """Returns why the Pod is not Ready: the kubelet's message, or else what the conditions show."""
+    ready, containers = pod.condition("Ready"), pod.condition("ContainersReady")
+    if ready is not None and ready.message:
+        return Explanation(Reason.CONTAINERS_NOT_READY, ready.message)
+    if ready is not None and ready.reason == "PodCompleted":
+        # For a moment, until the kubelet reports the phase Succeeded.
+        return Explanation(Reason.CONTAINERS_NOT_READY, "app containers have ended")
+    if ready is not None and ready.status != "True" and containers and containers.status == "True":
+        # The kubelet never reports the two like this without a message. The node lifecycle
+        # controller does, for the Pods of a node that has stopped reporting.
+        return Explanation(
+            Reason.NODE_NOT_READY,
+            f'the Pod was marked not Ready because node "{pod.node_name}" has stopped reporting; '
+            "its containers were Ready when the kubelet last reported them",
+        )
+    unready = ", ".join(f'"{s.name}"' for s in pod.container_statuses if not s.ready)
+    words = f"app containers are not ready: {unready}"
+    return Explanation(
+        Reason.CONTAINERS_NOT_READY,
+        words if unready else "the Pod is not Ready, and the API server gives no reason",
+    )
+
+
+def lost(pod: Pod | None) -> Explanation:
+    """Returns how the Pod was lost, with the message of the component that ended it."""
+    if pod is None:
+        return Explanation(Reason.POD_LOST, "the Pod was deleted")
+    if pod.phase == "Succeeded":
+        unasked = "its containers ended with exit code 0 before it was complete"
+    else:
+        unasked = "no reason given"
+    return Explanation(Reason.POD_LOST, f"the Pod was lost: {_disruption(pod) or unasked}")
+
+
+def lost_again(pod: Pod) -> Explanation:
+    """Returns the failure of a Pod that ended like the Pod before it, without a disruption."""
+    return Explanation(
+        Reason.POD_FAILED,
+        f"{lost(pod).message}. No disruption is reported, and the previous run was lost as well: "
+        "the Pod may have exceeded a limit of its own spec. Check its events",
+    )
+
+
+def _disruption(pod: Pod) -> str:
+    """Returns who disrupted the Pod and why, as far as the API server reports it (KEP-3329)."""
+    disruption = pod.condition(DISRUPTION_TARGET)
+    reported = (disruption.message or disruption.reason) if disruption else ""
+    return pod.message or reported or pod.reason
+
+
+def terminating(pod: Pod) -> Explanation:
+    """That the Pod is on its way out, and why, where that is known."""
+    disruption = _disruption(pod)
+    why = f": {disruption}" if disruption else ""
+    return Explanation(Reason.POD_TERMINATING, f"the Pod is being deleted{why}")
+
+
+def stuck(pod: Pod) -> Explanation:
+    """Why a Pod does not go, and what a person can do about it, which we never do for them: a
+    forced deletion while the containers still run makes two of them."""
+    if pod.finalizers:
+        return Explanation(
+            Reason.POD_TERMINATING,
+            f"the Pod has been deleted but is kept by its finalizers {', '.join(pod.finalizers)}: "
+            "see to whoever is to remove them",
+        )
+    if pod.node_name is None:
+        remedy = "delete it with --grace-period=0 --force"
+    else:
+        remedy = (
+            f'node "{pod.node_name}" has not confirmed that its containers have ended: if the node '
+            f"is down for good, kubectl taint node {pod.node_name} "
+            "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute, or delete the Pod with "
+            "--grace-period=0 --force"
+        )
+    return Explanation(
+        Reason.POD_TERMINATING, f"the Pod is still there long after its grace period: {remedy}"
+    )
+
+
+def step_title(step: Step, total: int) -> str:
+    kind = "sidecar" if step.container.sidecar else "init container"
+    return f'{kind} {step.position} of {total} "{step.container.name}"'
+
+
+def _pod_failed(pod: Pod) -> Explanation:
+    reason = own_end(pod)
+    if reason is None:
+        return Explanation(Reason.POD_FAILED, pod.message or "the Pod failed")
+    return Explanation(reason, f"{pod.reason}: {pod.message or 'a limit of the Pod was exceeded'}")
+
+
+def _ended_badly(status: ContainerStatus | None) -> bool:
+    return status is not None and status.terminated is not None and failure(status) is not None
+
+
+def _unscheduled(pod: Pod) -> Explanation | None:
+    scheduled = pod.condition("PodScheduled")
+    if scheduled is None or scheduled.status == "True":
+        return None
+    reason = Reason.POD_UNSCHEDULABLE if scheduled.reason == "Unschedulable" else Reason.POD_PENDING
+    return Explanation(reason, scheduled.message or "the Pod has no node yet")
+
+
+def _not_started(pod: Pod, title: str, step: Step) -> Explanation:
+    """Returns why the current step has not started. The kubelet reports details only in events."""
+    if pod.node_name is None:
+        return Explanation(Reason.POD_PENDING, "the Pod has no node yet")
+    obstacle = _obstacle(title, step.status) if step.status else None
+    if obstacle is not None:
+        return obstacle
+    words = f"{title} has not started yet"
+    if not pod.init_container_statuses:
+        words += f': node "{pod.node_name}" has not reported on the Pod'
+    elif step.position == 1:
+        words += ": the Pod's volumes, network or its image are not ready"
+    return Explanation(Reason.STEP_PENDING, words)
+
+
+def _obstacle(title: str, status: ContainerStatus) -> Explanation | None:
+    """What keeps a container from being started, in the kubelet's words."""
+    waiting = status.waiting_reason
+    reason = _OBSTACLES.get(waiting)
+    if reason is None or could_not_start(status):
+        return None
+    words = (status.waiting or {}).get("message") or waiting
+    return Explanation(reason, f"{title}: {words}")
+
+
+def _running_step(title: str, step: Step) -> Explanation:
+    """The step has run at least once in this Pod."""
+    status = step.status
+    assert status is not None
+    obstacle = _obstacle(title, status)
+    if obstacle is not None:
+        return obstacle
+    bad = failure(status)
+    if bad and status.waiting_reason == CRASH_LOOP_BACK_OFF:
+        return Explanation(Reason.STEP_BACK_OFF, f"{title} {ending(bad, status.restart_count)}")
+    if status.running:
+        probed = step.container.startup_probe
+        but = ", but its startupProbe has yet to succeed" if probed else ""
+        after = f"; before, it {ending(bad, status.restart_count)}" if bad else ""
+        return Explanation(Reason.STEP_RUNNING, f"{title} is running{but}{after}")
+    if bad:
+        return Explanation(Reason.STEP_FAILED, f"{title} {ending(bad, status.restart_count)}")
+    return Explanation(Reason.STEP_PENDING, f"{title} has yet to run again")
+
+
+def _trouble(statuses: Iterable[ContainerStatus], kind: str) -> Explanation | None:
+    """Of the first container that shows a reason not to be ready."""
+    for status in statuses:
+        title = f'{kind} "{status.name}"'
+        obstacle = _obstacle(title, status)
+        if obstacle is not None:
+            return obstacle
+        end = failure(status)
+        if end is not None and not status.running:
+            how = ending(end, status.restart_count)
+            return Explanation(Reason.CONTAINER_FAILED, f"{title} {how}")
+    return None
+
+
+def _sidecars(pod: Pod) -> Iterable[ContainerStatus]:
+    """None once all app containers have ended, since the kubelet ends the sidecars then."""
+    if all(status.terminated for status in pod.container_statuses):
+        return ()
+    names = {container.name for container in pod.init_containers if container.sidecar}
+    return (status for status in pod.init_container_statuses if status.name in names)
+
+
+def ending(end: Terminated, restart_count: int) -> str:
+    """ "exited with 1, restarted 3 times: <termination message>" """
+    how = f"was ended by signal {end.signal}" if end.signal else f"exited with {end.exit_code}"
+    if end.reason == _START_ERROR:
+        how = "could not be started"
+    elif end.reason and end.reason not in {"Error", "Completed"}:
+        how += f" ({end.reason})"
+    if restart_count:
+        how += f", restarted {restart_count} time{'s' if restart_count > 1 else ''}"
+    return f"{how}: {end.message.strip()}" if end.message and end.message.strip() else how
+
+
+def could_not_start(status: ContainerStatus) -> bool:
+    """Whether it waits after a start that failed. That is told as an end of it, with StartError,
+    counts as one, and is followed by a restart like any other."""
+    return status.waiting_reason == _CANNOT_START and failure(status) is not None
+
+
+def failure(status: ContainerStatus) -> Terminated | None:
+    """The container's present failure, or, while it waits or runs again, its last one. One that
+    the kubelet ended to restart it with all others has not failed, nor has one that runs again
+    because it went with its sandbox or node."""
+    last = status.last_terminated
+    if status.terminated is None and last is not None and last.reason in LOST_ENDS:
+        return None
+    return _bad(status.terminated or last)
+
+
+def _bad(end: Terminated | None) -> Terminated | None:
+    if end is None or end.exit_code == 0 or end.reason == RESTARTING_ALL_CONTAINERS:
+        return None
+    return end
+
+
+def failed_step(
+    statuses: Iterable[ContainerStatus], *, pod_lost: bool = False
+) -> FailedStep | None:
+    """The evidence of the first init container that has failed and not got over it.
+
+    A sidecar is over it once it is ready again; a step that runs again is not. Where the Pod is
+    lost, or on its way to be, what the loss itself did to a container is no failure of the step.
+    """
+    for status in statuses:
+        end = _failure_before_the_loss(status) if pod_lost else failure(status)
+        if end is None or status.ready:
+            continue
+        return evidence(status.name, status, end)
+    return None
+
+
+def evidence(name: str, status: ContainerStatus | None, end: Terminated | None) -> FailedStep:
+    """Of an init container: how its last attempt ended, if one did."""
+    return FailedStep(
+        name=name,
+        exit_code=end.exit_code if end else None,
+        signal=end.signal if end else None,
+        reason=end.reason if end else None,
+        message=clip(end.message) if end and end.message else None,
+        restart_count=status.restart_count if status else 0,
+    )
+
+
+_KILLED = frozenset({137, 143})
+"""128 and the number of SIGKILL, SIGTERM: how the kubelet ends what has to go."""
+
+
+def _failure_before_the_loss(status: ContainerStatus) -> Terminated | None:
+    """The kubelet kills what runs, and of a container that never was, as while its image is pulled,
+    it says in the end ContainerStatusUnknown and 137."""
+    end = status.terminated
+    if end is None or end.exit_code not in _KILLED:
+        return failure(status)
+    told_apart = end.reason not in {"Error", "ContainerStatusUnknown"}  # OOMKilled, for one
+    return end if told_apart else _bad(status.last_terminated)

@@ -1,0 +1,246 @@
+"""What one write of the status tells that a person would want to be told: the events.
+
+All of it is read off the status before the write and after it. So no state is needed, a look that
+writes nothing tells nothing, and an event never speaks of what status does not show.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from initpipeline.api.models import Cause, FailedStep, InitPipelineStatus, Run, RunFacts
+from initpipeline.api.reasons import ConditionType, EventReason, Reason, Result, Trigger
+from initpipeline.core import admission
+from initpipeline.core.explanations import ending, failed_step
+from initpipeline.core.facts import ContainerStatus, Terminated
+from initpipeline.core.template import changed_words
+from initpipeline.core.text import clip
+
+_ENDS = {Result.FAILED: EventReason.RUN_FAILED, Result.LOST: EventReason.POD_LOST}
+_NORMAL = frozenset({EventReason.RUN_STARTED, EventReason.RUN_INITIALIZED})
+_ACTIONS = {
+    EventReason.RUN_STARTED: "StartRun",
+    EventReason.STEP_FAILED: "RunStep",
+    EventReason.RUN_INITIALIZED: "RunStep",
+    EventReason.RUN_FAILED: "EndRun",
+    EventReason.POD_LOST: "EndRun",
+    EventReason.GIVEN_UP: "GiveUp",
+    EventReason.FAILED_CREATE: "CreatePod",
+    EventReason.STATUS_NOT_WRITTEN: "WriteStatus",
+}
+_WHY_STARTED = {
+    Trigger.CREATED: "the InitPipeline is new",
+    Trigger.SPEC_CHANGED: "its template was changed",
+    Trigger.REQUESTED: "a re-run was requested",
+    Trigger.RESUMED: "the InitPipeline was resumed",
+    Trigger.CONTAINER_RESTARTED: "an app container restarted",
+    Trigger.POD_LOST: "the Pod was lost",
+    Trigger.RETRY: "the run before it failed",
+    Trigger.POD_RESTARTED: "the kubelet restarted the Pod",
+    Trigger.RESTARTED_IN_PLACE: "the kubelet restarted all containers in place",
+}
+
+
+_NOT_GIVEN_UP = frozenset({Reason.POD_TERMINATING, Reason.UNREADABLE, Reason.RECONCILE_ERROR})
+
+MOST_AT_ONCE: Final = 50
+"""Events per status write. Steps fail one after the other, so only a forged status has more. That
+must not delay the events of other pipelines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that happened to a run, in the words of an event."""
+
+    reason: EventReason
+    run: int
+    note: str
+    """For a person. At most 1 KiB, which is also what an event's note may have."""
+    step: str | None = None
+    """The init container that it happened to."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "note", clip(self.note))
+
+    @property
+    def type(self) -> str:
+        return "Normal" if self.reason in _NORMAL else "Warning"
+
+    @property
+    def action(self) -> str:
+        """What was done, or failed: CamelCase, for a program."""
+        return _ACTIONS[self.reason]
+
+    @property
+    def field_path(self) -> str | None:
+        """Of the step, in the form in which the kubelet names a container of a Pod."""
+        return self.step and f"spec.template.spec.initContainers{{{self.step}}}"
+
+
+def happenings(before: InitPipelineStatus, after: InitPipelineStatus) -> tuple[Happening, ...]:
+    """What happened between the two, in the order in which it did.
+
+    With runHistoryLimit 0 the end of a run is not told where the next begins in the same write:
+    status itself tells no more of it than the next run's trigger.
+    """
+    known = before.run.number if before.run else 0
+    failed = _failed_steps(before, after)
+    found: list[Happening] = []
+    for number, run in sorted(_runs(after).items()):
+        if number >= known:
+            earlier = before.run if number == known else None
+            found += _of_run(earlier, run, failed.get(number, {}), after)
+    found = found[-MOST_AT_ONCE:]
+    return (*found, *_failed_create(before, after), *_given_up(before, after))
+
+
+def _runs(status: InitPipelineStatus) -> dict[int, RunFacts]:
+    runs: dict[int, RunFacts] = {record.number: record for record in status.history}
+    return runs | {status.run.number: status.run} if status.run else runs
+
+
+def _of_run(
+    earlier: Run | None, run: RunFacts, failed: Mapping[str, FailedStep], status: InitPipelineStatus
+) -> Iterator[Happening]:
+    number = run.number
+    if earlier is None:
+        yield Happening(EventReason.RUN_STARTED, number, _started(run))
+    if run.initialized_time is None:
+        places = _places(status) if failed else {}
+        for name, step in failed.items():
+            title = f'init container{places.get(name, "")} "{name}"'
+            note = f"run {number}: {title} {_how(step)}"
+            yield Happening(EventReason.STEP_FAILED, number, note, name)
+    elif earlier is None or earlier.initialized_time is None:
+        note = f"run {number}: all init containers are done"
+        yield Happening(EventReason.RUN_INITIALIZED, number, note)
+    ended_before = earlier is not None and earlier.result is not None
+    if run.result in _ENDS and not ended_before:
+        verb = "failed" if run.result is Result.FAILED else "ended"
+        note = f"run {number} {verb}" + (f": {run.message}" if run.message else "")
+        yield Happening(_ENDS[run.result], number, note)
+
+
+def _started(run: RunFacts) -> str:
+    why = _WHY_STARTED[run.trigger]
+    if run.cause is not None and run.cause.changed_paths:
+        why = changed_words(run.cause)
+    elif run.cause is not None:
+        why = f'container "{run.cause.container}" {_ending(run.cause)}'
+    return f"run {run.number} started ({run.trigger}): {why}"
+
+
+def _failed_create(before: InitPipelineStatus, after: InitPipelineStatus) -> Iterator[Happening]:
+    """Yields the event for a run without a Pod, when the reason is first reported and whenever it
+    changes."""
+    refused = _refused(after)
+    if refused is not None and refused != _refused(before):
+        run, reason, message = refused
+        yield Happening(EventReason.FAILED_CREATE, run, f"run {run}: no Pod ({reason}): {message}")
+
+
+def _refused(status: InitPipelineStatus) -> tuple[int, str, str] | None:
+    """Returns the run whose Pod was refused, with reason and message. None: none was refused."""
+    run, ready = status.run, status.condition(ConditionType.READY)
+    if run is None or run.completion_time is not None or ready is None:
+        return None
+    if ready.reason not in admission.NOT_CREATED:
+        return None
+    return run.number, ready.reason, ready.message
+
+
+def _given_up(before: InitPipelineStatus, after: InitPipelineStatus) -> Iterator[Happening]:
+    run, stalled = _run_given_up(after), after.condition(ConditionType.STALLED)
+    if run is not None and stalled is not None and run != _run_given_up(before):
+        yield Happening(EventReason.GIVEN_UP, run, stalled.message)
+
+
+def _run_given_up(status: InitPipelineStatus) -> int | None:
+    """Returns the run after which the pipeline was given up. None: it was not. Other reasons of
+    Stalled are temporary."""
+    run, stalled = status.run, status.condition(ConditionType.STALLED)
+    if run is None or run.result not in _ENDS:
+        return None
+    if stalled is None or stalled.status != "True" or stalled.reason in _NOT_GIVEN_UP:
+        return None
+    return run.number
+
+
+def _failed_steps(
+    before: InitPipelineStatus, after: InitPipelineStatus
+) -> dict[int, dict[str, FailedStep]]:
+    """The failures that were not shown before, by run and step.
+
+    Those of a run that is initialized are no steps': they are its sidecars', which end with their
+    sandbox and their Pod. Whoever asks leaves them out.
+    """
+    ended_before = {_ended(status) for status in _statuses(before)}
+    at_work_before = {status.container_id for status in _statuses(before)}
+    found: dict[int, dict[str, FailedStep]] = {}
+    if after.run is not None:
+        known = before.run.number if before.run else after.run.number
+        for status in _statuses(after):
+            step = failed_step([status], pod_lost=_pod_lost(after))
+            if step is None or _ended(status) in ended_before:
+                continue
+            run = known if _ended(status) in at_work_before else after.run.number
+            found.setdefault(run, {})[step.name] = step
+    _add_evidence(found, before, after)
+    return found
+
+
+def _add_evidence(
+    found: dict[int, dict[str, FailedStep]], before: InitPipelineStatus, after: InitPipelineStatus
+) -> None:
+    """What only history tells, since the Pod that failed is no longer the one that is shown.
+
+    History names no container, so what it tells was shown before if it reads the same: the second
+    of two failures that are alike in everything is told by the end of the run alone.
+    """
+    recorded_before = {record.number for record in before.history}
+    new = [record for record in after.history if record.number not in recorded_before]
+    if not new:
+        return
+    shown = [failed_step([status]) for status in (*_statuses(before), *_statuses(after))]
+    for record in new:
+        step = record.failed_step
+        if step is not None and step not in shown:
+            found.setdefault(record.number, {}).setdefault(step.name, step)
+
+
+def _pod_lost(status: InitPipelineStatus) -> bool:
+    """Whether the Pod that is shown is lost, or on its way to be."""
+    ready, run = status.condition(ConditionType.READY), status.run
+    going = ready is not None and ready.reason == Reason.POD_TERMINATING
+    return going or (run is not None and run.result is Result.LOST)
+
+
+def _statuses(status: InitPipelineStatus) -> Iterator[ContainerStatus]:
+    return (ContainerStatus(raw) for raw in status.init_container_statuses)
+
+
+def _ended(status: ContainerStatus) -> str:
+    """Which container of this status was the last to end; "" where none has."""
+    for state in ("state", "lastState"):
+        end = (status.raw.get(state) or {}).get("terminated")
+        if end is not None:
+            return end.get("containerID") or f"{status.name} {end.get('finishedAt')}"
+    return ""
+
+
+def _places(status: InitPipelineStatus) -> dict[str, str]:
+    """Returns the position of each init container by its name, as in conditions: " 2 of 3"."""
+    names = [shown.name for shown in _statuses(status)]
+    return {name: f" {place} of {len(names)}" for place, name in enumerate(names, start=1)}
+
+
+def _how(step: FailedStep) -> str:
+    """How often it was restarted, the event's series tells."""
+    if step.exit_code is None:
+        return f"failed: {step.message or step.reason or 'no reason given'}"
+    return _ending(step)
+
+
+def _ending(left: Cause | FailedStep) -> str:
+    end = Terminated(left.exit_code or 0, left.signal, left.reason, left.message, None, None)
+    return ending(end, 0)

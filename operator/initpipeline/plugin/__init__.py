@@ -1,0 +1,1 @@
+"""The kubectl plugin, ``kubectl initpipeline``. Of the operator it loads the core alone."""

@@ -1,0 +1,142 @@
+"""Reads the whole log of one attempt, even if the stream is cut while the step still runs."""
+
+from collections.abc import Iterator
+from copy import copy
+from enum import Enum, auto
+from typing import Any, Final
+
+from initpipeline.plugin.errors import NoAnswerError, NotFoundError, NotUsableError
+from initpipeline.plugin.report.log_parts import Part
+from initpipeline.plugin.report.transcript import Transcript
+from initpipeline.plugin.report.words import one_line
+from initpipeline.plugin.session import Session, Target
+
+Raw = dict[str, Any]
+
+SETTLE_SECONDS: Final = 4
+"""How long after the end of a stream the Pod's status may still report the container as running."""
+RETRY_SECONDS: Final = 1.0
+RUNNING_RETRIES: Final = 300
+"""Retries in a row while the container may still run: as long as the node lifecycle controller by
+default waits for a node before it evicts its Pods."""
+ENDED_RETRIES: Final = 10
+"""Retries in a row if the container has ended."""
+
+
+class _State(Enum):
+    """The state of the attempt's container."""
+
+    RUNNING = auto()
+    ENDED = auto()
+    OTHER = auto()
+    """The Pod has another one in its place, or is gone."""
+
+
+class LogReader:
+    """Reads the log of an attempt in the Pod of this UID."""
+
+    def __init__(self, session: Session, target: Target, pod_uid: str, part: Part) -> None:
+        self._session = session
+        self._target = target
+        self._pod_uid = pod_uid
+        self._part = part
+        self._previous = part.previous
+
+    def once(self) -> Iterator[bytes]:
+        """Returns the log as it is now, in one reading. Raises NotFoundError, NoAnswerError."""
+        return self._log(follow=False, timestamps=False)
+
+    def all(self, *, follow: bool) -> Iterator[bytes]:
+        """Yields the log, and reads on after each cut; with ``follow``, until the container ends.
+
+        Raises NotFoundError if the node does not have it, NotUsableError if it could not be read
+        for so long that it is given up.
+        """
+        transcript, failures = Transcript(), 0
+        while True:
+            before, cut = copy(transcript), ""
+            try:
+                for chunk in self._log(follow=follow and not self._previous, timestamps=True):
+                    new = transcript.feed(chunk)
+                    if transcript.replaced and not before.replaced:
+                        if not self._reads_ours():
+                            transcript, cut = before, "the node has another container by now"
+                            break
+                        before.replaced = True
+                    if new:
+                        failures = 0
+                        yield new
+            except NoAnswerError as error:
+                cut = one_line(str(error))
+            except NotFoundError:
+                if not failures:
+                    raise
+                cut = "the node does not have it at the moment"
+            if not cut and not (follow and self._is_running()):
+                yield transcript.finish()
+                return
+            failures += 1
+            self._check(failures, cut)
+            self._session.pause(RETRY_SECONDS)
+            transcript.restart()
+
+    def _check(self, failures: int, cut: str) -> None:
+        """Print a note for the first failure, raise NotUsableError for the last."""
+        why = cut or "the stream ended while the container runs"
+        if failures >= (RUNNING_RETRIES if self._is_running(settled=True) else ENDED_RETRIES):
+            raise NotUsableError(f"the log of {self._part.title} could not be read on: {why}")
+        if failures == 1:
+            self._session.note(f"the log of {self._part.title} was cut off, reading on: {why}")
+
+    def _is_running(self, *, settled: bool = False) -> bool:
+        """Returns whether the container may still write. True if the API server does not answer.
+
+        Unless its status has ``settled``, waits for it to report that the container has ended.
+        """
+        return self._await(_State.RUNNING, 0 if settled else SETTLE_SECONDS) is _State.RUNNING
+
+    def _reads_ours(self) -> bool:
+        """Returns whether the log that is read is of this attempt, and not of a later one."""
+        return self._previous or self._await(_State.RUNNING, SETTLE_SECONDS) is not _State.OTHER
+
+    def _await(self, passing: _State, seconds: int) -> _State:
+        """Returns the state of the container once it differs from ``passing``, or time is up."""
+        where = self._target.namespace, self._target.name
+        try:
+            pod = self._session.cluster.pod(*where)
+            for _ in range(seconds):
+                if pod is None or self._state(pod) is not passing:
+                    break
+                self._session.cluster.pod_changes(*where, pod, 1)
+                pod = self._session.cluster.pod(*where)
+        except NoAnswerError:
+            return _State.RUNNING
+        return _State.OTHER if pod is None else self._state(pod)
+
+    def _state(self, pod: Raw) -> _State:
+        """Returns the state of the attempt's container in this Pod. Records whether it has become
+        the previous one."""
+        if pod["metadata"]["uid"] != self._pod_uid:
+            return _State.OTHER
+        status = pod.get("status") or {}
+        every = [
+            *(status.get("initContainerStatuses") or ()),
+            *(status.get("containerStatuses") or ()),
+        ]
+        mine: Raw = next((one for one in every if one["name"] == self._part.container), {})
+        last = (mine.get("lastState") or {}).get("terminated") or {}
+        if last.get("containerID") == self._part.container_id:
+            self._previous = mine.get("containerID") != self._part.container_id
+        if mine.get("containerID") != self._part.container_id:
+            return _State.OTHER
+        return _State.RUNNING if "running" in (mine.get("state") or {}) else _State.ENDED
+
+    def _log(self, *, follow: bool, timestamps: bool) -> Iterator[bytes]:
+        return self._session.cluster.log(
+            self._target.namespace,
+            self._target.name,
+            self._part.container,
+            follow=follow,
+            previous=self._previous,
+            timestamps=timestamps,
+        )

@@ -1,0 +1,116 @@
+"""Waiting for a pipeline, and showing what it is doing meanwhile."""
+
+import argparse
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+from rich.console import RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.plugin.errors import TimedOutError
+from initpipeline.plugin.report.goals import Verdict
+from initpipeline.plugin.session import Session, Target
+from initpipeline.plugin.views import status as view
+from initpipeline.plugin.views import tones
+
+Judge = Callable[[Pipeline], Verdict | None]
+
+
+def wait(
+    session: Session, target: Target, judge: Judge, seconds: float | None = None
+) -> tuple[Pipeline, Verdict]:
+    """The state in which the judge came to a verdict. On a terminal its steps are shown until
+    then; elsewhere each change is a line. Raises TimedOutError, NotFoundError."""
+    display = _Display(session)
+    pipeline = None
+    with display:
+        for state in session.cluster.follow(target.namespace, target.name, seconds):
+            pipeline = Pipeline.from_api(state)
+            display.show(pipeline)
+            verdict = judge(pipeline)
+            if verdict is not None:
+                return pipeline, verdict
+    last = view.line(pipeline) if pipeline else "it could not be read"
+    raise TimedOutError(f"timed out; {last}")
+
+
+def wait_for_all(
+    session: Session, judges: Mapping[Target, Judge], seconds: float | None = None
+) -> int:
+    """Wait for each in turn; they go on together. The exit code: 0 if all have come, else 1.
+    Raises TimedOutError once the time that all have together is over."""
+    began = time.monotonic()
+    bad = 0
+    for target, judge in judges.items():
+        left = None if seconds is None else max(0.0, began + seconds - time.monotonic())
+        _, verdict = wait(session, target, judge, left)
+        bad |= not verdict.good
+        words_ = f"{target.name}: {verdict.words}"
+        session.err.print(words_, style="" if verdict.good else tones.BAD, soft_wrap=True)
+    return bad
+
+
+class _Display:
+    """The present on a terminal, drawn anew as time passes; elsewhere a line a change."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._lock = threading.Lock()
+        self._pipeline: Pipeline | None = None
+        self._pod: Pod | None = None
+        self._last = ""
+        self._live = Live(self, console=session.err, transient=True, refresh_per_second=4)
+
+    def __enter__(self) -> "_Display":
+        if self._session.err.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def __rich__(self) -> RenderableType:
+        with self._lock:
+            if self._pipeline is None:
+                return Text("waiting for the cluster ...", tones.QUIET)
+            return view.tree(self._pipeline, self._session.cluster.now(), self._pod)
+
+    def show(self, pipeline: Pipeline) -> None:
+        pod = self._session.pod_of(pipeline) if self._session.err.is_terminal else None
+        with self._lock:
+            self._pipeline, self._pod = pipeline, pod
+        line = view.line(pipeline)
+        if line == self._last or self._session.err.is_terminal:
+            return
+        self._last = line
+        self._session.err.print(f"{time.strftime('%H:%M:%S')} {line}", soft_wrap=True)
+
+
+def add_timeout(parser: argparse.ArgumentParser, of: str) -> None:
+    """--timeout, for what it limits."""
+    parser.add_argument(
+        "--timeout",
+        type=duration,
+        metavar="TIME",
+        help=f"of {of}: 90s, 5m, 1h (default: as long as it takes)",
+    )
+
+
+def duration(text: str) -> float:
+    """Seconds of ``90``, ``90s``, ``5m``, ``1h30m``; argparse's type of --timeout. Raises
+    ValueError, which argparse tells as a usage that is not understood."""
+    units = {"s": "seconds", "m": "minutes", "h": "hours"}
+    total, number = timedelta(), ""
+    for letter in text if text[-1:] in units else f"{text}s":
+        if letter in units:
+            total += timedelta(**{units[letter]: float(number)})
+            number = ""
+        else:
+            number += letter
+    if total <= timedelta():
+        raise ValueError(text)
+    return total.total_seconds()

@@ -1,0 +1,1 @@
+"""The subcommands of the plugin: one module for each verb."""

@@ -1,0 +1,235 @@
+"""Computes what the operator would do after an InitPipeline is applied, by the same decision."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from initpipeline.api.models import InitPipelineStatus, Policies, Run, format_time
+from initpipeline.api.reasons import ConditionType, Reason
+from initpipeline.core import validation
+from initpipeline.core.decide import Decision, DeletePipeline, DeletePod, decide
+from initpipeline.core.facts import ContainerStatus, Facts
+from initpipeline.core.template import Change, changes
+from initpipeline.plugin.report import words
+
+NOTHING: Final = "nothing"
+POLICY: Final = "policy"
+RUN: Final = "run"
+CREATE: Final = "create"
+REFUSED: Final = "refused"
+
+_EFFECTS: Final[Mapping[str, str]] = {
+    "rerunPolicy": "decides at the next restart or loss",
+    "rerunStrategy": "takes effect with the next Pod",
+    "backoffLimit": "is compared when a run has failed",
+    "initDeadlineSeconds": "limits the current run, too, until it is initialized",
+    "initPolicies": "limit the current run, too, until it is initialized",
+    "suspend": "",
+    "runHistoryLimit": "",
+    "ttlSecondsAfterFinished": "counts from the end of the last run",
+}
+"""What a changed field of the spec does. Empty if the plan's effects already show it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChange:
+    """A policy that gets another value."""
+
+    field: str
+    old: Any
+    new: Any
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An object that the API server or the operator would refuse."""
+
+    kind: str
+    """InitPipeline or Pod."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What applying one InitPipeline would do."""
+
+    namespace: str
+    name: str
+    created: bool = False
+    run: int | None = None
+    """Number of the run that starts. None if none does."""
+    trigger: str | None = None
+    interrupts: str | None = None
+    """The state of the present run, if the change ends it. None: no run is ended."""
+    changes: tuple[Change, ...] = ()
+    """Fields of the template."""
+    policies: tuple[PolicyChange, ...] = ()
+    effects: tuple[str, ...] = ()
+    """What else happens at once."""
+    spelled: bool = False
+    """The template is spelled differently, but the API server would store the same Pod."""
+    refused: tuple[Refused, ...] = ()
+    unchecked: tuple[str, ...] = ()
+    """What could not be checked, and why."""
+
+    @property
+    def kind(self) -> str:
+        if self.refused:
+            return REFUSED
+        if self.created:
+            return CREATE
+        if self.run is not None:
+            return RUN
+        return POLICY if self.policies or self.effects or self.changes else NOTHING
+
+    def to_api(self) -> dict[str, Any]:
+        """For -o json and yaml."""
+        plan: dict[str, Any] = {"namespace": self.namespace, "name": self.name, "plan": self.kind}
+        if self.run is not None:
+            plan["run"] = {"number": self.run, "trigger": self.trigger}
+        if self.interrupts:
+            plan["interrupts"] = self.interrupts
+        lists: dict[str, list[Any]] = {
+            "changes": [{"path": c.path, "old": c.old, "new": c.new} for c in self.changes],
+            "policies": [
+                {"field": p.field, "old": p.old, "new": p.new, "effect": p.effect}
+                for p in self.policies
+            ],
+            "effects": list(self.effects),
+            "refused": [{"kind": r.kind, "message": r.message} for r in self.refused],
+            "unchecked": list(self.unchecked),
+        }
+        return plan | {key: value for key, value in lists.items() if value}
+
+
+def plan(live: Facts | None, applied: Facts, now: datetime) -> Plan:
+    """Returns what the operator would do.
+
+    ``live`` are the present facts. None: there is no InitPipeline yet. ``applied`` are the facts
+    with what the API server would store.
+    """
+    pipeline = applied.pipeline
+    decision = decide(applied, now)
+    wrong = validation.refusal(pipeline)
+    refused = (Refused("InitPipeline", wrong.message),) if wrong else ()
+    run = decision.status.run
+    if live is None:
+        return Plan(
+            pipeline.namespace,
+            pipeline.name,
+            created=True,
+            run=run.number if run else None,
+            trigger=run.trigger.value if run else None,
+            effects=tuple(_first_effects(decision)),
+            refused=refused,
+        )
+    before = decide(live, now)
+    started = _started(live.pipeline.status.run, before.status.run, run)
+    old, new = live.pipeline.template, pipeline.template
+    differences = tuple(changes(old, new))
+    ends = started or (_deletes(decision) and not _deletes(before))
+    return Plan(
+        pipeline.namespace,
+        pipeline.name,
+        run=started.number if started else None,
+        trigger=started.trigger.value if started else None,
+        interrupts=_interrupted(live.pipeline.status, now) if ends else None,
+        changes=differences,
+        policies=tuple(_policy_changes(live.pipeline.policies, pipeline.policies)),
+        effects=tuple(_effects(before, decision, bool(differences), started is not None, now)),
+        spelled=not differences and old != new,
+        refused=refused if old != new or live.pipeline.policies != pipeline.policies else (),
+    )
+
+
+def _started(present: Run | None, otherwise: Run | None, run: Run | None) -> Run | None:
+    """Returns the run that starts because of the change. ``otherwise`` is the run that would exist
+    without it. None: no run starts because of the change."""
+    if run is None or (present is not None and run.number <= present.number):
+        return None
+    same = otherwise and (otherwise.number, otherwise.trigger) == (run.number, run.trigger)
+    return None if same else run
+
+
+def _deletes(decision: Decision) -> bool:
+    return isinstance(decision.action, DeletePod)
+
+
+def _policy_changes(old: Policies, new: Policies) -> Iterator[PolicyChange]:
+    before, after = (
+        one.model_dump(mode="json", by_alias=True, exclude_none=True) for one in (old, new)
+    )
+    for field, effect in _EFFECTS.items():
+        if before.get(field) != after.get(field):
+            yield PolicyChange(field, before.get(field), after.get(field), effect)
+
+
+def _first_effects(decision: Decision) -> Iterator[str]:
+    ready = decision.status.condition(ConditionType.READY)
+    if decision.status.run is None:
+        yield "no run starts before spec.suspend is false"
+    elif ready is not None and ready.reason == Reason.NAME_CONFLICT:
+        yield f"the run waits: {ready.message}"
+
+
+def _effects(
+    before: Decision, after: Decision, changed: bool, started: bool, now: datetime
+) -> Iterator[str]:
+    """Yields what happens at once besides the start of a run."""
+    run = after.status.run
+    if _deletes(after) and not _deletes(before):
+        yield "the Pod is deleted"
+    if changed and _is_suspended(after.status):
+        yield "the next run, once spec.suspend is false, has the new template"
+    elif changed and run is not None and not started:
+        yield f"run {run.number}, which starts anyway, has the new template"
+    ended = before.status.run
+    if run is not None and ended is not None and run.number == ended.number:
+        suspended = _is_suspended(after.status)
+        if run.completion_time is not None and ended.completion_time is None and not suspended:
+            how = f": {run.message}" if run.message else ""
+            yield f"run {run.number} ends ({run.result}){how}"
+        if after.status.next_run_time and not before.status.next_run_time:
+            yield f"run {run.number + 1} starts at {format_time(after.status.next_run_time)}"
+    kept = {record.number for record in after.status.history}
+    dropped = [r.number for r in before.status.history if r.number not in kept]
+    if dropped:
+        runs = "the entry of run" if len(dropped) == 1 else "the entries of runs"
+        yield f"status.history loses {runs} {', '.join(map(str, sorted(dropped)))}"
+    if isinstance(after.action, DeletePipeline) and not isinstance(before.action, DeletePipeline):
+        yield "the InitPipeline is deleted, and its Pod with it"
+    elif _rests(after) and after.wake_at and after.wake_at != before.wake_at:
+        when = words.moment(after.wake_at, now)
+        yield f"the InitPipeline is deleted {when}, and its Pod with it"
+
+
+def _rests(decision: Decision) -> bool:
+    run = decision.status.run
+    ended = run is not None and run.completion_time is not None
+    return ended and decision.status.next_run_time is None and not _is_suspended(decision.status)
+
+
+def _is_suspended(status: InitPipelineStatus) -> bool:
+    return status.condition(ConditionType.SUSPENDED) is not None
+
+
+def _interrupted(status: InitPipelineStatus, now: datetime) -> str | None:
+    """Returns the present run and its state. None: no run is open."""
+    run = status.run
+    if run is None or run.completion_time is not None:
+        return None
+    ready = status.condition(ConditionType.READY)
+    if ready is not None and ready.status == "True":
+        return f"run {run.number}, Ready for {words.between(ready.last_transition_time, now)}"
+    if run.initialized_time is not None:
+        return f"run {run.number}, initialized and not Ready"
+    if status.current_step is None:
+        return f"run {run.number}, whose Pod does not exist yet"
+    step = f'run {run.number} at step "{status.current_step}"'
+    statuses = (ContainerStatus(raw) for raw in status.init_container_statuses)
+    running = [s for s in statuses if s.name == status.current_step and s.running]
+    if not running:
+        return step
+    return f"{step}, which has been running for {words.between(running[0].started_at, now)}"

@@ -1,0 +1,148 @@
+"""The steps of the current run, read off the status alone: the Pod may be gone."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from initpipeline.api.models import InitPipelineStatus, format_time
+from initpipeline.api.reasons import Result
+from initpipeline.core.explanations import could_not_start, failure
+from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated, init_containers
+from initpipeline.core.pod_steps import CRASH_LOOP_BACK_OFF
+
+
+class State(StrEnum):
+    """Of an init container in the current run."""
+
+    DONE = "done"
+    RUNNING = "running"
+    FAILED = "failed"
+    BACKING_OFF = "backing off"
+    """Failed, and the kubelet waits before it starts it again."""
+    WAITING = "waiting"
+    """Its turn, and something keeps it from starting; the reason says what."""
+    TO_RUN = "to run"
+    """Not its turn yet, or an old success of a run before this one."""
+    STOPPED = "stopped"
+    """It was running when its run ended, and ends with the Pod."""
+
+
+_ENDS_OF_PODS = frozenset({Result.FAILED, Result.LOST, Result.SUCCEEDED})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An init container in the current run."""
+
+    position: int
+    name: str
+    state: State
+    sidecar: bool
+    started: datetime | None
+    """Of the attempt that is shown: the present one, or the last."""
+    finished: datetime | None
+    restarts: int
+    """In this run."""
+    exit_code: int | None
+    signal: int | None
+    reason: str | None
+    message: str | None
+
+    def data(self) -> dict[str, Any]:
+        """For -o json: camelCase, nothing that is unset."""
+        times = {"started": self.started, "finished": self.finished}
+        said = asdict(self) | {k: format_time(t) if t else None for k, t in times.items()}
+        camel = {"exit_code": "exitCode", "started": "startTime", "finished": "finishTime"}
+        return {camel.get(key, key): value for key, value in said.items() if value is not None}
+
+
+def sidecars(pipeline: Pipeline, pod: Pod | None) -> frozenset[str]:
+    """Returns the names of the sidecars in the current run.
+
+    The spec of the run's Pod decides, since admission may have injected some. ``pod`` is the Pod of
+    the pipeline's name. If it is None or of another run, the template decides, and for containers
+    that it lacks the order of starts: one that runs while a later one has started is a sidecar.
+    """
+    run = pipeline.status.run
+    if pod is not None and run is not None and pod.uid == run.pod_uid:
+        return frozenset(one.name for one in pod.init_containers if one.sidecar)
+    known = {one.name: one.sidecar for one in init_containers(pipeline.template["spec"])}
+    shown = [ContainerStatus(raw) for raw in pipeline.status.init_container_statuses]
+    injected = {
+        one.name
+        for position, one in enumerate(shown)
+        if one.name not in known and one.running
+        if any(later.container_id for later in shown[position + 1 :])
+    }
+    return frozenset(injected | {name for name, sidecar in known.items() if sidecar})
+
+
+def steps(pipeline: Pipeline, pod: Pod | None = None) -> tuple[Step, ...]:
+    """Returns the steps in the order of the Pod's spec, or of the template if there is no Pod.
+    ``pod`` is the Pod of the pipeline's name. None: there is none, or it was not read."""
+    status = pipeline.status
+    beside = sidecars(pipeline, pod)
+    baselines = {}
+    if status.run is not None:
+        baselines = {b.name: b.restart_count for b in status.run.init_restart_baselines}
+    shown = (ContainerStatus(raw) for raw in status.init_container_statuses)
+    return tuple(
+        _step(position, one, one.name in beside, baselines.get(one.name, 0), status)
+        for position, one in enumerate(shown, start=1)
+    )
+
+
+def _step(
+    position: int, shown: ContainerStatus, sidecar: bool, baseline: int, status: InitPipelineStatus
+) -> Step:
+    state = _state(shown, sidecar, status)
+    end = shown.terminated or shown.last_terminated
+    bad = None if state in (State.DONE, State.TO_RUN) else failure(shown)
+    attempt = _attempt(shown, end, state)
+    waiting = shown.waiting or {}
+    trouble = waiting if state is State.WAITING else {}
+    return Step(
+        position=position,
+        name=shown.name,
+        state=state,
+        sidecar=sidecar,
+        started=attempt[0],
+        finished=attempt[1],
+        restarts=max(0, shown.restart_count - baseline),
+        exit_code=bad.exit_code if bad else None,
+        signal=bad.signal if bad else None,
+        reason=trouble.get("reason") or (bad.reason if bad else None),
+        message=trouble.get("message") or (bad.message if bad else None),
+    )
+
+
+def _attempt(
+    shown: ContainerStatus, end: Terminated | None, state: State
+) -> tuple[datetime | None, datetime | None]:
+    """When the attempt that is shown started and finished. That of a run before this one is none
+    of this run's."""
+    if state is State.TO_RUN:
+        return None, None
+    if shown.running:
+        return shown.started_at, None
+    return (end.started_at, end.finished_at) if end else (None, None)
+
+
+def _state(shown: ContainerStatus, sidecar: bool, status: InitPipelineStatus) -> State:
+    run = status.run
+    if run is None:
+        return State.TO_RUN
+    if shown.waiting_reason == CRASH_LOOP_BACK_OFF:
+        return State.BACKING_OFF
+    if shown.running:
+        return State.STOPPED if run.result in _ENDS_OF_PODS else State.RUNNING
+    completed = {entry.name for entry in run.completed_init_containers}
+    if shown.name in completed or (run.initialized_time and not sidecar):
+        return State.DONE
+    if shown.terminated is not None and shown.terminated.exit_code != 0:
+        return State.FAILED if shown.container_id not in run.stale_container_ids else State.TO_RUN
+    if could_not_start(shown):
+        return State.FAILED
+    blocked = shown.waiting_reason not in ("", "PodInitializing")
+    return State.WAITING if blocked and shown.waiting is not None else State.TO_RUN

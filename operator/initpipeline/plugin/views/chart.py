@@ -1,0 +1,271 @@
+"""Runs and steps as bars over time: what a chart shows, however it is drawn.
+
+Two axes, since a step takes seconds where a run lasts for days: all runs over the time of day, and
+the steps of the current run over its own first part. Of earlier runs the status keeps no steps.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from initpipeline.api.models import Run, RunFacts, RunRecord, format_time
+from initpipeline.api.reasons import BY_KUBELET, Result
+from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated
+from initpipeline.core.pod_steps import CRASH_LOOP_BACK_OFF, RESTARTING_ALL_CONTAINERS
+from initpipeline.plugin.report import words
+from initpipeline.plugin.report.steps import sidecars
+from initpipeline.plugin.views import history
+
+_LEAST: Final = timedelta(seconds=1)
+"""The shortest axis: Kubernetes' times are whole seconds."""
+
+_BAD: Final = frozenset({Result.FAILED, Result.LOST})
+
+
+class Phase(StrEnum):
+    """What a bar, or a part of one, stands for."""
+
+    INIT = "init containers"
+    """Of a run: until all have succeeded."""
+    APP = "initialized"
+    """Of a run: from then on."""
+    DONE = "succeeded"
+    """An attempt of a step."""
+    RUNNING = "running"
+    """An attempt of a step that goes on; a sidecar."""
+    FAILED = "failed"
+    """An attempt of a step; a run, also one that was lost, before it was initialized or after."""
+    WAITING = "back-off"
+    """Between two attempts of a step."""
+    ENDED = "superseded"
+    """Of a run: before it was initialized. Or nobody knows how it ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a bar."""
+
+    phase: Phase
+    start: datetime
+    end: datetime
+    """Not before start. Now, if it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A run or a step."""
+
+    label: str
+    segments: tuple[Segment, ...]
+    words: str
+    """The same in short, for who does not see bars."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Rows that share an axis."""
+
+    title: str
+    start: datetime
+    end: datetime
+    """After start."""
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """All there is to draw."""
+
+    title: str
+    sections: tuple[Section, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """Those that occur, in the order of the enumeration: what a legend explains."""
+        rows = (row for section in self.sections for row in section.rows)
+        seen = {segment.phase for row in rows for segment in row.segments}
+        return tuple(phase for phase in Phase if phase in seen)
+
+    def data(self) -> dict[str, Any]:
+        """For -o json and yaml."""
+        return {
+            "title": self.title,
+            "sections": [_section_data(section) for section in self.sections],
+            "notes": list(self.notes),
+        }
+
+
+def chart(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> Chart:
+    """The chart of a pipeline as of now. ``pod``: as for ``steps``."""
+    known = history.runs(pipeline.status)[::-1]
+    title = f"{pipeline.namespace}/{pipeline.name}"
+    sections = tuple(section for section in _sections(pipeline, known, now, pod) if section.rows)
+    return Chart(title, sections, tuple(_notes(pipeline, known, now)))
+
+
+def _sections(
+    pipeline: Pipeline, known: list[RunFacts], now: datetime, pod: Pod | None
+) -> Iterator[Section]:
+    if known:
+        rows = (_run_row(run, pipeline, now) for run in known)
+        yield _section("Runs", rows, [run.start_time for run in known])
+    if pipeline.status.run is not None:
+        yield _steps_section(pipeline, pipeline.status.run, now, pod)
+
+
+def _section(title: str, rows: Iterable[Row], times: Iterable[datetime]) -> Section:
+    """Over these times, and those of its bars."""
+    rows = tuple(rows)
+    bars = [segment for row in rows for segment in row.segments]
+    every = [*times, *(bar.start for bar in bars), *(bar.end for bar in bars)]
+    return Section(title, min(every), max(*every, min(every) + _LEAST), rows)
+
+
+def _notes(pipeline: Pipeline, known: list[RunFacts], now: datetime) -> Iterator[str]:
+    if not known:
+        yield "no run has started yet"
+    elif known[0].number > 1:
+        gone = known[0].number - 1
+        which = "run 1 is" if gone == 1 else f"runs 1 to {gone} are"
+        limit = pipeline.policies.run_history_limit
+        yield f"{which} no longer kept: spec.runHistoryLimit is {limit}"
+    next_time = pipeline.status.next_run_time
+    if next_time is not None and next_time > now:
+        yield f"the next run starts at {words.moment(next_time, now)}"
+
+
+def _run_row(run: RunFacts, pipeline: Pipeline, now: datetime) -> Row:
+    label = f"{run.number} {run.trigger.value}"
+    return Row(label, tuple(_run_segments(run, now)), _run_words(run, pipeline, now))
+
+
+def _run_segments(run: RunFacts, now: datetime) -> Iterator[Segment]:
+    end = run.completion_time or now
+    if run.initialized_time is None:
+        phase = Phase.INIT if run.result is None else Phase.ENDED
+        yield _segment(Phase.FAILED if run.result in _BAD else phase, run.start_time, end)
+        return
+    yield _segment(Phase.INIT, run.start_time, run.initialized_time)
+    yield _segment(Phase.APP, max(run.initialized_time, run.start_time), end)
+    if run.result in _BAD:
+        yield _segment(Phase.FAILED, end, end)
+
+
+def _segment(phase: Phase, start: datetime, end: datetime) -> Segment:
+    """Clocks of nodes differ from the operator's: what would end before it starts takes no time."""
+    return Segment(phase, start, max(start, end))
+
+
+def _run_words(run: RunFacts, pipeline: Pipeline, now: datetime) -> str:
+    init = f"init {words.between(run.start_time, run.initialized_time)}"
+    failed = run.failed_step if isinstance(run, RunRecord) else None
+    if run.result is None:
+        if run.initialized_time is not None:
+            return init
+        step = pipeline.status.current_step
+        waits = words.between(run.start_time, now)
+        return f"at {step}, for {waits}" if step else f"for {waits}"
+    if failed is not None:
+        how = words.exit_words(failed.exit_code, failed.signal, failed.reason)
+        return f"{run.result.value} at {failed.name}" + (f", {how}" if how else "")
+    if run.initialized_time is None:
+        return run.result.value + (f", {run.reason}" if run.reason else "")
+    return init if run.result is Result.INITIALIZED else f"{init}, then {run.result.value}"
+
+
+def _steps_section(pipeline: Pipeline, run: Run, now: datetime, pod: Pod | None) -> Section:
+    """The steps until the last has succeeded: a sidecar that runs on tells nothing after that."""
+    end = max(run.initialized_time or run.completion_time or now, run.start_time)
+    beside = sidecars(pipeline, pod)
+    shown = (ContainerStatus(raw) for raw in pipeline.status.init_container_statuses)
+    rows = (_step_row(status, status.name in beside, run, end) for status in shown)
+    return _section(f"Steps of run {run.number}", rows, [run.start_time, end])
+
+
+def _step_row(status: ContainerStatus, sidecar: bool, run: Run, end: datetime) -> Row:
+    segments = tuple(_step_segments(status, run, end))
+    label = f"{status.name} (sidecar)" if sidecar else status.name
+    baselines = {one.name: one.restart_count for one in run.init_restart_baselines}
+    restarts = status.restart_count - baselines.get(status.name, 0)
+    return Row(label, segments, _step_words(status, segments, restarts))
+
+
+def _step_segments(status: ContainerStatus, run: Run, end: datetime) -> Iterator[Segment]:
+    """The attempts that the kubelet tells of: the present one, and the one before it."""
+    last = status.last_terminated if _last_is_of(run, status) else None
+    if last is not None and last.started_at is not None:
+        yield _attempt(last, end)
+    of_this_run = status.container_id not in run.stale_container_ids
+    start = status.started_at if of_this_run else None
+    if last is not None and last.finished_at is not None:
+        backing_off = status.waiting_reason == CRASH_LOOP_BACK_OFF
+        until = start or (end if backing_off else last.finished_at)
+        if until > last.finished_at:
+            yield _segment(Phase.WAITING, last.finished_at, until)
+    if start is None:
+        return
+    if status.terminated is not None:
+        yield _attempt(status.terminated, end)
+    else:
+        yield _segment(Phase.RUNNING, start, end)
+
+
+def _attempt(ended: Terminated, otherwise: datetime) -> Segment:
+    assert ended.started_at is not None
+    phase = Phase.DONE if ended.exit_code == 0 else Phase.FAILED
+    return _segment(phase, ended.started_at, ended.finished_at or otherwise)
+
+
+def _last_is_of(run: Run, status: ContainerStatus) -> bool:
+    """Whether the attempt before the present one was made in this run. The operator's run has a
+    Pod of its own; in the kubelet's the first is what the run before it left."""
+    raw = (status.raw.get("lastState") or {}).get("terminated") or {}
+    last = status.last_terminated
+    if last is None or last.reason == RESTARTING_ALL_CONTAINERS:
+        return False
+    if raw.get("containerID") in run.stale_container_ids:
+        return False
+    if run.trigger not in BY_KUBELET:
+        return True
+    return last.finished_at is not None and last.finished_at >= run.start_time
+
+
+def _step_words(status: ContainerStatus, segments: tuple[Segment, ...], restarts: int) -> str:
+    attempts = [segment for segment in segments if segment.phase is not Phase.WAITING]
+    if not attempts:
+        blocked = status.waiting_reason
+        return "to run" if blocked in ("", "PodInitializing") else f"to run: {blocked}"
+    last = attempts[-1]
+    said = [f"{last.phase.value} in {words.span(last.end - last.start)}"]
+    if last.phase is Phase.RUNNING:
+        said = [f"running for {words.span(last.end - last.start)}"]
+    if last.phase is Phase.FAILED:
+        end = status.terminated or status.last_terminated
+        assert end is not None
+        said = [words.exit_words(end.exit_code, end.signal, end.reason)]
+    if status.waiting_reason == CRASH_LOOP_BACK_OFF:
+        said.append("backing off")
+    if restarts > 0:
+        said.append("restarted once" if restarts == 1 else f"restarted {restarts} times")
+    return ", ".join(said)
+
+
+def _section_data(section: Section) -> dict[str, Any]:
+    return {
+        "title": section.title,
+        "startTime": format_time(section.start),
+        "endTime": format_time(section.end),
+        "rows": [
+            {"label": row.label, "words": row.words, "segments": list(_segment_data(row.segments))}
+            for row in section.rows
+        ],
+    }
+
+
+def _segment_data(segments: Iterable[Segment]) -> Iterator[dict[str, str]]:
+    for segment in segments:
+        times = {"startTime": format_time(segment.start), "endTime": format_time(segment.end)}
+        yield {"phase": segment.phase.value, **times}

@@ -1,0 +1,71 @@
+"""What applying a file would do, for a person."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from rich.console import Group
+from rich.text import Text
+
+from initpipeline.core.text import clip
+from initpipeline.plugin.report.plan import (
+    CREATE,
+    NOTHING,
+    POLICY,
+    REFUSED,
+    RUN,
+    Plan,
+    PolicyChange,
+)
+from initpipeline.plugin.report.words import one_line
+from initpipeline.plugin.views import tones
+
+_LONGEST_VALUE: Final = 120
+"""In bytes."""
+_TITLES: Final = {
+    CREATE: ("is created", tones.GOOD),
+    NOTHING: ("nothing happens", tones.QUIET),
+    POLICY: ("changes without a new run", tones.BUSY),
+    REFUSED: ("would be refused", tones.BAD),
+    RUN: ("a new run starts", tones.BUSY),
+}
+
+
+def view(plans: list[Plan]) -> Group:
+    """Returns one paragraph for each InitPipeline."""
+    return Group(*(line for plan in plans for line in _lines(plan)))
+
+
+def _lines(plan: Plan) -> Iterator[Text]:
+    title, tone = _TITLES[plan.kind]
+    yield Text.assemble(
+        (plan.name, "bold"), (f"  namespace {plan.namespace}  ", tones.QUIET), (title, tone)
+    )
+    yield from (Text(f"  {line}") for line in _details(plan))
+
+
+def _details(plan: Plan) -> Iterator[str]:
+    for refused in plan.refused:
+        yield f"the {refused.kind} is refused: {one_line(refused.message)}"
+    if plan.run is not None:
+        yield f"run {plan.run} starts ({plan.trigger})"
+    if plan.interrupts:
+        yield f"interrupts {plan.interrupts}"
+    yield from map(one_line, plan.effects)
+    for change in plan.changes:
+        yield f"{change.path}: {_value(change.old)} -> {_value(change.new)}"
+    yield from map(_policy, plan.policies)
+    if plan.spelled:
+        yield "the template is spelled differently, but the API server would store the same Pod"
+    yield from (f"not checked: {one_line(line)}" for line in plan.unchecked)
+
+
+def _policy(change: PolicyChange) -> str:
+    words = f"spec.{change.field}: {_value(change.old)} -> {_value(change.new)}"
+    return f"{words}: {change.effect}" if change.effect else words
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "(unset)"
+    return clip(one_line(json.dumps(value, ensure_ascii=False)), _LONGEST_VALUE)

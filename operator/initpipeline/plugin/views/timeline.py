@@ -1,0 +1,114 @@
+"""A chart in the terminal. Colours help; the characters alone tell the same."""
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Final
+
+from rich.text import Text
+
+from initpipeline.plugin.views import tones
+from initpipeline.plugin.views.axis import extents, marks
+from initpipeline.plugin.views.chart import Chart, Phase, Row, Section
+
+_STYLES: Final = {
+    Phase.INIT: tones.BUSY,
+    Phase.APP: tones.GOOD,
+    Phase.DONE: tones.GOOD,
+    Phase.RUNNING: tones.BUSY,
+    Phase.FAILED: tones.BAD,
+    Phase.WAITING: tones.QUIET,
+    Phase.ENDED: tones.QUIET,
+}
+_BLOCKS: Final = {
+    Phase.INIT: "▓",
+    Phase.APP: "━",
+    Phase.DONE: "█",
+    Phase.RUNNING: "▒",
+    Phase.FAILED: "x",
+    Phase.WAITING: "·",
+    Phase.ENDED: "░",
+}
+_ASCII: Final = {
+    Phase.INIT: "=",
+    Phase.APP: "-",
+    Phase.DONE: "#",
+    Phase.RUNNING: ">",
+    Phase.FAILED: "x",
+    Phase.WAITING: ".",
+    Phase.ENDED: "~",
+}
+
+_GAP: Final = "  "
+_LEAST_BAR: Final = 10
+_NARROW: Final = 60
+"""Columns below which there is room for bars alone."""
+
+
+def text(chart: Chart, width: int, *, blocks: bool = True) -> Text:
+    """The chart in so many columns; ``blocks`` False: in ASCII."""
+    glyphs = _BLOCKS if blocks else _ASCII
+    lines = [Text(chart.title, "bold")]
+    columns = _columns(chart, width)
+    for section in chart.sections:
+        lines += [Text(), Text(section.title, "bold")]
+        lines += [_row(row, section, columns, glyphs) for row in section.rows]
+        lines.append(_axis(section, columns))
+    lines += [Text(), *_legend(chart, glyphs, width)] if chart.phases else []
+    for line in lines:
+        line.truncate(width, overflow="ellipsis" if blocks else "crop")
+        line.rstrip()
+    return Text("\n").join([*lines, *(Text(note) for note in chart.notes)])
+
+
+def _columns(chart: Chart, width: int) -> tuple[int, int, int]:
+    """Of label, bar and words. Words give way first, then labels."""
+    rows = [row for section in chart.sections for row in section.rows]
+    label = min(max((len(row.label) for row in rows), default=0), max(width * 3 // 10, 6))
+    said = min(max((len(row.words) for row in rows), default=0), width * 2 // 5)
+    said = said if width >= _NARROW else 0
+    bar = width - label - len(_GAP) - (said + len(_GAP) if said else 0)
+    return label, max(bar, _LEAST_BAR), said
+
+
+def _row(
+    row: Row, section: Section, columns: tuple[int, int, int], glyphs: dict[Phase, str]
+) -> Text:
+    label, bar, said = columns
+    line = Text(_fit(row.label, label) + _GAP)
+    cells: list[Phase | None] = [None] * bar
+    for segment, begin, end in extents(row.segments, section, bar, 1):
+        cells[begin:end] = [segment.phase] * (end - begin)
+    for phase, run in groupby(cells):
+        length = len(list(run))
+        line.append((glyphs[phase] if phase else " ") * length, _STYLES[phase] if phase else None)
+    if said:
+        line.append(_GAP + _fit(row.words, said))
+    return line
+
+
+def _axis(section: Section, columns: tuple[int, int, int]) -> Text:
+    """Times of day in UTC, each label beginning below its time."""
+    label, bar, _ = columns
+    line = ""
+    for mark in marks(section, bar):
+        begin = min(int(mark.at * bar), bar - len(mark.label) - 1)
+        if begin >= len(line) + (1 if line else 0):
+            line = line.ljust(begin) + f"|{mark.label}"
+    return Text(" " * label + _GAP + line, tones.QUIET)
+
+
+def _legend(chart: Chart, glyphs: dict[Phase, str], width: int) -> Iterator[Text]:
+    """In as many lines as it takes."""
+    line = Text()
+    signs = [(glyphs[phase], _STYLES[phase], f" {phase.value}") for phase in chart.phases]
+    for sign, style, meaning in [*signs, ("", "", "times are UTC")]:
+        part = Text.assemble((sign, style), meaning)
+        if line and len(line) + len(_GAP) + len(part) > width:
+            yield line
+            line = Text()
+        line = line + _GAP + part if line else part
+    yield line
+
+
+def _fit(said: str, width: int) -> str:
+    return said.ljust(width) if len(said) <= width else said[: max(width - 2, 0)] + ".."

@@ -1,0 +1,1 @@
+"""Conversion of workloads to InitPipelines. Offline: it reads and writes manifests only."""

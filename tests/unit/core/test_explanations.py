@@ -1,0 +1,524 @@
+"""Reason and message, from one look at the Pod: a table of what a person would read."""
+
+import pytest
+
+from initpipeline.api.models import Run
+from initpipeline.api.reasons import Reason, Trigger
+from initpipeline.core import explanations, pod_steps
+from initpipeline.core.pod_end import fate
+from tests.builders import (
+    NEVER,
+    End,
+    PodBuilder,
+    at,
+    completed_pod,
+    fresh_pod,
+    pod,
+    running_pod,
+)
+
+RUN = Run(number=1, trigger=Trigger.CREATED, pod_uid="pod-1", start_time=at(0))
+
+RESTARTING_ALL = End(137, start=None, end=None, reason="RestartingAllContainers")
+NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
+
+
+def four() -> PodBuilder:
+    """Four steps, the second of which is migrate; the first is done."""
+    return pod().init("a", exit=0).init("migrate").init("c").init("d").app()
+
+
+@pytest.mark.parametrize(
+    ("found", "reason", "message"),
+    [
+        pytest.param(
+            fresh_pod().node(None).condition("PodScheduled", "False", "Unschedulable", NO_NODE),
+            Reason.POD_UNSCHEDULABLE,
+            NO_NODE,
+            id="no node fits",
+        ),
+        pytest.param(
+            fresh_pod().node(None).condition("PodScheduled", "False", "SchedulingGated", "gated"),
+            Reason.POD_PENDING,
+            "gated",
+            id="scheduling is gated",
+        ),
+        pytest.param(
+            pod().node(None).init("one", reported=False),
+            Reason.POD_PENDING,
+            "the Pod has no node yet",
+            id="the scheduler has not spoken",
+        ),
+        pytest.param(
+            fresh_pod(),
+            Reason.STEP_PENDING,
+            'init container 1 of 2 "one" has not started yet: '
+            "the Pod's volumes, network or its image are not ready",
+            id="volumes and network are made ready",
+        ),
+        pytest.param(
+            fresh_pod().init("one", reported=False),
+            Reason.STEP_PENDING,
+            'init container 1 of 2 "one" has not started yet: '
+            "the Pod's volumes, network or its image are not ready",
+            id="the kubelet has not reported it",
+        ),
+        pytest.param(
+            fresh_pod().sidecar("one"),
+            Reason.STEP_PENDING,
+            'sidecar 1 of 2 "one" has not started yet: '
+            "the Pod's volumes, network or its image are not ready",
+            id="a sidecar has not started",
+        ),
+        pytest.param(
+            four().init("migrate", waiting="ErrImagePull", message="pull of x: not found"),
+            Reason.IMAGE_PULL_FAILED,
+            'init container 2 of 4 "migrate": pull of x: not found',
+            id="image cannot be pulled",
+        ),
+        pytest.param(
+            four().init("migrate", waiting="ImagePullBackOff"),
+            Reason.IMAGE_PULL_FAILED,
+            'init container 2 of 4 "migrate": ImagePullBackOff',
+            id="image cannot be pulled, and the kubelet says no more",
+        ),
+        pytest.param(
+            four().init("migrate", waiting="InvalidImageName", message="couldn't parse"),
+            Reason.IMAGE_PULL_FAILED,
+            'init container 2 of 4 "migrate": couldn\'t parse',
+            id="image name is none",
+        ),
+        pytest.param(
+            four().init(
+                "migrate", waiting="CreateContainerConfigError", message='secret "db" not found'
+            ),
+            Reason.CONTAINER_CONFIG_ERROR,
+            'init container 2 of 4 "migrate": secret "db" not found',
+            id="a Secret is missing",
+        ),
+        pytest.param(
+            four().init(
+                "migrate",
+                waiting="ImagePullBackOff",
+                message="back-off",
+                restarts=1,
+                last=End(1),
+            ),
+            Reason.IMAGE_PULL_FAILED,
+            'init container 2 of 4 "migrate": back-off',
+            id="image is gone before the second attempt",
+        ),
+        pytest.param(
+            four().init("migrate", running=True),
+            Reason.STEP_RUNNING,
+            'init container 2 of 4 "migrate" is running',
+            id="runs",
+        ),
+        pytest.param(
+            four().init("migrate", running=True, restarts=2, last=End(1, message="no database")),
+            Reason.STEP_RUNNING,
+            'init container 2 of 4 "migrate" is running; before, it exited with 1, restarted 2 '
+            "times: no database",
+            id="runs again after failures",
+        ),
+        pytest.param(
+            four().init("migrate", running=True, restarts=4, last=RESTARTING_ALL),
+            Reason.STEP_RUNNING,
+            'init container 2 of 4 "migrate" is running',
+            id="runs again in place, which is no failure",
+        ),
+        pytest.param(
+            fresh_pod().sidecar("one", running=True, started=False, startup_probe=True),
+            Reason.STEP_RUNNING,
+            'sidecar 1 of 2 "one" is running, but its startupProbe has yet to succeed',
+            id="a sidecar whose startup probe has not succeeded yet",
+        ),
+        pytest.param(
+            fresh_pod().sidecar("one", running=True, started=False),
+            Reason.STEP_RUNNING,
+            'sidecar 1 of 2 "one" is running',
+            id="a sidecar of which the kubelet has yet to say that it has started",
+        ),
+        pytest.param(
+            four().init("migrate", exit=1, message="no database\n"),
+            Reason.STEP_FAILED,
+            'init container 2 of 4 "migrate" exited with 1: no database',
+            id="failed",
+        ),
+        pytest.param(
+            four().init(
+                "migrate",
+                waiting="RunContainerError",
+                message="no such file",
+                restarts=1,
+                last=End(128, NEVER, reason="StartError", message="no such file"),
+            ),
+            Reason.STEP_FAILED,
+            'init container 2 of 4 "migrate" could not be started, restarted 1 time: no such file',
+            id="its command is not in its image",
+        ),
+        pytest.param(
+            four().init("migrate", waiting="RunContainerError", message="runtime is gone"),
+            Reason.CONTAINER_CONFIG_ERROR,
+            'init container 2 of 4 "migrate": runtime is gone',
+            id="it cannot be started, and no end of it is told",
+        ),
+        pytest.param(
+            fresh_pod().init("one", exit=0).init("two"),
+            Reason.STEP_PENDING,
+            'init container 2 of 2 "two" has not started yet',
+            id="between two steps",
+        ),
+        pytest.param(
+            four().init("migrate", exit=1, restarts=1, message="no database"),
+            Reason.STEP_FAILED,
+            'init container 2 of 4 "migrate" exited with 1, restarted 1 time: no database',
+            id="failed twice",
+        ),
+        pytest.param(
+            four().init("migrate", exit=137, reason="OOMKilled"),
+            Reason.STEP_FAILED,
+            'init container 2 of 4 "migrate" exited with 137 (OOMKilled)',
+            id="out of memory",
+        ),
+        pytest.param(
+            four().init(
+                "migrate", waiting="CrashLoopBackOff", restarts=3, last=End(1, message="oh")
+            ),
+            Reason.STEP_BACK_OFF,
+            'init container 2 of 4 "migrate" exited with 1, restarted 3 times: oh',
+            id="waits to be retried",
+        ),
+        pytest.param(
+            four().init("migrate", waiting="CrashLoopBackOff", last=End(143, signal=15)),
+            Reason.STEP_BACK_OFF,
+            'init container 2 of 4 "migrate" was ended by signal 15',
+            id="ended by a signal",
+        ),
+        pytest.param(
+            four().init("migrate", waiting="RestartingAllContainers", restarts=4),
+            Reason.STEP_PENDING,
+            'init container 2 of 4 "migrate" has yet to run again',
+            id="is about to be restarted with all others",
+        ),
+        pytest.param(
+            four().init(
+                "migrate", waiting="PodInitializing", restarts=4, last=RESTARTING_ALL, id=""
+            ),
+            Reason.STEP_PENDING,
+            'init container 2 of 4 "migrate" has yet to run again',
+            id="waits for its turn after a restart in place",
+        ),
+        pytest.param(
+            pod().init("a", exit=0, start=50, restarts=1).init("b", exit=0),
+            Reason.STEP_PENDING,
+            'init container 2 of 2 "b" has yet to run again',
+            id="its old success is still shown after a restart of the sandbox",
+        ),
+        pytest.param(
+            fresh_pod().init("one", running=True).deleting(),
+            Reason.POD_TERMINATING,
+            "the Pod is being deleted",
+            id="being deleted",
+        ),
+        pytest.param(
+            fresh_pod()
+            .init("one", exit=137)
+            .phase("Failed", "Evicted", "The node was low on resource: memory.")
+            .condition("DisruptionTarget"),
+            Reason.POD_LOST,
+            "the Pod was lost: The node was low on resource: memory.",
+            id="evicted",
+        ),
+        pytest.param(
+            fresh_pod().init("one", exit=1, message="oh").restarts("Never").phase("Failed"),
+            Reason.STEP_FAILED,
+            'init container 1 of 2 "one" exited with 1: oh',
+            id="the Pod failed at a step (restartPolicy Never)",
+        ),
+        pytest.param(
+            fresh_pod()
+            .init("one", running=True)
+            .phase("Failed", "DeadlineExceeded", "Pod was active on the node longer than allowed"),
+            Reason.POD_DEADLINE_EXCEEDED,
+            "DeadlineExceeded: Pod was active on the node longer than allowed",
+            id="the Pod failed while a step ran (activeDeadlineSeconds)",
+        ),
+        pytest.param(
+            fresh_pod()
+            .init("one", exit=0)
+            .phase("Failed", "DeadlineExceeded", "Pod was active on the node longer than allowed"),
+            Reason.POD_DEADLINE_EXCEEDED,
+            "DeadlineExceeded: Pod was active on the node longer than allowed",
+            id="the Pod failed between two steps",
+        ),
+    ],
+)
+def test_why_a_run_is_not_initialized(found: PodBuilder, reason: Reason, message: str) -> None:
+    built = found.build()
+    why = explanations.initialization(built, pod_steps.steps(built, RUN), fate(built))
+    assert (why.reason, why.message) == (reason, message)
+
+
+@pytest.mark.parametrize(
+    ("found", "reason", "message"),
+    [
+        pytest.param(running_pod(), Reason.POD_READY, "the Pod is Ready", id="ready"),
+        pytest.param(
+            running_pod().ready(False),
+            Reason.CONTAINERS_NOT_READY,
+            "the Pod is not Ready, and the API server gives no reason",
+            id="not ready, and the kubelet does not say why",
+        ),
+        pytest.param(
+            running_pod().condition(
+                "Ready", "False", "ContainersNotReady", "containers with unready status: [app]"
+            ),
+            Reason.CONTAINERS_NOT_READY,
+            "containers with unready status: [app]",
+            id="not ready",
+        ),
+        pytest.param(
+            running_pod().app(exit=0).condition("Ready", "False", "PodCompleted"),
+            Reason.CONTAINERS_NOT_READY,
+            "app containers have ended",
+            id="all containers have ended well, and the Pod has yet to be called Succeeded",
+        ),
+        pytest.param(
+            running_pod().app(waiting="ErrImagePull", message="not found").ready(False),
+            Reason.IMAGE_PULL_FAILED,
+            'container "app": not found',
+            id="image of an app container",
+        ),
+        pytest.param(
+            running_pod().app(waiting="CreateContainerError", message="no such file").ready(False),
+            Reason.CONTAINER_CONFIG_ERROR,
+            'container "app": no such file',
+            id="an app container cannot be created",
+        ),
+        pytest.param(
+            running_pod().app(exit=1, message="oh").ready(False),
+            Reason.CONTAINER_FAILED,
+            'container "app" exited with 1: oh',
+            id="an app container failed",
+        ),
+        pytest.param(
+            running_pod()
+            .app(waiting="CrashLoopBackOff", restarts=2, last=End(3, message="oh"))
+            .ready(False),
+            Reason.CONTAINER_FAILED,
+            'container "app" exited with 3, restarted 2 times: oh',
+            id="an app container waits to be restarted",
+        ),
+        pytest.param(
+            running_pod()
+            .app(
+                waiting="RunContainerError",
+                last=End(128, NEVER, reason="StartError", message="no such file"),
+            )
+            .ready(False),
+            Reason.CONTAINER_FAILED,
+            'container "app" could not be started: no such file',
+            id="the command of an app container is not in its image",
+        ),
+        pytest.param(
+            running_pod()
+            .sidecar("one", waiting="CrashLoopBackOff", restarts=2, last=End(1, message="oh"))
+            .ready(False),
+            Reason.CONTAINER_FAILED,
+            'sidecar "one" exited with 1, restarted 2 times: oh',
+            id="a sidecar waits to be restarted",
+        ),
+        pytest.param(
+            running_pod().sidecar("one", exit=1).app(exit=2).ready(False),
+            Reason.CONTAINER_FAILED,
+            'container "app" exited with 2',
+            id="an app container failed, and with it a sidecar",
+        ),
+        pytest.param(
+            running_pod().sidecar("one", exit=137).app(exit=0).ready(False),
+            Reason.CONTAINERS_NOT_READY,
+            'app containers are not ready: "app"',
+            id="a sidecar was ended after the last app container",
+        ),
+        pytest.param(
+            running_pod()
+            .sidecar("one", exit=137)
+            .app(exit=0)
+            .phase("Failed", "DeadlineExceeded", "active too long"),
+            Reason.POD_DEADLINE_EXCEEDED,
+            "DeadlineExceeded: active too long",
+            id="a sidecar was ended with the Pod",
+        ),
+        pytest.param(
+            running_pod().app(running=True, restarts=1, last=End(3)).ready(False),
+            Reason.CONTAINERS_NOT_READY,
+            "the Pod is not Ready, and the API server gives no reason",
+            id="an app container runs again",
+        ),
+        pytest.param(
+            running_pod().app(waiting="PodInitializing", restarts=4, last=RESTARTING_ALL, id=""),
+            Reason.POD_READY,
+            "the Pod is Ready",
+            id="what the Pod says of its readiness counts",
+        ),
+        pytest.param(
+            running_pod()
+            .app(waiting="PodInitializing", restarts=4, last=RESTARTING_ALL, id="")
+            .ready(False),
+            Reason.CONTAINERS_NOT_READY,
+            'app containers are not ready: "app"',
+            id="an app container restarted in place has not failed",
+        ),
+        pytest.param(
+            completed_pod(),
+            Reason.POD_SUCCEEDED,
+            "all containers of the Pod ended well",
+            id="succeeded",
+        ),
+        pytest.param(
+            running_pod().app(exit=2).restarts("Never").phase("Failed"),
+            Reason.CONTAINER_FAILED,
+            'container "app" exited with 2',
+            id="the Pod failed",
+        ),
+        pytest.param(
+            running_pod().phase("Failed", "DeadlineExceeded", "active too long"),
+            Reason.POD_DEADLINE_EXCEEDED,
+            "DeadlineExceeded: active too long",
+            id="the Pod failed, and no container tells why",
+        ),
+        pytest.param(
+            running_pod().deleting(),
+            Reason.POD_TERMINATING,
+            "the Pod is being deleted",
+            id="being deleted",
+        ),
+        pytest.param(
+            running_pod()
+            .phase("Failed")
+            .condition(
+                "DisruptionTarget", "True", "PreemptionByScheduler", "preempted by a Pod more dear"
+            ),
+            Reason.POD_LOST,
+            "the Pod was lost: preempted by a Pod more dear",
+            id="preempted",
+        ),
+    ],
+)
+def test_why_an_initialized_pod_is_ready_or_not(
+    found: PodBuilder, reason: Reason, message: str
+) -> None:
+    built = found.build()
+    why = explanations.readiness(built, fate(built))
+    assert (why.reason, why.message) == (reason, message)
+
+
+def test_a_pod_that_is_gone_was_deleted() -> None:
+    why = explanations.lost(None)
+    assert (why.reason, why.message) == (Reason.POD_LOST, "the Pod was deleted")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("  short\n", "short", id="trimmed"),
+        pytest.param("x" * 1024, "x" * 1024, id="just fits"),
+        pytest.param("x" * 1025, "x" * 1020 + " ...", id="cut, and marked"),
+        pytest.param("ä" * 600, "ä" * 510 + " ...", id="counted in bytes"),
+        pytest.param("x" + "ä" * 600, "x" + "ä" * 509 + " ...", id="no character is cut in two"),
+    ],
+)
+def test_messages_are_at_most_1_kib(text: str, expected: str) -> None:
+    assert explanations.Explanation(Reason.STEP_FAILED, text).message == expected
+
+
+class TestFailedStep:
+    """The evidence of a failure that outlives the Pod."""
+
+    @pytest.mark.parametrize(
+        ("found", "name", "exit_code", "restarts"),
+        [
+            pytest.param(four().init("migrate", exit=3), "migrate", 3, 0, id="failed"),
+            pytest.param(
+                four().init("migrate", waiting="CrashLoopBackOff", restarts=2, last=End(4)),
+                "migrate",
+                4,
+                2,
+                id="waits to be retried",
+            ),
+            pytest.param(
+                four().init("migrate", running=True, restarts=2, last=End(4)),
+                "migrate",
+                4,
+                2,
+                id="is being retried: running, it is started but not over it",
+            ),
+            pytest.param(
+                four().sidecar("migrate", waiting="CrashLoopBackOff", restarts=2, last=End(4)),
+                "migrate",
+                4,
+                2,
+                id="a sidecar crashes",
+            ),
+        ],
+    )
+    def test_it_names(self, found: PodBuilder, name: str, exit_code: int, restarts: int) -> None:
+        step = explanations.failed_step(found.build().init_container_statuses)
+        assert step is not None
+        assert (step.name, step.exit_code, step.restart_count) == (name, exit_code, restarts)
+
+    @pytest.mark.parametrize(
+        "found",
+        [
+            pytest.param(four(), id="nothing failed"),
+            pytest.param(four().init("migrate", exit=0, restarts=2, last=End(1)), id="got over it"),
+            pytest.param(
+                four().sidecar("migrate", running=True, restarts=2, last=End(1)),
+                id="a sidecar that runs again",
+            ),
+            pytest.param(
+                four().init("migrate", waiting="RestartingAllContainers", last=RESTARTING_ALL),
+                id="restarted in place",
+            ),
+        ],
+    )
+    def test_there_is_none(self, found: PodBuilder) -> None:
+        assert explanations.failed_step(found.build().init_container_statuses) is None
+
+    @pytest.mark.parametrize(
+        ("found", "exit_code"),
+        [
+            pytest.param(four().init("migrate", exit=137), None, id="killed with the Pod"),
+            pytest.param(four().init("migrate", exit=143), None, id="ended by SIGTERM"),
+            pytest.param(
+                four().init("migrate", exit=137, reason="ContainerStatusUnknown", start=None),
+                None,
+                id="never there: its image did not come",
+            ),
+            pytest.param(
+                four().init("migrate", exit=137, restarts=1, last=End(4)), 4, id="failed before"
+            ),
+            pytest.param(
+                four().init("migrate", waiting="CrashLoopBackOff", restarts=1, last=End(137)),
+                137,
+                id="killed before, and waited to be retried",
+            ),
+            pytest.param(
+                four().init("migrate", exit=137, reason="OOMKilled"), 137, id="out of memory"
+            ),
+            pytest.param(four().init("migrate", exit=4), 4, id="failed as the Pod was lost"),
+        ],
+    )
+    def test_what_the_loss_of_the_pod_ended_has_not_failed(
+        self, found: PodBuilder, exit_code: int | None
+    ) -> None:
+        step = explanations.failed_step(found.build().init_container_statuses, pod_lost=True)
+        assert (step and step.exit_code) == exit_code
+
+    def test_it_keeps_the_kubelets_words(self) -> None:
+        found = four().init("migrate", exit=137, reason="OOMKilled", message="x" * 5000)
+        step = explanations.failed_step(found.build().init_container_statuses)
+        assert step is not None
+        assert step.reason == "OOMKilled"
+        assert step.message == "x" * 1020 + " ..."

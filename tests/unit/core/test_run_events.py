@@ -1,0 +1,427 @@
+"""What the events tell, as told by the status writes of looks at a pipeline's Pod."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from initpipeline.api.models import (
+    Cause,
+    Condition,
+    FailedStep,
+    InitPipelineStatus,
+    Run,
+    RunRecord,
+)
+from initpipeline.api.names import MAX_MESSAGE_LENGTH
+from initpipeline.api.reasons import ConditionType, EventReason, Reason, Result, Trigger
+from initpipeline.core.facts import Refusal
+from initpipeline.core.pod_steps import RESTARTING_ALL_CONTAINERS
+from initpipeline.core.run_events import Happening, happenings
+from tests.builders import End, PodBuilder, at, fresh_pod, pod, running_pod
+from tests.unit.core.world import World, world
+
+STARTED, INITIALIZED = EventReason.RUN_STARTED, EventReason.RUN_INITIALIZED
+STEP_FAILED, RUN_FAILED = EventReason.STEP_FAILED, EventReason.RUN_FAILED
+POD_LOST, GIVEN_UP = EventReason.POD_LOST, EventReason.GIVEN_UP
+FAILED_CREATE = EventReason.FAILED_CREATE
+
+Told = list[tuple[str, int] | tuple[str, int, str]]
+
+FAILED = End(1, message="no such table")
+FAILED_ONCE = fresh_pod().init("one", exit=1, message="no such table")
+BACK_OFF = fresh_pod().init("one", waiting="CrashLoopBackOff", last=FAILED)
+AGAIN = fresh_pod().init("one", running=True, start=20, restarts=1, last=FAILED)
+FAILED_TWICE = fresh_pod().init("one", exit=1, start=20, restarts=1, last=FAILED)
+AT_STEP_TWO = fresh_pod().initialized("one").init("two", running=True)
+DONE = fresh_pod().initialized("one", "two")
+FAILED_FOR_GOOD = FAILED_ONCE.restarts("Never").phase("Failed")
+
+
+@dataclass
+class Story:
+    """A pipeline's life: what each of the operator's writes tells."""
+
+    world: World
+    events: list[Happening]
+
+    @classmethod
+    def of(cls, *pods: PodBuilder | None) -> "Story":
+        story = cls(world(), [])
+        return story.then(None, *pods)
+
+    def then(self, *pods: PodBuilder | None) -> "Story":
+        """The operator looks at each of these, half a minute apart. None: there is no Pod."""
+        for seen in pods:
+            self._note(self.world.look(seen, self.world.now + 30))
+        return self
+
+    def refused(self, refusal: Refusal) -> "Story":
+        self._note(self.world.look(None, self.world.now + 30, refusal))
+        return self
+
+    def forget(self) -> "Story":
+        self.events.clear()
+        return self
+
+    def change(self, world: World) -> "Story":
+        self.world = world
+        return self
+
+    def _note(self, after: World) -> None:
+        self.events += happenings(self.world.status, after.status)
+        self.world = after
+
+
+def brief(told: Sequence[Happening]) -> Told:
+    return [
+        (h.reason.value, h.run, h.step) if h.step is not None else (h.reason.value, h.run)
+        for h in told
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pods", "expected"),
+    [
+        pytest.param([], [(STARTED, 1)], id="before its Pod is there"),
+        pytest.param(
+            [fresh_pod(), AT_STEP_TWO, DONE, running_pod()],
+            [(STARTED, 1), (INITIALIZED, 1)],
+            id="a run without trouble",
+        ),
+        pytest.param(
+            [FAILED_ONCE], [(STARTED, 1), (STEP_FAILED, 1, "one")], id="a step that fails"
+        ),
+        pytest.param(
+            [FAILED_ONCE, BACK_OFF, AGAIN],
+            [(STARTED, 1), (STEP_FAILED, 1, "one")],
+            id="the same failure, shown while it waits and while it runs again",
+        ),
+        pytest.param(
+            [FAILED_ONCE, AGAIN, FAILED_TWICE],
+            [(STARTED, 1), (STEP_FAILED, 1, "one"), (STEP_FAILED, 1, "one")],
+            id="a step that fails again",
+        ),
+        pytest.param(
+            [AGAIN], [(STARTED, 1), (STEP_FAILED, 1, "one")], id="a failure seen only afterwards"
+        ),
+        pytest.param(
+            [fresh_pod().init("one", running=True), DONE.init("one", exit=0, last=FAILED)],
+            [(STARTED, 1), (INITIALIZED, 1)],
+            id="a failure that was got over before anybody looked",
+        ),
+        pytest.param(
+            [FAILED_FOR_GOOD],
+            [(STARTED, 1), (STEP_FAILED, 1, "one"), (RUN_FAILED, 1), (GIVEN_UP, 1)],
+            id="a step that fails for good",
+        ),
+        pytest.param(
+            [running_pod().app(exit=3).restarts("Never").phase("Failed")],
+            [(STARTED, 1), (INITIALIZED, 1), (RUN_FAILED, 1), (GIVEN_UP, 1)],
+            id="an app container that fails for good",
+        ),
+        pytest.param(
+            [DONE.restarts("OnFailure").app(exit=0).phase("Succeeded")],
+            [(STARTED, 1), (INITIALIZED, 1)],
+            id="a Pod that succeeds",
+        ),
+        pytest.param(
+            [running_pod(), None],
+            [(STARTED, 1), (INITIALIZED, 1), (POD_LOST, 1), (STARTED, 2)],
+            id="a Pod that is lost: first that, then what follows",
+        ),
+        pytest.param(
+            [AT_STEP_TWO, None],
+            [(STARTED, 1), (POD_LOST, 1), (STARTED, 2)],
+            id="a Pod that is lost before the run is initialized",
+        ),
+        pytest.param(
+            [AT_STEP_TWO, AT_STEP_TWO.init("two", exit=137).deleting(60), None],
+            [(STARTED, 1), (POD_LOST, 1), (STARTED, 2)],
+            id="a step that ends with its Pod has not failed",
+        ),
+        pytest.param(
+            [FAILED_ONCE, None],
+            [(STARTED, 1), (STEP_FAILED, 1, "one"), (POD_LOST, 1), (STARTED, 2)],
+            id="a failure is not told again when its Pod is lost",
+        ),
+        pytest.param(
+            [FAILED_ONCE, FAILED_ONCE.deleting(60), None, fresh_pod(2)],
+            [(STARTED, 1), (STEP_FAILED, 1, "one"), (POD_LOST, 1), (STARTED, 2)],
+            id="nor when the next Pod takes its place",
+        ),
+        pytest.param(
+            [running_pod(), running_pod().app(running=True, restarts=1)],
+            [(STARTED, 1), (INITIALIZED, 1), (STARTED, 2)],
+            id="an app container that restarts",
+        ),
+    ],
+)
+def test_a_life(pods: list[PodBuilder | None], expected: Told) -> None:
+    assert brief(Story.of(*pods).events) == expected
+
+
+IN_PLACE = running_pod().ready(False)
+"""The same Pod, whose init containers run again."""
+
+
+class TestRunOfTheKubelet:
+    def test_starts_after_the_run_before_it(self) -> None:
+        again = IN_PLACE.init("one", running=True, start=100, restarts=1, last=End(0))
+        story = Story.of(running_pod()).forget().then(again)
+        assert brief(story.events) == [(STARTED, 2)]
+
+    def test_a_sidecar_that_ended_with_its_sandbox_is_no_failed_step(self) -> None:
+        """Neither while the old run is shown, nor in the new one."""
+        before = pod().sidecar("mesh", running=True).init("one", exit=0)
+        before = before.app(running=True).phase("Running").ready()
+        killed = before.sidecar("mesh", exit=137).ready(False)
+        again = killed.init("one", running=True, start=100, restarts=1, last=End(0), id="new")
+        again = again.sidecar(
+            "mesh", running=True, start=99, restarts=1, last=End(137), started=False
+        )
+        for seen in ([killed, again], [again]):
+            story = Story.of(before).forget().then(*seen)
+            assert brief(story.events) == [(STARTED, 2)], seen
+
+    def test_containers_that_are_restarted_with_all_others_have_not_failed(self) -> None:
+        stopped = End(137, reason=RESTARTING_ALL_CONTAINERS)
+        again = IN_PLACE.init("one", running=True, start=100, restarts=1, last=stopped)
+        story = Story.of(running_pod()).forget().then(again)
+        assert brief(story.events) == [(STARTED, 2)]
+
+    def test_a_step_that_the_end_of_the_sandbox_ended_failed_in_the_run_before(self) -> None:
+        again = AT_STEP_TWO.init("one", running=True, start=100, restarts=1, last=End(0))
+        again = again.init("two", exit=137)
+        story = Story.of(AT_STEP_TWO).forget().then(again)
+        assert brief(story.events) == [(STEP_FAILED, 1, "two"), (STARTED, 2)]
+
+    def test_a_step_that_failed_in_it_failed_in_it(self) -> None:
+        failed = IN_PLACE.init("one", exit=1, start=100, restarts=1, last=End(0))
+        story = Story.of(running_pod()).forget().then(failed)
+        assert brief(story.events) == [(STARTED, 2), (STEP_FAILED, 2, "one")]
+
+
+class TestWhatAPersonAsksFor:
+    def test_a_request(self) -> None:
+        story = Story.of(running_pod()).forget()
+        story.change(story.world.token("now")).then(running_pod())
+        assert brief(story.events) == [(STARTED, 2)]
+
+    def test_a_changed_template_ends_a_pipeline_that_was_given_up(self) -> None:
+        story = Story.of(FAILED_FOR_GOOD).forget()
+        story.change(story.world.edited()).then(FAILED_FOR_GOOD)
+        assert brief(story.events) == [(STARTED, 2)]
+
+
+INVALID = Refusal(Reason.INVALID_TEMPLATE, "spec.containers: Required value")
+
+
+class TestRefusal:
+    @pytest.mark.parametrize(
+        "refusal", [INVALID, Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: used: pods=1")]
+    )
+    def test_refusal_is_posted_once_for_many_retries(self, refusal: Refusal) -> None:
+        story = Story.of()
+        for _ in range(3):
+            story.refused(refusal)
+        assert brief(story.events) == [(STARTED, 1), (FAILED_CREATE, 1)]
+        [_, event] = story.events
+        assert event.note == f"run 1: no Pod ({refusal.reason}): {refusal.message}"
+        assert (event.type, event.action) == ("Warning", "CreatePod")
+
+    def test_refusal_with_another_message_is_posted_again(self) -> None:
+        story = Story.of().refused(INVALID).forget()
+        story.refused(Refusal(Reason.INVALID_TEMPLATE, "spec.nodeName: Invalid value"))
+        assert brief(story.events) == [(FAILED_CREATE, 1)]
+
+    def test_refusal_of_another_run_is_posted_again(self) -> None:
+        story = Story.of().refused(INVALID).forget()
+        story.change(story.world.token("now")).refused(INVALID)
+        assert brief(story.events) == [(STARTED, 2), (FAILED_CREATE, 2)]
+
+    def test_refusal_that_becomes_stalled_is_not_posted_again(self) -> None:
+        quota = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota")
+        story = Story.of().refused(quota).forget()
+        before, after = story.world, story.world.look(None, 900, quota)
+        assert after.status.condition(ConditionType.STALLED) is not None
+        assert happenings(before.status, after.status) == ()
+
+    def test_taken_name_is_posted(self) -> None:
+        story = Story.of().forget()
+        story.then(running_pod().owned_by("somebody-else"))
+        assert brief(story.events) == [(FAILED_CREATE, 1)]
+
+
+def test_a_write_that_tells_nothing_new_tells_nothing() -> None:
+    story = Story.of(FAILED_FOR_GOOD)
+    assert happenings(story.world.status, story.world.status) == ()
+
+
+RUN = Run(number=1, trigger=Trigger.CREATED, pod_uid="pod-1", start_time=at(0))
+LOST_TABLE = FailedStep(name="one", exit_code=1, message="no such table", restart_count=0)
+
+
+def ended(run: Run, result: Result, failed: FailedStep | None = None, **more: Any) -> RunRecord:
+    fields = {**run.model_dump(), "result": result, "completion_time": at(60), **more}
+    return RunRecord.model_validate({**fields, "failed_step": failed})
+
+
+def retried(*history: RunRecord, retry: int = 2) -> InitPipelineStatus:
+    run = RUN.model_copy(update={"number": retry, "trigger": Trigger.RETRY, "pod_uid": None})
+    return InitPipelineStatus(run=run, history=history)
+
+
+class TestInOneWrite:
+    """The end of a run and the next run's beginning are one write; an operator that was away finds
+    more than that at once."""
+
+    def test_the_failure_is_in_history_alone(self) -> None:
+        before = InitPipelineStatus(run=RUN)
+        after = retried(ended(RUN, Result.FAILED, LOST_TABLE))
+        assert brief(happenings(before, after)) == [
+            (STEP_FAILED, 1, "one"),
+            (RUN_FAILED, 1),
+            (STARTED, 2),
+        ]
+
+    def test_a_failure_that_was_recorded_before_is_not_told_again(self) -> None:
+        """After a back-off without a Pod, say."""
+        record = ended(RUN, Result.FAILED, LOST_TABLE)
+        run = RUN.model_copy(update={"result": Result.FAILED, "completion_time": at(60)})
+        before = InitPipelineStatus(run=run, history=(record,))
+        assert brief(happenings(before, retried(record))) == [(STARTED, 2)]
+
+    def test_initialized_and_ended(self) -> None:
+        record = ended(RUN, Result.LOST, initialized_time=at(30))
+        assert brief(happenings(InitPipelineStatus(run=RUN), retried(record))) == [
+            (INITIALIZED, 1),
+            (POD_LOST, 1),
+            (STARTED, 2),
+        ]
+
+    def test_a_whole_run_between_two_others(self) -> None:
+        second = RUN.model_copy(update={"number": 2, "trigger": Trigger.POD_RESTARTED})
+        after = retried(
+            ended(second, Result.FAILED, LOST_TABLE), ended(RUN, Result.UNKNOWN), retry=3
+        )
+        assert brief(happenings(InitPipelineStatus(run=RUN), after)) == [
+            (STARTED, 2),
+            (STEP_FAILED, 2, "one"),
+            (RUN_FAILED, 2),
+            (STARTED, 3),
+        ]
+
+    def test_without_history_the_next_run_alone_is_told(self) -> None:
+        assert brief(happenings(InitPipelineStatus(run=RUN), retried())) == [(STARTED, 2)]
+
+
+def stalled(reason: Reason, result: Result | None = Result.FAILED) -> InitPipelineStatus:
+    condition = Condition(
+        type="Stalled",
+        status="True",
+        observed_generation=1,
+        last_transition_time=at(0),
+        reason=reason,
+        message="why",
+    )
+    return InitPipelineStatus(
+        run=RUN.model_copy(update={"result": result}), conditions=(condition,)
+    )
+
+
+def test_run_of_a_changed_template_names_the_fields() -> None:
+    seen = running_pod().made_of(world().pipeline.template)
+    before = world().look(None).look(seen)
+    after = before.edited().look(seen)
+    [started] = [h for h in happenings(before.status, after.status) if h.reason == STARTED]
+    assert started.note == "run 2 started (SpecChanged): spec.containers[0].image changed"
+
+
+class TestGivenUp:
+    def test_later_than_the_run_failed(self) -> None:
+        """A limit was lowered while the next run waited."""
+        before = InitPipelineStatus(run=RUN.model_copy(update={"result": Result.FAILED}))
+        after = stalled(Reason.BACKOFF_LIMIT_EXCEEDED)
+        assert happenings(before, after) == (Happening(GIVEN_UP, 1, "why"),)
+
+    def test_after_a_lost_pod_that_no_other_follows(self) -> None:
+        after = stalled(Reason.POD_LOST, Result.LOST)
+        assert brief(happenings(InitPipelineStatus(run=RUN), after)) == [
+            (POD_LOST, 1),
+            (GIVEN_UP, 1),
+        ]
+
+    @pytest.mark.parametrize("result", [None, Result.FAILED])
+    def test_a_pod_that_will_not_go_is_not_given_up(self, result: Result | None) -> None:
+        before = InitPipelineStatus(run=RUN.model_copy(update={"result": result}))
+        assert happenings(before, stalled(Reason.POD_TERMINATING, result)) == ()
+
+
+class TestWords:
+    @pytest.mark.parametrize("trigger", Trigger)
+    def test_the_start_names_the_trigger_and_says_it_in_words(self, trigger: Trigger) -> None:
+        run = RUN.model_copy(update={"trigger": trigger})
+        (started,) = happenings(InitPipelineStatus(), InitPipelineStatus(run=run))
+        start, words = started.note.split(": ")
+        assert start == f"run 1 started ({trigger.value})"
+        assert " " in words
+
+    def test_the_start_names_what_the_app_container_died_of(self) -> None:
+        cause = Cause(container="app", exit_code=137, signal=9, reason="OOMKilled")
+        run = RUN.model_copy(update={"trigger": Trigger.CONTAINER_RESTARTED, "cause": cause})
+        (started,) = happenings(InitPipelineStatus(), InitPipelineStatus(run=run))
+        assert started.note == (
+            'run 1 started (ContainerRestarted): container "app" was ended by signal 9 (OOMKilled)'
+        )
+
+    def test_a_failed_step_is_named_with_its_place_and_its_last_words(self) -> None:
+        failed = Story.of(FAILED_ONCE).events[-1]
+        assert failed.note == 'run 1: init container 1 of 2 "one" exited with 1: no such table'
+
+    def test_the_end_of_a_run_has_the_words_of_status(self) -> None:
+        for result, note in (
+            (Result.FAILED, "run 1 failed: too slow"),
+            (Result.LOST, "run 1 ended: too slow"),
+        ):
+            after = retried(ended(RUN, result, message="too slow"))
+            assert happenings(InitPipelineStatus(run=RUN), after)[0].note == note
+
+    @pytest.mark.parametrize(
+        ("failed", "says"),
+        [
+            pytest.param(
+                FailedStep(name="x", message="too slow", restart_count=0),
+                "failed: too slow",
+                id="words",
+            ),
+            pytest.param(
+                FailedStep(name="x", reason="Odd", restart_count=0), "failed: Odd", id="a reason"
+            ),
+            pytest.param(
+                FailedStep(name="x", restart_count=0), "failed: no reason given", id="nothing"
+            ),
+        ],
+    )
+    def test_a_step_without_an_exit_code(self, failed: FailedStep, says: str) -> None:
+        after = retried(ended(RUN, Result.FAILED, failed))
+        note = happenings(InitPipelineStatus(run=RUN), after)[0].note
+        assert note == f'run 1: init container "x" {says}'
+
+    def test_a_note_is_never_too_long_for_the_api(self) -> None:
+        after = retried(ended(RUN, Result.FAILED, message="ü" * 999))
+        note = happenings(InitPipelineStatus(run=RUN), after)[0].note
+        assert len(note.encode()) <= MAX_MESSAGE_LENGTH
+
+    @pytest.mark.parametrize("reason", EventReason)
+    def test_whatever_goes_wrong_is_a_warning(self, reason: EventReason) -> None:
+        happening = Happening(reason, 1, "x")
+        good = reason in {STARTED, INITIALIZED}
+        assert happening.type == ("Normal" if good else "Warning")
+        assert happening.action
+
+    def test_the_step_is_named_as_the_kubelet_names_a_container(self) -> None:
+        happening = Happening(STEP_FAILED, 1, "x", "migrate")
+        assert happening.field_path == "spec.template.spec.initContainers{migrate}"
+        assert Happening(RUN_FAILED, 1, "x").field_path is None

@@ -1,0 +1,157 @@
+"""The log of a step is whole, also if its stream is cut while the step runs on."""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from initpipeline.plugin.cluster import log_reader
+from initpipeline.plugin.cluster.log_reader import LogReader
+from initpipeline.plugin.errors import NoAnswerError, NotFoundError, NotUsableError
+from initpipeline.plugin.report.log_parts import Part
+from initpipeline.plugin.session import Session, Target
+from tests.unit.plugin.test_transcript import stamped
+
+Raw = dict[str, Any]
+
+CUT = NoAnswerError("cut")
+GONE = NotFoundError("no such log")
+RUNNING: Raw = {"running": {}}
+ENDED: Raw = {"terminated": {"exitCode": 0}}
+PART = Part("one", "c1", "step 1", previous=False, running=True, sidecar=False, last_words="")
+LOG = stamped(b"a\nb\nc\nd\n")
+
+
+def pod(state: Raw | None = None, id_: str = "c1", last: str = "", uid: str = "u") -> Raw:
+    status: Raw = {"name": "one", "containerID": id_, "state": state or RUNNING}
+    if last:
+        status["lastState"] = {"terminated": {"containerID": last}}
+    return {"metadata": {"uid": uid}, "status": {"initContainerStatuses": [status]}}
+
+
+@dataclass
+class FakeCluster:
+    """Answers to requests in their order; the last state of the Pod stays."""
+
+    readings: list[list[bytes | Exception]]
+    pods: list[Raw | Exception | None]
+    asked: list[Raw] = field(default_factory=list)
+
+    def log(self, *_: str, **options: bool) -> Iterator[bytes]:
+        self.asked.append(options)
+        for part in self.readings.pop(0):
+            if isinstance(part, Exception):
+                raise part
+            yield part
+
+    def pod(self, *_: str) -> Raw | None:
+        found = self.pods.pop(0) if len(self.pods) > 1 else self.pods[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def pod_changes(self, *_: Any) -> bool:
+        return True
+
+
+class FakeSession(Session):
+    """Waits no time, and keeps its notes."""
+
+    def pause(self, seconds: float) -> None:
+        pass
+
+    def note(self, line: str) -> None:
+        notes.append(line)
+
+
+notes: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    notes.clear()
+
+
+def read(cluster: FakeCluster, *, follow: bool = True, part: Part = PART) -> bytes:
+    session = FakeSession(argparse.Namespace(), None, None, Path())  # type: ignore[arg-type]
+    session.cluster = cluster  # type: ignore[assignment]
+    reader = LogReader(session, Target("n", "shop"), "u", part)
+    return b"".join(reader.all(follow=follow))
+
+
+@pytest.mark.parametrize(
+    ("readings", "pods"),
+    [
+        pytest.param([[LOG]], [pod(ENDED)], id="no cut"),
+        pytest.param([[LOG]], [pod(), pod(), pod(ENDED)], id="status comes after the stream's end"),
+        pytest.param([[LOG[:50], CUT], [LOG]], [pod(), pod(ENDED)], id="in a line"),
+        pytest.param([[LOG[:20], CUT], [LOG]], [pod(), pod(ENDED)], id="in a timestamp"),
+        pytest.param([[CUT], [LOG]], [pod(), pod(ENDED)], id="before the first byte"),
+        pytest.param(
+            [[LOG[:50], CUT], [CUT], [LOG[:90], CUT], [LOG]],
+            [pod(), pod(), pod(), pod(ENDED)],
+            id="several times",
+        ),
+        pytest.param([[LOG[:64]], [LOG]], [*[pod()] * 9, pod(ENDED)], id="end without an error"),
+        pytest.param(
+            [[LOG[:50], CUT], [GONE], [LOG]], [pod(), pod(), pod(ENDED)], id="node not there yet"
+        ),
+        pytest.param(
+            [[LOG[:50], CUT], [LOG]], [NoAnswerError("down"), pod(ENDED)], id="API server down"
+        ),
+        pytest.param([[LOG[:50], CUT], [LOG]], [pod(ENDED)], id="ended meanwhile"),
+    ],
+)
+def test_followed_log_is_whole(
+    readings: list[list[bytes | Exception]], pods: list[Raw | Exception | None]
+) -> None:
+    cluster = FakeCluster(readings, pods)
+    assert read(cluster) == b"a\nb\nc\nd\n"
+    assert cluster.readings == []
+    assert all(asked["timestamps"] for asked in cluster.asked)
+
+
+def test_restarted_container_is_read_on_as_the_previous_one() -> None:
+    cluster = FakeCluster([[LOG[:64], CUT], [LOG]], [pod(id_="c2", last="c1")])
+    assert read(cluster) == b"a\nb\nc\nd\n"
+    assert [asked["previous"] for asked in cluster.asked] == [False, True]
+
+
+def test_log_of_the_next_container_is_not_taken_for_this_ones() -> None:
+    """The node has it before the API server knows of it."""
+    other = stamped(b"x\ny\n", first=90)
+    states = [pod(), pod(), pod(id_="c2", last="c1")]
+    cluster = FakeCluster([[LOG[:64], CUT], [other], [LOG]], [*states])
+    assert read(cluster) == b"a\nb\nc\nd\n"
+
+
+def test_rotated_log_of_the_same_container_goes_on() -> None:
+    rotated = stamped(b"c\nd\n", first=2)
+    cluster = FakeCluster([[LOG[:66], CUT], [rotated]], [pod(), *[pod()] * 6, pod(ENDED)])
+    assert read(cluster) == b"a\nb\nc\nd\n"
+
+
+def test_missing_log_is_not_asked_for_again() -> None:
+    with pytest.raises(NotFoundError):
+        read(FakeCluster([[GONE]], [pod()]))
+
+
+@pytest.mark.parametrize(
+    ("state", "most"),
+    [(RUNNING, log_reader.RUNNING_RETRIES), (ENDED, log_reader.ENDED_RETRIES)],
+    ids=["running", "ended"],
+)
+def test_log_that_stays_away_is_given_up(state: Raw, most: int) -> None:
+    cluster = FakeCluster([[CUT] for _ in range(most)], [pod(state)])
+    with pytest.raises(NotUsableError, match="the log of step 1 could not be read on: cut"):
+        read(cluster)
+    assert len(cluster.asked) == most
+    assert len(notes) == 1
+
+
+def test_log_that_is_not_followed_ends_with_its_first_whole_reading() -> None:
+    cluster = FakeCluster([[LOG[:50], CUT], [LOG]], [pod()])
+    assert read(cluster, follow=False) == b"a\nb\nc\nd\n"

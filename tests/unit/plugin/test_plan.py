@@ -1,0 +1,180 @@
+"""What applying an InitPipeline would do, by the operator's own decision."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from initpipeline.core.facts import Facts
+from initpipeline.plugin.report.plan import Plan, plan
+from tests.builders import PipelineBuilder, PodBuilder, at, fresh_pod, pod, running_pod
+from tests.unit.core.world import World, started
+
+
+def planned(before: World, after: World, seen: PodBuilder | None, seconds: float = 100) -> Plan:
+    """The plan for a change of the pipeline while there is this Pod."""
+    found = seen.build() if seen else None
+    live, applied = (Facts(one.pipeline.build(), found) for one in (before, after))
+    return plan(live, applied, at(seconds))
+
+
+def running(seconds: float) -> PodBuilder:
+    """The first step runs since then."""
+    return fresh_pod().init("one", running=True, start=seconds)
+
+
+def failed(**policies: Any) -> tuple[World, PodBuilder]:
+    """The only run has failed, for good."""
+    seen = fresh_pod().init("one", exit=1).phase("Failed").restarts("Never")
+    return started(fresh_pod(), **policies).look(seen, 50), seen
+
+
+def with_history() -> World:
+    """Three runs have ended, by request."""
+    world = started(running_pod())
+    for run in (2, 3, 4):
+        world = world.token(f"t{run}").look(running_pod(run - 1), run * 10)
+        world = world.look(None, run * 10 + 1).look(running_pod(run), run * 10 + 2)
+    return world
+
+
+class TestKinds:
+    def test_same_template_is_nothing(self) -> None:
+        before = started(running_pod())
+        assert planned(before, before, running_pod()).kind == "nothing"
+
+    def test_another_template_is_a_run(self) -> None:
+        before = started(running_pod())
+        found = planned(before, before.edited(), running_pod())
+        assert (found.kind, found.run, found.trigger) == ("run", 2, "SpecChanged")
+        assert [change.path for change in found.changes] == ["spec.containers[0].image"]
+        assert (found.changes[0].old, found.changes[0].new) == ("nginx", "nginx:2")
+        assert found.interrupts is not None
+
+    def test_another_spelling_is_nothing(self) -> None:
+        before = started(running_pod())
+        spec = {**before.pipeline.template["spec"], "dnsPolicy": "ClusterFirst"}
+        new = before.change(before.pipeline.with_template({"spec": spec}).of_generation(2))
+        found = planned(before, new, running_pod())
+        assert (found.kind, found.spelled) == ("nothing", True)
+
+    def test_a_run_that_starts_anyway_is_not_of_this_change(self) -> None:
+        """The operator has not answered an earlier request yet."""
+        before = started(running_pod()).token("t")
+        found = planned(before, before.policy(backoffLimit=3), running_pod())
+        assert (found.kind, found.run) == ("policy", None)
+
+
+class TestPolicies:
+    def test_changed_policy_has_old_and_new_value(self) -> None:
+        before = started(running_pod(), backoffLimit=1)
+        [policy] = planned(before, before.policy(backoffLimit=2), running_pod()).policies
+        assert (policy.field, policy.old, policy.new) == ("backoffLimit", 1, 2)
+
+    def test_every_policy_has_an_effect_or_a_decision(self) -> None:
+        before = started(running_pod())
+        every = {
+            "rerunPolicy": "Never",
+            "rerunStrategy": "InPlace",
+            "backoffLimit": 1,
+            "initDeadlineSeconds": 9,
+            "initPolicies": [{"name": "one", "maxRestarts": 1}],
+            "suspend": True,
+            "runHistoryLimit": 1,
+            "ttlSecondsAfterFinished": 1,
+        }
+        found = planned(before, before.policy(**every), running_pod())
+        assert {policy.field for policy in found.policies} == set(every)
+
+    def test_suspend_deletes_the_pod(self) -> None:
+        before = started(running_pod())
+        found = planned(before, before.policy(suspend=True), running_pod())
+        assert found.effects == ("the Pod is deleted",)
+        assert found.interrupts is not None
+
+    def test_lowered_history_limit_drops_entries(self) -> None:
+        before = with_history()
+        found = planned(before, before.policy(runHistoryLimit=1), running_pod(4))
+        assert found.effects == ("status.history loses the entries of runs 1, 2",)
+
+    def test_raised_limit_starts_a_run(self) -> None:
+        before, seen = failed()
+        found = planned(before, before.policy(backoffLimit=1), seen)
+        assert (found.kind, found.run, found.trigger) == ("run", 2, "Retry")
+        assert found.interrupts is None
+
+    def test_lowered_deadline_ends_the_run(self) -> None:
+        before = started(running(0))
+        found = planned(before, before.policy(initDeadlineSeconds=5), running(0))
+        assert found.kind == "policy"
+        assert any(effect.startswith("run 1 ends (Failed): ") for effect in found.effects)
+
+    def test_time_to_live_that_is_over_deletes_the_pipeline(self) -> None:
+        before, seen = failed()
+        found = planned(before, before.policy(ttlSecondsAfterFinished=1), seen)
+        assert found.effects == ("the InitPipeline is deleted, and its Pod with it",)
+
+    def test_time_to_live_that_is_ahead_shows_the_time(self) -> None:
+        before, seen = failed()
+        found = planned(before, before.policy(ttlSecondsAfterFinished=3600), seen)
+        assert len(found.effects) == 1
+        assert "in 59m10s" in found.effects[0]
+
+    def test_template_of_a_suspended_pipeline_waits(self) -> None:
+        before = started(running_pod()).policy(suspend=True).look(running_pod(), 10).look(None, 20)
+        found = planned(before, before.edited(), None)
+        assert found.run is None
+        assert "once spec.suspend is false" in found.effects[0]
+
+    def test_limit_of_no_step_is_refused(self) -> None:
+        before = started(running_pod())
+        new = before.policy(initPolicies=[{"name": "typo", "maxRestarts": 1}])
+        [refused] = planned(before, new, running_pod()).refused
+        assert 'Not found: "typo"' in refused.message
+
+
+class TestInterrupted:
+    @pytest.mark.parametrize(
+        ("seen", "words"),
+        [
+            pytest.param(running_pod(), "run 1, Ready for 1m40s", id="ready"),
+            pytest.param(
+                running(40), 'run 1 at step "one", which has been running for 1m', id="step"
+            ),
+            pytest.param(fresh_pod(), 'run 1 at step "one"', id="before the step"),
+            pytest.param(
+                running_pod().ready(False), "run 1, initialized and not Ready", id="not ready"
+            ),
+        ],
+    )
+    def test_interrupted_run_is_shown_with_its_state(self, seen: PodBuilder, words: str) -> None:
+        before = started(seen)
+        assert planned(before, before.edited(), seen).interrupts == words
+
+
+class TestNew:
+    def test_name_that_is_taken_is_reported(self) -> None:
+        new = Facts(PipelineBuilder().build(), replace(pod(), owner=None).build())
+        found = plan(None, new, at(0))
+        assert found.kind == "create"
+        assert any(effect.startswith("the run waits: ") for effect in found.effects)
+
+
+class TestRunsThatAreDue:
+    """The operator has not acted yet on what came before."""
+
+    def test_run_of_a_lost_pod_becomes_one_of_the_template(self) -> None:
+        before = started(running_pod())
+        found = planned(before, before.edited(), None)
+        assert (found.run, found.trigger) == (2, "SpecChanged")
+
+    def test_run_of_an_earlier_change_is_of_the_newer_one(self) -> None:
+        before = started(running_pod()).edited("nginx:2")
+        found = planned(before, before.edited("nginx:3"), running_pod())
+        assert (found.kind, found.run) == ("policy", None)
+        assert found.effects == ("run 2, which starts anyway, has the new template",)
+
+    def test_first_run_that_has_not_begun_is_of_the_new_template(self) -> None:
+        before = World(PipelineBuilder())
+        found = planned(before, before.edited(), None)
+        assert found.effects == ("run 1, which starts anyway, has the new template",)

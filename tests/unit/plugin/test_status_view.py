@@ -1,0 +1,242 @@
+"""One pipeline as a tree, many as a table."""
+
+from typing import Any
+
+import pytest
+
+from initpipeline.api.models import InitPipelineStatus
+from initpipeline.api.reasons import Reason
+from initpipeline.core.facts import Refusal
+from initpipeline.plugin.report.steps import State, steps
+from initpipeline.plugin.report.summary import standing, upcoming
+from initpipeline.plugin.views import status as view
+from tests.builders import (
+    NEVER,
+    End,
+    PodBuilder,
+    at,
+    completed_pod,
+    fresh_pod,
+    pipeline,
+    running_pod,
+)
+from tests.unit.core.world import World, started, world
+from tests.unit.plugin.rendered import text
+
+
+def tree(of: World, now: float = 60) -> list[str]:
+    return text(view.tree(of.pipeline.build(), at(now))).splitlines()
+
+
+def backing_off(restarts: int = 2) -> PodBuilder:
+    last = End(3, 20, 24, message="no such table")
+    pod = fresh_pod().initialized("one")
+    return pod.init("two", waiting="CrashLoopBackOff", restarts=restarts, last=last)
+
+
+class TestTree:
+    def test_a_step_that_fails(self) -> None:
+        assert tree(started(backing_off())) == [
+            "demo  namespace default  Reconciling  StepBackOff  1/2",
+            '├── init container 2 of 2 "two" exited with 3, restarted 2 times: no such table',
+            "├── run 1, Created, started 1m ago, Pod demo on node-1",
+            "│   ├──  1  one  done             8s",
+            "│   └──  2  two  backing off      4s  restarted 2 times, exit 3, no such table",
+            "└── next: two, then the app containers",
+        ]
+
+    def test_one_that_is_ready(self) -> None:
+        assert tree(started(running_pod())) == [
+            "demo  namespace default  Ready  PodReady  2/2",
+            "├── the Pod is Ready",
+            "├── run 1, Created, started 1m ago, initialized after 18s, Pod demo on node-1",
+            "│   ├──  1  one  done             8s",
+            "│   └──  2  two  done             8s",
+            "└── next: nothing, it is at work",
+        ]
+
+    def test_one_that_nobody_has_looked_at(self) -> None:
+        assert tree(world()) == [
+            "demo  namespace default  NotReady",
+            "├── the operator has not looked at it yet",
+            "└── next: the operator starts run 1",
+        ]
+
+    def test_a_message_of_several_lines_is_one(self) -> None:
+        pod = fresh_pod().init("one", exit=1, message="first\n  second")
+        assert '"one" exited with 1: first second' in tree(started(pod))[1]
+
+    def test_an_answer_and_a_cause(self) -> None:
+        """Of a run that an app container's restart caused after a request."""
+        ended = running_pod().app(running=True, restarts=1, last=End(137, reason="OOMKilled"))
+        again = started(running_pod()).token("t1").look(running_pod(), 30)
+        assert "run 2, Requested" in tree(again)[2]
+        assert "answers t1" in tree(again)[2]
+        caused = started(running_pod()).look(ended, 30)
+        assert "container app: exit 137 (OOMKilled)" in tree(caused)[2]
+
+    def test_time_stands_still_once_the_run_has_ended(self) -> None:
+        """Its sidecar ran when the Pod was given up, and nobody can tell for how long after."""
+        pod = fresh_pod().restarts("Never").phase("Failed")
+        pod = pod.sidecar("one", running=True).init("two", exit=1, start=10)
+        shown = tree(world().look(None).look(pod, 20), now=900)
+        assert shown[3] == "│   ├──  1  one  stopped         20s"
+
+
+@pytest.mark.parametrize(
+    ("state", "comes"),
+    [
+        pytest.param(world(), "the operator starts run 1", id="new"),
+        pytest.param(
+            started(fresh_pod()), "one, then two, then the app containers", id="at a step"
+        ),
+        pytest.param(
+            started(fresh_pod().initialized("one", "two")),
+            "the app containers become ready",
+            id="initialized",
+        ),
+        pytest.param(started(running_pod()), "nothing, it is at work", id="ready"),
+        pytest.param(
+            started(completed_pod()),
+            "nothing, all containers ended well",
+            id="succeeded",
+        ),
+        pytest.param(world(suspend=True).look(None), "nothing until it is resumed", id="suspended"),
+        pytest.param(
+            started(fresh_pod().init("one", exit=1).phase("Failed").restarts("Never")),
+            "nothing by itself: it needs a person",
+            id="given up",
+        ),
+        pytest.param(
+            started(running_pod()).look(None, 20).look(fresh_pod(2)).look(None, 30),
+            "another run, at 12:00:40Z, in 10s",
+            id="waiting for the next run",
+        ),
+    ],
+)
+def test_what_comes_next(state: World, comes: str) -> None:
+    assert upcoming(state.pipeline.build(), at(30)) == comes
+
+
+def state_of(pod: PodBuilder, name: str = "one") -> State:
+    shown = steps(started(pod).pipeline.build())
+    return next(step.state for step in shown if step.name == name)
+
+
+@pytest.mark.parametrize(
+    ("pod", "state"),
+    [
+        pytest.param(fresh_pod(), State.TO_RUN, id="not reported yet"),
+        pytest.param(fresh_pod().init("one", running=True), State.RUNNING, id="running"),
+        pytest.param(fresh_pod().init("one", exit=0), State.DONE, id="succeeded"),
+        pytest.param(fresh_pod().init("one", exit=1), State.FAILED, id="failed"),
+        pytest.param(
+            fresh_pod().init("one", waiting="CrashLoopBackOff", last=End(1), restarts=1),
+            State.BACKING_OFF,
+            id="in back-off",
+        ),
+        pytest.param(
+            fresh_pod().init(
+                "one", waiting="RunContainerError", last=End(128, NEVER, 8, "StartError")
+            ),
+            State.FAILED,
+            id="could not be started",
+        ),
+        pytest.param(
+            fresh_pod().init("one", waiting="ImagePullBackOff"), State.WAITING, id="no image"
+        ),
+        pytest.param(
+            fresh_pod().init("one", running=True, last=End(1), restarts=1),
+            State.RUNNING,
+            id="runs again",
+        ),
+    ],
+)
+def test_the_state_of_a_step(pod: PodBuilder, state: State) -> None:
+    assert state_of(pod) is state
+
+
+def test_an_old_success_is_none_of_this_run() -> None:
+    """After a restart of the sandbox the kubelet shows it until the step has run again."""
+    again = fresh_pod().initialized("two").init("one", running=True, start=40, restarts=1)
+    state = started(running_pod()).look(again, 40)
+    first, second = steps(state.pipeline.build())
+    assert (first.state, second.state) == (State.RUNNING, State.TO_RUN)
+    assert second.started is None, "its times are of the run before"
+    assert first.restarts == 0, "the kubelet's own count goes on over the runs in a Pod"
+
+
+class TestTable:
+    def rows(self, *worlds: World, **options: Any) -> list[list[str]]:
+        pipelines = [one.pipeline.build() for one in worlds]
+        chosen = {"namespaces": False, "wide": False, **options}
+        return [line.split() for line in text(view.table(pipelines, at(60), **chosen)).splitlines()]
+
+    def test_those_that_need_a_person_come_first(self) -> None:
+        failed = started(fresh_pod().init("one", exit=1).phase("Failed").restarts("Never"))
+        assert self.rows(started(running_pod()), started(fresh_pod()), failed) == [
+            ["NAME", "STATUS", "INIT", "STEP", "RUN", "TRIGGER", "STARTED", "REASON"],
+            ["demo", "Stalled", "0/2", "one", "1", "Created", "1m", "ago", "StepFailed"],
+            ["demo", "Reconciling", "0/2", "one", "1", "Created", "1m", "ago", "StepPending"],
+            ["demo", "Ready", "2/2", "-", "1", "Created", "1m", "ago", "PodReady"],
+        ]
+
+    def test_all_namespaces(self) -> None:
+        head, row = self.rows(started(running_pod()), namespaces=True)
+        assert (head[0], row[0]) == ("NAMESPACE", "default")
+
+    def test_wide(self) -> None:
+        head, row = self.rows(started(running_pod()), wide=True)
+        assert head[-2:] == ["NODE", "MESSAGE"]
+        assert " ".join(row[-5:]) == "node-1 the Pod is Ready"
+
+    def test_one_that_nobody_has_looked_at(self) -> None:
+        _, row = self.rows(world())
+        assert row == ["demo", "NotReady", "-", "-", "-", "-", "-", "-"]
+
+
+def test_a_line_for_what_is_no_terminal() -> None:
+    line = view.line(started(backing_off()).pipeline.build())
+    assert line == (
+        "demo: run 1 (Created) Reconciling 1/2 StepBackOff: "
+        'init container 2 of 2 "two" exited with 3, restarted 2 times: no such table'
+    )
+
+
+def test_data_for_a_program() -> None:
+    data = view.data(started(backing_off()).pipeline.build(), at(60))
+    assert (data["status"], data["reason"], data["initProgress"]) == (
+        "Reconciling",
+        "StepBackOff",
+        "1/2",
+    )
+    assert data["steps"][1] == {
+        "position": 2,
+        "name": "two",
+        "state": "backing off",
+        "sidecar": False,
+        "startTime": "2030-01-01T12:00:20Z",
+        "finishTime": "2030-01-01T12:00:24Z",
+        "restarts": 2,
+        "exitCode": 3,
+        "reason": "Error",
+        "message": "no such table",
+    }
+    assert "completedInitContainers" not in data["run"], "what the operator keeps for itself"
+
+
+def test_a_refusal_is_shown_word_for_word() -> None:
+    refusal = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: pods=1")
+    shown = tree(world().look(None).look(None, refusal=refusal))
+    assert shown[:2] == [
+        "demo  namespace default  Reconciling  QuotaExceeded  0/2",
+        "├── exceeded quota: pods=1",
+    ]
+
+
+def test_a_status_without_anything_is_not_ready() -> None:
+    assert standing(InitPipelineStatus()) == "NotReady"
+
+
+def test_nothing_is_known_of_a_pipeline_without_status() -> None:
+    assert steps(pipeline().build()) == ()

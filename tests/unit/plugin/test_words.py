@@ -1,0 +1,82 @@
+"""Times and colours."""
+
+from datetime import timedelta
+
+import pytest
+
+from initpipeline.api.models import Cause
+from initpipeline.plugin.report import words
+from initpipeline.plugin.views import tones
+from tests.builders import at
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        pytest.param(-3, "0s", id="clocks differ"),
+        pytest.param(0.4, "0s", id="under half a second"),
+        pytest.param(59.6, "1m", id="rounded up to the next unit"),
+        pytest.param(59, "59s", id="seconds"),
+        pytest.param(200, "3m20s", id="minutes and seconds"),
+        pytest.param(7500, "2h5m", id="hours and minutes"),
+        pytest.param(3601, "1h", id="what is too small is left out"),
+        pytest.param(4 * 86400 + 3 * 3600, "4d3h", id="days and hours"),
+    ],
+)
+def test_a_span_has_two_units_at_most(seconds: float, shown: str) -> None:
+    assert words.span(timedelta(seconds=seconds)) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        pytest.param(65, "12:01:05Z, in 1m5s", id="to come"),
+        pytest.param(-5, "11:59:55Z, which has passed", id="over"),
+        pytest.param(86400, "2030-01-02 12:00:00Z, in 1d", id="another day"),
+    ],
+)
+def test_a_moment_tells_when_and_how_long_that_is(seconds: float, shown: str) -> None:
+    assert words.moment(at(seconds), at(0)) == shown
+
+
+@pytest.mark.parametrize(
+    ("code", "signal", "reason", "shown"),
+    [
+        pytest.param(3, None, "Error", "exit 3", id="the kubelet's word for any failure"),
+        pytest.param(137, None, "OOMKilled", "exit 137 (OOMKilled)", id="a reason that tells more"),
+        pytest.param(137, 9, "Error", "signal 9", id="signal"),
+        pytest.param(None, None, "ImagePullBackOff", "ImagePullBackOff", id="never started"),
+        pytest.param(None, None, None, "", id="nothing known"),
+    ],
+)
+def test_how_something_ended(
+    code: int | None, signal: int | None, reason: str | None, shown: str
+) -> None:
+    assert words.exit_words(code, signal, reason) == shown
+
+
+@pytest.mark.parametrize(
+    ("paths", "count", "shown"),
+    [
+        (("spec.a",), 1, "spec.a changed"),
+        (("spec.a", "spec.b", "spec.c"), 3, "spec.a, spec.b, spec.c changed"),
+        (("spec.a", "spec.b", "spec.c"), 7, "spec.a, spec.b, spec.c and 4 more changed"),
+    ],
+)
+def test_cause_words_changed_template_names_the_fields(
+    paths: tuple[str, ...], count: int, shown: str
+) -> None:
+    cause = Cause(changed_paths=paths, changed_path_count=count)
+    assert words.cause_words(cause) == shown
+
+
+def test_a_cause_of_which_nothing_is_known() -> None:
+    assert words.cause_words(Cause(container="app")) == "container app"
+
+
+@pytest.mark.parametrize(
+    ("reason", "tone"),
+    [("PodReady", "green"), ("StepRunning", "yellow"), ("StepFailed", "red"), ("", "yellow")],
+)
+def test_the_colour_of_a_reason(reason: str, tone: str) -> None:
+    assert tones.tone(reason) == tone
