@@ -41,7 +41,7 @@ test: lint $(STAMP) ## Everything CI runs: lint, types, layers, unit, contract, 
 	@$(BIN)/python -m tests.cluster prepare
 	@$(BIN)/python -m tests.gitops prepare
 	@echo "== unit, contract, cluster and end-to-end tests, $(JOBS) at a time"
-	@$(PYTEST) -m alone tests/cluster
+	@$(PYTEST) -m alone tests/programs
 	@$(PYTEST) -m "not alone and not argocd" -n $(JOBS) --dist worksteal tests
 
 .PHONY: lint
