@@ -14,7 +14,7 @@ from initpipeline.core.facts import Pipeline
 from initpipeline.plugin.manifests import read
 from initpipeline.plugin.wrap import fields
 from initpipeline.plugin.wrap.convert import convert
-from initpipeline.plugin.wrap.workloads import KINDS, Wishes
+from initpipeline.plugin.wrap.workloads import KINDS, WrapOptions
 from tests.contract.conftest import Kubectl
 
 Raw = dict[str, Any]
@@ -89,7 +89,7 @@ SCHEMAS: Final = {
 
 
 def test_there_is_a_schema_of_each_kind() -> None:
-    assert set(SCHEMAS) == {*KINDS, "ObjectMeta"} == {*fields.SPEC, "ObjectMeta"}
+    assert set(SCHEMAS) == {*KINDS, "ObjectMeta"} == {*fields.SPEC_FIELDS, "ObjectMeta"}
 
 
 @pytest.mark.newest
@@ -99,13 +99,13 @@ def test_each_published_field_has_a_row(kubectl: Kubectl, kind: str) -> None:
     path, name = SCHEMAS[kind]
     document = json.loads(kubectl("get", "--raw", f"/openapi/v3/{path}"))
     published = set(document["components"]["schemas"][name]["properties"])
-    rows = fields.METADATA if kind == "ObjectMeta" else fields.SPEC[kind]
+    rows = fields.METADATA_FIELDS if kind == "ObjectMeta" else fields.SPEC_FIELDS[kind]
     assert set(rows) == published
 
 
 def pod_of(kubectl: Kubectl, text: str, directory: Path) -> Raw:
     """The spec of the Pod as stored. Everything that is made of the manifest is accepted."""
-    conversion = convert(text, Wishes())
+    conversion = convert(text, WrapOptions())
     file = directory / "wrapped.yaml"
     file.write_text(conversion.text)
     stored = pipeline_in(kubectl(*STRICT, str(file)))

@@ -16,7 +16,7 @@ from typing import Final
 from initpipeline.core.facts import init_containers
 from initpipeline.core.text import is_plain
 from initpipeline.plugin.cluster import kubeconfig
-from initpipeline.plugin.cluster.client import Cluster
+from initpipeline.plugin.cluster.client import ClusterClient
 from initpipeline.plugin.errors import PluginError
 from initpipeline.plugin.main import build, command_position
 from initpipeline.plugin.options import VALUED
@@ -122,8 +122,8 @@ def _where(words: Sequence[str]) -> argparse.Namespace:
         return parser.parse_known_args([])[0]
 
 
-def _cluster(where: argparse.Namespace) -> Cluster:
-    return Cluster(kubeconfig.load(where.kubeconfig, where.context), where.keys)
+def _cluster(where: argparse.Namespace) -> ClusterClient:
+    return ClusterClient(kubeconfig.load(where.kubeconfig, where.context), where.keys)
 
 
 def _nothing(_: argparse.Namespace) -> list[str]:
@@ -131,20 +131,20 @@ def _nothing(_: argparse.Namespace) -> list[str]:
 
 
 def _namespaces(where: argparse.Namespace) -> list[str]:
-    return _cluster(where).namespaces()
+    return _cluster(where).list_namespaces()
 
 
 def _pipelines(where: argparse.Namespace) -> list[str]:
     cluster = _cluster(where)
     namespace = None if where.all_namespaces else where.namespace or cluster.namespace
-    return [item["metadata"]["name"] for item in cluster.pipelines(namespace)]
+    return [item["metadata"]["name"] for item in cluster.list_pipelines(namespace)]
 
 
 def _steps(where: argparse.Namespace, name: str) -> list[str]:
     cluster = _cluster(where)
     namespace = where.namespace or cluster.namespace
-    spec = cluster.pipeline(namespace, name)["spec"]["template"]["spec"]
-    pod = cluster.pod(namespace, name) or {"spec": {}}
+    spec = cluster.get_pipeline(namespace, name)["spec"]["template"]["spec"]
+    pod = cluster.find_pod(namespace, name) or {"spec": {}}
     both = (pod["spec"], spec)  # Admission may have injected some.
     containers = [one["name"] for spec in both for one in spec.get("containers") or ()]
     return [one.name for spec in both for one in init_containers(spec)] + containers

@@ -18,7 +18,7 @@ from initpipeline.api import names
 from initpipeline.core.facts import Pipeline, Pod, UnreadableError
 from initpipeline.plugin import terminal
 from initpipeline.plugin.cluster import kubeconfig
-from initpipeline.plugin.cluster.client import Cluster
+from initpipeline.plugin.cluster.client import ClusterClient
 from initpipeline.plugin.errors import NotFoundError, NotUsableError, PluginError
 from initpipeline.plugin.report.words import one_line
 
@@ -50,11 +50,11 @@ class Session:
     """The last byte of a log that was printed is no newline."""
 
     @cached_property
-    def cluster(self) -> Cluster:
+    def cluster(self) -> ClusterClient:
         """Raises NotUsableError where there is no cluster to be had."""
         options = self.options
         with self.progress("finding the cluster"):
-            return Cluster(kubeconfig.load(options.kubeconfig, options.context), self.keys)
+            return ClusterClient(kubeconfig.load(options.kubeconfig, options.context), self.keys)
 
     @property
     def namespace(self) -> str:
@@ -73,7 +73,7 @@ class Session:
         if not self.options.all_namespaces:
             return Target(self.namespace, name)
         with self.progress("looking in all namespaces"):
-            metadata = [item["metadata"] for item in self.cluster.pipelines(None)]
+            metadata = [item["metadata"] for item in self.cluster.list_pipelines(None)]
         found = sorted(m["namespace"] for m in metadata if m["name"] == name)
         if not found:
             raise NotFoundError(f'no InitPipeline "{name}" in any namespace: -A lists them')
@@ -92,7 +92,7 @@ class Session:
     def read(self, target: Target) -> Raw:
         """The InitPipeline. Raises NotFoundError."""
         with self.progress(f"reading {target.name}"):
-            return self.cluster.pipeline(target.namespace, target.name)
+            return self.cluster.get_pipeline(target.namespace, target.name)
 
     def pod_of(self, pipeline: Pipeline) -> Pod | None:
         """Returns the Pod of the current run: its spec separates steps from sidecars.
@@ -106,7 +106,7 @@ class Session:
             return None
         if self._pod is None or self._pod.uid != uid:
             try:
-                raw = self.cluster.pod(pipeline.namespace, pipeline.name)
+                raw = self.cluster.find_pod(pipeline.namespace, pipeline.name)
                 self._pod = None if raw is None else Pod.from_api(raw)
             except (NotUsableError, UnreadableError):
                 return None

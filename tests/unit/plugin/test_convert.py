@@ -13,7 +13,7 @@ from initpipeline.plugin import main
 from initpipeline.plugin.manifests import ManifestError
 from initpipeline.plugin.wrap.convert import Conversion, convert
 from initpipeline.plugin.wrap.rules import CannotWrapError
-from initpipeline.plugin.wrap.workloads import Wishes
+from initpipeline.plugin.wrap.workloads import WrapOptions
 
 SHOP = """\
 apiVersion: apps/v1
@@ -75,8 +75,8 @@ spec:
 """
 
 
-def converted(*documents: str, wishes: Wishes | None = None) -> Conversion:
-    return convert("---\n".join(documents), wishes or Wishes())
+def converted(*documents: str, options: WrapOptions | None = None) -> Conversion:
+    return convert("---\n".join(documents), options or WrapOptions())
 
 
 def kinds(conversion: Conversion) -> list[str]:
@@ -216,7 +216,7 @@ def test_each_reason_is_told_where_none_can_be_wrapped() -> None:
 
 def test_a_name_is_for_one() -> None:
     with pytest.raises(CannotWrapError, match="there are 2"):
-        converted(SHOP, DAEMON, wishes=Wishes(name="b"))
+        converted(SHOP, DAEMON, options=WrapOptions(name="b"))
 
 
 def test_its_own_output_is_left_alone() -> None:
@@ -230,7 +230,7 @@ ODD_VALUES: tuple[Any, ...] = (None, 5, "x", [], ["x"], [None], {}, {"a": None},
 def outcome(*documents: Any) -> str:
     """What is printed, or the words of the error."""
     try:
-        return convert("\n".join(json.dumps(one) for one in documents), Wishes()).text
+        return convert("\n".join(json.dumps(one) for one in documents), WrapOptions()).text
     except (CannotWrapError, ManifestError) as error:
         return str(error)
 

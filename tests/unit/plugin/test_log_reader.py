@@ -40,20 +40,20 @@ class FakeCluster:
     pods: list[Raw | Exception | None]
     asked: list[Raw] = field(default_factory=list)
 
-    def log(self, *_: str, **options: bool) -> Iterator[bytes]:
+    def read_log(self, *_: str, **options: bool) -> Iterator[bytes]:
         self.asked.append(options)
         for part in self.readings.pop(0):
             if isinstance(part, Exception):
                 raise part
             yield part
 
-    def pod(self, *_: str) -> Raw | None:
+    def find_pod(self, *_: str) -> Raw | None:
         found = self.pods.pop(0) if len(self.pods) > 1 else self.pods[0]
         if isinstance(found, Exception):
             raise found
         return found
 
-    def pod_changes(self, *_: Any) -> bool:
+    def wait_for_pod_change(self, *_: Any) -> bool:
         return True
 
 

@@ -91,13 +91,13 @@ class TestHelp:
     [("90", 90), ("90s", 90), ("5m", 300), ("1h30m", 5400), ("1m5s", 65), ("0.5s", 0.5)],
 )
 def test_a_time_as_kubectl_takes_it(text: str, seconds: float) -> None:
-    assert wait.duration(text) == seconds
+    assert wait.parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0", "-5s", "m", "soon", "5d", "nan"])
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(ValueError):
-        wait.duration(text)
+        wait.parse_duration(text)
 
 
 def test_tokens_sort_by_time_and_are_never_the_same() -> None:

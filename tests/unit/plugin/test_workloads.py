@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import pytest
 
-from initpipeline.plugin.wrap.fields import METADATA, SPEC, Fate, Row
+from initpipeline.plugin.wrap.fields import METADATA_FIELDS, SPEC_FIELDS, FieldHandling, FieldRule
 from initpipeline.plugin.wrap.rules import CannotWrapError
-from initpipeline.plugin.wrap.workloads import Wishes, Wrapped, is_workload, wrap
+from initpipeline.plugin.wrap.workloads import WrapOptions, Wrapped, is_workload, wrap
 
 Raw = dict[str, Any]
 
@@ -132,7 +132,7 @@ class TestIdentity:
         assert wrap(workload("Deployment", said)).pipeline["metadata"] == {"name": "a"}
 
     def test_another_name(self) -> None:
-        wrapped = wrap(workload("Deployment"), Wishes(name="b"))
+        wrapped = wrap(workload("Deployment"), WrapOptions(name="b"))
         assert wrapped.pipeline["metadata"]["name"] == "b"
         assert "scale deployment a " in notes(wrapped), "the old one is called as before"
 
@@ -144,7 +144,7 @@ class TestIdentity:
     def test_commands_for_the_pipeline_call_it_by_its_own_name(
         self, manifest: Raw, command: str
     ) -> None:
-        assert f"kubectl initpipeline {command}" in notes(wrap(manifest, Wishes(name="b")))
+        assert f"kubectl initpipeline {command}" in notes(wrap(manifest, WrapOptions(name="b")))
 
     def test_what_has_only_a_generated_name_cannot_be_ended_by_it(self) -> None:
         manifest = workload("Deployment", {"name": None, "generateName": "a-"})
@@ -210,21 +210,23 @@ class TestRefused:
 
     def test_a_stateful_set_without_a_name_has_no_claims_whatever_it_is_to_be_called(self) -> None:
         with pytest.raises(CannotWrapError, match="its claims cannot be told"):
-            wrap(stateful_set({"name": None}), Wishes(name="b"))
+            wrap(stateful_set({"name": None}), WrapOptions(name="b"))
 
 
 class TestInitContainer:
     TWO = pod(containers=[{**APP, "readinessProbe": {}, "lifecycle": {}}, {"name": "other"}])
 
     def test_moves_to_the_end_of_the_steps(self) -> None:
-        wrapped = wrap(self.TWO, Wishes(init_container="app"))
+        wrapped = wrap(self.TWO, WrapOptions(init_container="app"))
         assert pod_spec(wrapped)["initContainers"] == [STEP, APP], "without what is forbidden there"
         assert pod_spec(wrapped)["containers"] == [{"name": "other"}]
         assert "without its lifecycle, readinessProbe" in notes(wrapped)
 
     def test_makes_a_pipeline_of_a_pod_without_steps(self) -> None:
         manifest = pod(initContainers=None, containers=[{"name": "other"}, APP])
-        assert pod_spec(wrap(manifest, Wishes(init_container="app")))["initContainers"] == [APP]
+        assert pod_spec(wrap(manifest, WrapOptions(init_container="app")))["initContainers"] == [
+            APP
+        ]
 
     @pytest.mark.parametrize(
         ("manifest", "name", "words"),
@@ -235,7 +237,7 @@ class TestInitContainer:
     )
     def test_that_cannot_be_moved(self, manifest: Raw, name: str, words: str) -> None:
         with pytest.raises(CannotWrapError, match=words):
-            wrap(manifest, Wishes(init_container=name))
+            wrap(manifest, WrapOptions(init_container=name))
 
 
 class TestPod:
@@ -304,8 +306,8 @@ class TestStatefulSet:
         )
 
     def test_claims_are_the_old_sets_under_another_name_too(self) -> None:
-        wishes = Wishes(name="b")
-        wrapped = wrap(stateful_set(volumeClaimTemplates=[self.CLAIM]), wishes)
+        options = WrapOptions(name="b")
+        wrapped = wrap(stateful_set(volumeClaimTemplates=[self.CLAIM]), options)
         assert wrapped.claims[0]["metadata"]["name"] == "data-a-0"
 
     @pytest.mark.parametrize("replicas", [1, 3])
@@ -420,30 +422,31 @@ MAKERS: Final[Mapping[str, Callable[..., Raw]]] = {
 }
 
 
-def named(rows: Mapping[str, Row]) -> list[str]:
-    return [field for field, row in rows.items() if row.fate is Fate.NAMED]
+def named(rows: Mapping[str, FieldRule]) -> list[str]:
+    return [field for field, row in rows.items() if row.handling is FieldHandling.LEFT_BEHIND]
 
 
 class TestLeftBehind:
     @pytest.mark.parametrize(
-        ("kind", "field"), [(kind, field) for kind, rows in SPEC.items() for field in named(rows)]
+        ("kind", "field"),
+        [(kind, field) for kind, rows in SPEC_FIELDS.items() for field in named(rows)],
     )
     def test_field_of_the_spec_without_counterpart_is_named(self, kind: str, field: str) -> None:
         without, sample = MAKERS[kind](), SAMPLES[f"{kind}.{field}"]
         shown = notes(wrap(MAKERS[kind](**{field: sample})))
         assert (f"spec.{field}" if field != "schedule" else 'schedule "@yearly"') in shown
         assert f"spec.{field}" not in notes(wrap(without))
-        for default in SPEC[kind][field].defaults:
+        for default in SPEC_FIELDS[kind][field].defaults:
             assert f"spec.{field}" not in notes(wrap(MAKERS[kind](**{field: default})))
 
-    @pytest.mark.parametrize(("kind", "field"), [("CronJob", f) for f in named(SPEC["Job"])])
+    @pytest.mark.parametrize(("kind", "field"), [("CronJob", f) for f in named(SPEC_FIELDS["Job"])])
     def test_field_of_a_cron_jobs_job_is_named(self, kind: str, field: str) -> None:
         assert kind
         shown = notes(wrap(cron_job(**{field: SAMPLES[f"Job.{field}"]})))
         assert f"spec.jobTemplate.spec.{field}" in shown
 
-    @pytest.mark.parametrize("field", named(METADATA))
-    @pytest.mark.parametrize("kind", SPEC)
+    @pytest.mark.parametrize("field", named(METADATA_FIELDS))
+    @pytest.mark.parametrize("kind", SPEC_FIELDS)
     def test_field_of_the_metadata_without_counterpart_is_named(
         self, kind: str, field: str
     ) -> None:
@@ -583,7 +586,7 @@ class TestEndOfTheOldOne:
     )
     def test_namespace(self, said: str | None, wished: str | None) -> None:
         manifest = workload("DaemonSet", {"namespace": said} if said else None)
-        assert wrap(manifest, Wishes(namespace=wished)).notes[-1].endswith(" daemonset a -n n")
+        assert wrap(manifest, WrapOptions(namespace=wished)).notes[-1].endswith(" daemonset a -n n")
 
     @pytest.mark.parametrize(
         ("manifest", "before"),

@@ -31,11 +31,11 @@ from initpipeline.plugin.errors import (
 Raw = dict[str, Any]
 
 REQUEST_SECONDS: Final = 15.0
-TURN_SECONDS: Final = 30
+WATCH_SECONDS: Final = 30
 """How long one watch lasts. The object is read anew after it, so nothing can be missed for longer,
 whatever became of the connection."""
 RETRY_SECONDS: Final = 1.0
-RETRIES: Final = 30
+MAX_RETRIES: Final = 30
 """How often in a row a cluster that was there before may not answer while something is awaited."""
 
 _CHUNK_BYTES: Final = 1 << 16
@@ -61,7 +61,7 @@ _APPLY: Final = "application/apply-patch+yaml"
 _CLIENT_SIDE: Final = {"fieldManager": "kubectl-client-side-apply"}
 
 
-class Cluster:
+class ClusterClient:
     """One cluster, as one user. Methods raise PluginError."""
 
     def __init__(self, access: Access, keys: Path) -> None:
@@ -85,19 +85,19 @@ class Cluster:
         its nodes', and a laptop's may be off by minutes."""
         return datetime.now(UTC) + self._ahead
 
-    def pipelines(self, namespace: str | None) -> list[Raw]:
+    def list_pipelines(self, namespace: str | None) -> list[Raw]:
         """The InitPipelines of a namespace; None: of all."""
         answer = self._ask("get", "list", namespace, **_OURS)
         items: list[Raw] = answer.json()["items"]
         return items
 
-    def pipeline(self, namespace: str, name: str) -> Raw:
+    def get_pipeline(self, namespace: str, name: str) -> Raw:
         """Raises NotFoundError, which names those that may have been meant."""
         self._check_name(namespace, name)
         answer = self._ask("get", "get", namespace, name, **_OURS)
         return self._found(answer, namespace, name)
 
-    def patch(self, namespace: str, name: str, change: Mapping[str, Any]) -> Raw:
+    def patch_pipeline(self, namespace: str, name: str, change: Mapping[str, Any]) -> Raw:
         """Merge a change into an InitPipeline."""
         self._check_name(namespace, name)
         answer = self._ask(
@@ -112,21 +112,21 @@ class Cluster:
         )
         return self._found(answer, namespace, name)
 
-    def known(self, namespace: str, name: str) -> Raw | None:
+    def find_pipeline(self, namespace: str, name: str) -> Raw | None:
         """Returns the InitPipeline. None: there is none of this name."""
         answer = self._ask("get", "get", namespace, name, **_OURS)
         return None if answer.status_code == 404 else dict(answer.json())
 
-    def would_create(self, namespace: str, manifest: Mapping[str, Any]) -> Raw:
+    def dry_run_create(self, namespace: str, manifest: Mapping[str, Any]) -> Raw:
         """Returns the InitPipeline as the API server would store it. Raises RefusedError."""
         return self._dry_run("post", "create", namespace, "", manifest, _JSON, _OURS)
 
-    def would_patch(self, namespace: str, name: str, patch: Mapping[str, Any]) -> Raw:
+    def dry_run_patch(self, namespace: str, name: str, patch: Mapping[str, Any]) -> Raw:
         """Returns the InitPipeline as the API server would store it after a JSON merge patch.
         Raises RefusedError."""
         return self._dry_run("patch", "patch", namespace, name, patch, _MERGE_PATCH, _OURS)
 
-    def would_apply(
+    def dry_run_apply(
         self, namespace: str, name: str, manifest: Mapping[str, Any], manager: str, *, force: bool
     ) -> Raw:
         """Returns the InitPipeline as the API server would store it after a server-side apply.
@@ -134,11 +134,11 @@ class Cluster:
         flags = {"fieldManager": manager, "force": "true" if force else "false"}
         return self._dry_run("patch", "patch", namespace, name, manifest, _APPLY, _OURS, flags)
 
-    def would_create_pod(self, namespace: str, manifest: Mapping[str, Any]) -> Raw:
+    def dry_run_create_pod(self, namespace: str, manifest: Mapping[str, Any]) -> Raw:
         """Returns the Pod as the API server would store it. Raises RefusedError."""
         return self._dry_run("post", "create", namespace, "", manifest, _JSON, _PODS)
 
-    def may(self, verb: str, resource: str, namespace: str) -> bool:
+    def is_allowed(self, verb: str, resource: str, namespace: str) -> bool:
         """Returns whether the user may use a verb on a resource of core/v1 in a namespace."""
         attributes = {"namespace": namespace, "verb": verb, "resource": resource}
         review = {
@@ -183,11 +183,11 @@ class Cluster:
             raise RefusedError(words)
         raise self._problem(answer, verb, kind["resource"], namespace)
 
-    def pod(self, namespace: str, name: str) -> Raw | None:
+    def find_pod(self, namespace: str, name: str) -> Raw | None:
         answer = self._ask("get", "get", namespace, name, **_PODS)
         return None if answer.status_code == 404 else dict(answer.json())
 
-    def events_about(self, namespace: str, uid: str) -> list[Raw]:
+    def list_events(self, namespace: str, uid: str) -> list[Raw]:
         """Returns the events about the object of this UID. Empty if they cannot be read, for
         instance because the user may not list them."""
         params = {"fieldSelector": f"involvedObject.uid={uid}"}
@@ -198,11 +198,11 @@ class Cluster:
         items: list[Raw] = answer.json()["items"]
         return items
 
-    def namespaces(self) -> list[str]:
+    def list_namespaces(self) -> list[str]:
         answer = self._ask("get", "list", None, version="v1", resource="namespaces")
         return [item["metadata"]["name"] for item in answer.json()["items"]]
 
-    def log(
+    def read_log(
         self,
         namespace: str,
         pod: str,
@@ -235,7 +235,9 @@ class Cluster:
             except (RequestException, OSError) as error:
                 raise NoAnswerError(f"{self.server} ended the stream: {_cause(error)}") from error
 
-    def changes(self, namespace: str, name: str, since: Raw, seconds: float) -> Iterator[Raw]:
+    def watch_pipeline(
+        self, namespace: str, name: str, since: Raw, seconds: float
+    ) -> Iterator[Raw]:
         """The states of an InitPipeline after ``since``, for so long. Ends early where the API
         server ends it; raises NotFoundError where the InitPipeline is deleted."""
         for event in self._watched(namespace, name, since, seconds, _OURS):
@@ -243,28 +245,32 @@ class Cluster:
                 raise NotFoundError(f'the InitPipeline "{name}" was deleted')
             yield event["object"]
 
-    def pod_changes(self, namespace: str, name: str, since: Raw | None, seconds: float) -> bool:
+    def wait_for_pod_change(
+        self, namespace: str, name: str, since: Raw | None, seconds: float
+    ) -> bool:
         """Wait until something happens to the Pod of this name, for so long at most. Without
         ``since``, until there is one. Whether anything did."""
         return any(True for _ in self._watched(namespace, name, since, seconds, _PODS))
 
-    def follow(self, namespace: str, name: str, seconds: float | None = None) -> Iterator[Raw]:
+    def follow_pipeline(
+        self, namespace: str, name: str, seconds: float | None = None
+    ) -> Iterator[Raw]:
         """The InitPipeline as it is, and each state that it comes to, for so long; None: for ever.
         A cluster that does not answer for a while is asked again."""
         deadline = None if seconds is None else time.monotonic() + seconds
         failures = 0
         while True:
-            left = TURN_SECONDS if deadline is None else deadline - time.monotonic()
+            left = WATCH_SECONDS if deadline is None else deadline - time.monotonic()
             try:
-                state = self.pipeline(namespace, name)
+                state = self.get_pipeline(namespace, name)
                 yield state
                 if left <= 0:
                     return
-                yield from self.changes(namespace, name, state, min(left, TURN_SECONDS))
+                yield from self.watch_pipeline(namespace, name, state, min(left, WATCH_SECONDS))
                 failures = 0
             except NoAnswerError:
                 failures += 1
-                if failures > RETRIES or left <= 0:
+                if failures > MAX_RETRIES or left <= 0:
                     raise
                 time.sleep(RETRY_SECONDS)
 
@@ -308,12 +314,14 @@ class Cluster:
 
     def _hint(self, namespace: str, name: str) -> str:
         """Where it may be, or what else may have been meant."""
-        here = [item["metadata"]["name"] for item in self.pipelines(namespace)]
+        here = [item["metadata"]["name"] for item in self.list_pipelines(namespace)]
         near = get_close_matches(name, here, 3)
         if near:
             return f": did you mean {', '.join(near)}?"
         try:
-            found = [i["metadata"] for i in self.pipelines(None) if i["metadata"]["name"] == name]
+            found = [
+                i["metadata"] for i in self.list_pipelines(None) if i["metadata"]["name"] == name
+            ]
         except PluginError:
             found = []
         if found:

@@ -103,12 +103,12 @@ class LogReader:
         """Returns the state of the container once it differs from ``passing``, or time is up."""
         where = self._target.namespace, self._target.name
         try:
-            pod = self._session.cluster.pod(*where)
+            pod = self._session.cluster.find_pod(*where)
             for _ in range(seconds):
                 if pod is None or self._state(pod) is not passing:
                     break
-                self._session.cluster.pod_changes(*where, pod, 1)
-                pod = self._session.cluster.pod(*where)
+                self._session.cluster.wait_for_pod_change(*where, pod, 1)
+                pod = self._session.cluster.find_pod(*where)
         except NoAnswerError:
             return _State.RUNNING
         return _State.OTHER if pod is None else self._state(pod)
@@ -132,7 +132,7 @@ class LogReader:
         return _State.RUNNING if "running" in (mine.get("state") or {}) else _State.ENDED
 
     def _log(self, *, follow: bool, timestamps: bool) -> Iterator[bytes]:
-        return self._session.cluster.log(
+        return self._session.cluster.read_log(
             self._target.namespace,
             self._target.name,
             self._part.container,

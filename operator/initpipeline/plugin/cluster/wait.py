@@ -17,21 +17,21 @@ from initpipeline.plugin.session import Session, Target
 from initpipeline.plugin.views import status as view
 from initpipeline.plugin.views import tones
 
-Judge = Callable[[Pipeline], Verdict | None]
+Goal = Callable[[Pipeline], Verdict | None]
 
 
 def wait(
-    session: Session, target: Target, judge: Judge, seconds: float | None = None
+    session: Session, target: Target, goal: Goal, seconds: float | None = None
 ) -> tuple[Pipeline, Verdict]:
-    """The state in which the judge came to a verdict. On a terminal its steps are shown until
+    """The state in which the goal came to a verdict. On a terminal its steps are shown until
     then; elsewhere each change is a line. Raises TimedOutError, NotFoundError."""
     display = _Display(session)
     pipeline = None
     with display:
-        for state in session.cluster.follow(target.namespace, target.name, seconds):
+        for state in session.cluster.follow_pipeline(target.namespace, target.name, seconds):
             pipeline = Pipeline.from_api(state)
             display.show(pipeline)
-            verdict = judge(pipeline)
+            verdict = goal(pipeline)
             if verdict is not None:
                 return pipeline, verdict
     last = view.line(pipeline) if pipeline else "it could not be read"
@@ -39,15 +39,15 @@ def wait(
 
 
 def wait_for_all(
-    session: Session, judges: Mapping[Target, Judge], seconds: float | None = None
+    session: Session, goals: Mapping[Target, Goal], seconds: float | None = None
 ) -> int:
     """Wait for each in turn; they go on together. The exit code: 0 if all have come, else 1.
     Raises TimedOutError once the time that all have together is over."""
     began = time.monotonic()
     bad = 0
-    for target, judge in judges.items():
+    for target, goal in goals.items():
         left = None if seconds is None else max(0.0, began + seconds - time.monotonic())
-        _, verdict = wait(session, target, judge, left)
+        _, verdict = wait(session, target, goal, left)
         bad |= not verdict.good
         words_ = f"{target.name}: {verdict.words}"
         session.err.print(words_, style="" if verdict.good else tones.BAD, soft_wrap=True)
@@ -90,17 +90,17 @@ class _Display:
         self._session.err.print(f"{time.strftime('%H:%M:%S')} {line}", soft_wrap=True)
 
 
-def add_timeout(parser: argparse.ArgumentParser, of: str) -> None:
+def add_timeout_option(parser: argparse.ArgumentParser, of: str) -> None:
     """--timeout, for what it limits."""
     parser.add_argument(
         "--timeout",
-        type=duration,
+        type=parse_duration,
         metavar="TIME",
         help=f"of {of}: 90s, 5m, 1h (default: as long as it takes)",
     )
 
 
-def duration(text: str) -> float:
+def parse_duration(text: str) -> float:
     """Seconds of ``90``, ``90s``, ``5m``, ``1h30m``; argparse's type of --timeout. Raises
     ValueError, which argparse tells as a usage that is not understood."""
     units = {"s": "seconds", "m": "minutes", "h": "hours"}

@@ -68,7 +68,7 @@ def _warnings(session: Session, target: Target, pipeline: Pipeline) -> tuple[War
     if uid is None or standing(pipeline.status) == "Ready":
         return ()
     with session.progress("reading the events of its Pod"):
-        events = session.cluster.events_about(target.namespace, uid)
+        events = session.cluster.list_events(target.namespace, uid)
     return warnings(events, words.ready_message(pipeline.status))
 
 
@@ -88,8 +88,8 @@ def _account(session: Session, target: Target) -> tuple[Account, str | None]:
 
 
 def _look(session: Session, target: Target) -> tuple[Facts, Account]:
-    pipeline = Pipeline.from_api(session.cluster.pipeline(target.namespace, target.name))
-    raw = session.cluster.pod(target.namespace, target.name)
+    pipeline = Pipeline.from_api(session.cluster.get_pipeline(target.namespace, target.name))
+    raw = session.cluster.find_pod(target.namespace, target.name)
     facts = Facts(pipeline, None if raw is None else Pod.from_api(raw))
     now = session.cluster.now()
     found = account(
@@ -106,7 +106,7 @@ def _reported(session: Session, facts: Facts) -> bool:
     """Returns whether an event of the operator reports that it cannot write the status. Prints that
     event as a note."""
     pipeline = facts.pipeline
-    events = session.cluster.events_about(pipeline.namespace, pipeline.uid)
+    events = session.cluster.list_events(pipeline.namespace, pipeline.uid)
     found = [one for one in events if one.get("reason") == EventReason.STATUS_NOT_WRITTEN]
     if found:
         session.note(f"the operator reports: {words.one_line(found[-1].get('message') or '')}")

@@ -9,7 +9,7 @@ from rich.text import Text
 from initpipeline.api.models import RunFacts, RunRecord
 from initpipeline.api.reasons import ConditionType
 from initpipeline.core.facts import Pipeline, Pod, init_containers
-from initpipeline.plugin.cluster.client import RETRIES, RETRY_SECONDS
+from initpipeline.plugin.cluster.client import MAX_RETRIES, RETRY_SECONDS
 from initpipeline.plugin.cluster.log_reader import LogReader
 from initpipeline.plugin.errors import NoAnswerError, NotFoundError
 from initpipeline.plugin.options import Subparsers, command
@@ -122,7 +122,7 @@ class _Follower:
                 code = self._turn()
             except NoAnswerError as error:
                 failures += 1
-                if failures > RETRIES:
+                if failures > MAX_RETRIES:
                     raise
                 if failures == 1:
                     self._session.note(f"trying again: {error}")
@@ -134,9 +134,9 @@ class _Follower:
 
     def _turn(self) -> int | None:
         """Print the next attempt, or else wait until something happens to the Pod. None: go on."""
-        raw = self._session.cluster.pipeline(self._target.namespace, self._target.name)
+        raw = self._session.cluster.get_pipeline(self._target.namespace, self._target.name)
         pipeline = Pipeline.from_api(raw)
-        raw_pod = self._session.cluster.pod(self._target.namespace, self._target.name)
+        raw_pod = self._session.cluster.find_pod(self._target.namespace, self._target.name)
         pod = _of_run(pipeline, None if raw_pod is None else Pod.from_api(raw_pod))
         _check_step(pipeline, pod, self._wanted)
         if goals.up_to_date(pipeline) and self._print(pipeline, pod):
@@ -144,7 +144,7 @@ class _Follower:
         code = self._end(pipeline, pod)
         if code is None:
             with self._session.progress(words.one_line(words.ready_message(pipeline.status))):
-                self._session.cluster.pod_changes(
+                self._session.cluster.wait_for_pod_change(
                     self._target.namespace, self._target.name, raw_pod, TURN_SECONDS
                 )
         return code
@@ -214,7 +214,7 @@ def _recorded(session: Session, record: RunFacts) -> int:
 
 def _pod(session: Session, target: Target, pipeline: Pipeline) -> Pod | None:
     with session.progress(f"reading the Pod {target.name}"):
-        raw = session.cluster.pod(target.namespace, target.name)
+        raw = session.cluster.find_pod(target.namespace, target.name)
     return _of_run(pipeline, None if raw is None else Pod.from_api(raw))
 
 

@@ -175,7 +175,7 @@ def _placed(session: Session, file: str, manifest: Mapping[str, Any]) -> _Given:
 
 def _plan(session: Session, given: _Given) -> Plan:
     with session.progress(f"asking what the API server would store of {given.name}"):
-        live = session.cluster.known(given.namespace, given.name)
+        live = session.cluster.find_pipeline(given.namespace, given.name)
         try:
             stored = _stored(session, given, live)
         except RefusedError as error:
@@ -206,7 +206,7 @@ def _stored(session: Session, given: _Given, live: Mapping[str, Any] | None) -> 
     """Returns what the API server would store. Raises RefusedError."""
     options = session.options
     if options.server_side:
-        return session.cluster.would_apply(
+        return session.cluster.dry_run_apply(
             given.namespace,
             given.name,
             given.manifest,
@@ -214,21 +214,21 @@ def _stored(session: Session, given: _Given, live: Mapping[str, Any] | None) -> 
             force=options.force_conflicts,
         )
     if live is None:
-        return session.cluster.would_create(given.namespace, given.manifest)
+        return session.cluster.dry_run_create(given.namespace, given.manifest)
     patch = merge_patch(last_applied(live), given.manifest, live)
-    return session.cluster.would_patch(given.namespace, given.name, patch)
+    return session.cluster.dry_run_patch(given.namespace, given.name, patch)
 
 
 def _pod(session: Session, given: _Given) -> dict[str, Any] | None:
     """Returns the Pod of this name. None: there is none."""
-    return session.cluster.pod(given.namespace, given.name)
+    return session.cluster.find_pod(given.namespace, given.name)
 
 
 def _with_pod_checked(session: Session, found: Plan, applied: Facts) -> Plan:
     """Returns the plan with the API server's answer to a dry run of the Pod's creation."""
     pipeline = applied.pipeline
     where = pipeline.namespace
-    if not session.cluster.may("create", "pods", where):
+    if not session.cluster.is_allowed("create", "pods", where):
         words = (
             f"the Pod, because you may not create pods in namespace {where}: see kubectl auth "
             f"can-i create pods -n {where}"
@@ -238,7 +238,7 @@ def _with_pod_checked(session: Session, found: Plan, applied: Facts) -> Plan:
     # The owner does not exist yet, or is as it was.
     del manifest["metadata"]["ownerReferences"]
     try:
-        session.cluster.would_create_pod(where, manifest)
+        session.cluster.dry_run_create_pod(where, manifest)
     except RefusedError as error:
         return _with_refusal(found, str(error), applied.pod)
     except NotUsableError as error:

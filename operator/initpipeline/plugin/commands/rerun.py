@@ -56,7 +56,7 @@ def add(subparsers: Subparsers) -> None:
 def add_wait(parser: argparse.ArgumentParser) -> None:
     """--wait and --timeout."""
     parser.add_argument("--wait", action="store_true", help="wait, and show how it goes")
-    wait.add_timeout(parser, of="--wait, for all together")
+    wait.add_timeout_option(parser, of="--wait, for all together")
 
 
 def run(session: Session) -> int:
@@ -78,6 +78,6 @@ def _request(session: Session, target: Target) -> str:
     token = new_token(session.cluster.now())
     with session.progress(f"asking for a run of {target.name}"):
         change = {"metadata": {"annotations": {RERUN_ANNOTATION: token}}}
-        changed = session.cluster.patch(target.namespace, target.name, change)
+        changed = session.cluster.patch_pipeline(target.namespace, target.name, change)
     session.changed(changed, f"{resource(target)} rerun requested ({token})")
     return token

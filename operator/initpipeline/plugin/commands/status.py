@@ -48,7 +48,7 @@ def add(subparsers: Subparsers) -> None:
         action="store_true",
         help="show it live, until it is Ready or Stalled; without a NAME until Ctrl-C",
     )
-    wait.add_timeout(parser, of="--watch NAME")
+    wait.add_timeout_option(parser, of="--watch NAME")
 
 
 def run(session: Session) -> int:
@@ -119,7 +119,7 @@ def _tell_all(session: Session) -> int:
 def _read_all(session: Session) -> list[Pipeline]:
     """Returns the InitPipelines that can be read. A note names each of the others."""
     with session.progress("reading InitPipelines"):
-        every = session.cluster.pipelines(session.scope)
+        every = session.cluster.list_pipelines(session.scope)
     readable = []
     for raw in every:
         try:

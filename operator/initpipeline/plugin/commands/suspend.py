@@ -46,7 +46,7 @@ def resume(session: Session) -> int:
     return _set(session, False, "resumed", goals.at_rest)
 
 
-def _set(session: Session, value: bool, done: str, judge: wait.Judge) -> int:
+def _set(session: Session, value: bool, done: str, judge: wait.Goal) -> int:
     targets = list(session.each(session.options.names))
     for target in targets:
         _set_one(session, target, value, done)
@@ -63,5 +63,5 @@ def _set_one(session: Session, target: Target, value: bool, done: str) -> None:
         return
     with session.progress(f"changing {target.name}"):
         change = {"spec": {"suspend": value}}
-        changed = session.cluster.patch(target.namespace, target.name, change)
+        changed = session.cluster.patch_pipeline(target.namespace, target.name, change)
     session.changed(changed, f"{resource(target)} {done}")

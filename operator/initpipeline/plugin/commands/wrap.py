@@ -7,7 +7,7 @@ from initpipeline.plugin.session import Session
 from initpipeline.plugin.terminal import read_text
 from initpipeline.plugin.wrap.convert import convert
 from initpipeline.plugin.wrap.rules import CannotWrapError
-from initpipeline.plugin.wrap.workloads import KINDS, Wishes
+from initpipeline.plugin.wrap.workloads import KINDS, WrapOptions
 
 _EXAMPLES = """\
   kubectl initpipeline wrap deployment.yaml | kubectl apply -f -
@@ -56,17 +56,17 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(session: Session) -> int:
-    options = session.options
-    wishes = Wishes(
-        name=options.name, init_container=options.init_container, namespace=options.namespace
+    given = session.options
+    options = WrapOptions(
+        name=given.name, init_container=given.init_container, namespace=given.namespace
     )
     try:
-        conversion = convert(read_text(options.file), wishes)
+        conversion = convert(read_text(given.file), options)
     except CannotWrapError as error:
         raise PluginError(str(error)) from error
     except (ManifestError, UnicodeDecodeError, OSError, RecursionError) as error:
         words = getattr(error, "strerror", None) or str(error)
-        raise PluginError(f"{options.file}: {words}") from error
+        raise PluginError(f"{given.file}: {words}") from error
     session.write_file(conversion.text)
     for remark in conversion.remarks:
         session.note(remark.title)

@@ -6,10 +6,10 @@ from typing import Any
 
 from initpipeline.api import names
 from initpipeline.plugin.manifests import Document, ManifestError, read, to_yaml
-from initpipeline.plugin.wrap.fields import CONTROLLERS_LABELS
+from initpipeline.plugin.wrap.fields import CONTROLLER_LABELS
 from initpipeline.plugin.wrap.labels import as_mapping, matches
 from initpipeline.plugin.wrap.rules import CannotWrapError
-from initpipeline.plugin.wrap.workloads import KINDS, Wishes, Wrapped, is_workload, wrap
+from initpipeline.plugin.wrap.workloads import KINDS, WrapOptions, Wrapped, is_workload, wrap
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Conversion:
     remarks: tuple[Remark, ...]
 
 
-def convert(text: str, wishes: Wishes) -> Conversion:
+def convert(text: str, options: WrapOptions) -> Conversion:
     """Wrap each workload of a file that can be wrapped.
 
     Raises ManifestError where the text is no file of manifests, CannotWrapError where there is
@@ -39,10 +39,10 @@ def convert(text: str, wishes: Wishes) -> Conversion:
     workloads = [document for document in documents if is_workload(document.manifest)]
     if not workloads:
         raise ManifestError(_nothing_to_wrap(documents))
-    if wishes.name and len(workloads) > 1:
+    if options.name and len(workloads) > 1:
         raise CannotWrapError(f"--name is for one workload, and there are {len(workloads)}")
     outcomes = [
-        (document, _attempt(document, wishes) if document in workloads else None)
+        (document, _attempt(document, options) if document in workloads else None)
         for document in documents
     ]
     wrapped = [outcome for _, outcome in outcomes if isinstance(outcome, Wrapped)]
@@ -61,9 +61,9 @@ _Outcome = Wrapped | CannotWrapError | None
 """None: it is no workload."""
 
 
-def _attempt(document: Document, wishes: Wishes) -> Wrapped | CannotWrapError:
+def _attempt(document: Document, options: WrapOptions) -> Wrapped | CannotWrapError:
     try:
-        return wrap(document.manifest, wishes)
+        return wrap(document.manifest, options)
     except CannotWrapError as error:
         return error
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -134,7 +134,7 @@ def _of_companion(
     labels = (wrapped.pipeline["spec"]["template"].get("metadata") or {}).get("labels") or {}
     for selector in _selectors(manifest["kind"], spec):
         wanted = as_mapping(selector.get("matchLabels"))
-        lost = sorted(CONTROLLERS_LABELS & wanted.keys())
+        lost = sorted(CONTROLLER_LABELS & wanted.keys())
         own = {key: value for key, value in wanted.items() if key not in lost}
         if lost and matches({**selector, "matchLabels": own}, labels):
             yield Remark(

@@ -23,7 +23,7 @@ _BOOKKEEPING: Final = re.compile(
 )
 """Annotations by which a tool keeps account of this one object."""
 
-_CONTROLLERS_LABELS: Final = frozenset(
+_JOB_CONTROLLER_LABELS: Final = frozenset(
     {
         "batch.kubernetes.io/controller-uid",
         "batch.kubernetes.io/job-name",
@@ -33,7 +33,13 @@ _CONTROLLERS_LABELS: Final = frozenset(
 )
 """What the Job controller writes into a Job's own template."""
 
-OF_THE_POD: Final = ("nodeName", "priority", "preemptionPolicy", "overhead", "ephemeralContainers")
+SERVER_SET_POD_FIELDS: Final = (
+    "nodeName",
+    "priority",
+    "preemptionPolicy",
+    "overhead",
+    "ephemeralContainers",
+)
 """What the scheduler, admission and people at work have set in a Pod's spec since it was made."""
 
 _TOKEN_PATH: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -56,7 +62,7 @@ def job_template(template: Raw) -> Raw:
     """A Job's template without the labels that tie Pods to that Job."""
     metadata = template.get("metadata") or {}
     labels = metadata.get("labels") or {}
-    own = {key: value for key, value in labels.items() if key not in _CONTROLLERS_LABELS}
+    own = {key: value for key, value in labels.items() if key not in _JOB_CONTROLLER_LABELS}
     if own == labels:
         return template
     kept = {key: value for key, value in {**metadata, "labels": own}.items() if value}
@@ -79,7 +85,7 @@ def template(template: Raw) -> Raw:
 
 def pod_spec(spec: Raw) -> Raw:
     """The spec of a Pod that was read back, ready for another Pod."""
-    kept = {key: value for key, value in spec.items() if key not in OF_THE_POD}
+    kept = {key: value for key, value in spec.items() if key not in SERVER_SET_POD_FIELDS}
     tokens = {
         mount["name"]
         for container in _containers(spec)

@@ -14,13 +14,13 @@ from typing import Any, Final
 Raw = dict[str, Any]
 
 
-class Fate(StrEnum):
+class FieldHandling(StrEnum):
     """What becomes of a field."""
 
     CARRIED = "carried over"
     """The InitPipeline has it, or a field of its own with the same effect. If that is not so for
     some values, a note names them."""
-    NAMED = "named"
+    LEFT_BEHIND = "left behind"
     """It has no counterpart. A note names it unless it has its default."""
     REFUSED = "refused"
     """A value other than the default cannot be wrapped."""
@@ -29,45 +29,45 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FieldRule:
     """One field."""
 
-    fate: Fate
+    handling: FieldHandling
     words: str
-    """NAMED: what differs afterwards, or "" if the note on the kind names it. Otherwise: where it
-    goes, or why it is not needed."""
+    """LEFT_BEHIND: what differs afterwards, or "" if the note on the kind names it.
+    Otherwise: where it goes, or why it is not needed."""
     defaults: tuple[Any, ...] = ()
     """Values that have the same effect as an absent field."""
 
 
-def _carried(words: str = "as it is") -> Row:
-    return Row(Fate.CARRIED, words)
+def _carried(words: str = "as it is") -> FieldRule:
+    return FieldRule(FieldHandling.CARRIED, words)
 
 
-def _named(words: str, *defaults: Any) -> Row:
-    return Row(Fate.NAMED, words, defaults)
+def _left_behind(words: str, *defaults: Any) -> FieldRule:
+    return FieldRule(FieldHandling.LEFT_BEHIND, words, defaults)
 
 
-def _irrelevant(words: str) -> Row:
-    return Row(Fate.IRRELEVANT, words)
+def _irrelevant(words: str) -> FieldRule:
+    return FieldRule(FieldHandling.IRRELEVANT, words)
 
 
 _TEMPLATE: Final = _carried("spec.template")
 _SELECTOR: Final = _irrelevant("the InitPipeline owns its Pod by UID; the Pod's labels stay")
 _REPLICAS: Final = _carried("0 as spec.suspend; a note on one Pod instead of several")
 _REVISIONS: Final = _irrelevant("earlier templates are not kept: a note on kubectl rollout")
-_MIN_READY: Final = _named("the Pod counts as available as soon as it is Ready", 0)
+_MIN_READY: Final = _left_behind("the Pod counts as available as soon as it is Ready", 0)
 _UPDATES: Final = _carried("a note on the Pod being replaced at once by a changed template")
 
-METADATA: Final[Mapping[str, Row]] = {
+METADATA_FIELDS: Final[Mapping[str, FieldRule]] = {
     "name": _carried(),
     "generateName": _carried(),
     "namespace": _carried(),
     "labels": _carried("of a Pod: also to the template; others by LABELS"),
     "annotations": _carried("of a Pod: to the template; others by ANNOTATIONS"),
-    "finalizers": _named("what they guard may be deleted without it"),
-    "ownerReferences": _named("garbage collection no longer deletes it with its owner"),
-    "deletionTimestamp": _named("it is being deleted, and the InitPipeline is not"),
+    "finalizers": _left_behind("what they guard may be deleted without it"),
+    "ownerReferences": _left_behind("garbage collection no longer deletes it with its owner"),
+    "deletionTimestamp": _left_behind("it is being deleted, and the InitPipeline is not"),
     "deletionGracePeriodSeconds": _irrelevant("part of the deletion"),
     "creationTimestamp": _irrelevant("set by the API server"),
     "generation": _irrelevant("set by the API server"),
@@ -77,27 +77,29 @@ METADATA: Final[Mapping[str, Row]] = {
     "uid": _irrelevant("set by the API server"),
 }
 
-_JOB: Final[Mapping[str, Row]] = {
+_JOB: Final[Mapping[str, FieldRule]] = {
     "template": _TEMPLATE,
     "suspend": _carried("spec.suspend"),
     "backoffLimit": _carried("spec.backoffLimit"),
     "ttlSecondsAfterFinished": _carried("spec.ttlSecondsAfterFinished"),
     "activeDeadlineSeconds": _carried("of the Pod, with a note that it counts for each attempt"),
-    "parallelism": Row(Fate.REFUSED, "0 as spec.suspend; several Pods are refused", (0, 1)),
-    "completions": Row(Fate.REFUSED, "several are refused", (1,)),
-    "completionMode": _named(
+    "parallelism": FieldRule(
+        FieldHandling.REFUSED, "0 as spec.suspend; several Pods are refused", (0, 1)
+    ),
+    "completions": FieldRule(FieldHandling.REFUSED, "several are refused", (1,)),
+    "completionMode": _left_behind(
         "the container has no JOB_COMPLETION_INDEX, and the Pod no index in its hostname",
         "NonIndexed",
     ),
-    "backoffLimitPerIndex": _named("backoffLimit counts alone"),
-    "maxFailedIndexes": _named("backoffLimit counts alone"),
-    "successPolicy": _named("the run succeeds when all containers have ended well"),
-    "podFailurePolicy": _named(
+    "backoffLimitPerIndex": _left_behind("backoffLimit counts alone"),
+    "maxFailedIndexes": _left_behind("backoffLimit counts alone"),
+    "successPolicy": _left_behind("the run succeeds when all containers have ended well"),
+    "podFailurePolicy": _left_behind(
         "every failed run counts against spec.backoffLimit, but a Pod that the cluster disrupts "
         "never does",
     ),
     "podReplacementPolicy": _irrelevant("there is one Pod: the next is made when it is gone"),
-    "managedBy": _named(
+    "managedBy": _left_behind(
         "no other controller decides when it runs: the operator starts it at once",
         "kubernetes.io/job-controller",
     ),
@@ -105,17 +107,17 @@ _JOB: Final[Mapping[str, Row]] = {
     "manualSelector": _SELECTOR,
 }
 
-SPEC: Final[Mapping[str, Mapping[str, Row]]] = {
+SPEC_FIELDS: Final[Mapping[str, Mapping[str, FieldRule]]] = {
     "Deployment": {
         "template": _TEMPLATE,
         "replicas": _REPLICAS,
         "selector": _SELECTOR,
         "strategy": _UPDATES,
         "minReadySeconds": _MIN_READY,
-        "progressDeadlineSeconds": _named(
+        "progressDeadlineSeconds": _left_behind(
             "spec.initDeadlineSeconds limits how long the init containers take", 600
         ),
-        "paused": _named("a changed template is rolled out at once", False),
+        "paused": _left_behind("a changed template is rolled out at once", False),
         "revisionHistoryLimit": _REVISIONS,
     },
     "DaemonSet": {
@@ -141,13 +143,17 @@ SPEC: Final[Mapping[str, Mapping[str, Row]]] = {
     "Job": _JOB,
     "CronJob": {
         "jobTemplate": _carried("as a Job"),
-        "schedule": _named(""),
+        "schedule": _left_behind(""),
         "suspend": _carried("spec.suspend"),
-        "timeZone": _named("there is no schedule"),
-        "concurrencyPolicy": _named("a request while a run is under way replaces it", "Allow"),
-        "startingDeadlineSeconds": _named("there is no schedule"),
-        "successfulJobsHistoryLimit": _named("spec.runHistoryLimit keeps runs of any result", 3),
-        "failedJobsHistoryLimit": _named("spec.runHistoryLimit keeps runs of any result", 1),
+        "timeZone": _left_behind("there is no schedule"),
+        "concurrencyPolicy": _left_behind(
+            "a request while a run is under way replaces it", "Allow"
+        ),
+        "startingDeadlineSeconds": _left_behind("there is no schedule"),
+        "successfulJobsHistoryLimit": _left_behind(
+            "spec.runHistoryLimit keeps runs of any result", 3
+        ),
+        "failedJobsHistoryLimit": _left_behind("spec.runHistoryLimit keeps runs of any result", 1),
     },
     "Pod": {
         **dict.fromkeys(
@@ -165,11 +171,11 @@ SPEC: Final[Mapping[str, Mapping[str, Row]]] = {
             _carried(),
         ),
         "volumes": _carried("without the token volume that admission added"),
-        "nodeName": _named(
+        "nodeName": _left_behind(
             "the scheduler chose it for the old Pod, so it chooses again; if a person did, use "
             "spec.template.spec.nodeSelector"
         ),
-        "ephemeralContainers": _named("they were added to the Pod that runs"),
+        "ephemeralContainers": _left_behind("they were added to the Pod that runs"),
         "priority": _irrelevant("admission sets it by priorityClassName"),
         "preemptionPolicy": _irrelevant("admission sets it by priorityClassName"),
         "overhead": _irrelevant("admission sets it by runtimeClassName"),
@@ -180,7 +186,7 @@ from a cluster."""
 
 
 @dataclass(frozen=True, slots=True)
-class KeyRow:
+class KeyRule:
     """Labels or annotations by which something else acts on the workload."""
 
     keys: str
@@ -189,32 +195,34 @@ class KeyRow:
     """What differs afterwards, printed after the key. "" for no note."""
 
 
-HELM_HOOK: Final = r"helm\.sh/hook"
-OF_OBJECTS: Final = re.compile(r"helm\.sh/.*|argocd\.argoproj\.io/.*|config\.kubernetes\.io/.*")
+_HELM_HOOK: Final = r"helm\.sh/hook"
+OBJECT_ANNOTATIONS: Final = re.compile(
+    r"helm\.sh/.*|argocd\.argoproj\.io/.*|config\.kubernetes\.io/.*"
+)
 """Annotations about the applied object, even if that is a Pod."""
 
 ANNOTATIONS: Final = (
-    KeyRow(
-        HELM_HOOK,
+    KeyRule(
+        _HELM_HOOK,
         "Helm waits for the end of hooks that are Jobs or Pods; of an InitPipeline it only "
         "waits until it is created",
     ),
-    KeyRow(
+    KeyRule(
         r"argocd\.argoproj\.io/(hook|sync-wave)",
         "Argo CD waits for the InitPipeline's health, if it knows how to assess it: see "
         "manifests/argocd",
     ),
-    KeyRow(
+    KeyRule(
         r"argocd\.argoproj\.io/tracking-id|meta\.helm\.sh/release-name",
         "the tool that deployed it restores the old one unless it is removed there",
     ),
-    KeyRow(
+    KeyRule(
         r"sidecar\.istio\.io/status|linkerd\.io/proxy-version"
         r"|vault\.hashicorp\.com/agent-inject-status",
         "the Pod has containers that admission injected, and admission may inject them again: "
         "wrap the manifest from before the injection",
     ),
-    KeyRow(
+    KeyRule(
         r"kubectl\.kubernetes\.io/.* | deployment\.kubernetes\.io/.*"
         r"| deprecated\.daemonset\.template\.generation | kubernetes\.io/.*"
         r"| batch\.kubernetes\.io/.* | cronjob\.kubernetes\.io/instantiate"
@@ -226,13 +234,13 @@ ANNOTATIONS: Final = (
 """The first row that matches decides. A key without a row is listed as read by another tool."""
 
 LABELS: Final = (
-    KeyRow(
+    KeyRule(
         r"kueue\.x-k8s\.io/.*",
         "Kueue does not know InitPipelines, so its quota does not hold this one back",
     ),
 )
 
-CONTROLLERS_LABELS: Final = frozenset(
+CONTROLLER_LABELS: Final = frozenset(
     {
         *("pod-template-hash", "controller-revision-hash", "pod-template-generation"),
         *("statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"),
@@ -243,17 +251,17 @@ CONTROLLERS_LABELS: Final = frozenset(
 """Labels that the controllers of workloads set on their Pods."""
 
 
-def left_behind(kind: str, spec: Mapping[str, Any], path: str = "spec") -> Iterator[str]:
+def spec_notes(kind: str, spec: Mapping[str, Any], path: str = "spec") -> Iterator[str]:
     """Yields a note for each field of a workload's spec that is left behind."""
-    return _notes(SPEC[kind], spec, path)
+    return _notes(SPEC_FIELDS[kind], spec, path)
 
 
-def of_metadata(metadata: Mapping[str, Any]) -> Iterator[str]:
+def metadata_notes(metadata: Mapping[str, Any]) -> Iterator[str]:
     """Yields a note for each field of its metadata that is left behind."""
-    return _notes(METADATA, metadata, "metadata")
+    return _notes(METADATA_FIELDS, metadata, "metadata")
 
 
-def of_keys(kind: str, metadata: Mapping[str, Any]) -> Iterator[str]:
+def key_notes(kind: str, metadata: Mapping[str, Any]) -> Iterator[str]:
     """Yields notes on labels and annotations by which other tools act on the workload. A Pod keeps
     its annotations, and tools that act on Pods still read them."""
     for field, rows in (("labels", LABELS), ("annotations", ANNOTATIONS)):
@@ -271,16 +279,16 @@ def of_keys(kind: str, metadata: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def _fits(row: KeyRow, key: str) -> bool:
+def _fits(row: KeyRule, key: str) -> bool:
     return re.fullmatch(row.keys, key, re.VERBOSE) is not None
 
 
-def _notes(rows: Mapping[str, Row], found: Mapping[str, Any], path: str) -> Iterator[str]:
+def _notes(rows: Mapping[str, FieldRule], found: Mapping[str, Any], path: str) -> Iterator[str]:
     for field, value in found.items():
         row = rows.get(field)
         if value in (None, [], {}) or (row and value in row.defaults):
             continue
         if row is None:
             yield f"{path}.{field} is left behind: this version does not know the field"
-        elif row.fate is Fate.NAMED and row.words:
+        elif row.handling is FieldHandling.LEFT_BEHIND and row.words:
             yield f"{path}.{field} is left behind: {row.words}"

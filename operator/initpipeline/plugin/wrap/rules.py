@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from initpipeline.plugin.wrap import exported, fields
 from initpipeline.plugin.wrap.exported import Raw, was_read_back
-from initpipeline.plugin.wrap.fields import OF_OBJECTS
+from initpipeline.plugin.wrap.fields import OBJECT_ANNOTATIONS
 
 PIPELINE: Final = "<pipeline>"
 """In a note: stands for the InitPipeline's name."""
@@ -32,49 +32,51 @@ class CannotWrapError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class ConvertedSpec:
     """What one kind of workload has to say for itself."""
 
     template: Raw
-    stop: str
+    stop_command: str
     """The command, without "kubectl", that ends the old Pods and can be taken back if possible."""
     policies: Mapping[str, Any]
     claims: tuple[Raw, ...] = ()
     notes: tuple[str, ...] = ()
-    alone: bool = False
+    exclusive: bool = False
     """Its Pod and the pipeline's cannot run at the same time."""
 
 
-def _pod(metadata: Raw, spec: Raw) -> Move:
+def _pod(metadata: Raw, spec: Raw) -> ConvertedSpec:
     notes: tuple[str, ...] = ()
     if was_read_back({"metadata": metadata}):
-        gone: Raw = {key: spec[key] for key in exported.OF_THE_POD if key in spec}
-        notes = tuple(fields.left_behind("Pod", gone))
+        gone: Raw = {key: spec[key] for key in exported.SERVER_SET_POD_FIELDS if key in spec}
+        notes = tuple(fields.spec_notes("Pod", gone))
         spec = exported.pod_spec(spec)
     annotations = exported.own_annotations(metadata.get("annotations"))
     kept = {
         "labels": metadata.get("labels"),
-        "annotations": {k: v for k, v in annotations.items() if not OF_OBJECTS.fullmatch(k)},
+        "annotations": {
+            k: v for k, v in annotations.items() if not OBJECT_ANNOTATIONS.fullmatch(k)
+        },
     }
     template = {"metadata": {k: v for k, v in kept.items() if v}, "spec": spec}
-    return Move(
+    return ConvertedSpec(
         template=template if template["metadata"] else {"spec": spec},
-        stop=f"delete pod {metadata['name']}" if metadata.get("name") else "",
+        stop_command=f"delete pod {metadata['name']}" if metadata.get("name") else "",
         policies={},
         notes=notes,
-        alone=True,
+        exclusive=True,
     )
 
 
-def _deployment(metadata: Raw, spec: Raw) -> Move:
+def _deployment(metadata: Raw, spec: Raw) -> ConvertedSpec:
     name, strategy = metadata.get("name"), (spec.get("strategy") or {}).get("type")
     policies, notes = _replicas(spec)
-    return Move(
+    return ConvertedSpec(
         template=spec.get("template") or {},
-        stop=f"scale deployment {name} --replicas=0" if not policies else "",
+        stop_command=f"scale deployment {name} --replicas=0" if not policies else "",
         policies=policies,
         notes=(*notes, *_updates(spec, "strategy"), _outside("Deployment")),
-        alone=strategy == "Recreate",
+        exclusive=strategy == "Recreate",
     )
 
 
@@ -107,10 +109,10 @@ def _replicas(spec: Raw) -> tuple[Raw, tuple[str, ...]]:
     return {}, (f"one Pod runs, where {replicas} ran",) if replicas != 1 else ()
 
 
-def _daemon_set(metadata: Raw, spec: Raw) -> Move:
-    return Move(
+def _daemon_set(metadata: Raw, spec: Raw) -> ConvertedSpec:
+    return ConvertedSpec(
         template=spec.get("template") or {},
-        stop=f"delete daemonset {metadata.get('name')}",
+        stop_command=f"delete daemonset {metadata.get('name')}",
         policies={},
         notes=(
             "one Pod runs, on one node, where one ran on each: choose the node with "
@@ -123,7 +125,7 @@ def _daemon_set(metadata: Raw, spec: Raw) -> Move:
     )
 
 
-def _stateful_set(metadata: Raw, spec: Raw) -> Move:
+def _stateful_set(metadata: Raw, spec: Raw) -> ConvertedSpec:
     """The Pod of the first ordinal goes over: its claims with the data in them, and its address."""
     name = metadata.get("name")
     if not name:
@@ -133,10 +135,10 @@ def _stateful_set(metadata: Raw, spec: Raw) -> Move:
     ordinal = (spec.get("ordinals") or {}).get("start") or 0
     member = f"{name}-{ordinal}"
     claims = tuple(_claim(claim, member, spec) for claim in spec.get("volumeClaimTemplates") or ())
-    stop = f"scale statefulset {name} --replicas=0" if not policies else ""
-    return Move(
+    stop_command = f"scale statefulset {name} --replicas=0" if not policies else ""
+    return ConvertedSpec(
         template=_member(template, member, spec),
-        stop=stop,
+        stop_command=stop_command,
         policies=policies,
         claims=claims,
         notes=(
@@ -145,7 +147,7 @@ def _stateful_set(metadata: Raw, spec: Raw) -> Move:
             *_of_member(metadata, spec, member, claims),
             _outside("StatefulSet"),
         ),
-        alone=True,
+        exclusive=True,
     )
 
 
@@ -211,7 +213,7 @@ def _of_member(metadata: Raw, spec: Raw, member: str, claims: tuple[Raw, ...]) -
     return tuple(notes)
 
 
-def _job(metadata: Raw, spec: Raw) -> Move:
+def _job(metadata: Raw, spec: Raw) -> ConvertedSpec:
     completions, parallelism = spec.get("completions"), spec.get("parallelism")
     if (completions or 1) > 1 or (completions != 1 and (parallelism or 1) > 1):
         raise CannotWrapError(
@@ -238,9 +240,9 @@ def _job(metadata: Raw, spec: Raw) -> Move:
         "check what waits for the Job elsewhere, such as kubectl wait, a pipeline or a hook: "
         f"kubectl initpipeline status {PIPELINE} --watch ends when it is done, 0 if it went well",
     )
-    return Move(
+    return ConvertedSpec(
         template=template,
-        stop=f"delete job {metadata['name']}" if metadata.get("name") and not idle else "",
+        stop_command=f"delete job {metadata['name']}" if metadata.get("name") and not idle else "",
         policies={key: value for key, value in policies.items() if value is not None},
         notes=notes,
     )
@@ -259,7 +261,7 @@ def _with_deadline(template: Raw, seconds: int | None) -> tuple[Raw, tuple[str, 
     return {**template, "spec": {**spec, "activeDeadlineSeconds": least}}, (note,)
 
 
-def _cron_job(metadata: Raw, spec: Raw) -> Move:
+def _cron_job(metadata: Raw, spec: Raw) -> ConvertedSpec:
     job_template = spec.get("jobTemplate") or {}
     job = job_template.get("spec") or {}
     inner = _job(metadata, job)
@@ -277,19 +279,21 @@ def _cron_job(metadata: Raw, spec: Raw) -> Move:
     of_jobs = [key for key, value in (job_template.get("metadata") or {}).items() if value]
     if of_jobs:
         notes += (f"spec.jobTemplate.metadata is left behind: {listed(of_jobs)} of the Jobs",)
-    notes += (*fields.left_behind("Job", job, "spec.jobTemplate.spec"), *inner.notes)
+    notes += (*fields.spec_notes("Job", job, "spec.jobTemplate.spec"), *inner.notes)
     if "ttlSecondsAfterFinished" in inner.policies:
         notes += ("ttlSecondsAfterFinished is left out: it would delete the pipeline",)
     suspend = """-p '{"spec":{"suspend":true}}'"""
     return replace(
         inner,
-        stop="" if spec.get("suspend") else f"patch cronjob {metadata.get('name')} {suspend}",
+        stop_command=""
+        if spec.get("suspend")
+        else f"patch cronjob {metadata.get('name')} {suspend}",
         policies=policies,
         notes=notes,
     )
 
 
-MOVES: Final[Mapping[str, Callable[[Raw, Raw], Move]]] = {
+CONVERSION_RULES: Final[Mapping[str, Callable[[Raw, Raw], ConvertedSpec]]] = {
     # Kind to what makes of its metadata and spec the move.
     "Pod": _pod,
     "Deployment": _deployment,

@@ -1,4 +1,4 @@
-"""An InitPipeline of a workload's manifest, and what a person has to know about the move."""
+"""An InitPipeline of a workload's manifest, and what a person has to know about the converted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,8 +7,14 @@ from typing import Any, Final
 from initpipeline.api import names
 from initpipeline.plugin.wrap import exported, fields
 from initpipeline.plugin.wrap.exported import Raw, was_read_back
-from initpipeline.plugin.wrap.fields import OF_OBJECTS
-from initpipeline.plugin.wrap.rules import MOVES, PIPELINE, CannotWrapError, Move, listed
+from initpipeline.plugin.wrap.fields import OBJECT_ANNOTATIONS
+from initpipeline.plugin.wrap.rules import (
+    CONVERSION_RULES,
+    PIPELINE,
+    CannotWrapError,
+    ConvertedSpec,
+    listed,
+)
 
 _GROUPS: Final = {
     "Pod": {""},
@@ -30,7 +36,7 @@ _SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class WrapOptions:
     """What a person wants to be otherwise than in the manifest."""
 
     name: str | None = None
@@ -58,20 +64,20 @@ def is_workload(manifest: Mapping[str, Any]) -> bool:
     return (group if slash else "") in _GROUPS.get(manifest["kind"], set())
 
 
-def wrap(manifest: Mapping[str, Any], wishes: Wishes | None = None) -> Wrapped:
+def wrap(manifest: Mapping[str, Any], options: WrapOptions | None = None) -> Wrapped:
     """The InitPipeline of a workload; `is_workload` holds.
 
     Raises CannotWrapError where there is none.
     """
-    wishes = wishes or Wishes()
+    options = options or WrapOptions()
     title = _title(manifest)
     metadata, spec = _mapping(manifest, "metadata"), _mapping(manifest, "spec")
     kind = manifest["kind"]
-    identity = _identity(metadata, wishes.name, title)
+    identity = _identity(metadata, options.name, title)
     made_by = _made_by(metadata, title)
-    move = MOVES[kind](metadata, spec)
-    template = _template(move.template, manifest, title)
-    template, moved = _with_init_container(template, wishes.init_container, title)
+    converted = CONVERSION_RULES[kind](metadata, spec)
+    template = _template(converted.template, manifest, title)
+    template, moved = _with_init_container(template, options.init_container, title)
     _check_steps(template, title)
     kept = {
         "namespace": metadata.get("namespace"),
@@ -82,25 +88,27 @@ def wrap(manifest: Mapping[str, Any], wishes: Wishes | None = None) -> Wrapped:
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
         "metadata": {**identity, **{key: value for key, value in kept.items() if value}},
-        "spec": {**move.policies, "template": template},
+        "spec": {**converted.policies, "template": template},
     }
     notes = (
         *made_by,
-        *(fields.left_behind(kind, spec) if kind != "Pod" else ()),
-        *fields.of_metadata(
+        *(fields.spec_notes(kind, spec) if kind != "Pod" else ()),
+        *fields.metadata_notes(
             {k: v for k, v in metadata.items() if k != "ownerReferences" or not made_by}
         ),
-        *fields.of_keys(kind, metadata),
+        *fields.key_notes(kind, metadata),
         *_ended(manifest),
-        *move.notes,
+        *converted.notes,
         *moved,
         *_restarts(template),
         *(_scale_down(template) if kind != "Pod" else ()),
     )
-    place = {"namespace": wishes.namespace, **metadata}
-    every = (*notes, *_farewell(place, move, template, title))
+    place = {"namespace": options.namespace, **metadata}
+    every = (*notes, *_removal_note(place, converted, template, title))
     [name] = identity.values()
-    return Wrapped(pipeline, move.claims, tuple(note.replace(PIPELINE, name) for note in every))
+    return Wrapped(
+        pipeline, converted.claims, tuple(note.replace(PIPELINE, name) for note in every)
+    )
 
 
 def _made_by(metadata: Raw, title: str) -> tuple[str, ...]:
@@ -133,7 +141,9 @@ def _annotations(kind: str, metadata: Raw) -> Raw:
     """Returns the annotations of the InitPipeline. Those of a Pod go to the template, except those
     about the applied object."""
     own = exported.own_annotations(metadata.get("annotations"))
-    return own if kind != "Pod" else {k: v for k, v in own.items() if OF_OBJECTS.fullmatch(k)}
+    return (
+        own if kind != "Pod" else {k: v for k, v in own.items() if OBJECT_ANNOTATIONS.fullmatch(k)}
+    )
 
 
 def _title(manifest: Mapping[str, Any]) -> str:
@@ -195,7 +205,7 @@ def _with_init_container(
     chosen = next((container for container in apps if container.get("name") == name), None)
     if chosen is None or len(apps) == 1:
         why = "no other container" if chosen else f'no container "{name}"'
-        raise CannotWrapError(f"{title} has {why}, so --init-container cannot move it")
+        raise CannotWrapError(f"{title} has {why}, so --init-container cannot converted it")
     gone = [field for field in _APP_ONLY if field in chosen]
     step = {key: value for key, value in chosen.items() if key not in gone}
     inits = [*(spec.get("initContainers") or ()), step]
@@ -226,13 +236,15 @@ def _scale_down(template: Raw) -> tuple[str, ...]:
     )
 
 
-def _farewell(metadata: Raw, move: Move, template: Raw, title: str) -> tuple[str, ...]:
+def _removal_note(
+    metadata: Raw, converted: ConvertedSpec, template: Raw, title: str
+) -> tuple[str, ...]:
     """How to end the old Pods, which know nothing of the new one."""
-    if not move.stop or not metadata.get("name"):
+    if not converted.stop_command or not metadata.get("name"):
         return ()
     namespace = metadata.get("namespace")
-    command = f"kubectl {move.stop}" + (f" -n {namespace}" if namespace else "")
-    if move.alone or _holds_something(template["spec"]):
+    command = f"kubectl {converted.stop_command}" + (f" -n {namespace}" if namespace else "")
+    if converted.exclusive or _holds_something(template["spec"]):
         when = "before you apply this"
     else:
         when = f'once InitPipeline "{PIPELINE}" is Ready'
