@@ -13,8 +13,8 @@ from tests.argocd.repository import Repository
 from tests.cluster.errors import ClusterError
 from tests.cluster.processes import wait_until
 from tests.cluster.progress import Progress
-from tests.e2e.conftest import World
-from tests.e2e.watching import Object, Story
+from tests.e2e.conftest import E2EEnv
+from tests.e2e.watching import Object, WatchLog
 
 WHERE: Final = ("argoproj.io", "v1alpha1", NAMESPACE, "applications")
 REFRESH: Final = "argocd.argoproj.io/refresh"
@@ -28,14 +28,14 @@ class Application:
 
     argo_cd: ArgoCd
     repository: Repository
-    world: World
-    story: Story
+    env: E2EEnv
+    watch_log: WatchLog
     progress: Progress
 
     @property
     def name(self) -> str:
         """Its name, the directory's, and the namespace's."""
-        return self.world.namespace
+        return self.env.namespace
 
     def create(self, *options: str, compare: str = "") -> None:
         """Begin to sync, by itself, with pruning and self-heal, and with these options."""
@@ -77,7 +77,7 @@ class Application:
 
     def states(self, since: int = 0) -> list[tuple[str, str]]:
         """What Argo CD said, sync and health, from this version on and without repetition."""
-        told = (said(state) for state in self.story.of(self.name) if version(state) >= since)
+        told = (said(state) for state in self.watch_log.of(self.name) if version(state) >= since)
         return [state for state, _ in itertools.groupby(told)]
 
     def refresh(self) -> int:
@@ -124,19 +124,19 @@ class Application:
         return sorted(item["metadata"]["name"] for item in found["items"])
 
     def _wait(self, what: str, condition: Callable[[Object], bool], since: int) -> Object:
-        return self.story.wait(
+        return self.watch_log.wait(
             self.name, what, lambda state: version(state) > since and condition(state), SECONDS
         )
 
     @property
     def _custom(self) -> client.CustomObjectsApi:
-        return client.CustomObjectsApi(self.world.api)
+        return client.CustomObjectsApi(self.env.api)
 
 
-def applications(api: client.ApiClient) -> Story:
-    """The story of all Applications."""
+def applications(api: client.ApiClient) -> WatchLog:
+    """The watch log of all Applications."""
     function = client.CustomObjectsApi(api).list_namespaced_custom_object
-    return Story(function, *WHERE)
+    return WatchLog(function, *WHERE)
 
 
 def version(state: Object) -> int:

@@ -15,9 +15,9 @@ from tests.argocd.repository import Repository
 from tests.cluster.cluster import Cluster
 from tests.cluster.progress import Lines, Progress
 from tests.e2e import watching
-from tests.e2e.conftest import World
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.target import Target, installed
-from tests.e2e.watching import Story
+from tests.e2e.watching import WatchLog
 from tests.operator_process import OperatorProcess
 
 
@@ -68,19 +68,19 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 
 @pytest.fixture(scope="session")
-def story(api: client.ApiClient, argo_cd: ArgoCd) -> Iterator[Story]:  # noqa: ARG001
-    story = applications(api)
-    yield story
-    story.end()
+def watch_log(api: client.ApiClient, argo_cd: ArgoCd) -> Iterator[WatchLog]:  # noqa: ARG001
+    watch_log = applications(api)
+    yield watch_log
+    watch_log.end()
 
 
 @pytest.fixture
-def world(api: client.ApiClient) -> Iterator[World]:
+def env(api: client.ApiClient) -> Iterator[E2EEnv]:
     namespace = f"shop-{uuid.uuid4().hex[:6]}"
     core = client.CoreV1Api(api)
     core.create_namespace({"metadata": {"name": namespace}})
     pipelines, pods = watching.pipelines(api, namespace), watching.pods(api, namespace)
-    yield World(namespace, api, pipelines, pods)
+    yield E2EEnv(namespace, api, pipelines, pods)
     pipelines.end()
     pods.end()
     core.delete_namespace(namespace)
@@ -88,9 +88,9 @@ def world(api: client.ApiClient) -> Iterator[World]:
 
 @pytest.fixture
 def application(
-    argo_cd: ArgoCd, repository: Repository, world: World, story: Story, progress: Progress
+    argo_cd: ArgoCd, repository: Repository, env: E2EEnv, watch_log: WatchLog, progress: Progress
 ) -> Iterator[Application]:
     """An Application that is about to be created."""
-    application = Application(argo_cd, repository, world, story, progress)
+    application = Application(argo_cd, repository, env, watch_log, progress)
     yield application
     application.delete()

@@ -5,7 +5,7 @@ import pytest
 from initpipeline.api import names
 from tests.argocd.applications import Application
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import World, message_of, run_number, runs, status_of
+from tests.e2e.conftest import E2EEnv, message_of, run_number, runs, status_of
 from tests.e2e.templates import container, template, two_steps
 
 pytestmark = pytest.mark.argocd
@@ -33,12 +33,12 @@ def test_a_directory_progresses_and_then_is_healthy(application: Application) ->
     assert told[0] == "Progressing", told
 
 
-def test_a_refresh_names_the_step_that_runs(application: Application, world: World) -> None:
+def test_a_refresh_names_the_step_that_runs(application: Application, env: E2EEnv) -> None:
     application.write("shop", template(container("one", "true"), container("two", "sleep 60")))
     application.create()
     application.wait("Synced", "Progressing")
     step = 'init container 2 of 2 "two" is running'
-    world.pipelines.wait("shop", step, lambda state: message_of(state, "Ready") == step)
+    env.pipelines.wait("shop", step, lambda state: message_of(state, "Ready") == step)
 
     expected = {"status": "Progressing", "message": f"StepRunning: {step}"}
     application.wait_health("shop", lambda said: said == expected)
@@ -63,7 +63,7 @@ def test_a_pipeline_that_was_given_up_is_degraded_in_its_own_words(
 @pytest.mark.parametrize(("options", "compare"), SYNCS)
 def test_nothing_of_a_life_is_out_of_sync(
     application: Application,
-    world: World,
+    env: E2EEnv,
     cluster: Cluster,
     options: tuple[str, ...],
     compare: str,
@@ -73,12 +73,12 @@ def test_nothing_of_a_life_is_out_of_sync(
     application.create(*options, compare=compare)
     began = application.wait(*HEALTHY)
 
-    world.delete_pod("shop")
-    world.wait_ready("shop", run=2)
-    cluster.kill_sandbox(world.namespace, "shop")
-    world.wait_ready("shop", run=3)
+    env.delete_pod("shop")
+    env.wait_ready("shop", run=2)
+    cluster.kill_sandbox(env.namespace, "shop")
+    env.wait_ready("shop", run=3)
     application.act("shop", "rerun")
-    state = world.wait_ready("shop", run=4)
+    state = env.wait_ready("shop", run=4)
     looked = application.refresh()
     application.wait(*HEALTHY, since=looked - 1)
 
@@ -89,12 +89,12 @@ def test_nothing_of_a_life_is_out_of_sync(
         "Requested",
     ]
     assert {sync for sync, _ in application.states(began)} == {"Synced"}
-    assert names.RERUN_ANNOTATION in world.pipeline("shop")["metadata"]["annotations"]
+    assert names.RERUN_ANNOTATION in env.pipeline("shop")["metadata"]["annotations"]
 
 
 @pytest.mark.parametrize(("options", "compare"), SYNCS)
 def test_suspended_and_resumed_by_actions(
-    application: Application, world: World, options: tuple[str, ...], compare: str
+    application: Application, env: E2EEnv, options: tuple[str, ...], compare: str
 ) -> None:
     """Git says nothing of suspend, so that self-heal does not undo it."""
     argo_cd, place = application.argo_cd, (application.name, application.name, "shop")
@@ -111,36 +111,36 @@ def test_suspended_and_resumed_by_actions(
     application.act("shop", "resume")
     application.wait(*HEALTHY, since=suspended)
 
-    assert runs(world.pipeline("shop"))[1:] == [(2, "Resumed", "")]
+    assert runs(env.pipeline("shop"))[1:] == [(2, "Resumed", "")]
     assert {sync for sync, _ in application.states(began)} == {"Synced"}
 
 
-def test_a_suspension_that_git_denies_is_healed(application: Application, world: World) -> None:
+def test_a_suspension_that_git_denies_is_healed(application: Application, env: E2EEnv) -> None:
     application.write("shop", two_steps(), suspend=False)
     application.create()
     application.wait(*HEALTHY)
 
     application.act("shop", "suspend")
 
-    wait_for_spec(world, generation=2, suspend=True)
-    wait_for_spec(world, generation=3, suspend=False)
+    wait_for_spec(env, generation=2, suspend=True)
+    wait_for_spec(env, generation=3, suspend=False)
 
 
-def test_a_change_of_the_spec_is_healed(application: Application, world: World) -> None:
+def test_a_change_of_the_spec_is_healed(application: Application, env: E2EEnv) -> None:
     application.write("shop", two_steps(), backoffLimit=2)
     application.create()
     began = application.wait(*HEALTHY)
 
-    world.set("shop", backoffLimit=7)
+    env.set("shop", backoffLimit=7)
 
-    wait_for_spec(world, generation=3, backoffLimit=2)
+    wait_for_spec(env, generation=3, backoffLimit=2)
     application.wait(*HEALTHY, since=began)
     assert "OutOfSync" in {sync for sync, _ in application.states(began)}
-    assert run_number(world.pipeline("shop")) == 1
+    assert run_number(env.pipeline("shop")) == 1
 
 
 def test_a_pipeline_that_git_no_longer_has_is_pruned_with_its_pod(
-    application: Application, world: World
+    application: Application, env: E2EEnv
 ) -> None:
     application.write("shop", two_steps())
     application.write("bar", two_steps())
@@ -150,28 +150,28 @@ def test_a_pipeline_that_git_no_longer_has_is_pruned_with_its_pod(
     application.repository.remove(application.name, "bar")
     application.refresh()
 
-    for story in (world.pods, world.pipelines):
-        story.wait("bar", "it is gone", lambda state: state["event"] == "DELETED")
+    for watch_log in (env.pods, env.pipelines):
+        watch_log.wait("bar", "it is gone", lambda state: state["event"] == "DELETED")
     assert application.pipelines() == ["shop"]
 
 
-def test_a_template_changed_in_git_is_a_new_run(application: Application, world: World) -> None:
+def test_a_template_changed_in_git_is_a_new_run(application: Application, env: E2EEnv) -> None:
     application.write("shop", two_steps())
     application.create()
     began = application.wait(*HEALTHY)
 
     application.write("shop", template(container("one", "sleep 1"), container("new", "sleep 1")))
     application.refresh()
-    state = world.wait_ready("shop", run=2)
+    state = env.wait_ready("shop", run=2)
     application.wait(*HEALTHY, since=began)
 
     assert runs(state) == [(1, "Created", "Initialized"), (2, "SpecChanged", "")]
     assert ("Synced", "Progressing") in application.states(began)
-    assert status_of(world.pipeline("shop"), "Ready") == "True"
+    assert status_of(env.pipeline("shop"), "Ready") == "True"
 
 
 def test_what_follows_a_hook_waits_until_it_is_healthy(
-    application: Application, world: World
+    application: Application, env: E2EEnv
 ) -> None:
     step = template(container("migrate", "sleep 1"), app="true", restartPolicy="Never")
     application.write("migrate", step, annotations={"argocd.argoproj.io/hook": "PreSync"})
@@ -181,15 +181,15 @@ def test_what_follows_a_hook_waits_until_it_is_healthy(
     application.wait(*HEALTHY)
 
     told = [
-        (state["metadata"]["name"], status_of(state, "Ready")) for state in world.pipelines.states
+        (state["metadata"]["name"], status_of(state, "Ready")) for state in env.pipelines.states
     ]
     names_told = [name for name, _ in told]
     assert ("migrate", "True") in told[: names_told.index("shop")]
 
 
-def wait_for_spec(world: World, generation: int, **fields: object) -> None:
+def wait_for_spec(env: E2EEnv, generation: int, **fields: object) -> None:
     """Wait until the pipeline's spec has been changed so often, and says this."""
-    world.pipelines.wait(
+    env.pipelines.wait(
         "shop",
         f"{fields} in generation {generation}",
         lambda state: (

@@ -8,7 +8,7 @@ import yaml
 
 from initpipeline.plugin import main
 from tests.argocd.applications import Application
-from tests.e2e.conftest import World, runs
+from tests.e2e.conftest import E2EEnv, runs
 from tests.e2e.templates import container, deployment, template
 from tests.e2e.watching import Object
 
@@ -108,7 +108,7 @@ PROBE = {"tcpSocket": {"port": 80}}
     ],
 )
 def test_a_mistake_is_told_until_git_has_it_repaired(
-    at_work: Application, world: World, wrapped: str, mistake: Object, told: str
+    at_work: Application, env: E2EEnv, wrapped: str, mistake: Object, told: str
 ) -> None:
     since = change(at_work, broken(wrapped, **mistake))
     at_work.wait("Synced", "Progressing", since)
@@ -116,7 +116,7 @@ def test_a_mistake_is_told_until_git_has_it_repaired(
 
     since = change(at_work, wrapped)
     at_work.wait(*HEALTHY, since)
-    assert runs(world.pipeline("shop")) == [
+    assert runs(env.pipeline("shop")) == [
         (1, "Created", "Initialized"),
         (2, "SpecChanged", "Superseded"),
         (3, "SpecChanged", ""),
@@ -135,31 +135,31 @@ def test_a_mistake_is_told_until_git_has_it_repaired(
     ],
 )
 def test_what_is_refused_leaves_the_pipeline_at_work(
-    at_work: Application, world: World, wrapped: str, mistake: Object, told: str
+    at_work: Application, env: E2EEnv, wrapped: str, mistake: Object, told: str
 ) -> None:
     since = change(at_work, broken(wrapped, **mistake))
     at_work.wait_failed(told, since)
-    assert runs(world.pipeline("shop")) == [(1, "Created", "")]
+    assert runs(env.pipeline("shop")) == [(1, "Created", "")]
 
     since = change(at_work, wrapped)
     at_work.wait(*HEALTHY, since)
-    assert runs(world.pipeline("shop")) == [(1, "Created", "")]
+    assert runs(env.pipeline("shop")) == [(1, "Created", "")]
 
 
 def test_a_misspelled_field_is_named_with_server_side_apply(
-    application: Application, world: World, wrapped: str
+    application: Application, env: E2EEnv, wrapped: str
 ) -> None:
     begin(application, wrapped, "ServerSideApply=true")
 
     since = change(application, broken(wrapped, imagee="busybox"))
     application.wait_failed("imagee: field not declared in schema", since)
-    assert runs(world.pipeline("shop")) == [(1, "Created", "")]
+    assert runs(env.pipeline("shop")) == [(1, "Created", "")]
 
 
 def test_a_misspelled_field_is_a_difference_for_ever_with_client_side_apply(
-    at_work: Application, world: World, wrapped: str
+    at_work: Application, env: E2EEnv, wrapped: str
 ) -> None:
     """Argo CD has the API server drop it without a word, as for any custom resource."""
     since = change(at_work, broken(wrapped, imagee="busybox"))
     at_work.wait("OutOfSync", "Healthy", since)
-    assert runs(world.pipeline("shop")) == [(1, "Created", "")]
+    assert runs(env.pipeline("shop")) == [(1, "Created", "")]

@@ -12,7 +12,7 @@ from initpipeline.api import names
 from initpipeline.plugin import main
 from tests.cluster.cluster import Cluster
 from tests.e2e import target, watching
-from tests.e2e.watching import Object, Story
+from tests.e2e.watching import Object, WatchLog
 from tests.installation import kubeconfig_of_the_operator
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
@@ -64,13 +64,13 @@ def kubectl(cluster: target.Target, kube: Any) -> Kubectl:
 
 
 @dataclass(frozen=True)
-class World:
+class E2EEnv:
     """A namespace, and what happens in it."""
 
     namespace: str
     api: client.ApiClient
-    pipelines: Story
-    pods: Story
+    pipelines: WatchLog
+    pods: WatchLog
 
     def create(self, name: str, template: dict[str, Any], **policies: Any) -> None:
         """Create an InitPipeline of this Pod template, with these fields of the spec beside it."""
@@ -151,12 +151,12 @@ class World:
 
 
 @pytest.fixture
-def world(cluster: target.Target, kube: Any) -> Iterator[World]:
+def env(cluster: target.Target, kube: Any) -> Iterator[E2EEnv]:
     """The test's namespace, watched from its beginning."""
     with config.new_client_from_config(str(cluster.kubeconfig), persist_config=False) as api:
         pipelines = watching.pipelines(api, kube.namespace)
         pods = watching.pods(api, kube.namespace)
-        yield World(kube.namespace, api, pipelines, pods)
+        yield E2EEnv(kube.namespace, api, pipelines, pods)
         pipelines.end()
         pods.end()
 
@@ -164,7 +164,7 @@ def world(cluster: target.Target, kube: Any) -> Iterator[World]:
 @pytest.fixture
 def call(
     cluster: target.Target,
-    world: World,
+    env: E2EEnv,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Call:
@@ -174,7 +174,7 @@ def call(
 
     def call(*arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()
-        code = main.main([*arguments, "-n", world.namespace])
+        code = main.main([*arguments, "-n", env.namespace])
         return (code, *capsys.readouterr())
 
     return call

@@ -16,7 +16,7 @@ from kubernetes import client
 
 from tests.cluster.audit import requests
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import World
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, template
 from tests.operator_process import OperatorProcess
 
@@ -70,10 +70,10 @@ CrashLoopBackOff. One write for each of its words is what the mirror is for, and
 
 
 @pytest.fixture
-def operator(world: World, node: Cluster, tmp_path: Path) -> Iterator[OperatorProcess]:
+def operator(env: E2EEnv, node: Cluster, tmp_path: Path) -> Iterator[OperatorProcess]:
     """One that the audit log tells from everybody else."""
     kubeconfig = node.kubeconfig_for(USER, ["system:masters"])
-    arguments = ["--namespace", world.namespace, "--log-format", "json", "--log-level", "debug"]
+    arguments = ["--namespace", env.namespace, "--log-format", "json", "--log-level", "debug"]
     with OperatorProcess(kubeconfig, tmp_path / "operator.log", arguments) as operator:
         yield operator
 
@@ -94,25 +94,25 @@ class Requests:
 
 
 def test_what_does_not_change_costs_nothing(
-    world: World, node: Cluster, operator: OperatorProcess
+    env: E2EEnv, node: Cluster, operator: OperatorProcess
 ) -> None:
-    core = client.CoreV1Api(world.api)
+    core = client.CoreV1Api(env.api)
     core.create_namespaced_resource_quota(
-        world.namespace,
+        env.namespace,
         {"metadata": {"name": "scarce"}, "spec": {"hard": {"requests.example.com/scarce": "0"}}},
     )
-    world.create_pod("name-taken", template(ONE))
+    env.create_pod("name-taken", template(ONE))
     ever = Requests(node.audit_log)
-    with kept("terminating", world, core):
-        bring_there(world, core)
+    with kept("terminating", env, core):
+        bring_there(env, core)
         let_come_to_rest(node)
-        told, spent = words(world), processor_seconds(operator.pid)
+        told, spent = words(env), processor_seconds(operator.pid)
         asked, looked = between_reconciles(ever, operator)
         time.sleep(MINUTE)
         asked_of, looked_at = between_reconciles(ever, operator)
         asked_of, looked_at = asked_of - asked, looked_at - looked
         spent = processor_seconds(operator.pid) - spent
-        told = words(world) - told
+        told = words(env) - told
 
     for name in STILL:
         assert looked_at[name] <= told[name], f"looks at {name}, of which nothing is told"
@@ -121,14 +121,14 @@ def test_what_does_not_change_costs_nothing(
     # One read for each change of the Pod that is in the way: only a read shows whose it is.
     assert asked_of.pop(("name-taken", "get pods"), 0) == looked_at["name-taken"]
     for name in DRIVEN:
-        assert ever.counts()[name, STATUS_WRITE] <= len(world.pods.of(name)), name
+        assert ever.counts()[name, STATUS_WRITE] <= len(env.pods.of(name)), name
     assert without(asked_of, DRIVEN) == Counter()
     assert spent < PROCESSOR_SECONDS
 
 
-def words(world: World) -> Counter[str]:
+def words(env: E2EEnv) -> Counter[str]:
     """How often the API has told something of each pipeline or of its Pod."""
-    states = [*world.pipelines.all(), *world.pods.all()]
+    states = [*env.pipelines.all(), *env.pods.all()]
     return Counter(state["metadata"]["name"] for state in states)
 
 
@@ -165,29 +165,29 @@ def between_reconciles(
         before = now
 
 
-def bring_there(world: World, core: client.CoreV1Api) -> None:
+def bring_there(env: E2EEnv, core: client.CoreV1Api) -> None:
     """Every pipeline into its state."""
     every = STILL | RETRIED | DRIVEN
     for name, (_, pod, policies) in every.items():
-        world.create(name, pod, **policies)
+        env.create(name, pod, **policies)
     for name in ("lost", "terminating"):
-        world.wait_ready(name, run=1)
-    keep("terminating", core, world.namespace, ["example.com/kept"])
+        env.wait_ready(name, run=1)
+    keep("terminating", core, env.namespace, ["example.com/kept"])
     for name in ("lost", "terminating"):
-        world.delete_pod(name)
+        env.delete_pod(name)
     for name, (reason, _, _) in every.items():
         run = 0 if name == "suspended" else 1
-        world.wait_reason(name, reason, run)
+        env.wait_reason(name, reason, run)
 
 
 @contextmanager
-def kept(pod: str, world: World, core: client.CoreV1Api) -> Iterator[None]:
+def kept(pod: str, env: E2EEnv, core: client.CoreV1Api) -> Iterator[None]:
     """At the end of the block the Pod has no finalizers: its namespace would never end."""
     try:
         yield
     finally:
         with suppress(client.ApiException):  # There is no such Pod yet.
-            keep(pod, core, world.namespace, [])
+            keep(pod, core, env.namespace, [])
 
 
 def keep(pod: str, core: client.CoreV1Api, namespace: str, finalizers: list[str]) -> None:

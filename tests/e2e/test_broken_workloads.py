@@ -11,7 +11,7 @@ import yaml
 
 from tests.cluster.errors import ClusterError
 from tests.cluster.processes import wait_until
-from tests.e2e.conftest import Call, World
+from tests.e2e.conftest import Call, E2EEnv
 from tests.e2e.templates import container, deployment, sidecar, template
 from tests.e2e.watching import Object
 from tests.kubectl import Kubectl
@@ -158,13 +158,13 @@ def wrapped(call: Call, tmp_path: Path) -> Object:
 @pytest.mark.usefixtures("operator")
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_explained_and_repaired(
-    mistake: Mistake, wrapped: Object, world: World, kubectl: Kubectl, call: Call
+    mistake: Mistake, wrapped: Object, env: E2EEnv, kubectl: Kubectl, call: Call
 ) -> None:
     """Repaired by the file as it was before."""
     repaired = yaml.safe_dump(wrapped)
     mistake.make(wrapped["spec"]["template"]["spec"])
     kubectl("apply", "-f", "-", stdin=wrapped)
-    world.wait_reason("shop", mistake.reason)
+    env.wait_reason("shop", mistake.reason)
 
     def told() -> bool:
         return mistake.told in " ".join(call("explain", "shop")[1].split())

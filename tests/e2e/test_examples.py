@@ -7,29 +7,29 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.e2e import examples
-from tests.e2e.conftest import World, message_of, reason_of
+from tests.e2e.conftest import E2EEnv, message_of, reason_of
 from tests.kubectl import Kubectl
 
 
 @pytest.mark.usefixtures("operator")
 def test_an_app_waits_for_its_dependencies_one_after_the_other(
-    world: World, kubectl: Kubectl
+    env: E2EEnv, kubectl: Kubectl
 ) -> None:
     objects = examples.load("wait-for-dependencies")
     kubectl("apply", "-f", "-", stdin=examples.without_pods(objects))
-    waiting = world.wait_reason("shop", "StepRunning")
+    waiting = env.wait_reason("shop", "StepRunning")
     assert waiting["status"]["currentStep"] == "wait-for-cache"
     kubectl("apply", "-f", "-", stdin=objects)
-    world.wait_ready("shop", run=1)
+    env.wait_ready("shop", run=1)
 
 
 @pytest.mark.usefixtures("operator")
 def test_a_database_is_migrated_and_a_migration_that_cannot_be_stops_it(
-    world: World, kubectl: Kubectl
+    env: E2EEnv, kubectl: Kubectl
 ) -> None:
     objects = examples.load("database-migration")
     kubectl("apply", "-f", "-", stdin=objects)
-    world.wait_ready("ledger", run=1)
+    env.wait_ready("ledger", run=1)
     assert "cash: 100" in kubectl("logs", "ledger")
 
     (migrations,) = (one for one in objects if one["kind"] == "ConfigMap")
@@ -37,25 +37,23 @@ def test_a_database_is_migrated_and_a_migration_that_cannot_be_stops_it(
     (policy,) = examples.pipeline_of(objects)["spec"]["initPolicies"]
     policy["maxRestarts"] = 0  # sooner than the kubelet backs off
     kubectl("apply", "-f", "-", stdin=objects)
-    world.request_run("ledger", "again")
+    env.request_run("ledger", "again")
 
-    failed = world.wait_reason("ledger", "RestartLimitExceeded", run=2)
+    failed = env.wait_reason("ledger", "RestartLimitExceeded", run=2)
     assert reason_of(failed, "Stalled"), "given up"
     assert "no-such-table" in message_of(failed, "Ready")
 
 
 @pytest.mark.usefixtures("operator")
-def test_an_ordinary_user_writes_to_what_root_has_given_away(
-    world: World, kubectl: Kubectl
-) -> None:
+def test_an_ordinary_user_writes_to_what_root_has_given_away(env: E2EEnv, kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=examples.load("volume-permissions"))
-    world.wait_ready("notes", run=1)
+    env.wait_ready("notes", run=1)
     assert "written by user 1000:" in kubectl("logs", "notes")
 
 
 @pytest.mark.usefixtures("operator")
 def test_a_site_is_cloned_built_and_served(
-    world: World,
+    env: E2EEnv,
     kubectl: Kubectl,
     node: Cluster,  # noqa: ARG001 - the node has this machine's disk
     tmp_path: Path,
@@ -65,17 +63,17 @@ def test_a_site_is_cloned_built_and_served(
     examples.make_repository(repository)
     objects = examples.load("git-clone-and-build")
     kubectl("apply", "-f", "-", stdin=examples.with_the_machines_git(objects, repository))
-    world.wait_ready("site", run=1)
+    env.wait_ready("site", run=1)
     assert re.fullmatch("cloned .*: First page\n", kubectl("logs", "site", "-c", "clone"))
     assert kubectl("exec", "site", "--", "cat", "/workspace/source/public/index.html") == "hello\n"
 
 
 @pytest.mark.usefixtures("operator")
 def test_an_app_has_what_was_made_of_a_secret_and_not_the_secret(
-    world: World, kubectl: Kubectl
+    env: E2EEnv, kubectl: Kubectl
 ) -> None:
     kubectl("apply", "-f", "-", stdin=examples.load("secrets-only-for-init"))
-    world.wait_ready("tickets", run=1)
+    env.wait_ready("tickets", run=1)
     log = kubectl("logs", "tickets")
     assert re.search("app=tickets pod=tickets issued=[0-9]+ signature=[0-9a-f]{64}", log)
     files = kubectl("exec", "tickets", "--", "find", "/", "-xdev", "-name", "key")
@@ -83,9 +81,9 @@ def test_an_app_has_what_was_made_of_a_secret_and_not_the_secret(
 
 
 @pytest.mark.usefixtures("operator")
-def test_data_is_fetched_through_a_sidecar(world: World, kubectl: Kubectl) -> None:
+def test_data_is_fetched_through_a_sidecar(env: E2EEnv, kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=examples.load("sidecar-proxy-before-fetch"))
-    ready = world.wait_ready("catalog", run=1)
+    ready = env.wait_ready("catalog", run=1)
     assert ready["status"]["initProgress"] == "2/2"
     (proxy, _) = ready["status"]["initContainerStatuses"]
     assert "running" in proxy["state"]
@@ -93,20 +91,20 @@ def test_data_is_fetched_through_a_sidecar(world: World, kubectl: Kubectl) -> No
 
 
 @pytest.mark.usefixtures("operator")
-def test_a_job_ends_and_goes(world: World, kubectl: Kubectl) -> None:
+def test_a_job_ends_and_goes(env: E2EEnv, kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=examples.load("job-that-ends"))
-    world.wait_reason("report", "PodSucceeded")
+    env.wait_reason("report", "PodSucceeded")
     assert kubectl("logs", "report") == "north 20\nsouth 30\n"
-    world.set("report", ttlSecondsAfterFinished=1)
-    world.pipelines.wait("report", "it is deleted", lambda state: state["event"] == "DELETED")
+    env.set("report", ttlSecondsAfterFinished=1)
+    env.pipelines.wait("report", "it is deleted", lambda state: state["event"] == "DELETED")
 
 
 @pytest.mark.usefixtures("operator")
-def test_what_the_demo_shows_becomes_ready(world: World, kubectl: Kubectl) -> None:
+def test_what_the_demo_shows_becomes_ready(env: E2EEnv, kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=examples.load("demo"))
-    failed = world.wait_reason("demo", "StepFailed")
+    failed = env.wait_reason("demo", "StepFailed")
     assert "the schema is locked by a backup" in message_of(failed, "Ready")
-    world.wait_ready("demo", run=1)
+    env.wait_ready("demo", run=1)
 
 
 def test_none_is_left_out() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Component
-from tests.e2e.conftest import World, message_of, reason_of, runs
+from tests.e2e.conftest import E2EEnv, message_of, reason_of, runs
 from tests.e2e.target import Target, installed
 from tests.e2e.templates import two_steps
 from tests.operator_process import OperatorProcess
@@ -28,19 +28,19 @@ def cluster() -> Iterator[Target]:
 
 
 def test_the_pod_goes_without_and_its_container_restarts_replace_it(
-    world: World,
+    env: E2EEnv,
     node: Cluster,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
-    world.create("demo", two_steps(), rerunStrategy="InPlace")
+    env.create("demo", two_steps(), rerunStrategy="InPlace")
 
-    first = world.wait_ready("demo", run=1)
+    first = env.wait_ready("demo", run=1)
     assert runs(first) == [(1, "Created", "")], "the Pod that no node took was of the same run"
     assert reason_of(first, "RerunInPlace") == "InPlaceUnsupported"
     assert "didn't match Pod's required features" in message_of(first, "RerunInPlace")
 
-    node.kill_container(world.namespace, "demo", "app")
+    node.kill_container(env.namespace, "demo", "app")
 
-    second = world.wait_ready("demo", run=2)
+    second = env.wait_ready("demo", run=2)
     assert runs(second) == [(1, "Created", "Initialized"), (2, "ContainerRestarted", "")]
     assert reason_of(second, "RerunInPlace") == "InPlaceUnsupported"

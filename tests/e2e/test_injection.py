@@ -9,7 +9,7 @@ from kubernetes import client
 
 from tests.cluster.errors import ClusterError
 from tests.cluster.processes import wait_until
-from tests.e2e.conftest import World, reason_of, run_number
+from tests.e2e.conftest import E2EEnv, reason_of, run_number
 from tests.e2e.templates import IMAGE, container, template
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
@@ -33,13 +33,13 @@ INJECTED_APP = f"""
 
 
 @contextmanager
-def injecting(world: World, expression: str = INJECTED) -> Iterator[None]:
+def injecting(env: E2EEnv, expression: str = INJECTED) -> Iterator[None]:
     """While a policy of the API server adds these containers to each Pod: a step and a sidecar
     before the template's own. Real ones come from service meshes and secret stores, by webhook, at
     the same moment."""
-    api = client.AdmissionregistrationV1Api(world.api)
-    name = world.namespace
-    selector = {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}}
+    api = client.AdmissionregistrationV1Api(env.api)
+    name = env.namespace
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": env.namespace}}
     policy = {
         "metadata": {"name": name},
         "spec": {
@@ -64,35 +64,35 @@ def injecting(world: World, expression: str = INJECTED) -> Iterator[None]:
         api.create_mutating_admission_policy_binding(
             {"metadata": {"name": name}, "spec": {"policyName": name}}
         )
-        _wait_until_it_injects(world)
+        _wait_until_it_injects(env)
         yield
     finally:
         api.delete_mutating_admission_policy(name)
         api.delete_mutating_admission_policy_binding(name)
 
 
-def _wait_until_it_injects(world: World) -> None:
+def _wait_until_it_injects(env: E2EEnv) -> None:
     """The API server learns of a new policy by a watch of its own."""
-    core = client.CoreV1Api(world.api)
+    core = client.CoreV1Api(env.api)
     probe = {"metadata": {"name": "probe"}, "spec": template(container("one", "true"))["spec"]}
 
     def injects() -> bool:
-        pod = core.create_namespaced_pod(world.namespace, probe, dry_run="All")
+        pod = core.create_namespaced_pod(env.namespace, probe, dry_run="All")
         return len(pod.spec.init_containers) + len(pod.spec.containers) > 2
 
     wait_until(injects, 30, lambda: ClusterError("the policy does not inject anything"))
 
 
 def test_speaks_of_the_created_pods_init_containers(
-    world: World,
+    env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
-    with injecting(world):
-        world.create("demo", template(container("one", "sleep 1")))
-        last = world.wait_ready("demo", run=1)
+    with injecting(env):
+        env.create("demo", template(container("one", "sleep 1")))
+        last = env.wait_ready("demo", run=1)
 
     assert_trace(
-        world.pipelines.until("demo", last),
+        env.pipelines.until("demo", last),
         """
         run 1 Created
         ?0/3 StepRunning: init container 1 of 3 "fetch-secrets" is running
@@ -108,14 +108,14 @@ def test_speaks_of_the_created_pods_init_containers(
 
 
 def test_injected_app_container_that_restarts_alone_does_not_blame_the_node(
-    world: World,
+    env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
     """It has no rule to restart all containers, so the kubelet restarts it alone, as it must."""
-    with injecting(world, INJECTED_APP):
-        world.create("demo", template(container("one", "true")), rerunStrategy="InPlace")
-        world.wait_ready("demo", run=1)
-        state = world.pipelines.wait("demo", "a second run", lambda state: run_number(state) == 2)
+    with injecting(env, INJECTED_APP):
+        env.create("demo", template(container("one", "true")), rerunStrategy="InPlace")
+        env.wait_ready("demo", run=1)
+        state = env.pipelines.wait("demo", "a second run", lambda state: run_number(state) == 2)
 
     assert state["status"]["run"]["trigger"] == "ContainerRestarted"
     assert state["status"]["run"]["cause"]["container"] == "proxy"

@@ -11,7 +11,7 @@ import pytest
 from initpipeline.api import names
 from tests.cluster.errors import ClusterError
 from tests.cluster.processes import wait_until
-from tests.e2e.conftest import World, status_of
+from tests.e2e.conftest import E2EEnv, status_of
 from tests.e2e.presence import gone, there
 from tests.e2e.templates import container, template
 from tests.kubectl import Kubectl
@@ -75,20 +75,20 @@ def test_a_pipeline_is_created_followed_waited_for_and_described(
 @pytest.mark.usefixtures("operator")
 @pytest.mark.parametrize("options", [(), ("--server-side",)], ids=["client-side", "server-side"])
 def test_what_was_applied_is_no_difference_once_it_has_run(
-    kubectl: Kubectl, world: World, options: tuple[str, ...]
+    kubectl: Kubectl, env: E2EEnv, options: tuple[str, ...]
 ) -> None:
     """Neither the defaults nor what the operator writes."""
     kubectl("apply", *options, "-f", "-", stdin=manifest())
     assert kubectl("diff", *options, "-f", "-", stdin=manifest()) == ""
-    world.wait_ready("shop", run=1)
+    env.wait_ready("shop", run=1)
     assert kubectl("diff", *options, "-f", "-", stdin=manifest()) == ""
     applied = kubectl("apply", *options, "-f", "-", stdin=manifest())
     assert applied.strip().endswith(("unchanged", "serverside-applied"))
-    assert world.pipeline("shop")["metadata"]["generation"] == 1
+    assert env.pipeline("shop")["metadata"]["generation"] == 1
 
 
 @pytest.mark.usefixtures("operator")
-def test_two_field_managers_each_keep_their_own(kubectl: Kubectl, world: World) -> None:
+def test_two_field_managers_each_keep_their_own(kubectl: Kubectl, env: E2EEnv) -> None:
     def apply(manager: str, **spec: Any) -> str:
         body = manifest() | {"spec": spec}
         options = ("--server-side", f"--field-manager={manager}")
@@ -96,13 +96,13 @@ def test_two_field_managers_each_keep_their_own(kubectl: Kubectl, world: World) 
 
     apply("developer", template=TWO_STEPS)
     apply("platform", initDeadlineSeconds=300, backoffLimit=2)
-    world.wait_ready("shop", run=1)
+    env.wait_ready("shop", run=1)
 
     # Neither is in conflict with the operator, nor takes the other's away.
     more = template(*TWO_STEPS["spec"]["initContainers"], container("three", "true"))
     apply("developer", template=more)
     apply("platform", initDeadlineSeconds=600, backoffLimit=2)
-    second = world.wait_ready("shop", run=2)
+    second = env.wait_ready("shop", run=2)
     assert second["status"]["initProgress"] == "3/3"
     assert second["spec"]["initDeadlineSeconds"] == 600
 
@@ -115,19 +115,19 @@ def test_two_field_managers_each_keep_their_own(kubectl: Kubectl, world: World) 
     "presence", [pytest.param(there, id="operator-there"), pytest.param(gone, id="operator-gone")]
 )
 def test_each_way_to_delete_does_what_it_says(
-    kubectl: Kubectl, world: World, operator: OperatorProcess, presence: Any
+    kubectl: Kubectl, env: E2EEnv, operator: OperatorProcess, presence: Any
 ) -> None:
     ways = ("background", "foreground", "orphan")
     kubectl("create", "-f", "-", stdin=[manifest(way) for way in ways])
-    pods = {way: world.wait_ready(way, run=1)["status"]["podUID"] for way in ways}
+    pods = {way: env.wait_ready(way, run=1)["status"]["podUID"] for way in ways}
 
     with presence(operator):
         for way in ways:
             kubectl("delete", "ipl", way, f"--cascade={way}", f"--timeout={SECONDS}s")
-        world.wait_gone("background", pods["background"])
+        env.wait_gone("background", pods["background"])
         # kubectl waits for the pipeline, and the pipeline for its Pod.
         kubectl("wait", "--for=delete", "pod/foreground", "--timeout=1ms")
-    orphan = world.pod("orphan")
+    orphan = env.pod("orphan")
     assert orphan["metadata"]["uid"] == pods["orphan"]
     assert "ownerReferences" not in orphan["metadata"]
     assert "deletionTimestamp" not in orphan["metadata"]

@@ -14,7 +14,7 @@ from initpipeline.api import names
 from tests.cluster.cluster import Cluster
 from tests.cluster.kubelet import NODE_NAME
 from tests.e2e import node_faults
-from tests.e2e.conftest import World, reason_of, run_number, status_of
+from tests.e2e.conftest import E2EEnv, reason_of, run_number, status_of
 from tests.e2e.templates import container, template
 from tests.e2e.traces import assert_trace
 from tests.e2e.watching import Object
@@ -114,16 +114,16 @@ RUNNING = Stage(
 )
 
 
-def delete(world: World) -> None:
-    world.delete_pod("demo")
+def delete(env: E2EEnv) -> None:
+    env.delete_pod("demo")
 
 
-def evict(world: World) -> None:
+def evict(env: E2EEnv) -> None:
     """As kubectl drain does."""
-    metadata = {"name": "demo", "namespace": world.namespace}
+    metadata = {"name": "demo", "namespace": env.namespace}
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
-    core = client.CoreV1Api(world.api)
-    core.create_namespaced_pod_eviction("demo", world.namespace, eviction)
+    core = client.CoreV1Api(env.api)
+    core.create_namespaced_pod_eviction("demo", env.namespace, eviction)
 
 
 ROWS = [
@@ -139,69 +139,69 @@ ROWS = [
 
 @pytest.mark.parametrize(("stage", "happening", "words"), ROWS)
 def test_the_run_is_lost_and_another_begins(
-    world: World,
+    env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
     stage: Stage,
-    happening: Callable[[World], None],
+    happening: Callable[[E2EEnv], None],
     words: str,
 ) -> None:
-    world.create("demo", stage.template)
-    wait_until_told(world, "demo", stage)
+    env.create("demo", stage.template)
+    wait_until_told(env, "demo", stage)
 
-    happening(world)
+    happening(env)
 
-    assert_lost(world, "demo", stage, words)
+    assert_lost(env, "demo", stage, words)
 
 
 def test_a_cause_that_only_the_pod_told_is_not_known_to_an_operator_that_was_away(
-    world: World, operator: OperatorProcess
+    env: E2EEnv, operator: OperatorProcess
 ) -> None:
-    world.create("demo", MID_INIT.template)
-    wait_until_told(world, "demo", MID_INIT)
+    env.create("demo", MID_INIT.template)
+    wait_until_told(env, "demo", MID_INIT)
 
     operator.kill()
-    evict(world)
-    world.pods.wait("demo", "the Pod is gone", lambda pod: bool(pod["event"] == "DELETED"))
+    evict(env)
+    env.pods.wait("demo", "the Pod is gone", lambda pod: bool(pod["event"] == "DELETED"))
     operator.start()
 
-    assert_lost(world, "demo", MID_INIT, DELETED)
+    assert_lost(env, "demo", MID_INIT, DELETED)
 
 
 @pytest.mark.parametrize(
     "stage", [pytest.param(PULLING, id="pulling"), pytest.param(RUNNING, id="running")]
 )
 def test_a_pod_of_higher_priority_takes_its_place(
-    world: World,
+    env: E2EEnv,
     node: Cluster,  # noqa: ARG001
     operator: OperatorProcess,  # noqa: ARG001
     first_class: str,
     stage: Stage,
 ) -> None:
-    most = {"requests": {"cpu": most_of_the_cpu(world)}}
-    world.create("demo", with_resources(stage.template, most))
-    wait_until_told(world, "demo", stage)
+    most = {"requests": {"cpu": most_of_the_cpu(env)}}
+    env.create("demo", with_resources(stage.template, most))
+    wait_until_told(env, "demo", stage)
 
     rival = template(container("one", "true"), priorityClassName=first_class)
-    world.create_pod("rival", with_resources(rival, most))
+    env.create_pod("rival", with_resources(rival, most))
 
     # What the test before needed of the node may take a moment to be free again.
     waited = replace(stage, told=f"*0/1 PodUnschedulable: ...\n{stage.told}")
-    assert_lost(world, "demo", waited, PREEMPTED)
+    assert_lost(env, "demo", waited, PREEMPTED)
 
 
 @pytest.fixture
-def first_class(world: World) -> Iterator[str]:
+def first_class(env: E2EEnv) -> Iterator[str]:
     """The name of a PriorityClass above all other Pods."""
-    scheduling = client.SchedulingV1Api(world.api)
-    name = world.namespace
+    scheduling = client.SchedulingV1Api(env.api)
+    name = env.namespace
     scheduling.create_priority_class({"metadata": {"name": name}, "value": 1000})
     yield name
     scheduling.delete_priority_class(name)
 
 
-def most_of_the_cpu(world: World) -> str:
+def most_of_the_cpu(env: E2EEnv) -> str:
     """So much that the node has no room for another such Pod."""
-    node = client.CoreV1Api(world.api).read_node(NODE_NAME)
+    node = client.CoreV1Api(env.api).read_node(NODE_NAME)
     return f"{int(parse_quantity(node.status.allocatable['cpu']) * 600)}m"
 
 
@@ -214,37 +214,37 @@ TOGETHER = {"pulling": PULLING, "mid-init": MID_INIT, "between": BETWEEN_STEPS, 
 
 
 def test_a_node_is_drained_by_a_taint(
-    world: World,
+    env: E2EEnv,
     node: Cluster,  # noqa: ARG001
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
     for name, stage in TOGETHER.items():
-        world.create(name, stage.template)
+        env.create(name, stage.template)
     for name, stage in TOGETHER.items():
-        wait_until_told(world, name, stage)
+        wait_until_told(env, name, stage)
 
-    with node_faults.tainted(world.api):
+    with node_faults.tainted(env.api):
         for name, stage in TOGETHER.items():
-            assert_lost(world, name, stage, DRAINED)
+            assert_lost(env, name, stage, DRAINED)
 
-    world.wait_ready("running", run=2)
+    env.wait_ready("running", run=2)
 
 
 def test_a_node_is_deleted(
-    world: World,
+    env: E2EEnv,
     node: Cluster,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
     for name, stage in TOGETHER.items():
-        world.create(name, stage.template)
+        env.create(name, stage.template)
     for name, stage in TOGETHER.items():
-        wait_until_told(world, name, stage)
+        wait_until_told(env, name, stage)
 
-    with node_faults.deleted(world.api, node):
+    with node_faults.deleted(env.api, node):
         for name, stage in TOGETHER.items():
-            assert_lost(world, name, stage, NODE_GONE, seconds=120)
+            assert_lost(env, name, stage, NODE_GONE, seconds=120)
 
-    world.wait_ready("running", run=2)
+    env.wait_ready("running", run=2)
 
 
 UNREACHABLE = [
@@ -254,25 +254,25 @@ UNREACHABLE = [
 
 
 def test_the_kubelet_is_gone_for_long(
-    world: World,
+    env: E2EEnv,
     node: Cluster,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
     """The Pod is evicted, but as long as nobody knows whether its containers have ended there is
     no other: the run is lost when the kubelet is back and says so."""
     stages = {"mid-init": MID_INIT, "running": RUNNING}
-    with node_faults.another_node(world.api, node):
+    with node_faults.another_node(env.api, node):
         for name, stage in stages.items():
-            world.create(name, tolerating(stage.template))
+            env.create(name, tolerating(stage.template))
         for name, stage in stages.items():
-            wait_until_told(world, name, stage)
+            wait_until_told(env, name, stage)
 
-        with node_faults.kubelet_stopped(world.api, node):
+        with node_faults.kubelet_stopped(env.api, node):
             for name in stages:
-                world.pipelines.wait(name, "its Pod is evicted", terminating)
+                env.pipelines.wait(name, "its Pod is evicted", terminating)
 
         for name, stage in stages.items():
-            assert_lost(world, name, stage, DRAINED)
+            assert_lost(env, name, stage, DRAINED)
 
 
 def tolerating(pod: dict[str, Any]) -> dict[str, Any]:
@@ -286,39 +286,39 @@ def terminating(state: Object) -> bool:
 
 
 def test_a_pod_is_deleted_while_its_kubelet_is_gone(
-    world: World,
+    env: E2EEnv,
     node: Cluster,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
-    world.create("demo", RUNNING.template)
-    wait_until_told(world, "demo", RUNNING)
+    env.create("demo", RUNNING.template)
+    wait_until_told(env, "demo", RUNNING)
 
-    with node_faults.kubelet_stopped(world.api, node):
-        world.delete_pod("demo")
-        world.pipelines.wait("demo", "its Pod is stuck", terminating)
+    with node_faults.kubelet_stopped(env.api, node):
+        env.delete_pod("demo")
+        env.pipelines.wait("demo", "its Pod is stuck", terminating)
 
-    assert_lost(world, "demo", RUNNING, DELETED)
+    assert_lost(env, "demo", RUNNING, DELETED)
 
 
 def test_another_template_waits_for_the_pod_whose_kubelet_is_gone(
-    world: World,
+    env: E2EEnv,
     node: Cluster,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
-    world.create("demo", RUNNING.template)
-    wait_until_told(world, "demo", RUNNING)
+    env.create("demo", RUNNING.template)
+    wait_until_told(env, "demo", RUNNING)
 
-    with node_faults.kubelet_stopped(world.api, node):
-        world.set("demo", template=MID_INIT.template)
-        world.pipelines.wait("demo", "its Pod is stuck", terminating)
+    with node_faults.kubelet_stopped(env.api, node):
+        env.set("demo", template=MID_INIT.template)
+        env.pipelines.wait("demo", "its Pod is stuck", terminating)
 
-    last = world.pipelines.wait(
+    last = env.pipelines.wait(
         "demo",
         "the new step runs",
         lambda state: run_number(state) == 2 and reason_of(state, "Ready") == "StepRunning",
     )
     assert_trace(
-        world.pipelines.until("demo", last),
+        env.pipelines.until("demo", last),
         f"""
         run 1 Created
         {RUNNING.told}
@@ -328,25 +328,25 @@ def test_another_template_waits_for_the_pod_whose_kubelet_is_gone(
         0/1 StepRunning: init container 1 of 1 "hangs" is running
         """,
     )
-    assert_never_two_pods(world, "demo")
+    assert_never_two_pods(env, "demo")
 
 
 def test_a_deleted_pod_is_held_by_a_finalizer(
-    world: World,
+    env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
-    core = client.CoreV1Api(world.api)
+    core = client.CoreV1Api(env.api)
     held = {"metadata": {"finalizers": ["e2e.test/held"]}}
-    world.create("demo", MID_INIT.template)
-    wait_until_told(world, "demo", MID_INIT)
-    core.patch_namespaced_pod("demo", world.namespace, held)
+    env.create("demo", MID_INIT.template)
+    wait_until_told(env, "demo", MID_INIT)
+    core.patch_namespaced_pod("demo", env.namespace, held)
 
-    world.delete_pod("demo")
-    world.pipelines.wait("demo", "its Pod is stuck", terminating)
-    world.pods.wait("demo", "its containers have ended", lambda pod: pod_phase(pod) == "Failed")
-    core.patch_namespaced_pod("demo", world.namespace, {"metadata": {"finalizers": None}})
+    env.delete_pod("demo")
+    env.pipelines.wait("demo", "its Pod is stuck", terminating)
+    env.pods.wait("demo", "its containers have ended", lambda pod: pod_phase(pod) == "Failed")
+    core.patch_namespaced_pod("demo", env.namespace, {"metadata": {"finalizers": None}})
 
-    assert_lost(world, "demo", MID_INIT, DELETED)
+    assert_lost(env, "demo", MID_INIT, DELETED)
 
 
 def pod_phase(pod: Object) -> str:
@@ -354,7 +354,7 @@ def pod_phase(pod: Object) -> str:
 
 
 def test_pod_over_its_own_storage_limit_is_replaced_if_backoff_limit_allows(
-    world: World,
+    env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
     """Unlike a lost Pod, such a Pod stays, as Failed, until the operator deletes it."""
@@ -364,12 +364,12 @@ def test_pod_over_its_own_storage_limit_is_replaced_if_backoff_limit_allows(
         volumeMounts=[{"name": "work", "mountPath": "/data"}],
     )
     volumes = [{"name": "work", "emptyDir": {"sizeLimit": "1Mi"}}]
-    world.create("demo", template(greedy, volumes=volumes, **GRACE), backoffLimit=1)
+    env.create("demo", template(greedy, volumes=volumes, **GRACE), backoffLimit=1)
 
-    last = world.pipelines.wait("demo", "run 2", lambda state: run_number(state) == 2)
+    last = env.pipelines.wait("demo", "run 2", lambda state: run_number(state) == 2)
     words = 'Evicted: Usage of EmptyDir volume "work" exceeds the limit "1Mi".'
     assert_trace(
-        world.pipelines.until("demo", last),
+        env.pipelines.until("demo", last),
         f"""
         run 1 Created
         {MID_INIT.told}
@@ -379,22 +379,22 @@ def test_pod_over_its_own_storage_limit_is_replaced_if_backoff_limit_allows(
         """,
     )
     assert last["status"]["history"][0]["failedStep"]["name"] == "hangs"
-    assert_never_two_pods(world, "demo")
+    assert_never_two_pods(env, "demo")
 
 
 def test_the_kubelet_does_not_admit_the_pod(
-    world: World,
+    env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
     """It will not admit the next one either, so the runs after the second wait."""
-    world.create("demo", template(HANGS, nodeName=NODE_NAME, nodeSelector={"e2e.test/no": "such"}))
+    env.create("demo", template(HANGS, nodeName=NODE_NAME, nodeSelector={"e2e.test/no": "such"}))
 
-    last = world.pipelines.wait(
+    last = env.pipelines.wait(
         "demo", "the next run waits", lambda state: "nextRunTime" in state.get("status", {})
     )
     words = "Pod was rejected: Predicate NodeAffinity failed: ..."
     assert_trace(
-        world.pipelines.until("demo", last),
+        env.pipelines.until("demo", last),
         f"""
         run 1 Created
         run 1 ended Lost, PodLost: the Pod was lost: {words}
@@ -406,23 +406,23 @@ def test_the_kubelet_does_not_admit_the_pod(
     )
 
 
-def wait_until_told(world: World, name: str, stage: Stage) -> None:
+def wait_until_told(env: E2EEnv, name: str, stage: Stage) -> None:
     """The Pod has come so far, and the pipeline says so."""
-    world.pods.wait(name, "the stage at which it is lost", stage.reached)
+    env.pods.wait(name, "the stage at which it is lost", stage.reached)
 
     def told(state: Object) -> bool:
         progress = state.get("status", {}).get("initProgress")
         return progress == stage.progress and reason_of(state, "Ready") == stage.reason
 
-    world.pipelines.wait(name, f"{stage.progress} {stage.reason}", told)
+    env.pipelines.wait(name, f"{stage.progress} {stage.reason}", told)
 
 
-def assert_lost(world: World, name: str, stage: Stage, words: str, seconds: float = 60) -> None:
+def assert_lost(env: E2EEnv, name: str, stage: Stage, words: str, seconds: float = 60) -> None:
     """The whole story, from the first run to the Pod of the second."""
-    last = world.pipelines.wait(name, "run 2", lambda state: run_number(state) == 2, seconds)
+    last = env.pipelines.wait(name, "run 2", lambda state: run_number(state) == 2, seconds)
     why = words.removeprefix("the Pod was lost").removeprefix(DELETED)
     assert_trace(
-        world.pipelines.until(name, last),
+        env.pipelines.until(name, last),
         f"""
         run 1 Created
         {stage.told}
@@ -435,20 +435,20 @@ def assert_lost(world: World, name: str, stage: Stage, words: str, seconds: floa
         """,
     )
     assert "failedStep" not in last["status"]["history"][0], "no step has failed"
-    assert_never_two_pods(world, name)
+    assert_never_two_pods(env, name)
 
 
-def assert_never_two_pods(world: World, name: str) -> None:
+def assert_never_two_pods(env: E2EEnv, name: str) -> None:
     """From the first Pod of the pipeline to that of its second run, told in the order of the API:
     the second comes when the first is gone."""
 
     def of_run_2(pod: Object) -> bool:
         return bool(pod["metadata"].get("annotations", {}).get(names.RUN_ANNOTATION) == "2")
 
-    world.pods.wait(name, "the Pod of run 2", of_run_2)
+    env.pods.wait(name, "the Pod of run 2", of_run_2)
     there: set[str] = set()
     seen: set[str] = set()
-    for pod in world.pods.states:
+    for pod in env.pods.states:
         if pod["metadata"].get("labels", {}).get(names.NAME_LABEL) != name:
             continue
         uid = pod["metadata"]["uid"]

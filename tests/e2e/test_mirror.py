@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import World, run_number, status_of
+from tests.e2e.conftest import E2EEnv, run_number, status_of
 from tests.e2e.templates import IMAGE, container, sidecar, template, two_steps
 from tests.e2e.watching import Object
 from tests.operator_process import OperatorProcess
@@ -120,20 +120,20 @@ def shape(pod: Object) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("pod_template", "end"), TEMPLATES)
 def test_reaches_the_states_of_the_bare_pod_beside_it(
-    world: World,
+    env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
     pod_template: dict[str, Any],
     end: str,
 ) -> None:
-    world.create("piped", pod_template)
-    world.create_pod("bare", pod_template)
+    env.create("piped", pod_template)
+    env.create_pod("bare", pod_template)
 
-    bare = world.pods.wait("bare", end, lambda pod: at_rest(pod, end))
-    piped = world.pods.wait("piped", end, lambda pod: at_rest(pod, end))
+    bare = env.pods.wait("bare", end, lambda pod: at_rest(pod, end))
+    piped = env.pods.wait("piped", end, lambda pod: at_rest(pod, end))
     assert shape(piped) == shape(bare)
 
     statuses = piped["status"]["initContainerStatuses"]
-    pipeline = world.pipelines.wait(
+    pipeline = env.pipelines.wait(
         "piped",
         "the Pod's initContainerStatuses, field by field",
         lambda state: state.get("status", {}).get("initContainerStatuses") == statuses,
@@ -143,18 +143,18 @@ def test_reaches_the_states_of_the_bare_pod_beside_it(
 
 
 def test_initialized_is_false_exactly_while_a_step_of_the_run_has_yet_to_succeed(
-    world: World,
+    env: E2EEnv,
     node: Cluster,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
-    world.create("demo", two_steps())
-    world.wait_ready("demo", run=1)
-    node.kill_sandbox(world.namespace, "demo")
-    world.wait_ready("demo", run=2)
+    env.create("demo", two_steps())
+    env.wait_ready("demo", run=1)
+    node.kill_sandbox(env.namespace, "demo")
+    env.wait_ready("demo", run=2)
 
     used_up: set[str] = set()
     number = 0
-    for state in world.pipelines.of("demo"):
+    for state in env.pipelines.of("demo"):
         if run_number(state) == 0:
             continue
         shown = state["status"]["initContainerStatuses"]
@@ -164,16 +164,16 @@ def test_initialized_is_false_exactly_while_a_step_of_the_run_has_yet_to_succeed
             if status["state"].get("terminated", {}).get("exitCode") == 0
         }
         if run_number(state) != number:
-            number, used_up = run_number(state), used_up_before(world, run_number(state))
+            number, used_up = run_number(state), used_up_before(env, run_number(state))
         expected = len(succeeded - used_up) == len(shown)
         assert status_of(state, "Initialized") == str(expected), state["status"]
 
 
-def used_up_before(world: World, number: int) -> set[str]:
+def used_up_before(env: E2EEnv, number: int) -> set[str]:
     """The containers that had succeeded in the runs before this one."""
     return {
         status["containerID"]
-        for state in world.pipelines.of("demo")
+        for state in env.pipelines.of("demo")
         if 0 < run_number(state) < number
         for status in state["status"]["initContainerStatuses"]
         if status["state"].get("terminated", {}).get("exitCode") == 0
@@ -181,13 +181,13 @@ def used_up_before(world: World, number: int) -> set[str]:
 
 
 def test_the_evidence_of_a_failure_is_in_status(
-    world: World,
+    env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
     broken = container("migrate", "echo 'relation users does not exist' >&2; exit 3")
-    world.create("demo", template(container("wait", "true"), broken, restartPolicy="Never"))
+    env.create("demo", template(container("wait", "true"), broken, restartPolicy="Never"))
 
-    state = world.pipelines.wait(
+    state = env.pipelines.wait(
         "demo", "it is given up", lambda state: status_of(state, "Stalled") == "True"
     )
 

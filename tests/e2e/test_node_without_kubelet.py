@@ -12,7 +12,7 @@ import pytest
 from kubernetes import client
 
 from initpipeline.api.models import format_time
-from tests.e2e.conftest import World, message_of, reason_of, run_number, runs, status_of
+from tests.e2e.conftest import E2EEnv, message_of, reason_of, run_number, runs, status_of
 from tests.e2e.templates import container, template
 from tests.operator_process import OperatorProcess
 
@@ -74,51 +74,51 @@ Kubelet = Callable[..., None]
 
 
 @pytest.fixture
-def node_name(world: World) -> Iterator[str]:
+def node_name(env: E2EEnv) -> Iterator[str]:
     """A Node that was Ready a moment ago."""
-    core = client.CoreV1Api(world.api)
-    name = f"no-kubelet-{world.namespace}"
+    core = client.CoreV1Api(env.api)
+    name = f"no-kubelet-{env.namespace}"
     core.create_node({"metadata": {"name": name}})
     ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "ok"}
     times = {"lastHeartbeatTime": now(), "lastTransitionTime": now()}
     core.patch_node_status(name, {"status": {"conditions": [{**ready, **times}]}})
     yield name
-    core.delete_collection_namespaced_pod(world.namespace, grace_period_seconds=0)
+    core.delete_collection_namespaced_pod(env.namespace, grace_period_seconds=0)
     core.delete_node(name)
 
 
 @pytest.fixture
-def writes(world: World, node_name: str, operator: OperatorProcess) -> Kubelet:  # noqa: ARG001
+def writes(env: E2EEnv, node_name: str, operator: OperatorProcess) -> Kubelet:  # noqa: ARG001
     """Create the pipeline on that Node, then write the status of its Pod."""
-    core = client.CoreV1Api(world.api)
+    core = client.CoreV1Api(env.api)
 
     def write(**fields: Any) -> None:
-        core.patch_namespaced_pod_status("demo", world.namespace, {"status": fields})
+        core.patch_namespaced_pod_status("demo", env.namespace, {"status": fields})
 
     return write
 
 
-def create(world: World, node_name: str, **policies: Any) -> None:
+def create(env: E2EEnv, node_name: str, **policies: Any) -> None:
     steps = container("one", "true"), container("two", "true")
-    world.create("demo", template(*steps, nodeName=node_name), **policies)
-    world.pods.wait("demo", "the Pod exists", lambda state: state["event"] == "ADDED")
+    env.create("demo", template(*steps, nodeName=node_name), **policies)
+    env.pods.wait("demo", "the Pod exists", lambda state: state["event"] == "ADDED")
 
 
-def becomes_ready(world: World, writes: Kubelet) -> None:
+def becomes_ready(env: E2EEnv, writes: Kubelet) -> None:
     writes(
         phase="Running",
         conditions=conditions(ready=True),
         initContainerStatuses=[ended("one"), ended("two")],
         containerStatuses=[running("app")],
     )
-    world.wait_ready("demo", run=1)
+    env.wait_ready("demo", run=1)
 
 
-def test_node_that_stops_reporting_is_named(world: World, node_name: str, writes: Kubelet) -> None:
-    create(world, node_name)
-    becomes_ready(world, writes)
+def test_node_that_stops_reporting_is_named(env: E2EEnv, node_name: str, writes: Kubelet) -> None:
+    create(env, node_name)
+    becomes_ready(env, writes)
 
-    state = world.pipelines.wait(
+    state = env.pipelines.wait(
         "demo",
         "not Ready any more",
         lambda state: run_number(state) == 1 and reason_of(state, "Ready") == "NodeNotReady",
@@ -130,11 +130,11 @@ def test_node_that_stops_reporting_is_named(world: World, node_name: str, writes
 
 
 def test_shutdown_in_the_middle_of_a_step_is_a_loss(
-    world: World, node_name: str, writes: Kubelet
+    env: E2EEnv, node_name: str, writes: Kubelet
 ) -> None:
-    create(world, node_name)
+    create(env, node_name)
     writes(phase="Pending", initContainerStatuses=[running("one", ready=False)])
-    world.wait_reason("demo", "StepRunning")
+    env.wait_reason("demo", "StepRunning")
 
     writes(
         phase="Failed",
@@ -144,16 +144,16 @@ def test_shutdown_in_the_middle_of_a_step_is_a_loss(
         initContainerStatuses=[ended("one", 143)],
     )
 
-    state = world.pipelines.wait("demo", "a second run", lambda state: run_number(state) == 2)
+    state = env.pipelines.wait("demo", "a second run", lambda state: run_number(state) == 2)
     assert runs(state)[:1] == [(1, "Created", "Lost")]
     assert "failedStep" not in state["status"]["history"][0]
 
 
 def test_shutdown_on_which_the_app_exits_with_0_is_a_loss(
-    world: World, node_name: str, writes: Kubelet
+    env: E2EEnv, node_name: str, writes: Kubelet
 ) -> None:
-    create(world, node_name)
-    becomes_ready(world, writes)
+    create(env, node_name)
+    becomes_ready(env, writes)
 
     writes(
         phase="Succeeded",
@@ -163,14 +163,14 @@ def test_shutdown_on_which_the_app_exits_with_0_is_a_loss(
         containerStatuses=[ended("app")],
     )
 
-    state = world.pipelines.wait("demo", "a second run", lambda state: run_number(state) == 2)
+    state = env.pipelines.wait("demo", "a second run", lambda state: run_number(state) == 2)
     assert runs(state) == [(1, "Created", "Lost"), (2, "PodLost", "")]
 
 
 def test_clock_set_back_between_two_steps_is_initialized(
-    world: World, node_name: str, writes: Kubelet
+    env: E2EEnv, node_name: str, writes: Kubelet
 ) -> None:
-    create(world, node_name, initDeadlineSeconds=600)
+    create(env, node_name, initDeadlineSeconds=600)
 
     writes(
         phase="Running",
@@ -179,7 +179,7 @@ def test_clock_set_back_between_two_steps_is_initialized(
         containerStatuses=[running("app", ago=3600, ready=False)],
     )
 
-    state = world.pipelines.wait(
+    state = env.pipelines.wait(
         "demo", "it is initialized", lambda state: status_of(state, "Initialized") == "True"
     )
     assert state["status"]["initProgress"] == "2/2"

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import World, runs
+from tests.e2e.conftest import E2EEnv, runs
 from tests.e2e.presence import dying
 from tests.e2e.templates import two_steps
 from tests.operator_process import OperatorProcess
@@ -11,17 +11,17 @@ from tests.operator_process import OperatorProcess
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_no_run_is_lost_or_doubled(
-    world: World, node: Cluster, operator: OperatorProcess, seed: int
+    env: E2EEnv, node: Cluster, operator: OperatorProcess, seed: int
 ) -> None:
     with dying(operator, seed):
-        world.create("demo", two_steps())
-        world.wait_ready("demo", run=1)
-        node.kill_sandbox(world.namespace, "demo")
-        world.wait_ready("demo", run=2)
-        world.delete_pod("demo")
-        world.wait_ready("demo", run=3)
-        world.request_run("demo", "again")
-        state = world.wait_ready("demo", run=4)
+        env.create("demo", two_steps())
+        env.wait_ready("demo", run=1)
+        node.kill_sandbox(env.namespace, "demo")
+        env.wait_ready("demo", run=2)
+        env.delete_pod("demo")
+        env.wait_ready("demo", run=3)
+        env.request_run("demo", "again")
+        state = env.wait_ready("demo", run=4)
 
     assert runs(state) == [
         (1, "Created", "Initialized"),
@@ -29,5 +29,5 @@ def test_no_run_is_lost_or_doubled(
         (3, "PodLost", "Initialized"),
         (4, "Requested", ""),
     ]
-    pods = {pod["metadata"]["uid"] for pod in world.pods.of("demo")}
+    pods = {pod["metadata"]["uid"] for pod in env.pods.of("demo")}
     assert len(pods) == 3, "one Pod for each run that the operator made, and no other"

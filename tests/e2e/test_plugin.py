@@ -5,7 +5,7 @@ import json
 import pytest
 from kubernetes import client
 
-from tests.e2e.conftest import Call, World, reason_of, run_number, status_of
+from tests.e2e.conftest import Call, E2EEnv, reason_of, run_number, status_of
 from tests.e2e.templates import container, template
 from tests.e2e.test_injection import injecting
 from tests.e2e.watching import Object
@@ -17,10 +17,10 @@ REPAIRED = container("broken", "echo trying; sleep 1; echo done")
 
 @pytest.mark.usefixtures("operator")
 def test_a_pipeline_that_fails_is_looked_into_repaired_and_run_again(
-    world: World, call: Call
+    env: E2EEnv, call: Call
 ) -> None:
-    world.create("demo", template(FINE, BROKEN, restartPolicy="Never"))
-    world.pipelines.wait("demo", "given up", lambda state: status_of(state, "Stalled") == "True")
+    env.create("demo", template(FINE, BROKEN, restartPolicy="Never"))
+    env.pipelines.wait("demo", "given up", lambda state: status_of(state, "Stalled") == "True")
 
     code, out, _ = call("status", "demo")
     assert code == 1
@@ -47,7 +47,7 @@ def test_a_pipeline_that_fails_is_looked_into_repaired_and_run_again(
     assert account["whatHappensNext"] == ["no run follows by itself: it needs a person"]
     assert account["whatYouCanDo"][-1]["effect"] == "start run 2 now"
 
-    world.set("demo", template=template(FINE, REPAIRED, restartPolicy="Never"))
+    env.set("demo", template=template(FINE, REPAIRED, restartPolicy="Never"))
     code, _, err = call("rerun", "demo", "--wait", "--timeout", "50s")
     assert code == 0, err
     assert err.splitlines()[-1].endswith("is Ready: the Pod is Ready")
@@ -59,7 +59,7 @@ def test_a_pipeline_that_fails_is_looked_into_repaired_and_run_again(
 
 @pytest.mark.usefixtures("operator")
 def test_logs_are_followed_from_attempt_to_attempt_and_step_to_step(
-    world: World, call: Call
+    env: E2EEnv, call: Call
 ) -> None:
     flaky = container(
         "flaky",
@@ -67,15 +67,15 @@ def test_logs_are_followed_from_attempt_to_attempt_and_step_to_step(
         volumeMounts=[{"name": "data", "mountPath": "/data"}],
     )
     last = container("last", "echo one; sleep 1; echo two")
-    world.create("demo", template(flaky, last, volumes=[{"name": "data", "emptyDir": {}}]))
+    env.create("demo", template(flaky, last, volumes=[{"name": "data", "emptyDir": {}}]))
     assert call("logs", "demo", "-f") == (0, "attempt\nattempt\none\ntwo\n", "")
 
 
 @pytest.mark.usefixtures("operator")
-def test_a_watch_ends_when_the_pipeline_is_ready(world: World, call: Call) -> None:
+def test_a_watch_ends_when_the_pipeline_is_ready(env: E2EEnv, call: Call) -> None:
     """A line for each change where nobody looks at a terminal, and the tree at last."""
-    world.create("demo", template(container("only", "sleep 1")))
-    world.pipelines.wait("demo", "its first run", lambda state: run_number(state) == 1)
+    env.create("demo", template(container("only", "sleep 1")))
+    env.pipelines.wait("demo", "its first run", lambda state: run_number(state) == 1)
     code, out, err = call("status", "demo", "--watch")
     assert code == 0, err
     assert out.splitlines()[0].endswith("Ready  PodReady  1/1")
@@ -89,9 +89,9 @@ def failed_twice(state: Object) -> bool:
 
 
 @pytest.mark.usefixtures("operator")
-def test_explain_tells_who_acts_next(world: World, call: Call) -> None:
-    world.create("demo", template(BROKEN), initDeadlineSeconds=300)
-    world.pipelines.wait("demo", "failed twice, so that ten seconds pass", failed_twice)
+def test_explain_tells_who_acts_next(env: E2EEnv, call: Call) -> None:
+    env.create("demo", template(BROKEN), initDeadlineSeconds=300)
+    env.pipelines.wait("demo", "failed twice, so that ten seconds pass", failed_twice)
     account = json.loads(call("explain", "demo", "-o", "json")[1])
     assert account["operator"] == {"absent": None, "undone": []}
     assert account["whatHappensNext"][0].startswith('the kubelet starts "broken" again')
@@ -99,18 +99,18 @@ def test_explain_tells_who_acts_next(world: World, call: Call) -> None:
 
 
 @pytest.mark.usefixtures("operator")
-def test_escape_sequences_of_a_step_stay_in_the_mirror(world: World, call: Call) -> None:
+def test_escape_sequences_of_a_step_stay_in_the_mirror(env: E2EEnv, call: Call) -> None:
     """A tool that colours its errors. The mirror is verbatim; people read the rest."""
     coloured = container("migrate", r"printf '\033[1;31mFATAL\033[0m no such table\n' >&2; exit 3")
-    world.create("demo", template(coloured, restartPolicy="Never"))
-    state = world.pipelines.wait(
+    env.create("demo", template(coloured, restartPolicy="Never"))
+    state = env.pipelines.wait(
         "demo", "given up", lambda state: status_of(state, "Stalled") == "True"
     )
     [mirror] = state["status"].pop("initContainerStatuses")
     assert mirror["state"]["terminated"]["message"] == "\x1b[1;31mFATAL\x1b[0m no such table\n"
     assert "\\u001b" not in json.dumps(state["status"])
     assert "FATAL no such table" in state["status"]["history"][0]["failedStep"]["message"]
-    events = client.CoreV1Api(world.api).list_namespaced_event(world.namespace).items
+    events = client.CoreV1Api(env.api).list_namespaced_event(env.namespace).items
     ours = [event.message for event in events if event.involved_object.kind == "InitPipeline"]
     assert ours
     assert all("\x1b" not in note for note in ours)
@@ -119,11 +119,11 @@ def test_escape_sequences_of_a_step_stay_in_the_mirror(world: World, call: Call)
 
 
 @pytest.mark.usefixtures("operator")
-def test_injected_sidecar_is_shown_as_sidecar(world: World, call: Call) -> None:
+def test_injected_sidecar_is_shown_as_sidecar(env: E2EEnv, call: Call) -> None:
     """The Pod's spec decides what is a step, and the template does not have it."""
-    with injecting(world):
-        world.create("demo", template(container("migrate", "exec sleep 3600")))
-        world.pipelines.wait(
+    with injecting(env):
+        env.create("demo", template(container("migrate", "exec sleep 3600")))
+        env.pipelines.wait(
             "demo",
             "its own step runs",
             lambda state: (

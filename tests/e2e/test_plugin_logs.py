@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.e2e import node_faults, target
-from tests.e2e.conftest import World
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.cutting_proxy import cutting_proxy
 from tests.e2e.templates import container, sidecar, template
 from tests.e2e.watching import Object
@@ -51,12 +51,12 @@ def command(kubeconfig: Path, namespace: str, *arguments: str) -> list[str]:
 
 
 @pytest.fixture
-def logs(cluster: target.Target, world: World) -> Logs:
+def logs(cluster: target.Target, env: E2EEnv) -> Logs:
     def logs(
         *arguments: str, kubeconfig: Path = cluster.kubeconfig
     ) -> "subprocess.CompletedProcess[bytes]":
         return subprocess.run(
-            command(kubeconfig, world.namespace, *arguments),
+            command(kubeconfig, env.namespace, *arguments),
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True,
             timeout=SECONDS,
@@ -77,10 +77,10 @@ def kubectls(kubectl: Kubectl, *arguments: str) -> bytes:
 
 
 @pytest.mark.usefixtures("operator")
-def test_logs_any_bytes_are_those_of_kubectl(world: World, kubectl: Kubectl, logs: Logs) -> None:
-    world.create("demo", template(*STEPS))
+def test_logs_any_bytes_are_those_of_kubectl(env: E2EEnv, kubectl: Kubectl, logs: Logs) -> None:
+    env.create("demo", template(*STEPS))
     followed = logs("-f")
-    world.wait_ready("demo", 1)
+    env.wait_ready("demo", 1)
     each = {step["name"]: kubectls(kubectl, "-c", step["name"]) for step in STEPS}
     assert len(each["long"]) > 3_000_000
     assert each["crlf"].count(b"\n") == 3000
@@ -100,24 +100,24 @@ def second_attempt_runs(state: Object) -> bool:
 
 @pytest.mark.usefixtures("operator")
 def test_logs_previous_attempt_is_that_of_kubectl(
-    world: World, kubectl: Kubectl, logs: Logs
+    env: E2EEnv, kubectl: Kubectl, logs: Logs
 ) -> None:
     once = "test -e /data/seen && exec sleep 3600; touch /data/seen; printf 'a\\rb\\377'; exit 1"
     fails = container("fails", once, volumeMounts=[{"name": "data", "mountPath": "/data"}])
-    world.create("demo", template(fails, volumes=[{"name": "data", "emptyDir": {}}]))
-    world.pipelines.wait("demo", "a second attempt", second_attempt_runs)
+    env.create("demo", template(fails, volumes=[{"name": "data", "emptyDir": {}}]))
+    env.pipelines.wait("demo", "a second attempt", second_attempt_runs)
     assert logs("fails", "-p").stdout == kubectls(kubectl, "-c", "fails", "-p") == b"a\rb\xff"
 
 
 @pytest.mark.usefixtures("operator")
 def test_logs_followed_over_a_kubelet_restart_are_whole(
-    world: World, cluster: target.Target, node: Cluster
+    env: E2EEnv, cluster: target.Target, node: Cluster
 ) -> None:
     """The step runs on, and so does its log."""
-    world.create("demo", template(SLOW))
-    world.wait_reason("demo", "StepRunning")
+    env.create("demo", template(SLOW))
+    env.wait_reason("demo", "StepRunning")
     following = subprocess.Popen(
-        command(cluster.kubeconfig, world.namespace, "-f"),
+        command(cluster.kubeconfig, env.namespace, "-f"),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -125,7 +125,7 @@ def test_logs_followed_over_a_kubelet_restart_are_whole(
     )
     assert following.stdout is not None
     first = following.stdout.readline()
-    with node_faults.kubelet_stopped(world.api, node):
+    with node_faults.kubelet_stopped(env.api, node):
         pass
     rest, err = following.communicate(timeout=SECONDS)
     assert (following.returncode, first + rest) == (0, ROWS), err
@@ -133,10 +133,10 @@ def test_logs_followed_over_a_kubelet_restart_are_whole(
 
 @pytest.mark.usefixtures("operator")
 def test_logs_followed_through_a_load_balancer_that_cuts_are_whole(
-    world: World, cluster: target.Target, logs: Logs, tmp_path: Path
+    env: E2EEnv, cluster: target.Target, logs: Logs, tmp_path: Path
 ) -> None:
-    world.create("demo", template(SLOW))
-    world.wait_reason("demo", "StepRunning")
+    env.create("demo", template(SLOW))
+    env.wait_reason("demo", "StepRunning")
     with cutting_proxy(cluster.kubeconfig, tmp_path / "kubeconfig", 1.7) as kubeconfig:
         followed = logs("-f", kubeconfig=kubeconfig)
     assert (followed.returncode, followed.stdout) == (0, ROWS), followed.stderr
@@ -145,11 +145,11 @@ def test_logs_followed_through_a_load_balancer_that_cuts_are_whole(
 
 
 @pytest.mark.usefixtures("operator")
-def test_logs_whose_reader_has_gone_end_quietly(world: World, cluster: target.Target) -> None:
-    world.create("demo", template(STEPS[1]))
-    world.wait_ready("demo", 1)
+def test_logs_whose_reader_has_gone_end_quietly(env: E2EEnv, cluster: target.Target) -> None:
+    env.create("demo", template(STEPS[1]))
+    env.wait_ready("demo", 1)
     with subprocess.Popen(
-        command(cluster.kubeconfig, world.namespace),
+        command(cluster.kubeconfig, env.namespace),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -5,7 +5,7 @@ from typing import Any
 from kubernetes import client
 
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import World, message_of, reason_of, run_number, runs, status_of
+from tests.e2e.conftest import E2EEnv, message_of, reason_of, run_number, runs, status_of
 from tests.e2e.templates import container, sidecar, template
 from tests.e2e.watching import Object
 from tests.operator_process import OperatorProcess
@@ -27,11 +27,11 @@ def run_of(state: Object) -> dict[str, Any]:
     return run
 
 
-def resize(world: World, cpu: str) -> None:
+def resize(env: E2EEnv, cpu: str) -> None:
     """Change the cpu request of the app container in place, as a VerticalPodAutoscaler does."""
     change = {"name": "app", "resources": {"requests": {"cpu": cpu}}}
-    core = client.CoreV1Api(world.api)
-    core.patch_namespaced_pod_resize("demo", world.namespace, {"spec": {"containers": [change]}})
+    core = client.CoreV1Api(env.api)
+    core.patch_namespaced_pod_resize("demo", env.namespace, {"spec": {"containers": [change]}})
 
 
 def restarts(count: int) -> Any:
@@ -45,11 +45,11 @@ def restarts(count: int) -> Any:
 
 
 def test_step_over_its_own_storage_limit_is_a_failed_run(
-    world: World,
+    env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
     fills = "dd if=/dev/zero of=/scratch/f bs=1M count=8; exec sleep 3600"
-    world.create(
+    env.create(
         "demo",
         template(
             container("unpack", fills, volumeMounts=[WORK]),
@@ -58,7 +58,7 @@ def test_step_over_its_own_storage_limit_is_a_failed_run(
         ),
     )
 
-    state = world.pipelines.wait("demo", "it is given up", stalled, seconds=180)
+    state = env.pipelines.wait("demo", "it is given up", stalled, seconds=180)
 
     assert runs(state) == [(1, "Created", "Failed")]
     [record] = state["status"]["history"]
@@ -68,71 +68,71 @@ def test_step_over_its_own_storage_limit_is_a_failed_run(
 
 
 def test_app_over_its_active_deadline_is_a_failed_run(
-    world: World,
+    env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
-    world.create("demo", template(container("one", "true"), activeDeadlineSeconds=5))
+    env.create("demo", template(container("one", "true"), activeDeadlineSeconds=5))
 
-    state = world.pipelines.wait("demo", "it is given up", stalled)
+    state = env.pipelines.wait("demo", "it is given up", stalled)
 
     assert runs(state) == [(1, "Created", "Failed")]
     assert state["status"]["history"][0]["reason"] == "PodDeadlineExceeded"
 
 
 def test_deadline_before_any_container_started_is_a_failed_run(
-    world: World,
+    env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
     missing = {**container("one", "true"), "image": "registry.test/nothing:1"}
-    world.create("demo", template(missing, activeDeadlineSeconds=2))
+    env.create("demo", template(missing, activeDeadlineSeconds=2))
 
-    state = world.pipelines.wait("demo", "it is given up", stalled)
+    state = env.pipelines.wait("demo", "it is given up", stalled)
 
     assert runs(state) == [(1, "Created", "Failed")]
     assert "PodDeadlineExceeded" in {reason_of(state, "Ready"), reason_of(state, "Initialized")}
 
 
 def test_resize_that_restarts_the_container_starts_no_run_and_a_crash_does(
-    world: World,
+    env: E2EEnv,
     node: Cluster,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
-    world.create("demo", template(container("one", "true"), **_app(RESIZABLE)))
-    before = world.wait_ready("demo", run=1)
+    env.create("demo", template(container("one", "true"), **_app(RESIZABLE)))
+    before = env.wait_ready("demo", run=1)
 
-    resize(world, "30m")
+    resize(env, "30m")
 
-    world.pods.wait("demo", "the resize restarted the container", restarts(1))
+    env.pods.wait("demo", "the resize restarted the container", restarts(1))
     baseline = [{"name": "app", "restartCount": 1, "resources": {"requests.cpu": "30m"}}]
-    state = world.pipelines.wait(
+    state = env.pipelines.wait(
         "demo",
         "the restart was attributed to the resize",
         lambda state: run_of(state).get("restartBaselines") == baseline,
     )
     assert run_number(state) == 1
-    assert world.pod("demo")["metadata"]["uid"] == before["status"]["podUID"]
+    assert env.pod("demo")["metadata"]["uid"] == before["status"]["podUID"]
 
-    node.kill_container(world.namespace, "demo", "app")
+    node.kill_container(env.namespace, "demo", "app")
 
-    after = world.wait_ready("demo", run=2)
+    after = env.wait_ready("demo", run=2)
     assert after["status"]["run"]["trigger"] == "ContainerRestarted"
 
 
 def test_rule_of_a_sidecar_names_it_as_the_cause(
-    world: World,
+    env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
     """KEP-5532's own example: a watcher ends, and all containers start over."""
     once = "[ -e /scratch/again ] && exec sleep 3600; touch /scratch/again; sleep 4; exit 88"
     watcher = sidecar("watcher", once, volumeMounts=[WORK], restartPolicyRules=[ON_88])
-    world.create(
+    env.create(
         "demo",
         template(
             container("one", "sleep 0.5"), watcher, volumes=[{"name": "work", "emptyDir": {}}]
         ),
     )
 
-    state = world.wait_ready("demo", run=2)
+    state = env.wait_ready("demo", run=2)
 
     assert runs(state) == [(1, "Created", "Initialized"), (2, "RestartedInPlace", "")]
     cause = state["status"]["run"]["cause"]
@@ -140,19 +140,19 @@ def test_rule_of_a_sidecar_names_it_as_the_cause(
 
 
 def test_step_that_only_its_own_rule_restarts_is_limited_by_max_restarts(
-    world: World,
+    env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
     """The Pod's restartPolicy is Never (KEP-5307)."""
     rule = {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}
     step = container("one", "exit 42", restartPolicy="Never", restartPolicyRules=[rule])
-    world.create(
+    env.create(
         "demo",
         template(step, restartPolicy="Never"),
         initPolicies=[{"name": "one", "maxRestarts": 1}],
     )
 
-    state = world.pipelines.wait("demo", "it is given up", stalled)
+    state = env.pipelines.wait("demo", "it is given up", stalled)
 
     assert state["status"]["history"][0]["reason"] == "RestartLimitExceeded"
     assert "exited with 42" in message_of(state, "Stalled")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.e2e.conftest import (
-    World,
+    E2EEnv,
     message_of,
     reason_of,
     run_number,
@@ -36,16 +36,16 @@ def observed(generation: int) -> Callable[[Object], bool]:
     return lambda state: state.get("status", {}).get("observedGeneration") == generation
 
 
-def delete_pod(world: World, name: str) -> None:
-    uid = world.pod(name)["metadata"]["uid"]
-    world.delete_pod(name)
-    world.wait_gone(name, uid)
+def delete_pod(env: E2EEnv, name: str) -> None:
+    uid = env.pod(name)["metadata"]["uid"]
+    env.delete_pod(name)
+    env.wait_gone(name, uid)
 
 
-def kill_app(world: World, node: Cluster, name: str) -> None:
+def kill_app(env: E2EEnv, node: Cluster, name: str) -> None:
     """The kubelet restarts the app container, and only that."""
-    node.kill_container(world.namespace, name, "app")
-    world.pods.wait(
+    node.kill_container(env.namespace, name, "app")
+    env.pods.wait(
         name,
         "the app has restarted",
         lambda pod: (
@@ -75,25 +75,25 @@ def named(policy: str, happening: str) -> str:
 
 @pytest.mark.parametrize("presence", BOTH)
 def test_rerun_policy(
-    world: World, node: Cluster, operator: OperatorProcess, presence: Presence
+    env: E2EEnv, node: Cluster, operator: OperatorProcess, presence: Presence
 ) -> None:
     for policy, rows in RERUN_POLICIES.items():
         for happening in rows:
-            world.create(named(policy, happening), AT_ONCE, rerunPolicy=policy)
+            env.create(named(policy, happening), AT_ONCE, rerunPolicy=policy)
     for policy, rows in RERUN_POLICIES.items():
         for happening in rows:
-            world.wait_ready(named(policy, happening), run=1)
+            env.wait_ready(named(policy, happening), run=1)
 
     with presence(operator):
         for policy in RERUN_POLICIES:
-            node.kill_sandbox(world.namespace, named(policy, "sandbox-killed"))
-            world.request_run(named(policy, "requested"), "please")
-            world.set(named(policy, "edited"), template=two_steps())
-            delete_pod(world, named(policy, "pod-deleted"))
+            node.kill_sandbox(env.namespace, named(policy, "sandbox-killed"))
+            env.request_run(named(policy, "requested"), "please")
+            env.set(named(policy, "edited"), template=two_steps())
+            delete_pod(env, named(policy, "pod-deleted"))
 
     for policy, rows in RERUN_POLICIES.items():
         for happening, expected in rows.items():
-            state = world.pipelines.wait(
+            state = env.pipelines.wait(
                 named(policy, happening), f"the runs {expected}", has_come_to(expected)
             )
             assert runs(state) == expected, (policy, happening)
@@ -101,48 +101,46 @@ def test_rerun_policy(
 
 @pytest.mark.parametrize("presence", BOTH)
 def test_restarts_are_judged_from_then_on(
-    world: World, node: Cluster, operator: OperatorProcess, presence: Presence
+    env: E2EEnv, node: Cluster, operator: OperatorProcess, presence: Presence
 ) -> None:
     containers = [container("app", HANG), container("other", HANG)]
     for name, policy in (("never", "Never"), ("on-pod-loss", "OnPodLoss")):
         pod = template(container("one", "true"), containers=containers)
-        world.create(name, pod, rerunPolicy=policy)
+        env.create(name, pod, rerunPolicy=policy)
     for name in ("never", "on-pod-loss"):
-        world.wait_ready(name, run=1)
+        env.wait_ready(name, run=1)
 
     with presence(operator):
         for name in ("never", "on-pod-loss"):
-            kill_app(world, node, name)
-            world.set(name, runHistoryLimit=9)
+            kill_app(env, node, name)
+            env.set(name, runHistoryLimit=9)
     for name in ("never", "on-pod-loss"):
-        left_alone = world.pipelines.wait(name, "the change after the restart", observed(2))
+        left_alone = env.pipelines.wait(name, "the change after the restart", observed(2))
         assert runs(left_alone) == [(1, "Created", "")]
-        world.set(name, rerunPolicy="OnRestart")
+        env.set(name, rerunPolicy="OnRestart")
     for name in ("never", "on-pod-loss"):
-        not_judged = world.pipelines.wait(name, "the new policy", observed(3))
+        not_judged = env.pipelines.wait(name, "the new policy", observed(3))
         assert runs(not_judged) == [(1, "Created", "")]
-        node.kill_container(world.namespace, name, "other")
+        node.kill_container(env.namespace, name, "other")
 
     for name in ("never", "on-pod-loss"):
-        again = world.wait_ready(name, run=2)
+        again = env.wait_ready(name, run=2)
         assert runs(again) == [RUN_1, (2, "ContainerRestarted", "")]
         assert again["status"]["run"]["cause"]["container"] == "other"
 
 
 @pytest.mark.parametrize("presence", BOTH)
-def test_a_pod_lost_under_never(
-    world: World, operator: OperatorProcess, presence: Presence
-) -> None:
-    world.create("demo", AT_ONCE, rerunPolicy="Never")
-    world.wait_ready("demo", run=1)
-    delete_pod(world, "demo")
-    state = world.wait_reason("demo", "PodLost")
+def test_a_pod_lost_under_never(env: E2EEnv, operator: OperatorProcess, presence: Presence) -> None:
+    env.create("demo", AT_ONCE, rerunPolicy="Never")
+    env.wait_ready("demo", run=1)
+    delete_pod(env, "demo")
+    state = env.wait_reason("demo", "PodLost")
     assert message_of(state, "Stalled") == "the Pod was deleted; rerunPolicy is Never"
 
     with presence(operator):
-        world.set("demo", rerunPolicy="OnPodLoss")
+        env.set("demo", rerunPolicy="OnPodLoss")
 
-    assert runs(world.wait_ready("demo", run=2)) == [(1, "Created", "Lost"), (2, "PodLost", "")]
+    assert runs(env.wait_ready("demo", run=2)) == [(1, "Created", "Lost"), (2, "PodLost", "")]
 
 
 def has_come_to(expected: list[tuple[int, str, str]]) -> Callable[[Object], bool]:
@@ -246,44 +244,44 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("presence", BOTH)
-def test_limits_of_a_run(world: World, operator: OperatorProcess, presence: Presence) -> None:
+def test_limits_of_a_run(env: E2EEnv, operator: OperatorProcess, presence: Presence) -> None:
     """A run that exceeds one has failed, its Pod goes, and its evidence stays. Whoever raises the
     limit gets another run."""
     for name, row in LIMITS.items():
-        world.create(name, row.template)
+        env.create(name, row.template)
     for name, row in LIMITS.items():
-        world.pipelines.wait(name, row.told, row.is_told)
+        env.pipelines.wait(name, row.told, row.is_told)
 
     with presence(operator):
         for name, row in LIMITS.items():
-            world.set(name, **row.limit)
+            env.set(name, **row.limit)
     for name, row in LIMITS.items():
-        given_up = world.wait_reason(name, row.why.partition(":")[0])
+        given_up = env.wait_reason(name, row.why.partition(":")[0])
         assert row.failed.items() <= given_up["status"]["history"][0]["failedStep"].items()
         assert message_of(given_up, "Stalled").startswith("1 run has failed, and backoffLimit is 0")
-        world.wait_gone(name, uid_of(given_up))
+        env.wait_gone(name, uid_of(given_up))
     with presence(operator):
         for name, row in LIMITS.items():
-            world.set(name, **row.higher)
+            env.set(name, **row.higher)
 
     for name, row in LIMITS.items():
-        last = world.pipelines.wait(name, "another run", lambda s: run_number(s) == 2)
-        assert_trace(world.pipelines.until(name, last), row.trace(name))
+        last = env.pipelines.wait(name, "another run", lambda s: run_number(s) == 2)
+        assert_trace(env.pipelines.until(name, last), row.trace(name))
 
 
 @pytest.mark.parametrize("presence", BOTH)
-def test_backoff_limit(world: World, operator: OperatorProcess, presence: Presence) -> None:
+def test_backoff_limit(env: E2EEnv, operator: OperatorProcess, presence: Presence) -> None:
     """Failed runs are followed by others until there were too many. The last one's Pod stays for
     its logs, having ended."""
     broken = template(container("one", "echo no table >&2; exit 3"), restartPolicy="Never")
-    world.create("demo", broken)
-    world.wait_reason("demo", "StepFailed")
-    world.pipelines.wait("demo", "given up", lambda s: status_of(s, "Stalled") == "True")
+    env.create("demo", broken)
+    env.wait_reason("demo", "StepFailed")
+    env.pipelines.wait("demo", "given up", lambda s: status_of(s, "Stalled") == "True")
 
     with presence(operator):
-        world.set("demo", backoffLimit=1)
+        env.set("demo", backoffLimit=1)
 
-    last = world.pipelines.wait(
+    last = env.pipelines.wait(
         "demo",
         "given up again",
         lambda s: run_number(s) == 2 and status_of(s, "Stalled") == "True",
@@ -293,7 +291,7 @@ def test_backoff_limit(world: World, operator: OperatorProcess, presence: Presen
         ?0/1 StepRunning: init container 1 of 1 "one" is running
         ?0/1 StepFailed: {failed}"""
     assert_trace(
-        world.pipelines.until("demo", last),
+        env.pipelines.until("demo", last),
         f"""
         run 1 Created{a_run}
         run 1 ended Failed, StepFailed: {failed}
@@ -307,38 +305,38 @@ def test_backoff_limit(world: World, operator: OperatorProcess, presence: Presen
         """,
     )
     assert message_of(last, "Stalled") == f"2 runs have failed, and backoffLimit is 1: {failed}"
-    pod = world.pod("demo")
+    pod = env.pod("demo")
     assert (pod["metadata"]["uid"], pod["status"]["phase"]) == (uid_of(last), "Failed")
     assert "deletionTimestamp" not in pod["metadata"]
 
 
 @pytest.mark.parametrize("presence", BOTH)
-def test_suspend(world: World, operator: OperatorProcess, presence: Presence) -> None:
-    world.create("ready", two_steps())
-    world.create("begun", template(container("one", HANG)))
-    world.create("asked", two_steps())
-    world.create("changed", two_steps())
-    world.create("from-the-start", two_steps(), suspend=True)
-    uids = {name: uid_of(world.wait_ready(name, run=1)) for name in ("ready", "asked", "changed")}
-    uids["begun"] = uid_of(world.wait_reason("begun", "StepRunning"))
+def test_suspend(env: E2EEnv, operator: OperatorProcess, presence: Presence) -> None:
+    env.create("ready", two_steps())
+    env.create("begun", template(container("one", HANG)))
+    env.create("asked", two_steps())
+    env.create("changed", two_steps())
+    env.create("from-the-start", two_steps(), suspend=True)
+    uids = {name: uid_of(env.wait_ready(name, run=1)) for name in ("ready", "asked", "changed")}
+    uids["begun"] = uid_of(env.wait_reason("begun", "StepRunning"))
 
     with presence(operator):
         for name in uids:
-            world.set(name, suspend=True)
+            env.set(name, suspend=True)
     for name, uid in uids.items():
-        world.wait_gone(name, uid)
+        env.wait_gone(name, uid)
     with presence(operator):
-        world.request_run("asked", "please")
-        world.set("changed", template=template(container("one", "true")))
-    waiting = world.pipelines.wait(
+        env.request_run("asked", "please")
+        env.set("changed", template=template(container("one", "true")))
+    waiting = env.pipelines.wait(
         "asked", "the request is noticed", lambda s: "please" in message_of(s, "Suspended")
     )
-    for state in (waiting, *map(world.pipeline, ("ready", "begun", "changed", "from-the-start"))):
+    for state in (waiting, *map(env.pipeline, ("ready", "begun", "changed", "from-the-start"))):
         assert status_of(state, "Suspended") == "True"
         assert reason_of(state, "Ready") == "Suspended"
     with presence(operator):
         for name in (*uids, "from-the-start"):
-            world.set(name, suspend=False)
+            env.set(name, suspend=False)
 
     told = {
         "ready": [(1, "Created", "Initialized"), (2, "Resumed", "")],
@@ -350,43 +348,43 @@ def test_suspend(world: World, operator: OperatorProcess, presence: Presence) ->
     for name, expected in told.items():
         run = len(expected)
         done = "StepRunning" if name == "begun" else "PodReady"
-        state = world.wait_reason(name, done, run=run)
+        state = env.wait_reason(name, done, run=run)
         assert runs(state) == expected, name
         assert status_of(state, "Suspended") == "", name
 
 
 @pytest.mark.parametrize("presence", BOTH)
-def test_run_history_limit(world: World, operator: OperatorProcess, presence: Presence) -> None:
+def test_run_history_limit(env: E2EEnv, operator: OperatorProcess, presence: Presence) -> None:
     """What is cut from history is no less past: numbers go on, and a token that was answered acts
     no more."""
     quick = template(container("one", "true"))
-    world.create("none", quick, runHistoryLimit=0)
-    world.create("few", quick, runHistoryLimit=2)
+    env.create("none", quick, runHistoryLimit=0)
+    env.create("few", quick, runHistoryLimit=2)
     for run in (1, 2, 3):
         for name in ("none", "few"):
             if run > 1:
-                world.request_run(name, f"token-{run}")
+                env.request_run(name, f"token-{run}")
         for name in ("none", "few"):
-            world.wait_ready(name, run)
+            env.wait_ready(name, run)
 
     with presence(operator):
-        world.set("few", runHistoryLimit=1)
-        world.patch("none", {"metadata": {"annotations": {"initpipeline.dev/rerun": None}}})
-        world.request_run("none", "token-3")
-    world.pipelines.wait("few", "history is cut", observed(2))
+        env.set("few", runHistoryLimit=1)
+        env.patch("none", {"metadata": {"annotations": {"initpipeline.dev/rerun": None}}})
+        env.request_run("none", "token-3")
+    env.pipelines.wait("few", "history is cut", observed(2))
     for name in ("none", "few"):
-        world.request_run(name, "token-4")
-        world.wait_ready(name, run=4)
+        env.request_run(name, "token-4")
+        env.wait_ready(name, run=4)
 
-    assert histories(world, "none") == [[]]
-    assert histories(world, "few") == [[], [1], [2, 1], [2], [3]]
-    assert world.pipeline("none")["status"]["run"]["token"] == "token-4"
+    assert histories(env, "none") == [[]]
+    assert histories(env, "few") == [[], [1], [2, 1], [2], [3]]
+    assert env.pipeline("none")["status"]["run"]["token"] == "token-4"
 
 
-def histories(world: World, name: str) -> list[list[int]]:
+def histories(env: E2EEnv, name: str) -> list[list[int]]:
     """The numbers in history, each time that they changed."""
     told: list[list[int]] = []
-    for state in world.pipelines.of(name):
+    for state in env.pipelines.of(name):
         numbers = [record["number"] for record in state.get("status", {}).get("history", ())]
         if told[-1:] != [numbers]:
             told.append(numbers)
@@ -395,79 +393,77 @@ def histories(world: World, name: str) -> list[list[int]]:
 
 @pytest.mark.parametrize("presence", BOTH)
 def test_ttl_seconds_after_finished(
-    world: World, operator: OperatorProcess, presence: Presence
+    env: E2EEnv, operator: OperatorProcess, presence: Presence
 ) -> None:
     one, job = container("one", "true"), {"app": "true", "restartPolicy": "Never"}
     broken = template(container("one", "exit 3"), restartPolicy="Never")
-    world.create("from-the-start", template(one, **job), ttlSecondsAfterFinished=1)
-    world.create("succeeded", template(one, **job))
-    world.create("given-up", broken)
-    world.create("runs-on", template(one), ttlSecondsAfterFinished=0)
-    world.wait_reason("succeeded", "PodSucceeded")
-    world.wait_reason("given-up", "StepFailed")
-    world.wait_ready("runs-on", run=1)
+    env.create("from-the-start", template(one, **job), ttlSecondsAfterFinished=1)
+    env.create("succeeded", template(one, **job))
+    env.create("given-up", broken)
+    env.create("runs-on", template(one), ttlSecondsAfterFinished=0)
+    env.wait_reason("succeeded", "PodSucceeded")
+    env.wait_reason("given-up", "StepFailed")
+    env.wait_ready("runs-on", run=1)
 
     with presence(operator):
         for name in ("succeeded", "given-up"):
-            world.set(name, ttlSecondsAfterFinished=1)
+            env.set(name, ttlSecondsAfterFinished=1)
 
     ends = {"from-the-start": "Succeeded", "succeeded": "Succeeded", "given-up": "Failed"}
     for name, result in ends.items():
-        last = world.pipelines.wait(name, "its deletion", lambda s: s["event"] == "DELETED")
+        last = env.pipelines.wait(name, "its deletion", lambda s: s["event"] == "DELETED")
         assert runs(last) == [(1, "Created", result)], name
-        world.wait_gone(name, uid_of(last))
-    assert status_of(world.pipeline("runs-on"), "Ready") == "True"
+        env.wait_gone(name, uid_of(last))
+    assert status_of(env.pipeline("runs-on"), "Ready") == "True"
 
 
-def test_back_off_between_runs(world: World, operator: OperatorProcess) -> None:
+def test_back_off_between_runs(env: E2EEnv, operator: OperatorProcess) -> None:
     """The first re-run comes at once and the second waits, whatever becomes of the operator; but
     not longer than until a person asks."""
     crashing = template(container("one", "true"), app="sleep 1; exit 7")
     failing = template(container("one", "exit 3"), restartPolicy="Never")
-    world.create("restarted", crashing)
-    world.create("asked", crashing)
-    world.create("retried", failing, backoffLimit=9)
+    env.create("restarted", crashing)
+    env.create("asked", crashing)
+    env.create("retried", failing, backoffLimit=9)
     names = ("restarted", "asked", "retried")
-    waiting = {name: world.pipelines.wait(name, "back-off", waits) for name in names}
+    waiting = {name: env.pipelines.wait(name, "back-off", waits) for name in names}
     for state in waiting.values():
         assert run_number(state) == 2
         assert status_of(state, "Stalled") == ""
 
     operator.kill()
     operator.start()
-    world.request_run("asked", "please")
+    env.request_run("asked", "please")
     operator.kill()
     operator.start()
 
     triggers = {"asked": "Requested", "restarted": "ContainerRestarted", "retried": "Retry"}
     for name, trigger in triggers.items():
-        state = world.pipelines.wait(name, "the third run", lambda s: run_number(s) == 3)
+        state = env.pipelines.wait(name, "the third run", lambda s: run_number(s) == 3)
         assert state["status"]["run"]["trigger"] == trigger
         due = waiting[name]["status"]["nextRunTime"]
-        assert times_to_wait_for(world, name) == [due]
+        assert times_to_wait_for(env, name) == [due]
         if name == "asked":
             assert state["status"].get("rerunCount", 0) == 0
         else:
             assert state["status"]["run"]["startTime"] >= due
-            assert deletion_time(world, name, uid_of(waiting[name])) >= due
+            assert deletion_time(env, name, uid_of(waiting[name])) >= due
 
 
 def waits(state: Object) -> bool:
     return reason_of(state, "Reconciling") == "RerunBackOff"
 
 
-def times_to_wait_for(world: World, name: str) -> list[str]:
+def times_to_wait_for(env: E2EEnv, name: str) -> list[str]:
     """Every nextRunTime that was told until the third run."""
     said = (
-        s.get("status", {}).get("nextRunTime")
-        for s in world.pipelines.of(name)
-        if run_number(s) < 3
+        s.get("status", {}).get("nextRunTime") for s in env.pipelines.of(name) if run_number(s) < 3
     )
     return sorted({time for time in said if time})
 
 
-def deletion_time(world: World, name: str, uid: str) -> str:
-    pod = world.pods.wait(
+def deletion_time(env: E2EEnv, name: str, uid: str) -> str:
+    pod = env.pods.wait(
         name,
         "the Pod of the run before is deleted",
         lambda s: s["metadata"]["uid"] == uid and "deletionTimestamp" in s["metadata"],

@@ -14,7 +14,7 @@ from tests.cluster import build
 from tests.cluster.helm import HELM
 from tests.cluster.progress import Lines
 from tests.e2e import target
-from tests.e2e.conftest import World
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.recipes import Recipe, recipes
 from tests.installation import MANIFESTS
 from tests.kubectl import Kubectl, program, run
@@ -34,7 +34,7 @@ def test_recipe(recipe: Recipe, tmp_path: Path, environment: dict[str, str]) -> 
 
 @pytest.mark.usefixtures("operator")
 def test_the_ci_job_fails_with_the_run(
-    kubectl: Kubectl, world: World, tmp_path: Path, environment: dict[str, str]
+    kubectl: Kubectl, env: E2EEnv, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """It would be worse than none if it did not."""
     (recipe,) = (one for one in recipes() if "rerun.sh" in one.files)
@@ -43,7 +43,7 @@ def test_the_ci_job_fails_with_the_run(
     pipeline["spec"]["template"]["spec"]["restartPolicy"] = "Never"
     pipeline["spec"]["template"]["spec"]["initContainers"][1]["command"] = ["sh", "-c", "exit 3"]
     kubectl("apply", "-f", "-", stdin=pipeline)
-    world.wait_reason("shop", "StepFailed")
+    env.wait_reason("shop", "StepFailed")
 
     with pytest.raises(subprocess.CalledProcessError) as failed:
         run(["sh", str(tmp_path / "rerun.sh"), "shop", "again"], environment=environment)

@@ -9,7 +9,7 @@ import pytest
 from initpipeline.api.reasons import Reason
 from tests.cluster.errors import ClusterError
 from tests.cluster.processes import wait_until
-from tests.e2e.conftest import Call, World, message_of, reason_of, runs, status_of
+from tests.e2e.conftest import Call, E2EEnv, message_of, reason_of, runs, status_of
 from tests.e2e.templates import container, template
 from tests.kubectl import Kubectl
 
@@ -28,32 +28,32 @@ def limit_range(**limits: Any) -> dict[str, Any]:
 
 
 def test_limit_range_that_invalidates_the_pod_run_continues_after_its_removal(
-    world: World, kubectl: Kubectl
+    env: E2EEnv, kubectl: Kubectl
 ) -> None:
     default = limit_range(default={"cpu": "50m"}, defaultRequest={"cpu": "10m"})
     kubectl("create", "-f", "-", stdin=default)
-    world.create("shop", template(REQUESTING))
-    refused = world.wait_reason("shop", Reason.INVALID_TEMPLATE)
+    env.create("shop", template(REQUESTING))
+    refused = env.wait_reason("shop", Reason.INVALID_TEMPLATE)
     assert "must be less than or equal to cpu limit of 50m" in message_of(refused, "Ready")
     assert (status_of(refused, "Stalled"), runs(refused)) == ("True", FIRST_RUN)
 
     kubectl("delete", "limitrange", "small")
-    ready = world.wait_ready("shop", run=1)
+    ready = env.wait_ready("shop", run=1)
     assert (status_of(ready, "Stalled"), runs(ready)) == ("", FIRST_RUN)
 
 
-def test_service_account_that_is_missing_is_waited_for(world: World, kubectl: Kubectl) -> None:
-    world.create("shop", template(ONE, serviceAccountName="late"))
-    refused = world.wait_reason("shop", Reason.POD_FORBIDDEN)
+def test_service_account_that_is_missing_is_waited_for(env: E2EEnv, kubectl: Kubectl) -> None:
+    env.create("shop", template(ONE, serviceAccountName="late"))
+    refused = env.wait_reason("shop", Reason.POD_FORBIDDEN)
     assert 'serviceaccount "late" not found' in message_of(refused, "Ready")
     assert reason_of(refused, "Reconciling") == Reason.POD_FORBIDDEN
 
     kubectl("create", "serviceaccount", "late")
-    assert runs(world.wait_ready("shop", run=1)) == FIRST_RUN
+    assert runs(env.wait_ready("shop", run=1)) == FIRST_RUN
 
 
 def test_quota_that_requires_requests_is_explained(
-    world: World, kubectl: Kubectl, call: Call
+    env: E2EEnv, kubectl: Kubectl, call: Call
 ) -> None:
     kubectl("create", "quota", "team", "--hard=requests.cpu=1")
 
@@ -61,51 +61,51 @@ def test_quota_that_requires_requests_is_explained(
         return "requests.cpu" in kubectl("get", "quota", "team", "-o", "jsonpath={.status.hard}")
 
     wait_until(counted, SECONDS, lambda: ClusterError("the quota is not counted"))
-    world.create("shop", template(ONE))
-    refused = world.wait_reason("shop", Reason.QUOTA_REQUIRES_RESOURCES)
+    env.create("shop", template(ONE))
+    refused = env.wait_reason("shop", Reason.QUOTA_REQUIRES_RESOURCES)
     assert "must specify requests.cpu for" in message_of(refused, "Ready")
     assert "kubectl edit ipl shop" in call("explain", "shop")[1]
     events = kubectl("get", "events.events.k8s.io", "-o", "jsonpath={.items[*].reason}").split()
     assert events.count("FailedCreate") == 1
 
     kubectl("create", "-f", "-", stdin=limit_range(defaultRequest={"cpu": "10m"}))
-    assert runs(world.wait_ready("shop", run=1)) == FIRST_RUN
+    assert runs(env.wait_ready("shop", run=1)) == FIRST_RUN
 
 
-def test_name_that_a_bare_pod_had_is_used(world: World, kubectl: Kubectl, call: Call) -> None:
+def test_name_that_a_bare_pod_had_is_used(env: E2EEnv, kubectl: Kubectl, call: Call) -> None:
     kubectl("run", "shop", "--image=busybox:1.36", "--restart=Never", *FOREVER)
     kubectl("wait", "pod/shop", "--for=condition=Ready", f"--timeout={SECONDS}s")
-    world.create("shop", template(ONE))
-    world.wait_reason("shop", Reason.NAME_CONFLICT)
+    env.create("shop", template(ONE))
+    env.wait_reason("shop", Reason.NAME_CONFLICT)
     kubectl("delete", "pod", "shop", "--grace-period=1")
     assert "seems not to be running" not in call("explain", "shop")[1]
-    assert runs(world.wait_ready("shop", run=1)) == FIRST_RUN
+    assert runs(env.wait_ready("shop", run=1)) == FIRST_RUN
 
 
 def test_pod_that_an_orphaning_deletion_has_left_is_not_adopted(
-    world: World, kubectl: Kubectl
+    env: E2EEnv, kubectl: Kubectl
 ) -> None:
-    world.create("shop", template(ONE))
-    world.wait_ready("shop", run=1)
+    env.create("shop", template(ONE))
+    env.wait_ready("shop", run=1)
     left = kubectl("get", "pod", "shop", "-o", "jsonpath={.metadata.uid}")
     kubectl("delete", "ipl", "shop", "--cascade=orphan")
-    world.create("shop", template(ONE))
-    world.wait_reason("shop", Reason.NAME_CONFLICT)
+    env.create("shop", template(ONE))
+    env.wait_reason("shop", Reason.NAME_CONFLICT)
     assert kubectl("get", "pod", "shop", "-o", "jsonpath={.metadata.uid}") == left
     kubectl("delete", "pod", "shop", "--grace-period=1")
     wait_until(
-        lambda: status_of(world.pipeline("shop"), "Ready") == "True",
+        lambda: status_of(env.pipeline("shop"), "Ready") == "True",
         SECONDS,
-        lambda: ClusterError(str(world.pipeline("shop"))),
+        lambda: ClusterError(str(env.pipeline("shop"))),
     )
 
 
-def test_pod_that_loses_the_label_is_mirrored(world: World, kubectl: Kubectl) -> None:
-    world.create("shop", template(container("one", "until [ -e /tmp/go ]; do sleep 0.2; done")))
-    world.wait_reason("shop", Reason.STEP_RUNNING)
+def test_pod_that_loses_the_label_is_mirrored(env: E2EEnv, kubectl: Kubectl) -> None:
+    env.create("shop", template(container("one", "until [ -e /tmp/go ]; do sleep 0.2; done")))
+    env.wait_reason("shop", Reason.STEP_RUNNING)
     kubectl("label", "pod", "shop", "initpipeline.dev/name-")
     kubectl("exec", "shop", "-c", "one", "--", "touch", "/tmp/go")
-    assert runs(world.wait_ready("shop", run=1)) == FIRST_RUN
+    assert runs(env.wait_ready("shop", run=1)) == FIRST_RUN
     kubectl("delete", "pod", "shop", "--grace-period=1")
-    lost = world.wait_reason("shop", Reason.STEP_RUNNING, run=2)
+    lost = env.wait_reason("shop", Reason.STEP_RUNNING, run=2)
     assert runs(lost) == [(1, "Created", "Lost"), (2, "PodLost", "")]

@@ -4,7 +4,7 @@ from typing import Any
 
 from kubernetes import client
 
-from tests.e2e.conftest import World, run_number
+from tests.e2e.conftest import E2EEnv, run_number
 from tests.e2e.templates import container, template
 from tests.e2e.watching import Object
 from tests.operator_process import OperatorProcess
@@ -26,17 +26,17 @@ def shown(pipeline: Object) -> Object | None:
     return found
 
 
-def all_shown(world: World) -> list[Object | None]:
+def all_shown(env: E2EEnv) -> list[Object | None]:
     """In the order in which it was shown, since the first run began."""
     values: list[Object | None] = []
-    for state in world.pipelines.of("demo"):
+    for state in env.pipelines.of("demo"):
         if run_number(state) and shown(state) not in values[-1:]:
             values.append(shown(state))
     return values
 
 
 def test_effective_resources_follow_a_resize_and_nothing_else(
-    world: World,
+    env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
     pod = template(
@@ -44,17 +44,17 @@ def test_effective_resources_follow_a_resize_and_nothing_else(
         asking("one", "true", "30m", "32Mi"),
     )
     pod["spec"]["containers"] = [asking("app", "exec sleep 3600", "0.0205", "0.0625Gi")]
-    world.create("demo", pod)
-    world.wait_ready("demo", run=1)
+    env.create("demo", pod)
+    env.wait_ready("demo", run=1)
     before = {"requests": {"cpu": "31m", "memory": "80Mi"}, "limits": {"memory": "80Mi"}}
     after = {"requests": {"cpu": "51m", "memory": "80Mi"}, "limits": {"memory": "80Mi"}}
-    world.pods.wait("demo", "the kubelet tells of it", lambda pod: given(pod) == ["21m"])
+    env.pods.wait("demo", "the kubelet tells of it", lambda pod: given(pod) == ["21m"])
 
     more = {"name": "app", "resources": {"requests": {"cpu": "50m"}}}
-    client.CoreV1Api(world.api).patch_namespaced_pod_resize(
-        "demo", world.namespace, {"spec": {"containers": [more]}}
+    client.CoreV1Api(env.api).patch_namespaced_pod_resize(
+        "demo", env.namespace, {"spec": {"containers": [more]}}
     )
-    world.pods.wait("demo", "the kubelet has given more", lambda pod: given(pod) == ["50m"])
-    world.pipelines.wait("demo", "the new size", lambda pipeline: shown(pipeline) == after)
-    assert all_shown(world) == [before, after]
-    assert run_number(world.pipeline("demo")) == 1
+    env.pods.wait("demo", "the kubelet has given more", lambda pod: given(pod) == ["50m"])
+    env.pipelines.wait("demo", "the new size", lambda pipeline: shown(pipeline) == after)
+    assert all_shown(env) == [before, after]
+    assert run_number(env.pipeline("demo")) == 1

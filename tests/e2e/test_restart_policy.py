@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import World, reason_of, run_number, status_of
+from tests.e2e.conftest import E2EEnv, reason_of, run_number, status_of
 from tests.e2e.templates import container, sidecar, template
 from tests.e2e.traces import assert_trace
 from tests.e2e.watching import Object
@@ -252,36 +252,36 @@ ROWS = [
 
 @pytest.mark.parametrize(("pod_template", "end", "expected"), ROWS)
 def test_tells_what_the_pod_goes_through(
-    world: World,
+    env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
     pod_template: dict[str, Any],
     end: Callable[[Object], bool],
     expected: str,
 ) -> None:
-    world.create("demo", pod_template)
+    env.create("demo", pod_template)
 
-    last = world.pipelines.wait("demo", "the end of the story", end)
+    last = env.pipelines.wait("demo", "the end of the story", end)
 
-    assert_trace(world.pipelines.until("demo", last), expected)
+    assert_trace(env.pipelines.until("demo", last), expected)
 
 
-def delete_pod(world: World, name: str) -> None:
-    uid = world.pod(name)["metadata"]["uid"]
-    world.delete_pod(name)
-    world.pods.wait(
+def delete_pod(env: E2EEnv, name: str) -> None:
+    uid = env.pod(name)["metadata"]["uid"]
+    env.delete_pod(name)
+    env.pods.wait(
         name,
         "the Pod is gone",
         lambda pod: pod["event"] == "DELETED" and pod["metadata"]["uid"] == uid,
     )
 
 
-def ask(world: World) -> None:
-    world.request_run("done", "please")
+def ask(env: E2EEnv) -> None:
+    env.request_run("done", "please")
 
 
-def change(world: World) -> None:
+def change(env: E2EEnv) -> None:
     changed = [container("one", "echo changed")]
-    world.patch("done", {"spec": {"template": {"spec": {"initContainers": changed}}}})
+    env.patch("done", {"spec": {"template": {"spec": {"initContainers": changed}}}})
 
 
 @pytest.mark.parametrize(
@@ -292,34 +292,34 @@ def change(world: World) -> None:
     ],
 )
 def test_a_pod_that_succeeded_is_run_again_by_a_person_alone_even_when_it_is_collected(
-    world: World,
+    env: E2EEnv,
     operator: OperatorProcess,
     collected_while_away: bool,
-    person: Callable[[World], None],
+    person: Callable[[E2EEnv], None],
     trigger: str,
 ) -> None:
     """Another pipeline, whose Pod is deleted after, shows when the operator has seen both."""
-    world.create("done", template(container("one", "true"), app="true", restartPolicy="Never"))
-    world.create("other", template(container("one", "true")))
-    world.pipelines.wait("done", "its Pod has succeeded", ready_is("PodSucceeded"))
-    world.wait_ready("other", run=1)
+    env.create("done", template(container("one", "true"), app="true", restartPolicy="Never"))
+    env.create("other", template(container("one", "true")))
+    env.pipelines.wait("done", "its Pod has succeeded", ready_is("PodSucceeded"))
+    env.wait_ready("other", run=1)
 
     if collected_while_away:
         operator.kill()
-    delete_pod(world, "done")
-    delete_pod(world, "other")
+    delete_pod(env, "done")
+    delete_pod(env, "other")
     if collected_while_away:
         operator.start()
-    world.wait_ready("other", run=2)
-    person(world)
+    env.wait_ready("other", run=2)
+    person(env)
 
-    last = world.pipelines.wait(
+    last = env.pipelines.wait(
         "done",
         "its second run has ended",
         lambda state: run_number(state) == 2 and status_of(state, "Ready") == "True",
     )
     assert_trace(
-        world.pipelines.until("done", last),
+        env.pipelines.until("done", last),
         f"""
         run 1 Created
         ?0/1 StepRunning: init container 1 of 1 "one" is running

@@ -14,7 +14,7 @@ import pytest
 from kubernetes import client
 
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import World, reason_of, status_of
+from tests.e2e.conftest import E2EEnv, reason_of, status_of
 from tests.e2e.presence import dying
 from tests.e2e.templates import container, sidecar, template
 from tests.e2e.traces import assert_trace
@@ -186,34 +186,34 @@ SCENARIOS = {
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_holds_while_the_operator_dies(
-    world: World, node: Cluster, operator: OperatorProcess, seed: int
+    env: E2EEnv, node: Cluster, operator: OperatorProcess, seed: int
 ) -> None:
     with dying(operator, seed):
         for name, scenario in SCENARIOS.items():
-            world.create(name, scenario.template)
-        world.wait_ready("sandbox", run=1)
-        node.kill_sandbox(world.namespace, "sandbox")
+            env.create(name, scenario.template)
+        env.wait_ready("sandbox", run=1)
+        node.kill_sandbox(env.namespace, "sandbox")
         last = {
-            name: world.pipelines.wait(name, "its end", scenario.end, 90)
+            name: env.pipelines.wait(name, "its end", scenario.end, 90)
             for name, scenario in SCENARIOS.items()
         }
 
     for name, scenario in SCENARIOS.items():
-        assert_trace(world.pipelines.until(name, last[name]), scenario.trace)
-        assert len({state["metadata"]["uid"] for state in world.pods.of(name)}) == 1, name
+        assert_trace(env.pipelines.until(name, last[name]), scenario.trace)
+        assert len({state["metadata"]["uid"] for state in env.pods.of(name)}) == 1, name
         if scenario.wrote:
             lines = scenario.wrote.count(",") + 1
-            assert written(world, name, scenario.told_by, lines) == scenario.wrote, name
+            assert written(env, name, scenario.told_by, lines) == scenario.wrote, name
         else:
-            assert_never_started(world.pods.of(name), after="one")
+            assert_never_started(env.pods.of(name), after="one")
 
 
-def written(world: World, pod: str, container: str, lines: int) -> str:
+def written(env: E2EEnv, pod: str, container: str, lines: int) -> str:
     """What the container has shown of their word, once it has so many lines, or after a while."""
-    core, deadline = client.CoreV1Api(world.api), time.monotonic() + PATIENCE
+    core, deadline = client.CoreV1Api(env.api), time.monotonic() + PATIENCE
     while True:
         answer = core.read_namespaced_pod_log(
-            pod, world.namespace, container=container, _preload_content=False
+            pod, env.namespace, container=container, _preload_content=False
         )
         log = answer.data.decode().splitlines()
         if len(log) >= lines or time.monotonic() > deadline:

@@ -7,19 +7,19 @@ from collections.abc import Callable
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import World, reason_of, run_number, runs, status_of
+from tests.e2e.conftest import E2EEnv, reason_of, run_number, runs, status_of
 from tests.e2e.presence import BOTH, Presence
 from tests.e2e.templates import container, template, two_steps
 from tests.operator_process import OperatorProcess
 
-Happening = Callable[[World, Cluster], None]
+Happening = Callable[[E2EEnv, Cluster], None]
 
 
-def kill_sandbox(world: World, node: Cluster) -> None:
+def kill_sandbox(env: E2EEnv, node: Cluster) -> None:
     """The Pod restarts: the kubelet makes a new sandbox and runs all init containers again."""
-    pod = world.pod("demo")["metadata"]["uid"]
-    node.kill_sandbox(world.namespace, "demo")
-    world.pods.wait(
+    pod = env.pod("demo")["metadata"]["uid"]
+    node.kill_sandbox(env.namespace, "demo")
+    env.pods.wait(
         "demo",
         "both init containers have run again in the same Pod",
         lambda state: (
@@ -31,10 +31,10 @@ def kill_sandbox(world: World, node: Cluster) -> None:
     )
 
 
-def kill_app(world: World, node: Cluster) -> None:
+def kill_app(env: E2EEnv, node: Cluster) -> None:
     """The kubelet restarts the app container, and only that."""
-    node.kill_container(world.namespace, "demo", "app")
-    world.pods.wait(
+    node.kill_container(env.namespace, "demo", "app")
+    env.pods.wait(
         "demo",
         "the app container has restarted, or its Pod is on the way out",
         lambda state: (
@@ -44,31 +44,31 @@ def kill_app(world: World, node: Cluster) -> None:
     )
 
 
-def delete_pod(world: World, node: Cluster) -> None:  # noqa: ARG001
-    uid = world.pod("demo")["metadata"]["uid"]
-    world.delete_pod("demo")
-    world.pods.wait(
+def delete_pod(env: E2EEnv, node: Cluster) -> None:  # noqa: ARG001
+    uid = env.pod("demo")["metadata"]["uid"]
+    env.delete_pod("demo")
+    env.pods.wait(
         "demo",
         "the Pod is gone",
         lambda state: state["event"] == "DELETED" and state["metadata"]["uid"] == uid,
     )
 
 
-def change_template(world: World, node: Cluster) -> None:  # noqa: ARG001
+def change_template(env: E2EEnv, node: Cluster) -> None:  # noqa: ARG001
     changed = container("one", "echo changed")
     spec = {"template": {"spec": {"initContainers": [changed, container("two", "true")]}}}
-    world.patch("demo", {"spec": spec})
+    env.patch("demo", {"spec": spec})
 
 
-def request_run(world: World, node: Cluster) -> None:  # noqa: ARG001
-    world.request_run("demo", "please")
+def request_run(env: E2EEnv, node: Cluster) -> None:  # noqa: ARG001
+    env.request_run("demo", "please")
 
 
-def fail_step(world: World, node: Cluster) -> None:
+def fail_step(env: E2EEnv, node: Cluster) -> None:
     """The init container dies, and with it a Pod of restartPolicy Never."""
-    uid = world.pod("demo")["metadata"]["uid"]
-    node.kill_container(world.namespace, "demo", "one")
-    world.pods.wait(
+    uid = env.pod("demo")["metadata"]["uid"]
+    node.kill_container(env.namespace, "demo", "one")
+    env.pods.wait(
         "demo",
         "the Pod has failed",
         lambda state: state["metadata"]["uid"] == uid and state["status"]["phase"] == "Failed",
@@ -87,7 +87,7 @@ ROWS = [
 @pytest.mark.parametrize("presence", BOTH)
 @pytest.mark.parametrize(("happening", "trigger", "result"), ROWS)
 def test_a_run_starts(
-    world: World,
+    env: E2EEnv,
     node: Cluster,
     operator: OperatorProcess,
     happening: Happening,
@@ -95,26 +95,26 @@ def test_a_run_starts(
     result: str,
     presence: Presence,
 ) -> None:
-    world.create("demo", two_steps())
-    world.wait_ready("demo", run=1)
+    env.create("demo", two_steps())
+    env.wait_ready("demo", run=1)
 
     with presence(operator):
-        happening(world, node)
+        happening(env, node)
 
-    state = world.wait_ready("demo", run=2)
+    state = env.wait_ready("demo", run=2)
     assert runs(state) == [(1, "Created", result), (2, trigger, "")]
 
 
 @pytest.mark.parametrize("presence", BOTH)
 def test_template_in_another_spelling_starts_no_run_and_a_changed_one_names_the_fields(
-    world: World, operator: OperatorProcess, presence: Presence
+    env: E2EEnv, operator: OperatorProcess, presence: Presence
 ) -> None:
     before = two_steps()
     steps = before["spec"]["initContainers"]
     amounts = {"cpu": "100m", "memory": "64Mi"}
     steps[0]["resources"] = {"requests": amounts}
-    world.create("demo", before)
-    pod = world.wait_ready("demo", run=1)["status"]["podUID"]
+    env.create("demo", before)
+    pod = env.wait_ready("demo", run=1)["status"]["podUID"]
 
     spelled = copy.deepcopy(before)
     first = spelled["spec"]["initContainers"][0]
@@ -122,8 +122,8 @@ def test_template_in_another_spelling_starts_no_run_and_a_changed_one_names_the_
     first |= {"imagePullPolicy": "IfNotPresent", "env": []}
     spelled["spec"] |= {"dnsPolicy": "ClusterFirst", "hostNetwork": False}
     with presence(operator):
-        world.set("demo", template=spelled)
-    state = world.pipelines.wait(
+        env.set("demo", template=spelled)
+    state = env.pipelines.wait(
         "demo",
         "the other spelling is observed",
         lambda s: s["status"]["observedGeneration"] == s["metadata"]["generation"] > 1,
@@ -134,8 +134,8 @@ def test_template_in_another_spelling_starts_no_run_and_a_changed_one_names_the_
     changed = copy.deepcopy(spelled)
     changed["spec"]["initContainers"][0]["resources"]["requests"]["cpu"] = "101m"
     with presence(operator):
-        world.set("demo", template=changed)
-    state = world.wait_ready("demo", run=2)
+        env.set("demo", template=changed)
+    state = env.wait_ready("demo", run=2)
     assert runs(state) == [(1, "Created", "Initialized"), (2, "SpecChanged", "")]
     path = "spec.initContainers[0].resources.requests.cpu"
     assert state["status"]["run"]["cause"] == {"changedPaths": [path], "changedPathCount": 1}
@@ -143,32 +143,32 @@ def test_template_in_another_spelling_starts_no_run_and_a_changed_one_names_the_
 
 @pytest.mark.parametrize("presence", BOTH)
 def test_a_run_starts_when_a_pipeline_is_resumed(
-    world: World, operator: OperatorProcess, presence: Presence
+    env: E2EEnv, operator: OperatorProcess, presence: Presence
 ) -> None:
-    world.create("demo", two_steps())
-    world.wait_ready("demo", run=1)
-    world.set("demo", suspend=True)
-    world.pipelines.wait("demo", "suspended", lambda s: status_of(s, "Suspended") == "True")
+    env.create("demo", two_steps())
+    env.wait_ready("demo", run=1)
+    env.set("demo", suspend=True)
+    env.pipelines.wait("demo", "suspended", lambda s: status_of(s, "Suspended") == "True")
 
     with presence(operator):
-        world.set("demo", suspend=False)
+        env.set("demo", suspend=False)
 
-    state = world.wait_ready("demo", run=2)
+    state = env.wait_ready("demo", run=2)
     assert runs(state) == [(1, "Created", "Initialized"), (2, "Resumed", "")]
 
 
 @pytest.mark.parametrize("presence", BOTH)
 def test_a_run_starts_when_one_has_failed_and_another_is_allowed(
-    world: World, node: Cluster, operator: OperatorProcess, presence: Presence
+    env: E2EEnv, node: Cluster, operator: OperatorProcess, presence: Presence
 ) -> None:
     waiting = template(container("one", "exec sleep 3600"), restartPolicy="Never")
-    world.create("demo", waiting, backoffLimit=1)
-    world.pipelines.wait("demo", "a step", lambda s: reason_of(s, "Ready") == "StepRunning")
+    env.create("demo", waiting, backoffLimit=1)
+    env.pipelines.wait("demo", "a step", lambda s: reason_of(s, "Ready") == "StepRunning")
 
     with presence(operator):
-        fail_step(world, node)
+        fail_step(env, node)
 
-    state = world.pipelines.wait(
+    state = env.pipelines.wait(
         "demo",
         "the step runs in the second run",
         lambda s: run_number(s) == 2 and reason_of(s, "Ready") == "StepRunning",
@@ -177,31 +177,31 @@ def test_a_run_starts_when_one_has_failed_and_another_is_allowed(
 
 
 def test_the_cause_of_a_restart_is_recorded(
-    world: World,
+    env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
-    world.create("demo", template(container("one", "true"), app="sleep 1; exit 7"))
+    env.create("demo", template(container("one", "true"), app="sleep 1; exit 7"))
 
-    state = world.pipelines.wait("demo", "a second run", lambda state: run_number(state) == 2)
+    state = env.pipelines.wait("demo", "a second run", lambda state: run_number(state) == 2)
 
     assert state["status"]["run"]["trigger"] == "ContainerRestarted"
     assert state["status"]["run"]["cause"] == {"container": "app", "exitCode": 7, "reason": "Error"}
 
 
-def test_a_token_is_answered_once(world: World, operator: OperatorProcess) -> None:
-    world.create("demo", two_steps())
-    world.wait_ready("demo", run=1)
+def test_a_token_is_answered_once(env: E2EEnv, operator: OperatorProcess) -> None:
+    env.create("demo", two_steps())
+    env.wait_ready("demo", run=1)
     token = {"metadata": {"annotations": {"initpipeline.dev/rerun": "token-1"}}}
-    world.patch("demo", token)
-    world.wait_ready("demo", run=2)
+    env.patch("demo", token)
+    env.wait_ready("demo", run=2)
 
     operator.kill()
     operator.start()
-    world.patch("demo", {"metadata": {"annotations": {"initpipeline.dev/rerun": None}}})
-    world.patch("demo", token)
-    world.request_run("demo", "token-2")
+    env.patch("demo", {"metadata": {"annotations": {"initpipeline.dev/rerun": None}}})
+    env.patch("demo", token)
+    env.request_run("demo", "token-2")
 
-    state = world.wait_ready("demo", run=3)
+    state = env.wait_ready("demo", run=3)
     assert state["status"]["run"]["token"] == "token-2"
     assert runs(state) == [
         (1, "Created", "Initialized"),

@@ -16,7 +16,7 @@ TURN_SECONDS = 1
 """How long one watch lasts; the next goes on where it ended. So the end of a test is noticed."""
 
 
-class Story:
+class WatchLog:
     """Every state of every object of one kind in a namespace since the story began."""
 
     def __init__(self, list_function: Callable[..., Any], *arguments: str) -> None:
@@ -83,12 +83,12 @@ class Story:
                     self._changed.notify_all()
 
 
-def pipelines(api: client.ApiClient, namespace: str) -> Story:
+def pipelines(api: client.ApiClient, namespace: str) -> WatchLog:
     """The story of the InitPipelines of a namespace."""
     function = client.CustomObjectsApi(api).list_namespaced_custom_object
-    return Story(function, names.GROUP, names.VERSION, namespace, names.PLURAL)
+    return WatchLog(function, names.GROUP, names.VERSION, namespace, names.PLURAL)
 
 
-def pods(api: client.ApiClient, namespace: str) -> Story:
+def pods(api: client.ApiClient, namespace: str) -> WatchLog:
     """The story of the Pods of a namespace."""
-    return Story(client.CoreV1Api(api).list_namespaced_pod, namespace)
+    return WatchLog(client.CoreV1Api(api).list_namespaced_pod, namespace)

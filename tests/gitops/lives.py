@@ -6,9 +6,9 @@ from typing import Final
 from kubernetes import client
 
 from initpipeline.api import names
-from tests.e2e.conftest import World, reason_of, run_number, status_of
+from tests.e2e.conftest import E2EEnv, reason_of, run_number, status_of
 from tests.e2e.templates import container, template, two_steps
-from tests.e2e.watching import Object, Story
+from tests.e2e.watching import Object, WatchLog
 
 NAME: Final = "demo"
 """The pipeline of each life."""
@@ -18,85 +18,85 @@ RUN_NUMBER: Final = {
     "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{names.RUN_ANNOTATION}']"}},
 }
 
-Life = Callable[[World], Object]
+Life = Callable[[E2EEnv], Object]
 """Returns the state that it ends with."""
 
 
-def becomes_ready(world: World) -> Object:
+def becomes_ready(env: E2EEnv) -> Object:
     """Its template has the empty objects that Lua can't tell from empty lists."""
     volumes = [{"name": "scratch", "emptyDir": {}}]
     step = container("one", "sleep 1", securityContext={}, resources={})
-    world.create(NAME, template(step, container("two", "sleep 1"), volumes=volumes))
-    return world.wait_ready(NAME, run=1)
+    env.create(NAME, template(step, container("two", "sleep 1"), volumes=volumes))
+    return env.wait_ready(NAME, run=1)
 
 
-def succeeds(world: World) -> Object:
-    world.create(NAME, template(container("one", "sleep 1"), app="true", restartPolicy="Never"))
-    return _wait(world, lambda state: reason_of(state, "Ready") == "PodSucceeded")
+def succeeds(env: E2EEnv) -> Object:
+    env.create(NAME, template(container("one", "sleep 1"), app="true", restartPolicy="Never"))
+    return _wait(env, lambda state: reason_of(state, "Ready") == "PodSucceeded")
 
 
-def fails(world: World) -> Object:
+def fails(env: E2EEnv) -> Object:
     step = container("migrate", "echo the schema is locked; exit 3")
-    world.create(NAME, template(container("one", "true"), step, restartPolicy="Never"))
-    return _wait_for(world, "Stalled")
+    env.create(NAME, template(container("one", "true"), step, restartPolicy="Never"))
+    return _wait_for(env, "Stalled")
 
 
-def is_asked_for_again(world: World) -> Object:
-    fails(world)
-    world.request_run(NAME, "again")
+def is_asked_for_again(env: E2EEnv) -> Object:
+    fails(env)
+    env.request_run(NAME, "again")
     return _wait(
-        world, lambda state: run_number(state) == 2 and status_of(state, "Stalled") == "True"
+        env, lambda state: run_number(state) == 2 and status_of(state, "Stalled") == "True"
     )
 
 
-def is_retried(world: World) -> Object:
+def is_retried(env: E2EEnv) -> Object:
     step = container("one", 'sleep 1; [ "$RUN" = 2 ]', env=[RUN_NUMBER])
-    world.create(NAME, template(step, restartPolicy="Never"), backoffLimit=1)
-    return world.wait_ready(NAME, run=2)
+    env.create(NAME, template(step, restartPolicy="Never"), backoffLimit=1)
+    return env.wait_ready(NAME, run=2)
 
 
-def step_fails_for_a_while(world: World) -> Object:
+def step_fails_for_a_while(env: E2EEnv) -> Object:
     """The kubelet starts the step again until it succeeds: nobody is needed."""
     script = "sleep 1; [ -e /scratch/tried ] || { touch /scratch/tried; exit 1; }"
     mount = {"name": "scratch", "mountPath": "/scratch"}
     step = container("one", script, volumeMounts=[mount])
-    world.create(NAME, template(step, volumes=[{"name": "scratch", "emptyDir": {}}]))
-    return world.wait_ready(NAME, run=1)
+    env.create(NAME, template(step, volumes=[{"name": "scratch", "emptyDir": {}}]))
+    return env.wait_ready(NAME, run=1)
 
 
-def is_suspended_and_resumed(world: World) -> Object:
-    world.create(NAME, two_steps())
-    world.wait_ready(NAME, run=1)
-    world.set(NAME, suspend=True)
-    _wait(world, _is_suspended_and_at_rest)
-    world.set(NAME, suspend=False)
-    return world.wait_ready(NAME, run=2)
+def is_suspended_and_resumed(env: E2EEnv) -> Object:
+    env.create(NAME, two_steps())
+    env.wait_ready(NAME, run=1)
+    env.set(NAME, suspend=True)
+    _wait(env, _is_suspended_and_at_rest)
+    env.set(NAME, suspend=False)
+    return env.wait_ready(NAME, run=2)
 
 
-def is_created_suspended(world: World) -> Object:
-    world.create(NAME, two_steps(), suspend=True)
-    return _wait_for(world, "Suspended")
+def is_created_suspended(env: E2EEnv) -> Object:
+    env.create(NAME, two_steps(), suspend=True)
+    return _wait_for(env, "Suspended")
 
 
-def loses_its_pod(world: World) -> Object:
-    world.create(NAME, two_steps())
-    world.wait_ready(NAME, run=1)
-    world.delete_pod(NAME)
-    return world.wait_ready(NAME, run=2)
+def loses_its_pod(env: E2EEnv) -> Object:
+    env.create(NAME, two_steps())
+    env.wait_ready(NAME, run=1)
+    env.delete_pod(NAME)
+    return env.wait_ready(NAME, run=2)
 
 
-def loses_its_pod_for_good(world: World) -> Object:
-    world.create(NAME, two_steps(), rerunPolicy="Never")
-    world.wait_ready(NAME, run=1)
-    world.delete_pod(NAME)
-    return _wait_for(world, "Stalled")
+def loses_its_pod_for_good(env: E2EEnv) -> Object:
+    env.create(NAME, two_steps(), rerunPolicy="Never")
+    env.wait_ready(NAME, run=1)
+    env.delete_pod(NAME)
+    return _wait_for(env, "Stalled")
 
 
-def app_keeps_ending(world: World) -> Object:
+def app_keeps_ending(env: E2EEnv) -> Object:
     """Until it ends once more while the operator waits before it runs everything again."""
-    world.create(NAME, template(container("one", "true"), app="sleep 2; exit 1"))
+    env.create(NAME, template(container("one", "true"), app="sleep 2; exit 1"))
     return _wait(
-        world,
+        env,
         lambda state: (
             reason_of(state, "Reconciling") == "RerunBackOff"
             and status_of(state, "Ready") == "False"
@@ -104,70 +104,70 @@ def app_keeps_ending(world: World) -> Object:
     )
 
 
-def app_fails_without_rerun(world: World) -> Object:
+def app_fails_without_rerun(env: E2EEnv) -> Object:
     """It is initialized, nothing is under way, and it is not Ready."""
     app = template(container("one", "true"), app="sleep 2; exit 1")
-    world.create(NAME, app, rerunPolicy="OnPodLoss")
-    return _wait(world, lambda state: reason_of(state, "Ready") == "ContainerFailed")
+    env.create(NAME, app, rerunPolicy="OnPodLoss")
+    return _wait(env, lambda state: reason_of(state, "Ready") == "ContainerFailed")
 
 
-def has_no_quota(world: World) -> Object:
-    core = client.CoreV1Api(world.api)
+def has_no_quota(env: E2EEnv) -> Object:
+    core = client.CoreV1Api(env.api)
     quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
-    core.create_namespaced_resource_quota(world.namespace, quota)
-    _settle_quota(world)
-    world.create(NAME, two_steps())
-    _wait(world, lambda state: reason_of(state, "Ready") == "QuotaExceeded")
-    core.delete_namespaced_resource_quota("none", world.namespace)
-    return world.wait_ready(NAME, run=1)
+    core.create_namespaced_resource_quota(env.namespace, quota)
+    _settle_quota(env)
+    env.create(NAME, two_steps())
+    _wait(env, lambda state: reason_of(state, "Ready") == "QuotaExceeded")
+    core.delete_namespaced_resource_quota("none", env.namespace)
+    return env.wait_ready(NAME, run=1)
 
 
-def is_refused_for_a_while(world: World) -> Object:
+def is_refused_for_a_while(env: E2EEnv) -> Object:
     """By a LimitRange, which gives a step a limit below its request, until that is gone."""
-    core = client.CoreV1Api(world.api)
+    core = client.CoreV1Api(env.api)
     limits = [{"type": "Container", "default": {"cpu": "50m"}, "defaultRequest": {"cpu": "10m"}}]
     body = {"metadata": {"name": "small"}, "spec": {"limits": limits}}
-    core.create_namespaced_limit_range(world.namespace, body)
+    core.create_namespaced_limit_range(env.namespace, body)
     step = {**container("one", "true"), "resources": {"requests": {"cpu": "100m"}}}
-    world.create(NAME, template(step))
-    _wait_for(world, "Stalled")
-    core.delete_namespaced_limit_range("small", world.namespace)
-    return world.wait_ready(NAME, run=1)
+    env.create(NAME, template(step))
+    _wait_for(env, "Stalled")
+    core.delete_namespaced_limit_range("small", env.namespace)
+    return env.wait_ready(NAME, run=1)
 
 
-def name_is_taken(world: World) -> Object:
-    world.create_pod(NAME, two_steps())
-    world.create(NAME, two_steps())
-    return _wait(world, lambda state: reason_of(state, "Ready") == "NameConflict")
+def name_is_taken(env: E2EEnv) -> Object:
+    env.create_pod(NAME, two_steps())
+    env.create(NAME, two_steps())
+    return _wait(env, lambda state: reason_of(state, "Ready") == "NameConflict")
 
 
-def template_changes(world: World) -> Object:
-    world.create(NAME, two_steps())
-    world.wait_ready(NAME, run=1)
+def template_changes(env: E2EEnv) -> Object:
+    env.create(NAME, two_steps())
+    env.wait_ready(NAME, run=1)
     steps = [container("one", "echo changed"), container("two", "true")]
-    world.set(NAME, template={"spec": {"initContainers": steps}})
-    return world.wait_ready(NAME, run=2)
+    env.set(NAME, template={"spec": {"initContainers": steps}})
+    return env.wait_ready(NAME, run=2)
 
 
-def is_asked_for(world: World) -> Object:
-    world.create(NAME, two_steps())
-    world.wait_ready(NAME, run=1)
-    world.request_run(NAME, "please")
-    return world.wait_ready(NAME, run=2)
+def is_asked_for(env: E2EEnv) -> Object:
+    env.create(NAME, two_steps())
+    env.wait_ready(NAME, run=1)
+    env.request_run(NAME, "please")
+    return env.wait_ready(NAME, run=2)
 
 
-def is_deleted(world: World) -> Object:
-    world.create(NAME, two_steps())
-    world.wait_ready(NAME, run=1)
-    client.CustomObjectsApi(world.api).delete_namespaced_custom_object(
+def is_deleted(env: E2EEnv) -> Object:
+    env.create(NAME, two_steps())
+    env.wait_ready(NAME, run=1)
+    client.CustomObjectsApi(env.api).delete_namespaced_custom_object(
         names.GROUP,
         names.VERSION,
-        world.namespace,
+        env.namespace,
         names.PLURAL,
         NAME,
         body={"propagationPolicy": "Foreground"},
     )
-    return _wait(world, lambda state: state["event"] == "DELETED")
+    return _wait(env, lambda state: state["event"] == "DELETED")
 
 
 LIVES: Final[dict[str, Life]] = {
@@ -195,22 +195,22 @@ LIVES: Final[dict[str, Life]] = {
 }
 
 
-def _wait(world: World, condition: Callable[[Object], bool]) -> Object:
-    return world.pipelines.wait(NAME, "what ends this part of its life", condition, seconds=240)
+def _wait(env: E2EEnv, condition: Callable[[Object], bool]) -> Object:
+    return env.pipelines.wait(NAME, "what ends this part of its life", condition, seconds=240)
 
 
-def _wait_for(world: World, condition: str) -> Object:
-    return _wait(world, lambda state: status_of(state, condition) == "True")
+def _wait_for(env: E2EEnv, condition: str) -> Object:
+    return _wait(env, lambda state: status_of(state, condition) == "True")
 
 
 def _is_suspended_and_at_rest(state: Object) -> bool:
     return status_of(state, "Suspended") == "True" and status_of(state, "Reconciling") == ""
 
 
-def _settle_quota(world: World) -> None:
+def _settle_quota(env: E2EEnv) -> None:
     """A quota refuses only once it has been counted."""
-    quotas = client.CoreV1Api(world.api).list_namespaced_resource_quota
+    quotas = client.CoreV1Api(env.api).list_namespaced_resource_quota
 
-    story = Story(quotas, world.namespace)
-    story.wait("none", "the quota is counted", lambda quota: "hard" in quota["status"])
-    story.end()
+    watch_log = WatchLog(quotas, env.namespace)
+    watch_log.wait("none", "the quota is counted", lambda quota: "hard" in quota["status"])
+    watch_log.end()

@@ -21,7 +21,7 @@ from initpipeline.api import names
 from tests.builders import stamp
 from tests.cluster.cluster import Cluster
 from tests.e2e import watching
-from tests.e2e.conftest import World, reason_of, status_of
+from tests.e2e.conftest import E2EEnv, reason_of, status_of
 from tests.e2e.target import Target, installed
 from tests.e2e.templates import two_steps
 from tests.e2e.watching import Object
@@ -89,21 +89,21 @@ def record(lives: Sequence[str]) -> None:
 def _play(api: client.ApiClient, life: str) -> list[Object]:
     core = client.CoreV1Api(api)
     core.create_namespace({"metadata": {"name": life}})
-    world = World(life, api, watching.pipelines(api, life), watching.pods(api, life))
+    env = E2EEnv(life, api, watching.pipelines(api, life), watching.pods(api, life))
     try:
-        _be_watching(world)
-        last = LIVES[life](world)
+        _be_watching(env)
+        last = LIVES[life](env)
     finally:
-        world.pipelines.end()
-        world.pods.end()
+        env.pipelines.end()
+        env.pods.end()
     core.delete_namespace(life)
-    return world.pipelines.until(NAME, last)
+    return env.pipelines.until(NAME, last)
 
 
-def _be_watching(world: World) -> None:
+def _be_watching(env: E2EEnv) -> None:
     """Nothing of a life is missed that begins after the watch has told of something."""
-    world.create("first", two_steps(), suspend=True)
-    world.pipelines.wait("first", "something is told", lambda _: True)
+    env.create("first", two_steps(), suspend=True)
+    env.pipelines.wait("first", "something is told", lambda _: True)
 
 
 def _write(life: str, states: Sequence[Object]) -> None:
