@@ -42,10 +42,10 @@ def test_a_pipeline_that_fails_is_looked_into_repaired_and_run_again(
     )
 
     _, out, _ = call("explain", "demo", "-o", "json")
-    account = json.loads(out)
-    assert account["operator"]["absent"] is None
-    assert account["whatHappensNext"] == ["no run follows by itself: it needs a person"]
-    assert account["whatYouCanDo"][-1]["effect"] == "start run 2 now"
+    report = json.loads(out)
+    assert report["operator"]["absent"] is None
+    assert report["whatHappensNext"] == ["no run follows by itself: it needs a person"]
+    assert report["whatYouCanDo"][-1]["effect"] == "start run 2 now"
 
     env.set("demo", template=template(FINE, REPAIRED, restartPolicy="Never"))
     code, _, err = call("rerun", "demo", "--wait", "--timeout", "50s")
@@ -92,10 +92,10 @@ def failed_twice(state: Object) -> bool:
 def test_explain_tells_who_acts_next(env: E2EEnv, call: Call) -> None:
     env.create("demo", template(BROKEN), initDeadlineSeconds=300)
     env.pipelines.wait("demo", "failed twice, so that ten seconds pass", failed_twice)
-    account = json.loads(call("explain", "demo", "-o", "json")[1])
-    assert account["operator"] == {"absent": None, "undone": []}
-    assert account["whatHappensNext"][0].startswith('the kubelet starts "broken" again')
-    assert [limit["name"] for limit in account["limits"]] == ["initDeadlineSeconds"]
+    report = json.loads(call("explain", "demo", "-o", "json")[1])
+    assert report["operator"] == {"absent": None, "undone": []}
+    assert report["whatHappensNext"][0].startswith('the kubelet starts "broken" again')
+    assert [limit["name"] for limit in report["limits"]] == ["initDeadlineSeconds"]
 
 
 @pytest.mark.usefixtures("operator")

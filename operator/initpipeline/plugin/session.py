@@ -20,7 +20,7 @@ from initpipeline.plugin import terminal
 from initpipeline.plugin.cluster import kubeconfig
 from initpipeline.plugin.cluster.client import ClusterClient
 from initpipeline.plugin.errors import NotFoundError, NotUsableError, PluginError
-from initpipeline.plugin.report.words import one_line
+from initpipeline.plugin.report.formatting import one_line
 
 Raw = dict[str, Any]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from initpipeline.plugin.report.pod_events import Warned, warnings
+from initpipeline.plugin.report.pod_events import PodWarning, warnings
 from tests.builders import at, stamp
 
 
@@ -35,7 +35,7 @@ OF_THE_NEW_API: dict[str, Any] = {
     ],
 )
 def test_how_often_and_when(told: dict[str, Any], count: int, last: Any) -> None:
-    assert warnings([told], "") == (Warned("FailedMount", "no secret", count, last),)
+    assert warnings([told], "") == (PodWarning("FailedMount", "no secret", count, last),)
 
 
 @pytest.mark.parametrize(

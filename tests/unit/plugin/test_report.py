@@ -11,18 +11,18 @@ from initpipeline.core import status_size
 from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts, Refusal
 from initpipeline.core.unreadable import error_conditions
-from initpipeline.plugin.report.pod_events import Warned
-from initpipeline.plugin.report.report import Account, account
+from initpipeline.plugin.report.pod_events import PodWarning
+from initpipeline.plugin.report.report import Report, report
 from initpipeline.plugin.views import explain as view
 from tests.builders import End, PodBuilder, at, fresh_pod, running_pod, silent_pod
 from tests.unit.core.world import World, started, world
 from tests.unit.plugin.rendered import text
 
 
-def explained(state: World, pod: PodBuilder | None, now: float = 60, flags: str = "") -> Account:
+def explained(state: World, pod: PodBuilder | None, now: float = 60, flags: str = "") -> Report:
     """As the plugin sees it: it reads what the API holds, and has no answer to a creation."""
     facts = Facts(state.pipeline.build(), pod.build() if pod else None)
-    return account(facts, decide(facts, at(now)), at(now), flags)
+    return report(facts, decide(facts, at(now)), at(now), flags)
 
 
 def steps_back_off(message: str = "back-off 40s restarting failed container=one") -> PodBuilder:
@@ -184,14 +184,13 @@ def refused(refusal: Refusal) -> World:
     ],
 )
 def test_what_happens_first(state: World, pod: PodBuilder | None, first: str) -> None:
-    assert explained(state, pod).then[0] == first
+    assert explained(state, pod).next[0] == first
 
 
 def test_the_end_of_its_time_is_told_beforehand() -> None:
-    account = explained(started(FAILED, ttlSecondsAfterFinished=90), FAILED)
+    report = explained(started(FAILED, ttlSecondsAfterFinished=90), FAILED)
     assert (
-        "this InitPipeline is deleted at 12:01:30Z, in 30s (ttlSecondsAfterFinished)"
-        in account.then
+        "this InitPipeline is deleted at 12:01:30Z, in 30s (ttlSecondsAfterFinished)" in report.next
     )
 
 
@@ -204,8 +203,8 @@ class TestLimits:
     RUNNING = fresh_pod().init("one", running=True, restarts=1, last=End(1))
 
     def test_those_the_run_is_under_with_the_time_left(self) -> None:
-        account = explained(started(self.RUNNING, **self.POLICIES), self.RUNNING)
-        shown = text(view.view(account, at(60), None)).partition("Limits\n")[2].splitlines()[:4]
+        report = explained(started(self.RUNNING, **self.POLICIES), self.RUNNING)
+        shown = text(view.view(report, at(60), None)).partition("Limits\n")[2].splitlines()[:4]
         assert [" ".join(line.split()) for line in shown] == [
             'timeoutSeconds of "one" 90 s: then the run fails, at 12:01:30Z, in 30s',
             "initDeadlineSeconds 300 s: then the run fails, at 12:05:00Z, in 4m",
@@ -214,8 +213,8 @@ class TestLimits:
         ]
 
     def test_a_run_that_is_initialized_has_met_them(self) -> None:
-        account = explained(started(running_pod(), **self.POLICIES), running_pod())
-        assert [limit.name for limit in account.limits] == ["backoffLimit"]
+        report = explained(started(running_pod(), **self.POLICIES), running_pod())
+        assert [limit.name for limit in report.limits] == ["backoffLimit"]
 
     def test_without_any_there_are_none(self) -> None:
         assert explained(started(self.RUNNING), self.RUNNING).limits == ()
@@ -374,8 +373,8 @@ class TestRemedies:
         assert explained(state, pod).remedies[-1].effect == effect
 
     def test_commands_can_be_pasted_where_the_namespace_is_another(self) -> None:
-        account = explained(started(FAILED), FAILED, flags=" -n team-a")
-        assert all(remedy.command.endswith(" -n team-a") for remedy in account.remedies)
+        report = explained(started(FAILED), FAILED, flags=" -n team-a")
+        assert all(remedy.command.endswith(" -n team-a") for remedy in report.remedies)
 
 
 @pytest.mark.parametrize(
@@ -407,7 +406,7 @@ class TestRemedies:
 def test_what_the_operator_has_yet_to_do(
     state: World, pod: PodBuilder | None, undone: tuple[str, ...]
 ) -> None:
-    assert explained(state, pod).undone == undone
+    assert explained(state, pod).pending == undone
 
 
 FOREIGN = fresh_pod().owned_by("another")
@@ -453,7 +452,7 @@ def test_operator_that_may_wait_is_not_overdue(
     state: World, pod: PodBuilder | None, watched: bool
 ) -> None:
     facts = Facts(state.pipeline.build(), pod.build() if pod else None)
-    found = account(facts, decide(facts, at(60)), at(60), pod_watched=watched)
+    found = report(facts, decide(facts, at(60)), at(60), pod_watched=watched)
     assert found.overdue == ()
 
 
@@ -466,7 +465,7 @@ def test_operator_that_reports_its_failure_is_not_overdue() -> None:
     stalled = Condition.model_validate(condition)
     failed = state.status.model_copy(update={"conditions": (*state.status.conditions, stalled)})
     facts = Facts(replace(state.pipeline.build(), status=failed), running_pod().build())
-    found = account(facts, decide(facts, at(60)), at(60))
+    found = report(facts, decide(facts, at(60)), at(60))
     assert found.overdue == ()
     assert found.pipeline.status == failed
 
@@ -475,7 +474,7 @@ def test_operator_that_left_out_the_mirror_is_not_overdue() -> None:
     state = started(running_pod())
     small = status_size.smallest(state.status)
     facts = Facts(replace(state.pipeline.build(), status=small), running_pod().build())
-    assert account(facts, decide(facts, at(60)), at(60)).overdue == ()
+    assert report(facts, decide(facts, at(60)), at(60)).overdue == ()
 
 
 @pytest.mark.parametrize(
@@ -518,15 +517,15 @@ class TestView:
 
     def test_what_is_warned_of_the_pod(self) -> None:
         slow = fresh_pod().init("one")
-        warned = [Warned("FailedMount", 'secret "db" not found', 5, at(50))]
+        warned = [PodWarning("FailedMount", 'secret "db" not found', 5, at(50))]
         shown = text(view.view(explained(started(slow), slow), at(60), None, warned))
         rows = [" ".join(line.split()) for line in shown.splitlines()]
         start = rows.index("Warnings about the Pod") + 1
         assert rows[start] == 'FailedMount 5 times, last 10s ago secret "db" not found'
 
     def test_what_is_empty_has_no_heading(self) -> None:
-        account = explained(started(running_pod()), running_pod())
-        shown = text(view.view(account, at(60), None))
+        report = explained(started(running_pod()), running_pod())
+        shown = text(view.view(report, at(60), None))
         assert "Limits" not in shown
         assert "Warnings" not in shown
 

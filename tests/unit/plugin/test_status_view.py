@@ -8,7 +8,7 @@ from initpipeline.api.models import InitPipelineStatus
 from initpipeline.api.reasons import Reason
 from initpipeline.core.facts import Refusal
 from initpipeline.plugin.report.steps import State, steps
-from initpipeline.plugin.report.summary import standing, upcoming
+from initpipeline.plugin.report.summary import short_forecast, summary
 from initpipeline.plugin.views import status as view
 from tests.builders import (
     NEVER,
@@ -115,7 +115,7 @@ class TestTree:
     ],
 )
 def test_what_comes_next(state: World, comes: str) -> None:
-    assert upcoming(state.pipeline.build(), at(30)) == comes
+    assert short_forecast(state.pipeline.build(), at(30)) == comes
 
 
 def state_of(pod: PodBuilder, name: str = "one") -> State:
@@ -235,7 +235,7 @@ def test_a_refusal_is_shown_word_for_word() -> None:
 
 
 def test_a_status_without_anything_is_not_ready() -> None:
-    assert standing(InitPipelineStatus()) == "NotReady"
+    assert summary(InitPipelineStatus()) == "NotReady"
 
 
 def test_nothing_is_known_of_a_pipeline_without_status() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from initpipeline.core.facts import Pipeline
 from initpipeline.plugin.report.steps import sidecars, steps
-from initpipeline.plugin.report.summary import upcoming
+from initpipeline.plugin.report.summary import short_forecast
 from initpipeline.plugin.views.chart import chart
 from tests.builders import PodBuilder, at, fresh_pod, pipeline, pod
 from tests.unit.core.world import World, started
@@ -48,7 +48,10 @@ def test_sidecars_of_another_run_do_not_count() -> None:
 
 def test_upcoming_injected_sidecar_is_no_step_to_wait_for() -> None:
     found = injected()
-    assert upcoming(seen(found), at(5), found.build()) == "one, then two, then the app containers"
+    assert (
+        short_forecast(seen(found), at(5), found.build())
+        == "one, then two, then the app containers"
+    )
 
 
 def test_chart_injected_sidecar_is_labelled() -> None:

@@ -6,9 +6,9 @@ from enum import Enum, auto
 from typing import Any, Final
 
 from initpipeline.plugin.errors import NoAnswerError, NotFoundError, NotUsableError
+from initpipeline.plugin.report.formatting import one_line
 from initpipeline.plugin.report.log_parts import Part
 from initpipeline.plugin.report.transcript import Transcript
-from initpipeline.plugin.report.words import one_line
 from initpipeline.plugin.session import Session, Target
 
 Raw = dict[str, Any]

@@ -12,18 +12,18 @@ from rich.text import Text
 
 from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.plugin.errors import TimedOutError
-from initpipeline.plugin.report.goals import Verdict
+from initpipeline.plugin.report.wait_results import WaitResult
 from initpipeline.plugin.session import Session, Target
 from initpipeline.plugin.views import status as view
-from initpipeline.plugin.views import tones
+from initpipeline.plugin.views import styles
 
-Goal = Callable[[Pipeline], Verdict | None]
+Check = Callable[[Pipeline], WaitResult | None]
 
 
 def wait(
-    session: Session, target: Target, goal: Goal, seconds: float | None = None
-) -> tuple[Pipeline, Verdict]:
-    """The state in which the goal came to a verdict. On a terminal its steps are shown until
+    session: Session, target: Target, check: Check, seconds: float | None = None
+) -> tuple[Pipeline, WaitResult]:
+    """The state in which the check came to a result. On a terminal its steps are shown until
     then; elsewhere each change is a line. Raises TimedOutError, NotFoundError."""
     display = _Display(session)
     pipeline = None
@@ -31,26 +31,26 @@ def wait(
         for state in session.cluster.follow_pipeline(target.namespace, target.name, seconds):
             pipeline = Pipeline.from_api(state)
             display.show(pipeline)
-            verdict = goal(pipeline)
-            if verdict is not None:
-                return pipeline, verdict
+            result = check(pipeline)
+            if result is not None:
+                return pipeline, result
     last = view.line(pipeline) if pipeline else "it could not be read"
     raise TimedOutError(f"timed out; {last}")
 
 
 def wait_for_all(
-    session: Session, goals: Mapping[Target, Goal], seconds: float | None = None
+    session: Session, checks: Mapping[Target, Check], seconds: float | None = None
 ) -> int:
     """Wait for each in turn; they go on together. The exit code: 0 if all have come, else 1.
     Raises TimedOutError once the time that all have together is over."""
     began = time.monotonic()
     bad = 0
-    for target, goal in goals.items():
+    for target, check in checks.items():
         left = None if seconds is None else max(0.0, began + seconds - time.monotonic())
-        _, verdict = wait(session, target, goal, left)
-        bad |= not verdict.good
-        words_ = f"{target.name}: {verdict.words}"
-        session.err.print(words_, style="" if verdict.good else tones.BAD, soft_wrap=True)
+        _, result = wait(session, target, check, left)
+        bad |= not result.ok
+        words_ = f"{target.name}: {result.message}"
+        session.err.print(words_, style="" if result.ok else styles.BAD, soft_wrap=True)
     return bad
 
 
@@ -76,7 +76,7 @@ class _Display:
     def __rich__(self) -> RenderableType:
         with self._lock:
             if self._pipeline is None:
-                return Text("waiting for the cluster ...", tones.QUIET)
+                return Text("waiting for the cluster ...", styles.QUIET)
             return view.tree(self._pipeline, self._session.cluster.now(), self._pod)
 
     def show(self, pipeline: Pipeline) -> None:

@@ -8,10 +8,10 @@ from initpipeline.api.reasons import EventReason
 from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.plugin.options import TABLE, Subparsers, command
-from initpipeline.plugin.report import words
-from initpipeline.plugin.report.pod_events import Warned, warnings
-from initpipeline.plugin.report.report import Account, account
-from initpipeline.plugin.report.summary import standing
+from initpipeline.plugin.report import formatting
+from initpipeline.plugin.report.pod_events import PodWarning, warnings
+from initpipeline.plugin.report.report import Report, report
+from initpipeline.plugin.report.summary import summary
 from initpipeline.plugin.session import Session, Target
 from initpipeline.plugin.views import explain as view
 
@@ -52,7 +52,7 @@ def add(subparsers: Subparsers) -> None:
 
 def run(session: Session) -> int:
     target = session.target(session.options.name)
-    found, absent = _account(session, target)
+    found, absent = _report(session, target)
     warned = _warnings(session, target, found.pipeline)
     now = session.cluster.now()
     if session.for_a_program:
@@ -62,18 +62,18 @@ def run(session: Session) -> int:
     return 0
 
 
-def _warnings(session: Session, target: Target, pipeline: Pipeline) -> tuple[Warned, ...]:
+def _warnings(session: Session, target: Target, pipeline: Pipeline) -> tuple[PodWarning, ...]:
     """Of a Pod that is not at work, since one that is had its troubles behind it."""
     uid = pipeline.status.pod_uid
-    if uid is None or standing(pipeline.status) == "Ready":
+    if uid is None or summary(pipeline.status) == "Ready":
         return ()
     with session.progress("reading the events of its Pod"):
         events = session.cluster.list_events(target.namespace, uid)
-    return warnings(events, words.ready_message(pipeline.status))
+    return warnings(events, formatting.ready_message(pipeline.status))
 
 
-def _account(session: Session, target: Target) -> tuple[Account, str | None]:
-    """The account, and, where the operator leaves undone what it has to do, words about that."""
+def _report(session: Session, target: Target) -> tuple[Report, str | None]:
+    """The report, and, where the operator leaves undone what it has to do, words about that."""
     with session.progress(f"looking at {target.name} and whether the operator acts on it"):
         began = time.monotonic()
         facts, found = _look(session, target)
@@ -81,18 +81,20 @@ def _account(session: Session, target: Target) -> tuple[Account, str | None]:
         while found.overdue and facts.pipeline.resource_version == before:
             waited = time.monotonic() - began
             if waited > PATIENCE_SECONDS:
-                return found, None if _reported(session, facts) else _absent(found, waited)
+                return found, None if _status_not_written(session, facts) else _absent(
+                    found, waited
+                )
             session.pause(LOOK_SECONDS)
             facts, found = _look(session, target)
     return found, None
 
 
-def _look(session: Session, target: Target) -> tuple[Facts, Account]:
+def _look(session: Session, target: Target) -> tuple[Facts, Report]:
     pipeline = Pipeline.from_api(session.cluster.get_pipeline(target.namespace, target.name))
     raw = session.cluster.find_pod(target.namespace, target.name)
     facts = Facts(pipeline, None if raw is None else Pod.from_api(raw))
     now = session.cluster.now()
-    found = account(
+    found = report(
         facts,
         decide(facts, now),
         now,
@@ -102,18 +104,18 @@ def _look(session: Session, target: Target) -> tuple[Facts, Account]:
     return facts, found
 
 
-def _reported(session: Session, facts: Facts) -> bool:
+def _status_not_written(session: Session, facts: Facts) -> bool:
     """Returns whether an event of the operator reports that it cannot write the status. Prints that
     event as a note."""
     pipeline = facts.pipeline
     events = session.cluster.list_events(pipeline.namespace, pipeline.uid)
     found = [one for one in events if one.get("reason") == EventReason.STATUS_NOT_WRITTEN]
     if found:
-        session.note(f"the operator reports: {words.one_line(found[-1].get('message') or '')}")
+        session.note(f"the operator reports: {formatting.one_line(found[-1].get('message') or '')}")
     return bool(found)
 
 
-def _absent(found: Account, waited: float) -> str:
+def _absent(found: Report, waited: float) -> str:
     return (
         "The operator seems not to be running, or not to serve this namespace: for "
         f"{waited:.0f} s it did not {' and '.join(found.overdue)}. The rest of this output is what "

@@ -13,7 +13,7 @@ from initpipeline.plugin.cluster.client import MAX_RETRIES, RETRY_SECONDS
 from initpipeline.plugin.cluster.log_reader import LogReader
 from initpipeline.plugin.errors import NoAnswerError, NotFoundError
 from initpipeline.plugin.options import Subparsers, command
-from initpipeline.plugin.report import goals, log_parts, words
+from initpipeline.plugin.report import formatting, log_parts, wait_results
 from initpipeline.plugin.report.log_parts import Part
 from initpipeline.plugin.session import Session, Target
 from initpipeline.plugin.views import history
@@ -97,8 +97,8 @@ def _without_logs(session: Session, pipeline: Pipeline, pod: Pod | None) -> int:
     run = pipeline.status.run
     if pod is None and run is not None and run.number in failed:
         return _recorded(session, failed[run.number])
-    reason = words.ready_message(pipeline.status)
-    session.note(f"nothing has been written yet: {words.one_line(reason)}")
+    reason = formatting.ready_message(pipeline.status)
+    session.note(f"nothing has been written yet: {formatting.one_line(reason)}")
     if failed:
         number = max(failed)
         session.note(f"how run {number} failed is recorded: see --run {number}")
@@ -139,11 +139,13 @@ class _Follower:
         raw_pod = self._session.cluster.find_pod(self._target.namespace, self._target.name)
         pod = _of_run(pipeline, None if raw_pod is None else Pod.from_api(raw_pod))
         _check_step(pipeline, pod, self._wanted)
-        if goals.up_to_date(pipeline) and self._print(pipeline, pod):
+        if wait_results.up_to_date(pipeline) and self._print(pipeline, pod):
             return None  # It took its time: what was read before is old.
         code = self._end(pipeline, pod)
         if code is None:
-            with self._session.progress(words.one_line(words.ready_message(pipeline.status))):
+            with self._session.progress(
+                formatting.one_line(formatting.ready_message(pipeline.status))
+            ):
                 self._session.cluster.wait_for_pod_change(
                     self._target.namespace, self._target.name, raw_pod, TURN_SECONDS
                 )
@@ -164,10 +166,12 @@ class _Follower:
     def _end(self, pipeline: Pipeline, pod: Pod | None) -> int | None:
         """The exit code, once nothing is to come."""
         status = pipeline.status
-        if not goals.up_to_date(pipeline):
+        if not wait_results.up_to_date(pipeline):
             return None
         if status.condition(ConditionType.STALLED) or status.condition(ConditionType.SUSPENDED):
-            self._session.note(f"{pipeline.name}: {words.one_line(words.ready_message(status))}")
+            self._session.note(
+                f"{pipeline.name}: {formatting.one_line(formatting.ready_message(status))}"
+            )
             return 1
         if status.run is None or status.next_run_time is not None:
             return None
@@ -206,7 +210,7 @@ def _recorded(session: Session, record: RunFacts) -> int:
     wanted = session.options.step
     if wanted is not None and wanted != failed.name:
         raise NotFoundError(f'{said}; history records the step that failed, "{failed.name}"')
-    how = words.exit_words(failed.exit_code, failed.signal, failed.reason)
+    how = formatting.exit_text(failed.exit_code, failed.signal, failed.reason)
     session.note(f'{said}; history records of the step "{failed.name}", {how or "no exit code"}:')
     _write_words(session, history.last_words(recorded) or "(no last words)")
     return 0

@@ -8,7 +8,7 @@ from functools import partial
 from initpipeline.api.names import RERUN_ANNOTATION
 from initpipeline.plugin.cluster import wait
 from initpipeline.plugin.options import TABLE, Subparsers, command
-from initpipeline.plugin.report.goals import Goal, of_request
+from initpipeline.plugin.report.wait_results import Milestone, rerun_result
 from initpipeline.plugin.session import Session, Target, resource
 
 _EXAMPLES = """\
@@ -45,9 +45,9 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--for",
         dest="goal",
-        type=Goal,
-        choices=list(Goal),
-        default=Goal.READY,
+        type=Milestone,
+        choices=list(Milestone),
+        default=Milestone.READY,
         metavar="ready|initialized",
         help="what --wait waits for (default: ready)",
     )
@@ -65,8 +65,8 @@ def run(session: Session) -> int:
     if not session.options.wait:
         return 0
     goal = session.options.goal
-    judges = {target: partial(of_request, token=tokens[target], goal=goal) for target in targets}
-    return wait.wait_for_all(session, judges, session.options.timeout)
+    checks = {target: partial(rerun_result, token=tokens[target], goal=goal) for target in targets}
+    return wait.wait_for_all(session, checks, session.options.timeout)
 
 
 def new_token(now: datetime) -> str:

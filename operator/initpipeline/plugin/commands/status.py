@@ -6,8 +6,8 @@ from rich.live import Live
 from initpipeline.core.facts import Pipeline, UnreadableError
 from initpipeline.plugin.cluster import wait
 from initpipeline.plugin.options import EXIT_CODES, WIDE, Subparsers, command
-from initpipeline.plugin.report import goals
-from initpipeline.plugin.report.summary import standing
+from initpipeline.plugin.report import wait_results
+from initpipeline.plugin.report.summary import summary
 from initpipeline.plugin.session import Session, Target
 from initpipeline.plugin.views import status as view
 
@@ -62,13 +62,15 @@ def run(session: Session) -> int:
 def _one(session: Session, target: Target) -> int:
     pipeline = Pipeline.from_api(session.read(target))
     _show(session, target, pipeline)
-    return int(standing(pipeline.status) == "Stalled")
+    return int(summary(pipeline.status) == "Stalled")
 
 
 def _watch(session: Session, target: Target) -> int:
-    pipeline, end = wait.wait(session, target, goals.at_rest, session.options.timeout)
+    pipeline, end = wait.wait(
+        session, target, wait_results.ready_or_stalled, session.options.timeout
+    )
     _show(session, target, pipeline)
-    return 0 if end.good else 1
+    return 0 if end.ok else 1
 
 
 def _show(session: Session, target: Target, pipeline: Pipeline) -> None:
@@ -78,7 +80,7 @@ def _show(session: Session, target: Target, pipeline: Pipeline) -> None:
         session.show_data(view.data(pipeline, now, pod))
         return
     session.show(view.tree(pipeline, now, pod))
-    if standing(pipeline.status) != "Ready":
+    if summary(pipeline.status) != "Ready":
         command = f"kubectl initpipeline explain {target.name}{session.flags(target)}"
         session.note(f"{command} tells why, and what you can do")
 

@@ -3,7 +3,7 @@
 from initpipeline.plugin.cluster import wait
 from initpipeline.plugin.commands.rerun import add_wait
 from initpipeline.plugin.options import TABLE, Subparsers, command
-from initpipeline.plugin.report import goals
+from initpipeline.plugin.report import wait_results
 from initpipeline.plugin.session import Session, Target, resource
 
 _SUSPEND = """\
@@ -39,21 +39,21 @@ def add(subparsers: Subparsers) -> None:
 
 
 def suspend(session: Session) -> int:
-    return _set(session, True, "suspended", goals.suspended)
+    return _set(session, True, "suspended", wait_results.suspended)
 
 
 def resume(session: Session) -> int:
-    return _set(session, False, "resumed", goals.at_rest)
+    return _set(session, False, "resumed", wait_results.ready_or_stalled)
 
 
-def _set(session: Session, value: bool, done: str, judge: wait.Goal) -> int:
+def _set(session: Session, value: bool, done: str, check: wait.Check) -> int:
     targets = list(session.each(session.options.names))
     for target in targets:
         _set_one(session, target, value, done)
     if not session.options.wait:
         return 0
-    judges = dict.fromkeys(targets, judge)
-    return wait.wait_for_all(session, judges, session.options.timeout)
+    checks = dict.fromkeys(targets, check)
+    return wait.wait_for_all(session, checks, session.options.timeout)
 
 
 def _set_one(session: Session, target: Target, value: bool, done: str) -> None:

@@ -9,20 +9,20 @@ from initpipeline.core import admission
 from initpipeline.core.decide import CreatePod, Decision, DeletePipeline, DeletePod
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.core.pod_steps import IMAGE_NEVER_PULLED, INVALID_IMAGE_NAME
-from initpipeline.plugin.report import words
-from initpipeline.plugin.report.summary import upcoming
+from initpipeline.plugin.report import formatting
+from initpipeline.plugin.report.summary import short_forecast
 
 _BACK_OFF = re.compile(r"back-off ((?:\d+h)?(?:\d+m)?(?:\d+s)?) restarting")
 """The kubelet's own word for how long it waits."""
 
 
-def prospects(facts: Facts, pipeline: Pipeline, decision: Decision, now: datetime) -> Iterator[str]:
+def forecast(facts: Facts, pipeline: Pipeline, decision: Decision, now: datetime) -> Iterator[str]:
     """In the order in which it happens. ``pipeline`` has the status that was decided."""
     if pipeline.deleting:
         yield "it is being deleted, and its Pod with it: nothing else happens to it"
         return
     status, run = pipeline.status, pipeline.status.run
-    reason = words.ready_reason(status)
+    reason = formatting.ready_reason(status)
     retried = is_retried(reason, decision)
     if retried:
         yield (
@@ -30,21 +30,21 @@ def prospects(facts: Facts, pipeline: Pipeline, decision: Decision, now: datetim
             "at once when this InitPipeline changes"
         )
     elif reason == Reason.NAME_CONFLICT and isinstance(decision.action, CreatePod):
-        yield f"the name is free now: the operator is to {action_words(decision, pipeline)}"
+        yield f"the name is free now: the operator is to {action_text(decision, pipeline)}"
     elif decision.action is not None:
-        yield f"the operator is to {action_words(decision, pipeline)}"
+        yield f"the operator is to {action_text(decision, pipeline)}"
     elif reason == Reason.POD_TERMINATING and run is not None and run.pod_uid is None:
         yield f"the operator creates the Pod of run {run.number} once the old one is gone"
     yield from _by_others(reason, facts, pipeline, now)
     if status.next_run_time is not None and run is not None:
-        at = words.moment(status.next_run_time, now)
+        at = formatting.moment(status.next_run_time, now)
         yield f"run {run.number + 1} starts at {at}; a person's request does not wait"
     elif reason == Reason.NAME_CONFLICT and facts.pod is not None:
         yield "the operator creates the Pod within seconds after the name is free"
     elif not retried:
         yield from _if_nobody_acts(pipeline, now, facts.pod)
     if decision.wake_at is not None and decision.wake_at != status.next_run_time:
-        at = words.moment(decision.wake_at, now)
+        at = formatting.moment(decision.wake_at, now)
         yield f"the operator looks again at {at}, or as soon as anything changes"
 
 
@@ -114,8 +114,8 @@ def _back_off_words(facts: Facts, pipeline: Pipeline, now: datetime) -> str:
         return " at once"
     wait = _go_duration(said[1]) if said else _default_back_off(current.restart_count)
     at = end.finished_at + wait
-    about = f"at about {words.moment(at, now)}" if at > now else "at any moment"
-    return f" {about} (a back-off of {words.span(wait)}{'' if said else ', by default'})"
+    about = f"at about {formatting.moment(at, now)}" if at > now else "at any moment"
+    return f" {about} (a back-off of {formatting.span(wait)}{'' if said else ', by default'})"
 
 
 def _default_back_off(restarts: int) -> timedelta:
@@ -134,7 +134,7 @@ def _go_duration(text: str) -> timedelta:
 
 def _if_nobody_acts(pipeline: Pipeline, now: datetime, pod: Pod | None) -> Iterator[str]:
     status, run, policies = pipeline.status, pipeline.status.run, pipeline.policies
-    reason = words.ready_reason(status)
+    reason = formatting.ready_reason(status)
     ttl = policies.ttl_seconds_after_finished
     if status.condition(ConditionType.STALLED):
         yield (
@@ -147,12 +147,16 @@ def _if_nobody_acts(pipeline: Pipeline, now: datetime, pod: Pod | None) -> Itera
     elif run is not None and run.result is Result.SUCCEEDED:
         yield "nothing: all containers of the Pod ended well"
     elif run is None or run.initialized_time is None:
-        yield f"in their order: {upcoming(pipeline, now, pod)}" if run else "the first run starts"
+        yield (
+            f"in their order: {short_forecast(pipeline, now, pod)}"
+            if run
+            else "the first run starts"
+        )
         return
     else:
         yield _when_it_runs_again(pipeline)
     if ttl is not None and run is not None and run.completion_time is not None:
-        at = words.moment(run.completion_time + timedelta(seconds=ttl), now)
+        at = formatting.moment(run.completion_time + timedelta(seconds=ttl), now)
         yield f"this InitPipeline is deleted at {at} (ttlSecondsAfterFinished)"
 
 
@@ -170,7 +174,7 @@ def _when_it_runs_again(pipeline: Pipeline) -> str:
     )
 
 
-def action_words(decision: Decision, pipeline: Pipeline) -> str:
+def action_text(decision: Decision, pipeline: Pipeline) -> str:
     """What the operator is to do."""
     run = decision.status.run
     match decision.action:

@@ -11,7 +11,7 @@ from initpipeline.core import validation
 from initpipeline.core.decide import Decision, DeletePipeline, DeletePod, decide
 from initpipeline.core.facts import ContainerStatus, Facts
 from initpipeline.core.template import Change, changes
-from initpipeline.plugin.report import words
+from initpipeline.plugin.report import formatting
 
 NOTHING: Final = "nothing"
 POLICY: Final = "policy"
@@ -201,7 +201,7 @@ def _effects(
     if isinstance(after.action, DeletePipeline) and not isinstance(before.action, DeletePipeline):
         yield "the InitPipeline is deleted, and its Pod with it"
     elif _rests(after) and after.wake_at and after.wake_at != before.wake_at:
-        when = words.moment(after.wake_at, now)
+        when = formatting.moment(after.wake_at, now)
         yield f"the InitPipeline is deleted {when}, and its Pod with it"
 
 
@@ -222,7 +222,7 @@ def _interrupted(status: InitPipelineStatus, now: datetime) -> str | None:
         return None
     ready = status.condition(ConditionType.READY)
     if ready is not None and ready.status == "True":
-        return f"run {run.number}, Ready for {words.between(ready.last_transition_time, now)}"
+        return f"run {run.number}, Ready for {formatting.between(ready.last_transition_time, now)}"
     if run.initialized_time is not None:
         return f"run {run.number}, initialized and not Ready"
     if status.current_step is None:
@@ -232,4 +232,4 @@ def _interrupted(status: InitPipelineStatus, now: datetime) -> str | None:
     running = [s for s in statuses if s.name == status.current_step and s.running]
     if not running:
         return step
-    return f"{step}, which has been running for {words.between(running[0].started_at, now)}"
+    return f"{step}, which has been running for {formatting.between(running[0].started_at, now)}"

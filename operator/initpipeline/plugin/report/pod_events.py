@@ -7,14 +7,14 @@ from datetime import datetime
 from typing import Any, Final
 
 from initpipeline.api.times import parse_time
-from initpipeline.plugin.report.words import one_line
+from initpipeline.plugin.report.formatting import one_line
 
 MOST: Final = 4
 """More would hide what matters."""
 
 
 @dataclass(frozen=True, slots=True)
-class Warned:
+class PodWarning:
     """What was last warned of for one reason."""
 
     reason: str
@@ -28,10 +28,10 @@ _TOLD: Final = frozenset({"BackOff"})
 """Reasons of what status says itself, and with the time until which the kubelet waits."""
 
 
-def warnings(events: Iterable[Mapping[str, Any]], known: str) -> tuple[Warned, ...]:
+def warnings(events: Iterable[Mapping[str, Any]], known: str) -> tuple[PodWarning, ...]:
     """Of the v1.Events of a Pod, the newest warning for each reason, the newest first. What the
     message ``known`` says already is not said again."""
-    newest: dict[str, Warned] = {}
+    newest: dict[str, PodWarning] = {}
     for event in events:
         found = _read(event)
         if found is None or found.reason in _TOLD or _says(known, found.message):
@@ -49,7 +49,7 @@ def _says(known: str, message: str) -> bool:
     return message.removeprefix("Error: ") in known or (bool(words) and words in message)
 
 
-def _read(event: Mapping[str, Any]) -> Warned | None:
+def _read(event: Mapping[str, Any]) -> PodWarning | None:
     """None for what is no warning. Events of the old API have a count and a last time, those of the
     new one (events.k8s.io) a time and, once repeated, a series."""
     series = event.get("series") or {}
@@ -59,7 +59,7 @@ def _read(event: Mapping[str, Any]) -> Warned | None:
     last = parse_time(observed)
     if event.get("type") != "Warning" or last is None:
         return None
-    return Warned(
+    return PodWarning(
         reason=event.get("reason") or "",
         message=one_line(event.get("message") or ""),
         count=series.get("count") or event.get("count") or 1,

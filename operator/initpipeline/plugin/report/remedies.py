@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.core import admission, run_limits, validation
 from initpipeline.core.facts import Pipeline
-from initpipeline.plugin.report import words
-from initpipeline.plugin.report.summary import standing
+from initpipeline.plugin.report import formatting
+from initpipeline.plugin.report.summary import summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ def remedies(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
             f"kubectl edit ipl {name}{flags}",
             f"raise {limit.limit}{of} over {limit.value}: another run starts then",
         )
-    reason = words.ready_reason(status)
+    reason = formatting.ready_reason(status)
     if reason != Reason.NAME_CONFLICT and validation.refusal(pipeline) is None:
         soon = status.next_run_time is not None or reason in admission.REASONS
-        at_work = standing(status) == "Ready"
+        at_work = summary(status) == "Ready"
         why = ", without the wait" if soon else ", at work or not" if at_work else ""
         yield Remedy(
             f"kubectl initpipeline rerun {name}{flags}", f"start run {run.number + 1} now{why}"
@@ -67,7 +67,7 @@ def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
             f"{status.failed_runs} or more, which allows another",
         )
         return
-    match words.ready_reason(status):
+    match formatting.ready_reason(status):
         case Reason.STEP_FAILED | Reason.STEP_BACK_OFF:
             yield from _logs(pipeline, flags)
             yield correct
@@ -95,7 +95,7 @@ def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
 def _of_refusal(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
     name, status = pipeline.name, pipeline.status
     edit = f"kubectl edit ipl {name}{flags}"
-    match words.ready_reason(status):
+    match formatting.ready_reason(status):
         case Reason.INVALID_TEMPLATE if validation.refusal(pipeline) is not None:
             yield Remedy(edit, "correct the spec: the operator creates the Pod then")
         case Reason.INVALID_TEMPLATE:
@@ -107,7 +107,7 @@ def _of_refusal(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
                 "correct the template: a run starts then; or create, or have an administrator "
                 "allow, what the message names",
             )
-            if _by_limit_range(words.ready_message(status)):
+            if _by_limit_range(formatting.ready_message(status)):
                 yield _limit_ranges(flags)
         case Reason.QUOTA_REQUIRES_RESOURCES:
             yield Remedy(

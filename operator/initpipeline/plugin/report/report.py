@@ -14,14 +14,14 @@ from initpipeline.core.decide import Decision
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.core.patch import merge_patch
 from initpipeline.core.pod_steps import Step
-from initpipeline.plugin.report import words
-from initpipeline.plugin.report.forecast import action_words, is_retried, prospects
+from initpipeline.plugin.report import formatting
+from initpipeline.plugin.report.forecast import action_text, forecast, is_retried
 from initpipeline.plugin.report.remedies import Remedy, remedies
-from initpipeline.plugin.report.summary import standing
+from initpipeline.plugin.report.summary import summary
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class ActiveLimit:
     """A limit that the present state is under."""
 
     name: str
@@ -31,25 +31,25 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class Report:
     """The whole explanation."""
 
     pipeline: Pipeline
     """With the status that follows from the facts, unless the operator failed on them."""
     pod: Pod | None
     """The Pod of the pipeline's name, with any owner. None: there is none."""
-    then: tuple[str, ...]
-    limits: tuple[Limit, ...]
+    next: tuple[str, ...]
+    limits: tuple[ActiveLimit, ...]
     remedies: tuple[Remedy, ...]
-    undone: tuple[str, ...]
+    pending: tuple[str, ...]
     """What the operator has yet to do about the facts."""
     overdue: tuple[str, ...]
-    """Those of ``undone`` that a running operator does at once. If they stay, none is running."""
+    """Those of ``pending`` that a running operator does at once. If they stay, none is running."""
 
 
-def account(
+def report(
     facts: Facts, decision: Decision, now: datetime, flags: str = "", *, pod_watched: bool = True
-) -> Account:
+) -> Report:
     """Returns the explanation of what ``decide(facts, now)`` returned.
 
     ``flags`` are what a command about this pipeline needs besides its name. ``pod_watched``: the
@@ -57,13 +57,13 @@ def account(
     """
     status = facts.pipeline.status if _failed_on(facts.pipeline) else decision.status
     pipeline = replace(facts.pipeline, status=status)
-    return Account(
+    return Report(
         pipeline=pipeline,
         pod=facts.pod,
-        then=tuple(prospects(facts, pipeline, decision, now)),
+        next=tuple(forecast(facts, pipeline, decision, now)),
         limits=tuple(_limits(facts, pipeline)),
         remedies=tuple(remedies(pipeline, flags)),
-        undone=(*_unwritten(facts, decision), *_not_done(facts, decision)),
+        pending=(*_unwritten(facts, decision), *_not_done(facts, decision)),
         overdue=_overdue(facts, decision, pod_watched),
     )
 
@@ -75,15 +75,15 @@ def _unwritten(facts: Facts, decision: Decision) -> tuple[str, ...]:
     if after.run is not None and after.run.number != was:
         return (f"start run {after.run.number} ({after.run.trigger})",)
     if merge_patch(before.to_api(), after.to_api()):
-        return (f"write to status that it is {_standing_words(after)}",)
+        return (f"write to status that it is {_summary_text(after)}",)
     return ()
 
 
 def _not_done(facts: Facts, decision: Decision) -> tuple[str, ...]:
-    reason = words.ready_reason(facts.pipeline.status)
+    reason = formatting.ready_reason(facts.pipeline.status)
     if decision.action is None or is_retried(reason, decision):
         return ()
-    return (action_words(decision, facts.pipeline),)
+    return (action_text(decision, facts.pipeline),)
 
 
 def _overdue(facts: Facts, decision: Decision, pod_watched: bool) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ def _outline(status: InitPipelineStatus, whole: bool) -> tuple[object, ...]:
     include what a status leaves out if the InitPipeline would be too large."""
     run = status.run
     of_run = (run.number, run.result, run.pod_uid) if run else None
-    return of_run, status.init_container_statuses if whole else (), standing(status)
+    return of_run, status.init_container_statuses if whole else (), summary(status)
 
 
 def _failed_on(pipeline: Pipeline) -> bool:
@@ -120,13 +120,13 @@ def _failed_on(pipeline: Pipeline) -> bool:
     return stalled is not None and stalled.reason == Reason.RECONCILE_ERROR
 
 
-def _standing_words(status: InitPipelineStatus) -> str:
-    reason = words.ready_reason(status)
-    where = standing(status)
+def _summary_text(status: InitPipelineStatus) -> str:
+    reason = formatting.ready_reason(status)
+    where = summary(status)
     return f"{where} ({reason})" if reason else where
 
 
-def _limits(facts: Facts, pipeline: Pipeline) -> Iterator[Limit]:
+def _limits(facts: Facts, pipeline: Pipeline) -> Iterator[ActiveLimit]:
     policies, status, run, pod = pipeline.policies, pipeline.status, pipeline.status.run, facts.pod
     current = None
     if run is not None and pod is not None and pod.uid == run.pod_uid and not run.completion_time:
@@ -135,20 +135,22 @@ def _limits(facts: Facts, pipeline: Pipeline) -> Iterator[Limit]:
         for limit in run_limits.limits(policies, run, pod, steps):
             found = limit.exceeded
             of = f' of "{found.step}"' if found.limit != run_limits.DEADLINE else ""
-            yield Limit(f"{found.limit}{of}", f"{found.value} s: then the run fails", limit.at)
+            yield ActiveLimit(
+                f"{found.limit}{of}", f"{found.value} s: then the run fails", limit.at
+            )
     if current is not None and run is not None:
         yield from _restarts(pipeline, run, current)
     if policies.backoff_limit or status.failed_runs:
-        yield Limit("backoffLimit", f"{policies.backoff_limit}: {_failed(status)}")
+        yield ActiveLimit("backoffLimit", f"{policies.backoff_limit}: {_failed(status)}")
 
 
-def _restarts(pipeline: Pipeline, run: Run, current: Step) -> Iterator[Limit]:
+def _restarts(pipeline: Pipeline, run: Run, current: Step) -> Iterator[ActiveLimit]:
     allowed = pipeline.policies.of_step(current.container.name).max_restarts
     if allowed is None or current.status is None:
         return
     baselines = {b.name: b.restart_count for b in run.init_restart_baselines}
     count = current.status.restart_count - baselines.get(current.container.name, 0)
-    yield Limit(
+    yield ActiveLimit(
         f'maxRestarts of "{current.container.name}"',
         f"{allowed}: restarted {count} time{'' if count == 1 else 's'} in this run",
     )

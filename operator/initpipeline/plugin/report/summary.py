@@ -7,11 +7,11 @@ from initpipeline.api.models import InitPipelineStatus
 from initpipeline.api.reasons import ConditionType, Result
 from initpipeline.core import admission
 from initpipeline.core.facts import Pipeline, Pod
-from initpipeline.plugin.report import words
+from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.steps import State, Step, steps
 
 
-def standing(status: InitPipelineStatus) -> str:
+def summary(status: InitPipelineStatus) -> str:
     """In a word: Ready, Stalled, Suspended, Reconciling, or NotReady."""
     ready = status.condition(ConditionType.READY)
     if ready is not None and ready.status == "True":
@@ -20,15 +20,15 @@ def standing(status: InitPipelineStatus) -> str:
     return next((type_.value for type_ in told if status.condition(type_)), "NotReady")
 
 
-def upcoming(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> str:
+def short_forecast(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> str:
     """Returns what happens next if no user acts. ``pod``: as for ``steps``."""
     status = pipeline.status
     run = status.run
     if pipeline.deleting:
         return "it is being deleted"
     if status.next_run_time is not None:
-        return f"another run, at {words.moment(status.next_run_time, now)}"
-    if words.ready_reason(status) in admission.NOT_CREATED:
+        return f"another run, at {formatting.moment(status.next_run_time, now)}"
+    if formatting.ready_reason(status) in admission.NOT_CREATED:
         return "its Pod, once it can be created"
     if status.condition(ConditionType.STALLED):
         return "nothing by itself: it needs a person"
@@ -39,7 +39,7 @@ def upcoming(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> str:
     if run.result is Result.SUCCEEDED:
         return "nothing, all containers ended well"
     if run.initialized_time is not None:
-        ready = standing(status) == "Ready"
+        ready = summary(status) == "Ready"
         return "nothing, it is at work" if ready else "the app containers become ready"
     return _remaining(steps(pipeline, pod), status)
 

@@ -14,7 +14,7 @@ from initpipeline.api.models import Run, RunFacts, RunRecord, format_time
 from initpipeline.api.reasons import BY_KUBELET, Result
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated
 from initpipeline.core.pod_steps import CRASH_LOOP_BACK_OFF, RESTARTING_ALL_CONTAINERS
-from initpipeline.plugin.report import words
+from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.steps import sidecars
 from initpipeline.plugin.views import history
 
@@ -134,7 +134,7 @@ def _notes(pipeline: Pipeline, known: list[RunFacts], now: datetime) -> Iterator
         yield f"{which} no longer kept: spec.runHistoryLimit is {limit}"
     next_time = pipeline.status.next_run_time
     if next_time is not None and next_time > now:
-        yield f"the next run starts at {words.moment(next_time, now)}"
+        yield f"the next run starts at {formatting.moment(next_time, now)}"
 
 
 def _run_row(run: RunFacts, pipeline: Pipeline, now: datetime) -> Row:
@@ -160,16 +160,16 @@ def _segment(phase: Phase, start: datetime, end: datetime) -> Segment:
 
 
 def _run_words(run: RunFacts, pipeline: Pipeline, now: datetime) -> str:
-    init = f"init {words.between(run.start_time, run.initialized_time)}"
+    init = f"init {formatting.between(run.start_time, run.initialized_time)}"
     failed = run.failed_step if isinstance(run, RunRecord) else None
     if run.result is None:
         if run.initialized_time is not None:
             return init
         step = pipeline.status.current_step
-        waits = words.between(run.start_time, now)
+        waits = formatting.between(run.start_time, now)
         return f"at {step}, for {waits}" if step else f"for {waits}"
     if failed is not None:
-        how = words.exit_words(failed.exit_code, failed.signal, failed.reason)
+        how = formatting.exit_text(failed.exit_code, failed.signal, failed.reason)
         return f"{run.result.value} at {failed.name}" + (f", {how}" if how else "")
     if run.initialized_time is None:
         return run.result.value + (f", {run.reason}" if run.reason else "")
@@ -239,13 +239,13 @@ def _step_words(status: ContainerStatus, segments: tuple[Segment, ...], restarts
         blocked = status.waiting_reason
         return "to run" if blocked in ("", "PodInitializing") else f"to run: {blocked}"
     last = attempts[-1]
-    said = [f"{last.phase.value} in {words.span(last.end - last.start)}"]
+    said = [f"{last.phase.value} in {formatting.span(last.end - last.start)}"]
     if last.phase is Phase.RUNNING:
-        said = [f"running for {words.span(last.end - last.start)}"]
+        said = [f"running for {formatting.span(last.end - last.start)}"]
     if last.phase is Phase.FAILED:
         end = status.terminated or status.last_terminated
         assert end is not None
-        said = [words.exit_words(end.exit_code, end.signal, end.reason)]
+        said = [formatting.exit_text(end.exit_code, end.signal, end.reason)]
     if status.waiting_reason == CRASH_LOOP_BACK_OFF:
         said.append("backing off")
     if restarts > 0:

@@ -1,4 +1,4 @@
-"""An account of a pipeline, for a person and for a program."""
+"""The report about a pipeline, for a person and for a program."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -9,28 +9,28 @@ from rich.table import Table
 from rich.text import Text
 
 from initpipeline.api.models import format_time
-from initpipeline.plugin.report import words
-from initpipeline.plugin.report.pod_events import Warned
-from initpipeline.plugin.report.report import Account, Limit
+from initpipeline.plugin.report import formatting
+from initpipeline.plugin.report.pod_events import PodWarning
+from initpipeline.plugin.report.report import ActiveLimit, Report
 from initpipeline.plugin.views import status as status_view
-from initpipeline.plugin.views import tones
+from initpipeline.plugin.views import styles
 
 
 def view(
-    account: Account, now: datetime, absent: str | None, warned: Sequence[Warned] = ()
+    report: Report, now: datetime, absent: str | None, warned: Sequence[PodWarning] = ()
 ) -> RenderableType:
     """``absent``: why the operator seems not to be at work, if it does. ``warned``: what is warned
     of the Pod besides."""
     parts: list[RenderableType] = []
     if absent:
-        parts += [Text(absent, f"bold {tones.BAD}"), Text()]
+        parts += [Text(absent, f"bold {styles.BAD}"), Text()]
     parts += [
-        status_view.tree(account.pipeline, now, account.pod),
-        _section("Conditions", _conditions(account, now)),
+        status_view.tree(report.pipeline, now, report.pod),
+        _section("Conditions", _conditions(report, now)),
         _section("Warnings about the Pod", _warnings(warned, now)),
-        _section("What happens next", _list(account.then)),
-        _section("Limits", _limits(account.limits, now)),
-        _section("What you can do", _remedies(account)),
+        _section("What happens next", _list(report.next)),
+        _section("Limits", _limits(report.limits, now)),
+        _section("What you can do", _remedies(report)),
     ]
     return Group(*parts)
 
@@ -57,19 +57,19 @@ def _list(lines: tuple[str, ...]) -> Table:
     return grid
 
 
-def _conditions(account: Account, now: datetime) -> Table:
+def _conditions(report: Report, now: datetime) -> Table:
     """A message that the one before said is not said again."""
     grid, said = _grid(5), ""
-    for one in account.pipeline.status.conditions:
-        message = words.one_line(one.message)
+    for one in report.pipeline.status.conditions:
+        message = formatting.one_line(one.message)
         good = one.type in ("Ready", "Initialized")
-        style = (tones.GOOD if one.status == "True" else tones.BUSY) if good else ""
+        style = (styles.GOOD if one.status == "True" else styles.BUSY) if good else ""
         grid.add_row(
             "",
             one.type,
             # The time is that of the status: reasons come and go without it.
             Text(one.status, style),
-            f"for {words.span(now - one.last_transition_time)}",
+            f"for {formatting.span(now - one.last_transition_time)}",
             one.reason,
             Text('"' if message == said else message),
         )
@@ -77,36 +77,36 @@ def _conditions(account: Account, now: datetime) -> Table:
     return grid
 
 
-def _warnings(warned: Sequence[Warned], now: datetime) -> Table:
+def _warnings(warned: Sequence[PodWarning], now: datetime) -> Table:
     grid = _grid(3)
     for one in warned:
         times = f"{one.count} times, last " if one.count > 1 else ""
-        grid.add_row("", one.reason, f"{times}{words.ago(one.last, now)}", Text(one.message))
+        grid.add_row("", one.reason, f"{times}{formatting.ago(one.last, now)}", Text(one.message))
     return grid
 
 
-def _limits(limits: tuple[Limit, ...], now: datetime) -> Table:
+def _limits(limits: tuple[ActiveLimit, ...], now: datetime) -> Table:
     grid = _grid(2)
     for limit in limits:
-        at = f", at {words.moment(limit.at, now)}" if limit.at else ""
+        at = f", at {formatting.moment(limit.at, now)}" if limit.at else ""
         grid.add_row("", limit.name, Text(f"{limit.words}{at}"))
     return grid
 
 
-def _remedies(account: Account) -> Table:
+def _remedies(report: Report) -> Table:
     grid = _grid(2)
-    for remedy in account.remedies:
+    for remedy in report.remedies:
         grid.add_row("", Text(remedy.command, "cyan"), Text(remedy.effect))
     return grid
 
 
 def data(
-    account: Account, now: datetime, absent: str | None, warned: Sequence[Warned] = ()
+    report: Report, now: datetime, absent: str | None, warned: Sequence[PodWarning] = ()
 ) -> dict[str, Any]:
     """For -o json and yaml."""
-    status = account.pipeline.status
+    status = report.pipeline.status
     return {
-        **status_view.data(account.pipeline, now, account.pod),
+        **status_view.data(report.pipeline, now, report.pod),
         "conditions": [condition.to_api() for condition in status.conditions],
         "podWarnings": [
             {
@@ -118,14 +118,14 @@ def data(
             for one in warned
         ],
         "nextRunTime": format_time(status.next_run_time) if status.next_run_time else None,
-        "whatHappensNext": list(account.then),
-        "limits": list(_limit_data(account.limits)),
-        "whatYouCanDo": [{"command": r.command, "effect": r.effect} for r in account.remedies],
-        "operator": {"absent": absent, "undone": list(account.undone)},
+        "whatHappensNext": list(report.next),
+        "limits": list(_limit_data(report.limits)),
+        "whatYouCanDo": [{"command": r.command, "effect": r.effect} for r in report.remedies],
+        "operator": {"absent": absent, "undone": list(report.pending)},
     }
 
 
-def _limit_data(limits: tuple[Limit, ...]) -> Iterator[dict[str, Any]]:
+def _limit_data(limits: tuple[ActiveLimit, ...]) -> Iterator[dict[str, Any]]:
     for limit in limits:
         at = {"time": format_time(limit.at)} if limit.at else {}
         yield {"name": limit.name, "words": limit.words, **at}

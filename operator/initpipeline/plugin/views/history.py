@@ -9,14 +9,14 @@ from rich.text import Text
 
 from initpipeline.api.models import InitPipelineStatus, RunFacts, RunRecord
 from initpipeline.api.reasons import Result
-from initpipeline.plugin.report import words
-from initpipeline.plugin.views import tones
+from initpipeline.plugin.report import formatting
+from initpipeline.plugin.views import styles
 
 _STYLES = {
-    Result.INITIALIZED: tones.GOOD,
-    Result.SUCCEEDED: tones.GOOD,
-    Result.FAILED: tones.BAD,
-    Result.LOST: tones.BAD,
+    Result.INITIALIZED: styles.GOOD,
+    Result.SUCCEEDED: styles.GOOD,
+    Result.FAILED: styles.BAD,
+    Result.LOST: styles.BAD,
 }
 
 
@@ -53,17 +53,17 @@ def _row(run: RunFacts, status: InitPipelineStatus, now: datetime) -> Sequence[T
         Text(str(run.number), "bold"),
         Text(run.trigger.value),
         Text("(current)" if going_on else run.result or "", _style(run)),
-        Text(words.ago(run.start_time, now)),
-        Text(words.between(run.start_time, run.initialized_time)),
-        Text(words.between(run.start_time, run.completion_time or now)),
-        Text(failed.name if failed else words.NONE),
-        Text(run.reason or (words.ready_reason(status) if going_on else words.NONE)),
-        Text(words.one_line(_message(run)) or words.NONE),
+        Text(formatting.ago(run.start_time, now)),
+        Text(formatting.between(run.start_time, run.initialized_time)),
+        Text(formatting.between(run.start_time, run.completion_time or now)),
+        Text(failed.name if failed else formatting.NONE),
+        Text(run.reason or (formatting.ready_reason(status) if going_on else formatting.NONE)),
+        Text(formatting.one_line(_message(run)) or formatting.NONE),
     ]
 
 
 def _style(run: RunFacts) -> str:
-    return "cyan" if run.result is None else _STYLES.get(run.result, tones.QUIET)
+    return "cyan" if run.result is None else _STYLES.get(run.result, styles.QUIET)
 
 
 def _message(run: RunFacts) -> str:
@@ -73,12 +73,12 @@ def _message(run: RunFacts) -> str:
         return f"{run.message}: {left}" if left else run.message
     if isinstance(run, RunRecord) and run.failed_step:
         failed = run.failed_step
-        how = words.exit_words(failed.exit_code, failed.signal, failed.reason)
+        how = formatting.exit_text(failed.exit_code, failed.signal, failed.reason)
         return ": ".join(filter(None, [how, failed.message]))
     if run.cause and run.cause.changed_paths:
-        return words.cause_words(run.cause)
+        return formatting.cause_text(run.cause)
     if run.cause:
-        return f"caused by {words.cause_words(run.cause)}"
+        return f"caused by {formatting.cause_text(run.cause)}"
     return f"answers {run.token}" if run.token else ""
 
 

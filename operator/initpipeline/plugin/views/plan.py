@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.text import Text
 
 from initpipeline.core.text import clip
+from initpipeline.plugin.report.formatting import one_line
 from initpipeline.plugin.report.plan import (
     CREATE,
     NOTHING,
@@ -17,17 +18,16 @@ from initpipeline.plugin.report.plan import (
     Plan,
     PolicyChange,
 )
-from initpipeline.plugin.report.words import one_line
-from initpipeline.plugin.views import tones
+from initpipeline.plugin.views import styles
 
 _LONGEST_VALUE: Final = 120
 """In bytes."""
 _TITLES: Final = {
-    CREATE: ("is created", tones.GOOD),
-    NOTHING: ("nothing happens", tones.QUIET),
-    POLICY: ("changes without a new run", tones.BUSY),
-    REFUSED: ("would be refused", tones.BAD),
-    RUN: ("a new run starts", tones.BUSY),
+    CREATE: ("is created", styles.GOOD),
+    NOTHING: ("nothing happens", styles.QUIET),
+    POLICY: ("changes without a new run", styles.BUSY),
+    REFUSED: ("would be refused", styles.BAD),
+    RUN: ("a new run starts", styles.BUSY),
 }
 
 
@@ -39,7 +39,7 @@ def view(plans: list[Plan]) -> Group:
 def _lines(plan: Plan) -> Iterator[Text]:
     title, tone = _TITLES[plan.kind]
     yield Text.assemble(
-        (plan.name, "bold"), (f"  namespace {plan.namespace}  ", tones.QUIET), (title, tone)
+        (plan.name, "bold"), (f"  namespace {plan.namespace}  ", styles.QUIET), (title, tone)
     )
     yield from (Text(f"  {line}") for line in _details(plan))
 

@@ -11,19 +11,19 @@ from rich.tree import Tree
 
 from initpipeline.api.models import InitPipelineStatus, Run
 from initpipeline.core.facts import Pipeline, Pod
-from initpipeline.plugin.report import words
+from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.steps import State, Step, steps
-from initpipeline.plugin.report.summary import standing, upcoming
-from initpipeline.plugin.views import tones
+from initpipeline.plugin.report.summary import short_forecast, summary
+from initpipeline.plugin.views import styles
 
 _STYLES = {
-    State.DONE: tones.GOOD,
+    State.DONE: styles.GOOD,
     State.RUNNING: "cyan",
-    State.FAILED: tones.BAD,
-    State.BACKING_OFF: tones.BAD,
-    State.WAITING: tones.BUSY,
-    State.TO_RUN: tones.QUIET,
-    State.STOPPED: tones.QUIET,
+    State.FAILED: styles.BAD,
+    State.BACKING_OFF: styles.BAD,
+    State.WAITING: styles.BUSY,
+    State.TO_RUN: styles.QUIET,
+    State.STOPPED: styles.QUIET,
 }
 
 
@@ -31,47 +31,51 @@ def tree(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> Renderabl
     """Returns a headline with the cause, the current run with its steps, and what comes next.
     ``pod``: as for ``steps``."""
     status = pipeline.status
-    root = Tree(_title(pipeline), guide_style=tones.QUIET)
-    said = words.ready_message(status)
+    root = Tree(_title(pipeline), guide_style=styles.QUIET)
+    said = formatting.ready_message(status)
     if said:
-        root.add(Text(words.one_line(said)))
+        root.add(Text(formatting.one_line(said)))
     if status.run is not None:
         branch = root.add(Text(_run_words(status.run, status, now)))
         ended = status.run.completion_time or now
         for line in _step_lines(steps(pipeline, pod), min(now, ended)):
             branch.add(line)
-    root.add(Text.assemble(("next: ", "bold"), upcoming(pipeline, now, pod)))
+    root.add(Text.assemble(("next: ", "bold"), short_forecast(pipeline, now, pod)))
     return root
 
 
 def _title(pipeline: Pipeline) -> Text:
     status = pipeline.status
-    reason = words.ready_reason(status)
+    reason = formatting.ready_reason(status)
     return Text.assemble(
         (pipeline.name, "bold"),
-        (f"  namespace {pipeline.namespace}  ", tones.QUIET),
-        (standing(status), f"bold {_standing_tone(status, reason)}"),
+        (f"  namespace {pipeline.namespace}  ", styles.QUIET),
+        (summary(status), f"bold {_summary_style(status, reason)}"),
         f"  {reason}" if reason else "",
         f"  {status.init_progress}" if status.init_progress else "",
     )
 
 
-def _standing_tone(status: InitPipelineStatus, reason: str) -> str:
-    if standing(status) == "Stalled":
-        return tones.BAD
-    return tones.tone(reason)
+def _summary_style(status: InitPipelineStatus, reason: str) -> str:
+    if summary(status) == "Stalled":
+        return styles.BAD
+    return styles.of_reason(reason)
 
 
 def _run_words(run: Run, status: InitPipelineStatus, now: datetime) -> str:
-    said = [f"run {run.number}", run.trigger.value, f"started {words.ago(run.start_time, now)}"]
+    said = [
+        f"run {run.number}",
+        run.trigger.value,
+        f"started {formatting.ago(run.start_time, now)}",
+    ]
     if run.token:
         said.append(f"answers {run.token}")
     if run.cause:
-        said.append(words.cause_words(run.cause))
+        said.append(formatting.cause_text(run.cause))
     if run.initialized_time:
-        said.append(f"initialized after {words.between(run.start_time, run.initialized_time)}")
+        said.append(f"initialized after {formatting.between(run.start_time, run.initialized_time)}")
     if run.result and run.completion_time:
-        said.append(f"ended {words.ago(run.completion_time, now)}: {run.result}")
+        said.append(f"ended {formatting.ago(run.completion_time, now)}: {run.result}")
     if status.pod_uid:
         said.append(
             f"Pod {status.pod_name}" + (f" on {status.node_name}" if status.node_name else "")
@@ -88,9 +92,9 @@ def _step_lines(all_steps: Sequence[Step], now: datetime) -> Iterator[Text]:
 
 def _step_line(step: Step, name_width: int, now: datetime) -> Text:
     style = _STYLES[step.state]
-    took = words.span((step.finished or now) - step.started) if step.started else ""
+    took = formatting.span((step.finished or now) - step.started) if step.started else ""
     line = Text.assemble(
-        (f"{step.position:>2}  ", tones.QUIET),
+        (f"{step.position:>2}  ", styles.QUIET),
         f"{step.name:{name_width}}  ",
         (f"{step.state:<11}", style),
         f"  {took:>6}",
@@ -105,11 +109,11 @@ def _step_line(step: Step, name_width: int, now: datetime) -> Text:
 def _trouble(step: Step) -> Iterator[str]:
     if step.restarts:
         yield f"restarted {step.restarts} time{'s' if step.restarts > 1 else ''}"
-    how = words.exit_words(step.exit_code, step.signal, step.reason)
+    how = formatting.exit_text(step.exit_code, step.signal, step.reason)
     if how:
         yield how
     if step.message:
-        yield words.one_line(step.message)
+        yield formatting.one_line(step.message)
 
 
 def table(pipelines: Sequence[Pipeline], now: datetime, *, namespaces: bool, wide: bool) -> Table:
@@ -126,36 +130,36 @@ def table(pipelines: Sequence[Pipeline], now: datetime, *, namespaces: bool, wid
 
 def _urgency(pipeline: Pipeline) -> tuple[int, str, str]:
     order = ("Stalled", "NotReady", "Reconciling", "Suspended", "Ready")
-    return order.index(standing(pipeline.status)), pipeline.namespace, pipeline.name
+    return order.index(summary(pipeline.status)), pipeline.namespace, pipeline.name
 
 
 def _row(pipeline: Pipeline, now: datetime, namespaces: bool, wide: bool) -> list[Text]:
     status, run = pipeline.status, pipeline.status.run
-    reason = words.ready_reason(status)
+    reason = formatting.ready_reason(status)
     cells = [
         Text(pipeline.name, "bold"),
-        Text(standing(status), _standing_tone(status, reason)),
-        Text(status.init_progress or words.NONE),
-        Text(status.current_step or words.NONE),
-        Text(str(run.number) if run else words.NONE),
-        Text(run.trigger.value if run else words.NONE),
-        Text(words.ago(run.start_time if run else None, now)),
-        Text(reason or words.NONE, tones.tone(reason)),
+        Text(summary(status), _summary_style(status, reason)),
+        Text(status.init_progress or formatting.NONE),
+        Text(status.current_step or formatting.NONE),
+        Text(str(run.number) if run else formatting.NONE),
+        Text(run.trigger.value if run else formatting.NONE),
+        Text(formatting.ago(run.start_time if run else None, now)),
+        Text(reason or formatting.NONE, styles.of_reason(reason)),
     ]
     if namespaces:
         cells.insert(0, Text(pipeline.namespace))
     if wide:
-        message = words.one_line(words.ready_message(status))
-        cells += [Text(status.node_name or words.NONE), Text(message)]
+        message = formatting.one_line(formatting.ready_message(status))
+        cells += [Text(status.node_name or formatting.NONE), Text(message)]
     return cells
 
 
 def line(pipeline: Pipeline) -> str:
     """The state in one line, for what is no terminal. The same state is the same line."""
     status, run = pipeline.status, pipeline.status.run
-    said = [f"run {run.number} ({run.trigger})" if run else "no run yet", standing(status)]
-    said += [status.init_progress or words.NONE, words.ready_reason(status)]
-    message = words.one_line(words.ready_message(status))
+    said = [f"run {run.number} ({run.trigger})" if run else "no run yet", summary(status)]
+    said += [status.init_progress or formatting.NONE, formatting.ready_reason(status)]
+    message = formatting.one_line(formatting.ready_message(status))
     return f"{pipeline.name}: {' '.join(filter(None, said))}: {message}"
 
 
@@ -170,14 +174,14 @@ def data(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> dict[str,
     return {
         "namespace": pipeline.namespace,
         "name": pipeline.name,
-        "status": standing(status),
-        "reason": words.ready_reason(status),
-        "message": words.ready_message(status),
+        "status": summary(status),
+        "reason": formatting.ready_reason(status),
+        "message": formatting.ready_message(status),
         "initProgress": status.init_progress,
         "currentStep": status.current_step,
         "podName": status.pod_name if status.pod_uid else None,
         "nodeName": status.node_name,
         "run": {key: value for key, value in run.items() if key not in internal} or None,
         "steps": [step.data() for step in steps(pipeline, pod)],
-        "next": upcoming(pipeline, now, pod),
+        "next": short_forecast(pipeline, now, pod),
     }

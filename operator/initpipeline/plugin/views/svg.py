@@ -9,7 +9,7 @@ from xml.etree import ElementTree as Xml
 
 from initpipeline.api.models import format_time
 from initpipeline.core.text import plain
-from initpipeline.plugin.report import words
+from initpipeline.plugin.report import formatting
 from initpipeline.plugin.views.axis import extents, marks
 from initpipeline.plugin.views.chart import Chart, Phase, Row, Section, Segment
 
@@ -145,7 +145,7 @@ def _row(root: Xml.Element, row: Row, section: Section, top: float) -> None:
 
 def _tooltip(row: Row, segment: Segment) -> str:
     times = f"{format_time(segment.start)} to {format_time(segment.end)}"
-    return f"{row.label}, {segment.phase}: {words.span(segment.end - segment.start)}, {times}"
+    return f"{row.label}, {segment.phase}: {formatting.span(segment.end - segment.start)}, {times}"
 
 
 def _foot(root: Xml.Element, chart: Chart, top: float) -> None:

@@ -6,18 +6,18 @@ from typing import Final
 
 from rich.text import Text
 
-from initpipeline.plugin.views import tones
+from initpipeline.plugin.views import styles
 from initpipeline.plugin.views.axis import extents, marks
 from initpipeline.plugin.views.chart import Chart, Phase, Row, Section
 
 _STYLES: Final = {
-    Phase.INIT: tones.BUSY,
-    Phase.APP: tones.GOOD,
-    Phase.DONE: tones.GOOD,
-    Phase.RUNNING: tones.BUSY,
-    Phase.FAILED: tones.BAD,
-    Phase.WAITING: tones.QUIET,
-    Phase.ENDED: tones.QUIET,
+    Phase.INIT: styles.BUSY,
+    Phase.APP: styles.GOOD,
+    Phase.DONE: styles.GOOD,
+    Phase.RUNNING: styles.BUSY,
+    Phase.FAILED: styles.BAD,
+    Phase.WAITING: styles.QUIET,
+    Phase.ENDED: styles.QUIET,
 }
 _BLOCKS: Final = {
     Phase.INIT: "▓",
@@ -94,7 +94,7 @@ def _axis(section: Section, columns: tuple[int, int, int]) -> Text:
         begin = min(int(mark.at * bar), bar - len(mark.label) - 1)
         if begin >= len(line) + (1 if line else 0):
             line = line.ljust(begin) + f"|{mark.label}"
-    return Text(" " * label + _GAP + line, tones.QUIET)
+    return Text(" " * label + _GAP + line, styles.QUIET)
 
 
 def _legend(chart: Chart, glyphs: dict[Phase, str], width: int) -> Iterator[Text]:

@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 
 from initpipeline.core.facts import Pipeline
-from initpipeline.plugin.report import goals
-from initpipeline.plugin.report.goals import Goal, Verdict
+from initpipeline.plugin.report import wait_results
+from initpipeline.plugin.report.wait_results import Milestone, WaitResult
 from tests.builders import (
     End,
     PodBuilder,
@@ -17,7 +17,7 @@ from tests.builders import (
 )
 from tests.unit.core.world import World, started, world
 
-Judge = Callable[[Pipeline], Verdict | None]
+Check = Callable[[Pipeline], WaitResult | None]
 
 FAILED = fresh_pod().init("one", exit=1).phase("Failed").restarts("Never")
 
@@ -32,10 +32,10 @@ def requested(**policies: int) -> World:
     return state.look(None, 30)
 
 
-def said(state: World, judge: Judge) -> bool | None:
+def said(state: World, check: Check) -> bool | None:
     """True: it has come; False: it will not; None: not yet."""
-    found = judge(state.pipeline.build())
-    return None if found is None else found.good
+    found = check(state.pipeline.build())
+    return None if found is None else found.ok
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def said(state: World, judge: Judge) -> bool | None:
     ],
 )
 def test_a_pipeline_is_at_rest(state: World, comes: bool | None) -> None:
-    assert said(state, goals.at_rest) is comes
+    assert said(state, wait_results.ready_or_stalled) is comes
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_pipeline_is_at_rest(state: World, comes: bool | None) -> None:
     ],
 )
 def test_a_suspension_is_complete(state: World, comes: bool | None) -> None:
-    assert said(state, goals.suspended) is comes
+    assert said(state, wait_results.suspended) is comes
 
 
 @pytest.mark.parametrize(
@@ -157,12 +157,14 @@ def test_a_suspension_is_complete(state: World, comes: bool | None) -> None:
     ],
 )
 def test_a_request_is_answered(state: World, ready: bool | None, initialized: bool | None) -> None:
-    judges = {goal: partial(goals.of_request, token="t", goal=goal) for goal in Goal}
-    assert said(state, judges[Goal.READY]) is ready
-    assert said(state, judges[Goal.INITIALIZED]) is initialized
+    checks = {goal: partial(wait_results.rerun_result, token="t", goal=goal) for goal in Milestone}
+    assert said(state, checks[Milestone.READY]) is ready
+    assert said(state, checks[Milestone.INITIALIZED]) is initialized
 
 
 def test_the_words_name_the_run_and_why() -> None:
-    found = goals.of_request(requested().look(failed(2), 40).pipeline.build(), "t", Goal.READY)
+    found = wait_results.rerun_result(
+        requested().look(failed(2), 40).pipeline.build(), "t", Milestone.READY
+    )
     assert found is not None
-    assert found.words.startswith("given up: 1 run has failed, and backoffLimit is 0: ")
+    assert found.message.startswith("given up: 1 run has failed, and backoffLimit is 0: ")

@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from initpipeline.api.models import Cause
-from initpipeline.plugin.report import words
-from initpipeline.plugin.views import tones
+from initpipeline.plugin.report import formatting
+from initpipeline.plugin.views import styles
 from tests.builders import at
 
 
@@ -24,7 +24,7 @@ from tests.builders import at
     ],
 )
 def test_a_span_has_two_units_at_most(seconds: float, shown: str) -> None:
-    assert words.span(timedelta(seconds=seconds)) == shown
+    assert formatting.span(timedelta(seconds=seconds)) == shown
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_span_has_two_units_at_most(seconds: float, shown: str) -> None:
     ],
 )
 def test_a_moment_tells_when_and_how_long_that_is(seconds: float, shown: str) -> None:
-    assert words.moment(at(seconds), at(0)) == shown
+    assert formatting.moment(at(seconds), at(0)) == shown
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_moment_tells_when_and_how_long_that_is(seconds: float, shown: str) ->
 def test_how_something_ended(
     code: int | None, signal: int | None, reason: str | None, shown: str
 ) -> None:
-    assert words.exit_words(code, signal, reason) == shown
+    assert formatting.exit_text(code, signal, reason) == shown
 
 
 @pytest.mark.parametrize(
@@ -67,11 +67,11 @@ def test_cause_words_changed_template_names_the_fields(
     paths: tuple[str, ...], count: int, shown: str
 ) -> None:
     cause = Cause(changed_paths=paths, changed_path_count=count)
-    assert words.cause_words(cause) == shown
+    assert formatting.cause_text(cause) == shown
 
 
 def test_a_cause_of_which_nothing_is_known() -> None:
-    assert words.cause_words(Cause(container="app")) == "container app"
+    assert formatting.cause_text(Cause(container="app")) == "container app"
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,4 @@ def test_a_cause_of_which_nothing_is_known() -> None:
     [("PodReady", "green"), ("StepRunning", "yellow"), ("StepFailed", "red"), ("", "yellow")],
 )
 def test_the_colour_of_a_reason(reason: str, tone: str) -> None:
-    assert tones.tone(reason) == tone
+    assert styles.of_reason(reason) == tone

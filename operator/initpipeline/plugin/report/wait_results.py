@@ -8,7 +8,7 @@ from initpipeline.api.reasons import ConditionType, Result, Trigger
 from initpipeline.core import runs
 from initpipeline.core.facts import Pipeline
 
-_INSTEAD = frozenset(
+CONTINUES_REQUEST = frozenset(
     {
         Trigger.RETRY,
         Trigger.POD_LOST,
@@ -20,7 +20,7 @@ _INSTEAD = frozenset(
 """A run that started so goes on with what the one before it was for."""
 
 
-class Goal(StrEnum):
+class Milestone(StrEnum):
     """What a run is waited for."""
 
     INITIALIZED = "initialized"
@@ -30,15 +30,15 @@ class Goal(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class WaitResult:
     """The end of the waiting."""
 
-    good: bool
-    words: str
+    ok: bool
+    message: str
 
 
-def at_rest(pipeline: Pipeline) -> Verdict | None:
-    """Returns the verdict once the pipeline makes no more progress by itself: Ready, or Stalled.
+def ready_or_stalled(pipeline: Pipeline) -> WaitResult | None:
+    """Returns the result once the pipeline makes no more progress by itself: Ready, or Stalled.
     None: it still makes progress."""
     status = pipeline.status
     if not up_to_date(pipeline):
@@ -48,34 +48,34 @@ def at_rest(pipeline: Pipeline) -> Verdict | None:
         status.condition(ConditionType.STALLED),
     )
     if ready is not None and not status.condition(ConditionType.RECONCILING):
-        return Verdict(True, f"{_run(status)} is Ready: {ready.message}")
-    return Verdict(False, f"{_end(status)}: {stalled.message}") if stalled else None
+        return WaitResult(True, f"{_run(status)} is Ready: {ready.message}")
+    return WaitResult(False, f"{_end(status)}: {stalled.message}") if stalled else None
 
 
-def suspended(pipeline: Pipeline) -> Verdict | None:
+def suspended(pipeline: Pipeline) -> WaitResult | None:
     """Whether the suspension is complete: no Pod is left. None: not yet."""
     status = pipeline.status
     if not up_to_date(pipeline):
         return None
     stalled = status.condition(ConditionType.STALLED)
     if stalled is not None:
-        return Verdict(False, stalled.message)
+        return WaitResult(False, stalled.message)
     said = _condition(status, ConditionType.SUSPENDED)
     gone = said is not None and not status.condition(ConditionType.RECONCILING)
-    return Verdict(True, "suspended: there is no Pod") if gone else None
+    return WaitResult(True, "suspended: there is no Pod") if gone else None
 
 
-def of_request(pipeline: Pipeline, token: str, goal: Goal) -> Verdict | None:
+def rerun_result(pipeline: Pipeline, token: str, goal: Milestone) -> WaitResult | None:
     """Whether the run that answers the token, or one that the operator or the kubelet made after
     it to the same end, has reached the goal. None: not yet."""
     status, run = pipeline.status, pipeline.status.run
     answer = _of_token(status, token)
     if answer is None or run is None:
         return _without_record(pipeline, token, goal)
-    if goal is Goal.INITIALIZED and answer.initialized_time is not None:
-        return Verdict(True, f"run {answer.number} is initialized")
+    if goal is Milestone.INITIALIZED and answer.initialized_time is not None:
+        return WaitResult(True, f"run {answer.number} is initialized")
     if answer.number != run.number and not _same_end(status, answer.number):
-        return Verdict(
+        return WaitResult(
             False,
             f"run {answer.number} ended ({_result(answer)}): run {run.number} ({run.trigger}) "
             "came after it",
@@ -83,31 +83,31 @@ def of_request(pipeline: Pipeline, token: str, goal: Goal) -> Verdict | None:
     return _of_current(pipeline, goal)
 
 
-def _of_current(pipeline: Pipeline, goal: Goal) -> Verdict | None:
+def _of_current(pipeline: Pipeline, goal: Milestone) -> WaitResult | None:
     status, run = pipeline.status, pipeline.status.run
     assert run is not None
-    if goal is Goal.INITIALIZED and _condition(status, ConditionType.INITIALIZED):
-        return Verdict(True, f"run {run.number} is initialized")
+    if goal is Milestone.INITIALIZED and _condition(status, ConditionType.INITIALIZED):
+        return WaitResult(True, f"run {run.number} is initialized")
     if run.result is Result.SUCCEEDED:
-        return Verdict(True, f"run {run.number} has succeeded")
-    verdict = at_rest(pipeline)
-    if verdict is None and _condition(status, ConditionType.SUSPENDED):
-        return Verdict(False, f"run {run.number} ended: the InitPipeline was suspended")
-    return verdict
+        return WaitResult(True, f"run {run.number} has succeeded")
+    result = ready_or_stalled(pipeline)
+    if result is None and _condition(status, ConditionType.SUSPENDED):
+        return WaitResult(False, f"run {run.number} ended: the InitPipeline was suspended")
+    return result
 
 
-def _without_record(pipeline: Pipeline, token: str, goal: Goal) -> Verdict | None:
+def _without_record(pipeline: Pipeline, token: str, goal: Milestone) -> WaitResult | None:
     """No run is known to answer the token: none has begun, or history, which is bounded, has
     forgotten it."""
     run = pipeline.status.run
     if run is not None and pipeline.status.last_rerun_token == token:
-        if run.trigger in _INSTEAD:
+        if run.trigger in CONTINUES_REQUEST:
             return _of_current(pipeline, goal)
-        return Verdict(False, f"run {run.number} ({run.trigger}) came after it")
+        return WaitResult(False, f"run {run.number} ({run.trigger}) came after it")
     if pipeline.policies.suspend:
-        return Verdict(False, "suspended: the request waits until kubectl initpipeline resume")
+        return WaitResult(False, "suspended: the request waits until kubectl initpipeline resume")
     if pipeline.rerun_token != token:
-        return Verdict(False, f'another request ("{pipeline.rerun_token}") took its place')
+        return WaitResult(False, f'another request ("{pipeline.rerun_token}") took its place')
     return None
 
 
@@ -121,7 +121,7 @@ def _same_end(status: InitPipelineStatus, number: int) -> bool:
     """Whether all runs after this one came of it, as far as history tells."""
     assert status.run is not None
     later = [r.trigger for r in status.history if r.number > number]
-    return {*later, status.run.trigger} <= _INSTEAD
+    return {*later, status.run.trigger} <= CONTINUES_REQUEST
 
 
 def _result(run: RunFacts) -> str:

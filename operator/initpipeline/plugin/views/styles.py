@@ -22,7 +22,7 @@ _BUSY_REASONS: Final = frozenset(
 )
 
 
-def tone(reason: str) -> str:
+def of_reason(reason: str) -> str:
     """The colour of a reason: good, on its way, or a thing to look at."""
     if reason in _GOOD_REASONS:
         return GOOD

@@ -49,18 +49,18 @@ def ready_message(status: InitPipelineStatus) -> str:
     return said.message if said else "the operator has not looked at it yet"
 
 
-def exit_words(exit_code: int | None, signal: int | None, reason: str | None) -> str:
+def exit_text(exit_code: int | None, signal: int | None, reason: str | None) -> str:
     """``exit 137 (OOMKilled)``, ``signal 9``; "" where nothing is known."""
     how = f"signal {signal}" if signal else "" if exit_code is None else f"exit {exit_code}"
     more = reason if reason and reason not in {"Error", "Completed"} else ""
     return f"{how} ({more})" if how and more else how or more
 
 
-def cause_words(cause: Cause) -> str:
+def cause_text(cause: Cause) -> str:
     """Returns the end of a container, or the change of the template, that caused a run."""
     if cause.changed_paths:
         return one_line(changed_words(cause))
-    how = exit_words(cause.exit_code, cause.signal, cause.reason)
+    how = exit_text(cause.exit_code, cause.signal, cause.reason)
     return f"container {cause.container}: {how}" if how else f"container {cause.container}"
 
 
