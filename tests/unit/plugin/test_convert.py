@@ -1,4 +1,4 @@
-"""A file of manifests goes in, and one comes out: its workloads wrapped, the rest as it was."""
+"""Conversion of a file: its workloads are wrapped, other objects are printed unchanged."""
 
 import copy
 import json
@@ -87,39 +87,41 @@ def titles(conversion: Conversion) -> str:
     return "\n".join(remark.title for remark in conversion.remarks)
 
 
-def test_others_stay_in_their_places_in_their_own_words() -> None:
+def test_other_objects_are_printed_unchanged_in_their_paths() -> None:
     conversion = converted(SERVICE, SHOP, SERVICE)
     assert kinds(conversion) == ["Service", "InitPipeline", "Service"]
     first, _, last = conversion.text.split("---\n")
     assert first == last == SERVICE
 
 
-def test_claims_come_before_their_pipeline_in_its_namespace() -> None:
+def test_claims_precede_their_pipeline_in_its_namespace() -> None:
     claim, pipeline = yaml.safe_load_all(converted(STATEFUL).text)
     assert claim["kind"] == "PersistentVolumeClaim"
     assert claim["metadata"] == {"name": "disk-db-0", "namespace": "data"}
     assert pipeline["kind"] == "InitPipeline"
 
 
-def test_a_workload_that_cannot_be_wrapped_stays_beside_one_that_can() -> None:
+def test_workload_that_cannot_be_wrapped_is_left_unchanged_beside_one_that_can() -> None:
     conversion = converted(DAEMON, SHOP)
     assert kinds(conversion) == ["DaemonSet", "InitPipeline"]
-    assert 'left as it is: DaemonSet "plain" has no init containers' in titles(conversion)
+    assert 'left unchanged: DaemonSet "plain" has no init containers' in titles(conversion)
 
 
-def test_each_wrapped_one_is_told_of() -> None:
+def test_remark_names_each_wrapped_workload() -> None:
     assert 'Deployment "shop" becomes InitPipeline "shop"' in titles(converted(SHOP))
 
 
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        pytest.param("scaleTargetRef: {kind: Deployment, name: shop}", True, id="of this one"),
-        pytest.param("scaleTargetRef: {kind: Deployment, name: cart}", False, id="of another"),
+        pytest.param("scaleTargetRef: {kind: Deployment, name: shop}", True, id="this workload"),
+        pytest.param(
+            "scaleTargetRef: {kind: Deployment, name: cart}", False, id="another workload"
+        ),
         pytest.param("targetRef: {kind: Deployment, name: shop}", True, id="vertical"),
     ],
 )
-def test_autoscaler_of_the_workload_is_named(spec: str, expected: bool) -> None:
+def test_remark_names_the_autoscaler_of_the_workload(spec: str, expected: bool) -> None:
     autoscaler = f"kind: HorizontalPodAutoscaler\nmetadata: {{name: h}}\nspec: {{{spec}}}\n"
     assert ("has lost its target" in titles(converted(SHOP, autoscaler))) is expected
 
@@ -133,7 +135,9 @@ def test_autoscaler_of_the_workload_is_named(spec: str, expected: bool) -> None:
         pytest.param("maxUnavailable: 1, selector: {matchLabels: {app: x}}", False, id="other"),
     ],
 )
-def test_a_disruption_budget_that_needs_a_scale_subresource(spec: str, expected: bool) -> None:
+def test_remark_names_disruption_budget_that_needs_a_scale_subresource(
+    spec: str, expected: bool
+) -> None:
     budget = f"kind: PodDisruptionBudget\nmetadata: {{name: b}}\nspec: {{{spec}}}\n"
     assert ("blocks every eviction" in titles(converted(SHOP, budget))) is expected
 
@@ -179,47 +183,51 @@ def test_a_disruption_budget_that_needs_a_scale_subresource(spec: str, expected:
             id="NetworkPolicy by a controller's label",
         ),
         pytest.param("kind: Service\nspec: {selector: {app: shop}}", None, id="own label"),
-        pytest.param("kind: Odd\nspec: [1]", None, id="spec that is no mapping"),
+        pytest.param("kind: Odd\nspec: [1]", None, id="spec is a list"),
         pytest.param(
             "kind: Odd\nspec: {selector: a, scaleTargetRef: [], podSelector: {matchLabels: 1}}",
             None,
-            id="selectors that are none",
+            id="invalid selectors",
         ),
     ],
 )
-def test_object_about_the_workload_is_named(manifest: str, expected: str | None) -> None:
+def test_remark_names_object_that_refers_to_the_workload(
+    manifest: str, expected: str | None
+) -> None:
     where = "namespace: other, " if "namespace: other" in manifest else ""
     manifest = manifest.replace("\nnamespace: other", "")
-    found = titles(converted(SHOP, f"{manifest}\nmetadata: {{{where}name: x}}\n"))
-    others = [line for line in found.splitlines() if not line.startswith("Deployment")]
+    remarks = titles(converted(SHOP, f"{manifest}\nmetadata: {{{where}name: x}}\n"))
+    others = [line for line in remarks.splitlines() if not line.startswith("Deployment")]
     assert len(others) == (1 if expected else 0)
     assert all(expected and expected in line for line in others)
 
 
 @pytest.mark.parametrize(
-    ("documents", "words"),
+    ("documents", "message"),
     [
-        pytest.param([SERVICE], "there is only Service; what can be wrapped is", id="others alone"),
-        pytest.param([""], "there is no object", id="nothing"),
+        pytest.param([SERVICE], "there is only Service; wrap supports", id="other objects"),
+        pytest.param([""], "there is no object", id="empty file"),
     ],
 )
-def test_nothing_to_wrap(documents: list[str], words: str) -> None:
-    with pytest.raises(ManifestError, match=words):
+def test_file_without_workloads_is_an_error_that_names_its_kinds(
+    documents: list[str], message: str
+) -> None:
+    with pytest.raises(ManifestError, match=message):
         converted(*documents)
 
 
-def test_each_reason_is_told_where_none_can_be_wrapped() -> None:
+def test_error_has_each_reason_if_no_workload_can_be_wrapped() -> None:
     with pytest.raises(CannotWrapError) as refused:
         converted(DAEMON, SERVICE, DAEMON)
     assert str(refused.value).count("has no init containers") == 2
 
 
-def test_a_name_is_for_one() -> None:
+def test_name_option_is_refused_for_several_workloads() -> None:
     with pytest.raises(CannotWrapError, match="there are 2"):
         converted(SHOP, DAEMON, options=WrapOptions(name="b"))
 
 
-def test_its_own_output_is_left_alone() -> None:
+def test_output_of_wrap_is_left_unchanged() -> None:
     output = converted(SHOP).text
     assert kinds(converted(output, STATEFUL))[0] == "InitPipeline"
 
@@ -228,19 +236,19 @@ ODD_VALUES: tuple[Any, ...] = (None, 5, "x", [], ["x"], [None], {}, {"a": None},
 
 
 def outcome(*documents: Any) -> str:
-    """What is printed, or the words of the error."""
+    """Returns the output of wrap, or the message of its error."""
     try:
         return convert("\n".join(json.dumps(one) for one in documents), WrapOptions()).text
     except (CannotWrapError, ManifestError) as error:
         return str(error)
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The paths to all values within."""
+def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yields the paths to the value and all values in it."""
     yield path
     items = enumerate(value) if isinstance(value, list) else ()
     for key, inner in value.items() if isinstance(value, dict) else items:
-        yield from places(inner, (*path, key))
+        yield from paths(inner, (*path, key))
 
 
 def with_value(document: Any, path: tuple[Any, ...], value: Any) -> Any:
@@ -254,7 +262,7 @@ def with_value(document: Any, path: tuple[Any, ...], value: Any) -> Any:
 @pytest.mark.parametrize("text", [SHOP, DAEMON, STATEFUL, JOB, CRON_JOB])
 def test_workload_with_any_value_in_any_field_is_wrapped_or_refused(text: str) -> None:
     document = yaml.safe_load(text)
-    for path in places(document):
+    for path in paths(document):
         assert all(outcome(with_value(document, path, value)) for value in ODD_VALUES), path
 
 
@@ -264,7 +272,7 @@ def test_other_object_with_any_value_in_any_field_is_kept(kind: str) -> None:
     spec = {"selector": selector, "podSelector": selector, "scaleTargetRef": {"kind": "Pod"}}
     other = {"kind": kind, "metadata": {"name": "x"}, "spec": spec}
     shop = yaml.safe_load(SHOP)
-    for path in places(other):
+    for path in paths(other):
         for value in ODD_VALUES:
             assert outcome(shop, with_value(other, path, value)), path
 

@@ -1,4 +1,4 @@
-"""What `kubectl get -o yaml` shows beside what a person wrote."""
+"""What the API server and controllers added to an object is removed from its manifest."""
 
 import copy
 from typing import Any
@@ -15,16 +15,18 @@ def container(**fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("metadata", "so"),
+    ("metadata", "expected"),
     [
         ({"uid": "1"}, True),
         ({"resourceVersion": "1"}, True),
         ({"name": "a", "creationTimestamp": None}, False),
     ],
-    ids=["with a UID", "with a version", "by hand"],
+    ids=["UID", "resourceVersion", "written by hand"],
 )
-def test_was_read_back(metadata: dict[str, Any], so: bool) -> None:
-    assert exported.was_read_back({"metadata": metadata}) is so
+def test_manifest_with_uid_or_resource_version_was_read_back(
+    metadata: dict[str, Any], expected: bool
+) -> None:
+    assert exported.was_read_back({"metadata": metadata}) is expected
 
 
 @pytest.mark.parametrize(
@@ -38,14 +40,14 @@ def test_was_read_back(metadata: dict[str, Any], so: bool) -> None:
         "cni.projectcalico.org/podIP",
     ],
 )
-def test_bookkeeping_of_other_tools_is_dropped(key: str) -> None:
+def test_annotations_about_the_old_object_are_dropped(key: str) -> None:
     assert exported.own_annotations({key: "x", "example.com/mine": "y"}) == {
         "example.com/mine": "y"
     }
 
 
 @pytest.mark.parametrize("volume", ["kube-api-access-x7v2c", "default-token-9zxcv"])
-def test_the_service_accounts_token_is_the_next_pods_own(volume: str) -> None:
+def test_token_volume_that_admission_added_is_dropped(volume: str) -> None:
     mounts = [{"name": volume, "mountPath": TOKEN}, {"name": "data", "mountPath": "/data"}]
     spec = {
         "initContainers": [container(volumeMounts=mounts[:1])],
@@ -64,19 +66,19 @@ def test_the_service_accounts_token_is_the_next_pods_own(volume: str) -> None:
     [("my-token-12345", "/var/run/token"), ("my-own", TOKEN)],
     ids=["elsewhere", "in the usual place"],
 )
-def test_a_token_that_a_person_mounts_is_kept(name: str, path: str) -> None:
+def test_token_volume_of_the_user_is_kept(name: str, path: str) -> None:
     mount = {"name": name, "mountPath": path}
     spec = {"containers": [container(volumeMounts=[mount])], "volumes": [{"name": mount["name"]}]}
     assert exported.pod_spec(spec) == spec
 
 
 @pytest.mark.parametrize("field", ["nodeName", "priority", "preemptionPolicy", "overhead"])
-def test_what_was_decided_for_the_old_pod_is_not_for_the_next(field: str) -> None:
+def test_field_set_by_the_scheduler_or_admission_is_dropped(field: str) -> None:
     spec = {"containers": [container()], "priorityClassName": "high"}
     assert exported.pod_spec({**spec, field: "x"}) == spec
 
 
-def test_the_default_that_would_lose_evidence_is_dropped_from_init_containers_alone() -> None:
+def test_message_policy_default_is_dropped_from_init_containers_only() -> None:
     file, other = {"terminationMessagePolicy": "File"}, {"terminationMessagePath": "/dev/x"}
     template = {"spec": {"initContainers": [container(**file, **other)], "containers": [file]}}
     before = copy.deepcopy(template)
@@ -84,10 +86,10 @@ def test_the_default_that_would_lose_evidence_is_dropped_from_init_containers_al
         "initContainers": [container(**other)],
         "containers": [file],
     }
-    assert template == before, "what was given is not changed"
+    assert template == before, "the input is not changed"
 
 
-def test_a_jobs_template_belongs_to_no_job() -> None:
+def test_job_template_has_no_labels_of_the_job() -> None:
     labels = {"job-name": "a", "batch.kubernetes.io/controller-uid": "1", "app": "a"}
     template = {"metadata": {"labels": labels}, "spec": {}}
     assert exported.job_template(template) == {"metadata": {"labels": {"app": "a"}}, "spec": {}}

@@ -1,4 +1,4 @@
-"""Label selectors match as those of the API server do."""
+"""Label selectors match as in the API server."""
 
 from typing import Any
 

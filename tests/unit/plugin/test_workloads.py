@@ -1,4 +1,4 @@
-"""What becomes of a workload: what is carried over, what is told, and what is refused."""
+"""Conversion of a workload: what is carried over, which notes it has, and what is refused."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ GROUPS = {"Pod": "v1", "Job": "batch/v1", "CronJob": "batch/v1"}
 
 
 def workload(kind: str, /, metadata: Raw | None = None, **spec: Any) -> Raw:
-    """One named "a" of that kind, with these fields of its spec."""
+    """Returns a workload of that kind named "a", with these fields in its spec."""
     return {
         "apiVersion": GROUPS.get(kind, "apps/v1"),
         "kind": kind,
@@ -46,8 +46,8 @@ def stateful_set(metadata: Raw | None = None, **spec: Any) -> Raw:
     return workload("StatefulSet", metadata, serviceName="peers", **spec)
 
 
-def with_pod_spec(**fields: Any) -> Raw:
-    """A template whose Pod has these fields too."""
+def template_with(**fields: Any) -> Raw:
+    """Returns TEMPLATE with these fields added to its Pod spec."""
     return {**TEMPLATE, "spec": {**POD_SPEC, **fields}}
 
 
@@ -76,21 +76,21 @@ ALL = [
 
 class TestEachKind:
     @pytest.mark.parametrize("manifest", ALL)
-    def test_its_containers_go_over(self, manifest: Raw) -> None:
+    def test_containers_are_carried_over_and_the_input_is_unchanged(self, manifest: Raw) -> None:
         before = copy.deepcopy(manifest)
         wrapped = wrap(manifest)
         assert wrapped.pipeline["apiVersion"] == "initpipeline.dev/v1alpha1"
         assert wrapped.pipeline["kind"] == "InitPipeline"
         assert wrapped.pipeline["metadata"] == {"name": "a"}
         assert pod_spec(wrapped).items() >= POD_SPEC.items()
-        assert manifest == before, "what was given is not changed"
+        assert manifest == before, "the input is not changed"
 
     @pytest.mark.parametrize("manifest", ALL[1:3] + ALL[4:])
-    def test_its_template_is_verbatim(self, manifest: Raw) -> None:
+    def test_template_is_carried_over_verbatim(self, manifest: Raw) -> None:
         assert wrap(manifest).pipeline["spec"]["template"] == TEMPLATE
 
     @pytest.mark.parametrize("manifest", ALL)
-    def test_is_a_workload(self, manifest: Raw) -> None:
+    def test_supported_kind_is_a_workload(self, manifest: Raw) -> None:
         assert is_workload(manifest)
 
     @pytest.mark.parametrize(
@@ -102,25 +102,25 @@ class TestEachKind:
             ("initpipeline.dev/v1alpha1", "InitPipeline"),
         ],
     )
-    def test_others_are_none(self, version: str, kind: str) -> None:
+    def test_kind_of_another_api_group_is_not_a_workload(self, version: str, kind: str) -> None:
         assert not is_workload({"apiVersion": version, "kind": kind})
 
     @pytest.mark.parametrize("manifest", ALL)
-    def test_what_it_has_to_do_with_the_restarts_of_apps_is_told(self, manifest: Raw) -> None:
+    def test_note_names_the_policy_for_app_restarts(self, manifest: Raw) -> None:
         assert "OnPodLoss" in notes(wrap(manifest))
 
-    def test_a_pod_whose_containers_never_restart_needs_no_such_word(self) -> None:
+    def test_pod_with_restart_policy_never_has_no_note_on_restarts(self) -> None:
         assert "OnPodLoss" not in notes(wrap(pod(restartPolicy="Never")))
 
 
 class TestIdentity:
-    def test_namespace_labels_and_annotations_are_kept(self) -> None:
-        said = {"namespace": "n", "labels": {"l": "1"}, "annotations": {"a": "1"}}
-        wrapped = wrap(workload("Deployment", said))
-        assert wrapped.pipeline["metadata"] == {"name": "a", **said}
+    def test_namespace_labels_and_annotations_are_carried_over(self) -> None:
+        metadata = {"namespace": "n", "labels": {"l": "1"}, "annotations": {"a": "1"}}
+        wrapped = wrap(workload("Deployment", metadata))
+        assert wrapped.pipeline["metadata"] == {"name": "a", **metadata}
 
-    def test_what_only_the_server_sets_is_not(self) -> None:
-        said = {
+    def test_fields_set_by_the_api_server_are_dropped(self) -> None:
+        metadata = {
             "uid": "1",
             "resourceVersion": "1",
             "generation": 2,
@@ -129,33 +129,33 @@ class TestIdentity:
             "finalizers": ["x/y"],
             "annotations": {"deployment.kubernetes.io/revision": "1"},
         }
-        assert wrap(workload("Deployment", said)).pipeline["metadata"] == {"name": "a"}
+        assert wrap(workload("Deployment", metadata)).pipeline["metadata"] == {"name": "a"}
 
-    def test_another_name(self) -> None:
+    def test_name_option_renames_the_pipeline_but_not_the_old_workload(self) -> None:
         wrapped = wrap(workload("Deployment"), WrapOptions(name="b"))
         assert wrapped.pipeline["metadata"]["name"] == "b"
-        assert "scale deployment a " in notes(wrapped), "the old one is called as before"
+        assert "scale deployment a " in notes(wrapped), "the workload keeps its name"
 
     @pytest.mark.parametrize(
         ("manifest", "command"),
         [(workload("Deployment", replicas=0), "resume b"), (cron_job(), "rerun b")],
         ids=["suspended", "scheduled"],
     )
-    def test_commands_for_the_pipeline_call_it_by_its_own_name(
+    def test_commands_in_notes_use_the_name_of_the_pipeline(
         self, manifest: Raw, command: str
     ) -> None:
         assert f"kubectl initpipeline {command}" in notes(wrap(manifest, WrapOptions(name="b")))
 
-    def test_what_has_only_a_generated_name_cannot_be_ended_by_it(self) -> None:
+    def test_workload_with_a_generated_name_has_no_stop_command(self) -> None:
         manifest = workload("Deployment", {"name": None, "generateName": "a-"})
         assert "None" not in notes(wrap(manifest))
 
-    def test_a_generated_name_stays_one(self) -> None:
+    def test_generate_name_is_carried_over(self) -> None:
         manifest = job({"name": None, "generateName": "a-"})
         assert wrap(manifest).pipeline["metadata"] == {"generateName": "a-"}
 
     @pytest.mark.parametrize("length", [63, 64])
-    def test_a_name_is_one_dns_label(self, length: int) -> None:
+    def test_name_longer_than_a_dns_label_is_refused(self, length: int) -> None:
         manifest = workload("Deployment", {"name": "a" * length})
         if length == 63:
             assert wrap(manifest)
@@ -165,17 +165,21 @@ class TestIdentity:
 
 
 @pytest.mark.parametrize(
-    ("metadata", "kept"), [({}, True), ({"uid": "1"}, False)], ids=["written", "read back"]
+    ("metadata", "kept"),
+    [({}, True), ({"uid": "1"}, False)],
+    ids=["written", "read from a cluster"],
 )
-def test_defaults_of_the_server_go_where_the_server_set_them(metadata: Raw, kept: bool) -> None:
+def test_message_policy_default_is_dropped_only_if_read_from_a_cluster(
+    metadata: Raw, kept: bool
+) -> None:
     step = {**STEP, "terminationMessagePolicy": "File"}
-    manifest = workload("Deployment", metadata, template=with_pod_spec(initContainers=[step]))
+    manifest = workload("Deployment", metadata, template=template_with(initContainers=[step]))
     assert ("terminationMessagePolicy" in pod_spec(wrap(manifest))["initContainers"][0]) is kept
 
 
-class TestRefused:
+class TestRefusedWorkload:
     @pytest.mark.parametrize(
-        ("manifest", "words"),
+        ("manifest", "message"),
         [
             pytest.param({**pod(), "spec": None}, "has no spec", id="no spec"),
             pytest.param({"kind": "Pod", "spec": {}}, "has no metadata", id="no metadata"),
@@ -192,7 +196,7 @@ class TestRefused:
             pytest.param(
                 pod(initContainers=None, containers=[APP, {"name": "other"}]),
                 r"--init-container \(app, other\)",
-                id="no steps, but containers to choose from",
+                id="no steps, several containers",
             ),
             pytest.param(job(completions=3), "several Pods", id="completions"),
             pytest.param(job(parallelism=2), "several Pods", id="parallelism"),
@@ -200,77 +204,81 @@ class TestRefused:
             pytest.param(
                 pod({"ownerReferences": [{"kind": "ReplicaSet", "name": "r", "controller": True}]}),
                 'created by ReplicaSet "r"',
-                id="a controller's Pod",
+                id="Pod of a controller",
             ),
         ],
     )
-    def test_with_the_reason(self, manifest: Raw, words: str) -> None:
-        with pytest.raises(CannotWrapError, match=words):
+    def test_unsupported_workload_is_refused_with_the_reason(
+        self, manifest: Raw, message: str
+    ) -> None:
+        with pytest.raises(CannotWrapError, match=message):
             wrap(manifest)
 
-    def test_a_stateful_set_without_a_name_has_no_claims_whatever_it_is_to_be_called(self) -> None:
-        with pytest.raises(CannotWrapError, match="its claims cannot be told"):
+    def test_stateful_set_without_a_name_is_refused_even_with_the_name_option(self) -> None:
+        with pytest.raises(CannotWrapError, match="the names of its claims are unknown"):
             wrap(stateful_set({"name": None}), WrapOptions(name="b"))
 
 
 class TestInitContainer:
     TWO = pod(containers=[{**APP, "readinessProbe": {}, "lifecycle": {}}, {"name": "other"}])
 
-    def test_moves_to_the_end_of_the_steps(self) -> None:
+    def test_chosen_container_becomes_the_last_init_container(self) -> None:
         wrapped = wrap(self.TWO, WrapOptions(init_container="app"))
         assert pod_spec(wrapped)["initContainers"] == [STEP, APP], "without what is forbidden there"
         assert pod_spec(wrapped)["containers"] == [{"name": "other"}]
         assert "without its lifecycle, readinessProbe" in notes(wrapped)
 
-    def test_makes_a_pipeline_of_a_pod_without_steps(self) -> None:
+    def test_pod_without_init_containers_can_be_wrapped_with_the_option(self) -> None:
         manifest = pod(initContainers=None, containers=[{"name": "other"}, APP])
         assert pod_spec(wrap(manifest, WrapOptions(init_container="app")))["initContainers"] == [
             APP
         ]
 
     @pytest.mark.parametrize(
-        ("manifest", "name", "words"),
+        ("manifest", "name", "message"),
         [
             pytest.param(TWO, "db", 'no container "db"', id="unknown"),
             pytest.param(pod(), "app", "no other container", id="the only one"),
         ],
     )
-    def test_that_cannot_be_moved(self, manifest: Raw, name: str, words: str) -> None:
-        with pytest.raises(CannotWrapError, match=words):
+    def test_container_that_cannot_be_moved_is_refused(
+        self, manifest: Raw, name: str, message: str
+    ) -> None:
+        with pytest.raises(CannotWrapError, match=message):
             wrap(manifest, WrapOptions(init_container=name))
 
 
 class TestPod:
-    def test_its_labels_and_annotations_are_its_templates(self) -> None:
+    def test_labels_and_annotations_go_to_the_template(self) -> None:
         wrapped = wrap(pod({"labels": {"l": "1"}, "annotations": {"a": "1"}}))
         template = wrapped.pipeline["spec"]["template"]
         assert template["metadata"] == {"labels": {"l": "1"}, "annotations": {"a": "1"}}
         assert wrapped.pipeline["metadata"] == {"name": "a", "labels": {"l": "1"}}
 
-    def test_a_node_that_a_person_chose_is_kept(self) -> None:
+    def test_node_name_of_a_written_manifest_is_carried_over(self) -> None:
         assert pod_spec(wrap(pod(nodeName="n")))["nodeName"] == "n"
 
-    def test_a_node_that_the_scheduler_chose_is_not(self) -> None:
+    def test_node_name_read_from_a_cluster_is_dropped(self) -> None:
         assert "nodeName" not in pod_spec(wrap(pod({"uid": "1"}, nodeName="n")))
 
 
 class TestReplicas:
     @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
-    def test_none_is_suspended(self, kind: str) -> None:
+    def test_zero_replicas_become_a_suspended_pipeline(self, kind: str) -> None:
         wrapped = wrap(workload(kind, replicas=0))
         assert policies(wrapped) == {"suspend": True}
         assert "resume a" in notes(wrapped)
-        assert "kubectl scale" not in notes(wrapped), "there is nothing to end"
+        assert "kubectl scale" not in notes(wrapped), "no Pods run"
 
     @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
-    def test_several_become_one(self, kind: str) -> None:
+    def test_note_names_the_number_of_replicas_if_above_one(self, kind: str) -> None:
         wrapped = wrap(workload(kind, replicas=3))
         assert policies(wrapped) == {}
-        assert "one Pod runs, where 3 ran" in notes(wrapped)
+        assert "runs one Pod instead of 3" in notes(wrapped)
 
     @pytest.mark.parametrize("replicas", [1, None])
-    def test_one_is_nothing_to_speak_of(self, replicas: int | None) -> None:
-        assert "one Pod runs" not in notes(wrap(workload("Deployment", replicas=replicas)))
+    def test_one_replica_needs_no_note(self, replicas: int | None) -> None:
+        assert "runs one Pod" not in notes(wrap(workload("Deployment", replicas=replicas)))
 
 
 class TestStatefulSet:
@@ -280,12 +288,12 @@ class TestStatefulSet:
         "status": {"phase": "Pending"},
     }
 
-    def test_has_the_address_of_its_first_member(self) -> None:
+    def test_pod_has_the_hostname_of_the_first_ordinal(self) -> None:
         spec = pod_spec(wrap(stateful_set(ordinals={"start": 5})))
         assert (spec["hostname"], spec["subdomain"]) == ("a-5", "peers")
 
-    def test_uses_the_claims_of_its_first_member(self) -> None:
-        template = with_pod_spec(volumes=[{"name": "data", "emptyDir": {}}, {"name": "tmp"}])
+    def test_pod_uses_the_claims_of_the_first_ordinal(self) -> None:
+        template = template_with(volumes=[{"name": "data", "emptyDir": {}}, {"name": "tmp"}])
         wrapped = wrap(stateful_set(volumeClaimTemplates=[self.CLAIM], template=template))
         assert pod_spec(wrapped)["volumes"] == [
             {"name": "tmp"},
@@ -293,7 +301,7 @@ class TestStatefulSet:
         ]
         assert "(data-a-0)" in notes(wrapped)
 
-    def test_brings_the_claims_along_as_the_controller_makes_them(self) -> None:
+    def test_output_has_the_claims_as_the_controller_creates_them(self) -> None:
         selector = {"matchLabels": {"app": "a"}}
         wrapped = wrap(stateful_set(volumeClaimTemplates=[self.CLAIM], selector=selector))
         assert wrapped.claims == (
@@ -305,21 +313,21 @@ class TestStatefulSet:
             },
         )
 
-    def test_claims_are_the_old_sets_under_another_name_too(self) -> None:
+    def test_claims_keep_their_names_if_the_pipeline_is_renamed(self) -> None:
         options = WrapOptions(name="b")
         wrapped = wrap(stateful_set(volumeClaimTemplates=[self.CLAIM]), options)
         assert wrapped.claims[0]["metadata"]["name"] == "data-a-0"
 
     @pytest.mark.parametrize("replicas", [1, 3])
-    def test_claims_of_other_members_stay(self, replicas: int) -> None:
-        shown = notes(wrap(stateful_set(replicas=replicas, volumeClaimTemplates=[self.CLAIM])))
-        assert ("claims of the other members stay" in shown) is (replicas > 1)
+    def test_note_names_the_claims_of_other_replicas(self, replicas: int) -> None:
+        text = notes(wrap(stateful_set(replicas=replicas, volumeClaimTemplates=[self.CLAIM])))
+        assert ("claims of the other replicas remain" in text) is (replicas > 1)
 
     @pytest.mark.parametrize("field", ["whenDeleted", "whenScaled"])
-    def test_warns_of_a_set_that_deletes_its_claims(self, field: str) -> None:
+    def test_note_warns_if_the_stateful_set_deletes_its_claims(self, field: str) -> None:
         policy = {"whenDeleted": "Retain", "whenScaled": "Retain", field: "Delete"}
-        shown = notes(wrap(stateful_set(persistentVolumeClaimRetentionPolicy=policy)))
-        assert "kubectl patch statefulset a --type=merge" in shown
+        text = notes(wrap(stateful_set(persistentVolumeClaimRetentionPolicy=policy)))
+        assert "kubectl patch statefulset a --type=merge" in text
 
 
 class TestJob:
@@ -338,56 +346,58 @@ class TestJob:
             pytest.param(
                 {"completions": 1, "parallelism": 4},
                 {"backoffLimit": 6},
-                id="parallelism that one completion leaves no use for",
+                id="parallelism above one completion",
             ),
         ],
     )
-    def test_policies(self, fields: Raw, carried: Raw) -> None:
+    def test_policies_are_carried_over(self, fields: Raw, carried: Raw) -> None:
         assert policies(wrap(job(**fields))) == carried
 
     @pytest.mark.parametrize(("own", "least"), [(None, 60), (30, 30), (90, 60)])
-    def test_its_deadline_is_the_pods(self, own: int | None, least: int) -> None:
-        template = with_pod_spec(activeDeadlineSeconds=own)
+    def test_shorter_deadline_is_set_on_the_pod(self, own: int | None, least: int) -> None:
+        template = template_with(activeDeadlineSeconds=own)
         wrapped = wrap(job(template=template, activeDeadlineSeconds=60))
         assert pod_spec(wrapped)["activeDeadlineSeconds"] == least
-        assert "for each attempt" in notes(wrapped)
+        assert "it limits each attempt" in notes(wrapped)
 
     @pytest.mark.parametrize("manual", [True, False])
-    def test_labels_that_tie_to_the_old_job_go(self, manual: bool) -> None:
+    def test_labels_of_the_old_job_are_dropped_unless_the_selector_is_manual(
+        self, manual: bool
+    ) -> None:
         template = {**TEMPLATE, "metadata": {"labels": {"job-name": "a"}}}
         wrapped = wrap(job(template=template, manualSelector=manual))
         assert ("metadata" in wrapped.pipeline["spec"]["template"]) is manual
 
-    def test_restarts_that_a_job_would_count_are_told_of(self) -> None:
-        wrapped = wrap(job(template=with_pod_spec(restartPolicy="OnFailure")))
+    def test_note_names_max_restarts_if_the_job_counts_container_restarts(self) -> None:
+        wrapped = wrap(job(template=template_with(restartPolicy="OnFailure")))
         assert "maxRestarts" in notes(wrapped)
 
 
 class TestCronJob:
-    def test_its_schedule_stays_behind(self) -> None:
-        shown = notes(wrap(cron_job()))
-        assert 'schedule "@daily" stays behind' in shown
-        assert "kubectl initpipeline rerun a" in shown
+    def test_note_names_the_schedule_and_how_to_rerun(self) -> None:
+        text = notes(wrap(cron_job()))
+        assert 'schedule "@daily" is left behind' in text
+        assert "kubectl initpipeline rerun a" in text
 
-    def test_is_not_deleted_after_its_first_run(self) -> None:
+    def test_ttl_of_its_jobs_is_left_behind(self) -> None:
         wrapped = wrap(cron_job(ttlSecondsAfterFinished=5, backoffLimit=2))
         assert policies(wrapped) == {"backoffLimit": 2}
-        assert "ttlSecondsAfterFinished is left out" in notes(wrapped)
+        assert "ttlSecondsAfterFinished is left behind" in notes(wrapped)
 
     @pytest.mark.parametrize("suspended", [True, False])
-    def test_a_suspended_schedule_is_a_suspended_pipeline(self, suspended: bool) -> None:
+    def test_suspended_cron_job_becomes_a_suspended_pipeline(self, suspended: bool) -> None:
         wrapped = wrap(cron_job(suspend=suspended))
         assert policies(wrapped).get("suspend", False) is suspended
         assert ("kubectl initpipeline resume a" in notes(wrapped)) is suspended
         assert ("kubectl patch cronjob a" in notes(wrapped)) is not suspended
 
-    def test_fields_of_its_job_that_are_left_behind_are_named(self) -> None:
-        shown = notes(wrap(cron_job(podFailurePolicy={"rules": []})))
-        assert "spec.jobTemplate.spec.podFailurePolicy" in shown
+    def test_note_names_fields_of_its_job_that_are_left_behind(self) -> None:
+        text = notes(wrap(cron_job(podFailurePolicy={"rules": []})))
+        assert "spec.jobTemplate.spec.podFailurePolicy" in text
 
 
 SAMPLES: Raw = {
-    # By path, a value that is not the default.
+    # A value that is not the default, by path.
     "metadata.finalizers": ["example.com/guard"],
     "metadata.ownerReferences": [{"kind": "ConfigMap", "name": "o", "uid": "1"}],
     "metadata.deletionTimestamp": "2030-01-01T00:00:00Z",
@@ -422,50 +432,52 @@ MAKERS: Final[Mapping[str, Callable[..., Raw]]] = {
 }
 
 
-def named(rows: Mapping[str, FieldRule]) -> list[str]:
-    return [field for field, row in rows.items() if row.handling is FieldHandling.LEFT_BEHIND]
+def left_behind(rules: Mapping[str, FieldRule]) -> list[str]:
+    return [field for field, rule in rules.items() if rule.handling is FieldHandling.LEFT_BEHIND]
 
 
 class TestLeftBehind:
     @pytest.mark.parametrize(
         ("kind", "field"),
-        [(kind, field) for kind, rows in SPEC_FIELDS.items() for field in named(rows)],
+        [(kind, field) for kind, rules in SPEC_FIELDS.items() for field in left_behind(rules)],
     )
-    def test_field_of_the_spec_without_counterpart_is_named(self, kind: str, field: str) -> None:
+    def test_note_names_spec_field_without_counterpart_unless_default(
+        self, kind: str, field: str
+    ) -> None:
         without, sample = MAKERS[kind](), SAMPLES[f"{kind}.{field}"]
-        shown = notes(wrap(MAKERS[kind](**{field: sample})))
-        assert (f"spec.{field}" if field != "schedule" else 'schedule "@yearly"') in shown
+        text = notes(wrap(MAKERS[kind](**{field: sample})))
+        assert (f"spec.{field}" if field != "schedule" else 'schedule "@yearly"') in text
         assert f"spec.{field}" not in notes(wrap(without))
         for default in SPEC_FIELDS[kind][field].defaults:
             assert f"spec.{field}" not in notes(wrap(MAKERS[kind](**{field: default})))
 
-    @pytest.mark.parametrize(("kind", "field"), [("CronJob", f) for f in named(SPEC_FIELDS["Job"])])
-    def test_field_of_a_cron_jobs_job_is_named(self, kind: str, field: str) -> None:
+    @pytest.mark.parametrize(
+        ("kind", "field"), [("CronJob", f) for f in left_behind(SPEC_FIELDS["Job"])]
+    )
+    def test_note_names_job_field_of_a_cron_job(self, kind: str, field: str) -> None:
         assert kind
-        shown = notes(wrap(cron_job(**{field: SAMPLES[f"Job.{field}"]})))
-        assert f"spec.jobTemplate.spec.{field}" in shown
+        text = notes(wrap(cron_job(**{field: SAMPLES[f"Job.{field}"]})))
+        assert f"spec.jobTemplate.spec.{field}" in text
 
-    @pytest.mark.parametrize("field", named(METADATA_FIELDS))
+    @pytest.mark.parametrize("field", left_behind(METADATA_FIELDS))
     @pytest.mark.parametrize("kind", SPEC_FIELDS)
-    def test_field_of_the_metadata_without_counterpart_is_named(
-        self, kind: str, field: str
-    ) -> None:
+    def test_note_names_metadata_field_without_counterpart(self, kind: str, field: str) -> None:
         manifest = MAKERS[kind]()
         manifest["metadata"] = {**manifest["metadata"], field: SAMPLES[f"metadata.{field}"]}
         assert f"metadata.{field} is left behind" in notes(wrap(manifest))
 
-    def test_field_of_a_newer_kubernetes_is_named(self) -> None:
-        shown = notes(wrap(workload("DaemonSet", fieldOfTheFuture=1)))
-        assert "spec.fieldOfTheFuture is left behind: this version" in shown
+    def test_note_names_unknown_field(self) -> None:
+        text = notes(wrap(workload("DaemonSet", fieldOfTheFuture=1)))
+        assert "spec.fieldOfTheFuture is left behind: this version" in text
 
-    def test_metadata_of_a_cron_jobs_jobs_is_named(self) -> None:
+    def test_note_names_job_metadata_of_a_cron_job(self) -> None:
         manifest = cron_job()
         manifest["spec"]["jobTemplate"]["metadata"] = {"labels": {"a": "b"}}
         assert "spec.jobTemplate.metadata is left behind: labels of the Jobs" in notes(
             wrap(manifest)
         )
 
-    def test_defaults_of_the_api_server_are_not_named(self) -> None:
+    def test_api_server_defaults_need_no_note(self) -> None:
         filled_in: Raw = {
             "progressDeadlineSeconds": 600,
             "revisionHistoryLimit": 10,
@@ -478,25 +490,27 @@ class TestLeftBehind:
     @pytest.mark.parametrize(
         "strategy", [{"type": "OnDelete"}, {"rollingUpdate": {"partition": 2}}]
     )
-    def test_update_that_waited_is_named(self, kind: str, strategy: Raw) -> None:
+    def test_note_names_update_strategy_that_delays_a_change(
+        self, kind: str, strategy: Raw
+    ) -> None:
         assert "spec.updateStrategy" in notes(wrap(MAKERS[kind](updateStrategy=strategy)))
 
 
-class TestKeys:
+class TestLabelsAndAnnotations:
     @pytest.mark.parametrize(
         ("kind", "annotation", "expected"),
         [
-            ("Job", "helm.sh/hook", "Helm waits for the end of hooks that are Jobs or Pods"),
-            ("Pod", "helm.sh/hook", "Helm waits for the end of hooks that are Jobs or Pods"),
+            ("Job", "helm.sh/hook", "Helm waits until a hook that is a Job or Pod has completed"),
+            ("Pod", "helm.sh/hook", "Helm waits until a hook that is a Job or Pod has completed"),
             ("Job", "argocd.argoproj.io/hook", "manifests/argocd"),
             ("Deployment", "argocd.argoproj.io/sync-wave", "manifests/argocd"),
-            ("Deployment", "argocd.argoproj.io/tracking-id", "restores the old one"),
-            ("Deployment", "meta.helm.sh/release-name", "restores the old one"),
-            ("Pod", "sidecar.istio.io/status", "admission may inject them again"),
+            ("Deployment", "argocd.argoproj.io/tracking-id", "restores it, unless you remove it"),
+            ("Deployment", "meta.helm.sh/release-name", "restores it, unless you remove it"),
+            ("Pod", "sidecar.istio.io/status", "injected and may inject again"),
             ("Deployment", "reloader.stakater.com/auto", "may act on Deployments only: reloader"),
         ],
     )
-    def test_annotation_that_others_act_on_is_named(
+    def test_note_names_annotation_that_a_tool_acts_on(
         self, kind: str, annotation: str, expected: str
     ) -> None:
         manifest = MAKERS[kind]()
@@ -512,11 +526,11 @@ class TestKeys:
             "kubernetes.io/change-cause",
         ],
     )
-    def test_annotation_that_concerns_nothing_else_is_not_named(self, annotation: str) -> None:
+    def test_annotation_about_the_old_object_needs_no_note(self, annotation: str) -> None:
         manifest = workload("Deployment", {"annotations": {annotation: "x"}})
         assert annotation not in notes(wrap(manifest))
 
-    def test_annotation_of_a_pod_about_the_object_stays_with_the_object(self) -> None:
+    def test_pod_annotation_about_the_applied_object_stays_on_the_pipeline(self) -> None:
         annotations = {"helm.sh/hook": "test", "prometheus.io/scrape": "true"}
         pipeline = wrap(pod({"annotations": annotations})).pipeline
         assert pipeline["metadata"]["annotations"] == {"helm.sh/hook": "test"}
@@ -524,21 +538,23 @@ class TestKeys:
             "prometheus.io/scrape": "true"
         }
 
-    def test_label_of_a_queue_is_named(self) -> None:
+    def test_note_names_the_queue_label_of_kueue(self) -> None:
         manifest = job({"labels": {"kueue.x-k8s.io/queue-name": "q"}}, suspend=True)
-        assert "Kueue does not know InitPipelines" in notes(wrap(manifest))
+        assert "Kueue does not manage InitPipelines" in notes(wrap(manifest))
 
 
 @pytest.mark.parametrize("value", [None, "true", "false"])
-def test_scale_down_of_nodes_is_named_unless_the_template_decides(value: str | None) -> None:
+def test_note_names_node_scale_down_unless_the_template_decides(value: str | None) -> None:
     annotations = {"cluster-autoscaler.kubernetes.io/safe-to-evict": value} if value else {}
     template = {**TEMPLATE, "metadata": {"annotations": annotations}}
-    shown = notes(wrap(workload("Deployment", template=template)))
-    assert ("cluster-autoscaler keeps the node" in shown) is (value is None)
-    assert "cluster-autoscaler" not in notes(wrap(pod())), "it kept the node of a bare Pod before"
+    text = notes(wrap(workload("Deployment", template=template)))
+    assert ("cluster-autoscaler does not remove a node" in text) is (value is None)
+    assert "cluster-autoscaler" not in notes(wrap(pod())), (
+        "it does not remove the node of a bare Pod either"
+    )
 
 
-class TestEnded:
+class TestCompletedWorkload:
     @pytest.mark.parametrize(
         ("manifest", "status"),
         [
@@ -547,7 +563,9 @@ class TestEnded:
             (pod(), {"phase": "Succeeded"}),
         ],
     )
-    def test_workload_that_has_run_runs_again(self, manifest: Raw, status: Raw) -> None:
+    def test_note_warns_that_a_completed_workload_runs_again(
+        self, manifest: Raw, status: Raw
+    ) -> None:
         assert "runs it again" in notes(wrap({**manifest, "status": status}))
         assert "runs it again" not in notes(wrap({**manifest, "status": {"conditions": None}}))
 
@@ -555,17 +573,17 @@ class TestEnded:
 class TestOwner:
     OWNER: Raw = {"kind": "CronJob", "name": "c", "controller": True}  # noqa: RUF012
 
-    def test_job_of_a_cron_job_is_refused(self) -> None:
+    def test_job_owned_by_a_cron_job_is_refused(self) -> None:
         with pytest.raises(CannotWrapError, match='Job "a" was created by CronJob "c"'):
             wrap(job({"ownerReferences": [self.OWNER]}))
 
-    def test_workload_of_another_controller_is_named(self) -> None:
+    def test_note_names_the_owner_that_may_restore_the_workload(self) -> None:
         owner = {**self.OWNER, "kind": "Grafana"}
-        shown = notes(wrap(workload("Deployment", {"ownerReferences": [owner]})))
-        assert 'was created by Grafana "c", which may restore it' in shown
+        text = notes(wrap(workload("Deployment", {"ownerReferences": [owner]})))
+        assert 'was created by Grafana "c", which may restore it' in text
 
 
-class TestEndOfTheOldOne:
+class TestStopCommand:
     @pytest.mark.parametrize(
         ("manifest", "command"),
         [
@@ -578,29 +596,35 @@ class TestEndOfTheOldOne:
         ],
         ids=lambda value: value["kind"] if isinstance(value, dict) else "",
     )
-    def test_command(self, manifest: Raw, command: str) -> None:
+    def test_last_note_has_the_command_that_stops_the_old_pods(
+        self, manifest: Raw, command: str
+    ) -> None:
         assert wrap(manifest).notes[-1].endswith(f": {command}")
 
     @pytest.mark.parametrize(
-        ("said", "wished"), [("n", None), (None, "n"), ("n", "m")], ids=["said", "wished", "both"]
+        ("namespace", "option"),
+        [("n", None), (None, "n"), ("n", "m")],
+        ids=["manifest", "option", "both"],
     )
-    def test_namespace(self, said: str | None, wished: str | None) -> None:
-        manifest = workload("DaemonSet", {"namespace": said} if said else None)
-        assert wrap(manifest, WrapOptions(namespace=wished)).notes[-1].endswith(" daemonset a -n n")
+    def test_command_has_the_namespace_of_the_manifest_or_the_option(
+        self, namespace: str | None, option: str | None
+    ) -> None:
+        manifest = workload("DaemonSet", {"namespace": namespace} if namespace else None)
+        assert wrap(manifest, WrapOptions(namespace=option)).notes[-1].endswith(" daemonset a -n n")
 
     @pytest.mark.parametrize(
         ("manifest", "before"),
         [
             pytest.param(workload("Deployment"), False, id="Deployment"),
-            pytest.param(pod(), True, id="Pod: of the same name"),
-            pytest.param(stateful_set(), True, id="StatefulSet: of the same address"),
+            pytest.param(pod(), True, id="Pod: same name"),
+            pytest.param(stateful_set(), True, id="StatefulSet: same hostname"),
             pytest.param(
                 workload("Deployment", strategy={"type": "Recreate"}), True, id="strategy Recreate"
             ),
             pytest.param(
                 workload(
                     "Deployment",
-                    template=with_pod_spec(volumes=[{"persistentVolumeClaim": {"claimName": "c"}}]),
+                    template=template_with(volumes=[{"persistentVolumeClaim": {"claimName": "c"}}]),
                 ),
                 True,
                 id="a claim",
@@ -608,17 +632,19 @@ class TestEndOfTheOldOne:
             pytest.param(
                 workload(
                     "Deployment",
-                    template=with_pod_spec(containers=[{**APP, "ports": [{"hostPort": 80}]}]),
+                    template=template_with(containers=[{**APP, "ports": [{"hostPort": 80}]}]),
                 ),
                 True,
                 id="a port of the node",
             ),
             pytest.param(
-                workload("DaemonSet", template=with_pod_spec(hostNetwork=True)),
+                workload("DaemonSet", template=template_with(hostNetwork=True)),
                 True,
                 id="the node's network",
             ),
         ],
     )
-    def test_comes_first_where_both_cannot_run(self, manifest: Raw, before: bool) -> None:
+    def test_old_pods_are_stopped_first_if_both_cannot_run(
+        self, manifest: Raw, before: bool
+    ) -> None:
         assert ("before you apply this" in wrap(manifest).notes[-1]) is before

@@ -1,4 +1,4 @@
-"""`kubectl initpipeline wrap`: the manifests on stdout, words for a person on stderr."""
+"""`kubectl initpipeline wrap` prints manifests on stdout and remarks on stderr."""
 
 import io
 from pathlib import Path
@@ -23,14 +23,16 @@ def file(tmp_path: Path) -> Path:
     return made
 
 
-def test_a_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_is_converted_to_stdout_with_remarks_on_stderr(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main.main(["wrap", str(file)]) == 0
     out, err = capsys.readouterr()
     assert yaml.safe_load(out)["kind"] == "InitPipeline"
     assert err.splitlines()[0] == 'Deployment "shop" becomes InitPipeline "shop"'
 
 
-def test_standard_input(
+def test_dash_reads_standard_input(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(DEPLOYMENT.encode())))
@@ -38,9 +40,11 @@ def test_standard_input(
     assert yaml.safe_load(capsys.readouterr().out)["metadata"] == {"name": "shop"}
 
 
-def test_wishes(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    wishes = ["--name", "cart", "--init-container", "app", "-n", "other"]
-    assert main.main(["wrap", str(file), *wishes]) == 0
+def test_options_apply_to_the_pipeline_and_the_notes(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--name", "cart", "--init-container", "app", "-n", "other"]
+    assert main.main(["wrap", str(file), *arguments]) == 0
     out, err = capsys.readouterr()
     pipeline = yaml.safe_load(out)
     assert pipeline["metadata"]["name"] == "cart"
@@ -49,23 +53,23 @@ def test_wishes(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         pytest.param(None, "No such file or directory", id="no file"),
-        pytest.param(b"\xff\xfe", "can't decode", id="no text"),
+        pytest.param(b"\xff\xfe", "can't decode", id="binary file"),
         pytest.param(
             b"kind: Service\n", "nothing to wrap: there is only Service;", id="no workload"
         ),
         pytest.param(
             DEPLOYMENT.replace("apps/v1", "v1").encode(),
             "there is only Deployment of apiVersion v1;",
-            id="a workload of no known version",
+            id="workload of an unsupported version",
         ),
         pytest.param(DEPLOYMENT.replace("initC", "c").encode(), "no init containers", id="no step"),
     ],
 )
-def test_a_problem_is_one_line_and_nothing_is_printed(
-    content: bytes | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_error_is_one_line_and_stdout_is_empty(
+    content: bytes | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "shop.yaml"
     if content is not None:
@@ -75,4 +79,4 @@ def test_a_problem_is_one_line_and_nothing_is_printed(
     assert out == ""
     assert err.startswith("error: ")
     assert err.count("\n") == 1
-    assert words in err
+    assert message in err

@@ -1,4 +1,4 @@
-"""A whole file of manifests, its workloads made InitPipelines and the rest as it was."""
+"""Conversion of a file of manifests: workloads become InitPipelines, other objects stay."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,33 +14,36 @@ from initpipeline.plugin.wrap.workloads import KINDS, WrapOptions, Wrapped, is_w
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What a person is told about one object of the file."""
+    """What is reported to the user about one object of the file."""
 
     title: str
+    """The outcome for this object."""
     notes: tuple[str, ...] = ()
+    """What behaves differently afterwards, and what the user has to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What a file becomes."""
+    """A converted file."""
 
     text: str
-    """YAML: as many documents as the file had, in its order, and claims before their pipeline."""
+    """YAML with the objects in the order of the file. Claims precede the pipeline that uses
+    them."""
     remarks: tuple[Remark, ...]
 
 
 def convert(text: str, options: WrapOptions) -> Conversion:
-    """Wrap each workload of a file that can be wrapped.
+    """Converts each workload of a file, and leaves those unchanged that cannot be converted.
 
-    Raises ManifestError where the text is no file of manifests, CannotWrapError where there is
-    nothing in it to wrap, or a wish that cannot be granted.
+    Raises ManifestError if the text does not consist of manifests or contains no workload. Raises
+    CannotWrapError if no workload can be converted, or an option does not apply.
     """
     documents = read(text)
     workloads = [document for document in documents if is_workload(document.manifest)]
     if not workloads:
         raise ManifestError(_nothing_to_wrap(documents))
     if options.name and len(workloads) > 1:
-        raise CannotWrapError(f"--name is for one workload, and there are {len(workloads)}")
+        raise CannotWrapError(f"--name is for a single workload, but there are {len(workloads)}")
     outcomes = [
         (document, _attempt(document, options) if document in workloads else None)
         for document in documents
@@ -58,7 +61,7 @@ def convert(text: str, options: WrapOptions) -> Conversion:
 
 
 _Outcome = Wrapped | CannotWrapError | None
-"""None: it is no workload."""
+"""The converted workload, or why it cannot be converted. None: the object is not a workload."""
 
 
 def _attempt(document: Document, options: WrapOptions) -> Wrapped | CannotWrapError:
@@ -69,13 +72,12 @@ def _attempt(document: Document, options: WrapOptions) -> Wrapped | CannotWrapEr
     except (AttributeError, KeyError, TypeError, ValueError):
         title = f'{document.manifest["kind"]} "{_name(document.manifest)}"'
         return CannotWrapError(
-            f"{title} is not one that the API server would take: "
-            "kubectl create --dry-run=server -f shows what is wrong"
+            f"{title} is not valid: kubectl create --dry-run=server -f FILE shows the errors"
         )
 
 
 def _kind(manifest: Mapping[str, Any]) -> str:
-    """With its apiVersion where that is what is wrong."""
+    """Returns the kind, with the apiVersion if only that is not supported."""
     kind = str(manifest["kind"])
     if kind not in KINDS:
         return kind
@@ -84,8 +86,8 @@ def _kind(manifest: Mapping[str, Any]) -> str:
 
 def _nothing_to_wrap(documents: Sequence[Document]) -> str:
     kinds = list(dict.fromkeys(_kind(document.manifest) for document in documents))
-    found = f"only {', '.join(kinds)}" if kinds else "no object"
-    return f"nothing to wrap: there is {found}; what can be wrapped is a {', '.join(KINDS)}"
+    content = f"only {', '.join(kinds)}" if kinds else "no object"
+    return f"nothing to wrap: there is {content}; wrap supports {', '.join(KINDS)}"
 
 
 def _texts(document: Document, outcome: _Outcome) -> Iterator[str]:
@@ -110,27 +112,27 @@ def _remarks(
         name = _name(outcome.pipeline)
         yield Remark(f'{title} becomes {names.KIND} "{name}"', outcome.notes)
     elif outcome is not None:
-        yield Remark(f"left as it is: {outcome}")
+        yield Remark(f"left unchanged: {outcome}")
     else:
         for other, its_outcome in outcomes:
             if isinstance(its_outcome, Wrapped):
-                yield from _of_companion(manifest, title, other.manifest, its_outcome)
+                yield from _reference_remarks(manifest, title, other.manifest, its_outcome)
 
 
-def _of_companion(
+def _reference_remarks(
     manifest: Mapping[str, Any], title: str, workload: Mapping[str, Any], wrapped: Wrapped
 ) -> Iterator[Remark]:
-    """An object that was about a workload, which is an InitPipeline now."""
+    """Yields a remark for each reference to a converted workload that no longer works."""
     if _namespace(manifest) != _namespace(workload):
         return
     spec = as_mapping(manifest.get("spec"))
-    was = f'{workload["kind"]} "{_name(workload)}"'
+    workload_title = f'{workload["kind"]} "{_name(workload)}"'
     for field in ("scaleTargetRef", "targetRef", "workloadRef"):
         target = as_mapping(spec.get(field))
         # The kind in a KEDA ScaledObject is optional and defaults to Deployment.
         kind = target.get("kind") or ("Deployment" if field == "scaleTargetRef" else None)
         if (kind, target.get("name")) == (workload["kind"], _name(workload)):
-            yield Remark(f"{title} has lost its target, {was}")
+            yield Remark(f"{title} has lost its target, {workload_title}")
     labels = (wrapped.pipeline["spec"]["template"].get("metadata") or {}).get("labels") or {}
     for selector in _selectors(manifest["kind"], spec):
         wanted = as_mapping(selector.get("matchLabels"))
@@ -138,24 +140,24 @@ def _of_companion(
         own = {key: value for key, value in wanted.items() if key not in lost}
         if lost and matches({**selector, "matchLabels": own}, labels):
             yield Remark(
-                f"{title} may select Pods of {was} by {', '.join(lost)}, which the InitPipeline's "
-                "Pod does not have"
+                f"{title} may select Pods of {workload_title} by {', '.join(lost)}, which the "
+                "InitPipeline's Pod does not have"
             )
-    budget = manifest["kind"] == "PodDisruptionBudget" and "selector" in spec
-    counted = isinstance(spec.get("minAvailable"), int)
-    if budget and not counted and matches(spec["selector"], labels):
+    is_budget = manifest["kind"] == "PodDisruptionBudget" and "selector" in spec
+    has_integer = isinstance(spec.get("minAvailable"), int)
+    if is_budget and not has_integer and matches(spec["selector"], labels):
         yield Remark(
-            f"{title} blocks every eviction of the Pod: only a number as minAvailable works "
-            f"without a scale subresource, which {names.PLURAL} do not have"
+            f"{title} blocks every eviction of the Pod: only an integer minAvailable works, as "
+            f"{names.PLURAL} have no scale subresource"
         )
 
 
 def _selectors(kind: str, spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yields the label selectors of Pods in a spec."""
     for field in ("selector", "podSelector"):
-        found = spec.get(field)
-        if isinstance(found, dict):
-            yield {"matchLabels": found} if kind == "Service" else found
+        selector = spec.get(field)
+        if isinstance(selector, dict):
+            yield {"matchLabels": selector} if kind == "Service" else selector
 
 
 def _namespace(manifest: Mapping[str, Any]) -> str:

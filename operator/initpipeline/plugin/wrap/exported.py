@@ -1,8 +1,8 @@
-"""What the API server and its controllers add to an object, so that `kubectl get -o yaml` shows it.
+"""Removal of what the API server and controllers have added to an object in the cluster.
 
-A manifest that a person wrote is left alone. One that was read back from a cluster carries defaults
-and traces of the object that it was: names of generated volumes, the node, labels that tie it to
-its controller. In another object they are wrong, or refused.
+A manifest that was read with ``kubectl get -o yaml`` contains defaults and facts about one object:
+generated volumes, the node, labels that controllers set. In another object they are wrong, or the
+API server refuses them. A manifest that a user wrote is not changed.
 """
 
 import re
@@ -21,7 +21,7 @@ _BOOKKEEPING: Final = re.compile(
     | kubernetes\.io/limit-ranger""",
     re.VERBOSE,
 )
-"""Annotations by which a tool keeps account of this one object."""
+"""Annotations in which a tool records facts about this one object."""
 
 _JOB_CONTROLLER_LABELS: Final = frozenset(
     {
@@ -31,7 +31,7 @@ _JOB_CONTROLLER_LABELS: Final = frozenset(
         "job-name",
     }
 )
-"""What the Job controller writes into a Job's own template."""
+"""Labels that the API server adds to a Job's template."""
 
 SERVER_SET_POD_FIELDS: Final = (
     "nodeName",
@@ -40,26 +40,27 @@ SERVER_SET_POD_FIELDS: Final = (
     "overhead",
     "ephemeralContainers",
 )
-"""What the scheduler, admission and people at work have set in a Pod's spec since it was made."""
+"""Fields of a Pod's spec that the scheduler, admission and ``kubectl debug`` set."""
 
 _TOKEN_PATH: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 _TOKEN_VOLUME: Final = re.compile(r"kube-api-access-[a-z0-9]{5}|.*-token-[a-z0-9]{5}")
-"""The volume that the service account admission plugin adds, as of and before Kubernetes 1.21."""
+"""The volume that the ServiceAccount admission plugin adds: since Kubernetes 1.21, and before."""
 
 
 def was_read_back(manifest: Mapping[str, Any]) -> bool:
-    """Whether it comes from a cluster: nobody writes a UID or a resourceVersion."""
+    """Returns whether the manifest was read from a cluster. It has a UID or a resourceVersion then,
+    which only the API server sets."""
     metadata = manifest.get("metadata") or {}
     return bool(metadata.get("uid") or metadata.get("resourceVersion"))
 
 
 def own_annotations(annotations: Mapping[str, str] | None) -> Raw:
-    """The annotations that would be true of another object too."""
+    """Returns the annotations without those that are about this one object."""
     return {k: v for k, v in (annotations or {}).items() if not _BOOKKEEPING.fullmatch(k)}
 
 
 def job_template(template: Raw) -> Raw:
-    """A Job's template without the labels that tie Pods to that Job."""
+    """Returns a Job's template without the labels by which that Job selects its Pods."""
     metadata = template.get("metadata") or {}
     labels = metadata.get("labels") or {}
     own = {key: value for key, value in labels.items() if key not in _JOB_CONTROLLER_LABELS}
@@ -71,10 +72,11 @@ def job_template(template: Raw) -> Raw:
 
 
 def template(template: Raw) -> Raw:
-    """A workload's template, read back, as it was written but for harmless defaults.
+    """Returns the template of a workload that was read from a cluster. Most defaults of the API
+    server are harmless and kept.
 
-    The default of terminationMessagePolicy is not harmless: without it the operator has the end of
-    a failed init container's log kept as evidence.
+    The default of an init container's terminationMessagePolicy is removed: only if the field is not
+    set does the operator make the kubelet report the end of a failed container's log.
     """
     metadata = {k: v for k, v in (template.get("metadata") or {}).items() if v is not None}
     spec = dict(template["spec"])
@@ -84,7 +86,7 @@ def template(template: Raw) -> Raw:
 
 
 def pod_spec(spec: Raw) -> Raw:
-    """The spec of a Pod that was read back, ready for another Pod."""
+    """Returns the spec of a Pod that was read from a cluster, as it can be used for another Pod."""
     kept = {key: value for key, value in spec.items() if key not in SERVER_SET_POD_FIELDS}
     tokens = {
         mount["name"]

@@ -1,8 +1,9 @@
-"""Table of what ``wrap`` does with each field of a workload.
+"""What ``wrap`` does with each field, label and annotation of a workload.
 
-There is one row for each field that the API server publishes for a kind:
-tests/contract/test_wrap.py fails if one is missing. A field of a newer Kubernetes has no row, and a
-note names it as left behind.
+The tables METADATA_FIELDS and SPEC_FIELDS have one rule for each field that the API server
+publishes: tests/contract/test_wrap.py fails if a rule is missing. A field of a newer Kubernetes has
+no rule, and a note names it as left behind. The tables LABELS and ANNOTATIONS have rules for keys
+by which other tools act on the workload.
 """
 
 import re
@@ -11,63 +12,66 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-Raw = dict[str, Any]
-
 
 class FieldHandling(StrEnum):
-    """What becomes of a field."""
+    """What ``wrap`` does with a field."""
 
     CARRIED = "carried over"
-    """The InitPipeline has it, or a field of its own with the same effect. If that is not so for
-    some values, a note names them."""
+    """The InitPipeline has the field, or another field with the same effect. A note names values
+    for which the effect differs."""
     LEFT_BEHIND = "left behind"
-    """It has no counterpart. A note names it unless it has its default."""
+    """The InitPipeline has no counterpart. A note names the field unless it has its default."""
     REFUSED = "refused"
-    """A value other than the default cannot be wrapped."""
+    """Only the default can be wrapped."""
     IRRELEVANT = "irrelevant"
-    """Nothing behaves differently without it."""
+    """Nothing behaves differently without the field."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldRule:
-    """One field."""
+    """The rule for one field."""
 
     handling: FieldHandling
-    words: str
-    """LEFT_BEHIND: what differs afterwards, or "" if the note on the kind names it.
-    Otherwise: where it goes, or why it is not needed."""
+    explanation: str
+    """If the field is left behind: what differs afterwards, for the note. Empty if a conversion
+    rule adds a note of its own. Otherwise: which field has the effect, or why none is needed."""
     defaults: tuple[Any, ...] = ()
     """Values that have the same effect as an absent field."""
 
 
-def _carried(words: str = "as it is") -> FieldRule:
-    return FieldRule(FieldHandling.CARRIED, words)
+def _carried(explanation: str = "unchanged") -> FieldRule:
+    return FieldRule(FieldHandling.CARRIED, explanation)
 
 
-def _left_behind(words: str, *defaults: Any) -> FieldRule:
-    return FieldRule(FieldHandling.LEFT_BEHIND, words, defaults)
+def _left_behind(explanation: str, *defaults: Any) -> FieldRule:
+    return FieldRule(FieldHandling.LEFT_BEHIND, explanation, defaults)
 
 
-def _irrelevant(words: str) -> FieldRule:
-    return FieldRule(FieldHandling.IRRELEVANT, words)
+def _irrelevant(explanation: str) -> FieldRule:
+    return FieldRule(FieldHandling.IRRELEVANT, explanation)
 
 
 _TEMPLATE: Final = _carried("spec.template")
-_SELECTOR: Final = _irrelevant("the InitPipeline owns its Pod by UID; the Pod's labels stay")
-_REPLICAS: Final = _carried("0 as spec.suspend; a note on one Pod instead of several")
-_REVISIONS: Final = _irrelevant("earlier templates are not kept: a note on kubectl rollout")
+_SELECTOR: Final = _irrelevant(
+    "the operator finds its Pod by owner reference; the Pod keeps its labels"
+)
+_REPLICAS: Final = _carried("0 becomes spec.suspend; a note names several replicas")
+_REVISIONS: Final = _irrelevant("no earlier templates are kept; a note names kubectl rollout")
 _MIN_READY: Final = _left_behind("the Pod counts as available as soon as it is Ready", 0)
-_UPDATES: Final = _carried("a note on the Pod being replaced at once by a changed template")
+_UPDATES: Final = _carried("a note describes how a template change takes effect")
 
 METADATA_FIELDS: Final[Mapping[str, FieldRule]] = {
+    # All kinds have the same metadata.
     "name": _carried(),
     "generateName": _carried(),
     "namespace": _carried(),
-    "labels": _carried("of a Pod: also to the template; others by LABELS"),
-    "annotations": _carried("of a Pod: to the template; others by ANNOTATIONS"),
-    "finalizers": _left_behind("what they guard may be deleted without it"),
-    "ownerReferences": _left_behind("garbage collection no longer deletes it with its owner"),
-    "deletionTimestamp": _left_behind("it is being deleted, and the InitPipeline is not"),
+    "labels": _carried("labels of a Pod also go to the template; LABELS has others"),
+    "annotations": _carried("annotations of a Pod go to the template; ANNOTATIONS has others"),
+    "finalizers": _left_behind("their controllers no longer clean up when the object is deleted"),
+    "ownerReferences": _left_behind(
+        "the garbage collector no longer deletes the object with its owner"
+    ),
+    "deletionTimestamp": _left_behind("the workload is being deleted, but not the InitPipeline"),
     "deletionGracePeriodSeconds": _irrelevant("part of the deletion"),
     "creationTimestamp": _irrelevant("set by the API server"),
     "generation": _irrelevant("set by the API server"),
@@ -82,25 +86,28 @@ _JOB: Final[Mapping[str, FieldRule]] = {
     "suspend": _carried("spec.suspend"),
     "backoffLimit": _carried("spec.backoffLimit"),
     "ttlSecondsAfterFinished": _carried("spec.ttlSecondsAfterFinished"),
-    "activeDeadlineSeconds": _carried("of the Pod, with a note that it counts for each attempt"),
-    "parallelism": FieldRule(
-        FieldHandling.REFUSED, "0 as spec.suspend; several Pods are refused", (0, 1)
+    "activeDeadlineSeconds": _carried(
+        "field of the Pod; a note describes that it limits each attempt"
     ),
-    "completions": FieldRule(FieldHandling.REFUSED, "several are refused", (1,)),
+    "parallelism": FieldRule(
+        FieldHandling.REFUSED, "0 becomes spec.suspend; several Pods are refused", (0, 1)
+    ),
+    "completions": FieldRule(FieldHandling.REFUSED, "several completions are refused", (1,)),
     "completionMode": _left_behind(
-        "the container has no JOB_COMPLETION_INDEX, and the Pod no index in its hostname",
+        "the containers have no JOB_COMPLETION_INDEX, and the hostname has no index",
         "NonIndexed",
     ),
-    "backoffLimitPerIndex": _left_behind("backoffLimit counts alone"),
-    "maxFailedIndexes": _left_behind("backoffLimit counts alone"),
-    "successPolicy": _left_behind("the run succeeds when all containers have ended well"),
+    "backoffLimitPerIndex": _left_behind("only spec.backoffLimit applies"),
+    "maxFailedIndexes": _left_behind("only spec.backoffLimit applies"),
+    "successPolicy": _left_behind("the run succeeds when all containers have exited with 0"),
     "podFailurePolicy": _left_behind(
-        "every failed run counts against spec.backoffLimit, but a Pod that the cluster disrupts "
-        "never does",
+        "every failed run counts against spec.backoffLimit, unless the cluster disrupted its Pod",
     ),
-    "podReplacementPolicy": _irrelevant("there is one Pod: the next is made when it is gone"),
+    "podReplacementPolicy": _irrelevant(
+        "the operator creates the next Pod when the old one is gone"
+    ),
     "managedBy": _left_behind(
-        "no other controller decides when it runs: the operator starts it at once",
+        "the operator starts the run at once, and no other controller can hold it back",
         "kubernetes.io/job-controller",
     ),
     "selector": _SELECTOR,
@@ -115,9 +122,9 @@ SPEC_FIELDS: Final[Mapping[str, Mapping[str, FieldRule]]] = {
         "strategy": _UPDATES,
         "minReadySeconds": _MIN_READY,
         "progressDeadlineSeconds": _left_behind(
-            "spec.initDeadlineSeconds limits how long the init containers take", 600
+            "to limit the time of the init containers, set spec.initDeadlineSeconds", 600
         ),
-        "paused": _left_behind("a changed template is rolled out at once", False),
+        "paused": _left_behind("a template change takes effect at once", False),
         "revisionHistoryLimit": _REVISIONS,
     },
     "DaemonSet": {
@@ -131,29 +138,31 @@ SPEC_FIELDS: Final[Mapping[str, Mapping[str, FieldRule]]] = {
         "template": _TEMPLATE,
         "replicas": _REPLICAS,
         "selector": _SELECTOR,
-        "serviceName": _carried("subdomain of the Pod"),
-        "ordinals": _carried("the first is in the Pod's hostname and in the names of its claims"),
-        "volumeClaimTemplates": _carried("claims of their own, and volumes of the Pod"),
-        "persistentVolumeClaimRetentionPolicy": _carried("a note on how to keep the claims"),
+        "serviceName": _carried("becomes the subdomain of the Pod"),
+        "ordinals": _carried(
+            "the first ordinal is in the Pod's hostname and the names of its claims"
+        ),
+        "volumeClaimTemplates": _carried("become claims in the output, and volumes of the Pod"),
+        "persistentVolumeClaimRetentionPolicy": _carried("a note describes how to keep the claims"),
         "updateStrategy": _UPDATES,
         "minReadySeconds": _MIN_READY,
-        "podManagementPolicy": _irrelevant("there is one Pod"),
+        "podManagementPolicy": _irrelevant("an InitPipeline runs one Pod"),
         "revisionHistoryLimit": _REVISIONS,
     },
     "Job": _JOB,
     "CronJob": {
-        "jobTemplate": _carried("as a Job"),
+        "jobTemplate": _carried("converted as a Job"),
         "schedule": _left_behind(""),
         "suspend": _carried("spec.suspend"),
-        "timeZone": _left_behind("there is no schedule"),
-        "concurrencyPolicy": _left_behind(
-            "a request while a run is under way replaces it", "Allow"
-        ),
-        "startingDeadlineSeconds": _left_behind("there is no schedule"),
+        "timeZone": _left_behind("an InitPipeline has no schedule"),
+        "concurrencyPolicy": _left_behind("a rerun request replaces a run in progress", "Allow"),
+        "startingDeadlineSeconds": _left_behind("an InitPipeline has no schedule"),
         "successfulJobsHistoryLimit": _left_behind(
-            "spec.runHistoryLimit keeps runs of any result", 3
+            "spec.runHistoryLimit applies to runs of any result", 3
         ),
-        "failedJobsHistoryLimit": _left_behind("spec.runHistoryLimit keeps runs of any result", 1),
+        "failedJobsHistoryLimit": _left_behind(
+            "spec.runHistoryLimit applies to runs of any result", 1
+        ),
     },
     "Pod": {
         **dict.fromkeys(
@@ -172,55 +181,56 @@ SPEC_FIELDS: Final[Mapping[str, Mapping[str, FieldRule]]] = {
         ),
         "volumes": _carried("without the token volume that admission added"),
         "nodeName": _left_behind(
-            "the scheduler chose it for the old Pod, so it chooses again; if a person did, use "
+            "the scheduler chooses a node for the new Pod; if you set the field yourself, use "
             "spec.template.spec.nodeSelector"
         ),
-        "ephemeralContainers": _left_behind("they were added to the Pod that runs"),
-        "priority": _irrelevant("admission sets it by priorityClassName"),
-        "preemptionPolicy": _irrelevant("admission sets it by priorityClassName"),
-        "overhead": _irrelevant("admission sets it by runtimeClassName"),
+        "ephemeralContainers": _left_behind("they were added to the running Pod for debugging"),
+        "priority": _irrelevant("admission sets it from priorityClassName"),
+        "preemptionPolicy": _irrelevant("admission sets it from priorityClassName"),
+        "overhead": _irrelevant("admission sets it from runtimeClassName"),
     },
 }
-"""By kind, the fields of its spec. A Pod has fields that are not carried only if it was read back
-from a cluster."""
+"""The rules for the fields of each kind's spec. The rules for a Pod that leave a field behind apply
+only to a Pod that was read from a cluster."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRule:
-    """Labels or annotations by which something else acts on the workload."""
+    """The rule for labels or annotations by which a tool acts on the workload."""
 
     keys: str
-    """A regular expression of whole keys."""
-    words: str
-    """What differs afterwards, printed after the key. "" for no note."""
+    """A verbose regular expression that matches whole keys."""
+    explanation: str
+    """What differs afterwards, for the note. Empty: no note is needed."""
 
 
 _HELM_HOOK: Final = r"helm\.sh/hook"
 OBJECT_ANNOTATIONS: Final = re.compile(
     r"helm\.sh/.*|argocd\.argoproj\.io/.*|config\.kubernetes\.io/.*"
 )
-"""Annotations about the applied object, even if that is a Pod."""
+"""Annotations that a tool reads on the object that was applied, even if that object is a Pod."""
 
 ANNOTATIONS: Final = (
     KeyRule(
         _HELM_HOOK,
-        "Helm waits for the end of hooks that are Jobs or Pods; of an InitPipeline it only "
-        "waits until it is created",
+        "Helm waits until a hook that is a Job or Pod has completed, but for an InitPipeline only "
+        "until it is created",
     ),
     KeyRule(
         r"argocd\.argoproj\.io/(hook|sync-wave)",
-        "Argo CD waits for the InitPipeline's health, if it knows how to assess it: see "
-        "manifests/argocd",
+        "Argo CD waits until the InitPipeline is healthy, if the health check in manifests/argocd "
+        "is installed",
     ),
     KeyRule(
         r"argocd\.argoproj\.io/tracking-id|meta\.helm\.sh/release-name",
-        "the tool that deployed it restores the old one unless it is removed there",
+        "the tool that deployed the workload restores it, unless you remove it from that tool's "
+        "source",
     ),
     KeyRule(
         r"sidecar\.istio\.io/status|linkerd\.io/proxy-version"
         r"|vault\.hashicorp\.com/agent-inject-status",
-        "the Pod has containers that admission injected, and admission may inject them again: "
-        "wrap the manifest from before the injection",
+        "the Pod has containers that an admission webhook injected and may inject again: wrap the "
+        "manifest without them",
     ),
     KeyRule(
         r"kubectl\.kubernetes\.io/.* | deployment\.kubernetes\.io/.*"
@@ -231,14 +241,16 @@ ANNOTATIONS: Final = (
         "",
     ),
 )
-"""The first row that matches decides. A key without a row is listed as read by another tool."""
+"""The rules for annotations. The first rule that matches applies. A note lists keys without a
+rule."""
 
 LABELS: Final = (
     KeyRule(
         r"kueue\.x-k8s\.io/.*",
-        "Kueue does not know InitPipelines, so its quota does not hold this one back",
+        "Kueue does not manage InitPipelines, so its quota does not limit this one",
     ),
 )
+"""The rules for labels. Most labels only select, so a label without a rule needs no note."""
 
 CONTROLLER_LABELS: Final = frozenset(
     {
@@ -248,29 +260,29 @@ CONTROLLER_LABELS: Final = frozenset(
         *("batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-completion-index"),
     }
 )
-"""Labels that the controllers of workloads set on their Pods."""
+"""Labels that the workload controllers set on their Pods."""
 
 
 def spec_notes(kind: str, spec: Mapping[str, Any], path: str = "spec") -> Iterator[str]:
-    """Yields a note for each field of a workload's spec that is left behind."""
+    """Yields a note for each field of a workload's spec that has no counterpart."""
     return _notes(SPEC_FIELDS[kind], spec, path)
 
 
 def metadata_notes(metadata: Mapping[str, Any]) -> Iterator[str]:
-    """Yields a note for each field of its metadata that is left behind."""
+    """Yields a note for each field of a workload's metadata that has no counterpart."""
     return _notes(METADATA_FIELDS, metadata, "metadata")
 
 
 def key_notes(kind: str, metadata: Mapping[str, Any]) -> Iterator[str]:
-    """Yields notes on labels and annotations by which other tools act on the workload. A Pod keeps
-    its annotations, and tools that act on Pods still read them."""
-    for field, rows in (("labels", LABELS), ("annotations", ANNOTATIONS)):
+    """Yields notes on labels and annotations by which other tools act on the workload. The new Pod
+    has the annotations of a wrapped Pod, so tools that act on Pods still read them."""
+    for field, rules in (("labels", LABELS), ("annotations", ANNOTATIONS)):
         unknown = []
         for key in metadata.get(field) or ():
-            row = next((row for row in rows if _fits(row, key)), None)
-            if row is not None and row.words:
-                yield f"{field[:-1]} {key}: {row.words}"
-            elif row is None:
+            rule = next((rule for rule in rules if _fits(rule, key)), None)
+            if rule is not None and rule.explanation:
+                yield f"{field[:-1]} {key}: {rule.explanation}"
+            elif rule is None:
                 unknown.append(key)
         if unknown and field == "annotations" and kind != "Pod":
             yield (
@@ -279,16 +291,16 @@ def key_notes(kind: str, metadata: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def _fits(row: KeyRule, key: str) -> bool:
-    return re.fullmatch(row.keys, key, re.VERBOSE) is not None
+def _fits(rule: KeyRule, key: str) -> bool:
+    return re.fullmatch(rule.keys, key, re.VERBOSE) is not None
 
 
-def _notes(rows: Mapping[str, FieldRule], found: Mapping[str, Any], path: str) -> Iterator[str]:
-    for field, value in found.items():
-        row = rows.get(field)
-        if value in (None, [], {}) or (row and value in row.defaults):
+def _notes(rules: Mapping[str, FieldRule], values: Mapping[str, Any], path: str) -> Iterator[str]:
+    for field, value in values.items():
+        rule = rules.get(field)
+        if value in (None, [], {}) or (rule and value in rule.defaults):
             continue
-        if row is None:
-            yield f"{path}.{field} is left behind: this version does not know the field"
-        elif row.handling is FieldHandling.LEFT_BEHIND and row.words:
-            yield f"{path}.{field} is left behind: {row.words}"
+        if rule is None:
+            yield f"{path}.{field} is left behind: this version of wrap does not know the field"
+        elif rule.handling is FieldHandling.LEFT_BEHIND and rule.explanation:
+            yield f"{path}.{field} is left behind: {rule.explanation}"

@@ -1,27 +1,27 @@
-"""Label selectors, as the API server matches them (meta/v1 LabelSelector)."""
+"""Label selectors that match as in the API server (meta/v1 LabelSelector)."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def matches(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
-    """Returns whether a selector matches these labels. An empty selector matches everything. None,
-    and an unknown operator, match nothing."""
+    """Returns whether a selector matches these labels. An empty selector matches all labels. None
+    and an expression with an unknown operator match nothing."""
     if not isinstance(selector, Mapping):
         return False
-    wanted = as_mapping(selector.get("matchLabels"))
-    every = selector.get("matchExpressions")
-    every = every if isinstance(every, list) else []
-    return wanted.items() <= labels.items() and all(_meets(one, labels) for one in every)
+    required = as_mapping(selector.get("matchLabels"))
+    expressions = selector.get("matchExpressions")
+    expressions = expressions if isinstance(expressions, list) else []
+    return required.items() <= labels.items() and all(_meets(one, labels) for one in expressions)
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:
-    """Returns the value. An empty mapping if it is something else."""
+    """Returns the value if it is a mapping, otherwise an empty mapping."""
     return value if isinstance(value, Mapping) else {}
 
 
-def _meets(found: Any, labels: Mapping[str, str]) -> bool:
-    expression = as_mapping(found)
+def _meets(requirement: Any, labels: Mapping[str, str]) -> bool:
+    expression = as_mapping(requirement)
     value, values = labels.get(str(expression.get("key"))), expression.get("values")
     values = values if isinstance(values, list) else []
     match expression.get("operator"):

@@ -1,7 +1,7 @@
-"""What each kind of workload has to say for itself, when its Pod becomes that of an InitPipeline.
+"""Conversion rules: what each workload kind contributes to the InitPipeline that replaces it.
 
-The template goes over verbatim. What a workload says about many Pods, about rolling from one to the
-next or about the time of day has no place in a pipeline of one Pod; none of it is dropped silently.
+The Pod template is carried over verbatim. An InitPipeline runs one Pod, so replicas, update
+strategies and schedules have no counterpart. A note names each of them that is left behind.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,43 +13,49 @@ from initpipeline.plugin.wrap.exported import Raw, was_read_back
 from initpipeline.plugin.wrap.fields import OBJECT_ANNOTATIONS
 
 PIPELINE: Final = "<pipeline>"
-"""In a note: stands for the InitPipeline's name."""
+"""Placeholder for the InitPipeline's name in a note."""
 
-_NO_POD_YET: Final = (
-    f"no Pod ran, so the InitPipeline is suspended: kubectl initpipeline resume {PIPELINE}"
+_SUSPENDED: Final = (
+    "spec.replicas is 0, so the InitPipeline is suspended; to start it: "
+    f"kubectl initpipeline resume {PIPELINE}"
 )
 
 _IMPLICIT_TOLERATIONS: Final = (
     "not-ready, unreachable, unschedulable, disk, memory and PID pressure"
 )
-_JOBS_BACKOFF_LIMIT: Final = 6
-"""What the API server gives a Job that does not say."""
+_JOB_BACKOFF_LIMIT: Final = 6
+"""The API server's default of a Job's backoffLimit."""
 
 
 class CannotWrapError(ValueError):
-    """There is no InitPipeline that would do what this workload does. The message is for a person:
-    why, and what to do."""
+    """No InitPipeline has the same effect as this workload. The message gives the reason and what
+    the user can do."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertedSpec:
-    """What one kind of workload has to say for itself."""
+    """The part of a conversion that depends on the workload's kind."""
 
     template: Raw
+    """The Pod template."""
     stop_command: str
-    """The command, without "kubectl", that ends the old Pods and can be taken back if possible."""
+    """The command, without "kubectl", that ends the old Pods, if possible in a way that can be
+    undone. Empty if no Pods run."""
     policies: Mapping[str, Any]
+    """Fields of the InitPipeline's spec beside the template."""
     claims: tuple[Raw, ...] = ()
+    """PersistentVolumeClaims that the Pod uses."""
     notes: tuple[str, ...] = ()
+    """What behaves differently afterwards, and what the user has to do."""
     exclusive: bool = False
-    """Its Pod and the pipeline's cannot run at the same time."""
+    """True if the old Pods and the pipeline's Pod must not run at the same time."""
 
 
 def _pod(metadata: Raw, spec: Raw) -> ConvertedSpec:
     notes: tuple[str, ...] = ()
     if was_read_back({"metadata": metadata}):
-        gone: Raw = {key: spec[key] for key in exported.SERVER_SET_POD_FIELDS if key in spec}
-        notes = tuple(fields.spec_notes("Pod", gone))
+        removed: Raw = {key: spec[key] for key in exported.SERVER_SET_POD_FIELDS if key in spec}
+        notes = tuple(fields.spec_notes("Pod", removed))
         spec = exported.pod_spec(spec)
     annotations = exported.own_annotations(metadata.get("annotations"))
     kept = {
@@ -75,38 +81,38 @@ def _deployment(metadata: Raw, spec: Raw) -> ConvertedSpec:
         template=spec.get("template") or {},
         stop_command=f"scale deployment {name} --replicas=0" if not policies else "",
         policies=policies,
-        notes=(*notes, *_updates(spec, "strategy"), _outside("Deployment")),
+        notes=(*notes, *_updates(spec, "strategy"), _outside_references("Deployment")),
         exclusive=strategy == "Recreate",
     )
 
 
 def _updates(spec: Raw, field: str) -> tuple[str, ...]:
-    """Returns a note on how a changed template takes effect, if that differs from before."""
+    """Returns a note on how a template change takes effect, if that differs from the workload."""
     strategy = spec.get(field) or {}
     if strategy.get("type") == "Recreate":
         return ()
-    note = "a changed template replaces the Pod: for a while none is Ready"
+    note = "if the template changes, the operator replaces the Pod: for a while no Pod is Ready"
     if strategy.get("type") == "OnDelete":
-        note += f"; spec.{field} is left behind: the change does not wait for the Pod's deletion"
+        note += f"; spec.{field} is left behind: a change does not wait until the Pod is deleted"
     elif (strategy.get("rollingUpdate") or {}).get("partition"):
-        note += f"; spec.{field}.rollingUpdate.partition is left behind: no Pod is exempt"
+        note += f"; spec.{field}.rollingUpdate.partition is left behind: a change always applies"
     return (note,)
 
 
-def _outside(kind: str) -> str:
+def _outside_references(kind: str) -> str:
     """Returns a note on what may refer to the workload outside of the file."""
     return (
-        f"check what names or watches the {kind} elsewhere: kubectl rollout and scale, "
-        "autoscalers, alerts; and PodDisruptionBudgets that select its Pod: only those with a "
-        "number as minAvailable work"
+        f"check what else refers to the {kind}, such as kubectl rollout and scale, autoscalers "
+        "and alerts; a PodDisruptionBudget that selects the Pod needs an integer minAvailable"
     )
 
 
 def _replicas(spec: Raw) -> tuple[Raw, tuple[str, ...]]:
+    """Returns the policies and the notes that follow from spec.replicas."""
     replicas = 1 if spec.get("replicas") is None else spec["replicas"]
     if replicas == 0:
-        return {"suspend": True}, (_NO_POD_YET,)
-    return {}, (f"one Pod runs, where {replicas} ran",) if replicas != 1 else ()
+        return {"suspend": True}, (_SUSPENDED,)
+    return {}, (f"the InitPipeline runs one Pod instead of {replicas}",) if replicas != 1 else ()
 
 
 def _daemon_set(metadata: Raw, spec: Raw) -> ConvertedSpec:
@@ -115,61 +121,66 @@ def _daemon_set(metadata: Raw, spec: Raw) -> ConvertedSpec:
         stop_command=f"delete daemonset {metadata.get('name')}",
         policies={},
         notes=(
-            "one Pod runs, on one node, where one ran on each: choose the node with "
-            "spec.template.spec.nodeSelector",
-            "a DaemonSet's Pods tolerate nodes in trouble, this one only as its template says: "
-            f"{_IMPLICIT_TOLERATIONS}",
+            "the InitPipeline runs one Pod on one node, instead of one on each node: choose the "
+            "node with spec.template.spec.nodeSelector",
+            "the Pod has only the tolerations of its template; the DaemonSet controller also adds "
+            f"those for {_IMPLICIT_TOLERATIONS}",
             *_updates(spec, "updateStrategy"),
-            _outside("DaemonSet"),
+            _outside_references("DaemonSet"),
         ),
     )
 
 
 def _stateful_set(metadata: Raw, spec: Raw) -> ConvertedSpec:
-    """The Pod of the first ordinal goes over: its claims with the data in them, and its address."""
+    """Converts the Pod of the first ordinal. It keeps its claims, with their data, and its DNS
+    name."""
     name = metadata.get("name")
     if not name:
-        raise CannotWrapError("a StatefulSet without a name: its claims cannot be told")
+        raise CannotWrapError(
+            "the StatefulSet has no metadata.name, so the names of its claims are unknown: add it "
+            "to the manifest"
+        )
     template = spec.get("template") or {}
     policies, notes = _replicas(spec)
     ordinal = (spec.get("ordinals") or {}).get("start") or 0
-    member = f"{name}-{ordinal}"
-    claims = tuple(_claim(claim, member, spec) for claim in spec.get("volumeClaimTemplates") or ())
+    pod_name = f"{name}-{ordinal}"
+    claim_templates = spec.get("volumeClaimTemplates") or ()
+    claims = tuple(_claim(claim, pod_name, spec) for claim in claim_templates)
     stop_command = f"scale statefulset {name} --replicas=0" if not policies else ""
     return ConvertedSpec(
-        template=_member(template, member, spec),
+        template=_template_of_pod(template, pod_name, spec),
         stop_command=stop_command,
         policies=policies,
         claims=claims,
         notes=(
             *notes,
             *_updates(spec, "updateStrategy"),
-            *_of_member(metadata, spec, member, claims),
-            _outside("StatefulSet"),
+            *_stateful_set_notes(metadata, spec, pod_name, claims),
+            _outside_references("StatefulSet"),
         ),
         exclusive=True,
     )
 
 
-def _member(template: Raw, member: str, spec: Raw) -> Raw:
-    """The template as the StatefulSet controller completes it for one member."""
+def _template_of_pod(template: Raw, pod_name: str, spec: Raw) -> Raw:
+    """Returns the template as the StatefulSet controller completes it for one Pod."""
     if not isinstance(template.get("spec"), dict):
         return template
     pod = dict(template["spec"])
     claimed = {claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates") or ()}
     volumes = [v for v in pod.get("volumes") or () if v.get("name") not in claimed]
     volumes += [
-        {"name": name, "persistentVolumeClaim": {"claimName": f"{name}-{member}"}}
+        {"name": name, "persistentVolumeClaim": {"claimName": f"{name}-{pod_name}"}}
         for name in sorted(claimed)
     ]
-    address = {"hostname": member}
+    address = {"hostname": pod_name}
     if spec.get("serviceName"):
         address["subdomain"] = spec["serviceName"]
     return {**template, "spec": {**pod, **address, **({"volumes": volumes} if volumes else {})}}
 
 
-def _claim(claim: Raw, member: str, spec: Raw) -> Raw:
-    """A member's claim as the StatefulSet controller makes it."""
+def _claim(claim: Raw, pod_name: str, spec: Raw) -> Raw:
+    """Returns the claim of one Pod, as the StatefulSet controller creates it."""
     metadata = claim["metadata"]
     labels = {
         **(metadata.get("labels") or {}),
@@ -180,34 +191,38 @@ def _claim(claim: Raw, member: str, spec: Raw) -> Raw:
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {
-            "name": f"{metadata['name']}-{member}",
+            "name": f"{metadata['name']}-{pod_name}",
             **{key: value for key, value in kept.items() if value},
         },
         "spec": claim.get("spec") or {},
     }
 
 
-def _of_member(metadata: Raw, spec: Raw, member: str, claims: tuple[Raw, ...]) -> tuple[str, ...]:
+def _stateful_set_notes(
+    metadata: Raw, spec: Raw, pod_name: str, claims: tuple[Raw, ...]
+) -> tuple[str, ...]:
+    """Returns notes on the identity and the claims of the Pod."""
     notes = [
-        f'the Pod has the hostname "{member}", but not the labels of a member '
+        f'the Pod has the hostname "{pod_name}", but not the labels of a StatefulSet\'s Pod '
         "(statefulset.kubernetes.io/pod-name, apps.kubernetes.io/pod-index)"
     ]
     if claims:
-        mine = listed([claim["metadata"]["name"] for claim in claims])
+        claim_names = comma_separated([claim["metadata"]["name"] for claim in claims])
         notes.append(
-            f"the data of {member} is kept: the Pod uses its claims ({mine}), which are printed "
-            "too, for where they do not exist yet; kubectl delete -f of this output deletes them"
+            f"the Pod uses the claims of {pod_name} ({claim_names}), so their data is kept; the "
+            "output contains these claims: kubectl apply creates those that do not exist, kubectl "
+            "delete -f deletes all of them"
         )
         if (spec.get("replicas") or 0) > 1:
-            notes.append("the claims of the other members stay, and no Pod uses them")
+            notes.append("the claims of the other replicas remain, and no Pod uses them")
     policy = spec.get("persistentVolumeClaimRetentionPolicy") or {}
     if "Delete" in policy.values():
         retain = '{"whenDeleted":"Retain","whenScaled":"Retain"}'
         keep = f'{{"spec":{{"persistentVolumeClaimRetentionPolicy":{retain}}}}}'
         place = f" -n {metadata['namespace']}" if metadata.get("namespace") else ""
         notes.append(
-            "the StatefulSet deletes its claims with itself or its Pods "
-            "(persistentVolumeClaimRetentionPolicy); keep them first: "
+            "the StatefulSet controller deletes claims when the StatefulSet is deleted or scaled "
+            "down (persistentVolumeClaimRetentionPolicy); to keep them, first run: "
             f"kubectl patch statefulset {metadata['name']} --type=merge -p '{keep}'{place}"
         )
     return tuple(notes)
@@ -218,7 +233,7 @@ def _job(metadata: Raw, spec: Raw) -> ConvertedSpec:
     if (completions or 1) > 1 or (completions != 1 and (parallelism or 1) > 1):
         raise CannotWrapError(
             f'Job "{metadata.get("name") or metadata.get("generateName")}" runs several Pods '
-            "(completions, parallelism), and an InitPipeline has one: leave it a Job"
+            "(completions, parallelism), and an InitPipeline runs one: keep the Job"
         )
     template = spec.get("template") or {}
     if not spec.get("manualSelector"):
@@ -228,17 +243,18 @@ def _job(metadata: Raw, spec: Raw) -> ConvertedSpec:
     limit = spec.get("backoffLimit")
     policies = {
         "suspend": True if idle else None,
-        "backoffLimit": _JOBS_BACKOFF_LIMIT if limit is None else limit,
+        "backoffLimit": _JOB_BACKOFF_LIMIT if limit is None else limit,
         "ttlSecondsAfterFinished": spec.get("ttlSecondsAfterFinished"),
     }
     if (template.get("spec") or {}).get("restartPolicy") == "OnFailure":
         notes += (
-            "a Job counts the restarts of containers against its backoffLimit, an InitPipeline "
-            "counts Pods: limit restarts with spec.initPolicies[].maxRestarts",
+            "container restarts count against the backoffLimit of a Job, but not of an "
+            "InitPipeline: limit them with spec.initPolicies[].maxRestarts",
         )
     notes += (
-        "check what waits for the Job elsewhere, such as kubectl wait, a pipeline or a hook: "
-        f"kubectl initpipeline status {PIPELINE} --watch ends when it is done, 0 if it went well",
+        "check what waits for the Job, such as kubectl wait, a CI job or a hook; to wait for the "
+        f"InitPipeline: kubectl initpipeline status {PIPELINE} --watch (exit code 0 if it "
+        "succeeded)",
     )
     return ConvertedSpec(
         template=template,
@@ -249,14 +265,16 @@ def _job(metadata: Raw, spec: Raw) -> ConvertedSpec:
 
 
 def _with_deadline(template: Raw, seconds: int | None) -> tuple[Raw, tuple[str, ...]]:
+    """Returns the template with this activeDeadlineSeconds, unless its own is shorter, and a
+    note."""
     spec = template.get("spec")
     if seconds is None or not isinstance(spec, dict):
         return template, ()
     own = spec.get("activeDeadlineSeconds")
     least = seconds if own is None else min(own, seconds)
     note = (
-        f"activeDeadlineSeconds ({least}) is the Pod's now: it counts for each attempt, not for "
-        "all together"
+        f"activeDeadlineSeconds ({least}) is set on the Pod: it limits each attempt, not all "
+        "attempts together"
     )
     return {**template, "spec": {**spec, "activeDeadlineSeconds": least}}, (note,)
 
@@ -267,21 +285,22 @@ def _cron_job(metadata: Raw, spec: Raw) -> ConvertedSpec:
     inner = _job(metadata, job)
     policies = {k: v for k, v in inner.policies.items() if k != "ttlSecondsAfterFinished"}
     notes: tuple[str, ...] = (
-        f'the schedule "{spec.get("schedule")}" stays behind: the pipeline runs once when it is '
-        f"applied, then whenever it is asked to: kubectl initpipeline rerun {PIPELINE}",
+        f'the schedule "{spec.get("schedule")}" is left behind: the pipeline runs once when it is '
+        f"applied; to run it again: kubectl initpipeline rerun {PIPELINE}",
     )
     if spec.get("suspend"):
         policies["suspend"] = True
         notes = (
-            f'the schedule "{spec.get("schedule")}" stays behind; the CronJob was suspended, so '
-            f"the pipeline is suspended: kubectl initpipeline resume {PIPELINE} starts it",
+            f'the schedule "{spec.get("schedule")}" is left behind; the CronJob was suspended, so '
+            f"the pipeline is suspended; to start it: kubectl initpipeline resume {PIPELINE}",
         )
-    of_jobs = [key for key, value in (job_template.get("metadata") or {}).items() if value]
-    if of_jobs:
-        notes += (f"spec.jobTemplate.metadata is left behind: {listed(of_jobs)} of the Jobs",)
+    job_metadata = [key for key, value in (job_template.get("metadata") or {}).items() if value]
+    if job_metadata:
+        keys = comma_separated(job_metadata)
+        notes += (f"spec.jobTemplate.metadata is left behind: {keys} of the Jobs",)
     notes += (*fields.spec_notes("Job", job, "spec.jobTemplate.spec"), *inner.notes)
     if "ttlSecondsAfterFinished" in inner.policies:
-        notes += ("ttlSecondsAfterFinished is left out: it would delete the pipeline",)
+        notes += ("ttlSecondsAfterFinished is left behind: it would delete the pipeline",)
     suspend = """-p '{"spec":{"suspend":true}}'"""
     return replace(
         inner,
@@ -293,8 +312,10 @@ def _cron_job(metadata: Raw, spec: Raw) -> ConvertedSpec:
     )
 
 
-CONVERSION_RULES: Final[Mapping[str, Callable[[Raw, Raw], ConvertedSpec]]] = {
-    # Kind to what makes of its metadata and spec the move.
+ConversionRule = Callable[[Raw, Raw], ConvertedSpec]
+"""Converts the metadata and the spec of a workload. Raises CannotWrapError."""
+
+CONVERSION_RULES: Final[Mapping[str, ConversionRule]] = {
     "Pod": _pod,
     "Deployment": _deployment,
     "DaemonSet": _daemon_set,
@@ -302,8 +323,9 @@ CONVERSION_RULES: Final[Mapping[str, Callable[[Raw, Raw], ConvertedSpec]]] = {
     "Job": _job,
     "CronJob": _cron_job,
 }
+"""The rule for each kind."""
 
 
-def listed(words: list[Any]) -> str:
-    """As in a sentence."""
-    return ", ".join(str(word) for word in words)
+def comma_separated(values: list[Any]) -> str:
+    """Returns the values as an enumeration in a message."""
+    return ", ".join(str(value) for value in values)
