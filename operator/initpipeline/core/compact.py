@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from initpipeline.core import reading
+from initpipeline.core import lenient
 from initpipeline.core.facts import COMPACT, canonical_json, without_template
 
 _POD_SPEC: Final = frozenset(
@@ -31,7 +31,7 @@ _CONTAINER: Final = frozenset(
 
 def compact(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns the object, compacted if it is an InitPipeline or a Pod."""
-    spec = reading.mapping(raw.get("spec"))
+    spec = lenient.mapping(raw.get("spec"))
     if "template" in spec:
         return _pipeline(raw, spec)
     return _pod(raw, spec) if "containers" in spec else raw
@@ -53,13 +53,13 @@ def _pod(raw: Mapping[str, Any], spec: Mapping[str, Any]) -> Mapping[str, Any]:
     for containers in ("initContainers", "containers"):
         kept[containers] = [
             {field: container[field] for field in _CONTAINER & container.keys()}
-            for container in reading.mappings(spec.get(containers))
+            for container in lenient.mappings(spec.get(containers))
         ]
     return {**_without_ownership(raw), "spec": kept}
 
 
 def _without_ownership(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns the object without managedFields, which may be as large as all other fields."""
-    metadata = dict(reading.mapping(raw.get("metadata")))
+    metadata = dict(lenient.mapping(raw.get("metadata")))
     metadata.pop("managedFields", None)
     return {**raw, "metadata": metadata}

@@ -33,7 +33,7 @@ from initpipeline.api.names import (
 )
 from initpipeline.api.reasons import Reason
 from initpipeline.api.times import LATEST, parse_time
-from initpipeline.core import reading
+from initpipeline.core import lenient
 from initpipeline.core import template as templates
 from initpipeline.core.resources import effective_resources
 
@@ -75,13 +75,13 @@ class Terminated:
         if not isinstance(raw, Mapping):
             return None
         return cls(
-            exit_code=reading.int32(raw.get("exitCode")),
-            signal=reading.int32(raw.get("signal")) or None,
-            reason=reading.reason(raw.get("reason")) or None,
-            message=reading.text(raw.get("message")) or None,
+            exit_code=lenient.int32(raw.get("exitCode")),
+            signal=lenient.int32(raw.get("signal")) or None,
+            reason=lenient.reason(raw.get("reason")) or None,
+            message=lenient.text(raw.get("message")) or None,
             started_at=_start(raw),
             finished_at=parse_time(raw.get("finishedAt")),
-            container_id=reading.identifier(raw.get("containerID")),
+            container_id=lenient.identifier(raw.get("containerID")),
         )
 
 
@@ -93,16 +93,16 @@ class ContainerStatus:
 
     @property
     def name(self) -> str:
-        return reading.identifier(self.raw.get("name"))
+        return lenient.identifier(self.raw.get("name"))
 
     @property
     def container_id(self) -> str:
         """The runtime's ID of the container, or "" where none was made yet."""
-        return reading.identifier(self.raw.get("containerID"))
+        return lenient.identifier(self.raw.get("containerID"))
 
     @property
     def restart_count(self) -> int:
-        return min(reading.count(self.raw.get("restartCount")), INT32_MAX - 1)
+        return min(lenient.count(self.raw.get("restartCount")), INT32_MAX - 1)
 
     @property
     def started(self) -> bool:
@@ -120,7 +120,7 @@ class ContainerStatus:
 
     @property
     def waiting_reason(self) -> str:
-        return reading.identifier((self.waiting or {}).get("reason"))
+        return lenient.identifier((self.waiting or {}).get("reason"))
 
     @property
     def running(self) -> bool:
@@ -132,17 +132,17 @@ class ContainerStatus:
 
     @property
     def last_terminated(self) -> Terminated | None:
-        return Terminated.from_api(reading.mapping(self.raw.get("lastState")))
+        return Terminated.from_api(lenient.mapping(self.raw.get("lastState")))
 
     @property
     def started_at(self) -> datetime | None:
         """When the container of the present state started; None while it waits."""
         state = self._state
-        return _start(reading.mapping(state.get("running") or state.get("terminated")))
+        return _start(lenient.mapping(state.get("running") or state.get("terminated")))
 
     @property
     def _state(self) -> Mapping[str, Any]:
-        return reading.mapping(self.raw.get("state"))
+        return lenient.mapping(self.raw.get("state"))
 
     @property
     def ever_started(self) -> bool:
@@ -257,18 +257,18 @@ class Pod:
             uid=metadata["uid"],
             resource_version=metadata["resourceVersion"],
             owner_uid=_controller_uid(metadata),
-            labelled=NAME_LABEL in reading.mapping(metadata.get("labels")),
+            labelled=NAME_LABEL in lenient.mapping(metadata.get("labels")),
             created_at=parse_time(metadata.get("creationTimestamp")),
-            run=reading.number(annotations.get(RUN_ANNOTATION)),
+            run=lenient.number(annotations.get(RUN_ANNOTATION)),
             deletion_time=_deletion_time(metadata),
-            finalizers=tuple(filter(None, map(reading.text, metadata.get("finalizers") or ()))),
-            phase=reading.text(status.get("phase")) or "Pending",
-            reason=reading.reason(status.get("reason")),
-            message=reading.text(status.get("message")),
-            node_name=reading.identifier(spec.get("nodeName")) or None,
+            finalizers=tuple(filter(None, map(lenient.text, metadata.get("finalizers") or ()))),
+            phase=lenient.text(status.get("phase")) or "Pending",
+            reason=lenient.reason(status.get("reason")),
+            message=lenient.text(status.get("message")),
+            node_name=lenient.identifier(spec.get("nodeName")) or None,
             scheduling_gated=bool(spec.get("schedulingGates")),
             template_text=_short(annotations.get(TEMPLATE_ANNOTATION), templates.LARGEST_PACKED),
-            rerun_in_place=reading.text(annotations.get(RERUN_IN_PLACE_ANNOTATION)) or None,
+            rerun_in_place=lenient.text(annotations.get(RERUN_IN_PLACE_ANNOTATION)) or None,
             effective_resources=effective_resources(spec, status),
             conditions=_conditions(status.get("conditions")),
             init_containers=init_containers(spec),
@@ -360,7 +360,7 @@ class Pipeline:
             resource_version=metadata["resourceVersion"],
             generation=metadata["generation"],
             deleting=bool(metadata.get("deletionTimestamp")),
-            rerun_token=reading.identifier(annotations.get(RERUN_ANNOTATION)) or None,
+            rerun_token=lenient.identifier(annotations.get(RERUN_ANNOTATION)) or None,
             template_zip=zipped,
             template_hash=_known_hash(status, policies, metadata["generation"]) or "",
             size=size,
@@ -423,10 +423,10 @@ def _template(raw: Mapping[str, Any]) -> tuple[bytes, int]:
     small = raw.get(COMPACT)
     if small is not None:
         return base64.b64decode(small["template"]), small["size"]
-    spec = reading.mapping(raw["spec"]["template"]).get("spec")
+    spec = lenient.mapping(raw["spec"]["template"]).get("spec")
     for field in ("containers", "initContainers"):
-        for container in reading.mapping(spec).get(field) or ():
-            if not reading.text(reading.mapping(container).get("name")):
+        for container in lenient.mapping(spec).get(field) or ():
+            if not lenient.text(lenient.mapping(container).get("name")):
                 raise UnreadableError(f"spec.template.spec.{field}: an item has no name")
     written = canonical_json(raw["spec"]["template"])
     return zlib.compress(written, 1), len(written) + len(canonical_json(without_template(raw)))
@@ -490,17 +490,17 @@ def _containers(pod_spec: Mapping[str, Any], field: str) -> tuple[Container, ...
     pod_policy = pod_spec.get("restartPolicy") or "Always"
     found = (
         Container(
-            name=reading.identifier(container.get("name")),
-            image=reading.text(container.get("image"))[:MAX_MESSAGE_LENGTH],
+            name=lenient.identifier(container.get("name")),
+            image=lenient.text(container.get("image"))[:MAX_MESSAGE_LENGTH],
             sidecar=field == "initContainers" and container.get("restartPolicy") == "Always",
             startup_probe=container.get("startupProbe") is not None,
             restart_policy=container.get("restartPolicy") or pod_policy,
             restart_rules=tuple(
-                _rule(rule) for rule in reading.mappings(container.get("restartPolicyRules"))
+                _rule(rule) for rule in lenient.mappings(container.get("restartPolicyRules"))
             ),
             resize_restarts=_resize_restarts(container),
         )
-        for container in reading.mappings(pod_spec.get(field))
+        for container in lenient.mappings(pod_spec.get(field))
     )
     return tuple({container.name: container for container in found}.values())
 
@@ -512,19 +512,19 @@ def _rule(raw: Mapping[str, Any]) -> RestartRule:
     return RestartRule(
         action=raw.get("action") or "",
         negated=codes.get("operator") == "NotIn",
-        exit_codes=array("i", map(reading.int32, codes.get("values") or ())).tobytes(),
+        exit_codes=array("i", map(lenient.int32, codes.get("values") or ())).tobytes(),
     )
 
 
 def _resize_restarts(container: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     restarting = {
         policy.get("resourceName")
-        for policy in reading.mappings(container.get("resizePolicy"))
+        for policy in lenient.mappings(container.get("resizePolicy"))
         if policy.get("restartPolicy") == "RestartContainer"
     }
     resources = container.get("resources") or {}
     return tuple(
-        (f"{kind}.{name}", reading.identifier(str(amount)))
+        (f"{kind}.{name}", lenient.identifier(str(amount)))
         for kind in ("requests", "limits")
         for name, amount in sorted((resources.get(kind) or {}).items())
         if name in restarting
@@ -533,20 +533,20 @@ def _resize_restarts(container: Mapping[str, Any]) -> tuple[tuple[str, str], ...
 
 def _statuses(raw: object) -> tuple[ContainerStatus, ...]:
     """Returns the last status of each name: users may write two statuses of one name."""
-    statuses = (ContainerStatus(status) for status in reading.mappings(raw))
+    statuses = (ContainerStatus(status) for status in lenient.mappings(raw))
     return tuple({status.name: status for status in statuses if status.name}.values())
 
 
 def _conditions(raw: object) -> tuple[PodCondition, ...]:
     return tuple(
         PodCondition(
-            type=reading.text(condition.get("type")),
-            status=reading.text(condition.get("status")),
-            reason=reading.reason(condition.get("reason")),
-            message=reading.text(condition.get("message")),
+            type=lenient.text(condition.get("type")),
+            status=lenient.text(condition.get("status")),
+            reason=lenient.reason(condition.get("reason")),
+            message=lenient.text(condition.get("message")),
             since=parse_time(condition.get("lastTransitionTime")),
         )
-        for condition in reading.mappings(raw)
+        for condition in lenient.mappings(raw)
     )
 
 

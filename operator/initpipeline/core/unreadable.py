@@ -12,7 +12,7 @@ from typing import Any
 from initpipeline.api.models import Condition, format_time
 from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.api.times import parse_time
-from initpipeline.core import reading
+from initpipeline.core import lenient
 from initpipeline.core.facts import Pipeline, UnreadableError
 from initpipeline.core.text import clip
 
@@ -60,7 +60,7 @@ def read_pipeline(raw: Mapping[str, Any]) -> Pipeline | UnreadablePipeline:
             deleting=bool(metadata.get("deletionTimestamp")),
             problem=problem,
             conditions=tuple(
-                reading.mappings(reading.mapping(raw.get("status")).get("conditions"))
+                lenient.mappings(lenient.mapping(raw.get("status")).get("conditions"))
             ),
         )
     except (LookupError, TypeError, AttributeError) as error:
@@ -72,7 +72,7 @@ def unreadable_conditions(
 ) -> list[dict[str, Any]] | None:
     """Returns the conditions that report an unreadable pipeline. None: it has them already."""
     message = clip(f"{pipeline.problem}: correct it, or run the operator's version that wrote it")
-    before = {reading.text(one.get("type")): one for one in pipeline.conditions}
+    before = {lenient.text(one.get("type")): one for one in pipeline.conditions}
     reported = [
         _condition(before.get(type_, {}), type_, status, Reason.UNREADABLE, message, pipeline, now)
         for type_, status in _SHOWN

@@ -18,8 +18,8 @@ from initpipeline.core.unreadable import UnreadablePipeline, read_pipeline
 from initpipeline.runtime.cache import Cache, Store, Versioned
 from initpipeline.runtime.documents import LARGEST_PAGE
 from initpipeline.runtime.gateway import Key, Kind, key_of
-from initpipeline.runtime.oddities import Oddities
 from initpipeline.runtime.queue import WorkQueue
+from initpipeline.runtime.unreadable_objects import Oddities
 
 
 def register(

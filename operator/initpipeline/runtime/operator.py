@@ -23,12 +23,12 @@ from initpipeline.runtime.errors import (
 )
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
-from initpipeline.runtime.lookout import Lookout
-from initpipeline.runtime.oddities import Oddities
 from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.settings import Settings
 from initpipeline.runtime.sweep import Sweeper
+from initpipeline.runtime.unlabelled_pods import Lookout
+from initpipeline.runtime.unreadable_objects import Oddities
 
 logger = logging.getLogger(__name__)
 

@@ -35,8 +35,8 @@ from initpipeline.runtime.errors import (
 )
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
-from initpipeline.runtime.lookout import Lookout
 from initpipeline.runtime.queue import WorkQueue
+from initpipeline.runtime.unlabelled_pods import Lookout
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from initpipeline.core.facts import Pod
 from initpipeline.runtime.cache import Cache, Store
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, OperatorError
 from initpipeline.runtime.gateway import Gateway, Key, Kind
-from initpipeline.runtime.oddities import Oddities
 from initpipeline.runtime.queue import WorkQueue
+from initpipeline.runtime.unreadable_objects import Oddities
 
 logger = logging.getLogger(__name__)
 

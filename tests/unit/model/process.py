@@ -17,10 +17,10 @@ from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.errors import ApiError, ConnectionFailed
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
-from initpipeline.runtime.oddities import Oddities
 from initpipeline.runtime.queue import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.sweep import Sweeper
+from initpipeline.runtime.unreadable_objects import Oddities
 from tests.unit.model.cluster import UNLABELLED, Api
 from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, Died, QuietLookout, is_labelled
 

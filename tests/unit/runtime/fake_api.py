@@ -15,9 +15,9 @@ from initpipeline.runtime.client import JSON, MERGE_PATCH, ApiClient
 from initpipeline.runtime.errors import ConnectionFailed, api_error
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
-from initpipeline.runtime.lookout import Lookout
 from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
+from initpipeline.runtime.unlabelled_pods import Lookout
 from tests.builders import NAME, NAMESPACE, Raw
 from tests.unit.runtime.clock import Clock
 

@@ -13,7 +13,7 @@ from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime import handlers
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.gateway import Key, Kind
-from initpipeline.runtime.oddities import Oddities
+from initpipeline.runtime.unreadable_objects import Oddities
 from tests.builders import Raw, pipeline, running_pod
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, RecordingQueue

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from initpipeline.runtime import lookout as module
+from initpipeline.runtime import unlabelled_pods as module
 from initpipeline.runtime.errors import ApiError, ConnectionFailed
 from initpipeline.runtime.gateway import Key
-from initpipeline.runtime.lookout import LONGEST_PAUSE_SECONDS, TURN_SECONDS, Lookout
 from initpipeline.runtime.queue import WorkQueue
+from initpipeline.runtime.unlabelled_pods import LONGEST_PAUSE_SECONDS, TURN_SECONDS, Lookout
 from tests.unit.runtime.clock import Clock
 
 SHOP, SITE, OTHER = Key("a", "shop"), Key("a", "site"), Key("b", "shop")
