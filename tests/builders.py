@@ -1,12 +1,13 @@
-"""Fluent builders of what the API gives: ``pod().init("a", exit=0).init("b", running=True).raw()``.
+"""Fluent builders of API objects: ``pod().init("a", exit=0).init("b", running=True).raw()``.
 
-Each call returns a new builder, so a test can start from one Pod and tell only what changed.
-``raw()`` is the API's dict, ``build()`` the typed facts made of it. Times are seconds after
+Each call returns a new builder. A test starts from one Pod and states only what changed. ``raw()``
+returns the object as the API serves it, ``build()`` the typed facts. Times are seconds after
 ``BASE``.
 
-Unless told otherwise the containers follow one another: the first init container runs from second 0
-to second 8, the next from 10 to 18, and app containers start ten seconds after the last began. A
-container's ID is made of its Pod, name and restart count, since the runtime never uses one twice.
+By default the containers run one after the other. The first init container runs from second 0 to
+second 8, the next from 10 to 18. App containers start ten seconds after the start of the last init
+container. A container's ID consists of its Pod, name and restart count, because the runtime never
+uses an ID twice.
 """
 
 import copy
@@ -14,7 +15,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
 from initpipeline.api import names
 from initpipeline.api.models import InitPipelineStatus, format_time
@@ -30,10 +31,10 @@ TURN: Final = 10
 DURATION: Final = 8
 """Seconds that an init container runs."""
 NEVER: Final = (datetime(1970, 1, 1, tzinfo=UTC) - BASE).total_seconds()
-"""When a container started that the runtime could not start, as the kubelet tells it."""
+"""The start time that the kubelet reports for a container that the runtime could not start."""
 
 _UID: Final = "<uid>"
-"""Stands for the Pod's UID until the Pod is built."""
+"""A placeholder, which ``raw()`` replaces with the Pod's UID."""
 
 Raw = dict[str, Any]
 
@@ -46,23 +47,23 @@ _RULES: Final[Raw] = {
 
 
 def at(seconds: float) -> datetime:
-    """That many seconds after BASE."""
+    """Return the time that is this many seconds after BASE."""
     return BASE + timedelta(seconds=seconds)
 
 
 def container_id(name: str, restarts: int = 0, uid: str = "pod-1") -> str:
-    """The ID that a container gets unless a test gives it another."""
+    """Return the default ID of a container."""
     return f"containerd://{uid}-{name}-{restarts}"
 
 
 def stamp(seconds: float) -> str:
-    """The same as the API writes it: to the second."""
+    """Return the same time in the API's format, which has whole seconds."""
     return format_time(at(seconds))
 
 
 @dataclass(frozen=True)
 class End:
-    """How a container ended."""
+    """How a container terminated."""
 
     exit: int = 0
     start: float | None = 0
@@ -72,7 +73,7 @@ class End:
     signal: int | None = None
 
     def raw(self, container_id: str = "") -> Raw:
-        said = {
+        terminated = {
             "exitCode": self.exit,
             "reason": self.reason or ("Error" if self.exit else "Completed"),
             "startedAt": None if self.start is None else stamp(self.start),
@@ -82,7 +83,29 @@ class End:
             "containerID": container_id,
         }
         optional = {"message", "signal", "containerID"}
-        return {key: value for key, value in said.items() if value or key not in optional}
+        return {key: value for key, value in terminated.items() if value or key not in optional}
+
+
+class ContainerState(TypedDict, total=False):
+    """What a test states about a container. Without a state, the container waits to be created."""
+
+    exit: int | None
+    """It has terminated with this exit code."""
+    running: bool
+    waiting: str | None
+    """It waits for this reason."""
+    message: str | None
+    """Of the waiting or the terminated state."""
+    reason: str | None
+    """Of the terminated state."""
+    start: float | None
+    end: float | None
+    restarts: int
+    last: End | None
+    """How its previous instance terminated."""
+    id: str | None
+    reported: bool
+    """False: the kubelet has not reported the container yet."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +129,7 @@ class Container:
 
 @dataclass(frozen=True)
 class PodBuilder:
-    """A v1.Pod of run 1 of the pipeline, on a node, nothing of it started yet."""
+    """A v1.Pod of run 1 of the pipeline. It is bound to a node, no container has started."""
 
     metadata: Mapping[str, Any] = field(default_factory=dict)
     uid: str = "pod-1"
@@ -130,67 +153,36 @@ class PodBuilder:
         self,
         name: str,
         *,
-        exit: int | None = None,  # noqa: A002 (what it is called everywhere)
-        running: bool = False,
-        waiting: str | None = None,
-        message: str | None = None,
-        reason: str | None = None,
-        start: float | None = None,
-        end: float | None = None,
-        restarts: int = 0,
-        last: End | None = None,
-        id: str | None = None,  # noqa: A002
         started: bool | None = None,
         sidecar: bool = False,
         startup_probe: bool = False,
-        reported: bool = True,
         image: str = "busybox",
+        **state: Unpack[ContainerState],
     ) -> "PodBuilder":
-        """An init container; one of a known name takes that one's place."""
-        position = _position(self.inits, name)
-        start = TURN * position if start is None else start
-        ended = None
-        if exit is not None:
-            ended = End(exit, start, start + DURATION if end is None else end, reason, message)
-        status = _status(name, image, ended, running, start, waiting, message, restarts, last, id)
+        """Add an init container, or replace the one of this name."""
+        status = _status(name, image, TURN * _position(self.inits, name), state)
         status["started"] = status["started"] if started is None else started
-        status["ready"] = exit == 0 or (sidecar and bool(status["started"]))
-        container = Container(name, image, sidecar, status if reported else None, startup_probe)
+        succeeded = state.get("exit") == 0
+        status["ready"] = succeeded or (sidecar and bool(status["started"]))
+        reported = status if state.get("reported", True) else None
+        container = Container(name, image, sidecar, reported, startup_probe)
         return replace(self, inits=_with(self.inits, container))
 
     def sidecar(self, name: str, **status: Any) -> "PodBuilder":
-        """An init container with ``restartPolicy: Always``."""
+        """Add an init container with ``restartPolicy: Always``."""
         return self.init(name, sidecar=True, **status)
 
     def app(
-        self,
-        name: str = "app",
-        *,
-        exit: int | None = None,  # noqa: A002
-        running: bool = False,
-        waiting: str | None = None,
-        message: str | None = None,
-        reason: str | None = None,
-        start: float | None = None,
-        end: float | None = None,
-        restarts: int = 0,
-        last: End | None = None,
-        id: str | None = None,  # noqa: A002
-        reported: bool = True,
-        image: str = "nginx",
+        self, name: str = "app", *, image: str = "nginx", **state: Unpack[ContainerState]
     ) -> "PodBuilder":
-        """An app container; one of a known name takes that one's place."""
-        start = TURN * len(self.inits) if start is None else start
-        ended = None
-        if exit is not None:
-            ended = End(exit, start, start + DURATION if end is None else end, reason, message)
-        status = _status(name, image, ended, running, start, waiting, message, restarts, last, id)
-        status["ready"] = running
-        container = Container(name, image, False, status if reported else None)
-        return replace(self, apps=_with(self.apps, container))
+        """Add an app container, or replace the one of this name."""
+        status = _status(name, image, TURN * len(self.inits), state)
+        status["ready"] = state.get("running", False)
+        reported = status if state.get("reported", True) else None
+        return replace(self, apps=_with(self.apps, Container(name, image, False, reported)))
 
     def initialized(self, *names: str) -> "PodBuilder":
-        """These init containers have succeeded, one after the other."""
+        """Let these init containers succeed, one after the other."""
         builder = self
         for name in names:
             builder = builder.init(name, exit=0)
@@ -204,7 +196,7 @@ class PodBuilder:
         message: str = "",
         since: float = 0,
     ) -> "PodBuilder":
-        said = {
+        condition = {
             "type": type_,
             "status": status,
             "reason": reason,
@@ -212,24 +204,24 @@ class PodBuilder:
             "lastTransitionTime": stamp(since),
         }
         others = tuple(c for c in self.conditions if c["type"] != type_)
-        return replace(self, conditions=(*others, said))
+        return replace(self, conditions=(*others, condition))
 
     def ready(self, status: bool = True) -> "PodBuilder":
         return self.condition("Ready", str(status))
 
     def phase(self, phase: str, reason: str = "", message: str = "") -> "PodBuilder":
-        said = {"phase": phase, "reason": reason, "message": message}
-        return replace(self, status={key: value for key, value in said.items() if value})
+        status = {"phase": phase, "reason": reason, "message": message}
+        return replace(self, status={key: value for key, value in status.items() if value})
 
     def of_run(self, run: int | None, uid: str | None = None) -> "PodBuilder":
-        """Made for that run; a Pod of another run has another UID."""
+        """Make it the Pod of that run. Each run has a UID of its own."""
         return replace(self, run=run, uid=uid or f"pod-{run}")
 
     def owned_by(self, uid: str | None) -> "PodBuilder":
         return replace(self, owner=uid)
 
     def deleting(self, requested: float = 0, grace: int = 30) -> "PodBuilder":
-        """Somebody asked for its deletion; the API writes down when the grace period ends."""
+        """Mark it as terminating. The API server sets the time at which the grace period ends."""
         deletion = {
             "deletionTimestamp": stamp(requested + grace),
             "deletionGracePeriodSeconds": grace,
@@ -237,21 +229,26 @@ class PodBuilder:
         return replace(self, deletion=deletion)
 
     def restarts(self, policy: str) -> "PodBuilder":
-        """The Pod's restartPolicy."""
+        """Set the Pod's restartPolicy."""
         return replace(self, restart_policy=policy)
 
     def with_spec(self, **fields: Any) -> "PodBuilder":
-        """These fields of the Pod's spec as well."""
+        """Set these fields of the Pod's spec."""
         return replace(self, spec={**self.spec, **fields})
 
-    def in_place(self, told: str = names.IN_PLACE, *, rules: bool | None = None) -> "PodBuilder":
-        """Made under rerunStrategy InPlace: with our rules, unless it tells why not; the API server
-        may have dropped them."""
-        given = told == names.IN_PLACE if rules is None else rules
-        return replace(self, rerun_in_place=told, rules=given)
+    def in_place(
+        self, annotation: str = names.IN_PLACE, *, rules: bool | None = None
+    ) -> "PodBuilder":
+        """Set the annotation of a Pod that was created under rerunStrategy InPlace.
+
+        The Pod has the restart rules if the annotation is IN_PLACE. `rules=False` is a Pod from
+        which the API server dropped the rules.
+        """
+        has_rules = annotation == names.IN_PLACE if rules is None else rules
+        return replace(self, rerun_in_place=annotation, rules=has_rules)
 
     def made_of(self, template: Raw | str | None) -> "PodBuilder":
-        """Carries this template; a text is what others wrote in its place."""
+        """Set the annotation with the template. A string is set unchanged, as others may do."""
         carried = packed(template) if isinstance(template, dict) else template
         return replace(self, template_text=carried)
 
@@ -262,7 +259,7 @@ class PodBuilder:
         return replace(self, node_name=name)
 
     def reversed_statuses(self) -> "PodBuilder":
-        """The kubelet's list in another order than the spec's."""
+        """List the statuses in an order that differs from the spec's."""
         return replace(self, reverse_statuses=True)
 
     def raw(self) -> Raw:
@@ -349,7 +346,7 @@ class PipelineBuilder:
     status: Raw = field(default_factory=dict)
 
     def inits(self, *containers: str | Raw) -> "PipelineBuilder":
-        """These init containers, by name or whole."""
+        """Set the init containers, given by name or as v1.Container."""
         specs = [{"name": c, "image": "busybox"} if isinstance(c, str) else c for c in containers]
         return self.with_template({"spec": {**self.template["spec"], "initContainers": specs}})
 
@@ -357,12 +354,12 @@ class PipelineBuilder:
         return replace(self, template=template)
 
     def edited(self, image: str = "nginx:2") -> "PipelineBuilder":
-        """A person changed the template: the app's image, which is a new generation."""
+        """Change the app's image in the template, which increments the generation."""
         spec = {**self.template["spec"], "containers": [{"name": "app", "image": image}]}
         return replace(self, template={"spec": spec}, generation=self.generation + 1)
 
     def policy(self, **changed: Any) -> "PipelineBuilder":
-        """A person changed these fields of the spec, which is a new generation; None unsets one."""
+        """Change fields of the spec, which increments the generation. None removes a field."""
         merged = {**self.policies, **changed}
         kept = {key: value for key, value in merged.items() if value is not None}
         return replace(self, policies=kept, generation=self.generation + 1)
@@ -371,14 +368,14 @@ class PipelineBuilder:
         return replace(self, generation=generation)
 
     def token(self, token: str) -> "PipelineBuilder":
-        """A person asked for a re-run with this token."""
+        """Set the annotation with which a user requests a re-run."""
         return replace(self, annotations={**self.annotations, names.RERUN_ANNOTATION: token})
 
     def deleting(self) -> "PipelineBuilder":
         return replace(self, is_deleting=True)
 
     def with_status(self, status: InitPipelineStatus) -> "PipelineBuilder":
-        """As the API gives back what was written."""
+        """Set the status, as the API serves it after the operator wrote it."""
         return replace(self, status=status.to_api())
 
     def raw(self) -> Raw:
@@ -408,28 +405,28 @@ class PipelineBuilder:
 
 
 def pod() -> PodBuilder:
-    """A Pod of run 1, on a node, that has no containers yet."""
+    """Return a Pod of run 1 on a node, without containers."""
     return PodBuilder()
 
 
 def fresh_pod(run: int = 1) -> PodBuilder:
-    """The default pipeline's Pod, scheduled, nothing started."""
+    """Return the default pipeline's Pod: scheduled, no container started."""
     return pod().of_run(run).init("one").init("two").app().condition("PodScheduled")
 
 
 def running_pod(run: int = 1) -> PodBuilder:
-    """The default pipeline's Pod, initialized, its app container running and Ready."""
+    """Return the default pipeline's Pod: initialized, its app container running and ready."""
     return fresh_pod(run).initialized("one", "two").app(running=True).phase("Running").ready()
 
 
 def completed_pod(run: int = 1) -> PodBuilder:
-    """Returns the default pipeline's Pod after its app container has exited with 0, under a
+    """Return the default pipeline's Pod after its app container has exited with 0, under a
     restartPolicy that allows a Pod to complete."""
     return running_pod(run).restarts("OnFailure").app(exit=0).phase("Succeeded")
 
 
 def silent_pod(run: int = 1, created: float = 0) -> PodBuilder:
-    """The default pipeline's Pod just after its creation: nobody has said anything of it yet."""
+    """Return the default pipeline's Pod just after its creation, without any report about it."""
     builder = replace(pod(), created=created).of_run(run).node(None)
     return builder.init("one", reported=False).init("two", reported=False).app(reported=False)
 
@@ -448,20 +445,12 @@ def _with(containers: tuple[Container, ...], container: Container) -> tuple[Cont
     return (*containers[:position], container, *containers[position + 1 :])
 
 
-def _status(
-    name: str,
-    image: str,
-    ended: End | None,
-    running: bool,
-    start: float,
-    waiting: str | None,
-    message: str | None,
-    restarts: int,
-    last: End | None,
-    id_: str | None,
-) -> Raw:
-    """A v1.ContainerStatus. Running goes before waiting, and with no state at all it waits."""
-    made = ended is not None or running or last is not None
+def _status(name: str, image: str, default_start: float, state: ContainerState) -> Raw:
+    """Return a v1.ContainerStatus. Of the states, exit takes precedence, then running."""
+    start = state.get("start")
+    start = default_start if start is None else start
+    ended, last = _termination(start, state), state.get("last")
+    running, restarts = state.get("running", False), state.get("restarts", 0)
     status: Raw = {
         "name": name,
         "image": image,
@@ -469,11 +458,12 @@ def _status(
         "restartCount": restarts,
         "started": running,
     }
-    if id_ is None and made:
+    id_ = state.get("id")
+    if id_ is None and (ended is not None or running or last is not None):
         id_ = container_id(name, restarts, _UID)
     if id_:
         status["containerID"] = id_
-    # While it waits to be started again, the container that is shown is the one that ended.
+    # While the container waits to be restarted, the kubelet reports the one that terminated.
     before = restarts - 1 if ended is not None or running else restarts
     last_id = container_id(name, max(before, 0), _UID)
     status["lastState"] = {} if last is None else {"terminated": last.raw(last_id)}
@@ -482,6 +472,16 @@ def _status(
     elif running:
         status["state"] = {"running": {"startedAt": stamp(start)}}
     else:
-        said = {"reason": waiting or "PodInitializing", "message": message}
-        status["state"] = {"waiting": {key: value for key, value in said.items() if value}}
+        reason = state.get("waiting") or "PodInitializing"
+        waiting = {"reason": reason, "message": state.get("message")}
+        status["state"] = {"waiting": {key: value for key, value in waiting.items() if value}}
     return status
+
+
+def _termination(start: float, state: ContainerState) -> End | None:
+    """Return how the container terminated. None if it has not."""
+    code, end = state.get("exit"), state.get("end")
+    if code is None:
+        return None
+    end = start + DURATION if end is None else end
+    return End(code, start, end, state.get("reason"), state.get("message"))

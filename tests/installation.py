@@ -1,6 +1,6 @@
-"""manifests/base for an operator that is a process of the tests: all of it but the Deployment.
+"""Install manifests/base without its Deployment: the tests run the operator as a process.
 
-The process has the service account's token, and so what manifests/base permits, and nothing else.
+The process authenticates as the service account of manifests/base and has its permissions only.
 """
 
 import json
@@ -12,34 +12,33 @@ from typing import Any, Final
 import yaml
 
 from initpipeline.api import names
-from tests.cluster.errors import ClusterError
-from tests.cluster.processes import wait_until
 from tests.kubectl import Kubectl, program, run
+from tests.poll import poll_until
 
 MANIFESTS: Final = Path(__file__).parents[1] / "manifests"
 BASE: Final = MANIFESTS / "base"
 SERVED_SECONDS: Final = 30.0
 TOKEN_DURATION: Final = "4h"
-"""Longer than any session of tests."""
+"""Longer than any test session."""
 
 Object = dict[str, Any]
 
 
 @cache
 def rendered() -> tuple[Object, ...]:
-    """What `kubectl apply -k manifests/base` applies."""
+    """Return the objects that `kubectl apply -k manifests/base` applies."""
     return tuple(yaml.safe_load_all(run([str(program()), "kustomize", str(BASE)])))
 
 
 def install_but_the_deployment(kubectl: Kubectl) -> None:
-    """What an operator needs, and none that runs."""
+    """Apply manifests/base without the Deployment, and wait until the API server serves the CRD."""
     objects = [one for one in rendered() if one["kind"] != "Deployment"]
     kubectl("apply", "--server-side", "-f", "-", stdin=objects)
-    wait_until(lambda: _served(kubectl), SERVED_SECONDS, lambda: ClusterError("CRD not served"))
+    poll_until(lambda: _served(kubectl), SERVED_SECONDS, "the API server serves InitPipelines")
 
 
 def _served(kubectl: Kubectl) -> bool:
-    """Whether InitPipelines can be read. (`kubectl wait` fails on a CRD without conditions yet.)"""
+    # `kubectl wait` fails if the CRD has no conditions yet.
     try:
         kubectl("get", names.PLURAL)
     except subprocess.CalledProcessError:
@@ -48,7 +47,7 @@ def _served(kubectl: Kubectl) -> bool:
 
 
 def kubeconfig_of_the_operator(kubectl: Kubectl, file: Path) -> Path:
-    """Written to that file: the same cluster, as the service account that the Deployment names."""
+    """Write a kubeconfig of the Deployment's service account to `file`, and return `file`."""
     (deployment,) = (one for one in rendered() if one["kind"] == "Deployment")
     account = deployment["spec"]["template"]["spec"]["serviceAccountName"]
     installed = kubectl.within(deployment["metadata"]["namespace"])

@@ -1,4 +1,4 @@
-"""kubectl, as people have it: what they type is what a test runs."""
+"""Run kubectl, with the arguments that a user types."""
 
 import json
 import os
@@ -12,45 +12,48 @@ from typing import Any, Final, Self
 from tests.cluster import build
 
 SECONDS: Final = 120.0
-"""No command may take longer: one that hangs is a failure."""
+"""The timeout of a command."""
 
 
 @dataclass(frozen=True)
 class Kubectl:
-    """Runs kubectl and returns what it printed.
+    """Runs kubectl and returns its output.
 
-    A failure is a CalledProcessError with kubectl's own words in it.
+    Raises CalledProcessError, with the output as a note, if kubectl fails.
     """
 
     kubeconfig: Path
     namespace: str = ""
-    """Empty: that of the kubeconfig's context, unless an object says."""
+    """If empty, kubectl uses the object's namespace or that of the kubeconfig's context."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def within(self, namespace: str) -> Self:
-        """The same, for what is in this namespace."""
+        """Return a copy that works in this namespace."""
         return replace(self, namespace=namespace)
 
     def __call__(self, *arguments: str, stdin: object = None) -> str:
-        """Run it. `stdin` is what `-f -` reads: text, an object, or a list of objects."""
+        """Run kubectl. `-f -` reads `stdin`, which is text, an object or a list of objects."""
         return run(self.command(*arguments), stdin, self.environment)
 
     def json(self, *arguments: str) -> Any:
-        """What it printed with `-o json`."""
+        """Run kubectl with `-o json` and return the parsed output."""
         return json.loads(self(*arguments, "-o", "json"))
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line."""
-        where = ["--kubeconfig", str(self.kubeconfig)]
-        where += ["--namespace", self.namespace] if self.namespace else []
-        return [str(program()), *where, *arguments]
+        """Return the command line."""
+        options = ["--kubeconfig", str(self.kubeconfig)]
+        options += ["--namespace", self.namespace] if self.namespace else []
+        return [str(program()), *options, *arguments]
 
 
 def run(
     command: Sequence[str], stdin: object = None, environment: Mapping[str, str] | None = None
 ) -> str:
-    """Run any command as above."""
-    answer = subprocess.run(
+    """Run a command and return its output.
+
+    Raises CalledProcessError, with the output as a note, if the command fails.
+    """
+    completed = subprocess.run(
         command,
         input=_text(stdin),
         env={**os.environ, **(environment or {})},
@@ -60,20 +63,23 @@ def run(
         check=False,
     )
     try:
-        answer.check_returncode()
+        completed.check_returncode()
     except subprocess.CalledProcessError as error:
         error.add_note(error.stdout + error.stderr)
         raise
-    return answer.stdout
+    return completed.stdout
 
 
 def program() -> Path:
-    """The one of the test cluster's version; on a machine that has built none, the user's own."""
+    """Return the path of kubectl: the test cluster's if it was built, else the one in PATH.
+
+    If there is neither, build the test cluster's.
+    """
     built = build.KUBERNETES.cached() / "kubectl"
-    own = shutil.which("kubectl")
-    if built.exists() or own is None:
+    in_path = shutil.which("kubectl")
+    if built.exists() or in_path is None:
         return build.built(build.KUBERNETES) / "kubectl"
-    return Path(own)
+    return Path(in_path)
 
 
 def _text(stdin: object) -> str | None:

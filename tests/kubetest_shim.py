@@ -1,8 +1,8 @@
-"""kubetest 0.9.5 beside today's pytest and kubernetes client. Loaded before it, as a pytest plugin.
+"""A pytest plugin that makes kubetest 0.9.5 work with current pytest and kubernetes client.
 
-kubetest names API classes that Kubernetes has renamed or removed since, and calls a function of
-pytest whose result has changed. What is mended here is no more than what its import and its
-fixtures touch; no test uses a class that is only there to be named.
+kubetest refers to API classes that Kubernetes has since renamed or removed, and calls a pytest
+function that now returns another value. This plugin patches what kubetest's import and its
+fixtures need. The tests do not use the removed API classes.
 """
 
 from typing import Any
@@ -21,15 +21,17 @@ _REMOVED = (
 
 
 class _Removed:
-    """Stands for an API that Kubernetes no longer serves."""
+    """A placeholder for an API that Kubernetes no longer serves."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         raise NotImplementedError("Kubernetes no longer serves this API")
 
 
 def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Register kubetest, mended. Its own entry point is blocked by ``-p no:kubetest``, since
-    pytest would import it before anything could be mended."""
+    """Patch kubetest, then register it.
+
+    ``-p no:kubetest`` blocks kubetest's own entry point: pytest would import it before the patch.
+    """
     for old, new in _RENAMED.items():
         setattr(kubernetes.client, old, getattr(kubernetes.client, new))
     for name in _REMOVED:
@@ -37,19 +39,21 @@ def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
     from kubetest import plugin
 
     plugin.pytest_runtest_teardown = _teardown
-    pluginmanager.register(plugin, "kubetest-mended")
+    pluginmanager.register(plugin, "kubetest-patched")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A KUBECONFIG that happens to be set is nobody's wish to have tests run there. And kubetest,
-    which would add the containers' logs to the report of a test that failed, breaks off the whole
-    session where a container has none."""
+    """Ignore the environment's KUBECONFIG: the tests must not run on that cluster by accident.
+
+    Also switch off kubetest's report of container logs. It aborts the session if a container has
+    no log.
+    """
     config.option.kube_config = None
     config.option.kube_error_log_lines = 0
 
 
 def _teardown(item: pytest.Item) -> None:
-    """Take down what the test set up, if it set up anything: the ``kube`` fixture's namespace."""
+    """Delete the namespace of the ``kube`` fixture, if the test used that fixture."""
     from kubetest.plugin import manager
 
     if "kube" in getattr(item, "fixturenames", ()):

@@ -1,23 +1,23 @@
-"""The operator as a process of its own, for tests that talk to a real API server."""
+"""Run the operator as a process, against a real API server."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
+
+from tests.poll import poll_until
 
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
-"""Half of what Kubernetes gives it by default before it kills it."""
+"""Half of a Pod's default terminationGracePeriodSeconds."""
 
 
 class OperatorProcess:
-    """``initpipeline run``, with its log in a file. May be started again after each end."""
+    """``initpipeline run``, with its log in a file. It can be started again after it has ended."""
 
     def __init__(
         self,
@@ -39,12 +39,7 @@ class OperatorProcess:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.running:
             self.stop()
 
@@ -58,46 +53,52 @@ class OperatorProcess:
         return self._process.pid
 
     def lines(self) -> list[dict[str, Any]]:
-        """The log so far, over all starts."""
+        """Return the log of all starts, parsed."""
         text = self.log.read_text() if self.log.exists() else ""
         return [json.loads(line) for line in text.splitlines()]
 
     def start(self) -> None:
-        """Start it, and wait until it says that it has. Raises AssertionError where it does not."""
-        said_before = self._times_said("operator started")
+        """Start the operator, and wait until it logs that it has started.
+
+        Raises AssertionError if it does not.
+        """
+        starts_before = self._starts()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self._environment, stderr=log)
         try:
-            self._wait_until_started(said_before)
-        except AssertionError:
+            poll_until(
+                lambda: self._started(starts_before),
+                START_SECONDS,
+                "the operator has started",
+                state=self.tail,
+                error=AssertionError,
+            )
+        except BaseException:
             self.kill()
             raise
 
-    def _wait_until_started(self, said_before: int) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while self._times_said("operator started") == said_before:
-            assert self._process is not None
-            assert self.running, (
-                f"the operator ended with {self._process.returncode}: {self.tail()}"
-            )
-            assert time.monotonic() < deadline, f"the operator does not start: {self.tail()}"
-            time.sleep(0.02)
+    def _started(self, starts_before: int) -> bool:
+        if self._starts() > starts_before:
+            return True
+        assert self._process is not None
+        assert self.running, f"the operator ended with {self._process.returncode}: {self.tail()}"
+        return False
 
     def stop(self) -> int:
-        """SIGTERM. Returns the exit code."""
+        """Send SIGTERM, wait for the end, and return the exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(STOP_SECONDS)
 
     def kill(self) -> None:
-        """SIGKILL: nothing of it can be tidied up."""
+        """Send SIGKILL, so that the operator cannot clean up, and wait for the end."""
         assert self._process is not None
         self._process.kill()
         self._process.wait(STOP_SECONDS)
 
     def tail(self) -> str:
-        """The end of the log, for a failure's message."""
+        """Return the end of the log, for the message of a failure."""
         return self.log.read_text()[-2000:] if self.log.exists() else "(no log)"
 
-    def _times_said(self, message: str) -> int:
-        return self.log.read_text().count(f'"{message}"') if self.log.exists() else 0
+    def _starts(self) -> int:
+        return self.log.read_text().count('"operator started"') if self.log.exists() else 0

@@ -1,7 +1,7 @@
-"""Pods, and what each counts as: the examples that both our own sum and Kubernetes' are held to.
+"""Pod specs with their effective resources, which the operator and Kubernetes must agree on.
 
-Every one is a Pod that an API server accepts, where a RuntimeClass ``RUNTIME_CLASS`` has
-``OVERHEAD``. What is expected is what quota and the scheduler were seen to count it as.
+An API server accepts each of these Pods if its RuntimeClass ``RUNTIME_CLASS`` has ``OVERHEAD``.
+The expected values are those that ResourceQuota and the scheduler were observed to count.
 """
 
 from dataclasses import dataclass, field
@@ -27,14 +27,14 @@ class Shape:
 
 
 def box(name: str, requests: Amounts | None = None, limits: Amounts | None = None) -> Raw:
-    """A container that asks for this."""
+    """Return a container with these resources."""
     resources = {"requests": requests, "limits": limits}
-    asked = {key: amounts for key, amounts in resources.items() if amounts is not None}
-    return {"name": name, "image": "none.test/none", "resources": asked}
+    given = {key: amounts for key, amounts in resources.items() if amounts is not None}
+    return {"name": name, "image": "none.test/none", "resources": given}
 
 
 def cpu(name: str, amount: str) -> Raw:
-    """A container that requests so much CPU and nothing else."""
+    """Return a container that requests this amount of CPU and nothing else."""
     return box(name, {"cpu": amount})
 
 
@@ -47,7 +47,7 @@ def spec(*init: Raw, apps: tuple[Raw, ...], **more: Any) -> Raw:
 
 
 SHAPES: Final = {
-    "nothing-asked": Shape(spec(box("one"), apps=(box("app"),))),
+    "no-resources": Shape(spec(box("one"), apps=(box("app"),))),
     "largest-init": Shape(
         spec(cpu("one", "1"), cpu("two", "2"), apps=(cpu("app", "500m"),)), {"cpu": "2"}
     ),
@@ -112,7 +112,7 @@ SHAPES: Final = {
         {"cpu": "1500m"},
         {"cpu": "2"},
     ),
-    "overhead-is-no-limit": Shape(
+    "overhead-without-memory-limit": Shape(
         spec(
             cpu("one", "1"),
             apps=(box("app", {"cpu": "500m"}, {"cpu": "2"}),),
@@ -140,7 +140,7 @@ SHAPES: Final = {
         ),
         {"cpu": "3", "memory": "1Gi"},
     ),
-    "limits-of-the-pod-where-none-requests": Shape(
+    "limits-of-the-pod-without-requests": Shape(
         spec(
             cpu("one", "1"),
             apps=(cpu("app", "500m"),),
@@ -193,7 +193,7 @@ SHAPES: Final = {
         ),
         {"cpu": "3", "memory": "2572864Ki", DISK: "2e9"},
     ),
-    "as-much-in-two-notations": Shape(
+    "same-amount-in-two-notations": Shape(
         spec(box("one", {"memory": "1073741824"}), apps=(box("app", {"memory": "1Gi"}),)),
         {"memory": "1Gi"},
     ),

@@ -26,7 +26,7 @@ def test_shape(shape: Shape) -> None:
 @pytest.mark.parametrize(
     "pod_spec",
     [
-        pytest.param(SHAPES["nothing-asked"].spec, id="nothing-asked"),
+        pytest.param(SHAPES["no-resources"].spec, id="no-resources"),
         pytest.param({}, id="no-containers"),
         pytest.param({"containers": [{"name": "app", "resources": None}]}, id="null"),
         pytest.param(
