@@ -11,6 +11,7 @@ from initpipeline.core import (
     admission,
     conditions,
     in_place,
+    pod_end,
     pod_ownership,
     pod_steps,
     podspec,
@@ -143,7 +144,7 @@ def _suspend(facts: Facts, status: InitPipelineStatus, now: datetime) -> Decisio
     if pod is None or not pod_ownership.ours(pod, pipeline):
         return Decision(said)
     if pod.deleting:
-        return Decision(said, wake_at=_next(now, pod_steps.stuck_at(pod)))
+        return Decision(said, wake_at=_next(now, pod_end.stuck_at(pod)))
     return Decision(said, DeletePod(pod.uid))
 
 
@@ -232,7 +233,7 @@ def _limits_ahead(pipeline: Pipeline, run: Run, pod: Pod | None) -> list[datetim
         return []
     steps = pod_steps.steps(pod, run)
     found = run_limits.limits(pipeline.policies, run, pod, steps)
-    return [pod_steps.stuck_at(pod), *(limit.at for limit in found)]
+    return [pod_end.stuck_at(pod), *(limit.at for limit in found)]
 
 
 def _at_rest(
@@ -277,7 +278,7 @@ def _towards_pod(
         return Decision(said, wake_at=pod_ownership.silent_until(pod, now))
     blocked = statuses.without_pod(status, facts, now)
     if pod.deleting:
-        return Decision(blocked, wake_at=_next(now, pod_steps.stuck_at(pod)))
+        return Decision(blocked, wake_at=_next(now, pod_end.stuck_at(pod)))
     if pod_ownership.ours(pod, pipeline):
         return Decision(blocked, DeletePod(pod.uid))
     return Decision(blocked, wake_at=stalled_at)

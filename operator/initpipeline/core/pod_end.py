@@ -6,15 +6,16 @@ exceeds a limit of its own spec ends as Failed, like one that the cluster disrup
 """
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final
 
 from initpipeline.api.reasons import Reason
 from initpipeline.core.facts import Container, ContainerStatus, Pod
+from initpipeline.core.kubelet_reasons import LOST_ENDS
 
-LOST_ENDS = frozenset({"ContainerStatusUnknown", "Unknown"})
-"""The kubelet's reasons for the end of a container that went with its sandbox or node. The kubelet
-knows only that the container is gone: the exit code (137, 255) is not the container's."""
+STUCK_AFTER = timedelta(minutes=5)
+"""So long after the end of its grace period a Pod that is still there needs a person."""
 
 DISRUPTION_TARGET: Final = "DisruptionTarget"
 """The Pod condition that the cluster sets on a Pod that it is about to end (KEP-3329)."""
@@ -105,3 +106,8 @@ def _failed_for_good(container: Container | None, status: ContainerStatus) -> bo
     if container is None or end is None or end.exit_code == 0 or end.reason in LOST_ENDS:
         return False
     return not container.after_exit(end.exit_code)
+
+
+def stuck_at(pod: Pod) -> datetime | None:
+    """From when on a Pod that is being deleted needs a person; None: it is not being deleted."""
+    return None if pod.deletion_time is None else pod.deletion_time + STUCK_AFTER

@@ -11,8 +11,8 @@ from typing import Final
 from initpipeline.api.models import Cause, FailedStep, InitPipelineStatus, Run, RunFacts
 from initpipeline.api.reasons import ConditionType, EventReason, Reason, Result, Trigger
 from initpipeline.core import admission
-from initpipeline.core.explanations import ending, failed_step
 from initpipeline.core.facts import ContainerStatus, Terminated
+from initpipeline.core.failures import ending, failed_step
 from initpipeline.core.template import changed_words
 from initpipeline.core.text import clip
 

@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 
 from initpipeline.api.models import Exceeded, FailedStep, Policies, Run, RunningStep
 from initpipeline.api.reasons import BY_KUBELET, Reason
-from initpipeline.core import explanations, pod_steps
+from initpipeline.core import explanations, failures, pod_steps
 from initpipeline.core.explanations import Explanation
 from initpipeline.core.facts import RESTART, Pod
-from initpipeline.core.pod_end import LOST_ENDS, fate
+from initpipeline.core.kubelet_reasons import LOST_ENDS
+from initpipeline.core.pod_end import fate
 from initpipeline.core.pod_steps import Step
 
 DEADLINE = "initDeadlineSeconds"
@@ -76,8 +77,8 @@ def failed_step(limit: Limit, steps: Sequence[Step]) -> FailedStep | None:
     if current is None:
         return None
     status = current.status
-    end = explanations.failure(status) if status else None
-    step = explanations.evidence(current.container.name, status, end)
+    end = failures.failure(status) if status else None
+    step = failures.evidence(current.container.name, status, end)
     return step.model_copy(update={"reason": step.reason or limit.why.reason.value})
 
 
@@ -90,12 +91,12 @@ def _restarts(policies: Policies, run: Run, current: Step, title: str) -> Iterat
         return
     baselines = {baseline.name: baseline.restart_count for baseline in run.init_restart_baselines}
     restarts = status.restart_count - baselines.get(status.name, 0)
-    end = explanations.failure(status)
+    end = failures.failure(status)
     failed = end is not None and end.reason not in LOST_ENDS
     restarted = end is not None and current.container.after_exit(end.exit_code) == RESTART
     about_to = failed and restarted and not status.running
     if restarts > allowed or (restarts == allowed and about_to):
-        how = f": it {explanations.ending(end, status.restart_count)}" if end else ""
+        how = f": it {failures.ending(end, status.restart_count)}" if end else ""
         if not end and run.cause is not None and run.cause.container == status.name:
             how = f": it exited with {run.cause.exit_code}, which restarts all containers"
         yield Limit(

@@ -19,9 +19,10 @@ from initpipeline.api.models import (
     RunRecord,
 )
 from initpipeline.api.reasons import ConditionType, Reason, RerunPolicy, Result, Trigger
-from initpipeline.core import explanations, pod_steps, run_limits
-from initpipeline.core.explanations import Explanation, failed_step
+from initpipeline.core import explanations, pod_restarts, pod_steps, run_limits
+from initpipeline.core.explanations import Explanation
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod
+from initpipeline.core.failures import failed_step
 from initpipeline.core.pod_end import DISRUPTION_TARGET, Fate, own_end, unexplained
 from initpipeline.core.pod_end import fate as fate_of
 from initpipeline.core.pod_steps import Step
@@ -117,7 +118,7 @@ def follow(
     assert run is not None, "a Pod belongs to a run"
     if run.completion_time is not None:
         return status
-    trigger = pod_steps.kubelet_rerun(run, pod)
+    trigger = pod_restarts.kubelet_rerun(run, pod)
     if trigger is not None:
         status = _next_pass(status, trigger, pod, now)
     status, steps = _progress(status, policies, pod, now)
@@ -244,7 +245,7 @@ def _next_pass(
                 cause=run.in_place_cause if trigger is Trigger.RESTARTED_IN_PLACE else None,
                 start_time=now,
                 stale_container_ids=pod_steps.stale_container_ids(run, before, pod),
-                init_restart_baselines=pod_steps.init_restart_baselines(run, before, pod),
+                init_restart_baselines=pod_restarts.init_restart_baselines(run, before, pod),
                 last_in_place_time=_last_in_place(run),
             ),
         }
@@ -272,11 +273,11 @@ def _progress(
         "pod_uid": pod.uid,
         "initialized_time": initialized,
         "completed_init_containers": pod_steps.completed(run, steps),
-        "init_restart_baselines": pod_steps.raised_baselines(run, pod),
+        "init_restart_baselines": pod_restarts.raised_baselines(run, pod),
         **_gate(run, pod, now),
-        "in_place_cause": pod_steps.in_place_cause(pod),
+        "in_place_cause": pod_restarts.in_place_cause(pod),
         "running_step": None if initialized else run_limits.running_step(run, steps, now),
-        "restart_baselines": pod_steps.restart_baselines(run, pod, initialized)
+        "restart_baselines": pod_restarts.restart_baselines(run, pod, initialized)
         if judged and initialized
         else (),
     }

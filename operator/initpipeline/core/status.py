@@ -227,7 +227,7 @@ def _stalled_by(refusal: Refusal) -> Explanation:
 
 
 def _is_stuck(pod: Pod, now: datetime) -> bool:
-    at = pod_steps.stuck_at(pod)
+    at = pod_end.stuck_at(pod)
     return at is not None and at <= now
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from initpipeline.api.models import Cause, InitPipelineStatus, Policies, Run
 from initpipeline.api.reasons import ConditionType, RerunPolicy, Result, Trigger
-from initpipeline.core import in_place, pod_steps, run_limits, runs, template
+from initpipeline.core import in_place, pod_restarts, run_limits, runs, template
 from initpipeline.core.facts import Pipeline, Pod
 
 BACK_OFF_FIRST = timedelta(seconds=10)
@@ -52,7 +52,7 @@ def due(pipeline: Pipeline, status: InitPipelineStatus, pod: Pod | None) -> Reru
         return None
     if in_place.too_often(run, pod):
         return Rerun(Trigger.CONTAINER_RESTARTED, run.cause)
-    cause = pod_steps.app_restart(run, pod)
+    cause = pod_restarts.app_restart(run, pod)
     return Rerun(Trigger.CONTAINER_RESTARTED, cause) if cause else None
 
 

@@ -16,16 +16,11 @@ from tests.builders import (
     pod,
     running_pod,
 )
+from tests.unit.core.samples import RESTARTING_ALL, four_steps
 
 RUN = Run(number=1, trigger=Trigger.CREATED, pod_uid="pod-1", start_time=at(0))
 
-RESTARTING_ALL = End(137, start=None, end=None, reason="RestartingAllContainers")
 NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
-
-
-def four() -> PodBuilder:
-    """Four steps, the second of which is migrate; the first is done."""
-    return pod().init("a", exit=0).init("migrate").init("c").init("d").app()
 
 
 @pytest.mark.parametrize(
@@ -71,25 +66,25 @@ def four() -> PodBuilder:
             id="a sidecar has not started",
         ),
         pytest.param(
-            four().init("migrate", waiting="ErrImagePull", message="pull of x: not found"),
+            four_steps().init("migrate", waiting="ErrImagePull", message="pull of x: not found"),
             Reason.IMAGE_PULL_FAILED,
             'init container 2 of 4 "migrate": pull of x: not found',
             id="image cannot be pulled",
         ),
         pytest.param(
-            four().init("migrate", waiting="ImagePullBackOff"),
+            four_steps().init("migrate", waiting="ImagePullBackOff"),
             Reason.IMAGE_PULL_FAILED,
             'init container 2 of 4 "migrate": ImagePullBackOff',
             id="image cannot be pulled, and the kubelet says no more",
         ),
         pytest.param(
-            four().init("migrate", waiting="InvalidImageName", message="couldn't parse"),
+            four_steps().init("migrate", waiting="InvalidImageName", message="couldn't parse"),
             Reason.IMAGE_PULL_FAILED,
             'init container 2 of 4 "migrate": couldn\'t parse',
             id="image name is none",
         ),
         pytest.param(
-            four().init(
+            four_steps().init(
                 "migrate", waiting="CreateContainerConfigError", message='secret "db" not found'
             ),
             Reason.CONTAINER_CONFIG_ERROR,
@@ -97,7 +92,7 @@ def four() -> PodBuilder:
             id="a Secret is missing",
         ),
         pytest.param(
-            four().init(
+            four_steps().init(
                 "migrate",
                 waiting="ImagePullBackOff",
                 message="back-off",
@@ -109,20 +104,22 @@ def four() -> PodBuilder:
             id="image is gone before the second attempt",
         ),
         pytest.param(
-            four().init("migrate", running=True),
+            four_steps().init("migrate", running=True),
             Reason.STEP_RUNNING,
             'init container 2 of 4 "migrate" is running',
             id="runs",
         ),
         pytest.param(
-            four().init("migrate", running=True, restarts=2, last=End(1, message="no database")),
+            four_steps().init(
+                "migrate", running=True, restarts=2, last=End(1, message="no database")
+            ),
             Reason.STEP_RUNNING,
             'init container 2 of 4 "migrate" is running; before, it exited with 1, restarted 2 '
             "times: no database",
             id="runs again after failures",
         ),
         pytest.param(
-            four().init("migrate", running=True, restarts=4, last=RESTARTING_ALL),
+            four_steps().init("migrate", running=True, restarts=4, last=RESTARTING_ALL),
             Reason.STEP_RUNNING,
             'init container 2 of 4 "migrate" is running',
             id="runs again in place, which is no failure",
@@ -140,13 +137,13 @@ def four() -> PodBuilder:
             id="a sidecar of which the kubelet has yet to say that it has started",
         ),
         pytest.param(
-            four().init("migrate", exit=1, message="no database\n"),
+            four_steps().init("migrate", exit=1, message="no database\n"),
             Reason.STEP_FAILED,
             'init container 2 of 4 "migrate" exited with 1: no database',
             id="failed",
         ),
         pytest.param(
-            four().init(
+            four_steps().init(
                 "migrate",
                 waiting="RunContainerError",
                 message="no such file",
@@ -158,7 +155,7 @@ def four() -> PodBuilder:
             id="its command is not in its image",
         ),
         pytest.param(
-            four().init("migrate", waiting="RunContainerError", message="runtime is gone"),
+            four_steps().init("migrate", waiting="RunContainerError", message="runtime is gone"),
             Reason.CONTAINER_CONFIG_ERROR,
             'init container 2 of 4 "migrate": runtime is gone',
             id="it cannot be started, and no end of it is told",
@@ -170,19 +167,19 @@ def four() -> PodBuilder:
             id="between two steps",
         ),
         pytest.param(
-            four().init("migrate", exit=1, restarts=1, message="no database"),
+            four_steps().init("migrate", exit=1, restarts=1, message="no database"),
             Reason.STEP_FAILED,
             'init container 2 of 4 "migrate" exited with 1, restarted 1 time: no database',
             id="failed twice",
         ),
         pytest.param(
-            four().init("migrate", exit=137, reason="OOMKilled"),
+            four_steps().init("migrate", exit=137, reason="OOMKilled"),
             Reason.STEP_FAILED,
             'init container 2 of 4 "migrate" exited with 137 (OOMKilled)',
             id="out of memory",
         ),
         pytest.param(
-            four().init(
+            four_steps().init(
                 "migrate", waiting="CrashLoopBackOff", restarts=3, last=End(1, message="oh")
             ),
             Reason.STEP_BACK_OFF,
@@ -190,19 +187,19 @@ def four() -> PodBuilder:
             id="waits to be retried",
         ),
         pytest.param(
-            four().init("migrate", waiting="CrashLoopBackOff", last=End(143, signal=15)),
+            four_steps().init("migrate", waiting="CrashLoopBackOff", last=End(143, signal=15)),
             Reason.STEP_BACK_OFF,
             'init container 2 of 4 "migrate" was ended by signal 15',
             id="ended by a signal",
         ),
         pytest.param(
-            four().init("migrate", waiting="RestartingAllContainers", restarts=4),
+            four_steps().init("migrate", waiting="RestartingAllContainers", restarts=4),
             Reason.STEP_PENDING,
             'init container 2 of 4 "migrate" has yet to run again',
             id="is about to be restarted with all others",
         ),
         pytest.param(
-            four().init(
+            four_steps().init(
                 "migrate", waiting="PodInitializing", restarts=4, last=RESTARTING_ALL, id=""
             ),
             Reason.STEP_PENDING,
@@ -431,94 +428,3 @@ def test_a_pod_that_is_gone_was_deleted() -> None:
 )
 def test_messages_are_at_most_1_kib(text: str, expected: str) -> None:
     assert explanations.Explanation(Reason.STEP_FAILED, text).message == expected
-
-
-class TestFailedStep:
-    """The evidence of a failure that outlives the Pod."""
-
-    @pytest.mark.parametrize(
-        ("found", "name", "exit_code", "restarts"),
-        [
-            pytest.param(four().init("migrate", exit=3), "migrate", 3, 0, id="failed"),
-            pytest.param(
-                four().init("migrate", waiting="CrashLoopBackOff", restarts=2, last=End(4)),
-                "migrate",
-                4,
-                2,
-                id="waits to be retried",
-            ),
-            pytest.param(
-                four().init("migrate", running=True, restarts=2, last=End(4)),
-                "migrate",
-                4,
-                2,
-                id="is being retried: running, it is started but not over it",
-            ),
-            pytest.param(
-                four().sidecar("migrate", waiting="CrashLoopBackOff", restarts=2, last=End(4)),
-                "migrate",
-                4,
-                2,
-                id="a sidecar crashes",
-            ),
-        ],
-    )
-    def test_it_names(self, found: PodBuilder, name: str, exit_code: int, restarts: int) -> None:
-        step = explanations.failed_step(found.build().init_container_statuses)
-        assert step is not None
-        assert (step.name, step.exit_code, step.restart_count) == (name, exit_code, restarts)
-
-    @pytest.mark.parametrize(
-        "found",
-        [
-            pytest.param(four(), id="nothing failed"),
-            pytest.param(four().init("migrate", exit=0, restarts=2, last=End(1)), id="got over it"),
-            pytest.param(
-                four().sidecar("migrate", running=True, restarts=2, last=End(1)),
-                id="a sidecar that runs again",
-            ),
-            pytest.param(
-                four().init("migrate", waiting="RestartingAllContainers", last=RESTARTING_ALL),
-                id="restarted in place",
-            ),
-        ],
-    )
-    def test_there_is_none(self, found: PodBuilder) -> None:
-        assert explanations.failed_step(found.build().init_container_statuses) is None
-
-    @pytest.mark.parametrize(
-        ("found", "exit_code"),
-        [
-            pytest.param(four().init("migrate", exit=137), None, id="killed with the Pod"),
-            pytest.param(four().init("migrate", exit=143), None, id="ended by SIGTERM"),
-            pytest.param(
-                four().init("migrate", exit=137, reason="ContainerStatusUnknown", start=None),
-                None,
-                id="never there: its image did not come",
-            ),
-            pytest.param(
-                four().init("migrate", exit=137, restarts=1, last=End(4)), 4, id="failed before"
-            ),
-            pytest.param(
-                four().init("migrate", waiting="CrashLoopBackOff", restarts=1, last=End(137)),
-                137,
-                id="killed before, and waited to be retried",
-            ),
-            pytest.param(
-                four().init("migrate", exit=137, reason="OOMKilled"), 137, id="out of memory"
-            ),
-            pytest.param(four().init("migrate", exit=4), 4, id="failed as the Pod was lost"),
-        ],
-    )
-    def test_what_the_loss_of_the_pod_ended_has_not_failed(
-        self, found: PodBuilder, exit_code: int | None
-    ) -> None:
-        step = explanations.failed_step(found.build().init_container_statuses, pod_lost=True)
-        assert (step and step.exit_code) == exit_code
-
-    def test_it_keeps_the_kubelets_words(self) -> None:
-        found = four().init("migrate", exit=137, reason="OOMKilled", message="x" * 5000)
-        step = explanations.failed_step(found.build().init_container_statuses)
-        assert step is not None
-        assert step.reason == "OOMKilled"
-        assert step.message == "x" * 1020 + " ..."

@@ -17,7 +17,7 @@ from initpipeline.api.models import (
 from initpipeline.api.names import MAX_MESSAGE_LENGTH
 from initpipeline.api.reasons import ConditionType, EventReason, Reason, Result, Trigger
 from initpipeline.core.facts import Refusal
-from initpipeline.core.pod_steps import RESTARTING_ALL_CONTAINERS
+from initpipeline.core.kubelet_reasons import RESTARTING_ALL_CONTAINERS
 from initpipeline.core.run_events import Happening, happenings
 from tests.builders import End, PodBuilder, at, fresh_pod, pod, running_pod
 from tests.unit.core.world import World, world

@@ -8,7 +8,7 @@ from initpipeline.api.reasons import ConditionType, Reason, RerunPolicy, RerunSt
 from initpipeline.core import admission
 from initpipeline.core.decide import CreatePod, Decision, DeletePipeline, DeletePod
 from initpipeline.core.facts import Facts, Pipeline, Pod
-from initpipeline.core.pod_steps import IMAGE_NEVER_PULLED, INVALID_IMAGE_NAME
+from initpipeline.core.kubelet_reasons import IMAGE_NEVER_PULLED, INVALID_IMAGE_NAME
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.summary import short_forecast
 

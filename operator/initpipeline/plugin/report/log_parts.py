@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from initpipeline.core.explanations import ending
 from initpipeline.core.facts import ContainerStatus, Pod, Terminated
+from initpipeline.core.failures import ending
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 from initpipeline.api.models import InitPipelineStatus, format_time
 from initpipeline.api.reasons import Result
-from initpipeline.core.explanations import could_not_start, failure
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated, init_containers
-from initpipeline.core.pod_steps import CRASH_LOOP_BACK_OFF
+from initpipeline.core.failures import could_not_start, failure
+from initpipeline.core.kubelet_reasons import CRASH_LOOP_BACK_OFF
 
 
 class State(StrEnum):

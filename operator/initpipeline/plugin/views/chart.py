@@ -13,7 +13,7 @@ from typing import Any, Final
 from initpipeline.api.models import Run, RunFacts, RunRecord, format_time
 from initpipeline.api.reasons import BY_KUBELET, Result
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated
-from initpipeline.core.pod_steps import CRASH_LOOP_BACK_OFF, RESTARTING_ALL_CONTAINERS
+from initpipeline.core.kubelet_reasons import CRASH_LOOP_BACK_OFF, RESTARTING_ALL_CONTAINERS
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.steps import sidecars
 from initpipeline.plugin.views import history

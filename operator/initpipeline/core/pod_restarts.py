@@ -1,0 +1,258 @@
+"""What restarted in the current run's Pod: the Pod, as the kubelet runs the init containers again,
+or an app container. The kubelet's restart counts go on across the runs in a Pod, so each run has
+baselines.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
+
+from initpipeline.api.models import Cause, RestartBaseline, Run
+from initpipeline.api.reasons import BY_KUBELET, Trigger
+from initpipeline.core.facts import (
+    RESTART_ALL_CONTAINERS,
+    Container,
+    ContainerStatus,
+    Pod,
+    Terminated,
+)
+from initpipeline.core.kubelet_reasons import (
+    CRASH_LOOP_BACK_OFF,
+    LOST_ENDS,
+    RESTARTING_ALL_CONTAINERS,
+)
+from initpipeline.core.text import clip
+
+ALL_CONTAINERS_RESTARTING = "AllContainersRestarting"
+"""The Pod's condition while its containers are being ended for that (KEP-5532)."""
+
+
+def kubelet_rerun(run: Run, pod: Pod) -> Trigger | None:
+    """Returns the trigger of the run that the kubelet has begun by itself in the same Pod.
+
+    It has begun one if an init container that had succeeded has another container, or waits to be
+    restarted together with all others. None: it has not.
+    """
+    succeeded = {step.name: step.container_id for step in run.completed_init_containers}
+    for status in pod.init_container_statuses:
+        if status.name not in succeeded:
+            continue
+        if _removed_in_place(status):
+            return Trigger.RESTARTED_IN_PLACE
+        if status.container_id and status.container_id != succeeded[status.name]:
+            in_place = _restarted_in_place(status, succeeded, pod)
+            return Trigger.RESTARTED_IN_PLACE if in_place else Trigger.POD_RESTARTED
+    return None
+
+
+def _removed_in_place(status: ContainerStatus) -> bool:
+    """Returns whether the kubelet has removed the container to restart all (KEP-5532). Once it has
+    started another container of the Pod, the waiting reason is no longer the one of the restart."""
+    if status.waiting_reason == RESTARTING_ALL_CONTAINERS:
+        return True
+    last = status.last_terminated
+    restarted = last is not None and last.reason == RESTARTING_ALL_CONTAINERS
+    return restarted and status.waiting is not None and not status.container_id
+
+
+def _restarted_in_place(first: ContainerStatus, succeeded: Mapping[str, str], pod: Pod) -> bool:
+    """Whether the pass that ``first`` tells of is one in place. What it was restarted for the first
+    time is forgotten where it has failed since; then a later one tells, of which the container of
+    the pass before is gone as well."""
+    last = first.last_terminated
+    if last is not None and last.exit_code == 0:
+        return False
+    return any(
+        status.container_id != succeeded.get(status.name, status.container_id or None)
+        and status.last_terminated is not None
+        and status.last_terminated.reason == RESTARTING_ALL_CONTAINERS
+        for status in pod.init_container_statuses
+    )
+
+
+def app_restart(run: Run, pod: Pod) -> Cause | None:
+    """Returns the end of the first app container that has restarted since the run was initialized.
+
+    One that waits in CrashLoopBackOff counts: the kubelet has decided to restart it, and waiting
+    for that would only add its back-off to the operator's. A restart by a resize in place does not
+    count. None: no app container has restarted.
+    """
+    if run.initialized_time is None:
+        return None
+    baselines = {baseline.name: baseline for baseline in run.restart_baselines}
+    containers = {container.name: container for container in pod.containers}
+    for status in pod.container_statuses:
+        baseline = baselines.get(status.name)
+        if baseline is None or _resized(pod, containers.get(status.name), baseline):
+            continue
+        waits = status.waiting_reason == CRASH_LOOP_BACK_OFF
+        if status.restart_count + waits > baseline.restart_count:
+            return _cause(status)
+    return None
+
+
+def _cause(status: ContainerStatus) -> Cause:
+    return _cause_of(status.name, status.last_terminated or status.terminated)
+
+
+def _cause_of(name: str, end: Terminated | None) -> Cause:
+    if end is None:
+        return Cause(container=name)
+    return Cause(
+        container=name,
+        exit_code=end.exit_code,
+        signal=end.signal,
+        reason=end.reason,
+        message=clip(end.message) if end.message else None,
+    )
+
+
+def restart_baselines(run: Run, pod: Pod, initialized: datetime) -> tuple[RestartBaseline, ...]:
+    """Returns for each app container the restart count of its first start in this run.
+
+    A known baseline stays as it is, unless a resize in place has restarted the container since
+    (KEP-1287). If the run was initialized before and has no baselines, the user has just set the
+    rerunPolicy: restarts count from now on.
+    """
+    known = {baseline.name: baseline for baseline in run.restart_baselines}
+    judged_from_now = run.initialized_time is not None and not known
+    containers = {container.name: container for container in pod.containers}
+    baselines: list[RestartBaseline] = []
+    for status in pod.container_statuses:
+        container, baseline = containers.get(status.name), known.get(status.name)
+        if baseline is not None:
+            restarted = status.restart_count > baseline.restart_count
+            if not (restarted and _resized(pod, container, baseline)):
+                baselines.append(baseline)
+                continue
+        if baseline is not None or judged_from_now:
+            count = status.restart_count
+        else:
+            count = _baseline(run, pod, status, initialized)
+        resources = dict(container.resize_restarts) if container else {}
+        baselines.append(
+            RestartBaseline(name=status.name, restart_count=count, resources=resources or None)
+        )
+    return tuple(baselines)
+
+
+def _resized(pod: Pod, container: Container | None, baseline: RestartBaseline) -> bool:
+    """Returns whether the kubelet has carried out, or is about to, a change of a resource that
+    restarts the container. It has not if it reports the resize as deferred or infeasible."""
+    if container is None or baseline.resources is None or pod.has_condition("PodResizePending"):
+        return False
+    return dict(container.resize_restarts) != baseline.resources
+
+
+def _baseline(run: Run, pod: Pod, status: ContainerStatus, initialized: datetime) -> int:
+    """Returns the restart count of the container's first start in this run.
+
+    The kubelet counts the first start after a restart of the sandbox as a restart of the container,
+    and it counts a restart in place before the container starts. Neither is one in this run.
+    """
+    count, last = status.restart_count, status.last_terminated
+    if run.trigger not in BY_KUBELET and not any(s.restart_count for s in _plain_inits(pod)):
+        return 0  # No init container has run twice, so the app container has started in this run.
+    restarted_unseen = _since(last, initialized, run.stale_container_ids)
+    of_this_run = status.running or (
+        status.container_id not in run.stale_container_ids
+        and status.started_at is not None
+        and status.started_at >= initialized
+    )
+    if of_this_run:
+        return max(count - 1, 0) if restarted_unseen else count
+    of_an_earlier_run = status.started_at is not None or (
+        last is not None and not restarted_unseen and last.reason != RESTARTING_ALL_CONTAINERS
+    )
+    return count + 1 if of_an_earlier_run else count
+
+
+def _plain_inits(pod: Pod) -> Iterator[ContainerStatus]:
+    sidecars = {container.name for container in pod.init_containers if container.sidecar}
+    return (s for s in pod.init_container_statuses if s.name not in sidecars)
+
+
+def _since(end: Terminated | None, time: datetime, stale: Collection[str]) -> bool:
+    """Returns whether a container of this run ended. By the node's clock it has started since the
+    time; a container of an earlier run has not, whatever the clock was then."""
+    return (
+        end is not None
+        and end.reason != RESTARTING_ALL_CONTAINERS
+        and end.container_id not in stale
+        and end.started_at is not None
+        and end.started_at >= time
+    )
+
+
+def init_restart_baselines(
+    run: Run, before: Collection[ContainerStatus], pod: Pod
+) -> tuple[RestartBaseline, ...]:
+    """For each init container the restart count of its first start in the run that the kubelet has
+    just begun. ``run`` is the one before, ``before`` is what was seen of it.
+
+    The kubelet counts on across the runs in a Pod. It raises the count when it makes the new
+    container, except for a restart in place, which is counted at once. A container that is another
+    one already may have been restarted unseen: that is not held against it. If the run was not
+    initialized and an init container's own exit has restarted all containers, its count goes on.
+    """
+    shown = {status.name: status.container_id for status in before}
+    known = {baseline.name: baseline.restart_count for baseline in run.init_restart_baselines}
+    cause = run.in_place_cause if run.initialized_time is None else None
+    return tuple(
+        RestartBaseline(
+            name=status.name,
+            restart_count=known.get(status.name, 0)
+            if cause is not None and cause.container == status.name
+            else status.restart_count + is_old,
+        )
+        for status in pod.init_container_statuses
+        if (is_old := _still_the_old(status, shown)) or status.restart_count
+    )
+
+
+def _still_the_old(status: ContainerStatus, shown: Mapping[str, str]) -> bool:
+    restarting = status.waiting_reason == RESTARTING_ALL_CONTAINERS
+    old = bool(status.container_id) and status.container_id == shown.get(status.name)
+    return old and not restarting
+
+
+def raised_baselines(run: Run, pod: Pod) -> tuple[RestartBaseline, ...]:
+    """The baselines of the init containers, without restarts for which a step is not to blame: its
+    container was lost with its sandbox or node; or a restart in place has cut short the run that a
+    restart of the sandbox began, which ends app containers, for whose end a rule then fires."""
+    forgiven = set(LOST_ENDS)
+    if run.trigger is Trigger.POD_RESTARTED:
+        forgiven.add(RESTARTING_ALL_CONTAINERS)
+    counts = {baseline.name: baseline.restart_count for baseline in run.init_restart_baselines}
+    for status in pod.init_container_statuses:
+        last = status.last_terminated
+        if last is not None and last.reason in forgiven and status.restart_count:
+            counts[status.name] = max(counts.get(status.name, 0), status.restart_count)
+    return tuple(RestartBaseline(name=name, restart_count=n) for name, n in counts.items())
+
+
+def in_place_cause(pod: Pod) -> Cause | None:
+    """Returns the end of the container that restarts all containers of the Pod (KEP-5532).
+
+    The kubelet reports it once, just before it starts over. From then on it reports each end as
+    one by that restart. Of the containers that have ended, the one has caused it whose rule has
+    that action; the kubelet itself has ended the others.
+    """
+    if not pod.has_condition(ALL_CONTAINERS_RESTARTING):
+        return None
+    containers = {c.name: c for c in (*pod.init_containers, *pod.containers)}
+    ended = [
+        (status.name, end)
+        for status in (*pod.init_container_statuses, *pod.container_statuses)
+        if status.name in containers and (end := status.terminated) is not None
+    ]
+    by_rule = [
+        (name, end)
+        for name, end in ended
+        if containers[name].after_exit(end.exit_code) == RESTART_ALL_CONTAINERS
+    ]
+    name, end = max(by_rule, key=lambda found: _finished(found[1]), default=(None, None))
+    return None if name is None else _cause_of(name, end)
+
+
+def _finished(end: Terminated | None) -> float:
+    return end.finished_at.timestamp() if end and end.finished_at else 0.0

@@ -1,0 +1,266 @@
+"""What restarted: the Pod in place or with its sandbox, or an app container."""
+
+import pytest
+
+from initpipeline.api.models import Cause
+from initpipeline.api.reasons import Trigger
+from initpipeline.core import pod_restarts
+from tests.builders import NEVER, End, PodBuilder, at, fresh_pod, pod, running_pod
+from tests.unit.core.samples import RESTARTING_ALL, a_run
+
+
+class TestKubeletRerun:
+    """Whether the kubelet has begun another pass in the same Pod."""
+
+    @pytest.mark.parametrize(
+        ("found", "expected"),
+        [
+            pytest.param(pod().initialized("a", "b"), None, id="nothing happened"),
+            pytest.param(
+                pod().init("a", running=True, restarts=1, last=End()).init("b", exit=0),
+                Trigger.POD_RESTARTED,
+                id="sandbox re-created: the first runs again",
+            ),
+            pytest.param(
+                pod().init("a", exit=0, restarts=1, last=End()).init("b", exit=0),
+                Trigger.POD_RESTARTED,
+                id="sandbox re-created: the first has run again",
+            ),
+            pytest.param(
+                pod().init("a", exit=0, id="").init("b", exit=0, restarts=1),
+                Trigger.POD_RESTARTED,
+                id="only a later one tells",
+            ),
+            pytest.param(
+                pod().init("a", exit=1, restarts=1, last=End()).init("b", exit=0),
+                Trigger.POD_RESTARTED,
+                id="sandbox re-created: the first fails this time",
+            ),
+            pytest.param(
+                pod().init("a", waiting="RestartingAllContainers", restarts=1, id="x"),
+                Trigger.RESTARTED_IN_PLACE,
+                id="in place: about to restart",
+            ),
+            pytest.param(
+                pod().init("a", running=True, restarts=1, last=RESTARTING_ALL),
+                Trigger.RESTARTED_IN_PLACE,
+                id="in place: runs again",
+            ),
+            pytest.param(
+                pod()
+                .init("a", running=True, restarts=2, last=End(1))
+                .init("b", waiting="PodInitializing", restarts=1, last=RESTARTING_ALL, id=""),
+                Trigger.RESTARTED_IN_PLACE,
+                id="in place: the first has failed since, and the next has yet to run",
+            ),
+            pytest.param(
+                pod()
+                .init("a", running=True, restarts=2, last=End(1))
+                .init("b", exit=0, last=RESTARTING_ALL),
+                Trigger.POD_RESTARTED,
+                id="sandbox re-created after a pass in place: the first has failed since",
+            ),
+            pytest.param(
+                pod().init("a", waiting="PodInitializing", restarts=1, last=RESTARTING_ALL, id=""),
+                Trigger.RESTARTED_IN_PLACE,
+                id="in place: removed, and its next container not made yet",
+            ),
+        ],
+    )
+    def test_after_both_had_succeeded(self, found: PodBuilder, expected: Trigger | None) -> None:
+        assert pod_restarts.kubelet_rerun(a_run(("a", "b")), found.build()) is expected
+
+    @pytest.mark.parametrize(
+        "found",
+        [
+            pytest.param(
+                pod().init("a", exit=0).init("b", running=True, restarts=2, last=End(1)),
+                id="a step that fails and is retried",
+            ),
+            pytest.param(
+                pod().init("a", exit=0).sidecar("s", running=True, restarts=4, last=End(1)),
+                id="a sidecar that restarts",
+            ),
+            pytest.param(
+                pod().init("a", exit=0).init("b", exit=0).app(running=True, restarts=2),
+                id="an app container that restarts",
+            ),
+        ],
+    )
+    def test_what_the_kubelet_restarts_within_a_pass_is_no_other(self, found: PodBuilder) -> None:
+        assert pod_restarts.kubelet_rerun(a_run(("a",)), found.build()) is None
+
+
+AGAIN = pod().init("a", exit=0, restarts=1, start=90, end=98, last=End())
+"""Its init container has run a second time, after a restart of the sandbox."""
+
+
+class TestRestartBaselines:
+    """The restart count of each app container's first start in a run initialized at second 100."""
+
+    @pytest.mark.parametrize(
+        ("found", "expected"),
+        [
+            pytest.param(pod().app(), 0, id="not started"),
+            pytest.param(pod().app(running=True, start=100), 0, id="started in the same second"),
+            pytest.param(
+                pod().app(running=True, start=110, restarts=1, last=End(1, start=101)),
+                0,
+                id="restarted before anybody looked",
+            ),
+            pytest.param(
+                pod().app(running=True, start=110, last=End(1, start=101)),
+                0,
+                id="restarted, and the kubelet has lost count",
+            ),
+            pytest.param(
+                AGAIN.app(exit=137, start=20),
+                1,
+                id="sandbox re-created, the old container still shown: its next start is the first",
+            ),
+            pytest.param(
+                AGAIN.app(running=True, start=101, restarts=1, last=End(137, start=20)),
+                1,
+                id="sandbox re-created: the first start is counted as a restart",
+            ),
+            pytest.param(
+                AGAIN.app(running=True, start=130, restarts=2, last=End(1, start=101)),
+                1,
+                id="sandbox re-created, and restarted since",
+            ),
+            pytest.param(
+                AGAIN.app(waiting="ContainerCreating", restarts=1, last=End(137, start=20)),
+                2,
+                id="sandbox re-created, the next container not made yet: it will be the first",
+            ),
+            pytest.param(
+                AGAIN.app(waiting="CrashLoopBackOff", restarts=1, last=End(1, start=101)),
+                1,
+                id="has ended since: whether that was its first start, no count tells",
+            ),
+            pytest.param(
+                AGAIN.app(
+                    running=True,
+                    start=101,
+                    restarts=1,
+                    last=End(137, None, None, reason="ContainerStatusUnknown"),
+                ),
+                1,
+                id="the node was restarted: nobody knows when the old container ran",
+            ),
+            pytest.param(
+                pod().app(waiting="RunContainerError", last=End(128, NEVER, 101, "StartError")),
+                0,
+                id="could not be started, which was its first start",
+            ),
+            pytest.param(
+                AGAIN.app(waiting="PodInitializing", restarts=4, last=RESTARTING_ALL, id=""),
+                4,
+                id="in place: counted before it starts",
+            ),
+            pytest.param(
+                AGAIN.app(running=True, start=101, restarts=4, last=RESTARTING_ALL),
+                4,
+                id="in place: started",
+            ),
+        ],
+    )
+    def test_baseline(self, found: PodBuilder, expected: int) -> None:
+        [baseline] = pod_restarts.restart_baselines(a_run(), found.build(), at(100))
+        assert (baseline.name, baseline.restart_count) == ("app", expected)
+
+    def test_one_that_is_known_stays(self) -> None:
+        found = pod().app(running=True, start=100, restarts=7).build()
+        kept = pod_restarts.restart_baselines(a_run(baselines={"app": 2}), found, at(100))
+        assert [(b.name, b.restart_count) for b in kept] == [("app", 2)]
+
+
+class TestAppRestart:
+    """What the app container died of that has restarted since the run was initialized."""
+
+    @pytest.mark.parametrize(
+        ("found", "expected"),
+        [
+            pytest.param(running_pod(), None, id="runs"),
+            pytest.param(
+                running_pod().app(exit=1), None, id="ended: whether it restarts is not known yet"
+            ),
+            pytest.param(
+                running_pod().app(running=True, restarts=1, last=End(3, start=20, message="bye")),
+                Cause(container="app", exit_code=3, reason="Error", message="bye"),
+                id="restarted",
+            ),
+            pytest.param(
+                running_pod().app(running=True, restarts=1, last=End(0, start=20)),
+                Cause(container="app", exit_code=0, reason="Completed"),
+                id="restarted after it had ended with 0",
+            ),
+            pytest.param(
+                running_pod().app(
+                    running=True, restarts=1, last=End(137, 20, signal=9, reason="OOMKilled")
+                ),
+                Cause(container="app", exit_code=137, signal=9, reason="OOMKilled"),
+                id="out of memory",
+            ),
+            pytest.param(
+                running_pod().app(waiting="CrashLoopBackOff", last=End(1, start=20)),
+                Cause(container="app", exit_code=1, reason="Error"),
+                id="waits in back-off: its restart is decided",
+            ),
+            pytest.param(
+                running_pod().app(
+                    waiting="CrashLoopBackOff", last=End(128, NEVER, 20, "StartError")
+                ),
+                Cause(container="app", exit_code=128, reason="StartError"),
+                id="could not be started, and waits in back-off",
+            ),
+            pytest.param(
+                running_pod().app(running=True, last=End(1, start=20)),
+                None,
+                id="runs again, and the kubelet has lost count",
+            ),
+            pytest.param(
+                running_pod().app(exit=5, restarts=1),
+                Cause(container="app", exit_code=5, reason="Error"),
+                id="restarted and ended again, and of the first end the kubelet does not tell",
+            ),
+            pytest.param(
+                running_pod().app(running=True, restarts=1),
+                Cause(container="app"),
+                id="restarted, and the kubelet does not tell of what",
+            ),
+            pytest.param(
+                running_pod().app("late", running=True, restarts=5),
+                None,
+                id="a container without a baseline",
+            ),
+        ],
+    )
+    def test_in_a_run_initialized_at_18(self, found: PodBuilder, expected: Cause | None) -> None:
+        run = a_run(("one", "two"), baselines={"app": 0}, initialized=18)
+        assert pod_restarts.app_restart(run, found.build()) == expected
+
+    def test_back_off_from_before_the_run_is_no_restart_of_it(self) -> None:
+        """The kubelet reports the old container until it starts the next: its first in the run."""
+        found = running_pod().app(waiting="CrashLoopBackOff", last=End(1, start=5))
+        run = a_run(baselines={"app": 1}, initialized=18)
+        assert pod_restarts.app_restart(run, found.build()) is None
+
+    def test_the_second_of_two_app_containers(self) -> None:
+        found = running_pod().app("log", running=True, restarts=1, last=End(4, start=20))
+        run = a_run(baselines={"app": 0, "log": 0}, initialized=18)
+        cause = pod_restarts.app_restart(run, found.build())
+        assert cause is not None
+        assert cause.container == "log"
+
+    def test_none_before_the_run_is_initialized(self) -> None:
+        found = fresh_pod().app(running=True, restarts=1, last=End(1))
+        assert pod_restarts.app_restart(a_run(baselines={"app": 0}), found.build()) is None
+
+    def test_a_message_is_cut_to_1_kib(self) -> None:
+        found = running_pod().app(running=True, restarts=1, last=End(1, 20, message="ä" * 2000))
+        run = a_run(baselines={"app": 0}, initialized=18)
+        cause = pod_restarts.app_restart(run, found.build())
+        assert cause is not None
+        assert cause.message is not None
+        assert len(cause.message.encode()) <= 1024
