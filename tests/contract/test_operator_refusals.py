@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from initpipeline.api.reasons import Reason
-from initpipeline.core import validation
+from initpipeline.core import admission
 from initpipeline.core.facts import Pipeline
 from tests.builders import pipeline
 from tests.contract.admission_table import REFUSED, Case, refused, template_of
@@ -27,7 +27,9 @@ Object = dict[str, Any]
 
 @refused("policy")
 def test_every_word_of_the_policy_is_said_by_one_of_them(door: Door, case: Case) -> None:
-    ours = validation.refusal(Pipeline.from_api(pipeline().raw() | {"spec": case.body["spec"]}))
+    ours = admission.refusal_of_spec(
+        Pipeline.from_api(pipeline().raw() | {"spec": case.body["spec"]})
+    )
     the_servers = door.pod_refusal(case.template)
     for error in re.split(r", (?=spec\.)", case.message.removeprefix("[").removesuffix("]")):
         of_the_pod = error.replace("spec.template.spec.", "spec.")

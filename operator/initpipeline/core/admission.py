@@ -1,12 +1,18 @@
-"""What the API server means when it refuses to create a Pod."""
+"""Refusals of a Pod: those by the API server, classified, and the operator's own of a spec.
+
+The operator refuses what the API server accepts in a Pod and a pipeline must not have. The rules
+and their messages are those of manifests/base/admission.yaml. If that policy is installed, no such
+spec gets this far.
+"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from initpipeline.api.models import Policies
 from initpipeline.api.reasons import Reason
-from initpipeline.core.facts import Refusal
+from initpipeline.core.facts import Container, Pipeline, Refusal, init_containers
 
 REASONS: Final = frozenset(
     {
@@ -83,3 +89,44 @@ def namespace_terminating(status: Mapping[str, Any]) -> bool:
     """Whether this metav1.Status says that nothing can be created in a namespace any more."""
     causes = (status.get("details") or {}).get("causes") or ()
     return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
+
+
+_NO_SIDECAR = "without restartPolicy=Always"
+
+
+def refusal_of_spec(pipeline: Pipeline) -> Refusal | None:
+    """Returns why no Pod is created for this pipeline. None: its spec is valid.
+
+    The refusal is final: only a changed spec helps. Several mistakes are written as the API server
+    writes them: ``[first, second]``.
+    """
+    containers = init_containers(pipeline.template["spec"])
+    errors = [*_step_errors(containers), *_init_policy_errors(pipeline.policies, containers)]
+    if not errors:
+        return None
+    message = errors[0] if len(errors) == 1 else f"[{', '.join(errors)}]"
+    return Refusal(Reason.INVALID_TEMPLATE, message, final=True)
+
+
+def _step_errors(containers: tuple[Container, ...]) -> Iterator[str]:
+    """A sidecar alone completes nothing: the pipeline would be initialized by its start."""
+    if all(container.sidecar for container in containers):
+        yield (
+            "spec.template.spec.initContainers: Required value: "
+            f"must have at least one init container {_NO_SIDECAR}"
+        )
+
+
+def _init_policy_errors(policies: Policies, containers: tuple[Container, ...]) -> Iterator[str]:
+    """A limit of nothing would be obeyed silently for ever."""
+    sidecars = {container.name: container.sidecar for container in containers}
+    names = [policy.name for policy in policies.init_policies]
+    for index, name in enumerate(names):
+        if name not in sidecars:
+            yield f'spec.initPolicies[{index}].name: Not found: "{name}"'
+    for index, name in enumerate(names):
+        if sidecars.get(name):
+            yield (
+                f'spec.initPolicies[{index}].name: Invalid value: "{name}": '
+                f"must be an init container {_NO_SIDECAR}"
+            )

@@ -20,7 +20,6 @@ from initpipeline.core import (
     status_size,
     template,
     triggers,
-    validation,
 )
 from initpipeline.core import status as statuses
 from initpipeline.core.explanations import Explanation
@@ -185,7 +184,7 @@ def _validated(facts: Facts, status: InitPipelineStatus) -> Facts:
     awaited = facts.pod is None and run.completion_time is None
     if facts.refusal is not None or not awaited:
         return facts
-    return replace(facts, refusal=validation.refusal(facts.pipeline))
+    return replace(facts, refusal=admission.refusal_of_spec(facts.pipeline))
 
 
 def _start_or_wait(

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from initpipeline.api.models import InitPipelineStatus, Policies, Run, format_time
 from initpipeline.api.reasons import ConditionType, Reason
-from initpipeline.core import validation
+from initpipeline.core import admission
 from initpipeline.core.decide import Decision, DeletePipeline, DeletePod, decide
 from initpipeline.core.facts import ContainerStatus, Facts
 from initpipeline.core.template import Change, changes
@@ -112,7 +112,7 @@ def plan(live: Facts | None, applied: Facts, now: datetime) -> Plan:
     """
     pipeline = applied.pipeline
     decision = decide(applied, now)
-    wrong = validation.refusal(pipeline)
+    wrong = admission.refusal_of_spec(pipeline)
     refused = (Refused("InitPipeline", wrong.message),) if wrong else ()
     run = decision.status.run
     if live is None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from initpipeline.api.reasons import ConditionType, Reason
-from initpipeline.core import admission, run_limits, validation
+from initpipeline.core import admission, run_limits
 from initpipeline.core.facts import Pipeline
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.summary import summary
@@ -39,7 +39,7 @@ def remedies(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
             f"raise {limit.limit}{of} over {limit.value}: another run starts then",
         )
     reason = formatting.ready_reason(status)
-    if reason != Reason.NAME_CONFLICT and validation.refusal(pipeline) is None:
+    if reason != Reason.NAME_CONFLICT and admission.refusal_of_spec(pipeline) is None:
         soon = status.next_run_time is not None or reason in admission.REASONS
         at_work = summary(status) == "Ready"
         why = ", without the wait" if soon else ", at work or not" if at_work else ""
@@ -96,7 +96,7 @@ def _of_refusal(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
     name, status = pipeline.name, pipeline.status
     edit = f"kubectl edit ipl {name}{flags}"
     match formatting.ready_reason(status):
-        case Reason.INVALID_TEMPLATE if validation.refusal(pipeline) is not None:
+        case Reason.INVALID_TEMPLATE if admission.refusal_of_spec(pipeline) is not None:
             yield Remedy(edit, "correct the spec: the operator creates the Pod then")
         case Reason.INVALID_TEMPLATE:
             yield Remedy(edit, "correct the template: a run starts then")
