@@ -49,7 +49,7 @@ must not delay the events of other pipelines."""
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class RunEvent:
     """Something that happened to a run, in the words of an event."""
 
     reason: EventReason
@@ -77,7 +77,7 @@ class Happening:
         return self.step and f"spec.template.spec.initContainers{{{self.step}}}"
 
 
-def happenings(before: InitPipelineStatus, after: InitPipelineStatus) -> tuple[Happening, ...]:
+def events_between(before: InitPipelineStatus, after: InitPipelineStatus) -> tuple[RunEvent, ...]:
     """What happened between the two, in the order in which it did.
 
     With runHistoryLimit 0 the end of a run is not told where the next begins in the same write:
@@ -85,7 +85,7 @@ def happenings(before: InitPipelineStatus, after: InitPipelineStatus) -> tuple[H
     """
     known = before.run.number if before.run else 0
     failed = _failed_steps(before, after)
-    found: list[Happening] = []
+    found: list[RunEvent] = []
     for number, run in sorted(_runs(after).items()):
         if number >= known:
             earlier = before.run if number == known else None
@@ -101,24 +101,24 @@ def _runs(status: InitPipelineStatus) -> dict[int, RunFacts]:
 
 def _of_run(
     earlier: Run | None, run: RunFacts, failed: Mapping[str, FailedStep], status: InitPipelineStatus
-) -> Iterator[Happening]:
+) -> Iterator[RunEvent]:
     number = run.number
     if earlier is None:
-        yield Happening(EventReason.RUN_STARTED, number, _started(run))
+        yield RunEvent(EventReason.RUN_STARTED, number, _started(run))
     if run.initialized_time is None:
         places = _places(status) if failed else {}
         for name, step in failed.items():
             title = f'init container{places.get(name, "")} "{name}"'
             note = f"run {number}: {title} {_how(step)}"
-            yield Happening(EventReason.STEP_FAILED, number, note, name)
+            yield RunEvent(EventReason.STEP_FAILED, number, note, name)
     elif earlier is None or earlier.initialized_time is None:
         note = f"run {number}: all init containers are done"
-        yield Happening(EventReason.RUN_INITIALIZED, number, note)
+        yield RunEvent(EventReason.RUN_INITIALIZED, number, note)
     ended_before = earlier is not None and earlier.result is not None
     if run.result in _ENDS and not ended_before:
         verb = "failed" if run.result is Result.FAILED else "ended"
         note = f"run {number} {verb}" + (f": {run.message}" if run.message else "")
-        yield Happening(_ENDS[run.result], number, note)
+        yield RunEvent(_ENDS[run.result], number, note)
 
 
 def _started(run: RunFacts) -> str:
@@ -130,13 +130,13 @@ def _started(run: RunFacts) -> str:
     return f"run {run.number} started ({run.trigger}): {why}"
 
 
-def _failed_create(before: InitPipelineStatus, after: InitPipelineStatus) -> Iterator[Happening]:
+def _failed_create(before: InitPipelineStatus, after: InitPipelineStatus) -> Iterator[RunEvent]:
     """Yields the event for a run without a Pod, when the reason is first reported and whenever it
     changes."""
     refused = _refused(after)
     if refused is not None and refused != _refused(before):
         run, reason, message = refused
-        yield Happening(EventReason.FAILED_CREATE, run, f"run {run}: no Pod ({reason}): {message}")
+        yield RunEvent(EventReason.FAILED_CREATE, run, f"run {run}: no Pod ({reason}): {message}")
 
 
 def _refused(status: InitPipelineStatus) -> tuple[int, str, str] | None:
@@ -149,10 +149,10 @@ def _refused(status: InitPipelineStatus) -> tuple[int, str, str] | None:
     return run.number, ready.reason, ready.message
 
 
-def _given_up(before: InitPipelineStatus, after: InitPipelineStatus) -> Iterator[Happening]:
+def _given_up(before: InitPipelineStatus, after: InitPipelineStatus) -> Iterator[RunEvent]:
     run, stalled = _run_given_up(after), after.condition(ConditionType.STALLED)
     if run is not None and stalled is not None and run != _run_given_up(before):
-        yield Happening(EventReason.GIVEN_UP, run, stalled.message)
+        yield RunEvent(EventReason.GIVEN_UP, run, stalled.message)
 
 
 def _run_given_up(status: InitPipelineStatus) -> int | None:

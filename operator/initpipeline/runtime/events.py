@@ -24,7 +24,7 @@ from initpipeline.api.models import format_micro_time
 from initpipeline.api.reasons import EventReason
 from initpipeline.core.admission import namespace_terminating
 from initpipeline.core.facts import Pipeline
-from initpipeline.core.run_events import Happening, happenings
+from initpipeline.core.run_events import RunEvent, events_between
 from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, NotFoundError
 from initpipeline.runtime.gateway import Gateway
@@ -52,7 +52,7 @@ REFRESH: Final = timedelta(minutes=30)
 
 
 class _Same(NamedTuple):
-    """What two happenings have in common that are one event."""
+    """What two run events have in common that the API server stores as one event."""
 
     pipeline_uid: str
     run: int
@@ -78,11 +78,11 @@ class _Series:
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """A happening on its way to the API."""
+    """A run event on its way to the API."""
 
     regarding: dict[str, str]
     """The pipeline, as v1.ObjectReference."""
-    happening: Happening
+    event: RunEvent
     time: datetime
 
     @property
@@ -91,7 +91,7 @@ class _Note:
 
     @property
     def same(self) -> _Same:
-        what = self.happening
+        what = self.event
         return _Same(self.regarding["uid"], what.run, what.reason, what.step)
 
 
@@ -119,23 +119,23 @@ class EventRecorder:
     def status_written(self, before: Pipeline, after: Pipeline) -> None:
         """The status of a pipeline was changed. Returns at once, and never raises."""
         try:
-            told = happenings(before.status, after.status)
+            told = events_between(before.status, after.status)
         except Exception:
             fields = {"pipeline": f"{after.namespace}/{after.name}"}
             logger.exception("status not understood, no events", extra=fields)
             return
-        for happening in told:
-            self._put(_Note(_regarding(after, happening), happening, self._time()))
+        for event in told:
+            self._put(_Note(_regarding(after, event), event, self._time()))
 
     def not_written(self, pipeline: Pipeline | UnreadablePipeline, why: str) -> None:
         """Posts an event, because the status of the pipeline cannot be written. Returns at once,
         and never raises."""
-        happening = Happening(
+        event = RunEvent(
             EventReason.STATUS_NOT_WRITTEN,
             0,
             f"the operator cannot write the status, and does nothing else until it can: {why}",
         )
-        self._put(_Note(_regarding(pipeline, happening), happening, self._time()))
+        self._put(_Note(_regarding(pipeline, event), event, self._time()))
 
     def _put(self, note: _Note) -> None:
         try:
@@ -191,11 +191,11 @@ class EventRecorder:
         series.told_count, series.told_at = series.count, note.time
 
     async def _post(self, note: _Note) -> None:
-        event = _event(note, self._instance)
-        await self._gateway.create_event(event)
-        if note.happening.reason not in _REPEATED:
+        body = _event(note, self._instance)
+        await self._gateway.create_event(body)
+        if note.event.reason not in _REPEATED:
             return
-        self._series[note.same] = _Series(event["metadata"]["name"], 1, 1, note.time)
+        self._series[note.same] = _Series(body["metadata"]["name"], 1, 1, note.time)
         if len(self._series) > SERIES_LIMIT:
             self._series.popitem(last=False)
 
@@ -209,7 +209,7 @@ class EventRecorder:
         self._dropped, self._logged_at = 0, now
 
 
-def _regarding(pipeline: Pipeline | UnreadablePipeline, happening: Happening) -> dict[str, str]:
+def _regarding(pipeline: Pipeline | UnreadablePipeline, event: RunEvent) -> dict[str, str]:
     reference = {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
@@ -218,22 +218,22 @@ def _regarding(pipeline: Pipeline | UnreadablePipeline, happening: Happening) ->
         "uid": pipeline.uid,
         "resourceVersion": pipeline.resource_version,
     }
-    if happening.field_path is not None:
-        reference["fieldPath"] = happening.field_path
+    if event.field_path is not None:
+        reference["fieldPath"] = event.field_path
     return reference
 
 
 def _event(note: _Note, instance: str) -> dict[str, Any]:
-    happening = note.happening
+    event = note.event
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
         "metadata": {"namespace": note.regarding["namespace"], "name": _name(note)},
         "eventTime": format_micro_time(note.time),
-        "type": happening.type,
-        "reason": happening.reason.value,
-        "action": happening.action,
-        "note": happening.note,
+        "type": event.type,
+        "reason": event.reason.value,
+        "action": event.action,
+        "note": event.note,
         "regarding": note.regarding,
         "reportingController": REPORTING_CONTROLLER,
         "reportingInstance": instance,

@@ -18,7 +18,7 @@ from initpipeline.api.names import MAX_MESSAGE_LENGTH
 from initpipeline.api.reasons import ConditionType, EventReason, Reason, Result, Trigger
 from initpipeline.core.facts import Refusal
 from initpipeline.core.kubelet_reasons import RESTARTING_ALL_CONTAINERS
-from initpipeline.core.run_events import Happening, happenings
+from initpipeline.core.run_events import RunEvent, events_between
 from tests.builders import End, PodBuilder, at, fresh_pod, pod, running_pod
 from tests.unit.core.world import World, world
 
@@ -44,7 +44,7 @@ class Story:
     """A pipeline's life: what each of the operator's writes tells."""
 
     world: World
-    events: list[Happening]
+    events: list[RunEvent]
 
     @classmethod
     def of(cls, *pods: PodBuilder | None) -> "Story":
@@ -70,11 +70,11 @@ class Story:
         return self
 
     def _note(self, after: World) -> None:
-        self.events += happenings(self.world.status, after.status)
+        self.events += events_between(self.world.status, after.status)
         self.world = after
 
 
-def brief(told: Sequence[Happening]) -> Told:
+def brief(told: Sequence[RunEvent]) -> Told:
     return [
         (h.reason.value, h.run, h.step) if h.step is not None else (h.reason.value, h.run)
         for h in told
@@ -246,7 +246,7 @@ class TestRefusal:
         story = Story.of().refused(quota).forget()
         before, after = story.world, story.world.look(None, 900, quota)
         assert after.status.condition(ConditionType.STALLED) is not None
-        assert happenings(before.status, after.status) == ()
+        assert events_between(before.status, after.status) == ()
 
     def test_taken_name_is_posted(self) -> None:
         story = Story.of().forget()
@@ -256,7 +256,7 @@ class TestRefusal:
 
 def test_a_write_that_tells_nothing_new_tells_nothing() -> None:
     story = Story.of(FAILED_FOR_GOOD)
-    assert happenings(story.world.status, story.world.status) == ()
+    assert events_between(story.world.status, story.world.status) == ()
 
 
 RUN = Run(number=1, trigger=Trigger.CREATED, pod_uid="pod-1", start_time=at(0))
@@ -280,7 +280,7 @@ class TestInOneWrite:
     def test_the_failure_is_in_history_alone(self) -> None:
         before = InitPipelineStatus(run=RUN)
         after = retried(ended(RUN, Result.FAILED, LOST_TABLE))
-        assert brief(happenings(before, after)) == [
+        assert brief(events_between(before, after)) == [
             (STEP_FAILED, 1, "one"),
             (RUN_FAILED, 1),
             (STARTED, 2),
@@ -291,11 +291,11 @@ class TestInOneWrite:
         record = ended(RUN, Result.FAILED, LOST_TABLE)
         run = RUN.model_copy(update={"result": Result.FAILED, "completion_time": at(60)})
         before = InitPipelineStatus(run=run, history=(record,))
-        assert brief(happenings(before, retried(record))) == [(STARTED, 2)]
+        assert brief(events_between(before, retried(record))) == [(STARTED, 2)]
 
     def test_initialized_and_ended(self) -> None:
         record = ended(RUN, Result.LOST, initialized_time=at(30))
-        assert brief(happenings(InitPipelineStatus(run=RUN), retried(record))) == [
+        assert brief(events_between(InitPipelineStatus(run=RUN), retried(record))) == [
             (INITIALIZED, 1),
             (POD_LOST, 1),
             (STARTED, 2),
@@ -306,7 +306,7 @@ class TestInOneWrite:
         after = retried(
             ended(second, Result.FAILED, LOST_TABLE), ended(RUN, Result.UNKNOWN), retry=3
         )
-        assert brief(happenings(InitPipelineStatus(run=RUN), after)) == [
+        assert brief(events_between(InitPipelineStatus(run=RUN), after)) == [
             (STARTED, 2),
             (STEP_FAILED, 2, "one"),
             (RUN_FAILED, 2),
@@ -314,7 +314,7 @@ class TestInOneWrite:
         ]
 
     def test_without_history_the_next_run_alone_is_told(self) -> None:
-        assert brief(happenings(InitPipelineStatus(run=RUN), retried())) == [(STARTED, 2)]
+        assert brief(events_between(InitPipelineStatus(run=RUN), retried())) == [(STARTED, 2)]
 
 
 def stalled(reason: Reason, result: Result | None = Result.FAILED) -> InitPipelineStatus:
@@ -335,7 +335,7 @@ def test_run_of_a_changed_template_names_the_fields() -> None:
     seen = running_pod().made_of(world().pipeline.template)
     before = world().look(None).look(seen)
     after = before.edited().look(seen)
-    [started] = [h for h in happenings(before.status, after.status) if h.reason == STARTED]
+    [started] = [h for h in events_between(before.status, after.status) if h.reason == STARTED]
     assert started.note == "run 2 started (SpecChanged): spec.containers[0].image changed"
 
 
@@ -344,11 +344,11 @@ class TestGivenUp:
         """A limit was lowered while the next run waited."""
         before = InitPipelineStatus(run=RUN.model_copy(update={"result": Result.FAILED}))
         after = stalled(Reason.BACKOFF_LIMIT_EXCEEDED)
-        assert happenings(before, after) == (Happening(GIVEN_UP, 1, "why"),)
+        assert events_between(before, after) == (RunEvent(GIVEN_UP, 1, "why"),)
 
     def test_after_a_lost_pod_that_no_other_follows(self) -> None:
         after = stalled(Reason.POD_LOST, Result.LOST)
-        assert brief(happenings(InitPipelineStatus(run=RUN), after)) == [
+        assert brief(events_between(InitPipelineStatus(run=RUN), after)) == [
             (POD_LOST, 1),
             (GIVEN_UP, 1),
         ]
@@ -356,14 +356,14 @@ class TestGivenUp:
     @pytest.mark.parametrize("result", [None, Result.FAILED])
     def test_a_pod_that_will_not_go_is_not_given_up(self, result: Result | None) -> None:
         before = InitPipelineStatus(run=RUN.model_copy(update={"result": result}))
-        assert happenings(before, stalled(Reason.POD_TERMINATING, result)) == ()
+        assert events_between(before, stalled(Reason.POD_TERMINATING, result)) == ()
 
 
 class TestWords:
     @pytest.mark.parametrize("trigger", Trigger)
     def test_the_start_names_the_trigger_and_says_it_in_words(self, trigger: Trigger) -> None:
         run = RUN.model_copy(update={"trigger": trigger})
-        (started,) = happenings(InitPipelineStatus(), InitPipelineStatus(run=run))
+        (started,) = events_between(InitPipelineStatus(), InitPipelineStatus(run=run))
         start, words = started.note.split(": ")
         assert start == f"run 1 started ({trigger.value})"
         assert " " in words
@@ -371,7 +371,7 @@ class TestWords:
     def test_the_start_names_what_the_app_container_died_of(self) -> None:
         cause = Cause(container="app", exit_code=137, signal=9, reason="OOMKilled")
         run = RUN.model_copy(update={"trigger": Trigger.CONTAINER_RESTARTED, "cause": cause})
-        (started,) = happenings(InitPipelineStatus(), InitPipelineStatus(run=run))
+        (started,) = events_between(InitPipelineStatus(), InitPipelineStatus(run=run))
         assert started.note == (
             'run 1 started (ContainerRestarted): container "app" was ended by signal 9 (OOMKilled)'
         )
@@ -386,7 +386,7 @@ class TestWords:
             (Result.LOST, "run 1 ended: too slow"),
         ):
             after = retried(ended(RUN, result, message="too slow"))
-            assert happenings(InitPipelineStatus(run=RUN), after)[0].note == note
+            assert events_between(InitPipelineStatus(run=RUN), after)[0].note == note
 
     @pytest.mark.parametrize(
         ("failed", "says"),
@@ -406,22 +406,22 @@ class TestWords:
     )
     def test_a_step_without_an_exit_code(self, failed: FailedStep, says: str) -> None:
         after = retried(ended(RUN, Result.FAILED, failed))
-        note = happenings(InitPipelineStatus(run=RUN), after)[0].note
+        note = events_between(InitPipelineStatus(run=RUN), after)[0].note
         assert note == f'run 1: init container "x" {says}'
 
     def test_a_note_is_never_too_long_for_the_api(self) -> None:
         after = retried(ended(RUN, Result.FAILED, message="ü" * 999))
-        note = happenings(InitPipelineStatus(run=RUN), after)[0].note
+        note = events_between(InitPipelineStatus(run=RUN), after)[0].note
         assert len(note.encode()) <= MAX_MESSAGE_LENGTH
 
     @pytest.mark.parametrize("reason", EventReason)
     def test_whatever_goes_wrong_is_a_warning(self, reason: EventReason) -> None:
-        happening = Happening(reason, 1, "x")
+        event = RunEvent(reason, 1, "x")
         good = reason in {STARTED, INITIALIZED}
-        assert happening.type == ("Normal" if good else "Warning")
-        assert happening.action
+        assert event.type == ("Normal" if good else "Warning")
+        assert event.action
 
     def test_the_step_is_named_as_the_kubelet_names_a_container(self) -> None:
-        happening = Happening(STEP_FAILED, 1, "x", "migrate")
-        assert happening.field_path == "spec.template.spec.initContainers{migrate}"
-        assert Happening(RUN_FAILED, 1, "x").field_path is None
+        event = RunEvent(STEP_FAILED, 1, "x", "migrate")
+        assert event.field_path == "spec.template.spec.initContainers{migrate}"
+        assert RunEvent(RUN_FAILED, 1, "x").field_path is None

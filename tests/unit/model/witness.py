@@ -14,7 +14,7 @@ from initpipeline.api.reasons import ConditionType, RerunPolicy, Result, Trigger
 from initpipeline.core import decide as core
 from initpipeline.core.decide import Decision
 from initpipeline.core.facts import Facts, Pod
-from initpipeline.core.run_events import happenings
+from initpipeline.core.run_events import events_between
 from tests.unit.model.cluster import Cluster
 from tests.unit.model.kubelet import NODE, POD, Truth
 
@@ -309,7 +309,7 @@ def conditions_agree(case: Case) -> None:
 
 
 def events_are_few(case: Case) -> None:
-    told = happenings(case.before, case.after)
+    told = events_between(case.before, case.after)
     assert len(told) <= 6, f"one status write told of {told}"
 
 

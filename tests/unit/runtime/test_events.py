@@ -290,7 +290,7 @@ class TestTrouble:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        monkeypatch.setattr(events, "happenings", lambda *_: 1 / 0)
+        monkeypatch.setattr(events, "events_between", lambda *_: 1 / 0)
         posting.status_written(NEW, shown(1))
         assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
