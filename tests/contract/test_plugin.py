@@ -71,7 +71,7 @@ class TestNames:
         answer = call("history", NAME)
         assert answer.code == 4
         assert elsewhere.namespace in answer.err
-        assert answer.err.rstrip().endswith("which -n can name")
+        assert answer.err.rstrip().endswith("; choose the namespace with -n")
 
     def test_in_all_namespaces_it_is_found(self, call: Call, api: client.ApiClient) -> None:
         """By a name that no other test uses."""

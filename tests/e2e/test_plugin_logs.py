@@ -141,7 +141,7 @@ def test_logs_followed_through_a_load_balancer_that_cuts_are_whole(
         followed = logs("-f", kubeconfig=kubeconfig)
     assert (followed.returncode, followed.stdout) == (0, ROWS), followed.stderr
     notes = followed.stderr.decode().splitlines()
-    assert any("was cut off, reading on" in note for note in notes)
+    assert any("was interrupted, retrying" in note for note in notes)
 
 
 @pytest.mark.usefixtures("operator")

@@ -1,8 +1,8 @@
-"""``kubectl_complete-initpipeline``: what kubectl asks when TAB is pressed behind the plugin.
+"""``kubectl_complete-initpipeline``: shell completion of the plugin's command line.
 
-kubectl runs it with the words so far, the last of which is the one to be completed, and reads a
-proposal a line and then a directive, as Cobra's completions are. It must be quick and quiet: where
-the cluster does not answer, it proposes nothing.
+kubectl runs this program with the arguments so far. The last argument is the one to complete. The
+program prints one proposal per line, and then a directive, in the format of Cobra. It prints no
+errors: if the cluster does not answer, there are no proposals.
 """
 
 import argparse
@@ -23,46 +23,50 @@ from initpipeline.plugin.options import VALUED
 from initpipeline.plugin.terminal import discard_stdout, prepare_streams
 
 NO_FILES: Final = 4
-"""Cobra's ShellCompDirectiveNoFileComp."""
+"""Cobra's ShellCompDirectiveNoFileComp: the shell does not propose files."""
 FILES: Final = 0
+"""Cobra's ShellCompDirectiveDefault: the shell proposes files if there are no proposals."""
 
 _OPTION: Final = re.compile(r"(?<![\w-])(--?[a-zA-Z][\w-]*)")
 _CHOICES: Final = re.compile(r"\{([a-z,]+)\}")
 
 Source = Callable[[argparse.Namespace], list[str]]
+"""Returns proposals, given the options that have been typed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Always 0: what cannot be completed is not."""
+    """Print the proposals for the last argument. Returns 0, also without proposals."""
     prepare_streams()
-    words = list(sys.argv[1:] if arguments is None else arguments) or [""]
-    found, directive = complete(words)
+    typed = list(sys.argv[1:] if arguments is None else arguments) or [""]
+    proposals, directive = complete(typed)
     try:
-        for line in (*found, f":{directive}"):
+        for line in (*proposals, f":{directive}"):
             print(line, flush=True)
     except OSError:
         discard_stdout()
     return 0
 
 
-def complete(words: Sequence[str]) -> tuple[list[str], int]:
-    """Proposals for the last word, and the directive."""
-    *before, last = words
+def complete(arguments: Sequence[str]) -> tuple[list[str], int]:
+    """Returns the proposals for the last argument, and the directive."""
+    *before, last = arguments
     _, commands = build()
     position = command_position(before, list(commands))
     source, directive = _source(before, last, position, commands)
     with tempfile.TemporaryDirectory(prefix="kubectl-initpipeline-") as keys:
-        asked = before[-1:] and before[-1] in VALUED  # Its value is what is being typed.
-        where = _where(before[:-1] if asked else before)
-        where.keys = Path(keys)
+        is_value = before[-1:] and before[-1] in VALUED
+        options = _parse_options(before[:-1] if is_value else before)
+        options.keys = Path(keys)
         try:
-            proposals = source(where)
+            proposals = source(options)
         except PluginError:
             proposals = []
-    return sorted({one for one in proposals if one.startswith(last) and _is_word(one)}), directive
+    return sorted(
+        {one for one in proposals if one.startswith(last) and _is_printable_line(one)}
+    ), directive
 
 
-def _is_word(proposal: str) -> bool:
+def _is_printable_line(proposal: str) -> bool:
     """Returns whether the proposal is one line without control characters."""
     return is_plain(proposal) and proposal.isprintable()
 
@@ -74,11 +78,12 @@ def _source(
     commands: dict[str, argparse.ArgumentParser],
 ) -> tuple[Source, int]:
     command = commands[before[position]] if position is not None else None
+    """Returns the source of the proposals for the last argument, and the directive."""
     option = before[-1] if before and before[-1].startswith("-") else ""
     if option in ("-n", "--namespace"):
         return _namespaces, NO_FILES
     if option == "--context":
-        return lambda where: kubeconfig.contexts(where.kubeconfig), NO_FILES
+        return lambda options: kubeconfig.contexts(options.kubeconfig), NO_FILES
     if option == "--kubeconfig":
         return _nothing, FILES
     if last.startswith("-") and command is not None:
@@ -99,52 +104,52 @@ def _positional(command: argparse.ArgumentParser, given: Sequence[str]) -> tuple
     if kind == "file":
         return _nothing, FILES
     if kind == "step":
-        return lambda where: _steps(where, given[0]), NO_FILES
+        return lambda options: _steps(options, given[0]), NO_FILES
     return _pipelines, NO_FILES
 
 
-def _positionals(words: Sequence[str]) -> list[str]:
-    """Without options and the values of those that all subcommands have."""
-    pairs = zip(["", *words], words, strict=False)
-    return [word for before, word in pairs if not word.startswith("-") and before not in VALUED]
+def _positionals(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments without options and the values of options."""
+    pairs = zip(["", *arguments], arguments, strict=False)
+    return [one for before, one in pairs if not one.startswith("-") and before not in VALUED]
 
 
-def _where(words: Sequence[str]) -> argparse.Namespace:
-    """Cluster and namespace, as far as they have been typed."""
+def _parse_options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Returns the options for cluster and namespace that have been typed."""
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     parser.add_argument("-n", "--namespace")
     parser.add_argument("-A", "--all-namespaces", action="store_true")
     parser.add_argument("--context")
     parser.add_argument("--kubeconfig")
     try:
-        return parser.parse_known_args(words)[0]
+        return parser.parse_known_args(arguments)[0]
     except argparse.ArgumentError:
         return parser.parse_known_args([])[0]
 
 
-def _cluster(where: argparse.Namespace) -> ClusterClient:
-    return ClusterClient(kubeconfig.load(where.kubeconfig, where.context), where.keys)
+def _cluster(options: argparse.Namespace) -> ClusterClient:
+    return ClusterClient(kubeconfig.load(options.kubeconfig, options.context), options.keys)
 
 
 def _nothing(_: argparse.Namespace) -> list[str]:
     return []
 
 
-def _namespaces(where: argparse.Namespace) -> list[str]:
-    return _cluster(where).list_namespaces()
+def _namespaces(options: argparse.Namespace) -> list[str]:
+    return _cluster(options).list_namespaces()
 
 
-def _pipelines(where: argparse.Namespace) -> list[str]:
-    cluster = _cluster(where)
-    namespace = None if where.all_namespaces else where.namespace or cluster.namespace
+def _pipelines(options: argparse.Namespace) -> list[str]:
+    cluster = _cluster(options)
+    namespace = None if options.all_namespaces else options.namespace or cluster.namespace
     return [item["metadata"]["name"] for item in cluster.list_pipelines(namespace)]
 
 
-def _steps(where: argparse.Namespace, name: str) -> list[str]:
-    cluster = _cluster(where)
-    namespace = where.namespace or cluster.namespace
+def _steps(options: argparse.Namespace, name: str) -> list[str]:
+    cluster = _cluster(options)
+    namespace = options.namespace or cluster.namespace
     spec = cluster.get_pipeline(namespace, name)["spec"]["template"]["spec"]
     pod = cluster.find_pod(namespace, name) or {"spec": {}}
-    both = (pod["spec"], spec)  # Admission may have injected some.
-    containers = [one["name"] for spec in both for one in spec.get("containers") or ()]
-    return [one.name for spec in both for one in init_containers(spec)] + containers
+    specs = (pod["spec"], spec)  # The Pod may have containers that admission injected.
+    containers = [one["name"] for spec in specs for one in spec.get("containers") or ()]
+    return [one.name for spec in specs for one in init_containers(spec)] + containers

@@ -1,7 +1,7 @@
-"""Files of manifests, read as kubectl reads them and written so that kubectl reads the same.
+"""Reads and writes files of manifests with the YAML rules of kubectl.
 
-kubectl's YAML is not quite PyYAML's: to kubectl ``22:22`` and ``2026-01-01`` are texts, ``y`` is
-true and ``1e3`` a number. A manifest that goes through here must not change its meaning.
+kubectl and PyYAML differ: for kubectl, ``22:22`` and ``2026-01-01`` are strings, ``y`` is true and
+``1e3`` is a number. Reading and writing a manifest must not change its values.
 """
 
 import json
@@ -15,7 +15,7 @@ import yaml
 Manifest = Mapping[str, Any]
 
 _SEPARATOR: Final = re.compile(r"^---[ \t]*(?:#.*)?$", re.MULTILINE)
-"""What kubectl splits a file at."""
+"""The separator of documents, as in kubectl."""
 
 _RESOLVERS: Final = (
     ("bool", "yYnNtTfFoO", r"y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF"),
@@ -31,9 +31,10 @@ _RESOLVERS: Final = (
     ),
     ("merge", "<", r"<<"),
 )
-"""Plain scalars that are no texts: tag, first characters, whole scalar. As in go-yaml 2."""
+"""Plain scalars that are not strings, as in go-yaml 2: tag, first characters, whole scalar."""
 
 _RARE_BREAKS: Final = frozenset("\r\x85\u2028\u2029")
+"""Characters that YAML reads as line breaks and that must be escaped."""
 
 _BOOLEANS: Final = {
     **dict.fromkeys(("y", "yes", "on", "true"), True),
@@ -42,7 +43,7 @@ _BOOLEANS: Final = {
 
 
 class ManifestError(ValueError):
-    """A file that holds no manifests. The message is for a person."""
+    """A file does not consist of manifests. The message is for the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +52,23 @@ class Document:
 
     manifest: Manifest
     text: str | None = None
-    """Its own words, comments and all, where they can be told from the rest of the file's."""
+    """The object as written in the file, with comments. None: it was part of a list or of JSON."""
 
     def rendered(self) -> str:
-        """As it was written, or else as YAML."""
+        """Returns the object as it was written, or else as YAML."""
         return to_yaml(self.manifest) if self.text is None else self.text
 
 
 def read(text: str) -> tuple[Document, ...]:
-    """The objects of a file, YAML or JSON, lists taken apart, in order.
+    """Returns the objects of a YAML or JSON file in order, and the items of lists separately.
 
-    Raises ManifestError where it is neither, or something in it is no object of Kubernetes'.
+    Raises ManifestError if the text is neither, or contains something else than Kubernetes objects.
     """
     documents: list[Document] = []
     for position, document in enumerate(_documents(text), start=1):
         manifest = document.manifest
         if not _is_object(manifest):
-            raise ManifestError(f"document {position} is no Kubernetes object: it has no kind")
+            raise ManifestError(f"document {position} is not a Kubernetes object: it has no kind")
         if isinstance(manifest.get("items"), list) and manifest["kind"].endswith("List"):
             documents += (Document(item) for item in _items(manifest, position))
         else:
@@ -76,7 +77,7 @@ def read(text: str) -> tuple[Document, ...]:
 
 
 def to_yaml(manifest: Manifest) -> str:
-    """One object, its keys in order, without the mark of a document's beginning."""
+    """Returns the object as YAML, with its keys in order and without a document separator."""
     text: str = yaml.dump(
         manifest, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**16
     )
@@ -88,14 +89,14 @@ def _documents(text: str) -> Iterator[Document]:
         yield from (Document(manifest) for manifest in manifests)
         return
     for chunk in _SEPARATOR.split(text):
-        found = [manifest for manifest in _yaml_documents(chunk) if manifest is not None]
-        own_words = chunk.strip("\n") + "\n" if len(found) == 1 else None
-        yield from (Document(manifest, own_words) for manifest in found)
+        manifests = [manifest for manifest in _yaml_documents(chunk) if manifest is not None]
+        source = chunk.strip("\n") + "\n" if len(manifests) == 1 else None
+        yield from (Document(manifest, source) for manifest in manifests)
 
 
 def _json_documents(text: str) -> list[Any] | None:
-    """kubectl takes several JSON objects one after another. None: this is no JSON; what looks like
-    it may be YAML."""
+    """Returns the JSON objects of the text, which may follow each other, as in kubectl. None: the
+    text is not JSON, but may be YAML."""
     decoder, end, manifests = json.JSONDecoder(), 0, []
     try:
         while rest := text[end:].lstrip():
@@ -115,14 +116,16 @@ def _yaml_documents(chunk: str) -> list[Any]:
 
 
 def _items(list_: Manifest, position: int) -> Iterator[Manifest]:
-    """The items of a list; those of a typed one need not say what they are."""
-    known = {key: list_[key] for key in ("apiVersion", "kind") if key in list_}
-    known["kind"] = known["kind"].removesuffix("List")
+    """Yields the items of a list. Items of a typed list, such as a PodList, get its apiVersion and
+    kind. Raises ManifestError."""
+    inherited = {key: list_[key] for key in ("apiVersion", "kind") if key in list_}
+    inherited["kind"] = inherited["kind"].removesuffix("List")
     for item in list_["items"]:
-        whole = {**known, **item} if known["kind"] and isinstance(item, Mapping) else item
-        if not _is_object(whole):
-            raise ManifestError(f"document {position} lists something that has no kind")
-        yield whole
+        is_typed = inherited["kind"] and isinstance(item, Mapping)
+        manifest = {**inherited, **item} if is_typed else item
+        if not _is_object(manifest):
+            raise ManifestError(f"document {position} has a list item without a kind")
+        yield manifest
 
 
 def _is_object(manifest: Any) -> TypeGuard[Manifest]:
@@ -130,16 +133,16 @@ def _is_object(manifest: Any) -> TypeGuard[Manifest]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads plain scalars as kubectl does."""
+    """Reads plain scalars with the rules of kubectl."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own way)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what kubectl, or another reader of YAML 1.1, would not take for a text."""
+    """Quotes strings that kubectl or another YAML 1.1 parser would read as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
-        """Anchors are for those who write by hand."""
+        """Returns True: the output has no anchors."""
         return True
 
 
@@ -148,8 +151,8 @@ def _boolean(loader: _Loader, node: yaml.ScalarNode) -> bool:
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    """Scripts as they are read, line by line; and what only YAML takes for the end of a line as an
-    escape, or it would come back as another."""
+    """Writes a string of several lines as a block. Escapes the rare line breaks of YAML, which a
+    parser would otherwise replace."""
     style = "|" if "\n" in text else None
     return dumper.represent_scalar(
         "tag:yaml.org,2002:str", text, style='"' if _RARE_BREAKS & set(text) else style

@@ -1,4 +1,4 @@
-"""What kubectl is told when TAB is pressed: the part that needs no cluster."""
+"""Shell completion without a cluster."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from initpipeline.plugin import completion
 
 
 @pytest.fixture(autouse=True)
-def _one_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is a kubeconfig, and nobody answers at its server."""
+def _unreachable_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets a kubeconfig whose server does not answer."""
     config = tmp_path / "config"
     config.write_text(
         "clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\n"
@@ -20,7 +20,7 @@ def _one_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "proposals"),
+    ("arguments", "proposals"),
     [
         pytest.param(["sta"], ["status"], id="a command"),
         pytest.param(["-n", "a", "his"], ["history"], id="a command after an option"),
@@ -31,15 +31,15 @@ def _one_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param(["rerun", "shop", "--w"], ["--wait"], id="an option after a name"),
         pytest.param(["status", "--context", ""], ["far", "near"], id="contexts"),
         pytest.param(["pl"], ["plan"], id="plan"),
-        pytest.param(["status", ""], [], id="names, and nobody answers"),
-        pytest.param(["history", "a", "x"], [], id="an unknown word"),
+        pytest.param(["status", ""], [], id="names, but no answer"),
+        pytest.param(["history", "a", "x"], [], id="unknown argument"),
     ],
 )
-def test_proposals(words: list[str], proposals: list[str]) -> None:
-    assert completion.complete(words) == (proposals, completion.NO_FILES)
+def test_argument_is_completed(arguments: list[str], proposals: list[str]) -> None:
+    assert completion.complete(arguments) == (proposals, completion.NO_FILES)
 
 
-def test_a_kubeconfig_is_a_file() -> None:
+def test_kubeconfig_option_completes_files() -> None:
     assert completion.complete(["status", "--kubeconfig", ""]) == ([], completion.FILES)
 
 
@@ -47,11 +47,11 @@ def test_plan_completes_files() -> None:
     assert completion.complete(["plan", "-f", ""]) == ([], completion.FILES)
 
 
-def test_is_printed_as_cobra_does(capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_has_the_format_of_cobra(capsys: pytest.CaptureFixture[str]) -> None:
     assert completion.main(["sus"]) == 0
     assert capsys.readouterr().out == "suspend\n:4\n"
 
 
-def test_without_any_word_the_commands_are_proposed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_argument_completes_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert completion.main([]) == 0
     assert "status\n" in capsys.readouterr().out

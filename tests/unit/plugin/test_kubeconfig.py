@@ -1,4 +1,4 @@
-"""Kubeconfigs as kubectl reads them."""
+"""Kubeconfigs are read with the rules of kubectl."""
 
 import base64
 import json
@@ -33,7 +33,7 @@ def written(directory: Path, content: Any, name: str = "config") -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _no_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
@@ -41,22 +41,22 @@ def _nothing_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
-    """Where keys are written to."""
+    """Returns the directory for keys."""
     directory = tmp_path / "keys"
     directory.mkdir()
     return directory
 
 
-class TestWhichFile:
-    def test_the_one_given(self, tmp_path: Path) -> None:
+class TestFiles:
+    def test_given_file_is_read(self, tmp_path: Path) -> None:
         access = kubeconfig.load(str(written(tmp_path, document(namespace="team-a"))))
         assert (access.context, access.namespace) == ("here", "team-a")
 
-    def test_the_one_at_home(self, tmp_path: Path) -> None:
+    def test_file_in_the_home_directory_is_the_default(self, tmp_path: Path) -> None:
         written(tmp_path, document(), "home/.kube/config")
         assert kubeconfig.load().namespace == "default"
 
-    def test_several_are_merged_and_the_first_to_say_something_has_said_it(
+    def test_several_files_are_merged_and_the_first_value_wins(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         first = {"contexts": document()["contexts"], "current-context": "here"}
@@ -71,7 +71,7 @@ class TestWhichFile:
         assert (access.context, access.namespace) == ("here", "default")
         assert access.user == {"token": "two"}
 
-    def test_another_context(self, tmp_path: Path) -> None:
+    def test_context_option_selects_the_context(self, tmp_path: Path) -> None:
         content = document()
         content["contexts"].append({"name": "there", "context": {"cluster": "c", "user": "u"}})
         path = str(written(tmp_path, content))
@@ -80,30 +80,30 @@ class TestWhichFile:
 
 
 @pytest.mark.parametrize(
-    ("content", "context", "says"),
+    ("content", "context", "message"),
     [
-        pytest.param(None, None, "no kubeconfig: there is no file", id="no file"),
-        pytest.param("a: [", None, "is no YAML", id="broken"),
-        pytest.param("hello", None, "is no kubeconfig", id="text"),
-        pytest.param({"contexts": "x"}, None, "is no kubeconfig", id="another kind of file"),
-        pytest.param({**document(), "current-context": ""}, None, "one of here", id="none chosen"),
-        pytest.param(document(), "hre", "did you mean here?", id="a slip"),
+        pytest.param(None, None, "no kubeconfig: .* does not exist", id="no file"),
+        pytest.param("a: [", None, "is not valid YAML", id="broken"),
+        pytest.param("hello", None, "is not a kubeconfig", id="text"),
+        pytest.param({"contexts": "x"}, None, "is not a kubeconfig", id="another kind of file"),
         pytest.param(
-            {**document(), "clusters": []}, None, "and that names no server", id="no cluster"
+            {**document(), "current-context": ""}, None, "--context: here", id="no current context"
         ),
+        pytest.param(document(), "hre", "did you mean here?", id="typing error"),
+        pytest.param({**document(), "clusters": []}, None, "which has no server", id="no cluster"),
     ],
 )
-def test_what_is_wrong_is_said(
-    tmp_path: Path, content: Any, context: str | None, says: str
+def test_invalid_configuration_is_an_error_of_one_line(
+    tmp_path: Path, content: Any, context: str | None, message: str
 ) -> None:
     path = tmp_path / "config" if content is None else written(tmp_path, content)
-    with pytest.raises(NotUsableError, match=says.replace("?", r"\?")) as caught:
+    with pytest.raises(NotUsableError, match=message.replace("?", r"\?")) as caught:
         kubeconfig.load(str(path), context)
     assert "\n" not in str(caught.value)
 
 
 class TestKeys:
-    def test_they_are_in_files_of_our_own(self, tmp_path: Path, keys: Path) -> None:
+    def test_data_is_written_to_the_private_directory(self, tmp_path: Path, keys: Path) -> None:
         data = base64.b64encode(b"the key").decode()
         user = {"client-certificate-data": data, "client-key-data": data}
         access = kubeconfig.load(str(written(tmp_path, document(user))))
@@ -111,7 +111,9 @@ class TestKeys:
         assert key.read_bytes() == b"the key"
         assert key.parent == keys
 
-    def test_relative_names_are_meant_from_the_kubeconfig(self, tmp_path: Path, keys: Path) -> None:
+    def test_relative_file_name_starts_from_the_kubeconfig(
+        self, tmp_path: Path, keys: Path
+    ) -> None:
         written(tmp_path, "ca", "sub/ca.crt")
         path = written(
             tmp_path, document(cluster={"certificate-authority": "ca.crt"}), "sub/config"
@@ -119,12 +121,12 @@ class TestKeys:
         authority = kubeconfig.load(str(path)).config(keys).cluster["certificate-authority"]
         assert Path(authority.filename()) == tmp_path / "sub" / "ca.crt"
 
-    def test_no_base64(self, tmp_path: Path, keys: Path) -> None:
+    def test_data_that_is_not_base64_is_an_error(self, tmp_path: Path, keys: Path) -> None:
         path = written(tmp_path, document({"client-key-data": "!"}))
-        with pytest.raises(NotUsableError, match="client-key-data is no base64"):
+        with pytest.raises(NotUsableError, match="client-key-data is not base64"):
             kubeconfig.load(str(path)).config(keys)
 
-    def test_a_token_in_a_file(self, tmp_path: Path, keys: Path) -> None:
+    def test_token_file_is_read(self, tmp_path: Path, keys: Path) -> None:
         written(tmp_path, "from the file\n", "token")
         path = written(tmp_path, document({"tokenFile": "token"}))
         assert kubeconfig.load(str(path)).config(keys).user == {"token": "from the file"}
@@ -144,7 +146,7 @@ class TestExecPlugin:
             "apiVersion": "client.authentication.k8s.io/v1",
             "command": sys.executable,
             "args": ["-c", script],
-            "env": [{"name": "GIVEN", "value": "by the kubeconfig"}],
+            "env": [{"name": "GIVEN", "value": "from the kubeconfig"}],
             "interactiveMode": "Never",
             **fields,
         }
@@ -155,20 +157,20 @@ class TestExecPlugin:
         return user
 
     @pytest.mark.parametrize("version", ["v1", "v1beta1", "v1alpha1"])
-    def test_gives_a_token(self, tmp_path: Path, version: str) -> None:
+    def test_token_is_used(self, tmp_path: Path, version: str) -> None:
         version = f"client.authentication.k8s.io/{version}"
         user = self.user(tmp_path, self.ANSWER, apiVersion=version)
-        assert user == {"token": "by the kubeconfig"}
+        assert user == {"token": "from the kubeconfig"}
 
-    def test_is_told_of_the_cluster_if_it_wants_to_be(self, tmp_path: Path) -> None:
-        told = json.loads(self.user(tmp_path, self.INFO, provideClusterInfo=True)["token"])
-        assert told == {
+    def test_cluster_info_is_passed_if_requested(self, tmp_path: Path) -> None:
+        exec_info = json.loads(self.user(tmp_path, self.INFO, provideClusterInfo=True)["token"])
+        assert exec_info == {
             "kind": "ExecCredential",
             "apiVersion": "client.authentication.k8s.io/v1",
             "spec": {"interactive": False, "cluster": {"server": "https://one:6443"}},
         }
 
-    def test_gives_a_certificate(self, tmp_path: Path) -> None:
+    def test_certificate_is_written_to_a_file(self, tmp_path: Path) -> None:
         script = (
             "import json; print(json.dumps({'status': "
             "{'clientCertificateData': 'PEM', 'clientKeyData': 'KEY'}}))"
@@ -177,27 +179,34 @@ class TestExecPlugin:
         assert Path(user["client-key"].filename()).read_text() == "KEY"
 
     @pytest.mark.parametrize(
-        ("script", "fields", "says"),
+        ("script", "fields", "message"),
         [
             pytest.param("raise SystemExit(7)", {}, "failed with exit code 7", id="fails"),
-            pytest.param("print('hello')", {}, "gave no ExecCredential", id="says something else"),
-            pytest.param("print('{\"status\": {}}')", {}, "neither token nor", id="gives nothing"),
+            pytest.param("print('hello')", {}, "returned no ExecCredential", id="other output"),
+            pytest.param(
+                "print('{\"status\": {}}')", {}, "no token and no certificate", id="no credentials"
+            ),
             pytest.param(
                 "",
                 {"command": "no-such-plugin", "installHint": "see\n  example.com"},
                 'the exec plugin "no-such-plugin" cannot be run: see example.com',
                 id="not installed",
             ),
-            pytest.param("", {"apiVersion": "x/v9"}, "speaks x/v9", id="of another time"),
+            pytest.param(
+                "",
+                {"apiVersion": "x/v9"},
+                "has apiVersion x/v9: supported",
+                id="unsupported version",
+            ),
         ],
     )
-    def test_what_is_wrong_is_said(
-        self, tmp_path: Path, script: str, fields: Raw, says: str
+    def test_invalid_configuration_is_an_error_of_one_line(
+        self, tmp_path: Path, script: str, fields: Raw, message: str
     ) -> None:
-        with pytest.raises(NotUsableError, match=says):
+        with pytest.raises(NotUsableError, match=message):
             self.user(tmp_path, script, **fields)
 
-    def test_a_relative_command_is_meant_from_the_kubeconfig(self, tmp_path: Path) -> None:
+    def test_relative_command_starts_from_the_kubeconfig(self, tmp_path: Path) -> None:
         program = written(tmp_path, f"#!{sys.executable}\n{self.ANSWER}\n", "bin/login")
         program.chmod(0o700)
-        assert self.user(tmp_path, "", command="bin/login")["token"] == "by the kubeconfig"
+        assert self.user(tmp_path, "", command="bin/login")["token"] == "from the kubeconfig"

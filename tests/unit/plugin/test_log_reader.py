@@ -1,4 +1,4 @@
-"""The log of a step is whole, also if its stream is cut while the step runs on."""
+"""The log of a step is complete, also if its stream is interrupted while the step runs."""
 
 import argparse
 from collections.abc import Iterator
@@ -34,31 +34,31 @@ def pod(state: Raw | None = None, id_: str = "c1", last: str = "", uid: str = "u
 
 @dataclass
 class FakeCluster:
-    """Answers to requests in their order; the last state of the Pod stays."""
+    """Answers requests in order. The last state of the Pod remains."""
 
     readings: list[list[bytes | Exception]]
     pods: list[Raw | Exception | None]
-    asked: list[Raw] = field(default_factory=list)
+    log_requests: list[Raw] = field(default_factory=list)
 
     def read_log(self, *_: str, **options: bool) -> Iterator[bytes]:
-        self.asked.append(options)
+        self.log_requests.append(options)
         for part in self.readings.pop(0):
             if isinstance(part, Exception):
                 raise part
             yield part
 
     def find_pod(self, *_: str) -> Raw | None:
-        found = self.pods.pop(0) if len(self.pods) > 1 else self.pods[0]
-        if isinstance(found, Exception):
-            raise found
-        return found
+        pod = self.pods.pop(0) if len(self.pods) > 1 else self.pods[0]
+        if isinstance(pod, Exception):
+            raise pod
+        return pod
 
     def wait_for_pod_change(self, *_: Any) -> bool:
         return True
 
 
 class FakeSession(Session):
-    """Waits no time, and keeps its notes."""
+    """Does not wait, and records its notes."""
 
     def pause(self, seconds: float) -> None:
         pass
@@ -71,7 +71,7 @@ notes: list[str] = []
 
 
 @pytest.fixture(autouse=True)
-def _fresh() -> None:
+def _no_notes() -> None:
     notes.clear()
 
 
@@ -85,56 +85,58 @@ def read(cluster: FakeCluster, *, follow: bool = True, part: Part = PART) -> byt
 @pytest.mark.parametrize(
     ("readings", "pods"),
     [
-        pytest.param([[LOG]], [pod(ENDED)], id="no cut"),
-        pytest.param([[LOG]], [pod(), pod(), pod(ENDED)], id="status comes after the stream's end"),
-        pytest.param([[LOG[:50], CUT], [LOG]], [pod(), pod(ENDED)], id="in a line"),
-        pytest.param([[LOG[:20], CUT], [LOG]], [pod(), pod(ENDED)], id="in a timestamp"),
-        pytest.param([[CUT], [LOG]], [pod(), pod(ENDED)], id="before the first byte"),
+        pytest.param([[LOG]], [pod(ENDED)], id="not interrupted"),
+        pytest.param([[LOG]], [pod(), pod(), pod(ENDED)], id="status is late"),
+        pytest.param([[LOG[:50], CUT], [LOG]], [pod(), pod(ENDED)], id="interrupted in a line"),
+        pytest.param(
+            [[LOG[:20], CUT], [LOG]], [pod(), pod(ENDED)], id="interrupted in a timestamp"
+        ),
+        pytest.param([[CUT], [LOG]], [pod(), pod(ENDED)], id="interrupted before the first byte"),
         pytest.param(
             [[LOG[:50], CUT], [CUT], [LOG[:90], CUT], [LOG]],
             [pod(), pod(), pod(), pod(ENDED)],
-            id="several times",
+            id="interrupted several times",
         ),
         pytest.param([[LOG[:64]], [LOG]], [*[pod()] * 9, pod(ENDED)], id="end without an error"),
         pytest.param(
-            [[LOG[:50], CUT], [GONE], [LOG]], [pod(), pod(), pod(ENDED)], id="node not there yet"
+            [[LOG[:50], CUT], [GONE], [LOG]], [pod(), pod(), pod(ENDED)], id="node not ready yet"
         ),
         pytest.param(
             [[LOG[:50], CUT], [LOG]], [NoAnswerError("down"), pod(ENDED)], id="API server down"
         ),
-        pytest.param([[LOG[:50], CUT], [LOG]], [pod(ENDED)], id="ended meanwhile"),
+        pytest.param([[LOG[:50], CUT], [LOG]], [pod(ENDED)], id="container has ended"),
     ],
 )
-def test_followed_log_is_whole(
+def test_followed_log_is_complete_after_interruptions(
     readings: list[list[bytes | Exception]], pods: list[Raw | Exception | None]
 ) -> None:
     cluster = FakeCluster(readings, pods)
     assert read(cluster) == b"a\nb\nc\nd\n"
     assert cluster.readings == []
-    assert all(asked["timestamps"] for asked in cluster.asked)
+    assert all(request["timestamps"] for request in cluster.log_requests)
 
 
-def test_restarted_container_is_read_on_as_the_previous_one() -> None:
+def test_log_of_a_restarted_container_continues_as_the_previous_one() -> None:
     cluster = FakeCluster([[LOG[:64], CUT], [LOG]], [pod(id_="c2", last="c1")])
     assert read(cluster) == b"a\nb\nc\nd\n"
-    assert [asked["previous"] for asked in cluster.asked] == [False, True]
+    assert [request["previous"] for request in cluster.log_requests] == [False, True]
 
 
-def test_log_of_the_next_container_is_not_taken_for_this_ones() -> None:
-    """The node has it before the API server knows of it."""
+def test_log_of_the_next_container_is_not_mixed_in() -> None:
+    """The node has that log before the API server reports the container."""
     other = stamped(b"x\ny\n", first=90)
     states = [pod(), pod(), pod(id_="c2", last="c1")]
     cluster = FakeCluster([[LOG[:64], CUT], [other], [LOG]], [*states])
     assert read(cluster) == b"a\nb\nc\nd\n"
 
 
-def test_rotated_log_of_the_same_container_goes_on() -> None:
+def test_rotated_log_of_the_same_container_continues() -> None:
     rotated = stamped(b"c\nd\n", first=2)
     cluster = FakeCluster([[LOG[:66], CUT], [rotated]], [pod(), *[pod()] * 6, pod(ENDED)])
     assert read(cluster) == b"a\nb\nc\nd\n"
 
 
-def test_missing_log_is_not_asked_for_again() -> None:
+def test_missing_log_is_an_error_without_retries() -> None:
     with pytest.raises(NotFoundError):
         read(FakeCluster([[GONE]], [pod()]))
 
@@ -144,14 +146,16 @@ def test_missing_log_is_not_asked_for_again() -> None:
     [(RUNNING, log_reader.RUNNING_RETRIES), (ENDED, log_reader.ENDED_RETRIES)],
     ids=["running", "ended"],
 )
-def test_log_that_stays_away_is_given_up(state: Raw, most: int) -> None:
+def test_interrupted_log_is_an_error_after_the_last_retry(state: Raw, most: int) -> None:
     cluster = FakeCluster([[CUT] for _ in range(most)], [pod(state)])
-    with pytest.raises(NotUsableError, match="the log of step 1 could not be read on: cut"):
+    with pytest.raises(
+        NotUsableError, match="the rest of the log of step 1 could not be read: cut"
+    ):
         read(cluster)
-    assert len(cluster.asked) == most
+    assert len(cluster.log_requests) == most
     assert len(notes) == 1
 
 
-def test_log_that_is_not_followed_ends_with_its_first_whole_reading() -> None:
+def test_log_without_follow_ends_with_the_first_complete_reading() -> None:
     cluster = FakeCluster([[LOG[:50], CUT], [LOG]], [pod()])
     assert read(cluster, follow=False) == b"a\nb\nc\nd\n"

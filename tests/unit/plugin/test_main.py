@@ -126,7 +126,7 @@ class TestNoCluster:
         answer = run("status", KUBECONFIG="/nonexistent")
         assert (answer.returncode, answer.stdout) == (3, "")
         assert answer.stderr == (
-            "error: no kubeconfig: there is no file /nonexistent; set KUBECONFIG or give "
+            "error: no kubeconfig: /nonexistent does not exist; set KUBECONFIG or use "
             "--kubeconfig\n"
         )
 
@@ -140,8 +140,8 @@ class TestNoCluster:
         answer = run("history", "shop", "--kubeconfig", str(config))
         assert (answer.returncode, answer.stdout) == (3, "")
         assert answer.stderr == (
-            "error: no answer from https://127.0.0.1:1: [Errno 111] Connection refused; is the "
-            "cluster up, and the context the right one (kubectl config get-contexts)?\n"
+            "error: no answer from https://127.0.0.1:1: [Errno 111] Connection refused; check that "
+            "the cluster is running and the context is the right one: kubectl config get-contexts\n"
         )
 
 

@@ -1,4 +1,4 @@
-"""Files of manifests: what kubectl would read is what is read, and what is written is no less."""
+"""Files of manifests have the same values when they are read by kubectl, read here, or written."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}
 
 
 def value_of(plain: str) -> Any:
-    """What a plain YAML scalar is read as."""
+    """Returns the value that is read for a plain YAML scalar."""
     [document] = read(f"kind: Pod\nvalue: {plain}\n")
     return document.manifest["value"]
 
@@ -42,7 +42,7 @@ class TestRead:
             pytest.param('"y"', "y", id="quoted"),
         ],
     )
-    def test_plain_scalars_as_kubectl_does(self, plain: str, value: object) -> None:
+    def test_plain_scalar_has_the_type_of_kubectl(self, plain: str, value: object) -> None:
         assert value_of(plain) == value
         assert type(value_of(plain)) is type(value)
 
@@ -67,27 +67,29 @@ class TestRead:
             pytest.param("", [], id="nothing"),
         ],
     )
-    def test_objects_in_order(self, text: str, names: list[str]) -> None:
+    def test_objects_are_returned_in_order(self, text: str, names: list[str]) -> None:
         assert [document.manifest["kind"] for document in read(text)] == names
 
-    def test_items_of_a_typed_list_have_its_version(self) -> None:
+    def test_items_of_a_typed_list_have_its_version_and_kind(self) -> None:
         [document] = read("apiVersion: v1\nkind: PodList\nitems: [{metadata: {name: a}}]\n")
         assert document.manifest == POD
 
     @pytest.mark.parametrize(
-        ("text", "words"),
+        ("text", "message"),
         [
             pytest.param("kind: [", "not YAML", id="broken"),
             pytest.param("kind: A\n  b: c\n", "line 2", id="broken, with its place"),
             pytest.param("{{- if .Values.on }}\nkind: A\n", "helm template", id="a chart"),
-            pytest.param("hello", "document 1 is no Kubernetes object", id="text"),
+            pytest.param("hello", "document 1 is not a Kubernetes object", id="text"),
             pytest.param("kind: A\n---\n- b\n", "document 2", id="list"),
-            pytest.param("kind: List\nitems: [1]\n", "lists something", id="list of numbers"),
-            pytest.param("kind: !!python/object:os.system {}\n", "not YAML", id="code"),
+            pytest.param(
+                "kind: List\nitems: [1]\n", "has a list item without a kind", id="list of numbers"
+            ),
+            pytest.param("kind: !!python/object:os.system {}\n", "not YAML", id="Python object"),
         ],
     )
-    def test_says_what_is_wrong(self, text: str, words: str) -> None:
-        with pytest.raises(ManifestError, match=words):
+    def test_invalid_file_is_an_error_that_names_the_problem(self, text: str, message: str) -> None:
+        with pytest.raises(ManifestError, match=message):
             read(text)
 
 
@@ -101,10 +103,10 @@ class TestWrite:
         ],
         ids=repr,
     )
-    def test_a_text_stays_a_text(self, text: str) -> None:
+    def test_string_stays_a_string(self, text: str) -> None:
         written = to_yaml({"kind": "A", "value": text})
         assert read(written)[0].manifest["value"] == text
-        assert yaml.safe_load(written)["value"] == text, "to other readers of YAML 1.1 as well"
+        assert yaml.safe_load(written)["value"] == text, "other YAML 1.1 parsers"
 
     @given(
         st.recursive(
@@ -120,32 +122,32 @@ class TestWrite:
             ),
         )
     )
-    def test_everything_stays_what_it_is(self, value: Any) -> None:
+    def test_any_value_is_read_back_unchanged(self, value: Any) -> None:
         written = to_yaml({"kind": "A", "value": value})
         assert read(written)[0].manifest["value"] == value
         assert yaml.safe_load(written)["value"] == value
 
     @pytest.mark.parametrize("text", ["y", "n", "1e3", "0o17"])
-    def test_what_pyyaml_would_not_quote_is_quoted(self, text: str) -> None:
+    def test_string_that_pyyaml_would_not_quote_is_quoted(self, text: str) -> None:
         assert to_yaml({"value": text}) == f"value: '{text}'\n"
 
-    def test_scripts_are_readable(self) -> None:
+    def test_script_is_written_as_a_block(self) -> None:
         assert to_yaml({"args": ["if a\nthen b\n"]}) == "args:\n- |\n  if a\n  then b\n"
 
-    def test_order_of_keys_is_kept_and_nothing_is_referred_to(self) -> None:
+    def test_keys_stay_in_order_without_anchors(self) -> None:
         labels = {"z": "1", "a": "2"}
         assert (
             to_yaml({"b": labels, "a": labels})
             == "b:\n  z: '1'\n  a: '2'\na:\n  z: '1'\n  a: '2'\n"
         )
 
-    def test_long_lines_are_not_broken(self) -> None:
-        assert to_yaml({"a": "word " * 99 + "end"}).count("\n") == 1
+    def test_long_line_is_not_broken(self) -> None:
+        assert to_yaml({"a": "text " * 99 + "end"}).count("\n") == 1
 
-    def test_a_document_of_its_own_keeps_its_words(self) -> None:
+    def test_document_keeps_its_comments(self) -> None:
         text = "# why\nkind: A   # what\n"
         [first, _] = read(f"{text}---\nkind: B\n")
         assert first.rendered() == text
 
-    def test_a_document_out_of_a_list_is_written_anew(self) -> None:
+    def test_list_item_is_written_as_yaml(self) -> None:
         assert Document({"kind": "A"}).rendered() == "kind: A\n"

@@ -1,1 +1,1 @@
-"""The plugin's access to the cluster: kubeconfig, client, waiting and reading logs."""
+"""Access to the cluster: kubeconfig, API client, waiting for a state, reading logs."""

@@ -1,5 +1,5 @@
-"""What the plugin reads and writes in the cluster, through pykube-ng. Whatever goes wrong there is
-told as a PluginError: one line, with what to do about it."""
+"""The plugin's API client, on top of pykube-ng. It raises each failure as a PluginError: one line
+that names the remedy."""
 
 import json
 import re
@@ -31,15 +31,16 @@ from initpipeline.plugin.errors import (
 Raw = dict[str, Any]
 
 REQUEST_SECONDS: Final = 15.0
+"""Timeout of a request, and of a pause in a response that is not a stream."""
 WATCH_SECONDS: Final = 30
-"""How long one watch lasts. The object is read anew after it, so nothing can be missed for longer,
-whatever became of the connection."""
+"""Duration of one watch. The client reads the object again after it, so a broken connection delays
+a change by this time at most."""
 RETRY_SECONDS: Final = 1.0
 MAX_RETRIES: Final = 30
-"""How often in a row a cluster that was there before may not answer while something is awaited."""
+"""Consecutive failures after which waiting for a state ends with an error."""
 
 _CHUNK_BYTES: Final = 1 << 16
-"""The most bytes of a log that are read at a time. What has arrived is returned at once."""
+"""The maximum size of one chunk of a log. A smaller chunk is returned as soon as it arrives."""
 _KEEP_ALIVE: Final = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -49,23 +50,21 @@ _KEEP_ALIVE: Final = [
         if hasattr(socket, option)
     ),
 ]
-"""Socket options that keep an idle stream open, and notice if it was dropped, as in kubectl."""
+"""Socket options that keep an idle stream open and detect a lost connection, as in kubectl."""
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _JSON: Final = "application/json"
 _REFUSALS: Final = frozenset({400, 403, 404, 409, 413, 422})
-"""HTTP codes of a dry run that refuse the object itself."""
+"""HTTP codes of a dry run by which the API server refuses the object itself."""
 _FIELD_MANAGER: Final = "kubectl-initpipeline"
-
-
 _APPLY: Final = "application/apply-patch+yaml"
 _CLIENT_SIDE: Final = {"fieldManager": "kubectl-client-side-apply"}
 
 
 class ClusterClient:
-    """One cluster, as one user. Methods raise PluginError."""
+    """Requests to one cluster with the credentials of one user. All methods raise PluginError."""
 
     def __init__(self, access: Access, keys: Path) -> None:
-        """``keys``: a directory that nobody else may read."""
+        """``keys`` is a directory for private keys, which only the user may read."""
         self._access = access
         self._keys = keys
         self._ahead = timedelta()
@@ -73,34 +72,35 @@ class ClusterClient:
 
     @property
     def namespace(self) -> str:
-        """The namespace of the context."""
+        """The namespace of the kubeconfig context."""
         return self._access.namespace
 
     @property
     def server(self) -> str:
+        """The URL of the API server."""
         return str(self._access.cluster["server"])
 
     def now(self) -> datetime:
-        """The API server's time, as of its last answer: all times in objects are by its clock or
-        its nodes', and a laptop's may be off by minutes."""
+        """Returns the time of the API server's clock, estimated from its last response. Times in
+        objects come from the clocks of the cluster, and the local clock may differ by minutes."""
         return datetime.now(UTC) + self._ahead
 
     def list_pipelines(self, namespace: str | None) -> list[Raw]:
-        """The InitPipelines of a namespace; None: of all."""
-        answer = self._ask("get", "list", namespace, **_OURS)
-        items: list[Raw] = answer.json()["items"]
+        """List the InitPipelines of a namespace. None: list those of all namespaces."""
+        response = self._request("get", "list", namespace, **_OURS)
+        items: list[Raw] = response.json()["items"]
         return items
 
     def get_pipeline(self, namespace: str, name: str) -> Raw:
-        """Raises NotFoundError, which names those that may have been meant."""
+        """Get an InitPipeline. Raises NotFoundError, with similar names in its message."""
         self._check_name(namespace, name)
-        answer = self._ask("get", "get", namespace, name, **_OURS)
-        return self._found(answer, namespace, name)
+        response = self._request("get", "get", namespace, name, **_OURS)
+        return self._existing(response, namespace, name)
 
     def patch_pipeline(self, namespace: str, name: str, change: Mapping[str, Any]) -> Raw:
-        """Merge a change into an InitPipeline."""
+        """Patch an InitPipeline with a JSON merge patch. Returns the new state."""
         self._check_name(namespace, name)
-        answer = self._ask(
+        response = self._request(
             "patch",
             "patch",
             namespace,
@@ -110,44 +110,46 @@ class ClusterClient:
             params={"fieldManager": _FIELD_MANAGER},
             **_OURS,
         )
-        return self._found(answer, namespace, name)
+        return self._existing(response, namespace, name)
 
     def find_pipeline(self, namespace: str, name: str) -> Raw | None:
-        """Returns the InitPipeline. None: there is none of this name."""
-        answer = self._ask("get", "get", namespace, name, **_OURS)
-        return None if answer.status_code == 404 else dict(answer.json())
+        """Get an InitPipeline. None: it does not exist."""
+        response = self._request("get", "get", namespace, name, **_OURS)
+        return None if response.status_code == 404 else dict(response.json())
 
     def dry_run_create(self, namespace: str, manifest: Mapping[str, Any]) -> Raw:
-        """Returns the InitPipeline as the API server would store it. Raises RefusedError."""
+        """Create an InitPipeline as a dry run. Returns it as the API server would store it. Raises
+        RefusedError."""
         return self._dry_run("post", "create", namespace, "", manifest, _JSON, _OURS)
 
     def dry_run_patch(self, namespace: str, name: str, patch: Mapping[str, Any]) -> Raw:
-        """Returns the InitPipeline as the API server would store it after a JSON merge patch.
-        Raises RefusedError."""
+        """Patch an InitPipeline with a JSON merge patch as a dry run. Returns it as the API server
+        would store it. Raises RefusedError."""
         return self._dry_run("patch", "patch", namespace, name, patch, _MERGE_PATCH, _OURS)
 
     def dry_run_apply(
         self, namespace: str, name: str, manifest: Mapping[str, Any], manager: str, *, force: bool
     ) -> Raw:
-        """Returns the InitPipeline as the API server would store it after a server-side apply.
-        Raises RefusedError, also for a conflict with another manager unless ``force``."""
+        """Apply an InitPipeline server-side as a dry run. Returns it as the API server would store
+        it. Raises RefusedError, also for a conflict with another manager unless ``force``."""
         flags = {"fieldManager": manager, "force": "true" if force else "false"}
         return self._dry_run("patch", "patch", namespace, name, manifest, _APPLY, _OURS, flags)
 
     def dry_run_create_pod(self, namespace: str, manifest: Mapping[str, Any]) -> Raw:
-        """Returns the Pod as the API server would store it. Raises RefusedError."""
+        """Create a Pod as a dry run. Returns it as the API server would store it. Raises
+        RefusedError."""
         return self._dry_run("post", "create", namespace, "", manifest, _JSON, _PODS)
 
     def is_allowed(self, verb: str, resource: str, namespace: str) -> bool:
-        """Returns whether the user may use a verb on a resource of core/v1 in a namespace."""
+        """Returns whether RBAC allows the user a verb on a resource of core/v1 in a namespace."""
         attributes = {"namespace": namespace, "verb": verb, "resource": resource}
         review = {
             "apiVersion": _REVIEWS["version"],
             "kind": "SelfSubjectAccessReview",
             "spec": {"resourceAttributes": attributes},
         }
-        answer = self._ask("post", "create", None, data=json.dumps(review), **_REVIEWS)
-        return bool(answer.json()["status"].get("allowed"))
+        response = self._request("post", "create", None, data=json.dumps(review), **_REVIEWS)
+        return bool(response.json()["status"].get("allowed"))
 
     def _dry_run(
         self,
@@ -160,9 +162,9 @@ class ClusterClient:
         kind: Mapping[str, str],
         flags: Mapping[str, str] = _CLIENT_SIDE,
     ) -> Raw:
-        """Send a write as a dry run, as kubectl apply would. Returns the object that would be
+        """Send a write as a dry run, in the way of kubectl apply. Returns the object that would be
         stored. Raises RefusedError."""
-        answer = self._answer(
+        response = self._send(
             method,
             version=kind["version"],
             namespace=namespace,
@@ -171,36 +173,38 @@ class ClusterClient:
             headers={"Content-Type": content_type},
             params={"dryRun": "All", "fieldValidation": "Strict", **flags},
         )
-        if answer.ok:
-            return dict(answer.json())
-        status = _status(answer)
-        words = _words(answer)
-        if answer.status_code == 403 and f'cannot {verb} resource "' in words:
-            raise self._problem(answer, verb, kind["resource"], namespace)
-        if answer.status_code == 404 and not _says_what_is_missing(answer):
-            raise self._problem(answer, verb, kind["resource"], namespace)
-        if answer.status_code in _REFUSALS or classify(answer.status_code, status) is not None:
-            raise RefusedError(words)
-        raise self._problem(answer, verb, kind["resource"], namespace)
+        if response.ok:
+            return dict(response.json())
+        status = _status(response)
+        message = _message(response)
+        if response.status_code == 403 and f'cannot {verb} resource "' in message:
+            raise self._problem(response, verb, kind["resource"], namespace)
+        if response.status_code == 404 and not _names_missing_object(response):
+            raise self._problem(response, verb, kind["resource"], namespace)
+        if response.status_code in _REFUSALS or classify(response.status_code, status) is not None:
+            raise RefusedError(message)
+        raise self._problem(response, verb, kind["resource"], namespace)
 
     def find_pod(self, namespace: str, name: str) -> Raw | None:
-        answer = self._ask("get", "get", namespace, name, **_PODS)
-        return None if answer.status_code == 404 else dict(answer.json())
+        """Get a Pod. None: it does not exist."""
+        response = self._request("get", "get", namespace, name, **_PODS)
+        return None if response.status_code == 404 else dict(response.json())
 
     def list_events(self, namespace: str, uid: str) -> list[Raw]:
-        """Returns the events about the object of this UID. Empty if they cannot be read, for
-        instance because the user may not list them."""
+        """List the events about the object with this UID. Empty if they cannot be read, for
+        instance because the user may not list events."""
         params = {"fieldSelector": f"involvedObject.uid={uid}"}
         try:
-            answer = self._ask("get", "list", namespace, params=params, **_EVENTS)
+            response = self._request("get", "list", namespace, params=params, **_EVENTS)
         except NotUsableError:
             return []
-        items: list[Raw] = answer.json()["items"]
+        items: list[Raw] = response.json()["items"]
         return items
 
     def list_namespaces(self) -> list[str]:
-        answer = self._ask("get", "list", None, version="v1", resource="namespaces")
-        return [item["metadata"]["name"] for item in answer.json()["items"]]
+        """List the names of all namespaces."""
+        response = self._request("get", "list", None, version="v1", resource="namespaces")
+        return [item["metadata"]["name"] for item in response.json()["items"]]
 
     def read_log(
         self,
@@ -212,11 +216,12 @@ class ClusterClient:
         previous: bool = False,
         timestamps: bool = False,
     ) -> Iterator[bytes]:
-        """Yields the bytes of a container's log as they arrive; with ``follow``, until it ends.
-        Raises NotFoundError if the node does not have the log, NoAnswerError if it is cut off."""
+        """Yields the bytes of a container's log as they arrive. With ``follow``, continues until
+        the container ends. Raises NotFoundError if the node does not have the log, NoAnswerError if
+        the stream is interrupted."""
         flags = {"follow": follow, "previous": previous, "timestamps": timestamps}
         params = {"container": container} | {flag: "true" for flag, on in flags.items() if on}
-        answer = self._ask(
+        response = self._request(
             "get",
             "get",
             namespace,
@@ -227,19 +232,22 @@ class ClusterClient:
             headers={"Accept-Encoding": "identity"},
             **_PODS,
         )
-        if answer.status_code in (400, 404):
-            raise NotFoundError(_words(answer))
-        with answer:
+        if response.status_code in (400, 404):
+            raise NotFoundError(_message(response))
+        with response:
             try:
-                yield from answer.iter_content(_CHUNK_BYTES)
+                yield from response.iter_content(_CHUNK_BYTES)
             except (RequestException, OSError) as error:
-                raise NoAnswerError(f"{self.server} ended the stream: {_cause(error)}") from error
+                raise NoAnswerError(
+                    f"{self.server} closed the log stream: {_cause(error)}"
+                ) from error
 
     def watch_pipeline(
         self, namespace: str, name: str, since: Raw, seconds: float
     ) -> Iterator[Raw]:
-        """The states of an InitPipeline after ``since``, for so long. Ends early where the API
-        server ends it; raises NotFoundError where the InitPipeline is deleted."""
+        """Watch an InitPipeline. Yields each state after ``since``, for at most ``seconds``. Ends
+        early if the API server closes the watch. Raises NotFoundError if the InitPipeline is
+        deleted."""
         for event in self._watched(namespace, name, since, seconds, _OURS):
             if event["type"] == "DELETED":
                 raise NotFoundError(f'the InitPipeline "{name}" was deleted')
@@ -248,15 +256,15 @@ class ClusterClient:
     def wait_for_pod_change(
         self, namespace: str, name: str, since: Raw | None, seconds: float
     ) -> bool:
-        """Wait until something happens to the Pod of this name, for so long at most. Without
-        ``since``, until there is one. Whether anything did."""
+        """Wait at most ``seconds`` for a change of a Pod after ``since``, or, without
+        ``since``, for its creation. Returns whether it happened."""
         return any(True for _ in self._watched(namespace, name, since, seconds, _PODS))
 
     def follow_pipeline(
         self, namespace: str, name: str, seconds: float | None = None
     ) -> Iterator[Raw]:
-        """The InitPipeline as it is, and each state that it comes to, for so long; None: for ever.
-        A cluster that does not answer for a while is asked again."""
+        """Yields the current state of an InitPipeline and each later one, for ``seconds``. None:
+        without a limit. Retries if the API server does not answer for a while."""
         deadline = None if seconds is None else time.monotonic() + seconds
         failures = 0
         while True:
@@ -277,33 +285,35 @@ class ClusterClient:
     def _watched(
         self, namespace: str, name: str, since: Raw | None, seconds: float, kind: Mapping[str, str]
     ) -> Iterator[Raw]:
-        turn = max(1, round(seconds))
+        """Yields the events of one watch."""
+        timeout = max(1, round(seconds))
         params = {
             "watch": "true",
             "fieldSelector": f"metadata.name={name}",
-            "timeoutSeconds": str(turn),
+            "timeoutSeconds": str(timeout),
         }
         if since is not None:
             params["resourceVersion"] = since["metadata"]["resourceVersion"]
-        wait = (REQUEST_SECONDS, turn + REQUEST_SECONDS)
-        answer = self._ask(
-            "get", "watch", namespace, params=params, stream=True, timeout=wait, **kind
+        timeouts = (REQUEST_SECONDS, timeout + REQUEST_SECONDS)
+        response = self._request(
+            "get", "watch", namespace, params=params, stream=True, timeout=timeouts, **kind
         )
-        with _told(self.server), answer:
-            for line in answer.iter_lines():
+        with _connection_errors(self.server), response:
+            for line in response.iter_lines():
                 event = json.loads(line)
-                if event["type"] == "ERROR":  # Mostly that `since` is too old: it is read anew.
-                    return
+                if event["type"] == "ERROR":
+                    return  # Mostly because `since` is too old. The caller reads the object again.
                 yield event
 
-    def _found(self, answer: Response, namespace: str, name: str) -> Raw:
-        if answer.status_code != 404:
-            return dict(answer.json())
+    def _existing(self, response: Response, namespace: str, name: str) -> Raw:
+        """Returns the InitPipeline in a response. Raises NotFoundError."""
+        if response.status_code != 404:
+            return dict(response.json())
         raise self._missing(namespace, name)
 
     def _check_name(self, namespace: str, name: str) -> None:
-        """Raises NotFoundError for a name that no object can have: it would be another path or
-        query in the URL."""
+        """Raises NotFoundError for a name that is not valid: in the URL it could be another path or
+        a query."""
         if not _NAME.fullmatch(name):
             raise self._missing(namespace, name)
 
@@ -313,26 +323,26 @@ class ClusterClient:
         )
 
     def _hint(self, namespace: str, name: str) -> str:
-        """Where it may be, or what else may have been meant."""
+        """Returns a hint on similar names, or on other namespaces that have the name."""
         here = [item["metadata"]["name"] for item in self.list_pipelines(namespace)]
-        near = get_close_matches(name, here, 3)
-        if near:
-            return f": did you mean {', '.join(near)}?"
+        similar = get_close_matches(name, here, 3)
+        if similar:
+            return f": did you mean {', '.join(similar)}?"
         try:
-            found = [
-                i["metadata"] for i in self.list_pipelines(None) if i["metadata"]["name"] == name
-            ]
+            metadata = [item["metadata"] for item in self.list_pipelines(None)]
         except PluginError:
-            found = []
-        if found:
-            return f": it is in {', '.join(m['namespace'] for m in found)}, which -n can name"
+            metadata = []
+        namespaces = [one["namespace"] for one in metadata if one["name"] == name]
+        if namespaces:
+            return f": it exists in {', '.join(namespaces)}; choose the namespace with -n"
         if here:
             more = ", ..." if len(here) > 5 else ""
-            return f": there is {', '.join(here[:5])}{more}"
-        return ": there is none; -n names another namespace, -A lists all"
+            return f": the namespace has {', '.join(here[:5])}{more}"
+        return ": the namespace has no InitPipelines; choose another with -n, or all with -A"
 
     def _connected(self) -> Any:
-        with _told(self.server):
+        """Returns a new pykube-ng client with fresh credentials."""
+        with _connection_errors(self.server):
             try:
                 client = pykube.HTTPClient(self._access.config(self._keys), timeout=REQUEST_SECONDS)
             except pykube.exceptions.PyKubeError as error:
@@ -348,7 +358,7 @@ class ClusterClient:
             session.headers["Impersonate-User"] = self._access.user["as"]
         return client
 
-    def _ask(
+    def _request(
         self,
         method: str,
         verb: str,
@@ -359,115 +369,121 @@ class ClusterClient:
         resource: str,
         **options: Any,
     ) -> Response:
-        """Send a request. What is not there (404) is left to the caller to tell, unless it is the
-        resource itself that the API server does not know."""
+        """Send a request. Returns the response if it succeeded, or if an object does not exist
+        (404), which the caller reports."""
         if namespace is not None and not _NAME.fullmatch(namespace):
-            raise NotFoundError(f'"{namespace}" cannot be the name of a namespace')
+            raise NotFoundError(f'"{namespace}" is not a valid name of a namespace')
         url = "/".join(filter(None, [resource, path]))
-        answer = self._answer(method, version=version, namespace=namespace, url=url, **options)
-        if answer.ok:
-            return answer
-        if answer.status_code == 404 and _says_what_is_missing(answer):
-            return answer
-        if answer.status_code in (400, 404) and path.endswith("/log"):
-            return answer
-        raise self._problem(answer, verb, resource, namespace)
+        response = self._send(method, version=version, namespace=namespace, url=url, **options)
+        if response.ok:
+            return response
+        if response.status_code == 404 and _names_missing_object(response):
+            return response
+        if response.status_code in (400, 404) and path.endswith("/log"):
+            return response
+        raise self._problem(response, verb, resource, namespace)
 
-    def _answer(self, method: str, **asked: Any) -> Response:
-        """Send a request, a second time if the credentials have changed meanwhile."""
-        answer = self._send(method, asked)
-        if answer.status_code == 401 and self._access.changing:
+    def _send(self, method: str, **arguments: Any) -> Response:
+        """Send a request. If the credentials have expired, get new ones and send it again."""
+        response = self._send_once(method, arguments)
+        if response.status_code == 401 and self._access.changing:
             self._client = self._connected()
-            answer = self._send(method, asked)
-        self._note_time(answer)
-        return answer
+            response = self._send_once(method, arguments)
+        self._note_time(response)
+        return response
 
-    def _send(self, method: str, asked: Mapping[str, Any]) -> Response:
-        with _told(self.server):
-            answer: Response = getattr(self._client, method)(**asked)
-        return answer
+    def _send_once(self, method: str, arguments: Mapping[str, Any]) -> Response:
+        with _connection_errors(self.server):
+            response: Response = getattr(self._client, method)(**arguments)
+        return response
 
-    def _note_time(self, answer: Response) -> None:
-        """The header tells whole seconds, so a difference below that is none."""
-        if "Date" not in answer.headers:
+    def _note_time(self, response: Response) -> None:
+        """Record the difference to the API server's clock. The Date header has whole seconds, so a
+        smaller difference counts as zero."""
+        if "Date" not in response.headers:
             return
         try:
-            ahead = parsedate_to_datetime(answer.headers["Date"]) - datetime.now(UTC)
+            ahead = parsedate_to_datetime(response.headers["Date"]) - datetime.now(UTC)
         except (TypeError, ValueError):
-            return  # What a proxy on the way made of it.
+            return  # A proxy has changed the header.
         self._ahead = ahead if abs(ahead) > timedelta(seconds=2) else timedelta()
 
     def _problem(
-        self, answer: Response, verb: str, resource: str, namespace: str | None
+        self, response: Response, verb: str, resource: str, namespace: str | None
     ) -> PluginError:
-        words = _words(answer)
-        if answer.status_code == 401:
+        """Returns the error for a response that the caller does not expect."""
+        message = _message(response)
+        if response.status_code == 401:
             return NotUsableError(
                 f'{self.server} does not accept the credentials of context "{self._access.context}"'
-                ": log in again, or choose another with --context"
+                ": log in again, or choose another context with --context"
             )
-        if answer.status_code == 403:
-            where = f"-n {namespace}" if namespace else "-A"
-            return NotUsableError(f"{words}: see kubectl auth can-i {verb} {resource} {where}")
-        if answer.status_code == 404 and resource == names.PLURAL:
+        if response.status_code == 403:
+            scope = f"-n {namespace}" if namespace else "-A"
+            return NotUsableError(f"{message}: see kubectl auth can-i {verb} {resource} {scope}")
+        if response.status_code == 404 and resource == names.PLURAL:
             return NotUsableError(
-                f"{self.server} does not know InitPipelines: install the CRD (kubectl apply -f "
+                f"{self.server} does not serve InitPipelines: install the CRD (kubectl apply -f "
                 "crds/), or choose another cluster with --context"
             )
-        if answer.status_code >= 500 or answer.status_code == 429:
-            return NoAnswerError(f"{self.server} is in trouble ({answer.status_code}): {words}")
-        return PluginError(f"{self.server} says no ({answer.status_code}): {words}")
+        if response.status_code >= 500 or response.status_code == 429:
+            return NoAnswerError(
+                f"{self.server} failed to answer ({response.status_code}): {message}"
+            )
+        return PluginError(f"{self.server} refused the request ({response.status_code}): {message}")
 
 
 _CONNECTION: Final = re.compile(r"^.*(Connection|Pool)\(.*?\): (Failed to establish .*?: )?")
-"""What urllib3 puts before the words of the system."""
+"""The text that urllib3 puts before the message of the operating system."""
 _NAME: Final = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
-"""A DNS subdomain, as names of objects are."""
+"""A valid name of an object: a DNS subdomain."""
 _PATCHED: Final = re.compile(
     r'^\s*"" is invalid: patch: Invalid value: "(?:[^"\\]|\\.)*": ', re.DOTALL
 )
-"""The object as patched, status and managed fields included, with which the API server begins its
-message about an unknown field in a patch."""
+"""The start of the API server's message about an unknown field in a patch: the whole object."""
 _OURS: Final = {"version": names.API_VERSION, "resource": names.PLURAL}
 _PODS: Final = {"version": "v1", "resource": "pods"}
 _EVENTS: Final = {"version": "v1", "resource": "events"}
 _REVIEWS: Final = {"version": "authorization.k8s.io/v1", "resource": "selfsubjectaccessreviews"}
 
 
-def _says_what_is_missing(answer: Response) -> bool:
-    """Whether an object is missing, and not the whole resource: a 404 names the object then."""
-    details = _status(answer).get("details") or {}
+def _names_missing_object(response: Response) -> bool:
+    """Returns whether a 404 is about one object, whose name it has then, and not about an unknown
+    resource."""
+    details = _status(response).get("details") or {}
     return bool(details.get("name"))
 
 
-def _words(answer: Response) -> str:
-    said = _PATCHED.sub("", _status(answer).get("message") or answer.text)
-    return " ".join(said.split()) or str(answer.reason)
+def _message(response: Response) -> str:
+    """Returns the API server's message in one line."""
+    message = _PATCHED.sub("", _status(response).get("message") or response.text)
+    return " ".join(message.split()) or str(response.reason)
 
 
-def _status(answer: Response) -> Raw:
-    """The metav1.Status of an answer that is no success."""
+def _status(response: Response) -> Raw:
+    """Returns the metav1.Status of a failed request. Empty if the response is not one."""
     try:
-        status = answer.json()
+        status = response.json()
     except ValueError:
         return {}
     return status if isinstance(status, dict) else {}
 
 
 @contextmanager
-def _told(server: str) -> Iterator[None]:
-    """What the network or the TLS library throws, in a line."""
+def _connection_errors(server: str) -> Iterator[None]:
+    """Converts exceptions of the network and of TLS to a NoAnswerError of one line."""
     try:
         yield
     except (RequestException, OSError) as error:
         raise NoAnswerError(
-            f"no answer from {server}: {_cause(error)}; is the cluster up, and the context the "
-            "right one (kubectl config get-contexts)?"
+            f"no answer from {server}: {_cause(error)}; check that the cluster is running and the "
+            "context is the right one: kubectl config get-contexts"
         ) from error
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost words, which tell more than those of the libraries around them."""
+    """Returns the message of the innermost exception, which is more specific than those of the
+    libraries around it."""
     for argument in error.args:
         reason = getattr(argument, "reason", None) or argument
         if isinstance(reason, BaseException):

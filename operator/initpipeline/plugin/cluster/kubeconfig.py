@@ -1,9 +1,9 @@
-"""Where the cluster is and who we are there: kubeconfigs as kubectl reads them.
+"""Cluster and credentials from a kubeconfig, with the rules of kubectl.
 
-pykube-ng reads one file and runs exec plugins of old API versions alone; kubectl merges the files
-of $KUBECONFIG and knows v1. So the file is resolved here, to one that pykube-ng reads as it is: one
-cluster, one user with a token or a certificate. Keys that it holds as data are given to the TLS
-library as files, which nobody else may read and which go when we do.
+pykube-ng reads a single file, and runs exec plugins of old API versions only. kubectl merges the
+files of $KUBECONFIG and supports v1. This module therefore resolves them to a document that
+pykube-ng reads: one cluster, and one user with a token or a certificate. The TLS library needs
+files, so keys and certificates in the document are written to a private temporary directory.
 """
 
 import base64
@@ -40,54 +40,57 @@ class Access:
     cluster: Raw
     user: Raw
     home: Path
-    """Directory of the file that names the user: relative commands are meant from there."""
+    """The directory of the file that defines the user. Relative commands start from there."""
 
     @property
     def changing(self) -> bool:
-        """Whether the credentials may expire, and be had anew by asking for them again."""
+        """Whether the credentials may expire and can be renewed."""
         return "exec" in self.user or "tokenFile" in self.user
 
     def config(self, keys: Path) -> Any:
-        """For pykube-ng, with fresh credentials. Runs the user's exec plugin, if there is one, and
-        writes keys and certificates into the directory ``keys``. Raises NotUsableError."""
+        """Returns the configuration for pykube-ng, with fresh credentials. Runs the user's exec
+        plugin, if there is one, and writes keys and certificates to the directory ``keys``. Raises
+        NotUsableError."""
         user = _with_credentials(self)
         document = {
-            "clusters": [{"name": "it", "cluster": _with_files(self.cluster, keys)}],
-            "users": [{"name": "it", "user": _with_files(user, keys)}],
-            "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
-            "current-context": "it",
+            "clusters": [{"name": "selected", "cluster": _with_files(self.cluster, keys)}],
+            "users": [{"name": "selected", "user": _with_files(user, keys)}],
+            "contexts": [
+                {"name": "selected", "context": {"cluster": "selected", "user": "selected"}}
+            ],
+            "current-context": "selected",
         }
         return pykube.KubeConfig(document)
 
 
 def load(path: str | None = None, context: str | None = None) -> Access:
-    """The access that kubectl would have: the file given, else those of $KUBECONFIG, else
-    ~/.kube/config, else the service account of the Pod that this runs in. Raises NotUsableError."""
+    """Returns the access that kubectl would have. The first of these applies: the given file, the
+    files of $KUBECONFIG, ~/.kube/config, the service account of the Pod. Raises NotUsableError."""
     files = _files(path)
-    found = [file for file in files if file.is_file()]
-    if not found:
+    existing = [file for file in files if file.is_file()]
+    if not existing:
         if path is None and context is None and _in_cluster():
             return _service_account()
-        names = ", ".join(map(str, files))
+        paths = ", ".join(map(str, files))
         raise NotUsableError(
-            f"no kubeconfig: there is no file {names}; set KUBECONFIG or give --kubeconfig"
+            f"no kubeconfig: {paths} does not exist; set KUBECONFIG or use --kubeconfig"
         )
-    return _chosen(_merged(found), context)
+    return _selected(_merged(existing), context)
 
 
 def contexts(path: str | None = None) -> list[str]:
-    """The names of all contexts. Raises NotUsableError where a file is not a kubeconfig."""
+    """Returns the names of all contexts. Raises NotUsableError if a file is not a kubeconfig."""
     return sorted(_merged([file for file in _files(path) if file.is_file()])["contexts"])
 
 
 def _files(path: str | None) -> list[Path]:
-    named = [path] if path else os.environ.get("KUBECONFIG", "").split(os.pathsep)
-    given = [Path(name).expanduser() for name in named if name]
-    return given or [Path("~/.kube/config").expanduser()]
+    paths = [path] if path else os.environ.get("KUBECONFIG", "").split(os.pathsep)
+    files = [Path(one).expanduser() for one in paths if one]
+    return files or [Path("~/.kube/config").expanduser()]
 
 
 def _merged(files: Sequence[Path]) -> Raw:
-    """As kubectl merges: whichever file says something first has said it."""
+    """Merges files in the way of kubectl: the first file that sets a value wins."""
     result: Raw = {"current-context": "", "clusters": {}, "users": {}, "contexts": {}}
     for file in files:
         document = _read(file)
@@ -105,15 +108,17 @@ def _read(file: Path) -> Raw:
     except (OSError, UnicodeDecodeError) as error:
         raise NotUsableError(f"the kubeconfig {file} cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        where = " ".join(str(error).split())
-        raise NotUsableError(f"the kubeconfig {file} is no YAML: {where}") from error
+        reason = " ".join(str(error).split())
+        raise NotUsableError(f"the kubeconfig {file} is not valid YAML: {reason}") from error
     lists = (
         [document.get(kind) or [] for kind in ("clusters", "users", "contexts")]
         if isinstance(document, dict)
         else [None]
     )
     if not all(isinstance(entries, list) and all(_named(e) for e in entries) for entries in lists):
-        raise NotUsableError(f"{file} is no kubeconfig: clusters, users and contexts are missing")
+        raise NotUsableError(
+            f"{file} is not a kubeconfig: it needs lists of named clusters, users and contexts"
+        )
     return dict(document)
 
 
@@ -122,29 +127,30 @@ def _named(entry: object) -> bool:
 
 
 def _absolute(value: Raw) -> Raw:
-    """Relative file names are meant from the kubeconfig's directory."""
+    """Makes relative file names absolute. They start from the kubeconfig's directory."""
     paths = {name: str(value["home"] / value[name]) for name in _FILE_FIELDS if value.get(name)}
     return {**value, **paths}
 
 
-def _chosen(config: Raw, wanted: str | None) -> Access:
-    name = wanted or config["current-context"]
+def _selected(config: Raw, context_name: str | None) -> Access:
+    """Returns the access of a context, or of the current context. Raises NotUsableError."""
+    name = context_name or config["current-context"]
     known = sorted(config["contexts"])
     if not name:
         raise NotUsableError(
-            f"the kubeconfig has no current context: give --context, one of {', '.join(known)}"
+            f"the kubeconfig has no current context: choose one with --context: {', '.join(known)}"
         )
     if name not in known:
-        near = get_close_matches(name, known, 3) or known
-        hint = f"did you mean {', '.join(near)}?" if near else "it has none"
+        similar = get_close_matches(name, known, 3) or known
+        hint = f"did you mean {', '.join(similar)}?" if similar else "it has no contexts"
         raise NotUsableError(f'the kubeconfig has no context "{name}": {hint}')
     context = config["contexts"][name]
     cluster = config["clusters"].get(context.get("cluster"))
     user = config["users"].get(context.get("user"), {})
     if cluster is None or not cluster.get("server"):
         raise NotUsableError(
-            f'context "{name}" of the kubeconfig is of cluster "{context.get("cluster")}", '
-            "and that names no server"
+            f'context "{name}" of the kubeconfig refers to cluster "{context.get("cluster")}", '
+            "which has no server"
         )
     home = user.get("home", Path())
     return Access(
@@ -157,7 +163,7 @@ def _chosen(config: Raw, wanted: str | None) -> Access:
 
 
 def _with_files(values: Mapping[str, Any], keys: Path) -> Raw:
-    """The same with ``x`` naming a file instead of ``x-data`` holding it."""
+    """Writes each ``x-data`` to a file. Returns the values with the name of the file as ``x``."""
     result = dict(values)
     for name in _FILE_FIELDS:
         data = result.pop(f"{name}-data", None)
@@ -170,7 +176,7 @@ def _written(path: Path, data: str) -> Path:
     try:
         path.write_bytes(base64.b64decode("".join(data.split()), validate=True))
     except binascii.Error as error:
-        raise NotUsableError(f"the kubeconfig's {path.name}-data is no base64: {error}") from error
+        raise NotUsableError(f"the kubeconfig's {path.name}-data is not base64: {error}") from error
     return path
 
 
@@ -194,7 +200,7 @@ def _service_account() -> Access:
 
 
 def _with_credentials(access: Access) -> Raw:
-    """The user with a token or a certificate instead of the way to one."""
+    """Returns the user with a token or a certificate, obtained from a file or an exec plugin."""
     user = dict(access.user)
     file = user.pop("tokenFile", None)
     if file:
@@ -209,54 +215,57 @@ def _with_credentials(access: Access) -> Raw:
 
 
 def _credentials(plugin: Raw, access: Access) -> Raw:
-    """What an exec plugin answers: client-go's credential plugins, all versions."""
+    """Returns the credentials of an exec plugin (client-go's credential plugins, all versions)."""
     version, command = plugin.get("apiVersion"), str(plugin.get("command") or "")
     if version not in _EXEC_VERSIONS:
         raise NotUsableError(
-            f"the kubeconfig's exec plugin speaks {version}; known are {', '.join(_EXEC_VERSIONS)}"
+            f"the kubeconfig's exec plugin has apiVersion {version}: supported are "
+            f"{', '.join(_EXEC_VERSIONS)}"
         )
-    status = _answer(plugin, command, version, access)
+    status = _exec_status(plugin, command, version, access)
     if status.get("token"):
         return {"token": status["token"]}
     certificate, key = status.get("clientCertificateData"), status.get("clientKeyData")
     if not certificate or not key:
-        raise NotUsableError(f'the exec plugin "{command}" gave neither token nor certificate')
+        raise NotUsableError(f'the exec plugin "{command}" returned no token and no certificate')
     return {
         "client-certificate-data": base64.b64encode(certificate.encode()).decode(),
         "client-key-data": base64.b64encode(key.encode()).decode(),
     }
 
 
-def _answer(plugin: Raw, command: str, version: str, access: Access) -> Raw:
+def _exec_status(plugin: Raw, command: str, version: str, access: Access) -> Raw:
     interactive = plugin.get("interactiveMode", "IfAvailable") != "Never" and sys.stdin.isatty()
     program = str(access.home / command) if "/" in command else command
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [program, *(plugin.get("args") or ())],
             env=_environment(plugin, version, access, interactive),
             stdin=None if interactive else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             check=True,
         )
-        status = json.loads(done.stdout)["status"]
+        status = json.loads(process.stdout)["status"]
     except OSError as error:
-        hint = " ".join((plugin.get("installHint") or "install it, or mend the kubeconfig").split())
+        hint = " ".join(
+            (plugin.get("installHint") or "install it, or correct the kubeconfig").split()
+        )
         raise NotUsableError(f'the exec plugin "{command}" cannot be run: {hint}') from error
     except subprocess.CalledProcessError as error:
         raise NotUsableError(
             f'the exec plugin "{command}" of the kubeconfig failed with exit code '
-            f"{error.returncode}: log in again, or see what it says above"
+            f"{error.returncode}: log in again, or see its output above"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise NotUsableError(f'the exec plugin "{command}" gave no ExecCredential') from error
+        raise NotUsableError(f'the exec plugin "{command}" returned no ExecCredential') from error
     return dict(status)
 
 
 def _environment(plugin: Raw, version: str, access: Access, interactive: bool) -> dict[str, str]:
     spec: Raw = {"interactive": interactive}
     if plugin.get("provideClusterInfo"):
-        known = {"server", "tls-server-name", "certificate-authority-data", "proxy-url"}
-        spec["cluster"] = {key: access.cluster[key] for key in known & access.cluster.keys()}
+        fields = {"server", "tls-server-name", "certificate-authority-data", "proxy-url"}
+        spec["cluster"] = {key: access.cluster[key] for key in fields & access.cluster.keys()}
     info = {"kind": "ExecCredential", "apiVersion": version, "spec": spec}
-    given = {entry["name"]: entry["value"] for entry in plugin.get("env") or ()}
-    return {**os.environ, **given, "KUBERNETES_EXEC_INFO": json.dumps(info)}
+    variables = {entry["name"]: entry["value"] for entry in plugin.get("env") or ()}
+    return {**os.environ, **variables, "KUBERNETES_EXEC_INFO": json.dumps(info)}

@@ -1,4 +1,4 @@
-"""Reads the whole log of one attempt, even if the stream is cut while the step still runs."""
+"""Reads the whole log of one attempt, even if the stream is interrupted."""
 
 from collections.abc import Iterator
 from copy import copy
@@ -14,13 +14,14 @@ from initpipeline.plugin.session import Session, Target
 Raw = dict[str, Any]
 
 SETTLE_SECONDS: Final = 4
-"""How long after the end of a stream the Pod's status may still report the container as running."""
+"""Seconds after the end of a stream in which the Pod's status may still report the container as
+running."""
 RETRY_SECONDS: Final = 1.0
 RUNNING_RETRIES: Final = 300
-"""Retries in a row while the container may still run: as long as the node lifecycle controller by
-default waits for a node before it evicts its Pods."""
+"""Consecutive retries while the container may still run. They last as long as the node lifecycle
+controller waits, by default, before it evicts the Pods of a node that does not answer."""
 ENDED_RETRIES: Final = 10
-"""Retries in a row if the container has ended."""
+"""Consecutive retries if the container has ended."""
 
 
 class _State(Enum):
@@ -29,11 +30,11 @@ class _State(Enum):
     RUNNING = auto()
     ENDED = auto()
     OTHER = auto()
-    """The Pod has another one in its place, or is gone."""
+    """The Pod has a later container in its place, or the Pod is gone."""
 
 
 class LogReader:
-    """Reads the log of an attempt in the Pod of this UID."""
+    """Reads the log of one attempt of a container, in the Pod with this UID."""
 
     def __init__(self, session: Session, target: Target, pod_uid: str, part: Part) -> None:
         self._session = session
@@ -43,93 +44,99 @@ class LogReader:
         self._previous = part.previous
 
     def once(self) -> Iterator[bytes]:
-        """Returns the log as it is now, in one reading. Raises NotFoundError, NoAnswerError."""
+        """Returns the present log, without retries. Raises NotFoundError, NoAnswerError."""
         return self._log(follow=False, timestamps=False)
 
     def all(self, *, follow: bool) -> Iterator[bytes]:
-        """Yields the log, and reads on after each cut; with ``follow``, until the container ends.
+        """Yields the log, and continues after each interruption. With ``follow``, continues until
+        the container ends.
 
-        Raises NotFoundError if the node does not have it, NotUsableError if it could not be read
-        for so long that it is given up.
+        Raises NotFoundError if the node does not have the log. Raises NotUsableError if the retries
+        are used up.
         """
         transcript, failures = Transcript(), 0
         while True:
-            before, cut = copy(transcript), ""
+            before, interruption = copy(transcript), ""
             try:
                 for chunk in self._log(follow=follow and not self._previous, timestamps=True):
                     new = transcript.feed(chunk)
                     if transcript.replaced and not before.replaced:
                         if not self._reads_ours():
-                            transcript, cut = before, "the node has another container by now"
+                            transcript = before
+                            interruption = "the node already runs a later container"
                             break
                         before.replaced = True
                     if new:
                         failures = 0
                         yield new
             except NoAnswerError as error:
-                cut = one_line(str(error))
+                interruption = one_line(str(error))
             except NotFoundError:
                 if not failures:
                     raise
-                cut = "the node does not have it at the moment"
-            if not cut and not (follow and self._is_running()):
+                interruption = "the node does not have the log at the moment"
+            if not interruption and not (follow and self._is_running()):
                 yield transcript.finish()
                 return
             failures += 1
-            self._check(failures, cut)
+            self._check(failures, interruption)
             self._session.pause(RETRY_SECONDS)
             transcript.restart()
 
-    def _check(self, failures: int, cut: str) -> None:
+    def _check(self, failures: int, interruption: str) -> None:
         """Print a note for the first failure, raise NotUsableError for the last."""
-        why = cut or "the stream ended while the container runs"
+        reason = interruption or "the stream ended, but the container is still running"
         if failures >= (RUNNING_RETRIES if self._is_running(settled=True) else ENDED_RETRIES):
-            raise NotUsableError(f"the log of {self._part.title} could not be read on: {why}")
+            raise NotUsableError(
+                f"the rest of the log of {self._part.title} could not be read: {reason}"
+            )
         if failures == 1:
-            self._session.note(f"the log of {self._part.title} was cut off, reading on: {why}")
+            self._session.note(
+                f"the log stream of {self._part.title} was interrupted, retrying: {reason}"
+            )
 
     def _is_running(self, *, settled: bool = False) -> bool:
-        """Returns whether the container may still write. True if the API server does not answer.
+        """Returns whether the container may still write, or the API server does not answer.
 
-        Unless its status has ``settled``, waits for it to report that the container has ended.
+        Unless ``settled``, gives the Pod's status time to report that the container has ended.
         """
         return self._await(_State.RUNNING, 0 if settled else SETTLE_SECONDS) is _State.RUNNING
 
     def _reads_ours(self) -> bool:
-        """Returns whether the log that is read is of this attempt, and not of a later one."""
+        """Returns whether the node's log is of this attempt, and not of a later one."""
         return self._previous or self._await(_State.RUNNING, SETTLE_SECONDS) is not _State.OTHER
 
     def _await(self, passing: _State, seconds: int) -> _State:
         """Returns the state of the container once it differs from ``passing``, or time is up."""
-        where = self._target.namespace, self._target.name
+        pod_key = self._target.namespace, self._target.name
         try:
-            pod = self._session.cluster.find_pod(*where)
+            pod = self._session.cluster.find_pod(*pod_key)
             for _ in range(seconds):
                 if pod is None or self._state(pod) is not passing:
                     break
-                self._session.cluster.wait_for_pod_change(*where, pod, 1)
-                pod = self._session.cluster.find_pod(*where)
+                self._session.cluster.wait_for_pod_change(*pod_key, pod, 1)
+                pod = self._session.cluster.find_pod(*pod_key)
         except NoAnswerError:
             return _State.RUNNING
         return _State.OTHER if pod is None else self._state(pod)
 
     def _state(self, pod: Raw) -> _State:
-        """Returns the state of the attempt's container in this Pod. Records whether it has become
-        the previous one."""
+        """Returns the state of the attempt's container in this Pod. Records whether the container
+        has become the previous one, whose log needs another request."""
         if pod["metadata"]["uid"] != self._pod_uid:
             return _State.OTHER
         status = pod.get("status") or {}
-        every = [
+        statuses = [
             *(status.get("initContainerStatuses") or ()),
             *(status.get("containerStatuses") or ()),
         ]
-        mine: Raw = next((one for one in every if one["name"] == self._part.container), {})
-        last = (mine.get("lastState") or {}).get("terminated") or {}
+        current: Raw = next((one for one in statuses if one["name"] == self._part.container), {})
+        last = (current.get("lastState") or {}).get("terminated") or {}
         if last.get("containerID") == self._part.container_id:
-            self._previous = mine.get("containerID") != self._part.container_id
-        if mine.get("containerID") != self._part.container_id:
+            self._previous = current.get("containerID") != self._part.container_id
+        if current.get("containerID") != self._part.container_id:
             return _State.OTHER
-        return _State.RUNNING if "running" in (mine.get("state") or {}) else _State.ENDED
+        return _State.RUNNING if "running" in (current.get("state") or {}) else _State.ENDED
 
     def _log(self, *, follow: bool, timestamps: bool) -> Iterator[bytes]:
         return self._session.cluster.read_log(

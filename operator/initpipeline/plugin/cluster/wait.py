@@ -1,4 +1,4 @@
-"""Waiting for a pipeline, and showing what it is doing meanwhile."""
+"""Waiting for a state of a pipeline, with a display of its progress."""
 
 import argparse
 import threading
@@ -18,13 +18,17 @@ from initpipeline.plugin.views import status as view
 from initpipeline.plugin.views import styles
 
 Check = Callable[[Pipeline], WaitResult | None]
+"""Returns the result of the wait for a state of the pipeline. None: keep waiting."""
 
 
 def wait(
     session: Session, target: Target, check: Check, seconds: float | None = None
 ) -> tuple[Pipeline, WaitResult]:
-    """The state in which the check came to a result. On a terminal its steps are shown until
-    then; elsewhere each change is a line. Raises TimedOutError, NotFoundError."""
+    """Wait until the check returns a result. Returns it with the pipeline's state.
+
+    Meanwhile a terminal shows the steps. Other outputs get a line for each change. Raises
+    TimedOutError, NotFoundError.
+    """
     display = _Display(session)
     pipeline = None
     with display:
@@ -34,28 +38,28 @@ def wait(
             result = check(pipeline)
             if result is not None:
                 return pipeline, result
-    last = view.line(pipeline) if pipeline else "it could not be read"
+    last = view.line(pipeline) if pipeline else "the InitPipeline could not be read"
     raise TimedOutError(f"timed out; {last}")
 
 
 def wait_for_all(
     session: Session, checks: Mapping[Target, Check], seconds: float | None = None
 ) -> int:
-    """Wait for each in turn; they go on together. The exit code: 0 if all have come, else 1.
-    Raises TimedOutError once the time that all have together is over."""
-    began = time.monotonic()
-    bad = 0
+    """Wait for all pipelines. Returns the exit code: 0 if all results are good, otherwise 1. Raises
+    TimedOutError after ``seconds``, which is the limit for all together."""
+    started_at = time.monotonic()
+    exit_code = 0
     for target, check in checks.items():
-        left = None if seconds is None else max(0.0, began + seconds - time.monotonic())
+        left = None if seconds is None else max(0.0, started_at + seconds - time.monotonic())
         _, result = wait(session, target, check, left)
-        bad |= not result.ok
-        words_ = f"{target.name}: {result.message}"
-        session.err.print(words_, style="" if result.ok else styles.BAD, soft_wrap=True)
-    return bad
+        exit_code |= not result.ok
+        line = f"{target.name}: {result.message}"
+        session.err.print(line, style="" if result.ok else styles.BAD, soft_wrap=True)
+    return exit_code
 
 
 class _Display:
-    """The present on a terminal, drawn anew as time passes; elsewhere a line a change."""
+    """The pipeline's state: refreshed continuously on a terminal, otherwise one line per change."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -80,6 +84,7 @@ class _Display:
             return view.tree(self._pipeline, self._session.cluster.now(), self._pod)
 
     def show(self, pipeline: Pipeline) -> None:
+        """Replace the displayed state, or print a line for it."""
         pod = self._session.pod_of(pipeline) if self._session.err.is_terminal else None
         with self._lock:
             self._pipeline, self._pod = pipeline, pod
@@ -91,7 +96,7 @@ class _Display:
 
 
 def add_timeout_option(parser: argparse.ArgumentParser, of: str) -> None:
-    """--timeout, for what it limits."""
+    """Add the option --timeout. ``of`` completes its help text."""
     parser.add_argument(
         "--timeout",
         type=parse_duration,
@@ -101,8 +106,8 @@ def add_timeout_option(parser: argparse.ArgumentParser, of: str) -> None:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of ``90``, ``90s``, ``5m``, ``1h30m``; argparse's type of --timeout. Raises
-    ValueError, which argparse tells as a usage that is not understood."""
+    """Returns the seconds of a duration such as ``90``, ``90s``, ``5m`` or ``1h30m``. Raises
+    ValueError, which argparse reports as an invalid option."""
     units = {"s": "seconds", "m": "minutes", "h": "hours"}
     total, number = timedelta(), ""
     for letter in text if text[-1:] in units else f"{text}s":
