@@ -1,7 +1,8 @@
-"""Finds the fields of a Pod whose zero value counts, from the Go types of the Kubernetes API.
+"""Finds the fields of a Pod whose zero value is significant, in the Go types of the Kubernetes API.
 
-An OpenAPI document does not publish this: that `hostNetwork: false` is the same as no hostNetwork,
-but `automountServiceAccountToken: false` is not the same as none, since that field is a pointer.
+`hostNetwork: false` is equal to an absent hostNetwork. `automountServiceAccountToken: false` is not
+equal to an absent one, because that field is a pointer. The OpenAPI document does not contain this
+difference.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Final
 
 ROOT: Final = "PodSpec"
 SCALARS: Final = {"Time", "UID", "IntOrString", "FieldsV1"}
-"""Types of other packages that have no fields to look into."""
+"""Types of other packages whose fields are not part of a Pod."""
 QUANTITY: Final = "Quantity"
 
 _STRUCT: Final = re.compile(r"^type (\w+) struct \{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
@@ -28,39 +29,42 @@ class Field:
     """A field of a Go struct."""
 
     name: str
-    """In JSON; empty if its fields are those of the struct that it is in."""
+    """Its name in JSON. Empty for an embedded struct."""
     go_type: str
     default: object = None
-    """The value of its marker +default, None without one."""
+    """The value of its marker +default. None: it has no such marker."""
 
     @property
     def type(self) -> str:
-        """The type itself: no list, no pointer, no package."""
+        """The name of the type, without list, pointer and package."""
         return self.go_type.lstrip("*[]").rpartition(".")[2]
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The Go types that a Pod is made of."""
+    """The Go types of a Pod."""
 
     structs: dict[str, tuple[Field, ...]]
     quantity_maps: frozenset[str]
 
     @classmethod
     def read(cls, api: Path, machinery: Path) -> "Sources":
-        """From the folders of the modules k8s.io/api and k8s.io/apimachinery."""
+        """Reads the types in the directories of the modules k8s.io/api and k8s.io/apimachinery."""
         core = (api / "core/v1/types.go").read_text()
         meta = (machinery / "pkg/apis/meta/v1/types.go").read_text()
         constants = {name: json.loads(text) for name, text in _CONSTANT.findall(core)}
         structs = {
             name: tuple(_fields(body, constants))
-            for text in (meta, core)  # core/v1 wins where both have a name
+            for text in (
+                meta,
+                core,
+            )  # If both have a type of the same name, that of core/v1 is used.
             for name, body in _STRUCT.findall(text)
         }
         return cls(structs, frozenset(_QUANTITIES.findall(core)))
 
     def fields(self, struct: str) -> Iterator[Field]:
-        """The fields that a struct has in JSON."""
+        """Yields the fields of a struct in JSON, those of embedded structs included."""
         for field in self.structs[struct]:
             if field.name:
                 yield field
@@ -83,12 +87,12 @@ def _fields(body: str, constants: dict[str, object]) -> Iterator[Field]:
 
 
 def kinds(sources: Sources) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, object]]]:
-    """Of each type of a Pod's spec: the kinds of its fields, and its fields' defaults.
+    """Returns the kinds of the fields and the defaults of the fields, by type of a Pod's spec.
 
-    A kind is a type of fields for an object; `*` before it for a pointer, `[]` for a list of them.
-    `Quantity` is a quantity, `{}Quantity` a map of them, `[]int` a list of numbers; `*` alone is a
-    pointer to a plain value.
-    Fields that are none of these, plain values, lists and maps of those, are left out.
+    The kind of an object is the name of its type, with the prefix `*` for a pointer and `[]` for a
+    list. Other kinds are `Quantity`, `{}Quantity` for a map of quantities, `[]int` for a list of
+    numbers, and `*` for a pointer to a plain value. Other fields are left out: plain values, and
+    lists and maps of them.
     """
     found: dict[str, dict[str, str]] = {}
     defaults: dict[str, dict[str, object]] = {}
@@ -130,7 +134,7 @@ def _kind(field: Field, sources: Sources) -> str:
 
 
 def rendered(sources: Sources, header: str) -> str:
-    """The text of the Python module."""
+    """Returns the text of the Python module."""
     fields, defaults = kinds(sources)
     lines = [
         f'"""{header}"""',

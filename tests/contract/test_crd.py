@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from crds import meanings
 from crds.generate import CRD_FILE, core_definitions, rendered
 from initpipeline.api import names
 from initpipeline.api.crd import custom_resource_definition
@@ -45,7 +46,9 @@ class TestFile:
     """crds/initpipelines.yaml."""
 
     def test_is_what_generating_it_gives(self, control_plane: Cluster) -> None:
-        generated = rendered(custom_resource_definition(core_definitions(control_plane)))
+        generated = rendered(
+            custom_resource_definition(core_definitions(control_plane), meanings.of_values())
+        )
         assert CRD_FILE.read_text() == generated, "run: make generate"
 
     def test_is_under_200_kb(self) -> None:
@@ -70,7 +73,7 @@ class TestExplain:
     @pytest.mark.parametrize(
         ("path", "words"),
         [
-            ("", "A Pod whose init containers run in order"),
+            ("", "InitPipeline runs the init containers of a Pod in order"),
             ("spec.template.metadata.labels", "Map of string keys and values"),
             ("spec.template.spec.initContainers", "List of initialization containers"),
             ("spec.template.spec.initContainers.restartPolicyRules.exitCodes.values", "exit codes"),
@@ -78,7 +81,7 @@ class TestExplain:
             ("spec.template.spec.containers.livenessProbe.httpGet.port", "Name or number"),
             ("spec.template.spec.volumes.projected.sources.secret.items.mode", "mode bits"),
             ("status.initContainerStatuses.lastState.terminated.exitCode", "Exit status"),
-            ("status.history.failedStep.message", "termination message"),
+            ("status.history.failedStep.message", "Termination message"),
         ],
         ids=lambda value: value.rpartition(".")[2],
     )

@@ -1,9 +1,11 @@
-"""The CustomResourceDefinition, made from the models and from core/v1 as an API server has it.
+"""Builds the CustomResourceDefinition from the models and from an API server's schema of core/v1.
 
-Pure: ``crds/generate.py`` asks an API server for the OpenAPI document and writes the file.
+This module is pure: ``crds/generate.py`` reads the OpenAPI document of an API server and writes the
+file.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from initpipeline.api import names
@@ -17,6 +19,9 @@ from initpipeline.api.podtemplate import (
     with_children,
 )
 
+Meanings = Mapping[str, Mapping[str, str]]
+"""By name of an enumeration: the meaning of each of its values."""
+
 LIST_KEYS: Final = {
     "conditions": "type",
     "initContainerStatuses": "name",
@@ -26,7 +31,7 @@ LIST_KEYS: Final = {
     "initRestartBaselines": "name",
     "initPolicies": "name",
 }
-"""Lists of named things: each name once, and server-side apply merges them by it."""
+"""Keys of the lists of type map: each key is unique, and server-side apply merges items by it."""
 
 _READY: Final = '.status.conditions[?(@.type=="Ready")]'
 _WIDE: Final = 1
@@ -72,15 +77,20 @@ _METADATA: Final[Schema] = {
         "name": {
             "type": "string",
             "maxLength": names.MAX_NAME_LENGTH,
-            "description": "Name of the InitPipeline and of its Pod: a label's value, too.",
+            "description": "Name of the InitPipeline and of its Pod. It is also the value of a "
+            "label, so it has at most 63 characters.",
         }
     },
 }
 _CONTAINER_LISTS: Final = ("containers", "initContainers")
 
 
-def custom_resource_definition(core: Definitions) -> dict[str, Any]:
-    """The CRD; `core` are the definitions that an API server publishes for core/v1."""
+_LINE_BREAK: Final = re.compile(r"\n(?!\n|- )[ ]*")
+"""A line break within a paragraph. ``kubectl explain`` wraps lines itself."""
+
+
+def custom_resource_definition(core: Definitions, meanings: Meanings) -> dict[str, Any]:
+    """Returns the CRD. ``core`` has the definitions that an API server publishes for core/v1."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -103,34 +113,43 @@ def custom_resource_definition(core: Definitions) -> dict[str, Any]:
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": PRINTER_COLUMNS,
-                    "schema": {"openAPIV3Schema": resource_schema(core)},
+                    "schema": {"openAPIV3Schema": resource_schema(core, meanings)},
                 }
             ],
         },
     }
 
 
-def resource_schema(core: Definitions) -> Schema:
-    """The schema of an InitPipeline; apiVersion, kind and the rest of metadata are the API server's
-    to add. A generated name is never longer than names.MAX_NAME_LENGTH."""
-    schema = model_schema(InitPipeline.model_json_schema())
+def resource_schema(core: Definitions, meanings: Meanings) -> Schema:
+    """Returns the schema of an InitPipeline. The API server adds apiVersion, kind and the rest of
+    metadata. Its limit of names.MAX_NAME_LENGTH also holds for generated names."""
+    schema = model_schema(InitPipeline.model_json_schema(), meanings)
     schema = _changed_at(_STATUS, schema, lambda item: _without_defaults(item) | {"default": {}})
     schema = _changed_at(_OBSERVED, schema, lambda item: item | {"default": NOT_OBSERVED})
-    schema = _changed_at(_MIRROR, schema, lambda item: container_status_schema(core) | _said(item))
+    schema = _changed_at(_MIRROR, schema, lambda _: container_status_schema(core))
     schema = with_list_keys(schema)
-    schema = _changed_at(_TEMPLATE, schema, lambda item: pod_template_schema(core) | _said(item))
-    schema = _changed_at(_TEMPLATE, schema, lambda template: _needing(template, "spec"))
-    schema = _changed_at(_POD_SPEC, schema, lambda spec: _needing(spec, *_CONTAINER_LISTS))
+    schema = _changed_at(
+        _TEMPLATE,
+        schema,
+        lambda item: pod_template_schema(core) | {"description": item["description"]},
+    )
+    schema = _changed_at(_TEMPLATE, schema, lambda template: _requiring(template, "spec"))
+    schema = _changed_at(_POD_SPEC, schema, lambda spec: _requiring(spec, *_CONTAINER_LISTS))
     return _changed_at(("properties",), schema, lambda fields: {"metadata": _METADATA} | fields)
 
 
-def model_schema(schema: Schema) -> Schema:
-    """The JSON schema of a pydantic model in structural form."""
-    return _structural(schema, schema.get("$defs", {}))
+def model_schema(schema: Schema, meanings: Meanings) -> Schema:
+    """Returns the structural form of a pydantic model's JSON schema. The description of a field
+    with an enumeration lists the meanings of its values."""
+    definitions = {
+        name: _with_meanings(definition, meanings[name]) if name in meanings else definition
+        for name, definition in schema.get("$defs", {}).items()
+    }
+    return _structural(schema, definitions)
 
 
 def with_list_keys(schema: Schema) -> Schema:
-    """The schema with the lists of LIST_KEYS marked as such."""
+    """Returns the schema with the lists of LIST_KEYS marked as lists of type map."""
     keyed = with_children(schema, with_list_keys)
     for name, key in LIST_KEYS.items():
         if name in keyed.get("properties", {}):
@@ -144,23 +163,40 @@ def _list_by(key: str, item: Schema) -> Schema:
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
 
 
+def _with_meanings(definition: Schema, meanings: Mapping[str, str]) -> Schema:
+    """Returns the definition of an enumeration with its values as its description."""
+    values = [f"- {value}: {meanings[value]}" for value in definition["enum"]]
+    return definition | {"description": "\n".join(values)}
+
+
 def _structural(node: Schema, definitions: Definitions) -> Schema:
-    """A node in structural form, references replaced by what they refer to."""
+    """Returns the node in structural form, with references replaced by their definitions."""
     own = keywords(node, _KEPT, _DROPPED)
+    if "description" in own:
+        own["description"] = _LINE_BREAK.sub(" ", own["description"])
     if not isinstance(own.get("default"), str | int):  # None, () and the like: as if absent
         own.pop("default", None)
     if own.get("additionalProperties") is True:
         del own["additionalProperties"]
         own["x-kubernetes-preserve-unknown-fields"] = True
-    meant = _meant(node, definitions)
-    if meant:
-        # What is said where a model is used wins over what the model says of itself.
-        return _structural(meant, definitions) | own
+    target = _target(node, definitions)
+    if target:
+        return _described(_structural(target, definitions), own)
     return with_children(own, lambda child: _structural(child, definitions))
 
 
-def _meant(node: Schema, definitions: Definitions) -> Schema | None:
-    """What a reference refers to, or what an optional value is when it is there."""
+def _described(type_: Schema, field: Schema) -> Schema:
+    """Returns the schema of a field of this type. The description of the field precedes the values
+    of an enumeration, and replaces the description of any other type."""
+    described = type_ | field
+    if "enum" in type_ and "description" in type_ and "description" in field:
+        described["description"] = f"{field['description']}\n{type_['description']}"
+    return described
+
+
+def _target(node: Schema, definitions: Definitions) -> Schema | None:
+    """Returns the definition that the node refers to, or the type of a value that may be null.
+    None: the node is neither."""
     if "$ref" in node:
         return definitions[node["$ref"].rpartition("/")[2]]
     alternatives = [one for one in node.get("anyOf", ()) if one != {"type": "null"}]
@@ -170,14 +206,15 @@ def _meant(node: Schema, definitions: Definitions) -> Schema | None:
 
 
 def _changed_at(path: Sequence[str], schema: Schema, change: Callable[[Schema], Schema]) -> Schema:
-    """The schema, changed at one place below it."""
+    """Returns the schema with the change applied to the schema at this path."""
     if not path:
         return change(schema)
     return schema | {path[0]: _changed_at(path[1:], schema[path[0]], change)}
 
 
-def _needing(schema: Schema, *fields: str) -> Schema:
-    """The schema of an object which must have these fields, and in a list at least one item."""
+def _requiring(schema: Schema, *fields: str) -> Schema:
+    """Returns the schema of an object in which these fields are required and lists among them have
+    at least one item."""
     others = [name for name in schema.get("required", ()) if name not in fields]
     properties = {
         name: field | {"minItems": 1} if name in fields and field.get("type") == "array" else field
@@ -186,12 +223,7 @@ def _needing(schema: Schema, *fields: str) -> Schema:
     return schema | {"properties": properties, "required": [*others, *fields]}
 
 
-def _said(schema: Schema) -> Schema:
-    """The model's own description, if it has one."""
-    return {keyword: schema[keyword] for keyword in ("description",) if keyword in schema}
-
-
 def _without_defaults(schema: Schema) -> Schema:
-    """The schema of a status, which is to hold what the operator wrote."""
+    """Returns the schema without defaults, so that a status holds only what the operator wrote."""
     bare = {keyword: value for keyword, value in schema.items() if keyword != "default"}
     return with_children(bare, _without_defaults)

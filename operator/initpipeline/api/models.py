@@ -1,8 +1,8 @@
-"""The InitPipeline resource, as values. The CRD's schema is generated from these models.
+"""The InitPipeline resource as typed, immutable values. The CRD's schema is generated from them.
 
-Nothing here is ever changed in place: a new status is a new value. What a Pod template may hold is
-the API server's business, so the template, like the mirrored container statuses, stays the plain
-data that the API gave.
+Descriptions of fields and docstrings of models are the text of ``kubectl explain`` and of the
+tables in docs/reference.md. The template and the mirrored container statuses stay the JSON that the
+API server returned, because core/v1 defines what they may hold.
 """
 
 from datetime import UTC, datetime
@@ -23,12 +23,12 @@ from initpipeline.api.times import parse_time, within_calendar
 
 
 def format_time(time: datetime) -> str:
-    """RFC 3339 in UTC, to the second, as metav1.Time is written."""
+    """Returns the time in the format of metav1.Time: RFC 3339, in UTC, in whole seconds."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def format_micro_time(time: datetime) -> str:
-    """The same to the microsecond, as metav1.MicroTime is written."""
+    """Returns the time in the format of metav1.MicroTime: RFC 3339, in UTC, in microseconds."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -41,274 +41,351 @@ def _time(value: object) -> datetime:
 
 INT32_MAX: Final = 2**31 - 1
 Time = Annotated[datetime, BeforeValidator(_time), PlainSerializer(format_time, return_type=str)]
-Count = Annotated[int, Field(ge=0, le=INT32_MAX)]
+NonNegativeInt32 = Annotated[int, Field(ge=0, le=INT32_MAX)]
 Generation = Annotated[int, Field(ge=0)]
 Int32 = Annotated[int, Field(ge=-INT32_MAX - 1, le=INT32_MAX)]
-Limit = Annotated[int, Field(ge=0, le=INT32_MAX)]
-Seconds = Annotated[int, Field(ge=1, le=INT32_MAX)]
-"""The limit of a duration. 0 is not valid, as for a Pod's activeDeadlineSeconds."""
+TimeoutSeconds = Annotated[int, Field(ge=1, le=INT32_MAX)]
+"""A timeout in seconds. At least 1, like a Pod's activeDeadlineSeconds."""
 Identifier = Annotated[str, Field(max_length=MAX_IDENTIFIER_LENGTH)]
 Message = Annotated[str, Field(max_length=MAX_MESSAGE_LENGTH)]
 
 
 class ApiModel(BaseModel):
-    """camelCase in the API, snake_case here; unknown fields are left to the API server."""
+    """Base of all models: camelCase in JSON, snake_case in Python. Unknown fields are ignored."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore"
     )
 
     def to_api(self) -> dict[str, Any]:
-        """As the API takes it: JSON types, camelCase, nothing that is unset, empty or zero unless
-        the field is one that is always there."""
+        """Returns the JSON object that the API server stores. Fields at their default are left
+        out."""
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 class Condition(ApiModel):
-    """One aspect of the pipeline's state, as metav1.Condition."""
+    """One aspect of the InitPipeline's state, as a metav1.Condition."""
 
     type: Identifier = Field(
-        description="Initialized, Ready, Reconciling, Stalled, Suspended or RerunInPlace."
+        description="Type of the condition: Initialized, Ready, Reconciling, Stalled, Suspended or "
+        "RerunInPlace."
     )
-    status: Literal["True", "False", "Unknown"] = Field(description="Whether the condition holds.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Status of the condition.")
     observed_generation: Generation = Field(
-        description="The metadata.generation that the condition speaks of."
+        description="The metadata.generation that the condition is based on."
     )
     last_transition_time: Time = Field(description="When the status last changed.")
-    reason: Identifier = Field(description="Why, in one CamelCase word.")
-    message: Message = Field(description="Why, for a person. At most 1 KiB.")
+    reason: Identifier = Field(description="Machine-readable reason for the status, in CamelCase.")
+    message: Message = Field(description="Human-readable explanation of the status. At most 1 KiB.")
 
 
 class Cause(ApiModel):
-    """What caused a run: the end of a container that was restarted, or a changed template."""
+    """What caused a run: the termination of a container that restarted, or a changed template."""
 
-    container: Identifier | None = Field(
-        None, description="Name of the container that was restarted."
+    container: Identifier | None = Field(None, description="Name of the container that restarted.")
+    exit_code: Int32 | None = Field(None, description="Exit code of the container.")
+    signal: Int32 | None = Field(
+        None, description="Number of the signal that terminated the container, if any."
     )
-    exit_code: Int32 | None = Field(None, description="Its exit code.")
-    signal: Int32 | None = Field(None, description="The signal that ended it, if any.")
-    reason: Identifier | None = Field(None, description="The kubelet's reason, such as OOMKilled.")
-    message: Message | None = Field(None, description="Its termination message. At most 1 KiB.")
+    reason: Identifier | None = Field(
+        None, description="The kubelet's reason for the termination, such as OOMKilled."
+    )
+    message: Message | None = Field(
+        None, description="Termination message of the container. At most 1 KiB."
+    )
     changed_paths: tuple[Identifier, ...] = Field(
         (),
         description="The first three fields of spec.template that changed, such as "
         "spec.initContainers[1].image. Empty if the previous template is not known.",
     )
-    changed_path_count: Count = Field(0, description="How many fields of spec.template changed.")
+    changed_path_count: NonNegativeInt32 = Field(
+        0, description="Number of fields of spec.template that changed."
+    )
 
 
 class FailedStep(ApiModel):
-    """The evidence of a failure: the init container at which a run failed."""
+    """The init container at which a run failed, and how its last attempt terminated."""
 
     name: Identifier = Field(description="Name of the init container.")
-    exit_code: Int32 | None = Field(None, description="Its exit code.")
-    signal: Int32 | None = Field(None, description="The signal that ended it, if any.")
-    reason: Identifier | None = Field(None, description="The kubelet's reason, such as OOMKilled.")
-    message: Message | None = Field(
-        None, description="Its termination message or the end of its log. At most 1 KiB."
+    exit_code: Int32 | None = Field(None, description="Exit code of the init container.")
+    signal: Int32 | None = Field(
+        None, description="Number of the signal that terminated the init container, if any."
     )
-    restart_count: Count = Field(description="How often the kubelet restarted it in this Pod.")
+    reason: Identifier | None = Field(
+        None,
+        description="The kubelet's reason for the termination, such as OOMKilled, or the reason of "
+        "the limit that the run exceeded.",
+    )
+    message: Message | None = Field(
+        None,
+        description="Termination message of the init container, or the end of its log. At most "
+        "1 KiB.",
+    )
+    restart_count: NonNegativeInt32 = Field(
+        description="Number of times that the kubelet restarted the init container in this Pod."
+    )
 
 
 class Exceeded(ApiModel):
-    """The limit that ended a run. Raising it lets another run start."""
+    """The limit that a run exceeded. The run has failed. Raising the limit starts another run."""
 
     limit: Identifier = Field(
-        description="Which: initDeadlineSeconds, or timeoutSeconds or maxRestarts of the "
-        "step's entry in initPolicies."
+        description="The field that was exceeded: initDeadlineSeconds, or timeoutSeconds or "
+        "maxRestarts of the step's entry in initPolicies."
     )
-    step: Identifier = Field(description="The init container that the run had come to.")
-    value: Count = Field(description="What the limit was.")
+    step: Identifier = Field(
+        description="The init container that was current when the limit was exceeded."
+    )
+    value: NonNegativeInt32 = Field(
+        description="Value of the limit at that time. A higher value starts another run."
+    )
     termination_message: Message | None = Field(
         None,
-        description="What the step left when it was ended for this: its termination message or "
-        "the end of its log. At most 1 KiB.",
+        description="Termination message of the init container when it was stopped because of the "
+        "limit, or the end of its log. At most 1 KiB.",
     )
 
 
 class RunningStep(ApiModel):
-    """The attempt of an init container that runs, for its timeoutSeconds."""
+    """The running attempt of the current init container."""
 
     name: Identifier = Field(description="Name of the init container.")
     container_id: Identifier = Field(
-        alias="containerID", description="The runtime's ID of the attempt."
+        alias="containerID", description="ID of the container that runs this attempt."
     )
-    first_seen_time: Time = Field(description="When it was first seen running.")
+    first_seen_time: Time = Field(
+        description="When the operator first observed this attempt running. timeoutSeconds is "
+        "counted from then."
+    )
 
 
 class CompletedInitContainer(ApiModel):
-    """An init container that has succeeded in the current run, and the container that did."""
+    """An init container that has succeeded in the current run."""
 
     name: Identifier = Field(description="Name of the init container.")
-    container_id: Identifier = Field(alias="containerID", description="The runtime's ID of it.")
+    container_id: Identifier = Field(
+        alias="containerID", description="ID of the container that succeeded."
+    )
 
 
 class RestartBaseline(ApiModel):
-    """What a container's restart count was when it first started in the current run."""
+    """The restart count of a container when it first started in the current run."""
 
     name: Identifier = Field(description="Name of the container.")
-    restart_count: Count = Field(description="A higher count is a restart within the run.")
+    restart_count: NonNegativeInt32 = Field(
+        description="If the Pod's status has a higher count, the container has restarted within "
+        "the run."
+    )
     resources: dict[str, str] | None = Field(
         None,
-        description="Requests and limits of the container whose resizePolicy is RestartContainer. "
-        "If they have changed, the restart was part of a resize in place.",
+        description="Requests and limits whose resizePolicy is RestartContainer. If they differ "
+        "from the Pod's, the restart was part of an in-place resize.",
     )
 
 
 class RunFacts(ApiModel):
-    """What the current run and its later entry in history both tell."""
+    """The fields that the current run has in common with its later entry in history."""
 
     number: Annotated[int, Field(ge=1, le=INT32_MAX)] = Field(
-        description="1, 2, 3 ... No number is ever used twice."
+        description="Number of the run: 1, 2, 3 ... A number is never reused."
     )
-    trigger: Trigger = Field(description="Why the run started.")
+    trigger: Trigger = Field(
+        description="Why the run started. The kubelet starts runs with the triggers PodRestarted "
+        "and RestartedInPlace in the existing Pod. The operator starts all others with a new Pod."
+    )
     token: Identifier | None = Field(
-        None, description="The value of the annotation initpipeline.dev/rerun that it answers."
+        None,
+        description="Value of the annotation initpipeline.dev/rerun that this run is the response "
+        "to, if any.",
     )
     cause: Cause | None = Field(
         None,
-        description="What caused the run: how the restarted container ended, or which fields of "
-        "spec.template changed.",
+        description="What caused the run: how the container that restarted had terminated, or "
+        "which fields of spec.template changed. Unset if neither applies.",
     )
     pod_uid: Identifier | None = Field(
-        None, alias="podUID", description="UID of the Pod. Unset until the Pod was seen."
+        None,
+        alias="podUID",
+        description="UID of the run's Pod. Unset until the operator has observed the Pod.",
     )
     start_time: Time = Field(
-        description="When the run was decided; for a run of the kubelet's, when it was first seen."
+        description="When the operator decided to start the run. If the kubelet started it, when "
+        "the operator first observed it."
     )
     initialized_time: Time | None = Field(
-        None, description="When the last init container succeeded, by the kubelet's clock."
+        None,
+        description="When the last init container succeeded, by the node's clock. Unset if the run "
+        "is not initialized.",
     )
-    completion_time: Time | None = Field(None, description="When the run was seen to have ended.")
-    result: Result | None = Field(None, description="How the run ended; unset while it goes on.")
+    completion_time: Time | None = Field(
+        None,
+        description="When the operator observed that the run had ended. Unset while it is active.",
+    )
+    result: Result | None = Field(None, description="How the run ended. Unset while it is active.")
     reason: Identifier | None = Field(
         None,
-        description="Why it ended or is about to end, in one CamelCase word, if it failed or was "
-        "lost; why it was not initialized, if it was superseded.",
+        description="Machine-readable reason, in CamelCase, why the run failed or was lost, or why "
+        "it was not initialized when another run superseded it. Already set while the cluster is "
+        "evicting the run's Pod.",
     )
     message: Message | None = Field(
         None,
-        description="The reason in words, for a person. At most 1 KiB.",
+        description="Human-readable explanation of the reason. At most 1 KiB.",
     )
-    exceeded: Exceeded | None = Field(None, description="The limit that ended the run, if any.")
+    exceeded: Exceeded | None = Field(
+        None, description="The limit that the run exceeded, if it failed because of one."
+    )
 
 
 class Run(RunFacts):
-    """The current run, and what tells the next restart from this one."""
+    """The current run, and what the operator records to recognize the next one."""
 
     completed_init_containers: tuple[CompletedInitContainer, ...] = Field(
-        (), description="The containers that have succeeded in this run."
+        (), description="The init containers that have succeeded in this run."
     )
     stale_container_ids: tuple[Identifier, ...] = Field(
         (),
         alias="staleContainerIDs",
         description="IDs of containers of earlier runs in the same Pod. The kubelet reports each "
-        "until it has run again.",
+        "of them until its successor has started.",
     )
     restart_baselines: tuple[RestartBaseline, ...] = Field(
         (),
-        description="Restart counts of the app containers as of this run's initialization. Kept "
-        "under rerunPolicy OnRestart alone.",
+        description="Restart counts of the app containers when this run was initialized. Set only "
+        "if rerunPolicy is OnRestart.",
     )
     init_restart_baselines: tuple[RestartBaseline, ...] = Field(
         (),
-        description="Restart counts of the init containers as of the beginning of this run, where "
-        "it is the kubelet's.",
+        description="Restart counts of the init containers that do not count for maxRestarts: "
+        "restarts before this run, and restarts after the loss of a sandbox or node.",
     )
     running_step: RunningStep | None = Field(
-        None, description="The attempt that runs, and since when, for its timeoutSeconds."
+        None, description="The running attempt of the current init container, if any."
     )
     scheduling_gated: bool = Field(
-        False, description="True if the Pod was observed behind a scheduling gate."
+        False, description="Whether the operator has observed the Pod with a scheduling gate."
     )
     ungated_time: Time | None = Field(
         None,
-        description="When the Pod was first observed without its former scheduling gates. "
-        "initDeadlineSeconds counts from then.",
+        description="When the operator first observed the Pod without its scheduling gates. "
+        "initDeadlineSeconds is counted from then.",
     )
     in_place_cause: Cause | None = Field(
         None,
-        description="What the app container died of whose end restarts all containers in place: "
-        "the cause of the run that comes next.",
+        description="Termination of the container that makes the kubelet restart all containers in "
+        "place. It becomes the cause of the next run.",
     )
     last_in_place_time: Time | None = Field(
-        None, description="When the last run in place before this one started."
+        None, description="When the last in-place re-run before this run started."
     )
 
 
 class RunRecord(RunFacts):
     """A run that has ended."""
 
-    result: Result = Field(description="How it ended.")
+    result: Result = Field(description="How the run ended. Unset while it is active.")
     failed_step: FailedStep | None = Field(
-        None, description="The init container that had failed, if any."
+        None, description="The init container that failed in the run, if any."
     )
 
 
 class EffectiveResources(ApiModel):
-    """What the scheduler and quota count the Pod as: the most that it needs at any one time."""
+    """The resources that the scheduler and ResourceQuota count for the Pod: the most that it needs
+    at any one time, init containers and sidecars included."""
 
     requests: dict[str, str] | None = Field(
-        None, description="Requests, a quantity each, by name of the resource."
+        None, description="Effective requests: quantities by resource name."
     )
     limits: dict[str, str] | None = Field(
-        None, description="Limits, a quantity each, by name of the resource."
+        None, description="Effective limits: quantities by resource name."
     )
 
 
 NOT_OBSERVED = -1
-"""The generation that is observed before the first status is written. Without it kstatus takes an
-object that has no status yet for one that needs none, and says Current."""
+"""The observedGeneration of an InitPipeline that the operator has not reconciled yet. Without it
+kstatus reports an object without status as Current."""
 
 
 class InitPipelineStatus(ApiModel):
-    """The most recently observed state. Written by the operator alone."""
+    """Most recently observed state of the InitPipeline. Set by the operator, read-only for
+    users."""
 
     observed_generation: int | None = Field(
         None,
         ge=NOT_OBSERVED,
-        description="The metadata.generation that this status speaks of; -1 before the first.",
+        description="The metadata.generation that this status is based on. -1 until the operator "
+        "has first reconciled the InitPipeline.",
     )
     conditions: tuple[Condition, ...] = Field(
         (), description="Initialized, Ready, Reconciling, Stalled, Suspended, RerunInPlace."
     )
-    pod_name: Identifier | None = Field(None, description="Name of the Pod: the pipeline's own.")
-    pod_uid: Identifier | None = Field(
-        None, alias="podUID", description="UID of the Pod whose state is shown."
+    pod_name: Identifier | None = Field(
+        None, description="Name of the Pod. It is the name of the InitPipeline."
     )
-    node_name: Identifier | None = Field(None, description="Node of the Pod whose state is shown.")
-    run: Run | None = Field(None, description="The current run: one pass through all steps.")
+    pod_uid: Identifier | None = Field(
+        None,
+        alias="podUID",
+        description="UID of the Pod that this status describes. Unset if the current run has no "
+        "Pod yet.",
+    )
+    node_name: Identifier | None = Field(
+        None, description="Node of the Pod that this status describes."
+    )
+    run: Run | None = Field(
+        None,
+        description="The current run: one pass of all init containers. If the run has ended, it "
+        "stays here until the next one starts.",
+    )
     init_progress: Identifier | None = Field(
-        None, description="How many init containers are done, of how many: 2/5."
+        None,
+        description="Number of init containers that have completed in the current run, of their "
+        "total number, such as 2/5. A sidecar has completed once it has started.",
     )
     current_step: Identifier | None = Field(
-        None, description="The init container that has yet to succeed and is next, if any."
+        None,
+        description="The first init container that has not completed in the current run. Unset if "
+        "all have.",
     )
     init_container_statuses: tuple[dict[str, Any], ...] = Field(
         (),
-        description="The kubelet's own words about the init containers, verbatim, in the order "
-        "of the Pod's spec.",
+        description="Copy of the Pod's status.initContainerStatuses, in the order of the Pod's "
+        "spec. An init container that the kubelet has not reported is waiting with the reason "
+        "PodInitializing.",
     )
     omitted: Message | None = Field(
         None,
-        description="The fields that this status leaves out, because the InitPipeline would be "
-        "larger than the cluster can store.",
+        description="The fields that the operator left out of this status because the InitPipeline "
+        "would be too large to store.",
     )
-    history: tuple[RunRecord, ...] = Field((), description="Runs that have ended, newest first.")
-    failed_runs: Count = Field(
-        0, description="Failed runs since a person last started one; backoffLimit is compared."
+    history: tuple[RunRecord, ...] = Field(
+        (),
+        description="Runs that have ended, newest first. spec.runHistoryLimit limits their number.",
     )
-    rerun_count: Count = Field(
-        0, description="Runs in a row that a restart, a loss of the Pod or a failure caused."
+    failed_runs: NonNegativeInt32 = Field(
+        0,
+        description="Number of runs that failed since a user last started a run, or since the Pod "
+        "was Ready for ten minutes. Compared with spec.backoffLimit.",
+    )
+    rerun_count: NonNegativeInt32 = Field(
+        0,
+        description="Number of runs in a row that a restart, a lost Pod or a failure caused. The "
+        "back-off before the next run is 10s after the first, doubles with each, and is at most "
+        "5m. Reset like failedRuns.",
     )
     next_run_time: Time | None = Field(
-        None, description="Before this time no run starts but one that a person asks for."
+        None,
+        description="Earliest start of the next automatic run. A run that a user requests starts "
+        "immediately.",
     )
     effective_resources: EffectiveResources | None = Field(
-        None, description="What the scheduler and quota count the Pod as."
+        None,
+        description="The resources that the scheduler and ResourceQuota count for the Pod: the "
+        "most that it needs at any one time, init containers and sidecars included.",
     )
     last_rerun_token: Identifier | None = Field(
-        None, description="The newest rerun token that was answered. It never acts again."
+        None,
+        description="The last value of the annotation initpipeline.dev/rerun that led to a run. "
+        "Setting the same value again has no effect.",
     )
     template_hash: Identifier | None = Field(
         None,
@@ -317,7 +394,7 @@ class InitPipelineStatus(ApiModel):
     )
 
     def condition(self, type_: ConditionType) -> Condition | None:
-        """The condition of this type, or None where it is absent."""
+        """Returns the condition of this type. None: there is no such condition."""
         return next((c for c in self.conditions if c.type == type_), None)
 
 
@@ -325,78 +402,95 @@ class InitPolicy(ApiModel):
     """Limits of one init container."""
 
     name: Identifier = Field(
-        description="Name of an init container that is not restartPolicy Always."
+        description="Name of the init container. A sidecar (restartPolicy Always) is not allowed."
     )
-    timeout_seconds: Seconds | None = Field(
+    timeout_seconds: TimeoutSeconds | None = Field(
         None,
-        description="How long one attempt may take, from when it was first seen running. After "
-        "it the run has failed.",
+        description="Duration in seconds that one attempt of the init container may take, from "
+        "when the operator first observes it running. An attempt that takes longer fails the run, "
+        "and the Pod is deleted. If unset, attempts may take any time.",
     )
-    max_restarts: Limit | None = Field(
-        None, description="How often it may be restarted in a run. After it the run has failed."
+    max_restarts: NonNegativeInt32 | None = Field(
+        None,
+        description="Number of times that the kubelet may restart the init container within a run. "
+        "One more restart fails the run, and the Pod is deleted. If 0, the first failure fails the "
+        "run. If unset, the number is not limited. If the init container has a rule "
+        "RestartAllContainers, the count continues in the runs that the rule starts.",
     )
 
 
 class Policies(ApiModel):
-    """When the Pod's init containers run again, and when a run has failed."""
+    """The fields of spec other than the template. Each has a default."""
 
     rerun_policy: RerunPolicy = Field(
         RerunPolicy.ON_RESTART,
-        description="OnRestart: the restart of an app container (not a sidecar) or the loss of "
-        "the Pod re-runs every init container. OnPodLoss: only the loss of the Pod does. Never: "
-        "neither. What the kubelet re-runs by itself, a request and a changed template work "
-        "under each. Restarts count from when it was set.",
+        description="Which events cause the operator to run all init containers again. Runs that "
+        "the kubelet starts, that a user requests, or that follow a change of the template start "
+        "under every policy. Restarts are counted from when the policy is set. Defaults to "
+        "OnRestart.",
     )
     rerun_strategy: RerunStrategy = Field(
         RerunStrategy.RECREATE,
-        description="How the restart of an app container is answered. Recreate: the Pod is "
-        "replaced. InPlace (Kubernetes 1.36): the kubelet restarts all containers in the same Pod, "
-        "with two seconds of grace and no preStop; the Pod is replaced where that is not supported "
-        "or comes again within ten minutes. Takes effect with the next Pod.",
+        description="How all init containers are run again after an app container restarts. A "
+        "change takes effect with the next Pod. Defaults to Recreate.",
     )
-    backoff_limit: Limit = Field(
+    backoff_limit: NonNegativeInt32 = Field(
         0,
-        description="How many failed runs are followed by another with a new Pod before the "
-        "pipeline is given up. A lost Pod is not a failed run.",
+        description="Number of retries after failed runs before the InitPipeline becomes Stalled. "
+        "Each retry gets a new Pod. A run whose Pod was lost does not count. If the value is "
+        "raised to status.failedRuns or more, a Stalled InitPipeline is retried. Defaults to 0.",
     )
-    init_deadline_seconds: Seconds | None = Field(
+    init_deadline_seconds: TimeoutSeconds | None = Field(
         None,
-        description="How long a run may take to be initialized, from the creation of its Pod; "
-        "scheduling and pulling of images included. A run of the kubelet's counts from when it "
-        "was first seen.",
+        description="Duration in seconds that a run may take to be initialized, from the creation "
+        "of its Pod. Scheduling and image pulls count. Time behind a scheduling gate does not. A "
+        "run that the kubelet starts is counted from when the operator first observes it. A run "
+        "that takes longer fails, and its Pod is deleted. If unset, runs may take any time.",
     )
     init_policies: tuple[InitPolicy, ...] = Field(
-        (), description="Limits of single init containers, by name."
+        (), description="Limits of individual init containers, by name."
     )
     suspend: bool = Field(
-        False, description="true: the Pod is deleted and no run starts. false again: a new run."
+        False,
+        description="Whether the InitPipeline is suspended. If true, the operator deletes the Pod "
+        "and starts no run. If changed back to false, a new run starts. An InitPipeline that is "
+        "created suspended has its first run when it is resumed. Defaults to false.",
     )
     run_history_limit: Annotated[int, Field(ge=0, le=100)] = Field(
-        10, description="How many runs that have ended are kept in status.history."
+        10,
+        description="Number of ended runs to keep in status.history. The oldest are removed first. "
+        "From 0 to 100. Defaults to 10.",
     )
-    ttl_seconds_after_finished: Limit | None = Field(
+    ttl_seconds_after_finished: NonNegativeInt32 | None = Field(
         None,
-        description="The InitPipeline is deleted this long after its Pod succeeded or it was "
-        "given up. Not for a pipeline kept in git, which would bring it back.",
+        description="Time in seconds after which the operator deletes an InitPipeline that has "
+        "finished: its last run has ended, and no other follows. If 0, it is deleted immediately. "
+        "If unset, it is not deleted. Do not set this for an InitPipeline that is synced from git, "
+        "because the next sync would create it again.",
     )
 
     def of_step(self, name: str) -> InitPolicy:
-        """The limits of this init container; none, where none are set."""
-        found = (policy for policy in self.init_policies if policy.name == name)
-        return next(found, InitPolicy(name=name))
+        """Returns the limits of the init container with this name. They are unset if initPolicies
+        has no entry for it."""
+        entries = (policy for policy in self.init_policies if policy.name == name)
+        return next(entries, InitPolicy(name=name))
 
 
 class InitPipelineSpec(Policies):
-    """The desired state: a Pod whose init containers are the pipeline."""
+    """Desired state of the InitPipeline: the template of its Pod, and when init containers run
+    again. A change takes effect immediately, unless the field states otherwise."""
 
     template: dict[str, Any] = Field(
-        description="The Pod, as a core/v1 PodTemplateSpec. At least one init container that "
-        "runs to completion."
+        description="Template of the Pod. At least one init container must run to completion: "
+        "sidecars alone are not allowed. Labels, annotations and finalizers of its metadata are "
+        "copied to the Pod. Its name is that of the InitPipeline. A change starts a new run with a "
+        "new Pod if the API server would store another Pod for it."
     )
 
 
 class InitPipeline(ApiModel):
-    """A Pod whose init containers run in order, again whenever the Pod restarts, with history."""
+    """InitPipeline runs the init containers of a Pod in order, runs them again when the Pod
+    restarts, and keeps a history of the runs."""
 
     spec: InitPipelineSpec
     status: InitPipelineStatus = InitPipelineStatus()

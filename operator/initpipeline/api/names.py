@@ -1,4 +1,4 @@
-"""The names this project puts into a cluster, each in one place."""
+"""The names that this project defines in a cluster: kind, labels and annotations."""
 
 from typing import Final
 
@@ -11,43 +11,43 @@ SINGULAR: Final = "initpipeline"
 SHORT_NAME: Final = "ipl"
 
 NAME_LABEL: Final = f"{GROUP}/name"
-"""On the child Pod: the name of its InitPipeline. The operator watches only Pods that carry it."""
+"""On the Pod: the name of its InitPipeline. The operator watches only Pods with this label."""
 
 RUN_ANNOTATION: Final = f"{GROUP}/run"
-"""On the child Pod: the number of the run that created it. Later runs of the kubelet in the same
-Pod do not change it, so it answers one question only: was this Pod made for that run?"""
+"""On the Pod: the number of the run that created it. It stays the same if the kubelet starts later
+runs in the Pod."""
 
 TEMPLATE_HASH_ANNOTATION: Final = f"{GROUP}/template-hash"
-"""On the child Pod: the hash of the template it was made of."""
+"""On the Pod: the hash of the template that it was created from."""
 
 RERUN_IN_PLACE_ANNOTATION: Final = f"{GROUP}/rerun-in-place"
-"""On the child Pod, where rerunStrategy InPlace asks for it: IN_PLACE if it has our rules, or the
-reason why it goes without."""
+"""On the Pod, if rerunStrategy is InPlace: true if the operator added rules that restart all
+containers in place, otherwise the reason why it did not. The API server or a webhook may have
+removed the rules."""
 
 IN_PLACE: Final = "true"
-"""The value of RERUN_IN_PLACE_ANNOTATION on a Pod that has our rules."""
+"""The value of RERUN_IN_PLACE_ANNOTATION on a Pod that was created with the operator's rules."""
 
 TEMPLATE_ANNOTATION: Final = f"{GROUP}/template"
-"""On the child Pod: its template, compressed, unless that is too large. The operator compares a
-changed template with it."""
+"""On the Pod: its template, compressed. The operator compares a changed template with it. Absent if
+it would be larger than 12 KiB, or if the annotations of the Pod would be too large."""
 
 POD_LABELS: Final = frozenset({NAME_LABEL})
 POD_ANNOTATIONS: Final = frozenset(
     {RUN_ANNOTATION, TEMPLATE_HASH_ANNOTATION, TEMPLATE_ANNOTATION, RERUN_IN_PLACE_ANNOTATION}
 )
-"""Annotations that the operator sets on the child Pod. It ignores those of the template."""
+"""Annotations that the operator sets on the Pod. It ignores them in the template."""
 
 RERUN_ANNOTATION: Final = f"{GROUP}/rerun"
-"""On the InitPipeline: a token; one that was never answered before asks for a new run."""
+"""On the InitPipeline, set by a user: a token of any text. A value that has not started a run yet
+requests one."""
 
 MAX_NAME_LENGTH: Final = 63
-"""The Pod takes the pipeline's name, the Pod's hostname is its name, and a hostname is one DNS
-label (RFC 1123)."""
+"""Characters of an InitPipeline's name. It is also the name of the Pod and therefore its hostname,
+which is one DNS label (RFC 1123)."""
 
 MAX_MESSAGE_LENGTH: Final = 1024
-"""Bytes of a condition's or history entry's message: status is read by people and copied to each
-watcher."""
+"""Bytes of a message in status. Each watcher gets a copy of the status, so it stays small."""
 
 MAX_IDENTIFIER_LENGTH: Final = 253
-"""The limit, in characters, of a name, a token, a reason or an ID in status: that of an object's
-name."""
+"""Characters of a name, token, reason or ID in status: the limit of an object's name."""

@@ -1,9 +1,9 @@
-"""The schemas of a Pod template and of a container's status, as a CRD can carry them.
+"""Builds the schemas of a Pod template and of a container's status for a CRD.
 
-They are made from the OpenAPI document that an API server publishes for core/v1. A CRD needs a
-*structural* schema: no references, one type a node, fewer keywords. It is to refuse what the API
-server would refuse of a Pod and nothing else, so where the published schema asks for more than the
-API server does, it gives way: tests/contract/test_crd.py holds the one against the other.
+The source is the OpenAPI document that an API server publishes for core/v1. A CRD needs a
+*structural* schema: no references, one type per node, fewer keywords. The schema must reject only
+templates that the API server rejects in a Pod. In some fields the published schema is stricter than
+the API server. There the result is relaxed. tests/contract/test_crd.py compares the two.
 
 See https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
 """
@@ -36,20 +36,20 @@ _KEPT: Final = frozenset(
 )
 _DROPPED: Final = frozenset(
     {
-        # Mostly the zero value, which says nothing; any other would change what a person wrote.
+        # Most are the zero value. Any other would change the template that the user wrote.
         "default",
-        # Custom resources know neither strategic merge patches nor unions.
+        # Custom resources support neither strategic merge patches nor unions.
         "x-kubernetes-patch-merge-key",
         "x-kubernetes-patch-strategy",
         "x-kubernetes-unions",
-        # Replaced by what they refer to.
+        # Replaced by the definitions that they refer to.
         "$ref",
         "allOf",
     }
 )
 
-# A structural schema can't say "a string or a number": a node has one type or, by this extension,
-# any. So the other types are excluded, each by bounds that no value of it can meet.
+# A structural schema cannot express "a string or a number": a node has one type or, by this
+# extension, any. So the other types are excluded by bounds that none of their values can meet.
 QUANTITY: Final[Schema] = {
     "x-kubernetes-preserve-unknown-fields": True,
     "pattern": r"^\s*[+-]?[0-9.]+([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?\s*$",
@@ -67,7 +67,7 @@ _LEAVES: Final[Definitions] = {
         "x-kubernetes-preserve-unknown-fields": True,
     },
 }
-"""Types whose published schema can't be made structural keyword by keyword."""
+"""Types whose published schema cannot be converted keyword by keyword."""
 
 _OPTIONAL: Final = frozenset(
     {
@@ -79,7 +79,7 @@ _OPTIONAL: Final = frozenset(
         "Sysctl.value",
     }
 )
-"""Published as required, but a Pod without it is accepted: the zero value will do."""
+"""Published as required, although the API server accepts a Pod without it."""
 
 _MAY_REPEAT: Final = frozenset(
     {
@@ -91,59 +91,62 @@ _MAY_REPEAT: Final = frozenset(
         "ResourceRequirements.claims",
     }
 )
-"""Published as lists of distinct things, but a Pod that names one twice is accepted."""
+"""Published as lists with unique keys, although the API server accepts a Pod with duplicates."""
 
 _REPLACED: Final[Definitions] = {
-    # A sixth of the whole schema, for a field that no Pod can be created with.
+    # The field is a sixth of the whole schema, and no Pod can be created with it.
     "PodSpec.ephemeralContainers": {
-        "description": "Must be empty: ephemeral containers are added to a Pod that runs.",
+        "description": "Must be empty. Ephemeral containers can only be added to an existing Pod.",
         "type": "array",
         "maxItems": 0,
         "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
     },
 }
 
-# After the end of a sentence comes a capital, or else a list or an address: so an abbreviation
-# hardly ever looks like one. And a sentence has more than one word: "Required." alone says nothing.
+# A sentence is followed by a capital letter, a list or an address, which an abbreviation rarely is.
+# A sentence has at least two terms, so that "Required." alone is not one.
 _SENTENCE_END: Final = re.compile(r"(?<=\s\S)\S*(?<!\be\.g)(?<!\bi\.e)[.!?](?=\s+([A-Z]|- |http))")
 
 
 def pod_template_schema(definitions: Definitions) -> Schema:
-    """The schema of core/v1 PodTemplateSpec, whole."""
+    """Returns the complete schema of core/v1 PodTemplateSpec."""
     return _definition(f"{CORE}PodTemplateSpec", definitions)
 
 
 def container_status_schema(definitions: Definitions) -> Schema:
-    """The schema of core/v1 ContainerStatus, for a mirror of what any kubelet may say.
+    """Returns the schema of core/v1 ContainerStatus for a mirror of any kubelet's statuses.
 
-    Nothing is refused or pruned: fields and values that the schema does not know are kept, and
-    only the name is required.
+    It rejects and prunes nothing: unknown fields and values are kept, and only the name is
+    required.
     """
     return _lenient(_definition(f"{CORE}ContainerStatus", definitions)) | {"required": ["name"]}
 
 
 def first_sentence(text: str) -> str:
-    """The first sentence, on one line: what a field is. The rest explains."""
+    """Returns the first sentence of a description, on one line."""
     paragraph = " ".join(text.strip().partition("\n\n")[0].split())
     end = _SENTENCE_END.search(paragraph)
     return paragraph[: end.end()] if end else paragraph
 
 
 def keywords(node: Schema, kept: Set[str], dropped: Set[str]) -> Schema:
-    """The keywords of a node that are kept; one that nobody has thought about is an error."""
+    """Returns the node with the ``kept`` keywords only.
+
+    Raises ValueError for a keyword that is in neither set.
+    """
     unknown = node.keys() - kept - dropped
     if unknown:
-        raise ValueError(f"no rule says what a CRD makes of {', '.join(sorted(unknown))}")
+        raise ValueError(f"no rule for the keywords {', '.join(sorted(unknown))} in a CRD")
     return without(node, node.keys() - kept)
 
 
 def without(schema: Schema, dropped: Set[str]) -> Schema:
-    """The same schema, some keywords of it left out."""
+    """Returns the schema without these keywords."""
     return {keyword: value for keyword, value in schema.items() if keyword not in dropped}
 
 
 def with_children(schema: Schema, change: Callable[[Schema], Schema]) -> Schema:
-    """The same schema, each of the schemas directly below it changed."""
+    """Returns the schema with the change applied to each schema directly below it."""
     changed = dict(schema)
     if "properties" in schema:
         changed["properties"] = {name: change(one) for name, one in schema["properties"].items()}
@@ -154,33 +157,34 @@ def with_children(schema: Schema, change: Callable[[Schema], Schema]) -> Schema:
 
 
 def _definition(name: str, definitions: Definitions) -> Schema:
-    """A definition in structural form, asking for no more than the API server does of a Pod."""
+    """Returns a definition in structural form, no stricter than the API server is for a Pod."""
     if name in _LEAVES:
         return _LEAVES[name]
     return _relaxed(name.rpartition(".")[2], _structural(definitions[name], definitions))
 
 
 def _structural(node: Schema, definitions: Definitions) -> Schema:
-    """A node in structural form, a reference replaced by what it refers to."""
+    """Returns the node in structural form, with references replaced by their definitions."""
     own = keywords(node, _KEPT, _DROPPED)
     if "description" in own:
         own["description"] = first_sentence(own["description"])
     reference = _reference(node)
     if reference:
-        # What is said where a type is used wins over what the type says of itself.
+        # The description of a field takes precedence over that of its type.
         return _definition(reference, definitions) | own
     return with_children(own, lambda child: _structural(child, definitions))
 
 
 def _reference(node: Schema) -> str | None:
-    """The name of the definition that a node is: referred to plainly, or as allOf's only member."""
+    """Returns the name of the definition that a node refers to, itself or as allOf's only member.
+    None: it does not refer to one."""
     [target] = node.get("allOf", [node])
     reference: str = target.get("$ref", "")
     return reference.rpartition("/")[2] or None
 
 
 def _relaxed(type_: str, schema: Schema) -> Schema:
-    """The schema of an object, its fields' rules eased where the API server is easier."""
+    """Returns the schema of an object, no stricter than the API server is for a Pod."""
     if "properties" not in schema:
         return schema
     required = [name for name in schema.get("required", ()) if f"{type_}.{name}" not in _OPTIONAL]
@@ -198,22 +202,21 @@ def _relaxed_field(path: str, field: Schema, optional: bool) -> Schema:
     if "items" in field:
         return _relaxed_list(field, path in _MAY_REPEAT)
     if optional and "" not in field.get("enum", [""]):
-        return field | {
-            "enum": ["", *field["enum"]]
-        }  # as if absent: templating leaves many of them
+        # The API server treats "" like an absent field. Templating tools write it.
+        return field | {"enum": ["", *field["enum"]]}
     return field
 
 
 def _relaxed_list(field: Schema, may_repeat: bool) -> Schema:
     if field.get("x-kubernetes-list-type") == "map" and not may_repeat:
         return field
-    # What is left is atomic, as every list is unless said otherwise; null is the zero value.
+    # Without these keywords the list is atomic. The API server decodes null as the zero value.
     plain = without(field, {"x-kubernetes-list-type", "x-kubernetes-list-map-keys"})
     return plain | {"items": field["items"] | {"nullable": True}}
 
 
 def _lenient(schema: Schema) -> Schema:
-    """A schema that describes the same and refuses and prunes nothing of it."""
+    """Returns the schema without the rules that would reject or prune a value."""
     strict = {"enum", "required", "x-kubernetes-list-type", "x-kubernetes-list-map-keys"}
     lenient = without(schema, strict)
     if "properties" in lenient:

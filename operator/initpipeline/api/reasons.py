@@ -1,6 +1,9 @@
-"""Every word that automation may match on: condition types, reasons, triggers, results.
+"""Every value that automation may match on: condition types, reasons, event reasons, triggers,
+results and policies.
 
-A person who reads nothing but the REASON column knows from it what to look at.
+The docstring below a value is its text in docs/reference.md, and for a field's value also in
+``kubectl explain``. The first paragraph of a reason is its meaning, the second is what a user does
+about it. ``make generate`` writes both.
 """
 
 from enum import StrEnum
@@ -8,181 +11,276 @@ from typing import Final
 
 
 class ConditionType(StrEnum):
-    """Types of ``status.conditions``; Reconciling and Stalled as kstatus defines them."""
+    """Types of ``status.conditions``. Reconciling and Stalled are as kstatus defines them."""
 
     INITIALIZED = "Initialized"
-    """All init containers of the current run have succeeded (a sidecar: has started)."""
+    """All init containers of the current run have succeeded, and its sidecars have started."""
     READY = "Ready"
-    """The Pod is Ready, or it has Succeeded."""
+    """The Pod is Ready, or it has succeeded."""
     RECONCILING = "Reconciling"
-    """A run is on its way, or waits for something that may change by itself; absent otherwise."""
+    """A run is in progress, or it waits for something that can change without a user. Absent
+    otherwise."""
     STALLED = "Stalled"
-    """A person is needed: the pipeline is given up or makes no progress. The operator may still
-    retry. Absent otherwise."""
+    """The InitPipeline needs a user: it is given up, its Pod is refused or stuck in deletion, it
+    cannot be read, or the operator failed on it. The operator may still retry. Absent otherwise."""
     SUSPENDED = "Suspended"
-    """spec.suspend took effect; absent otherwise."""
+    """spec.suspend is true and has taken effect. Absent otherwise."""
     RERUN_IN_PLACE = "RerunInPlace"
     """False where rerunStrategy asks for InPlace and the Pod cannot do it; absent otherwise."""
 
 
 class Reason(StrEnum):
-    """Reasons of conditions."""
+    """Reasons of conditions. ``kubectl get ipl`` shows that of Ready in the column REASON."""
 
     POD_PENDING = "PodPending"
-    """The Pod is about to be created, or has been and no node has taken it yet."""
+    """The Pod is about to be created, or it has not been assigned to a node yet.
+
+    Wait. If this lasts, check that the scheduler is running, and whether the Pod has scheduling
+    gates."""
     POD_UNSCHEDULABLE = "PodUnschedulable"
-    """No node fits; the message is the scheduler's."""
+    """No node fits the Pod. The message is the scheduler's.
+
+    Change the resource requests or placement rules of the template, or add nodes. The scheduler
+    retries."""
     STEP_PENDING = "StepPending"
-    """The current step has not started: volumes, network or its image are being made ready."""
+    """The current step has not started: its volumes, network or image are not ready yet.
+
+    Wait. For the first step the kubelet reports an obstacle at once, for later steps within about
+    ten seconds. Until then see the Pod's events: `kubectl initpipeline explain NAME` lists them."""
     STEP_RUNNING = "StepRunning"
-    """The current step runs."""
+    """The current step is running.
+
+    Wait, or follow its log: `kubectl initpipeline logs NAME`."""
     STEP_FAILED = "StepFailed"
-    """The current step failed, or could not be started, mostly for a command that its image
-    does not have."""
+    """The current step failed, or could not be started. The usual cause of the latter is a command
+    that its image does not have.
+
+    Read its log: `kubectl initpipeline logs NAME STEP`. Correct the template, which starts a
+    run."""
     STEP_BACK_OFF = "StepBackOff"
-    """The current step failed, and the kubelet waits before it starts it again."""
+    """The current step failed, and the kubelet waits before it restarts it.
+
+    Read its log: `kubectl initpipeline logs NAME STEP`. Correct the template, which starts a
+    run."""
     IMAGE_PULL_FAILED = "ImagePullFailed"
-    """An image cannot be pulled; the message names it and why."""
+    """An image cannot be pulled. The message has the image and the error.
+
+    Correct the image or its pull secrets in the template. If the registry was not available, the
+    kubelet retries."""
     CONTAINER_CONFIG_ERROR = "ContainerConfigError"
-    """A container cannot be created, mostly for a missing ConfigMap, Secret or key."""
+    """A container cannot be created. The usual cause is a ConfigMap, a Secret or a key that does
+    not exist.
+
+    Create the object that the message names: the kubelet retries. Or correct the template."""
     INITIALIZED = "Initialized"
     """All init containers of the current run have succeeded."""
     CONTAINERS_NOT_READY = "ContainersNotReady"
-    """Initialized, but app containers are not ready yet."""
+    """The run is initialized, but the Pod is not Ready.
+
+    Wait. If this lasts, read the logs of the containers that the message names, and check their
+    readiness probes."""
     CONTAINER_FAILED = "ContainerFailed"
-    """An app container failed, or else a sidecar."""
+    """An app container failed. If no app container has failed, a sidecar did.
+
+    Read its log: `kubectl logs NAME --all-containers`."""
     POD_READY = "PodReady"
     """The Pod is Ready."""
     POD_SUCCEEDED = "PodSucceeded"
-    """All app containers of the Pod ended well."""
+    """All containers of the Pod terminated successfully."""
     POD_FAILED = "PodFailed"
-    """The Pod failed, and no container of it reports why."""
+    """The Pod failed, and none of its containers shows why.
+
+    Read the message and the Pod's events: `kubectl describe pod NAME`."""
     POD_EVICTED = "PodEvicted"
-    """The kubelet evicted the Pod because it exceeded a storage limit of its own spec."""
+    """The kubelet evicted the Pod because it exceeded a limit of its own spec: the sizeLimit of an
+    emptyDir, or a limit of ephemeral-storage.
+
+    Raise the limit in the template, or write less."""
     POD_DEADLINE_EXCEEDED = "PodDeadlineExceeded"
-    """The Pod ran longer than the activeDeadlineSeconds of its own spec."""
+    """The Pod ran longer than the activeDeadlineSeconds of its own spec.
+
+    Raise activeDeadlineSeconds in the template, or find out what takes so long."""
     NODE_NOT_READY = "NodeNotReady"
-    """The node has stopped reporting, so the node lifecycle controller set the Pod's Ready to
-    False."""
+    """The node has stopped reporting, so the node lifecycle controller set the Pod's Ready
+    condition to False. The state of the containers has been unknown since then.
+
+    Check the node: `kubectl describe node NODE`."""
     POD_LOST = "PodLost"
-    """The run's Pod was deleted, or the cluster ended it: drain, node pressure, preemption,
-    shutdown or loss of the node, rejection by the kubelet."""
+    """The run's Pod was deleted, or the cluster terminated it: drain, node pressure, preemption,
+    shutdown or loss of the node, rejection by the kubelet.
+
+    If rerunPolicy is Never, request a run. Otherwise the next run starts without a user."""
     POD_TERMINATING = "PodTerminating"
-    """A Pod of this name is being deleted; the next run's Pod can only follow it."""
+    """A Pod with this name is being deleted. The next Pod can be created only after that.
+
+    Wait. If the InitPipeline is Stalled, follow the remedy in the message."""
     INVALID_TEMPLATE = "InvalidTemplate"
-    """The API server refuses the Pod as invalid; the message is the server's. The cause is the
-    template, or what a LimitRange, a webhook or a policy makes of it. Or the spec breaks a rule of
-    the admission policy, which is not installed."""
+    """The API server rejects the Pod as invalid. The message is the API server's. Or the spec
+    breaks a rule of the admission policy, and the policy is not installed.
+
+    Correct the template, or the LimitRange, webhook or policy that changes the Pod."""
     POD_FORBIDDEN = "PodForbidden"
-    """Policy, Pod Security, RBAC or a webhook refuses the Pod; the message is the server's."""
+    """Pod Security, a LimitRange, RBAC, a policy or a webhook rejects the Pod. The message is the
+    API server's.
+
+    Change the template, or create or allow what the message names."""
     QUOTA_EXCEEDED = "QuotaExceeded"
-    """A ResourceQuota has no room for the Pod; the message is the server's."""
+    """The Pod exceeds a ResourceQuota. The message is the API server's.
+
+    Free or raise the quota: `kubectl describe quota`."""
     QUOTA_REQUIRES_RESOURCES = "QuotaRequiresResources"
-    """A ResourceQuota requires requests or limits that containers of the Pod do not have; the
-    message is the API server's and names them."""
+    """A ResourceQuota requires requests or limits that containers of the Pod do not have. The
+    message is the API server's and names them.
+
+    Add them to the template, or create a LimitRange with defaults."""
     NAME_CONFLICT = "NameConflict"
-    """A Pod of this name exists and belongs to somebody else."""
+    """A Pod with this name exists, and the InitPipeline does not own it.
+
+    Delete that Pod: the operator creates its own within seconds. Or give the InitPipeline another
+    name."""
     RERUN_BACK_OFF = "RerunBackOff"
-    """The next run waits until nextRunTime, since runs of this pipeline keep being caused."""
+    """The next run waits until status.nextRunTime, because restarts, lost Pods or failures have
+    caused several runs in a row.
+
+    Find the cause in status.history. Request a run to start it now."""
     BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded"
-    """A run failed, and no further one is allowed."""
+    """More runs have failed than spec.backoffLimit allows, and no other run follows.
+
+    Correct the template, request a run, or raise spec.backoffLimit. If the run exceeded a limit,
+    raise that limit."""
     STEP_TIMED_OUT = "StepTimedOut"
-    """One attempt of the current step took longer than its timeoutSeconds."""
+    """An attempt of the current step took longer than its timeoutSeconds.
+
+    Find out what the step waits for, or raise timeoutSeconds. Raising it starts a run."""
     RESTART_LIMIT_EXCEEDED = "RestartLimitExceeded"
-    """The current step failed more often than its maxRestarts allows."""
+    """The current step failed more often than its maxRestarts allows.
+
+    Read its log, and correct the template, or raise maxRestarts. Both start a run."""
     INIT_DEADLINE_EXCEEDED = "InitDeadlineExceeded"
-    """The run was not initialized within initDeadlineSeconds."""
+    """The run was not initialized within initDeadlineSeconds. The message has the step at which it
+    was.
+
+    Find out what the step waits for, or raise initDeadlineSeconds. Raising it starts a run."""
     SUSPENDED = "Suspended"
-    """spec.suspend is true: there is no Pod, and no run starts."""
+    """spec.suspend is true: there is no Pod, and no run starts.
+
+    Set spec.suspend to false, which starts a run."""
     IN_PLACE_UNSUPPORTED = "InPlaceUnsupported"
-    """The cluster or the node does not know RestartAllContainers (Kubernetes 1.36)."""
+    """The cluster or the node does not support RestartAllContainers (Kubernetes 1.36). If an app
+    container restarts, the operator replaces the Pod.
+
+    Upgrade the cluster, or set rerunStrategy to Recreate."""
     IN_PLACE_TOO_OFTEN = "InPlaceTooOften"
-    """Restarts in place came so fast that the Pod is replaced instead, with back-off."""
+    """In-place restarts followed each other within ten minutes. If an app container restarts, the
+    operator replaces the Pod, with back-off.
+
+    Find out why the container terminates: see the cause of the runs in status.history."""
     UNREADABLE = "Unreadable"
-    """The InitPipeline holds a value that this version of the operator cannot read; the message
-    names the field. Nothing is done until it is corrected."""
+    """The InitPipeline has a value that this version of the operator cannot read. The message names
+    the field. The operator does not act on the InitPipeline.
+
+    Correct the field. For a field of status: `kubectl edit ipl NAME --subresource=status`."""
     RECONCILE_ERROR = "ReconcileError"
-    """The operator failed on this InitPipeline, which is a bug in the operator. It retries after
-    growing delays; Initialized and Ready stay as they were last observed."""
+    """The operator failed to reconcile this InitPipeline, because of a bug. It retries with growing
+    delays. Initialized and Ready stay as they were last observed.
+
+    Report the error that the operator logged."""
 
 
 class EventReason(StrEnum):
     """Reasons of the events on an InitPipeline."""
 
     RUN_STARTED = "RunStarted"
-    """A run started; the note has its trigger, as in status."""
+    """A run started. The note has its trigger and cause."""
     STEP_FAILED = "StepFailed"
-    """An init container failed before the run was initialized. Further failures of it in the same
-    run are a series of this event."""
+    """An init container failed before the run was initialized. Further failures of the same init
+    container in the same run are counted in the series of this event. The operator writes the
+    series when the count has doubled, or after half an hour."""
     RUN_INITIALIZED = "RunInitialized"
     """All init containers of the run have succeeded."""
     RUN_FAILED = "RunFailed"
-    """The run failed; whether another follows is told by RunStarted or GivenUp."""
+    """The run failed. If another run follows, RunStarted is posted, otherwise GivenUp."""
     POD_LOST = "PodLost"
-    """The run's Pod was deleted, or the cluster ended it: drain, node pressure, preemption,
+    """The run's Pod was deleted, or the cluster terminated it: drain, node pressure, preemption,
     shutdown or loss of the node, rejection by the kubelet."""
     FAILED_CREATE = "FailedCreate"
-    """The run's Pod cannot be created: the API server refuses it, or its name is taken. Posted once
-    per message."""
+    """The API server refuses the run's Pod, or its name is taken. Posted once per message."""
     GIVEN_UP = "GivenUp"
-    """The run failed or was lost, and no other follows: needs a person."""
+    """The run failed or was lost, and no other run follows unless a user starts one."""
     STATUS_NOT_WRITTEN = "StatusNotWritten"
-    """The API server does not accept the status: the InitPipeline would be too large, or the CRD is
-    of another version. No run starts until the status is written."""
+    """The API server rejects the status. The note has its message. The usual cause is an
+    InitPipeline that is larger than etcd stores: make the template smaller. No run starts until the
+    status is written."""
 
 
 class Trigger(StrEnum):
-    """Why a run started. The last two are runs of the kubelet, in the Pod of the run before."""
+    """Why a run started. The last two are runs that the kubelet starts in the existing Pod."""
 
     CREATED = "Created"
+    """The InitPipeline was created."""
     SPEC_CHANGED = "SpecChanged"
+    """The template was changed so that the API server would store another Pod for it."""
     REQUESTED = "Requested"
+    """A user set the annotation initpipeline.dev/rerun to a new value."""
     RESUMED = "Resumed"
+    """spec.suspend was changed to false. Also the first run of an InitPipeline that was created
+    suspended."""
     CONTAINER_RESTARTED = "ContainerRestarted"
+    """An app container restarted after the run was initialized. A restart by an in-place resize
+    does not count."""
     POD_LOST = "PodLost"
+    """The Pod was deleted, or the cluster terminated it."""
     RETRY = "Retry"
+    """A run failed within spec.backoffLimit, or the limit that it exceeded was raised."""
     POD_RESTARTED = "PodRestarted"
+    """The kubelet re-created the sandbox of the Pod."""
     RESTARTED_IN_PLACE = "RestartedInPlace"
+    """The kubelet restarted all containers of the Pod in place (KEP-5532)."""
 
 
 BY_KUBELET: Final = frozenset({Trigger.POD_RESTARTED, Trigger.RESTARTED_IN_PLACE})
-"""Triggers of runs of the kubelet's, in a Pod that was there before."""
+"""Triggers of runs that the kubelet starts in the existing Pod."""
 
 
 class Result(StrEnum):
     """How a run ended."""
 
     INITIALIZED = "Initialized"
-    """All init containers succeeded; ended by what the next run's trigger names."""
+    """All init containers succeeded. The trigger of the next run shows what ended this one."""
     SUCCEEDED = "Succeeded"
-    """The Pod's containers all ended well."""
+    """All containers of the Pod terminated successfully."""
     FAILED = "Failed"
-    """A container failed for good, or a limit was exceeded."""
+    """A container failed and is not restarted, or a limit of the InitPipeline or of the Pod's own
+    spec was exceeded."""
     LOST = "Lost"
-    """The Pod was lost, whether or not it had been initialized (initializedTime tells)."""
+    """The Pod was deleted, or the cluster terminated it, before or after initialization."""
     SUPERSEDED = "Superseded"
-    """Before it was initialized came a changed template, a request, suspend, or a new Pod because
-    restarts in place came too often."""
+    """Before the run was initialized, the template changed, a user requested a run, the
+    InitPipeline was suspended, or in-place restarts came too often."""
     UNKNOWN = "Unknown"
-    """It ended before it was seen initialized, and the API does not tell how."""
+    """The run ended before the operator observed it as initialized, and the API does not report
+    how."""
 
 
 class RerunPolicy(StrEnum):
-    """Which restarts re-run every init container. What the kubelet re-runs by itself, a request and
-    a changed template do so under each."""
+    """Which events cause the operator to run all init containers again. Runs that the kubelet
+    starts, that a user requests, or that follow a change of the template start under each."""
 
     ON_RESTART = "OnRestart"
-    """The restart of an app container, and the loss of the Pod."""
+    """An app container restarts, or the Pod is lost. Restarts of sidecars do not count."""
     ON_POD_LOSS = "OnPodLoss"
-    """The loss of the Pod alone."""
+    """The Pod is lost."""
     NEVER = "Never"
-    """Neither."""
+    """Neither. If the Pod is lost, the InitPipeline becomes Stalled."""
 
 
 class RerunStrategy(StrEnum):
-    """How the restart of an app container is answered."""
+    """How all init containers are run again after an app container restarts."""
 
     RECREATE = "Recreate"
-    """With a new Pod."""
+    """The operator replaces the Pod."""
     IN_PLACE = "InPlace"
-    """By the kubelet, which restarts all containers in the same Pod (KEP-5532)."""
+    """The kubelet restarts all containers in the same Pod (KEP-5532). Requires Kubernetes 1.36.
+    Containers get two seconds to terminate, and preStop hooks do not run. If the cluster does not
+    support it, or if a restart follows another within ten minutes, the operator replaces the
+    Pod."""

@@ -1,12 +1,14 @@
-"""What a CRD makes of the models."""
+"""The CRD that is generated from the models."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field
 
+from crds.meanings import of_values
 from initpipeline.api.crd import (
     custom_resource_definition,
     model_schema,
@@ -19,7 +21,7 @@ from initpipeline.api.podtemplate import CORE, Definitions, Schema
 CORE_V1: Definitions = {
     f"{CORE}PodTemplateSpec": {
         "type": "object",
-        "description": "Kubernetes' words.",
+        "description": "The description in core/v1.",
         "properties": {
             "spec": {
                 "type": "object",
@@ -42,14 +44,15 @@ CORE_V1: Definitions = {
 
 
 class Color(StrEnum):
-    """Words to choose from."""
+    """The docstring of the enumeration."""
 
     RED = "red"
     BLUE = "blue"
 
 
 class Inner(BaseModel):
-    """The inner model's words."""
+    """The docstring of
+    the inner model."""
 
     count: int = Field(0, ge=0)
 
@@ -57,72 +60,79 @@ class Inner(BaseModel):
 class Outer(BaseModel):
     """Each kind of field that a model may have."""
 
-    text: str = Field(description="The field's words.")
+    text: str = Field(description="The description of the field.")
     color: Color = Color.RED
+    explained: Color | None = Field(None, description="The color.")
     choice: Literal["a", "b"] = "a"
     at: Time | None = None
     maybe: Inner | None = None
-    described: Inner = Field(Inner(), description="The field's words.")
+    described: Inner = Field(Inner(), description="The description of the field.")
     many: tuple[Inner, ...] = ()
     open: dict[str, Any] = {}
     texts: dict[str, str] = {}
 
 
-OUTER: Mapping[str, Schema] = model_schema(Outer.model_json_schema())["properties"]
+MEANINGS = {"Color": {"red": "Like a rose.", "blue": "Like the sky."}}
+OUTER: Mapping[str, Schema] = model_schema(Outer.model_json_schema(), MEANINGS)["properties"]
 INNER: Schema = {"count": {"type": "integer", "minimum": 0, "default": 0}}
 
 
 class TestModelSchema:
-    """A pydantic model in structural form."""
+    """The structural form of a pydantic model's schema."""
 
     @pytest.mark.parametrize(
         ("field", "schema"),
         [
-            ("text", {"type": "string", "description": "The field's words."}),
+            ("text", {"type": "string", "description": "The description of the field."}),
             ("choice", {"type": "string", "enum": ["a", "b"], "default": "a"}),
             ("at", {"type": "string", "format": "date-time"}),
             ("open", {"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
             ("texts", {"type": "object", "additionalProperties": {"type": "string"}}),
         ],
     )
-    def test_field(self, field: str, schema: Schema) -> None:
+    def test_field_has_only_structural_keywords(self, field: str, schema: Schema) -> None:
         assert OUTER[field] == schema
 
-    def test_enumeration(self) -> None:
+    def test_enumeration_keeps_values_and_default(self) -> None:
         assert OUTER["color"]["enum"] == ["red", "blue"]
         assert OUTER["color"]["default"] == "red"
 
-    def test_model_in_a_field(self) -> None:
-        words = "The inner model's words."
-        inner = {"type": "object", "description": words, "properties": INNER}
+    def test_enumeration_description_lists_the_meanings_of_the_values(self) -> None:
+        values = "- red: Like a rose.\n- blue: Like the sky."
+        assert OUTER["color"]["description"] == values
+        assert OUTER["explained"]["description"] == f"The color.\n{values}"
+
+    def test_nested_model_is_inlined_with_its_docstring_on_one_line(self) -> None:
+        docstring = "The docstring of the inner model."
+        inner = {"type": "object", "description": docstring, "properties": INNER}
         assert OUTER["maybe"] == inner
         assert OUTER["many"] == {"type": "array", "items": inner}
 
-    def test_words_of_the_field_win(self) -> None:
-        assert OUTER["described"]["description"] == "The field's words."
+    def test_description_of_a_field_replaces_docstring_of_its_model(self) -> None:
+        assert OUTER["described"]["description"] == "The description of the field."
 
-    def test_only_what_has_no_default_is_required(self) -> None:
-        assert model_schema(Outer.model_json_schema())["required"] == ["text"]
+    def test_only_fields_without_default_are_required(self) -> None:
+        assert model_schema(Outer.model_json_schema(), MEANINGS)["required"] == ["text"]
 
-    def test_a_union_has_no_structural_form(self) -> None:
+    def test_union_of_types_is_rejected(self) -> None:
         class Union(BaseModel):
             either: int | str
 
         with pytest.raises(ValueError, match="one type"):
-            model_schema(Union.model_json_schema())
+            model_schema(Union.model_json_schema(), {})
 
 
 class TestListKeys:
-    """Lists of named things are keyed by the name."""
+    """Lists of type map, which server-side apply merges by a key."""
 
-    def test_marked(self) -> None:
+    def test_list_gets_type_map_and_its_key(self) -> None:
         items = {"type": "object", "required": ["type"], "properties": {"type": {}}}
         schema = {"properties": {"conditions": {"type": "array", "items": items}}}
         conditions = with_list_keys(schema)["properties"]["conditions"]
         assert conditions["x-kubernetes-list-type"] == "map"
         assert conditions["x-kubernetes-list-map-keys"] == ["type"]
 
-    def test_a_key_has_to_be_required(self) -> None:
+    def test_optional_key_is_rejected(self) -> None:
         items = {"type": "object", "properties": {"number": {}}}
         schema = {"properties": {"history": {"type": "array", "items": items}}}
         with pytest.raises(ValueError, match="number"):
@@ -132,20 +142,20 @@ class TestListKeys:
 class TestResource:
     """The schema of an InitPipeline."""
 
-    SCHEMA = resource_schema(CORE_V1)
+    SCHEMA = resource_schema(CORE_V1, of_values())
     SPEC: Schema = SCHEMA["properties"]["spec"]
     STATUS: Schema = SCHEMA["properties"]["status"]
 
-    def test_a_template_is_required(self) -> None:
+    def test_template_is_required(self) -> None:
         assert self.SCHEMA["required"] == ["spec"]
         assert self.SPEC["required"] == ["template"]
 
-    def test_the_template_is_a_pod_s_in_our_words(self) -> None:
+    def test_template_has_the_description_of_the_model(self) -> None:
         template = self.SPEC["properties"]["template"]
         assert template["type"] == "object"
         assert "At least one init container" in template["description"]
 
-    def test_the_template_has_to_have_containers_of_both_kinds(self) -> None:
+    def test_template_requires_containers_and_init_containers(self) -> None:
         template = self.SPEC["properties"]["template"]
         pod = template["properties"]["spec"]
         assert template["required"] == ["spec"]
@@ -155,29 +165,42 @@ class TestResource:
             "initContainers",
         }
 
-    def test_the_name_fits_into_a_label(self) -> None:
+    def test_name_is_limited_to_the_length_of_a_label_value(self) -> None:
         assert self.SCHEMA["properties"]["metadata"]["properties"]["name"]["maxLength"] == 63
 
-    def test_container_statuses_are_mirrored(self) -> None:
+    def test_init_container_statuses_keep_unknown_fields(self) -> None:
         mirror = self.STATUS["properties"]["initContainerStatuses"]
         assert mirror["items"]["x-kubernetes-preserve-unknown-fields"] is True
         assert mirror["x-kubernetes-list-map-keys"] == ["name"]
 
-    def test_a_status_is_what_the_operator_wrote_but_for_the_generation(self) -> None:
+    def test_status_has_no_defaults_except_observed_generation(self) -> None:
         assert self.STATUS["default"] == {}
         properties = dict(self.STATUS["properties"])
         assert properties.pop("observedGeneration")["default"] == -1
         assert "'default'" not in repr(properties)
 
+    def test_descriptions_break_lines_only_between_values(self) -> None:
+        broken = [text for text in descriptions(self.SCHEMA) if re.search(r"\n(?!- )", text)]
+        assert broken == []
+
     @pytest.mark.parametrize(
         ("list_", "key"), [("conditions", "type"), ("history", "number")], ids=str
     )
-    def test_lists_of_named_things(self, list_: str, key: str) -> None:
+    def test_list_is_keyed(self, list_: str, key: str) -> None:
         assert self.STATUS["properties"][list_]["x-kubernetes-list-map-keys"] == [key]
 
 
-def test_the_definition_says_how_the_resource_is_called() -> None:
-    definition = custom_resource_definition(CORE_V1)
+def descriptions(schema: Any) -> Iterator[str]:
+    """Yields each description in a schema."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("description"), str):
+            yield schema["description"]
+        for child in schema.values():
+            yield from descriptions(child)
+
+
+def test_definition_has_the_names_of_the_resource() -> None:
+    definition = custom_resource_definition(CORE_V1, of_values())
     assert definition["metadata"]["name"] == "initpipelines.initpipeline.dev"
     assert definition["spec"]["scope"] == "Namespaced"
     assert definition["spec"]["names"] == {

@@ -1,4 +1,4 @@
-"""What a CRD makes of the schemas that an API server publishes."""
+"""The conversion of published core/v1 schemas to structural schemas."""
 
 from typing import Any
 
@@ -40,17 +40,17 @@ STATUS: Definitions = {
 
 
 def reference(name: str) -> Schema:
-    """A reference to a definition, as the API server writes it."""
+    """Returns a reference to a definition, as the API server publishes it."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def field_of(type_: str, field: Schema, required: bool = False, **others: Schema) -> Any:
-    """What becomes of field "it" of a type; the others are definitions that it may refer to."""
+    """Converts field "it" of a type. The others are definitions that it may refer to."""
     return object_of(type_, {"it": field}, ["it"] if required else [], **others)["properties"]["it"]
 
 
 def object_of(type_: str, fields: Schema, required: list[str], **others: Schema) -> Schema:
-    """What becomes of a type of these fields, where a template holds it."""
+    """Converts a type with these fields, as part of a template."""
     definitions: Definitions = {
         f"{CORE}PodTemplateSpec": {"type": "object", "properties": {"x": reference(CORE + type_)}},
         f"{CORE}{type_}": {"type": "object", "properties": fields, "required": required},
@@ -61,19 +61,19 @@ def object_of(type_: str, fields: Schema, required: list[str], **others: Schema)
 
 
 class TestFirstSentence:
-    """Descriptions are cut to their first sentence."""
+    """Descriptions are reduced to their first sentence."""
 
     @pytest.mark.parametrize(
         ("text", "sentence"),
         [
-            ("One. Two.", "One. Two."),  # no sentence is one word
+            ("One. Two.", "One. Two."),  # a sentence has two terms at least
             ("It is one. It is two.", "It is one."),
             ("Is it? It is.", "Is it?"),
             ("no end", "no end"),
             ("", ""),
             ("A  folded\n line. Next.", "A folded line."),
             ("first paragraph\n\nSecond paragraph.", "first paragraph"),
-            ("Near (e.g. in a zone, etc. as said). More.", "Near (e.g. in a zone, etc. as said)."),
+            ("Near (e.g. in a zone, etc. as set). More.", "Near (e.g. in a zone, etc. as set)."),
             ("Some name, e.g. Alpha or Beta. More.", "Some name, e.g. Alpha or Beta."),
             ("No operation (i.e. Nothing). More.", "No operation (i.e. Nothing)."),
             ("On failure, contention, etc. The handler runs.", "On failure, contention, etc."),
@@ -84,7 +84,7 @@ class TestFirstSentence:
             ("It ends here.", "It ends here."),
         ],
     )
-    def test_cut(self, text: str, sentence: str) -> None:
+    def test_first_sentence_is_kept(self, text: str, sentence: str) -> None:
         assert first_sentence(text) == sentence
 
 
@@ -94,16 +94,16 @@ class TestStructure:
     @pytest.mark.parametrize(
         "field", [reference(f"{CORE}Other"), {"allOf": [reference(f"{CORE}Other")]}]
     )
-    def test_a_reference_is_replaced_by_what_it_refers_to(self, field: Schema) -> None:
-        other = {"type": "string", "description": "Its own words."}
+    def test_reference_is_replaced_by_its_definition(self, field: Schema) -> None:
+        other = {"type": "string", "description": "Its own description."}
         assert field_of("Some", field, Other=other) == other
 
-    def test_the_words_where_a_type_is_used_win(self) -> None:
+    def test_description_of_a_field_replaces_that_of_its_type(self) -> None:
         field = {"description": "Used here.", "allOf": [reference(f"{CORE}Other")]}
-        other = {"type": "string", "description": "Its own words."}
+        other = {"type": "string", "description": "Its own description."}
         assert field_of("Some", field, Other=other)["description"] == "Used here."
 
-    def test_references_in_lists_and_maps_are_replaced_too(self) -> None:
+    def test_references_in_lists_and_maps_are_replaced(self) -> None:
         other = {"type": "string"}
         listed = {"type": "array", "items": reference(f"{CORE}Other")}
         mapped = {"type": "object", "additionalProperties": reference(f"{CORE}Other")}
@@ -114,11 +114,11 @@ class TestStructure:
         field = {"type": "string", "default": "TCP", "x-kubernetes-patch-strategy": "merge"}
         assert field_of("Some", field) == {"type": "string"}
 
-    def test_a_new_keyword_needs_a_decision(self) -> None:
-        with pytest.raises(ValueError, match="what a CRD makes of x-kubernetes-new"):
+    def test_unknown_keyword_is_rejected(self) -> None:
+        with pytest.raises(ValueError, match="no rule for the keywords x-kubernetes-new"):
             field_of("Some", {"type": "string", "x-kubernetes-new": True})
 
-    def test_a_quantity_is_a_text_or_a_number(self) -> None:
+    def test_quantity_has_no_type_and_keeps_its_description(self) -> None:
         name = f"{MACHINERY}api.resource.Quantity"
         definitions = {f"{CORE}PodTemplateSpec": {"allOf": [reference(name)], "description": "It."}}
         assert pod_template_schema(definitions) == QUANTITY | {"description": "It."}
@@ -126,13 +126,13 @@ class TestStructure:
 
 
 class TestLeniency:
-    """Where the API server asks less of a Pod than it publishes, so does the CRD."""
+    """Fields in which the published schema is stricter than the API server."""
 
-    def test_a_required_field_stays_required(self) -> None:
+    def test_required_field_stays_required(self) -> None:
         fields = {"a": {"type": "string"}, "b": {"type": "string"}}
         assert object_of("Some", fields, ["a"])["required"] == ["a"]
 
-    def test_a_field_whose_zero_value_will_do_is_not_required(self) -> None:
+    def test_field_that_a_pod_may_omit_is_not_required(self) -> None:
         fields = {"name": {"type": "string"}, "value": {"type": "string"}}
         assert object_of("HTTPHeader", fields, ["name", "value"])["required"] == ["name"]
         assert "required" not in object_of("SleepAction", {"seconds": {}}, ["seconds"])
@@ -140,49 +140,51 @@ class TestLeniency:
     @pytest.mark.parametrize(
         ("required", "values"), [(False, ["", "A", "B"]), (True, ["A", "B"])], ids=repr
     )
-    def test_an_optional_choice_may_be_empty(self, required: bool, values: list[str]) -> None:
+    def test_only_an_optional_enumeration_may_be_empty(
+        self, required: bool, values: list[str]
+    ) -> None:
         field = {"type": "string", "enum": ["A", "B"]}
         assert field_of("Some", field, required=required)["enum"] == values
 
-    def test_a_list_of_distinct_things_stays_one(self) -> None:
+    def test_list_of_type_map_keeps_its_keys(self) -> None:
         items = {"type": "object"}
         keyed = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
         field = {"type": "array", "items": items} | keyed
         assert field_of("Some", field) == field
 
-    def test_a_list_that_may_repeat_is_a_plain_one(self) -> None:
+    def test_list_with_allowed_duplicates_becomes_atomic(self) -> None:
         keyed = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
         env = {"type": "array", "items": {"type": "object"}} | keyed
         plain = {"type": "array", "items": {"type": "object", "nullable": True}}
         assert object_of("Container", {"env": env}, [])["properties"]["env"] == plain
 
     @pytest.mark.parametrize("kind", ["atomic", "set"])
-    def test_any_other_list_is_a_plain_one(self, kind: str) -> None:
+    def test_list_without_keys_becomes_atomic(self, kind: str) -> None:
         field = {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": kind}
         plain = {"type": "array", "items": {"type": "string", "nullable": True}}
         assert field_of("Some", field) == plain
 
-    def test_ephemeral_containers_can_only_be_none(self) -> None:
+    def test_ephemeral_containers_must_be_empty(self) -> None:
         fields = {"ephemeralContainers": {"type": "array", "items": {"type": "object"}}}
         schema = object_of("PodSpec", fields, [])["properties"]["ephemeralContainers"]
         assert schema["maxItems"] == 0
 
 
 class TestContainerStatus:
-    """The mirror of a container's status refuses nothing and prunes nothing."""
+    """The mirror of a container status, which rejects and prunes nothing."""
 
-    def test_only_the_name_is_required(self) -> None:
+    def test_only_name_is_required(self) -> None:
         schema = container_status_schema(STATUS)
         assert schema["required"] == ["name"]
         assert "required" not in schema["properties"]["state"]
 
-    def test_unknown_fields_are_kept_on_each_level(self) -> None:
+    def test_unknown_fields_are_kept_at_each_level(self) -> None:
         schema = container_status_schema(STATUS)
         state, mounts = schema["properties"]["state"], schema["properties"]["mounts"]
         for level in (schema, state, mounts["items"]):
             assert level["x-kubernetes-preserve-unknown-fields"] is True
 
-    def test_unknown_values_and_repetitions_are_accepted(self) -> None:
+    def test_unknown_values_and_duplicates_are_accepted(self) -> None:
         fields = container_status_schema(STATUS)["properties"]
         assert fields["stopSignal"] == {"type": "string"}
         assert fields["mounts"].keys() == {"type", "items"}
