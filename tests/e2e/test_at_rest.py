@@ -142,7 +142,7 @@ def looks(operator: OperatorProcess) -> Counter[str]:
     return Counter(
         line["pipeline"].partition("/")[2]
         for line in operator.lines()
-        if line["message"] == "pipeline looked at"
+        if line["message"] == "reconciled"
     )
 
 

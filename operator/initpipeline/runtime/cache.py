@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.core.unreadable import UnreadablePipeline
-from initpipeline.runtime.gateway import Census, Key
+from initpipeline.runtime.gateway import Key, ObjectUIDs
 
 MANY = 100
 """Containers of a Pod, in its spec and status, from which on it is kept packed."""
@@ -147,15 +147,15 @@ class Store(Generic[T]):
         """Nobody will ask for it any more."""
         self._gone.pop(key, None)
 
-    def missing_from(self, census: Census, namespace: str | None) -> list[tuple[Key, str]]:
-        """Objects of a namespace (None: of all) that are known here and were gone when the census
-        was taken."""
+    def missing_from(self, existing: ObjectUIDs, namespace: str | None) -> list[tuple[Key, str]]:
+        """Objects of a namespace (None: of all) that are known here and were gone when the UIDs
+        were listed."""
         return [
             (key, thing.uid)
             for key, thing in self._objects.items()
             if namespace in (None, key.namespace)
-            and int(thing.resource_version) <= census.version
-            and census.uids.get(key) != thing.uid
+            and int(thing.resource_version) <= existing.version
+            and existing.uids.get(key) != thing.uid
         ]
 
 

@@ -44,7 +44,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class ObjectUIDs:
     """The UIDs of all objects of a kind, as of a resource version."""
 
     uids: Mapping[Key, str]
@@ -144,7 +144,7 @@ class Gateway:
             for raw in page["items"] or ():
                 yield key_of(raw), _pod_or_error(raw)
 
-    async def census(self, kind: Kind, namespace: str | None) -> Census:
+    async def list_uids(self, kind: Kind, namespace: str | None) -> ObjectUIDs:
         """Which objects of a kind there are, at the cost of their metadata."""
         uids: dict[Key, str] = {}
         version = 0
@@ -152,7 +152,7 @@ class Gateway:
             version = int(page["metadata"]["resourceVersion"])
             # Null, where the kind is about to go.
             uids |= {key_of(raw): raw["metadata"]["uid"] for raw in page["items"] or ()}
-        return Census(uids, version)
+        return ObjectUIDs(uids, version)
 
     async def find_unlabelled_pods(
         self, namespace: str, keys: Collection[Key]

@@ -19,15 +19,18 @@ from initpipeline.runtime.cache import Cache, Store, Versioned
 from initpipeline.runtime.documents import LARGEST_PAGE
 from initpipeline.runtime.gateway import Key, Kind, key_of
 from initpipeline.runtime.queue import WorkQueue
-from initpipeline.runtime.unreadable_objects import Oddities
+from initpipeline.runtime.unreadable_objects import UnreadableObjects
 
 
 def register(
-    registry: kopf.OperatorRegistry, cache: Cache, queue: WorkQueue[Key], oddities: Oddities
+    registry: kopf.OperatorRegistry,
+    cache: Cache,
+    queue: WorkQueue[Key],
+    unreadable: UnreadableObjects,
 ) -> None:
     """Watch InitPipelines, and the Pods that carry our label."""
-    pipelines = _Noter(Kind.PIPELINE, cache.pipelines, queue, read_pipeline, oddities)
-    pods = _Noter(Kind.POD, cache.pods, queue, Pod.from_api, oddities)
+    pipelines = _Noter(Kind.PIPELINE, cache.pipelines, queue, read_pipeline, unreadable)
+    pods = _Noter(Kind.POD, cache.pods, queue, Pod.from_api, unreadable)
 
     @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
     async def pipeline_event(event: Mapping[str, Any], **_: object) -> None:
@@ -75,7 +78,7 @@ class _Noter(Generic[T]):
     store: Store[T]
     queue: WorkQueue[Key]
     read: Callable[[Mapping[str, Any]], T]
-    oddities: Oddities
+    unreadable: UnreadableObjects
 
     def note(self, event: Mapping[str, Any]) -> None:
         """Store the object of a watch event, and queue its pipeline if the object is new. The echo
@@ -101,10 +104,10 @@ class _Noter(Generic[T]):
         try:
             thing = self.read(raw)
         except UnreadableError as error:
-            self.oddities.note(self.kind, key, str(error))
+            self.unreadable.note(self.kind, key, str(error))
             return None
         if isinstance(thing, UnreadablePipeline):
-            self.oddities.note(self.kind, key, thing.problem)
+            self.unreadable.note(self.kind, key, thing.problem)
         return thing
 
 

@@ -14,29 +14,21 @@ from initpipeline import __version__
 from initpipeline.runtime import handlers, preflight
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.client import ApiClient, load_configuration
-from initpipeline.runtime.errors import (
-    ApiError,
-    ConnectionFailed,
-    LoginError,
-    OperatorError,
-    one_line,
-)
+from initpipeline.runtime.errors import LoginError, OperatorError, one_line
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
-from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
+from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.settings import Settings
 from initpipeline.runtime.sweep import Sweeper
-from initpipeline.runtime.unlabelled_pods import Lookout
-from initpipeline.runtime.unreadable_objects import Oddities
+from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
+from initpipeline.runtime.unreadable_objects import UnreadableObjects
+from initpipeline.runtime.workers import run_worker
 
 logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 5.0
 """How long work under way may take after SIGTERM. Any of it is safe to cut short."""
-
-OUTAGE_RETRY_SECONDS = 30.0
-"""The longest delay between looks that fail because the API server does not answer."""
 
 
 def now() -> datetime:
@@ -73,10 +65,10 @@ class Service:
             now, lambda key: key.namespace, max(1, settings.workers // 4)
         )
         self._events = EventRecorder(gateway, now)
-        lookout = Lookout(gateway, self._queue)
-        self._reconciler = Reconciler(gateway, cache, self._queue, now, self._events, lookout)
-        oddities = Oddities()
-        self._sweeper = Sweeper(gateway, cache, self._queue, settings.namespaces, oddities)
+        watcher = UnlabelledPodWatcher(gateway, self._queue)
+        self._reconciler = Reconciler(gateway, cache, self._queue, now, self._events, watcher)
+        unreadable = UnreadableObjects()
+        self._sweeper = Sweeper(gateway, cache, self._queue, settings.namespaces, unreadable)
         self._before: set[asyncio.Task[Any]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         """The loop itself would not keep them."""
@@ -87,7 +79,7 @@ class Service:
         self._registry = kopf.OperatorRegistry()
         self._kopf_settings = kopf.OperatorSettings()
         handlers.configure(self._kopf_settings)
-        handlers.register(self._registry, cache, self._queue, oddities)
+        handlers.register(self._registry, cache, self._queue, unreadable)
         kopf.on.login(registry=self._registry)(self._login)
         kopf.on.startup(registry=self._registry)(self._start)
         kopf.on.cleanup(registry=self._registry)(self._stop)
@@ -134,7 +126,7 @@ class Service:
 
     async def _start(self, **_: object) -> None:
         for number in range(self._settings.workers):
-            self._run(f"worker {number}", self._work())
+            self._run(f"worker {number}", run_worker(self._queue, self._reconciler))
         self._run("events", self._events.run())
         self._run("sweeper", self._sweeper.run(self._settings.sweep_seconds))
         scope = ",".join(self._settings.namespaces) or "all"
@@ -177,37 +169,3 @@ class Service:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         logger.info("operator stopped")
-
-    async def _work(self) -> None:
-        while True:
-            key = await self._queue.get()
-            logger.debug("pipeline looked at", extra={"pipeline": str(key)})
-            try:
-                await self._reconciler.reconcile(key)
-            except (ApiError, ConnectionFailed) as error:
-                delay = self._queue.retry(key, _longest_delay(error))
-                fields = {"pipeline": str(key), "error": str(error), "retry_seconds": delay}
-                logger.warning("API request failed", extra=fields)
-            except Exception as error:
-                delay = self._queue.retry(key)
-                fields = {"pipeline": str(key), "retry_seconds": delay}
-                logger.exception("look at pipeline failed", extra=fields)
-                await self._report(key, error)
-            finally:
-                self._queue.done(key)
-
-    async def _report(self, key: Key, error: Exception) -> None:
-        """Set the pipeline's condition for an exception. A failure to do so is only logged."""
-        try:
-            await self._reconciler.report_error(key, error)
-        except (ApiError, ConnectionFailed) as why:
-            fields = {"pipeline": str(key), "error": str(why)}
-            logger.warning("failure not reported", extra=fields)
-        except Exception:
-            logger.exception("failure not reported", extra={"pipeline": str(key)})
-
-
-def _longest_delay(error: ApiError | ConnectionFailed) -> float:
-    """An outage is not the pipeline's fault: it is not to be waited on for long after its end."""
-    outage = isinstance(error, ConnectionFailed) or error.code == 429 or error.code >= 500
-    return OUTAGE_RETRY_SECONDS if outage else LONGEST_RETRY_SECONDS

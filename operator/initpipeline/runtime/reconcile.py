@@ -20,6 +20,7 @@ from initpipeline.core.decide import (
 )
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.core.patch import merge_patch
+from initpipeline.core.text import clip
 from initpipeline.core.unreadable import (
     UnreadablePipeline,
     error_conditions,
@@ -32,16 +33,20 @@ from initpipeline.runtime.errors import (
     ConflictError,
     NotFoundError,
     TooLargeError,
+    one_line,
 )
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
 from initpipeline.runtime.queue import WorkQueue
-from initpipeline.runtime.unlabelled_pods import Lookout
+from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
 
 logger = logging.getLogger(__name__)
 
-ROUNDS = 4
+MAX_DECISIONS_PER_RECONCILE = 4
 """How often one look may decide anew on what the API answered; more is left to the next look."""
+
+LOGGED = 500
+"""The most bytes of an API server's message in a log line. Webhooks may write long ones."""
 
 LARGE = 128 * 1024
 """Bytes of a pipeline that takes longer to decide on than the event loop may be held up."""
@@ -88,14 +93,14 @@ class Reconciler:
         queue: WorkQueue[Key],
         clock: Callable[[], datetime],
         events: EventRecorder,
-        lookout: Lookout,
+        unlabelled_pods: UnlabelledPodWatcher,
     ) -> None:
         self._gateway = gateway
         self._cache = cache
         self._queue = queue
         self._clock = clock
         self._events = events
-        self._lookout = lookout
+        self._unlabelled_pods = unlabelled_pods
         self._creations = _Creations()
         self._large = asyncio.Lock()
 
@@ -111,7 +116,7 @@ class Reconciler:
 
     async def _reconcile(self, key: Key) -> None:
         facts = await self._read(key)
-        for _ in range(ROUNDS):
+        for _ in range(MAX_DECISIONS_PER_RECONCILE):
             if facts is None:
                 return
             decision = await self._decide(facts)
@@ -120,7 +125,7 @@ class Reconciler:
                 return
             facts = await self._act(key, decision, replace(facts, pipeline=pipeline))
             if facts is None:
-                self._look_again(key, decision)
+                self._requeue(key, decision)
                 return
         self._queue.retry(key)
 
@@ -134,7 +139,7 @@ class Reconciler:
         self._cache.pipelines.refine(Key(pipeline.namespace, pipeline.name), pipeline)
         return await asyncio.to_thread(decide, replace(facts, pipeline=pipeline), now)
 
-    def _look_again(self, key: Key, decision: Decision) -> None:
+    def _requeue(self, key: Key, decision: Decision) -> None:
         if decision.wake_at is not None:
             self._queue.add_at(key, decision.wake_at)
         if decision.retry:
@@ -169,7 +174,7 @@ class Reconciler:
         if pipeline is None:
             self._queue.forget_failures(key)
             self._cache.pods.forget_gone(key)
-            self._lookout.forget(key)
+            self._unlabelled_pods.forget(key)
             self._creations.forget(key)
             return None
         if isinstance(pipeline, UnreadablePipeline):
@@ -178,20 +183,20 @@ class Reconciler:
             return None
         pod = self._cache.pods.get(key)
         if pod is not None:
-            self._lookout.forget(key)
-        elif (needs_live_pod(pipeline) or key in self._lookout) and not pipeline.deleting:
+            self._unlabelled_pods.forget(key)
+        elif (needs_live_pod(pipeline) or key in self._unlabelled_pods) and not pipeline.deleting:
             pod = await self._get_pod(key)
         return Facts(pipeline, pod, gone=None if pod else self._cache.pods.gone(key))
 
     async def _get_pod(self, key: Key) -> Pod | None:
-        """Returns the Pod as the API server has it. If it lacks the label, the lookout watches it.
-        None: there is none."""
+        """Returns the Pod as the API server has it, and watches it if it lacks the label. None:
+        there is none."""
         pod = await self._gateway.get_pod(key)
         if pod is None or pod.labelled:
-            self._lookout.forget(key)
+            self._unlabelled_pods.forget(key)
             return pod
         self._cache.pods.forget_gone(key)  # That was when it lost the label.
-        return await self._get_pod(key) if self._lookout.watch(key) else pod
+        return await self._get_pod(key) if self._unlabelled_pods.watch(key) else pod
 
     async def _write_status(self, pipeline: Pipeline, decision: Decision) -> Pipeline | None:
         """The pipeline as it is afterwards; None: it is not as it was read, so look again."""
@@ -294,7 +299,8 @@ class Reconciler:
             if admission.namespace_terminating(error.status):
                 return None  # As good as gone.
             raise
-        logger.warning("Pod refused", extra={"pipeline": str(key), "reason": answer.reason.value})
+        fields = {"reason": answer.reason.value, "error": clip(one_line(answer.message), LOGGED)}
+        logger.warning("Pod refused", extra={"pipeline": str(key), **fields})
         return Facts(facts.pipeline, None, answer, refused_in_place=creation.in_place)
 
     async def _delete(self, key: Key, uid: str, facts: Facts) -> Facts | None:

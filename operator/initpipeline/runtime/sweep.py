@@ -14,7 +14,7 @@ from initpipeline.runtime.cache import Cache, Store
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, OperatorError
 from initpipeline.runtime.gateway import Gateway, Key, Kind
 from initpipeline.runtime.queue import WorkQueue
-from initpipeline.runtime.unreadable_objects import Oddities
+from initpipeline.runtime.unreadable_objects import UnreadableObjects
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +28,12 @@ class Sweeper:
         cache: Cache,
         queue: WorkQueue[Key],
         namespaces: Sequence[str],
-        oddities: Oddities,
+        unreadable: UnreadableObjects,
     ) -> None:
         self._gateway = gateway
         self._cache = cache
         self._queue = queue
-        self._oddities = oddities
+        self._unreadable = unreadable
         self._namespaces: Sequence[str | None] = namespaces or (None,)
 
     async def fill(self) -> None:
@@ -44,7 +44,7 @@ class Sweeper:
                 if isinstance(pod, Pod):
                     self._cache.pods.put(key, pod)
                 else:
-                    self._oddities.note(Kind.POD, key, str(pod))
+                    self._unreadable.note(Kind.POD, key, str(pod))
 
     async def run(self, period_seconds: float) -> None:
         """Sweep for ever. A sweep that fails is made up for by the next."""
@@ -64,15 +64,15 @@ class Sweeper:
 
     async def _compare(self, kind: Kind, store: Store[Any], namespace: str | None) -> None:
         newest = store.newest()
-        census = await self._gateway.census(kind, namespace)
-        if census.version < newest:
+        existing = await self._gateway.list_uids(kind, namespace)
+        if existing.version < newest:
             # Newest wins here, and the watches ask for what came after the newest: from a cluster
             # that was restored from a backup neither would ever learn anything.
             raise OperatorError(
-                f"the cluster's history has gone back from version {newest} to {census.version}, "
+                f"the cluster's history has gone back from version {newest} to {existing.version}, "
                 "as after a restore from a backup: start anew"
             )
-        for key, uid in store.missing_from(census, namespace):
+        for key, uid in store.missing_from(existing, namespace):
             store.remove(key, uid)
             self._queue.add(key)
             logger.info("deletion found by sweep", extra={"pipeline": str(key), "kind": kind.value})

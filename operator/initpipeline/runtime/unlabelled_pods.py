@@ -29,7 +29,7 @@ LONGEST_PAUSE_SECONDS: Final = 30.0
 """The longest pause between two attempts to watch, if the API server does not answer or refuses."""
 
 
-class Lookout:
+class UnlabelledPodWatcher:
     """Requeues a pipeline when a Pod of its name without the operator's label changes or is
     deleted. For one event loop."""
 
@@ -65,7 +65,7 @@ class Lookout:
             self._end(key.namespace)
 
     def _begin(self, namespace: str) -> None:
-        task = asyncio.create_task(self._attend(namespace), name=f"lookout {namespace}")
+        task = asyncio.create_task(self._attend(namespace), name=f"unlabelled Pods {namespace}")
         self._tasks[namespace] = task
 
     def _end(self, namespace: str) -> None:

@@ -13,7 +13,7 @@ REMEMBERED: Final = 1024
 recently is forgotten and logged again."""
 
 
-class Oddities:
+class UnreadableObjects:
     """Objects that cannot be read."""
 
     def __init__(self) -> None:

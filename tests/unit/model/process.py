@@ -20,9 +20,9 @@ from initpipeline.runtime.gateway import Gateway, Key
 from initpipeline.runtime.queue import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.sweep import Sweeper
-from initpipeline.runtime.unreadable_objects import Oddities
+from initpipeline.runtime.unreadable_objects import UnreadableObjects
 from tests.unit.model.cluster import UNLABELLED, Api
-from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, Died, QuietLookout, is_labelled
+from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, Died, ManualPodWatcher, is_labelled
 
 T = TypeVar("T")
 
@@ -72,11 +72,11 @@ class Process:
         self.agenda = Agenda(clock)
         gateway = Gateway(api)
         events = EventRecorder(gateway, clock, "operator-0")  # What it would post waits.
-        self._lookout = QuietLookout(gateway, self.agenda)
+        self._unlabelled_pods = ManualPodWatcher(gateway, self.agenda)
         self._reconciler = Reconciler(
-            gateway, self._cache, self.agenda, clock, events, self._lookout
+            gateway, self._cache, self.agenda, clock, events, self._unlabelled_pods
         )
-        self._sweeper = Sweeper(gateway, self._cache, self.agenda, (), Oddities())
+        self._sweeper = Sweeper(gateway, self._cache, self.agenda, (), UnreadableObjects())
         self._handlers = _handlers(self._cache, self.agenda)
         self._heard = {PIPELINES: 0, PODS: 0}
         """Has UNLABELLED while there is something to look out for, and it was listed."""
@@ -86,7 +86,7 @@ class Process:
 
     def unheard(self, plural: str) -> int:
         """How many events of this kind it has yet to be told."""
-        if plural == UNLABELLED and KEY not in self._lookout:
+        if plural == UNLABELLED and KEY not in self._unlabelled_pods:
             return 0
         if plural not in self._heard:
             return 1
@@ -95,7 +95,7 @@ class Process:
     def hear(self, plural: str, count: int) -> None:
         """Its watch tells the next events. Those of one kind come in order, whatever was told of
         the other kind."""
-        if plural == UNLABELLED and (KEY not in self._lookout or plural not in self._heard):
+        if plural == UNLABELLED and (KEY not in self._unlabelled_pods or plural not in self._heard):
             self._look_out()
             return
         start = self._heard[plural]
@@ -114,8 +114,8 @@ class Process:
             self._tell(plural, None, raw)
 
     def _look_out(self) -> None:
-        """The lookout begins to watch, or begins again: it lists the Pods."""
-        if KEY not in self._lookout:
+        """The watch of unlabelled Pods begins, or begins again, with a list."""
+        if KEY not in self._unlabelled_pods:
             self._heard.pop(UNLABELLED, None)
             return
         self._heard[UNLABELLED] = len(self._api.events_of(UNLABELLED))
@@ -128,7 +128,7 @@ class Process:
         with contextlib.suppress(ApiError, ConnectionFailed):
             run(self._sweeper.sweep())
 
-    def look(self) -> None:
+    def reconcile(self) -> None:
         """One look, as a worker takes it."""
         self.agenda.take()
         try:
@@ -142,7 +142,7 @@ class Process:
             if not self.agenda.is_due:
                 return True
             try:
-                self.look()
+                self.reconcile()
             except Died:
                 return False
         raise AssertionError(f"hot loop: {self._api.calls[-20:]}")
@@ -175,5 +175,5 @@ def _handlers(
         return lambda function: told.setdefault(selector[-1], function)
 
     with patch.object(kopf.on, "event", on_event):
-        handlers.register(kopf.OperatorRegistry(), cache, queue, Oddities())
+        handlers.register(kopf.OperatorRegistry(), cache, queue, UnreadableObjects())
     return told

@@ -521,9 +521,9 @@ class Stories(RuleBasedStateMachine):
     def nothing_is_written(self) -> None:
         """A look at a pipeline at rest, even a needless one, changes nothing; and none is taken."""
         assert self.process.agenda.due is None, "a requeue is left at rest"
-        self.process.look()  # Which may find that what went wrong before is forgiven by now.
+        self.process.reconcile()  # Which may find that what went wrong before is forgiven by now.
         calls = len(self.api.calls)
-        self.process.look()
+        self.process.reconcile()
         self.cluster.clock.seconds += DAY
         self.process.work()
         made = {call for call in self.api.calls[calls:] if not call.startswith("GET")}

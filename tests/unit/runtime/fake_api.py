@@ -17,7 +17,7 @@ from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
 from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
-from initpipeline.runtime.unlabelled_pods import Lookout
+from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
 from tests.builders import NAME, NAMESPACE, Raw
 from tests.unit.runtime.clock import Clock
 
@@ -251,8 +251,8 @@ class RecordingQueue(WorkQueue[Key]):
         return self.delays[-1]
 
 
-class QuietLookout(Lookout):
-    """A lookout that records its keys. The test requeues the pipelines itself."""
+class ManualPodWatcher(UnlabelledPodWatcher):
+    """Records the keys that are watched. The test requeues the pipelines itself."""
 
     def _begin(self, namespace: str) -> None: ...
     def _end(self, namespace: str) -> None: ...
@@ -268,9 +268,9 @@ class Operator:
         gateway = Gateway(api)
         self.events = EventRecorder(gateway, clock, "operator-0")
         """Its task is not started: what it would post waits."""
-        self.lookout = QuietLookout(gateway, self.queue)
+        self.unlabelled_pods = ManualPodWatcher(gateway, self.queue)
         self.reconciler = Reconciler(
-            gateway, self.cache, self.queue, clock, self.events, self.lookout
+            gateway, self.cache, self.queue, clock, self.events, self.unlabelled_pods
         )
 
     def watch(self, *plurals: str) -> None:
@@ -284,7 +284,7 @@ class Operator:
             else:
                 _told(self.cache.pods, Pod.from_api(raw) if raw else None)
 
-    async def look(self) -> list[str]:
+    async def reconcile(self) -> list[str]:
         """One reconcile. Returns its requests."""
         before = len(self._api.calls)
         self.queue.forget()
@@ -296,7 +296,7 @@ class Operator:
         made: list[str] = []
         for _ in range(20):
             self.watch()
-            calls = await self.look()
+            calls = await self.reconcile()
             if not calls:
                 return made
             made += calls

@@ -10,7 +10,7 @@ import pytest
 from initpipeline.core.facts import Pod
 from initpipeline.runtime.cache import Cache, Store
 from initpipeline.runtime.errors import ConnectionFailed
-from initpipeline.runtime.gateway import Census, Key
+from initpipeline.runtime.gateway import Key, ObjectUIDs
 from tests.builders import pod
 
 KEY = Key("default", "demo")
@@ -121,27 +121,27 @@ class TestDeletion:
         assert known(store) == ("2", "new")
 
 
-class TestCensus:
-    """Who is known here and was gone when the census was taken."""
+class TestMissingFrom:
+    """Objects that are stored and were gone when the UIDs were listed."""
 
     @pytest.mark.parametrize(
-        ("census", "missing"),
+        ("existing", "missing"),
         [
-            pytest.param(Census({KEY: "pod-1"}, 9), False, id="there"),
-            pytest.param(Census({}, 9), True, id="gone"),
-            pytest.param(Census({KEY: "pod-2"}, 9), True, id="another one took its name"),
-            pytest.param(Census({}, 5), True, id="gone, and nothing happened since"),
-            pytest.param(Census({}, 4), False, id="the census is older than what is known"),
+            pytest.param(ObjectUIDs({KEY: "pod-1"}, 9), False, id="there"),
+            pytest.param(ObjectUIDs({}, 9), True, id="gone"),
+            pytest.param(ObjectUIDs({KEY: "pod-2"}, 9), True, id="another one took its name"),
+            pytest.param(ObjectUIDs({}, 5), True, id="gone, and nothing happened since"),
+            pytest.param(ObjectUIDs({}, 4), False, id="the list is older than the stored object"),
         ],
     )
-    def test_one_object(self, store: Store[Pod], census: Census, missing: bool) -> None:
+    def test_one_object(self, store: Store[Pod], existing: ObjectUIDs, missing: bool) -> None:
         store.put(KEY, version(5))
-        assert store.missing_from(census, None) == ([(KEY, "pod-1")] if missing else [])
+        assert store.missing_from(existing, None) == ([(KEY, "pod-1")] if missing else [])
 
     def test_of_one_namespace_says_nothing_about_others(self, store: Store[Pod]) -> None:
         store.put(OTHER, version(1))
-        assert store.missing_from(Census({}, 9), "default") == []
-        assert store.missing_from(Census({}, 9), "other") == [(OTHER, "pod-1")]
+        assert store.missing_from(ObjectUIDs({}, 9), "default") == []
+        assert store.missing_from(ObjectUIDs({}, 9), "other") == [(OTHER, "pod-1")]
 
 
 class TestPodOfManyContainers:

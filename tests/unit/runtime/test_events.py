@@ -334,7 +334,7 @@ class TestLook:
         return [raw["reason"] for raw in api.posted_events]
 
     async def test_tells_of_its_write(self, api: FakeApi, operator: Operator) -> None:
-        await operator.look()
+        await operator.reconcile()
         assert await self.told(api, operator) == ["RunStarted"]
         (event,) = api.posted_events
         version = api.objects[PIPELINES, KEY]["metadata"]["resourceVersion"]
@@ -342,10 +342,10 @@ class TestLook:
 
     async def test_without_a_write_tells_nothing(self, api: FakeApi, operator: Operator) -> None:
         await operator.settle()
-        await operator.look()
+        await operator.reconcile()
         assert await self.told(api, operator) == ["RunStarted"]
 
     async def test_whose_write_fails_tells_nothing(self, api: FakeApi, operator: Operator) -> None:
         api.failing["PATCH status"] = [api_error(409, {"reason": "Conflict"})]
-        await operator.look()
+        await operator.reconcile()
         assert await self.told(api, operator) == []

@@ -13,7 +13,7 @@ from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime import handlers
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.gateway import Key, Kind
-from initpipeline.runtime.unreadable_objects import Oddities
+from initpipeline.runtime.unreadable_objects import UnreadableObjects
 from tests.builders import Raw, pipeline, running_pod
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, RecordingQueue
@@ -26,7 +26,7 @@ class Shell:
     """The handlers, with the cache and the queue behind them."""
 
     def __init__(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.cache, self.oddities = Cache.empty(), Oddities()
+        self.cache, self.unreadable = Cache.empty(), UnreadableObjects()
         self.queue = RecordingQueue(clock)
         self.told: dict[str, Callable[..., Awaitable[None]]] = {}
 
@@ -35,7 +35,7 @@ class Shell:
             return lambda function: self.told.setdefault(selector[-1], function)
 
         monkeypatch.setattr(kopf.on, "event", on_event)
-        handlers.register(kopf.OperatorRegistry(), self.cache, self.queue, self.oddities)
+        handlers.register(kopf.OperatorRegistry(), self.cache, self.queue, self.unreadable)
 
     async def tell(self, plural: str, type_: str | None, raw: Raw, version: int = 1) -> bool:
         """An event comes. Whether it asked for a look."""
@@ -126,7 +126,7 @@ async def test_pipeline_that_cannot_be_read_is_kept_as_such_and_logged_once(
     [record] = caplog.records
     assert (record.message, record.exc_info) == ("object cannot be read", None)
     assert vars(record)["pipeline"] == str(KEY)
-    assert shell.oddities.seen[Kind.PIPELINE] == 2
+    assert shell.unreadable.seen[Kind.PIPELINE] == 2
     assert await shell.tell(PIPELINE, "MODIFIED", pipeline().raw(), version=3)
     assert isinstance(shell.cache.pipelines.get(KEY), Pipeline)
 
@@ -139,7 +139,7 @@ async def test_pod_that_cannot_be_read_is_forgotten_and_queues_its_pipeline(
     odd = {**running_pod().raw(), "spec": "none"}
     assert await shell.tell(POD, "MODIFIED", odd, version=2)
     assert not shell.known(POD)
-    assert shell.oddities.seen[Kind.POD] == len(caplog.records) == 1
+    assert shell.unreadable.seen[Kind.POD] == len(caplog.records) == 1
 
 
 class TestSettings:

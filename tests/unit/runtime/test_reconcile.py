@@ -12,7 +12,7 @@ import pytest
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from initpipeline.core.facts import Pod
 from initpipeline.runtime.errors import ConnectionFailed, api_error
-from initpipeline.runtime.reconcile import ROUNDS
+from initpipeline.runtime.reconcile import MAX_DECISIONS_PER_RECONCILE
 from tests.builders import Raw, completed_pod, fresh_pod, pipeline, running_pod
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, Died, FakeApi, Operator
@@ -90,14 +90,14 @@ def run(api: FakeApi) -> tuple[int, str]:
 class TestOrder:
     async def test_the_run_is_written_before_its_pod_is_created(self, operator: Operator) -> None:
         operator.watch()
-        assert await operator.look() == [STATUS, CREATE]
+        assert await operator.reconcile() == [STATUS, CREATE]
 
     async def test_the_end_of_a_run_is_written_before_its_pod_is_deleted(
         self, api: FakeApi, running: Operator
     ) -> None:
         api.put(PIPELINES, {**pipeline().edited().raw(), "status": api.pipeline.status.to_api()})
         running.watch()
-        assert await running.look() == [STATUS, DELETE]
+        assert await running.reconcile() == [STATUS, DELETE]
         assert (run(api), history(api)) == ((2, "SpecChanged"), [(1, "Initialized")])
 
     async def test_the_next_pod_waits_for_the_end_of_the_old(
@@ -114,29 +114,29 @@ class TestOrder:
 class TestNothingToDo:
     async def test_a_pipeline_at_rest_costs_no_request(self, running: Operator) -> None:
         running.watch()
-        assert await running.look() == []
+        assert await running.reconcile() == []
 
     async def test_own_writes_that_come_back_cost_no_request(self, operator: Operator) -> None:
         operator.watch(PIPELINES)
-        await operator.look()
+        await operator.reconcile()
         operator.watch()
-        assert await operator.look() == []
+        assert await operator.reconcile() == []
 
     async def test_a_look_before_the_watch_tells_of_the_pod_costs_no_request(
         self, operator: Operator
     ) -> None:
         """The echo of the status may come before its answer, and ask for another look."""
         operator.watch(PIPELINES)
-        await operator.look()
-        assert await operator.look() == []
+        await operator.reconcile()
+        assert await operator.reconcile() == []
 
     async def test_a_look_before_the_watch_tells_of_the_deletion_costs_no_request(
         self, api: FakeApi, running: Operator
     ) -> None:
         api.put(PIPELINES, {**pipeline().edited().raw(), "status": api.pipeline.status.to_api()})
         running.watch(PIPELINES)
-        await running.look()
-        assert await running.look() == []
+        await running.reconcile()
+        assert await running.reconcile() == []
 
     async def test_a_pod_deleted_before_its_creation_was_answered_is_created_again(
         self, api: FakeApi, operator: Operator
@@ -150,7 +150,7 @@ class TestNothingToDo:
 
         operator.watch()
         api.after[CREATE] = vanish
-        assert await operator.look() == [STATUS, CREATE, CREATE]
+        assert await operator.reconcile() == [STATUS, CREATE, CREATE]
         assert api.runs_of_pods == [1, 1]
 
     async def test_pods_of_a_run_that_are_deleted_at_once_are_created_ever_slower(
@@ -160,7 +160,7 @@ class TestNothingToDo:
         its Pods by."""
         for _ in range(600):
             operator.watch()
-            await operator.look()
+            await operator.reconcile()
             api.gone(PODS)
             await clock.advance(1)
         assert set(api.runs_of_pods) == {1}
@@ -173,18 +173,18 @@ class TestNothingToDo:
         api.edit(PODS, {"spec": {**api.objects[PODS, KEY]["spec"], "nodeName": None}})
         api.put(PIPELINES, {**pipeline().edited().raw(), "status": api.pipeline.status.to_api()})
         running.watch()
-        await running.look()
+        await running.reconcile()
         assert condition(api)[1] != Reason.RECONCILE_ERROR
 
     async def test_an_unknown_pipeline_costs_no_request(self, operator: Operator) -> None:
-        assert await operator.look() == []
+        assert await operator.reconcile() == []
 
     async def test_a_pipeline_that_is_being_deleted_costs_no_request(
         self, api: FakeApi, operator: Operator
     ) -> None:
         api.put(PIPELINES, pipeline().deleting().raw())
         operator.watch()
-        assert await operator.look() == []
+        assert await operator.reconcile() == []
 
     async def test_nothing_is_created_anew_for_a_pipeline_that_is_being_deleted(
         self, api: FakeApi, running: Operator
@@ -193,7 +193,7 @@ class TestNothingToDo:
         api.put(PIPELINES, {**raw, "status": api.pipeline.status.to_api()})
         api.gone(PODS)
         running.watch()
-        assert await running.look() == []
+        assert await running.reconcile() == []
 
 
 class TestConflict:
@@ -204,18 +204,18 @@ class TestConflict:
     ) -> None:
         operator.watch()
         api.edit(PIPELINES, {})
-        assert await operator.look() == [STATUS, GET_PIPELINE]
+        assert await operator.reconcile() == [STATUS, GET_PIPELINE]
         assert operator.again, "nobody will look again"
-        assert await operator.look() == [STATUS, CREATE]
+        assert await operator.reconcile() == [STATUS, CREATE]
 
     async def test_a_no_without_a_newer_version_is_not_asked_again_at_once(
         self, api: FakeApi, operator: Operator
     ) -> None:
         operator.watch()
         api.failing[STATUS] = [CONFLICT, CONFLICT]
-        await operator.look()
+        await operator.reconcile()
         assert (operator.again, operator.delay) == (False, 0.25)
-        await operator.look()
+        await operator.reconcile()
         assert operator.queue.retry(KEY) == 1, "delays do not grow"
 
     async def test_a_pipeline_deleted_meanwhile_is_left_to_the_watch(
@@ -224,7 +224,7 @@ class TestConflict:
         operator.watch()
         api.failing[STATUS] = [CONFLICT]
         api.before[GET_PIPELINE] = lambda: api.gone(PIPELINES)
-        assert await operator.look() == [STATUS, GET_PIPELINE]
+        assert await operator.reconcile() == [STATUS, GET_PIPELINE]
         assert (operator.again, operator.delay) == (False, None)
 
 
@@ -234,14 +234,14 @@ class TestGone:
     ) -> None:
         operator.watch()
         api.gone(PIPELINES)
-        assert await operator.look() == [STATUS]
+        assert await operator.reconcile() == [STATUS]
         assert operator.cache.pipelines.get(KEY) is None
 
     async def test_with_its_pipeline_its_failures_are_forgotten(self, clock: Clock) -> None:
         """Or memory grows with all pipelines that ever were."""
         operator = Operator(FakeApi(clock), clock)
         operator.queue.retry(KEY)
-        await operator.look()
+        await operator.reconcile()
         assert operator.queue.retry(KEY) == 0.25
 
     async def test_a_pod_that_is_gone_for_good_ends_its_run(
@@ -249,7 +249,7 @@ class TestGone:
     ) -> None:
         api.gone(PODS)
         running.watch()
-        assert await running.look() == [GET_POD, STATUS, CREATE]
+        assert await running.reconcile() == [GET_POD, STATUS, CREATE]
         assert (run(api), history(api)) == ((2, "PodLost"), [(1, "Lost")])
 
     async def test_what_the_watch_told_of_it_when_it_went_is_its_end(
@@ -260,7 +260,7 @@ class TestGone:
         last = Pod.from_api({**known, "spec": spec, "status": {"phase": "Succeeded"}})
         api.gone(PODS)
         running.cache.pods.remove(KEY, last.uid, last)
-        assert await running.look() == [GET_POD, STATUS]
+        assert await running.reconcile() == [GET_POD, STATUS]
         assert history(api) == [(1, "Succeeded")]
 
     async def test_a_pipeline_that_goes_takes_the_last_of_its_pod_along(
@@ -269,7 +269,7 @@ class TestGone:
         last = Pod.from_api(api.objects[PODS, KEY])
         running.cache.pods.remove(KEY, last.uid, last)
         running.cache.pipelines.remove(KEY, api.pipeline.uid)
-        await running.look()
+        await running.reconcile()
         assert running.cache.pods.gone(KEY) is None
 
     @pytest.mark.usefixtures("running")
@@ -279,7 +279,7 @@ class TestGone:
         """A fresh start whose watch of Pods is late."""
         late = Operator(api, clock)
         late.watch(PIPELINES)
-        assert await late.look() == [GET_POD]
+        assert await late.reconcile() == [GET_POD]
         assert (run(api), late.delay) == ((1, "Created"), None)
 
     async def test_a_namespace_that_ends_is_no_refusal(
@@ -287,7 +287,7 @@ class TestGone:
     ) -> None:
         api.failing[CREATE] = [api_error(404, {"message": "namespaces not found"})]
         operator.watch()
-        assert await operator.look() == [STATUS, CREATE]
+        assert await operator.reconcile() == [STATUS, CREATE]
         assert (operator.again, operator.delay) == (False, None)
 
     async def test_a_pod_deleted_by_somebody_else_is_not_deleted_again(
@@ -296,7 +296,7 @@ class TestGone:
         api.put(PIPELINES, {**pipeline().edited().raw(), "status": api.pipeline.status.to_api()})
         running.watch()
         api.before[DELETE] = lambda: api.gone(PODS)
-        assert await running.look() == [STATUS, DELETE, GET_POD, CREATE]
+        assert await running.reconcile() == [STATUS, DELETE, GET_POD, CREATE]
         assert api.runs_of_pods == [1, 2]
 
 
@@ -307,10 +307,10 @@ class TestNameTaken:
         self, api: FakeApi, operator: Operator, clock: Clock
     ) -> None:
         operator.watch()
-        await operator.look()
+        await operator.reconcile()
         late = Operator(api, clock)
         late.watch(PIPELINES)
-        assert await late.look() == [CREATE, GET_POD]
+        assert await late.reconcile() == [CREATE, GET_POD]
         assert (api.runs_of_pods, run(api)) == ([1], (1, "Created"))
 
     async def test_ours_of_an_older_run_is_deleted(
@@ -320,18 +320,18 @@ class TestNameTaken:
         api.failing[DELETE] = [ConnectionFailed("down")]
         running.watch()
         with pytest.raises(ConnectionFailed):
-            await running.look()
+            await running.reconcile()
         late = Operator(api, clock)
         late.watch(PIPELINES)
-        assert await late.look() == [CREATE, GET_POD, DELETE]
+        assert await late.reconcile() == [CREATE, GET_POD, DELETE]
         assert condition(api) == ("False", Reason.POD_TERMINATING)
 
     async def test_somebody_elses_is_left_alone(self, api: FakeApi, operator: Operator) -> None:
         api.put(PODS, running_pod().owned_by("somebody").raw())
         operator.watch(PIPELINES)
-        assert await operator.look() == [STATUS, CREATE, GET_POD, STATUS]
+        assert await operator.reconcile() == [STATUS, CREATE, GET_POD, STATUS]
         assert condition(api) == ("False", Reason.NAME_CONFLICT)
-        assert KEY not in operator.lookout, "the watch shows it"
+        assert KEY not in operator.unlabelled_pods, "the watch shows it"
         assert operator.delay == 600, "when it is Stalled"
 
     async def test_foreign_pod_without_the_label_is_watched(
@@ -339,15 +339,15 @@ class TestNameTaken:
     ) -> None:
         api.put(PODS, unlabelled(running_pod().owned_by("somebody").raw()))
         operator.watch()
-        assert await operator.look() == [STATUS, CREATE, GET_POD, GET_POD, STATUS]
+        assert await operator.reconcile() == [STATUS, CREATE, GET_POD, GET_POD, STATUS]
         assert condition(api) == ("False", Reason.NAME_CONFLICT)
-        assert KEY in operator.lookout
+        assert KEY in operator.unlabelled_pods
         await clock.advance(3600)
-        await operator.look()
-        assert await operator.look() == [GET_POD], "a look in between creates and writes nothing"
+        await operator.reconcile()
+        assert await operator.reconcile() == [GET_POD], "no write while it is there"
         api.gone(PODS)
-        assert await operator.look() == [GET_POD, CREATE, STATUS]
-        assert KEY not in operator.lookout
+        assert await operator.reconcile() == [GET_POD, CREATE, STATUS]
+        assert KEY not in operator.unlabelled_pods
         assert (api.runs_of_pods, run(api)) == ([1], (1, "Created"))
 
     async def test_foreign_pod_that_goes_before_it_is_watched_is_replaced(
@@ -356,19 +356,19 @@ class TestNameTaken:
         api.put(PODS, unlabelled(running_pod().owned_by("somebody").raw()))
         operator.watch()
         api.after[GET_POD] = lambda: api.gone(PODS)
-        assert await operator.look() == [STATUS, CREATE, GET_POD, GET_POD, CREATE]
-        assert KEY not in operator.lookout
+        assert await operator.reconcile() == [STATUS, CREATE, GET_POD, GET_POD, CREATE]
+        assert KEY not in operator.unlabelled_pods
 
     async def test_foreign_pod_of_a_deleted_pipeline_is_no_longer_watched(
         self, api: FakeApi, operator: Operator
     ) -> None:
         api.put(PODS, unlabelled(running_pod().owned_by("somebody").raw()))
         operator.watch()
-        await operator.look()
+        await operator.reconcile()
         api.gone(PIPELINES)
         operator.watch()
-        assert await operator.look() == []
-        assert KEY not in operator.lookout
+        assert await operator.reconcile() == []
+        assert KEY not in operator.unlabelled_pods
 
     async def test_one_that_comes_and_goes_does_not_keep_a_worker(
         self, api: FakeApi, operator: Operator
@@ -376,7 +376,7 @@ class TestNameTaken:
         exists = api_error(409, {"reason": "AlreadyExists", "message": "already exists"})
         api.failing[CREATE] = [exists] * 99
         operator.watch()
-        assert (await operator.look()).count(CREATE) == ROUNDS
+        assert (await operator.reconcile()).count(CREATE) == MAX_DECISIONS_PER_RECONCILE
         assert operator.delay == 0.25
 
 
@@ -388,15 +388,15 @@ class TestLabel:
     ) -> None:
         api.put(PODS, unlabelled(api.objects[PODS, KEY]))
         running.watch()
-        assert await running.look() == [GET_POD, GET_POD]
-        assert KEY in running.lookout
+        assert await running.reconcile() == [GET_POD, GET_POD]
+        assert KEY in running.unlabelled_pods
         play(api, running_pod().ready(False))
-        assert await running.look() == [GET_POD, STATUS]
+        assert await running.reconcile() == [GET_POD, STATUS]
         assert condition(api) == ("False", Reason.CONTAINERS_NOT_READY)
         api.gone(PODS)
-        assert await running.look() == [GET_POD, STATUS, CREATE]
+        assert await running.reconcile() == [GET_POD, STATUS, CREATE]
         assert (run(api), history(api)) == ((2, "PodLost"), [(1, "Lost")])
-        assert KEY not in running.lookout
+        assert KEY not in running.unlabelled_pods
 
     @pytest.mark.usefixtures("running")
     async def test_ended_pod_without_the_label_is_deleted_by_a_suspension_after_a_restart(
@@ -409,11 +409,11 @@ class TestLabel:
         api.put(PIPELINES, {**suspended, "status": api.pipeline.status.to_api()})
         late = Operator(api, clock)
         late.watch()
-        assert await late.look() == [GET_POD, GET_POD, STATUS, DELETE]
+        assert await late.reconcile() == [GET_POD, GET_POD, STATUS, DELETE]
         again = Operator(api, clock)
         again.watch()
-        assert await again.look() == [GET_POD, GET_POD], "until it is gone"
-        assert KEY in again.lookout
+        assert await again.reconcile() == [GET_POD, GET_POD], "until it is gone"
+        assert KEY in again.unlabelled_pods
 
     async def test_pod_that_gets_the_label_back_is_left_to_the_watch(
         self, api: FakeApi, running: Operator
@@ -421,11 +421,11 @@ class TestLabel:
         raw = api.objects[PODS, KEY]
         api.put(PODS, unlabelled(raw))
         running.watch()
-        await running.look()
+        await running.reconcile()
         api.put(PODS, raw)
         running.watch()
-        assert await running.look() == []
-        assert KEY not in running.lookout
+        assert await running.reconcile() == []
+        assert KEY not in running.unlabelled_pods
 
     async def test_pod_that_loses_the_label_has_not_ended(
         self, api: FakeApi, running: Operator
@@ -433,7 +433,7 @@ class TestLabel:
         api.put(PODS, unlabelled(api.objects[PODS, KEY]))
         last = Pod.from_api(api.objects[PODS, KEY])
         running.cache.pods.remove(KEY, last.uid, last)
-        await running.look()
+        await running.reconcile()
         assert running.cache.pods.gone(KEY) is None
 
     async def test_pod_that_a_webhook_creates_without_the_label_is_mirrored(
@@ -441,10 +441,10 @@ class TestLabel:
     ) -> None:
         operator.watch()
         api.strips_labels = True
-        assert await operator.look() == [STATUS, CREATE, GET_POD, GET_POD]
-        assert KEY in operator.lookout
+        assert await operator.reconcile() == [STATUS, CREATE, GET_POD, GET_POD]
+        assert KEY in operator.unlabelled_pods
         play(api, running_pod())
-        assert await operator.look() == [GET_POD, STATUS]
+        assert await operator.reconcile() == [GET_POD, STATUS]
         assert condition(api) == ("True", Reason.POD_READY)
 
 
@@ -452,9 +452,9 @@ class TestRefusal:
     async def test_its_words_are_written_once(self, api: FakeApi, operator: Operator) -> None:
         api.failing[CREATE] = [QUOTA] * 9
         operator.watch()
-        assert await operator.look() == [STATUS, CREATE, STATUS]
+        assert await operator.reconcile() == [STATUS, CREATE, STATUS]
         assert condition(api) == ("False", Reason.QUOTA_EXCEEDED)
-        assert await operator.look() == [CREATE], "the status was written again"
+        assert await operator.reconcile() == [CREATE], "the status was written again"
 
     async def test_is_tried_again_after_growing_delays(
         self, api: FakeApi, operator: Operator, clock: Clock
@@ -463,18 +463,31 @@ class TestRefusal:
         operator.watch()
         delays = []
         for _ in range(13):
-            await operator.look()
+            await operator.reconcile()
             assert operator.delay is not None
             delays.append(operator.delay)
             await clock.advance(operator.delay)
         assert [round(delay, 2) for delay in delays[:4]] == [0.25, 0.5, 1, 2]
         assert round(delays[-1]) == 300
 
+    async def test_refused_pod_is_logged_with_the_api_servers_message_in_one_bounded_line(
+        self, api: FakeApi, operator: Operator, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        message = 'admission webhook "x" denied the request:\n\x1b[31mno\x1b[0m ' + "y" * 9000
+        api.failing[CREATE] = [api_error(403, {"reason": "Forbidden", "message": message})]
+        operator.watch()
+        await operator.reconcile()
+        [record] = [record for record in caplog.records if record.getMessage() == "Pod refused"]
+        logged = vars(record)["error"]
+        assert logged.startswith('admission webhook "x" denied the request: no yyy')
+        assert (len(logged), logged[-4:]) == (500, " ...")
+        assert vars(record)["reason"] == "PodForbidden"
+
     async def test_that_ends_is_forgotten(self, api: FakeApi, operator: Operator) -> None:
         api.failing[CREATE] = [QUOTA] * 5
         operator.watch()
         for _ in range(6):
-            await operator.look()
+            await operator.reconcile()
         assert api.pod is not None
         assert operator.queue.retry(KEY) == 0.25, "the next refusal waits as if this one went on"
 
@@ -483,14 +496,14 @@ class TestRefusal:
     ) -> None:
         api.failing[CREATE] = [INVALID] * 13
         operator.watch()
-        assert await operator.look() == [STATUS, CREATE, STATUS]
+        assert await operator.reconcile() == [STATUS, CREATE, STATUS]
         assert condition(api, ConditionType.STALLED) == ("True", Reason.INVALID_TEMPLATE)
         for _ in range(12):
             assert operator.delay is not None
             await clock.advance(operator.delay)
-            assert await operator.look() == [CREATE], "a retry is no write"
+            assert await operator.reconcile() == [CREATE], "a retry is no write"
         await clock.advance(300)
-        assert await operator.look() == [CREATE, STATUS]
+        assert await operator.reconcile() == [CREATE, STATUS]
         assert api.pipeline.status.condition(ConditionType.STALLED) is None
         assert (run(api), history(api)) == ((1, "Created"), [])
 
@@ -501,7 +514,7 @@ class TestRefusal:
         api.failing[CREATE] = [INVALID] * 99
         operator.watch()
         for _ in range(9):
-            await operator.look()
+            await operator.reconcile()
         assert operator.delay == 64
         if change == "token":
             ask(api)
@@ -509,7 +522,7 @@ class TestRefusal:
             changed = pipeline().policy(backoffLimit=3).of_generation(2).raw()
             api.put(PIPELINES, {**changed, "status": api.pipeline.status.to_api()})
         operator.watch(PIPELINES)
-        assert await operator.look() == [STATUS, CREATE, STATUS]
+        assert await operator.reconcile() == [STATUS, CREATE, STATUS]
         assert operator.delay == 0.25
 
     async def test_by_our_own_validation_is_not_retried(
@@ -517,16 +530,16 @@ class TestRefusal:
     ) -> None:
         api.put(PIPELINES, pipeline().policy(initPolicies=[{"name": "typo"}]).raw())
         operator.watch()
-        assert await operator.look() == [STATUS]
+        assert await operator.reconcile() == [STATUS]
         assert condition(api, ConditionType.STALLED) == ("True", Reason.INVALID_TEMPLATE)
-        assert (await operator.look(), operator.delay, operator.again) == ([], None, False)
+        assert (await operator.reconcile(), operator.delay, operator.again) == ([], None, False)
 
     async def test_of_a_namespace_that_ends_is_not_tried_again(
         self, api: FakeApi, operator: Operator
     ) -> None:
         api.failing[CREATE] = [TERMINATING]
         operator.watch()
-        assert await operator.look() == [STATUS, CREATE]
+        assert await operator.reconcile() == [STATUS, CREATE]
         assert (operator.delay, operator.again) == (None, False)
 
 
@@ -542,13 +555,13 @@ class TestTimeToLive:
         return running
 
     async def test_is_waited_for_without_a_request(self, finished: Operator) -> None:
-        assert await finished.look() == []
+        assert await finished.reconcile() == []
 
     async def test_the_pipeline_is_deleted(
         self, api: FakeApi, finished: Operator, clock: Clock
     ) -> None:
         await clock.advance(KEPT["ttlSecondsAfterFinished"])
-        assert await finished.look() == [DELETE_PIPELINE]
+        assert await finished.reconcile() == [DELETE_PIPELINE]
         assert (PIPELINES, KEY) not in api.objects
 
     async def test_a_change_that_nobody_has_seen_yet_keeps_it(
@@ -556,8 +569,8 @@ class TestTimeToLive:
     ) -> None:
         await clock.advance(KEPT["ttlSecondsAfterFinished"])
         ask(api)
-        assert await finished.look() == [DELETE_PIPELINE, GET_PIPELINE]
-        assert await finished.look() == [STATUS, DELETE]
+        assert await finished.reconcile() == [DELETE_PIPELINE, GET_PIPELINE]
+        assert await finished.reconcile() == [STATUS, DELETE]
         assert run(api) == (2, "Requested")
 
     async def test_a_pipeline_that_is_gone_is_forgotten(
@@ -565,7 +578,7 @@ class TestTimeToLive:
     ) -> None:
         await clock.advance(KEPT["ttlSecondsAfterFinished"])
         api.gone(PIPELINES)
-        assert await finished.look() == [DELETE_PIPELINE]
+        assert await finished.reconcile() == [DELETE_PIPELINE]
         assert finished.cache.pipelines.get(KEY) is None
 
 
@@ -580,7 +593,7 @@ class TestNotInPlace:
     async def test_in_the_same_look(self, api: FakeApi, operator: Operator) -> None:
         api.failing[CREATE] = [NOT_IN_PLACE]
         operator.watch()
-        assert await operator.look() == [STATUS, CREATE, STATUS, CREATE]
+        assert await operator.reconcile() == [STATUS, CREATE, STATUS, CREATE]
         assert condition(api, ConditionType.RERUN_IN_PLACE) == (
             "False",
             Reason.IN_PLACE_UNSUPPORTED,
@@ -592,9 +605,9 @@ class TestNotInPlace:
     async def test_is_asked_once_a_run(self, api: FakeApi, operator: Operator) -> None:
         api.failing[CREATE] = [NOT_IN_PLACE, QUOTA]
         operator.watch()
-        await operator.look()
+        await operator.reconcile()
         operator.watch()
-        assert await operator.look() == [CREATE, STATUS], "the refusal is over"
+        assert await operator.reconcile() == [CREATE, STATUS], "the refusal is over"
         assert (api.runs_of_pods, run(api)) == ([1], (1, "Created"))
 
     @pytest.mark.usefixtures("in_place")
@@ -604,7 +617,7 @@ class TestNotInPlace:
         play(api, running_pod())
         await operator.settle()
         operator.watch()
-        assert await operator.look() == []
+        assert await operator.reconcile() == []
 
 
 class TestFailure:
@@ -627,7 +640,7 @@ class TestFailure:
         api.failing[request_] = [error]
         operator.watch()
         with pytest.raises(type(error)):
-            await operator.look()
+            await operator.reconcile()
         await operator.settle()
         assert (api.runs_of_pods, run(api)) == ([1], (1, "Created"))
 
@@ -641,7 +654,7 @@ class TestFailure:
         running.watch(PIPELINES)
         for _ in range(9):
             with contextlib.suppress(ConnectionFailed):
-                await running.look()
+                await running.reconcile()
             if api.pod is not None and api.pod.deleting:
                 api.gone(PODS)
             running.watch(PODS)
@@ -761,8 +774,8 @@ class TestOtherPods:
     async def test_a_terminating_pod_is_waited_for(self, api: FakeApi, operator: Operator) -> None:
         api.put(PODS, fresh_pod().owned_by("its former owner").deleting().raw())
         operator.watch()
-        assert await operator.look() == [STATUS]
+        assert await operator.reconcile() == [STATUS]
         assert condition(api) == ("False", Reason.POD_TERMINATING)
         api.gone(PODS)
         operator.watch()
-        assert await operator.look() == [CREATE]
+        assert await operator.reconcile() == [CREATE]

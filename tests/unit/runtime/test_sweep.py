@@ -9,7 +9,7 @@ from initpipeline.runtime import gateway
 from initpipeline.runtime.errors import ConnectionFailed, OperatorError
 from initpipeline.runtime.gateway import Gateway, Key
 from initpipeline.runtime.sweep import Sweeper
-from initpipeline.runtime.unreadable_objects import Oddities
+from initpipeline.runtime.unreadable_objects import UnreadableObjects
 from tests.builders import Raw, pipeline, running_pod
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, FakeApi, Operator
@@ -36,7 +36,7 @@ def operator(api: FakeApi, clock: Clock) -> Operator:
 
 @pytest.fixture
 def sweeper(api: FakeApi, operator: Operator) -> Sweeper:
-    return Sweeper(Gateway(api), operator.cache, operator.queue, (), Oddities())
+    return Sweeper(Gateway(api), operator.cache, operator.queue, (), UnreadableObjects())
 
 
 def known(operator: Operator) -> set[str]:
@@ -76,7 +76,7 @@ class TestSweep:
             raw = running_pod().raw()
             raw["metadata"] |= {"name": f"pod-{number}", "uid": f"uid-{number}"}
             api.put(PODS, raw)
-        sweeper = Sweeper(Gateway(api), operator.cache, operator.queue, (), Oddities())
+        sweeper = Sweeper(Gateway(api), operator.cache, operator.queue, (), UnreadableObjects())
         await sweeper.sweep()
         assert known(operator) == {PIPELINES, PODS}
         assert api.calls.count("GET pods") == 3
@@ -101,7 +101,7 @@ class TestSweep:
         raw["metadata"]["namespace"] = "elsewhere"
         operator.cache.pods.put(elsewhere, Pod.from_api(raw))
         await Sweeper(
-            Gateway(api), operator.cache, operator.queue, ("default",), Oddities()
+            Gateway(api), operator.cache, operator.queue, ("default",), UnreadableObjects()
         ).sweep()
         assert operator.cache.pods.get(elsewhere) is not None
         assert api.calls == LISTS
@@ -144,6 +144,6 @@ class TestRun:
 class TestFill:
     async def test_knows_all_pods_before_the_first_look(self, api: FakeApi, clock: Clock) -> None:
         operator = Operator(api, clock)
-        await Sweeper(Gateway(api), operator.cache, operator.queue, (), Oddities()).fill()
+        await Sweeper(Gateway(api), operator.cache, operator.queue, (), UnreadableObjects()).fill()
         assert known(operator) == {PODS}
         assert not operator.again, "no watch has told of a pipeline to look at"

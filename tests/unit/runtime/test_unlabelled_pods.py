@@ -10,7 +10,11 @@ from initpipeline.runtime import unlabelled_pods as module
 from initpipeline.runtime.errors import ApiError, ConnectionFailed
 from initpipeline.runtime.gateway import Key
 from initpipeline.runtime.queue import WorkQueue
-from initpipeline.runtime.unlabelled_pods import LONGEST_PAUSE_SECONDS, TURN_SECONDS, Lookout
+from initpipeline.runtime.unlabelled_pods import (
+    LONGEST_PAUSE_SECONDS,
+    TURN_SECONDS,
+    UnlabelledPodWatcher,
+)
 from tests.unit.runtime.clock import Clock
 
 SHOP, SITE, OTHER = Key("a", "shop"), Key("a", "site"), Key("b", "shop")
@@ -58,12 +62,12 @@ def pods() -> Pods:
 
 
 @pytest.fixture
-async def lookout(pods: Pods, queue: WorkQueue[Key]) -> AsyncIterator[Lookout]:
+async def watcher(pods: Pods, queue: WorkQueue[Key]) -> AsyncIterator[UnlabelledPodWatcher]:
     made: Any = pods
-    lookout = Lookout(made, queue)
-    yield lookout
+    watcher = UnlabelledPodWatcher(made, queue)
+    yield watcher
     for key in (SHOP, SITE, OTHER):
-        lookout.forget(key)
+        watcher.forget(key)
 
 
 async def due(queue: WorkQueue[Key], clock: Clock) -> list[Key]:
@@ -80,9 +84,14 @@ async def due(queue: WorkQueue[Key], clock: Clock) -> list[Key]:
 
 
 async def test_watch_of_a_namespace_is_one_for_all_its_pods(
-    lookout: Lookout, pods: Pods, clock: Clock, queue: WorkQueue[Key]
+    watcher: UnlabelledPodWatcher, pods: Pods, clock: Clock, queue: WorkQueue[Key]
 ) -> None:
-    assert [lookout.watch(key) for key in (SHOP, SITE, OTHER, SHOP)] == [True, True, True, False]
+    assert [watcher.watch(key) for key in (SHOP, SITE, OTHER, SHOP)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
     assert await due(queue, clock) == [], "nothing has changed"
     watches = [f"watch {namespace} from 7 for {TURN_SECONDS}" for namespace in "ab"]
     assert sorted(pods.asked) == sorted([*watches, "list a", "list b"])
@@ -91,31 +100,31 @@ async def test_watch_of_a_namespace_is_one_for_all_its_pods(
 
 
 async def test_change_of_a_pod_requeues_its_pipeline_alone(
-    lookout: Lookout, pods: Pods, clock: Clock, queue: WorkQueue[Key]
+    watcher: UnlabelledPodWatcher, pods: Pods, clock: Clock, queue: WorkQueue[Key]
 ) -> None:
-    lookout.watch(SHOP)
+    watcher.watch(SHOP)
     await clock.advance()
     pods.changes("a").put_nowait(SITE)
     assert await due(queue, clock) == [], "no pipeline waits for that Pod"
     pods.changes("a").put_nowait(SHOP)
     assert await due(queue, clock) == [SHOP]
-    lookout.watch(SITE)
+    watcher.watch(SITE)
     pods.changes("a").put_nowait(SITE)
     assert await due(queue, clock) == [SITE], "the watch that is open serves a later one too"
 
 
 async def test_pod_that_has_gone_before_the_watch_is_noticed(
-    lookout: Lookout, pods: Pods, clock: Clock, queue: WorkQueue[Key]
+    watcher: UnlabelledPodWatcher, pods: Pods, clock: Clock, queue: WorkQueue[Key]
 ) -> None:
     pods.there.clear()
-    lookout.watch(SHOP)
+    watcher.watch(SHOP)
     assert await due(queue, clock) == [SHOP]
 
 
 async def test_watch_that_ends_begins_again_with_a_list(
-    lookout: Lookout, pods: Pods, clock: Clock, queue: WorkQueue[Key]
+    watcher: UnlabelledPodWatcher, pods: Pods, clock: Clock, queue: WorkQueue[Key]
 ) -> None:
-    lookout.watch(SHOP)
+    watcher.watch(SHOP)
     await clock.advance()
     pods.there.clear()
     pods.changes("a").put_nowait(None)
@@ -124,27 +133,27 @@ async def test_watch_that_ends_begins_again_with_a_list(
 
 
 async def test_last_pod_to_be_forgotten_ends_the_watch(
-    lookout: Lookout, pods: Pods, clock: Clock
+    watcher: UnlabelledPodWatcher, pods: Pods, clock: Clock
 ) -> None:
-    lookout.watch(SHOP)
-    lookout.watch(SITE)
+    watcher.watch(SHOP)
+    watcher.watch(SITE)
     await clock.advance()
-    lookout.forget(SHOP)
+    watcher.forget(SHOP)
     await clock.advance()
-    assert (pods.open, SHOP in lookout, SITE in lookout) == (1, False, True)
-    lookout.forget(SITE)
-    lookout.forget(SITE)
+    assert (pods.open, SHOP in watcher, SITE in watcher) == (1, False, True)
+    watcher.forget(SITE)
+    watcher.forget(SITE)
     await clock.advance()
     assert pods.open == 0
 
 
 async def test_pod_that_is_watched_again_is_listed_again(
-    lookout: Lookout, pods: Pods, clock: Clock
+    watcher: UnlabelledPodWatcher, pods: Pods, clock: Clock
 ) -> None:
-    lookout.watch(SHOP)
+    watcher.watch(SHOP)
     await clock.advance()
-    lookout.forget(SHOP)
-    lookout.watch(SHOP)
+    watcher.forget(SHOP)
+    watcher.watch(SHOP)
     await clock.advance()
     assert (pods.asked.count("list a"), pods.open) == (2, 1)
 
@@ -158,10 +167,14 @@ async def test_pod_that_is_watched_again_is_listed_again(
     ],
 )
 async def test_watch_that_fails_is_retried_and_affects_no_other(
-    lookout: Lookout, pods: Pods, clock: Clock, queue: WorkQueue[Key], error: Exception
+    watcher: UnlabelledPodWatcher,
+    pods: Pods,
+    clock: Clock,
+    queue: WorkQueue[Key],
+    error: Exception,
 ) -> None:
-    lookout.watch(SHOP)
-    lookout.watch(OTHER)
+    watcher.watch(SHOP)
+    watcher.watch(OTHER)
     await clock.advance()
     pods.changes("a").put_nowait(error)
     await clock.advance()
@@ -175,10 +188,10 @@ async def test_watch_that_fails_is_retried_and_affects_no_other(
 
 
 async def test_outage_is_retried_with_growing_delays(
-    lookout: Lookout, pods: Pods, clock: Clock
+    watcher: UnlabelledPodWatcher, pods: Pods, clock: Clock
 ) -> None:
     pods.failing = [ConnectionFailed("down")] * 99
-    lookout.watch(SHOP)
+    watcher.watch(SHOP)
     for _ in range(10):
         await clock.advance(LONGEST_PAUSE_SECONDS)
     assert pods.asked.count("list a") <= 11
@@ -192,7 +205,7 @@ async def test_more_namespaces_than_watches_take_turns(
 ) -> None:
     monkeypatch.setattr(module, "WATCHES", 1)
     made: Any = pods
-    narrow = Lookout(made, queue)
+    narrow = UnlabelledPodWatcher(made, queue)
     narrow.watch(SHOP)
     narrow.watch(OTHER)
     await clock.advance()

@@ -1,0 +1,56 @@
+"""The worker loop: take a key from the queue, reconcile its pipeline, requeue it if that failed."""
+
+import logging
+
+from initpipeline.runtime.errors import ApiError, ConnectionFailed
+from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
+from initpipeline.runtime.reconcile import Reconciler
+
+logger = logging.getLogger(__name__)
+
+OUTAGE_RETRY_SECONDS = 30.0
+"""The longest delay before a retry if the API server is unavailable."""
+
+
+async def run_worker(queue: WorkQueue[Key], reconciler: Reconciler) -> None:
+    """Reconcile one key of the queue after another, until the task is cancelled."""
+    while True:
+        key = await queue.get()
+        try:
+            await _reconcile(key, queue, reconciler)
+            logger.debug("reconciled", extra={"pipeline": str(key)})
+        finally:
+            queue.done(key)
+
+
+async def _reconcile(key: Key, queue: WorkQueue[Key], reconciler: Reconciler) -> None:
+    try:
+        await reconciler.reconcile(key)
+    except (ApiError, ConnectionFailed) as error:
+        delay = queue.retry(key, _longest_delay(error))
+        fields = {"pipeline": str(key), "error": str(error), "retry_seconds": delay}
+        logger.warning("API request failed", extra=fields)
+    except Exception as error:
+        delay = queue.retry(key)
+        fields = {"pipeline": str(key), "retry_seconds": delay}
+        logger.exception("reconcile failed", extra=fields)
+        await _report(key, error, reconciler)
+
+
+async def _report(key: Key, error: Exception, reconciler: Reconciler) -> None:
+    """Report the exception in the pipeline's conditions. A failure to do so is only logged."""
+    try:
+        await reconciler.report_error(key, error)
+    except (ApiError, ConnectionFailed) as why:
+        fields = {"pipeline": str(key), "error": str(why)}
+        logger.warning("failure not reported", extra=fields)
+    except Exception:
+        logger.exception("failure not reported", extra={"pipeline": str(key)})
+
+
+def _longest_delay(error: ApiError | ConnectionFailed) -> float:
+    """Returns the longest delay before a retry. It is short if the API server is unavailable,
+    since all pipelines are to be reconciled soon after it is back."""
+    outage = isinstance(error, ConnectionFailed) or error.code == 429 or error.code >= 500
+    return OUTAGE_RETRY_SECONDS if outage else LONGEST_RETRY_SECONDS
