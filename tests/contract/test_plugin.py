@@ -22,7 +22,7 @@ from tests.cluster.cluster import Cluster
 from tests.contract.conftest import Kubectl, allow
 from tests.contract.operator_world import World, condition, ready
 from tests.operator_process import OperatorProcess
-from tests.unit.core.world import started
+from tests.unit.core.simulation import started
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 

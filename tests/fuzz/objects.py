@@ -21,7 +21,7 @@ from tests.builders import (
     silent_pod,
 )
 from tests.pod_shapes import SHAPES
-from tests.unit.core.world import World
+from tests.unit.core.simulation import SimulatedPipeline
 
 Raw = dict[str, Any]
 
@@ -111,9 +111,9 @@ def _lived(random: Random) -> PipelineBuilder:
 @functools.cache
 def _life(number: int) -> PipelineBuilder:
     random = Random(number)
-    world = World(pipeline().policy(**_policies(random)))
+    world = SimulatedPipeline(pipeline().policy(**_policies(random)))
     for seconds in range(0, 30 * random.randrange(4), 30):
-        world = world.look(random.choice([None, _pod(random, 1)]), seconds)
+        world = world.reconcile(random.choice([None, _pod(random, 1)]), seconds)
     return world.pipeline
 
 

@@ -22,7 +22,7 @@ from initpipeline.core.unreadable import (
 from initpipeline.runtime.documents import readable_line
 from tests.builders import pipeline
 from tests.fuzz import objects, schema
-from tests.unit.core.world import World
+from tests.unit.core.simulation import SimulatedPipeline
 
 ROUNDS: Final = 3
 """Reconciles of the same facts after which nothing is written any more."""
@@ -52,7 +52,7 @@ def check_pod(random: Random) -> None:
     if pod is None:
         return
     assert Pod.from_api(compact(raw)) == pod
-    created = World(pipeline()).look(None).pipeline
+    created = SimulatedPipeline(pipeline()).reconcile(None).pipeline
     _check_decision(created.build(), pod, created.raw())
 
 

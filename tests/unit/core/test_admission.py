@@ -9,7 +9,7 @@ from initpipeline.core import admission
 from initpipeline.core.admission import classify
 from initpipeline.core.decide import CreatePod, DeletePod
 from tests.builders import PipelineBuilder, Raw, pipeline, running_pod
-from tests.unit.core.world import World, started
+from tests.unit.core.simulation import SimulatedPipeline, started
 
 TERMINATING: dict[str, Any] = {"details": {"causes": [{"reason": "NamespaceTerminating"}]}}
 FORBIDDEN = 'pods "demo" is forbidden: '
@@ -240,15 +240,15 @@ class TestRefusalOfSpec:
 class TestReconcileOfRefusedSpec:
     """Without the admission policy, that refuses such a spec."""
 
-    BAD = World(with_policies("typo").of_generation(1))
+    BAD = SimulatedPipeline(with_policies("typo").of_generation(1))
 
-    def corrected(self, world: World, **others: Any) -> World:
+    def corrected(self, world: SimulatedPipeline, **others: Any) -> SimulatedPipeline:
         return world.policy(initPolicies=[{"name": "one", "timeoutSeconds": 60}], **others)
 
     def test_no_pod_is_created_and_nothing_is_retried(self) -> None:
-        now = self.BAD.look(None)
+        now = self.BAD.reconcile(None)
         for seconds in (0, 600, 86400):
-            now = now.look(None, seconds)
+            now = now.reconcile(None, seconds)
             decision = now.decision
             assert (decision.action, decision.retry, decision.wake_at) == (None, False, None)
         assert (now.run.number, now.past) == (1, []), "a mistake of the spec is no failed run"
@@ -257,9 +257,11 @@ class TestReconcileOfRefusedSpec:
         assert now.status.condition(ConditionType.RECONCILING) is None
 
     def test_a_live_pod_stays_and_its_next_is_not_created(self) -> None:
-        live = started(running_pod()).policy(initPolicies=[{"name": "typo"}]).look(running_pod())
+        live = (
+            started(running_pod()).policy(initPolicies=[{"name": "typo"}]).reconcile(running_pod())
+        )
         assert (live.decision.action, live.past) == (None, [])
-        gone = live.look(None, 60)
+        gone = live.reconcile(None, 60)
         assert gone.past == [(1, "Created", "Lost")]
         assert (gone.run.number, gone.run.trigger) == (2, Trigger.POD_LOST)
         assert gone.decision.action is None
@@ -267,25 +269,25 @@ class TestReconcileOfRefusedSpec:
     def test_a_pod_of_the_run_before_is_deleted_first(self) -> None:
         edited = started(running_pod())
         edited = edited.change(edited.pipeline.inits(SIDECAR).of_generation(9))
-        assert edited.look(running_pod()).decision.action == DeletePod("pod-1")
-        gone = edited.look(running_pod()).look(running_pod().deleting()).look(None)
+        assert edited.reconcile(running_pod()).decision.action == DeletePod("pod-1")
+        gone = edited.reconcile(running_pod()).reconcile(running_pod().deleting()).reconcile(None)
         assert (gone.run.number, gone.decision.action) == (2, None)
         assert gone.condition(ConditionType.STALLED).reason == Reason.INVALID_TEMPLATE
 
     def test_a_corrected_spec_is_run_in_the_same_run(self) -> None:
-        now = self.corrected(self.BAD.look(None)).look(None, 60)
+        now = self.corrected(self.BAD.reconcile(None)).reconcile(None, 60)
         assert (now.run.number, now.run.trigger) == (1, Trigger.CREATED)
         assert isinstance(now.decision.action, CreatePod)
         assert now.status.condition(ConditionType.STALLED) is None
 
     def test_a_spec_that_is_changed_and_still_wrong_starts_no_run(self) -> None:
-        now = self.BAD.look(None)
+        now = self.BAD.reconcile(None)
         for limit in range(5):
-            now = now.policy(backoffLimit=limit).look(None, limit)
+            now = now.policy(backoffLimit=limit).reconcile(None, limit)
             assert (now.run.number, now.decision.action) == (1, None)
-        assert isinstance(self.corrected(now).look(None, 10).decision.action, CreatePod)
+        assert isinstance(self.corrected(now).reconcile(None, 10).decision.action, CreatePod)
 
     def test_while_suspended_it_is_not_reported(self) -> None:
-        now = self.corrected(self.BAD.look(None), suspend=True).look(None, 60)
+        now = self.corrected(self.BAD.reconcile(None), suspend=True).reconcile(None, 60)
         assert now.status.condition(ConditionType.STALLED) is None
-        assert now.policy(suspend=False).look(None, 90).run.trigger is Trigger.RESUMED
+        assert now.policy(suspend=False).reconcile(None, 90).run.trigger is Trigger.RESUMED

@@ -21,7 +21,7 @@ from tests.builders import (
     silent_pod,
     stamp,
 )
-from tests.unit.core.world import World, started, world
+from tests.unit.core.simulation import SimulatedPipeline, new_pipeline, started
 
 INVALID = Refusal(Reason.INVALID_TEMPLATE, "image: Required value")
 QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: small")
@@ -42,7 +42,7 @@ IN_PLACE = (
 )
 
 
-def created_for(world: World) -> int:
+def created_for(world: SimulatedPipeline) -> int:
     """Number of the run that the Pod to be created is made for."""
     action = world.decision.action
     assert isinstance(action, CreatePod), f"{action} is no creation"
@@ -127,14 +127,14 @@ class TestWhenARunStarts:
         ],
     )
     def test_run_2(
-        self, before: World, found: PodBuilder | None, trigger: Trigger, result: str
+        self, before: SimulatedPipeline, found: PodBuilder | None, trigger: Trigger, result: str
     ) -> None:
-        after = before.look(found, 60)
+        after = before.reconcile(found, 60)
         assert (after.run.number, after.run.trigger) == (2, trigger)
         assert after.past == [(1, "Created", result)]
 
     def test_run_1(self) -> None:
-        after = world().look(None)
+        after = new_pipeline().reconcile(None)
         assert (after.run.number, after.run.trigger, after.past) == (1, Trigger.CREATED, [])
         assert created_for(after) == 1
 
@@ -153,7 +153,7 @@ class TestWhenARunStarts:
         ],
     )
     def test_none_when_the_pod_ended(self, found: PodBuilder, result: str) -> None:
-        after = started(fresh_pod()).look(found, 60)
+        after = started(fresh_pod()).reconcile(found, 60)
         assert after.past == [(1, "Created", result)]
         assert after.run.number == 1
         assert after.decision.action is None, "the Pod stays, for its logs"
@@ -170,51 +170,53 @@ class TestAPodThatIsDeletedByAPerson:
         ],
     )
     def test_it_is_lost_not_ended(self, on_its_way: PodBuilder) -> None:
-        deleting = started(running_pod()).look(running_pod().deleting(), 50)
-        after = deleting.look(on_its_way, 60).look(None, 61)
+        deleting = started(running_pod()).reconcile(running_pod().deleting(), 50)
+        after = deleting.reconcile(on_its_way, 60).reconcile(None, 61)
         assert after.past == [(1, "Created", "Lost")]
         assert (after.run.number, after.run.trigger) == (2, Trigger.POD_LOST)
 
     def test_nothing_is_created_while_it_is_there(self) -> None:
-        deleting = started(running_pod()).look(running_pod().deleting(), 50)
+        deleting = started(running_pod()).reconcile(running_pod().deleting(), 50)
         assert deleting.decision.action is None
         assert deleting.run.number == 1
 
     def test_while_its_run_is_pending(self) -> None:
         pending = fresh_pod().init("one", running=True)
-        after = started(pending).look(pending.deleting(), 50).look(None, 60)
+        after = started(pending).reconcile(pending.deleting(), 50).reconcile(None, 60)
         assert after.past == [(1, "Created", "Lost")]
         assert created_for(after) == 2
 
     def test_a_template_edit_meanwhile_is_the_next_run_which_waits_for_it(self) -> None:
-        deleting = started(running_pod()).look(running_pod().deleting(), 50)
-        edited = deleting.edited().look(running_pod().deleting(), 55)
+        deleting = started(running_pod()).reconcile(running_pod().deleting(), 50)
+        edited = deleting.edited().reconcile(running_pod().deleting(), 55)
         assert (edited.run.number, edited.run.trigger) == (2, Trigger.SPEC_CHANGED)
         assert edited.decision.action is None
-        assert created_for(edited.look(None, 60)) == 2
-        assert edited.look(None, 60).past == [(1, "Created", "Initialized")]
+        assert created_for(edited.reconcile(None, 60)) == 2
+        assert edited.reconcile(None, 60).past == [(1, "Created", "Initialized")]
 
 
 class TestThePodsName:
     """Never two Pods: the API itself refuses a second of that name. What the first may be:"""
 
     def test_of_this_run_it_is_adopted(self) -> None:
-        after = world().look(None).look(fresh_pod())
+        after = new_pipeline().reconcile(None).reconcile(fresh_pod())
         assert (after.run.number, after.run.pod_uid) == (1, "pod-1")
         assert after.decision.action is None
 
     def test_of_an_older_run_it_is_deleted_by_its_uid(self) -> None:
-        after = started(running_pod()).token("t").look(running_pod())
+        after = started(running_pod()).token("t").reconcile(running_pod())
         assert after.decision.action == DeletePod("pod-1")
 
     def test_of_an_older_run_and_terminating_it_is_waited_for(self) -> None:
-        after = started(running_pod()).token("t").look(running_pod().deleting())
+        after = started(running_pod()).token("t").reconcile(running_pod().deleting())
         assert after.decision.action is None
         assert after.condition(ConditionType.RECONCILING).reason == Reason.POD_TERMINATING
 
     def test_ours_of_a_run_that_nobody_can_tell_it_is_deleted(self) -> None:
         unmarked = fresh_pod().of_run(None, uid="unmarked")
-        assert world().look(None).look(unmarked).decision.action == DeletePod("unmarked")
+        assert new_pipeline().reconcile(None).reconcile(unmarked).decision.action == DeletePod(
+            "unmarked"
+        )
 
     @pytest.mark.parametrize(
         "owner",
@@ -224,7 +226,7 @@ class TestThePodsName:
         ],
     )
     def test_somebody_elses_is_never_touched(self, owner: str | None) -> None:
-        after = world().look(None).look(fresh_pod().owned_by(owner), 60)
+        after = new_pipeline().reconcile(None).reconcile(fresh_pod().owned_by(owner), 60)
         assert after.decision.action is None
         assert after.run.pod_uid is None
         assert after.condition(ConditionType.READY).reason == Reason.NAME_CONFLICT
@@ -232,31 +234,35 @@ class TestThePodsName:
 
     def test_taken_for_ten_minutes_is_stalled(self) -> None:
         foreign = fresh_pod().owned_by("somebody-else")
-        after = world().look(None).look(foreign, 599).look(foreign, 600)
+        after = new_pipeline().reconcile(None).reconcile(foreign, 599).reconcile(foreign, 600)
         assert after.condition(ConditionType.STALLED).reason == Reason.NAME_CONFLICT
         assert after.status.condition(ConditionType.RECONCILING) is None
         assert after.decision.wake_at is None
-        freed = after.look(None, 9999).look(fresh_pod(), 10000)
+        freed = after.reconcile(None, 9999).reconcile(fresh_pod(), 10000)
         assert freed.status.condition(ConditionType.STALLED) is None
 
     def test_somebody_elses_terminating_is_waited_for(self) -> None:
-        after = world().look(None).look(fresh_pod().owned_by("somebody-else").deleting())
+        after = (
+            new_pipeline()
+            .reconcile(None)
+            .reconcile(fresh_pod().owned_by("somebody-else").deleting())
+        )
         assert after.condition(ConditionType.READY).reason == Reason.POD_TERMINATING
 
     def test_when_the_conflict_is_over_the_pod_is_created(self) -> None:
-        conflict = world().look(None).look(fresh_pod().owned_by("somebody-else"))
-        assert created_for(conflict.look(None)) == 1
+        conflict = new_pipeline().reconcile(None).reconcile(fresh_pod().owned_by("somebody-else"))
+        assert created_for(conflict.reconcile(None)) == 1
 
     def test_taken_by_somebody_else_after_ours_was_lost(self) -> None:
         foreign = fresh_pod().of_run(1, uid="foreign").owned_by("somebody-else")
-        after = started(running_pod()).look(foreign, 60)
+        after = started(running_pod()).reconcile(foreign, 60)
         assert after.past == [(1, "Created", "Lost")]
         assert after.condition(ConditionType.READY).reason == Reason.NAME_CONFLICT
 
     def test_ours_but_not_the_one_that_was_seen(self) -> None:
         """The same annotation does not make it the run's: its Pod was seen and had another UID."""
         other = running_pod().of_run(1, uid="another")
-        after = started(running_pod()).look(other, 60)
+        after = started(running_pod()).reconcile(other, 60)
         assert after.past == [(1, "Created", "Lost")]
         assert after.decision.action == DeletePod("another")
 
@@ -266,49 +272,53 @@ EACH = pytest.mark.parametrize("refusal", [INVALID, UNSPECIFIED, QUOTA, FORBIDDE
 
 class TestRefusals:
     def test_one_that_may_change_is_tried_again(self) -> None:
-        after = world().look(None).look(None, refusal=QUOTA)
+        after = new_pipeline().reconcile(None).reconcile(None, refusal=QUOTA)
         assert after.decision.retry
         assert after.decision.action is None
         assert after.run.completion_time is None
 
     def test_its_reason_stays_until_the_pod_is_there(self) -> None:
-        refused = world().look(None).look(None, refusal=QUOTA)
-        trying = refused.look(None, 60)
+        refused = new_pipeline().reconcile(None).reconcile(None, refusal=QUOTA)
+        trying = refused.reconcile(None, 60)
         assert created_for(trying) == 1
         assert trying.status == refused.status, "each try would write twice"
-        created = trying.look(fresh_pod(), 61)
+        created = trying.reconcile(fresh_pod(), 61)
         assert created.condition(ConditionType.READY).reason == Reason.STEP_PENDING
 
     @EACH
     def test_each_is_retried_in_the_same_run(self, refusal: Refusal) -> None:
-        after = world(backoffLimit=0, ttlSecondsAfterFinished=0).look(None)
+        after = new_pipeline(backoffLimit=0, ttlSecondsAfterFinished=0).reconcile(None)
         for seconds in (0, 60, 3600, 86400):
-            after = after.look(None, seconds)
+            after = after.reconcile(None, seconds)
             assert created_for(after) == 1
-            after = after.look(None, seconds, refusal)
+            after = after.reconcile(None, seconds, refusal)
             assert (after.decision.action, after.decision.retry) == (None, True)
         assert (after.past, after.status.failed_runs) == ([], 0), "a refusal is no failed run"
         assert after.condition(ConditionType.READY).message == refusal.message
 
     @EACH
     def test_a_retry_that_is_refused_alike_writes_nothing(self, refusal: Refusal) -> None:
-        refused = world().look(None).look(None, 900, refusal)
-        retried = refused.look(None, 1200)
+        refused = new_pipeline().reconcile(None).reconcile(None, 900, refusal)
+        retried = refused.reconcile(None, 1200)
         assert retried.status == refused.status
-        assert retried.look(None, 1200, refusal).status == refused.status
+        assert retried.reconcile(None, 1200, refusal).status == refused.status
 
     @EACH
     def test_one_that_ends_after_days_clears_the_conditions(self, refusal: Refusal) -> None:
-        after = world().look(None).look(None, 86400, refusal).look(None, 90000)
-        created = after.look(silent_pod(created=90000), 90000)
+        after = (
+            new_pipeline().reconcile(None).reconcile(None, 86400, refusal).reconcile(None, 90000)
+        )
+        created = after.reconcile(silent_pod(created=90000), 90000)
         assert created.condition(ConditionType.READY).reason == Reason.POD_PENDING
         assert created.status.condition(ConditionType.STALLED) is None
-        assert created.look(running_pod(), 90060).condition(ConditionType.READY).status == "True"
+        assert (
+            created.reconcile(running_pod(), 90060).condition(ConditionType.READY).status == "True"
+        )
         assert (created.run.number, created.run.trigger) == (1, Trigger.CREATED)
 
     @pytest.mark.parametrize("refusal", [INVALID, UNSPECIFIED])
     def test_one_that_time_does_not_cure_is_stalled_at_once(self, refusal: Refusal) -> None:
-        after = world().look(None).look(None, refusal=refusal)
+        after = new_pipeline().reconcile(None).reconcile(None, refusal=refusal)
         stalled = after.condition(ConditionType.STALLED)
         assert stalled.reason == refusal.reason
         assert stalled.message.startswith(f"{refusal.message}: ")
@@ -317,36 +327,41 @@ class TestRefusals:
 
     @pytest.mark.parametrize("refusal", [QUOTA, FORBIDDEN])
     def test_one_that_may_pass_is_stalled_after_ten_minutes(self, refusal: Refusal) -> None:
-        waiting = world().look(None).look(None, 599, refusal)
+        waiting = new_pipeline().reconcile(None).reconcile(None, 599, refusal)
         assert waiting.condition(ConditionType.RECONCILING).reason == refusal.reason
         assert waiting.status.condition(ConditionType.STALLED) is None
         assert waiting.decision.wake_at == at(600)
-        stalled = waiting.look(None, 600).look(None, 600, refusal)
+        stalled = waiting.reconcile(None, 600).reconcile(None, 600, refusal)
         assert stalled.condition(ConditionType.STALLED).reason == refusal.reason
         assert stalled.status.condition(ConditionType.RECONCILING) is None
         assert stalled.decision.retry
 
     def test_message_of_any_length_leaves_room_for_the_remedy(self) -> None:
         refusal = Refusal(Reason.INVALID_TEMPLATE, "x" * 5000)
-        message = world().look(None).look(None, refusal=refusal).condition(ConditionType.STALLED)
+        message = (
+            new_pipeline()
+            .reconcile(None)
+            .reconcile(None, refusal=refusal)
+            .condition(ConditionType.STALLED)
+        )
         assert message.message.endswith("The operator retries at least every 5 minutes")
 
     @pytest.mark.parametrize("way", ["edit", "token", "resume"])
     def test_a_person_starts_another_run_at_once(self, way: str) -> None:
-        refused = world().look(None).look(None, 900, INVALID)
+        refused = new_pipeline().reconcile(None).reconcile(None, 900, INVALID)
         if way == "resume":
-            after = refused.policy(suspend=True).look(None, 901).policy(suspend=False)
+            after = refused.policy(suspend=True).reconcile(None, 901).policy(suspend=False)
         else:
             after = refused.edited() if way == "edit" else refused.token("t")
-        after = after.look(None, 960)
+        after = after.reconcile(None, 960)
         assert created_for(after) == 2
         assert after.status.condition(ConditionType.STALLED) is None
         [record] = after.status.history
         assert (record.result, record.reason) == (Result.SUPERSEDED, Reason.INVALID_TEMPLATE)
 
     def test_for_another_spec_it_is_no_longer_reported(self) -> None:
-        refused = world().look(None).look(None, refusal=INVALID)
-        after = refused.policy(backoffLimit=3).look(None, 60)
+        refused = new_pipeline().reconcile(None).reconcile(None, refusal=INVALID)
+        after = refused.policy(backoffLimit=3).reconcile(None, 60)
         assert created_for(after) == 1
         assert after.condition(ConditionType.READY).reason == Reason.POD_PENDING
         assert after.status.condition(ConditionType.STALLED) is None
@@ -371,7 +386,7 @@ class TestNeedsLivePod:
     @pytest.mark.parametrize(
         ("seen", "expected"),
         [
-            pytest.param(world().look(None), False, id="not created yet"),
+            pytest.param(new_pipeline().reconcile(None), False, id="not created yet"),
             pytest.param(started(fresh_pod()), True, id="was seen"),
             pytest.param(started(completed_pod()), False, id="its run has ended"),
             pytest.param(
@@ -380,18 +395,21 @@ class TestNeedsLivePod:
                 id="its run has ended, and the spec was changed",
             ),
             pytest.param(
-                started(completed_pod()).policy(suspend=True).look(completed_pod()),
+                started(completed_pod()).policy(suspend=True).reconcile(completed_pod()),
                 True,
                 id="it is being deleted for a suspension",
             ),
             pytest.param(
-                started(completed_pod()).policy(suspend=True).look(completed_pod()).look(None),
+                started(completed_pod())
+                .policy(suspend=True)
+                .reconcile(completed_pod())
+                .reconcile(None),
                 False,
                 id="it was deleted for a suspension",
             ),
         ],
     )
-    def test_it(self, seen: World, expected: bool) -> None:
+    def test_it(self, seen: SimulatedPipeline, expected: bool) -> None:
         assert needs_live_pod(seen.pipeline.build()) is expected
 
     def test_not_before_the_first_run(self) -> None:
@@ -401,30 +419,32 @@ class TestNeedsLivePod:
 class TestCrashPoints:
     """The operator dies between two writes. What the API holds then leads to the same end."""
 
-    def end(self, world: World) -> tuple[int, str, str | None, list[tuple[int, str, str]]]:
+    def end(
+        self, world: SimulatedPipeline
+    ) -> tuple[int, str, str | None, list[tuple[int, str, str]]]:
         run = world.run
         return run.number, run.trigger, run.pod_uid, world.past
 
     def test_status_written_pod_not_created(self) -> None:
-        written = world().look(None)
-        restarted = World(written.pipeline).look(None, 60)
+        written = new_pipeline().reconcile(None)
+        restarted = SimulatedPipeline(written.pipeline).reconcile(None, 60)
         assert created_for(restarted) == 1
         assert restarted.status == written.status
 
     @pytest.mark.parametrize("found", [silent_pod(), fresh_pod(), running_pod()])
     def test_pod_created_its_uid_not_persisted(self, found: PodBuilder) -> None:
-        restarted = World(world().look(None).pipeline).look(found, 60)
+        restarted = SimulatedPipeline(new_pipeline().reconcile(None).pipeline).reconcile(found, 60)
         assert self.end(restarted) == (1, "Created", "pod-1", [])
         assert restarted.decision.action is None
 
     def test_pod_created_and_succeeded_its_uid_never_persisted(self) -> None:
         ended = completed_pod()
-        restarted = World(world().look(None).pipeline).look(ended, 600)
+        restarted = SimulatedPipeline(new_pipeline().reconcile(None).pipeline).reconcile(ended, 600)
         assert self.end(restarted) == (1, "Created", "pod-1", [(1, "Created", "Succeeded")])
 
     def test_pod_created_and_gone_its_uid_never_persisted(self) -> None:
         """Nobody ever saw it, so the run still needs one."""
-        restarted = World(world().look(None).pipeline).look(None, 600)
+        restarted = SimulatedPipeline(new_pipeline().reconcile(None).pipeline).reconcile(None, 600)
         assert created_for(restarted) == 1
 
     @pytest.mark.parametrize(
@@ -445,81 +465,86 @@ class TestCrashPoints:
         before = before.edited() if cause == "edit" else before
         before = before.token("t") if cause == "token" else before
 
-        persisted = before.look(found, 60)
+        persisted = before.reconcile(found, 60)
         assert persisted.decision.action == DeletePod("pod-1")
-        expected = persisted.look(None, 62).look(running_pod(2), 63)
+        expected = persisted.reconcile(None, 62).reconcile(running_pod(2), 63)
 
-        not_deleted = World(persisted.pipeline).look(found, 300)
+        not_deleted = SimulatedPipeline(persisted.pipeline).reconcile(found, 300)
         assert not_deleted.decision.action == DeletePod("pod-1")
         assert not_deleted.status == persisted.status
 
-        not_gone = World(not_deleted.pipeline).look(found.deleting(), 310)
+        not_gone = SimulatedPipeline(not_deleted.pipeline).reconcile(found.deleting(), 310)
         assert not_gone.decision.action is None
 
-        gone = World(not_gone.pipeline).look(None, 320)
+        gone = SimulatedPipeline(not_gone.pipeline).reconcile(None, 320)
         assert created_for(gone) == 2
 
-        created = World(gone.pipeline).look(running_pod(2), 330)
+        created = SimulatedPipeline(gone.pipeline).reconcile(running_pod(2), 330)
         assert self.end(created) == self.end(expected)
         assert created.decision.action is None
 
     def test_the_rerun_was_not_persisted(self) -> None:
         """The status write failed: nothing was done, and the same facts decide the same."""
         before = started(running_pod())
-        lost_write = before.look(RESTARTED, 60)
-        again = before.look(RESTARTED, 70)
+        lost_write = before.reconcile(RESTARTED, 60)
+        again = before.reconcile(RESTARTED, 70)
         assert self.end(again) == self.end(lost_write)
         assert again.decision.action == lost_write.decision.action
 
     def test_the_pod_is_lost_between_persisting_and_deleting(self) -> None:
-        persisted = started(running_pod()).look(RESTARTED, 60)
-        after = persisted.look(None, 70)
+        persisted = started(running_pod()).reconcile(RESTARTED, 60)
+        after = persisted.reconcile(None, 70)
         assert created_for(after) == 2
         assert after.past == [(1, "Created", "Initialized")]
 
     def test_a_wait_for_back_off_survives(self) -> None:
-        first = started(running_pod()).look(RESTARTED, 60).look(running_pod(2), 70)
+        first = started(running_pod()).reconcile(RESTARTED, 60).reconcile(running_pod(2), 70)
         again = running_pod(2).app(running=True, restarts=1, last=End(1, start=75))
-        waiting = first.look(again, 80)
-        restarted = World(waiting.pipeline).look(again, 85)
+        waiting = first.reconcile(again, 80)
+        restarted = SimulatedPipeline(waiting.pipeline).reconcile(again, 85)
         assert restarted.decision.wake_at == at(90)
-        assert restarted.look(again, 90).run.number == 3
+        assert restarted.reconcile(again, 90).run.number == 3
 
 
 class TestALostStatus:
     """As after a restore from a backup: the Pod is there, what was known of it is not."""
 
     def test_the_number_goes_on_from_the_pods(self) -> None:
-        after = started(running_pod()).wiped().look(running_pod(5), 100)
+        after = started(running_pod()).without_status().reconcile(running_pod(5), 100)
         assert (after.run.number, after.run.pod_uid) == (5, "pod-5")
         assert after.past == []
 
     def test_what_the_pod_shows_is_known_again(self) -> None:
-        after = world().look(running_pod(5), 100)
+        after = new_pipeline().reconcile(running_pod(5), 100)
         assert after.initialized
         assert after.run.initialized_time == at(18)
 
     def test_an_old_success_is_not_taken_for_a_new_one(self) -> None:
         half = AGAIN.init("one", exit=0, restarts=1, start=50)
-        after = world().look(half, 60)
+        after = new_pipeline().reconcile(half, 60)
         assert not after.initialized
         assert after.status.current_step == "two"
 
     def test_the_token_that_is_there_is_not_asked_for_again(self) -> None:
-        after = world().token("old").look(running_pod(5), 100).look(running_pod(5), 101)
+        after = (
+            new_pipeline()
+            .token("old")
+            .reconcile(running_pod(5), 100)
+            .reconcile(running_pod(5), 101)
+        )
         assert after.run.number == 5
 
     def test_the_template_is_the_one_that_is_there(self) -> None:
-        assert world().edited().look(running_pod(5), 100).run.number == 5
+        assert new_pipeline().edited().reconcile(running_pod(5), 100).run.number == 5
 
     def test_with_no_pod_either_it_begins_anew(self) -> None:
-        assert created_for(started(running_pod()).wiped().look(None)) == 1
+        assert created_for(started(running_pod()).without_status().reconcile(None)) == 1
 
     def test_with_somebody_elses_pod_it_begins_at_1(self) -> None:
-        assert world().look(running_pod(5).owned_by("x")).run.number == 1
+        assert new_pipeline().reconcile(running_pod(5).owned_by("x")).run.number == 1
 
     def test_of_a_pod_that_is_being_deleted_the_loss_is_recorded(self) -> None:
-        after = world().look(running_pod(5).deleting(), 100).look(None, 110)
+        after = new_pipeline().reconcile(running_pod(5).deleting(), 100).reconcile(None, 110)
         assert after.past == [(5, "Created", "Lost")]
         assert created_for(after) == 6
 
@@ -527,21 +552,21 @@ class TestALostStatus:
 class TestManyAtOnce:
     def test_kubelet_pass_and_failed_app_are_one_run(self) -> None:
         """A restart of the sandbox restarts app containers as well: that is no second cause."""
-        after = started(running_pod()).look(AGAIN, 50)
+        after = started(running_pod()).reconcile(AGAIN, 50)
         seen = AGAIN.initialized().init("one", exit=0, restarts=1, start=50)
         seen = seen.init("two", exit=0, restarts=1, start=60)
         seen = seen.app(running=True, restarts=1, start=70, last=End(137, start=20)).ready()
-        after = after.look(seen, 80).look(seen, 90)
+        after = after.reconcile(seen, 80).reconcile(seen, 90)
         assert (after.run.number, after.run.trigger) == (2, Trigger.POD_RESTARTED)
 
     def test_app_restarts_that_nobody_saw_count_as_one(self) -> None:
         found = running_pod().app(running=True, restarts=4, start=90, last=End(1, start=70))
-        after = started(fresh_pod()).look(found, 100)
+        after = started(fresh_pod()).reconcile(found, 100)
         assert (after.run.number, after.run.trigger) == (2, Trigger.CONTAINER_RESTARTED)
 
     def test_an_app_that_restarted_before_its_run_was_seen_initialized(self) -> None:
         found = running_pod().app(running=True, restarts=1, start=40, last=End(2, start=20))
-        after = started(fresh_pod()).look(found, 50)
+        after = started(fresh_pod()).reconcile(found, 50)
         assert (after.run.number, after.run.trigger) == (2, Trigger.CONTAINER_RESTARTED)
         assert after.run.cause is not None
         assert after.run.cause.exit_code == 2
@@ -550,34 +575,34 @@ class TestManyAtOnce:
         seen = started(fresh_pod())
         for restarts in range(1, 6):
             failing = fresh_pod().init("one", exit=1, restarts=restarts, last=End(1))
-            seen = seen.look(failing, 10 * restarts)
+            seen = seen.reconcile(failing, 10 * restarts)
             waiting = fresh_pod().init(
                 "one", waiting="CrashLoopBackOff", restarts=restarts, last=End(1)
             )
-            seen = seen.look(waiting, 10 * restarts + 5)
+            seen = seen.reconcile(waiting, 10 * restarts + 5)
         assert (seen.run.number, seen.past) == (1, [])
 
 
 class TestClocks:
     def test_node_clock_set_back_between_two_steps_run_is_initialized(self) -> None:
         stepped = fresh_pod().init("one", exit=0, start=3600).init("two", exit=0, start=10)
-        assert started(fresh_pod()).look(stepped, 3700).initialized
+        assert started(fresh_pod()).reconcile(stepped, 3700).initialized
 
     def test_node_clock_set_back_restart_of_the_app_starts_a_run(self) -> None:
         """By the node's clock the app container started before the init containers finished."""
         stepped = fresh_pod().init("one", exit=0, start=3600).init("two", exit=0, start=10)
-        state = started(fresh_pod()).look(stepped.app(running=True, start=20).ready(), 3700)
+        state = started(fresh_pod()).reconcile(stepped.app(running=True, start=20).ready(), 3700)
         crashed = stepped.app(running=True, start=30, restarts=1, last=End(1, start=20))
-        assert state.look(crashed, 3710).run.trigger is Trigger.CONTAINER_RESTARTED
+        assert state.reconcile(crashed, 3710).run.trigger is Trigger.CONTAINER_RESTARTED
 
     def test_the_operators_clock_is_behind_the_nodes(self) -> None:
-        after = started(running_pod()).look(running_pod(), -600)
+        after = started(running_pod()).reconcile(running_pod(), -600)
         assert after.run.initialized_time == at(18)
 
     def test_the_operators_clock_stepped_back(self) -> None:
-        world = started(running_pod()).look(RESTARTED, 600).look(running_pod(2), 610)
+        world = started(running_pod()).reconcile(RESTARTED, 600).reconcile(running_pod(2), 610)
         again = running_pod(2).app(running=True, restarts=1, last=End(1, start=75))
-        after = world.look(again, 100)
+        after = world.reconcile(again, 100)
         assert after.status.next_run_time == at(110)
 
     def test_fractions_of_a_second_are_not_written(self) -> None:

@@ -23,7 +23,7 @@ from tests.builders import (
     running_pod,
     silent_pod,
 )
-from tests.unit.core.world import World, world
+from tests.unit.core.simulation import SimulatedPipeline, new_pipeline
 
 ANY = {"action": "RestartAllContainers", "exitCodes": {"operator": "NotIn", "values": []}}
 NON_ZERO = {"action": "RestartAllContainers", "exitCodes": {"operator": "NotIn", "values": [0]}}
@@ -48,14 +48,14 @@ QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: pods, used: pods=3")
 RESTARTED = End(137, start=None, end=None, reason="RestartingAllContainers")
 
 
-def asking(**policies: Any) -> World:
+def asking(**policies: Any) -> SimulatedPipeline:
     """A pipeline whose container restarts are to be answered in place."""
-    return world(**{"rerunStrategy": "InPlace", **policies})
+    return new_pipeline(**{"rerunStrategy": "InPlace", **policies})
 
 
-def initialized(pod: PodBuilder, **policies: Any) -> World:
+def initialized(pod: PodBuilder, **policies: Any) -> SimulatedPipeline:
     """Its Pod was created, with our rules, and its app runs."""
-    return asking(**policies).look(None).look(pod)
+    return asking(**policies).reconcile(None).reconcile(pod)
 
 
 def exited(passes: int = 0, code: int = 7) -> PodBuilder:
@@ -89,18 +89,18 @@ def run_again(passes: int) -> PodBuilder:
     return pod.app(running=True, start=start + 20, restarts=passes, last=RESTARTED)
 
 
-def created(of: World) -> dict[str, Any]:
+def created(of: SimulatedPipeline) -> dict[str, Any]:
     action = of.decision.action
     assert isinstance(action, CreatePod), f"no Pod is created: {action}"
     return action.manifest
 
 
-def app(of: World) -> dict[str, Any]:
+def app(of: SimulatedPipeline) -> dict[str, Any]:
     container: dict[str, Any] = created(of)["spec"]["containers"][0]
     return container
 
 
-def said(of: World) -> tuple[str, str] | None:
+def said(of: SimulatedPipeline) -> tuple[str, str] | None:
     """Status and reason of the condition."""
     condition = of.status.condition(ConditionType.RERUN_IN_PLACE)
     return None if condition is None else (condition.status, condition.reason)
@@ -137,7 +137,7 @@ class TestRules:
         spec = {**spec, "containers": [{"name": "app", "image": "nginx", **own}]}
         spec = {**spec, "restartPolicy": pod_policy} if pod_policy else spec
         asked = asking()
-        asked = asked.change(asked.pipeline.with_template({"spec": spec})).look(None)
+        asked = asked.change(asked.pipeline.with_template({"spec": spec})).reconcile(None)
         assert app(asked).get("restartPolicyRules") == rules
         assert rules is None or app(asked)["restartPolicy"], "the API wants it beside rules"
 
@@ -146,7 +146,7 @@ class TestRules:
         of = asking().pipeline.inits("one", sidecar)
         containers = [{"name": "app", "image": "nginx"}, {"name": "other", "image": "nginx"}]
         of = of.with_template({"spec": {**of.template["spec"], "containers": containers}})
-        spec = created(asking().change(of).look(None))["spec"]
+        spec = created(asking().change(of).reconcile(None))["spec"]
         assert [c["restartPolicyRules"] for c in spec["containers"]] == [[ANY], [ANY]]
         assert not any("restartPolicyRules" in c for c in spec["initContainers"])
 
@@ -159,14 +159,14 @@ class TestRules:
         ],
     )
     def test_none_under_other_policies(self, policies: dict[str, Any]) -> None:
-        first = asking(**policies).look(None)
+        first = asking(**policies).reconcile(None)
         assert "restartPolicyRules" not in app(first)
         assert names.RERUN_IN_PLACE_ANNOTATION not in created(first)["metadata"]["annotations"]
         assert said(first) is None
 
     def test_a_live_pod_keeps_its_own_until_the_next(self) -> None:
-        before = asking(rerunStrategy="Recreate").look(None).look(running_pod())
-        after = before.policy(rerunStrategy="InPlace").look(running_pod())
+        before = asking(rerunStrategy="Recreate").reconcile(None).reconcile(running_pod())
+        after = before.policy(rerunStrategy="InPlace").reconcile(running_pod())
         assert (after.run.number, after.decision.action, said(after)) == (1, None, None)
 
 
@@ -177,33 +177,37 @@ class TestRunInPlace:
         assert said(initialized(running_pod().in_place())) is None
 
     def test_the_run(self) -> None:
-        after = initialized(running_pod().in_place()).look(restarting(1), 100)
+        after = initialized(running_pod().in_place()).reconcile(restarting(1), 100)
         assert (after.run.number, after.run.trigger) == (2, Trigger.RESTARTED_IN_PLACE)
         assert after.past == [(1, "Created", "Initialized")]
         assert not after.initialized
-        again = after.look(run_again(1), 130)
+        again = after.reconcile(run_again(1), 130)
         assert again.initialized
         assert (again.run.number, again.decision.action, said(again)) == (2, None, None)
 
     def test_its_cause_is_the_exit_that_was_seen_before_it(self) -> None:
         """Afterwards the kubelet calls each container's end 137, RestartingAllContainers."""
-        before = initialized(running_pod().in_place()).look(exited(), 90)
-        after = before.look(restarting(1), 100)
+        before = initialized(running_pod().in_place()).reconcile(exited(), 90)
+        after = before.reconcile(restarting(1), 100)
         assert after.run.cause == Cause(container="app", exit_code=7, reason="Error")
-        assert after.look(run_again(1), 130).run.cause == after.run.cause
+        assert after.reconcile(run_again(1), 130).run.cause == after.run.cause
 
     def test_no_cause_is_invented_where_the_exit_was_not_seen(self) -> None:
-        after = initialized(running_pod().in_place()).look(restarting(1), 100)
+        after = initialized(running_pod().in_place()).reconcile(restarting(1), 100)
         assert after.run.cause is None
 
     def test_a_cause_is_that_of_one_run_alone(self) -> None:
-        first = initialized(running_pod().in_place()).look(exited(), 90).look(run_again(1), 100)
-        assert first.look(restarting(2), 2000).run.cause is None
+        first = (
+            initialized(running_pod().in_place())
+            .reconcile(exited(), 90)
+            .reconcile(run_again(1), 100)
+        )
+        assert first.reconcile(restarting(2), 2000).run.cause is None
 
     def test_it_is_not_the_cause_of_a_sandbox_restart(self) -> None:
-        before = initialized(running_pod().in_place()).look(exited(), 90)
+        before = initialized(running_pod().in_place()).reconcile(exited(), 90)
         again = running_pod().in_place().ready(False)
-        after = before.look(again.init("one", running=True, restarts=1, last=End(0)), 100)
+        after = before.reconcile(again.init("one", running=True, restarts=1, last=End(0)), 100)
         assert (after.run.trigger, after.run.cause) == (Trigger.POD_RESTARTED, None)
 
     def test_a_sandbox_restart_fires_the_rules_and_is_one_run(self) -> None:
@@ -211,9 +215,11 @@ class TestRunInPlace:
         begun = exited(code=137).init("one", running=True, start=100, restarts=1, last=End(0))
         begun = begun.init("two", exit=0, restarts=1, last=RESTARTED, id=container_id("two"))
         before = initialized(running_pod().in_place(), initPolicies=[ONCE])
-        after = before.look(begun, 100).look(restarting(2), 101)
-        again = after.look(restarting(2).init("one", running=True, restarts=2, last=RESTARTED), 102)
-        for look in (after, again, again.look(run_again(2), 130)):
+        after = before.reconcile(begun, 100).reconcile(restarting(2), 101)
+        again = after.reconcile(
+            restarting(2).init("one", running=True, restarts=2, last=RESTARTED), 102
+        )
+        for look in (after, again, again.reconcile(run_again(2), 130)):
             assert (look.run.number, look.run.trigger) == (2, Trigger.POD_RESTARTED)
             assert look.past == [(1, "Created", "Initialized")]
 
@@ -224,11 +230,15 @@ ONCE = {"name": "one", "maxRestarts": 0}
 class TestTooOften:
     """A second run in place within ten minutes is answered with a new Pod."""
 
-    def twice(self, seconds: float, **policies: Any) -> World:
+    def twice(self, seconds: float, **policies: Any) -> SimulatedPipeline:
         """The second comes so many seconds after the first."""
         first = initialized(running_pod().in_place(), **policies)
-        first = first.look(restarting(1), 100).look(run_again(1), 130).look(exited(1), 140)
-        return first.look(restarting(2), 100 + seconds)
+        first = (
+            first.reconcile(restarting(1), 100)
+            .reconcile(run_again(1), 130)
+            .reconcile(exited(1), 140)
+        )
+        return first.reconcile(restarting(2), 100 + seconds)
 
     def test_the_pod_is_replaced(self) -> None:
         after = self.twice(599)
@@ -251,31 +261,31 @@ class TestTooOften:
         assert (after.run.number, after.run.trigger) == (3, Trigger.RESTARTED_IN_PLACE)
 
     def test_the_new_pod_has_no_rules_so_that_it_does_not_go_on_like_that(self) -> None:
-        after = self.twice(599).look(None)
+        after = self.twice(599).reconcile(None)
         assert "restartPolicyRules" not in app(after)
         assert said(after) == TOO_OFTEN
         pod = running_pod(4).in_place("InPlaceTooOften")
-        assert said(after.look(pod, 720)) == TOO_OFTEN
+        assert said(after.reconcile(pod, 720)) == TOO_OFTEN
 
     def test_what_is_said_of_it_stays_with_the_pod(self) -> None:
         pod = running_pod(4).in_place("InPlaceTooOften")
-        before = self.twice(599).look(None).look(pod, 720)
-        after = before.look(pod.ready(False), 99_000)
+        before = self.twice(599).reconcile(None).reconcile(pod, 720)
+        after = before.reconcile(pod.ready(False), 99_000)
         type_ = ConditionType.RERUN_IN_PLACE
         assert after.condition(type_) == before.condition(type_)
 
     def test_its_restart_ten_minutes_later_gives_a_pod_with_rules(self) -> None:
         pod = running_pod(4).in_place("InPlaceTooOften").condition("Ready", since=720)
-        long_ready = self.twice(599).look(None).look(pod, 720)
+        long_ready = self.twice(599).reconcile(None).reconcile(pod, 720)
         crashed = pod.ready(False).app(running=True, restarts=1, last=End(1, start=730))
-        after = long_ready.look(crashed, 1400)
+        after = long_ready.reconcile(crashed, 1400)
         assert (after.run.number, after.run.trigger) == (5, Trigger.CONTAINER_RESTARTED)
-        assert app(after.look(None))["restartPolicyRules"] == [ANY]
+        assert app(after.reconcile(None))["restartPolicyRules"] == [ANY]
         assert said(after) is None
 
     def test_a_time_that_is_waited_for_is_not_put_off_by_further_runs_in_place(self) -> None:
-        lost = initialized(running_pod().in_place()).look(None, 50).look(None)
-        second = lost.look(running_pod(2).in_place(), 60)
+        lost = initialized(running_pod().in_place()).reconcile(None, 50).reconcile(None)
+        second = lost.reconcile(running_pod(2).in_place(), 60)
         assert second.status.rerun_count == 1, "the next of the kind waits"
 
         def of_second(pod: PodBuilder) -> PodBuilder:
@@ -283,35 +293,37 @@ class TestTooOften:
 
         looked = second
         for passes, seconds in ((1, 100), (2, 105), (3, 110), (4, 113)):
-            looked = looked.look(of_second(restarting(passes)), seconds)
-            looked = looked.look(of_second(run_again(passes)), seconds + 1)
+            looked = looked.reconcile(of_second(restarting(passes)), seconds)
+            looked = looked.reconcile(of_second(run_again(passes)), seconds + 1)
         assert looked.status.next_run_time == at(115)
-        after = looked.look(of_second(run_again(4)), 115)
+        after = looked.reconcile(of_second(run_again(4)), 115)
         assert after.run.trigger is Trigger.CONTAINER_RESTARTED
 
     def test_a_streak_of_reruns_leaves_the_rules_out(self) -> None:
         now = initialized(running_pod().in_place())
         for run, seconds in ((2, 50), (3, 100)):
-            now = now.look(None, seconds).look(None, seconds + 30).look(None)
+            now = now.reconcile(None, seconds).reconcile(None, seconds + 30).reconcile(None)
             pod = created(now)
-            now = now.look(running_pod(run).in_place(pod["metadata"]["annotations"][ANNOTATION]))
+            now = now.reconcile(
+                running_pod(run).in_place(pod["metadata"]["annotations"][ANNOTATION])
+            )
         assert now.status.rerun_count == 2
         assert said(now) == TOO_OFTEN
 
     def test_a_person_makes_good_what_has_been(self) -> None:
-        first = initialized(running_pod().in_place()).look(restarting(1), 100)
-        requested = first.look(run_again(1), 130).token("t").look(run_again(1), 140)
+        first = initialized(running_pod().in_place()).reconcile(restarting(1), 100)
+        requested = first.reconcile(run_again(1), 130).token("t").reconcile(run_again(1), 140)
         assert requested.decision.action == DeletePod("pod-1"), "a request always makes a new Pod"
-        assert app(requested.look(None))["restartPolicyRules"] == [ANY]
+        assert app(requested.reconcile(None))["restartPolicyRules"] == [ANY]
 
     def test_runs_in_place_by_the_templates_own_rules_are_left_to_it(self) -> None:
-        first = asking(rerunStrategy="Recreate").look(None).look(running_pod())
+        first = asking(rerunStrategy="Recreate").reconcile(None).reconcile(running_pod())
 
         def theirs(pod: PodBuilder) -> PodBuilder:
             return pod.in_place("", rules=True)
 
-        first = first.look(theirs(restarting(1)), 100).look(theirs(run_again(1)), 130)
-        after = first.look(theirs(restarting(2)), 150)
+        first = first.reconcile(theirs(restarting(1)), 100).reconcile(theirs(run_again(1)), 130)
+        after = first.reconcile(theirs(restarting(2)), 150)
         assert (after.run.number, after.run.trigger) == (3, Trigger.RESTARTED_IN_PLACE)
 
 
@@ -329,8 +341,8 @@ class TestUnsupported:
         ],
     )
     def test_a_refused_pod_is_created_again_without(self, refusal: Refusal) -> None:
-        first = asking().look(None)
-        after = first.look(None, refusal=refusal, refused_in_place=True)
+        first = asking().reconcile(None)
+        after = first.reconcile(None, refusal=refusal, refused_in_place=True)
         assert "restartPolicyRules" not in app(after)
         assert created(after)["metadata"]["annotations"][ANNOTATION] == "InPlaceUnsupported"
         assert (after.run.number, after.run.result, after.past) == (1, None, [])
@@ -338,33 +350,33 @@ class TestUnsupported:
         assert refusal.message in after.condition(ConditionType.RERUN_IN_PLACE).message
 
     def test_what_the_server_said_stays_with_the_pod(self) -> None:
-        refused = asking().look(None).look(None, refusal=REFUSED, refused_in_place=True)
-        after = refused.look(running_pod().in_place("InPlaceUnsupported"), 60)
+        refused = asking().reconcile(None).reconcile(None, refusal=REFUSED, refused_in_place=True)
+        after = refused.reconcile(running_pod().in_place("InPlaceUnsupported"), 60)
         assert REFUSED.message in after.condition(ConditionType.RERUN_IN_PLACE).message
 
     def test_a_second_refusal_is_the_templates_own(self) -> None:
-        refused = asking().look(None).look(None, refusal=REFUSED, refused_in_place=True)
-        after = refused.look(None, refusal=OTHER_FAULT)
+        refused = asking().reconcile(None).reconcile(None, refusal=REFUSED, refused_in_place=True)
+        after = refused.reconcile(None, refusal=OTHER_FAULT)
         ready = after.condition(ConditionType.READY)
         assert (ready.reason, ready.message) == ("InvalidTemplate", OTHER_FAULT.message)
         assert (after.decision.action, after.decision.retry) == (None, True)
 
     def test_a_refusal_for_something_else_is_retried_with_rules(self) -> None:
-        after = asking().look(None).look(None, refusal=OTHER_FAULT, refused_in_place=True)
+        after = asking().reconcile(None).reconcile(None, refusal=OTHER_FAULT, refused_in_place=True)
         assert (after.decision.action, said(after)) == (None, None)
         assert after.decision.retry
-        assert app(after.look(None, 1))["restartPolicyRules"] == [ANY]
+        assert app(after.reconcile(None, 1))["restartPolicyRules"] == [ANY]
 
     def test_rules_that_were_refused_are_not_offered_again_in_the_same_run(self) -> None:
-        refused = asking().look(None).look(None, refusal=REFUSED, refused_in_place=True)
-        waiting = refused.look(None, refusal=QUOTA)
+        refused = asking().reconcile(None).reconcile(None, refusal=REFUSED, refused_in_place=True)
+        waiting = refused.reconcile(None, refusal=QUOTA)
         assert waiting.decision.retry
-        assert "restartPolicyRules" not in app(waiting.look(None, 30))
+        assert "restartPolicyRules" not in app(waiting.reconcile(None, 30))
 
     def test_the_next_run_tries_anew(self) -> None:
-        refused = asking().look(None).look(None, refusal=REFUSED, refused_in_place=True)
+        refused = asking().reconcile(None).reconcile(None, refusal=REFUSED, refused_in_place=True)
         pod = running_pod().in_place("InPlaceUnsupported")
-        after = refused.look(pod).token("t").look(pod, 60).look(None, 61)
+        after = refused.reconcile(pod).token("t").reconcile(pod, 60).reconcile(None, 61)
         assert app(after)["restartPolicyRules"] == [ANY]
 
     def test_rules_that_were_dropped_in_silence(self) -> None:
@@ -374,10 +386,10 @@ class TestUnsupported:
     def test_an_older_node_that_restarts_the_container_alone(self) -> None:
         pod = running_pod().in_place()
         crashed = pod.app(running=True, restarts=1, last=End(7, start=20))
-        after = initialized(pod).look(crashed, 60)
+        after = initialized(pod).reconcile(crashed, 60)
         assert (after.run.number, after.run.trigger) == (2, Trigger.CONTAINER_RESTARTED)
         assert said(after) == UNSUPPORTED
-        assert "restartPolicyRules" not in app(after.look(None))
+        assert "restartPolicyRules" not in app(after.reconcile(None))
 
     def test_a_rule_of_the_template_that_restarts_the_container_alone_says_nothing(self) -> None:
         own = {"restartPolicy": "Always", "restartPolicyRules": [OWN]}
@@ -387,19 +399,21 @@ class TestUnsupported:
         before = before.change(before.pipeline.with_template(template))
         pod = running_pod().in_place().with_spec(containers=[{"name": "app", **own}])
         crashed = pod.app(running=True, restarts=1, last=End(42, start=20))
-        after = before.look(None).look(pod).look(crashed, 60)
+        after = before.reconcile(None).reconcile(pod).reconcile(crashed, 60)
         assert (after.run.trigger, said(after)) == (Trigger.CONTAINER_RESTARTED, None)
 
     def test_the_next_pod_is_not_taken_for_the_one_that_was_restarted_alone(self) -> None:
         pod = running_pod().in_place("InPlaceTooOften")
         crashed = pod.app(running=True, restarts=1, last=End(7, start=20))
-        after = asking().look(None).look(pod).look(crashed, 60).look(None, 61)
+        after = asking().reconcile(None).reconcile(pod).reconcile(crashed, 60).reconcile(None, 61)
         assert app(after)["restartPolicyRules"] == [ANY]
-        assert said(after.look(silent_pod(2, created=61).in_place(), 61)) is None
+        assert said(after.reconcile(silent_pod(2, created=61).in_place(), 61)) is None
 
     def test_other_strategies_are_none_of_its_business(self) -> None:
         before = initialized(running_pod().in_place(rules=False))
-        after = before.policy(rerunStrategy="Recreate").look(running_pod().in_place(rules=False))
+        after = before.policy(rerunStrategy="Recreate").reconcile(
+            running_pod().in_place(rules=False)
+        )
         assert said(after) is None
 
 
@@ -438,23 +452,30 @@ class TestNoNodeHasIt:
     )
     @pytest.mark.parametrize("seen", [False, True], ids=["at first sight", "after a while"])
     def test_the_pod_is_replaced_in_the_same_run(self, pod: PodBuilder, seen: bool) -> None:
-        before = asking().look(None)
-        before = before.look(unschedulable("0/1 nodes are available: too busy")) if seen else before
-        after = before.look(pod, 5)
+        before = asking().reconcile(None)
+        before = (
+            before.reconcile(unschedulable("0/1 nodes are available: too busy")) if seen else before
+        )
+        after = before.reconcile(pod, 5)
         assert after.decision.action == DeletePod("pod-1")
         assert said(after) == UNSUPPORTED
-        without = after.look(None, 6)
+        without = after.reconcile(None, 6)
         assert "restartPolicyRules" not in app(without)
         assert (without.run.number, without.past) == (1, [])
         running = running_pod().of_run(1, uid="pod-1b").in_place("InPlaceUnsupported")
-        assert said(without.look(running, 30)) == UNSUPPORTED
+        assert said(without.reconcile(running, 30)) == UNSUPPORTED
 
     def test_dying_before_the_deletion_changes_nothing(self) -> None:
-        after = asking().look(None).look(unschedulable(), 5).look(unschedulable(), 6)
+        after = asking().reconcile(None).reconcile(unschedulable(), 5).reconcile(unschedulable(), 6)
         assert after.decision.action == DeletePod("pod-1")
 
     def test_its_deletion_is_waited_for(self) -> None:
-        after = asking().look(None).look(unschedulable(), 5).look(unschedulable().deleting(), 6)
+        after = (
+            asking()
+            .reconcile(None)
+            .reconcile(unschedulable(), 5)
+            .reconcile(unschedulable().deleting(), 6)
+        )
         assert (after.decision.action, after.run.number) == (None, 1)
 
     @pytest.mark.parametrize(
@@ -468,6 +489,6 @@ class TestNoNodeHasIt:
         ],
     )
     def test_a_pod_that_our_rules_are_not_in_the_way_of_stays(self, pod: PodBuilder) -> None:
-        after = asking().look(None).look(pod, 5)
+        after = asking().reconcile(None).reconcile(pod, 5)
         assert after.decision.action is None
         assert after.condition(ConditionType.READY).reason == "PodUnschedulable"

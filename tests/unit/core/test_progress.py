@@ -7,7 +7,7 @@ import pytest
 from initpipeline.api.models import Cause
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from tests.builders import End, PodBuilder, at, fresh_pod, pod, running_pod
-from tests.unit.core.world import World, started, world
+from tests.unit.core.simulation import SimulatedPipeline, new_pipeline, started
 
 REQUESTED = {"cpu": "20m", "memory": "16Mi"}
 RESTARTS_ALL = {
@@ -18,8 +18,8 @@ RESTARTS_ALL = {
 }
 
 
-def ready_world(found: PodBuilder) -> World:
-    return started(fresh_pod()).look(found, 30)
+def ready_world(found: PodBuilder) -> SimulatedPipeline:
+    return started(fresh_pod()).reconcile(found, 30)
 
 
 def resizable(found: PodBuilder, cpu: str, memory: str = "16Mi") -> PodBuilder:
@@ -39,38 +39,38 @@ def restarted(times: int = 1) -> PodBuilder:
 class TestResizeInPlace:
     READY = resizable(running_pod(), "20m")
 
-    def ready(self) -> World:
-        return started(fresh_pod()).look(self.READY, 30)
+    def ready(self) -> SimulatedPipeline:
+        return started(fresh_pod()).reconcile(self.READY, 30)
 
     def test_restart_by_a_resize_starts_no_run(self) -> None:
-        asked = self.ready().look(resizable(running_pod(), "30m"), 60)
-        after = asked.look(resizable(restarted(), "30m"), 62)
+        asked = self.ready().reconcile(resizable(running_pod(), "30m"), 60)
+        after = asked.reconcile(resizable(restarted(), "30m"), 62)
         assert (after.run.number, after.decision.action) == (1, None)
 
     def test_crash_after_a_resize_starts_a_run(self) -> None:
-        after = self.ready().look(resizable(restarted(), "30m"), 60)
-        after = after.look(resizable(restarted(2), "30m"), 90)
+        after = self.ready().reconcile(resizable(restarted(), "30m"), 60)
+        after = after.reconcile(resizable(restarted(2), "30m"), 90)
         assert (after.run.number, after.run.trigger) == (2, Trigger.CONTAINER_RESTARTED)
 
     def test_second_resize_starts_no_run(self) -> None:
-        after = self.ready().look(resizable(restarted(), "30m"), 60)
-        after = after.look(resizable(restarted(2), "40m"), 90)
+        after = self.ready().reconcile(resizable(restarted(), "30m"), 60)
+        after = after.reconcile(resizable(restarted(2), "40m"), 90)
         assert after.run.number == 1
 
     def test_crash_without_a_resize_starts_a_run(self) -> None:
-        assert self.ready().look(resizable(restarted(), "20m"), 60).run.number == 2
+        assert self.ready().reconcile(resizable(restarted(), "20m"), 60).run.number == 2
 
     def test_crash_after_a_resize_that_restarts_nothing_starts_a_run(self) -> None:
-        after = self.ready().look(resizable(running_pod(), "20m", "32Mi"), 60)
-        assert after.look(resizable(restarted(), "20m", "32Mi"), 90).run.number == 2
+        after = self.ready().reconcile(resizable(running_pod(), "20m", "32Mi"), 60)
+        assert after.reconcile(resizable(restarted(), "20m", "32Mi"), 90).run.number == 2
 
     def test_crash_while_a_resize_is_infeasible_starts_a_run(self) -> None:
         asked = resizable(restarted(), "500").condition("PodResizePending", reason="Infeasible")
-        assert self.ready().look(asked, 60).run.number == 2
+        assert self.ready().reconcile(asked, 60).run.number == 2
 
     def test_back_off_of_a_second_resize_starts_no_run(self) -> None:
         waits = running_pod().app(waiting="CrashLoopBackOff", last=End(137, start=20))
-        assert self.ready().look(resizable(waits, "30m"), 60).run.number == 1
+        assert self.ready().reconcile(resizable(waits, "30m"), 60).run.number == 1
 
 
 class TestSchedulingGate:
@@ -87,25 +87,25 @@ class TestSchedulingGate:
         .condition("PodScheduled", "False", "SchedulingGated", "scheduling is blocked")
     )
 
-    def gated(self) -> World:
-        return world(initDeadlineSeconds=60).look(None).look(self.GATED, 1)
+    def gated(self) -> SimulatedPipeline:
+        return new_pipeline(initDeadlineSeconds=60).reconcile(None).reconcile(self.GATED, 1)
 
     def test_gated_pod_has_no_deadline(self) -> None:
-        after = self.gated().look(self.GATED, 3600)
+        after = self.gated().reconcile(self.GATED, 3600)
         assert (after.run.result, after.decision.wake_at) == (None, None)
 
     def test_gates_removed_deadline_counts_from_then(self) -> None:
-        running = self.gated().look(fresh_pod().init("one", running=True), 3600)
+        running = self.gated().reconcile(fresh_pod().init("one", running=True), 3600)
         assert (running.run.result, running.decision.wake_at) == (None, at(3660))
-        over = running.look(fresh_pod().init("one", running=True), 3660)
+        over = running.reconcile(fresh_pod().init("one", running=True), 3660)
         assert (over.run.result, over.run.reason) == (
             Result.FAILED,
             Reason.INIT_DEADLINE_EXCEEDED.value,
         )
 
     def test_pod_without_gates_deadline_counts_from_its_creation(self) -> None:
-        after = world(initDeadlineSeconds=60).look(None)
-        after = after.look(fresh_pod().init("one", running=True), 30)
+        after = new_pipeline(initDeadlineSeconds=60).reconcile(None)
+        after = after.reconcile(fresh_pod().init("one", running=True), 30)
         assert after.decision.wake_at == at(60)
 
 
@@ -115,20 +115,20 @@ class TestRulesOfContainers:
         found = fresh_pod().restarts("Never").init("one", exit=42)
         return found.with_spec(initContainers=[{"name": "one", **fields}, {"name": "two"}])
 
-    def limited(self) -> World:
+    def limited(self) -> SimulatedPipeline:
         policy = [{"name": "one", "maxRestarts": 0}]
-        return world(initPolicies=policy).look(None)
+        return new_pipeline(initPolicies=policy).reconcile(None)
 
     def test_step_that_a_rule_restarts_exceeds_max_restarts(self) -> None:
         rule = {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}
         found = self.never(restartPolicy="Never", restartPolicyRules=[rule])
-        after = self.limited().look(found, 20)
+        after = self.limited().reconcile(found, 20)
         assert after.run.reason == Reason.RESTART_LIMIT_EXCEEDED.value
 
     def test_step_that_no_rule_restarts_ends_with_its_pod(self) -> None:
-        after = self.limited().look(self.never(), 20)
+        after = self.limited().reconcile(self.never(), 20)
         assert after.run.result is None
-        after = after.look(self.never().phase("Failed"), 21)
+        after = after.reconcile(self.never().phase("Failed"), 21)
         assert (after.run.result, after.run.reason) == (
             Result.FAILED,
             Reason.STEP_FAILED.value,
@@ -141,7 +141,7 @@ class TestRulesOfContainers:
         ended = ready.sidecar("watcher", exit=88).app(exit=137, end=99)
         ended = ended.condition("AllContainersRestarting")
         again = ended.init("one", waiting="RestartingAllContainers", restarts=1)
-        after = ready_world(ready).look(ended, 100).look(again, 101)
+        after = ready_world(ready).reconcile(ended, 100).reconcile(again, 101)
         assert after.run.trigger is Trigger.RESTARTED_IN_PLACE
         assert after.run.cause == Cause(container="watcher", exit_code=88, reason="Error")
 
@@ -155,7 +155,7 @@ class TestRulesOfContainers:
         for name in ("one", "two"):
             again = again.init(name, waiting="PodInitializing", restarts=1, last=removed, id="")
         again = again.app(waiting="PodInitializing", restarts=1, last=removed, id="")
-        assert ready_world(ready).look(again, 60).run.trigger is Trigger.RESTARTED_IN_PLACE
+        assert ready_world(ready).reconcile(again, 60).run.trigger is Trigger.RESTARTED_IN_PLACE
 
     @pytest.mark.parametrize(
         ("allowed", "reasons"),
@@ -172,19 +172,19 @@ class TestRulesOfContainers:
             {"name": "one"},
             {"name": "two", "restartPolicy": "Never", "restartPolicyRules": [rule]},
         ]
-        now = world(initPolicies=[{"name": "two", "maxRestarts": allowed}]).look(None)
+        now = new_pipeline(initPolicies=[{"name": "two", "maxRestarts": allowed}]).reconcile(None)
         for times, expected in enumerate(reasons):
             waiting: dict[str, Any] = {"waiting": "RestartingAllContainers", "restarts": times}
             first = fresh_pod().with_spec(initContainers=specs).init("one", **waiting)
-            now = now.look(first.init("two", **waiting), 100 * times) if times else now
+            now = now.reconcile(first.init("two", **waiting), 100 * times) if times else now
             done = fresh_pod().with_spec(initContainers=specs)
             start = 100 * times + 10
             done = done.init("one", exit=0, restarts=times, id=f"one-{times}", start=start)
             running = done.init("two", running=True, restarts=times, id=f"two-{times}", start=start)
-            now = now.look(running, start)
+            now = now.reconcile(running, start)
             assert (now.run.number, now.run.reason) == (times + 1, expected)
             failed = done.init("two", exit=7, restarts=times, id=f"two-{times}", start=start)
-            now = now.look(failed.condition("AllContainersRestarting"), start + 5)
+            now = now.reconcile(failed.condition("AllContainersRestarting"), start + 5)
         assert now.run.message == (
             f'init container 2 of 2 "two" needs more restarts than its maxRestarts of {allowed}: '
             "it exited with 7, which restarts all containers"
@@ -195,7 +195,7 @@ class TestOwnEnd:
     def test_eviction_for_its_own_storage_is_a_failed_run(self) -> None:
         words = 'Usage of EmptyDir volume "work" exceeds the limit "1Mi".'
         over = fresh_pod().init("one", exit=137).phase("Failed", "Evicted", words)
-        after = started(fresh_pod().init("one", running=True)).look(over, 20)
+        after = started(fresh_pod().init("one", running=True)).reconcile(over, 20)
         record = after.status.history[0]
         assert (record.result, record.reason) == (Result.FAILED, "PodEvicted")
         assert record.message == f"Evicted: {words}"
@@ -206,15 +206,17 @@ class TestOwnEnd:
     def test_eviction_after_initialization_blames_no_sidecar(self) -> None:
         found = running_pod().sidecar("proxy", running=True)
         over = found.sidecar("proxy", exit=137).app(exit=137).phase("Failed", "Evicted", "too much")
-        assert ready_world(found).look(over, 40).status.history[0].failed_step is None
+        assert ready_world(found).reconcile(over, 40).status.history[0].failed_step is None
 
     def test_unexplained_end_with_exit_code_0_is_lost_once_then_failed(self) -> None:
         """An eviction for a limit of the Pod ends so, and would be repeated without end."""
-        ended = ready_world(running_pod()).look(running_pod().app(exit=0).phase("Succeeded"), 40)
+        ended = ready_world(running_pod()).reconcile(
+            running_pod().app(exit=0).phase("Succeeded"), 40
+        )
         assert ended.status.history[0].result is Result.LOST
-        again = ended.look(None, 41).look(running_pod(2), 60)
+        again = ended.reconcile(None, 41).reconcile(running_pod(2), 60)
         assert again.run.trigger is Trigger.POD_LOST
-        after = again.look(running_pod(2).app(exit=0).phase("Succeeded"), 80)
+        after = again.reconcile(running_pod(2).app(exit=0).phase("Succeeded"), 80)
         record = after.status.history[0]
         assert (record.number, record.result, record.reason) == (2, Result.FAILED, "PodFailed")
         assert record.message is not None
@@ -223,16 +225,16 @@ class TestOwnEnd:
 
     def test_disruption_after_a_loss_is_a_loss(self) -> None:
         disrupted = running_pod().app(exit=0).phase("Succeeded").condition("DisruptionTarget")
-        ended = ready_world(running_pod()).look(disrupted, 40)
-        again = ended.look(None, 41).look(running_pod(2), 60)
+        ended = ready_world(running_pod()).reconcile(disrupted, 40)
+        again = ended.reconcile(None, 41).reconcile(running_pod(2), 60)
         second = running_pod(2).app(exit=0).phase("Succeeded").condition("DisruptionTarget")
-        assert again.look(second, 80).status.history[0].result is Result.LOST
+        assert again.reconcile(second, 80).status.history[0].result is Result.LOST
 
 
 class TestSilentNode:
     def test_pod_marked_not_ready_reports_the_node(self) -> None:
         silent = running_pod().condition("ContainersReady").ready(False)
-        after = ready_world(running_pod()).look(silent, 90)
+        after = ready_world(running_pod()).reconcile(silent, 90)
         ready = after.condition(ConditionType.READY)
         assert (ready.status, ready.reason) == ("False", "NodeNotReady")
         assert 'node "node-1" has stopped reporting' in ready.message
@@ -241,13 +243,13 @@ class TestSilentNode:
         words = 'corresponding condition of pod readiness gate "lb" does not exist.'
         gated = running_pod().condition("ContainersReady")
         gated = gated.condition("Ready", "False", "ReadinessGatesNotReady", words)
-        ready = ready_world(running_pod()).look(gated, 90).condition(ConditionType.READY)
+        ready = ready_world(running_pod()).reconcile(gated, 90).condition(ConditionType.READY)
         assert (ready.reason, ready.message) == ("ContainersNotReady", words)
 
     def test_pod_on_a_node_that_never_reported_claims_nothing(self) -> None:
         silent = pod().of_run(1).init("one", reported=False).init("two", reported=False)
         silent = silent.app(reported=False).condition("PodScheduled")
-        ready = world().look(None).look(silent, 60).condition(ConditionType.READY)
+        ready = new_pipeline().reconcile(None).reconcile(silent, 60).condition(ConditionType.READY)
         assert ready.message == (
             'init container 1 of 2 "one" has not started yet: '
             'node "node-1" has not reported on the Pod'
@@ -274,22 +276,24 @@ class TestNodeClock:
         ],
     )
     def test_clock_set_back_in_the_first_pass_run_is_initialized(self, second: PodBuilder) -> None:
-        assert started(fresh_pod()).look(second.init("one", exit=0), 40).initialized
+        assert started(fresh_pod()).reconcile(second.init("one", exit=0), 40).initialized
 
     def test_clock_set_back_after_a_retry_is_initialized_by_the_running_app(self) -> None:
         retried = fresh_pod().init("one", exit=0, restarts=1, last=End(1))
         found = retried.init("two", exit=0, start=self.BACK)
-        assert not started(fresh_pod()).look(found, 40).initialized
-        assert started(fresh_pod()).look(found.app(running=True, start=self.BACK), 40).initialized
+        assert not started(fresh_pod()).reconcile(found, 40).initialized
+        assert (
+            started(fresh_pod()).reconcile(found.app(running=True, start=self.BACK), 40).initialized
+        )
 
     def test_clock_set_back_in_a_run_of_the_kubelet_run_is_initialized(self) -> None:
         again = running_pod().init("one", running=True, restarts=1, start=50, last=End())
         again = again.ready(False)
         first = again.init("one", exit=0, restarts=1, start=50, last=End())
         both = first.init("two", exit=0, restarts=1, start=self.BACK, last=End())
-        after = ready_world(running_pod()).look(again, 50).look(first, 60)
+        after = ready_world(running_pod()).reconcile(again, 50).reconcile(first, 60)
         assert not after.initialized
-        assert after.look(both, 70).initialized
+        assert after.reconcile(both, 70).initialized
 
     def test_old_success_from_the_future_is_not_of_this_run(self) -> None:
         """The clock ran ahead in the first pass, and was set right before the second."""
@@ -297,7 +301,7 @@ class TestNodeClock:
         ahead = ahead.app(running=True, start=7210).phase("Running").ready()
         again = ahead.ready(False).app(exit=137, start=7210)
         again = again.init("one", exit=0, restarts=1, start=60, end=62, last=End())
-        assert not started(fresh_pod()).look(ahead, 30).look(again, 64).initialized
+        assert not started(fresh_pod()).reconcile(ahead, 30).reconcile(again, 64).initialized
 
     def test_clock_set_back_start_of_the_app_in_a_run_of_the_kubelet_is_no_restart(self) -> None:
         """The old app container ran later than the new one, by the node's clock."""
@@ -308,7 +312,7 @@ class TestNodeClock:
             ready = ready.init(name, exit=0, restarts=1, start=self.BACK, last=End())
         old = End(137, start=20)
         ready = ready.app(running=True, restarts=1, start=self.BACK + 20, last=old)
-        after = ready_world(running_pod()).look(again, 50).look(ready, 60)
+        after = ready_world(running_pod()).reconcile(again, 50).reconcile(ready, 60)
         assert (after.run.number, after.run.trigger) == (2, Trigger.POD_RESTARTED)
 
     SECOND = fresh_pod().ready(False).init("one", exit=0, start=3700, restarts=1, last=End())
@@ -336,11 +340,11 @@ class TestNodeClock:
     def test_clock_set_right_while_the_operator_was_down_run_is_initialized(
         self, found: PodBuilder
     ) -> None:
-        after = ready_world(running_pod()).look(found, 100)
+        after = ready_world(running_pod()).reconcile(found, 100)
         assert (after.run.trigger, after.initialized) == (Trigger.POD_RESTARTED, True)
 
     def test_success_of_the_pass_before_last_is_not_of_this_run(self) -> None:
         """The kubelet started over twice while the operator was down."""
         found = fresh_pod().ready(False).init("one", exit=0, start=60, restarts=2, last=End())
         found = found.init("two", exit=0, start=50, restarts=1, last=End())
-        assert not ready_world(running_pod()).look(found, 100).initialized
+        assert not ready_world(running_pod()).reconcile(found, 100).initialized

@@ -1,8 +1,9 @@
 """What holds whatever the API tells, and in whatever order: also of Pods that no kubelet writes,
 as far as is known. What a known one does, and what must come of it, is told in tests/unit/model.
 
-``World.look`` checks it at each look: looking again at the same facts changes nothing, numbers of
-runs only rise, history and messages are bounded, and no condition contradicts another.
+``SimulatedPipeline.reconcile`` checks after each reconcile: a second one with the same facts writes
+nothing, run numbers only rise, history and messages are bounded, and no condition contradicts
+another.
 """
 
 from dataclasses import replace
@@ -15,7 +16,7 @@ from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.core.decide import CreatePod
 from initpipeline.core.facts import Refusal
 from tests.builders import End, PodBuilder, pod
-from tests.unit.core.world import World, world
+from tests.unit.core.simulation import SimulatedPipeline, new_pipeline
 
 seconds = st.integers(0, 500)
 ends = st.builds(
@@ -79,30 +80,32 @@ looks = st.lists(
 @settings(max_examples=150, deadline=None)
 @given(looks)
 def test_whatever_is_seen(story: list[tuple[str, PodBuilder | None, int, Refusal]]) -> None:
-    now = world().look(None)
+    now = new_pipeline().reconcile(None)
     for number, (event, found, time, refusal) in enumerate(story):
         if event == "edit":
             now = now.edited(image=f"nginx:{number}")
         elif event == "token":
             now = now.token(f"token-{number}")
         elif event == "refuse":
-            now = now.look(None, time)
+            now = now.reconcile(None, time)
             if isinstance(now.decision.action, CreatePod):
-                now = now.look(None, time, refusal=refusal)
+                now = now.reconcile(None, time, refusal=refusal)
             continue
         before, found = now, made_before(now, found)
-        now = now.look(found, time)
+        now = now.reconcile(found, time)
         assert_truthful(before, now, found)
 
 
-def made_before(now: World, found: PodBuilder | None) -> PodBuilder | None:
+def made_before(now: SimulatedPipeline, found: PodBuilder | None) -> PodBuilder | None:
     """No Pod is made for a run before that has begun."""
     if found is None or found.run is None:
         return found
     return replace(found, run=min(found.run, now.run.number))
 
 
-def assert_truthful(before: World, now: World, found: PodBuilder | None) -> None:
+def assert_truthful(
+    before: SimulatedPipeline, now: SimulatedPipeline, found: PodBuilder | None
+) -> None:
     """A run becomes initialized only by a Pod of which each plain init container has succeeded, or
     that is Ready or has Succeeded."""
     known = before.run.number == now.run.number and before.run.initialized_time is not None
@@ -124,6 +127,6 @@ def assert_truthful(before: World, now: World, found: PodBuilder | None) -> None
 @given(pods())
 def test_a_lost_status_does_not_stop_anything(found: PodBuilder | None) -> None:
     """Whatever Pod is there when nothing is known, its pipeline has conditions from then on."""
-    seen = replace(world(), now=100).look(found)
+    seen = replace(new_pipeline(), now=100).reconcile(found)
     assert seen.condition(ConditionType.READY).message
     assert seen.run.number >= 1

@@ -20,7 +20,7 @@ from initpipeline.core.facts import Refusal
 from initpipeline.core.kubelet_reasons import RESTARTING_ALL_CONTAINERS
 from initpipeline.core.run_events import RunEvent, events_between
 from tests.builders import End, PodBuilder, at, fresh_pod, pod, running_pod
-from tests.unit.core.world import World, world
+from tests.unit.core.simulation import SimulatedPipeline, new_pipeline
 
 STARTED, INITIALIZED = EventReason.RUN_STARTED, EventReason.RUN_INITIALIZED
 STEP_FAILED, RUN_FAILED = EventReason.STEP_FAILED, EventReason.RUN_FAILED
@@ -43,33 +43,33 @@ FAILED_FOR_GOOD = FAILED_ONCE.restarts("Never").phase("Failed")
 class Story:
     """A pipeline's life: what each of the operator's writes tells."""
 
-    world: World
+    world: SimulatedPipeline
     events: list[RunEvent]
 
     @classmethod
     def of(cls, *pods: PodBuilder | None) -> "Story":
-        story = cls(world(), [])
+        story = cls(new_pipeline(), [])
         return story.then(None, *pods)
 
     def then(self, *pods: PodBuilder | None) -> "Story":
         """The operator looks at each of these, half a minute apart. None: there is no Pod."""
         for seen in pods:
-            self._note(self.world.look(seen, self.world.now + 30))
+            self._note(self.world.reconcile(seen, self.world.now + 30))
         return self
 
     def refused(self, refusal: Refusal) -> "Story":
-        self._note(self.world.look(None, self.world.now + 30, refusal))
+        self._note(self.world.reconcile(None, self.world.now + 30, refusal))
         return self
 
     def forget(self) -> "Story":
         self.events.clear()
         return self
 
-    def change(self, world: World) -> "Story":
+    def change(self, world: SimulatedPipeline) -> "Story":
         self.world = world
         return self
 
-    def _note(self, after: World) -> None:
+    def _note(self, after: SimulatedPipeline) -> None:
         self.events += events_between(self.world.status, after.status)
         self.world = after
 
@@ -244,7 +244,7 @@ class TestRefusal:
     def test_refusal_that_becomes_stalled_is_not_posted_again(self) -> None:
         quota = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota")
         story = Story.of().refused(quota).forget()
-        before, after = story.world, story.world.look(None, 900, quota)
+        before, after = story.world, story.world.reconcile(None, 900, quota)
         assert after.status.condition(ConditionType.STALLED) is not None
         assert events_between(before.status, after.status) == ()
 
@@ -332,9 +332,9 @@ def stalled(reason: Reason, result: Result | None = Result.FAILED) -> InitPipeli
 
 
 def test_run_of_a_changed_template_names_the_fields() -> None:
-    seen = running_pod().made_of(world().pipeline.template)
-    before = world().look(None).look(seen)
-    after = before.edited().look(seen)
+    seen = running_pod().made_of(new_pipeline().pipeline.template)
+    before = new_pipeline().reconcile(None).reconcile(seen)
+    after = before.edited().reconcile(seen)
     [started] = [h for h in events_between(before.status, after.status) if h.reason == STARTED]
     assert started.note == "run 2 started (SpecChanged): spec.containers[0].image changed"
 

@@ -18,7 +18,7 @@ from tests.builders import (
     pipeline,
     running_pod,
 )
-from tests.unit.core.world import started, world
+from tests.unit.core.simulation import new_pipeline, started
 
 
 def begun(trigger: Trigger = Trigger.CREATED, number: int = 1) -> InitPipelineStatus:
@@ -27,7 +27,7 @@ def begun(trigger: Trigger = Trigger.CREATED, number: int = 1) -> InitPipelineSt
 
 class TestBegin:
     def test_the_first_run_is_number_1(self) -> None:
-        run = world().look(None, 7).run
+        run = new_pipeline().reconcile(None, 7).run
         assert (run.number, run.trigger, run.start_time) == (1, Trigger.CREATED, at(7))
 
     def test_its_pod_is_still_unknown(self) -> None:
@@ -81,20 +81,20 @@ class TestFollow:
         assert run.initialized_time is None
 
     def test_initialized_when_the_last_plain_one_finished_by_the_kubelets_clock(self) -> None:
-        seen_late = started(fresh_pod()).look(running_pod(), seconds=1000)
+        seen_late = started(fresh_pod()).reconcile(running_pod(), seconds=1000)
         assert seen_late.run.initialized_time == at(18)
 
     def test_initialized_when_it_was_seen_where_the_kubelet_does_not_tell(self) -> None:
         """And that time stays, however often it is looked at."""
         ready = running_pod().init("one", reported=False).init("two", reported=False)
-        seen = started(fresh_pod()).look(ready, 30)
+        seen = started(fresh_pod()).reconcile(ready, 30)
         assert seen.run.initialized_time == at(30)
-        assert seen.look(ready.ready(False), 90).run.initialized_time == at(30)
+        assert seen.reconcile(ready.ready(False), 90).run.initialized_time == at(30)
 
     def test_initialized_stays_when_a_sidecar_crashes_later(self) -> None:
         sidecar = fresh_pod().init("one", exit=0).sidecar("two", running=True).app(running=True)
         crashed = sidecar.sidecar("two", waiting="CrashLoopBackOff", restarts=1, last=End(1))
-        after = started(sidecar).look(crashed)
+        after = started(sidecar).reconcile(crashed)
         assert after.initialized
         assert after.run.number == 1
 
@@ -108,16 +108,16 @@ class TestFollow:
         ],
     )
     def test_the_pods_end_is_the_runs(self, found: PodBuilder, result: str) -> None:
-        assert started(running_pod()).look(found).past == [(1, "Created", result)]
+        assert started(running_pod()).reconcile(found).past == [(1, "Created", result)]
 
     def test_lost_tells_by_initialized_time_how_far_it_had_come(self) -> None:
-        after = started(running_pod()).look(None, 30)
+        after = started(running_pod()).reconcile(None, 30)
         [record] = after.status.history
         assert (record.result, record.initialized_time) == (Result.LOST, at(18))
 
     def test_the_failure_that_the_pod_had_shown_is_in_history_when_the_pod_is_gone(self) -> None:
         failing = fresh_pod().init("one", waiting="CrashLoopBackOff", restarts=2, last=End(7))
-        [record] = started(failing).look(None, 30).status.history
+        [record] = started(failing).reconcile(None, 30).status.history
         assert record.failed_step is not None
         assert (record.failed_step.name, record.failed_step.exit_code) == ("one", 7)
 
@@ -136,45 +136,51 @@ class TestFollow:
     )
     def test_a_step_that_ended_with_the_pod_has_not_failed(self, end: PodBuilder) -> None:
         working = started(fresh_pod().init("one", running=True))
-        [record] = working.look(end, 20).look(None, 30).status.history[-1:]
+        [record] = working.reconcile(end, 20).reconcile(None, 30).status.history[-1:]
         assert (record.result, record.failed_step) == (Result.LOST, None)
 
 
 class TestSuperseded:
     def test_before_it_was_initialized(self) -> None:
-        after = started(fresh_pod().init("one", running=True)).token("go").look(fresh_pod())
+        after = started(fresh_pod().init("one", running=True)).token("go").reconcile(fresh_pod())
         assert after.past == [(1, "Created", "Superseded")]
 
     def test_after_it_was_initialized(self) -> None:
-        after = started(running_pod()).token("go").look(running_pod())
+        after = started(running_pod()).token("go").reconcile(running_pod())
         assert after.past == [(1, "Created", "Initialized")]
 
     def test_it_tells_what_it_had_got_to(self) -> None:
         without_image = fresh_pod().init("one", waiting="ErrImagePull", message="no such tag")
-        [record] = started(fresh_pod()).edited().look(without_image).status.history
+        [record] = started(fresh_pod()).edited().reconcile(without_image).status.history
         told = 'init container 1 of 2 "one": no such tag'
         assert (record.reason, record.message) == ("ImagePullFailed", told)
 
     def test_without_a_pod_it_tells_what_was_said_of_that(self) -> None:
         forbidden = Refusal(Reason.POD_FORBIDDEN, "no such service account")
-        state = world().look(None).look(None, refusal=forbidden).edited().look(None)
+        state = (
+            new_pipeline()
+            .reconcile(None)
+            .reconcile(None, refusal=forbidden)
+            .edited()
+            .reconcile(None)
+        )
         [record] = state.status.history
         assert (record.reason, record.message) == ("PodForbidden", "no such service account")
 
     def test_what_came_after_it_was_initialized_is_told_by_the_next(self) -> None:
-        [record] = started(running_pod()).edited().look(running_pod()).status.history
+        [record] = started(running_pod()).edited().reconcile(running_pod()).status.history
         assert (record.reason, record.message) == (None, None)
 
     def test_the_failure_that_is_seen_only_now_is_in_history(self) -> None:
         failing = fresh_pod().init("one", exit=9, message="no database")
-        [record] = started(fresh_pod()).edited().look(failing).status.history
+        [record] = started(fresh_pod()).edited().reconcile(failing).status.history
         assert record.failed_step is not None, "the failure was not in the status before"
         assert record.failed_step.exit_code == 9
 
     def test_a_failure_that_was_got_over_is_not_in_history(self) -> None:
         failing = fresh_pod().init("one", exit=9)
         over = fresh_pod().init("one", exit=0, restarts=1, last=End(9)).init("two", running=True)
-        [record] = started(failing).edited().look(over).status.history
+        [record] = started(failing).edited().reconcile(over).status.history
         assert record.failed_step is None
 
 
@@ -187,33 +193,33 @@ class TestPassesOfTheKubelet:
         return pod.app(exit=137).ready(False)
 
     def test_the_next_number_in_the_same_pod(self) -> None:
-        after = started(running_pod()).look(self.again(), 50)
+        after = started(running_pod()).reconcile(self.again(), 50)
         assert after.past == [(1, "Created", "Initialized")]
         assert (after.run.number, after.run.trigger) == (2, Trigger.POD_RESTARTED)
         assert (after.run.pod_uid, after.run.start_time) == ("pod-1", at(50))
         assert after.run.token is None
 
     def test_the_old_successes_that_are_still_shown_are_remembered_as_such(self) -> None:
-        run = started(running_pod()).look(self.again(), 50).run
+        run = started(running_pod()).reconcile(self.again(), 50).run
         assert run.stale_container_ids == (container_id("two"), container_id("app"))
         assert run.completed_init_containers == ()
 
     def test_they_stay_remembered_through_another_pass(self) -> None:
         """Whatever the clock of the node says: the second has not run since the first run."""
-        first = started(running_pod()).look(self.again(), 50)
+        first = started(running_pod()).reconcile(self.again(), 50)
         half = self.again().init("one", exit=0, restarts=1, start=50)
         second = self.again().init("one", exit=0, restarts=2, start=0, end=1, last=End())
-        after = first.look(half, 60).look(second, 70)
+        after = first.reconcile(half, 60).reconcile(second, 70)
         assert after.run.number == 3
         assert not after.initialized, "the success of run 1 was taken for one of run 3"
 
     def test_one_that_begins_before_the_run_was_initialized_leaves_it_unknown(self) -> None:
         half = fresh_pod().init("one", exit=0).init("two", running=True)
         again = half.init("one", running=True, restarts=1, start=50, last=End())
-        assert started(half).look(again, 50).past == [(1, "Created", "Unknown")]
+        assert started(half).reconcile(again, 50).past == [(1, "Created", "Unknown")]
 
     def test_restart_counts_begin_anew(self) -> None:
-        after = started(running_pod()).look(self.again(), 50)
+        after = started(running_pod()).reconcile(self.again(), 50)
         assert after.run.restart_baselines == ()
 
 

@@ -17,7 +17,7 @@ from tests.builders import (
     silent_pod,
 )
 from tests.pod_shapes import box
-from tests.unit.core.world import World, started, world
+from tests.unit.core.simulation import SimulatedPipeline, new_pipeline, started
 
 WAITING = {"waiting": {"reason": "PodInitializing"}}
 
@@ -49,7 +49,7 @@ class TestMirror:
         assert mirrored["restartCount"] == 0
 
     def test_before_a_pod_exists_placeholders_in_the_templates_order(self) -> None:
-        mirrored = world().look(None).status.init_container_statuses
+        mirrored = new_pipeline().reconcile(None).status.init_container_statuses
         assert [(s["name"], s["state"]) for s in mirrored] == [("one", WAITING), ("two", WAITING)]
 
     def test_a_null_of_the_api_is_left_out(self) -> None:
@@ -82,12 +82,12 @@ class TestMirror:
         assert (status.pod_name, status.pod_uid, status.node_name) == ("demo", "pod-1", "node-1")
 
     def test_a_new_run_shows_nothing_of_the_old_pod(self) -> None:
-        status = started(running_pod()).token("t").look(running_pod()).status
+        status = started(running_pod()).token("t").reconcile(running_pod()).status
         assert (status.pod_uid, status.node_name, status.init_progress) == (None, None, "0/2")
         assert [s["state"] for s in status.init_container_statuses] == [WAITING, WAITING]
 
 
-def conditions(world: World) -> dict[str, tuple[str, str]]:
+def conditions(world: SimulatedPipeline) -> dict[str, tuple[str, str]]:
     return {c.type: (c.status, c.reason) for c in world.status.conditions}
 
 
@@ -105,7 +105,7 @@ class TestConditions:
         ("seen", "expected"),
         [
             pytest.param(
-                world().look(None),
+                new_pipeline().reconcile(None),
                 {
                     "Initialized": ("False", "PodPending"),
                     "Ready": ("False", "PodPending"),
@@ -156,7 +156,7 @@ class TestConditions:
                 id="failed at an app container",
             ),
             pytest.param(
-                started(running_pod()).look(running_pod().deleting()),
+                started(running_pod()).reconcile(running_pod().deleting()),
                 {
                     "Initialized": ("True", "Initialized"),
                     "Ready": ("False", "PodTerminating"),
@@ -165,7 +165,7 @@ class TestConditions:
                 id="its Pod is being deleted",
             ),
             pytest.param(
-                world().look(None).look(None, refusal=QUOTA),
+                new_pipeline().reconcile(None).reconcile(None, refusal=QUOTA),
                 {
                     "Initialized": ("False", "QuotaExceeded"),
                     "Ready": ("False", "QuotaExceeded"),
@@ -174,7 +174,7 @@ class TestConditions:
                 id="refused, may pass",
             ),
             pytest.param(
-                world().look(None).look(None, refusal=INVALID),
+                new_pipeline().reconcile(None).reconcile(None, refusal=INVALID),
                 {
                     "Initialized": ("False", "InvalidTemplate"),
                     "Ready": ("False", "InvalidTemplate"),
@@ -183,7 +183,7 @@ class TestConditions:
                 id="refused as invalid",
             ),
             pytest.param(
-                world().look(pod().owned_by("somebody-else")),
+                new_pipeline().reconcile(pod().owned_by("somebody-else")),
                 {
                     "Initialized": ("False", "NameConflict"),
                     "Ready": ("False", "NameConflict"),
@@ -192,7 +192,7 @@ class TestConditions:
                 id="somebody else's Pod has the name",
             ),
             pytest.param(
-                started(running_pod()).token("t").look(running_pod()),
+                started(running_pod()).token("t").reconcile(running_pod()),
                 {
                     "Initialized": ("False", "PodTerminating"),
                     "Ready": ("False", "PodTerminating"),
@@ -202,7 +202,7 @@ class TestConditions:
             ),
         ],
     )
-    def test_which(self, seen: World, expected: dict[str, tuple[str, str]]) -> None:
+    def test_which(self, seen: SimulatedPipeline, expected: dict[str, tuple[str, str]]) -> None:
         assert conditions(seen) == expected
 
     def test_not_initialized_while_init_containers_run_again_in_place(self) -> None:
@@ -214,13 +214,13 @@ class TestConditions:
             .ready(False)
             .condition("Initialized")
         )
-        assert conditions(started(running_pod()).look(again))["Initialized"] == (
+        assert conditions(started(running_pod()).reconcile(again))["Initialized"] == (
             "False",
             "StepRunning",
         )
 
     def test_words_of_the_server_are_shown_as_they_are(self) -> None:
-        seen = world().look(None).look(None, refusal=QUOTA)
+        seen = new_pipeline().reconcile(None).reconcile(None, refusal=QUOTA)
         assert seen.condition(ConditionType.READY).message == "exceeded quota: small"
 
     def test_a_failure_names_the_step_its_position_and_the_cause(self) -> None:
@@ -229,10 +229,10 @@ class TestConditions:
         assert message == 'init container 2 of 2 "two" exited with 1, restarted 3 times: no db'
 
     def test_stalled_ends_with_a_new_template(self) -> None:
-        assert "Stalled" not in conditions(started(FAILED_STEP).edited().look(FAILED_STEP))
+        assert "Stalled" not in conditions(started(FAILED_STEP).edited().reconcile(FAILED_STEP))
 
     def test_stalled_ends_with_a_new_token(self) -> None:
-        assert "Stalled" not in conditions(started(FAILED_STEP).token("t").look(FAILED_STEP))
+        assert "Stalled" not in conditions(started(FAILED_STEP).token("t").reconcile(FAILED_STEP))
 
 
 class TestAfterTheEnd:
@@ -257,18 +257,18 @@ class TestAfterTheEnd:
     def test_conditions(self, ended: PodBuilder, way: str) -> None:
         before = started(ended)
         if way == "deleting":
-            after = before.look(ended.deleting(), 60)
+            after = before.reconcile(ended.deleting(), 60)
             assert conditions(after) == conditions(before)
         elif way == "disrupted":
-            after = before.look(ended.condition("DisruptionTarget"), 60)
+            after = before.reconcile(ended.condition("DisruptionTarget"), 60)
             assert conditions(after) == conditions(before)
         else:
             after = before
-        assert conditions(after.look(None, 70)) == conditions(before)
+        assert conditions(after.reconcile(None, 70)) == conditions(before)
 
     def test_the_generation_that_they_speak_of_is_the_present_one(self) -> None:
         before = started(SUCCEEDED)
-        after = before.change(before.pipeline.of_generation(4)).look(None, 60)
+        after = before.change(before.pipeline.of_generation(4)).reconcile(None, 60)
         assert {c.observed_generation for c in after.status.conditions} == {4}
 
 
@@ -287,14 +287,19 @@ class TestEffectiveResources:
     ADMITTED = fresh_pod().with_spec(overhead={"cpu": "3"})
 
     def test_before_a_pod_exists_the_templates(self) -> None:
-        assert World(self.ASKING).look(None).status.effective_resources == self.OF_THE_TEMPLATE
+        assert (
+            SimulatedPipeline(self.ASKING).reconcile(None).status.effective_resources
+            == self.OF_THE_TEMPLATE
+        )
 
     def test_of_a_pod_its_own_whatever_admission_made_of_the_template(self) -> None:
-        seen = World(self.ASKING).look(None).look(self.ADMITTED)
+        seen = SimulatedPipeline(self.ASKING).reconcile(None).reconcile(self.ADMITTED)
         assert seen.status.effective_resources == EffectiveResources(requests={"cpu": "3"})
 
     def test_while_the_next_pod_is_waited_for_the_templates_again(self) -> None:
-        lost = World(self.ASKING).look(None).look(self.ADMITTED).look(None)
+        lost = (
+            SimulatedPipeline(self.ASKING).reconcile(None).reconcile(self.ADMITTED).reconcile(None)
+        )
         assert lost.run.number == 2
         assert lost.status.effective_resources == self.OF_THE_TEMPLATE
 
@@ -305,7 +310,13 @@ class TestEffectiveResources:
             .app(exit=0)
             .phase("Succeeded")
         )
-        gone = World(self.ASKING).look(None).look(self.ADMITTED).look(ended).look(None)
+        gone = (
+            SimulatedPipeline(self.ASKING)
+            .reconcile(None)
+            .reconcile(self.ADMITTED)
+            .reconcile(ended)
+            .reconcile(None)
+        )
         assert gone.status.effective_resources == EffectiveResources(requests={"cpu": "3"})
 
     def test_where_nothing_is_asked_for_the_field_is_absent(self) -> None:
@@ -318,33 +329,40 @@ class TestEffectiveResources:
 
 class TestTransitionTimes:
     def test_it_stays_while_the_status_stays(self) -> None:
-        first = world().look(None, 5)
-        later = first.look(fresh_pod().init("one", running=True), 20)
+        first = new_pipeline().reconcile(None, 5)
+        later = first.reconcile(fresh_pod().init("one", running=True), 20)
         assert later.condition(ConditionType.READY).reason == Reason.STEP_RUNNING
         assert later.condition(ConditionType.READY).last_transition_time == at(5)
 
     def test_it_moves_when_the_status_does(self) -> None:
-        later = world().look(None, 5).look(running_pod(), 20)
+        later = new_pipeline().reconcile(None, 5).reconcile(running_pod(), 20)
         assert later.condition(ConditionType.READY).last_transition_time == at(20)
 
     def test_each_condition_has_its_own(self) -> None:
-        seen = world().look(None, 5).look(running_pod().ready(False), 20).look(running_pod(), 30)
+        seen = (
+            new_pipeline()
+            .reconcile(None, 5)
+            .reconcile(running_pod().ready(False), 20)
+            .reconcile(running_pod(), 30)
+        )
         assert seen.condition(ConditionType.INITIALIZED).last_transition_time == at(20)
         assert seen.condition(ConditionType.READY).last_transition_time == at(30)
 
     def test_one_that_was_absent_begins_when_it_comes_back(self) -> None:
-        seen = world().look(None, 5).look(running_pod(), 20)
+        seen = new_pipeline().reconcile(None, 5).reconcile(running_pod(), 20)
         assert seen.status.condition(ConditionType.RECONCILING) is None
-        again = seen.token("t").look(running_pod(), 40)
+        again = seen.token("t").reconcile(running_pod(), 40)
         assert again.condition(ConditionType.RECONCILING).last_transition_time == at(40)
 
     def test_times_are_whole_seconds_as_the_apis_are(self) -> None:
-        assert world().look(None, 5.7).condition(ConditionType.READY).last_transition_time == at(5)
+        assert new_pipeline().reconcile(None, 5.7).condition(
+            ConditionType.READY
+        ).last_transition_time == at(5)
 
 
 class TestGeneration:
     def test_every_condition_and_the_status_speak_of_the_generation_seen(self) -> None:
-        seen = World(pipeline().of_generation(3)).look(None)
+        seen = SimulatedPipeline(pipeline().of_generation(3)).reconcile(None)
         assert seen.status.observed_generation == 3
         assert {c.observed_generation for c in seen.status.conditions} == {3}
 
@@ -354,18 +372,20 @@ class TestASilentPod:
 
     @pytest.mark.parametrize("seconds", [0, 1, 2])
     def test_nothing_is_written_for_it(self, seconds: int) -> None:
-        before = world().look(None, 0)
-        assert before.look(silent_pod(), seconds).status == before.status
+        before = new_pipeline().reconcile(None, 0)
+        assert before.reconcile(silent_pod(), seconds).status == before.status
 
     def test_unless_it_stays_silent(self) -> None:
-        after = world().look(None, 0).look(silent_pod(), 3)
+        after = new_pipeline().reconcile(None, 0).reconcile(silent_pod(), 3)
         assert after.status.pod_uid == "pod-1"
         assert after.condition(ConditionType.READY).message == "the Pod has no node yet"
 
     def test_it_is_looked_at_again_when_it_should_have_been_spoken_of(self) -> None:
-        assert world().look(None, 0).look(silent_pod(), 1).decision.wake_at == at(3)
+        assert new_pipeline().reconcile(None, 0).reconcile(silent_pod(), 1).decision.wake_at == at(
+            3
+        )
 
     def test_a_pod_that_was_seen_before_is_never_silent(self) -> None:
-        before = world().look(None, 0).look(silent_pod(), 5)
+        before = new_pipeline().reconcile(None, 0).reconcile(silent_pod(), 5)
         scheduled = silent_pod().node("n").condition("PodScheduled", since=6)
-        assert before.look(scheduled, 6).status.node_name == "n"
+        assert before.reconcile(scheduled, 6).status.node_name == "n"

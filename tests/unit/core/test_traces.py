@@ -14,7 +14,7 @@ import pytest
 from initpipeline.api.reasons import Trigger
 from initpipeline.core.decide import DeletePod
 from tests.builders import End, PodBuilder, container_id, fresh_pod, running_pod
-from tests.unit.core.world import World, started, world
+from tests.unit.core.simulation import SimulatedPipeline, new_pipeline, started
 
 IN_PLACE = End(137, start=None, end=None, reason="RestartingAllContainers")
 
@@ -104,7 +104,7 @@ PLACE = tuple(restarted_in_place(1, 200))
 PLACE_TWICE = (*PLACE, *restarted_in_place(2, 300))
 
 
-def known(trace: Sequence[Line]) -> World:
+def known(trace: Sequence[Line]) -> SimulatedPipeline:
     """The operator has seen run 1 initialized, before the trace begins."""
     first = at_rest(0, 100) if trace[0] in SANDBOX else at_rest(3, 100, IN_PLACE)
     return started(first)
@@ -123,13 +123,15 @@ def absences(count: int) -> Iterator[tuple[int, ...]]:
             yield tuple(n for n in range(count) if not i <= n < j)
 
 
-def replay(before: World, trace: Sequence[Line], seen: Iterable[int], trigger: Trigger) -> World:
+def replay(
+    before: SimulatedPipeline, trace: Sequence[Line], seen: Iterable[int], trigger: Trigger
+) -> SimulatedPipeline:
     """The operator sees these lines, and says of each what is true."""
     number, previous, initialized = 1, None, set()
     now = before
     for index in seen:
         line = trace[index]
-        now = now.look(line.pod, line.seconds)
+        now = now.reconcile(line.pod, line.seconds)
         at_line = f"at line {index} ({line.seconds} s), having seen {list(seen)}"
         # A pass is told from the one before by what had succeeded in that: where nothing was seen
         # to have, several passes count as one.
@@ -174,7 +176,7 @@ class TestPassesOfTheKubelet:
         self, trace: Sequence[Line], trigger: Trigger
     ) -> None:
         after = replay(known(trace), trace, range(len(trace)), trigger)
-        later = after.look(trace[-1].pod, 400).look(trace[-1].pod, 10_000)
+        later = after.reconcile(trace[-1].pod, 400).reconcile(trace[-1].pod, 10_000)
         assert later.status == after.status
 
 
@@ -202,7 +204,7 @@ class TestWhicheverLinesAreSeen:
         )
         for seen in subsets(len(trace)):
             before = replay(known(trace), trace, seen, trigger)
-            after = before.look(crashed, start + 60)
+            after = before.reconcile(crashed, start + 60)
             # Where only the first lines were seen, the kubelet's pass is news as well.
             assert after.run.trigger == Trigger.CONTAINER_RESTARTED, f"having seen {seen}"
             assert isinstance(after.decision.action, DeletePod)
@@ -219,9 +221,9 @@ class TestWhicheverLinesAreSeen:
 def test_by_an_operator_that_saw_nothing_of_run_1(trace: Sequence[Line]) -> None:
     """Its Pod was created, then nobody looked. What was never seen is one run with the rest."""
     for seen in subsets(len(trace)):
-        now = world().look(None)
+        now = new_pipeline().reconcile(None)
         for index in seen:
-            now = now.look(trace[index].pod, trace[index].seconds)
+            now = now.reconcile(trace[index].pod, trace[index].seconds)
             expected = trace[index].initialized
             assert now.initialized is expected, f"untrue at line {index} of {seen}"
         first = trace[seen[0]]
@@ -247,7 +249,7 @@ class TestAnAppContainerExits:
     def test_it_is_answered_once(self, seen: tuple[int, ...]) -> None:
         now = started(running_pod())
         for index in seen:
-            now = now.look(APP_EXITS[index], 100 + index)
+            now = now.reconcile(APP_EXITS[index], 100 + index)
         assert (now.run.number, now.run.trigger) == (2, Trigger.CONTAINER_RESTARTED)
         assert now.past == [(1, "Created", "Initialized")]
         assert now.decision.action == DeletePod("pod-1")
@@ -255,6 +257,6 @@ class TestAnAppContainerExits:
         assert (now.run.cause.exit_code, now.run.cause.message) == (3, "bye")
 
     def test_that_it_ended_is_not_yet_a_restart(self) -> None:
-        now = started(APP_EXITS[0]).look(APP_EXITS[1], 100)
+        now = started(APP_EXITS[0]).reconcile(APP_EXITS[1], 100)
         assert now.run.number == 1
         assert now.initialized, "init containers do not run again"

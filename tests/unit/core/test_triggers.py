@@ -15,7 +15,7 @@ from tests.builders import (
     pipeline,
     running_pod,
 )
-from tests.unit.core.world import World, started
+from tests.unit.core.simulation import SimulatedPipeline, started
 
 
 def restarted(run: int = 1, start: float = 20) -> PodBuilder:
@@ -50,18 +50,18 @@ class TestPrecedence:
         before = started(running_pod())
         before = before.edited() if edited else before
         before = before.token(token) if token else before
-        after = before.look(found, 60)
+        after = before.reconcile(found, 60)
         assert (after.run.number, after.run.trigger) == (2, trigger)
         assert len(after.past) == 1
 
     def test_the_template_change_answers_the_token_as_well(self) -> None:
-        after = started(running_pod()).edited().token("t").look(running_pod())
+        after = started(running_pod()).edited().token("t").reconcile(running_pod())
         assert after.run.token == "t"
-        again = after.look(running_pod(2)).look(running_pod(2))
+        again = after.reconcile(running_pod(2)).reconcile(running_pod(2))
         assert again.run.number == 2
 
     def test_the_cause_is_recorded_with_the_run(self) -> None:
-        after = started(running_pod()).look(restarted(), 60)
+        after = started(running_pod()).reconcile(restarted(), 60)
         assert after.run.cause is not None
         assert (after.run.cause.container, after.run.cause.exit_code) == ("app", 1)
 
@@ -83,28 +83,28 @@ class TestNoRun:
         ],
     )
     def test_by_the_pod(self, found: PodBuilder) -> None:
-        assert started(running_pod()).look(found, 60).run.number == 1
+        assert started(running_pod()).reconcile(found, 60).run.number == 1
 
     def test_a_sidecars_restart(self) -> None:
         pod = fresh_pod().init("one", exit=0).sidecar("two", running=True).app(running=True)
         crashed = pod.sidecar("two", running=True, restarts=3, last=End(1))
-        assert started(pod).look(crashed, 60).run.number == 1
+        assert started(pod).reconcile(crashed, 60).run.number == 1
 
     def test_the_loss_of_a_pod_that_had_succeeded(self) -> None:
-        succeeded = started(running_pod()).look(completed_pod())
-        after = succeeded.look(None, 60)
+        succeeded = started(running_pod()).reconcile(completed_pod())
+        after = succeeded.reconcile(None, 60)
         assert after.past == [(1, "Created", "Succeeded")]
         assert after.decision.action is None
 
     def test_the_loss_of_a_pod_that_had_failed(self) -> None:
-        failed = started(running_pod()).look(
+        failed = started(running_pod()).reconcile(
             running_pod().app(exit=1).restarts("Never").phase("Failed")
         )
-        assert failed.look(None, 60).past == [(1, "Created", "Failed")]
+        assert failed.reconcile(None, 60).past == [(1, "Created", "Failed")]
 
     def test_a_new_generation_of_the_same_template(self) -> None:
         before = started(running_pod())
-        after = before.change(before.pipeline.of_generation(5)).look(running_pod())
+        after = before.change(before.pipeline.of_generation(5)).reconcile(running_pod())
         assert after.run.number == 1
         assert after.status.observed_generation == 5
 
@@ -112,10 +112,12 @@ class TestNoRun:
         """As after an upgrade of the operator, which compares templates by other rules."""
         before = started(running_pod())
         by_others = before.status.model_copy(update={"template_hash": "0123456789abcdef"})
-        after = World(before.pipeline.with_status(by_others), now=before.now).look(running_pod())
+        after = SimulatedPipeline(before.pipeline.with_status(by_others), now=before.now).reconcile(
+            running_pod()
+        )
         assert after.run.number == 1
         assert after.status.template_hash == before.status.template_hash
-        assert after.policy(backoffLimit=3).look(running_pod()).run.number == 1
+        assert after.policy(backoffLimit=3).reconcile(running_pod()).run.number == 1
 
     @pytest.mark.parametrize(("edited", "run"), [(False, 1), (True, 2)])
     def test_spec_changed_during_an_upgrade_runs_only_for_the_template(
@@ -125,23 +127,23 @@ class TestNoRun:
         seen = running_pod().made_of(pipeline().template)
         before = started(seen)
         by_others = before.status.model_copy(update={"template_hash": "0123456789abcdef"})
-        changed = World(before.pipeline.with_status(by_others), now=before.now)
+        changed = SimulatedPipeline(before.pipeline.with_status(by_others), now=before.now)
         changed = changed.edited() if edited else changed.policy(backoffLimit=3)
-        assert changed.look(seen).run.number == run
+        assert changed.reconcile(seen).run.number == run
 
     def test_template_in_another_spelling_starts_no_run(self) -> None:
         before = started(running_pod())
         app = {"name": "app", "image": "nginx", "imagePullPolicy": "Always", "env": []}
         spelled = {"spec": {**before.pipeline.template["spec"], "containers": [app]}}
         after = before.change(before.pipeline.with_template(spelled).of_generation(2))
-        assert after.look(running_pod()).run.number == 1
-        assert after.look(running_pod()).status.observed_generation == 2
+        assert after.reconcile(running_pod()).run.number == 1
+        assert after.reconcile(running_pod()).status.observed_generation == 2
 
     def test_changed_template_is_the_next_run_after_a_suspension(self) -> None:
         """Whatever the status of the suspended pipeline was written for last."""
-        suspended = started(running_pod()).policy(suspend=True).look(running_pod(), 10)
-        edited = suspended.look(None, 20).edited().look(None, 30)
-        after = edited.policy(suspend=False).look(None, 40)
+        suspended = started(running_pod()).policy(suspend=True).reconcile(running_pod(), 10)
+        edited = suspended.reconcile(None, 20).edited().reconcile(None, 30)
+        after = edited.policy(suspend=False).reconcile(None, 40)
         assert (after.run.number, after.run.trigger) == (2, Trigger.SPEC_CHANGED)
 
 
@@ -152,15 +154,15 @@ class TestChangedTemplate:
 
     def test_changed_fields_are_recorded(self) -> None:
         seen = running_pod().made_of(self.OLD)
-        after = started(seen).edited().look(seen)
+        after = started(seen).edited().reconcile(seen)
         assert after.run.cause == Cause(
             changed_paths=("spec.containers[0].image",), changed_path_count=1
         )
 
     def test_changed_fields_stay_in_history(self) -> None:
         seen = running_pod().made_of(self.OLD)
-        after = started(seen).edited().look(seen).look(None).look(running_pod(2), 20)
-        newest = after.token("t").look(running_pod(2), 30).status.history[0]
+        after = started(seen).edited().reconcile(seen).reconcile(None).reconcile(running_pod(2), 20)
+        newest = after.token("t").reconcile(running_pod(2), 30).status.history[0]
         assert newest.cause is not None
         assert newest.cause.changed_paths == ("spec.containers[0].image",)
 
@@ -171,7 +173,7 @@ class TestChangedTemplate:
         apps = [{"name": "app", "image": "nginx:2", "args": ["x"]}]
         new = {**labels, "spec": {"initContainers": steps, "containers": apps}}
         before = started(seen)
-        after = before.change(before.pipeline.with_template(new).of_generation(2)).look(seen)
+        after = before.change(before.pipeline.with_template(new).of_generation(2)).reconcile(seen)
         assert after.run.cause == Cause(
             changed_paths=(
                 "spec.initContainers[0].image",
@@ -183,7 +185,7 @@ class TestChangedTemplate:
 
     def test_fields_are_read_from_the_pod_that_is_gone(self) -> None:
         seen = running_pod().made_of(self.OLD)
-        after = started(seen).edited().look(None, gone=seen)
+        after = started(seen).edited().reconcile(None, gone=seen)
         assert after.run.trigger is Trigger.SPEC_CHANGED
         assert after.run.cause is not None
 
@@ -199,42 +201,52 @@ class TestChangedTemplate:
         self, carried: Any
     ) -> None:
         seen = running_pod().made_of(carried)
-        after = started(seen).edited().look(seen)
+        after = started(seen).edited().reconcile(seen)
         assert (after.run.trigger, after.run.cause) == (Trigger.SPEC_CHANGED, None)
 
 
 class TestTokens:
     def test_one_that_is_there_from_the_start_asks_for_no_second_run(self) -> None:
-        world = World(started(fresh_pod()).pipeline).wiped().token("first").look(None)
+        world = (
+            SimulatedPipeline(started(fresh_pod()).pipeline)
+            .without_status()
+            .token("first")
+            .reconcile(None)
+        )
         assert (world.run.number, world.run.token) == (1, "first")
-        assert world.look(fresh_pod()).run.number == 1
+        assert world.reconcile(fresh_pod()).run.number == 1
 
     def test_one_acts_once(self) -> None:
-        after = started(running_pod()).token("t").look(running_pod())
-        assert after.look(None).look(running_pod(2)).look(running_pod(2)).run.number == 2
+        after = started(running_pod()).token("t").reconcile(running_pod())
+        assert (
+            after.reconcile(None).reconcile(running_pod(2)).reconcile(running_pod(2)).run.number
+            == 2
+        )
 
     def test_one_never_acts_again_after_another(self) -> None:
-        a = started(running_pod()).token("a").look(running_pod()).look(running_pod(2))
-        b = a.token("b").look(running_pod(2)).look(running_pod(3))
-        assert b.token("a").look(running_pod(3)).run.number == 3
+        a = started(running_pod()).token("a").reconcile(running_pod()).reconcile(running_pod(2))
+        b = a.token("b").reconcile(running_pod(2)).reconcile(running_pod(3))
+        assert b.token("a").reconcile(running_pod(3)).run.number == 3
 
     def test_taking_it_back_asks_for_nothing(self) -> None:
-        after = started(running_pod()).token("t").look(running_pod()).look(running_pod(2))
+        after = started(running_pod()).token("t").reconcile(running_pod()).reconcile(running_pod(2))
         without = after.pipeline.__class__(status=after.pipeline.status)
-        assert after.change(without).look(running_pod(2)).run.number == 2
+        assert after.change(without).reconcile(running_pod(2)).run.number == 2
 
     def test_one_revives_a_pipeline_that_was_given_up(self) -> None:
-        failed = started(running_pod()).look(
+        failed = started(running_pod()).reconcile(
             running_pod().app(exit=1).restarts("Never").phase("Failed")
         )
-        after = failed.token("t").look(running_pod().app(exit=1).restarts("Never").phase("Failed"))
+        after = failed.token("t").reconcile(
+            running_pod().app(exit=1).restarts("Never").phase("Failed")
+        )
         assert (after.run.number, after.run.trigger) == (2, Trigger.REQUESTED)
         assert after.status.condition(ConditionType.STALLED) is None
 
 
-def lose(world: World, seconds: float) -> World:
+def lose(world: SimulatedPipeline, seconds: float) -> SimulatedPipeline:
     """The Pod of the current run is lost at that time."""
-    return world.look(None, seconds)
+    return world.reconcile(None, seconds)
 
 
 class TestBackOff:
@@ -247,16 +259,16 @@ class TestBackOff:
             due = world.status.next_run_time
             waits.append(0.0 if due is None else (due - at(now)).total_seconds())
             now += waits[-1]
-            world = world.look(None, now)
+            world = world.reconcile(None, now)
             assert (world.run.number, world.run.trigger) == (run + 1, Trigger.POD_LOST)
-            world = world.look(fresh_pod(run + 1), now)
+            world = world.reconcile(fresh_pod(run + 1), now)
             now += 1
         assert waits == [0, 10, 20, 40, 80, 160, 300, 300]
 
-    def waiting(self) -> World:
+    def waiting(self) -> SimulatedPipeline:
         """A restart in run 2 at second 100, which may be answered at 110."""
-        first = started(running_pod()).look(restarted(), 50)
-        world = first.look(running_pod(2), 60).look(restarted(2), 100)
+        first = started(running_pod()).reconcile(restarted(), 50)
+        world = first.reconcile(running_pod(2), 60).reconcile(restarted(2), 100)
         assert world.status.next_run_time == at(110)
         return world
 
@@ -272,33 +284,33 @@ class TestBackOff:
         assert "2030-01-01T12:01:50Z" in reconciling.message
 
     def test_the_time_that_was_set_stays(self) -> None:
-        assert self.waiting().look(restarted(2), 105).status.next_run_time == at(110)
+        assert self.waiting().reconcile(restarted(2), 105).status.next_run_time == at(110)
 
     def test_it_starts_when_the_time_has_come(self) -> None:
-        after = self.waiting().look(restarted(2), 110)
+        after = self.waiting().reconcile(restarted(2), 110)
         assert (after.run.number, after.status.next_run_time) == (3, None)
         assert after.status.rerun_count == 2
 
     def test_a_loss_while_it_waits_waits_for_the_same_time(self) -> None:
-        lost = self.waiting().look(None, 105)
+        lost = self.waiting().reconcile(None, 105)
         assert lost.status.next_run_time == at(110)
-        after = lost.look(None, 110)
+        after = lost.reconcile(None, 110)
         assert (after.run.number, after.run.trigger) == (3, Trigger.POD_LOST)
         assert [record[0] for record in after.past] == [1, 2]
 
     def test_a_template_edit_while_it_waits_starts_at_once(self) -> None:
-        after = self.waiting().edited().look(restarted(2), 105)
+        after = self.waiting().edited().reconcile(restarted(2), 105)
         assert (after.run.number, after.run.trigger) == (3, Trigger.SPEC_CHANGED)
         assert (after.status.next_run_time, after.status.rerun_count) == (None, 0)
 
     def test_a_token_while_it_waits_starts_at_once(self) -> None:
-        after = self.waiting().token("t").look(restarted(2), 105)
+        after = self.waiting().token("t").reconcile(restarted(2), 105)
         assert (after.run.number, after.run.trigger) == (3, Trigger.REQUESTED)
         assert (after.status.next_run_time, after.status.rerun_count) == (None, 0)
 
     def test_a_pass_of_the_kubelet_while_it_waits_is_the_run(self) -> None:
         again = restarted(2).init("one", running=True, restarts=1, start=105, last=End())
-        after = self.waiting().look(again.ready(False), 105)
+        after = self.waiting().reconcile(again.ready(False), 105)
         assert (after.run.number, after.run.trigger) == (3, Trigger.POD_RESTARTED)
         assert after.status.next_run_time is None
 
@@ -310,16 +322,16 @@ class TestBackOff:
         ],
     )
     def test_a_time_of_ready_resets(self, ready_for: float, number: int, count: int) -> None:
-        world = started(running_pod()).look(restarted(), 50).look(running_pod(2), 60)
-        after = world.look(restarted(2), 60 + ready_for)
+        world = started(running_pod()).reconcile(restarted(), 50).reconcile(running_pod(2), 60)
+        after = world.reconcile(restarted(2), 60 + ready_for)
         assert (after.run.number, after.status.rerun_count) == (number, count)
 
     def test_a_time_of_not_ready_does_not(self) -> None:
-        world = started(running_pod()).look(restarted(), 50)
-        world = world.look(running_pod(2).ready(False), 60)
-        assert world.look(restarted(2).ready(False), 5000).run.number == 2
+        world = started(running_pod()).reconcile(restarted(), 50)
+        world = world.reconcile(running_pod(2).ready(False), 60)
+        assert world.reconcile(restarted(2).ready(False), 5000).run.number == 2
 
     def test_the_time_counts_though_the_pod_is_seen_not_ready_before_the_restart(self) -> None:
-        world = started(running_pod()).look(restarted(), 50).look(running_pod(2), 60)
+        world = started(running_pod()).reconcile(restarted(), 50).reconcile(running_pod(2), 60)
         crashed = running_pod(2).app(exit=1).ready(False)
-        assert world.look(crashed, 700).look(restarted(2), 701).run.number == 3
+        assert world.reconcile(crashed, 700).reconcile(restarted(2), 701).run.number == 3

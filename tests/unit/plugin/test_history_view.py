@@ -2,20 +2,27 @@
 
 from initpipeline.plugin.views import history as view
 from tests.builders import End, at, fresh_pod, running_pod
-from tests.unit.core.world import World, started, world
+from tests.unit.core.simulation import SimulatedPipeline, new_pipeline, started
 from tests.unit.plugin.rendered import text
 
 
-def rows(of: World, now: float = 120) -> list[str]:
+def rows(of: SimulatedPipeline, now: float = 120) -> list[str]:
     return [" ".join(line.split()) for line in text(view.table(of.status, at(now))).splitlines()]
 
 
-def after_a_failure() -> World:
+def after_a_failure() -> SimulatedPipeline:
     """Run 1 failed, run 2 answers a person, and an app container's end makes run 3."""
     failed = fresh_pod().init("one", exit=3, message="no\n table").phase("Failed").restarts("Never")
-    state = world().look(None).look(failed, 20).token("again").look(failed, 30).look(None, 40)
-    state = state.look(running_pod(2), 70)
-    return state.look(running_pod(2).app(running=True, restarts=1, last=End(137)), 90)
+    state = (
+        new_pipeline()
+        .reconcile(None)
+        .reconcile(failed, 20)
+        .token("again")
+        .reconcile(failed, 30)
+        .reconcile(None, 40)
+    )
+    state = state.reconcile(running_pod(2), 70)
+    return state.reconcile(running_pod(2).app(running=True, restarts=1, last=End(137)), 90)
 
 
 def test_each_run_with_what_became_of_it() -> None:
@@ -37,16 +44,16 @@ def test_a_current_run_that_has_ended_is_one_line() -> None:
 
 def test_a_run_that_was_cut_short_tells_how_its_step_had_failed() -> None:
     failing = fresh_pod().init("one", exit=3, message="no table")
-    _, _, superseded = rows(started(failing).edited().look(failing, 30))
+    _, _, superseded = rows(started(failing).edited().reconcile(failing, 30))
     assert superseded.startswith("1 Created Superseded")
     assert superseded.endswith('one StepFailed init container 1 of 2 "one" exited with 3: no table')
 
 
 def test_step_that_a_limit_ended_has_its_last_words_in_history_and_logs() -> None:
     waiting = fresh_pod().init("one", running=True)
-    state = started(waiting, initDeadlineSeconds=30).look(waiting, 40)
+    state = started(waiting, initDeadlineSeconds=30).reconcile(waiting, 40)
     ended = fresh_pod().init("one", exit=137, message="no\n database").deleting()
-    state = state.look(ended, 42)
+    state = state.reconcile(ended, 42)
     assert rows(state)[1].endswith('init container 1 of 2 "one" is running: no database')
     assert view.last_words(state.status.history[0]) == "no\n database"
 
@@ -59,4 +66,4 @@ def test_data_for_a_program_has_the_same_fields_for_each() -> None:
 
 
 def test_nothing_has_run() -> None:
-    assert view.runs(world().status) == []
+    assert view.runs(new_pipeline().status) == []

@@ -8,10 +8,15 @@ import pytest
 from initpipeline.core.facts import Facts
 from initpipeline.plugin.report.plan import Plan, plan
 from tests.builders import PipelineBuilder, PodBuilder, at, fresh_pod, pod, running_pod
-from tests.unit.core.world import World, started
+from tests.unit.core.simulation import SimulatedPipeline, started
 
 
-def planned(before: World, after: World, seen: PodBuilder | None, seconds: float = 100) -> Plan:
+def planned(
+    before: SimulatedPipeline,
+    after: SimulatedPipeline,
+    seen: PodBuilder | None,
+    seconds: float = 100,
+) -> Plan:
     """The plan for a change of the pipeline while there is this Pod."""
     found = seen.build() if seen else None
     live, applied = (Facts(one.pipeline.build(), found) for one in (before, after))
@@ -23,18 +28,18 @@ def running(seconds: float) -> PodBuilder:
     return fresh_pod().init("one", running=True, start=seconds)
 
 
-def failed(**policies: Any) -> tuple[World, PodBuilder]:
+def failed(**policies: Any) -> tuple[SimulatedPipeline, PodBuilder]:
     """The only run has failed, for good."""
     seen = fresh_pod().init("one", exit=1).phase("Failed").restarts("Never")
-    return started(fresh_pod(), **policies).look(seen, 50), seen
+    return started(fresh_pod(), **policies).reconcile(seen, 50), seen
 
 
-def with_history() -> World:
+def with_history() -> SimulatedPipeline:
     """Three runs have ended, by request."""
     world = started(running_pod())
     for run in (2, 3, 4):
-        world = world.token(f"t{run}").look(running_pod(run - 1), run * 10)
-        world = world.look(None, run * 10 + 1).look(running_pod(run), run * 10 + 2)
+        world = world.token(f"t{run}").reconcile(running_pod(run - 1), run * 10)
+        world = world.reconcile(None, run * 10 + 1).reconcile(running_pod(run), run * 10 + 2)
     return world
 
 
@@ -121,7 +126,12 @@ class TestPolicies:
         assert "in 59m10s" in found.effects[0]
 
     def test_template_of_a_suspended_pipeline_waits(self) -> None:
-        before = started(running_pod()).policy(suspend=True).look(running_pod(), 10).look(None, 20)
+        before = (
+            started(running_pod())
+            .policy(suspend=True)
+            .reconcile(running_pod(), 10)
+            .reconcile(None, 20)
+        )
         found = planned(before, before.edited(), None)
         assert found.run is None
         assert "once spec.suspend is false" in found.effects[0]
@@ -175,6 +185,6 @@ class TestRunsThatAreDue:
         assert found.effects == ("run 2, which starts anyway, has the new template",)
 
     def test_first_run_that_has_not_begun_is_of_the_new_template(self) -> None:
-        before = World(PipelineBuilder())
+        before = SimulatedPipeline(PipelineBuilder())
         found = planned(before, before.edited(), None)
         assert found.effects == ("run 1, which starts anyway, has the new template",)

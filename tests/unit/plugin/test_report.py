@@ -15,11 +15,13 @@ from initpipeline.plugin.report.pod_events import PodWarning
 from initpipeline.plugin.report.report import Report, report
 from initpipeline.plugin.views import explain as view
 from tests.builders import End, PodBuilder, at, fresh_pod, running_pod, silent_pod
-from tests.unit.core.world import World, started, world
+from tests.unit.core.simulation import SimulatedPipeline, new_pipeline, started
 from tests.unit.plugin.rendered import text
 
 
-def explained(state: World, pod: PodBuilder | None, now: float = 60, flags: str = "") -> Report:
+def explained(
+    state: SimulatedPipeline, pod: PodBuilder | None, now: float = 60, flags: str = ""
+) -> Report:
     """As the plugin sees it: it reads what the API holds, and has no answer to a creation."""
     facts = Facts(state.pipeline.build(), pod.build() if pod else None)
     return report(facts, decide(facts, at(now)), at(now), flags)
@@ -47,8 +49,8 @@ ASKED_AGAIN = (
 )
 
 
-def refused(refusal: Refusal) -> World:
-    return world().look(None).look(None, refusal=refusal)
+def refused(refusal: Refusal) -> SimulatedPipeline:
+    return new_pipeline().reconcile(None).reconcile(None, refusal=refusal)
 
 
 @pytest.mark.parametrize(
@@ -94,13 +96,13 @@ def refused(refusal: Refusal) -> World:
         pytest.param(refused(INVALID), None, ASKED_AGAIN, id="refused as invalid"),
         pytest.param(refused(UNSPECIFIED), None, ASKED_AGAIN, id="refused for want of requests"),
         pytest.param(
-            world(initPolicies=[{"name": "typo"}]).look(None),
+            new_pipeline(initPolicies=[{"name": "typo"}]).reconcile(None),
             None,
             "the Pod is created once the spec is corrected",
             id="refused by our own validation",
         ),
         pytest.param(
-            world().look(None).look(FOREIGN),
+            new_pipeline().reconcile(None).reconcile(FOREIGN),
             FOREIGN,
             "the operator creates the Pod within seconds after the name is free",
             id="name taken",
@@ -137,13 +139,13 @@ def refused(refusal: Refusal) -> World:
             id="its node has stopped reporting",
         ),
         pytest.param(
-            started(running_pod()).look(None, 20).look(fresh_pod(2)).look(None, 55),
+            started(running_pod()).reconcile(None, 20).reconcile(fresh_pod(2)).reconcile(None, 55),
             None,
             "run 3 starts at 12:01:05Z, in 5s; a person's request does not wait",
             id="back-off of the operator",
         ),
         pytest.param(
-            started(running_pod()).edited().look(running_pod(), 20),
+            started(running_pod()).edited().reconcile(running_pod(), 20),
             running_pod().deleting(20),
             "the operator creates the Pod of run 2 once the old one is gone",
             id="the old Pod goes",
@@ -155,7 +157,7 @@ def refused(refusal: Refusal) -> World:
             id="given up",
         ),
         pytest.param(
-            world(suspend=True).look(None),
+            new_pipeline(suspend=True).reconcile(None),
             None,
             "no run starts until it is resumed",
             id="suspended",
@@ -175,7 +177,7 @@ def refused(refusal: Refusal) -> World:
             id="ready, and a restart does nothing",
         ),
         pytest.param(
-            started(FAILED, ttlSecondsAfterFinished=60).look(FAILED, 1),
+            started(FAILED, ttlSecondsAfterFinished=60).reconcile(FAILED, 1),
             FAILED,
             "the operator is to delete this InitPipeline: its ttlSecondsAfterFinished of 60 s is "
             "over",
@@ -183,7 +185,7 @@ def refused(refusal: Refusal) -> World:
         ),
     ],
 )
-def test_what_happens_first(state: World, pod: PodBuilder | None, first: str) -> None:
+def test_what_happens_first(state: SimulatedPipeline, pod: PodBuilder | None, first: str) -> None:
     assert explained(state, pod).next[0] == first
 
 
@@ -287,7 +289,7 @@ class TestRemedies:
                 id="invalid",
             ),
             pytest.param(
-                world(initPolicies=[{"name": "typo"}]).look(None),
+                new_pipeline(initPolicies=[{"name": "typo"}]).reconcile(None),
                 None,
                 ["kubectl edit ipl demo"],
                 id="invalid whatever the namespace does",
@@ -324,19 +326,19 @@ class TestRemedies:
                 id="no room in the quota",
             ),
             pytest.param(
-                world().look(None).look(FOREIGN),
+                new_pipeline().reconcile(None).reconcile(FOREIGN),
                 FOREIGN,
                 ["kubectl get pod demo -o wide", "kubectl initpipeline suspend demo"],
                 id="name taken",
             ),
             pytest.param(
-                world(suspend=True).look(None),
+                new_pipeline(suspend=True).reconcile(None),
                 None,
                 ["kubectl initpipeline resume demo"],
                 id="suspended before its first run",
             ),
             pytest.param(
-                started(running_pod()).policy(suspend=True).look(None, 20),
+                started(running_pod()).policy(suspend=True).reconcile(None, 20),
                 None,
                 ["kubectl initpipeline resume demo"],
                 id="suspended",
@@ -349,26 +351,33 @@ class TestRemedies:
             ),
         ],
     )
-    def test_what_helps(self, state: World, pod: PodBuilder | None, commands: list[str]) -> None:
+    def test_what_helps(
+        self, state: SimulatedPipeline, pod: PodBuilder | None, commands: list[str]
+    ) -> None:
         assert [remedy.command for remedy in explained(state, pod).remedies] == commands
 
     def test_a_limit_that_ended_the_run_can_be_raised(self) -> None:
         slow = fresh_pod().init("one", running=True)
         policies = {"initDeadlineSeconds": 30}
-        state = started(slow, **policies).look(slow, 40)
+        state = started(slow, **policies).reconcile(slow, 40)
         effects = [remedy.effect for remedy in explained(state, slow).remedies]
         assert "raise initDeadlineSeconds over 30: another run starts then" in effects
 
     @pytest.mark.parametrize(
         ("state", "pod", "effect"),
         [
-            pytest.param(world().look(None).look(FOREIGN), FOREIGN, "try no more", id="foreign"),
+            pytest.param(
+                new_pipeline().reconcile(None).reconcile(FOREIGN),
+                FOREIGN,
+                "try no more",
+                id="foreign",
+            ),
             pytest.param(refused(QUOTA), None, "try no more", id="no Pod"),
             pytest.param(started(GATED), GATED, "delete the Pod and try no more", id="its own Pod"),
         ],
     )
     def test_suspend_deletes_only_a_pod_that_the_pipeline_owns(
-        self, state: World, pod: PodBuilder | None, effect: str
+        self, state: SimulatedPipeline, pod: PodBuilder | None, effect: str
     ) -> None:
         assert explained(state, pod).remedies[-1].effect == effect
 
@@ -382,7 +391,9 @@ class TestRemedies:
     [
         pytest.param(started(running_pod()), running_pod(), (), id="nothing"),
         pytest.param(refused(QUOTA), None, (), id="refused, and asked again by and by"),
-        pytest.param(world(), None, ("start run 1 (Created)", "create the Pod of run 1"), id="new"),
+        pytest.param(
+            new_pipeline(), None, ("start run 1 (Created)", "create the Pod of run 1"), id="new"
+        ),
         pytest.param(
             started(running_pod()).token("t"),
             running_pod(),
@@ -390,7 +401,7 @@ class TestRemedies:
             id="requested",
         ),
         pytest.param(
-            world().look(None).look(silent_pod()),
+            new_pipeline().reconcile(None).reconcile(silent_pod()),
             running_pod(),
             ("write to status that it is Ready (PodReady)",),
             id="the Pod has changed",
@@ -404,7 +415,7 @@ class TestRemedies:
     ],
 )
 def test_what_the_operator_has_yet_to_do(
-    state: World, pod: PodBuilder | None, undone: tuple[str, ...]
+    state: SimulatedPipeline, pod: PodBuilder | None, undone: tuple[str, ...]
 ) -> None:
     assert explained(state, pod).pending == undone
 
@@ -416,26 +427,31 @@ FOREIGN = fresh_pod().owned_by("another")
     ("state", "pod", "watched"),
     [
         pytest.param(started(running_pod()), running_pod(), True, id="nothing to do"),
-        pytest.param(world().look(FOREIGN), FOREIGN, False, id="name taken"),
-        pytest.param(world().look(FOREIGN), FOREIGN.deleting(20), False, id="other Pod goes"),
-        pytest.param(world().look(FOREIGN), None, True, id="name free by now"),
+        pytest.param(new_pipeline().reconcile(FOREIGN), FOREIGN, False, id="name taken"),
+        pytest.param(
+            new_pipeline().reconcile(FOREIGN), FOREIGN.deleting(20), False, id="other Pod goes"
+        ),
+        pytest.param(new_pipeline().reconcile(FOREIGN), None, True, id="name free by now"),
         pytest.param(refused(QUOTA), None, True, id="quota"),
         pytest.param(refused(FORBIDDEN), None, True, id="forbidden"),
         pytest.param(refused(INVALID), None, True, id="invalid"),
         pytest.param(started(GATED), GATED, True, id="scheduling gate"),
         pytest.param(started(FAILED), FAILED, True, id="given up"),
-        pytest.param(world(suspend=True).look(None), None, True, id="suspended"),
+        pytest.param(new_pipeline(suspend=True).reconcile(None), None, True, id="suspended"),
         pytest.param(
-            world(suspend=True).look(None).token("t"), None, True, id="request while suspended"
+            new_pipeline(suspend=True).reconcile(None).token("t"),
+            None,
+            True,
+            id="request while suspended",
         ),
         pytest.param(
-            started(running_pod()).policy(suspend=True).look(running_pod(), 20),
+            started(running_pod()).policy(suspend=True).reconcile(running_pod(), 20),
             running_pod().deleting(20),
             True,
             id="suspended, and its Pod goes",
         ),
         pytest.param(
-            started(running_pod()).look(None, 20).look(fresh_pod(2)).look(None, 55),
+            started(running_pod()).reconcile(None, 20).reconcile(fresh_pod(2)).reconcile(None, 55),
             None,
             True,
             id="back-off before the next run",
@@ -449,7 +465,7 @@ FOREIGN = fresh_pod().owned_by("another")
     ],
 )
 def test_operator_that_may_wait_is_not_overdue(
-    state: World, pod: PodBuilder | None, watched: bool
+    state: SimulatedPipeline, pod: PodBuilder | None, watched: bool
 ) -> None:
     facts = Facts(state.pipeline.build(), pod.build() if pod else None)
     found = report(facts, decide(facts, at(60)), at(60), pod_watched=watched)
@@ -480,21 +496,21 @@ def test_operator_that_left_out_the_mirror_is_not_overdue() -> None:
 @pytest.mark.parametrize(
     ("state", "pod"),
     [
-        pytest.param(world(), None, id="never looked at"),
+        pytest.param(new_pipeline(), None, id="never looked at"),
         pytest.param(started(running_pod()).token("t"), running_pod(), id="unanswered request"),
         pytest.param(started(running_pod()).edited(), running_pod(), id="new template"),
         pytest.param(started(running_pod()).policy(suspend=True), running_pod(), id="suspend"),
         pytest.param(started(running_pod()), None, id="lost Pod"),
         pytest.param(started(running_pod()), running_pod().ready(False), id="Pod not Ready"),
         pytest.param(
-            started(running_pod()).look(None, 5).look(fresh_pod(2)).look(None, 10),
+            started(running_pod()).reconcile(None, 5).reconcile(fresh_pod(2)).reconcile(None, 10),
             None,
             id="time of the next run is over",
         ),
     ],
 )
 def test_operator_that_was_notified_and_did_nothing_is_overdue(
-    state: World, pod: PodBuilder | None
+    state: SimulatedPipeline, pod: PodBuilder | None
 ) -> None:
     assert explained(state, pod).overdue
 
@@ -502,7 +518,9 @@ def test_operator_that_was_notified_and_did_nothing_is_overdue(
 class TestView:
     def test_an_absent_operator_comes_first(self) -> None:
         shown = text(
-            view.view(explained(world(), None), at(60), "The operator seems not to be running")
+            view.view(
+                explained(new_pipeline(), None), at(60), "The operator seems not to be running"
+            )
         )
         assert shown.startswith("The operator seems not to be running\n\ndemo  ")
 

@@ -20,11 +20,11 @@ from tests.builders import (
     pipeline,
     running_pod,
 )
-from tests.unit.core.world import World, started, world
+from tests.unit.core.simulation import SimulatedPipeline, new_pipeline, started
 from tests.unit.plugin.rendered import text
 
 
-def tree(of: World, now: float = 60) -> list[str]:
+def tree(of: SimulatedPipeline, now: float = 60) -> list[str]:
     return text(view.tree(of.pipeline.build(), at(now))).splitlines()
 
 
@@ -56,7 +56,7 @@ class TestTree:
         ]
 
     def test_one_that_nobody_has_looked_at(self) -> None:
-        assert tree(world()) == [
+        assert tree(new_pipeline()) == [
             "demo  namespace default  NotReady",
             "├── the operator has not looked at it yet",
             "└── next: the operator starts run 1",
@@ -69,24 +69,24 @@ class TestTree:
     def test_an_answer_and_a_cause(self) -> None:
         """Of a run that an app container's restart caused after a request."""
         ended = running_pod().app(running=True, restarts=1, last=End(137, reason="OOMKilled"))
-        again = started(running_pod()).token("t1").look(running_pod(), 30)
+        again = started(running_pod()).token("t1").reconcile(running_pod(), 30)
         assert "run 2, Requested" in tree(again)[2]
         assert "answers t1" in tree(again)[2]
-        caused = started(running_pod()).look(ended, 30)
+        caused = started(running_pod()).reconcile(ended, 30)
         assert "container app: exit 137 (OOMKilled)" in tree(caused)[2]
 
     def test_time_stands_still_once_the_run_has_ended(self) -> None:
         """Its sidecar ran when the Pod was given up, and nobody can tell for how long after."""
         pod = fresh_pod().restarts("Never").phase("Failed")
         pod = pod.sidecar("one", running=True).init("two", exit=1, start=10)
-        shown = tree(world().look(None).look(pod, 20), now=900)
+        shown = tree(new_pipeline().reconcile(None).reconcile(pod, 20), now=900)
         assert shown[3] == "│   ├──  1  one  stopped         20s"
 
 
 @pytest.mark.parametrize(
     ("state", "comes"),
     [
-        pytest.param(world(), "the operator starts run 1", id="new"),
+        pytest.param(new_pipeline(), "the operator starts run 1", id="new"),
         pytest.param(
             started(fresh_pod()), "one, then two, then the app containers", id="at a step"
         ),
@@ -101,20 +101,24 @@ class TestTree:
             "nothing, all containers ended well",
             id="succeeded",
         ),
-        pytest.param(world(suspend=True).look(None), "nothing until it is resumed", id="suspended"),
+        pytest.param(
+            new_pipeline(suspend=True).reconcile(None),
+            "nothing until it is resumed",
+            id="suspended",
+        ),
         pytest.param(
             started(fresh_pod().init("one", exit=1).phase("Failed").restarts("Never")),
             "nothing by itself: it needs a person",
             id="given up",
         ),
         pytest.param(
-            started(running_pod()).look(None, 20).look(fresh_pod(2)).look(None, 30),
+            started(running_pod()).reconcile(None, 20).reconcile(fresh_pod(2)).reconcile(None, 30),
             "another run, at 12:00:40Z, in 10s",
             id="waiting for the next run",
         ),
     ],
 )
-def test_what_comes_next(state: World, comes: str) -> None:
+def test_what_comes_next(state: SimulatedPipeline, comes: str) -> None:
     assert short_forecast(state.pipeline.build(), at(30)) == comes
 
 
@@ -159,7 +163,7 @@ def test_the_state_of_a_step(pod: PodBuilder, state: State) -> None:
 def test_an_old_success_is_none_of_this_run() -> None:
     """After a restart of the sandbox the kubelet shows it until the step has run again."""
     again = fresh_pod().initialized("two").init("one", running=True, start=40, restarts=1)
-    state = started(running_pod()).look(again, 40)
+    state = started(running_pod()).reconcile(again, 40)
     first, second = steps(state.pipeline.build())
     assert (first.state, second.state) == (State.RUNNING, State.TO_RUN)
     assert second.started is None, "its times are of the run before"
@@ -167,7 +171,7 @@ def test_an_old_success_is_none_of_this_run() -> None:
 
 
 class TestTable:
-    def rows(self, *worlds: World, **options: Any) -> list[list[str]]:
+    def rows(self, *worlds: SimulatedPipeline, **options: Any) -> list[list[str]]:
         pipelines = [one.pipeline.build() for one in worlds]
         chosen = {"namespaces": False, "wide": False, **options}
         return [line.split() for line in text(view.table(pipelines, at(60), **chosen)).splitlines()]
@@ -191,7 +195,7 @@ class TestTable:
         assert " ".join(row[-5:]) == "node-1 the Pod is Ready"
 
     def test_one_that_nobody_has_looked_at(self) -> None:
-        _, row = self.rows(world())
+        _, row = self.rows(new_pipeline())
         assert row == ["demo", "NotReady", "-", "-", "-", "-", "-", "-"]
 
 
@@ -227,7 +231,7 @@ def test_data_for_a_program() -> None:
 
 def test_a_refusal_is_shown_word_for_word() -> None:
     refusal = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: pods=1")
-    shown = tree(world().look(None).look(None, refusal=refusal))
+    shown = tree(new_pipeline().reconcile(None).reconcile(None, refusal=refusal))
     assert shown[:2] == [
         "demo  namespace default  Reconciling  QuotaExceeded  0/2",
         "├── exceeded quota: pods=1",

@@ -7,7 +7,7 @@ from initpipeline.plugin.report.steps import sidecars, steps
 from initpipeline.plugin.report.summary import short_forecast
 from initpipeline.plugin.views.chart import chart
 from tests.builders import PodBuilder, at, fresh_pod, pipeline, pod
-from tests.unit.core.world import World, started
+from tests.unit.core.simulation import SimulatedPipeline, started
 
 
 def injected() -> PodBuilder:
@@ -16,7 +16,7 @@ def injected() -> PodBuilder:
 
 
 def seen(found: PodBuilder) -> Pipeline:
-    state: World = started(found)
+    state: SimulatedPipeline = started(found)
     return state.pipeline.build()
 
 

@@ -24,7 +24,7 @@ from initpipeline.plugin.session import Session
 from initpipeline.plugin.terminal import SafeConsole
 from initpipeline.plugin.views import chart, history, status, svg
 from tests.builders import at, fresh_pod, pipeline
-from tests.unit.core.world import started
+from tests.unit.core.simulation import started
 
 EVIL = "\x1b[2J\x1b]8;;http://a\x1b\\x\x9b31m\u202e\x7f\b\r\x07[red]a\udcff"
 OWN_STYLES = re.compile(r"\x1b\[[0-9;]*m")

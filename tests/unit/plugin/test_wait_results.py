@@ -15,7 +15,7 @@ from tests.builders import (
     fresh_pod,
     running_pod,
 )
-from tests.unit.core.world import World, started, world
+from tests.unit.core.simulation import SimulatedPipeline, new_pipeline, started
 
 Check = Callable[[Pipeline], WaitResult | None]
 
@@ -26,13 +26,13 @@ def failed(run: int = 1) -> PodBuilder:
     return FAILED.of_run(run)
 
 
-def requested(**policies: int) -> World:
+def requested(**policies: int) -> SimulatedPipeline:
     """A person asks for a run with the token t, and the operator answers it with run 2."""
-    state = started(running_pod(), **policies).token("t").look(running_pod(), 20)
-    return state.look(None, 30)
+    state = started(running_pod(), **policies).token("t").reconcile(running_pod(), 20)
+    return state.reconcile(None, 30)
 
 
-def said(state: World, check: Check) -> bool | None:
+def said(state: SimulatedPipeline, check: Check) -> bool | None:
     """True: it has come; False: it will not; None: not yet."""
     found = check(state.pipeline.build())
     return None if found is None else found.ok
@@ -41,7 +41,7 @@ def said(state: World, check: Check) -> bool | None:
 @pytest.mark.parametrize(
     ("state", "comes"),
     [
-        pytest.param(world(), None, id="nobody has looked"),
+        pytest.param(new_pipeline(), None, id="nobody has looked"),
         pytest.param(started(fresh_pod()), None, id="at a step"),
         pytest.param(started(fresh_pod().initialized("one", "two")), None, id="initialized"),
         pytest.param(started(running_pod()), True, id="ready"),
@@ -49,10 +49,10 @@ def said(state: World, check: Check) -> bool | None:
         pytest.param(started(running_pod()).edited(), None, id="ready, but the template is new"),
         pytest.param(started(running_pod()).token("t"), None, id="ready, but a run is requested"),
         pytest.param(started(FAILED, backoffLimit=1), None, id="failed, and retried"),
-        pytest.param(world(suspend=True).look(None), None, id="suspended"),
+        pytest.param(new_pipeline(suspend=True).reconcile(None), None, id="suspended"),
     ],
 )
-def test_a_pipeline_is_at_rest(state: World, comes: bool | None) -> None:
+def test_a_pipeline_is_at_rest(state: SimulatedPipeline, comes: bool | None) -> None:
     assert said(state, wait_results.ready_or_stalled) is comes
 
 
@@ -61,21 +61,23 @@ def test_a_pipeline_is_at_rest(state: World, comes: bool | None) -> None:
     [
         pytest.param(started(running_pod()).policy(suspend=True), None, id="not seen yet"),
         pytest.param(
-            started(running_pod()).policy(suspend=True).look(running_pod().deleting(20), 20),
+            started(running_pod()).policy(suspend=True).reconcile(running_pod().deleting(20), 20),
             None,
             id="the Pod goes",
         ),
         pytest.param(
-            started(running_pod()).policy(suspend=True).look(None, 20), True, id="no Pod is left"
+            started(running_pod()).policy(suspend=True).reconcile(None, 20),
+            True,
+            id="no Pod is left",
         ),
         pytest.param(
-            started(running_pod()).policy(suspend=True).look(running_pod().deleting(20), 900),
+            started(running_pod()).policy(suspend=True).reconcile(running_pod().deleting(20), 900),
             False,
             id="the Pod does not go",
         ),
     ],
 )
-def test_a_suspension_is_complete(state: World, comes: bool | None) -> None:
+def test_a_suspension_is_complete(state: SimulatedPipeline, comes: bool | None) -> None:
     assert said(state, wait_results.suspended) is comes
 
 
@@ -84,42 +86,45 @@ def test_a_suspension_is_complete(state: World, comes: bool | None) -> None:
     [
         pytest.param(started(running_pod()).token("t"), None, None, id="not answered yet"),
         pytest.param(requested(), None, None, id="its Pod is to come"),
-        pytest.param(requested().look(fresh_pod(2), 40), None, None, id="at a step"),
+        pytest.param(requested().reconcile(fresh_pod(2), 40), None, None, id="at a step"),
         pytest.param(
-            requested().look(fresh_pod(2).initialized("one", "two"), 60),
+            requested().reconcile(fresh_pod(2).initialized("one", "two"), 60),
             None,
             True,
             id="initialized",
         ),
-        pytest.param(requested().look(running_pod(2), 60), True, True, id="ready"),
-        pytest.param(requested().look(completed_pod(2), 60), True, True, id="succeeded"),
-        pytest.param(requested().look(failed(2), 40), False, False, id="given up"),
+        pytest.param(requested().reconcile(running_pod(2), 60), True, True, id="ready"),
+        pytest.param(requested().reconcile(completed_pod(2), 60), True, True, id="succeeded"),
+        pytest.param(requested().reconcile(failed(2), 40), False, False, id="given up"),
         pytest.param(
-            requested(backoffLimit=1).look(failed(2), 40), None, None, id="failed, and retried"
+            requested(backoffLimit=1).reconcile(failed(2), 40), None, None, id="failed, and retried"
         ),
         pytest.param(
-            requested(backoffLimit=1).look(failed(2), 40).look(None, 45).look(running_pod(3), 60),
+            requested(backoffLimit=1)
+            .reconcile(failed(2), 40)
+            .reconcile(None, 45)
+            .reconcile(running_pod(3), 60),
             True,
             True,
             id="the retry is ready",
         ),
         pytest.param(
             requested()
-            .look(running_pod(2), 60)
-            .look(running_pod(2).app(running=True, restarts=1, last=End(1)), 70)
-            .look(fresh_pod(3), 80),
+            .reconcile(running_pod(2), 60)
+            .reconcile(running_pod(2).app(running=True, restarts=1, last=End(1)), 70)
+            .reconcile(fresh_pod(3), 80),
             None,
             True,
             id="run again since",
         ),
         pytest.param(
-            requested().look(fresh_pod(2), 40).edited().look(fresh_pod(2), 50),
+            requested().reconcile(fresh_pod(2), 40).edited().reconcile(fresh_pod(2), 50),
             False,
             False,
             id="a new template came between",
         ),
         pytest.param(
-            requested().look(fresh_pod(2), 40).token("u").look(fresh_pod(2), 50),
+            requested().reconcile(fresh_pod(2), 40).token("u").reconcile(fresh_pod(2), 50),
             False,
             False,
             id="another request came between",
@@ -131,32 +136,40 @@ def test_a_suspension_is_complete(state: World, comes: bool | None) -> None:
             id="another request took its place",
         ),
         pytest.param(
-            started(running_pod()).policy(suspend=True).look(None, 20).token("t"),
+            started(running_pod()).policy(suspend=True).reconcile(None, 20).token("t"),
             False,
             False,
             id="suspended: the request waits",
         ),
         pytest.param(
-            requested().look(fresh_pod(2), 40).policy(suspend=True).look(None, 50),
+            requested().reconcile(fresh_pod(2), 40).policy(suspend=True).reconcile(None, 50),
             False,
             False,
             id="suspended while it ran",
         ),
         pytest.param(
-            requested(runHistoryLimit=0).look(fresh_pod(2), 40).look(None, 50).look(None, 51),
+            requested(runHistoryLimit=0)
+            .reconcile(fresh_pod(2), 40)
+            .reconcile(None, 50)
+            .reconcile(None, 51),
             None,
             None,
             id="lost, and history keeps nothing",
         ),
         pytest.param(
-            requested(runHistoryLimit=0).look(fresh_pod(2), 40).edited().look(fresh_pod(2), 50),
+            requested(runHistoryLimit=0)
+            .reconcile(fresh_pod(2), 40)
+            .edited()
+            .reconcile(fresh_pod(2), 50),
             False,
             False,
             id="a new template came between, and history keeps nothing",
         ),
     ],
 )
-def test_a_request_is_answered(state: World, ready: bool | None, initialized: bool | None) -> None:
+def test_a_request_is_answered(
+    state: SimulatedPipeline, ready: bool | None, initialized: bool | None
+) -> None:
     checks = {goal: partial(wait_results.rerun_result, token="t", goal=goal) for goal in Milestone}
     assert said(state, checks[Milestone.READY]) is ready
     assert said(state, checks[Milestone.INITIALIZED]) is initialized
@@ -164,7 +177,7 @@ def test_a_request_is_answered(state: World, ready: bool | None, initialized: bo
 
 def test_the_words_name_the_run_and_why() -> None:
     found = wait_results.rerun_result(
-        requested().look(failed(2), 40).pipeline.build(), "t", Milestone.READY
+        requested().reconcile(failed(2), 40).pipeline.build(), "t", Milestone.READY
     )
     assert found is not None
     assert found.message.startswith("given up: 1 run has failed, and backoffLimit is 0: ")

@@ -22,7 +22,7 @@ from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.settings import Settings
 from initpipeline.runtime.sweep import Sweeper
 from tests.builders import NAME, NAMESPACE, Raw, fresh_pod, pipeline
-from tests.unit.core.world import world
+from tests.unit.core.simulation import new_pipeline
 
 pytestmark = pytest.mark.kmock(cls=mock.RawHandler)
 
@@ -168,7 +168,7 @@ class TestServing:
         self, api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:
         """Nobody would later: the status that the events tell of is written."""
-        failed = world().look(None).look(fresh_pod().init("one", exit=1))
+        failed = new_pipeline().reconcile(None).reconcile(fresh_pod().init("one", exit=1))
         written = failed.pipeline.raw()
         written["metadata"]["resourceVersion"] = "11"
         events = f"post /apis/events.k8s.io/v1/namespaces/{NAMESPACE}/events"

@@ -1,7 +1,7 @@
-"""A pipeline whose operator looks, from time to time, at what the API holds.
+"""A pipeline that is reconciled without a cluster, for tests.
 
-Each look feeds the status that the one before wrote back in, as JSON, as the API does. Whatever a
-test is about, each look must also keep what holds always: see ``_check``.
+Each reconcile reads the status that the previous one wrote, as JSON, like the API server stores it.
+After each one ``_check`` asserts the invariants of every pipeline.
 """
 
 from dataclasses import dataclass, replace
@@ -19,14 +19,14 @@ NOTHING_YET = Decision(InitPipelineStatus())
 
 
 @dataclass(frozen=True)
-class World:
-    """The pipeline as the API holds it, and what was decided last."""
+class SimulatedPipeline:
+    """The pipeline as the API server stores it, and the last decision."""
 
     pipeline: PipelineBuilder
     decision: Decision = NOTHING_YET
     now: float = 0
 
-    def look(
+    def reconcile(
         self,
         pod: PodBuilder | None,
         seconds: float | None = None,
@@ -34,9 +34,9 @@ class World:
         *,
         refused_in_place: bool = False,
         gone: PodBuilder | None = None,
-    ) -> "World":
-        """The operator looks, so many seconds after BASE, and its status write succeeds. ``gone``
-        is what the watch told of the Pod when it went."""
+    ) -> "SimulatedPipeline":
+        """Reconciles ``seconds`` after BASE; the status write succeeds. ``gone`` is the last known
+        state of the Pod that the watch reported as deleted."""
         seconds = self.now if seconds is None else seconds
         seen = None if pod is None else pod.build()
         facts = Facts(
@@ -52,29 +52,29 @@ class World:
         _check(facts.pipeline.status, decision, facts.pipeline.policies.run_history_limit)
         again = decide(replace(facts, pipeline=after.pipeline.build()), at(seconds))
         written = merge_patch(decision.status.to_api(), again.status.to_api())
-        assert not written, f"looking again at the same facts would write {written}"
+        assert not written, f"a second reconcile of the same facts would write {written}"
         assert again.action == decision.action, (
-            "looking again at the same facts would act otherwise"
+            "a second reconcile of the same facts would act otherwise"
         )
         return after
 
-    def change(self, changed: PipelineBuilder) -> "World":
-        """A person changed the pipeline; its status is kept."""
+    def change(self, changed: PipelineBuilder) -> "SimulatedPipeline":
+        """A user changes the pipeline. Its status is kept."""
         return replace(self, pipeline=replace(changed, status=self.pipeline.status))
 
-    def policy(self, **changed: Any) -> "World":
-        """A person changed these fields of the spec."""
+    def policy(self, **changed: Any) -> "SimulatedPipeline":
+        """A user changes these fields of the spec."""
         return self.change(self.pipeline.policy(**changed))
 
-    def edited(self, image: str = "nginx:2") -> "World":
+    def edited(self, image: str = "nginx:2") -> "SimulatedPipeline":
         return self.change(self.pipeline.edited(image))
 
-    def token(self, token: str) -> "World":
+    def token(self, token: str) -> "SimulatedPipeline":
         return self.change(self.pipeline.token(token))
 
-    def wiped(self) -> "World":
+    def without_status(self) -> "SimulatedPipeline":
         """The status is lost, as after a restore from a backup."""
-        return World(replace(self.pipeline, status={}), now=self.now)
+        return SimulatedPipeline(replace(self.pipeline, status={}), now=self.now)
 
     @property
     def status(self) -> InitPipelineStatus:
@@ -100,18 +100,18 @@ class World:
         return [(r.number, r.trigger.value, r.result.value) for r in reversed(self.status.history)]
 
 
-def world(**policies: Any) -> World:
-    """A pipeline that nobody has looked at yet."""
-    return World(pipeline().policy(**policies).of_generation(1))
+def new_pipeline(**policies: Any) -> SimulatedPipeline:
+    """A pipeline that has never been reconciled."""
+    return SimulatedPipeline(pipeline().policy(**policies).of_generation(1))
 
 
-def started(pod: PodBuilder, **policies: Any) -> World:
-    """The operator has created the pipeline's first Pod, and now sees it."""
-    return world(**policies).look(None).look(pod)
+def started(pod: PodBuilder, **policies: Any) -> SimulatedPipeline:
+    """A pipeline whose first Pod was created and then observed as ``pod``."""
+    return new_pipeline(**policies).reconcile(None).reconcile(pod)
 
 
 def _check(before: InitPipelineStatus, decision: Decision, limit: int) -> None:
-    """What holds whatever happens."""
+    """Asserts what must hold after every decision."""
     status = decision.status
     run = status.run
     if run is None:
@@ -128,7 +128,7 @@ def _check(before: InitPipelineStatus, decision: Decision, limit: int) -> None:
     assert types[:2] == ["Initialized", "Ready"], f"conditions are {types}"
     for condition in status.conditions:
         assert len(condition.message.encode()) <= MAX_MESSAGE_LENGTH, condition.type
-        assert condition.message, f"{condition.type} says nothing"
+        assert condition.message, f"{condition.type} has no message"
         assert condition.reason, f"{condition.type} has no reason"
     initialized = status.condition(ConditionType.INITIALIZED)
     assert initialized is not None
