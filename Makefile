@@ -65,7 +65,7 @@ e2e: $(STAMP) ## The tests on a real kubelet alone; CLUSTER=current: on the pres
 	@$(PYTEST) -n $(E2E_JOBS) --dist worksteal tests/e2e
 
 .PHONY: generate
-generate: $(STAMP) ## Write crds/ anew, from the models and the API server's schema of a Pod
+generate: $(STAMP) ## Write crds/ and the tables of docs/reference.md, from the models and the schema of a Pod
 	@$(BIN)/python -m crds.generate
 
 .PHONY: oldest

@@ -1,4 +1,4 @@
-"""Writes initpipelines.yaml and podfields.py.
+"""Writes initpipelines.yaml, podfields.py and the tables of docs/reference.md.
 
 Run it with `make generate`. The schema of a Pod is the one that the API server of the tests
 publishes. The API server is built once per machine, and runs for the few seconds that this takes.
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from crds import meanings, podfields
+from crds import meanings, podfields, reference
 from initpipeline.api.crd import custom_resource_definition
 from tests.cluster.build import KUBERNETES, KUBERNETES_VERSION, module_folder
 from tests.cluster.cluster import Cluster
@@ -123,12 +123,13 @@ def pod_fields() -> str:
 
 
 def main() -> None:
-    """Write the files."""
+    """Writes the files."""
     with Cluster("generate", Mode.CONTROL_PLANE, progress=print) as cluster:
         document = custom_resource_definition(core_definitions(cluster), meanings.of_values())
     CRD_FILE.write_text(rendered(document))
     FIELDS_FILE.write_text(pod_fields())
-    print(f"wrote {CRD_FILE.name}, {FIELDS_FILE.name}")
+    reference.write()
+    print(f"wrote {CRD_FILE.name}, {FIELDS_FILE.name}, {reference.PAGE.name}")
 
 
 if __name__ == "__main__":
