@@ -12,7 +12,7 @@ MANIFESTS: Final = Path(__file__).parents[2] / "manifests" / "argocd"
 SCRIPTS: Final = MANIFESTS / "resource_customizations" / names.GROUP / names.KIND
 FRAGMENT: Final = MANIFESTS / "argocd-cm.yaml"
 HEADER: Final = """\
-# Made from resource_customizations by "python -m tests.gitops generate". Do not edit.
+# Generated from resource_customizations by "python -m tests.gitops generate". Do not edit.
 #
 #   kubectl -n argocd patch configmap argocd-cm --patch-file manifests/argocd/argocd-cm.yaml
 """

@@ -26,7 +26,7 @@ class TestPage:
     """The page in the repository."""
 
     def test_tables_are_up_to_date(self) -> None:
-        assert filled(REFERENCE) == REFERENCE, "run: make generate"
+        assert filled(REFERENCE) == REFERENCE, "run: .venv/bin/python -m crds.reference"
 
     @pytest.mark.parametrize(
         "values", [ConditionType, EventReason, Reason, RerunPolicy, RerunStrategy, Result, Trigger]

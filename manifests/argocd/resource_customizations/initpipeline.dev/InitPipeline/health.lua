@@ -1,11 +1,11 @@
--- The first of these that holds decides; what is said is the operator's own reason and message.
+-- The first condition that applies decides. The message is the operator's reason and message.
 local function because(status, condition)
   return {status = status, message = condition.reason .. ": " .. condition.message}
 end
 
 local status = obj.status or {}
 if status.observedGeneration ~= obj.metadata.generation then
-  return {status = "Progressing", message = "The operator has yet to see this generation"}
+  return {status = "Progressing", message = "The operator has not reconciled this generation yet"}
 end
 
 local holds = {}

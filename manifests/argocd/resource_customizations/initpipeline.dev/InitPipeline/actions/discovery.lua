@@ -1,4 +1,4 @@
--- A run that is requested while suspended would wait for the resumption, which is a run anyway.
+-- rerun is disabled while suspended: the run would start at the resumption, which starts one anyway.
 local suspended = obj.spec.suspend == true
 return {
   ["rerun"] = {["disabled"] = suspended, ["iconClass"] = "fa fa-fw fa-redo"},

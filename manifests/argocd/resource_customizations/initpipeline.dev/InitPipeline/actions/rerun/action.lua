@@ -1,4 +1,4 @@
--- A token acts once. The clock's seconds are one, unless somebody asked within the same second.
+-- A token starts one run. The time in seconds is new, unless the last request was in this second.
 local os = require("os")
 local name = "initpipeline.dev/rerun"
 
