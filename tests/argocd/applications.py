@@ -10,11 +10,10 @@ from kubernetes import client
 from initpipeline.api import names
 from tests.argocd.installation import NAMESPACE, ArgoCd
 from tests.argocd.repository import Repository
-from tests.cluster.errors import ClusterError
-from tests.cluster.processes import wait_until
 from tests.cluster.progress import Progress
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.watching import Object, WatchLog
+from tests.poll import poll_until
 
 WHERE: Final = ("argoproj.io", "v1alpha1", NAMESPACE, "applications")
 REFRESH: Final = "argocd.argoproj.io/refresh"
@@ -105,7 +104,8 @@ class Application:
             said.update(self.argo_cd.health(self.name, pipeline))
             return condition(said)
 
-        wait_until(refreshed, HEALTH_SECONDS, lambda: ClusterError(f"it says {said}"))
+        what = f"Argo CD reports the expected health of {pipeline}"
+        poll_until(refreshed, HEALTH_SECONDS, what, state=lambda: said)
 
     def act(self, pipeline: str, action: str) -> None:
         """Run an action as a person in the UI does."""

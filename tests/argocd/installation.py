@@ -16,9 +16,10 @@ from initpipeline.api import names
 from tests.cluster import build, debian
 from tests.cluster.cluster import Cluster
 from tests.cluster.errors import ClusterError
-from tests.cluster.processes import Daemon, run, wait_until
+from tests.cluster.processes import Daemon, run
 from tests.gitops.customizations import FRAGMENT
 from tests.gitops.programs import ARGO_CD, ARGO_CD_MODULE
+from tests.poll import poll_until
 
 NAMESPACE: Final = "argocd"
 START_SECONDS: Final = 120.0
@@ -103,8 +104,7 @@ class ArgoCd:
         self._kubectl("create", "namespace", NAMESPACE)
         self._kubectl("apply", "--server-side", "--kustomize", str(manifests / "crds"))
         self._kubectl("apply", "--kustomize", str(manifests / "base/config"))
-        what = "Argo CD's own resources are not served"
-        wait_until(self._served, START_SECONDS, lambda: ClusterError(what))
+        poll_until(self._served, START_SECONDS, "the API server serves Argo CD's resources")
         progress(f"patching argocd-cm with {FRAGMENT.name}")
         self._kubectl("patch", "configmap", "argocd-cm", "--patch-file", str(FRAGMENT))
 

@@ -1,4 +1,4 @@
-"""The benchmark: InitPipelines beside Jobs, on a control plane of its own with fake nodes.
+"""Compares InitPipelines with Jobs, on a control plane of its own with fake nodes.
 
-See README.md for the method and how to read the table; ``python -m tests.bench`` runs it.
+README.md describes the method and the table. ``python -m tests.bench`` runs the benchmark.
 """

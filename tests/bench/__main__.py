@@ -7,42 +7,41 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from tests.bench import program
 from tests.bench.errors import BenchError
-from tests.bench.measurement import Options
+from tests.bench.measurement import Options, measure_all
 from tests.bench.report import Report
 from tests.bench.workloads import Form
 from tests.cluster.errors import ClusterError
 from tests.cluster.progress import Lines
 
 DESCRIPTION: Final = """\
-Measure InitPipelines beside Jobs: a burst of each, with the same Pod of three init containers, in
-turn, each time on a new control plane of this machine whose fake nodes play the Pods' lives. The
-Job controller has its limits raised, so that it is held back by CPU alone.
+Compare InitPipelines with Jobs: create a burst of each, with the same Pod of three init containers.
+Each burst runs on a new control plane on this machine, with simulated nodes. The rate limits of the
+Job controller are raised, so that only CPU limits it.
 
-What counts are the ratios: both sides were measured within minutes on the same machine. On two
-cores, all of it takes about six minutes, after Kubernetes and kwok were built once.
+The ratios are meaningful, since both are measured within minutes on the same machine. On two cores
+the benchmark takes about six minutes, after Kubernetes and kwok have been built once.
 """
 EPILOG: Final = """\
 examples:
-  python -m tests.bench                        all of it: two rounds of both forms
-  python -m tests.bench --form pod --rounds 5  only how fast Pods appear, with a better spread
+  python -m tests.bench                        two rounds of both forms
+  python -m tests.bench --form pod --rounds 5  only the creation of Pods, in more rounds
   python -m tests.bench --objects 2000 --json bench.json
 
-Progress goes to standard error, the table to standard output. A figure is never a failure: exit
-codes are 0 measured, 1 an object did not finish in time or there was no cluster, 2 misused.
-tests/bench/README.md tells the method and how to read the table.
+Progress is written to standard error, the table to standard output.
+Exit codes: 0 measured, 1 an object did not finish in time or the cluster failed, 2 invalid usage,
+130 Ctrl-C. tests/bench/README.md describes the method and the table.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code."""
+    """Run the benchmark and return the exit code."""
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)
     chosen = Options(options.objects, options.parallel, options.rest_seconds)
     forms = [options.form] if options.form else list(Form)
     try:
-        measurements = program.run(forms, options.rounds, chosen, Lines())
+        measurements = measure_all(forms, options.rounds, chosen, Lines())
         report = Report(measurements, chosen)
         report.print()
         if options.json:
@@ -51,13 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C: the cluster is down", file=sys.stderr)
+        print("interrupted: the cluster has been removed", file=sys.stderr)
         return 130
     return 0
 
 
 def _end(_number: int, _frame: object) -> NoReturn:
-    """As Ctrl-C does, so that the cluster goes down."""
+    """Exit like after Ctrl-C, so that the cluster is removed."""
     raise SystemExit(128 + signal.SIGTERM)
 
 
@@ -73,41 +72,45 @@ def _parser() -> argparse.ArgumentParser:
         type=_count,
         default=2,
         metavar="N",
-        help="measure each side so often, in turn: %(default)s",
+        help="number of measurements of each kind (default: %(default)s)",
     )
     parser.add_argument(
-        "--objects", type=_count, default=200, metavar="N", help="in a burst: %(default)s"
+        "--objects",
+        type=_count,
+        default=200,
+        metavar="N",
+        help="number of objects in a burst (default: %(default)s)",
     )
     parser.add_argument(
         "--parallel",
         type=_count,
         default=50,
         metavar="N",
-        help="requests at a time that create them: %(default)s",
+        help="number of parallel requests that create the objects (default: %(default)s)",
     )
     parser.add_argument(
         "--form",
         type=Form,
         choices=list(Form),
-        help="pod: from the object to its Pod; life: until the Pod has ended, and at rest. "
-        "Default: both",
+        help="pod: measure until the Pod is created; life: until the Pod has completed, and at "
+        "rest (default: both)",
     )
     parser.add_argument(
         "--rest-seconds",
         type=_count,
         default=20,
         metavar="N",
-        help="how long to look at both at rest: %(default)s",
+        help="duration of the measurement at rest (default: %(default)s)",
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write every measurement there"
+        "--json", type=Path, metavar="FILE", help="also write all measurements to this file"
     )
     return parser
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 100_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 100000")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 1 to 100000")
     return int(text)
 
 

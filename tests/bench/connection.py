@@ -1,4 +1,4 @@
-"""The load generator's connection to the API server: asyncio, and one process of its own."""
+"""The load generator's API client, on asyncio."""
 
 import asyncio
 import base64
@@ -23,37 +23,37 @@ WATCHES: Final = 2
 
 @dataclass(frozen=True)
 class Connection:
-    """Requests to one API server."""
+    """Sends requests to one API server."""
 
     session: aiohttp.ClientSession
     server: str
 
     async def get(self, path: str) -> dict[str, Any]:
-        """The document at that path."""
+        """Return the document at that path."""
         async with self.session.get(self.server + path) as answer:
             return dict(json.loads(await _body(answer, "GET", path)))
 
     async def create(self, path: str, body: bytes) -> None:
-        """POST a manifest, JSON already."""
+        """POST a manifest, given as JSON."""
         headers = {"Content-Type": "application/json"}
         async with self.session.post(self.server + path, data=body, headers=headers) as answer:
             await _body(answer, "POST", path)
 
     async def open(self, connections: int) -> None:
-        """So many connections at once, to be kept: a TLS handshake costs more than a request."""
+        """Open this number of connections in advance, since a TLS handshake is expensive."""
         await asyncio.gather(*(self.get("/version") for _ in range(connections)))
 
 
 @asynccontextmanager
 async def connect(kubeconfig: Path, parallel: int) -> AsyncIterator[Connection]:
-    """Up to ``parallel`` requests at once, besides the watches, as a kubeconfig's user."""
+    """Connect as the kubeconfig's user, for ``parallel`` concurrent requests plus the watches."""
     cluster, user = _read(kubeconfig)
     connector = aiohttp.TCPConnector(
         limit=parallel + WATCHES, keepalive_timeout=IDLE_SECONDS, ssl=_context(cluster, user)
     )
     timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
     agent = {"User-Agent": "initpipeline-bench"}
-    # Without trust_env: no proxy of the environment is ever asked.
+    # Without trust_env, aiohttp ignores the proxies of the environment.
     async with aiohttp.ClientSession(
         connector=connector, timeout=timeout, headers=agent, trust_env=False
     ) as session:
@@ -61,7 +61,7 @@ async def connect(kubeconfig: Path, parallel: int) -> AsyncIterator[Connection]:
 
 
 def _read(kubeconfig: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Its cluster and its user."""
+    """Return the cluster and the user of a kubeconfig."""
     document = yaml.safe_load(kubeconfig.read_text())
     return document["clusters"][0]["cluster"], document["users"][0]["user"]
 
@@ -80,6 +80,6 @@ def _context(cluster: dict[str, str], user: dict[str, str]) -> ssl.SSLContext:
 async def _body(answer: aiohttp.ClientResponse, method: str, path: str) -> bytes:
     body = await answer.read()
     if answer.status >= 400:
-        said = body.decode(errors="replace")[:300]
-        raise BenchError(f"{method} {path} was answered {answer.status}: {said}")
+        message = body.decode(errors="replace")[:300]
+        raise BenchError(f"{method} {path} failed with {answer.status}: {message}")
     return body

@@ -1,5 +1,5 @@
-"""The one exception of this package."""
+"""The exception of this package."""
 
 
 class BenchError(Exception):
-    """The benchmark has no result: one line that says what did not happen."""
+    """The benchmark failed. The message is a line for the user."""

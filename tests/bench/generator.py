@@ -1,4 +1,4 @@
-"""The load: a burst of creations, and the watches that see what comes of them."""
+"""The load generator: creates a burst of objects, and watches them and their Pods."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ NAMED: Final = 5
 
 @dataclass(frozen=True)
 class Burst:
-    """So many objects, from so many parallel requests."""
+    """A number of objects, created by parallel requests."""
 
     workload: Workload
     form: Form
@@ -31,7 +31,7 @@ class Burst:
     deadline_seconds: float
 
     def manifests(self) -> dict[str, bytes]:
-        """By name, as they are sent."""
+        """Return the manifests as JSON, by name."""
         names = (f"{self.prefix}-{number:05}" for number in range(self.count))
         return {
             name: json.dumps(self.workload.manifest(name, self.form)).encode() for name in names
@@ -39,9 +39,9 @@ class Burst:
 
 
 async def run(connection: Connection, burst: Burst) -> tuple[Timeline, Strain]:
-    """Create all, and wait until the last is as far as the form goes.
+    """Create all objects, and wait until each has reached the state that the form requires.
 
-    Raises BenchError where not all get there within the deadline.
+    Raise BenchError if one does not reach it within the deadline.
     """
     manifests = burst.manifests()
     timeline = Timeline(burst.workload, burst.form, list(manifests))
@@ -59,7 +59,7 @@ async def run(connection: Connection, burst: Burst) -> tuple[Timeline, Strain]:
             tasks, timeout=burst.deadline_seconds, return_when=asyncio.FIRST_COMPLETED
         )
         for task in done:
-            task.result()  # a watch ends by an error alone
+            task.result()  # a watch ends only with an error
     finally:
         for task in tasks:
             task.cancel()
@@ -85,7 +85,7 @@ async def _play(
 async def _send(
     connection: Connection, path: str, left: Iterator[tuple[str, bytes]], timeline: Timeline
 ) -> None:
-    """One of the parallel requests: the next when the one before has been answered."""
+    """Send requests one after the other, each after the response to the previous one."""
     for name, body in left:
         times = timeline.of(name)
         times.sent = time.monotonic()
@@ -94,15 +94,15 @@ async def _send(
 
 
 async def _empty(names: Collection[str]) -> None:
-    while names:  # noqa: ASYNC110 - filled from the watches; what is measured is noted there
+    while names:  # noqa: ASYNC110 - the watches take the times, polling does not affect them
         await asyncio.sleep(POLL_SECONDS)
 
 
 def _shortfall(burst: Burst, timeline: Timeline) -> str:
     missing = timeline.without_pod or timeline.unfinished
-    what = "got no Pod" if timeline.without_pod else "did not finish"
+    what = "have no Pod" if timeline.without_pod else "have not finished"
     named = ", ".join(sorted(missing)[:NAMED]) + (", ..." if len(missing) > NAMED else "")
     return (
-        f"{len(missing)} of {burst.count} {burst.workload.name}s {what} within "
+        f"{len(missing)} of {burst.count} {burst.workload.name}s {what} after "
         f"{burst.deadline_seconds:.0f} s: {named}"
     )

@@ -1,4 +1,4 @@
-"""What a controller asked of the API server, from the audit log."""
+"""Counts a controller's API requests from the audit log."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -10,20 +10,20 @@ from tests.cluster.audit import Request
 
 @dataclass
 class Ledger:
-    """The requests of one user in one span of time. A watch is one when it ends."""
+    """Counts of one user's requests. A watch is counted when it ends."""
 
     by_verb: Counter[str] = field(default_factory=Counter)
-    """How many, by verb: create, update, patch, delete, get, list, watch."""
+    """Number of requests by verb: create, update, patch, delete, get, list, watch."""
     by_kind: Counter[str] = field(default_factory=Counter)
-    """How many, by verb and resource, as in "patch pods/status"."""
+    """Number of requests by verb and resource, for example "patch pods/status"."""
     conflicts: int = 0
-    """Answered 409, the other errors aside."""
+    """Number of requests that failed with 409."""
     other_errors: Counter[str] = field(default_factory=Counter)
-    """By HTTP code, verb and resource."""
+    """Number of other failed requests by HTTP code, verb and resource."""
 
     @classmethod
     def of(cls, requests: Iterable[Request], user: str) -> "Ledger":
-        """Those of that user."""
+        """Count the requests of that user."""
         ledger = cls()
         for request in requests:
             if request.user == user:
@@ -32,12 +32,12 @@ class Ledger:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The number of all requests."""
         return self.by_verb.total()
 
     def _enter(self, request: Request) -> None:
         resource = "/".join(part for part in (request.resource, request.subresource) if part)
-        kind = f"{request.verb} {resource or 'something that is no resource'}"
+        kind = f"{request.verb} {resource or 'other paths'}"
         self.by_verb[request.verb] += 1
         self.by_kind[kind] += 1
         if request.code == HTTPStatus.CONFLICT:

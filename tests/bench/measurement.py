@@ -1,7 +1,8 @@
-"""One measurement: one side, one form, one control plane."""
+"""Take the measurements: one workload and one form on one control plane each."""
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,27 +10,27 @@ from tests.bench import generator
 from tests.bench.connection import Connection, connect
 from tests.bench.generator import Burst
 from tests.bench.ledger import Ledger
+from tests.bench.neighbours import Neighbours
 from tests.bench.place import Place, prepared
-from tests.bench.processes import Neighbours
 from tests.bench.strain import Strain
 from tests.bench.timeline import Timeline
-from tests.bench.workloads import Form, Workload
+from tests.bench.workloads import JOB, PIPELINE, Form, Workload
 from tests.cluster import audit
 from tests.cluster.progress import Progress
 
 WARM_UP: Final = 20
-"""Objects of a burst before the one that is measured, so that no first time is in the figures."""
+"""Number of objects in a burst before the measured one, so that caches are filled."""
 WARM_UP_SECONDS: Final = 60.0
 TRAILING_SECONDS: Final = 4.0
-"""After the last thing that was waited for: what a controller puts off belongs to the life too."""
+"""The measurement continues after the burst, so that deferred work of a controller is included."""
 QUIET_CPU_MS: Final = 100.0
-"""Of the API server in one second: less, and it has nothing left of what came before."""
+"""If the API server uses less CPU than this in one second, it is idle."""
 QUIET_WITHIN_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True)
 class Options:
-    """What can be chosen, the same for both sides."""
+    """The user's choices, the same for both workloads."""
 
     objects: int
     parallel: int
@@ -37,37 +38,51 @@ class Options:
 
     @property
     def deadline_seconds(self) -> float:
-        """Of a burst, generously: five times what the slower side needs on two cores."""
+        """The timeout of a burst: five times what the slower workload needs on two cores."""
         return 60 + 0.25 * self.objects
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What came out. Figures by their key: see figures.py."""
+    """The result of a measurement. figures.py lists the keys of the figures."""
 
     workload: str
     form: Form
     figures: dict[str, float]
     requests_per_object: dict[str, float]
-    """By verb and resource."""
+    """Number of requests by verb and resource."""
     errors: dict[str, int]
-    """Other than 409, by HTTP code, verb and resource."""
+    """Number of failed requests except 409, by HTTP code, verb and resource."""
     generator_cpu_share: float
     generator_late_p99_ms: float
     generator_saturated: bool
     neighbours_cores: float
-    """How many cores something else kept busy meanwhile."""
+    """How many cores other processes kept busy meanwhile."""
 
 
-def measure(workload: Workload, form: Form, options: Options, progress: Progress) -> Measurement:
-    """Bring a cluster up, measure, take it down. Raises BenchError or ClusterError."""
+def measure_all(
+    forms: Sequence[Form], rounds: int, options: Options, progress: Progress
+) -> list[Measurement]:
+    """Take all measurements. Raise BenchError or ClusterError if one fails.
+
+    The workloads alternate, so that a change of the machine's load affects both.
+    """
+    order = [(form, side) for form in forms for _ in range(rounds) for side in (JOB, PIPELINE)]
+    measurements = []
+    for number, (form, side) in enumerate(order, 1):
+        progress(f"{number} of {len(order)}: {side.name}, {form}")
+        measurements.append(_measure(side, form, options, progress))
+    return measurements
+
+
+def _measure(workload: Workload, form: Form, options: Options, progress: Progress) -> Measurement:
     with prepared(workload, form) as place:
         return asyncio.run(_Session(place, workload, form, options, progress).run())
 
 
 @dataclass(frozen=True)
 class _Span:
-    """What was used, and asked, since a moment."""
+    """CPU usage and requests since the beginning of a span of time."""
 
     place: Place
     user: str
@@ -77,7 +92,7 @@ class _Span:
 
     @classmethod
     def begin(cls, place: Place, user: str) -> "_Span":
-        """Now."""
+        """Begin a span now."""
         controller, api_server = place.controller.cpu_ms(), place.api_server.cpu_ms()
         return cls(place, user, controller, api_server, place.cluster.audit_log.stat().st_size)
 
@@ -111,7 +126,7 @@ class _Session:
             await asyncio.sleep(TRAILING_SECONDS)
             figures = timeline.figures() | self._costs(span)
             ledger = span.ledger()
-            figures |= self._asked(ledger)
+            figures |= self._requests(ledger)
             if self.form is Form.LIFE:
                 figures |= await self._at_rest()
         return self._measurement(figures, ledger, strain, busy)
@@ -121,11 +136,11 @@ class _Session:
 
     async def _measured_burst(self, connection: Connection) -> tuple[Timeline, Strain]:
         count, deadline = self.options.objects, self.options.deadline_seconds
-        self.progress(f"  {count} {self.workload.name}s, each {_WAY[self.form]}")
+        self.progress(f"  {count} {self.workload.name}s, each until {_GOALS[self.form]}")
         return await generator.run(connection, self._burst("bench", count, deadline))
 
     async def _quiet(self) -> None:
-        """The API server has done what its own start, the CRD and the warm-up left it to do."""
+        """Wait until the API server has finished the work of its start, the CRD and the warm-up."""
         deadline = time.monotonic() + QUIET_WITHIN_SECONDS
         used = self.place.api_server.cpu_ms()
         while time.monotonic() < deadline:
@@ -133,7 +148,7 @@ class _Session:
             before, used = used, self.place.api_server.cpu_ms()
             if used - before < QUIET_CPU_MS:
                 return
-        self.progress("  the API server does not come to rest: measuring all the same")
+        self.progress("  the API server is still busy: measuring nevertheless")
 
     def _costs(self, span: _Span) -> dict[str, float]:
         return {
@@ -142,7 +157,7 @@ class _Session:
             "controller_mib": self.place.controller.resident_mib(),
         }
 
-    def _asked(self, ledger: Ledger) -> dict[str, float]:
+    def _requests(self, ledger: Ledger) -> dict[str, float]:
         objects = self.options.objects
         by_verb = {f"{verb}_requests": count / objects for verb, count in ledger.by_verb.items()}
         return {
@@ -153,7 +168,7 @@ class _Session:
         }
 
     async def _at_rest(self) -> dict[str, float]:
-        self.progress(f"  at rest for {self.options.rest_seconds:.0f} s")
+        self.progress(f"  measuring at rest for {self.options.rest_seconds:.0f} s")
         span = _Span.begin(self.place, self.workload.user)
         await asyncio.sleep(self.options.rest_seconds)
         windows_per_minute = 60 / self.options.rest_seconds
@@ -180,7 +195,7 @@ class _Session:
         )
 
 
-_WAY: Final = {
-    Form.POD: "until its Pod exists",
-    Form.LIFE: "until its Pod has ended and it says so",
+_GOALS: Final = {
+    Form.POD: "its Pod exists",
+    Form.LIFE: "its status reports that its Pod has completed",
 }

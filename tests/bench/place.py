@@ -1,9 +1,8 @@
-"""Where one measurement takes place: a control plane that nobody has used before, with the
-controller of one side.
+"""Set up one measurement: a new control plane with the controller of one workload.
 
-Both sides get the same: the CRD installed, the scheduler, and a controller manager that runs the
-Job controller and what fake nodes need, and nothing else. So its CPU is the Job controller's, and
-not that of thirty others which also look at each Pod.
+Both workloads have the same setup: the CRD, the scheduler, and a controller manager with the Job
+controller and the controllers that fake nodes need. About thirty other controllers would watch
+every Pod, too. They are disabled, so that their CPU time is not attributed to the Job controller.
 """
 
 import os
@@ -17,14 +16,14 @@ import yaml
 
 from initpipeline.api import names
 from tests.bench.errors import BenchError
-from tests.bench.processes import Usage
 from tests.bench.workloads import PIPELINE, Form, Workload
 from tests.cluster.cluster import Cluster
 from tests.cluster.errors import ClusterError
 from tests.cluster.kwok import FakeNodes
 from tests.cluster.plan import Component, Mode
-from tests.cluster.processes import last_line, wait_until
+from tests.cluster.processes import Usage, last_line
 from tests.operator_process import OperatorProcess
+from tests.poll import poll_until
 
 CRDS: Final = Path(__file__).parents[2] / "crds"
 CRD_PATH: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -38,14 +37,14 @@ FLAGS: Final = {
         "--concurrent-job-syncs=50",
         f"--controllers={','.join(CONTROLLERS)}",
     ),
-    # At its default of 50 requests a second, the scheduler would be what is measured.
+    # At its default of 50 requests per second, the scheduler would limit both workloads.
     Component.SCHEDULER: ("--kube-api-qps=1000", "--kube-api-burst=2000"),
 }
 
 
 @dataclass(frozen=True)
 class Place:
-    """A cluster, and the processes to be measured."""
+    """A cluster, and the processes to measure."""
 
     cluster: Cluster
     controller: Usage
@@ -53,7 +52,7 @@ class Place:
     api_server: Usage
 
     def all(self) -> list[Usage]:
-        """Every process of the benchmark: the cluster's, the controller, and this one."""
+        """Return all processes of the benchmark: the cluster's, the controller, and this one."""
         pids = {self.cluster.pid(component) for component in self.cluster.present()}
         kwok = FakeNodes(self.cluster).daemon.running()
         pids |= {kwok.pid if kwok else None, self.controller.pid, os.getpid()}
@@ -62,13 +61,13 @@ class Place:
 
 @contextmanager
 def prepared(workload: Workload, form: Form) -> Iterator[Place]:
-    """A place for one side, gone at the end of the context."""
+    """Start a cluster with the workload's controller. Remove it at the end of the context."""
     components = frozenset({Component.CONTROLLER_MANAGER, Component.SCHEDULER})
     name = f"bench-{os.getpid()}"
     with Cluster(name, Mode.CONTROL_PLANE, components=components, flags=FLAGS) as cluster:
         _install_crd(cluster)
         if form is Form.LIFE:
-            # They go with the cluster.
+            # They are removed with the cluster.
             FakeNodes(cluster, FAKE_NODES).start()
         if workload is PIPELINE:
             with _operator(cluster) as place:
@@ -88,11 +87,12 @@ def _operator(cluster: Cluster) -> Iterator[Place]:
     except AssertionError as error:
         raise BenchError(" ".join(str(error).split())[:400]) from error
     except BenchError as error:
-        state = "the operator runs" if operator.running else "the operator has ended"
-        raise BenchError(f"{error}; {state}, its log ends: {last_line(log)}") from error
+        state = "is running" if operator.running else "has ended"
+        last = last_line(log)
+        raise BenchError(f"{error}; the operator {state}; last line of its log: {last}") from error
     finally:
         if operator.running:
-            operator.kill()  # nothing of this cluster is kept
+            operator.kill()  # the cluster is deleted anyway
 
 
 def _place(cluster: Cluster, controller: Usage) -> Place:
@@ -102,7 +102,7 @@ def _place(cluster: Cluster, controller: Usage) -> Place:
 def _usage(cluster: Cluster, component: Component) -> Usage:
     pid = cluster.pid(component)
     if pid is None:
-        raise BenchError(f"{component} does not run: {last_line(cluster.log(component))}")
+        raise BenchError(f"{component} is not running: {last_line(cluster.log(component))}")
     return Usage(pid)
 
 
@@ -110,8 +110,9 @@ def _install_crd(cluster: Cluster) -> None:
     for file in sorted(CRDS.glob("*.yaml")):
         cluster.api.create(CRD_PATH, yaml.safe_load(file.read_text()))
     served = f"/apis/{names.API_VERSION}/{names.PLURAL}"
-    wait_until(
+    poll_until(
         lambda: cluster.api.get(served) is not None,
         SERVED_SECONDS,
-        lambda: ClusterError(f"{names.PLURAL} are not served within {SERVED_SECONDS:.0f} s"),
+        f"the API server serves {names.PLURAL}",
+        error=ClusterError,
     )

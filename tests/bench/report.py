@@ -1,4 +1,4 @@
-"""The result: a table for people, JSON for programs."""
+"""Print the result as a table, and write it as JSON."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.cluster.build import KUBERNETES_VERSION
 
 TITLES: Final = {
     Form.POD: "From the object to its Pod, which stays unscheduled",
-    Form.LIFE: "A full life, played by fake nodes",
+    Form.LIFE: "From the object to the completion of its Pod, simulated by fake nodes",
 }
 NONE: Final = "-"
 PLAIN_WIDTH: Final = 120
@@ -29,14 +29,14 @@ BUSY_CORES: Final = 0.2
 
 
 class Report:
-    """The measurements of one run."""
+    """The measurements of one run of the benchmark."""
 
     def __init__(self, measurements: Sequence[Measurement], options: Options) -> None:
         self._measurements = measurements
         self._options = options
 
     def print(self) -> None:
-        """On standard output: with lines on a terminal, plain columns elsewhere."""
+        """Print to standard output: with lines on a terminal, else in plain columns."""
         console = Console(highlight=False, markup=False, emoji=False)
         if not console.is_terminal:
             console.width = PLAIN_WIDTH
@@ -44,14 +44,14 @@ class Report:
             console.print()
             console.print(_table(form, self._sides(form), console.is_terminal))
             console.print()
-            for line in self._asked(form):
+            for line in self._requests(form):
                 console.print(line, soft_wrap=True)
         console.print()
         for line in self._conditions():
             console.print(line, soft_wrap=True)
 
     def write(self, file: Path) -> None:
-        """As JSON: every measurement, and what it was made on."""
+        """Write all measurements with their circumstances as JSON."""
         document = {
             "machine": _machine(),
             "options": asdict(self._options),
@@ -70,18 +70,18 @@ class Report:
             for side in (PIPELINE, JOB)
         }
 
-    def _asked(self, form: Form) -> Iterator[str]:
-        """Each kind of request, and each error."""
+    def _requests(self, form: Form) -> Iterator[str]:
+        """Yield lines with the number of requests and errors of each kind."""
         for name, measurements in self._sides(form).items():
             kinds: Counter[str] = Counter()
             errors: Counter[str] = Counter()
             for one in measurements:
                 kinds.update(one.requests_per_object)
                 errors.update(one.errors)
-            shown = (f"{kind} {n / len(measurements):.2f}" for kind, n in kinds.most_common())
-            yield f"{name} asked, an object: {', '.join(shown)}"
+            counts = (f"{kind} {n / len(measurements):.2f}" for kind, n in kinds.most_common())
+            yield f"{name}, requests per object: {', '.join(counts)}"
             if errors:
-                yield f"{name} errors, all rounds: " + ", ".join(
+                yield f"{name}, errors in all rounds: " + ", ".join(
                     f"{kind}: {n}" for kind, n in errors.most_common()
                 )
 
@@ -89,31 +89,27 @@ class Report:
         machine, options = _machine(), self._options
         rounds = max(len(self._sides(form)[PIPELINE.name]) for form in self._forms())
         yield (
-            f"{options.objects} objects a burst from {options.parallel} parallel requests, "
+            f"{options.objects} objects per burst by {options.parallel} parallel requests, "
             f"{rounds} rounds; Kubernetes {machine['kubernetes']}, Python {machine['python']}, "
-            f"{machine['cores']} cores for everything. Median [lowest-highest] over the rounds; "
-            "the ratio is taken within each round."
+            f"{machine['cores']} cores for all processes. Median [minimum-maximum] over the "
+            "rounds. The ratio is computed within each round."
         )
         share = max(one.generator_cpu_share for one in self._measurements)
         late = max(one.generator_late_p99_ms for one in self._measurements)
         yield (
-            f"Load generator, at worst: {share:.0%} of a core, {late:.0f} ms late (p99): any time "
-            "may be off by that."
+            f"Load generator, at worst: {share:.0%} of a core, {late:.0f} ms late (p99). All times "
+            "may be wrong by that amount."
         )
         least, most = _range([one.neighbours_cores for one in self._measurements])
         yield (
-            f"Other programs on this machine kept {least:.1f} to {most:.1f} cores busy meanwhile"
-            + (
-                "."
-                if most < BUSY_CORES
-                else ": what they cost, latencies above all, is in the figures."
-            )
+            f"Other processes on this machine kept {least:.1f} to {most:.1f} cores busy"
+            + ("." if most < BUSY_CORES else ". They increase all figures, especially latencies.")
         )
         saturated = sum(one.generator_saturated for one in self._measurements)
         if saturated:
             yield (
                 f"WARNING: in {saturated} of {len(self._measurements)} measurements the load "
-                "generator was saturated: it, and not the controller, may be what was measured."
+                "generator was saturated. It may have limited the figures, not the controller."
             )
 
 
@@ -138,16 +134,16 @@ def _table(form: Form, sides: Mapping[str, list[Measurement]], lines: bool) -> T
 def _row(
     figure: Figure, ours: Sequence[Measurement], theirs: Sequence[Measurement]
 ) -> tuple[str, str, str] | None:
-    """None where neither side has any of it."""
+    """Return the cells of a row. None if the row is omitted."""
     left, right = _values(figure, ours), _values(figure, theirs)
     measured = left or right
     if not measured or not (figure.always or any(left) or any(right)):
         return None
     ratios = [a / b for a, b in zip(left, right, strict=False) if b]
     return (
-        _shown(left, figure.decimals),
-        _shown(right, figure.decimals),
-        _shown(ratios, 2),
+        _cell(left, figure.decimals),
+        _cell(right, figure.decimals),
+        _cell(ratios, 2),
     )
 
 
@@ -156,7 +152,7 @@ def _values(figure: Figure, measurements: Sequence[Measurement]) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def _shown(values: Sequence[float], decimals: int) -> str:
+def _cell(values: Sequence[float], decimals: int) -> str:
     if not values:
         return NONE
     spread = Spread.of(values)

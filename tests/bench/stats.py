@@ -1,4 +1,4 @@
-"""The few statistics that are reported."""
+"""The statistics of the report."""
 
 import math
 import statistics
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Nearest rank: a value that was measured, never one in between."""
+    """Return the percentile by the nearest-rank method: always a measured value."""
     rank = math.ceil(len(values) * percent / 100)
     return sorted(values)[max(rank, 1) - 1]
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over the rounds."""
+    """The distribution of a figure over the rounds."""
 
     median: float
     low: float
@@ -22,5 +22,5 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """Of at least one value."""
+        """Return the spread of at least one value."""
         return cls(statistics.median(values), min(values), max(values))

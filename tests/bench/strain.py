@@ -1,4 +1,4 @@
-"""How busy the load generator itself is: its own want of CPU would look like the API server's."""
+"""Measure the load generator itself: its lack of CPU would look like a slow API server."""
 
 import asyncio
 import time
@@ -15,27 +15,27 @@ SATURATED: Final = 0.8
 
 @dataclass
 class Strain:
-    """Of one burst, from its first request until its last Pod was seen."""
+    """The load of the generator during a burst, from the first request to the last Pod."""
 
     cpu_share: float = 0.0
-    """CPU that this process used, as a share of the one core that it can use."""
+    """CPU usage of this process, as a share of one core, which is its maximum."""
     late_ms: list[float] = field(default_factory=list)
-    """How late its event loop came to each of many moments: any time noted may be off by that."""
+    """Samples of the event loop's delay. Recorded times may be wrong by that amount."""
 
     @property
     def late_p99_ms(self) -> float:
-        """All but one in a hundred were at most so late."""
+        """The 99th percentile of the event loop's delay."""
         return percentile(self.late_ms, 99) if self.late_ms else 0.0
 
     @property
     def saturated(self) -> bool:
-        """Whether the load generator rather than the cluster may have been measured."""
+        """Whether the load generator may have limited the figures."""
         return self.cpu_share > SATURATED
 
 
 @asynccontextmanager
 async def measured() -> AsyncIterator[Strain]:
-    """Filled in at the end of the context."""
+    """Measure during the context. The result is complete at its end."""
     strain = Strain()
     began, cpu = time.monotonic(), time.process_time()
     ticking = asyncio.create_task(_tick(strain))

@@ -1,7 +1,7 @@
-"""When what happened to each object of a burst, and what that amounts to.
+"""The times of events of each object in a burst, and the figures computed from them.
 
-All times are seconds of the load generator's monotonic clock, all results milliseconds or seconds
-as their names say.
+All times are seconds of the load generator's monotonic clock. The names of figures end with their
+unit.
 """
 
 from collections.abc import Sequence
@@ -14,22 +14,22 @@ from tests.bench.workloads import Form, Workload, pod_finished, pod_initialized
 
 @dataclass
 class Times:
-    """Of one object."""
+    """The times of one object."""
 
     sent: float | None = None
     """Its POST was sent."""
     answered: float | None = None
     """Its POST was answered."""
     pod: float | None = None
-    """Its Pod was first seen on a watch."""
+    """A watch first reported its Pod."""
     pod_initialized: float | None = None
-    """The Pod was first seen initialized."""
-    told_initialized: float | None = None
-    """The owner was first seen to say so."""
+    """A watch first reported that the Pod is initialized."""
+    owner_initialized: float | None = None
+    """A watch first reported the same in the owner's status."""
     pod_finished: float | None = None
-    """The Pod was first seen to have ended."""
-    told_finished: float | None = None
-    """The owner was first seen to say so."""
+    """A watch first reported that the Pod has completed."""
+    owner_finished: float | None = None
+    """A watch first reported the same in the owner's status."""
 
 
 class Timeline:
@@ -40,16 +40,16 @@ class Timeline:
         self._form = form
         self._times = {name: Times() for name in names}
         self.without_pod = set(names)
-        """The objects whose Pod has not been seen."""
+        """The objects whose Pod has not been observed."""
         self.unfinished = set(names) if form is Form.LIFE else set()
-        """The objects of whose end not both have been seen: the Pod's, and the owner's word."""
+        """The objects whose completion has not been observed in both the Pod and the owner."""
 
     def of(self, name: str) -> Times:
-        """The times of one object."""
+        """Return the times of one object."""
         return self._times[name]
 
     def pod_changed(self, pod: dict[str, Any], now: float) -> None:
-        """A Pod is so now."""
+        """Record the state of a Pod, observed at the time `now`."""
         name = pod["metadata"].get("ownerReferences", [{}])[0].get("name", "")
         times = self._times.get(name)
         if times is None:
@@ -63,24 +63,24 @@ class Timeline:
         self._check(name, times)
 
     def owner_changed(self, owner: dict[str, Any], now: float) -> None:
-        """An InitPipeline or a Job is so now."""
+        """Record the state of an InitPipeline or a Job, observed at the time `now`."""
         name, status = owner["metadata"]["name"], owner.get("status") or {}
         times = self._times.get(name)
         if times is None:
             return
-        says_initialized = self._workload.says_initialized
-        if says_initialized and says_initialized(status):
-            times.told_initialized = times.told_initialized or now
-        if self._workload.says_finished(status):
-            times.told_finished = times.told_finished or now
+        initialized = self._workload.initialized
+        if initialized and initialized(status):
+            times.owner_initialized = times.owner_initialized or now
+        if self._workload.finished(status):
+            times.owner_finished = times.owner_finished or now
         self._check(name, times)
 
     def _check(self, name: str, times: Times) -> None:
-        if times.pod_finished is not None and times.told_finished is not None:
+        if times.pod_finished is not None and times.owner_finished is not None:
             self.unfinished.discard(name)
 
     def figures(self) -> dict[str, float]:
-        """What a complete burst amounts to, by the figure's key."""
+        """Return the figures of a complete burst."""
         began = min(self._column("sent"))
         to_pod = self._between("sent", "pod")
         figures = {
@@ -90,12 +90,12 @@ class Timeline:
             "pods_per_second": len(self._times) / (max(self._column("pod")) - began),
         }
         if self._form is Form.LIFE:
-            figures["all_finished_s"] = max(self._column("told_finished")) - began
-            finished = self._between("pod_finished", "told_finished")
+            figures["all_finished_s"] = max(self._column("owner_finished")) - began
+            finished = self._between("pod_finished", "owner_finished")
             figures["finished_lag_p50_ms"] = percentile(finished, 50)
             figures["finished_lag_p99_ms"] = percentile(finished, 99)
-        if self._form is Form.LIFE and self._workload.says_initialized:
-            initialized = self._between("pod_initialized", "told_initialized")
+        if self._form is Form.LIFE and self._workload.initialized:
+            initialized = self._between("pod_initialized", "owner_initialized")
             figures["initialized_lag_p50_ms"] = percentile(initialized, 50)
             figures["initialized_lag_p99_ms"] = percentile(initialized, 99)
         return figures
@@ -104,6 +104,6 @@ class Timeline:
         return [getattr(times, field) for times in self._times.values()]
 
     def _between(self, since: str, until: str) -> list[float]:
-        """Milliseconds. At least 0: two watches may tell in either order."""
+        """Return the intervals in ms. At least 0, since the order of two watches is undefined."""
         pairs = zip(self._column(since), self._column(until), strict=True)
         return [max((end - start) * 1000, 0.0) for start, end in pairs]

@@ -1,6 +1,6 @@
-"""The two sides: what is created, and how its owner tells what became of its Pod.
+"""The two workloads: their manifests, and how their status reports the state of the Pod.
 
-Both get the same Pod: three init containers that run to completion, and one app container.
+Both have the same Pod: three init containers that run to completion, and one app container.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,38 +19,41 @@ Status = Mapping[str, Any]
 
 
 class Form(StrEnum):
-    """How much of a life is measured."""
+    """Which part of the life cycle is measured."""
 
     POD = "pod"
-    """From the object to its Pod, which no scheduler takes."""
+    """From the object to its Pod, which is never scheduled."""
     LIFE = "life"
-    """From the object to the end of its Pod, which a fake node plays."""
+    """From the object to the completion of its Pod, which a fake node simulates."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One side of the comparison."""
+    """One of the two kinds of objects that are compared."""
 
     name: str
     path: str
-    """Of the collection, in the API."""
+    """The API path of the collection."""
     user: str
-    """Its controller's, as the audit log names it."""
+    """The user name of its controller, as in the audit log."""
     manifest: Callable[[str, Form], dict[str, Any]]
-    """By the object's name."""
-    says_initialized: Callable[[Status], bool] | None
-    """Whether the owner's status says that all steps are done; None: it never says so."""
-    says_finished: Callable[[Status], bool]
-    """Whether the owner's status says that the Pod has ended well."""
+    """Returns the manifest of the object with this name."""
+    initialized: Callable[[Status], bool] | None
+    """Whether the object's status reports that all init containers are done.
+
+    None: its status has no such field.
+    """
+    finished: Callable[[Status], bool]
+    """Whether the object's status reports that the Pod has succeeded."""
 
 
 def pod_initialized(status: Status) -> bool:
-    """Whether the kubelet says that all steps are done."""
+    """Return whether the Pod's status reports that all init containers are done."""
     return _condition(status, "Initialized").get("status") == "True"
 
 
 def pod_finished(status: Status) -> bool:
-    """Whether the kubelet says that the Pod has ended well."""
+    """Return whether the Pod's status reports that it has succeeded."""
     return status.get("phase") == "Succeeded"
 
 
@@ -81,7 +84,7 @@ def _job(name: str, form: Form) -> dict[str, Any]:
 
 
 def _job_finished(status: Status) -> bool:
-    """The earlier of the two words that it has for it."""
+    # The Job controller counts the Pod as succeeded before it sets the condition Complete.
     complete = _condition(status, "Complete").get("status") == "True"
     return complete or bool(status.get("succeeded"))
 
@@ -98,7 +101,7 @@ def _template(form: Form) -> dict[str, Any]:
 
 
 def _container(name: str) -> dict[str, Any]:
-    """As a small real one is: a fake node starts nothing of it, but its bytes travel."""
+    """Return a container of realistic size. Fake nodes run nothing, but its bytes are sent."""
     return {
         "name": name,
         "image": "registry.test/bench/tool:1.0",
@@ -118,14 +121,14 @@ PIPELINE: Final = Workload(
     path=f"/apis/{names.API_VERSION}/namespaces/{NAMESPACE}/{names.PLURAL}",
     user="bench-operator",
     manifest=_pipeline,
-    says_initialized=_pipeline_initialized,
-    says_finished=_pipeline_finished,
+    initialized=_pipeline_initialized,
+    finished=_pipeline_finished,
 )
 JOB: Final = Workload(
     name="Job",
     path=f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs",
     user="system:serviceaccount:kube-system:job-controller",
     manifest=_job,
-    says_initialized=None,
-    says_finished=_job_finished,
+    initialized=None,
+    finished=_job_finished,
 )

@@ -1,4 +1,4 @@
-"""The few requests that bringing a cluster up needs, with the standard library alone."""
+"""The few API requests that are needed to start a cluster, with the standard library alone."""
 
 import http.client
 import json
@@ -15,7 +15,7 @@ TIMEOUT_SECONDS: Final = 10.0
 
 @dataclass(frozen=True)
 class Api:
-    """An API server, as one user."""
+    """An API server, accessed as one user."""
 
     host: str
     port: int
@@ -23,7 +23,7 @@ class Api:
     user: Pair
 
     def get(self, path: str) -> dict[str, Any] | None:
-        """The object at that path; None when it isn't there or the server does not answer yet."""
+        """Return the object at that path. None if it does not exist or the server is not up yet."""
         try:
             status, body = self._request("GET", path)
         except (OSError, http.client.HTTPException):
@@ -34,11 +34,11 @@ class Api:
         return answer
 
     def ready(self) -> bool:
-        """Whether the API server says that it is ready."""
+        """Return whether the API server reports that it is ready."""
         return answers(f"https://{self.host}:{self.port}/readyz", self._context())
 
     def create(self, path: str, manifest: dict[str, Any]) -> None:
-        """Create an object; one that is there already is left as it is."""
+        """Create an object, unless it exists. An existing object is not changed."""
         status, body = self._request("POST", path, json.dumps(manifest))
         if status not in (http.client.CREATED, http.client.CONFLICT):
             raise ClusterError(f"cannot create at {path}: {status} {body.decode()[:300]}")
@@ -61,11 +61,11 @@ class Api:
 
 
 def answers(url: str, context: ssl.SSLContext | None = None) -> bool:
-    """Whether a server answers 200 there; without a context its certificate is not checked."""
+    """Return whether a server answers 200. Without a context its certificate is not verified."""
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT_SECONDS)
     if parts.scheme == "https":
-        # A component's own certificate is one it made up; its health is all that is asked here.
+        # Components sign their own certificates. Only their health is requested here.
         trusting = ssl._create_unverified_context()
         connection = http.client.HTTPSConnection(
             parts.netloc, timeout=TIMEOUT_SECONDS, context=context or trusting

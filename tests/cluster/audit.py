@@ -1,4 +1,4 @@
-"""What the API server was asked, from its audit log."""
+"""Read the requests to the API server from its audit log."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Request:
-    """One request that the API server answered; watches are answered when they end."""
+    """One request that the API server answered. It answers a watch when the watch ends."""
 
     verb: str
     resource: str
@@ -22,8 +22,8 @@ class Request:
 
     @classmethod
     def of(cls, event: dict[str, Any]) -> "Request":
-        """From an event of the log."""
-        # A request for something that is no resource, say /readyz, has no reference to one.
+        """Return the request of an event of the log."""
+        # A request for something other than a resource, such as /readyz, has no objectRef.
         reference = event.get("objectRef", {})
         return cls(
             verb=event["verb"],
@@ -38,7 +38,10 @@ class Request:
 
 
 def requests(log: Path, offset: int = 0) -> Iterator[Request]:
-    """The requests that ended since the log had that many bytes; `log.stat().st_size` is now."""
+    """Yield the requests that ended since the log had `offset` bytes.
+
+    `log.stat().st_size` is the present offset.
+    """
     with log.open("rb") as lines:
         lines.seek(offset)
         for line in lines:

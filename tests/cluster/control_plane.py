@@ -1,6 +1,6 @@
-"""The control plane: the command line, the files and the health of each of its components.
+"""The control plane: command line, files and health of each component.
 
-They are plain processes of this machine that listen where only this machine reaches them.
+The components are processes of this machine. Only this machine can reach their ports.
 """
 
 import json
@@ -18,9 +18,9 @@ from tests.cluster.plan import Component, Mode, Plan
 
 LOOPBACK: Final = "127.0.0.1"
 READY_SECONDS: Final = 90.0
-# The group whose members may do everything; kubeadm's administrators have it too.
+# The group of administrators, as with kubeadm.
 ADMINISTRATORS: Final = ("system:masters",)
-# Stages: a request is one line, written when it was answered, not two.
+# Without the stage RequestReceived the log has one line per request.
 AUDIT_POLICY: Final[dict[str, Any]] = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -44,7 +44,7 @@ class ControlPlane:
 
     @property
     def api(self) -> Api:
-        """The API server, as its administrator."""
+        """A client of the API server, with administrator permissions."""
         user = Pair(self.layout.pki / "client-admin.crt", self.layout.pki / "client-admin.key")
         port = self.plan.ports[Component.API_SERVER]
         return Api(str(self.plan.api_address), port, self.authority.pair, user)
@@ -64,17 +64,17 @@ class ControlPlane:
         (self.layout.config / "audit-policy.json").write_text(json.dumps(AUDIT_POLICY))
 
     def write_kubeconfig(self, name: str, user: str, groups: tuple[str, ...] = ()) -> Path:
-        """Write a kubeconfig for a component, or for whoever else is to be a user of its own."""
+        """Write a kubeconfig of this user and return its path."""
         pair = self.authority.client(user, groups)
         path = self.layout.config / f"{name}.kubeconfig"
         return kubeconfig.write(path, self.plan.server, self.authority, pair)
 
     def default_service_account(self) -> bool:
-        """Whether Pods can be created in the default namespace."""
+        """Return whether Pods can be created in the default namespace."""
         return self.api.get("/api/v1/namespaces/default/serviceaccounts/default") is not None
 
     def command(self, component: Component) -> list[str]:
-        """The command line of a component; flags given for it come last, so that they win."""
+        """Return the command line of a component. The plan's flags come last, so they win."""
         flags: dict[Component, Callable[[], list[str]]] = {
             Component.ETCD: self._etcd,
             Component.API_SERVER: self._api_server,
@@ -89,7 +89,7 @@ class ControlPlane:
         return (build.OLDEST.cached() if old else self.programs) / component
 
     def ready(self, component: Component) -> bool:
-        """Whether a component says that it is ready."""
+        """Return whether a component reports that it is ready."""
         if component is Component.API_SERVER:
             return self.api.ready()
         scheme, path = ("http", "readyz") if component is Component.ETCD else ("https", "healthz")
@@ -106,7 +106,7 @@ class ControlPlane:
             f"--listen-peer-urls={peer}",
             f"--initial-advertise-peer-urls={peer}",
             f"--initial-cluster={self.plan.name}={peer}",
-            # What a machine that loses power would lose is worth nothing here.
+            # The data need not survive a power failure.
             "--unsafe-no-fsync",
             "--quota-backend-bytes=8589934592",
             "--log-level=warn",
@@ -125,7 +125,7 @@ class ControlPlane:
             f"--kubelet-certificate-authority={self.authority.pair.certificate}",
             f"--kubelet-client-certificate={pki / 'client-kube-apiserver-kubelet-client.crt'}",
             f"--kubelet-client-key={pki / 'client-kube-apiserver-kubelet-client.key'}",
-            # By default the node's name is looked up first, and no DNS knows it.
+            # By default the API server first resolves the node's name, which has no DNS record.
             "--kubelet-preferred-address-types=InternalIP",
             f"--service-cluster-ip-range={self.plan.services}",
             "--service-account-issuer=https://kubernetes.default.svc",
@@ -135,7 +135,7 @@ class ControlPlane:
             "--allow-privileged",
             f"--audit-policy-file={self.layout.config / 'audit-policy.json'}",
             f"--audit-log-path={self.layout.audit_log}",
-            "--audit-log-maxsize=0",  # never rotated: a test reads one file from end to end
+            "--audit-log-maxsize=0",  # never rotated: tests read a single file
             "--max-requests-inflight=2000",
             "--max-mutating-requests-inflight=1000",
             *self._api_server_without_node(),
@@ -143,12 +143,12 @@ class ControlPlane:
         ]
 
     def _api_server_without_node(self) -> list[str]:
-        # No Pod needs the Service "kubernetes", and no endpoint may be a loopback address.
+        # No Pod needs the Service "kubernetes", and an endpoint must not be a loopback address.
         return [] if self.plan.network else ["--endpoint-reconciler-type=none"]
 
     def _admission(self) -> list[str]:
-        # Without the controller manager no namespace gets its default ServiceAccount, and with
-        # this plugin no Pod could be created then.
+        # Without the controller manager a namespace has no default ServiceAccount. This plugin
+        # would then reject every Pod.
         if Component.CONTROLLER_MANAGER not in self.plan.components:
             return ["--disable-admission-plugins=ServiceAccount"]
         return ["--enable-admission-plugins=NodeRestriction"]
@@ -161,7 +161,7 @@ class ControlPlane:
             f"--cluster-signing-cert-file={self.authority.pair.certificate}",
             f"--cluster-signing-key-file={self.authority.pair.key}",
             "--use-service-account-credentials",
-            # By default it makes a folder in the machine's /usr/libexec.
+            # The default is a directory in the machine's /usr/libexec.
             f"--flex-volume-plugin-dir={self.layout.root / 'volume-plugins'}",
             *self._raised_limits(),
         ]
@@ -177,9 +177,9 @@ class ControlPlane:
             f"--authorization-kubeconfig={config}",
             f"--bind-address={LOOPBACK}",
             f"--secure-port={self.plan.ports[component]}",
-            "--leader-elect=false",  # there is one of each, and a restart need not wait for a lease
+            "--leader-elect=false",  # one replica: a restart need not wait for a lease
         ]
 
     def _raised_limits(self) -> list[str]:
-        # A bare control plane is measured and compared: there Kubernetes' own defaults hold.
+        # A control plane without a node is used for measurements: it keeps Kubernetes' defaults.
         return ["--kube-api-qps=200", "--kube-api-burst=400"] if self.plan.mode is Mode.NODE else []

@@ -1,8 +1,8 @@
-"""The programs a node needs beyond Kubernetes, from Debian's or Ubuntu's own archive.
+"""Install the programs that a node needs beside Kubernetes, from the Debian or Ubuntu archive.
 
-The container runtime is downloaded and unpacked into the cache, not installed: installing it would
-start a system service, change /etc, and remove a Docker that the machine may have. Only small
-tools that are missing altogether are installed.
+The container runtime is downloaded and unpacked into the cache, but not installed. Installing it
+would start a system service, change /etc, and remove an installed Docker. Only small tools are
+installed if the machine does not have them.
 """
 
 import os
@@ -33,19 +33,19 @@ BINARY_FOLDERS: Final = ("usr/sbin", "usr/bin", "sbin", "bin")
 
 @dataclass(frozen=True)
 class Packages:
-    """The unpacked packages: a tree as it would be under /."""
+    """The unpacked packages, in the layout of /."""
 
     root: Path
 
     @property
     def search_path(self) -> str:
-        """PATH for a process of the node: these programs before the machine's own."""
+        """PATH for a process of the node: these programs precede the machine's own."""
         own = [str(self.root / folder) for folder in BINARY_FOLDERS]
         return ":".join([*own, *(f"/{folder}" for folder in BINARY_FOLDERS)])
 
     @property
     def cni(self) -> Path:
-        """The folder of the network plugins."""
+        """The directory of the network plugins."""
         return self.root / "usr/lib/cni"
 
     @property
@@ -60,14 +60,14 @@ class Packages:
 
 
 def packages(name: str = "packages") -> Packages:
-    """Where the unpacked packages are, or will be."""
+    """Return the location of the unpacked packages, which need not exist yet."""
     release = platform.freedesktop_os_release()
     system = f"{release.get('ID', 'linux')}-{release.get('VERSION_ID', 'rolling')}"
     return Packages(cache_root() / f"{name}-{system}-{platform.machine()}")
 
 
 def ensure(progress: Progress = silent) -> Packages:
-    """Have all that a node needs; fetch what is missing."""
+    """Install and unpack all packages that a node needs, unless that was done before."""
     missing = sorted({package for tool, package in INSTALLED.items() if not which(tool)})
     if missing:
         _install(missing, progress)
@@ -78,7 +78,7 @@ def ensure(progress: Progress = silent) -> Packages:
 
 
 def with_dependencies(package: str, progress: Progress = silent) -> Packages:
-    """One package, unpacked only, and those that it needs and the machine does not have."""
+    """Unpack a package and those of its dependencies that the machine does not have."""
     unpacked = packages(package)
     if not unpacked.root.is_dir():
         fetch = ["install", "--download-only", "--yes", "--no-install-recommends", package]
@@ -87,7 +87,7 @@ def with_dependencies(package: str, progress: Progress = silent) -> Packages:
 
 
 def which(program: str) -> str | None:
-    """Look where root's programs are, too: a PATH without sbin is no reason to install anything."""
+    """Return the path of a program, also if it is in sbin and PATH does not contain sbin."""
     return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 
@@ -102,9 +102,9 @@ def _unpack(root: Path, fetch: Sequence[str], named: Sequence[str], progress: Pr
     with tempfile.TemporaryDirectory(dir=cache_root(), prefix=".packages-") as temporary:
         downloads, made = Path(temporary), Path(temporary) / "made"
         options = {
-            # As root, apt fetches as a user of its own, who may not write into root's cache.
+            # Run by root, apt downloads as a user that cannot write to root's cache.
             "APT::Sandbox::User": "root",
-            # "install" fetches into apt's own cache, which an image of Debian's empties at once.
+            # Debian's container images are configured to delete downloaded packages at once.
             "APT::Keep-Downloaded-Packages": "true",
             "Dir::Cache::archives": str(downloads),
         }
@@ -118,14 +118,14 @@ def _unpack(root: Path, fetch: Sequence[str], named: Sequence[str], progress: Pr
 
 
 def _with_lists(command: Sequence[str], folder: Path) -> None:
-    """Run apt-get; where it fails, once more with fresh lists, which a new machine lacks."""
+    """Run apt-get. If it fails, update the package lists and run it again."""
     if _apt(command, folder).returncode == 0:
         return
     update = _apt(["apt-get", "update", "--quiet"], folder)
     answer = _apt(command, folder)
     if answer.returncode:
-        said = " ".join((answer.stderr or update.stderr).split())[-400:]
-        raise ClusterError(f"{' '.join(command[:2])} failed: {said}")
+        output = " ".join((answer.stderr or update.stderr).split())[-400:]
+        raise ClusterError(f"{' '.join(command[:2])} failed: {output}")
 
 
 def _apt(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:

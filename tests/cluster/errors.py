@@ -1,5 +1,5 @@
-"""The one exception of this package."""
+"""The exception of this package."""
 
 
 class ClusterError(Exception):
-    """Something a person has to know or change; its text is one line that says what and where."""
+    """The cluster cannot do what was requested. The message is a line for the user."""

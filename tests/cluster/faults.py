@@ -1,4 +1,4 @@
-"""Real faults: end the processes that a Pod consists of, as the machine's own mishaps would."""
+"""Inject faults: kill the processes of a Pod."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from tests.cluster.errors import ClusterError
 from tests.cluster.runtime import Containerd
 
-# The labels that containerd and the kubelet give to what they make.
+# Labels that the kubelet and containerd set on containers.
 KIND: Final = "io.cri-containerd.kind"
 NAMESPACE: Final = "io.kubernetes.pod.namespace"
 POD: Final = "io.kubernetes.pod.name"
@@ -14,7 +14,7 @@ CONTAINER: Final = "io.kubernetes.container.name"
 
 
 def kill_sandbox(containerd: Containerd, namespace: str, pod: str) -> None:
-    """Kill the process that keeps a Pod's namespaces; the kubelet starts the whole Pod over."""
+    """Kill the process that holds a Pod's namespaces. The kubelet then restarts the whole Pod."""
     labels = {KIND: "sandbox", NAMESPACE: namespace, POD: pod}
     _kill(containerd, labels, 9, f"Pod {namespace}/{pod}")
 
@@ -32,12 +32,12 @@ def _kill(containerd: Containerd, labels: dict[str, str], number: int, what: str
     if len(running) != 1:
         found = "does not run" if not running else f"runs {len(running)} times"
         raise ClusterError(f"{what} {found}: nothing was killed")
-    # By way of the process's own parent, which can't mistake it for another of the same pid.
+    # The process's parent sends the signal. It cannot mistake another process of the same pid.
     containerd.ctr(["tasks", "kill", f"--signal={number}", running[0]], f"killing {what}")
 
 
 def _running(containerd: Containerd, labels: dict[str, str]) -> Sequence[str]:
-    """The containers with these labels that have a running process."""
+    """Return the containers with these labels that have a running process."""
     wanted = ",".join(f'labels."{key}"=="{value}"' for key, value in labels.items())
     found = containerd.ctr(["containers", "list", "--quiet", wanted], "listing containers").split()
     tasks = containerd.ctr(["tasks", "list"], "listing processes").splitlines()[1:]

@@ -1,4 +1,4 @@
-"""Helm, for what is written for its users. Built when first used; only tests of recipes need it."""
+"""Helm, which the tests of the recipes run. It is built when it is first used."""
 
 from typing import Final
 

@@ -1,6 +1,6 @@
-"""Images without a registry: made here from a static program, or given as files.
+"""Images without a registry: built here from a static program, or read from files.
 
-An image file is the tar that `docker save` and `buildah push docker-archive:` write.
+An image file is a tar as written by `docker save` or `buildah push docker-archive:`.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from tests.cluster.build import PAUSE
 from tests.cluster.debian import packages
 
 PAUSE_IMAGE: Final = "localhost/pause:1"
-# As public manifests name it: "busybox" is what busybox:latest is short for.
+# The tags that public manifests use. "busybox" is short for busybox:latest.
 BUSYBOX_TAGS: Final = ("latest", "stable", "1", "1.28", "1.35", "1.36", "1.37")
 BUSYBOX_IMAGES: Final = tuple(f"docker.io/library/busybox:{tag}" for tag in BUSYBOX_TAGS)
 ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -36,7 +36,7 @@ class Image:
     config: dict[str, Any]
 
     def write(self, path: Path, machine: str) -> Path:
-        """Write it as a docker-archive."""
+        """Write it as a docker-archive and return the path."""
         layer_digest = hashlib.sha256(self.layer).hexdigest()
         config = json.dumps(
             {
@@ -57,13 +57,13 @@ class Image:
 
 
 def pause_image() -> Image:
-    """The image of every Pod's first process."""
+    """Return the image of a Pod's sandbox."""
     program = (PAUSE.cached() / PAUSE.name).read_bytes()
     return Image((PAUSE_IMAGE,), _layer({"pause": program}), {"Entrypoint": ["/pause"]})
 
 
 def busybox_image() -> Image:
-    """Debian's static busybox with all its commands, under the names that manifests use."""
+    """Return an image of Debian's static busybox with all its commands, under the usual names."""
     busybox = packages().busybox
     listed = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
     commands = [name for name in listed.stdout.split() if name != "busybox"]
@@ -74,7 +74,7 @@ def busybox_image() -> Image:
 
 
 def _layer(files: dict[str, bytes], commands: Sequence[str] = ()) -> bytes:
-    """A root filesystem: programs, and hard links to busybox for each of its commands."""
+    """Return a root filesystem: programs, and a hard link to busybox for each command."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for folder, mode in {"bin": 0o755, "etc": 0o755, "root": 0o700, "tmp": 0o1777}.items():

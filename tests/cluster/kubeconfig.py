@@ -1,4 +1,4 @@
-"""Kubeconfigs, with the certificates inside, so that one file is all a client needs."""
+"""Write kubeconfigs that contain their certificates, so that a client needs one file only."""
 
 import base64
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.cluster.certificates import Authority, Pair
 
 
 def write(path: Path, server: str, authority: Authority, user: Pair) -> Path:
-    """Write a kubeconfig by which a client is that user."""
+    """Write a kubeconfig that authenticates a client as that user, and return its path."""
     name = "initpipeline"
     content = {
         "apiVersion": "v1",

@@ -1,4 +1,4 @@
-"""The Kubernetes side of the node: the kubelet and kube-proxy."""
+"""The Kubernetes components of the node: the kubelet and kube-proxy."""
 
 import json
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class NodeAgents:
         self._config(Component.PROXY).write_text(json.dumps(self._proxy(), indent=2))
 
     def command(self, component: Component) -> list[str]:
-        """The command line that runs one of them in the node."""
+        """Return the command line that runs a component in the node."""
         flags = [f"--config={self._config(component)}", f"--hostname-override={NODE_NAME}"]
         if component is Component.KUBELET:
             kubeconfig = self.control_plane.layout.config / f"{component}.kubeconfig"
@@ -45,12 +45,12 @@ class NodeAgents:
         return self.node.inside([str(program), *flags, *given])
 
     def ready(self, component: Component) -> bool:
-        """Whether one of them says that it is healthy."""
+        """Return whether a component reports that it is healthy."""
         port = KUBELET_HEALTH if component is Component.KUBELET else PROXY_HEALTH
         return answers(f"http://{self.network.node}:{port}/healthz")
 
     def node_ready(self) -> bool:
-        """Whether the node can take Pods."""
+        """Return whether the node is Ready."""
         return ready(self.control_plane.api.get(f"/api/v1/nodes/{NODE_NAME}") or {})
 
     def _config(self, component: Component) -> Path:
@@ -77,25 +77,26 @@ class NodeAgents:
             "failSwapOn": False,
             "healthzBindAddress": str(self.network.node),
             "healthzPort": KUBELET_HEALTH,
-            # No DNS server runs, but without an address for one each Pod gets a Warning event.
+            # No DNS server runs. But without an address of one, each Pod gets a Warning event.
             "clusterDNS": [str(self.network.services[10])],
             "clusterDomain": "cluster.local",
             "resolvConf": "",
             "maxPods": 250,
-            # A fifth of Kubernetes' own, so that a test can have a lost node noticed within 10 s.
+            # A fifth of the default: a test can have the loss of the node detected within 10 s.
             "nodeLeaseDurationSeconds": 8,
-            # Not a minute: a Pod that fills a volume is to be evicted while a test looks on.
+            # The default is a minute. A test waits for the eviction of a Pod that fills a volume.
             "volumeStatsAggPeriod": "5s",
             "serializeImagePulls": False,
-            # By default, an image that a Pod pulled is refused to Pods that know it by another name
-            # and never pull: its credentials are not theirs. Images here have no credentials.
+            # By default, the kubelet refuses a pulled image to Pods that refer to it by another
+            # name and have the pull policy Never, since they lack the credentials. The images of
+            # this cluster need no credentials.
             "imagePullCredentialsVerificationPolicy": "NeverVerify",
             "kubeAPIQPS": 200,
             "kubeAPIBurst": 400,
             "eventRecordQPS": 0,
-            # By default it makes a folder in the machine's /usr/libexec.
+            # The default is a directory in the machine's /usr/libexec.
             "volumePluginDir": "/var/lib/kubelet/volume-plugins",
-            # How full the machine's disk is must not decide whether a test's Pod may run.
+            # Pods must run even if the machine's disk is nearly full.
             "imageGCHighThresholdPercent": 100,
             "evictionHard": {
                 "memory.available": "50Mi",
@@ -115,13 +116,13 @@ class NodeAgents:
             "mode": "iptables",
             "clusterCIDR": str(self.network.pods),
             "healthzBindAddress": f"{self.network.node}:{PROXY_HEALTH}",
-            # The table of connections is sized for the machine, by the machine.
+            # kube-proxy must not change the machine's connection tracking limits.
             "conntrack": {"maxPerCore": 0},
             "iptables": {"minSyncPeriod": "100ms"},
         }
 
 
 def ready(node: dict[str, Any]) -> bool:
-    """Whether a node's own conditions say that it can take Pods."""
+    """Return whether a node's condition Ready is True."""
     conditions = node.get("status", {}).get("conditions", [])
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)

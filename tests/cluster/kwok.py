@@ -1,10 +1,9 @@
-"""Fake nodes, for scale: kwok plays the lives of thousands of Pods that no machine could run.
+"""Fake nodes: kwok simulates thousands of Pods.
 
-kwok/stages.yaml says how they live. Built when first used; nothing but benchmarks needs it.
+kwok/stages.yaml defines their life cycle. kwok is built when it is first used, by benchmarks.
 """
 
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Final, Self
 
 from tests.cluster import build
@@ -24,37 +23,32 @@ READY_SECONDS: Final = 120.0
 
 @dataclass(frozen=True)
 class FakeNodes:
-    """A number of fake nodes of a cluster, which is up; they go when it goes down.
+    """Fake nodes of a running cluster. They are removed with the cluster.
 
-    The cluster needs its controller manager and its scheduler. Beside a real node they are
-    tainted, so that only Pods that tolerate `kwok.x-k8s.io/node` land on them.
+    The cluster needs its controller manager and its scheduler. If the cluster has a real node, the
+    fake nodes are tainted: only Pods that tolerate `kwok.x-k8s.io/node` are scheduled to them.
     """
 
     cluster: Cluster
     count: int = 1
 
     def __enter__(self) -> Self:
-        """Start them."""
+        """Start the fake nodes."""
         self.start()
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        """Stop them: their Pods stay as they are."""
+    def __exit__(self, *_: object) -> None:
+        """Stop kwok. The Pods keep their last status."""
         self.stop()
 
     @property
     def daemon(self) -> Daemon:
-        """The process that plays them all."""
+        """The process of kwok, which simulates all fake nodes."""
         layout = self.cluster.layout
         return Daemon("kwok", layout.pid_file("kwok"), layout.log("kwok"))
 
     def start(self) -> None:
-        """Start them; return when all are ready."""
+        """Start the fake nodes. Return when all are Ready."""
         program = build.built(KWOK, self.cluster.progress) / KWOK.name
         kubeconfig = self.cluster.kubeconfig_for("kwok", ["system:masters"])
         self.daemon.start(
@@ -68,10 +62,10 @@ class FakeNodes:
         )
         for number in range(self.count):
             self.cluster.api.create("/api/v1/nodes", self._node(number))
-        self.daemon.wait(self._ready, READY_SECONDS, "not all fake nodes are ready")
+        self.daemon.wait(self._ready, READY_SECONDS, "all fake nodes are Ready")
 
     def stop(self) -> None:
-        """Stop them: their Pods stay as they are."""
+        """Stop kwok. The Pods keep their last status."""
         self.daemon.stop()
 
     def _ready(self) -> bool:

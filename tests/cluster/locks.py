@@ -1,4 +1,4 @@
-"""Locks between processes; the kernel gives a lock back when its holder ends, however it ends."""
+"""Locks between processes. The kernel releases a lock when its holder ends, even by SIGKILL."""
 
 import fcntl
 import os
@@ -10,7 +10,7 @@ from typing import IO
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Hold the lock that this file stands for; wait for whoever holds it, and leave no file."""
+    """Hold the lock of this file, waiting for another holder if necessary. Remove the file."""
     with _acquired(file):
         try:
             yield
@@ -23,12 +23,12 @@ def _acquired(file: Path) -> IO[str]:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             lock = file.open("w")
-        except FileNotFoundError:  # the folder went meanwhile
+        except FileNotFoundError:  # the directory was removed meanwhile
             continue
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _is_open_as(file, lock):
             return lock
-        lock.close()  # the holder before removed its file: whoever comes next locks another
+        lock.close()  # the previous holder removed the file: others would lock a new one
 
 
 def _is_open_as(file: Path, lock: IO[str]) -> bool:

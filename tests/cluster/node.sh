@@ -1,27 +1,28 @@
 #!/bin/sh
-# Become the node: runs in a mount and a network namespace of its own and ends as the process that
-# keeps them. All that the node's programs mount, write to /run, /var/lib and /var/log, or set up
-# as interfaces, routes and iptables rules stays in here, and is gone when the last of them ends.
+# Set up the node. The script runs in a mount and a network namespace of its own, and finally
+# executes the process that holds them. Mounts, interfaces, routes and iptables rules of the node's
+# programs, and their files in /run, /var/lib and /var/log, stay inside the namespaces. The kernel
+# removes them when the last process ends.
 #
 #   node.sh FOLDER CACHE PAUSE
 #
-# FOLDER holds the node's state, CACHE the programs, PAUSE is what waits at the end.
+# FOLDER holds the node's state, CACHE the programs. PAUSE is the program to execute finally.
 set -eu
 node=$1 cache=$2 pause=$3
 mkdir -p "$node/programs" "$node/run" "$node/lib" "$node/log" "$node/tunables"
 
-# Volumes of Pods may ask for mount propagation, for which the root has to be shared: shared among
-# the namespaces of Pods, that is, and not with the machine's, from which unshare has parted us.
+# Mount propagation of Pods' volumes needs a shared root. It is shared among the namespaces of Pods.
+# It is not shared with the machine, since unshare made the mounts of this namespace private.
 mount --make-rshared /
 
-# The cache may be in a folder that the next lines hide.
+# The cache may be in a directory that the next lines hide.
 mount --bind "$cache" "$node/programs"
 mount --bind "$node/run" /run
 mount --bind "$node/lib" /var/lib
 mount --bind "$node/log" /var/log
 
-# The kubelet insists on these settings of the kernel, which belong to the machine: let it find
-# what it wants to, and write where it changes nothing.
+# The kubelet requires these kernel settings, which are global to the machine. It reads and writes
+# these files instead of the machine's settings.
 while read -r name value; do
 	file=$node/tunables/$(echo "$name" | tr / .)
 	echo "$value" >"$file"

@@ -1,4 +1,4 @@
-"""All parts of one cluster behind one face: prepare, command line, health."""
+"""A single interface to all components of a cluster: prepare, command line, health."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.cluster.runtime import REGISTRY_PORT, Containerd
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a cluster whose plan is settled."""
+    """The parts of a cluster with this plan."""
 
     plan: Plan
     layout: Layout
@@ -28,7 +28,7 @@ class Parts:
 
     @property
     def node(self) -> Node:
-        """Its node's namespaces."""
+        """The namespaces of its node."""
         return Node(self.plan.name, self.layout)
 
     @property
@@ -43,11 +43,11 @@ class Parts:
 
     @property
     def has_node(self) -> bool:
-        """Whether Pods run."""
+        """Whether the cluster has a node, on which Pods run."""
         return self.plan.network is not None
 
     def prepare(self) -> None:
-        """Make all that the components need: files, and the node's namespaces and cable."""
+        """Create what the components need: files, and the node's namespaces and connection."""
         self.control_plane.prepare()
         if self.has_node:
             self.node.prepare(self._network())
@@ -55,7 +55,7 @@ class Parts:
             self.agents.prepare()
 
     def command(self, component: Component) -> list[str]:
-        """The command line of a component; all of them end with the node, where there is one."""
+        """Return the command line of a component. If there is a node, it ends with the node."""
         if component is Component.CONTAINERD:
             return self.containerd.command()
         if component in AGENTS:
@@ -66,7 +66,7 @@ class Parts:
         return self.node.groups.joining(command) if self.has_node else command
 
     def ready(self, component: Component) -> bool:
-        """Whether a component says that it is ready."""
+        """Return whether a component reports that it is ready."""
         if component is Component.CONTAINERD:
             return self.containerd.ready()
         if component is Component.REGISTRY:
@@ -75,13 +75,13 @@ class Parts:
         return part.ready(component)
 
     def import_image(self, file: Path) -> None:
-        """Give the node the images in a docker-archive or OCI archive."""
+        """Import into the node the images of a docker-archive or OCI archive."""
         self._network()
         if not file.is_file():
-            raise ClusterError(f"there is no image file {file}")
+            raise ClusterError(f"the image file {file} does not exist")
         self.containerd.import_image(file)
 
     def _network(self) -> Network:
         if self.plan.network is None:
-            raise ClusterError(f"cluster {self.plan.name} is a control plane only: it has no node")
+            raise ClusterError(f"cluster {self.plan.name} has no node: start one with another name")
         return self.plan.network

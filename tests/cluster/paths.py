@@ -1,4 +1,4 @@
-"""Where things are: built programs in the user's cache, a cluster's state in /var/tmp."""
+"""Paths: built programs are in the user's cache, a cluster's state is in /var/tmp."""
 
 import os
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Final
 
 HERE: Final = Path(__file__).parent
-# Short on purpose: the path of a unix socket ends at 107 bytes. Not /tmp, which may be in memory.
-# A user's own: a folder that root made, no one else could write to.
+# Short, because the path of a unix socket has at most 107 bytes. Not /tmp, which may be in memory.
+# One per user, because other users cannot write to a directory that root created.
 STATE_ROOT: Final = Path("/var/tmp") / (
     f"initpipeline-{os.geteuid()}" if os.geteuid() else "initpipeline"
 )
 
 
 def cache_root() -> Path:
-    """The folder that outlives clusters and clones: built binaries, unpacked packages."""
+    """Return the directory of built binaries and unpacked packages, which all clusters share."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "initpipeline"
 
@@ -27,17 +27,17 @@ class Layout:
 
     @classmethod
     def of(cls, name: str) -> "Layout":
-        """The files of the cluster of that name, there or not."""
+        """Return the files of the cluster of that name, which need not exist."""
         return cls(STATE_ROOT / name)
 
     @property
     def lock(self) -> Path:
-        """The lock of whoever brings it up or takes it down; beside it, as it comes and goes."""
+        """The lock for starting and removing the cluster, outside of the removed directory."""
         return self.root.with_name(f".{self.root.name}.lock")
 
     @property
     def record(self) -> Path:
-        """What this cluster was set up as: its addresses, ports, components and flags."""
+        """The cluster's plan: its addresses, ports, components and flags."""
         return self.root / "cluster.json"
 
     @property
@@ -62,28 +62,28 @@ class Layout:
 
     @property
     def node(self) -> Path:
-        """What the node has in place of the machine's own /run, /var/lib and /var/log."""
+        """The node's /run, /var/lib and /var/log, which hide those of the machine."""
         return self.root / "node"
 
     @property
     def audit_log(self) -> Path:
-        """The API server's audit log: one JSON object a line, level Metadata."""
+        """The API server's audit log: one JSON object per line, level Metadata."""
         return self.root / "audit.log"
 
     def pid_file(self, process: str) -> Path:
-        """Where a process of this cluster is recorded."""
+        """Return the file in which a process of this cluster is recorded."""
         return self.root / "pid" / process
 
     def pid_files(self) -> list[Path]:
-        """All processes of this cluster that are recorded."""
+        """Return the files of all recorded processes of this cluster."""
         return sorted((self.root / "pid").glob("*"))
 
     def log(self, process: str) -> Path:
-        """Where a process of this cluster writes."""
+        """Return the file to which a process of this cluster writes its output."""
         return self.root / "log" / f"{process}.log"
 
     def create(self) -> None:
-        """Make the folders, closed to other users: they hold an administrator's key."""
+        """Create the directories. Other users have no access, since they hold private keys."""
         self.root.mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o700)
         for folder in (self.pki, self.config, self.data, self.root / "pid", self.root / "log"):

@@ -1,8 +1,8 @@
-"""What a cluster is set up as: its addresses, its ports, its components.
+"""The plan of a cluster: its addresses, its ports, its components.
 
-Decided once, when the cluster comes up, recorded in its folder, and kept until it goes down. Many
-clusters can be up at once, so each takes what no other has recorded and nothing on the machine
-uses; a lock makes that one step.
+The plan is made when the cluster starts, recorded in its directory, and kept until the cluster is
+removed. Several clusters can run at once. Each uses ports and addresses that no other cluster has
+recorded and that the machine does not use. A lock makes the choice atomic.
 """
 
 import json
@@ -21,30 +21,30 @@ from tests.cluster.errors import ClusterError
 from tests.cluster.locks import locked
 from tests.cluster.paths import STATE_ROOT, Layout
 
-# RFC 2544 keeps these for tests of networks: no home, office, cloud or VPN should use them.
+# RFC 2544 reserves these for network tests: no home, office, cloud or VPN should use them.
 ADDRESSES: Final = IPv4Network("198.18.0.0/15")
 BLOCK_PREFIX: Final = 22
 NETWORK_VARIABLE: Final = "INITPIPELINE_CLUSTER_NETWORK"
-# Below the kernel's range for outgoing connections and below Kubernetes' node ports.
+# Below the kernel's ephemeral ports and below Kubernetes' node ports.
 PORTS: Final = range(20000, 30000)
 
 
 class Mode(StrEnum):
-    """How much of a cluster."""
+    """Which parts a cluster has."""
 
     NODE = "node"  # a control plane and one real node: Pods run
-    CONTROL_PLANE = "control-plane"  # the API: what is created is stored, nothing runs
-    OLDEST = "oldest"  # the API of the oldest Kubernetes that serves InitPipelines, and no more
+    CONTROL_PLANE = "control-plane"  # the API server: objects are stored, no Pod runs
+    OLDEST = "oldest"  # the API server of the oldest supported Kubernetes
 
 
 class Component(StrEnum):
-    """A process of a cluster, by the name it has everywhere."""
+    """A process of a cluster."""
 
     ETCD = "etcd"
     API_SERVER = "kube-apiserver"
     CONTROLLER_MANAGER = "kube-controller-manager"
     SCHEDULER = "kube-scheduler"
-    REGISTRY = "registry"  # of images: answers for all registries from what the node has
+    REGISTRY = "registry"  # of images: serves the node's images in place of all registries
     CONTAINERD = "containerd"
     KUBELET = "kubelet"
     PROXY = "kube-proxy"
@@ -59,18 +59,18 @@ WITH_PORTS: Final = (Component.CONTROLLER_MANAGER, Component.SCHEDULER)
 
 @dataclass(frozen=True)
 class Network:
-    """A node's block of addresses, cut up."""
+    """A node's block of addresses, divided into subnets."""
 
     block: IPv4Network
 
     @property
     def host(self) -> IPv4Address:
-        """This machine's end of the cable to the node; the API server listens there."""
+        """The address of this machine on the connection to the node. The API server uses it."""
         return self.block[1]
 
     @property
     def node(self) -> IPv4Address:
-        """The node's end."""
+        """The address of the node on the connection to this machine."""
         return self.block[2]
 
     @property
@@ -86,7 +86,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Plan:
-    """One cluster's decisions."""
+    """The plan of one cluster."""
 
     name: str
     mode: Mode
@@ -97,7 +97,7 @@ class Plan:
 
     @property
     def api_address(self) -> IPv4Address:
-        """Where the API server listens."""
+        """The address on which the API server listens."""
         return self.network.host if self.network else IPv4Address("127.0.0.1")
 
     @property
@@ -107,11 +107,11 @@ class Plan:
 
     @property
     def services(self) -> IPv4Network:
-        """The addresses of Services; no one can reach those of a control plane without a node."""
+        """The addresses of Services. Without a node they are unreachable."""
         return self.network.services if self.network else IPv4Network("198.18.0.0/24")
 
     def to_json(self) -> str:
-        """As recorded in the cluster's folder."""
+        """Return the content of the file in the cluster's directory."""
         return json.dumps(
             {
                 "name": self.name,
@@ -126,7 +126,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":
-        """The reverse."""
+        """Return the plan with this content."""
         data: dict[str, Any] = json.loads(text)
         return cls(
             name=data["name"],
@@ -139,24 +139,24 @@ class Plan:
 
 
 def recorded(layout: Layout) -> Plan | None:
-    """The plan of a cluster that is up, or was not taken down."""
+    """Return the plan of a cluster that has been started. None if there is no such cluster."""
     try:
         return Plan.from_json(layout.record.read_text())
     except FileNotFoundError:
         return None
     except (ValueError, KeyError) as error:
         raise ClusterError(
-            f"{layout.record} is unreadable ({error}): take the cluster down and up again"
+            f"{layout.record} is unreadable ({error}): take the cluster down and start it again"
         ) from None
 
 
-def settled(
+def create(
     layout: Layout,
     mode: Mode,
     components: frozenset[Component],
     flags: Mapping[Component, tuple[str, ...]],
 ) -> Plan:
-    """Decide and record a plan that shares nothing with any other cluster of this machine."""
+    """Make and record a plan that shares no port or address with the machine's other clusters."""
     with locked(STATE_ROOT / ".plans.lock"):
         others = [plan for plan in map(recorded, _layouts()) if plan]
         plan = Plan(
@@ -183,7 +183,7 @@ def _ports(others: Sequence[Plan], mode: Mode) -> dict[str, int]:
     free = (port for port in random.sample(PORTS, len(PORTS)) if port not in taken and _free(port))
     wanted: list[str] = [Component.ETCD, "etcd-peer", *WITH_PORTS]
     ports = {name: next(free) for name in wanted}
-    # On the node's cable the address is the cluster's own, so that the usual port is free.
+    # With a node, the API server has an address of its own, whose usual port is free.
     ports[Component.API_SERVER] = 6443 if mode is Mode.NODE else next(free)
     return ports
 
@@ -198,7 +198,7 @@ def _free(port: int) -> bool:
 
 
 def _network(others: Sequence[Plan]) -> Network:
-    """The first block that neither another cluster nor a route of this machine touches."""
+    """Return the first block that overlaps neither another cluster nor a route of this machine."""
     used = [plan.network.block for plan in others if plan.network] + routed()
     chosen = os.environ.get(NETWORK_VARIABLE)
     if chosen:
@@ -207,7 +207,8 @@ def _network(others: Sequence[Plan]) -> Network:
         if not any(block.overlaps(other) for other in used):
             return Network(block)
     raise ClusterError(
-        f"all of {ADDRESSES} is in use here: set {NETWORK_VARIABLE} to a free /{BLOCK_PREFIX}"
+        f"all of {ADDRESSES} is in use on this machine: "
+        f"set {NETWORK_VARIABLE} to a free /{BLOCK_PREFIX}"
     )
 
 
@@ -217,15 +218,15 @@ def _chosen(text: str, used: Sequence[IPv4Network]) -> Network:
     except ValueError as error:
         raise ClusterError(f"{NETWORK_VARIABLE}={text}: {error}") from None
     if block.prefixlen != BLOCK_PREFIX:
-        raise ClusterError(f"{NETWORK_VARIABLE}={text}: a /{BLOCK_PREFIX} is needed")
+        raise ClusterError(f"{NETWORK_VARIABLE}={text}: set it to a /{BLOCK_PREFIX}")
     clash = next((other for other in used if block.overlaps(other)), None)
     if clash:
-        raise ClusterError(f"{NETWORK_VARIABLE}={text}: {clash} is in use here")
+        raise ClusterError(f"{NETWORK_VARIABLE}={text}: {clash} is in use on this machine")
     return Network(block)
 
 
 def routed() -> list[IPv4Network]:
-    """The networks that this machine has addresses in or routes to, the default route aside."""
+    """Return the networks of this machine's addresses and routes, without the default route."""
     try:
         answer = subprocess.run(
             ["ip", "-json", "-4", "route", "show", "table", "all"],
@@ -235,14 +236,14 @@ def routed() -> list[IPv4Network]:
         )
     except (OSError, subprocess.CalledProcessError):
         raise ClusterError(
-            "cannot list this machine's routes: the program ip (package iproute2) is needed"
+            "cannot list this machine's routes: install the program ip (package iproute2)"
         ) from None
     destinations = (route["dst"] for route in json.loads(answer.stdout or "[]"))
     return [IPv4Network(one) for one in destinations if one != "default"]
 
 
 def valid_name(name: str) -> str:
-    """The name of a cluster, checked: it becomes part of paths."""
+    """Return the name. Raise ClusterError if it cannot be the name of a cluster and a directory."""
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
-        raise ClusterError(f"{name!r} can't name a cluster: up to 32 of a-z, 0-9 and - are needed")
+        raise ClusterError(f"invalid cluster name {name!r}: use 1 to 32 of a-z, 0-9 and -")
     return name

@@ -1,7 +1,7 @@
-"""Look before anything is started: one clear line for each thing that is missing.
+"""Check the machine before anything is started, and report each missing requirement in one line.
 
-Ports need no check: a node's API server listens at an address of its own, everything else at
-ports that were found free. Addresses are checked where they are chosen, in plan.py.
+Ports need no check: a node's API server has an address of its own, and other components use free
+ports. plan.py checks addresses.
 """
 
 import os
@@ -22,22 +22,22 @@ from tests.cluster.plan import Mode
 
 GIB: Final = 2**30
 STATE_GIB: Final = 1
-BUILD_GIB: Final = 5  # mostly Go's own caches, of modules and of compiled packages
-INSTEAD: Final = "on a machine that can't, use a cluster you have: CLUSTER=current"
+BUILD_GIB: Final = 5  # mostly Go's caches of modules and of compiled packages
+ALTERNATIVE: Final = "alternatively, use an existing cluster: CLUSTER=current"
 
 
 def check(mode: Mode) -> None:
-    """Raise if this machine can't run such a cluster."""
+    """Raise ClusterError if this machine cannot run such a cluster."""
     found = problems(mode)
     if found:
-        raise ClusterError("\n".join([*found, INSTEAD]))
+        raise ClusterError("\n".join([*found, ALTERNATIVE]))
 
 
 def problems(mode: Mode) -> list[str]:
-    """What is missing to run such a cluster here, one line each."""
+    """Return the requirements of such a cluster that this machine lacks, one line each."""
     if sys.platform != "linux" or platform.machine() not in ARCHITECTURES:
-        here, wanted = f"{sys.platform} on {platform.machine()}", " or ".join(ARCHITECTURES)
-        return [f"this is {here}: the cluster's programs need Linux on {wanted}"]
+        found, needed = f"{sys.platform} on {platform.machine()}", " or ".join(ARCHITECTURES)
+        return [f"this machine is {found}: the cluster needs Linux on {needed}"]
     return [*_space(), *(_node() if mode is Mode.NODE else ())]
 
 
@@ -47,14 +47,14 @@ def _space() -> Iterator[str]:
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(existing).free / GIB
         if free < needed:
-            yield f"{folder} has {free:.1f} GiB free: {needed} GiB are needed"
+            yield f"{folder} has {free:.1f} GiB free: free at least {needed} GiB"
 
 
 def _node() -> Iterator[str]:
     if os.geteuid():
         yield (
-            "a node needs root, for namespaces and containers: run it as root, or have an API "
-            "server alone with --control-plane-only"
+            "a node needs root, for namespaces and containers: run the command as root, or start "
+            "only an API server with --control-plane-only"
         )
         return
     yield from _packages()
@@ -67,31 +67,31 @@ def _packages() -> Iterator[str]:
         return
     missing = [tool for tool in debian.INSTALLED if not debian.which(tool)]
     if missing:
-        yield f"there is no {', no '.join(missing)} here, and no apt-get to install it: install it"
+        yield f"this machine has neither {', '.join(missing)} nor apt-get to install it: install it"
     if not debian.packages().root.is_dir():
-        yield "there is no apt-get here to fetch containerd with: Debian or Ubuntu is needed"
+        yield "this machine has no apt-get to download containerd: use Debian or Ubuntu"
 
 
 def _namespaces() -> Iterator[str]:
-    """Try it: what a container lacks to make namespaces and mounts has many names."""
+    # Trying is the only reliable check: many settings can deny namespaces to a container.
     mount = ["unshare", "--mount", "--net", "mount", "-t", "tmpfs", "none", "/mnt"]
     try:
         answer = subprocess.run(mount, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        yield "there is no unshare here: install the package util-linux"
+        yield "this machine has no unshare: install the package util-linux"
         return
     if answer.returncode:
-        said = " ".join(answer.stderr.split())
-        yield f"namespaces can't be made here ({said}): a container needs to be privileged"
+        error = " ".join(answer.stderr.split())
+        yield f"namespaces cannot be created ({error}): in a container, make it privileged"
 
 
 def _control_groups() -> Iterator[str]:
     unified, divided = CONTROL_GROUPS / "cgroup.controllers", CONTROL_GROUPS / "pids"
     hierarchy = CONTROL_GROUPS if unified.exists() else divided
     if not Path(hierarchy, "cgroup.procs").exists():
-        yield f"no control groups are mounted at {CONTROL_GROUPS}: the kubelet needs them"
+        yield f"no control groups are mounted at {CONTROL_GROUPS}: mount them for the kubelet"
     elif not os.access(hierarchy, os.W_OK) or _read_only(hierarchy):
-        yield f"{hierarchy} can't be written: a container needs to be privileged"
+        yield f"{hierarchy} is not writable: in a container, make it privileged"
 
 
 def _read_only(path: Path) -> bool:

@@ -1,8 +1,8 @@
-"""Start processes that outlive this one, and end exactly those.
+"""Start, observe and end processes, including daemons that outlive this process.
 
-A process is recorded as its pid and the time it started: a pid that the kernel gave to another
-process meanwhile does not match, and is never signalled. Signals go through a pidfd, which names
-one process for good, so that nothing can happen between the check and the signal.
+A process is identified by its pid and its start time. If the kernel has reused the pid, the start
+time differs, and the other process is never signalled. Signals are sent through a pidfd, so that
+the pid cannot be reused between the check and the signal.
 """
 
 import contextlib
@@ -10,33 +10,32 @@ import os
 import select
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
 from tests.cluster.errors import ClusterError
+from tests.poll import poll_until
 
-POLL_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 20.0
-# The shell's child is adopted by init, so no one has to wait for it, and $! is its own pid.
+TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+# init adopts the shell's child and reaps it. $! is the pid of the command itself.
 DETACH: Final = 'log=$1; shift; "$@" >>"$log" 2>&1 </dev/null & echo $!'
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process, for good: the pid and its start in clock ticks since boot."""
+    """A process, identified by its pid and its start time in clock ticks since boot."""
 
     pid: int
     started: int
 
     @classmethod
     def of(cls, pid: int) -> "Process | None":
-        """The process that has this pid now, if it still runs."""
+        """Return the process that has this pid now. None if it has ended."""
         try:
-            # The name, in parentheses, may itself hold spaces and parentheses.
-            stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            stat = _stat(pid)
         except (FileNotFoundError, ProcessLookupError):
             return None
         state, started = stat[0], int(stat[19])
@@ -44,26 +43,51 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs; a zombie doesn't."""
+        """Whether it runs. A zombie does not."""
         return Process.of(self.pid) == self
 
     def stop(self, grace: float = STOP_SECONDS) -> None:
-        """Ask it to end, then make it; return once it has ended."""
+        """Send SIGTERM and, after `grace` seconds, SIGKILL. Return when the process has ended."""
         with contextlib.suppress(ProcessLookupError), _pidfd(self.pid) as descriptor:
             if not self.alive:
                 return
-            for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, STOP_SECONDS)):
+            for number, timeout in ((signal.SIGTERM, grace), (signal.SIGKILL, STOP_SECONDS)):
                 signal.pidfd_send_signal(descriptor, number)
-                if _ended(descriptor, patience):
+                if _ended(descriptor, timeout):
                     return
-            raise ClusterError(f"process {self.pid} does not end, not even by SIGKILL")
+            raise ClusterError(f"process {self.pid} does not end after SIGKILL")
 
     def kill(self) -> None:
-        """End it with SIGKILL; return once it has ended."""
+        """Send SIGKILL. Return when the process has ended."""
         with contextlib.suppress(ProcessLookupError), _pidfd(self.pid) as descriptor:
             if self.alive:
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
                 _ended(descriptor, STOP_SECONDS)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """The resource usage of the process with this pid, from /proc."""
+
+    pid: int
+
+    def cpu_ms(self) -> float:
+        """Return the CPU time since its start in ms: user and system time of all threads."""
+        fields = _stat(self.pid)
+        return (int(fields[11]) + int(fields[12])) * 1000 / TICKS_PER_SECOND
+
+    def resident_mib(self) -> float:
+        """Return its present memory usage in MiB."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        return 0.0
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat after the name, beginning with the state."""
+    # The name, in parentheses, may contain spaces and parentheses.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 @contextlib.contextmanager
@@ -75,22 +99,22 @@ def _pidfd(pid: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _ended(descriptor: int, patience: float) -> bool:
+def _ended(descriptor: int, timeout: float) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(patience * 1000))
+    return bool(poll.poll(timeout * 1000))
 
 
 @dataclass(frozen=True)
 class Daemon:
-    """A named process of a cluster: where it is recorded, where it writes."""
+    """A named process that outlives this one, recorded in a pid file, with a log file."""
 
     name: str
     pid_file: Path
     log: Path
 
     def running(self) -> Process | None:
-        """The process recorded, if it still runs."""
+        """Return the recorded process. None if no process is recorded or it has ended."""
         try:
             pid, started = map(int, self.pid_file.read_text().split())
         except (FileNotFoundError, ValueError):
@@ -99,7 +123,7 @@ class Daemon:
         return process if process.alive else None
 
     def start(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-        """Start it in a session of its own, unless it runs."""
+        """Start it in a session of its own, unless it is running."""
         if self.running():
             return
         answer = subprocess.run(
@@ -112,50 +136,39 @@ class Daemon:
         )
         process = Process.of(int(answer.stdout))
         if process is None:
-            raise self.failure("ended at once")
+            raise self.failure("it ended immediately")
         self.pid_file.write_text(f"{process.pid} {process.started}\n")
 
     def stop(self, grace: float = STOP_SECONDS) -> None:
-        """End it and forget it; nothing happens where it doesn't run."""
+        """Stop it and remove the pid file. Do nothing if it is not running."""
         process = self.running()
         if process:
             process.stop(grace)
         self.pid_file.unlink(missing_ok=True)
 
-    def wait(self, ready: Callable[[], bool], deadline: float, what: str) -> None:
-        """Wait until it is ready; fail when it ends or the deadline (in seconds) passes."""
-        wait_until(
-            ready,
-            deadline,
-            lambda: self.failure(f"{what} within {deadline:.0f} s"),
-            given_up=lambda: None if self.running() else self.failure("ended"),
-        )
+    def wait(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
+        """Wait until the condition is true.
+
+        Raise ClusterError if the process ends or `timeout` seconds have passed.
+        """
+
+        def met() -> bool:
+            if condition():
+                return True
+            if not self.running():
+                raise self.failure("it has ended")
+            return False
+
+        poll_until(met, timeout, what, error=self.failure)
 
     def failure(self, what: str) -> ClusterError:
-        """An error that names the log and quotes its last line."""
-        said = last_line(self.log)
-        return ClusterError(f"{self.name}: {what}; its log, {self.log}, ends: {said}")
-
-
-def wait_until(
-    condition: Callable[[], bool],
-    deadline: float,
-    failure: Callable[[], ClusterError],
-    given_up: Callable[[], ClusterError | None] = lambda: None,
-) -> None:
-    """Return as soon as the condition holds; raise when it can't, or doesn't within the time."""
-    end = time.monotonic() + deadline
-    while not condition():
-        error = given_up()
-        if error:
-            raise error
-        if time.monotonic() > end:
-            raise failure()
-        time.sleep(POLL_SECONDS)
+        """Return an error with the path and the last line of the log."""
+        last = last_line(self.log)
+        return ClusterError(f"{self.name}: {what}; last line of its log {self.log}: {last}")
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log, or a word for there being none."""
+    """Return the last line of a log. If it has no line, return a text in parentheses."""
     try:
         lines = log.read_text(errors="replace").strip().splitlines()
     except FileNotFoundError:
@@ -164,7 +177,7 @@ def last_line(log: Path) -> str:
 
 
 def run(command: Sequence[str], what: str, stdin: IO[bytes] | None = None) -> str:
-    """Run a command to its end and return what it printed; one line of error when it fails."""
+    """Run a command and return its output. Raise ClusterError if it fails."""
     try:
         answer = subprocess.run(
             list(command),
@@ -175,14 +188,14 @@ def run(command: Sequence[str], what: str, stdin: IO[bytes] | None = None) -> st
             env=_environment(),
         )
     except FileNotFoundError:
-        raise ClusterError(f"{what}: there is no program {command[0]} here") from None
+        raise ClusterError(f"{what}: the program {command[0]} is not installed") from None
     if answer.returncode:
-        said = " ".join(answer.stderr.split()) or f"exit code {answer.returncode}"
-        raise ClusterError(f"{what}: {said[:400]}")
+        error = " ".join(answer.stderr.split()) or f"exit code {answer.returncode}"
+        raise ClusterError(f"{what}: {error[:400]}")
     return answer.stdout
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment less what would send the cluster's own traffic elsewhere."""
+    """Return this process's environment without proxies and KUBECONFIG."""
     unwanted = {"http_proxy", "https_proxy", "all_proxy", "kubeconfig"}
     return {key: value for key, value in os.environ.items() if key.lower() not in unwanted}

@@ -1,4 +1,4 @@
-"""Progress: one line a step, with the seconds since the command began."""
+"""Progress reports: one line per step, with the seconds since the start of the command."""
 
 import sys
 import threading
@@ -11,31 +11,31 @@ HEARTBEAT_SECONDS: Final = 15.0
 
 
 class Progress(Protocol):
-    """Whatever can be told a line."""
+    """Receives a line for each step."""
 
     def __call__(self, line: str, /) -> None: ...
 
 
 def silent(_line: str, /) -> None:
-    """Say nothing: what the Python API does unless told otherwise."""
+    """Discard the line. The default of the Python API."""
 
 
 class Lines:
-    """Writes each line with the elapsed time before it."""
+    """Prints each line, preceded by the elapsed time."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        """Begin to count now."""
+        """Start to measure the elapsed time."""
         self._stream = stream or sys.stderr
         self._began = time.monotonic()
 
     def __call__(self, line: str, /) -> None:
-        """Write one line at once, whatever the stream buffers."""
+        """Print one line and flush the stream."""
         print(f"[{time.monotonic() - self._began:6.1f}s] {line}", file=self._stream, flush=True)
 
 
 @contextmanager
 def heartbeat(progress: Progress, doing: str) -> Iterator[None]:
-    """Say what is being done at once, and again every so often until it is done."""
+    """Report what is being done now, and every HEARTBEAT_SECONDS until it is done."""
     done = threading.Event()
 
     def beat() -> None:

@@ -1,8 +1,8 @@
-"""A registry that serves what the node already has, and nothing else.
+"""An image registry that serves the images of the node only.
 
-A Pod with the pull policy Always (which `image: busybox` without a tag implies) has its image
-looked up in a registry even though it is there. This one answers for every registry in the world,
-from containerd's own store: what was imported can be pulled, anything else is not found, at once.
+If a Pod has the pull policy Always (the default of `image: busybox` without a tag), containerd
+resolves the image in a registry, even if the node has it. This registry replaces all others. It
+serves the imported images from containerd's store, and answers 404 for all others.
 """
 
 import re
@@ -28,14 +28,14 @@ OCTETS: Final = "application/octet-stream"
 
 
 def command(name: str) -> list[str]:
-    """The command line that runs the registry of the cluster of that name."""
+    """Return the command line that runs the registry of the cluster of that name."""
     python_path = f"PYTHONPATH={HERE.parent.parent}"
     return ["/usr/bin/env", python_path, sys.executable, "-m", MODULE, name]
 
 
 @dataclass(frozen=True)
 class Content:
-    """Something to send: a file of containerd's store."""
+    """A response body: a file of containerd's store."""
 
     file: Path
     media_type: str
@@ -44,12 +44,12 @@ class Content:
 
 @dataclass(frozen=True)
 class Registry:
-    """What is asked for, found in one node's containerd."""
+    """Finds manifests and blobs in one node's containerd."""
 
     containerd: Containerd
 
     def find(self, path: str, registry: str) -> Content | None:
-        """The content at a path, asked for on behalf of the registry of that name."""
+        """Return the content at a path of the registry of that name. None if it does not exist."""
         blob = BLOB.fullmatch(path)
         if blob:
             return self._content(blob["digest"], OCTETS)
@@ -72,17 +72,17 @@ class Registry:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """The reading half of the registry protocol."""
+    """The read requests of the registry protocol."""
 
     protocol_version = "HTTP/1.1"
     registry: Registry
 
     def do_HEAD(self) -> None:
-        """Say whether something is there."""
+        """Send the headers."""
         self._answer()
 
     def do_GET(self) -> None:
-        """Send it."""
+        """Send the headers and the content."""
         content = self._answer()
         if content:
             with content.file.open("rb") as source:
@@ -97,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
         registry = urllib.parse.parse_qs(url.query).get("ns", [""])[0]
         try:
             content = self.registry.find(url.path, registry)
-        except ClusterError as error:  # containerd may be stopped: its clients don't come here then
+        except ClusterError as error:  # a test may have stopped containerd
             self.log_error("%s", error)
             content = None
         if content is None:
@@ -119,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def serve(name: str) -> None:
-    """Serve until ended."""
+    """Serve until the process is killed."""
     layout = Layout.of(name)
     plan = recorded(layout)
     if plan is None or plan.network is None:

@@ -1,4 +1,4 @@
-"""The container runtime: containerd, configured to the node's taste, and ctr to talk to it."""
+"""The container runtime: the configuration of containerd, and its client ctr."""
 
 import json
 from collections.abc import Sequence
@@ -27,15 +27,15 @@ disabled_plugins = [
 [grpc]
   address = "{socket}"
 
-# Would make /opt/containerd, a folder of the machine's.
+# The default is /opt/containerd, a directory of the machine.
 [plugins."io.containerd.internal.v1.opt"]
   path = "/var/lib/containerd/opt"
 
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{pause}"
-  # A score lower than one's own needs a capability that confined machines do not give.
+  # To lower its OOM score, a process needs a capability that a container may lack.
   restrict_oom_score_adj = true
-  # Would load a profile into the machine's kernel.
+  # containerd would load a profile into the machine's kernel.
   disable_apparmor = true
 
 [plugins."io.containerd.grpc.v1.cri".containerd]
@@ -57,7 +57,7 @@ disabled_plugins = [
 """
 
 
-# For every registry: ask ours, and when that has no such image, no other.
+# Replaces every registry by ours, without a fallback.
 REGISTRY_PORT: Final = 5000
 HOSTS: Final = """\
 server = "{url}"
@@ -69,7 +69,7 @@ server = "{url}"
 
 @dataclass(frozen=True)
 class Image:
-    """An image that containerd has."""
+    """An image in containerd's store."""
 
     name: str
     media_type: str
@@ -88,7 +88,7 @@ class Containerd:
         return self.node.layout.config / "containerd.toml"
 
     def prepare(self, network: Network) -> None:
-        """Write its configuration and that of the Pods' network."""
+        """Write the configurations of containerd and of the Pod network."""
         cni = self.node.layout.config / "cni"
         cni.mkdir(exist_ok=True)
         (cni / "pods.conflist").write_text(json.dumps(_pod_network(network), indent=2))
@@ -107,43 +107,43 @@ class Containerd:
         self.config.write_text(text)
 
     def command(self) -> list[str]:
-        """The command line that runs it in the node."""
+        """Return the command line that runs containerd in the node."""
         return self.node.inside(["containerd", f"--config={self.config}"])
 
     def ready(self) -> bool:
-        """Whether it answers."""
+        """Return whether containerd answers."""
         socket = self.node.layout.node / SOCKET.lstrip("/")
         return socket.exists() and bool(self.ctr(["version"], "asking containerd its version"))
 
     def import_image(self, file: Path) -> None:
         """Import the images in a docker-archive or OCI archive."""
-        with file.open("rb") as content:  # fed to it: the node sees not all of the machine's files
+        with file.open("rb") as content:  # by stdin: the file may be hidden inside the node
             self.ctr(["images", "import", "-"], f"importing {file}", content)
 
     def images(self) -> list[Image]:
-        """All images that have a name."""
+        """Return all images that have a name."""
         table = self.ctr(["images", "list"], "listing images").splitlines()[1:]
         images = (Image(*line.split()[:3]) for line in table)
         return [image for image in images if not image.name.startswith("sha256:")]
 
     def blob(self, digest: str) -> Path:
-        """The file, on this machine's side, of something in containerd's store."""
+        """Return the path, outside the node, of a blob in containerd's store."""
         store = self.node.layout.node / "lib/containerd/io.containerd.content.v1.content"
         return store / "blobs" / digest.replace(":", "/")
 
     def ctr(self, arguments: Sequence[str], what: str, stdin: IO[bytes] | None = None) -> str:
-        """Run ctr among the kubelet's containers and images."""
+        """Run ctr in the namespace of the kubelet's containers and images."""
         command = ["ctr", f"--address={SOCKET}", "--namespace=k8s.io", *arguments]
         return run(self.node.inside(command), what, stdin)
 
 
 def _pod_network(network: Network) -> dict[str, object]:
-    """Each Pod on a cable of its own to the node, which routes between them.
+    """Return the CNI configuration: each Pod has a veth pair to the node, which routes.
 
-    With a bridge in between, what one Pod sends to another at a Service's address would bypass
-    iptables on its way back, unless a kernel module (br_netfilter) is loaded; so there is none.
+    A bridge would need the kernel module br_netfilter. Without it, the response of a Service's Pod
+    to another Pod would bypass iptables.
     """
-    # Without a route to everywhere, a Pod reaches nothing: not even a Service.
+    # A Pod needs a default route to reach Services.
     ipam = {
         "type": "host-local",
         "ranges": [[{"subnet": str(network.pods)}]],
@@ -154,7 +154,7 @@ def _pod_network(network: Network) -> dict[str, object]:
 
 
 def _snapshotter(folder: Path) -> str:
-    """overlayfs, except where the folder itself is on one, as in a container: they don't stack."""
+    """Return overlayfs, or native if the directory is itself on overlayfs, which does not stack."""
     mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
     holding = [(len(point), kind) for point, kind in mounts if folder.is_relative_to(point)]
     return "native" if max(holding)[1] == "overlay" else "overlayfs"

@@ -17,10 +17,9 @@ from kubernetes import client, config
 
 from initpipeline.api import names
 from tests.cluster.cluster import Cluster
-from tests.cluster.errors import ClusterError
 from tests.cluster.plan import Mode
-from tests.cluster.processes import wait_until
 from tests.contract.door import Door
+from tests.poll import poll_until
 
 CRDS: Final = Path(__file__).parents[2] / "crds"
 SERVED_SECONDS: Final = 30
@@ -86,7 +85,7 @@ def install_crd(cluster: Cluster) -> None:
     """Have the API server serve InitPipelines."""
     run = _kubectl(cluster)
     run("apply", "-f", str(CRDS))
-    wait_until(lambda: _served(run), SERVED_SECONDS, lambda: ClusterError("CRD not served"))
+    poll_until(lambda: _served(run), SERVED_SECONDS, "the API server serves InitPipelines")
 
 
 @pytest.fixture

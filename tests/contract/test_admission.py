@@ -16,8 +16,6 @@ import pytest
 from kubernetes import client
 
 from initpipeline.core import admission as refusals
-from tests.cluster.errors import ClusterError
-from tests.cluster.processes import wait_until
 from tests.contract.admission_table import (
     ACCEPTED,
     AT_THE_DOOR,
@@ -30,6 +28,7 @@ from tests.contract.admission_table import (
 )
 from tests.contract.conftest import Kubectl
 from tests.contract.door import Door, Object, minimal, pipeline
+from tests.poll import poll_until
 
 POLICY: Final = Path(__file__).parents[2] / "manifests" / "base" / "admission.yaml"
 TAKES_EFFECT_SECONDS: Final = 30
@@ -90,7 +89,7 @@ def _known(door: Door, runtime_class: str) -> bool:
 
 
 def _wait(condition: Callable[[], bool], failure: str) -> None:
-    wait_until(condition, TAKES_EFFECT_SECONDS, lambda: ClusterError(failure))
+    poll_until(condition, TAKES_EFFECT_SECONDS, failure)
 
 
 class TestTable:

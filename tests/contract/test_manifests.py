@@ -1,4 +1,4 @@
-"""What is to be applied agrees with what it is to run: no cluster needed."""
+"""manifests/base agrees with the operator: image, permissions, CRD. No cluster is needed."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -14,7 +14,7 @@ from tests.image.build import IMAGE, PROJECT
 
 CRDS: Final = PROJECT / "crds"
 APPLIED_SUFFIXES: Final = {".yaml", ".yml", ".json"}
-"""Of the files in a folder, `kubectl apply -f` takes these."""
+"""`kubectl apply -f DIRECTORY` applies files with these suffixes only."""
 
 Object = dict[str, Any]
 Permission = tuple[str, str, str]
@@ -23,14 +23,14 @@ Permission = tuple[str, str, str]
 
 @pytest.fixture(scope="module")
 def rendered() -> dict[str, Object]:
-    """What `kubectl apply -k manifests/base` applies, by kind."""
+    """The objects that `kubectl apply -k manifests/base` applies, by kind."""
     objects = installation.rendered()
     by_kind = {found["kind"]: found for found in objects}
-    assert len(by_kind) == len(objects), "two objects of a kind: tell them apart here"
+    assert len(by_kind) == len(objects), "two objects of one kind"
     return by_kind
 
 
-def test_the_base_is_complete(rendered: dict[str, Object]) -> None:
+def test_base_has_all_kinds(rendered: dict[str, Object]) -> None:
     assert set(rendered) == {
         "Namespace",
         "CustomResourceDefinition",
@@ -43,12 +43,12 @@ def test_the_base_is_complete(rendered: dict[str, Object]) -> None:
     }
 
 
-def test_the_deployment_runs_the_image_of_this_version(rendered: dict[str, Object]) -> None:
+def test_deployment_runs_the_image_of_this_version(rendered: dict[str, Object]) -> None:
     (container,) = rendered["Deployment"]["spec"]["template"]["spec"]["containers"]
     assert container["image"] == IMAGE
 
 
-def test_the_role_is_bound_to_the_account_that_the_pod_has(rendered: dict[str, Object]) -> None:
+def test_role_is_bound_to_the_account_of_the_deployment(rendered: dict[str, Object]) -> None:
     deployment, account = rendered["Deployment"], rendered["ServiceAccount"]["metadata"]
     assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == account["name"]
     assert deployment["metadata"]["namespace"] == account["namespace"]
@@ -59,13 +59,13 @@ def test_the_role_is_bound_to_the_account_that_the_pod_has(rendered: dict[str, O
     assert subject["namespace"] == account["namespace"]
 
 
-def test_what_is_in_no_namespace_is_given_none(rendered: dict[str, Object]) -> None:
-    """Kustomize's namespace field would give it to kinds that it does not know."""
+def test_cluster_scoped_objects_have_no_namespace(rendered: dict[str, Object]) -> None:
+    """Kustomize's namespace field would also set it on cluster-scoped kinds it does not know."""
     namespaced = {kind for kind, found in rendered.items() if "namespace" in found["metadata"]}
     assert namespaced == {"ServiceAccount", "Deployment"}
 
 
-def test_the_policy_judges_pipelines_but_not_their_status(rendered: dict[str, Object]) -> None:
+def test_policy_matches_pipelines_but_not_their_status(rendered: dict[str, Object]) -> None:
     policy, binding = (
         rendered[kind] for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
     )
@@ -77,35 +77,35 @@ def test_the_policy_judges_pipelines_but_not_their_status(rendered: dict[str, Ob
     assert (rule["apiGroups"], rule["resources"]) == ([names.GROUP], [names.PLURAL])
 
 
-async def test_the_role_permits_what_the_operator_asks_for_and_nothing_else(
+async def test_role_permits_exactly_the_requests_of_the_operator(
     rendered: dict[str, Object],
 ) -> None:
     client = _Recorder()
     await preflight.check(client, ())
-    # Not needed by the operator, but by clusters that enforce who may block a deletion.
+    # Needed if the cluster has the admission plugin OwnerReferencesPermissionEnforcement.
     finalizers = (names.GROUP, f"{names.PLURAL}/finalizers", "update")
     assert _permissions(rendered["ClusterRole"]) == client.asked | {finalizers}
 
 
-def test_the_role_has_no_wildcards(rendered: dict[str, Object]) -> None:
+def test_role_has_no_wildcards(rendered: dict[str, Object]) -> None:
     for permission in _permissions(rendered["ClusterRole"]):
         assert not any("*" in part for part in permission), permission
 
 
-def test_the_crd_is_the_generated_one(rendered: dict[str, Object]) -> None:
+def test_crd_is_the_generated_one(rendered: dict[str, Object]) -> None:
     (file,) = CRDS.glob("*.yaml")
     generated = yaml.safe_load(file.read_text())
     assert rendered["CustomResourceDefinition"]["spec"] == generated["spec"]
 
 
-def test_the_folder_of_the_crd_can_be_applied_without_kustomize() -> None:
+def test_crd_directory_can_be_applied_without_kustomize() -> None:
     files = [file for file in CRDS.iterdir() if file.suffix in APPLIED_SUFFIXES]
     kinds = {found["kind"] for file in files for found in yaml.safe_load_all(file.read_text())}
     assert kinds == {"CustomResourceDefinition"}
 
 
 class _Recorder(ApiClient):
-    """An API server that permits everything, and remembers what it was asked about."""
+    """An API server that permits everything, and records the permissions that were checked."""
 
     def __init__(self) -> None:
         self.asked: set[Permission] = set()

@@ -6,11 +6,10 @@ from contextlib import contextmanager
 from kubernetes import client
 
 from tests.cluster.cluster import Cluster
-from tests.cluster.errors import ClusterError
 from tests.cluster.kubelet import NODE_NAME
 from tests.cluster.kwok import LABEL, FakeNodes
 from tests.cluster.plan import Component
-from tests.cluster.processes import wait_until
+from tests.poll import poll_until
 
 BACK_SECONDS = 60.0
 
@@ -72,4 +71,4 @@ def _wait_until_usable(core: client.CoreV1Api) -> None:
         ready = any(c.type == "Ready" and c.status == "True" for c in conditions)
         return ready and not found[0].spec.taints
 
-    wait_until(usable, BACK_SECONDS, lambda: ClusterError("the node is not Ready again"))
+    poll_until(usable, BACK_SECONDS, "the node is Ready again")

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.errors import ClusterError
-from tests.cluster.processes import wait_until
 from tests.e2e.conftest import Call, E2EEnv
 from tests.e2e.templates import container, deployment, sidecar, template
 from tests.e2e.watching import Object
 from tests.kubectl import Kubectl
+from tests.poll import poll_until
 
 SECONDS = 60
 
@@ -166,10 +165,11 @@ def test_a_mistake_is_explained_and_repaired(
     kubectl("apply", "-f", "-", stdin=wrapped)
     env.wait_reason("shop", mistake.reason)
 
-    def told() -> bool:
-        return mistake.told in " ".join(call("explain", "shop")[1].split())
+    def explanation() -> str:
+        return " ".join(call("explain", "shop")[1].split())
 
-    wait_until(told, SECONDS, lambda: ClusterError(call("explain", "shop")[1]))
+    what = "explain prints the mistake"
+    poll_until(lambda: mistake.told in explanation(), SECONDS, what, state=explanation)
 
     kubectl("apply", "-f", "-", stdin=repaired)
     code, _, err = call("status", "shop", "--watch", "--timeout", f"{SECONDS}s")

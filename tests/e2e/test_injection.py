@@ -7,12 +7,11 @@ from contextlib import contextmanager
 
 from kubernetes import client
 
-from tests.cluster.errors import ClusterError
-from tests.cluster.processes import wait_until
 from tests.e2e.conftest import E2EEnv, reason_of, run_number
 from tests.e2e.templates import IMAGE, container, template
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
+from tests.poll import poll_until
 
 INJECTED = f"""
 [
@@ -80,7 +79,7 @@ def _wait_until_it_injects(env: E2EEnv) -> None:
         pod = core.create_namespaced_pod(env.namespace, probe, dry_run="All")
         return len(pod.spec.init_containers) + len(pod.spec.containers) > 2
 
-    wait_until(injects, 30, lambda: ClusterError("the policy does not inject anything"))
+    poll_until(injects, 30, "the policy injects containers")
 
 
 def test_speaks_of_the_created_pods_init_containers(

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from initpipeline.api import names
-from tests.cluster.errors import ClusterError
-from tests.cluster.processes import wait_until
 from tests.e2e.conftest import E2EEnv, status_of
 from tests.e2e.presence import gone, there
 from tests.e2e.templates import container, template
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
+from tests.poll import poll_until
 
 SECONDS = 60
 TWO_STEPS = template(container("one", "sleep 1"), container("two", "sleep 1"))
@@ -53,9 +52,7 @@ def test_a_pipeline_is_created_followed_waited_for_and_described(
         kubectl("create", "-f", "-", stdin=manifest())
         for condition in ("Initialized", "Ready"):
             kubectl("wait", f"--for=condition={condition}", "ipl/shop", f"--timeout={SECONDS}s")
-        wait_until(
-            lambda: "PodReady" in output.read_text(), SECONDS, lambda: ClusterError("not shown")
-        )
+        poll_until(lambda: "PodReady" in output.read_text(), SECONDS, "kubectl prints PodReady")
     rows = [line.split() for line in output.read_text().splitlines()]
     assert [name for name in rows[0] if name != "EVENT"] == (
         ["NAME", "READY", "INIT", "STEP", "RUNS", "REASON", "AGE", "POD", "NODE", "TRIGGER"]

@@ -7,11 +7,10 @@ from typing import Any, Final
 import pytest
 
 from initpipeline.api.reasons import Reason
-from tests.cluster.errors import ClusterError
-from tests.cluster.processes import wait_until
 from tests.e2e.conftest import Call, E2EEnv, message_of, reason_of, runs, status_of
 from tests.e2e.templates import container, template
 from tests.kubectl import Kubectl
+from tests.poll import poll_until
 
 SECONDS: Final = 60
 ONE: Final = container("one", "true")
@@ -60,7 +59,7 @@ def test_quota_that_requires_requests_is_explained(
     def counted() -> bool:
         return "requests.cpu" in kubectl("get", "quota", "team", "-o", "jsonpath={.status.hard}")
 
-    wait_until(counted, SECONDS, lambda: ClusterError("the quota is not counted"))
+    poll_until(counted, SECONDS, "the quota has a status")
     env.create("shop", template(ONE))
     refused = env.wait_reason("shop", Reason.QUOTA_REQUIRES_RESOURCES)
     assert "must specify requests.cpu for" in message_of(refused, "Ready")
@@ -93,10 +92,11 @@ def test_pod_that_an_orphaning_deletion_has_left_is_not_adopted(
     env.wait_reason("shop", Reason.NAME_CONFLICT)
     assert kubectl("get", "pod", "shop", "-o", "jsonpath={.metadata.uid}") == left
     kubectl("delete", "pod", "shop", "--grace-period=1")
-    wait_until(
+    poll_until(
         lambda: status_of(env.pipeline("shop"), "Ready") == "True",
         SECONDS,
-        lambda: ClusterError(str(env.pipeline("shop"))),
+        "shop is Ready",
+        state=lambda: env.pipeline("shop"),
     )
 
 

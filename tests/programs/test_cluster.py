@@ -1,10 +1,11 @@
-"""The test cluster itself: it comes up, breaks as asked, and leaves nothing behind.
+"""The test cluster starts, injects faults, and leaves nothing behind.
 
-These tests bring up clusters of their own, beside whichever is up.
+These tests start clusters of their own. Other clusters may run meanwhile.
 """
 
 import dataclasses
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Callable, Iterator
@@ -20,7 +21,8 @@ from tests.cluster.errors import ClusterError
 from tests.cluster.images import BUSYBOX_IMAGES, busybox_image
 from tests.cluster.node import Node
 from tests.cluster.plan import Component, Mode
-from tests.cluster.processes import Process, wait_until
+from tests.cluster.processes import Process
+from tests.poll import poll_until
 
 pytestmark = pytest.mark.cluster
 
@@ -28,7 +30,7 @@ PATIENCE = 60.0
 
 
 class Kubectl:
-    """kubectl against one cluster."""
+    """kubectl for one cluster."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._command = [str(cluster.kubectl), f"--kubeconfig={cluster.kubeconfig}"]
@@ -47,7 +49,7 @@ class Kubectl:
         return pod
 
     def run(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        """Create a Pod and wait until it is ready."""
+        """Create a Pod, wait until it is Ready, and return it."""
         self.create(manifest)
         name = manifest["metadata"]["name"]
         self("wait", "--for=condition=Ready", f"pod/{name}", f"--timeout={PATIENCE:.0f}s")
@@ -55,7 +57,7 @@ class Kubectl:
 
 
 def pod(name: str, command: str, init: tuple[str, ...] = (), **extra: Any) -> dict[str, Any]:
-    """A Pod whose containers run shell commands."""
+    """Return a Pod whose containers run shell commands."""
 
     def container(name: str, script: str) -> dict[str, Any]:
         return {"name": name, "image": "busybox:1.36", "command": ["sh", "-c", script]}
@@ -70,16 +72,16 @@ def pod(name: str, command: str, init: tuple[str, ...] = (), **extra: Any) -> di
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:
-    wait_until(condition, PATIENCE, lambda: ClusterError(f"not within {PATIENCE:.0f} s: {what}"))
+    poll_until(condition, PATIENCE, what)
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A cluster with a node, for the tests of this module alone."""
+    """A cluster with a node for the tests of this module."""
     missing = preflight.problems(Mode.NODE)
     if missing:
         pytest.skip(missing[0])
-    with Cluster("test-node") as cluster:
+    with Cluster(f"test-node-{os.getpid()}") as cluster:
         yield cluster
 
 
@@ -88,7 +90,7 @@ def kubectl(cluster: Cluster) -> Kubectl:
     return Kubectl(cluster)
 
 
-def test_a_second_up_changes_nothing(cluster: Cluster) -> None:
+def test_second_up_changes_nothing(cluster: Cluster) -> None:
     before = [cluster.pid(component) for component in Component]
     Cluster(cluster.name).up()
     assert [cluster.pid(component) for component in Component] == before
@@ -99,7 +101,7 @@ def test_up_with_other_flags_is_refused(cluster: Cluster) -> None:
         Cluster(cluster.name, flags={Component.KUBELET: ["--v=4"]}).up()
 
 
-def test_up_mends_what_is_stopped(cluster: Cluster) -> None:
+def test_up_starts_stopped_components(cluster: Cluster) -> None:
     cluster.stop(Component.SCHEDULER)
     assert not cluster.is_up()
     cluster.up()
@@ -116,7 +118,7 @@ def test_init_containers_run_and_their_logs_can_be_read(kubectl: Kubectl) -> Non
     assert kubectl("exec", "steps", "--", "hostname") == "steps\n"
 
 
-def test_a_pod_reaches_services_and_so_does_this_machine(kubectl: Kubectl) -> None:
+def test_pod_and_this_machine_reach_services(kubectl: Kubectl) -> None:
     kubectl.run(pod("server", "echo hello >/tmp/index.html; exec httpd -f -p 8080 -h /tmp"))
     kubectl("expose", "pod", "server", "--port=80", "--target-port=8080")
     address = kubectl("get", "service", "server", "--output=jsonpath={.spec.clusterIP}")
@@ -133,12 +135,12 @@ def test_a_pod_reaches_services_and_so_does_this_machine(kubectl: Kubectl) -> No
     assert "hello" in kubectl("exec", "server", "--", "sh", "-c", own)
 
 
-def test_an_image_can_be_always_pulled(kubectl: Kubectl) -> None:
-    """`image: busybox` without a tag implies it, and public manifests have that."""
+def test_image_with_pull_policy_always_is_pulled(kubectl: Kubectl) -> None:
+    """It is the default policy of `image: busybox` without a tag, as in public manifests."""
     kubectl.run(pod("latest", "sleep 1000", image="busybox"))
 
 
-def test_an_image_that_nobody_has_fails_to_be_pulled(kubectl: Kubectl) -> None:
+def test_pull_of_absent_image_fails(kubectl: Kubectl) -> None:
     kubectl.create(pod("absent", "true", image="example.test/absent:1"))
 
     def reasons() -> set[str]:
@@ -148,7 +150,7 @@ def test_an_image_that_nobody_has_fails_to_be_pulled(kubectl: Kubectl) -> None:
     eventually(lambda: bool(reasons() & {"ErrImagePull", "ImagePullBackOff"}), "ErrImagePull")
 
 
-def test_an_imported_image_runs(cluster: Cluster, kubectl: Kubectl, tmp_path: Path) -> None:
+def test_imported_image_runs(cluster: Cluster, kubectl: Kubectl, tmp_path: Path) -> None:
     image = dataclasses.replace(busybox_image(), names=["example.test/imported:1"])
     file = image.write(tmp_path / "image.tar", platform.machine())
     assert cli.main(["images", "import", str(file), "--name", cluster.name]) == 0
@@ -157,11 +159,11 @@ def test_an_imported_image_runs(cluster: Cluster, kubectl: Kubectl, tmp_path: Pa
     kubectl.run(pod("imported", "sleep 1000", (), **image_there))
 
 
-def test_images_are_listed(cluster: Cluster) -> None:
+def test_images_of_the_node_are_listed(cluster: Cluster) -> None:
     assert set(BUSYBOX_IMAGES) <= set(cluster.images())
 
 
-def test_a_killed_container_restarts_alone(cluster: Cluster, kubectl: Kubectl) -> None:
+def test_killed_container_restarts_alone(cluster: Cluster, kubectl: Kubectl) -> None:
     before = kubectl.run(pod("one-dies", "sleep 1000", init=("true",)))["status"]
     cluster.kill_container("default", "one-dies", "main")
 
@@ -175,7 +177,7 @@ def test_a_killed_container_restarts_alone(cluster: Cluster, kubectl: Kubectl) -
     assert after["podIP"] == before["podIP"]
 
 
-def test_a_killed_sandbox_restarts_the_whole_pod(cluster: Cluster, kubectl: Kubectl) -> None:
+def test_killed_sandbox_restarts_the_whole_pod(cluster: Cluster, kubectl: Kubectl) -> None:
     before = kubectl.run(pod("all-die", "sleep 1000", init=("true", "true")))["status"]
     cluster.kill_sandbox("default", "all-die")
 
@@ -190,13 +192,13 @@ def test_a_killed_sandbox_restarts_the_whole_pod(cluster: Cluster, kubectl: Kube
     assert kubectl.pod("all-die")["status"]["podIP"] != before["podIP"]
 
 
-def test_a_rule_restarts_all_containers(kubectl: Kubectl) -> None:
-    """The feature RestartAllContainersOnContainerExits, on by default in this version."""
+def test_restart_rule_restarts_all_containers(kubectl: Kubectl) -> None:
+    """The feature gate RestartAllContainersOnContainerExits is on by default in this version."""
     rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}
     manifest = pod("all-restart", "sleep 1000", init=("date",))
     trigger = {"restartPolicy": "Never", "restartPolicyRules": [rule]}
     volume = {"name": "data", "mountPath": "/data"}
-    # Exits with 42 the first time only: the volume outlives the restart of all containers.
+    # Exits with 42 the first time only. The volume survives the restart of all containers.
     script = "if [ -e /data/done ]; then sleep 1000; else touch /data/done; exit 42; fi"
     manifest["spec"]["containers"][0] |= trigger | {
         "command": ["sh", "-c", script],
@@ -212,16 +214,16 @@ def test_a_rule_restarts_all_containers(kubectl: Kubectl) -> None:
     eventually(restarted, "the init container runs again")
 
 
-def test_what_is_not_there_is_not_killed(cluster: Cluster) -> None:
+def test_killing_an_absent_pod_is_refused(cluster: Cluster) -> None:
     with pytest.raises(ClusterError, match=r"Pod default/absent-pod does not run"):
         cluster.kill_sandbox("default", "absent-pod")
 
 
 @pytest.mark.parametrize("component", Component)
-def test_pods_outlive_the_outage_of(
+def test_pods_survive_the_outage_of_a_component(
     component: Component, cluster: Cluster, kubectl: Kubectl
 ) -> None:
-    name = f"outlives-{component}"
+    name = f"survives-{component}"
     started = kubectl.run(pod(name, "sleep 1000"))["status"]["containerStatuses"]
     cluster.stop(component)
     assert cluster.pid(component) is None
@@ -230,24 +232,22 @@ def test_pods_outlive_the_outage_of(
     assert kubectl.pod(name)["status"]["containerStatuses"] == started
 
 
-def test_users_can_be_told_apart_in_the_audit_log(cluster: Cluster) -> None:
+def test_audit_log_names_the_user(cluster: Cluster) -> None:
     since = cluster.audit_log.stat().st_size
-    kubeconfig = cluster.kubeconfig_for("somebody", ["system:masters"])
+    kubeconfig = cluster.kubeconfig_for("alice", ["system:masters"])
     get = [str(cluster.kubectl), f"--kubeconfig={kubeconfig}", "get", "configmaps"]
     subprocess.run(get, check=True, capture_output=True)
-    asked = [one for one in requests(cluster.audit_log, since) if one.user == "somebody"]
-    assert [(one.verb, one.code) for one in asked if one.resource == "configmaps"] == [
-        ("list", 200)
-    ]
+    sent = [one for one in requests(cluster.audit_log, since) if one.user == "alice"]
+    assert [(one.verb, one.code) for one in sent if one.resource == "configmaps"] == [("list", 200)]
 
 
-def machine(own_cable: str) -> dict[str, set[str]]:
-    """All that a cluster could leave behind on this machine, less what other clusters bring."""
+def machine(interface: str) -> dict[str, set[str]]:
+    """Return everything that a cluster with this interface could leave behind on this machine."""
 
     def lines(*command: str) -> set[str]:
         answer = subprocess.run(command, capture_output=True, text=True, check=True)
         found = (line.strip() for line in answer.stdout.splitlines())
-        return {line for line in found if "ipl-" not in line or own_cable in line}
+        return {line for line in found if "ipl-" not in line or interface in line}
 
     folders = ("/run", "/var/lib", "/var/log", "/opt", "/etc", "/usr/libexec")
     return {
@@ -266,13 +266,13 @@ def namespaces_of(process: Path) -> set[str]:
 
 
 def processes_of(cluster: Cluster, namespaces: set[str]) -> set[str]:
-    """The processes that run in a cluster's namespaces, or that name its folder."""
+    """Return the processes in a cluster's namespaces, and those with its directory in argv."""
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_text().replace("\0", " ")
             inside = namespaces_of(process)
-        except OSError:  # it ended, or is the kernel's
+        except OSError:  # it has ended, or is a kernel thread
             continue
         if inside & namespaces or str(cluster.layout.root) in command:
             found.add(f"{process.name} {command}")
@@ -284,9 +284,9 @@ def test_down_leaves_nothing_behind() -> None:
     missing = preflight.problems(Mode.NODE)
     if missing:
         pytest.skip(missing[0])
-    cluster = Cluster("test-down")
+    cluster = Cluster(f"test-down-{os.getpid()}")
     node = Node(cluster.name, cluster.layout)
-    before = machine(node.cable)
+    before = machine(node.interface)
     with cluster:
         kubectl = Kubectl(cluster)
         kubectl.run(pod("running", "trap '' TERM; sleep 1000", init=("true",)))
@@ -295,19 +295,19 @@ def test_down_leaves_nothing_behind() -> None:
         assert holder is not None
         namespaces = namespaces_of(Path(f"/proc/{holder.pid}"))
         assert len(processes_of(cluster, namespaces)) > len(Component)
-        assert machine(node.cable) != before
-    assert machine(node.cable) == before
+        assert machine(node.interface) != before
+    assert machine(node.interface) == before
     assert processes_of(cluster, namespaces) == set()
-    assert not node.there()
+    assert not node.exists()
     assert not cluster.layout.root.exists()
 
 
-def test_down_clears_what_a_crash_left() -> None:
-    """Neither the record nor the pid files are there: the kernel still knows what belongs to it."""
+def test_down_after_a_crash_ends_all_processes() -> None:
+    """The record and the pid files are lost, but the control groups still list the processes."""
     missing = preflight.problems(Mode.NODE)
     if missing:
         pytest.skip(missing[0])
-    cluster = Cluster("test-crash")
+    cluster = Cluster(f"test-crash-{os.getpid()}")
     cluster.up()
     pids = [cluster.pid(component) for component in Component]
     assert all(pid and Process.of(pid) for pid in pids)
@@ -316,15 +316,17 @@ def test_down_clears_what_a_crash_left() -> None:
         cluster.layout.pid_file(component).unlink()
     cluster.down()
     assert not any(pid and Process.of(pid) for pid in pids)
-    assert not Node(cluster.name, cluster.layout).there()
-    cluster.down()  # and once more is no error
+    assert not Node(cluster.name, cluster.layout).exists()
+    cluster.down()  # a second time succeeds, too
 
 
-def test_control_planes_stand_beside_each_other() -> None:
+def test_control_planes_run_beside_each_other() -> None:
     manager = {Component.CONTROLLER_MANAGER}
     limits = {Component.CONTROLLER_MANAGER: ["--kube-api-qps=1000", "--kube-api-burst=2000"]}
-    first = Cluster("test-api-1", Mode.CONTROL_PLANE)
-    second = Cluster("test-api-2", Mode.CONTROL_PLANE, components=manager, flags=limits)
+    first = Cluster(f"test-api-1-{os.getpid()}", Mode.CONTROL_PLANE)
+    second = Cluster(
+        f"test-api-2-{os.getpid()}", Mode.CONTROL_PLANE, components=manager, flags=limits
+    )
     with first, second:
         assert first.server != second.server
         Kubectl(first).create(pod("stored", "true"))
@@ -334,6 +336,6 @@ def test_control_planes_stand_beside_each_other() -> None:
     assert not second.layout.root.exists()
 
 
-def test_only_a_node_has_a_kubelet() -> None:
+def test_kubelet_of_a_control_plane_is_refused() -> None:
     with pytest.raises(ClusterError, match="no kubelet"):
         Cluster("never", Mode.CONTROL_PLANE, components={Component.KUBELET})

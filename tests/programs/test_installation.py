@@ -1,4 +1,4 @@
-"""manifests/base as people install it: the real image, in the Deployment, on a real kubelet."""
+"""manifests/base is installed with the real image, as a Deployment, on a real kubelet."""
 
 import os
 from collections.abc import Iterator
@@ -22,17 +22,17 @@ NAMESPACE: Final = "initpipeline-system"
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """One that has nothing but the image."""
+    """A cluster that has the operator's image, but nothing installed."""
     image = built(Lines())
     with Cluster(f"installation-{os.getpid()}") as cluster:
         cluster.import_image(image)
         yield cluster
 
 
-def test_what_is_installed_serves_and_is_removed_with_all_that_it_served(cluster: Cluster) -> None:
+def test_installation_serves_pipelines_and_is_removed_with_them(cluster: Cluster) -> None:
     kubectl = Kubectl(cluster.kubeconfig)
     kubectl("apply", "-k", str(installation.BASE))
-    _tell_the_garbage_collector(cluster)
+    _restart_the_garbage_collector(cluster)
     system = kubectl.within(NAMESPACE)
     system("rollout", "status", "deployment/initpipeline", TIMEOUT)
     kubectl("apply", "-f", str(examples.FOLDER / "volume-permissions.yaml"))
@@ -51,8 +51,10 @@ def test_what_is_installed_serves_and_is_removed_with_all_that_it_served(cluster
         assert "initpipeline" not in kubectl("get", kind, "-A", "-o", "name"), "left behind"
 
 
-def _tell_the_garbage_collector(cluster: Cluster) -> None:
-    """Of the new kind, which it would find out within half a minute. It would leave the Pods of one
-    that is gone before."""
+def _restart_the_garbage_collector(cluster: Cluster) -> None:
+    """Make the garbage collector discover the new kind at once.
+
+    By itself it does so within half a minute. If the CRD is deleted earlier, it leaves the Pods.
+    """
     cluster.stop(Component.CONTROLLER_MANAGER)
     cluster.start(Component.CONTROLLER_MANAGER)

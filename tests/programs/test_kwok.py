@@ -1,16 +1,16 @@
-"""Fake nodes: Pods live on them as a kubelet would let them."""
+"""Fake nodes run the init containers of a Pod like a kubelet."""
 
 import json
+import os
 import subprocess
 from typing import Any
 
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.cluster.errors import ClusterError
 from tests.cluster.kwok import FakeNodes
 from tests.cluster.plan import Component, Mode
-from tests.cluster.processes import wait_until
+from tests.poll import poll_until
 
 pytestmark = pytest.mark.cluster
 
@@ -26,14 +26,14 @@ def pod(name: str) -> dict[str, Any]:
 
 
 def states(status: dict[str, Any]) -> str:
-    """The states of the init containers, a letter each: waiting, running, terminated."""
+    """Return the initial letters of the init containers' states: waiting, running, terminated."""
     return "".join(next(iter(one["state"]))[0] for one in status.get("initContainerStatuses", []))
 
 
 def test_init_containers_run_one_after_the_other() -> None:
     components = {Component.CONTROLLER_MANAGER, Component.SCHEDULER}
     with (
-        Cluster("test-kwok", Mode.CONTROL_PLANE, components=components) as cluster,
+        Cluster(f"test-kwok-{os.getpid()}", Mode.CONTROL_PLANE, components=components) as cluster,
         FakeNodes(cluster, 3) as nodes,
     ):
         command = [str(cluster.kubectl), f"--kubeconfig={cluster.kubeconfig}", "create", "-f", "-"]
@@ -47,8 +47,8 @@ def test_init_containers_run_one_after_the_other() -> None:
             seen.update(map(states, statuses))
             return [one["phase"] for one in statuses] == ["Succeeded"] * PODS
 
-        wait_until(all_succeeded, 60, lambda: ClusterError(f"not all Pods succeeded: {seen}"))
-        walk = {f"{'t' * i}r{'w' * (STEPS - 1 - i)}" for i in range(STEPS)}
-        assert seen <= walk | {"", "t" * STEPS}
-        assert len(seen & walk) > 1
+        poll_until(all_succeeded, 60, "all Pods have succeeded", state=lambda: seen)
+        sequential = {f"{'t' * i}r{'w' * (STEPS - 1 - i)}" for i in range(STEPS)}
+        assert seen <= sequential | {"", "t" * STEPS}
+        assert len(seen & sequential) > 1
         assert "failed to apply stage" not in nodes.daemon.log.read_text()

@@ -1,4 +1,4 @@
-"""What the figures are made of; without a cluster."""
+"""The benchmark computes its figures from audit events and watch events."""
 
 from collections.abc import Mapping
 
@@ -33,29 +33,29 @@ def request(verb: str, code: int, user: str = "me") -> Request:
 @pytest.mark.parametrize(
     ("percent", "expected"), [(0, 1), (50, 50), (99, 99), (99.5, 100), (100, 100)]
 )
-def test_a_percentile_is_a_value_that_was_measured(percent: float, expected: float) -> None:
+def test_percentile_is_a_measured_value(percent: float, expected: float) -> None:
     assert percentile(range(100, 0, -1), percent) == expected
 
 
-def test_a_spread_names_both_ends() -> None:
+def test_spread_has_median_minimum_and_maximum() -> None:
     assert Spread.of([3, 1, 2]) == Spread(median=2, low=1, high=3)
 
 
-def test_a_ledger_tells_conflicts_from_other_errors_and_users_apart() -> None:
-    asked = [request("patch", 200), request("patch", 409), request("get", 500)]
-    ledger = Ledger.of([*asked, request("patch", 409, user="another")], "me")
+def test_ledger_counts_conflicts_and_other_errors_of_one_user() -> None:
+    requests = [request("patch", 200), request("patch", 409), request("get", 500)]
+    ledger = Ledger.of([*requests, request("patch", 409, user="another")], "me")
     assert ledger.by_verb == {"patch": 2, "get": 1}
     assert (ledger.total, ledger.conflicts) == (3, 1)
     assert ledger.other_errors == {"500 get pods/status": 1}
 
 
 @pytest.mark.parametrize(
-    ("workload", "told"),
+    ("workload", "status"),
     [(PIPELINE, PIPELINE_STATUS), (JOB, {"succeeded": 1})],
     ids=["pipeline", "job"],
 )
-def test_a_life_is_over_once_pod_and_owner_have_said_so(
-    workload: Workload, told: Mapping[str, object]
+def test_object_is_finished_once_its_pod_and_its_status_report_it(
+    workload: Workload, status: Mapping[str, object]
 ) -> None:
     timeline = Timeline(workload, Form.LIFE, ["a"])
     timeline.of("a").sent, timeline.of("a").answered = 1.0, 1.1
@@ -64,7 +64,7 @@ def test_a_life_is_over_once_pod_and_owner_have_said_so(
     assert not timeline.without_pod
     timeline.pod_changed(pod("a", POD_STATUS), 2.0)
     assert timeline.unfinished
-    timeline.owner_changed({"metadata": {"name": "a"}, "status": told}, 2.25)
+    timeline.owner_changed({"metadata": {"name": "a"}, "status": status}, 2.25)
     assert not timeline.unfinished
     figures = timeline.figures()
     assert figures["pod_p50_ms"] == 500
