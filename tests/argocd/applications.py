@@ -12,8 +12,8 @@ from tests.argocd.installation import NAMESPACE, ArgoCd
 from tests.argocd.repository import Repository
 from tests.cluster.progress import Progress
 from tests.e2e.conftest import E2EEnv
-from tests.e2e.watching import Object, WatchLog
 from tests.poll import poll_until
+from tests.watching import Object, WatchLog
 
 WHERE: Final = ("argoproj.io", "v1alpha1", NAMESPACE, "applications")
 REFRESH: Final = "argocd.argoproj.io/refresh"

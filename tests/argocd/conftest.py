@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from kubernetes import client, config
 
+from tests import watching
 from tests.argocd.applications import Application, applications
 from tests.argocd.installation import ArgoCd
 from tests.argocd.repository import Repository
 from tests.cluster.cluster import Cluster
 from tests.cluster.progress import Lines, Progress
-from tests.e2e import watching
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.target import Target, installed
-from tests.e2e.watching import WatchLog
 from tests.operator_process import OperatorProcess
+from tests.watching import WatchLog
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from initpipeline.plugin import main
 from tests.argocd.applications import Application
 from tests.e2e.conftest import E2EEnv, runs
 from tests.e2e.templates import container, deployment, template
-from tests.e2e.watching import Object
+from tests.watching import Object
 
 pytestmark = pytest.mark.argocd
 

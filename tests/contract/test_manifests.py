@@ -23,7 +23,7 @@ Permission = tuple[str, str, str]
 
 @pytest.fixture(scope="module")
 def rendered() -> dict[str, Object]:
-    """The objects that `kubectl apply -k manifests/base` applies, by kind."""
+    """Return the objects that `kubectl apply -k manifests/base` applies, by kind."""
     objects = installation.rendered()
     by_kind = {found["kind"]: found for found in objects}
     assert len(by_kind) == len(objects), "two objects of one kind"

@@ -10,12 +10,13 @@ from kubernetes import client, config
 
 from initpipeline.api import names
 from initpipeline.plugin import main
+from tests import watching
 from tests.cluster.cluster import Cluster
-from tests.e2e import target, watching
-from tests.e2e.watching import Object, WatchLog
+from tests.e2e import target
 from tests.installation import kubeconfig_of_the_operator
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
+from tests.watching import Object, WatchLog
 
 Call = Callable[..., tuple[int, str, str]]
 """Calls the plugin."""

@@ -11,9 +11,9 @@ import yaml
 
 from tests.e2e.conftest import Call, E2EEnv
 from tests.e2e.templates import container, deployment, sidecar, template
-from tests.e2e.watching import Object
 from tests.kubectl import Kubectl
 from tests.poll import poll_until
+from tests.watching import Object
 
 SECONDS = 60
 

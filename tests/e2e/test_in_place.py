@@ -6,8 +6,8 @@ from tests.cluster.cluster import Cluster
 from tests.e2e.conftest import E2EEnv, reason_of, run_number, runs, status_of
 from tests.e2e.presence import BOTH, Presence, gone
 from tests.e2e.templates import two_steps
-from tests.e2e.watching import Object
 from tests.operator_process import OperatorProcess
+from tests.watching import Object
 
 
 def uid(state: Object) -> str:

@@ -17,8 +17,8 @@ from tests.e2e import node_faults
 from tests.e2e.conftest import E2EEnv, reason_of, run_number, status_of
 from tests.e2e.templates import container, template
 from tests.e2e.traces import assert_trace
-from tests.e2e.watching import Object
 from tests.operator_process import OperatorProcess
+from tests.watching import Object
 
 HANGS = container("hangs", "exec sleep 3600")
 NEVER_COMES = {"name": "absent", "image": "registry.example/absent:1"}

@@ -7,8 +7,8 @@ import pytest
 from tests.cluster.cluster import Cluster
 from tests.e2e.conftest import E2EEnv, run_number, status_of
 from tests.e2e.templates import IMAGE, container, sidecar, template, two_steps
-from tests.e2e.watching import Object
 from tests.operator_process import OperatorProcess
+from tests.watching import Object
 
 SHARED = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
 WORK: dict[str, Any] = {"volumes": [{"name": "work", "emptyDir": {}}]}

@@ -8,7 +8,7 @@ from kubernetes import client
 from tests.e2e.conftest import Call, E2EEnv, reason_of, run_number, status_of
 from tests.e2e.templates import container, template
 from tests.e2e.test_injection import injecting
-from tests.e2e.watching import Object
+from tests.watching import Object
 
 FINE = container("fine", "echo all is well")
 BROKEN = container("broken", "(echo trying; echo no such table) >&2; exit 3")

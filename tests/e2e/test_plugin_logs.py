@@ -14,8 +14,8 @@ from tests.e2e import node_faults, target
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.cutting_proxy import cutting_proxy
 from tests.e2e.templates import container, sidecar, template
-from tests.e2e.watching import Object
 from tests.kubectl import Kubectl
+from tests.watching import Object
 
 SECONDS = 90
 

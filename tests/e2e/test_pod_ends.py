@@ -7,8 +7,8 @@ from kubernetes import client
 from tests.cluster.cluster import Cluster
 from tests.e2e.conftest import E2EEnv, message_of, reason_of, run_number, runs, status_of
 from tests.e2e.templates import container, sidecar, template
-from tests.e2e.watching import Object
 from tests.operator_process import OperatorProcess
+from tests.watching import Object
 
 WORK = {"name": "work", "mountPath": "/scratch"}
 RESIZABLE: dict[str, Any] = {

@@ -21,8 +21,8 @@ from tests.e2e.conftest import (
 from tests.e2e.presence import BOTH, Presence
 from tests.e2e.templates import container, template, two_steps
 from tests.e2e.traces import assert_trace
-from tests.e2e.watching import Object
 from tests.operator_process import OperatorProcess
+from tests.watching import Object
 
 HANG = "exec sleep 3600"
 

@@ -6,8 +6,8 @@ from kubernetes import client
 
 from tests.e2e.conftest import E2EEnv, run_number
 from tests.e2e.templates import container, template
-from tests.e2e.watching import Object
 from tests.operator_process import OperatorProcess
+from tests.watching import Object
 
 
 def asking(name: str, script: str, cpu: str, memory: str, **more: Any) -> Object:

@@ -9,8 +9,8 @@ import pytest
 from tests.e2e.conftest import E2EEnv, reason_of, run_number, status_of
 from tests.e2e.templates import container, sidecar, template
 from tests.e2e.traces import assert_trace
-from tests.e2e.watching import Object
 from tests.operator_process import OperatorProcess
+from tests.watching import Object
 
 SHARED: dict[str, Any] = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
 WORK: dict[str, Any] = {"volumes": [{"name": "work", "emptyDir": {}}]}

@@ -18,8 +18,8 @@ from tests.e2e.conftest import E2EEnv, reason_of, status_of
 from tests.e2e.presence import dying
 from tests.e2e.templates import container, sidecar, template
 from tests.e2e.traces import assert_trace
-from tests.e2e.watching import Object
 from tests.operator_process import OperatorProcess
+from tests.watching import Object
 
 SHARED: dict[str, Any] = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
 RUNS_ON = "cat /data/log; exec sleep 3600"

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from initpipeline.api.reasons import Reason
-from tests.e2e.watching import Object
+from tests.watching import Object
 
 ON_THE_WAY = frozenset({Reason.POD_PENDING, Reason.STEP_PENDING, Reason.CONTAINERS_NOT_READY})
 """Reasons of the moments between two states. How many of them are seen is the kubelet's affair."""

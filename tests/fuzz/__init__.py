@@ -1,1 +1,1 @@
-"""Checks every reader of objects with generated objects that any user may write: make fuzz."""
+"""Checks all code that reads API objects with generated, hostile objects: make fuzz."""

@@ -1,4 +1,4 @@
-"""python -m tests.fuzz [COUNT [FIRST SEED]]: check that many generated objects."""
+"""``python -m tests.fuzz [COUNT [FIRST_SEED]]``: check this number of generated objects."""
 
 import signal
 import sys
@@ -11,12 +11,12 @@ from typing import NoReturn
 from tests.fuzz.properties import CHECKS
 
 BUDGET_SECONDS = 1.0
-"""Of CPU for one object, both made and checked. Most take a millisecond."""
+"""The limit of CPU time to generate and check one object. Most take a millisecond."""
 SHOWN = 20
 
 
 class TooSlow(BaseException):
-    """An object took longer than it may."""
+    """An object took more CPU time than allowed."""
 
 
 def main(arguments: list[str]) -> int:
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
 
 
 def check(name: str, seed: int) -> None:
-    """Raises what is wrong with this object, TooSlow if it takes too long."""
+    """Check one object. Raise an exception if it violates a property, TooSlow after the limit."""
     signal.setitimer(signal.ITIMER_PROF, BUDGET_SECONDS)
     try:
         CHECKS[name](Random(seed))

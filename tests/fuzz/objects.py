@@ -1,6 +1,6 @@
-"""Objects as any user may write them: real ones, with some hostile leaves.
+"""Generate objects as any user may write them: realistic ones, with some hostile values.
 
-Everything follows from a seed, so that a failure can be seen again.
+A seed determines the object, so that a failure can be reproduced.
 """
 
 import copy
@@ -64,7 +64,7 @@ _SHAPES: Final[list[Any]] = [None, [], {}, [None], [[]], [{}], {"": None}, "", [
 
 
 def pipeline_object(random: Random) -> Raw:
-    """An InitPipeline, with a status that the operator or another client wrote."""
+    """Return an InitPipeline, with a status that the operator or another client wrote."""
     raw = _lived(random).raw()
     if random.random() < 0.3:
         raw["spec"]["template"] = {"spec": random.choice(list(SHAPES.values())).spec}
@@ -74,7 +74,7 @@ def pipeline_object(random: Random) -> Raw:
 
 
 def pod_object(random: Random) -> Raw:
-    """A Pod of that name: of the pipeline, or another."""
+    """Return a Pod with the pipeline's name. The pipeline need not own it."""
     raw = _pod(random).raw()
     if random.random() < 0.3:
         raw["metadata"]["annotations"][names.RUN_ANNOTATION] = _text(random)
@@ -90,7 +90,7 @@ def pod_object(random: Random) -> Raw:
 
 
 def watch_line(random: Random) -> bytes:
-    """A line of a watch, as an API server may send it: any JSON that is an event's."""
+    """Return a line of a watch response with one of these objects."""
     raw = random.choice([pipeline_object, pod_object])(random)
     type_ = random.choice(["ADDED", "MODIFIED", "DELETED"])
     line = json.dumps({"type": type_, "object": raw}, separators=(",", ":")).encode()
@@ -104,7 +104,7 @@ def watch_line(random: Random) -> bytes:
 
 
 def _lived(random: Random) -> PipelineBuilder:
-    """A pipeline after a few looks at its Pod: one of a few, since they take long to make."""
+    """Return a pipeline that was reconciled a few times: one of 300, since they are expensive."""
     return _life(random.randrange(300))
 
 
@@ -154,11 +154,11 @@ def _pod(random: Random, run: int | None = None) -> PodBuilder:
 
 
 def _hostile(raw: Raw, random: Random) -> Raw:
-    """The object with some leaves replaced, mostly by something of the kind that was there."""
+    """Return the object with some values replaced, mostly by values of the same type."""
     kept = json.loads(json.dumps(raw))
     for _ in range(random.choice([0, 1, 1, 2, 4, 8])):
         _change(kept, random)
-    # Names and versions are the API server's.
+    # The API server sets names and versions.
     for key in ("name", "namespace", "uid", "resourceVersion", "generation"):
         if key in raw["metadata"]:
             metadata = kept["metadata"] if isinstance(kept.get("metadata"), dict) else {}

@@ -32,7 +32,7 @@ SPEC: Final = schema.schema_of("spec")
 
 
 def check_pipeline(random: Random) -> None:
-    """It can be read, or is reported; what is decided can be stored, and is decided once."""
+    """Check that the pipeline is read or reported, and that the status is valid and stable."""
     raw = objects.pipeline_object(random)
     found = read_pipeline(raw)
     if isinstance(found, UnreadablePipeline):
@@ -46,7 +46,7 @@ def check_pipeline(random: Random) -> None:
 
 
 def check_pod(random: Random) -> None:
-    """The same for a valid pipeline and a hostile Pod."""
+    """Check the same for a valid pipeline and a hostile Pod."""
     raw = objects.pod_object(random)
     pod = _pod_or_none(raw)
     if pod is None:
@@ -57,7 +57,7 @@ def check_pod(random: Random) -> None:
 
 
 def check_line(random: Random) -> None:
-    """It can be read as JSON, and what is in it can be, or is refused as unreadable."""
+    """Check that the line is valid JSON, and that its object is read or refused as unreadable."""
     line = objects.watch_line(random)
     event = json.loads(asyncio.run(readable_line(line)))
     raw = event["object"]
@@ -84,10 +84,12 @@ def _pod_or_none(raw: dict[str, Any]) -> Pod | None:
 
 
 def _is_the_pods(error: str) -> bool:
-    """Whether the error is one of a container's status, which the API server would not have stored
-    in a Pod either: it knows the types of its fields. Of times it does not know which ones a
-    custom resource may have."""
-    return error.startswith("status.initContainerStatuses") and "no date-time" not in error
+    """Return whether the API server would have refused the same error in the Pod.
+
+    It validates the types of a Pod's container statuses. But it accepts times in a Pod that it
+    refuses in a custom resource.
+    """
+    return error.startswith("status.initContainerStatuses") and "not a date-time" not in error
 
 
 def _check_report(found: UnreadablePipeline, raw: dict[str, Any]) -> None:

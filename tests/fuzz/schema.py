@@ -1,6 +1,6 @@
-"""Whether the API server would take a value, by a CRD's structural schema.
+"""Validate a value by a CRD's structural schema, as the API server does.
 
-As much of it as the status uses. tests/contract holds the schema itself against an API server.
+Only the keywords that the CRD uses are implemented. tests/contract tests the CRD on an API server.
 """
 
 import re
@@ -26,7 +26,7 @@ _INT_BITS: Final = {"int32": 31, "int64": 63}
 
 
 def schema_of(field: str) -> Schema:
-    """The schema of a field of an InitPipeline: spec or status."""
+    """Return the schema of a field of an InitPipeline: spec or status."""
     crd = yaml.safe_load(_CRD.read_text())
     [version] = crd["spec"]["versions"]
     schema: Schema = version["schema"]["openAPIV3Schema"]["properties"][field]
@@ -34,16 +34,16 @@ def schema_of(field: str) -> Schema:
 
 
 def errors(value: Any, schema: Schema, path: str = "status") -> Iterator[str]:
-    """What the API server would say against the value."""
+    """Yield the errors for which the API server would refuse the value."""
     type_ = schema.get("type")
     if value is None and schema.get("nullable"):
         return
     if schema.get("x-kubernetes-int-or-string") and not isinstance(value, int | str):
-        yield f"{path}: neither a number nor a text"
+        yield f"{path}: neither an integer nor a string"
     if type_ and (
         not isinstance(value, _TYPES[type_]) or (isinstance(value, bool) and type_ != "boolean")
     ):
-        yield f"{path}: {type(value).__name__} is no {type_}"
+        yield f"{path}: {type(value).__name__} instead of {type_}"
         return
     if isinstance(value, dict):
         yield from _of_object(value, schema, path)
@@ -73,19 +73,19 @@ def _of_list(value: list[Any], schema: Schema, path: str) -> Iterator[str]:
     if keys:
         found = [tuple(item.get(key) for key in keys) for item in value if isinstance(item, dict)]
         if len(set(found)) != len(found):
-            yield f"{path}: an entry is there twice"
+            yield f"{path}: duplicate entry"
 
 
 def _of_scalar(value: Any, schema: Schema, path: str) -> Iterator[str]:
     if "enum" in schema and value not in schema["enum"]:
-        yield f"{path}: {value!r} is none of {schema['enum']}"
+        yield f"{path}: {value!r} is not one of {schema['enum']}"
     if isinstance(value, str):
         if not re.search(schema.get("pattern", ""), value):
             yield f"{path}: does not match"
         if len(value) > schema.get("maxLength", len(value)):
             yield f"{path}: longer than {schema['maxLength']}"
         if schema.get("format") == "date-time" and not _DATE_TIME.fullmatch(value):
-            yield f"{path}: {value!r} is no date-time"
+            yield f"{path}: {value!r} is not a date-time"
     elif isinstance(value, int) and not isinstance(value, bool):
         bits = _INT_BITS.get(schema.get("format", ""), 63)
         least, most = schema.get("minimum", -(2**bits)), schema.get("maximum", 2**bits - 1)

@@ -8,7 +8,7 @@ from kubernetes import client
 from initpipeline.api import names
 from tests.e2e.conftest import E2EEnv, reason_of, run_number, status_of
 from tests.e2e.templates import container, template, two_steps
-from tests.e2e.watching import Object, WatchLog
+from tests.watching import Object, WatchLog
 
 NAME: Final = "demo"
 """The pipeline of each life."""

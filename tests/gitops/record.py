@@ -18,16 +18,16 @@ import yaml
 from kubernetes import client, config
 
 from initpipeline.api import names
+from tests import watching
 from tests.builders import stamp
 from tests.cluster.cluster import Cluster
-from tests.e2e import watching
 from tests.e2e.conftest import E2EEnv, reason_of, status_of
 from tests.e2e.target import Target, installed
 from tests.e2e.templates import two_steps
-from tests.e2e.watching import Object
 from tests.gitops.customizations import SCRIPTS
 from tests.gitops.lives import LIVES, NAME
 from tests.operator_process import OperatorProcess
+from tests.watching import Object
 
 FOLDER: Final = Path(__file__).parent / "recorded"
 TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")

@@ -1,1 +1,1 @@
-"""The operator's container image, built where no registry is reached."""
+"""Builds the operator's container image without access to an image registry."""

@@ -1,4 +1,4 @@
-"""`python -m tests.image`, which is `make image`: build the image, and give it to a cluster."""
+"""Build the operator's image, and import it into a test cluster (make image)."""
 
 import argparse
 import sys
@@ -10,10 +10,12 @@ from tests.image.build import IMAGE, built
 
 
 def main() -> int:
-    """The exit code."""
+    """Run the command and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.image", description=__doc__)
     parser.add_argument(
-        "--name", default=DEFAULT_NAME, help="of the cluster to import into: %(default)s"
+        "--name",
+        default=DEFAULT_NAME,
+        help="name of the cluster that gets the image (default: %(default)s)",
     )
     options = parser.parse_args()
     try:
@@ -30,14 +32,14 @@ def _build_and_import(name: str) -> None:
     progress = Lines()
     cluster = Cluster.of(name, progress)
     archive = built(progress)
-    progress(f"{IMAGE} is built: {archive} ({archive.stat().st_size / 1e6:.0f} MB)")
+    progress(f"built {IMAGE}: {archive} ({archive.stat().st_size / 1e6:.0f} MB)")
     if not cluster.is_up():
-        progress(f"imported nowhere, since cluster {name} is not up. When it is: make image")
+        progress(f"cluster {name} is not up: to import the image, start it and run make image")
         return
-    with heartbeat(progress, f"importing it into cluster {name}"):
+    with heartbeat(progress, f"importing the image into cluster {name}"):
         cluster.import_image(archive)
-    progress("to run it: kubectl apply -k manifests/base")
-    progress("where it runs: kubectl -n initpipeline-system rollout restart deploy/initpipeline")
+    progress("to install the operator: kubectl apply -k manifests/base")
+    progress("to update it: kubectl -n initpipeline-system rollout restart deploy/initpipeline")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""Build the image with buildah, on a base that is made of the machine's own kind of packages.
+"""Build the image with buildah, on a base image made of the machine's own distribution.
 
-The Dockerfile's default base is a public image. Where no registry is reached, mmdebstrap makes one
-that does as well: the same distribution release as the machine's, since its archive, and the keys
-of that, are known to be there. Everything stays in the cache: the base is made once, and of the
-image only the layers that changed.
+The Dockerfile's default base is a public image. To build without a registry, mmdebstrap creates an
+equivalent base of the machine's distribution and release, whose package archive and keys are
+configured. The base and unchanged layers of the image are cached.
 """
 
 import ast
@@ -29,25 +28,25 @@ from tests.cluster.processes import last_line
 from tests.cluster.progress import Progress, heartbeat, silent
 
 IMAGE: Final = f"initpipeline.dev/operator:{__version__}"
-"""A name in the domain of the project's API, which no registry serves: whoever pushes the image to
-one names it anew, with `images` in a kustomization over manifests/base."""
+"""The name is in the domain of the project's API. No registry serves it: to push the image to a
+registry, rename it with `images` in a kustomization over manifests/base."""
 
 PROJECT: Final = Path(__file__).parents[2]
 TOOLS: Final = ("buildah", "mmdebstrap")
 BASE_PACKAGES: Final = ("ca-certificates", "python3", "python3-venv")
-# A fifth of the base, and nothing that a program reads.
+# A fifth of the base image. Programs do not read these files.
 LEFT_OUT: Final = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
-# Both mount /proc and /sys in what they build. With mounts and processes of their own, one that is
-# interrupted leaves none of either: what is then deleted is what they made, and not what it led to.
-APART: Final = ("unshare", "--mount", "--pid", "--mount-proc", "--kill-child")
-# Nothing is pulled from anywhere, so there are no signatures to check.
+# Both tools mount /proc and /sys in the image. In namespaces of their own, an interrupted build
+# leaves neither mounts nor processes, and deleting its files cannot delete through a mount.
+ISOLATED: Final = ("unshare", "--mount", "--pid", "--mount-proc", "--kill-child")
+# No image is pulled, so there are no signatures to verify.
 POLICY: Final = '{"default": [{"type": "insecureAcceptAnything"}]}'
 
 
 def built(progress: Progress = silent) -> Path:
-    """The image as a file, as `docker save` writes it."""
+    """Build the image and return its path, a file like those of `docker save`."""
     if os.geteuid():
-        raise ClusterError("building the image needs root, to mount and to change root")
+        raise ClusterError("building the image needs root, for mounts and chroot: run it as root")
     folder = cache_root() / "image"
     with locked(cache_root() / ".image.lock"):
         folder.mkdir(exist_ok=True)
@@ -58,7 +57,7 @@ def built(progress: Progress = silent) -> Path:
 
 
 class Builder:
-    """buildah with a storage of its own, so that nothing else on this machine is touched."""
+    """buildah with a storage of its own, separate from that of other programs."""
 
     def __init__(self, folder: Path, progress: Progress) -> None:
         self._progress = progress
@@ -69,31 +68,31 @@ class Builder:
         self._policy.write_text(POLICY)
 
     def ensure_tools(self) -> None:
-        """Install the programs that are missing."""
+        """Install buildah and mmdebstrap, unless they are installed."""
         missing = [tool for tool in TOOLS if not which(tool)]
         if not missing:
             return
         if not which("apt-get"):
-            raise ClusterError(f"there is no {' and no '.join(missing)} here: install them")
-        # Nothing is removed for them: another container engine stays what it is.
+            raise ClusterError(f"this machine lacks {' and '.join(missing)}: install them")
+        # --no-remove, so that another container engine stays installed.
         install = ["install", "--yes", "--quiet", "--no-install-recommends", "--no-remove"]
         with heartbeat(self._progress, f"installing Debian packages: {' '.join(missing)}"):
             self._run(["apt-get", "update", "--quiet"])
             self._run(["apt-get", *install, *missing])
 
     def ensure_base(self) -> str:
-        """The name of the base image, made if it is not there yet."""
+        """Return the name of the base image. Build it if it does not exist."""
         release = platform.freedesktop_os_release()
         suite = release.get("VERSION_CODENAME")
         if not suite:
-            raise ClusterError("the release of this system has no code name: is it Debian?")
+            raise ClusterError("/etc/os-release has no VERSION_CODENAME: use Debian or Ubuntu")
         recipe = hashlib.sha256(repr((BASE_PACKAGES, LEFT_OUT)).encode()).hexdigest()[:8]
         name = f"localhost/python-{release['ID']}:{suite}-{recipe}"
         if self._has(name):
             return name
         with tempfile.TemporaryDirectory(dir=self._folder, prefix=".base-") as temporary:
             context = Path(temporary)
-            doing = f"making a base image of {release['ID']} {suite} (a minute, once per machine)"
+            doing = f"building a base image of {release['ID']} {suite} (a minute, once per machine)"
             with heartbeat(self._progress, doing):
                 self._make_root(suite, context / "root.tar")
                 (context / "Dockerfile").write_text("FROM scratch\nADD root.tar /\n")
@@ -112,10 +111,10 @@ class Builder:
                 *("--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"),
                 *("--volume", f"{settings}:/etc/pip.conf:ro"),
             ]
-            with heartbeat(self._progress, f"building {IMAGE} on {base} (its log: {self._log})"):
+            with heartbeat(self._progress, f"building {IMAGE} on {base} (log: {self._log})"):
                 self._bud(arguments, PROJECT)
-        with heartbeat(self._progress, "writing it to a file"):
-            archive.unlink(missing_ok=True)  # buildah adds no image to a file that exists
+        with heartbeat(self._progress, "writing the image to a file"):
+            archive.unlink(missing_ok=True)  # buildah cannot add an image to an existing file
             self._buildah("push", *self._trust, IMAGE, f"docker-archive:{archive}:{IMAGE}")
         return archive
 
@@ -126,11 +125,11 @@ class Builder:
     def _make_root(self, suite: str, archive: Path) -> None:
         options = ["--variant=minbase", f"--include={','.join(BASE_PACKAGES)}"]
         options += [f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT]
-        # Licences are given along with what they are of.
+        # Licences have to be distributed with the programs.
         options += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
-        # Not in /tmp, which may be in memory: the tree is there before it is in the archive.
+        # Not in /tmp, which may be in memory: the uncompressed tree is written there.
         settings = {"TMPDIR": str(archive.parent)}
-        self._run(["mmdebstrap", *options, suite, str(archive)], settings, APART)
+        self._run(["mmdebstrap", *options, suite, str(archive)], settings, ISOLATED)
 
     def _has(self, image: str) -> bool:
         try:
@@ -144,7 +143,7 @@ class Builder:
 
     def _buildah(self, *arguments: str) -> None:
         storage = (f"--root={self._folder / 'storage'}", f"--runroot={self._folder / 'run'}")
-        self._run(["buildah", *storage, *arguments], prefix=APART)
+        self._run(["buildah", *storage, *arguments], prefix=ISOLATED)
 
     def _run(
         self,
@@ -152,7 +151,7 @@ class Builder:
         environment: Mapping[str, str] = MappingProxyType({}),
         prefix: Sequence[str] = (),
     ) -> None:
-        """Run a command, with what it prints in the log, which the error names if it fails."""
+        """Run a command and append its output to the log. Raise ClusterError if it fails."""
         with self._log.open("a") as log:
             answer = subprocess.run(
                 [*prefix, *command],
@@ -163,14 +162,14 @@ class Builder:
                 check=False,
             )
         if answer.returncode:
-            said = last_line(self._log)
-            raise ClusterError(f"{command[0]} failed; its log, {self._log}, ends: {said}")
+            last = last_line(self._log)
+            raise ClusterError(f"{command[0]} failed; last line of the log {self._log}: {last}")
 
 
 def pip_settings() -> str:
-    """All that pip is told on this machine, by files and by the environment, as one file.
+    """Return pip's configuration on this machine, from files and the environment, as one file.
 
-    Which index to ask, and how, is the machine's affair: the build is given the same answer.
+    The build thereby uses the same package index as the machine.
     """
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
@@ -183,7 +182,7 @@ def pip_settings() -> str:
 
 
 def _sections(listed: str) -> dict[str, dict[str, str]]:
-    """`global.timeout='60'` by section. The environment's `:env:` comes last, since it wins."""
+    """Return options such as `global.timeout='60'` by section. The environment overrides files."""
     sections: dict[str, dict[str, str]] = {"global": {}}
     for line in sorted(listed.splitlines(), key=lambda line: line.startswith(":env:")):
         name, _, value = line.partition("=")

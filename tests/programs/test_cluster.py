@@ -77,7 +77,7 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A cluster with a node for the tests of this module."""
+    """Start a cluster with a node for the tests of this module."""
     missing = preflight.problems(Mode.NODE)
     if missing:
         pytest.skip(missing[0])

@@ -22,7 +22,7 @@ NAMESPACE: Final = "initpipeline-system"
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A cluster that has the operator's image, but nothing installed."""
+    """Start a cluster that has the operator's image, but nothing installed."""
     image = built(Lines())
     with Cluster(f"installation-{os.getpid()}") as cluster:
         cluster.import_image(image)

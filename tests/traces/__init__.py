@@ -1,4 +1,4 @@
-"""What a real kubelet wrote: recorded from the test cluster, kept as JSON, compared with the model.
+"""Record the Pod statuses that a real kubelet reports. Tests compare the model kubelet with them.
 
-``python -m tests.traces record`` records all scenarios anew, some of them by name; six minutes.
+``python -m tests.traces record [SCENARIO ...]`` records some scenarios, or all in six minutes.
 """

@@ -1,4 +1,4 @@
-"""``python -m tests.traces record [SCENARIO ...]``"""
+"""Record on a test cluster what the kubelet reports of a Pod in these scenarios."""
 
 import argparse
 
@@ -7,6 +7,7 @@ from tests.traces.scenarios import SCENARIOS
 
 parser = argparse.ArgumentParser(prog="python -m tests.traces", description=__doc__)
 parser.add_argument("what", choices=["record"])
-parser.add_argument("scenario", nargs="*", help=f"of these, all without: {', '.join(SCENARIOS)}")
+scenarios = ", ".join(SCENARIOS)
+parser.add_argument("scenario", nargs="*", help=f"scenarios to record (default: all): {scenarios}")
 arguments = parser.parse_args()
 record(arguments.scenario)

@@ -1,8 +1,8 @@
-"""Play scenarios on the test cluster and write down what was told of their Pods.
+"""Run scenarios on the test cluster and record the states of their Pods.
 
-What names one particular run of the scenario is replaced: UIDs and container IDs by numbers in the
-order of their appearance, times by the same times after a beginning that is always the same. What
-nobody reads is left out.
+A recording does not depend on when it was made: UIDs and container IDs are replaced by numbers in
+the order of their appearance, and times are relative to a fixed beginning. Fields that the tests do
+not use are omitted.
 """
 
 import json
@@ -16,10 +16,11 @@ from kubernetes import client, config
 
 from tests.builders import stamp
 from tests.cluster.cluster import Cluster
-from tests.traces.recorder import Raw, Recorder
-from tests.traces.scenarios import POD, SCENARIOS, Scenario, Stage
+from tests.traces.scenarios import POD, SCENARIOS, Raw, Scenario, ScenarioEnv
+from tests.watching import pods
 
 FOLDER = Path(__file__).parent / "recorded"
+QUIET_SECONDS = 2.0
 
 METADATA = ("deletionTimestamp", "deletionGracePeriodSeconds")
 STATUS = ("phase", "reason", "message", "conditions", "initContainerStatuses", "containerStatuses")
@@ -30,7 +31,7 @@ TIMES = ("deletionTimestamp", "lastTransitionTime", "startedAt", "finishedAt")
 
 
 def record(names: Sequence[str]) -> None:
-    """Record these scenarios, or all where none is named."""
+    """Record these scenarios. If none is named, record all."""
     FOLDER.mkdir(exist_ok=True)
     with Cluster(f"traces-{os.getpid()}", progress=print) as cluster:
         for name in names or SCENARIOS:
@@ -43,28 +44,28 @@ def _play(cluster: Cluster, name: str, scenario: Scenario) -> list[tuple[float, 
     with config.new_client_from_config(str(cluster.kubeconfig), persist_config=False) as api:
         core = client.CoreV1Api(api)
         core.create_namespace({"metadata": {"name": name}})
-        with Recorder(api, name, POD) as recorder:
+        with pods(api, name) as log:
             core.create_namespaced_pod(name, {"metadata": {"name": POD}, "spec": scenario.spec})
-            scenario.play(Stage(cluster, api, name, recorder))
-            recorder.settle()
+            scenario.play(ScenarioEnv(cluster, api, name, log))
+            log.settle(QUIET_SECONDS)
         core.delete_namespace(name)
-        return recorder.states
+        return list(zip(log.times, log.states, strict=True))
 
 
 def _text(spec: Raw, states: Sequence[tuple[float, Raw]]) -> str:
-    """One line for each state, so that a difference can be read."""
+    """Return the recording as JSON with one line per state, so that diffs are readable."""
     lines = ",\n".join(json.dumps(line) for line in _normal(states))
     return f'{{"spec": {json.dumps(spec)},\n"states": [\n{lines}\n]}}\n'
 
 
 def _normal(states: Sequence[tuple[float, Raw]]) -> Iterable[Raw]:
-    began, first = states[0]
+    started, first = states[0]
     created = datetime.fromisoformat(first["metadata"]["creationTimestamp"])
     replace = _Replacement(created)
-    for came, state in states:
+    for arrived, state in states:
         metadata = {key: state["metadata"][key] for key in METADATA if key in state["metadata"]}
         line = {
-            "seconds": round(came - began, 2),
+            "seconds": round(arrived - started, 2),
             "event": state["event"],
             "metadata": {"uid": state["metadata"]["uid"], **metadata},
             "nodeName": state["spec"].get("nodeName"),
@@ -88,7 +89,7 @@ def _status(status: Raw) -> Raw:
 
 
 class _Replacement:
-    """Names that are the same in each recording."""
+    """Replaces times and IDs by values that are the same in each recording."""
 
     def __init__(self, created: datetime) -> None:
         self._created = created

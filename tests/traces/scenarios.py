@@ -1,4 +1,4 @@
-"""What is recorded: a Pod, and what happens to it."""
+"""The recorded scenarios: a Pod's spec and the faults that are injected."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,39 +7,45 @@ from typing import Any
 from kubernetes import client
 
 from tests.cluster.cluster import Cluster
-from tests.traces.recorder import Raw, Recorder
+from tests.watching import WatchLog
+
+Raw = dict[str, Any]
 
 IMAGE = "busybox:1.36"
 POD = "demo"
 OBEDIENT = "trap 'exit 3' TERM; while true; do sleep 0.1; done"
-"""Runs until it is told to end, and then ends with 3."""
+"""A script that exits with 3 after SIGTERM."""
+
+SECONDS = 120.0
+"""The timeout of each step of a scenario."""
 
 
 @dataclass(frozen=True)
-class Stage:
-    """The Pod's namespace, the node, and what is told of the Pod."""
+class ScenarioEnv:
+    """The Pod's namespace, the cluster, and the recorded states of the Pod."""
 
     cluster: Cluster
     api: client.ApiClient
     namespace: str
-    recorder: Recorder
+    pods: WatchLog
 
     def wait(self, what: str, condition: Callable[[Raw], bool]) -> Raw:
-        return self.recorder.wait(what, condition)
+        """Return the first state of the Pod for which the condition is true."""
+        return self.pods.wait(POD, what, condition, SECONDS)
 
     def delete(self) -> None:
-        """Delete the Pod with its own grace period, and see it go."""
+        """Delete the Pod with its own grace period, and wait until it is gone."""
         client.CoreV1Api(self.api).delete_namespaced_pod(POD, self.namespace)
-        self.gone()
+        self.wait_gone()
 
     def evict(self) -> None:
-        """Ask the API server for the Pod's eviction, as a drain of its node does."""
+        """Evict the Pod as kubectl drain does, and wait until it is gone."""
         eviction = client.V1Eviction(metadata=client.V1ObjectMeta(name=POD))
         client.CoreV1Api(self.api).create_namespaced_pod_eviction(POD, self.namespace, eviction)
-        self.gone()
+        self.wait_gone()
 
-    def gone(self) -> None:
-        self.recorder.wait_gone()
+    def wait_gone(self) -> None:
+        self.wait("the Pod is gone", lambda state: state["event"] == "DELETED")
 
     def reboot_node(self) -> None:
         self.cluster.reboot_node()
@@ -53,10 +59,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A Pod's spec, and what happens to it."""
+    """A Pod's spec, and what is done to the Pod."""
 
     spec: Raw
-    play: Callable[[Stage], object]
+    play: Callable[[ScenarioEnv], object]
 
 
 def container(name: str, script: str = "sleep 0.5", **more: Any) -> Raw:
@@ -68,7 +74,7 @@ def sidecar(name: str, script: str = "exec sleep 3600", **more: Any) -> Raw:
 
 
 def spec(*init: Raw, app: Raw | None = None, **more: Any) -> Raw:
-    """A Pod's spec, with an empty volume in all containers: /run/pod outlives their restarts."""
+    """Return a Pod's spec. All containers mount an emptyDir, which survives restarts."""
     mount = {"volumeMounts": [{"name": "memory", "mountPath": "/run/pod"}]}
     app = app or container("app", "exec sleep 3600")
     return {
@@ -83,14 +89,14 @@ def spec(*init: Raw, app: Raw | None = None, **more: Any) -> Raw:
 
 
 def fails(times: int, code: int = 1, then: str = "true") -> str:
-    """A script that fails so many times and then goes on. Counts in a file of the Pod's volume."""
+    """Return a script that fails that often, then runs `then`. The volume holds the count."""
     file = "/run/pod/attempts"
     count = f"echo >>{file}; sleep 0.5"
     return f"{count}; [ $(wc -l <{file}) -gt {times} ] || {{ echo sorry; exit {code}; }}; {then}"
 
 
 def status_of(state: Raw, name: str) -> Mapping[str, Any]:
-    """A container's status; empty while the kubelet has said nothing of it."""
+    """Return a container's status. It is empty until the kubelet reports the container."""
     status = state.get("status", {})
     every = status.get("initContainerStatuses", []) + status.get("containerStatuses", [])
     return next((one for one in every if one["name"] == name), {})
@@ -105,11 +111,12 @@ def runs(name: str, restarts: int = 0) -> Callable[[Raw], bool]:
 
 
 def is_ready(restarts: int = 0) -> Callable[[Raw], bool]:
-    """The Pod is Ready, and its app container has been restarted that often."""
+    """Return whether the Pod is Ready and its app container has been restarted that often."""
 
     def condition(state: Raw) -> bool:
-        said = {c["type"]: c["status"] for c in state["status"].get("conditions", ())}
-        return said.get("Ready") == "True" and status_of(state, "app")["restartCount"] >= restarts
+        conditions = {c["type"]: c["status"] for c in state["status"].get("conditions", ())}
+        ready = conditions.get("Ready") == "True"
+        return ready and status_of(state, "app")["restartCount"] >= restarts
 
     return condition
 
@@ -139,68 +146,68 @@ RESTART_ALL = {
 }
 
 
-def sandbox_killed(stage: Stage) -> None:
-    stage.wait("it is Ready", is_ready())
-    stage.kill_sandbox()
-    stage.wait("it is Ready again", is_ready(restarts=1))
+def sandbox_killed(env: ScenarioEnv) -> None:
+    env.wait("it is Ready", is_ready())
+    env.kill_sandbox()
+    env.wait("it is Ready again", is_ready(restarts=1))
 
 
-def sandbox_killed_for_good(stage: Stage) -> None:
-    stage.wait("it is Ready", is_ready())
-    stage.kill_sandbox()
-    stage.wait("it fails", phase("Failed"))
+def sandbox_killed_for_good(env: ScenarioEnv) -> None:
+    env.wait("it is Ready", is_ready())
+    env.kill_sandbox()
+    env.wait("it fails", phase("Failed"))
 
 
-def sandbox_killed_mid_init(stage: Stage) -> None:
-    stage.wait("the second step runs", runs("two"))
-    stage.kill_sandbox()
-    stage.wait("it is Ready", is_ready())
+def sandbox_killed_mid_init(env: ScenarioEnv) -> None:
+    env.wait("the second step runs", runs("two"))
+    env.kill_sandbox()
+    env.wait("it is Ready", is_ready())
 
 
-def node_rebooted(stage: Stage) -> None:
-    stage.wait("it is Ready", is_ready())
-    stage.reboot_node()
-    stage.wait("it is Ready again", is_ready(restarts=1))
+def node_rebooted(env: ScenarioEnv) -> None:
+    env.wait("it is Ready", is_ready())
+    env.reboot_node()
+    env.wait("it is Ready again", is_ready(restarts=1))
 
 
-def node_rebooted_mid_init(stage: Stage) -> None:
-    stage.wait("the second step runs", runs("two"))
-    stage.reboot_node()
-    stage.wait("it is Ready", is_ready())
+def node_rebooted_mid_init(env: ScenarioEnv) -> None:
+    env.wait("the second step runs", runs("two"))
+    env.reboot_node()
+    env.wait("it is Ready", is_ready())
 
 
-def sidecars_crash(stage: Stage) -> None:
-    stage.wait("the second step runs", runs("two"))
-    stage.kill("early")
-    stage.wait("the first sidecar runs again", runs("early", restarts=1))
-    stage.wait("it is Ready", is_ready())
-    stage.kill("late")
-    stage.wait("the last sidecar runs again", runs("late", restarts=1))
+def sidecars_crash(env: ScenarioEnv) -> None:
+    env.wait("the second step runs", runs("two"))
+    env.kill("early")
+    env.wait("the first sidecar runs again", runs("early", restarts=1))
+    env.wait("it is Ready", is_ready())
+    env.kill("late")
+    env.wait("the last sidecar runs again", runs("late", restarts=1))
 
 
-def deleted_mid_init(stage: Stage) -> None:
-    stage.wait("the second step runs", runs("two"))
-    stage.delete()
+def deleted_mid_init(env: ScenarioEnv) -> None:
+    env.wait("the second step runs", runs("two"))
+    env.delete()
 
 
-def deleted_running(stage: Stage) -> None:
-    stage.wait("it is Ready", is_ready())
-    stage.delete()
+def deleted_running(env: ScenarioEnv) -> None:
+    env.wait("it is Ready", is_ready())
+    env.delete()
 
 
-def evicted(stage: Stage) -> None:
-    stage.wait("it is Ready", is_ready())
-    stage.evict()
+def evicted(env: ScenarioEnv) -> None:
+    env.wait("it is Ready", is_ready())
+    env.evict()
 
 
-def over_its_storage(stage: Stage) -> None:
-    """The kubelet itself evicts it."""
-    stage.wait("it is evicted", phase("Failed"))
+def over_its_storage(env: ScenarioEnv) -> None:
+    # The app container writes more than the volume's limit.
+    env.wait("it is evicted", phase("Failed"))
 
 
-def unschedulable(stage: Stage) -> None:
-    stage.wait("the scheduler says no", lambda state: "conditions" in state["status"])
-    stage.delete()
+def unschedulable(env: ScenarioEnv) -> None:
+    env.wait("the scheduler has failed", lambda state: "conditions" in state["status"])
+    env.delete()
 
 
 SCENARIOS: Mapping[str, Scenario] = {
@@ -216,10 +223,10 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "app-exits": Scenario(
         spec(ONE, TWO, app=container("app", "sleep 1; exit 7")),
-        lambda stage: stage.wait("it restarts twice", runs("app", restarts=2)),
+        lambda env: env.wait("it restarts twice", runs("app", restarts=2)),
     ),
     "step-fails-then-succeeds": Scenario(
-        spec(ONE, container("two", fails(2))), lambda stage: stage.wait("it is Ready", is_ready())
+        spec(ONE, container("two", fails(2))), lambda env: env.wait("it is Ready", is_ready())
     ),
     "step-fails-on-failure": Scenario(
         spec(
@@ -228,19 +235,19 @@ SCENARIOS: Mapping[str, Scenario] = {
             restartPolicy="OnFailure",
             app=container("app", "sleep 0.5"),
         ),
-        lambda stage: stage.wait("it ends well", phase("Succeeded")),
+        lambda env: env.wait("it ends well", phase("Succeeded")),
     ),
     "step-fails-for-good": Scenario(
         spec(ONE, container("two", "sleep 0.5; exit 3"), restartPolicy="Never"),
-        lambda stage: stage.wait("it fails", phase("Failed")),
+        lambda env: env.wait("it fails", phase("Failed")),
     ),
     "app-fails-for-good": Scenario(
         spec(ONE, TWO, app=container("app", "sleep 0.5; exit 3"), restartPolicy="Never"),
-        lambda stage: stage.wait("it fails", phase("Failed")),
+        lambda env: env.wait("it fails", phase("Failed")),
     ),
     "succeeds": Scenario(
         spec(ONE, TWO, sidecar("log"), app=container("app", "sleep 0.5"), restartPolicy="Never"),
-        lambda stage: stage.wait("it ends well", phase("Succeeded")),
+        lambda env: env.wait("it ends well", phase("Succeeded")),
     ),
     "sidecars-crash": Scenario(
         spec(
@@ -258,7 +265,7 @@ SCENARIOS: Mapping[str, Scenario] = {
             TWO,
             app={**container("app", fails(1, code=7, then="exec sleep 3600")), **RESTART_ALL},
         ),
-        lambda stage: stage.wait("it is Ready again", is_ready(restarts=1)),
+        lambda env: env.wait("it is Ready again", is_ready(restarts=1)),
     ),
     "deleted-mid-init": Scenario(
         spec(ONE, container("two", OBEDIENT), terminationGracePeriodSeconds=5), deleted_mid_init
@@ -280,7 +287,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "image-missing": Scenario(
         spec(ONE, {**TWO, "image": "registry.test/nothing:1"}, restartPolicy="Never"),
-        lambda stage: stage.wait("the kubelet waits", waits("two", "ImagePullBackOff")),
+        lambda env: env.wait("the kubelet waits", waits("two", "ImagePullBackOff")),
     ),
     "unschedulable": Scenario(
         spec(ONE, nodeSelector={"there-is": "no-such-node"}),

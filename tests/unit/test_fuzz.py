@@ -1,4 +1,4 @@
-"""Hostile objects, the same each time: those that were once too much, and a few of each kind."""
+"""A fixed set of hostile objects: those that once violated a property, and a few of each kind."""
 
 from random import Random
 

@@ -1,9 +1,9 @@
-"""What happened in a namespace, in the order in which the API server told it."""
+"""Record the states of objects in a namespace, in the order in which the API server sent them."""
 
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from kubernetes import client, watch
 
@@ -12,15 +12,20 @@ from initpipeline.api import names
 Object = dict[str, Any]
 
 DEFAULT_SECONDS = 60.0
-TURN_SECONDS = 1
-"""How long one watch lasts; the next goes on where it ended. So the end of a test is noticed."""
+WATCH_SECONDS = 1
+"""The duration of one watch request. The thread ends after the current one."""
 
 
 class WatchLog:
-    """Every state of every object of one kind in a namespace since the story began."""
+    """Every state of every object of one kind in a namespace since the log was created.
+
+    Each state has the additional key "event", with the type of the watch event.
+    """
 
     def __init__(self, list_function: Callable[..., Any], *arguments: str) -> None:
         self.states: list[Object] = []
+        self.times: list[float] = []
+        """The time of each state's arrival, in seconds of the monotonic clock."""
         self._changed = threading.Condition()
         self._watch = watch.Watch()
         self._ended = False
@@ -28,18 +33,24 @@ class WatchLog:
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
     def all(self) -> list[Object]:
-        """The states of all objects so far."""
+        """Return the states of all objects so far."""
         with self._changed:
             return list(self.states)
 
     def of(self, name: str) -> list[Object]:
-        """The states of the object of this name, without those that tell the same again."""
+        """Return the states of the object of this name."""
         with self._changed:
             return [state for state in self.states if state["metadata"]["name"] == name]
 
     def until(self, name: str, last: Object) -> list[Object]:
-        """The states of the object of this name up to one that was waited for."""
+        """Return the states of the object of this name up to the given one, inclusively."""
         states = self.of(name)
         return states[: states.index(last) + 1]
 
@@ -50,45 +61,55 @@ class WatchLog:
         condition: Callable[[Object], bool],
         seconds: float = DEFAULT_SECONDS,
     ) -> Object:
-        """The first state of the object that meets the condition. Fails with its last state."""
+        """Return the first state of the object for which the condition is true.
+
+        Raise AssertionError with the last state after `seconds`.
+        """
         deadline = time.monotonic() + seconds
-        seen = 0
+        checked = 0
         with self._changed:
             while True:
-                for state in self.states[seen:]:
+                for state in self.states[checked:]:
                     if state["metadata"]["name"] == name and condition(state):
                         return state
-                seen = len(self.states)
+                checked = len(self.states)
                 left = deadline - time.monotonic()
                 if left <= 0 or not self._changed.wait(left):
                     last = self.of(name)[-1:]
                     raise AssertionError(f"{name}: not within {seconds} s: {what}; last: {last}")
 
+    def settle(self, quiet_seconds: float) -> None:
+        """Return when no state has arrived for that long."""
+        with self._changed:
+            while self._changed.wait(quiet_seconds):
+                pass
+
     def end(self) -> None:
-        """Listen no more. Nobody else may close the connection that the listener still reads."""
+        """Stop watching. The caller must not close the API client before this returns."""
         self._ended = True
         self._thread.join()
 
     def _follow(self) -> None:
         function, arguments = self._source
         while not self._ended:
-            seen = self._watch.resource_version
-            since = {"resource_version": seen} if seen else {}
+            version = self._watch.resource_version
+            since = {"resource_version": version} if version else {}
             for event in self._watch.stream(
-                function, *arguments, timeout_seconds=TURN_SECONDS, **since
+                function, *arguments, timeout_seconds=WATCH_SECONDS, **since
             ):
                 state = event.get("raw_object") or event["object"]
                 with self._changed:
                     self.states.append({**state, "event": event["type"]})
+                    self.times.append(time.monotonic())
                     self._changed.notify_all()
 
 
 def pipelines(api: client.ApiClient, namespace: str) -> WatchLog:
-    """The story of the InitPipelines of a namespace."""
+    """Start to record the InitPipelines of a namespace."""
     function = client.CustomObjectsApi(api).list_namespaced_custom_object
     return WatchLog(function, names.GROUP, names.VERSION, namespace, names.PLURAL)
 
 
 def pods(api: client.ApiClient, namespace: str) -> WatchLog:
-    """The story of the Pods of a namespace."""
+    """Start to record the Pods of a namespace."""
     return WatchLog(client.CoreV1Api(api).list_namespaced_pod, namespace)
