@@ -1,5 +1,5 @@
-# Every target works on a fresh machine: what is missing is installed by the files it depends on.
-# CLUSTER=current makes demo and e2e use the present kubeconfig context instead of a cluster of ours.
+# Every target works on a fresh machine: its dependencies install what is missing.
+# With CLUSTER=current, demo and e2e use the current kubeconfig context instead of a test cluster.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -9,16 +9,16 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -q
 export PYTHONUNBUFFERED := 1
 
-# End-to-end tests wait more than they work. On somebody else's cluster they go one at a time.
+# End-to-end tests mostly wait, so several run in parallel. On a cluster that others use, one at a time.
 JOBS     ?= 3
 E2E_JOBS ?= $(if $(filter current,$(CLUSTER)),0,$(JOBS))
 
 .DEFAULT_GOAL := help
 .PHONY: help
-help: ## Show this list
+help: ## Show this list of targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Two stamps: the packages follow the lock, the project's own entry points its project file.
+# Two stamps: packages depend on the lock file, the project's entry points on pyproject.toml.
 $(VENV)/.packages: requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: Python 3.11 or later is needed: set PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -33,11 +33,11 @@ $(STAMP): $(VENV)/.packages pyproject.toml
 	@touch $@
 
 .PHONY: venv
-venv: $(STAMP) ## Install the pinned development environment into .venv
+venv: $(STAMP) ## Install the pinned packages into .venv: half a minute
 
 .PHONY: test
-test: lint $(STAMP) ## Everything CI runs: lint, types, layers, unit, contract, cluster and e2e tests
-	@echo "== what the test clusters are made of, and Argo CD's Lua engine with kstatus"
+test: lint $(STAMP) ## Run lint and all tests, as CI does: unit, contract, cluster and end-to-end
+	@echo "== build the test cluster, Argo CD's Lua engine and kstatus"
 	@$(BIN)/python -m tests.cluster prepare
 	@$(BIN)/python -m tests.gitops prepare
 	@echo "== unit, contract, cluster and end-to-end tests, $(JOBS) at a time"
@@ -45,7 +45,7 @@ test: lint $(STAMP) ## Everything CI runs: lint, types, layers, unit, contract, 
 	@$(PYTEST) -m "not alone and not argocd" -n $(JOBS) --dist worksteal tests
 
 .PHONY: lint
-lint: $(STAMP) ## Lint, types and layers alone
+lint: $(STAMP) ## Check style, types and layers
 	@echo "== lint, types, layers"
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
@@ -53,48 +53,48 @@ lint: $(STAMP) ## Lint, types and layers alone
 	@$(BIN)/lint-imports > $(VENV)/layers.log || { cat $(VENV)/layers.log; exit 1; }
 
 .PHONY: unit
-unit: $(STAMP) ## The tests that need no cluster: seconds
+unit: $(STAMP) ## Run the tests that need no cluster: seconds
 	@$(PYTEST) tests/unit
 
 .PHONY: fuzz
-fuzz: $(STAMP) ## 100,000 hostile objects against all that reads them: three minutes; ARGS="COUNT SEED"
+fuzz: $(STAMP) ## Check all readers with 100,000 hostile objects: three minutes; ARGS="COUNT SEED"
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 .PHONY: e2e
-e2e: $(STAMP) ## The tests on a real kubelet alone; CLUSTER=current: on the present context
+e2e: $(STAMP) ## Run the tests on a real kubelet; CLUSTER=current: on yours
 	@$(PYTEST) -n $(E2E_JOBS) --dist worksteal tests/e2e
 
 .PHONY: generate
-generate: $(STAMP) ## Write crds/ and the tables of docs/reference.md, from the models and the schema of a Pod
+generate: $(STAMP) ## Generate crds/ and the tables of docs/reference.md from the models
 	@$(BIN)/python -m crds.generate
 
 .PHONY: oldest
-oldest: $(STAMP) ## The operator, the policy and the plugin on an API server of Kubernetes 1.30: builds it
+oldest: $(STAMP) ## Run the contract tests on Kubernetes 1.30, which is built first
 	@$(BIN)/python -m tests.cluster prepare --oldest
 	@INITPIPELINE_CONTRACT_MODE=oldest $(PYTEST) -m "not newest" -n $(JOBS) tests/contract
 
 .PHONY: argocd
-argocd: $(STAMP) ## InitPipelines in git, synced by a real Argo CD, which takes minutes to build
+argocd: $(STAMP) ## Run the tests with a real Argo CD, which takes minutes to build
 	@$(PYTEST) -m argocd -vvs tests/argocd
 
 .PHONY: demo
-demo: $(STAMP) ## A pipeline on a real kubelet, broken in three ways: a minute; CLUSTER=current: there
+demo: $(STAMP) ## Show a pipeline and three faults on a real kubelet; CLUSTER=current: on yours
 	@$(BIN)/python -m tests.demo
 
 .PHONY: bench
-bench: $(STAMP) ## InitPipelines beside Jobs, on fake nodes: six minutes; ARGS="--help"
+bench: $(STAMP) ## Compare InitPipelines with Jobs, on fake nodes: six minutes; ARGS="--help"
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: run
-run: $(STAMP) ## The operator in the foreground, against the cluster of KUBECONFIG; ARGS="--help"
+run: $(STAMP) ## Run the operator in the foreground, on the cluster of KUBECONFIG; ARGS="--help"
 	@$(BIN)/initpipeline run $(ARGS)
 
 .PHONY: cluster-up
-cluster-up: $(STAMP) ## A real Kubernetes on this machine; ends when its node is Ready
+cluster-up: $(STAMP) ## Start a real Kubernetes on this machine, and wait until its node is Ready
 	@$(BIN)/python -m tests.cluster up
 
 .PHONY: cluster-down
-cluster-down: $(STAMP) ## Take it down; nothing is left behind
+cluster-down: $(STAMP) ## Stop it and delete all its data
 	@$(BIN)/python -m tests.cluster down
 
 .PHONY: cluster-kubeconfig
@@ -102,11 +102,11 @@ cluster-kubeconfig: $(STAMP) ## Print the path of its kubeconfig
 	@$(BIN)/python -m tests.cluster kubeconfig
 
 .PHONY: image
-image: $(STAMP) ## The operator's image, without a registry, into the cluster if it is up: 2 minutes
+image: $(STAMP) ## Build the image without a registry, and import it into the cluster: 2 minutes
 	@$(BIN)/python -m tests.image $(ARGS)
 
 .PHONY: lock
-lock: $(STAMP) ## Resolve the dependencies anew and write the two locks (hashes, no URLs)
+lock: $(STAMP) ## Update the dependencies in the two lock files (hashes, no URLs)
 	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header \
 		--no-emit-index-url --no-emit-find-links --extra dev -o requirements-dev.txt pyproject.toml
 	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header \
