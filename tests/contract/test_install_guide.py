@@ -1,0 +1,62 @@
+"""docs/install.md: its kustomizations, rendered by kubectl."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from tests.kubectl import program, run
+
+ROOT: Final = Path(__file__).parents[2]
+BLOCK: Final = re.compile(r"^```yaml\n# (manifests/\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+Manifest = dict[str, Any]
+
+
+@pytest.fixture
+def manifests(tmp_path: Path) -> Path:
+    """Returns a copy of the manifests, with the files of the guide added."""
+    for folder in ("crds", "manifests"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    for name, content in BLOCK.findall((ROOT / "docs" / "install.md").read_text()):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(content)
+    return tmp_path / "manifests"
+
+
+def rendered(kustomization: Path) -> dict[str, Manifest]:
+    """Returns what `kubectl apply -k` would apply, by kind."""
+    documents = yaml.safe_load_all(run([str(program()), "kustomize", str(kustomization)]))
+    return {document["kind"]: document for document in documents}
+
+
+def operator_container(objects: dict[str, Manifest]) -> Manifest:
+    (container,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert isinstance(container, dict)
+    return container
+
+
+def test_overlay_for_all_namespaces_names_the_pushed_image(manifests: Path) -> None:
+    objects = rendered(manifests / "production")
+
+    assert operator_container(objects)["image"] == "registry.example/initpipeline:0.1.0"
+    assert objects.keys() == rendered(manifests / "base").keys()
+
+
+def test_overlay_for_one_namespace_limits_operator_and_permissions(manifests: Path) -> None:
+    objects = rendered(manifests / "team-a")
+
+    container = operator_container(objects)
+    assert container["image"] == "registry.example/initpipeline:0.1.0"
+    assert container["args"][-1] == "--namespace=team-a"
+    assert "ClusterRoleBinding" not in objects
+    binding = objects["RoleBinding"]
+    assert binding["metadata"]["namespace"] == "team-a"
+    assert binding["roleRef"]["name"] == objects["ClusterRole"]["metadata"]["name"]
+    (subject,) = binding["subjects"]
+    account = objects["ServiceAccount"]["metadata"]
+    assert (subject["name"], subject["namespace"]) == (account["name"], account["namespace"])
