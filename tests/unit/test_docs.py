@@ -1,0 +1,139 @@
+"""The documents: length, links, and the names of files and targets that they mention."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[2]
+README: Final = ROOT / "README.md"
+DOCUMENTS: Final = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob(".github/**/*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "tests").rglob("README.md"),
+    ]
+)
+MAPS: Final = [ROOT / "docs" / "architecture.md", ROOT / "docs" / "development.md"]
+"""The documents that name files of the source tree."""
+
+README_LINES: Final = 130
+README_COLUMNS: Final = 110
+
+FENCE: Final = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
+CODE: Final = re.compile(r"`([^`\n]+)`")
+LINK: Final = re.compile(r"(?<!!)\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)")
+HEADING: Final = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
+FILE: Final = re.compile(r"[\w.-]+(?:/[\w.{},*-]+)*(?:/|\.(?:py|md|yaml|toml|txt|lua|json|go|sh))")
+TARGET: Final = re.compile(r"\bmake ((?:[a-z][a-z0-9-]* ?)+)")
+
+SOURCE_FOLDERS: Final = (
+    ".",
+    "operator/initpipeline",
+    "operator/initpipeline/api",
+    "operator/initpipeline/core",
+    "operator/initpipeline/plugin",
+    "operator/initpipeline/runtime",
+    "tests",
+    "tests/unit",
+    "docs",
+)
+"""A document names a file relative to one of these."""
+
+
+def relative(file: Path) -> str:
+    """Returns the file's path in the repository, which names it in a test report."""
+    return str(file.relative_to(ROOT))
+
+
+def prose(text: str) -> str:
+    """Returns the text without its code blocks."""
+    return FENCE.sub("", text)
+
+
+def code_of(text: str) -> Iterator[str]:
+    """Yields the code blocks and the code spans."""
+    for match in FENCE.finditer(text):
+        yield match[0]
+    yield from CODE.findall(prose(text))
+
+
+def anchors(file: Path) -> set[str]:
+    """Returns the anchors that GitHub gives the document's headings."""
+    found: set[str] = set()
+    for heading in HEADING.findall(prose(file.read_text())):
+        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        anchor = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
+        number, unique = 0, anchor
+        while unique in found:
+            number += 1
+            unique = f"{anchor}-{number}"
+        found.add(unique)
+    return found
+
+
+def links(file: Path) -> Iterator[tuple[Path, str]]:
+    """Yields the file and the anchor of each link to another place in the repository."""
+    for target in LINK.findall(CODE.sub("", prose(file.read_text()))):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        path, _, anchor = target.partition("#")
+        yield (file.parent / path if path else file), anchor
+
+
+def mentioned_files(file: Path) -> Iterator[str]:
+    """Yields the path of each file or folder in a code span, with braces expanded."""
+    for code in CODE.findall(prose(file.read_text())):
+        for word in code.split():
+            if FILE.fullmatch(word):
+                yield from expand_braces(word)
+
+
+def expand_braces(path: str) -> list[str]:
+    """Returns the paths that a shell would make of ``a/{b,c}.py``."""
+    match = re.search(r"\{([^{}]*)\}", path)
+    if match is None:
+        return [path]
+    before, after = path[: match.start()], path[match.end() :]
+    return [file for part in match[1].split(",") for file in expand_braces(before + part + after)]
+
+
+def exists(path: str) -> bool:
+    """Returns whether the repository has the file, relative to one of the source folders."""
+    return any(any((ROOT / folder).glob(path.rstrip("/"))) for folder in SOURCE_FOLDERS)
+
+
+def makefile_targets() -> set[str]:
+    return set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_readme_has_at_most_130_lines_of_110_columns() -> None:
+    lines = README.read_text().splitlines()
+    assert len(lines) <= README_LINES
+    assert not [line for line in lines if len(line) > README_COLUMNS]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_relative_links_lead_to_a_file_and_a_heading(document: Path) -> None:
+    dead = [
+        f"{target}#{anchor}"
+        for target, anchor in links(document)
+        if not target.exists() or (anchor and anchor not in anchors(target))
+    ]
+    assert not dead
+
+
+@pytest.mark.parametrize("document", MAPS, ids=relative)
+def test_files_named_in_maps_exist(document: Path) -> None:
+    missing = [path for path in mentioned_files(document) if not exists(path)]
+    assert not missing
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_make_targets_named_in_documents_exist(document: Path) -> None:
+    code = "\n".join(code_of(document.read_text()))
+    named = {target for words in TARGET.findall(code) for target in words.split()}
+    assert named <= makefile_targets()
