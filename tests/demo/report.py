@@ -5,7 +5,7 @@ from datetime import datetime
 
 from initpipeline.api.models import Cause, FailedStep, Run, RunRecord
 from initpipeline.api.names import RERUN_ANNOTATION
-from initpipeline.core.template import changed_words
+from initpipeline.core.template import changed_fields_message
 from tests.demo.place import NAMESPACE, PIPELINE, Place
 from tests.demo.snapshot import Snapshot
 from tests.demo.view import View
@@ -44,7 +44,7 @@ def _local(time: datetime) -> str:
 
 def _cause(cause: Cause) -> str:
     if cause.changed_paths:
-        return changed_words(cause)
+        return changed_fields_message(cause)
     return f"container {cause.container} exited with {cause.exit_code} ({cause.reason})"
 
 

@@ -1,8 +1,9 @@
-"""Compacts API objects, so that they take little memory. The same facts are read from them.
+"""Reduces the memory that an API object takes while it is queued. core.facts reads the same values
+from the compacted object.
 
-As Python values an object takes ten times the memory of its JSON. Watches queue objects, so large
-ones are compacted first: a pipeline's template is compressed, and a Pod loses the fields that no
-decision needs.
+Parsed, an object takes ten times the memory of its JSON, and Kopf's watches queue parsed objects.
+So large objects are compacted before they are queued: a pipeline's template is compressed, and
+fields that no decision needs are removed from a Pod.
 """
 
 import base64
@@ -59,7 +60,7 @@ def _pod(raw: Mapping[str, Any], spec: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _without_ownership(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the object without managedFields, which may be as large as all other fields."""
+    """Returns the object without managedFields, which can be as large as all other fields."""
     metadata = dict(lenient.mapping(raw.get("metadata")))
     metadata.pop("managedFields", None)
     return {**raw, "metadata": metadata}

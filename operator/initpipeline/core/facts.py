@@ -1,7 +1,7 @@
-"""What the API told, as typed values: the one place where API dicts become facts.
+"""Pods and InitPipelines as typed values. Only this module reads them from the API's JSON.
 
-Only what a decision needs is kept, so that a cache of facts stays small; container statuses stay
-whole, because they are mirrored verbatim.
+Only the fields that a decision needs are kept, so that the cache stays small. Container statuses
+are kept whole, because they are mirrored verbatim.
 """
 
 import base64
@@ -10,7 +10,7 @@ import json
 import zlib
 from array import array
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -45,11 +45,11 @@ RESTART = "Restart"
 
 
 COMPACT = "compact"
-"""The field of an object that core.compact has compacted. In the API none has it."""
+"""A field that only core.compact adds, with the compressed template. No API object has it."""
 
 
 class UnreadableError(ValueError):
-    """An object holds a value that cannot be read. The text is one line: the field and why."""
+    """An object holds a value that cannot be read. The message is one line: the field and why."""
 
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -58,14 +58,14 @@ _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Terminated:
-    """How a container ended: v1.ContainerStateTerminated."""
+    """How a container terminated: v1.ContainerStateTerminated."""
 
     exit_code: int
     signal: int | None
     reason: str | None
     message: str | None
     started_at: datetime | None
-    """Of a container that could not be started (StartError): when that was tried."""
+    """The time of the attempt if the container could not be started (StartError)."""
     finished_at: datetime | None
     container_id: str = ""
 
@@ -87,9 +87,10 @@ class Terminated:
 
 @dataclass(frozen=True, slots=True)
 class ContainerStatus:
-    """v1.ContainerStatus: the kubelet's own words (``raw``) and what is read out of them."""
+    """v1.ContainerStatus, as the kubelet reported it."""
 
     raw: Mapping[str, Any]
+    """The JSON. The properties read it leniently."""
 
     @property
     def name(self) -> str:
@@ -97,7 +98,7 @@ class ContainerStatus:
 
     @property
     def container_id(self) -> str:
-        """The runtime's ID of the container, or "" where none was made yet."""
+        """The container runtime's ID of the container. "" until the container is created."""
         return lenient.identifier(self.raw.get("containerID"))
 
     @property
@@ -106,7 +107,8 @@ class ContainerStatus:
 
     @property
     def started(self) -> bool:
-        """Running, and past its startup probe: what makes a sidecar initialized."""
+        """The container runs, and its startup probe has succeeded. A sidecar is initialized then
+        (KEP-753)."""
         return self.raw.get("started") is True
 
     @property
@@ -136,7 +138,7 @@ class ContainerStatus:
 
     @property
     def started_at(self) -> datetime | None:
-        """When the container of the present state started; None while it waits."""
+        """When the container of the current state started. None while it is waiting."""
         state = self._state
         return _start(lenient.mapping(state.get("running") or state.get("terminated")))
 
@@ -146,21 +148,23 @@ class ContainerStatus:
 
     @property
     def ever_started(self) -> bool:
+        """The container has started at least once in this Pod."""
         return bool(self.started_at or self.last_terminated or self.restart_count)
 
 
 @dataclass(frozen=True, slots=True)
 class RestartRule:
-    """v1.ContainerRestartRule (KEP-5307): what the kubelet does after certain exit codes."""
+    """v1.ContainerRestartRule (KEP-5307): the kubelet's action after certain exit codes."""
 
     action: str
     negated: bool
-    """The operator is NotIn: the rule matches every exit code but these."""
+    """The rule's operator is NotIn, so it matches all exit codes except these."""
     exit_codes: bytes
-    """Native int32 numbers. A Pod may have a thousand rules with 255 codes each, and sets of them
-    take up ten times as much memory."""
+    """An array of native int32 numbers. A Pod may have a thousand rules with 255 codes each, and a
+    set would take ten times the memory."""
 
     def matches(self, exit_code: int) -> bool:
+        """Returns whether the rule applies to an exit with this code."""
         return (exit_code in memoryview(self.exit_codes).cast("i")) is not self.negated
 
 
@@ -171,18 +175,19 @@ class Container:
     name: str
     image: str
     sidecar: bool
-    """An init container with ``restartPolicy: Always``. It starts in its turn and then runs beside
-    the rest (KEP-753)."""
+    """An init container with ``restartPolicy: Always``. It starts in order, like the others, and
+    keeps running while the next containers run (KEP-753)."""
     startup_probe: bool
-    """It has a startupProbe, and counts as started once that has succeeded. Of the init containers
-    only a sidecar may have one."""
+    """The container has a startupProbe, and counts as started when the probe has succeeded. Among
+    init containers, only sidecars can have one."""
     restart_policy: str
-    """Its own restartPolicy (KEP-5307), or the Pod's."""
+    """The container's restartPolicy (KEP-5307), or the Pod's if it has none."""
     restart_rules: tuple[RestartRule, ...]
-    """Its restartPolicyRules. The first that matches an exit code decides, before the policy."""
+    """The container's restartPolicyRules. The first rule that matches the exit code applies. If no
+    rule matches, restart_policy applies."""
     resize_restarts: tuple[tuple[str, str], ...]
-    """The requests and limits whose change in place restarts the container, because their
-    resizePolicy is RestartContainer (KEP-1287)."""
+    """The requests and limits with resizePolicy RestartContainer: a change in place restarts the
+    container (KEP-1287). Pairs of the field's path and the amount."""
 
     def after_exit(self, exit_code: int) -> str:
         """Returns the kubelet's action after an exit with this code: RESTART,
@@ -197,31 +202,32 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class PodCondition:
-    """v1.PodCondition, as far as it is read."""
+    """The fields of a v1.PodCondition that decisions need."""
 
     type: str
     status: str
     reason: str
     message: str
     since: datetime | None
-    """Its lastTransitionTime."""
+    """The lastTransitionTime."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A Pod, as far as decisions need it."""
+    """The fields of a v1.Pod that decisions need."""
 
     uid: str
     resource_version: str
     owner_uid: str | None
     """UID of the controlling owner."""
     labelled: bool
-    """It has the operator's label, so that the watch by label shows it."""
+    """The Pod has the operator's label, so the operator's watch of Pods reports it."""
     created_at: datetime | None
     run: int | None
-    """Number of the run that it was created for."""
+    """Number of the run that the Pod was created for. None: the annotation is missing or cannot be
+    read."""
     deletion_time: datetime | None
-    """When its grace period ends, once somebody asked for its deletion: its deletionTimestamp."""
+    """The deletionTimestamp: when the grace period ends. None: the Pod is not being deleted."""
     finalizers: tuple[str, ...]
     phase: str
     reason: str
@@ -230,22 +236,26 @@ class Pod:
     scheduling_gated: bool
     """The Pod has schedulingGates, so the scheduler does not consider it (KEP-3521)."""
     template_text: str | None
-    """Its template, as core.template.packed wrote it. Not validated: users can write it."""
+    """The template that the Pod was created from, as core.template.packed wrote it. It is not
+    validated, and users can change it."""
     rerun_in_place: str | None
-    """Whether our rules for that were put into it, or why not: RERUN_IN_PLACE_ANNOTATION."""
+    """The value of RERUN_IN_PLACE_ANNOTATION: whether the operator added its restart rules to the
+    Pod, or why it did not."""
     effective_resources: EffectiveResources | None
-    """What it counts as; of its spec's resources nothing else is kept."""
+    """See core.resources. No other resources of the Pod's spec are kept."""
     conditions: tuple[PodCondition, ...]
     init_containers: tuple[Container, ...]
     containers: tuple[Container, ...]
-    """The app containers. As with the init containers, admission may have added some."""
+    """The app containers. Admission may have added containers, here and to init_containers."""
     init_container_statuses: tuple[ContainerStatus, ...]
     container_statuses: tuple[ContainerStatus, ...]
 
     @classmethod
     def from_api(cls, raw: Mapping[str, Any]) -> "Pod":
-        """Returns the Pod. A field that cannot be read counts as absent. Raises UnreadableError for
-        an object without the metadata that the API server sets."""
+        """Returns the Pod. A field that cannot be read counts as absent.
+
+        Raises UnreadableError if the metadata that the API server sets is missing.
+        """
         with _unreadable_as_error("Pod"):
             return cls._read(raw)
 
@@ -283,19 +293,20 @@ class Pod:
 
     @property
     def restarts_in_place(self) -> bool:
-        """Whether an exit of an app container can restart all containers of the Pod (KEP-5532)."""
+        """An exit of an app container can restart all containers of the Pod (KEP-5532)."""
         rules = (rule for container in self.containers for rule in container.restart_rules)
         return any(rule.action == RESTART_ALL_CONTAINERS for rule in rules)
 
     @property
     def ended(self) -> bool:
-        """No container of it runs or will run again."""
+        """The Pod's phase is final: no container runs or will run again."""
         return self.phase in {"Succeeded", "Failed"}
 
     @property
     def silent_since(self) -> datetime | None:
-        """Since when the next word about it is due: the scheduler's after its creation, the
-        kubelet's after it was scheduled. None: all have spoken, or the scheduler said no."""
+        """Since when the next status report about the Pod is pending: the scheduler's since the
+        Pod's creation, or the kubelet's since the Pod was scheduled. None: both have reported, or
+        the scheduler reported that it could not schedule the Pod."""
         if self.phase != "Pending" or self.init_container_statuses or self.deleting:
             return None
         scheduled = self.condition("PodScheduled")
@@ -304,17 +315,18 @@ class Pod:
         return scheduled.since if scheduled.status == "True" else None
 
     def condition(self, type_: str) -> PodCondition | None:
+        """Returns the condition of this type. None: the Pod does not have it."""
         return next((c for c in self.conditions if c.type == type_), None)
 
     def has_condition(self, type_: str) -> bool:
-        """Whether the condition is present and True."""
+        """Returns whether the condition is present and True."""
         condition = self.condition(type_)
         return condition is not None and condition.status == "True"
 
 
 @dataclass(frozen=True, slots=True)
-class Pipeline:
-    """An InitPipeline, as far as decisions need it."""
+class PipelineMetadata:
+    """The metadata of an InitPipeline that the API server sets."""
 
     namespace: str
     name: str
@@ -322,104 +334,126 @@ class Pipeline:
     resource_version: str
     generation: int
     deleting: bool
+
+
+def pipeline_metadata(raw: Mapping[str, Any]) -> PipelineMetadata:
+    """Returns the metadata. Raises LookupError, TypeError or AttributeError if it is incomplete."""
+    metadata = raw["metadata"]
+    return PipelineMetadata(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
+        generation=metadata["generation"],
+        deleting=bool(metadata.get("deletionTimestamp")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline(PipelineMetadata):
+    """The fields of an InitPipeline that decisions need."""
+
     rerun_token: str | None
+    """The value of the annotation by which users request a run. None: there is no annotation."""
     template_zip: bytes
-    """spec.template as canonical JSON, compressed: many templates of 1 MB must fit into memory."""
+    """spec.template as canonical JSON, compressed so that many templates of 1 MB fit in memory."""
     template_hash: str
-    """core.template.digest: equal if the API server would store the same Pod. "": not computed
-    yet, see ``hashed``."""
+    """core.template.digest of the template: two templates share it if the API server would store
+    the same Pod for both. "" until it is computed, see ``hashed``."""
     size: int
-    """Its size as JSON without status, in bytes."""
+    """Bytes of the InitPipeline as JSON, without status."""
     policies: Policies
     status: InitPipelineStatus
 
     @classmethod
     def from_api(cls, raw: Mapping[str, Any]) -> "Pipeline":
-        """Returns the InitPipeline. Raises UnreadableError if another version of the CRD stored its
-        spec or status, or another client wrote a status that cannot be read."""
+        """Returns the InitPipeline, with its template_hash.
+
+        Raises UnreadableError if the spec or the status does not match the schema. Another version
+        of the CRD may have stored it, or another client may have written the status.
+        """
         return cls.from_api_unhashed(raw).hashed()
 
     @classmethod
     def from_api_unhashed(cls, raw: Mapping[str, Any]) -> "Pipeline":
-        """Returns the InitPipeline without computing its template_hash: "" unless its status has
-        it."""
+        """Returns the InitPipeline. The template_hash is copied from status, or "".
+
+        Raises UnreadableError like ``from_api``.
+        """
         with _unreadable_as_error("InitPipeline"):
             return cls._read(raw)
 
     @classmethod
     def _read(cls, raw: Mapping[str, Any]) -> "Pipeline":
-        metadata = raw["metadata"]
-        annotations = metadata.get("annotations") or {}
+        metadata = pipeline_metadata(raw)
+        annotations = raw["metadata"].get("annotations") or {}
         policies = _validated(Policies, "spec", raw["spec"])
         status = _status(raw.get("status") or {})
         zipped, size = _template(raw)
         return cls(
-            namespace=metadata["namespace"],
-            name=metadata["name"],
-            uid=metadata["uid"],
-            resource_version=metadata["resourceVersion"],
-            generation=metadata["generation"],
-            deleting=bool(metadata.get("deletionTimestamp")),
+            **asdict(metadata),
             rerun_token=lenient.identifier(annotations.get(RERUN_ANNOTATION)) or None,
             template_zip=zipped,
-            template_hash=_known_hash(status, policies, metadata["generation"]) or "",
+            template_hash=_known_hash(status, policies, metadata.generation) or "",
             size=size,
             policies=policies,
             status=status,
         )
 
     def hashed(self) -> "Pipeline":
-        """Returns the pipeline with its template_hash. Computing it takes 0.3 s for a template of
-        1 MB, too long for the handler of a watch event."""
+        """Returns the pipeline with its template_hash, computed if necessary. That takes 0.3 s for
+        a template of 1 MB, which is too long for the handler of a watch event."""
         if self.template_hash:
             return self
         return replace(self, template_hash=templates.digest(self.template))
 
     @property
     def template_json(self) -> bytes:
-        """spec.template as canonical JSON: what the hash is of."""
+        """spec.template as canonical JSON, decompressed at each call."""
         return zlib.decompress(self.template_zip)
 
     @property
     def template(self) -> dict[str, Any]:
+        """spec.template, parsed at each call."""
         template: dict[str, Any] = json.loads(self.template_json)
         return template
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the current run's Pod was not created."""
+    """Why the API server, or the operator's own validation, refused the current run's Pod."""
 
     reason: Reason
     message: str
     final: bool = False
-    """Only a changed spec helps, so that the creation is not retried. No refusal by the API server
-    is final."""
+    """The creation is not retried until the spec changes. The API server's refusals are never
+    final, since quotas, policies and webhooks change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything that a decision about one pipeline is made from."""
+    """The input of a decision about one InitPipeline, besides the current time."""
 
     pipeline: Pipeline
     pod: Pod | None
-    """The Pod that has the pipeline's name, whoever owns it. None: the API says there is none."""
+    """The Pod with the pipeline's name, whether or not the pipeline owns it. None: there is no such
+    Pod."""
     refusal: Refusal | None = None
-    """Set when the creation of the current run's Pod was just refused."""
+    """Set if the creation of the current run's Pod was refused in this reconcile."""
     refused_in_place: bool = False
-    """The Pod that was refused had our rules to restart in place."""
+    """The refused Pod contained the operator's rules for a restart in place."""
     gone: Pod | None = None
-    """The Pod of that name that was there before, as it was when it went. None: nobody told."""
+    """The previous Pod with that name, as the watch reported it at its deletion. None: the watch
+    reported no deletion, for instance because the operator was not running."""
 
 
 def without_template(raw: Mapping[str, Any]) -> list[Any]:
-    """Returns the parts of an InitPipeline that take up space beside its template and status."""
+    """Returns the parts of an InitPipeline other than its template and status."""
     return [raw["metadata"], {**raw["spec"], "template": None}]
 
 
 def _template(raw: Mapping[str, Any]) -> tuple[bytes, int]:
-    """Returns the template as canonical JSON, compressed, and the size of the object without its
-    status."""
+    """Returns the template as compressed canonical JSON, and the object's size without status."""
     small = raw.get(COMPACT)
     if small is not None:
         return base64.b64decode(small["template"]), small["size"]
@@ -433,10 +467,9 @@ def _template(raw: Mapping[str, Any]) -> tuple[bytes, int]:
 
 
 def _known_hash(status: InitPipelineStatus, policies: Policies, generation: int) -> str | None:
-    """Returns the hash that status has for this generation. None: it has none.
+    """Returns the hash in status if it is that of the current template. None: it is not.
 
-    Computing it takes 0.1 s for a template of 1 MB. While a pipeline is suspended, status keeps the
-    hash of the last run, so it is not used.
+    While a pipeline is suspended, status keeps the hash of the last run's template.
     """
     hash_ = status.template_hash
     observed = status.observed_generation == generation and not policies.suspend
@@ -451,14 +484,14 @@ def _validated(model: type[M], field: str, raw: object) -> M:
         return model.model_validate(raw)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in (field, *first["loc"]))
-        raise UnreadableError(f"{where}: {first['msg']}") from error
+        path = ".".join(str(part) for part in (field, *first["loc"]))
+        raise UnreadableError(f"{path}: {first['msg']}") from error
 
 
 def _status(raw: object) -> InitPipelineStatus:
     status = _validated(InitPipelineStatus, "status", raw)
     if status.run is not None and status.run.number >= INT32_MAX:
-        raise UnreadableError("status.run.number: no run can follow one of this number")
+        raise UnreadableError("status.run.number: there is no next number for another run")
     return status
 
 
@@ -469,8 +502,8 @@ def _unreadable_as_error(kind: str) -> Iterator[None]:
     except UnreadableError:
         raise
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
-        words = " ".join(str(error).split())[:200]
-        raise UnreadableError(f"not a valid {kind}: {type(error).__name__}: {words}") from error
+        message = " ".join(str(error).split())[:200]
+        raise UnreadableError(f"not a valid {kind}: {type(error).__name__}: {message}") from error
     except RecursionError as error:
         raise UnreadableError(f"not a valid {kind}: it is nested too deeply") from error
 
@@ -486,7 +519,7 @@ def init_containers(pod_spec: Mapping[str, Any]) -> tuple[Container, ...]:
 
 
 def _containers(pod_spec: Mapping[str, Any], field: str) -> tuple[Container, ...]:
-    """Returns the containers in order, each name once."""
+    """Returns the containers in order. If two have the same name, the last one is returned."""
     pod_policy = pod_spec.get("restartPolicy") or "Always"
     found = (
         Container(
@@ -506,8 +539,8 @@ def _containers(pod_spec: Mapping[str, Any], field: str) -> tuple[Container, ...
 
 
 def _rule(raw: Mapping[str, Any]) -> RestartRule:
-    """Returns the rule. One without exit codes, which the API server does not accept, matches
-    none."""
+    """Returns the rule. The API server refuses a rule without exit codes. If there is one, it
+    matches no exit code."""
     codes = raw.get("exitCodes") or {"operator": "In"}
     return RestartRule(
         action=raw.get("action") or "",
@@ -532,7 +565,7 @@ def _resize_restarts(container: Mapping[str, Any]) -> tuple[tuple[str, str], ...
 
 
 def _statuses(raw: object) -> tuple[ContainerStatus, ...]:
-    """Returns the last status of each name: users may write two statuses of one name."""
+    """Returns one status per name, the last, since users can write two statuses of one name."""
     statuses = (ContainerStatus(status) for status in lenient.mappings(raw))
     return tuple({status.name: status for status in statuses if status.name}.values())
 
@@ -551,8 +584,8 @@ def _conditions(raw: object) -> tuple[PodCondition, ...]:
 
 
 def _deletion_time(metadata: Mapping[str, Any]) -> datetime | None:
-    """Returns the deletionTimestamp. LATEST if it cannot be read: the Pod is being deleted all the
-    same. None: there is none."""
+    """Returns the deletionTimestamp. None: the object is not being deleted. LATEST: it is being
+    deleted, but the time cannot be read."""
     value = metadata.get("deletionTimestamp")
     return (parse_time(value) or LATEST) if value else None
 
@@ -567,7 +600,7 @@ def _controller_uid(metadata: Mapping[str, Any]) -> str | None:
 
 
 def _start(state: Mapping[str, Any]) -> datetime | None:
-    """Of a v1.ContainerStateRunning or Terminated; where the container could not be started, when
-    that was tried."""
+    """Returns the start time in a v1.ContainerStateRunning or ContainerStateTerminated. If the
+    container could not be started, returns the time of the attempt."""
     started = parse_time(state.get("startedAt"))
     return parse_time(state.get("finishedAt")) if started == _NEVER else started

@@ -1,8 +1,8 @@
-"""Readers for values that users and other controllers write. They raise no exception.
+"""Readers for values that users and other controllers write. They never raise an exception.
 
-The API server checks types, but few other rules: it stores impossible times, negative restart
-counts and annotations of any text. A value that cannot be read counts as absent. Each reader takes
-time in proportion to the value's length.
+The API server checks the type of a field, but few other rules. For instance, it stores negative
+restart counts. A value that cannot be read counts as absent. Each reader takes time in proportion
+to the value's length.
 """
 
 import hashlib
@@ -15,8 +15,8 @@ from initpipeline.core.text import plain
 
 
 def number(value: object) -> int | None:
-    """Returns the number of a run, written in ASCII digits. None: the value is no positive int32
-    below INT32_MAX."""
+    """Returns the number of a run, from a text of ASCII digits. None: the text is not a number from
+    1 to INT32_MAX - 1."""
     if not isinstance(value, str) or len(value) > 10 or not (value.isascii() and value.isdigit()):
         return None
     found = int(value)
@@ -24,25 +24,25 @@ def number(value: object) -> int | None:
 
 
 def int32(value: object) -> int:
-    """Returns the integer, limited to 32 bits. 0 if the value is no integer."""
+    """Returns the integer, limited to 32 bits. 0 if the value is not an integer."""
     if not isinstance(value, int) or isinstance(value, bool):
         return 0
     return max(-INT32_MAX - 1, min(value, INT32_MAX))
 
 
 def count(value: object) -> int:
-    """Returns the integer, limited to 0 to INT32_MAX. 0 if the value is no integer."""
+    """Returns the integer, limited to 0 to INT32_MAX. 0 if the value is not an integer."""
     return max(int32(value), 0)
 
 
 def text(value: object) -> str:
-    """Returns the text. "" if the value is no text."""
+    """Returns the text. "" if the value is not a text."""
     return value if isinstance(value, str) else ""
 
 
 def identifier(value: object) -> str:
-    """Returns the text, at most MAX_IDENTIFIER_LENGTH characters long. The end of a longer text is
-    replaced by a digest of the whole, so that different texts stay different."""
+    """Returns the text, at most MAX_IDENTIFIER_LENGTH characters of it. The end of a longer text is
+    replaced by a digest of the whole text, so that different texts have different results."""
     whole = text(value)
     if len(whole) <= MAX_IDENTIFIER_LENGTH:
         return whole
@@ -51,16 +51,16 @@ def identifier(value: object) -> str:
 
 
 def reason(value: object) -> str:
-    """Returns a reason as an identifier, without control characters, since people read it."""
+    """Returns a reason as an identifier without control characters, safe on a terminal."""
     return identifier(plain(text(value)))
 
 
 def mapping(value: object) -> Mapping[str, Any]:
-    """Returns the object. An empty one if the value is no object."""
+    """Returns the JSON object. An empty one if the value is not an object."""
     return value if isinstance(value, Mapping) else {}
 
 
 def mappings(value: object) -> Iterator[Mapping[str, Any]]:
-    """Yields the objects in a list."""
+    """Yields the JSON objects in a list, and skips its other items."""
     items = value if isinstance(value, list | tuple) else ()
     return (item for item in items if isinstance(item, Mapping))

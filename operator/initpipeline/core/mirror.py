@@ -1,4 +1,7 @@
-"""The Pod's init containers in the words of the kubelet, for a resource that outlives the Pod."""
+"""The mirror: the copy of the Pod's initContainerStatuses in the InitPipeline's status.
+
+It remains when the Pod is gone.
+"""
 
 import re
 from collections.abc import Mapping
@@ -14,11 +17,12 @@ _STORABLE: Final = re.compile(
 
 
 def init_container_statuses(pod: Pod) -> tuple[dict[str, Any], ...]:
-    """The kubelet's words in the order of the spec, and a placeholder where it has said nothing.
+    """Returns the status of each init container, in the order of the spec. A container without a
+    status gets a placeholder.
 
-    Without nulls, which the API writes for an unset time and prunes from a custom resource: what
-    was written would never be what comes back. And without times that a custom resource cannot
-    have, for which the whole status would be refused.
+    Null fields are left out: the API server prunes them from a custom resource, so the stored
+    status would differ from the written one at each reconcile. Times that the CRD's schema does not
+    accept are left out: because of one of them, the API server would refuse the whole status.
     """
     statuses = {status.name: _storable(status.raw) for status in pod.init_container_statuses}
     return tuple(statuses.get(c.name) or placeholder(c) for c in pod.init_containers)
@@ -35,7 +39,7 @@ def _is_storable(key: str, value: Any) -> bool:
 
 
 def placeholder(container: Container) -> dict[str, Any]:
-    """What the kubelet itself reports of an init container whose turn has not come."""
+    """Returns the status that the kubelet reports for an init container that has not started."""
     return {
         "name": container.name,
         "image": container.image,

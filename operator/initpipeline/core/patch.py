@@ -1,11 +1,12 @@
-"""The smallest JSON merge patch (RFC 7386) that turns one object into another."""
+"""JSON merge patches (RFC 7386)."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Empty where nothing differs: then there is nothing to write. Lists are replaced whole."""
+    """Returns the smallest merge patch that turns ``old`` into ``new``. Empty if they are equal.
+    A merge patch replaces lists whole."""
     patch: dict[str, Any] = {key: None for key in old if key not in new}
     for key, value in new.items():
         before = old.get(key)

@@ -1,4 +1,4 @@
-"""The Pod of a run, made from its pipeline."""
+"""The manifest of the Pod that the operator creates for a run."""
 
 from typing import Any, Final
 
@@ -12,15 +12,20 @@ _LARGEST_ANNOTATIONS: Final = 256 * 1024
 
 
 def build(pipeline: Pipeline, run: int, rerun_in_place: str | None = None) -> dict[str, Any]:
-    """The manifest of the Pod for this run.
+    """Returns the manifest of the Pod for this run.
 
-    The template goes in as it is, with two additions: what identifies the Pod, and
-    FallbackToLogsOnError on init containers that choose no terminationMessagePolicy, since the end
-    of the log is often the only evidence of a failure that outlives the Pod. The pipeline's own
-    labels stay off the Pod: GitOps tools would claim it by them.
+    The manifest is the template with these additions:
 
-    ``rerun_in_place`` is None, or what the annotation of that name says: with IN_PLACE the app
-    containers get our rules too.
+    - name, label, annotations and owner, by which the operator recognizes the Pod;
+    - terminationMessagePolicy FallbackToLogsOnError on init containers that set no policy: the end
+      of the log is often the only evidence of a failure that remains when the Pod is gone;
+    - with ``rerun_in_place`` IN_PLACE, the operator's restart rules on the app containers.
+
+    ``rerun_in_place`` is the value of the annotation RERUN_IN_PLACE_ANNOTATION. None: the Pod does
+    not get the annotation.
+
+    The pipeline's labels are not copied to the Pod, because GitOps tools find the objects that they
+    manage by label.
     """
     template = pipeline.template
     metadata = template.get("metadata") or {}
@@ -71,7 +76,8 @@ def _with_template(annotations: dict[str, str], template: dict[str, Any]) -> dic
 
 
 def owner_reference(pipeline: Pipeline) -> dict[str, Any]:
-    """The controlling owner: what garbage collection and adoption go by."""
+    """Returns the ownerReference that makes the pipeline the Pod's controller. The garbage
+    collector deletes the Pod with the pipeline."""
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,

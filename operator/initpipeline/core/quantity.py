@@ -1,10 +1,10 @@
-"""Amounts of a resource as the Kubernetes API writes them: 100m, 1.5, 128Mi, 1e3.
+"""Resource quantities of the Kubernetes API: 100m, 1.5, 128Mi, 1e3.
 
-The rules are those of k8s.io/apimachinery's resource.Quantity. Own code, because the core imports
-no client, and because the official client's reader forgets the notation, which a sum keeps.
+The rules are those of k8s.io/apimachinery's resource.Quantity. The official client has a parser,
+but it loses the notation, which the sum of two quantities needs.
 
-The text comes from users, so reading it takes time in proportion to its length, whatever it holds:
-no pattern backtracks, and no number is computed that is larger than an amount can be.
+Users write quantities, so parsing takes time in proportion to the length of any text: the regular
+expression does not backtrack, and no number larger than the largest quantity is computed.
 """
 
 import re
@@ -24,11 +24,12 @@ _POWERS: Final = {suffix: 3 * power for power, suffix in enumerate(("n", "u", *_
 
 _MOST: Final = 2**63 - 1
 _DIGITS: Final = 100
-"""Digits that are read, more than any amount has. The rest rounds the amount up."""
+"""The number of digits that are read. It exceeds the digits of the largest amount. If any later
+digit is not 0, the amount is rounded up."""
 
 
 class Notation(Enum):
-    """How an amount was written, and is written again."""
+    """The notation of an amount: powers of ten, powers of two, or an exponent."""
 
     DECIMAL = auto()
     BINARY = auto()
@@ -37,7 +38,7 @@ class Notation(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """An amount, exact to a thousandth: the API server rounds a Pod's resources up to that."""
+    """An amount in thousandths. The API server rounds a Pod's resources up to thousandths."""
 
     milli: int
     """The amount in thousandths."""
@@ -45,10 +46,10 @@ class Quantity:
 
     @classmethod
     def parse(cls, text: str) -> "Quantity":
-        """Returns the amount that the text gives. One beyond 2^63 - 1 counts as that, in either
-        direction.
+        """Returns the quantity. An amount above 2^63 - 1 is reduced to that, one below -(2^63 - 1)
+        is raised to that.
 
-        Raises ValueError if the text is no quantity.
+        Raises ValueError if the text is not a quantity.
         """
         found = _SYNTAX.fullmatch(text.strip(_SPACES))
         if found is None or not (found[2] or found[3]):
@@ -60,11 +61,11 @@ class Quantity:
         return cls(-milli if sign == "-" else milli, _notation(suffix, exponent))
 
     def __add__(self, other: "Quantity") -> "Quantity":
-        """The sum, in the notation of the first that is not zero."""
+        """Returns the sum, in this quantity's notation, or in the other's if this one is zero."""
         return Quantity(self.milli + other.milli, (self if self.milli else other).notation)
 
     def __str__(self) -> str:
-        """The canonical form: the largest suffix that leaves a whole number."""
+        """Returns the canonical form: the largest suffix for which the number is an integer."""
         if self.milli == 0:
             return "0"
         whole, rest = divmod(self.milli, 1000)
@@ -79,8 +80,8 @@ class Quantity:
 
 
 def _exponent(sign: str, digits: str) -> int:
-    """Returns the exponent as Kubernetes reads it: the low 32 bits. Raises ValueError for one
-    beyond 64 bits."""
+    """Returns the exponent as Kubernetes reads it: the low 32 bits. Raises ValueError if it exceeds
+    64 bits."""
     digits = digits.lstrip("0")
     value = int(digits[:20] or "0") * (-1 if sign == "-" else 1)
     if not -(2**63) <= value < 2**63:
@@ -89,8 +90,8 @@ def _exponent(sign: str, digits: str) -> int:
 
 
 def _thousandths(digits: str, base: int, power: int) -> int:
-    """Returns ``digits * base * 10**power`` in thousandths, rounded up, at most _MOST. The digits
-    have no leading zero."""
+    """Returns ``digits * base * 10**power`` in thousandths, rounded up, at most _MOST * 1000. The
+    digits must have no leading zero."""
     if not digits:
         return 0
     kept, rest = digits[:_DIGITS], digits[_DIGITS:]
@@ -111,7 +112,8 @@ def _notation(suffix: str, exponent: str) -> Notation:
 
 
 def _reduced(number: int, base: int, most: int | None = None) -> tuple[int, int]:
-    """The number without its factors of the base, and how many those were. It is not zero."""
+    """Divides the number by the base while the result is an integer, at most ``most`` times.
+    Returns the result, and how often the number was divided. The number must not be zero."""
     power = 0
     while number % base == 0 and power != most:
         number, power = number // base, power + 1

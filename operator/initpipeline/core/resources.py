@@ -1,9 +1,9 @@
-"""What a Pod counts as for the scheduler and for quota, as the Kubernetes API defines it.
+"""Computes a Pod's effective requests and limits, by which the scheduler and quota count it.
 
-Plain init containers run one after the other, so the largest of them counts and not their sum; but
-a sidecar runs beside all that come after it (KEP-753). Resources of the Pod as a whole take the
-place of what its containers add up to (KEP-2837). While they are resized in place, the larger of
-what is asked for and what is given counts (KEP-1287).
+- Init containers run one after the other, so the largest one counts, not their sum. A sidecar runs
+  beside all containers after it, so it is added to each of them (KEP-753).
+- Pod-level resources replace the sum over the containers (KEP-2837).
+- During a resize in place, the larger of the requested and the allocated amount counts (KEP-1287).
 """
 
 from collections.abc import Callable, Mapping
@@ -15,14 +15,14 @@ from initpipeline.core.quantity import Quantity
 
 Raw = Mapping[str, Any]
 Amounts = dict[str, Quantity]
-"""By name of the resource."""
+"""Quantities by resource name."""
 
 _HUGE_PAGES: Final = "hugepages-"
 _SHARED: Final = frozenset({"cpu", "memory"})
-"""Resources that containers without an own request take from the Pod's."""
+"""Resources whose Pod-level request defaults to the containers' sum."""
 
 MOST_NAMES: Final = 100
-"""The most resources that status shows. A cluster has a few, and the size of status is limited."""
+"""The most resources that status lists. Clusters have a few, and the size of status is limited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ class _Container:
 
 
 def effective_resources(spec: Raw, status: Raw | None = None) -> EffectiveResources | None:
-    """The effective requests and limits of a v1.PodSpec, with its v1.PodStatus where there is one.
+    """Returns the effective requests and limits of a v1.PodSpec with this v1.PodStatus.
 
-    The spec can be a template's: the API server's own defaults are applied, which change nothing
-    where it has applied them. What admission may add to a template is not known here: defaults of
-    a LimitRange, the overhead of a RuntimeClass, a webhook's containers.
+    The spec can be that of a template without a Pod: the API server's defaults are applied first.
+    Changes by admission are not known for a template: the defaults of a LimitRange, the overhead of
+    a RuntimeClass, or containers that a webhook adds.
 
-    None: the Pod asks for nothing, for something that is no quantity, which the API server will
-    refuse, or for more than MOST_NAMES resources, which no cluster has.
+    None: the Pod requests nothing, an amount is not a quantity, or there are more than MOST_NAMES
+    resources.
     """
     try:
         total = _total(spec, status or {})
@@ -69,7 +69,7 @@ def effective_resources(spec: Raw, status: Raw | None = None) -> EffectiveResour
 
 def pod_level_defaults(spec: Raw) -> tuple[Amounts, Amounts]:
     """Returns the Pod-level requests and limits that the API server sets by default, if the Pod has
-    other Pod-level resources (KEP-2837). Raises ValueError for a value that is no quantity."""
+    other Pod-level resources (KEP-2837). Raises ValueError if an amount is not a quantity."""
     asked = _Resources.from_api(spec.get("resources"))
     if not asked.requests and not asked.limits:
         return {}, {}
@@ -102,11 +102,12 @@ def _total(spec: Raw, status: Raw) -> _Resources:
 
 
 def _aggregate(containers: list[_Container], of: Callable[[_Resources], Amounts]) -> Amounts:
-    """Returns the most that the containers need at any one time.
+    """Returns the largest amounts that the containers need at the same time.
 
-    The sidecars before an init container run beside it. They matter only for resources that the
-    init container asks for: of all others they need as much beside the app containers. Sums change
-    in place, since a copy per container would take quadratic time.
+    The sidecars before an init container run beside it. They are added only for the resources that
+    the init container itself requests: for any other resource, the sum of sidecars and app
+    containers is at least as large. Sums are updated in place, because a copy per container would
+    take quadratic time.
     """
     apps, sidecars, most = Amounts(), Amounts(), Amounts()
     for container in containers:
@@ -133,7 +134,7 @@ def _containers(spec: Raw, status: Raw) -> list[_Container]:
         is_sidecar = is_init and raw.get("restartPolicy") == "Always"
         asked = _Resources.from_api(raw.get("resources"))
         asked = _Resources(asked.limits | asked.requests, asked.limits)
-        # Only what goes on running can be resized.
+        # Only app containers and sidecars can be resized (KEP-1287).
         given = statuses.get(raw.get("name")) if is_sidecar or not is_init else None
         return _Container(_in_force(asked, given, infeasible), is_init, is_sidecar)
 
@@ -142,7 +143,8 @@ def _containers(spec: Raw, status: Raw) -> list[_Container]:
 
 
 def _in_force(asked: _Resources, status: Raw | None, infeasible: bool) -> _Resources:
-    """What counts, by the status of a container or a Pod that tells what it was given."""
+    """Returns the amounts that count, if the status of the container or Pod reports the allocated
+    resources. Otherwise returns the requested ones."""
     if not status or status.get("resources") is None:
         return asked
     given = _Resources.from_api(status["resources"])
@@ -155,16 +157,18 @@ def _in_force(asked: _Resources, status: Raw | None, infeasible: bool) -> _Resou
 
 
 def _resize_is_infeasible(status: Raw) -> bool:
-    """Whether what is asked for was refused by the kubelet, so that it counts for nothing."""
+    """Returns whether the kubelet has refused the resize. The requested amounts do not count
+    then."""
     pending = (c for c in status.get("conditions") or () if c.get("type") == "PodResizePending")
     return any(condition.get("reason") == "Infeasible" for condition in pending)
 
 
 def _of_the_pod(spec: Raw, status: Raw, aggregate: Amounts) -> _Resources:
-    """What is set for the Pod as a whole; the API server refuses what cannot be set for it.
+    """Returns the Pod-level requests and limits (KEP-2837).
 
-    A request that is missing there is what the containers request or, where none does, the limit;
-    of huge pages, which cannot be overcommitted, it is the limit.
+    A missing Pod-level request defaults to the sum of the containers' requests. If no container
+    requests the resource, it defaults to the Pod-level limit. For huge pages it is always the
+    limit, because they cannot be overcommitted.
     """
     asked = _Resources.from_api(spec.get("resources"))
     defaults = {
@@ -181,7 +185,8 @@ def _of_the_pod(spec: Raw, status: Raw, aggregate: Amounts) -> _Resources:
 
 
 def _with_overhead(limits: Amounts, overhead: Amounts) -> Amounts:
-    """Overhead comes on top of a limit, and makes none: zero is as if there were none."""
+    """Returns the limits plus the overhead. A resource without a limit gets none. A limit of zero
+    counts as no limit."""
     limited = {name for name, limit in limits.items() if limit.milli}
     return _sum(limits, {name: amount for name, amount in overhead.items() if name in limited})
 
@@ -202,7 +207,7 @@ def _add(amounts: Amounts, more: Amounts) -> None:
 
 
 def _most(amounts: Amounts, others: Amounts) -> Amounts:
-    """Of each resource the larger amount; of two that are equal, the first's notation."""
+    """Returns the larger amount of each resource. If both are equal, returns the first one."""
     larger = dict(amounts)
     _raise(larger, others)
     return larger

@@ -13,7 +13,7 @@ from initpipeline.api.reasons import ConditionType, EventReason, Reason, Result,
 from initpipeline.core import admission
 from initpipeline.core.facts import ContainerStatus, Terminated
 from initpipeline.core.failures import ending, failed_step
-from initpipeline.core.template import changed_words
+from initpipeline.core.template import changed_fields_message
 from initpipeline.core.text import clip
 
 _ENDS = {Result.FAILED: EventReason.RUN_FAILED, Result.LOST: EventReason.POD_LOST}
@@ -124,7 +124,7 @@ def _of_run(
 def _started(run: RunFacts) -> str:
     why = _WHY_STARTED[run.trigger]
     if run.cause is not None and run.cause.changed_paths:
-        why = changed_words(run.cause)
+        why = changed_fields_message(run.cause)
     elif run.cause is not None:
         why = f'container "{run.cause.container}" {_ending(run.cause)}'
     return f"run {run.number} started ({run.trigger}): {why}"

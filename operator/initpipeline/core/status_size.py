@@ -1,7 +1,7 @@
-"""Limits the size of a status: etcd does not store an object above its limit.
+"""Limits the size of a status, because etcd does not store an object above its limit.
 
-The user's template takes up most of the object. If the rest is too small for the status, the status
-leaves out the mirror, which the Pod has as well, and old runs.
+The user's template takes up most of the object. If there is too little room for the whole status,
+the mirror is left out, since the Pod has the same statuses, and then old runs are.
 """
 
 from typing import Final
@@ -10,10 +10,10 @@ from initpipeline.api.models import InitPipelineStatus
 from initpipeline.core.facts import canonical_json
 
 MOST_BYTES: Final = 1536 * 1024
-"""etcd's limit of a request, unless it is configured otherwise (--max-request-bytes)."""
+"""etcd's default limit of a request (--max-request-bytes)."""
 
 _MARGIN: Final = 16 * 1024
-"""Bytes that are reserved for the rest of the request, and for metadata that grows."""
+"""Bytes reserved for the rest of the request, and for metadata that grows later."""
 
 _WITH_OWNERSHIP: Final = 2.5
 """Bytes that are stored per byte of status: managedFields lists every field that was written."""
@@ -22,10 +22,13 @@ _MIRROR: Final = {"init_container_statuses": (), "effective_resources": None}
 
 
 def fitted(status: InitPipelineStatus, size: int) -> InitPipelineStatus:
-    """Returns the status, or as much of it as fits beside the rest of the object, which has
-    ``size`` bytes. ``omitted`` names what is left out."""
+    """Returns the status, without some fields if it is too large to be stored.
+
+    ``size`` is that of the object without status, in bytes. The field ``omitted`` of the returned
+    status lists the fields that are left out.
+    """
     left = (MOST_BYTES - _MARGIN - size) / _WITH_OWNERSHIP
-    # A mirror that an earlier write left out stays empty until the Pod is read.
+    # An earlier write left out the mirror. It stays empty until the Pod is read again.
     carried = status.omitted if not status.init_container_statuses else None
     whole = status.model_copy(update={"omitted": carried})
     for smaller in (whole, _without_mirror(whole), smallest(whole)):
@@ -37,16 +40,16 @@ def fitted(status: InitPipelineStatus, size: int) -> InitPipelineStatus:
 def smallest(status: InitPipelineStatus) -> InitPipelineStatus:
     """Returns the status without the mirror and with the newest entry of history only."""
     omitted = "initContainerStatuses, effectiveResources and older runs"
-    update = {**_MIRROR, "history": status.history[:1], "omitted": _words(omitted)}
+    update = {**_MIRROR, "history": status.history[:1], "omitted": _omitted(omitted)}
     return status.model_copy(update=update)
 
 
 def _without_mirror(status: InitPipelineStatus) -> InitPipelineStatus:
-    omitted = _words("initContainerStatuses and effectiveResources")
+    omitted = _omitted("initContainerStatuses and effectiveResources")
     return status.model_copy(update={**_MIRROR, "omitted": omitted})
 
 
-def _words(fields: str) -> str:
+def _omitted(fields: str) -> str:
     return f"{fields}: with them the InitPipeline would be larger than etcd's limit of 1.5 MiB"
 
 

@@ -1,11 +1,13 @@
 """Compares Pod templates by the Pod that the API server would store for them.
 
-The API server changes a Pod that it stores: it sets defaults, drops what is empty and rounds
-quantities. Two templates are equal if the operator would create, and the API server store, the same
-Pod for both. So ``normal_form`` removes from a template whatever makes no difference. The
-fields and some of their defaults come from the Kubernetes API's Go types (``podfields``). Defaults
-that the API server sets by code, k8s.io/kubernetes/pkg/apis/core/v1/defaults.go, are listed here.
-tests/contract/test_template.py compares the result with a real API server.
+The API server sets defaults in a Pod, drops empty fields and rounds quantities before it stores the
+Pod. Two templates are equal if the API server would store the same Pod for both. ``normal_form``
+therefore removes from a template all that does not affect the stored Pod.
+
+The fields, and some of their defaults, are generated from the Kubernetes API's Go types
+(api/podfields.py). Other defaults are set by Go code, in
+k8s.io/kubernetes/pkg/apis/core/v1/defaults.go. They are listed in this module.
+tests/contract/test_template.py compares the results with a real API server.
 """
 
 import base64
@@ -93,7 +95,8 @@ _UNORDERED: Final[Mapping[str, frozenset[str]]] = {
     "TopologySpreadConstraint": frozenset({"matchLabelKeys"}),
 }
 """Lists whose order has no effect: their items are combined by AND or OR, are added up, or are only
-referred to by name. Everywhere else order may count: of variables, mounts, hosts, credentials."""
+referred to by name. The order of all other lists may matter, such as that of variables and mounts.
+"""
 
 _ALL_DEFAULTS: Final = {
     type_: {**DEFAULTS.get(type_, {}), **_SET_BY_CODE.get(type_, {})}
@@ -101,7 +104,7 @@ _ALL_DEFAULTS: Final = {
 }
 
 _VERSION: Final = 1
-"""Raise this with each change of the code below that changes a normal form."""
+"""Increase this with each change of this module that changes a normal form."""
 
 _FORM: Final = hashlib.sha256(
     json.dumps(
@@ -124,12 +127,12 @@ _DIGEST: Final = re.compile(
 _LONGEST_REPOSITORY: Final = 255
 """Characters. The API server parses images by the rules of github.com/distribution/reference."""
 _DEEPEST: Final = 50
-"""Only managedFields can hold deeper values, and the API server refuses a template with those."""
+"""Levels. Only managedFields can be nested more deeply, and a template cannot have that field."""
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 
 
 MOST_ELEMENTS: Final = 20_000
-"""The most fields and items of a template that is compared by its normal form."""
+"""The most fields and list items of a template that is compared by its normal form."""
 
 
 class Unordered(list[Any]):
@@ -137,8 +140,8 @@ class Unordered(list[Any]):
 
 
 def normal_form(template: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the template without what makes no difference to the Pod. Never raises for a value:
-    one that the API server would refuse stays as it is."""
+    """Returns the template without all that does not affect the stored Pod. Never raises: a value
+    that the API server would refuse is returned unchanged."""
     metadata = _mapping(template.get("metadata"))
     spec = _mapping(template.get("spec"))
     form = {"metadata": _metadata(metadata), "spec": _pod_spec(spec)}
@@ -148,10 +151,10 @@ def normal_form(template: Mapping[str, Any]) -> dict[str, Any]:
 def digest(template: Mapping[str, Any]) -> str:
     """Returns a hash that two templates share if the API server would store the same Pod for both.
 
-    A template of more than MOST_ELEMENTS is compared as it is written, except for the order of
-    keys: its normal form would take seconds, in which no other pipeline is reconciled.
+    For a template of more than MOST_ELEMENTS, the hash is that of its JSON with sorted keys:
+    computing the normal form would take seconds, and no other pipeline is reconciled meanwhile.
 
-    The first four digits identify the version of the rules. Hashes of different versions cannot be
+    The first four digits identify the version of the rules. Only hashes of the same version can be
     compared.
     """
     text = _text(template if _is_large(template) else _sorted(normal_form(template)))
@@ -172,7 +175,7 @@ def _is_large(template: Mapping[str, Any]) -> bool:
 
 
 def by_these_rules(hash_: str | None) -> bool:
-    """Returns whether this version of the rules computed the hash."""
+    """Returns whether the hash was computed by this version of the rules."""
     return hash_ is not None and len(hash_) == _HASH_LENGTH and hash_.startswith(_FORM)
 
 
@@ -213,7 +216,7 @@ def _pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without_conditional(container: dict[str, Any], is_init: bool, host_network: bool) -> None:
     """Remove from a container the defaults that depend on other fields."""
-    # podspec.build lets init containers report the end of their log.
+    # podspec.build sets this policy on init containers without a policy.
     policy = "FallbackToLogsOnError" if is_init else "File"
     _drop(container, "terminationMessagePolicy", policy)
     _drop(container, "imagePullPolicy", _pull_policy(container.get("image")))
@@ -226,7 +229,8 @@ def _without_conditional(container: dict[str, Any], is_init: bool, host_network:
 
 
 def _without_source(volume: dict[str, Any]) -> None:
-    """Remove the default source from a volume: without a source it is an emptyDir."""
+    """Remove an emptyDir at its defaults, since a volume without a source is an emptyDir. Remove
+    the default pull policy of an image volume."""
     if not (volume.keys() & KINDS["Volume"].keys()) - {"emptyDir"}:
         _drop(volume, "emptyDir", {})
     image = volume.get("image")
@@ -252,7 +256,7 @@ def _drop(fields: dict[str, Any], key: str, default: Any) -> None:
 
 
 def _drop_equal(fields: dict[str, Any], key: str, defaults: Mapping[str, Any]) -> None:
-    """Drop the entries of a map that equal their defaults, and the map if it is empty then."""
+    """Drop the entries of a map that equal their defaults, and the map if it becomes empty."""
     values = fields.get(key)
     if not isinstance(values, dict):
         return
@@ -263,8 +267,9 @@ def _drop_equal(fields: dict[str, Any], key: str, defaults: Mapping[str, Any]) -
 
 
 def _pull_policy(image: Any) -> str:
-    """Returns the default of an imagePullPolicy: Always for the tag latest, or for neither tag nor
-    digest. For an image that it cannot parse, the API server sets IfNotPresent."""
+    """Returns the API server's default of imagePullPolicy: Always if the tag is latest, or if the
+    image has neither tag nor digest. IfNotPresent otherwise, also if the image cannot be parsed.
+    """
     found = _IMAGE.fullmatch(image) if isinstance(image, str) else None
     if found is None or len(found["name"]) > _LONGEST_REPOSITORY:
         return "IfNotPresent"
@@ -279,8 +284,8 @@ def _object(type_: str, raw: Any) -> Any:
 
 
 def _fields(type_: str, raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields of an object of this type, without empty ones and those at their
-    defaults."""
+    """Returns the fields of an object of this type, without empty fields and fields that have their
+    default value."""
     kinds, defaults = KINDS.get(type_, {}), _ALL_DEFAULTS.get(type_, {})
     unordered = _UNORDERED.get(type_, frozenset())
     form: dict[str, Any] = {}
@@ -292,7 +297,7 @@ def _fields(type_: str, raw: Mapping[str, Any]) -> dict[str, Any]:
         if key in defaults and _same(found, defaults[key]):
             continue
         if not found and not kind.startswith("*"):
-            continue  # The Go type has no pointer, so zero and absent are the same.
+            continue  # The Go field is not a pointer, so zero and absent are the same.
         if key in unordered and isinstance(found, list):
             found = Unordered(found)
         form[key] = found
@@ -316,7 +321,7 @@ def _value(kind: str, raw: Any) -> Any:
 
 
 def _plain(raw: Any, depth: int = 0) -> Any:
-    """Returns the normal form of a value without quantities or objects of a known type."""
+    """Returns the normal form of a value that holds no quantities and no objects of known types."""
     if isinstance(raw, float) and raw.is_integer():
         return int(raw)
     if depth > _DEEPEST:
@@ -338,7 +343,7 @@ def _quantity(raw: Any) -> Any:
 
 
 def _amount(quantity: Quantity) -> str:
-    """Returns the one spelling of an amount, for any notation: 100m, 64Mi, 2k."""
+    """Returns the same text for equal amounts, in any notation."""
     return str(Quantity(quantity.milli, Notation.BINARY))
 
 
@@ -346,7 +351,7 @@ _ZERO: Final = _amount(Quantity(0))
 
 
 def _same(value: Any, default: Any) -> bool:
-    """Returns whether two values are equal and of one type: for Python, True equals 1."""
+    """Returns whether two values are equal and have the same type. For Python, True equals 1."""
     return type(value) is type(default) and bool(value == default)
 
 
@@ -363,7 +368,8 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 
 def _sorted(value: Any) -> Any:
-    """Returns the value, with a list whose order has no effect as the sorted JSON of its items."""
+    """Returns the value, in which each Unordered list is replaced by the sorted JSON texts of its
+    items."""
     if isinstance(value, dict):
         return {key: _sorted(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -375,22 +381,22 @@ def _sorted(value: Any) -> Any:
 _text: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
-# What has changed
+# The fields in which two templates differ
 
 
 SHOWN_CHANGES: Final = 3
 """How many changed paths are recorded."""
 _FIRST: Final = ("spec", "initContainers", "containers", "name", "image")
-"""Fields whose changes come first, since users look for them."""
+"""Fields whose changes are listed first, since they matter most to users."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A field of a template that differs."""
+    """A field that differs between two templates."""
 
     path: str
-    """Such as spec.initContainers[1].image, with the index of the newer template. It is the path of
-    a list if an item was removed, or the order has changed."""
+    """For instance spec.initContainers[1].image, with the index in the newer template. If an item
+    was removed from a list, or its order changed, it is the path of the list."""
     old: Any
     new: Any
     """None if the field is absent."""
@@ -398,14 +404,14 @@ class Change:
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     """Returns the fields in which two templates differ, those of init containers first. Empty if
-    the templates are equal."""
+    the templates have the same normal form."""
     found = _changes("", normal_form(old), normal_form(new))
     return [Change(_one_line(change.path), change.old, change.new) for change in found]
 
 
 def cause(old: Mapping[str, Any], new: Mapping[str, Any]) -> Cause | None:
-    """Returns the cause of a run that a changed template starts. None: the templates are equal, or
-    one is too large to be compared."""
+    """Returns the cause of a run that was started because the template changed. None: the templates
+    are equal, or one has more than MOST_ELEMENTS."""
     if _is_large(old) or _is_large(new):
         return None
     paths = [change.path for change in changes(old, new)]
@@ -414,8 +420,8 @@ def cause(old: Mapping[str, Any], new: Mapping[str, Any]) -> Cause | None:
     return Cause(changed_paths=tuple(paths[:SHOWN_CHANGES]), changed_path_count=len(paths))
 
 
-def changed_words(cause: Cause) -> str:
-    """Returns which fields changed, for a person: spec.initContainers[1].image changed."""
+def changed_fields_message(cause: Cause) -> str:
+    """Returns a message that lists the changed fields: spec.initContainers[1].image changed."""
     more = cause.changed_path_count - len(cause.changed_paths)
     named = ", ".join(cause.changed_paths)
     return f"{named} and {more} more changed" if more > 0 else f"{named} changed"
@@ -448,7 +454,7 @@ def _list_changes(path: str, old: list[Any], new: list[Any]) -> Iterator[Change]
         for index, (one, other) in enumerate(zip(old, new, strict=True)):
             yield from _changes(f"{path}[{index}]", one, other)
         return
-    # An item in the place of one that is gone is that item, with another name.
+    # A new item at the index of a removed item counts as the same item, renamed.
     renamed = {
         name: former
         for former, name in zip(before, after, strict=False)
@@ -478,14 +484,14 @@ def _by_name(items: Sequence[Any]) -> dict[str, Any] | None:
 
 
 def _field(path: str, key: str) -> str:
-    """Returns the path of a field, as the API server writes it, with a map's key in brackets."""
+    """Returns the path of a field. As in the API server's messages, a map's key is in brackets."""
     if not _PLAIN_KEY.fullmatch(key):
         return f"{path}[{key}]"
     return f"{path}.{key}" if path else key
 
 
 def _one_line(path: str) -> str:
-    """Returns the path without line breaks and control characters, which a map's key may have."""
+    """Returns the path without line breaks and control characters. A map's key may have them."""
     return clip(" ".join(path.split()), names.MAX_IDENTIFIER_LENGTH)
 
 
@@ -493,17 +499,19 @@ def _rank(key: str) -> tuple[int, str]:
     return (_FIRST.index(key) if key in _FIRST else len(_FIRST), key)
 
 
-# The template that a Pod carries
+# The copy of the template in the Pod's annotations
 
 
 LARGEST_PACKED: Final = 16 * 1024
-"""In bytes. A Pod's annotations may have 256 KiB together, and each watch sends them."""
+"""In bytes. All annotations of a Pod together may have 256 KiB, and each watch sends them."""
 _LARGEST_UNPACKED: Final = 1024 * 1024
-"""In bytes. A small text may decompress to a thousand times its size."""
+"""In bytes. The limit is needed because a small text can decompress to a thousand times its size.
+"""
 
 
 def packed(template: Mapping[str, Any]) -> str | None:
-    """Returns the template as the value of an annotation. None: that exceeds LARGEST_PACKED."""
+    """Returns the template, compressed, as the value of an annotation. None: it would exceed
+    LARGEST_PACKED."""
     text = _text(template)
     if len(text) > _LARGEST_UNPACKED:
         return None
@@ -514,22 +522,22 @@ def packed(template: Mapping[str, Any]) -> str | None:
 
 
 def verified(text: str | None, hash_: str | None) -> dict[str, Any] | None:
-    """Returns the template of a value that ``packed`` wrote. None: it cannot be read, or its
+    """Returns the template in a value that ``packed`` wrote. None: the value cannot be read, or the
     template has another hash."""
     template = unpacked(text)
     return template if template is not None and digest(template) == hash_ else None
 
 
 def unpacked(text: str | None) -> dict[str, Any] | None:
-    """Returns the template of a value that ``packed`` wrote, or that a user put in its place. None:
-    it cannot be read."""
+    """Returns the template in a value that ``packed`` wrote or that a user has set. None: the value
+    cannot be read."""
     if text is None or len(text) > LARGEST_PACKED:
         return None
     try:
         reader = zlib.decompressobj()
         data = reader.decompress(base64.b64decode(text, validate=True), _LARGEST_UNPACKED)
         template = json.loads(data) if reader.eof else None
-        _text(template)  # What is nested too deeply to be written cannot be compared either.
+        _text(template)  # Raises RecursionError if it is nested too deeply to be compared.
     except (binascii.Error, zlib.error, ValueError, RecursionError):
         return None
     return template if isinstance(template, dict) else None

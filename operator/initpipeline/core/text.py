@@ -1,4 +1,4 @@
-"""Removes control sequences from text, and limits its length."""
+"""Makes text of other programs safe to show: no control sequences, limited length."""
 
 import re
 from typing import Final
@@ -17,7 +17,8 @@ _SEQUENCE: Final = re.compile(
 """A control sequence of ECMA-48. Each alternative is linear: it has one way to match."""
 
 _BREAK: Final = re.compile("\r++\n?|[\r\v\f\x85\u2028\u2029]")
-"""A line break on some terminal. Several CR in a row are one: they redraw one line."""
+"""A line break on some terminals. Several CR in a row count as one, because they only redraw the
+line."""
 
 _CONTROL: Final = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
@@ -35,8 +36,8 @@ _HARMFUL: Final = re.compile(
 def plain(text: str) -> str:
     """Returns the text without control sequences, control characters and bidirectional overrides.
 
-    Every kind of line break becomes ``\\n``; tabs stay. If nothing else is left, control characters
-    are returned as escapes (``\\x1b[0m``).
+    Line breaks of any kind become ``\\n``. Tabs are kept. If the text consists only of control
+    characters, they are returned as escapes (``\\u001b[0m``).
     """
     if not _HARMFUL.search(text):
         return text

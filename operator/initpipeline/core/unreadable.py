@@ -1,11 +1,11 @@
 """Conditions of pipelines that the operator cannot read or cannot reconcile.
 
-A pipeline is unreadable if another version of the CRD stored it, or if another client wrote its
-status. The operator does not know what it asks for then, so it only reports that.
+A pipeline can be unreadable if another version of the CRD stored it, or if another client wrote its
+status. The operator does not know which state the user wants then, so it only reports the problem.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,51 +13,44 @@ from initpipeline.api.models import Condition, format_time
 from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.api.times import parse_time
 from initpipeline.core import lenient
-from initpipeline.core.facts import Pipeline, UnreadableError
+from initpipeline.core.facts import (
+    Pipeline,
+    PipelineMetadata,
+    UnreadableError,
+    pipeline_metadata,
+)
 from initpipeline.core.text import clip
 
-_SHOWN = (
+_CONDITIONS = (
     (ConditionType.INITIALIZED, "False"),
     (ConditionType.READY, "False"),
     (ConditionType.STALLED, "True"),
 )
+"""The type and status of the conditions of an unreadable pipeline."""
 
 
 @dataclass(frozen=True, slots=True)
-class UnreadablePipeline:
-    """An InitPipeline that cannot be read: its identity, and why."""
+class UnreadablePipeline(PipelineMetadata):
+    """An InitPipeline whose spec or status cannot be read."""
 
-    namespace: str
-    name: str
-    uid: str
-    resource_version: str
-    generation: int
-    deleting: bool
     problem: str
     """The field, and what is wrong with it."""
     conditions: tuple[Mapping[str, Any], ...]
-    """As they are stored, not validated."""
+    """The stored conditions, not validated."""
 
 
 def read_pipeline(raw: Mapping[str, Any]) -> Pipeline | UnreadablePipeline:
-    """Returns the pipeline, not yet ``hashed``, or why it cannot be read.
+    """Returns the pipeline, not yet ``hashed``, or an UnreadablePipeline.
 
-    Raises UnreadableError for an object that lacks the metadata that the API server sets on every
-    object.
+    Raises UnreadableError if the metadata that the API server sets is missing.
     """
     try:
         return Pipeline.from_api_unhashed(raw)
     except UnreadableError as error:
         problem = str(error)
     try:
-        metadata = raw["metadata"]
         return UnreadablePipeline(
-            namespace=metadata["namespace"],
-            name=metadata["name"],
-            uid=metadata["uid"],
-            resource_version=metadata["resourceVersion"],
-            generation=metadata["generation"],
-            deleting=bool(metadata.get("deletionTimestamp")),
+            **asdict(pipeline_metadata(raw)),
             problem=problem,
             conditions=tuple(
                 lenient.mappings(lenient.mapping(raw.get("status")).get("conditions"))
@@ -70,12 +63,12 @@ def read_pipeline(raw: Mapping[str, Any]) -> Pipeline | UnreadablePipeline:
 def unreadable_conditions(
     pipeline: UnreadablePipeline, now: datetime
 ) -> list[dict[str, Any]] | None:
-    """Returns the conditions that report an unreadable pipeline. None: it has them already."""
+    """Returns the conditions to write for an unreadable pipeline. None: they are already set."""
     message = clip(f"{pipeline.problem}: correct it, or run the operator's version that wrote it")
     before = {lenient.text(one.get("type")): one for one in pipeline.conditions}
     reported = [
         _condition(before.get(type_, {}), type_, status, Reason.UNREADABLE, message, pipeline, now)
-        for type_, status in _SHOWN
+        for type_, status in _CONDITIONS
     ]
     return None if list(pipeline.conditions) == reported else reported
 
@@ -83,17 +76,17 @@ def unreadable_conditions(
 def error_conditions(
     pipeline: Pipeline, error: BaseException, now: datetime
 ) -> list[dict[str, Any]] | None:
-    """Returns the pipeline's conditions with Stalled for an exception in the operator.
+    """Returns the pipeline's conditions, with Stalled=True for an exception in the operator.
 
-    None: an exception of this type is reported already. A message that differs at each retry is
-    not written each time.
+    None: the condition already reports an exception of this type. The message of an exception may
+    differ at each retry, so it is not compared: otherwise each retry would write status.
     """
     before = pipeline.status.condition(ConditionType.STALLED)
     kind = type(error).__name__
     if before and before.reason == Reason.RECONCILE_ERROR and f" {kind}: " in before.message:
         return None
-    words = " ".join(str(error).split())
-    message = clip(f"the operator failed on this InitPipeline, and retries: {kind}: {words}")
+    details = " ".join(str(error).split())
+    message = clip(f"the operator failed on this InitPipeline, and retries: {kind}: {details}")
     stalled = _condition(
         before.to_api() if before else {},
         ConditionType.STALLED,
@@ -113,7 +106,7 @@ def _condition(
     status: str,
     reason: Reason,
     message: str,
-    pipeline: Pipeline | UnreadablePipeline,
+    pipeline: PipelineMetadata,
     now: datetime,
 ) -> dict[str, Any]:
     since = parse_time(before.get("lastTransitionTime")) if before.get("status") == status else None

@@ -5,7 +5,7 @@ from typing import Final
 
 from initpipeline.api.models import Cause, InitPipelineStatus
 from initpipeline.api.reasons import ConditionType
-from initpipeline.core.template import changed_words
+from initpipeline.core.template import changed_fields_message
 from initpipeline.core.text import plain
 
 NONE: Final = "-"
@@ -59,7 +59,7 @@ def exit_text(exit_code: int | None, signal: int | None, reason: str | None) -> 
 def cause_text(cause: Cause) -> str:
     """Returns the end of a container, or the change of the template, that caused a run."""
     if cause.changed_paths:
-        return one_line(changed_words(cause))
+        return one_line(changed_fields_message(cause))
     how = exit_text(cause.exit_code, cause.signal, cause.reason)
     return f"container {cause.container}: {how}" if how else f"container {cause.container}"
 
