@@ -1,4 +1,4 @@
-"""An Application, what Argo CD said of it, and the pipelines that it brings."""
+"""An Application, its states in Argo CD, and the pipelines that it syncs."""
 
 import itertools
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from tests.e2e.conftest import E2EEnv
 from tests.poll import poll_until
 from tests.watching import Object, WatchLog
 
-WHERE: Final = ("argoproj.io", "v1alpha1", NAMESPACE, "applications")
+APPLICATIONS: Final = ("argoproj.io", "v1alpha1", NAMESPACE, "applications")
 REFRESH: Final = "argocd.argoproj.io/refresh"
 SECONDS: Final = 120.0
 HEALTH_SECONDS: Final = 30.0
@@ -23,7 +23,7 @@ HEALTH_SECONDS: Final = 30.0
 
 @dataclass(frozen=True)
 class Application:
-    """An Application of one directory of the repository, into one namespace. Its name is both."""
+    """An Application that syncs a directory of the repository to the namespace of the same name."""
 
     argo_cd: ArgoCd
     repository: Repository
@@ -33,11 +33,11 @@ class Application:
 
     @property
     def name(self) -> str:
-        """Its name, the directory's, and the namespace's."""
+        """Name of the Application, the directory and the namespace."""
         return self.env.namespace
 
     def create(self, *options: str, compare: str = "") -> None:
-        """Begin to sync, by itself, with pruning and self-heal, and with these options."""
+        """Creates it with automated sync, pruning, self-heal and these sync options."""
         annotations = {"argocd.argoproj.io/compare-options": compare} if compare else {}
         source = {"repoURL": self.repository.url, "targetRevision": "main", "path": self.name}
         policy = {"automated": {"prune": True, "selfHeal": True}, "syncOptions": list(options)}
@@ -53,75 +53,81 @@ class Application:
             "metadata": {"name": self.name, "annotations": annotations},
             "spec": spec,
         }
-        self._custom.create_namespaced_custom_object(*WHERE, body)
+        self._custom.create_namespaced_custom_object(*APPLICATIONS, body)
 
     def write(self, name: str, template: dict[str, Any], **more: Any) -> None:
-        """Commit a pipeline to its directory."""
+        """Commits a pipeline to its directory."""
         self.repository.write(self.name, name, template, **more)
 
     def wait(self, sync: str, health: str, since: int = 0) -> int:
-        """Wait until Argo CD says so, in a version of the Application later than this one; the
-        version in which it does."""
-        found = self._wait(
-            f"{sync} and {health}", lambda state: said(state) == (sync, health), since
+        """Waits for a sync and health status in a version of the Application after ``since``.
+        Returns that version."""
+        state = self._wait(
+            f"{sync} and {health}", lambda state: sync_and_health(state) == (sync, health), since
         )
-        self.progress(f"Argo CD says {sync}, {health}")
-        return version(found)
+        self.progress(f"Argo CD reports {sync}, {health}")
+        return version(state)
 
-    def wait_failed(self, words: str, since: int = 0) -> None:
-        """Wait until a sync, or the comparison before it, has failed after this version with these
-        words. Argo CD tries again, and tells the failure of the last try meanwhile."""
-        self._wait(f"failed: {words}", lambda state: words in _failures(state), since)
-        self.progress(f"Argo CD says: {words}")
+    def wait_failed(self, message: str, since: int = 0) -> None:
+        """Waits until a sync, or the comparison before it, has failed with this message after
+        ``since``. While Argo CD retries, it reports the failure of the last attempt."""
+        self._wait(f"failed: {message}", lambda state: message in _failures(state), since)
+        self.progress(f"Argo CD reports: {message}")
 
     def states(self, since: int = 0) -> list[tuple[str, str]]:
-        """What Argo CD said, sync and health, from this version on and without repetition."""
-        told = (said(state) for state in self.watch_log.of(self.name) if version(state) >= since)
-        return [state for state, _ in itertools.groupby(told)]
+        """Returns the sync and health statuses since this version, without repetition."""
+        statuses = (
+            sync_and_health(state)
+            for state in self.watch_log.of(self.name)
+            if version(state) >= since
+        )
+        return [status for status, _ in itertools.groupby(statuses)]
 
     def refresh(self) -> int:
-        """Have it look at git and cluster anew, forgetting what it knew, and wait until it has. The
-        version from which on it speaks of what it saw then."""
-        asked = self._custom.patch_namespaced_custom_object(
-            *WHERE, self.name, {"metadata": {"annotations": {REFRESH: "hard"}}}
+        """Makes Argo CD compare git and cluster without its caches, and waits until it has.
+        Returns the version of the Application since which its status is based on that."""
+        requested = self._custom.patch_namespaced_custom_object(
+            *APPLICATIONS, self.name, {"metadata": {"annotations": {REFRESH: "hard"}}}
         )
-        seen = self._wait(
-            "it has looked anew",
+        refreshed = self._wait(
+            "it is refreshed",
             lambda state: REFRESH not in state["metadata"].get("annotations", {}),
-            version(asked),
+            version(requested),
         )
-        return version(seen)
+        return version(refreshed)
 
     def wait_health(self, pipeline: str, condition: Callable[[dict[str, str]], bool]) -> None:
-        """Refresh until what it says of a pipeline's health meets the condition: by itself Argo CD
-        looks at a new status only where it changes the health, and it takes note of changes in
-        batches, so that one refresh may come too early."""
-        said: dict[str, str] = {}
+        """Refreshes until a pipeline's health in Argo CD meets the condition.
+
+        Argo CD processes a new status only if it changes the health. It processes changes in
+        batches, so that one refresh may come too early.
+        """
+        health: dict[str, str] = {}
 
         def refreshed() -> bool:
             self.refresh()
-            said.clear()
-            said.update(self.argo_cd.health(self.name, pipeline))
-            return condition(said)
+            health.clear()
+            health.update(self.argo_cd.health(self.name, pipeline))
+            return condition(health)
 
         what = f"Argo CD reports the expected health of {pipeline}"
-        poll_until(refreshed, HEALTH_SECONDS, what, state=lambda: said)
+        poll_until(refreshed, HEALTH_SECONDS, what, state=lambda: health)
 
     def act(self, pipeline: str, action: str) -> None:
-        """Run an action as a person in the UI does."""
+        """Runs an action as the UI does."""
         self.progress(f"action {action} on {pipeline}")
         self.argo_cd.act(self.name, self.name, pipeline, action)
 
     def delete(self) -> None:
-        """Delete it, and not what it brought: the namespace's end does that."""
-        self._custom.delete_namespaced_custom_object(*WHERE, self.name)
+        """Deletes it, but not its resources. They are deleted with the namespace."""
+        self._custom.delete_namespaced_custom_object(*APPLICATIONS, self.name)
 
     def pipelines(self) -> list[str]:
-        """The names of the pipelines that exist."""
-        found = self._custom.list_namespaced_custom_object(
+        """Returns the names of the pipelines that exist."""
+        pipelines = self._custom.list_namespaced_custom_object(
             names.GROUP, names.VERSION, self.name, names.PLURAL
         )
-        return sorted(item["metadata"]["name"] for item in found["items"])
+        return sorted(item["metadata"]["name"] for item in pipelines["items"])
 
     def _wait(self, what: str, condition: Callable[[Object], bool], since: int) -> Object:
         return self.watch_log.wait(
@@ -134,25 +140,25 @@ class Application:
 
 
 def applications(api: client.ApiClient) -> WatchLog:
-    """The watch log of all Applications."""
+    """Starts to record the states of all Applications."""
     function = client.CustomObjectsApi(api).list_namespaced_custom_object
-    return WatchLog(function, *WHERE)
+    return WatchLog(function, *APPLICATIONS)
 
 
 def version(state: Object) -> int:
-    """Which of two states is later."""
+    """Returns a number that is higher for later states."""
     return int(state["metadata"]["resourceVersion"])
 
 
 def _failures(state: Object) -> str:
-    """What the UI shows of them: the last sync's message, and the Application's conditions."""
+    """Returns the messages that the UI shows: of the last sync, and of the conditions."""
     status = state.get("status", {})
-    told = [status.get("operationState", {}), *status.get("conditions", ())]
-    return "\n".join(one.get("message", "") for one in told)
+    reports = [status.get("operationState", {}), *status.get("conditions", ())]
+    return "\n".join(report.get("message", "") for report in reports)
 
 
-def said(state: Object) -> tuple[str, str]:
-    """Sync and health, "" for what it has yet to say."""
+def sync_and_health(state: Object) -> tuple[str, str]:
+    """Returns the sync and health status. "": Argo CD has not reported it yet."""
     status = state.get("status", {})
     sync = status.get("sync", {}).get("status", "")
     return sync, status.get("health", {}).get("status", "")

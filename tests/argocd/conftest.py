@@ -1,5 +1,5 @@
-"""One cluster with one operator and one Argo CD; for each test a namespace, a directory in git and
-an Application of it."""
+"""One cluster with the operator and Argo CD. Each test has a namespace, a directory in git and an
+Application that syncs it."""
 
 import os
 import uuid
@@ -23,7 +23,7 @@ from tests.watching import WatchLog
 
 @pytest.fixture(scope="session")
 def progress() -> Progress:
-    """What is going on, for whoever waits."""
+    """Progress on the terminal."""
     return Lines()
 
 
@@ -45,7 +45,7 @@ def api(cluster: Cluster) -> Iterator[client.ApiClient]:
 def operator(
     cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OperatorProcess]:
-    """The operator, for all namespaces."""
+    """Runs the operator for all namespaces."""
     log = tmp_path_factory.mktemp("operator") / "operator.log"
     with OperatorProcess(cluster.kubeconfig, log) as operator:
         yield operator
@@ -90,7 +90,7 @@ def env(api: client.ApiClient) -> Iterator[E2EEnv]:
 def application(
     argo_cd: ArgoCd, repository: Repository, env: E2EEnv, watch_log: WatchLog, progress: Progress
 ) -> Iterator[Application]:
-    """An Application that is about to be created."""
+    """Returns an Application that the test creates, and deletes it afterwards."""
     application = Application(argo_cd, repository, env, watch_log, progress)
     yield application
     application.delete()

@@ -1,5 +1,7 @@
-"""Argo CD as processes beside a cluster: application-controller, repo-server, API server and the
-redis they share, with the configuration of its own manifests and our fragment of argocd-cm."""
+"""Runs Argo CD beside a cluster: application-controller, repo-server, API server and Redis.
+
+The configuration is that of Argo CD's own manifests and of manifests/argocd/argocd-cm.yaml.
+"""
 
 import json
 import socket
@@ -7,7 +9,6 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Final, Self
 from urllib.error import URLError
 from urllib.parse import urlencode
@@ -23,11 +24,11 @@ from tests.poll import poll_until
 
 NAMESPACE: Final = "argocd"
 START_SECONDS: Final = 120.0
-ANSWER_SECONDS: Final = 60.0
+RESPONSE_SECONDS: Final = 60.0
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens at."""
+    """Returns a free port of this machine."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -35,7 +36,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class ArgoCd:
-    """An Argo CD for a cluster, which is up; it goes when the cluster goes down."""
+    """Argo CD for a cluster that is up. It must be stopped before the cluster."""
 
     cluster: Cluster
     redis: int = field(default_factory=free_port)
@@ -49,29 +50,24 @@ class ArgoCd:
         self._start_argo_cd()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stack.close()
 
     def actions(self, application: str, namespace: str, pipeline: str) -> dict[str, bool]:
-        """The actions that the UI shows of a pipeline, and whether they can be chosen."""
+        """Returns the actions of a pipeline in the UI, and whether each is enabled."""
         resource = self._resource(namespace, pipeline)
         path = f"applications/{application}/resource/actions?{urlencode(resource)}"
-        found = self._ask("GET", path)["actions"]
-        return {action["name"]: not action.get("disabled", False) for action in found}
+        actions = self._request("GET", path)["actions"]
+        return {action["name"]: not action.get("disabled", False) for action in actions}
 
     def act(self, application: str, namespace: str, pipeline: str, action: str) -> None:
-        """Run an action as the UI does."""
+        """Runs an action as the UI does."""
         body = self._resource(namespace, pipeline) | {"name": application, "action": action}
-        self._ask("POST", f"applications/{application}/resource/actions/v2", body)
+        self._request("POST", f"applications/{application}/resource/actions/v2", body)
 
     def health(self, application: str, pipeline: str) -> dict[str, str]:
-        """What the UI shows of a pipeline's health: status and message."""
-        tree = self._ask("GET", f"applications/{application}/resource-tree")
+        """Returns the health of a pipeline in the UI: status and message."""
+        tree = self._request("GET", f"applications/{application}/resource-tree")
         for node in tree.get("nodes", ()):
             if (node["kind"], node["name"]) == (names.KIND, pipeline):
                 return dict(node.get("health", {}))
@@ -86,16 +82,16 @@ class ArgoCd:
             "kind": names.KIND,
         }
 
-    def _ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+    def _request(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.api_server}/api/v1/{path}",
             json.dumps(body).encode() if body is not None else None,
             {"Content-Type": "application/json"},
             method=method,
         )
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
-            answer: dict[str, Any] = json.load(response)
-            return answer
+        with urllib.request.urlopen(request, timeout=RESPONSE_SECONDS) as response:
+            content: dict[str, Any] = json.load(response)
+            return content
 
     def _configure(self) -> None:
         progress = self.cluster.progress
@@ -141,7 +137,7 @@ class ArgoCd:
             ],
             self._listening(self.repo_server),
         )
-        # Before the controller: it makes the default project and the key of sessions.
+        # It creates the default project and the session key, which the controller needs.
         self._start_program(
             "argocd-server",
             [
@@ -150,7 +146,7 @@ class ArgoCd:
                 *("--port", str(self.api_server)),
                 *("--metrics-port", str(free_port())),
             ],
-            self._answering,
+            self._responding,
         )
         metrics = free_port()
         self._start_program(
@@ -184,7 +180,7 @@ class ArgoCd:
         environment = {
             **{variable: str(path) for variable, path in folders.items()},
             "ARGOCD_GPG_ENABLED": "false",
-            # The cluster it is "in" is that of the kubeconfig.
+            # Argo CD uses the cluster of the kubeconfig as the one that it runs in.
             "ARGOCD_FAKE_IN_CLUSTER": "true",
             "KUBECONFIG": str(self.cluster.kubeconfig),
         }
@@ -211,8 +207,8 @@ class ArgoCd:
 
         return listening
 
-    def _answering(self) -> bool:
+    def _responding(self) -> bool:
         try:
-            return "items" in self._ask("GET", "applications")
+            return "items" in self._request("GET", "applications")
         except (URLError, ConnectionError, TimeoutError):
             return False

@@ -1,4 +1,4 @@
-"""A git repository on disk, as the source of Applications."""
+"""A git repository on disk, the source of Applications."""
 
 import shutil
 import subprocess
@@ -14,17 +14,17 @@ from initpipeline.api import names
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository; each change is a commit."""
+    """A repository. Each change is a commit."""
 
     folder: Path
 
     @property
     def url(self) -> str:
-        """What an Application names it by."""
+        """URL for the source of an Application."""
         return f"file://{self.folder}"
 
     def create(self) -> None:
-        """Make it, with nothing in it."""
+        """Creates the repository with an empty commit."""
         self.folder.mkdir()
         self._git("init", "--quiet", "--initial-branch=main")
         self._commit("Begin")
@@ -37,7 +37,7 @@ class Repository:
         annotations: Mapping[str, str] | None = None,
         **policies: Any,
     ) -> None:
-        """Commit a pipeline, new or changed, as a file of a directory."""
+        """Commits a new or changed pipeline as a file in a directory."""
         pipeline = {
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,
@@ -47,14 +47,14 @@ class Repository:
         self.put(directory, name, yaml.safe_dump(pipeline))
 
     def put(self, directory: str, name: str, text: str) -> None:
-        """Commit a file of a directory, new or changed, of which this is the text."""
+        """Commits a new or changed file in a directory."""
         path = self.folder / directory / f"{name}.yaml"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
         self._commit(f"Write {name}")
 
     def remove(self, directory: str, name: str) -> None:
-        """Commit that a pipeline is not there any more."""
+        """Commits the removal of a pipeline."""
         (self.folder / directory / f"{name}.yaml").unlink()
         self._commit(f"Remove {name}")
 
@@ -65,5 +65,5 @@ class Repository:
     def _git(self, *arguments: str) -> None:
         git = shutil.which("git")
         assert git is not None, "Argo CD's repo-server needs git: apt-get install git"
-        identity = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.com"]
+        identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
         subprocess.run([git, *identity, *arguments], cwd=self.folder, check=True)

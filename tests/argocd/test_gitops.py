@@ -1,4 +1,4 @@
-"""A directory of InitPipelines in git, and a real Argo CD that syncs it."""
+"""A real Argo CD syncs a directory of InitPipelines from git."""
 
 import pytest
 
@@ -17,10 +17,10 @@ SYNCS = [
     pytest.param(("ServerSideApply=true",), "", id="server-side-apply"),
     pytest.param(("ServerSideApply=true",), "ServerSideDiff=true", id="server-side-diff"),
 ]
-"""The ways in which Argo CD applies and compares: each may find a difference of its own."""
+"""How Argo CD applies and compares. Each combination can report different differences."""
 
 
-def test_a_directory_progresses_and_then_is_healthy(application: Application) -> None:
+def test_application_is_progressing_and_then_healthy(application: Application) -> None:
     application.write("shop", two_steps())
     application.write("bar", template(container("only", "sleep 1")))
     application.write("job", template(container("a", "true"), app="true", restartPolicy="Never"))
@@ -29,11 +29,11 @@ def test_a_directory_progresses_and_then_is_healthy(application: Application) ->
     application.wait(*HEALTHY)
 
     assert application.pipelines() == ["bar", "job", "shop"]
-    told = [health for sync, health in application.states() if sync == "Synced"]
-    assert told[0] == "Progressing", told
+    healths = [health for sync, health in application.states() if sync == "Synced"]
+    assert healths[0] == "Progressing", healths
 
 
-def test_a_refresh_names_the_step_that_runs(application: Application, env: E2EEnv) -> None:
+def test_health_names_the_running_step_after_refresh(application: Application, env: E2EEnv) -> None:
     application.write("shop", template(container("one", "true"), container("two", "sleep 60")))
     application.create()
     application.wait("Synced", "Progressing")
@@ -41,10 +41,10 @@ def test_a_refresh_names_the_step_that_runs(application: Application, env: E2EEn
     env.pipelines.wait("shop", step, lambda state: message_of(state, "Ready") == step)
 
     expected = {"status": "Progressing", "message": f"StepRunning: {step}"}
-    application.wait_health("shop", lambda said: said == expected)
+    application.wait_health("shop", lambda health: health == expected)
 
 
-def test_a_pipeline_that_was_given_up_is_degraded_in_its_own_words(
+def test_given_up_pipeline_is_degraded_with_its_message(
     application: Application,
 ) -> None:
     step = container("migrate", "echo the schema is locked; exit 3")
@@ -61,14 +61,14 @@ def test_a_pipeline_that_was_given_up_is_degraded_in_its_own_words(
 
 
 @pytest.mark.parametrize(("options", "compare"), SYNCS)
-def test_nothing_of_a_life_is_out_of_sync(
+def test_application_stays_synced_through_runs_of_all_kinds(
     application: Application,
     env: E2EEnv,
     cluster: Cluster,
     options: tuple[str, ...],
     compare: str,
 ) -> None:
-    """Runs that the operator starts, the kubelet starts, and a person asks for by an action."""
+    """Runs are started by the operator, by the kubelet, and by a user with an action."""
     application.write("shop", two_steps())
     application.create(*options, compare=compare)
     began = application.wait(*HEALTHY)
@@ -79,8 +79,8 @@ def test_nothing_of_a_life_is_out_of_sync(
     env.wait_ready("shop", run=3)
     application.act("shop", "rerun")
     state = env.wait_ready("shop", run=4)
-    looked = application.refresh()
-    application.wait(*HEALTHY, since=looked - 1)
+    refreshed = application.refresh()
+    application.wait(*HEALTHY, since=refreshed - 1)
 
     assert [trigger for _, trigger, _ in runs(state)] == [
         "Created",
@@ -93,10 +93,10 @@ def test_nothing_of_a_life_is_out_of_sync(
 
 
 @pytest.mark.parametrize(("options", "compare"), SYNCS)
-def test_suspended_and_resumed_by_actions(
+def test_actions_suspend_and_resume_without_out_of_sync(
     application: Application, env: E2EEnv, options: tuple[str, ...], compare: str
 ) -> None:
-    """Git says nothing of suspend, so that self-heal does not undo it."""
+    """Git does not set suspend, so self-heal does not revert it."""
     argo_cd, place = application.argo_cd, (application.name, application.name, "shop")
     application.write("shop", two_steps())
     application.create(*options, compare=compare)
@@ -115,7 +115,9 @@ def test_suspended_and_resumed_by_actions(
     assert {sync for sync, _ in application.states(began)} == {"Synced"}
 
 
-def test_a_suspension_that_git_denies_is_healed(application: Application, env: E2EEnv) -> None:
+def test_suspend_action_is_reverted_if_git_sets_suspend_to_false(
+    application: Application, env: E2EEnv
+) -> None:
     application.write("shop", two_steps(), suspend=False)
     application.create()
     application.wait(*HEALTHY)
@@ -126,7 +128,7 @@ def test_a_suspension_that_git_denies_is_healed(application: Application, env: E
     wait_for_spec(env, generation=3, suspend=False)
 
 
-def test_a_change_of_the_spec_is_healed(application: Application, env: E2EEnv) -> None:
+def test_changed_spec_is_reverted_by_self_heal(application: Application, env: E2EEnv) -> None:
     application.write("shop", two_steps(), backoffLimit=2)
     application.create()
     began = application.wait(*HEALTHY)
@@ -139,7 +141,7 @@ def test_a_change_of_the_spec_is_healed(application: Application, env: E2EEnv) -
     assert run_number(env.pipeline("shop")) == 1
 
 
-def test_a_pipeline_that_git_no_longer_has_is_pruned_with_its_pod(
+def test_pipeline_removed_from_git_is_pruned_with_its_pod(
     application: Application, env: E2EEnv
 ) -> None:
     application.write("shop", two_steps())
@@ -155,7 +157,7 @@ def test_a_pipeline_that_git_no_longer_has_is_pruned_with_its_pod(
     assert application.pipelines() == ["shop"]
 
 
-def test_a_template_changed_in_git_is_a_new_run(application: Application, env: E2EEnv) -> None:
+def test_template_changed_in_git_starts_a_run(application: Application, env: E2EEnv) -> None:
     application.write("shop", two_steps())
     application.create()
     began = application.wait(*HEALTHY)
@@ -170,9 +172,7 @@ def test_a_template_changed_in_git_is_a_new_run(application: Application, env: E
     assert status_of(env.pipeline("shop"), "Ready") == "True"
 
 
-def test_what_follows_a_hook_waits_until_it_is_healthy(
-    application: Application, env: E2EEnv
-) -> None:
+def test_sync_continues_once_hook_is_healthy(application: Application, env: E2EEnv) -> None:
     step = template(container("migrate", "sleep 1"), app="true", restartPolicy="Never")
     application.write("migrate", step, annotations={"argocd.argoproj.io/hook": "PreSync"})
     application.write("shop", two_steps())
@@ -180,15 +180,15 @@ def test_what_follows_a_hook_waits_until_it_is_healthy(
     application.create()
     application.wait(*HEALTHY)
 
-    told = [
+    ready = [
         (state["metadata"]["name"], status_of(state, "Ready")) for state in env.pipelines.states
     ]
-    names_told = [name for name, _ in told]
-    assert ("migrate", "True") in told[: names_told.index("shop")]
+    order = [name for name, _ in ready]
+    assert ("migrate", "True") in ready[: order.index("shop")]
 
 
 def wait_for_spec(env: E2EEnv, generation: int, **fields: object) -> None:
-    """Wait until the pipeline's spec has been changed so often, and says this."""
+    """Waits until the pipeline has this generation and its spec has these fields."""
     env.pipelines.wait(
         "shop",
         f"{fields} in generation {generation}",

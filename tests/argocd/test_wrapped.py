@@ -1,4 +1,4 @@
-"""A Deployment moves over, is broken and repaired, all through git."""
+"""A Deployment is converted to an InitPipeline, broken and repaired, all through git."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ HEALTHY = ("Synced", "Healthy")
 
 
 def manifest() -> list[Object]:
-    """A Deployment with its Service, as somebody may have them in a file."""
+    """Returns a Deployment with its Service."""
     workload = deployment("shop", template(container("migrate", "echo migrating")))
     selector = workload["spec"]["selector"]["matchLabels"]
     service = {
@@ -32,7 +32,7 @@ def manifest() -> list[Object]:
 
 @pytest.fixture
 def wrapped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """What the plugin makes of them: the text of a file."""
+    """Returns the converted manifests, as the plugin prints them."""
     file = tmp_path / "shop.yaml"
     file.write_text(yaml.safe_dump_all(manifest()))
     assert main.main(["wrap", str(file)]) == 0
@@ -40,28 +40,28 @@ def wrapped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.fixture
-def at_work(application: Application, wrapped: str) -> Application:
-    """What was wrapped is in git, and Healthy."""
+def healthy(application: Application, wrapped: str) -> Application:
+    """Creates an Application with the converted manifests, and waits until it is Healthy."""
     begin(application, wrapped)
     return application
 
 
 def begin(application: Application, text: str, *options: str) -> None:
-    """Have it in git, synced with these options, and Healthy."""
+    """Commits the text, syncs it with these options, and waits until it is Healthy."""
     application.repository.put(application.name, "shop", text)
     application.create(*options)
     application.wait(*HEALTHY)
 
 
 def broken(text: str, **step: Any) -> str:
-    """The same with something else in the step."""
+    """Returns the manifests with these fields of the step changed."""
     objects = list(yaml.safe_load_all(text))
     objects[0]["spec"]["template"]["spec"]["initContainers"][0].update(step)
     return yaml.safe_dump_all(objects)
 
 
 def change(application: Application, text: str) -> int:
-    """Commit it; the version of the Application after which it is known."""
+    """Commits the text. Returns a version: later versions of the Application include it."""
     application.repository.put(application.name, "shop", text)
     return application.refresh() - 1
 
@@ -70,7 +70,7 @@ PROBE = {"tcpSocket": {"port": 80}}
 
 
 @pytest.mark.parametrize(
-    ("mistake", "told"),
+    ("mistake", "message"),
     [
         pytest.param(
             {"image": "busybox:no-such-tag"},
@@ -107,15 +107,15 @@ PROBE = {"tcpSocket": {"port": 80}}
         ),
     ],
 )
-def test_a_mistake_is_told_until_git_has_it_repaired(
-    at_work: Application, env: E2EEnv, wrapped: str, mistake: Object, told: str
+def test_failure_is_reported_until_git_has_the_correction(
+    healthy: Application, env: E2EEnv, wrapped: str, mistake: Object, message: str
 ) -> None:
-    since = change(at_work, broken(wrapped, **mistake))
-    at_work.wait("Synced", "Progressing", since)
-    at_work.wait_health("shop", lambda said: told in said.get("message", ""))
+    since = change(healthy, broken(wrapped, **mistake))
+    healthy.wait("Synced", "Progressing", since)
+    healthy.wait_health("shop", lambda health: message in health.get("message", ""))
 
-    since = change(at_work, wrapped)
-    at_work.wait(*HEALTHY, since)
+    since = change(healthy, wrapped)
+    healthy.wait(*HEALTHY, since)
     assert runs(env.pipeline("shop")) == [
         (1, "Created", "Initialized"),
         (2, "SpecChanged", "Superseded"),
@@ -124,29 +124,29 @@ def test_a_mistake_is_told_until_git_has_it_repaired(
 
 
 @pytest.mark.parametrize(
-    ("mistake", "told"),
+    ("mistake", "message"),
     [
         pytest.param(
             {"readinessProbe": PROBE},
             "spec.template.spec.initContainers[0].readinessProbe: Forbidden",
-            id="what-no-pipeline-may-have",
+            id="forbidden-in-a-pipeline",
         ),
         pytest.param({"command": "true"}, "must be of type array", id="wrong-type"),
     ],
 )
-def test_what_is_refused_leaves_the_pipeline_at_work(
-    at_work: Application, env: E2EEnv, wrapped: str, mistake: Object, told: str
+def test_refused_manifest_leaves_the_pipeline_unchanged(
+    healthy: Application, env: E2EEnv, wrapped: str, mistake: Object, message: str
 ) -> None:
-    since = change(at_work, broken(wrapped, **mistake))
-    at_work.wait_failed(told, since)
+    since = change(healthy, broken(wrapped, **mistake))
+    healthy.wait_failed(message, since)
     assert runs(env.pipeline("shop")) == [(1, "Created", "")]
 
-    since = change(at_work, wrapped)
-    at_work.wait(*HEALTHY, since)
+    since = change(healthy, wrapped)
+    healthy.wait(*HEALTHY, since)
     assert runs(env.pipeline("shop")) == [(1, "Created", "")]
 
 
-def test_a_misspelled_field_is_named_with_server_side_apply(
+def test_misspelled_field_fails_a_server_side_apply(
     application: Application, env: E2EEnv, wrapped: str
 ) -> None:
     begin(application, wrapped, "ServerSideApply=true")
@@ -156,10 +156,10 @@ def test_a_misspelled_field_is_named_with_server_side_apply(
     assert runs(env.pipeline("shop")) == [(1, "Created", "")]
 
 
-def test_a_misspelled_field_is_a_difference_for_ever_with_client_side_apply(
-    at_work: Application, env: E2EEnv, wrapped: str
+def test_misspelled_field_stays_out_of_sync_with_client_side_apply(
+    healthy: Application, env: E2EEnv, wrapped: str
 ) -> None:
-    """Argo CD has the API server drop it without a word, as for any custom resource."""
-    since = change(at_work, broken(wrapped, imagee="busybox"))
-    at_work.wait("OutOfSync", "Healthy", since)
+    """Argo CD lets the API server drop the field, as for any custom resource."""
+    since = change(healthy, broken(wrapped, imagee="busybox"))
+    healthy.wait("OutOfSync", "Healthy", since)
     assert runs(env.pipeline("shop")) == [(1, "Created", "")]

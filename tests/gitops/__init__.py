@@ -1,1 +1,1 @@
-"""What Argo CD and Flux make of InitPipelines, asked of their own code."""
+"""Argo CD's Lua engine and kstatus, run on InitPipelines, and the program that records them."""

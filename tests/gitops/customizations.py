@@ -1,5 +1,7 @@
-"""manifests/argocd: the scripts, in the layout of Argo CD's resource_customizations, and the
-fragment of argocd-cm that is made of them."""
+"""Generates argocd-cm.yaml from the scripts in manifests/argocd/resource_customizations.
+
+The scripts have the layout of the directory of that name in Argo CD's repository.
+"""
 
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +23,7 @@ Override = dict[str, str]
 
 
 def override() -> Override:
-    """The fragment's content, as Argo CD reads it: one text for health, one for all actions."""
+    """Returns the values of the fragment: one text for health, and one for all actions."""
     actions = {
         "discovery.lua": _read("actions/discovery.lua"),
         "definitions": [
@@ -32,12 +34,12 @@ def override() -> Override:
 
 
 def actions_() -> list[str]:
-    """The names of the actions."""
+    """Returns the names of the actions."""
     return sorted(script.parent.name for script in SCRIPTS.glob("actions/*/action.lua"))
 
 
 def fragment() -> str:
-    """The text of argocd-cm.yaml."""
+    """Returns the text of argocd-cm.yaml."""
     kind = f"{names.GROUP}_{names.KIND}"
     content = override()
     data = {
@@ -59,7 +61,7 @@ def fragment() -> str:
 
 
 def read_yaml(path: str) -> Any:
-    """A YAML file beside the scripts."""
+    """Returns the content of a YAML file beside the scripts."""
     return yaml.safe_load(_read(path))
 
 
@@ -68,7 +70,7 @@ def _read(path: str) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML in which a text of several lines is written as such."""
+    """A YAML dumper that writes strings of several lines as block scalars."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

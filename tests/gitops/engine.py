@@ -1,4 +1,4 @@
-"""Ask Argo CD's Lua engine and kstatus, which are libraries in Go, through one process."""
+"""Runs Argo CD's Lua engine and kstatus, which are Go libraries, in one process."""
 
 import json
 import subprocess
@@ -16,41 +16,41 @@ Object = Mapping[str, Any]
 
 
 class EngineError(Exception):
-    """The engine's own words about a question that it could not answer."""
+    """The engine's message about a request that failed."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A running engine, and what argocd-cm says of InitPipelines."""
+    """A running engine, and the customizations of argocd-cm."""
 
     process: subprocess.Popen[str]
     override: Override
 
     def health(self, pipeline: Object) -> dict[str, str]:
-        """What Argo CD says of its health: status and message."""
-        return dict(self._ask("health", pipeline))
+        """Returns the health in Argo CD: status and message."""
+        return dict(self._request("health", pipeline))
 
     def actions(self, pipeline: Object) -> dict[str, bool]:
-        """The actions that Argo CD shows, and whether they are offered."""
-        found = self._ask("actions", pipeline)
-        return {action["name"]: not action.get("disabled", False) for action in found}
+        """Returns the actions in Argo CD, and whether each is enabled."""
+        actions = self._request("actions", pipeline)
+        return {action["name"]: not action.get("disabled", False) for action in actions}
 
     def act(self, pipeline: Object, action: str) -> Any:
-        """The object that Argo CD patches the pipeline to, when a person runs this action."""
-        (impacted,) = self._ask("act", pipeline, action)
+        """Returns the object to which Argo CD patches the pipeline when a user runs the action."""
+        (impacted,) = self._request("act", pipeline, action)
         assert impacted["operation"] == "patch"
         return impacted["resource"]
 
     def kstatus(self, pipeline: Object) -> str:
-        """The status that kstatus computes."""
-        return str(self._ask("kstatus", pipeline)["Status"])
+        """Returns the status that kstatus computes."""
+        return str(self._request("kstatus", pipeline)["Status"])
 
-    def _ask(self, what: str, pipeline: Object, action: str = "") -> Any:
+    def _request(self, what: str, pipeline: Object, action: str = "") -> Any:
         overrides = {f"{names.GROUP}/{names.KIND}": self.override}
-        question = {"ask": what, "object": pipeline, "overrides": overrides, "action": action}
+        request = {"ask": what, "object": pipeline, "overrides": overrides, "action": action}
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(question) + "\n")
+        self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
         if "error" in answer:
@@ -60,7 +60,7 @@ class Engine:
 
 @contextmanager
 def running(override: Override) -> Iterator[Engine]:
-    """An engine, for as long as the block lasts; built now if this machine never has."""
+    """Runs an engine during the block. Builds it if this machine has not built it before."""
     program = built(ENGINE) / ENGINE.name
     with subprocess.Popen(
         [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

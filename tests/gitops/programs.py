@@ -1,4 +1,4 @@
-"""The programs of Argo CD and kstatus, built from their own modules.
+"""Builds the programs of Argo CD and kstatus from their Go modules.
 
 One module for both programs, with the versions that Argo CD itself is built with.
 """
@@ -23,7 +23,7 @@ ARGO_CD: Final = GoProgram(
     "argocd",
     package=f"{ARGO_CD_MODULE}/cmd",
     module=_MODULE,
-    # The name it is called by says which of its programs it is.
+    # The binary selects its program by the name that it is called by.
     links=("argocd-application-controller", "argocd-repo-server", "argocd-server"),
     duration="5 minutes on two cores, once per machine",
 )

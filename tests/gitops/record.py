@@ -1,8 +1,8 @@
-"""Play lives on the test cluster, with the real operator, and write down what was told of the
-pipelines: in recorded/ what readers of conditions see, of every state; in manifests/argocd whole
-objects, of the states that Argo CD's customizations are tested with.
+"""Records the states of pipelines while scenarios run on the test cluster with the operator.
 
-Times become the same times after a beginning that is always the same.
+tests/gitops/recorded has every state of each scenario, reduced to the fields that kstatus and a
+health script read. manifests/argocd has whole objects, with which Argo CD's customizations are
+tested. All times are relative to a fixed start.
 """
 
 import json
@@ -25,7 +25,7 @@ from tests.e2e.conftest import E2EEnv, reason_of, status_of
 from tests.e2e.target import Target, installed
 from tests.e2e.templates import two_steps
 from tests.gitops.customizations import SCRIPTS
-from tests.gitops.lives import LIVES, NAME
+from tests.gitops.scenarios import NAME, SCENARIOS
 from tests.operator_process import OperatorProcess
 from tests.watching import Object
 
@@ -41,20 +41,20 @@ EXAMPLES: Final[dict[str, tuple[str, Choice]]] = {
     "progressing_new": ("becomes-ready", lambda state: "run" not in state["status"]),
     "progressing_step": ("becomes-ready", lambda s: reason_of(s, "Ready") == "StepRunning"),
     "progressing_step_failed": (
-        "step-fails-for-a-while",
+        "step-fails-temporarily",
         lambda s: reason_of(s, "Ready").startswith("Step") and "1 time" in _message(s),
     ),
     "progressing_changed": (
         "template-changes",
         lambda s: s["metadata"]["generation"] > s["status"]["observedGeneration"] > 0,
     ),
-    "progressing_no_quota": ("has-no-quota", lambda s: reason_of(s, "Ready") == "QuotaExceeded"),
+    "progressing_no_quota": ("exceeds-quota", lambda s: reason_of(s, "Ready") == "QuotaExceeded"),
     "progressing_backing_off": (
-        "app-keeps-ending",
+        "app-keeps-restarting",
         lambda s: _backs_off(s) and status_of(s, "Ready") == "False",
     ),
     "healthy_rerun_ahead": (
-        "app-keeps-ending",
+        "app-keeps-restarting",
         lambda s: _backs_off(s) and status_of(s, "Ready") == "True",
     ),
     "progressing_app_failed": (
@@ -64,7 +64,7 @@ EXAMPLES: Final[dict[str, tuple[str, Choice]]] = {
     "healthy": ("becomes-ready", lambda s: reason_of(s, "Ready") == "PodReady"),
     "healthy_succeeded": ("succeeds", lambda s: reason_of(s, "Ready") == "PodSucceeded"),
     "degraded_refused": (
-        "is-refused-for-a-while",
+        "is-refused-temporarily",
         lambda s: reason_of(s, "Stalled") == "InvalidTemplate",
     ),
     "degraded": ("fails", lambda s: status_of(s, "Stalled") == "True"),
@@ -72,48 +72,48 @@ EXAMPLES: Final[dict[str, tuple[str, Choice]]] = {
 }
 
 
-def record(lives: Sequence[str]) -> None:
-    """Record these lives, or all where none is named."""
+def record(scenarios: Sequence[str]) -> None:
+    """Records these scenarios, or all if none is given."""
     with (
-        Cluster(f"lives-{os.getpid()}", progress=print) as cluster,
+        Cluster(f"scenarios-{os.getpid()}", progress=print) as cluster,
         config.new_client_from_config(str(cluster.kubeconfig), persist_config=False) as api,
         tempfile.TemporaryDirectory() as logs,
     ):
         installed(Target(cluster.kubeconfig, own=cluster))
         with OperatorProcess(cluster.kubeconfig, Path(logs) / "operator.log"):
-            for life in lives or LIVES:
-                print(f"recording {life}")
-                _write(life, _normal(_play(api, life)))
+            for scenario in scenarios or SCENARIOS:
+                print(f"recording {scenario}")
+                _write(scenario, _normal(_play(api, scenario)))
 
 
-def _play(api: client.ApiClient, life: str) -> list[Object]:
+def _play(api: client.ApiClient, scenario: str) -> list[Object]:
     core = client.CoreV1Api(api)
-    core.create_namespace({"metadata": {"name": life}})
-    env = E2EEnv(life, api, watching.pipelines(api, life), watching.pods(api, life))
+    core.create_namespace({"metadata": {"name": scenario}})
+    env = E2EEnv(scenario, api, watching.pipelines(api, scenario), watching.pods(api, scenario))
     try:
-        _be_watching(env)
-        last = LIVES[life](env)
+        _await_watch(env)
+        last = SCENARIOS[scenario](env)
     finally:
         env.pipelines.end()
         env.pods.end()
-    core.delete_namespace(life)
+    core.delete_namespace(scenario)
     return env.pipelines.until(NAME, last)
 
 
-def _be_watching(env: E2EEnv) -> None:
-    """Nothing of a life is missed that begins after the watch has told of something."""
+def _await_watch(env: E2EEnv) -> None:
+    """Waits until the watch has reported an object, so that it misses none of the scenario."""
     env.create("first", two_steps(), suspend=True)
-    env.pipelines.wait("first", "something is told", lambda _: True)
+    env.pipelines.wait("first", "the first state is reported", lambda _: True)
 
 
-def _write(life: str, states: Sequence[Object]) -> None:
+def _write(scenario: str, states: Sequence[Object]) -> None:
     FOLDER.mkdir(exist_ok=True)
-    lines = ",\n".join(json.dumps(_seen_by_readers(state)) for state in states)
-    (FOLDER / f"{life}.json").write_text(f"[\n{lines}\n]\n")
+    lines = ",\n".join(json.dumps(_fields_of_health(state)) for state in states)
+    (FOLDER / f"{scenario}.json").write_text(f"[\n{lines}\n]\n")
     for example, (source, choice) in EXAMPLES.items():
-        if source == life:
+        if source == scenario:
             chosen = next(filter(choice, states), None)
-            assert chosen is not None, f"{life}: no state to be the example {example}"
+            assert chosen is not None, f"{scenario} has no state for the example {example}"
             _write_example(f"testdata/{example}", chosen)
 
 
@@ -136,8 +136,8 @@ def _changed(state: Object, part: str, **fields: Any) -> Object:
     return state | {part: state[part] | fields}
 
 
-def _seen_by_readers(state: Object) -> Object:
-    """What kstatus and a health script read."""
+def _fields_of_health(state: Object) -> Object:
+    """Returns the fields that kstatus and a health script read."""
     metadata, status = state["metadata"], state["status"]
     return {
         "event": state["event"],
@@ -169,13 +169,13 @@ def _without_bookkeeping(state: Object) -> Object:
 
 
 def _with_times_since(created: datetime, value: Any) -> Any:
-    """All times, those in messages too."""
+    """Returns the value with all times replaced, also those in messages."""
     if isinstance(value, dict):
         return {key: _with_times_since(created, one) for key, one in value.items()}
     if isinstance(value, list):
         return [_with_times_since(created, one) for one in value]
     if isinstance(value, str):
-        return TIME.sub(lambda found: _since(created, found[0]), value)
+        return TIME.sub(lambda time: _since(created, time[0]), value)
     return value
 
 

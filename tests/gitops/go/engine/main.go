@@ -1,4 +1,5 @@
-// Engine says what Argo CD and kstatus make of an object: one request a line, one answer a line.
+// Engine evaluates objects with Argo CD's Lua engine and kstatus. It reads one request per line and
+// writes one response per line.
 package main
 
 import (
@@ -14,8 +15,8 @@ import (
 	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
 )
 
-// request names what is asked of which object. The overrides are those of argocd-cm, by
-// "group/Kind"; Action is the name of the action to run.
+// request selects an evaluation and the object. Overrides are those of argocd-cm, by "group/Kind".
+// Action is the name of the action to run.
 type request struct {
 	Ask       string                               `json:"ask"`
 	Object    *unstructured.Unstructured           `json:"object"`
@@ -37,11 +38,11 @@ func main() {
 			return
 		}
 		result, err := reply(line)
-		said := answer{Result: result}
+		response := answer{Result: result}
 		if err != nil {
-			said.Error = err.Error()
+			response.Error = err.Error()
 		}
-		if err := replies.Encode(said); err != nil {
+		if err := replies.Encode(response); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -56,7 +57,7 @@ func reply(line []byte) (any, error) {
 	if asked.Object == nil {
 		return nil, errors.New("no object")
 	}
-	// Without Lua's own libraries, as for customizations of argocd-cm.
+	// Customizations of argocd-cm run without Lua's standard libraries.
 	vm := lua.VM{ResourceOverrides: asked.Overrides}
 	switch asked.Ask {
 	case "kstatus":
@@ -76,5 +77,5 @@ func reply(line []byte) (any, error) {
 		}
 		return vm.ExecuteResourceAction(asked.Object, action.ActionLua, nil)
 	}
-	return nil, fmt.Errorf("nobody knows how to answer %q", asked.Ask)
+	return nil, fmt.Errorf("unknown evaluation %q", asked.Ask)
 }

@@ -1,6 +1,7 @@
-"""health_test.yaml and action_test.yaml, as Argo CD's own tests run them, and what those can't say.
+"""Argo CD's health script and actions.
 
-The objects are real ones: ``python -m tests.gitops record`` writes them.
+health_test.yaml and action_test.yaml have the format of Argo CD's own tests. Further cases are
+below. ``python -m tests.gitops record`` records the objects from the operator.
 """
 
 import copy
@@ -24,40 +25,40 @@ def by_input(tests: list[dict[str, Any]]) -> list[Any]:
 
 
 @pytest.mark.parametrize("test", by_input(HEALTH))
-def test_health(engine: Engine, test: dict[str, Any]) -> None:
+def test_health_is_as_listed(engine: Engine, test: dict[str, Any]) -> None:
     assert engine.health(read_yaml(test["inputPath"])) == test["healthStatus"]
 
 
-def test_every_example_of_health_is_tested() -> None:
+def test_health_has_a_case_for_every_example() -> None:
     tested = {test["inputPath"] for test in HEALTH}
     assert tested == {f"testdata/{path.name}" for path in SCRIPTS.glob("testdata/*.yaml")}
 
 
 @pytest.mark.parametrize("test", by_input(ACTIONS["discoveryTests"]))
-def test_actions_offered(engine: Engine, test: dict[str, Any]) -> None:
-    shown = engine.actions(read_yaml(f"actions/{test['inputPath']}"))
-    assert shown == {one["name"]: not one.get("disabled", False) for one in test["result"]}
+def test_actions_are_enabled_as_listed(engine: Engine, test: dict[str, Any]) -> None:
+    actions = engine.actions(read_yaml(f"actions/{test['inputPath']}"))
+    assert actions == {one["name"]: not one.get("disabled", False) for one in test["result"]}
 
 
 @pytest.mark.parametrize("test", [pytest.param(t, id=t["action"]) for t in ACTIONS["actionTests"]])
-def test_an_action_changes_nothing_but_its_field(engine: Engine, test: dict[str, Any]) -> None:
+def test_action_changes_only_its_field(engine: Engine, test: dict[str, Any]) -> None:
     before = read_yaml(f"actions/{test['inputPath']}")
     result = engine.act(before, test["action"])
     expected = read_yaml(f"actions/{test['expectedOutputPath']}")
     assert without_clock(result) == without_clock(expected)
 
 
-def test_every_action_is_tested() -> None:
+def test_actions_have_a_case_each() -> None:
     assert [test["action"] for test in ACTIONS["actionTests"]] == customizations.actions_()
 
 
-def test_a_rerun_is_requested_by_the_time(engine: Engine) -> None:
+def test_rerun_sets_the_current_time_as_token(engine: Engine) -> None:
     began = int(time.time())
     token = token_of(engine.act(RUNNING, "rerun"))
     assert began <= int(token) <= time.time()
 
 
-def test_each_rerun_of_the_same_second_has_a_token_of_its_own(engine: Engine) -> None:
+def test_reruns_in_the_same_second_have_different_tokens(engine: Engine) -> None:
     tokens, pipeline = [], RUNNING
     for _ in range(3):
         pipeline = engine.act(pipeline, "rerun")
@@ -66,7 +67,7 @@ def test_each_rerun_of_the_same_second_has_a_token_of_its_own(engine: Engine) ->
 
 
 @pytest.mark.parametrize("token", ["please", "20261122", "99999999999999999999"])
-def test_a_rerun_replaces_whatever_token_is_there(engine: Engine, token: str) -> None:
+def test_rerun_replaces_any_previous_token(engine: Engine, token: str) -> None:
     pipeline = copy.deepcopy(RUNNING)
     pipeline["metadata"]["annotations"] = {names.RERUN_ANNOTATION: token, "other": "kept"}
     result = engine.act(pipeline, "rerun")
@@ -74,8 +75,8 @@ def test_a_rerun_replaces_whatever_token_is_there(engine: Engine, token: str) ->
     assert result["metadata"]["annotations"]["other"] == "kept"
 
 
-def test_health_without_any_status_is_not_healthy(engine: Engine) -> None:
-    """Where the CRD is an older one, which gives no status of its own."""
+def test_health_without_status_is_progressing(engine: Engine) -> None:
+    """A CRD without a default for status leaves it absent until the operator writes it."""
     pipeline = {key: value for key, value in RUNNING.items() if key != "status"}
     assert engine.health(pipeline)["status"] == "Progressing"
 
@@ -85,7 +86,7 @@ def token_of(pipeline: dict[str, Any]) -> str:
 
 
 def without_clock(pipeline: dict[str, Any]) -> dict[str, Any]:
-    """The same with a token that does not tell the time."""
+    """Returns the pipeline with a fixed token instead of the time."""
     changed = copy.deepcopy(pipeline)
     annotations = changed["metadata"].get("annotations", {})
     if names.RERUN_ANNOTATION in annotations:

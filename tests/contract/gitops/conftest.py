@@ -1,4 +1,4 @@
-"""One engine for all tests of a process."""
+"""The engine, one per test process."""
 
 from collections.abc import Iterator
 
@@ -10,6 +10,6 @@ from tests.gitops.engine import Engine, running
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
-    """Argo CD's Lua engine with our scripts, and kstatus."""
+    """Argo CD's Lua engine with the scripts of manifests/argocd, and kstatus."""
     with running(override()) as engine:
         yield engine

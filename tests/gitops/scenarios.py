@@ -1,4 +1,4 @@
-"""Lives of pipelines to record: what is done to them, until what is said of them."""
+"""Scenarios to record: what is done to a pipeline, and the state that ends the recording."""
 
 from collections.abc import Callable
 from typing import Final
@@ -11,19 +11,19 @@ from tests.e2e.templates import container, template, two_steps
 from tests.watching import Object, WatchLog
 
 NAME: Final = "demo"
-"""The pipeline of each life."""
+"""The pipeline of each scenario."""
 
 RUN_NUMBER: Final = {
     "name": "RUN",
     "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{names.RUN_ANNOTATION}']"}},
 }
 
-Life = Callable[[E2EEnv], Object]
+Scenario = Callable[[E2EEnv], Object]
 """Returns the state that it ends with."""
 
 
 def becomes_ready(env: E2EEnv) -> Object:
-    """Its template has the empty objects that Lua can't tell from empty lists."""
+    """Uses a template with empty objects, which Lua cannot distinguish from empty lists."""
     volumes = [{"name": "scratch", "emptyDir": {}}]
     step = container("one", "sleep 1", securityContext={}, resources={})
     env.create(NAME, template(step, container("two", "sleep 1"), volumes=volumes))
@@ -41,7 +41,7 @@ def fails(env: E2EEnv) -> Object:
     return _wait_for(env, "Stalled")
 
 
-def is_asked_for_again(env: E2EEnv) -> Object:
+def is_requested_after_failure(env: E2EEnv) -> Object:
     fails(env)
     env.request_run(NAME, "again")
     return _wait(
@@ -55,8 +55,8 @@ def is_retried(env: E2EEnv) -> Object:
     return env.wait_ready(NAME, run=2)
 
 
-def step_fails_for_a_while(env: E2EEnv) -> Object:
-    """The kubelet starts the step again until it succeeds: nobody is needed."""
+def step_fails_temporarily(env: E2EEnv) -> Object:
+    """Lets the first attempt of a step fail. The kubelet restarts the step."""
     script = "sleep 1; [ -e /scratch/tried ] || { touch /scratch/tried; exit 1; }"
     mount = {"name": "scratch", "mountPath": "/scratch"}
     step = container("one", script, volumeMounts=[mount])
@@ -85,15 +85,15 @@ def loses_its_pod(env: E2EEnv) -> Object:
     return env.wait_ready(NAME, run=2)
 
 
-def loses_its_pod_for_good(env: E2EEnv) -> Object:
+def loses_its_pod_without_rerun(env: E2EEnv) -> Object:
     env.create(NAME, two_steps(), rerunPolicy="Never")
     env.wait_ready(NAME, run=1)
     env.delete_pod(NAME)
     return _wait_for(env, "Stalled")
 
 
-def app_keeps_ending(env: E2EEnv) -> Object:
-    """Until it ends once more while the operator waits before it runs everything again."""
+def app_keeps_restarting(env: E2EEnv) -> Object:
+    """Ends when the app terminates again while the operator delays the next run."""
     env.create(NAME, template(container("one", "true"), app="sleep 2; exit 1"))
     return _wait(
         env,
@@ -105,13 +105,13 @@ def app_keeps_ending(env: E2EEnv) -> Object:
 
 
 def app_fails_without_rerun(env: E2EEnv) -> Object:
-    """It is initialized, nothing is under way, and it is not Ready."""
+    """Ends with a pipeline that is initialized, has no run in progress, and is not Ready."""
     app = template(container("one", "true"), app="sleep 2; exit 1")
     env.create(NAME, app, rerunPolicy="OnPodLoss")
     return _wait(env, lambda state: reason_of(state, "Ready") == "ContainerFailed")
 
 
-def has_no_quota(env: E2EEnv) -> Object:
+def exceeds_quota(env: E2EEnv) -> Object:
     core = client.CoreV1Api(env.api)
     quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
     core.create_namespaced_resource_quota(env.namespace, quota)
@@ -122,8 +122,8 @@ def has_no_quota(env: E2EEnv) -> Object:
     return env.wait_ready(NAME, run=1)
 
 
-def is_refused_for_a_while(env: E2EEnv) -> Object:
-    """By a LimitRange, which gives a step a limit below its request, until that is gone."""
+def is_refused_temporarily(env: E2EEnv) -> Object:
+    """Creates a LimitRange that sets a limit below the request of a step, and deletes it."""
     core = client.CoreV1Api(env.api)
     limits = [{"type": "Container", "default": {"cpu": "50m"}, "defaultRequest": {"cpu": "10m"}}]
     body = {"metadata": {"name": "small"}, "spec": {"limits": limits}}
@@ -149,7 +149,7 @@ def template_changes(env: E2EEnv) -> Object:
     return env.wait_ready(NAME, run=2)
 
 
-def is_asked_for(env: E2EEnv) -> Object:
+def is_requested(env: E2EEnv) -> Object:
     env.create(NAME, two_steps())
     env.wait_ready(NAME, run=1)
     env.request_run(NAME, "please")
@@ -170,33 +170,33 @@ def is_deleted(env: E2EEnv) -> Object:
     return _wait(env, lambda state: state["event"] == "DELETED")
 
 
-LIVES: Final[dict[str, Life]] = {
-    life.__name__.replace("_", "-"): life
-    for life in (
+SCENARIOS: Final[dict[str, Scenario]] = {
+    scenario.__name__.replace("_", "-"): scenario
+    for scenario in (
         becomes_ready,
         succeeds,
         fails,
-        is_asked_for_again,
+        is_requested_after_failure,
         is_retried,
-        step_fails_for_a_while,
+        step_fails_temporarily,
         is_suspended_and_resumed,
         is_created_suspended,
         loses_its_pod,
-        loses_its_pod_for_good,
-        app_keeps_ending,
+        loses_its_pod_without_rerun,
+        app_keeps_restarting,
         app_fails_without_rerun,
-        has_no_quota,
-        is_refused_for_a_while,
+        exceeds_quota,
+        is_refused_temporarily,
         name_is_taken,
         template_changes,
-        is_asked_for,
+        is_requested,
         is_deleted,
     )
 }
 
 
 def _wait(env: E2EEnv, condition: Callable[[Object], bool]) -> Object:
-    return env.pipelines.wait(NAME, "what ends this part of its life", condition, seconds=240)
+    return env.pipelines.wait(NAME, "the next state of the scenario", condition, seconds=240)
 
 
 def _wait_for(env: E2EEnv, condition: str) -> Object:
@@ -208,7 +208,7 @@ def _is_suspended_and_at_rest(state: Object) -> bool:
 
 
 def _settle_quota(env: E2EEnv) -> None:
-    """A quota refuses only once it has been counted."""
+    """Waits until the quota is counted: before, the API server does not enforce it."""
     quotas = client.CoreV1Api(env.api).list_namespaced_resource_quota
 
     watch_log = WatchLog(quotas, env.namespace)

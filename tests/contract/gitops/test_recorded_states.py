@@ -1,5 +1,8 @@
-"""What kstatus (Flux, kpt, Config Sync) and Argo CD make of every state in pipelines' lives, which
-were recorded from the real operator: ``python -m tests.gitops record``."""
+"""kstatus and Argo CD's health of every recorded state.
+
+Flux, kpt and Config Sync use kstatus. ``python -m tests.gitops record`` records the states from the
+operator.
+"""
 
 import itertools
 import json
@@ -9,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.gitops.engine import Engine
-from tests.gitops.lives import LIVES
 from tests.gitops.record import FOLDER
+from tests.gitops.scenarios import SCENARIOS
 
 State = dict[str, Any]
 
@@ -18,30 +21,30 @@ RECORDED: dict[str, list[State]] = {
     path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))
 }
 EVERY_STATE = [
-    pytest.param(state, id=f"{life}-{number}")
-    for life, states in RECORDED.items()
+    pytest.param(state, id=f"{scenario}-{number}")
+    for scenario, states in RECORDED.items()
     for number, state in enumerate(states)
 ]
 
 KSTATUS = {
     "becomes-ready": "InProgress Current",
-    # Between the end of its containers and its own success a Pod is not Ready.
+    # After its containers have ended and before it has succeeded, a Pod is not Ready.
     "succeeds": "InProgress Current InProgress Current",
     "fails": "InProgress Failed",
-    "is-asked-for-again": "InProgress Failed InProgress Failed",
+    "is-requested-after-failure": "InProgress Failed InProgress Failed",
     "is-retried": "InProgress Current",
-    "step-fails-for-a-while": "InProgress Current",
+    "step-fails-temporarily": "InProgress Current",
     "is-suspended-and-resumed": "InProgress Current InProgress Current",
     "is-created-suspended": "InProgress",
     "loses-its-pod": "InProgress Current InProgress Current",
-    "loses-its-pod-for-good": "InProgress Current InProgress Failed",
-    "app-keeps-ending": "InProgress Current InProgress Current InProgress",
+    "loses-its-pod-without-rerun": "InProgress Current InProgress Failed",
+    "app-keeps-restarting": "InProgress Current InProgress Current InProgress",
     "app-fails-without-rerun": "InProgress Current InProgress",
-    "has-no-quota": "InProgress Current",
-    "is-refused-for-a-while": "InProgress Failed InProgress Current",
+    "exceeds-quota": "InProgress Current",
+    "is-refused-temporarily": "InProgress Failed InProgress Current",
     "name-is-taken": "InProgress",
     "template-changes": "InProgress Current InProgress Current",
-    "is-asked-for": "InProgress Current InProgress Current",
+    "is-requested": "InProgress Current InProgress Current",
     "is-deleted": "InProgress Current Terminating",
 }
 
@@ -53,23 +56,23 @@ HEALTH = {
 }
 
 
-def test_every_life_is_recorded_and_expected() -> None:
-    assert set(RECORDED) == set(LIVES) == set(KSTATUS)
+def test_scenarios_are_recorded_and_have_an_expectation() -> None:
+    assert set(RECORDED) == set(SCENARIOS) == set(KSTATUS)
 
 
-@pytest.mark.parametrize("life", KSTATUS)
-def test_kstatus_through_a_life(engine: Engine, life: str) -> None:
-    said = without_repetition(engine.kstatus(state) for state in RECORDED[life])
-    assert " ".join(said) == KSTATUS[life]
+@pytest.mark.parametrize("scenario", KSTATUS)
+def test_kstatus_changes_as_expected(engine: Engine, scenario: str) -> None:
+    statuses = without_repetition(engine.kstatus(state) for state in RECORDED[scenario])
+    assert " ".join(statuses) == KSTATUS[scenario]
 
 
 @pytest.mark.parametrize("state", EVERY_STATE)
-def test_kstatus_of_every_state(engine: Engine, state: State) -> None:
+def test_kstatus_matches_conditions(engine: Engine, state: State) -> None:
     assert engine.kstatus(state) == expected_kstatus(state)
 
 
 @pytest.mark.parametrize("state", EVERY_STATE)
-def test_health_of_every_state(engine: Engine, state: State) -> None:
+def test_health_matches_conditions_and_has_a_message(engine: Engine, state: State) -> None:
     health = engine.health(state)
     assert health["status"] == expected_health(state)
     assert health["message"]
@@ -86,8 +89,11 @@ def expected_kstatus(state: State) -> str:
 
 
 def expected_health(state: State) -> str:
-    """The same, but for what kstatus does not know, a suspension, and for a Pod that is Ready while
-    the next run waits for its time: it serves, which is health, but another run is on its way."""
+    """Returns the health that corresponds to kstatus, with two exceptions.
+
+    kstatus has no status for a suspended pipeline. A Pod that is Ready while the next run is
+    delayed is Healthy, because it serves, but InProgress, because another run follows.
+    """
     if "deletionTimestamp" not in state["metadata"] and is_observed(state):
         if holds(state, "Suspended"):
             return "Suspended"
@@ -101,9 +107,9 @@ def is_observed(state: State) -> bool:
 
 
 def holds(state: State, condition: str) -> bool:
-    found = {one["type"]: one["status"] for one in state["status"].get("conditions", ())}
-    return found.get(condition) == "True"
+    statuses = {one["type"]: one["status"] for one in state["status"].get("conditions", ())}
+    return statuses.get(condition) == "True"
 
 
-def without_repetition(words: Iterable[str]) -> list[str]:
-    return [word for word, _ in itertools.groupby(words)]
+def without_repetition(statuses: Iterable[str]) -> list[str]:
+    return [status for status, _ in itertools.groupby(statuses)]
