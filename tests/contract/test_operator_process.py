@@ -73,7 +73,7 @@ class TestBadStart:
     def test_nobody_listens(self, kubeconfig: Any) -> None:
         error = self.error(kubeconfig(cluster={"server": "https://127.0.0.1:1"}))
         assert error.startswith("error: no answer from the API server at https://127.0.0.1:1 (")
-        assert error.endswith("): is the cluster up, and is it the right one?")
+        assert error.endswith("): check that the cluster runs and that the address is correct")
 
     def test_a_certificate_of_somebody_else(self, kubeconfig: Any) -> None:
         """Where no authority is named, the machine's own are asked."""

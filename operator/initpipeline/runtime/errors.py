@@ -1,13 +1,16 @@
-"""What can go wrong between the operator and the API.
+"""The operator's exceptions.
 
-OperatorError           ends the process with one line for a person
-  LoginError            no usable credentials or address
+OperatorError           ends the process with a message of one line
+  LoginError            there are no usable credentials, or no address of a cluster
 ApiError                the API server answered with an error
-  NotFoundError         404: the object is gone
-  ConflictError         409: it is not as it was when it was read
-  AlreadyExistsError    409: there is one of this name
-  TooLargeError         the object would be larger than the cluster can store
-ConnectionFailed        no answer at all
+  NotFoundError         404: the object does not exist
+  ConflictError         409: the object has changed since it was read
+  AlreadyExistsError    409: an object with this name exists
+  TooLargeError         the object is larger than the API server or etcd accepts
+ConnectionFailed        the API server did not answer
+
+The plugin has its own exceptions in plugin/errors.py, with the same names if they mean the same.
+The two programs use different clients, and neither imports the other.
 """
 
 from collections.abc import Mapping
@@ -15,19 +18,19 @@ from typing import Any
 
 
 class OperatorError(Exception):
-    """Ends the process; its text is one line that says what to do."""
+    """Ends the process. The message is one line: what is wrong and how to correct it."""
 
 
 class LoginError(OperatorError):
-    """No usable credentials or address of a cluster."""
+    """There are no usable credentials, or there is no address of a cluster."""
 
 
-class ConnectionFailed(Exception):  # noqa: N818 - the name says what happened
-    """No answer from the API server: refused, reset, timed out."""
+class ConnectionFailed(Exception):  # noqa: N818 - ConnectionError is Python's own
+    """The API server did not answer: the connection was refused, reset or timed out."""
 
 
 class ApiError(Exception):
-    """The API server's answer was an error."""
+    """The API server answered with an error: an HTTP code and a metav1.Status."""
 
     def __init__(self, code: int, status: Mapping[str, Any]) -> None:
         super().__init__(f"{code}: {one_line(status.get('message') or 'no message')}")
@@ -36,15 +39,15 @@ class ApiError(Exception):
 
 
 class NotFoundError(ApiError):
-    """The object is gone, or never was."""
+    """404: the object, or its namespace, does not exist."""
 
 
 class ConflictError(ApiError):
-    """The object is not as it was when it was read."""
+    """409: the object has changed since it was read."""
 
 
 class AlreadyExistsError(ApiError):
-    """There is an object of this name."""
+    """409: an object with this name exists."""
 
 
 class TooLargeError(ApiError):
@@ -52,21 +55,21 @@ class TooLargeError(ApiError):
 
 
 _TOO_LARGE = ("request is too large", "Request entity too large", "message larger than max")
-"""Parts of the messages of etcd, of the API server, and of the connection between them."""
+"""Parts of the messages of etcd, of the API server, and of their gRPC connection."""
 
 
 def api_error(code: int, status: Mapping[str, Any]) -> ApiError:
-    """The exception for an HTTP code and the metav1.Status that came with it."""
+    """Returns the exception for an HTTP code and a metav1.Status."""
     if code == 404:
         return NotFoundError(code, status)
     if code == 409:
         exists = status.get("reason") == "AlreadyExists"
         return (AlreadyExistsError if exists else ConflictError)(code, status)
-    if code == 413 or any(words in str(status.get("message")) for words in _TOO_LARGE):
+    if code == 413 or any(part in str(status.get("message")) for part in _TOO_LARGE):
         return TooLargeError(code, status)
     return ApiError(code, status)
 
 
 def one_line(text: object) -> str:
-    """For a line of log or of stderr; an error without words is told by its type."""
+    """Returns the text on one line. If it is empty, returns the name of the object's type."""
     return " ".join(str(text).split()) or type(text).__name__

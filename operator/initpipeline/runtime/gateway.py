@@ -1,6 +1,6 @@
-"""The API calls that this operator makes, each once: the one place that reads and writes.
+"""The operator's requests to the API server, except Kopf's watches: one method per request.
 
-Objects come back as facts, so that nothing behind this door deals with API dicts.
+Objects are returned as the types of core.facts. No other module of runtime builds a path.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from initpipeline.api import names
 from initpipeline.api.models import format_micro_time
 from initpipeline.api.reasons import Reason
 from initpipeline.core import admission
-from initpipeline.core.facts import Pipeline, Pod, Refusal, UnreadableError
+from initpipeline.core.facts import Pipeline, PipelineMetadata, Pod, Refusal, UnreadableError
 from initpipeline.core.unreadable import UnreadablePipeline, read_pipeline
 from initpipeline.runtime.client import JSON, MERGE_PATCH, ApiClient
 from initpipeline.runtime.documents import LARGEST_PAGE
@@ -27,7 +27,7 @@ _METADATA_EVENTS = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
-    """A pipeline's, and therefore also its Pod's."""
+    """Namespace and name, which an InitPipeline and its Pod share."""
 
     namespace: str
     name: str
@@ -37,7 +37,7 @@ class Key:
 
 
 class Kind(Enum):
-    """The kinds that are watched."""
+    """The kinds that the operator watches."""
 
     PIPELINE = "InitPipeline"
     POD = "Pod"
@@ -45,44 +45,45 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ObjectUIDs:
-    """The UIDs of all objects of a kind, as of a resource version."""
+    """The UIDs of all objects of a kind at a resource version."""
 
     uids: Mapping[Key, str]
     version: int
 
 
 class Gateway:
-    """All kinds of objects, behind the API. Every method may raise ApiError, ConnectionFailed."""
+    """Reads and writes API objects. Each method may raise ApiError or ConnectionFailed."""
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
 
     async def get_pipeline(self, key: Key) -> Pipeline | UnreadablePipeline | None:
+        """Returns the InitPipeline. None: it does not exist."""
         raw = await self._get(_pipeline_path(key))
         return None if raw is None else read_pipeline(raw)
 
     async def get_pod(self, key: Key) -> Pod | None:
-        """Returns the Pod. None: there is none. Raises UnreadableError for one that cannot be
-        read."""
+        """Returns the Pod. None: it does not exist. Raises UnreadableError if it cannot be read."""
         raw = await self._get(_pod_path(key))
         return None if raw is None else Pod.from_api(raw)
 
     async def patch_status(
-        self, pipeline: Pipeline | UnreadablePipeline, patch: dict[str, Any]
+        self, pipeline: PipelineMetadata, patch: dict[str, Any]
     ) -> Pipeline | UnreadablePipeline:
-        """Write a change of the status, if nobody has written since ``pipeline`` was read.
+        """Apply a merge patch to the status, and return the stored pipeline.
 
-        Raises ConflictError if somebody has, NotFoundError if the pipeline is gone.
+        Raises ConflictError if the pipeline has changed since it was read, NotFoundError if it does
+        not exist.
         """
         path = f"{_pipeline_path(Key(pipeline.namespace, pipeline.name))}/status"
         body = {"metadata": {"resourceVersion": pipeline.resource_version}, "status": patch}
         return read_pipeline(await self._client.request("PATCH", path, body, MERGE_PATCH))
 
     async def create_pod(self, manifest: dict[str, Any]) -> Pod | Refusal:
-        """The Pod, created, or why the API server will not.
+        """Create the Pod, and return it, or the API server's refusal.
 
-        Strictly validated: a field that the cluster does not know is an error of the template, not
-        something to leave out in silence. Raises AlreadyExistsError for a taken name.
+        Validation is strict: the API server refuses an unknown field instead of dropping it.
+        Raises AlreadyExistsError if a Pod of that name exists.
         """
         namespace = manifest["metadata"]["namespace"]
         path = f"/api/v1/namespaces/{quote(namespace)}/pods?fieldValidation=Strict"
@@ -90,46 +91,45 @@ class Gateway:
             return Pod.from_api(await self._client.request("POST", path, manifest))
         except ApiError as error:
             if isinstance(error, TooLargeError):
-                message = error.status.get("message")
-                words = f"the Pod is larger than the cluster can store: {message}"
-                return Refusal(Reason.INVALID_TEMPLATE, words)
+                details = error.status.get("message")
+                message = f"the Pod is larger than the cluster can store: {details}"
+                return Refusal(Reason.INVALID_TEMPLATE, message)
             refused = admission.classify(error.code, error.status)
             if refused is None:
                 raise
             return refused
 
     async def delete_pod(self, key: Key, uid: str) -> Pod | None:
-        """Delete the Pod with this UID, with its own grace period. Returns it as it is now, if the
-        API server tells.
+        """Delete the Pod with this UID, with the grace period of its spec.
 
-        Raises NotFoundError, or ConflictError where the name has gone to another Pod.
+        Returns the Pod, which is terminating. None: the Pod was deleted at once. Raises
+        NotFoundError if no Pod has this name, ConflictError if another Pod has it.
         """
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         answer = await self._client.request("DELETE", _pod_path(key), options)
-        # A Pod without grace period, or without node, is gone at once, and may have no version.
+        # A Pod without a grace period or a node is deleted at once. The API server may then return
+        # it without a resource version.
         there = answer.get("kind") == Kind.POD.value and answer["metadata"].get("resourceVersion")
         return Pod.from_api(answer) if there else None
 
     async def delete_pipeline(self, pipeline: Pipeline) -> None:
-        """Delete the pipeline, if nobody has written since it was read.
-
-        Raises ConflictError if somebody has, NotFoundError if it is gone.
-        """
+        """Delete the pipeline. Raises ConflictError if it has changed since it was read,
+        NotFoundError if it does not exist."""
         known = {"uid": pipeline.uid, "resourceVersion": pipeline.resource_version}
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": known}
         path = _pipeline_path(Key(pipeline.namespace, pipeline.name))
         await self._client.request("DELETE", path, options)
 
     async def create_event(self, event: dict[str, Any]) -> None:
-        """Raises NotFoundError where the namespace is gone."""
+        """Create the event. Raises NotFoundError if its namespace does not exist."""
         await self._client.request("POST", _events_path(event["metadata"]["namespace"]), event)
 
     async def patch_event_series(
         self, namespace: str, name: str, count: int, last: datetime
     ) -> None:
-        """What an event told has happened again: ``count`` times by now, ``last`` of all then.
+        """Set how often the event has occurred, and when it occurred last.
 
-        Raises NotFoundError where the event has been forgotten.
+        Raises NotFoundError if the event does not exist, since the API server deletes old events.
         """
         path = f"{_events_path(namespace)}/{quote(name)}"
         series = {"count": count, "lastObservedTime": format_micro_time(last)}
@@ -138,27 +138,28 @@ class Gateway:
     async def list_pods(
         self, namespace: str | None
     ) -> AsyncIterator[tuple[Key, Pod | UnreadableError]]:
-        """Yields the Pods that have the operator's label, or why one cannot be read. None: in all
-        namespaces."""
+        """Yields each Pod that has the operator's label, or the reason why it cannot be read. With
+        the namespace None: in all namespaces."""
         async for page in self._pages(_list_path(Kind.POD, namespace)):
             for raw in page["items"] or ():
                 yield key_of(raw), _pod_or_error(raw)
 
     async def list_uids(self, kind: Kind, namespace: str | None) -> ObjectUIDs:
-        """Which objects of a kind there are, at the cost of their metadata."""
+        """Returns the UIDs of all objects of a kind. Requests only their metadata. With the
+        namespace None: in all namespaces."""
         uids: dict[Key, str] = {}
         version = 0
         async for page in self._pages(_list_path(kind, namespace), accept=_METADATA_ONLY):
             version = int(page["metadata"]["resourceVersion"])
-            # Null, where the kind is about to go.
+            # The items are null while the CRD is being deleted.
             uids |= {key_of(raw): raw["metadata"]["uid"] for raw in page["items"] or ()}
         return ObjectUIDs(uids, version)
 
     async def find_unlabelled_pods(
         self, namespace: str, keys: Collection[Key]
     ) -> tuple[set[Key], str]:
-        """Returns those of these Pods that exist without the operator's label, and the resource
-        version of that list."""
+        """Returns which of these Pods exist without the operator's label, and the resource version
+        of the list."""
         found: set[Key] = set()
         version = ""
         async for page in self._pages(_unlabelled_path(namespace), accept=_METADATA_ONLY):
@@ -190,7 +191,7 @@ class Gateway:
             return None
 
     async def _pages(self, path: str, accept: str = JSON) -> AsyncIterator[dict[str, Any]]:
-        """A list in pages, all of one resource version."""
+        """Yields the pages of a list. All are of the same resource version."""
         separator = "&" if "?" in path else "?"
         url = f"{path}{separator}limit={LARGEST_PAGE}"
         token = ""
@@ -212,7 +213,7 @@ def _pod_or_error(raw: Mapping[str, Any]) -> Pod | UnreadableError:
 
 
 def key_of(raw: Mapping[str, Any]) -> Key:
-    """The key of an API object."""
+    """Returns the key of an API object."""
     return Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
 
 

@@ -1,4 +1,4 @@
-"""``initpipeline``: start the operator."""
+"""The operator's command line: ``initpipeline run``."""
 
 import argparse
 import asyncio
@@ -14,19 +14,23 @@ from initpipeline.runtime.errors import OperatorError
 from initpipeline.runtime.settings import Settings
 
 _EPILOG = """\
-The cluster is that of $KUBECONFIG, else of the service account of the Pod that this runs in, else
-of ~/.kube/config. Each option can also be set in the environment: --sweep-seconds as
-INITPIPELINE_SWEEP_SECONDS, --namespace as INITPIPELINE_NAMESPACES='["a", "b"]'.
+The cluster is that of $KUBECONFIG, or else of the Pod's service account, or else of ~/.kube/config.
+Each option can also be set in the environment: --sweep-seconds as INITPIPELINE_SWEEP_SECONDS,
+--namespace as INITPIPELINE_NAMESPACES='["a", "b"]'.
 
 examples:
   initpipeline run                          serve all namespaces of the current context
-  initpipeline run --namespace team-a       serve one
+  initpipeline run --namespace team-a       serve one namespace
   KUBECONFIG=dev.yaml initpipeline run --log-level debug
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0: a clean stop; 1: a cluster that cannot be served; 2: bad input."""
+    """Run the command line. Returns the exit code.
+
+    0: stopped by SIGTERM; 1: the operator cannot work with the cluster; 2: invalid usage; 130:
+    stopped by Ctrl-C.
+    """
     options = vars(_parser().parse_args(arguments))
     options.pop("command")
     try:
@@ -53,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser(
         "run",
         help="start the operator in the foreground",
-        description="Start the operator in the foreground. It ends at SIGTERM or Ctrl-C.",
+        description="Start the operator in the foreground. SIGTERM or Ctrl-C stops it.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -83,9 +87,9 @@ def _help(setting: str) -> str:
 
 
 def _first_problem(error: ValidationError | SettingsError) -> str:
-    """In the words of the command line: which setting, what is wrong with it."""
+    """Returns one line: the option and its variable, and what is wrong with the value."""
     if isinstance(error, SettingsError):
-        return f'{error}: in the environment, several values are JSON, such as \'["a", "b"]\''
+        return f'{error}: in the environment, set a JSON list, such as \'["a", "b"]\''
     problem = error.errors()[0]
     setting = str(problem["loc"][0])
     option = "namespace" if setting == "namespaces" else setting.replace("_", "-")

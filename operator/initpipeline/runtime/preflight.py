@@ -1,5 +1,7 @@
-"""Whether this cluster can be served at all, found out before anything is started: each thing that
-is missing is one line that says what to do."""
+"""Checks before the operator starts that the CRD is installed and that it has its permissions.
+
+A missing one ends the process with one line that names it and the remedy.
+"""
 
 from initpipeline.api import names
 from initpipeline.runtime.client import ApiClient
@@ -14,17 +16,20 @@ _NEEDED = (
 
 
 async def check(client: ApiClient, namespaces: tuple[str, ...]) -> None:
-    """Raises OperatorError for the first thing that is missing."""
+    """Check the CRD, and the permissions in each namespace. Without namespaces: cluster-wide.
+
+    Raises OperatorError for the first one that is missing, or if the API server does not answer.
+    """
     try:
-        await _knows_the_kind(client)
+        await _check_crd(client)
         for namespace in namespaces or (None,):
             for group, resource, subresource, verbs in _NEEDED:
                 for verb in verbs:
-                    await _allowed(client, namespace, group, resource, subresource, verb)
+                    await _check_permission(client, namespace, group, resource, subresource, verb)
     except ConnectionFailed as error:
         raise OperatorError(
-            f"no answer from the API server at {client.server} ({error}): is the cluster up, and "
-            "is it the right one?"
+            f"no answer from the API server at {client.server} ({error}): check that the cluster "
+            "runs and that the address is correct"
         ) from error
     except ApiError as error:
         hint = _HINTS.get(error.code, "try again")
@@ -37,7 +42,7 @@ _HINTS = {
 }
 
 
-async def _knows_the_kind(client: ApiClient) -> None:
+async def _check_crd(client: ApiClient) -> None:
     try:
         await client.request("GET", f"/apis/{names.API_VERSION}")
     except NotFoundError as error:
@@ -47,7 +52,7 @@ async def _knows_the_kind(client: ApiClient) -> None:
         ) from error
 
 
-async def _allowed(
+async def _check_permission(
     client: ApiClient, namespace: str | None, group: str, resource: str, subresource: str, verb: str
 ) -> None:
     attributes = {"group": group, "resource": resource, "subresource": subresource, "verb": verb}
@@ -64,9 +69,9 @@ async def _allowed(
     )
     if review.get("status", {}).get("allowed"):
         return
-    what = "/".join(part for part in (resource, subresource) if part)
-    where = f'in namespace "{namespace}"' if namespace else "in all namespaces"
+    target = "/".join(part for part in (resource, subresource) if part)
+    scope = f'in namespace "{namespace}"' if namespace else "in all namespaces"
     raise OperatorError(
-        f"not permitted to {verb} {what} {where}: bind a role with that permission to these "
+        f"not permitted to {verb} {target} {scope}: bind a role with that permission to these "
         "credentials"
     )

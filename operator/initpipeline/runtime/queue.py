@@ -1,9 +1,17 @@
-"""A queue of keys: each is worked on by one worker at a time, and however often it is added
-meanwhile, once more afterwards.
+"""A work queue of keys, with the guarantees of client-go's workqueue and with fair groups.
 
-The shape is that of client-go's workqueue: level-triggered, so a key stands for "look again", never
-for an event. Keys are in groups, which are served in turn: a namespace with a thousand keys, or
-with slow requests, does not delay the keys of others.
+- Deduplication: a key that is added several times before a worker gets it is processed once.
+- No concurrency per key: at most one worker has a key at any time. If the key is added meanwhile,
+  it is processed once more afterwards.
+- Delays: a key can be added at a later time, and retried with exponential back-off.
+- Order: groups are served in turn, and the keys of one group in the order in which they were added.
+  The operator's groups are namespaces. A namespace with a thousand keys, or with slow requests,
+  does not delay the keys of other namespaces.
+
+A key does not carry what has changed: a worker that gets one compares the whole current state.
+
+Why not a library: client-go has no counterpart in Python, and Kopf's queues are per object and
+carry events.
 """
 
 import asyncio
@@ -17,41 +25,49 @@ K = TypeVar("K")
 
 FIRST_RETRY_SECONDS = 0.25
 LONGEST_RETRY_SECONDS = 300.0
+"""The default of the longest delay before a retry."""
 
 
 class WorkQueue(Generic[K]):
-    """A queue for one event loop. ``clock`` returns the present time, in the terms of ``add_at``.
-    At most ``at_a_time`` keys of one ``group`` are with workers at any time. None: any number."""
+    """A work queue for one event loop. It is not thread-safe.
+
+    ``clock`` returns the current time, to which the times passed to ``add_at`` are compared.
+    ``group`` returns the group of a key. At most ``max_per_group`` keys of one group are with
+    workers at any time. None: the number is not limited.
+    """
 
     def __init__(
         self,
         clock: Callable[[], datetime],
         group: Callable[[K], Hashable] = lambda _: None,
-        at_a_time: int | None = None,
+        max_per_group: int | None = None,
     ) -> None:
         self._clock = clock
         self._group = group
-        self._at_a_time = at_a_time
-        self._ready: OrderedDict[Hashable, deque[K]] = OrderedDict()
-        """By group. The next group is first."""
-        self._at_work: Counter[Hashable] = Counter()
-        """How many keys of each group are with a worker."""
-        self._getters: deque[asyncio.Future[None]] = deque()
+        self._max_per_group = max_per_group
         self._waiting: set[K] = set()
-        """Added, and not given to a worker yet."""
+        """Keys that were added and that no worker has got since. A key can be here and in _active:
+        it was added again while a worker processes it."""
         self._active: set[K] = set()
-        """With a worker now."""
+        """Keys that a worker is processing."""
+        self._ready: OrderedDict[Hashable, deque[K]] = OrderedDict()
+        """The keys that a worker may get, by group: those of _waiting that are not in _active. The
+        first group is served next. No group is empty."""
+        self._active_per_group: Counter[Hashable] = Counter()
+        self._getters: deque[asyncio.Future[None]] = deque()
+        """One future for each worker that waits for a key."""
         self._timers: dict[K, asyncio.TimerHandle] = {}
-        """At most one a key: the earliest."""
+        """The earliest time at which each key is to be added."""
         self._failures: dict[K, int] = {}
-        """Retries in a row."""
+        """Retries of each key since its last success."""
         self._idle = asyncio.Event()
-        """No key is with a worker."""
+        """Set while no worker has a key."""
         self._idle.set()
         self._closed = False
 
     def add(self, key: K) -> None:
-        """Look at this key as soon as a worker is free."""
+        """Add the key, to be processed as soon as possible. Does nothing if the key is waiting
+        already, or after ``close``."""
         if self._closed or key in self._waiting:
             return
         self._waiting.add(key)
@@ -59,11 +75,15 @@ class WorkQueue(Generic[K]):
             self._make_ready(key)
 
     def add_at(self, key: K, when: datetime) -> None:
-        """Look at this key at that time, unless an earlier time was named before."""
+        """Add the key at that time, or now if it is past. Of several times, the earliest counts."""
         self._add_after(key, (when - self._clock()).total_seconds())
 
     def retry(self, key: K, longest: float = LONGEST_RETRY_SECONDS) -> float:
-        """Look at this key after a delay that doubles each time in a row. Returns the delay."""
+        """Add the key after a delay, which starts at FIRST_RETRY_SECONDS and doubles with each
+        retry, up to ``longest`` seconds. Returns the delay in seconds.
+
+        The caller must call ``forget_failures`` when the key was processed successfully.
+        """
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         delay: float = min(FIRST_RETRY_SECONDS * 2 ** min(failures, 16), longest)
@@ -71,23 +91,24 @@ class WorkQueue(Generic[K]):
         return delay
 
     def forget_failures(self, key: K) -> None:
-        """The next retry of this key is the first again."""
+        """Reset the back-off of the key: its next retry has the shortest delay."""
         self._failures.pop(key, None)
 
     async def get(self) -> K:
-        """Returns the next key, when there is one. The caller must call ``done`` with it when it
-        has finished."""
+        """Wait for the next key, and return it. The caller must call ``done`` with the key when it
+        has finished processing it, successfully or not. After ``close``, waits until the task is
+        cancelled."""
         while (key := self._next()) is None:
             getter = asyncio.get_running_loop().create_future()
             self._getters.append(getter)
             try:
                 await getter
             except asyncio.CancelledError:
-                self._wake_one()  # It may have been woken for a key.
+                self._wake_one()  # This getter may have been woken for a key. Pass that on.
                 raise
         self._waiting.discard(key)
         self._active.add(key)
-        self._at_work[self._group(key)] += 1
+        self._active_per_group[self._group(key)] += 1
         self._idle.clear()
         return key
 
@@ -96,9 +117,10 @@ class WorkQueue(Generic[K]):
         self._wake_one()
 
     def _next(self) -> K | None:
-        """Removes and returns the oldest key of the next group. None: no key may be served now."""
+        """Remove the oldest key of the next group, and return it. None: there is no key, or all
+        groups with keys have reached their limit."""
         for group, keys in self._ready.items():
-            if self._at_a_time is None or self._at_work[group] < self._at_a_time:
+            if self._max_per_group is None or self._active_per_group[group] < self._max_per_group:
                 key = keys.popleft()
                 if keys:
                     self._ready.move_to_end(group)
@@ -115,27 +137,30 @@ class WorkQueue(Generic[K]):
                 return
 
     def done(self, key: K) -> None:
-        """The work on this key has ended, well or not."""
+        """Record that the worker has finished with the key. If the key was added meanwhile, it is
+        ready to be processed again."""
         self._active.discard(key)
         group = self._group(key)
-        self._at_work[group] -= 1
-        if self._at_work[group] <= 0:
-            del self._at_work[group]
+        self._active_per_group[group] -= 1
+        if self._active_per_group[group] <= 0:
+            del self._active_per_group[group]
         if not self._active:
             self._idle.set()
         if key in self._waiting:
             self._make_ready(key)
         else:
-            self._wake_one()  # Another key of the group may have waited for this one's end.
+            self._wake_one()  # The group may have been at its limit.
 
     async def drain(self, seconds: float) -> None:
-        """Wait until no key is with a worker, at most so long."""
+        """Wait until no worker has a key, for at most so many seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
 
     def close(self) -> None:
-        """Give no key to a worker from now on: what waits can wait for the next start."""
+        """Discard all waiting keys and delays, and ignore keys that are added later. Keys that
+        workers have are not affected. No work is lost: at its next start, the operator reconciles
+        every pipeline."""
         self._closed = True
         for timer in self._timers.values():
             timer.cancel()
@@ -153,8 +178,8 @@ class WorkQueue(Generic[K]):
             if timer.when() <= when:
                 return
             timer.cancel()
-        self._timers[key] = loop.call_at(when, self._ring, key)
+        self._timers[key] = loop.call_at(when, self._add_due, key)
 
-    def _ring(self, key: K) -> None:
+    def _add_due(self, key: K) -> None:
         self._timers.pop(key, None)
         self.add(key)

@@ -1,7 +1,8 @@
-"""Deletions that no watch has told.
+"""Finds deletions that the watches did not report.
 
-After a watch has fallen behind (410 Gone), Kopf lists anew, and what vanished in between is never
-reported. So from time to time the metadata of what exists is compared with what is known.
+When a watch is too far behind (410 Gone), Kopf lists the objects again. It reports no deletion of
+an object that was deleted in between. So the operator periodically lists the metadata of all
+objects, and compares them with the cache.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class Sweeper:
-    """Compares what is known with what exists."""
+    """Fills the cache at the start, and removes deleted objects from it periodically."""
 
     def __init__(
         self,
@@ -37,8 +38,11 @@ class Sweeper:
         self._namespaces: Sequence[str | None] = namespaces or (None,)
 
     async def fill(self) -> None:
-        """List all Pods before the first decision. Without that, each pipeline whose Pod the watch
-        has not reported yet would request it. A Pod that cannot be read is logged."""
+        """List all Pods into the cache. A Pod that cannot be read is logged.
+
+        Without this, the first reconcile of each pipeline would request its Pod, because the watch
+        has not reported it yet.
+        """
         for namespace in self._namespaces:
             async for key, pod in self._gateway.list_pods(namespace):
                 if isinstance(pod, Pod):
@@ -47,7 +51,8 @@ class Sweeper:
                     self._unreadable.note(Kind.POD, key, str(pod))
 
     async def run(self, period_seconds: float) -> None:
-        """Sweep for ever. A sweep that fails is made up for by the next."""
+        """Sweep once in each period, until the task is cancelled. If a sweep fails, the next one
+        finds the deletions that it missed."""
         while True:
             await asyncio.sleep(period_seconds)
             try:
@@ -56,8 +61,8 @@ class Sweeper:
                 logger.warning("sweep failed", extra={"error": str(error)})
 
     async def sweep(self) -> None:
-        """Forget what is gone, and look at the pipelines concerned. Raises OperatorError where
-        nothing that is known can be trusted any more."""
+        """Remove deleted objects from the cache, and queue their pipelines. Raises OperatorError if
+        the cache holds objects newer than those of the API server."""
         for namespace in self._namespaces:
             await self._compare(Kind.PIPELINE, self._cache.pipelines, namespace)
             await self._compare(Kind.POD, self._cache.pods, namespace)
@@ -66,11 +71,11 @@ class Sweeper:
         newest = store.newest()
         existing = await self._gateway.list_uids(kind, namespace)
         if existing.version < newest:
-            # Newest wins here, and the watches ask for what came after the newest: from a cluster
-            # that was restored from a backup neither would ever learn anything.
+            # The cache and the watches ignore objects with lower resource versions than those they
+            # have. After a restore of etcd they would ignore every change.
             raise OperatorError(
-                f"the cluster's history has gone back from version {newest} to {existing.version}, "
-                "as after a restore from a backup: start anew"
+                f"the cluster's resource version went back from {newest} to {existing.version}, "
+                "as after a restore of etcd: restart the operator"
             )
         for key, uid in store.missing_from(existing, namespace):
             store.remove(key, uid)

@@ -1,8 +1,11 @@
-"""Watches Pods that a pipeline waits for and that have no label of the operator.
+"""Watches Pods that block a pipeline and do not have the operator's label.
 
-These are Pods of other owners with the pipeline's name, and Pods of the pipeline that have lost the
-label. Each namespace with such Pods has one watch, of the metadata of all its Pods without the
-label. Polling would cost requests, a watch per Pod connections, and retrying the creation writes.
+A Pod of another owner may have the pipeline's name, or a user may have removed the label from the
+pipeline's Pod. The operator's main watch selects Pods by label, so it does not report these. Each
+namespace with such a Pod gets one watch of the metadata of all its Pods without the label.
+
+Alternatives cost more: polling costs requests, a watch per Pod costs connections, and retrying the
+creation of the Pod costs writes.
 """
 
 import asyncio
@@ -17,10 +20,12 @@ from initpipeline.runtime.queue import WorkQueue
 logger = logging.getLogger(__name__)
 
 WATCHES: Final = 100
-"""The most namespaces that are watched at a time: each costs a connection. More take turns."""
+"""The most namespaces that are watched at the same time, since each costs a connection. If there
+are more, they take turns."""
 
 TURN_SECONDS: Final = 300
-"""The duration of a watch. Each begins with a list, which finds what a watch may have missed."""
+"""The duration of a watch. Each watch starts with a list, which finds changes that the previous one
+missed."""
 
 SHORT_TURN_SECONDS: Final = 10
 """The duration of a watch while other namespaces wait for their turn."""
@@ -30,14 +35,14 @@ LONGEST_PAUSE_SECONDS: Final = 30.0
 
 
 class UnlabelledPodWatcher:
-    """Requeues a pipeline when a Pod of its name without the operator's label changes or is
-    deleted. For one event loop."""
+    """Requeues a pipeline when the unlabelled Pod with its name changes or is deleted. It is not
+    thread-safe."""
 
     def __init__(self, gateway: Gateway, queue: WorkQueue[Key]) -> None:
         self._gateway = gateway
         self._queue = queue
         self._names: dict[str, set[Key]] = {}
-        """By namespace. Never empty."""
+        """The watched Pods by namespace. No set is empty."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(WATCHES)
 
@@ -45,8 +50,8 @@ class UnlabelledPodWatcher:
         return key in self._names.get(key.namespace, ())
 
     def watch(self, key: Key) -> bool:
-        """Requeue the pipeline when the Pod changes. Returns whether the watch is new. If so, the
-        caller must read the Pod again, since it may be gone by now."""
+        """Requeue the pipeline when the Pod changes. Returns whether the watch is new. If it is,
+        the caller must read the Pod again, because it may have been deleted before the watch."""
         if key in self:
             return False
         if key.namespace not in self._names:
@@ -56,7 +61,7 @@ class UnlabelledPodWatcher:
         return True
 
     def forget(self, key: Key) -> None:
-        """Stop: the Pod matters no longer, or the watch by label shows it."""
+        """Stop watching the Pod."""
         if key not in self:
             return
         self._names[key.namespace].remove(key)
@@ -65,13 +70,13 @@ class UnlabelledPodWatcher:
             self._end(key.namespace)
 
     def _begin(self, namespace: str) -> None:
-        task = asyncio.create_task(self._attend(namespace), name=f"unlabelled Pods {namespace}")
+        task = asyncio.create_task(self._run(namespace), name=f"unlabelled Pods {namespace}")
         self._tasks[namespace] = task
 
     def _end(self, namespace: str) -> None:
         self._tasks.pop(namespace).cancel()
 
-    async def _attend(self, namespace: str) -> None:
+    async def _run(self, namespace: str) -> None:
         failures = 0
         while True:
             try:
@@ -82,9 +87,9 @@ class UnlabelledPodWatcher:
                 continue
             except (ApiError, ConnectionFailed) as error:
                 fields = {"namespace": namespace, "error": str(error)}
-                logger.warning("watch of Pods without our label failed", extra=fields)
+                logger.warning("watch of unlabelled Pods failed", extra=fields)
             except Exception:
-                logger.exception("watch of Pods failed", extra={"namespace": namespace})
+                logger.exception("watch of unlabelled Pods failed", extra={"namespace": namespace})
             await asyncio.sleep(min(2.0**failures, LONGEST_PAUSE_SECONDS))
             failures += 1
 

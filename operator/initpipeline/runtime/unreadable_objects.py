@@ -1,4 +1,4 @@
-"""Counts objects that cannot be read, and logs each once: a watch reports an object many times."""
+"""Counts and logs objects that cannot be read."""
 
 import logging
 from collections import Counter, OrderedDict
@@ -9,20 +9,21 @@ from initpipeline.runtime.gateway import Key, Kind
 logger = logging.getLogger(__name__)
 
 REMEMBERED: Final = 1024
-"""The most objects that are remembered as logged. Beyond that, the one that was reported least
-recently is forgotten and logged again."""
+"""The most objects that are remembered as logged. The least recently reported one is forgotten
+first. It is then logged again at its next report."""
 
 
 class UnreadableObjects:
-    """Objects that cannot be read."""
+    """Logs each unreadable object once, although the watches report it many times."""
 
     def __init__(self) -> None:
         self.seen: Counter[Kind] = Counter()
-        """By kind, how often an object could not be read since the operator started."""
+        """How often an object of each kind could not be read since the operator started."""
         self._logged: OrderedDict[tuple[Kind, Key], str] = OrderedDict()
 
     def note(self, kind: Kind, key: Key, problem: str) -> None:
-        """Count an object that cannot be read. Logs it unless it was logged for the same reason."""
+        """Count an object that cannot be read, and log it unless it was logged for the same
+        problem."""
         self.seen[kind] += 1
         before = self._logged.pop((kind, key), None)
         self._logged[kind, key] = problem

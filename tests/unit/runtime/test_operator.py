@@ -254,10 +254,10 @@ class TestEnd:
         self, monkeypatch: pytest.MonkeyPatch, run: Callable[..., Running]
     ) -> None:
         async def sweep(_: object) -> None:
-            raise OperatorError("history has gone back")
+            raise OperatorError("resource version went back")
 
         monkeypatch.setattr(Sweeper, "sweep", sweep)
-        assert self.said(await run(sweep_seconds=0.01).ended()) == "history has gone back"
+        assert self.said(await run(sweep_seconds=0.01).ended()) == "resource version went back"
 
     async def test_a_watch_that_fails_while_the_other_waits_for_an_outage_to_end(
         self, api: mock.RawHandler, run: Callable[..., Running]

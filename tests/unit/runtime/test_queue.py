@@ -193,7 +193,7 @@ class TestGroups:
 
     @pytest.fixture
     def queue(self, clock: Clock) -> WorkQueue[str]:
-        return WorkQueue(clock, lambda key: key[0], at_a_time=2)
+        return WorkQueue(clock, lambda key: key[0], max_per_group=2)
 
     async def test_each_group_gets_its_turn(self, queue: WorkQueue[str]) -> None:
         for key in ("a1", "a2", "a3", "b1", "b2", "c1"):

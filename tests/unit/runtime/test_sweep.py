@@ -113,7 +113,7 @@ class TestSweep:
         restored = {**api.objects[PIPELINES, KEY]}
         restored["metadata"] = {**restored["metadata"], "resourceVersion": "99999"}
         operator.cache.pipelines.put(KEY, Pipeline.from_api(restored))
-        with pytest.raises(OperatorError, match="history has gone back"):
+        with pytest.raises(OperatorError, match="resource version went back"):
             await sweeper.sweep()
 
     async def test_what_is_told_while_it_reads_is_no_going_back(
