@@ -73,7 +73,7 @@ class TestExplain:
     @pytest.mark.parametrize(
         ("path", "words"),
         [
-            ("", "InitPipeline runs the init containers of a Pod in order"),
+            ("", "InitPipeline creates a Pod, runs its init containers in order"),
             ("spec.template.metadata.labels", "Map of string keys and values"),
             ("spec.template.spec.initContainers", "List of initialization containers"),
             ("spec.template.spec.initContainers.restartPolicyRules.exitCodes.values", "exit codes"),

@@ -368,14 +368,14 @@ class InitPipelineStatus(ApiModel):
     )
     rerun_count: NonNegativeInt32 = Field(
         0,
-        description="Number of runs in a row that a restart, a lost Pod or a failure caused. The "
-        "back-off before the next run is 10s after the first, doubles with each, and is at most "
-        "5m. Reset like failedRuns.",
+        description="Number of runs in a row that a restart, a lost Pod or a failure caused. After "
+        "the first, the next one is delayed by 10s, then by 20s, 40s ... 5m. Reset like "
+        "failedRuns.",
     )
     next_run_time: Time | None = Field(
         None,
-        description="Earliest start of the next automatic run. A run that a user requests starts "
-        "immediately.",
+        description="Earliest start of the next run, while back-off delays it. A run that a user "
+        "starts is not delayed. Unset if no run is delayed.",
     )
     effective_resources: EffectiveResources | None = Field(
         None,
@@ -408,7 +408,7 @@ class InitPolicy(ApiModel):
         None,
         description="Duration in seconds that one attempt of the init container may take, from "
         "when the operator first observes it running. An attempt that takes longer fails the run, "
-        "and the Pod is deleted. If unset, attempts may take any time.",
+        "and the Pod is deleted. Must be at least 1. If unset, attempts may take any time.",
     )
     max_restarts: NonNegativeInt32 | None = Field(
         None,
@@ -445,10 +445,13 @@ class Policies(ApiModel):
         description="Duration in seconds that a run may take to be initialized, from the creation "
         "of its Pod. Scheduling and image pulls count. Time behind a scheduling gate does not. A "
         "run that the kubelet starts is counted from when the operator first observes it. A run "
-        "that takes longer fails, and its Pod is deleted. If unset, runs may take any time.",
+        "that takes longer fails, and its Pod is deleted. Must be at least 1. If unset, runs may "
+        "take any time.",
     )
     init_policies: tuple[InitPolicy, ...] = Field(
-        (), description="Limits of individual init containers, by name."
+        (),
+        description="Limits of individual init containers, by name. An init container without an "
+        "entry has no limits of its own.",
     )
     suspend: bool = Field(
         False,
@@ -489,8 +492,9 @@ class InitPipelineSpec(Policies):
 
 
 class InitPipeline(ApiModel):
-    """InitPipeline runs the init containers of a Pod in order, runs them again when the Pod
-    restarts, and keeps a history of the runs."""
+    """InitPipeline creates a Pod, runs its init containers in order, and runs all of them again
+    when the Pod restarts (see spec.rerunPolicy). Its status has the progress and a history of
+    runs."""
 
     spec: InitPipelineSpec
     status: InitPipelineStatus = InitPipelineStatus()
