@@ -1,12 +1,12 @@
-"""Events on InitPipelines (events.k8s.io/v1): what happened, for whoever runs ``kubectl describe``.
+"""Records events on InitPipelines (events.k8s.io/v1), which ``kubectl describe`` lists.
 
-They are a courtesy: everything that they tell is in status. So they never hold up a look and never
-make one fail. One task posts them, one at a time, so that they never crowd out the work itself;
-what it cannot keep up with, or what the API server does not take, is dropped.
+Events repeat what status reports, so a lost event loses no information. A reconcile therefore never
+waits for an event, and never fails because of one. A single task posts the events, one at a time.
+Events that exceed its queue, or that the API server refuses, are dropped.
 
-The API lets nothing of an event change but its series (count and time), and a note names its run.
-So the same again is: the same run, reason and step. Of these only a step's failure comes again
-within a run, and therefore only those events are remembered.
+The API server accepts changes only to an event's series: its count and time. Two occurrences belong
+to one series if they have the same run, reason and step. Within a run only the failure of a step
+and a failed write of status occur repeatedly, so only those events are remembered.
 """
 
 import asyncio
@@ -23,9 +23,8 @@ from initpipeline.api import names
 from initpipeline.api.models import format_micro_time
 from initpipeline.api.reasons import EventReason
 from initpipeline.core.admission import namespace_terminating
-from initpipeline.core.facts import Pipeline
+from initpipeline.core.facts import Pipeline, PipelineMetadata
 from initpipeline.core.run_events import RunEvent, events_between
-from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, NotFoundError
 from initpipeline.runtime.gateway import Gateway
 
@@ -34,25 +33,26 @@ logger = logging.getLogger(__name__)
 REPORTING_CONTROLLER: Final = f"{names.GROUP}/operator"
 
 QUEUE_LIMIT: Final = 1000
-"""Events that wait to be posted; further ones are dropped. 3 MiB at most."""
+"""The most events that wait to be posted, at most 3 MiB. Further ones are dropped."""
 
 SERIES_LIMIT: Final = 4096
-"""Steps that fail at one time whose events are remembered; the one that has been quiet for longest
-is forgotten for a further one, and a new event tells of its next failure. About 2 MiB."""
+"""The most series that are remembered, about 2 MiB. The one whose last occurrence is oldest is
+forgotten first. The next occurrence of a forgotten series is posted as a new event."""
 
 _REPEATED: Final = frozenset({EventReason.STEP_FAILED, EventReason.STATUS_NOT_WRITTEN})
 """Reasons of events that are repeated within a run, as a series."""
 
 LOG_PERIOD: Final = timedelta(minutes=10)
-"""How often to say that events are dropped, at most: it is mostly the same for all of them."""
+"""The shortest time between two log lines about dropped events, which mostly have one cause."""
 
 REFRESH: Final = timedelta(minutes=30)
-"""The API server forgets an event an hour after its last change, unless told otherwise
-(--event-ttl). One of a step that goes on failing is kept."""
+"""The longest time until an occurrence is posted to the series. By default the API server deletes
+an event an hour after its last change (--event-ttl). A series that continues must not be deleted.
+"""
 
 
-class _Same(NamedTuple):
-    """What two run events have in common that the API server stores as one event."""
+class _SeriesKey(NamedTuple):
+    """Identifies a series: the API server stores occurrences with the same key as one event."""
 
     pipeline_uid: str
     run: int
@@ -62,26 +62,31 @@ class _Same(NamedTuple):
 
 @dataclass(slots=True)
 class _Series:
-    """An event that was posted, and how often the same has happened since."""
+    """A posted event, and how often it has occurred."""
 
     name: str
     count: int
-    told_count: int
-    told_at: datetime
+    posted_count: int
+    """The count that the API server has."""
+    posted_at: datetime
 
     def is_due(self, now: datetime) -> bool:
-        """Whether the API should be told the count: when it has doubled, or was told long ago. So
-        what is shown is never less than half the truth, and a step that fails every ten seconds for
-        a day costs fifteen writes and two an hour. No timer: a series that has ended costs none."""
-        return self.count >= 2 * self.told_count or now - self.told_at >= REFRESH
+        """Returns whether to post the count now.
+
+        It is posted when it has doubled, or after REFRESH. So the posted count is never less than
+        half of the occurrences. A step that fails every ten seconds for a day costs at most fifteen
+        writes for doubled counts, and two an hour. There is no timer, so a series that has ended
+        costs nothing.
+        """
+        return self.count >= 2 * self.posted_count or now - self.posted_at >= REFRESH
 
 
 @dataclass(frozen=True, slots=True)
-class _Note:
-    """A run event on its way to the API."""
+class _PendingEvent:
+    """An event that waits to be posted."""
 
     regarding: dict[str, str]
-    """The pipeline, as v1.ObjectReference."""
+    """The pipeline, as a v1.ObjectReference."""
     event: RunEvent
     time: datetime
 
@@ -90,13 +95,14 @@ class _Note:
         return f"{self.regarding['namespace']}/{self.regarding['name']}"
 
     @property
-    def same(self) -> _Same:
-        what = self.event
-        return _Same(self.regarding["uid"], what.run, what.reason, what.step)
+    def series_key(self) -> _SeriesKey:
+        event = self.event
+        return _SeriesKey(self.regarding["uid"], event.run, event.reason, event.step)
 
 
 class EventRecorder:
-    """Takes note of status writes, and posts what they tell. For one event loop."""
+    """Posts events about status writes. The task that posts them runs ``run``. It is not
+    thread-safe."""
 
     def __init__(
         self,
@@ -104,112 +110,114 @@ class EventRecorder:
         clock: Callable[[], datetime],
         instance: str | None = None,
     ) -> None:
-        """``instance`` is this process for people: its host's name, in a Pod the Pod's."""
+        """``instance`` is the reportingInstance of the events. None: the name of the host, which
+        in a Pod is the Pod's name."""
         self._gateway = gateway
         self._clock = clock
         self._instance = (instance or platform.node() or "unknown")[:128]
-        self._waiting: asyncio.Queue[_Note] = asyncio.Queue(QUEUE_LIMIT)
-        self._series: OrderedDict[_Same, _Series] = OrderedDict()
-        """Those that were told of last come last."""
+        self._waiting: asyncio.Queue[_PendingEvent] = asyncio.Queue(QUEUE_LIMIT)
+        self._series: OrderedDict[_SeriesKey, _Series] = OrderedDict()
+        """The least recent occurrence first."""
         self._last_time: datetime | None = None
         self._dropped = 0
-        """Since that was last logged."""
+        """Events dropped since the last log line about them."""
         self._logged_at: datetime | None = None
 
     def status_written(self, before: Pipeline, after: Pipeline) -> None:
-        """The status of a pipeline was changed. Returns at once, and never raises."""
+        """Queue the events of a status write. Returns at once, and never raises."""
         try:
-            told = events_between(before.status, after.status)
+            events = events_between(before.status, after.status)
         except Exception:
             fields = {"pipeline": f"{after.namespace}/{after.name}"}
-            logger.exception("status not understood, no events", extra=fields)
+            logger.exception("events of a status write failed", extra=fields)
             return
-        for event in told:
-            self._put(_Note(_regarding(after, event), event, self._time()))
+        for event in events:
+            self._put(_PendingEvent(_regarding(after, event), event, self._time()))
 
-    def not_written(self, pipeline: Pipeline | UnreadablePipeline, why: str) -> None:
-        """Posts an event, because the status of the pipeline cannot be written. Returns at once,
-        and never raises."""
+    def not_written(self, pipeline: PipelineMetadata, why: str) -> None:
+        """Queue the event that the status of the pipeline cannot be written. Returns at once, and
+        never raises."""
         event = RunEvent(
             EventReason.STATUS_NOT_WRITTEN,
             0,
             f"the operator cannot write the status, and does nothing else until it can: {why}",
         )
-        self._put(_Note(_regarding(pipeline, event), event, self._time()))
+        self._put(_PendingEvent(_regarding(pipeline, event), event, self._time()))
 
-    def _put(self, note: _Note) -> None:
+    def _put(self, pending: _PendingEvent) -> None:
         try:
-            self._waiting.put_nowait(note)
+            self._waiting.put_nowait(pending)
         except asyncio.QueueFull:
-            self._drop(note, "too many events at a time")
+            self._drop(pending, f"more than {QUEUE_LIMIT} events wait to be posted")
 
     async def run(self) -> None:
-        """Post for ever."""
+        """Post the queued events, until the task is cancelled."""
         while True:
-            note = await self._waiting.get()
+            pending = await self._waiting.get()
             try:
-                await self._tell(note)
+                await self._post_or_count(pending)
             except (ApiError, ConnectionFailed) as error:
-                if not _namespace_is_going(error):
-                    self._drop(note, str(error))
+                if not _namespace_is_deleted(error):
+                    self._drop(pending, str(error))
             except Exception:
-                logger.exception("event dropped", extra={"pipeline": note.pipeline})
+                logger.exception("event dropped", extra={"pipeline": pending.pipeline})
             finally:
                 self._waiting.task_done()
 
     async def drain(self, seconds: float) -> None:
-        """Wait until all is posted that is known now, at most so long."""
+        """Wait until all queued events are posted, for at most so many seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._waiting.join()
 
     def _time(self) -> datetime:
-        """Later than that of any event before it, so that they sort in the order of what
-        happened."""
+        """Returns the time of the next event. It is later than that of all earlier events, so that
+        events sort in the order in which they occurred."""
         now = self._clock()
         if self._last_time is not None:
             now = max(now, self._last_time + timedelta(microseconds=1))
         self._last_time = now
         return now
 
-    async def _tell(self, note: _Note) -> None:
-        series = self._series.get(note.same)
+    async def _post_or_count(self, pending: _PendingEvent) -> None:
+        """Post a new event, or update the count of its series."""
+        series = self._series.get(pending.series_key)
         if series is None:
-            await self._post(note)
+            await self._post(pending)
             return
-        self._series.move_to_end(note.same)
+        self._series.move_to_end(pending.series_key)
         series.count += 1
-        if not series.is_due(note.time):
+        if not series.is_due(pending.time):
             return
         try:
             await self._gateway.patch_event_series(
-                note.regarding["namespace"], series.name, series.count, note.time
+                pending.regarding["namespace"], series.name, series.count, pending.time
             )
         except NotFoundError:
-            await self._post(note)
+            await self._post(pending)
             return
-        series.told_count, series.told_at = series.count, note.time
+        series.posted_count, series.posted_at = series.count, pending.time
 
-    async def _post(self, note: _Note) -> None:
-        body = _event(note, self._instance)
+    async def _post(self, pending: _PendingEvent) -> None:
+        body = _event(pending, self._instance)
         await self._gateway.create_event(body)
-        if note.event.reason not in _REPEATED:
+        if pending.event.reason not in _REPEATED:
             return
-        self._series[note.same] = _Series(body["metadata"]["name"], 1, 1, note.time)
+        self._series[pending.series_key] = _Series(body["metadata"]["name"], 1, 1, pending.time)
         if len(self._series) > SERIES_LIMIT:
             self._series.popitem(last=False)
 
-    def _drop(self, note: _Note, error: str) -> None:
+    def _drop(self, pending: _PendingEvent, error: str) -> None:
         self._dropped += 1
         now = self._clock()
         if self._logged_at is not None and now - self._logged_at < LOG_PERIOD:
             return
-        fields = {"pipeline": note.pipeline, "error": error, "dropped": self._dropped}
+        fields = {"pipeline": pending.pipeline, "error": error, "dropped": self._dropped}
         logger.warning("event dropped", extra=fields)
         self._dropped, self._logged_at = 0, now
 
 
-def _regarding(pipeline: Pipeline | UnreadablePipeline, event: RunEvent) -> dict[str, str]:
+def _regarding(pipeline: PipelineMetadata, event: RunEvent) -> dict[str, str]:
     reference = {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
@@ -223,31 +231,33 @@ def _regarding(pipeline: Pipeline | UnreadablePipeline, event: RunEvent) -> dict
     return reference
 
 
-def _event(note: _Note, instance: str) -> dict[str, Any]:
-    event = note.event
+def _event(pending: _PendingEvent, instance: str) -> dict[str, Any]:
+    event = pending.event
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"namespace": note.regarding["namespace"], "name": _name(note)},
-        "eventTime": format_micro_time(note.time),
+        "metadata": {"namespace": pending.regarding["namespace"], "name": _name(pending)},
+        "eventTime": format_micro_time(pending.time),
         "type": event.type,
         "reason": event.reason.value,
         "action": event.action,
         "note": event.note,
-        "regarding": note.regarding,
+        "regarding": pending.regarding,
         "reportingController": REPORTING_CONTROLLER,
         "reportingInstance": instance,
     }
 
 
-def _name(note: _Note) -> str:
-    """By its time: kubectl lists events of this API in the order of their names."""
-    microseconds = int(note.time.timestamp()) * 1_000_000 + note.time.microsecond
-    return f"{note.regarding['name']}.{microseconds * 1000:x}"
+def _name(pending: _PendingEvent) -> str:
+    """Returns the event's name. Names sort by time, because kubectl lists the events of this API in
+    the order of their names."""
+    microseconds = int(pending.time.timestamp()) * 1_000_000 + pending.time.microsecond
+    return f"{pending.regarding['name']}.{microseconds * 1000:x}"
 
 
-def _namespace_is_going(error: ApiError | ConnectionFailed) -> bool:
-    """Or is gone already: nobody is there to read."""
+def _namespace_is_deleted(error: ApiError | ConnectionFailed) -> bool:
+    """Returns whether the namespace is terminating or does not exist any more. The event is of no
+    use then."""
     if isinstance(error, ConnectionFailed):
         return False
     return error.code == 404 or namespace_terminating(error.status)
