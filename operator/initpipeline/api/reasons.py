@@ -171,8 +171,9 @@ class Reason(StrEnum):
 
     Upgrade the cluster, or set rerunStrategy to Recreate."""
     IN_PLACE_TOO_OFTEN = "InPlaceTooOften"
-    """In-place restarts followed each other within ten minutes. If an app container restarts, the
-    operator replaces the Pod, with back-off.
+    """All containers were restarted in place within the last ten minutes, or restarts and losses
+    caused several runs in a row. If an app container restarts, the operator replaces the Pod, with
+    back-off.
 
     Find out why the container terminates: see the cause of the runs in status.history."""
     UNREADABLE = "Unreadable"
