@@ -328,15 +328,15 @@ class TestFiles:
         ("content", "words"),
         [
             pytest.param("a: [", "not YAML", id="no YAML"),
-            pytest.param("{kind: Pod, apiVersion: v1}", "no InitPipeline in it", id="no pipeline"),
+            pytest.param("{kind: Pod, apiVersion: v1}", "no InitPipeline found", id="no pipeline"),
             pytest.param(
                 json.dumps(manifest() | {"metadata": {"generateName": "a-"}}),
-                "without a metadata.name",
+                "without metadata.name",
                 id="no name",
             ),
             pytest.param(
                 json.dumps(manifest() | {"metadata": {"name": "a", "namespace": "elsewhere"}}),
-                'is of namespace "elsewhere"',
+                'is in namespace "elsewhere"',
                 id="another namespace",
             ),
         ],
@@ -369,4 +369,4 @@ class TestFiles:
         code, out, errors = place.plan(options=("-f", str(folder)))
         assert code == 1
         assert out.count("is created") == 1
-        assert errors == "1 object of other kinds left out: see kubectl diff\n"
+        assert errors == "ignored 1 object of another kind: use kubectl diff\n"

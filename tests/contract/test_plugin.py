@@ -93,7 +93,7 @@ class TestNames:
     @pytest.mark.usefixtures("world")
     def test_none_at_all(self, call: Call, namespace: str) -> None:
         assert call("status") == Answer(
-            0, "", f'no InitPipelines in namespace "{namespace}"; -A looks in all\n'
+            0, "", f'no InitPipelines in namespace "{namespace}"; -A lists all namespaces\n'
         )
 
 
@@ -232,9 +232,9 @@ class TestWrites:
             assert (world.pipeline() or {})["spec"]["suspend"] is (command == "suspend")
         assert said == [
             "demo suspended\n",
-            "demo was suspended already\n",
+            "demo already suspended\n",
             "demo resumed\n",
-            "demo was resumed already\n",
+            "demo already resumed\n",
         ]
 
     def test_several_and_one_that_is_not_there(self, call: Call, world: World) -> None:
@@ -282,8 +282,8 @@ class TestWithAnOperator:
         operator.stop()
         call("rerun", NAME)
         shown = call("explain", NAME).out
-        assert shown.startswith("The operator seems not to be running, or not to serve this ")
-        assert 'did not start run 2 (Requested) and delete the Pod "demo"' in shown
+        assert shown.startswith("The operator does not appear to be running, or does not watch ")
+        assert 'has yet to start run 2 (Requested) and delete the Pod "demo"' in shown
 
 
 class TestWarnings:

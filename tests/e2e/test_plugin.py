@@ -44,7 +44,7 @@ def test_a_pipeline_that_fails_is_looked_into_repaired_and_run_again(
     _, out, _ = call("explain", "demo", "-o", "json")
     report = json.loads(out)
     assert report["operator"]["absent"] is None
-    assert report["whatHappensNext"] == ["no run follows by itself: it needs a person"]
+    assert report["whatHappensNext"] == ["no run starts until a user acts"]
     assert report["whatYouCanDo"][-1]["effect"] == "start run 2 now"
 
     env.set("demo", template=template(FINE, REPAIRED, restartPolicy="Never"))
@@ -54,7 +54,7 @@ def test_a_pipeline_that_fails_is_looked_into_repaired_and_run_again(
 
     code, out, err = call("logs", "demo", "--run", "1")
     assert (code, out) == (0, "trying\nno such table\n")
-    assert "its logs are gone with its containers" in err
+    assert "its logs were deleted with its containers" in err
 
 
 @pytest.mark.usefixtures("operator")

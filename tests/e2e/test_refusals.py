@@ -77,7 +77,7 @@ def test_name_that_a_bare_pod_had_is_used(env: E2EEnv, kubectl: Kubectl, call: C
     env.create("shop", template(ONE))
     env.wait_reason("shop", Reason.NAME_CONFLICT)
     kubectl("delete", "pod", "shop", "--grace-period=1")
-    assert "seems not to be running" not in call("explain", "shop")[1]
+    assert "does not appear to be running" not in call("explain", "shop")[1]
     assert runs(env.wait_ready("shop", run=1)) == FIRST_RUN
 
 

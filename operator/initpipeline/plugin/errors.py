@@ -1,36 +1,36 @@
-"""What can go wrong for the person at the terminal, and the exit code that a script sees.
+"""Defines the errors that a user sees, and the exit codes that a script sees.
 
-    PluginError             1  it failed, or was given up
-      NotUsableError        3  the cluster, the kubeconfig or a permission
-        NoAnswerError       3  no answer; a later request may succeed
-      NotFoundError         4  no such InitPipeline, step, or run
+    PluginError             1  the command failed
+      NotUsableError        3  kubeconfig, connection, permissions or CRD
+        NoAnswerError       3  no response; a later request may succeed
+      NotFoundError         4  no such InitPipeline, step or run
       RefusedError          5  the API server would refuse an object
-      TimedOutError       124  as timeout(1)
+      TimedOutError       124  same code as timeout(1)
 
-2 is argparse's, for a usage that is not understood. Each message is one line that says what to do.
+argparse exits with 2 on invalid usage. Each message is one line that says what to do.
 """
 
 from typing import ClassVar
 
 
 class PluginError(Exception):
-    """Ends the command with one line on stderr."""
+    """The command failed. The plugin prints the message as one line on stderr and exits."""
 
     code: ClassVar[int] = 1
 
 
 class NotUsableError(PluginError):
-    """The cluster cannot be used: no kubeconfig, no answer, no permission, no CRD."""
+    """The cluster cannot be used: no kubeconfig, no response, no permission or no CRD."""
 
     code = 3
 
 
 class NoAnswerError(NotUsableError):
-    """The cluster does not answer, or its answer was cut off. A later request may succeed."""
+    """The API server does not respond, or its response was cut off. A later request may succeed."""
 
 
 class NotFoundError(PluginError):
-    """What was named is not there."""
+    """The InitPipeline, step or run does not exist."""
 
     code = 4
 
@@ -42,6 +42,6 @@ class RefusedError(PluginError):
 
 
 class TimedOutError(PluginError):
-    """What was waited for did not come in time."""
+    """The timeout passed before the awaited state was reached."""
 
     code = 124

@@ -1,4 +1,4 @@
-"""``kubectl initpipeline``: the plugin. Each subcommand is a module that adds itself."""
+"""Runs ``kubectl initpipeline``: parses the command line and calls the subcommand's handler."""
 
 import argparse
 import signal
@@ -16,6 +16,7 @@ from initpipeline.plugin.commands import (
     logs,
     plan,
     rerun,
+    resume,
     status,
     suspend,
     timeline,
@@ -28,10 +29,10 @@ from initpipeline.plugin.terminal import console, discard_stdout, prepare_stream
 
 
 class Subcommand(Protocol):
-    """What a module of a subcommand has."""
+    """A module of ``plugin.commands``."""
 
     def add(self, subparsers: Subparsers) -> None:
-        """Add its parser, with its handler: see options.command."""
+        """Adds the parser and the handler of the subcommand, with ``options.command``."""
 
 
 SUBCOMMANDS: Final[tuple[Subcommand, ...]] = (
@@ -42,37 +43,49 @@ SUBCOMMANDS: Final[tuple[Subcommand, ...]] = (
     explain,
     rerun,
     suspend,
+    resume,
     plan,
     wrap,
 )
 
 _EPILOG = f"""\
 examples:
-  kubectl initpipeline status -A               what needs a person comes first
-  kubectl initpipeline status shop --watch     live, step by step
-  kubectl initpipeline explain shop            why it is in its state, and what you can do
-  kubectl initpipeline logs shop -f            all steps, one after the other
-  kubectl initpipeline rerun shop --wait       again, until it is Ready
-  kubectl initpipeline plan -f shop.yaml       what applying this file would do
+  # List all InitPipelines; those that need a user come first
+  kubectl initpipeline status -A
+
+  # Watch one until it is Ready or Stalled
+  kubectl initpipeline status shop --watch
+
+  # Explain its state, what happens next and what you can do
+  kubectl initpipeline explain shop
+
+  # Print the logs of all steps and follow them
+  kubectl initpipeline logs shop -f
+
+  # Start a new run and wait until it is Ready
+  kubectl initpipeline rerun shop --wait
+
+  # Show what applying a file would do
+  kubectl initpipeline plan -f shop.yaml
 
 {EXIT_CODES}
-Colours are for terminals only; NO_COLOR turns them off. kubectl completes names of InitPipelines,
-steps and contexts where its own completion is set up (kubectl completion --help).
+Output to a terminal is coloured, unless NO_COLOR is set. If shell completion of kubectl is set up
+(kubectl completion --help), it completes InitPipelines, steps, namespaces and contexts.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code; argparse ends the process itself with 2 for a usage not understood."""
+    """Runs the subcommand and returns its exit code. argparse exits with 2 on invalid usage."""
     if arguments is None:
-        signal.signal(signal.SIGTERM, _end)
+        signal.signal(signal.SIGTERM, _exit_on_signal)
     prepare_streams()
     options = parse(sys.argv[1:] if arguments is None else arguments)
-    with tempfile.TemporaryDirectory(prefix="kubectl-initpipeline-") as keys:
-        return _handle(Session(options, console(), console(stderr=True), Path(keys)))
+    with tempfile.TemporaryDirectory(prefix="kubectl-initpipeline-") as key_directory:
+        return _handle(Session(options, console(), console(stderr=True), Path(key_directory)))
 
 
-def _end(number: int, _: object) -> None:
-    """Not without tidying up: there may be keys in files."""
+def _exit_on_signal(number: int, _: object) -> None:
+    """Exits by an exception, so that the directory with private keys is removed."""
     sys.exit(128 + number)
 
 
@@ -83,11 +96,13 @@ def _handle(session: Session) -> int:
     except PluginError as error:
         return session.fail(error)
     except UnreadableError as error:
-        return session.fail(PluginError(f"this version of the plugin cannot read it: {error}"))
+        return session.fail(
+            PluginError(f"this version of the plugin cannot read the object: {error}")
+        )
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        discard_stdout()  # The reader has had enough, as head(1) has.
+        discard_stdout()  # The reader has closed the pipe, as head(1) does.
         return 0
     except OSError as error:
         discard_stdout()
@@ -96,7 +111,8 @@ def _handle(session: Session) -> int:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Options may come anywhere, also between positionals, as with kubectl."""
+    """Returns the parsed command line. As in kubectl, options may be at any position, also before
+    the subcommand and between positional arguments."""
     parser, commands = build()
     position = command_position(arguments, list(commands))
     if position is None:
@@ -106,20 +122,22 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def command_position(arguments: Sequence[str], commands: Sequence[str]) -> int | None:
-    """Where the subcommand is; None: there is none."""
-    for position, word in enumerate(arguments):
+    """Returns the index of the subcommand in the arguments. None: the first positional argument is
+    not a subcommand, or there is no positional argument."""
+    for position, argument in enumerate(arguments):
         if position and arguments[position - 1] in VALUED:
             continue
-        if not word.startswith("-"):
-            return position if word in commands else None
+        if not argument.startswith("-"):
+            return position if argument in commands else None
     return None
 
 
 def build() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    """The parser, and those of the subcommands by name."""
+    """Returns the parser of the program, and those of the subcommands by name."""
     parser = argparse.ArgumentParser(
         prog="kubectl initpipeline",
-        description="InitPipelines: a Pod's init containers as a pipeline, with runs and history.",
+        description="Show and control InitPipelines, which run the init containers of a Pod as a "
+        "pipeline.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,13 +1,14 @@
-"""The command line's words, the same in each subcommand, and what completion knows of them."""
+"""Defines the options, arguments and exit codes that the subcommands share."""
 
 import argparse
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
+from initpipeline.plugin.cluster import wait
 from initpipeline.plugin.session import Session
 
 Handler = Callable[[Session], int]
-"""Carries out a subcommand. Returns the exit code; raises PluginError."""
+"""Runs a subcommand and returns its exit code. Raises PluginError."""
 
 VALUED: Final = ("-n", "--namespace", "--context", "--kubeconfig", "-o", "--output")
 """Options of all subcommands that take a value."""
@@ -17,21 +18,21 @@ WIDE: Final = ("table", "wide", "json", "yaml")
 
 EXIT_CODES: Final = """\
 exit codes:
-  0    done
-  1    it failed, was given up or is Stalled, or the API server refused
-  2    the command line is not valid
-  3    the cluster cannot be used: kubeconfig, connection, permission, CRD
-  4    no such InitPipeline, step or run
+  0    success
+  1    failure: a run failed, an InitPipeline is Stalled, or the API server refused the request
+  2    invalid usage
+  3    the cluster cannot be used: check kubeconfig, connection, permissions and CRD
+  4    the InitPipeline, step or run does not exist
   124  timed out
-  130  ended by Ctrl-C
+  130  interrupted by Ctrl-C
 """
 
 
 class Subparsers(Protocol):
-    """What argparse's ``add_subparsers`` returns."""
+    """The result of argparse's ``add_subparsers``."""
 
     def add_parser(self, name: str, **options: Any) -> argparse.ArgumentParser:
-        """Add a subcommand."""
+        """Adds a subcommand and returns its parser."""
 
 
 def command(
@@ -45,11 +46,13 @@ def command(
     outputs: Sequence[str] = (),
     completes: Sequence[str] = (),
     codes: str = EXIT_CODES,
+    all_namespaces: bool = True,
 ) -> argparse.ArgumentParser:
-    """A subcommand with the options that all have.
+    """Adds a subcommand with the shared options and returns its parser.
 
-    ``outputs`` are the values of -o, the first the default. ``completes`` says for each positional
-    what it names: "pipeline", "step" or "file"; the last one repeats.
+    ``outputs`` are the values of -o; the first is the default. ``completes`` gives the kind of each
+    positional argument for shell completion: "pipeline", "step" or "file"; the last one repeats.
+    ``all_namespaces`` adds -A, for subcommands that list InitPipelines or find them by name.
     """
     parser = subparsers.add_parser(
         name,
@@ -57,7 +60,7 @@ def command(
         description=description,
         epilog=f"examples:\n{examples}\n{codes}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[_common()],
+        parents=[_cluster_options(all_namespaces)],
     )
     if outputs:
         parser.add_argument(
@@ -65,22 +68,43 @@ def command(
             "--output",
             choices=outputs,
             default=outputs[0],
-            help=f"how to print it (default: {outputs[0]})",
+            help=f"output format (default: {outputs[0]})",
         )
     parser.set_defaults(handler=handler, completes=tuple(completes))
     return parser
 
 
-def _common() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    where = common.add_argument_group("which cluster and namespace, as with kubectl")
-    where.add_argument("-n", "--namespace", metavar="NAME", help="default: the context's")
-    where.add_argument(
-        "-A",
-        "--all-namespaces",
-        action="store_true",
-        help="all namespaces: list them all, or find a name in whichever it is",
+def name_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds the NAME of one InitPipeline."""
+    parser.add_argument("name", metavar="NAME", help="name of the InitPipeline")
+
+
+def names_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds the NAMEs of one or more InitPipelines."""
+    parser.add_argument("names", nargs="+", metavar="NAME", help="names of the InitPipelines")
+
+
+def wait_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --wait and --timeout."""
+    parser.add_argument("--wait", action="store_true", help="wait for the result, show progress")
+    wait.add_timeout_option(parser, of="--wait, for all together")
+
+
+def _cluster_options(all_namespaces: bool) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("cluster and namespace, as in kubectl")
+    group.add_argument(
+        "-n", "--namespace", metavar="NAME", help="namespace (default: that of the context)"
     )
-    where.add_argument("--context", metavar="NAME", help="a context of the kubeconfig")
-    where.add_argument("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG")
-    return common
+    if all_namespaces:
+        group.add_argument(
+            "-A",
+            "--all-namespaces",
+            action="store_true",
+            help="list all namespaces, or find NAME in any namespace",
+        )
+    group.add_argument("--context", metavar="NAME", help="context of the kubeconfig")
+    group.add_argument(
+        "--kubeconfig", metavar="FILE", help="kubeconfig file (default: $KUBECONFIG)"
+    )
+    return parser

@@ -1,4 +1,4 @@
-"""What a subcommand works with: the options, the terminal, and the cluster once it is needed."""
+"""Gives a subcommand its options, its output and, when it first needs it, the cluster."""
 
 import argparse
 import threading
@@ -24,13 +24,13 @@ from initpipeline.plugin.report.formatting import one_line
 
 Raw = dict[str, Any]
 
-PATIENCE_SECONDS: Final = 1.0
-"""Whatever takes longer shows that it is under way."""
+PROGRESS_DELAY_SECONDS: Final = 1.0
+"""An operation that takes longer is shown as in progress."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """An InitPipeline by its name."""
+    """Namespace and name of an InitPipeline."""
 
     namespace: str
     name: str
@@ -38,67 +38,79 @@ class Target:
 
 @dataclass
 class Session:
-    """One call of the plugin."""
+    """One invocation of the plugin."""
 
     options: argparse.Namespace
     out: Console
     err: Console
-    keys: Path
-    """A directory of our own, which goes when we do."""
+    key_directory: Path
+    """A temporary directory for private keys of the kubeconfig. Removed at exit."""
     _pod: Pod | None = None
     _within_line: bool = False
-    """The last byte of a log that was printed is no newline."""
+    """The log that was printed last does not end with a newline."""
 
     @cached_property
     def cluster(self) -> ClusterClient:
-        """Raises NotUsableError where there is no cluster to be had."""
+        """The client of the cluster, which is created on first use. Raises NotUsableError if the
+        kubeconfig is missing or invalid."""
         options = self.options
-        with self.progress("finding the cluster"):
-            return ClusterClient(kubeconfig.load(options.kubeconfig, options.context), self.keys)
+        with self.progress("reading the kubeconfig"):
+            return ClusterClient(
+                kubeconfig.load(options.kubeconfig, options.context), self.key_directory
+            )
 
     @property
     def namespace(self) -> str:
-        """The one that was asked for, else the context's."""
+        """The namespace of -n, or else of the context."""
         return self.options.namespace or self.cluster.namespace
 
     @property
     def scope(self) -> str | None:
-        """The namespace to list; None: all."""
+        """The namespace to list. None: all namespaces."""
         return None if self.options.all_namespaces else self.namespace
 
     def target(self, name: str) -> Target:
-        """The InitPipeline of this name; with -A, in whichever namespace it is. The name may be as
-        ``kubectl get -o name`` prints it. Raises NotFoundError."""
+        """Returns the InitPipeline with this name. With -A, its namespace is looked up.
+
+        The name may have the form that ``kubectl get -o name`` prints. Raises NotFoundError.
+        """
         name = name.rpartition("/")[2]
         if not self.options.all_namespaces:
             return Target(self.namespace, name)
-        with self.progress("looking in all namespaces"):
+        with self.progress("searching all namespaces"):
             metadata = [item["metadata"] for item in self.cluster.list_pipelines(None)]
-        found = sorted(m["namespace"] for m in metadata if m["name"] == name)
-        if not found:
-            raise NotFoundError(f'no InitPipeline "{name}" in any namespace: -A lists them')
-        if len(found) > 1:
-            raise NotFoundError(f'"{name}" is in {", ".join(found)}: say which with -n')
-        return Target(found[0], name)
+        namespaces = sorted(m["namespace"] for m in metadata if m["name"] == name)
+        if not namespaces:
+            raise NotFoundError(
+                f'no InitPipeline "{name}" in any namespace: list them with kubectl initpipeline '
+                "status -A"
+            )
+        if len(namespaces) > 1:
+            where = ", ".join(namespaces)
+            raise NotFoundError(
+                f'InitPipeline "{name}" exists in several namespaces ({where}): choose one with -n'
+            )
+        return Target(namespaces[0], name)
 
     def flags(self, target: Target) -> str:
-        """What a command about it needs to be told besides its name, to be shown to a person."""
+        """Returns the flags with which a kubectl command that is shown to the user finds the
+        target."""
         context, kubeconfig = self.options.context, self.options.kubeconfig
-        given = [f"--kubeconfig {kubeconfig}"] if kubeconfig else []
-        given += [f"--context {context}"] if context else []
-        given += [f"-n {target.namespace}"] if target.namespace != self.cluster.namespace else []
-        return "".join(f" {flag}" for flag in given)
+        flags = [f"--kubeconfig {kubeconfig}"] if kubeconfig else []
+        flags += [f"--context {context}"] if context else []
+        flags += [f"-n {target.namespace}"] if target.namespace != self.cluster.namespace else []
+        return "".join(f" {flag}" for flag in flags)
 
     def read(self, target: Target) -> Raw:
-        """The InitPipeline. Raises NotFoundError."""
+        """Returns the InitPipeline. Raises NotFoundError."""
         with self.progress(f"reading {target.name}"):
             return self.cluster.get_pipeline(target.namespace, target.name)
 
     def pod_of(self, pipeline: Pipeline) -> Pod | None:
-        """Returns the Pod of the current run: its spec separates steps from sidecars.
+        """Returns the Pod of the current run, whose spec separates steps from sidecars.
 
-        None: there is none, or it cannot be read. A Pod's containers never change, so each Pod is
-        read once.
+        None: the run has no Pod, or it cannot be read. The containers of a Pod never change, so
+        each Pod is read only once.
         """
         run = pipeline.status.run
         uid = run.pod_uid if run else None
@@ -113,76 +125,77 @@ class Session:
         return self._pod if self._pod and self._pod.uid == uid else None
 
     def show(self, view: RenderableType) -> None:
-        """Print for a person."""
+        """Prints a view for the user."""
         if self.out.is_terminal:
             self.out.print(view)
             return
         with self.out.capture() as captured:
             self.out.print(view)
         for line in captured.get().removesuffix("\n").split("\n"):
-            self.out.print(line.rstrip(), soft_wrap=True)  # Tables are padded to their widest line.
+            self.out.print(line.rstrip(), soft_wrap=True)  # Without the padding of tables.
 
     def show_data(self, data: Any) -> None:
-        """Print data for a program in the format of ``-o``, verbatim, with escapes if needed."""
-        form = terminal.to_json if self.options.output == "json" else terminal.to_yaml
-        self.out.file.write(form(data, self.out.encoding) + "\n")
+        """Prints data in the format of ``-o``, for a program."""
+        encode = terminal.to_json if self.options.output == "json" else terminal.to_yaml
+        self.out.file.write(encode(data, self.out.encoding) + "\n")
 
     def write(self, data: bytes) -> None:
-        """Print bytes of a log as they are."""
+        """Prints bytes of a log unchanged."""
         terminal.write_bytes(self.out.file, data)
         if data:
             self._within_line = not data.endswith(b"\n")
 
     def write_file(self, text: str) -> None:
-        """Print the text of a file. It is UTF-8, whatever the terminal shows."""
+        """Prints the text of a file as UTF-8, in any locale."""
         terminal.write_bytes(self.out.file, text.encode(errors="replace"))
 
     def start_line(self) -> None:
-        """End the line of a log, so that the plugin's next line starts a new one. Only on a
+        """Ends the last line of a log, before the plugin prints a line of its own. Only on a
         terminal: a pipe gets the bytes of the log and nothing else."""
         if self._within_line and self.out.is_terminal:
             self.write(b"\n")
 
-    def changed(self, after: Raw, words: str) -> None:
-        """Tell what was done, as kubectl does; with -o the object as it is now."""
-        if self.for_a_program:
-            self.show_data(after)
+    def show_change(self, changed: Raw, message: str) -> None:
+        """Prints what was changed, as kubectl does, or the changed object with ``-o``."""
+        if self.wants_data:
+            self.show_data(changed)
         else:
-            self.out.print(words, soft_wrap=True)
+            self.out.print(message, soft_wrap=True)
 
     def pause(self, seconds: float) -> None:
-        """Let time pass between two looks."""
+        """Waits between two requests."""
         time.sleep(seconds)
 
     @property
-    def for_a_program(self) -> bool:
+    def wants_data(self) -> bool:
+        """True if the user has asked for JSON or YAML."""
         return getattr(self.options, "output", None) in ("json", "yaml")
 
     def note(self, line: str) -> None:
-        """A word beside the output proper, on stderr."""
+        """Prints a line on stderr, in addition to the output."""
         self.start_line()
         self.err.print(line, style="dim", soft_wrap=True)
 
     def fail(self, error: PluginError) -> int:
-        """Print the error in one line. Returns the exit code."""
+        """Prints the error in one line and returns its exit code."""
         self.start_line()
         self.err.print(f"error: {one_line(str(error))}", soft_wrap=True)
         return error.code
 
     @contextmanager
-    def progress(self, words: str) -> Iterator[None]:
-        """Show on a terminal that something is under way, once it takes longer than a moment."""
+    def progress(self, message: str) -> Iterator[None]:
+        """Shows the message on a terminal if the block takes longer than a second."""
         if not self.err.is_terminal:
             yield
             return
-        line = Text(f"{words} ...", no_wrap=True, overflow="ellipsis")
-        status = Status(line, console=self.err)
+        text = Text(f"{message} ...", no_wrap=True, overflow="ellipsis")
+        status = Status(text, console=self.err)
 
         def start() -> None:
             self.start_line()
             status.start()
 
-        timer = threading.Timer(PATIENCE_SECONDS, start)
+        timer = threading.Timer(PROGRESS_DELAY_SECONDS, start)
         timer.daemon = True
         timer.start()
         try:
@@ -192,12 +205,11 @@ class Session:
             timer.join()
             status.stop()
 
-    def each(self, given: Sequence[str]) -> Iterator[Target]:
-        """The InitPipelines of these names, each once. Raises NotFoundError."""
-        for name in dict.fromkeys(given):
-            yield self.target(name)
+    def targets(self, names: Sequence[str]) -> list[Target]:
+        """Returns the InitPipelines with these names, each once. Raises NotFoundError."""
+        return [self.target(name) for name in dict.fromkeys(names)]
 
 
 def resource(target: Target) -> str:
-    """As kubectl names it when it has changed it."""
+    """Returns the resource in the form that kubectl prints after a change."""
     return f"{names.SINGULAR}.{names.GROUP}/{target.name}"

@@ -1,5 +1,5 @@
-"""Prints text so that it is safe for a terminal, a pipe and any encoding. All output of the plugin
-except the bytes of a log goes through this module."""
+"""Makes output safe for a terminal, a pipe and any encoding. All output of the plugin except the
+bytes of a log passes through this module."""
 
 import json
 import os
@@ -15,14 +15,15 @@ from rich.segment import Segment
 from initpipeline.core.text import escaped, is_plain, plain
 
 PLAIN_WIDTH: Final = 4000
-"""Columns if it is no terminal: wide enough that no line is broken, since programs read it."""
+"""Columns if the output is not a terminal: wide enough that no line wraps, since programs read
+it."""
 
 
 class SafeConsole(Console):
     """A console that removes control characters from text of the API server or of a file.
 
-    The plugin's own colours and cursor moves are styles and control segments, which rich keeps
-    apart from text. So an unsafe character in a segment's text is never the plugin's.
+    rich keeps the colours and cursor movements of the plugin apart from text, in styles and control
+    segments. An unsafe character in the text of a segment never comes from the plugin.
     """
 
     def render(
@@ -35,7 +36,7 @@ class SafeConsole(Console):
                 yield Segment(_within_lines(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
-        """Raises BrokenPipeError, so that the caller decides what a closed pipe means."""
+        """Re-raises BrokenPipeError. The caller decides what a closed pipe means."""
         raise
 
 
@@ -49,26 +50,25 @@ def console(*, stderr: bool = False) -> SafeConsole:
 
 
 def prepare_streams() -> None:
-    """Make stdout and stderr replace characters that their encoding lacks, instead of raising an
-    error."""
+    """Makes stdout and stderr replace characters that their encoding cannot represent."""
     for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=errors)
 
 
 def discard_stdout() -> None:
-    """Discard what is still buffered for stdout, so that it raises no error at exit: the reader has
+    """Discards buffered output. Otherwise Python would raise an error at exit if the reader has
     closed the pipe."""
     try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
     except (OSError, ValueError, AttributeError):
         sys.stdout = None
 
 
 def write_bytes(file: IO[str], data: bytes) -> None:
-    """Write bytes unchanged, and flush."""
+    """Writes the bytes unchanged and flushes the file."""
     file.flush()
     binary = getattr(file, "buffer", None)
     if binary is None:
@@ -79,8 +79,8 @@ def write_bytes(file: IO[str], data: bytes) -> None:
 
 
 def read_text(file: str) -> str:
-    """Returns the text of a file of manifests, or of standard input (``-``). Manifests are UTF-8 in
-    any locale. Raises OSError, UnicodeDecodeError."""
+    """Returns the text of a manifest file, or of standard input (``-``). Manifests are UTF-8 in any
+    locale. Raises OSError, UnicodeDecodeError."""
     if file != "-":
         return Path(file).read_bytes().decode("utf-8-sig")
     binary = getattr(sys.stdin, "buffer", None)
@@ -88,16 +88,18 @@ def read_text(file: str) -> str:
 
 
 def to_json(data: Any, encoding: str) -> str:
-    """Returns JSON that reads back as the same data. Unsafe characters, and those that the encoding
-    may lack, are escaped."""
+    """Returns JSON that parses to the same data. Control characters, and those that the encoding
+    cannot represent, are escaped."""
     return escaped(json.dumps(data, indent=2, ensure_ascii=not _is_unicode(encoding)))
 
 
 def to_yaml(data: Any, encoding: str) -> str:
-    """Returns YAML that reads back as the same data, escaped like ``to_json``."""
-    known = json.loads(json.dumps(data))  # YAML has no word for an enumeration.
-    shown = yaml.dump(known, Dumper=_Dumper, sort_keys=False, allow_unicode=_is_unicode(encoding))
-    return escaped(shown.rstrip("\n"))
+    """Returns YAML that parses to the same data, escaped like ``to_json``."""
+    plain_data = json.loads(json.dumps(data))  # Enumerations become strings.
+    text = yaml.dump(
+        plain_data, Dumper=_Dumper, sort_keys=False, allow_unicode=_is_unicode(encoding)
+    )
+    return escaped(text.rstrip("\n"))
 
 
 def _is_unicode(encoding: str) -> bool:
@@ -105,12 +107,13 @@ def _is_unicode(encoding: str) -> bool:
 
 
 def _within_lines(text: str) -> str:
-    """Returns the plain text. Line breaks of the layout stay, others become spaces."""
+    """Returns the text without control characters. Newlines stay, other line breaks become
+    spaces."""
     return "\n".join(plain(line).replace("\n", " ") for line in text.split("\n"))
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text with unsafe characters, because YAML has escapes in quoted scalars only."""
+    """Quotes text with control characters, because only quoted YAML scalars have escapes."""
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:

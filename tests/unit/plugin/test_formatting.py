@@ -1,4 +1,4 @@
-"""Times and colours."""
+"""Tests the formats of times, exit codes and causes, and the colours of reasons."""
 
 from datetime import timedelta
 
@@ -19,11 +19,11 @@ from tests.builders import at
         pytest.param(59, "59s", id="seconds"),
         pytest.param(200, "3m20s", id="minutes and seconds"),
         pytest.param(7500, "2h5m", id="hours and minutes"),
-        pytest.param(3601, "1h", id="what is too small is left out"),
+        pytest.param(3601, "1h", id="small rest is omitted"),
         pytest.param(4 * 86400 + 3 * 3600, "4d3h", id="days and hours"),
     ],
 )
-def test_a_span_has_two_units_at_most(seconds: float, shown: str) -> None:
+def test_span_has_at_most_two_units(seconds: float, shown: str) -> None:
     assert formatting.span(timedelta(seconds=seconds)) == shown
 
 
@@ -35,21 +35,21 @@ def test_a_span_has_two_units_at_most(seconds: float, shown: str) -> None:
         pytest.param(86400, "2030-01-02 12:00:00Z, in 1d", id="another day"),
     ],
 )
-def test_a_moment_tells_when_and_how_long_that_is(seconds: float, shown: str) -> None:
+def test_moment_has_time_and_duration(seconds: float, shown: str) -> None:
     assert formatting.moment(at(seconds), at(0)) == shown
 
 
 @pytest.mark.parametrize(
     ("code", "signal", "reason", "shown"),
     [
-        pytest.param(3, None, "Error", "exit 3", id="the kubelet's word for any failure"),
-        pytest.param(137, None, "OOMKilled", "exit 137 (OOMKilled)", id="a reason that tells more"),
+        pytest.param(3, None, "Error", "exit 3", id="reason Error adds nothing"),
+        pytest.param(137, None, "OOMKilled", "exit 137 (OOMKilled)", id="other reason"),
         pytest.param(137, 9, "Error", "signal 9", id="signal"),
         pytest.param(None, None, "ImagePullBackOff", "ImagePullBackOff", id="never started"),
-        pytest.param(None, None, None, "", id="nothing known"),
+        pytest.param(None, None, None, "", id="nothing is known"),
     ],
 )
-def test_how_something_ended(
+def test_exit_text_has_code_or_signal_and_reason(
     code: int | None, signal: int | None, reason: str | None, shown: str
 ) -> None:
     assert formatting.exit_text(code, signal, reason) == shown
@@ -63,14 +63,14 @@ def test_how_something_ended(
         (("spec.a", "spec.b", "spec.c"), 7, "spec.a, spec.b, spec.c and 4 more changed"),
     ],
 )
-def test_cause_words_changed_template_names_the_fields(
+def test_cause_text_changed_template_has_fields(
     paths: tuple[str, ...], count: int, shown: str
 ) -> None:
     cause = Cause(changed_paths=paths, changed_path_count=count)
     assert formatting.cause_text(cause) == shown
 
 
-def test_a_cause_of_which_nothing_is_known() -> None:
+def test_cause_text_without_details_has_container() -> None:
     assert formatting.cause_text(Cause(container="app")) == "container app"
 
 
@@ -78,5 +78,5 @@ def test_a_cause_of_which_nothing_is_known() -> None:
     ("reason", "tone"),
     [("PodReady", "green"), ("StepRunning", "yellow"), ("StepFailed", "red"), ("", "yellow")],
 )
-def test_the_colour_of_a_reason(reason: str, tone: str) -> None:
+def test_of_reason_returns_colour(reason: str, tone: str) -> None:
     assert styles.of_reason(reason) == tone

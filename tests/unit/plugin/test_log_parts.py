@@ -1,4 +1,4 @@
-"""Which logs there are to read of a Pod."""
+"""Tests which logs of a Pod can be read."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def titles(parts: list[Part]) -> list[str]:
 
 
 def failing() -> PodBuilder:
-    """Step two has failed twice, and waits to be started again."""
+    """Returns a Pod whose second step has failed twice and waits for a restart."""
     last = End(3, 20, 24, message="no such table")
     pod = fresh_pod().initialized("one")
     return pod.init("two", waiting="CrashLoopBackOff", restarts=1, last=last, id="second")
@@ -21,11 +21,11 @@ def failing() -> PodBuilder:
 @pytest.mark.parametrize(
     ("pod", "found"),
     [
-        pytest.param(fresh_pod(), [], id="nothing has started"),
+        pytest.param(fresh_pod(), [], id="no step has started"),
         pytest.param(
             fresh_pod().init("one", running=True),
             ['init container 1 of 2 "one": running'],
-            id="the first runs",
+            id="first step runs",
         ),
         pytest.param(
             failing(),
@@ -33,20 +33,18 @@ def failing() -> PodBuilder:
                 'init container 1 of 2 "one": done',
                 'init container 2 of 2 "two", attempt 2: exited with 3',
             ],
-            id="finished and failed ones, in order",
+            id="finished and failed steps",
         ),
         pytest.param(
             fresh_pod().sidecar("one", running=True).reversed_statuses(),
             ['sidecar 1 of 2 "one": running'],
-            id="a sidecar, and a list in another order",
+            id="sidecar, statuses in another order",
         ),
-        pytest.param(
-            fresh_pod().init("one", waiting="ImagePullBackOff"), [], id="no image, no log"
-        ),
+        pytest.param(fresh_pod().init("one", waiting="ImagePullBackOff"), [], id="no image"),
     ],
 )
-def test_all_steps(pod: PodBuilder, found: list[str]) -> None:
-    assert titles(log_parts.present(pod.build(), None, [])) == found
+def test_newest_all_steps_are_in_order(pod: PodBuilder, found: list[str]) -> None:
+    assert titles(log_parts.newest(pod.build(), None, [])) == found
 
 
 @pytest.mark.parametrize(
@@ -57,21 +55,21 @@ def test_all_steps(pod: PodBuilder, found: list[str]) -> None:
         ("none", []),
     ],
 )
-def test_one_container_of_either_kind(name: str, found: list[str]) -> None:
-    assert titles(log_parts.present(running_pod().build(), name, [])) == found
+def test_newest_named_container_is_the_only_one(name: str, found: list[str]) -> None:
+    assert titles(log_parts.newest(running_pod().build(), name, [])) == found
 
 
-def test_what_belongs_to_an_earlier_run_is_left_out() -> None:
+def test_newest_attempt_of_earlier_run_is_omitted() -> None:
     pod = fresh_pod().init("one", running=True, restarts=1).initialized("two").build()
     stale = [container_id("two")]
-    assert titles(log_parts.present(pod, None, stale)) == [
+    assert titles(log_parts.newest(pod, None, stale)) == [
         'init container 1 of 2 "one", attempt 2: running'
     ]
 
 
-def test_the_attempts_before_the_newest() -> None:
+def test_previous_restarted_step_has_last_attempt() -> None:
     pod = fresh_pod().init("one", running=True, restarts=2, last=End(1)).build()
-    assert log_parts.before(pod, None) == [
+    assert log_parts.previous(pod, None) == [
         Part(
             container="one",
             container_id=container_id("one", 1),
@@ -79,32 +77,32 @@ def test_the_attempts_before_the_newest() -> None:
             previous=True,
             running=False,
             sidecar=False,
-            last_words="",
+            termination_message="",
         )
     ]
 
 
-def test_while_it_waits_the_last_attempt_is_the_newest() -> None:
-    """Its container is the one that is shown, so that it is not read twice."""
+def test_newest_waiting_step_has_last_attempt() -> None:
+    """It is not also a previous attempt, which would print it twice."""
     last = End(3, message="no such table")
     pod = fresh_pod().init("one", waiting="CrashLoopBackOff", restarts=0, last=last).build()
-    assert log_parts.before(pod, None) == []
-    [part] = log_parts.present(pod, None, [])
-    assert (part.running, part.last_words) == (False, "no such table")
+    assert log_parts.previous(pod, None) == []
+    [part] = log_parts.newest(pod, None, [])
+    assert (part.running, part.termination_message) == (False, "no such table")
 
 
-class TestUnseen:
-    """What `-f` reads next."""
+class TestNotPrinted:
+    """What ``-f`` prints next."""
 
-    def test_an_attempt_that_came_and_went_between_two_looks(self) -> None:
+    def test_not_printed_attempt_that_ended_between_requests_comes_first(self) -> None:
         pod = fresh_pod().init("one", running=True, restarts=1, last=End(1)).build()
-        assert titles(log_parts.unseen(pod, None, [], [])) == [
+        assert titles(log_parts.not_printed(pod, None, [], [])) == [
             'init container 1 of 2 "one": exited with 1',
             'init container 1 of 2 "one", attempt 2: running',
         ]
 
-    def test_what_was_read_is_not_read_again(self) -> None:
+    def test_not_printed_omits_printed_attempts(self) -> None:
         pod = fresh_pod().initialized("one").init("two", running=True).build()
-        assert titles(log_parts.unseen(pod, None, [], [container_id("one")])) == [
+        assert titles(log_parts.not_printed(pod, None, [], [container_id("one")])) == [
             'init container 2 of 2 "two": running'
         ]

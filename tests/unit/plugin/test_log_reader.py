@@ -21,7 +21,9 @@ CUT = NoAnswerError("cut")
 GONE = NotFoundError("no such log")
 RUNNING: Raw = {"running": {}}
 ENDED: Raw = {"terminated": {"exitCode": 0}}
-PART = Part("one", "c1", "step 1", previous=False, running=True, sidecar=False, last_words="")
+PART = Part(
+    "one", "c1", "step 1", previous=False, running=True, sidecar=False, termination_message=""
+)
 LOG = stamped(b"a\nb\nc\nd\n")
 
 

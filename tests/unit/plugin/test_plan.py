@@ -100,7 +100,7 @@ class TestPolicies:
     def test_lowered_history_limit_drops_entries(self) -> None:
         before = with_history()
         found = planned(before, before.policy(runHistoryLimit=1), running_pod(4))
-        assert found.effects == ("status.history loses the entries of runs 1, 2",)
+        assert found.effects == ("status.history drops the entries of runs 1, 2",)
 
     def test_raised_limit_starts_a_run(self) -> None:
         before, seen = failed()
@@ -117,7 +117,7 @@ class TestPolicies:
     def test_time_to_live_that_is_over_deletes_the_pipeline(self) -> None:
         before, seen = failed()
         found = planned(before, before.policy(ttlSecondsAfterFinished=1), seen)
-        assert found.effects == ("the InitPipeline is deleted, and its Pod with it",)
+        assert found.effects == ("the InitPipeline and its Pod are deleted",)
 
     def test_time_to_live_that_is_ahead_shows_the_time(self) -> None:
         before, seen = failed()
@@ -134,7 +134,7 @@ class TestPolicies:
         )
         found = planned(before, before.edited(), None)
         assert found.run is None
-        assert "once spec.suspend is false" in found.effects[0]
+        assert "when spec.suspend is false" in found.effects[0]
 
     def test_limit_of_no_step_is_refused(self) -> None:
         before = started(running_pod())
@@ -153,7 +153,7 @@ class TestInterrupted:
             ),
             pytest.param(fresh_pod(), 'run 1 at step "one"', id="before the step"),
             pytest.param(
-                running_pod().ready(False), "run 1, initialized and not Ready", id="not ready"
+                running_pod().ready(False), "run 1, initialized but not Ready", id="not ready"
             ),
         ],
     )
@@ -182,9 +182,9 @@ class TestRunsThatAreDue:
         before = started(running_pod()).edited("nginx:2")
         found = planned(before, before.edited("nginx:3"), running_pod())
         assert (found.kind, found.run) == ("policy", None)
-        assert found.effects == ("run 2, which starts anyway, has the new template",)
+        assert found.effects == ("run 2, which starts in any case, has the new template",)
 
     def test_first_run_that_has_not_begun_is_of_the_new_template(self) -> None:
         before = SimulatedPipeline(PipelineBuilder())
         found = planned(before, before.edited(), None)
-        assert found.effects == ("run 1, which starts anyway, has the new template",)
+        assert found.effects == ("run 1, which starts in any case, has the new template",)

@@ -1,4 +1,4 @@
-"""What scheduler and kubelet warn of a Pod in events alone."""
+"""Tests the selection of warnings from the events of a Pod."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from tests.builders import at, stamp
 
 
 def event(reason: str = "FailedMount", message: str = "no secret", **more: Any) -> dict[str, Any]:
-    said = {"type": "Warning", "reason": reason, "message": message}
-    return said | {"count": 1, "lastTimestamp": stamp(10)} | more
+    fields = {"type": "Warning", "reason": reason, "message": message}
+    return fields | {"count": 1, "lastTimestamp": stamp(10)} | more
 
 
 OF_THE_NEW_API: dict[str, Any] = {
@@ -21,7 +21,7 @@ OF_THE_NEW_API: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    ("told", "count", "last"),
+    ("given", "count", "last"),
     [
         pytest.param(event(count=7), 7, at(10), id="counted"),
         pytest.param(event(count=None), 1, at(10), id="once"),
@@ -34,42 +34,42 @@ OF_THE_NEW_API: dict[str, Any] = {
         ),
     ],
 )
-def test_how_often_and_when(told: dict[str, Any], count: int, last: Any) -> None:
-    assert warnings([told], "") == (PodWarning("FailedMount", "no secret", count, last),)
+def test_warnings_event_has_count_and_time(given: dict[str, Any], count: int, last: Any) -> None:
+    assert warnings([given], "") == (PodWarning("FailedMount", "no secret", count, last),)
 
 
 @pytest.mark.parametrize(
-    ("told", "known"),
+    ("given", "known"),
     [
-        pytest.param(event(type="Normal"), "", id="nothing to be warned of"),
+        pytest.param(event(type="Normal"), "", id="normal event"),
         pytest.param(event("BackOff", "back-off 10s"), "", id="a back-off"),
-        pytest.param(event(), "it waits: no secret", id="what status says"),
+        pytest.param(event(), "it waits: no secret", id="message of status"),
         pytest.param(event("Failed", "Error: no file"), '"one": no file', id="the kubelet's Error"),
-        pytest.param(event("Failed", "Failed to pull: none"), '"one": none', id="with more words"),
+        pytest.param(event("Failed", "Failed to pull: none"), '"one": none', id="with a prefix"),
     ],
 )
-def test_what_is_left_out(told: dict[str, Any], known: str) -> None:
-    assert warnings([told], known) == ()
+def test_warnings_known_or_normal_event_is_omitted(given: dict[str, Any], known: str) -> None:
+    assert warnings([given], known) == ()
 
 
-def test_the_newest_of_each_reason_comes_first() -> None:
-    told = [
+def test_warnings_several_events_have_newest_of_each_reason_first() -> None:
+    events = [
         event("FailedMount", "old", lastTimestamp=stamp(1)),
         event("FailedMount", "new", lastTimestamp=stamp(3)),
         event("Unhealthy", "probe", lastTimestamp=stamp(2)),
     ]
-    assert [one.message for one in warnings(told, "")] == ["new", "probe"]
+    assert [one.message for one in warnings(events, "")] == ["new", "probe"]
 
 
-def test_they_are_few() -> None:
-    told = [event(f"Reason{number}", f"message {number}") for number in range(20)]
-    assert len(warnings(told, "")) == 4
+def test_warnings_many_events_are_limited() -> None:
+    events = [event(f"Reason{number}", f"message {number}") for number in range(20)]
+    assert len(warnings(events, "")) == 4
 
 
-def test_event_with_control_characters_is_shown_without() -> None:
+def test_warnings_message_with_control_characters_is_plain() -> None:
     [found] = warnings([event(message="\x1b[31mno\x1b[0m secret\r\n")], "")
     assert found.message == "no secret"
 
 
-def test_event_with_a_time_that_cannot_be_read_is_left_out() -> None:
+def test_warnings_event_with_invalid_time_is_omitted() -> None:
     assert warnings([event(lastTimestamp="2030-02-30T00:00:00Z")], "") == ()

@@ -1,4 +1,4 @@
-"""Why a pipeline is where it is, what comes next and when, and what a person can do."""
+"""Tests the report of ``explain``: what happens next, limits, remedies and overdue actions."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,6 +14,7 @@ from initpipeline.core.unreadable import error_conditions
 from initpipeline.plugin.report.pod_events import PodWarning
 from initpipeline.plugin.report.report import Report, report
 from initpipeline.plugin.views import explain as view
+from initpipeline.plugin.views import status as status_view
 from tests.builders import End, PodBuilder, at, fresh_pod, running_pod, silent_pod
 from tests.unit.core.simulation import SimulatedPipeline, new_pipeline, started
 from tests.unit.plugin.rendered import text
@@ -22,7 +23,7 @@ from tests.unit.plugin.rendered import text
 def explained(
     state: SimulatedPipeline, pod: PodBuilder | None, now: float = 60, flags: str = ""
 ) -> Report:
-    """As the plugin sees it: it reads what the API holds, and has no answer to a creation."""
+    """Returns the report from what the plugin can read. It has no response to a creation."""
     facts = Facts(state.pipeline.build(), pod.build() if pod else None)
     return report(facts, decide(facts, at(now)), at(now), flags)
 
@@ -43,8 +44,8 @@ INVALID = Refusal(Reason.INVALID_TEMPLATE, "spec.x: Invalid value")
 UNSPECIFIED = Refusal(Reason.QUOTA_REQUIRES_RESOURCES, "failed quota: q: must specify cpu for: one")
 OUT_OF_RANGE = Refusal(Reason.POD_FORBIDDEN, "maximum cpu usage per Container is 1, but limit is 2")
 FOREIGN = running_pod().owned_by("somebody-else")
-ASKED_AGAIN = (
-    "the operator retries the creation of the Pod after growing delays of up to 5 min, and at once "
+RETRIED = (
+    "the operator retries the creation of the Pod, with a back-off of up to 5 min and immediately "
     "when this InitPipeline changes"
 )
 
@@ -59,47 +60,46 @@ def refused(refusal: Refusal) -> SimulatedPipeline:
         pytest.param(
             started(steps_back_off()),
             steps_back_off(),
-            'the kubelet starts "one" again at about 12:01:30Z, in 30s (a back-off of 40s)',
+            'the kubelet starts "one" again at about 12:01:30Z, in 30s (back-off 40s)',
             id="back-off of the kubelet",
         ),
         pytest.param(
             started(steps_back_off("")),
             steps_back_off(""),
-            'the kubelet starts "one" again at about 12:01:30Z, in 30s (a back-off of 40s, by '
-            "default)",
-            id="back-off that the kubelet has not told yet",
+            'the kubelet starts "one" again at about 12:01:30Z, in 30s (back-off 40s, the default)',
+            id="back-off that the kubelet has not reported yet",
         ),
         pytest.param(
             started(fresh_pod().init("one", exit=1)),
             fresh_pod().init("one", exit=1),
-            'the kubelet starts "one" again at once',
+            'the kubelet starts "one" again immediately',
             id="failed for the first time",
         ),
         pytest.param(
             started(fresh_pod().init("one", exit=1, restarts=2)),
             fresh_pod().init("one", exit=1, restarts=2),
-            'the kubelet starts "one" again at any moment (a back-off of 20s, by default)',
+            'the kubelet starts "one" again at any moment (back-off 20s, the default)',
             id="back-off that is over",
         ),
         pytest.param(
             started(fresh_pod().init("one", exit=1).restarts("Never")),
             fresh_pod().init("one", exit=1).restarts("Never"),
-            "in their order: one, then two, then the app containers",
-            id="failed, and the kubelet does not restart it",
+            "in order: one, then two, then the app containers",
+            id="failed, with restartPolicy Never",
         ),
         pytest.param(
             refused(QUOTA),
             None,
-            ASKED_AGAIN,
+            RETRIED,
             id="refused",
         ),
-        pytest.param(refused(INVALID), None, ASKED_AGAIN, id="refused as invalid"),
-        pytest.param(refused(UNSPECIFIED), None, ASKED_AGAIN, id="refused for want of requests"),
+        pytest.param(refused(INVALID), None, RETRIED, id="refused as invalid"),
+        pytest.param(refused(UNSPECIFIED), None, RETRIED, id="refused without requests"),
         pytest.param(
             new_pipeline(initPolicies=[{"name": "typo"}]).reconcile(None),
             None,
-            "the Pod is created once the spec is corrected",
-            id="refused by our own validation",
+            "the operator creates the Pod when you fix the spec",
+            id="refused by the operator",
         ),
         pytest.param(
             new_pipeline().reconcile(None).reconcile(FOREIGN),
@@ -110,89 +110,92 @@ def refused(refusal: Refusal) -> SimulatedPipeline:
         pytest.param(
             started(fresh_pod().init("one", waiting="ImagePullBackOff")),
             fresh_pod().init("one", waiting="ImagePullBackOff"),
-            "the kubelet pulls the image again, after growing delays of up to 5 min",
+            "the kubelet retries the image pull, with a back-off of up to 5 min",
             id="no image",
         ),
         pytest.param(
             started(fresh_pod().init("one", waiting="InvalidImageName")),
             fresh_pod().init("one", waiting="InvalidImageName"),
-            "the kubelet cannot pull an image of this name: nothing happens until it is changed",
-            id="no name of an image",
+            "the kubelet cannot pull an image with this name; nothing happens until you fix it",
+            id="invalid image name",
         ),
         pytest.param(
             started(fresh_pod().init("one", waiting="ErrImageNeverPull")),
             fresh_pod().init("one", waiting="ErrImageNeverPull"),
-            "the kubelet goes on once the node has the image: imagePullPolicy is Never",
-            id="an image that is not to be pulled",
+            "the kubelet continues when the node has the image, because imagePullPolicy is Never",
+            id="imagePullPolicy Never",
         ),
         pytest.param(
             started(GATED),
             GATED,
-            "the scheduler leaves the Pod alone until its scheduling gates are removed",
+            "the scheduler ignores the Pod until its scheduling gates are removed",
             id="gated",
         ),
         pytest.param(
             started(SILENT),
             SILENT,
-            "if the node reports again, the Pod's state is updated; if not, the control "
+            "if the node reports again, the kubelet updates the Pod; if not, the control "
             "plane deletes the Pod, by default after 5 min",
             id="its node has stopped reporting",
         ),
         pytest.param(
             started(running_pod()).reconcile(None, 20).reconcile(fresh_pod(2)).reconcile(None, 55),
             None,
-            "run 3 starts at 12:01:05Z, in 5s; a person's request does not wait",
+            "run 3 starts at 12:01:05Z, in 5s; a run that you request starts immediately",
             id="back-off of the operator",
         ),
         pytest.param(
             started(running_pod()).edited().reconcile(running_pod(), 20),
             running_pod().deleting(20),
-            "the operator creates the Pod of run 2 once the old one is gone",
-            id="the old Pod goes",
+            "the operator creates the Pod of run 2 when the old Pod is deleted",
+            id="old Pod terminates",
         ),
         pytest.param(
             started(FAILED),
             FAILED,
-            "no run follows by itself: it needs a person",
+            "no run starts until a user acts",
             id="given up",
         ),
         pytest.param(
             new_pipeline(suspend=True).reconcile(None),
             None,
-            "no run starts until it is resumed",
+            "no run starts until you resume it",
             id="suspended",
         ),
         pytest.param(
             started(running_pod()),
             running_pod(),
             "all steps run again when an app container restarts (with a new Pod), the Pod is lost, "
-            "the kubelet restarts the Pod, the template changes, or a person asks",
+            "the kubelet restarts the Pod, the template changes, or a user requests a run",
             id="ready",
         ),
         pytest.param(
             started(running_pod(), rerunPolicy="OnPodLoss"),
             running_pod(),
             "all steps run again when the Pod is lost, the kubelet restarts the Pod, the template "
-            "changes, or a person asks",
-            id="ready, and a restart does nothing",
+            "changes, or a user requests a run",
+            id="ready, with OnPodLoss",
         ),
         pytest.param(
             started(FAILED, ttlSecondsAfterFinished=60).reconcile(FAILED, 1),
             FAILED,
-            "the operator is to delete this InitPipeline: its ttlSecondsAfterFinished of 60 s is "
-            "over",
-            id="its time is over",
+            "the operator will delete this InitPipeline, because ttlSecondsAfterFinished (60 s) "
+            "has passed",
+            id="ttl has passed",
         ),
     ],
 )
-def test_what_happens_first(state: SimulatedPipeline, pod: PodBuilder | None, first: str) -> None:
+def test_forecast_state_has_next_action_first(
+    state: SimulatedPipeline, pod: PodBuilder | None, first: str
+) -> None:
     assert explained(state, pod).next[0] == first
 
 
-def test_the_end_of_its_time_is_told_beforehand() -> None:
+def test_forecast_ttl_in_future_has_time_of_deletion() -> None:
     report = explained(started(FAILED, ttlSecondsAfterFinished=90), FAILED)
     assert (
-        "this InitPipeline is deleted at 12:01:30Z, in 30s (ttlSecondsAfterFinished)" in report.next
+        "the operator deletes this InitPipeline at 12:01:30Z, in 30s (ttlSecondsAfterFinished)"
+        in report.next
     )
 
 
@@ -204,21 +207,22 @@ class TestLimits:
     }
     RUNNING = fresh_pod().init("one", running=True, restarts=1, last=End(1))
 
-    def test_those_the_run_is_under_with_the_time_left(self) -> None:
+    def test_limits_run_in_progress_have_time_left(self) -> None:
         report = explained(started(self.RUNNING, **self.POLICIES), self.RUNNING)
         shown = text(view.view(report, at(60), None)).partition("Limits\n")[2].splitlines()[:4]
         assert [" ".join(line.split()) for line in shown] == [
-            'timeoutSeconds of "one" 90 s: then the run fails, at 12:01:30Z, in 30s',
-            "initDeadlineSeconds 300 s: then the run fails, at 12:05:00Z, in 4m",
-            'maxRestarts of "one" 2: restarted 1 time in this run',
-            "backoffLimit 3: 0 runs failed since a person last started one",
+            'timeoutSeconds of "one" the run fails after 90 s, at 12:01:30Z, in 30s',
+            "initDeadlineSeconds the run fails after 300 s, at 12:05:00Z, in 4m",
+            'maxRestarts of "one" at most 2 restarts in a run: 1 so far',
+            "backoffLimit at most 3 retries: 0 runs failed since the last run that a user "
+            "requested",
         ]
 
-    def test_a_run_that_is_initialized_has_met_them(self) -> None:
+    def test_limits_initialized_run_leave_only_backoff_limit(self) -> None:
         report = explained(started(running_pod(), **self.POLICIES), running_pod())
         assert [limit.name for limit in report.limits] == ["backoffLimit"]
 
-    def test_without_any_there_are_none(self) -> None:
+    def test_limits_without_policies_are_empty(self) -> None:
         assert explained(started(self.RUNNING), self.RUNNING).limits == ()
 
 
@@ -351,17 +355,17 @@ class TestRemedies:
             ),
         ],
     )
-    def test_what_helps(
+    def test_remedies_state_has_commands(
         self, state: SimulatedPipeline, pod: PodBuilder | None, commands: list[str]
     ) -> None:
         assert [remedy.command for remedy in explained(state, pod).remedies] == commands
 
-    def test_a_limit_that_ended_the_run_can_be_raised(self) -> None:
+    def test_remedies_exceeded_limit_offer_to_raise_it(self) -> None:
         slow = fresh_pod().init("one", running=True)
         policies = {"initDeadlineSeconds": 30}
         state = started(slow, **policies).reconcile(slow, 40)
         effects = [remedy.effect for remedy in explained(state, slow).remedies]
-        assert "raise initDeadlineSeconds over 30: another run starts then" in effects
+        assert "raise initDeadlineSeconds above 30; this starts another run" in effects
 
     @pytest.mark.parametrize(
         ("state", "pod", "effect"),
@@ -369,28 +373,30 @@ class TestRemedies:
             pytest.param(
                 new_pipeline().reconcile(None).reconcile(FOREIGN),
                 FOREIGN,
-                "try no more",
+                "stop retrying",
                 id="foreign",
             ),
-            pytest.param(refused(QUOTA), None, "try no more", id="no Pod"),
-            pytest.param(started(GATED), GATED, "delete the Pod and try no more", id="its own Pod"),
+            pytest.param(refused(QUOTA), None, "stop retrying", id="no Pod"),
+            pytest.param(
+                started(GATED), GATED, "delete the Pod and stop retrying", id="its own Pod"
+            ),
         ],
     )
-    def test_suspend_deletes_only_a_pod_that_the_pipeline_owns(
+    def test_remedies_suspend_mentions_only_an_owned_pod(
         self, state: SimulatedPipeline, pod: PodBuilder | None, effect: str
     ) -> None:
         assert explained(state, pod).remedies[-1].effect == effect
 
-    def test_commands_can_be_pasted_where_the_namespace_is_another(self) -> None:
+    def test_remedies_other_namespace_have_its_flag(self) -> None:
         report = explained(started(FAILED), FAILED, flags=" -n team-a")
         assert all(remedy.command.endswith(" -n team-a") for remedy in report.remedies)
 
 
 @pytest.mark.parametrize(
-    ("state", "pod", "undone"),
+    ("state", "pod", "pending"),
     [
         pytest.param(started(running_pod()), running_pod(), (), id="nothing"),
-        pytest.param(refused(QUOTA), None, (), id="refused, and asked again by and by"),
+        pytest.param(refused(QUOTA), None, (), id="refused, and retried"),
         pytest.param(
             new_pipeline(), None, ("start run 1 (Created)", "create the Pod of run 1"), id="new"
         ),
@@ -403,21 +409,21 @@ class TestRemedies:
         pytest.param(
             new_pipeline().reconcile(None).reconcile(silent_pod()),
             running_pod(),
-            ("write to status that it is Ready (PodReady)",),
-            id="the Pod has changed",
+            ("set the status to Ready (PodReady)",),
+            id="changed Pod",
         ),
         pytest.param(
             started(FAILED, ttlSecondsAfterFinished=0),
             FAILED,
-            ("delete this InitPipeline: its ttlSecondsAfterFinished of 0 s is over",),
-            id="its time is over",
+            ("delete this InitPipeline, because ttlSecondsAfterFinished (0 s) has passed",),
+            id="ttl has passed",
         ),
     ],
 )
-def test_what_the_operator_has_yet_to_do(
-    state: SimulatedPipeline, pod: PodBuilder | None, undone: tuple[str, ...]
+def test_pending_state_has_unfinished_actions(
+    state: SimulatedPipeline, pod: PodBuilder | None, pending: tuple[str, ...]
 ) -> None:
-    assert explained(state, pod).pending == undone
+    assert explained(state, pod).pending == pending
 
 
 FOREIGN = fresh_pod().owned_by("another")
@@ -429,9 +435,12 @@ FOREIGN = fresh_pod().owned_by("another")
         pytest.param(started(running_pod()), running_pod(), True, id="nothing to do"),
         pytest.param(new_pipeline().reconcile(FOREIGN), FOREIGN, False, id="name taken"),
         pytest.param(
-            new_pipeline().reconcile(FOREIGN), FOREIGN.deleting(20), False, id="other Pod goes"
+            new_pipeline().reconcile(FOREIGN),
+            FOREIGN.deleting(20),
+            False,
+            id="other Pod terminates",
         ),
-        pytest.param(new_pipeline().reconcile(FOREIGN), None, True, id="name free by now"),
+        pytest.param(new_pipeline().reconcile(FOREIGN), None, True, id="name is free now"),
         pytest.param(refused(QUOTA), None, True, id="quota"),
         pytest.param(refused(FORBIDDEN), None, True, id="forbidden"),
         pytest.param(refused(INVALID), None, True, id="invalid"),
@@ -448,7 +457,7 @@ FOREIGN = fresh_pod().owned_by("another")
             started(running_pod()).policy(suspend=True).reconcile(running_pod(), 20),
             running_pod().deleting(20),
             True,
-            id="suspended, and its Pod goes",
+            id="suspended, and its Pod terminates",
         ),
         pytest.param(
             started(running_pod()).reconcile(None, 20).reconcile(fresh_pod(2)).reconcile(None, 55),
@@ -464,7 +473,7 @@ FOREIGN = fresh_pod().owned_by("another")
         ),
     ],
 )
-def test_operator_that_may_wait_is_not_overdue(
+def test_overdue_operator_that_may_wait_is_empty(
     state: SimulatedPipeline, pod: PodBuilder | None, watched: bool
 ) -> None:
     facts = Facts(state.pipeline.build(), pod.build() if pod else None)
@@ -472,8 +481,8 @@ def test_operator_that_may_wait_is_not_overdue(
     assert found.overdue == ()
 
 
-def test_operator_that_reports_its_failure_is_not_overdue() -> None:
-    """Its report is shown, and not what it would do otherwise."""
+def test_overdue_operator_that_reports_its_failure_is_empty() -> None:
+    """The report has the status that the operator has written."""
     state = started(running_pod()).edited()
     marked = error_conditions(state.pipeline.build(), KeyError("x"), at(20))
     assert marked is not None
@@ -486,7 +495,7 @@ def test_operator_that_reports_its_failure_is_not_overdue() -> None:
     assert found.pipeline.status == failed
 
 
-def test_operator_that_left_out_the_mirror_is_not_overdue() -> None:
+def test_overdue_status_without_mirror_is_empty() -> None:
     state = started(running_pod())
     small = status_size.smallest(state.status)
     facts = Facts(replace(state.pipeline.build(), status=small), running_pod().build())
@@ -496,7 +505,7 @@ def test_operator_that_left_out_the_mirror_is_not_overdue() -> None:
 @pytest.mark.parametrize(
     ("state", "pod"),
     [
-        pytest.param(new_pipeline(), None, id="never looked at"),
+        pytest.param(new_pipeline(), None, id="never reconciled"),
         pytest.param(started(running_pod()).token("t"), running_pod(), id="unanswered request"),
         pytest.param(started(running_pod()).edited(), running_pod(), id="new template"),
         pytest.param(started(running_pod()).policy(suspend=True), running_pod(), id="suspend"),
@@ -505,26 +514,28 @@ def test_operator_that_left_out_the_mirror_is_not_overdue() -> None:
         pytest.param(
             started(running_pod()).reconcile(None, 5).reconcile(fresh_pod(2)).reconcile(None, 10),
             None,
-            id="time of the next run is over",
+            id="nextRunTime has passed",
         ),
     ],
 )
-def test_operator_that_was_notified_and_did_nothing_is_overdue(
+def test_overdue_operator_that_ignores_a_change_has_actions(
     state: SimulatedPipeline, pod: PodBuilder | None
 ) -> None:
     assert explained(state, pod).overdue
 
 
 class TestView:
-    def test_an_absent_operator_comes_first(self) -> None:
+    def test_view_absent_operator_comes_first(self) -> None:
         shown = text(
             view.view(
-                explained(new_pipeline(), None), at(60), "The operator seems not to be running"
+                explained(new_pipeline(), None),
+                at(60),
+                "The operator does not appear to be running",
             )
         )
-        assert shown.startswith("The operator seems not to be running\n\ndemo  ")
+        assert shown.startswith("The operator does not appear to be running\n\ndemo  ")
 
-    def test_a_message_is_not_said_twice(self) -> None:
+    def test_view_repeated_message_is_a_ditto_mark(self) -> None:
         shown = text(view.view(explained(started(FAILED), FAILED), at(60), None))
         rows = [" ".join(line.split()) for line in shown.splitlines()]
         start = rows.index("Conditions") + 1
@@ -533,25 +544,39 @@ class TestView:
         )
         assert rows[start + 1] == 'Ready False for 1m StepFailed "'
 
-    def test_what_is_warned_of_the_pod(self) -> None:
+    def test_view_pod_warning_has_count_and_age(self) -> None:
         slow = fresh_pod().init("one")
-        warned = [PodWarning("FailedMount", 'secret "db" not found', 5, at(50))]
-        shown = text(view.view(explained(started(slow), slow), at(60), None, warned))
+        warnings = [PodWarning("FailedMount", 'secret "db" not found', 5, at(50))]
+        shown = text(view.view(explained(started(slow), slow), at(60), None, warnings))
         rows = [" ".join(line.split()) for line in shown.splitlines()]
         start = rows.index("Warnings about the Pod") + 1
         assert rows[start] == 'FailedMount 5 times, last 10s ago secret "db" not found'
 
-    def test_what_is_empty_has_no_heading(self) -> None:
+    def test_view_empty_section_has_no_heading(self) -> None:
         report = explained(started(running_pod()), running_pod())
         shown = text(view.view(report, at(60), None))
         assert "Limits" not in shown
         assert "Warnings" not in shown
 
-    def test_data_for_a_program(self) -> None:
+    @pytest.mark.parametrize("pod", [running_pod(), running_pod().ready(False), None])
+    @pytest.mark.parametrize("state", [new_pipeline(), started(running_pod()).token("t")])
+    def test_view_absent_operator_shows_the_state_of_status(
+        self, state: SimulatedPipeline, pod: PodBuilder | None
+    ) -> None:
+        """``explain`` and ``status`` agree on what an operator that is not running has reported."""
+        pipeline = state.pipeline.build()
+        found = pod.build() if pod else None
+        shown = text(view.view(explained(state, pod), at(60), "absent"))
+        assert shown.startswith("absent\n\n" + text(status_view.tree(pipeline, at(60), found)))
+        data = view.data(explained(state, pod), at(60), "absent")
+        expected = status_view.data(pipeline, at(60), found)
+        assert {key: data[key] for key in expected} == expected
+
+    def test_data_has_operator_remedies_and_conditions(self) -> None:
         state = started(running_pod()).token("t")
-        data = view.data(explained(state, running_pod()), at(60), "absent")
+        data = view.data(explained(state, running_pod()), at(60), None)
         assert data["operator"] == {
-            "absent": "absent",
+            "absent": None,
             "undone": ["start run 2 (Requested)", 'delete the Pod "demo"'],
         }
         assert data["whatYouCanDo"][0]["command"] == "kubectl initpipeline rerun demo"

@@ -1,4 +1,4 @@
-"""One pipeline as a tree, many as a table."""
+"""Tests ``status``: the tree of one pipeline, and the table of several."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def backing_off(restarts: int = 2) -> PodBuilder:
 
 
 class TestTree:
-    def test_a_step_that_fails(self) -> None:
+    def test_tree_failing_step_has_cause_and_next(self) -> None:
         assert tree(started(backing_off())) == [
             "demo  namespace default  Reconciling  StepBackOff  1/2",
             '├── init container 2 of 2 "two" exited with 3, restarted 2 times: no such table',
@@ -45,38 +45,37 @@ class TestTree:
             "└── next: two, then the app containers",
         ]
 
-    def test_one_that_is_ready(self) -> None:
+    def test_tree_ready_pipeline_has_all_steps_done(self) -> None:
         assert tree(started(running_pod())) == [
             "demo  namespace default  Ready  PodReady  2/2",
             "├── the Pod is Ready",
             "├── run 1, Created, started 1m ago, initialized after 18s, Pod demo on node-1",
             "│   ├──  1  one  done             8s",
             "│   └──  2  two  done             8s",
-            "└── next: nothing, it is at work",
+            "└── next: nothing, the Pod is Ready",
         ]
 
-    def test_one_that_nobody_has_looked_at(self) -> None:
+    def test_tree_without_status_is_not_ready(self) -> None:
         assert tree(new_pipeline()) == [
             "demo  namespace default  NotReady",
-            "├── the operator has not looked at it yet",
+            "├── the operator has not reconciled it yet",
             "└── next: the operator starts run 1",
         ]
 
-    def test_a_message_of_several_lines_is_one(self) -> None:
+    def test_tree_message_of_several_lines_is_one_line(self) -> None:
         pod = fresh_pod().init("one", exit=1, message="first\n  second")
         assert '"one" exited with 1: first second' in tree(started(pod))[1]
 
-    def test_an_answer_and_a_cause(self) -> None:
-        """Of a run that an app container's restart caused after a request."""
+    def test_tree_run_has_token_and_cause(self) -> None:
         ended = running_pod().app(running=True, restarts=1, last=End(137, reason="OOMKilled"))
         again = started(running_pod()).token("t1").reconcile(running_pod(), 30)
         assert "run 2, Requested" in tree(again)[2]
-        assert "answers t1" in tree(again)[2]
+        assert "rerun token t1" in tree(again)[2]
         caused = started(running_pod()).reconcile(ended, 30)
         assert "container app: exit 137 (OOMKilled)" in tree(caused)[2]
 
-    def test_time_stands_still_once_the_run_has_ended(self) -> None:
-        """Its sidecar ran when the Pod was given up, and nobody can tell for how long after."""
+    def test_tree_running_sidecar_of_ended_run_stops_with_the_run(self) -> None:
+        """The status does not report how long the sidecar ran after that."""
         pod = fresh_pod().restarts("Never").phase("Failed")
         pod = pod.sidecar("one", running=True).init("two", exit=1, start=10)
         shown = tree(new_pipeline().reconcile(None).reconcile(pod, 20), now=900)
@@ -84,7 +83,7 @@ class TestTree:
 
 
 @pytest.mark.parametrize(
-    ("state", "comes"),
+    ("state", "line"),
     [
         pytest.param(new_pipeline(), "the operator starts run 1", id="new"),
         pytest.param(
@@ -95,10 +94,10 @@ class TestTree:
             "the app containers become ready",
             id="initialized",
         ),
-        pytest.param(started(running_pod()), "nothing, it is at work", id="ready"),
+        pytest.param(started(running_pod()), "nothing, the Pod is Ready", id="ready"),
         pytest.param(
             started(completed_pod()),
-            "nothing, all containers ended well",
+            "nothing, all containers have succeeded",
             id="succeeded",
         ),
         pytest.param(
@@ -108,23 +107,23 @@ class TestTree:
         ),
         pytest.param(
             started(fresh_pod().init("one", exit=1).phase("Failed").restarts("Never")),
-            "nothing by itself: it needs a person",
+            "nothing until a user acts",
             id="given up",
         ),
         pytest.param(
             started(running_pod()).reconcile(None, 20).reconcile(fresh_pod(2)).reconcile(None, 30),
-            "another run, at 12:00:40Z, in 10s",
+            "the next run, at 12:00:40Z, in 10s",
             id="waiting for the next run",
         ),
     ],
 )
-def test_what_comes_next(state: SimulatedPipeline, comes: str) -> None:
-    assert short_forecast(state.pipeline.build(), at(30)) == comes
+def test_short_forecast_state_has_next_action(state: SimulatedPipeline, line: str) -> None:
+    assert short_forecast(state.pipeline.build(), at(30)) == line
 
 
 def state_of(pod: PodBuilder, name: str = "one") -> State:
-    shown = steps(started(pod).pipeline.build())
-    return next(step.state for step in shown if step.name == name)
+    found = steps(started(pod).pipeline.build())
+    return next(step.state for step in found if step.name == name)
 
 
 @pytest.mark.parametrize(
@@ -156,18 +155,18 @@ def state_of(pod: PodBuilder, name: str = "one") -> State:
         ),
     ],
 )
-def test_the_state_of_a_step(pod: PodBuilder, state: State) -> None:
+def test_steps_status_has_state(pod: PodBuilder, state: State) -> None:
     assert state_of(pod) is state
 
 
-def test_an_old_success_is_none_of_this_run() -> None:
-    """After a restart of the sandbox the kubelet shows it until the step has run again."""
+def test_steps_success_of_earlier_run_is_to_run() -> None:
+    """After a restart of the sandbox, the kubelet reports it until the step runs again."""
     again = fresh_pod().initialized("two").init("one", running=True, start=40, restarts=1)
     state = started(running_pod()).reconcile(again, 40)
     first, second = steps(state.pipeline.build())
     assert (first.state, second.state) == (State.RUNNING, State.TO_RUN)
-    assert second.started is None, "its times are of the run before"
-    assert first.restarts == 0, "the kubelet's own count goes on over the runs in a Pod"
+    assert second.started is None, "the times belong to the run before"
+    assert first.restarts == 0, "the kubelet counts the restarts of all runs in a Pod"
 
 
 class TestTable:
@@ -176,7 +175,7 @@ class TestTable:
         chosen = {"namespaces": False, "wide": False, **options}
         return [line.split() for line in text(view.table(pipelines, at(60), **chosen)).splitlines()]
 
-    def test_those_that_need_a_person_come_first(self) -> None:
+    def test_table_stalled_pipelines_come_first(self) -> None:
         failed = started(fresh_pod().init("one", exit=1).phase("Failed").restarts("Never"))
         assert self.rows(started(running_pod()), started(fresh_pod()), failed) == [
             ["NAME", "STATUS", "INIT", "STEP", "RUN", "TRIGGER", "STARTED", "REASON"],
@@ -185,21 +184,21 @@ class TestTable:
             ["demo", "Ready", "2/2", "-", "1", "Created", "1m", "ago", "PodReady"],
         ]
 
-    def test_all_namespaces(self) -> None:
+    def test_table_of_all_namespaces_has_namespace(self) -> None:
         head, row = self.rows(started(running_pod()), namespaces=True)
         assert (head[0], row[0]) == ("NAMESPACE", "default")
 
-    def test_wide(self) -> None:
+    def test_table_wide_has_node_and_message(self) -> None:
         head, row = self.rows(started(running_pod()), wide=True)
         assert head[-2:] == ["NODE", "MESSAGE"]
         assert " ".join(row[-5:]) == "node-1 the Pod is Ready"
 
-    def test_one_that_nobody_has_looked_at(self) -> None:
+    def test_table_without_status_has_dashes(self) -> None:
         _, row = self.rows(new_pipeline())
         assert row == ["demo", "NotReady", "-", "-", "-", "-", "-", "-"]
 
 
-def test_a_line_for_what_is_no_terminal() -> None:
+def test_line_failing_step_has_cause() -> None:
     line = view.line(started(backing_off()).pipeline.build())
     assert line == (
         "demo: run 1 (Created) Reconciling 1/2 StepBackOff: "
@@ -207,7 +206,7 @@ def test_a_line_for_what_is_no_terminal() -> None:
     )
 
 
-def test_data_for_a_program() -> None:
+def test_data_failing_step_has_its_fields() -> None:
     data = view.data(started(backing_off()).pipeline.build(), at(60))
     assert (data["status"], data["reason"], data["initProgress"]) == (
         "Reconciling",
@@ -226,10 +225,10 @@ def test_data_for_a_program() -> None:
         "reason": "Error",
         "message": "no such table",
     }
-    assert "completedInitContainers" not in data["run"], "what the operator keeps for itself"
+    assert "completedInitContainers" not in data["run"], "internal to the operator"
 
 
-def test_a_refusal_is_shown_word_for_word() -> None:
+def test_tree_refused_pod_has_message_of_api_server() -> None:
     refusal = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: pods=1")
     shown = tree(new_pipeline().reconcile(None).reconcile(None, refusal=refusal))
     assert shown[:2] == [
@@ -238,9 +237,9 @@ def test_a_refusal_is_shown_word_for_word() -> None:
     ]
 
 
-def test_a_status_without_anything_is_not_ready() -> None:
+def test_summary_empty_status_is_not_ready() -> None:
     assert summary(InitPipelineStatus()) == "NotReady"
 
 
-def test_nothing_is_known_of_a_pipeline_without_status() -> None:
+def test_steps_without_status_are_empty() -> None:
     assert steps(pipeline().build()) == ()

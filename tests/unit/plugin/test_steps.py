@@ -1,4 +1,4 @@
-"""Which of the steps are sidecars: the Pod's spec decides, not the template."""
+"""Tests which steps are sidecars: the Pod's spec decides, not the template."""
 
 import pytest
 
@@ -11,11 +11,11 @@ from tests.unit.core.simulation import SimulatedPipeline, started
 
 
 def injected() -> PodBuilder:
-    """A mesh has put its sidecar before the steps."""
+    """Returns a Pod in which admission has injected a sidecar before the steps."""
     return pod().sidecar("mesh", running=True).init("one", running=True).init("two").app("app")
 
 
-def seen(found: PodBuilder) -> Pipeline:
+def observed(found: PodBuilder) -> Pipeline:
     state: SimulatedPipeline = started(found)
     return state.pipeline.build()
 
@@ -34,27 +34,27 @@ def seen(found: PodBuilder) -> Pipeline:
         ),
     ],
 )
-def test_sidecars_are_those_of_the_pod(found: PodBuilder, read: bool, expected: set[str]) -> None:
-    shown = seen(found)
+def test_sidecars_pod_decides(found: PodBuilder, read: bool, expected: set[str]) -> None:
+    reported = observed(found)
     its = found.build() if read else None
-    assert sidecars(shown, its) == expected
-    assert {step.name for step in steps(shown, its) if step.sidecar} == expected
+    assert sidecars(reported, its) == expected
+    assert {step.name for step in steps(reported, its) if step.sidecar} == expected
 
 
-def test_sidecars_of_another_run_do_not_count() -> None:
-    shown = pipeline().build()
-    assert sidecars(shown, injected().of_run(7, "another").build()) == frozenset()
+def test_sidecars_of_another_run_are_ignored() -> None:
+    reported = pipeline().build()
+    assert sidecars(reported, injected().of_run(7, "another").build()) == frozenset()
 
 
-def test_upcoming_injected_sidecar_is_no_step_to_wait_for() -> None:
+def test_short_forecast_injected_sidecar_is_omitted() -> None:
     found = injected()
     assert (
-        short_forecast(seen(found), at(5), found.build())
+        short_forecast(observed(found), at(5), found.build())
         == "one, then two, then the app containers"
     )
 
 
 def test_chart_injected_sidecar_is_labelled() -> None:
     found = injected()
-    rows = chart(seen(found), at(5), found.build()).sections[1].rows
+    rows = chart(observed(found), at(5), found.build()).sections[1].rows
     assert [row.label for row in rows] == ["mesh (sidecar)", "one", "two"]

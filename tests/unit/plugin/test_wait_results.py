@@ -1,4 +1,4 @@
-"""Whether what was waited for has come."""
+"""Tests when a wait ends, and with which result."""
 
 from collections.abc import Callable
 from functools import partial
@@ -27,21 +27,21 @@ def failed(run: int = 1) -> PodBuilder:
 
 
 def requested(**policies: int) -> SimulatedPipeline:
-    """A person asks for a run with the token t, and the operator answers it with run 2."""
+    """Returns the state after a user has requested run 2 with token t."""
     state = started(running_pod(), **policies).token("t").reconcile(running_pod(), 20)
     return state.reconcile(None, 30)
 
 
-def said(state: SimulatedPipeline, check: Check) -> bool | None:
-    """True: it has come; False: it will not; None: not yet."""
-    found = check(state.pipeline.build())
-    return None if found is None else found.ok
+def outcome(state: SimulatedPipeline, check: Check) -> bool | None:
+    """Returns True if the state is reached, False if it cannot be reached, None if not yet."""
+    result = check(state.pipeline.build())
+    return None if result is None else result.ok
 
 
 @pytest.mark.parametrize(
-    ("state", "comes"),
+    ("state", "expected"),
     [
-        pytest.param(new_pipeline(), None, id="nobody has looked"),
+        pytest.param(new_pipeline(), None, id="never reconciled"),
         pytest.param(started(fresh_pod()), None, id="at a step"),
         pytest.param(started(fresh_pod().initialized("one", "two")), None, id="initialized"),
         pytest.param(started(running_pod()), True, id="ready"),
@@ -52,40 +52,38 @@ def said(state: SimulatedPipeline, check: Check) -> bool | None:
         pytest.param(new_pipeline(suspend=True).reconcile(None), None, id="suspended"),
     ],
 )
-def test_a_pipeline_is_at_rest(state: SimulatedPipeline, comes: bool | None) -> None:
-    assert said(state, wait_results.ready_or_stalled) is comes
+def test_ready_or_stalled_state_has_result(state: SimulatedPipeline, expected: bool | None) -> None:
+    assert outcome(state, wait_results.ready_or_stalled) is expected
 
 
 @pytest.mark.parametrize(
-    ("state", "comes"),
+    ("state", "expected"),
     [
-        pytest.param(started(running_pod()).policy(suspend=True), None, id="not seen yet"),
+        pytest.param(started(running_pod()).policy(suspend=True), None, id="not observed yet"),
         pytest.param(
             started(running_pod()).policy(suspend=True).reconcile(running_pod().deleting(20), 20),
             None,
-            id="the Pod goes",
+            id="Pod terminates",
         ),
         pytest.param(
-            started(running_pod()).policy(suspend=True).reconcile(None, 20),
-            True,
-            id="no Pod is left",
+            started(running_pod()).policy(suspend=True).reconcile(None, 20), True, id="no Pod"
         ),
         pytest.param(
             started(running_pod()).policy(suspend=True).reconcile(running_pod().deleting(20), 900),
             False,
-            id="the Pod does not go",
+            id="Pod does not terminate",
         ),
     ],
 )
-def test_a_suspension_is_complete(state: SimulatedPipeline, comes: bool | None) -> None:
-    assert said(state, wait_results.suspended) is comes
+def test_suspended_state_has_result(state: SimulatedPipeline, expected: bool | None) -> None:
+    assert outcome(state, wait_results.suspended) is expected
 
 
 @pytest.mark.parametrize(
     ("state", "ready", "initialized"),
     [
-        pytest.param(started(running_pod()).token("t"), None, None, id="not answered yet"),
-        pytest.param(requested(), None, None, id="its Pod is to come"),
+        pytest.param(started(running_pod()).token("t"), None, None, id="no run yet"),
+        pytest.param(requested(), None, None, id="no Pod yet"),
         pytest.param(requested().reconcile(fresh_pod(2), 40), None, None, id="at a step"),
         pytest.param(
             requested().reconcile(fresh_pod(2).initialized("one", "two"), 60),
@@ -115,25 +113,25 @@ def test_a_suspension_is_complete(state: SimulatedPipeline, comes: bool | None) 
             .reconcile(fresh_pod(3), 80),
             None,
             True,
-            id="run again since",
+            id="run again",
         ),
         pytest.param(
             requested().reconcile(fresh_pod(2), 40).edited().reconcile(fresh_pod(2), 50),
             False,
             False,
-            id="a new template came between",
+            id="replaced by a new template",
         ),
         pytest.param(
             requested().reconcile(fresh_pod(2), 40).token("u").reconcile(fresh_pod(2), 50),
             False,
             False,
-            id="another request came between",
+            id="replaced by another request",
         ),
         pytest.param(
             started(running_pod()).token("t").token("u"),
             False,
             False,
-            id="another request took its place",
+            id="request was replaced",
         ),
         pytest.param(
             started(running_pod()).policy(suspend=True).reconcile(None, 20).token("t"),
@@ -154,7 +152,7 @@ def test_a_suspension_is_complete(state: SimulatedPipeline, comes: bool | None) 
             .reconcile(None, 51),
             None,
             None,
-            id="lost, and history keeps nothing",
+            id="lost, no history",
         ),
         pytest.param(
             requested(runHistoryLimit=0)
@@ -163,19 +161,22 @@ def test_a_suspension_is_complete(state: SimulatedPipeline, comes: bool | None) 
             .reconcile(fresh_pod(2), 50),
             False,
             False,
-            id="a new template came between, and history keeps nothing",
+            id="replaced by a new template, no history",
         ),
     ],
 )
-def test_a_request_is_answered(
+def test_rerun_result_state_has_result(
     state: SimulatedPipeline, ready: bool | None, initialized: bool | None
 ) -> None:
-    checks = {goal: partial(wait_results.rerun_result, token="t", goal=goal) for goal in Milestone}
-    assert said(state, checks[Milestone.READY]) is ready
-    assert said(state, checks[Milestone.INITIALIZED]) is initialized
+    checks = {
+        milestone: partial(wait_results.rerun_result, token="t", milestone=milestone)
+        for milestone in Milestone
+    }
+    assert outcome(state, checks[Milestone.READY]) is ready
+    assert outcome(state, checks[Milestone.INITIALIZED]) is initialized
 
 
-def test_the_words_name_the_run_and_why() -> None:
+def test_rerun_result_given_up_has_reason() -> None:
     found = wait_results.rerun_result(
         requested().reconcile(failed(2), 40).pipeline.build(), "t", Milestone.READY
     )

@@ -1,1 +1,1 @@
-"""The subcommands of the plugin: one module for each verb."""
+"""Contains the subcommands of the plugin, one module for each."""

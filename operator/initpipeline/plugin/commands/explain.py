@@ -1,4 +1,4 @@
-"""``explain``: why it is in its state, what happens next and when, and what a person can do."""
+"""Implements ``explain``, which shows why an InitPipeline is in its state and what happens next."""
 
 import time
 from typing import Final
@@ -7,7 +7,7 @@ from initpipeline.api.names import NAME_LABEL
 from initpipeline.api.reasons import EventReason
 from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts, Pipeline, Pod
-from initpipeline.plugin.options import TABLE, Subparsers, command
+from initpipeline.plugin.options import TABLE, Subparsers, command, name_argument
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.pod_events import PodWarning, warnings
 from initpipeline.plugin.report.report import Report, report
@@ -15,25 +15,28 @@ from initpipeline.plugin.report.summary import summary
 from initpipeline.plugin.session import Session, Target
 from initpipeline.plugin.views import explain as view
 
-PATIENCE_SECONDS: Final = 6.0
-"""So long an operator that is running is given to do what it has to."""
-LOOK_SECONDS: Final = 0.5
+OPERATOR_TIMEOUT_SECONDS: Final = 6.0
+"""A running operator acts on a change within this time."""
+POLL_SECONDS: Final = 0.5
 
 _EXAMPLES = """\
+  # Explain the state of an InitPipeline
   kubectl initpipeline explain shop
+
+  # Print the commands that may help
   kubectl initpipeline explain shop -o json | jq -r '.whatYouCanDo[].command'
 """
 
 _DESCRIPTION = f"""\
-Read the InitPipeline and its Pod, and show by the operator's own decision: why it is in its state,
-what happens next and when, which limits apply and how much is left of them, and what you can do. If
-the Pod is not Ready, explain also shows the warnings in its events, such as a missing volume or a
-failing probe.
+Explain why an InitPipeline is in its state, what happens next and when, which limits apply, and
+what you can do. explain reads the InitPipeline and its Pod and makes the same decision as the
+operator. If the Pod is not Ready, explain also shows warnings from the events of the Pod, such as a
+missing volume or a failing probe.
 
-The API server notifies the operator of each change of the spec, of requests and of the Pod. If
-status does not reflect such a change for {PATIENCE_SECONDS:g} seconds, explain first reports that
-the operator seems not to be running. An operator that waits, such as for a quota or a taken name,
-counts as running."""
+The API server notifies the operator of each change of the spec, of rerun requests and of the Pod.
+If the status does not reflect such a change after {OPERATOR_TIMEOUT_SECONDS:g} seconds, explain
+reports that the operator does not appear to be running. An operator that waits, for example for a
+quota, counts as running."""
 
 
 def add(subparsers: Subparsers) -> None:
@@ -41,84 +44,90 @@ def add(subparsers: Subparsers) -> None:
         subparsers,
         "explain",
         run,
-        summary="why it is in its state, what happens next, what you can do",
+        summary="Explain the state, what happens next and what you can do",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
         outputs=TABLE,
         completes=["pipeline"],
     )
-    parser.add_argument("name", metavar="NAME", help="an InitPipeline")
+    name_argument(parser)
 
 
 def run(session: Session) -> int:
     target = session.target(session.options.name)
     found, absent = _report(session, target)
-    warned = _warnings(session, target, found.pipeline)
+    pod_warnings = _warnings(session, target, found.pipeline)
     now = session.cluster.now()
-    if session.for_a_program:
-        session.show_data(view.data(found, now, absent, warned))
+    if session.wants_data:
+        session.show_data(view.data(found, now, absent, pod_warnings))
     else:
-        session.show(view.view(found, now, absent, warned))
+        session.show(view.view(found, now, absent, pod_warnings))
     return 0
 
 
 def _warnings(session: Session, target: Target, pipeline: Pipeline) -> tuple[PodWarning, ...]:
-    """Of a Pod that is not at work, since one that is had its troubles behind it."""
+    """Returns the warnings from the events of the Pod. Empty if the Pod is Ready, since they have
+    no effect any more."""
     uid = pipeline.status.pod_uid
     if uid is None or summary(pipeline.status) == "Ready":
         return ()
-    with session.progress("reading the events of its Pod"):
+    with session.progress("reading the events of the Pod"):
         events = session.cluster.list_events(target.namespace, uid)
     return warnings(events, formatting.ready_message(pipeline.status))
 
 
 def _report(session: Session, target: Target) -> tuple[Report, str | None]:
-    """The report, and, where the operator leaves undone what it has to do, words about that."""
-    with session.progress(f"looking at {target.name} and whether the operator acts on it"):
-        began = time.monotonic()
-        facts, found = _look(session, target)
-        before = facts.pipeline.resource_version
-        while found.overdue and facts.pipeline.resource_version == before:
-            waited = time.monotonic() - began
-            if waited > PATIENCE_SECONDS:
-                return found, None if _status_not_written(session, facts) else _absent(
-                    found, waited
-                )
-            session.pause(LOOK_SECONDS)
-            facts, found = _look(session, target)
+    """Returns the report, and a message if the operator does not appear to be running.
+
+    While the operator has overdue actions, the InitPipeline is read again: a running operator
+    performs them within OPERATOR_TIMEOUT_SECONDS.
+    """
+    with session.progress(f"reading {target.name} and checking that the operator acts on it"):
+        started = time.monotonic()
+        facts, found = _read(session, target)
+        version = facts.pipeline.resource_version
+        while found.overdue and facts.pipeline.resource_version == version:
+            waited = time.monotonic() - started
+            if waited > OPERATOR_TIMEOUT_SECONDS:
+                if _status_not_written(session, facts):
+                    return found, None
+                return found, _absent(found, waited)
+            session.pause(POLL_SECONDS)
+            facts, found = _read(session, target)
     return found, None
 
 
-def _look(session: Session, target: Target) -> tuple[Facts, Report]:
+def _read(session: Session, target: Target) -> tuple[Facts, Report]:
     pipeline = Pipeline.from_api(session.cluster.get_pipeline(target.namespace, target.name))
-    raw = session.cluster.find_pod(target.namespace, target.name)
-    facts = Facts(pipeline, None if raw is None else Pod.from_api(raw))
+    raw_pod = session.cluster.find_pod(target.namespace, target.name)
+    facts = Facts(pipeline, None if raw_pod is None else Pod.from_api(raw_pod))
     now = session.cluster.now()
     found = report(
         facts,
         decide(facts, now),
         now,
         session.flags(target),
-        pod_watched=raw is None or NAME_LABEL in (raw["metadata"].get("labels") or {}),
+        pod_watched=raw_pod is None or NAME_LABEL in (raw_pod["metadata"].get("labels") or {}),
     )
     return facts, found
 
 
 def _status_not_written(session: Session, facts: Facts) -> bool:
-    """Returns whether an event of the operator reports that it cannot write the status. Prints that
-    event as a note."""
+    """Returns whether the operator has reported, in an event, that it cannot write the status.
+    Prints that event as a note."""
     pipeline = facts.pipeline
     events = session.cluster.list_events(pipeline.namespace, pipeline.uid)
-    found = [one for one in events if one.get("reason") == EventReason.STATUS_NOT_WRITTEN]
-    if found:
-        session.note(f"the operator reports: {formatting.one_line(found[-1].get('message') or '')}")
-    return bool(found)
+    matching = [one for one in events if one.get("reason") == EventReason.STATUS_NOT_WRITTEN]
+    if matching:
+        message = formatting.one_line(matching[-1].get("message") or "")
+        session.note(f"the operator reports: {message}")
+    return bool(matching)
 
 
-def _absent(found: Report, waited: float) -> str:
+def _absent(found: Report, seconds: float) -> str:
     return (
-        "The operator seems not to be running, or not to serve this namespace: for "
-        f"{waited:.0f} s it did not {' and '.join(found.overdue)}. The rest of this output is what "
-        "it would do. Check kubectl get pods -n initpipeline-system, or the namespace in which it "
-        "is installed."
+        "The operator does not appear to be running, or does not watch this namespace: after "
+        f"{seconds:.0f}s it has yet to {' and '.join(found.overdue)}. What happens next, below, is "
+        "what a running operator would do. Check kubectl get pods -n initpipeline-system, or the "
+        "namespace in which the operator is installed."
     )

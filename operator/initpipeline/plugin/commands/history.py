@@ -1,19 +1,22 @@
-"""``history``: the runs that were."""
+"""Implements ``history``, which lists the runs of an InitPipeline."""
 
 from initpipeline.core.facts import Pipeline
-from initpipeline.plugin.options import TABLE, Subparsers, command
+from initpipeline.plugin.options import TABLE, Subparsers, command, name_argument
 from initpipeline.plugin.session import Session
 from initpipeline.plugin.views import history as view
 
 _EXAMPLES = """\
+  # List the runs of an InitPipeline
   kubectl initpipeline history shop
+
+  # Show the failed runs as JSON
   kubectl initpipeline history shop -o json | jq '.[] | select(.result == "Failed")'
 """
 
 _DESCRIPTION = """\
-The runs of an InitPipeline, newest first: what triggered each, how it ended, how long its init
-containers took, and at which step it failed with what last words. What its spec.runHistoryLimit
-does not keep is not known."""
+List the runs of an InitPipeline, the newest first: what triggered each run, its result, how long
+its init containers took, the step that failed and why. Only the current run and the runs that
+spec.runHistoryLimit keeps are known."""
 
 
 def add(subparsers: Subparsers) -> None:
@@ -21,18 +24,18 @@ def add(subparsers: Subparsers) -> None:
         subparsers,
         "history",
         run,
-        summary="the runs of a pipeline, with trigger, result and failed step",
+        summary="List the runs of an InitPipeline",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
         outputs=TABLE,
         completes=["pipeline"],
     )
-    parser.add_argument("name", metavar="NAME", help="an InitPipeline")
+    name_argument(parser)
 
 
 def run(session: Session) -> int:
     status = Pipeline.from_api(session.read(session.target(session.options.name))).status
-    if session.for_a_program:
+    if session.wants_data:
         session.show_data(view.data(status))
     elif view.runs(status):
         session.show(view.table(status, session.cluster.now()))

@@ -1,4 +1,4 @@
-"""``logs``: the logs of the steps."""
+"""Implements ``logs``, which prints the logs of the steps in order."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -8,39 +8,47 @@ from rich.text import Text
 
 from initpipeline.api.models import RunFacts, RunRecord
 from initpipeline.api.reasons import ConditionType
-from initpipeline.core.facts import Pipeline, Pod, init_containers
+from initpipeline.core import pod_ownership
+from initpipeline.core.facts import Facts, Pipeline, Pod, init_containers
 from initpipeline.plugin.cluster.client import MAX_RETRIES, RETRY_SECONDS
 from initpipeline.plugin.cluster.log_reader import LogReader
 from initpipeline.plugin.errors import NoAnswerError, NotFoundError
-from initpipeline.plugin.options import Subparsers, command
+from initpipeline.plugin.options import Subparsers, command, name_argument
 from initpipeline.plugin.report import formatting, log_parts, wait_results
 from initpipeline.plugin.report.log_parts import Part
 from initpipeline.plugin.session import Session, Target
 from initpipeline.plugin.views import history
 
-TURN_SECONDS: Final = 2.0
-"""While it is followed, the InitPipeline is read anew so often where nothing happens to its Pod."""
+POLL_SECONDS: Final = 2.0
+"""How often -f reads the InitPipeline again if its Pod does not change."""
 
 _EXAMPLES = """\
-  kubectl initpipeline logs shop                  all steps, in order, failed ones included
-  kubectl initpipeline logs shop -f               and what comes, until the run is initialized
-  kubectl initpipeline logs shop migrate --previous   the attempt before
-  kubectl initpipeline logs shop --run 3          what is recorded of a run whose Pod is gone
+  # Print the logs of all steps
+  kubectl initpipeline logs shop
+
+  # Follow all steps until the run is initialized
+  kubectl initpipeline logs shop -f
+
+  # Print the log of the previous attempt of a step
+  kubectl initpipeline logs shop migrate --previous
+
+  # Print what history records of an earlier run
+  kubectl initpipeline logs shop --run 3
 """
 
 _DESCRIPTION = """\
-Print the logs of the init containers of the current run in their order, including those that have
-finished or failed, with a header for each on a terminal. STEP may also name an app container. The
-bytes are copied unchanged, as by kubectl logs.
+Print the logs of the init containers of the current run in order, including those that have
+finished or failed. On a terminal, each log has a header. STEP may also name an app container. The
+bytes are copied unchanged, as in kubectl logs.
 
--f continues from step to step, from attempt to attempt and, if one failed, to the next run. It
-begins with the attempt before the newest, if the node still has its log, and continues after the
-stream was cut. It ends when the run is initialized (0), a named STEP has succeeded (0), or the
-InitPipeline is Stalled or suspended (1). Without a STEP it does not follow sidecars, which never
-end: it prints what they have written so far.
+With -f, logs follows each attempt of each step and, if a run fails, the next run. It starts with
+the previous attempt, if the node still has its log, and continues if the connection is cut. It ends
+when the run is initialized or STEP has succeeded (exit code 0), or when the InitPipeline is Stalled
+or suspended (1). Without STEP, it prints the log of a sidecar so far and does not follow it.
 
-The logs of a Pod that is gone are gone. status.history records how a step failed, and its
-termination message or the end of its log. --run shows that, and so does logs without a Pod."""
+The logs of a Pod are deleted with the Pod. For a failed run, status.history records the exit code
+of the step, and its termination message or the end of its log. --run prints this record, and so
+does logs if there is no Pod."""
 
 
 def add(subparsers: Subparsers) -> None:
@@ -48,18 +56,25 @@ def add(subparsers: Subparsers) -> None:
         subparsers,
         "logs",
         run,
-        summary="the logs of the steps in order, including finished and failed ones",
+        summary="Print the logs of the steps in order",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
         completes=["pipeline", "step"],
     )
-    parser.add_argument("name", metavar="NAME", help="an InitPipeline")
-    parser.add_argument("step", nargs="?", metavar="STEP", help="one container; default: all steps")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on as they are written")
+    name_argument(parser)
     parser.add_argument(
-        "-p", "--previous", action="store_true", help="the attempts before the newest"
+        "step", nargs="?", metavar="STEP", help="name of a container (default: all steps)"
     )
-    parser.add_argument("--run", type=int, metavar="N", help="a run by its number, see history")
+    parser.add_argument("-f", "--follow", action="store_true", help="follow the logs")
+    parser.add_argument(
+        "-p", "--previous", action="store_true", help="print the logs of the previous attempts"
+    )
+    parser.add_argument(
+        "--run",
+        type=int,
+        metavar="N",
+        help="number of a run; kubectl initpipeline history has them",
+    )
 
 
 def run(session: Session) -> int:
@@ -75,15 +90,18 @@ def run(session: Session) -> int:
 
 def _once(session: Session, target: Target, pipeline: Pipeline) -> int:
     wanted = session.options.step
-    pod = _pod(session, target, pipeline)
+    pod = _read_pod(session, target, pipeline)
     _check_step(pipeline, pod, wanted)
     parts: list[Part] = []
     if pod is not None and session.options.previous:
-        parts = log_parts.before(pod, wanted)
+        parts = log_parts.previous(pod, wanted)
         if not parts:
-            raise NotFoundError("no attempt before the newest is known; history has earlier runs")
+            raise NotFoundError(
+                "no step of this run has a previous attempt: kubectl initpipeline history lists "
+                "earlier runs"
+            )
     elif pod is not None:
-        parts = log_parts.present(pod, wanted, _stale(pipeline))
+        parts = log_parts.newest(pod, wanted, _stale(pipeline))
     if pod is not None:
         for part in parts:
             _print_log(session, part, LogReader(session, target, pod.uid, part).once())
@@ -97,74 +115,79 @@ def _without_logs(session: Session, pipeline: Pipeline, pod: Pod | None) -> int:
     run = pipeline.status.run
     if pod is None and run is not None and run.number in failed:
         return _recorded(session, failed[run.number])
-    reason = formatting.ready_message(pipeline.status)
-    session.note(f"nothing has been written yet: {formatting.one_line(reason)}")
+    message = formatting.ready_message(pipeline.status)
+    session.note(f"no logs yet: {formatting.one_line(message)}")
     if failed:
         number = max(failed)
-        session.note(f"how run {number} failed is recorded: see --run {number}")
+        session.note(f"history records how run {number} failed: see --run {number}")
     return 0
 
 
 class _Follower:
-    """Prints what the steps write until the run is over."""
+    """Prints the logs of the steps as they are written, until the run ends."""
 
     def __init__(self, session: Session, target: Target) -> None:
         self._session = session
         self._target = target
         self._wanted: str | None = session.options.step
-        self._seen: set[str] = set()
+        self._printed: set[str] = set()
+        """IDs of containers whose logs were printed."""
 
     def run(self) -> int:
-        """The exit code. Raises NoAnswerError if the API server does not answer for a while."""
+        """Follows the logs and returns the exit code. Raises NoAnswerError if the API server does
+        not respond for MAX_RETRIES seconds."""
         failures = 0
         while True:
             try:
-                code = self._turn()
+                code = self._print_or_wait()
             except NoAnswerError as error:
                 failures += 1
                 if failures > MAX_RETRIES:
                     raise
                 if failures == 1:
-                    self._session.note(f"trying again: {error}")
+                    self._session.note(f"retrying: {error}")
                 self._session.pause(RETRY_SECONDS)
                 continue
             failures = 0
             if code is not None:
                 return code
 
-    def _turn(self) -> int | None:
-        """Print the next attempt, or else wait until something happens to the Pod. None: go on."""
+    def _print_or_wait(self) -> int | None:
+        """Prints the log of the next attempt, or waits until the Pod changes.
+
+        Returns the exit code. None: there may be more logs.
+        """
         raw = self._session.cluster.get_pipeline(self._target.namespace, self._target.name)
         pipeline = Pipeline.from_api(raw)
         raw_pod = self._session.cluster.find_pod(self._target.namespace, self._target.name)
-        pod = _of_run(pipeline, None if raw_pod is None else Pod.from_api(raw_pod))
+        pod = pod_of_run(pipeline, None if raw_pod is None else Pod.from_api(raw_pod))
         _check_step(pipeline, pod, self._wanted)
         if wait_results.up_to_date(pipeline) and self._print(pipeline, pod):
-            return None  # It took its time: what was read before is old.
-        code = self._end(pipeline, pod)
+            return None  # The pipeline and the Pod may have changed meanwhile.
+        code = self._exit_code(pipeline, pod)
         if code is None:
             with self._session.progress(
                 formatting.one_line(formatting.ready_message(pipeline.status))
             ):
                 self._session.cluster.wait_for_pod_change(
-                    self._target.namespace, self._target.name, raw_pod, TURN_SECONDS
+                    self._target.namespace, self._target.name, raw_pod, POLL_SECONDS
                 )
         return code
 
     def _print(self, pipeline: Pipeline, pod: Pod | None) -> bool:
-        """Print the next attempt that was not printed yet. Whether there was one."""
+        """Prints the log of the next attempt. Returns False if all logs are printed."""
         if pod is None:
             return False
-        parts = log_parts.unseen(pod, self._wanted, _stale(pipeline), self._seen)
+        parts = log_parts.not_printed(pod, self._wanted, _stale(pipeline), self._printed)
         for part in parts[:1]:
-            self._seen.add(part.container_id)
+            self._printed.add(part.container_id)
             follow = part.running and (not part.sidecar or self._wanted is not None)
             reader = LogReader(self._session, self._target, pod.uid, part)
             _print_log(self._session, part, reader.all(follow=follow))
         return bool(parts)
 
-    def _end(self, pipeline: Pipeline, pod: Pod | None) -> int | None:
-        """The exit code, once nothing is to come."""
+    def _exit_code(self, pipeline: Pipeline, pod: Pod | None) -> int | None:
+        """Returns the exit code. None: there may be more logs."""
         status = pipeline.status
         if not wait_results.up_to_date(pipeline):
             return None
@@ -179,7 +202,7 @@ class _Follower:
             return 0 if status.run.initialized_time else None
         done = {entry.name for entry in status.run.completed_init_containers}
         app = pod is not None and self._wanted in {s.name for s in pod.container_statuses}
-        return 0 if self._wanted in done or (app and self._seen) else None
+        return 0 if self._wanted in done or (app and self._printed) else None
 
 
 def _is_current(pipeline: Pipeline, number: int) -> bool:
@@ -187,57 +210,54 @@ def _is_current(pipeline: Pipeline, number: int) -> bool:
 
 
 def _record(pipeline: Pipeline, number: int) -> RunFacts:
-    known = history.runs(pipeline.status)
-    for record in known:
-        if record.number == number:
-            return record
-    numbers = [str(record.number) for record in known]
-    kept = f"it has {', '.join(numbers)}" if numbers else "it is empty"
+    """Returns the run with this number. Raises NotFoundError."""
+    runs = history.runs(pipeline.status)
+    for run in runs:
+        if run.number == number:
+            return run
+    numbers = ", ".join(str(run.number) for run in runs)
+    kept = f"it has run {numbers}" if runs else "it is empty"
     raise NotFoundError(f"run {number} is not in the history: {kept} (spec.runHistoryLimit)")
 
 
 def _recorded(session: Session, record: RunFacts) -> int:
-    """The evidence that history keeps. Says that it is no log."""
+    """Prints what history records of a failed run, and a note that this is not a log."""
     recorded = record if isinstance(record, RunRecord) else None
     failed = recorded.failed_step if recorded else None
-    result = record.result.value if record.result else "going on"
-    said = (
-        f"run {record.number} ({record.trigger}, {result}): its logs are gone with its containers"
-    )
+    result = record.result.value if record.result else "in progress"
+    run = f"run {record.number} ({record.trigger}, {result})"
+    note = f"{run}: its logs were deleted with its containers"
     if recorded is None or failed is None:
-        session.note(f"{said}; history records no failed step")
+        session.note(f"{note}; history records no failed step")
         return 0
     wanted = session.options.step
     if wanted is not None and wanted != failed.name:
-        raise NotFoundError(f'{said}; history records the step that failed, "{failed.name}"')
+        raise NotFoundError(f'{note}; history records only the failed step, "{failed.name}"')
     how = formatting.exit_text(failed.exit_code, failed.signal, failed.reason)
-    session.note(f'{said}; history records of the step "{failed.name}", {how or "no exit code"}:')
-    _write_words(session, history.last_words(recorded) or "(no last words)")
+    session.note(f'{note}; history records for step "{failed.name}" ({how or "no exit code"}):')
+    _write_line(session, history.last_message(recorded) or "(no message)")
     return 0
 
 
-def _pod(session: Session, target: Target, pipeline: Pipeline) -> Pod | None:
+def _read_pod(session: Session, target: Target, pipeline: Pipeline) -> Pod | None:
     with session.progress(f"reading the Pod {target.name}"):
         raw = session.cluster.find_pod(target.namespace, target.name)
-    return _of_run(pipeline, None if raw is None else Pod.from_api(raw))
+    return pod_of_run(pipeline, None if raw is None else Pod.from_api(raw))
 
 
-def _of_run(pipeline: Pipeline, pod: Pod | None) -> Pod | None:
-    """The Pod, if it is the current run's."""
-    run = pipeline.status.run
-    if pod is None or run is None or pod.owner_uid != pipeline.uid:
-        return None
-    ours = pod.uid == run.pod_uid if run.pod_uid else pod.run == run.number
-    return pod if ours else None
+def pod_of_run(pipeline: Pipeline, pod: Pod | None) -> Pod | None:
+    """Returns the Pod if it belongs to the current run. None: it does not, or there is no Pod."""
+    return pod_ownership.any_pod_of_run(Facts(pipeline, pod), pipeline.status)
 
 
 def _stale(pipeline: Pipeline) -> tuple[str, ...]:
+    """Returns the IDs of the containers that an earlier run has left in the same Pod."""
     run = pipeline.status.run
     return run.stale_container_ids if run else ()
 
 
 def _check_step(pipeline: Pipeline, pod: Pod | None, wanted: str | None) -> None:
-    """Raises NotFoundError where no container has that name."""
+    """Raises NotFoundError if no container has this name."""
     spec = pipeline.template["spec"]
     known = [container.name for container in init_containers(spec)]
     known += [container["name"] for container in spec["containers"]]
@@ -246,15 +266,15 @@ def _check_step(pipeline: Pipeline, pod: Pod | None, wanted: str | None) -> None
         return
     near = get_close_matches(wanted, known, 3)
     hint = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(known)}"
-    raise NotFoundError(f'"{pipeline.name}" has no step "{wanted}": {hint}')
+    raise NotFoundError(f'InitPipeline "{pipeline.name}" has no step "{wanted}": {hint}')
 
 
 def _print_log(session: Session, part: Part, log: Iterable[bytes]) -> None:
-    """Print the bytes of the log unchanged, or a note if there are none."""
+    """Prints the bytes of the log unchanged, or a note if there are none."""
     if session.out.is_terminal:
         session.start_line()
         session.out.print(Text(f"==> {part.title} <==", "bold"))
-    missing = f"{part.title}; it {'has written nothing yet' if part.running else 'wrote nothing'}"
+    missing = f"{part.title}; no output{' yet' if part.running else ''}"
     try:
         for chunk in log:
             session.write(chunk)
@@ -263,10 +283,10 @@ def _print_log(session: Session, part: Part, log: Iterable[bytes]) -> None:
         missing = f"no log of {part.title}: {error}"
     if missing:
         session.note(missing)
-        if part.last_words:
-            session.note("what the container's status has of its end:")
-            _write_words(session, part.last_words)
+        if part.termination_message:
+            session.note("termination message:")
+            _write_line(session, part.termination_message)
 
 
-def _write_words(session: Session, text: str) -> None:
+def _write_line(session: Session, text: str) -> None:
     session.write(f"{text}\n".encode(errors="replace"))

@@ -1,32 +1,44 @@
-"""``status``: where pipelines are."""
+"""Implements ``status``, which shows all InitPipelines in a table, or one with its steps."""
+
+from typing import Final
 
 from rich.console import RenderableType
 from rich.live import Live
 
 from initpipeline.core.facts import Pipeline, UnreadableError
 from initpipeline.plugin.cluster import wait
-from initpipeline.plugin.options import EXIT_CODES, WIDE, Subparsers, command
+from initpipeline.plugin.options import WIDE, Subparsers, command
 from initpipeline.plugin.report import wait_results
 from initpipeline.plugin.report.summary import summary
 from initpipeline.plugin.session import Session, Target
 from initpipeline.plugin.views import status as view
 
-_REFRESH_SECONDS = 2.0
-"""The table is read anew so often: a watch of all of them would tell more than it shows."""
+_POLL_SECONDS: Final = 2.0
+"""How often --watch lists the InitPipelines. A watch would report more changes than a table
+shows."""
 
 _EXAMPLES = """\
-  kubectl initpipeline status                   all in this namespace, those in need first
-  kubectl initpipeline status -A -o wide        all, with node and message
-  kubectl initpipeline status shop              one, step by step, and what comes next
-  kubectl initpipeline status shop --watch      live, until it is Ready (0) or Stalled (1)
+  # List the InitPipelines of a namespace; those that need a user come first
+  kubectl initpipeline status
+
+  # List those of all namespaces, with node and message
+  kubectl initpipeline status -A -o wide
+
+  # Show the steps of the current run, and what happens next
+  kubectl initpipeline status shop
+
+  # Watch the steps until the InitPipeline is Ready (exit code 0) or Stalled (1)
+  kubectl initpipeline status shop --watch
+
+  # Print the steps as JSON
   kubectl initpipeline status shop -o json | jq .steps
 """
 
 _DESCRIPTION = """\
-Without a name: a line for each InitPipeline. With one: its current run as a tree of steps, with
-durations, restarts, exit codes and last words, and what comes next.
+Without NAME, list InitPipelines. With NAME, show the steps of its current run, with their
+durations, restarts, exit codes and last messages, and what happens next.
 
-The exit code is 1 if the named InitPipeline is Stalled."""
+The exit code is 1 if the InitPipeline NAME is Stalled."""
 
 
 def add(subparsers: Subparsers) -> None:
@@ -34,19 +46,20 @@ def add(subparsers: Subparsers) -> None:
         subparsers,
         "status",
         run,
-        summary="where pipelines are: a table of all, or one step by step",
+        summary="List InitPipelines, or show the steps of one",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
         outputs=WIDE,
         completes=["pipeline"],
-        codes=EXIT_CODES,
     )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="an InitPipeline; default: all")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="name of an InitPipeline (default: all)"
+    )
     parser.add_argument(
         "-w",
         "--watch",
         action="store_true",
-        help="show it live, until it is Ready or Stalled; without a NAME until Ctrl-C",
+        help="watch until NAME is Ready or Stalled, or all until Ctrl-C",
     )
     wait.add_timeout_option(parser, of="--watch NAME")
 
@@ -54,81 +67,83 @@ def add(subparsers: Subparsers) -> None:
 def run(session: Session) -> int:
     name = session.options.name
     if name is None:
-        return _watch_all(session) if session.options.watch else _all(session)
+        return _watch_all(session) if session.options.watch else _list(session)
     target = session.target(name)
-    return _watch(session, target) if session.options.watch else _one(session, target)
+    return _watch_one(session, target) if session.options.watch else _show_one(session, target)
 
 
-def _one(session: Session, target: Target) -> int:
+def _show_one(session: Session, target: Target) -> int:
     pipeline = Pipeline.from_api(session.read(target))
     _show(session, target, pipeline)
     return int(summary(pipeline.status) == "Stalled")
 
 
-def _watch(session: Session, target: Target) -> int:
-    pipeline, end = wait.wait(
-        session, target, wait_results.ready_or_stalled, session.options.timeout
-    )
+def _watch_one(session: Session, target: Target) -> int:
+    check, timeout = wait_results.ready_or_stalled, session.options.timeout
+    pipeline, result = wait.wait(session, target, check, timeout)
     _show(session, target, pipeline)
-    return 0 if end.ok else 1
+    return 0 if result.ok else 1
 
 
 def _show(session: Session, target: Target, pipeline: Pipeline) -> None:
     pod = session.pod_of(pipeline)
     now = session.cluster.now()
-    if session.for_a_program:
+    if session.wants_data:
         session.show_data(view.data(pipeline, now, pod))
         return
     session.show(view.tree(pipeline, now, pod))
     if summary(pipeline.status) != "Ready":
-        command = f"kubectl initpipeline explain {target.name}{session.flags(target)}"
-        session.note(f"{command} tells why, and what you can do")
+        explain = f"kubectl initpipeline explain {target.name}{session.flags(target)}"
+        session.note(f"to see why, and what you can do: {explain}")
 
 
-def _all(session: Session) -> int:
+def _list(session: Session) -> int:
     pipelines = _read_all(session)
-    if session.for_a_program:
+    if session.wants_data:
         now = session.cluster.now()
         session.show_data([view.data(pipeline, now) for pipeline in pipelines])
     elif pipelines:
         session.show(_table(session, pipelines))
     else:
-        session.note(_nothing(session))
+        session.note(_none_found(session))
     return 0
 
 
 def _watch_all(session: Session) -> int:
+    """Shows the table until the user interrupts it. Never returns."""
     if not session.out.is_terminal:
-        return _tell_all(session)
+        return _print_changes(session)
     with Live(console=session.out, auto_refresh=False) as live:
         while True:
             live.update(_table(session, _read_all(session)), refresh=True)
-            session.pause(_REFRESH_SECONDS)
+            session.pause(_POLL_SECONDS)
 
 
-def _tell_all(session: Session) -> int:
-    """Where nobody looks at a terminal: a line for each pipeline that has changed."""
-    told: set[str] = set()
+def _print_changes(session: Session) -> int:
+    """Prints a line for each InitPipeline that has changed. Never returns."""
+    printed: set[str] = set()
     while True:
         lines = [f"{p.namespace}/{view.line(p)}" for p in _read_all(session)]
         for line in lines:
-            if line not in told:
+            if line not in printed:
                 session.out.print(line, soft_wrap=True)
-        told = set(lines)
-        session.pause(_REFRESH_SECONDS)
+        printed = set(lines)
+        session.pause(_POLL_SECONDS)
 
 
 def _read_all(session: Session) -> list[Pipeline]:
-    """Returns the InitPipelines that can be read. A note names each of the others."""
+    """Returns the InitPipelines that the plugin can read. Prints a note for each of the others."""
     with session.progress("reading InitPipelines"):
-        every = session.cluster.list_pipelines(session.scope)
+        items = session.cluster.list_pipelines(session.scope)
     readable = []
-    for raw in every:
+    for raw in items:
         try:
             readable.append(Pipeline.from_api(raw))
         except UnreadableError as error:
-            where = f"{raw['metadata']['namespace']}/{raw['metadata']['name']}"
-            session.note(f"{where} is left out, since this version cannot read it: {error}")
+            key = f"{raw['metadata']['namespace']}/{raw['metadata']['name']}"
+            session.note(
+                f"{key} is omitted: this version of the plugin cannot read the object: {error}"
+            )
     return readable
 
 
@@ -141,7 +156,7 @@ def _table(session: Session, pipelines: list[Pipeline]) -> RenderableType:
     )
 
 
-def _nothing(session: Session) -> str:
+def _none_found(session: Session) -> str:
     if session.scope is None:
         return "no InitPipelines"
-    return f'no InitPipelines in namespace "{session.scope}"; -A looks in all'
+    return f'no InitPipelines in namespace "{session.scope}"; -A lists all namespaces'

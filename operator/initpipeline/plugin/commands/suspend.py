@@ -1,67 +1,72 @@
-"""``suspend`` and ``resume``: no Pod, and a Pod again."""
+"""Implements ``suspend``, which deletes the Pod and starts no more runs."""
 
 from initpipeline.plugin.cluster import wait
-from initpipeline.plugin.commands.rerun import add_wait
-from initpipeline.plugin.options import TABLE, Subparsers, command
+from initpipeline.plugin.options import (
+    TABLE,
+    Subparsers,
+    command,
+    names_argument,
+    wait_arguments,
+)
 from initpipeline.plugin.report import wait_results
 from initpipeline.plugin.session import Session, Target, resource
 
-_SUSPEND = """\
-Sets spec.suspend: the Pod is deleted and no run starts until resume. History stays. A pipeline that
-is kept in git is suspended there: else the next sync takes it back.
+_EXAMPLES = """\
+  # Suspend an InitPipeline and wait until its Pod is deleted
+  kubectl initpipeline suspend shop --wait
 
-With --wait, until no Pod is left: 0; 1 if the Pod does not go; 124 when --timeout is over."""
+  # Suspend two InitPipelines of a namespace
+  kubectl initpipeline suspend shop api -n team-a
+"""
 
-_RESUME = """\
-Takes spec.suspend back: a new run starts, with the template as it is now.
+_DESCRIPTION = """\
+Set spec.suspend to true. The operator deletes the Pod and starts no run until you resume the
+InitPipeline. The history is kept. If the InitPipeline is synced from git, set spec.suspend there:
+the next sync would undo this change.
 
-With --wait, until that run is Ready: 0; 1 if it was given up; 124 when --timeout is over."""
+With --wait, the exit code is 0 when the Pod is deleted, 1 if the InitPipeline becomes Stalled
+because the Pod does not terminate, and 124 after --timeout."""
 
 
 def add(subparsers: Subparsers) -> None:
-    for name, handler, summary, description in (
-        ("suspend", suspend, "delete the Pod and start no run", _SUSPEND),
-        ("resume", resume, "start a run after suspend", _RESUME),
-    ):
-        parser = command(
-            subparsers,
-            name,
-            handler,
-            summary=summary,
-            description=description,
-            examples=f"  kubectl initpipeline {name} shop --wait\n"
-            f"  kubectl initpipeline {name} shop api -n team-a\n",
-            outputs=TABLE,
-            completes=["pipeline"],
-        )
-        parser.add_argument("names", nargs="+", metavar="NAME", help="InitPipelines")
-        add_wait(parser)
+    parser = command(
+        subparsers,
+        "suspend",
+        run,
+        summary="Delete the Pod and start no more runs",
+        description=_DESCRIPTION,
+        examples=_EXAMPLES,
+        outputs=TABLE,
+        completes=["pipeline"],
+    )
+    names_argument(parser)
+    wait_arguments(parser)
 
 
-def suspend(session: Session) -> int:
-    return _set(session, True, "suspended", wait_results.suspended)
+def run(session: Session) -> int:
+    return set_suspend(session, True, "suspended", wait_results.suspended)
 
 
-def resume(session: Session) -> int:
-    return _set(session, False, "resumed", wait_results.ready_or_stalled)
+def set_suspend(session: Session, value: bool, participle: str, check: wait.Check) -> int:
+    """Sets spec.suspend of the named InitPipelines, and waits for them with --wait.
 
-
-def _set(session: Session, value: bool, done: str, check: wait.Check) -> int:
-    targets = list(session.each(session.options.names))
+    Returns the exit code. ``participle`` describes the change in the output.
+    """
+    targets = session.targets(session.options.names)
     for target in targets:
-        _set_one(session, target, value, done)
+        _set_one(session, target, value, participle)
     if not session.options.wait:
         return 0
     checks = dict.fromkeys(targets, check)
     return wait.wait_for_all(session, checks, session.options.timeout)
 
 
-def _set_one(session: Session, target: Target, value: bool, done: str) -> None:
+def _set_one(session: Session, target: Target, value: bool, participle: str) -> None:
     before = session.read(target)
     if bool(before["spec"].get("suspend")) is value:
-        session.changed(before, f"{resource(target)} was {done} already")
+        session.show_change(before, f"{resource(target)} already {participle}")
         return
     with session.progress(f"changing {target.name}"):
-        change = {"spec": {"suspend": value}}
-        changed = session.cluster.patch_pipeline(target.namespace, target.name, change)
-    session.changed(changed, f"{resource(target)} {done}")
+        patch = {"spec": {"suspend": value}}
+        changed = session.cluster.patch_pipeline(target.namespace, target.name, patch)
+    session.show_change(changed, f"{resource(target)} {participle}")

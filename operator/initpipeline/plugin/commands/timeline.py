@@ -1,31 +1,36 @@
-"""``timeline``: runs and steps as bars over time."""
+"""Implements ``timeline``, which draws runs and steps as bars over time."""
 
 import shutil
 from pathlib import Path
+from typing import Final
 
 from initpipeline.core.facts import Pipeline
 from initpipeline.plugin.errors import PluginError
-from initpipeline.plugin.options import Subparsers, command
+from initpipeline.plugin.options import Subparsers, command, name_argument
 from initpipeline.plugin.session import Session
 from initpipeline.plugin.views import timeline as view
 from initpipeline.plugin.views.chart import chart
 from initpipeline.plugin.views.svg import svg
 
-_OUTPUTS = ("chart", "svg", "json", "yaml")
-_PLAIN_COLUMNS = 100
-"""Of what is no terminal, and has no $COLUMNS."""
+_OUTPUTS: Final = ("chart", "svg", "json", "yaml")
+_DEFAULT_COLUMNS: Final = 100
+"""Width if the output is not a terminal and COLUMNS is not set."""
 
 _EXAMPLES = """\
+  # Draw the timeline in the terminal
   kubectl initpipeline timeline shop
-  kubectl initpipeline timeline shop --output svg shop.svg
-  kubectl initpipeline timeline shop -o svg > shop.svg
+
+  # Write it to an SVG file
+  kubectl initpipeline timeline shop -o svg shop.svg
+
+  # Draw it 160 columns wide, for a pager
   COLUMNS=160 kubectl initpipeline timeline shop | less
 """
 
 _DESCRIPTION = """\
-The runs of an InitPipeline as bars over time, oldest first, and below them the steps of its current
-run over the time that they took. A bar that would be too short to see is drawn as the shortest that
-can be. Of earlier runs the status keeps no steps, only the one that failed."""
+Draw the runs of an InitPipeline as bars over time, the oldest first, and the steps of the current
+run on a time axis of their own. Each bar is at least one character wide. The steps of earlier runs
+are not known: status.history records only the step that failed."""
 
 
 def add(subparsers: Subparsers) -> None:
@@ -33,40 +38,40 @@ def add(subparsers: Subparsers) -> None:
         subparsers,
         "timeline",
         run,
-        summary="runs and steps as bars over time, in the terminal or as SVG",
+        summary="Draw runs and steps as bars over time, as text or SVG",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
         outputs=_OUTPUTS,
         completes=["pipeline", "file"],
     )
-    parser.add_argument("name", metavar="NAME", help="an InitPipeline")
+    name_argument(parser)
     parser.add_argument(
-        "file", metavar="FILE", nargs="?", help="where the SVG goes (default: standard output)"
+        "file", metavar="FILE", nargs="?", help="SVG file to write (default: standard output)"
     )
 
 
 def run(session: Session) -> int:
     options = session.options
     if options.file is not None and options.output != "svg":
-        raise PluginError(f"a file is for --output svg, not for {options.output}")
+        raise PluginError(f"FILE requires -o svg, and the output is {options.output}")
     pipeline = Pipeline.from_api(session.read(session.target(options.name)))
     pod = session.pod_of(pipeline)
-    made = chart(pipeline, session.cluster.now(), pod)
-    if session.for_a_program:
-        session.show_data(made.data())
+    timeline = chart(pipeline, session.cluster.now(), pod)
+    if session.wants_data:
+        session.show_data(timeline.data())
     elif options.output == "svg":
-        _write(session, svg(made), options.file)
+        _write(session, svg(timeline), options.file)
     else:
-        session.out.print(view.text(made, _width(session), blocks=_has_blocks(session)))
+        session.out.print(view.text(timeline, _width(session), blocks=_has_blocks(session)))
     return 0
 
 
-def _write(session: Session, picture: str, file: str | None) -> None:
+def _write(session: Session, document: str, file: str | None) -> None:
     if file is None or file == "-":
-        session.write_file(picture)
+        session.write_file(document)
         return
     try:
-        Path(file).write_text(picture, encoding="utf-8")
+        Path(file).write_text(document, encoding="utf-8")
     except OSError as error:
         raise PluginError(f"{file}: {error.strerror}") from error
     session.note(f"written to {file}")
@@ -75,7 +80,7 @@ def _write(session: Session, picture: str, file: str | None) -> None:
 def _width(session: Session) -> int:
     if session.out.is_terminal:
         return session.out.width
-    return shutil.get_terminal_size((_PLAIN_COLUMNS, 0)).columns
+    return shutil.get_terminal_size((_DEFAULT_COLUMNS, 0)).columns
 
 
 def _has_blocks(session: Session) -> bool:

@@ -1,4 +1,4 @@
-"""``wrap``: an InitPipeline of a workload, so that it moves over in one command."""
+"""Implements ``wrap``, which converts the manifest of a workload to an InitPipeline."""
 
 from initpipeline.plugin.errors import PluginError
 from initpipeline.plugin.manifests import ManifestError
@@ -10,26 +10,32 @@ from initpipeline.plugin.wrap.rules import CannotWrapError
 from initpipeline.plugin.wrap.workloads import KINDS, WrapOptions
 
 _EXAMPLES = """\
+  # Convert a Deployment and create the InitPipeline
   kubectl initpipeline wrap deployment.yaml | kubectl apply -f -
+
+  # Convert a Deployment that is in the cluster
   kubectl get deployment shop -o yaml | kubectl initpipeline wrap - | kubectl apply -f -
+
+  # Convert the workloads of a Helm chart
   helm template shop ./chart | kubectl initpipeline wrap - > shop.yaml
+
+  # Convert a Pod, and make its container "migrate" the last init container
   kubectl initpipeline wrap pod.yaml --init-container migrate
 """
 
 _DESCRIPTION = f"""\
 Print an InitPipeline for each {", ".join(KINDS[:-1])} or {KINDS[-1]} of a file in
-YAML or JSON. The Pod template is carried over verbatim. Notes on stderr name each field that has no
-place in an InitPipeline, what behaves differently afterwards, and what to do. Other objects of the
-file are printed unchanged, in their places, so that the output can be applied as a whole. wrap does
-not connect to a cluster.
+YAML or JSON. The Pod template is copied unchanged. Notes on stderr name the fields that an
+InitPipeline does not have, what will behave differently, and what to do. Other objects of the file
+are printed unchanged, so that the whole output can be applied. wrap does not connect to a cluster.
 
-Comments in the YAML of a workload are lost. If nothing can be wrapped, nothing is printed."""
+Comments in the YAML of a workload are lost. If no object can be converted, nothing is printed."""
 
 _CODES = """\
 exit codes:
-  0    printed
-  1    there is no such file, or nothing in it can be wrapped
-  2    the command line is not understood
+  0    success
+  1    the file cannot be read, or contains no workload that can be converted
+  2    invalid usage
 """
 
 
@@ -38,20 +44,21 @@ def add(subparsers: Subparsers) -> None:
         subparsers,
         "wrap",
         run,
-        summary="make an InitPipeline of a workload's manifest",
+        summary="Convert the manifest of a workload to an InitPipeline",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
         completes=["file"],
         codes=_CODES,
+        all_namespaces=False,
     )
-    parser.add_argument("file", metavar="FILE", help="the manifests; - for standard input")
+    parser.add_argument("file", metavar="FILE", help="manifest file; - for standard input")
     parser.add_argument(
         "--name", metavar="NAME", help="name of the InitPipeline (default: the workload's)"
     )
     parser.add_argument(
         "--init-container",
         metavar="NAME",
-        help="make this one of the Pod's containers the last of its init containers",
+        help="app container that becomes the last init container",
     )
 
 
@@ -65,8 +72,8 @@ def run(session: Session) -> int:
     except CannotWrapError as error:
         raise PluginError(str(error)) from error
     except (ManifestError, UnicodeDecodeError, OSError, RecursionError) as error:
-        words = getattr(error, "strerror", None) or str(error)
-        raise PluginError(f"{given.file}: {words}") from error
+        message = getattr(error, "strerror", None) or str(error)
+        raise PluginError(f"{given.file}: {message}") from error
     session.write_file(conversion.text)
     for remark in conversion.remarks:
         session.note(remark.title)

@@ -1,8 +1,8 @@
 """Computes the patch that ``kubectl apply`` sends for a file.
 
 These are the rules of kubectl's client-side apply for custom resources. Fields of the file are set.
-Fields that only the file applied last has are removed. All other fields stay, such as those that
-other clients set. Lists are replaced as a whole.
+Fields that the file applied last had, and the file does not have, are removed. All other fields
+stay, such as those that other clients set. Lists are replaced as a whole.
 """
 
 import json
@@ -15,25 +15,25 @@ LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def last_applied(live: Raw) -> dict[str, Any]:
-    """Returns the file that was applied last. Empty if there was none, or it cannot be read."""
+    """Returns the file that was applied last. Empty if there is none, or it cannot be read."""
     annotations = live.get("metadata", {}).get("annotations") or {}
     try:
-        found = json.loads(annotations.get(LAST_APPLIED) or "{}")
+        applied = json.loads(annotations.get(LAST_APPLIED) or "{}")
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return applied if isinstance(applied, dict) else {}
 
 
 def merge_patch(last: Raw, file: Raw, live: Raw) -> dict[str, Any]:
     """Returns the JSON merge patch (RFC 7386) that ``kubectl apply`` would send."""
     patch: dict[str, Any] = {}
     for key, value in file.items():
-        now, before = live.get(key), last.get(key)
-        if isinstance(value, Mapping) and isinstance(now, Mapping):
-            part = merge_patch(before if isinstance(before, Mapping) else {}, value, now)
+        current, before = live.get(key), last.get(key)
+        if isinstance(value, Mapping) and isinstance(current, Mapping):
+            part = merge_patch(before if isinstance(before, Mapping) else {}, value, current)
             if part:
                 patch[key] = part
-        elif (key not in live or now != value) and (value is not None or key in live):
+        elif (key not in live or current != value) and (value is not None or key in live):
             patch[key] = value
-    gone = {key: None for key in last if key not in file and key in live}
-    return patch | gone
+    removed = {key: None for key in last if key not in file and key in live}
+    return patch | removed

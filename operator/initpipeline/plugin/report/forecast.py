@@ -1,4 +1,4 @@
-"""What happens next to a pipeline, and who does it. Pure."""
+"""Describes what happens next to a pipeline: the action, its actor and its time. Pure."""
 
 import re
 from collections.abc import Iterator
@@ -13,87 +13,88 @@ from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.summary import short_forecast
 
 _BACK_OFF = re.compile(r"back-off ((?:\d+h)?(?:\d+m)?(?:\d+s)?) restarting")
-"""The kubelet's own word for how long it waits."""
+"""The duration in the kubelet's message for CrashLoopBackOff."""
 
 
 def forecast(facts: Facts, pipeline: Pipeline, decision: Decision, now: datetime) -> Iterator[str]:
-    """In the order in which it happens. ``pipeline`` has the status that was decided."""
+    """Yields what happens next, in order. ``pipeline`` has the status of the decision."""
     if pipeline.deleting:
-        yield "it is being deleted, and its Pod with it: nothing else happens to it"
+        yield "the InitPipeline and its Pod are being deleted; nothing else happens"
         return
     status, run = pipeline.status, pipeline.status.run
     reason = formatting.ready_reason(status)
     retried = is_retried(reason, decision)
     if retried:
         yield (
-            "the operator retries the creation of the Pod after growing delays of up to 5 min, and "
-            "at once when this InitPipeline changes"
+            "the operator retries the creation of the Pod, with a back-off of up to 5 min and "
+            "immediately when this InitPipeline changes"
         )
     elif reason == Reason.NAME_CONFLICT and isinstance(decision.action, CreatePod):
-        yield f"the name is free now: the operator is to {action_text(decision, pipeline)}"
+        yield f"the name is free now; the operator will {action_text(decision, pipeline)}"
     elif decision.action is not None:
-        yield f"the operator is to {action_text(decision, pipeline)}"
+        yield f"the operator will {action_text(decision, pipeline)}"
     elif reason == Reason.POD_TERMINATING and run is not None and run.pod_uid is None:
-        yield f"the operator creates the Pod of run {run.number} once the old one is gone"
+        yield f"the operator creates the Pod of run {run.number} when the old Pod is deleted"
     yield from _by_others(reason, facts, pipeline, now)
     if status.next_run_time is not None and run is not None:
         at = formatting.moment(status.next_run_time, now)
-        yield f"run {run.number + 1} starts at {at}; a person's request does not wait"
+        yield f"run {run.number + 1} starts at {at}; a run that you request starts immediately"
     elif reason == Reason.NAME_CONFLICT and facts.pod is not None:
         yield "the operator creates the Pod within seconds after the name is free"
     elif not retried:
-        yield from _if_nobody_acts(pipeline, now, facts.pod)
+        yield from _without_user_action(pipeline, now, facts.pod)
     if decision.wake_at is not None and decision.wake_at != status.next_run_time:
         at = formatting.moment(decision.wake_at, now)
-        yield f"the operator looks again at {at}, or as soon as anything changes"
+        yield f"the operator reconciles it again at {at}, or earlier if something changes"
 
 
 def is_retried(reason: str, decision: Decision) -> bool:
-    """Returns whether the API server refused the Pod and the operator retries its creation. Only
-    another attempt shows whether the API server still refuses it."""
+    """Returns whether the operator retries to create a Pod that the API server refused."""
     return reason in admission.REASONS and isinstance(decision.action, CreatePod)
 
 
 def _by_others(reason: str, facts: Facts, pipeline: Pipeline, now: datetime) -> Iterator[str]:
-    """What the kubelet or the scheduler does by itself."""
+    """Yields what the kubelet, the scheduler or the control plane does."""
     step = f'"{pipeline.status.current_step}"'
     match reason:
         case Reason.STEP_BACK_OFF | Reason.STEP_FAILED if _restarts_step(facts, pipeline):
-            yield f"the kubelet starts {step} again{_back_off_words(facts, pipeline, now)}"
+            yield f"the kubelet starts {step} again{_back_off_text(facts, pipeline, now)}"
         case Reason.IMAGE_PULL_FAILED:
             yield _next_pull(facts)
         case Reason.CONTAINER_CONFIG_ERROR:
-            yield "the kubelet tries again every few seconds, and goes on once nothing is missing"
+            yield "the kubelet retries every few seconds, and continues when nothing is missing"
         case Reason.POD_UNSCHEDULABLE:
-            yield "the scheduler tries again whenever a node or another Pod changes"
+            yield "the scheduler retries when a node or another Pod changes"
         case Reason.POD_PENDING if _gated(facts):
-            yield "the scheduler leaves the Pod alone until its scheduling gates are removed"
+            yield "the scheduler ignores the Pod until its scheduling gates are removed"
         case Reason.NODE_NOT_READY:
             yield (
-                "if the node reports again, the Pod's state is updated; if not, the control "
+                "if the node reports again, the kubelet updates the Pod; if not, the control "
                 "plane deletes the Pod, by default after 5 min"
             )
         case Reason.STEP_PENDING | Reason.POD_PENDING if pipeline.status.pod_uid:
-            yield "the scheduler and the kubelet are getting the Pod ready"
+            yield "the scheduler and the kubelet prepare the Pod"
 
 
 def _next_pull(facts: Facts) -> str:
     pod = facts.pod
-    every = (*pod.init_container_statuses, *pod.container_statuses) if pod else ()
-    reasons = {status.waiting_reason for status in every}
+    statuses = (*pod.init_container_statuses, *pod.container_statuses) if pod else ()
+    reasons = {status.waiting_reason for status in statuses}
     if INVALID_IMAGE_NAME in reasons:
-        return "the kubelet cannot pull an image of this name: nothing happens until it is changed"
+        return "the kubelet cannot pull an image with this name; nothing happens until you fix it"
     if IMAGE_NEVER_PULLED in reasons:
-        return "the kubelet goes on once the node has the image: imagePullPolicy is Never"
-    return "the kubelet pulls the image again, after growing delays of up to 5 min"
+        return "the kubelet continues when the node has the image, because imagePullPolicy is Never"
+    return "the kubelet retries the image pull, with a back-off of up to 5 min"
 
 
 def _gated(facts: Facts) -> bool:
+    """Returns whether the Pod has scheduling gates."""
     scheduled = facts.pod.condition("PodScheduled") if facts.pod else None
     return scheduled is not None and scheduled.reason == "SchedulingGated"
 
 
 def _restarts_step(facts: Facts, pipeline: Pipeline) -> bool:
+    """Returns whether the kubelet restarts the current step after a failure."""
     pod = facts.pod
     if pod is None or pod.ended:
         return False
@@ -101,66 +102,70 @@ def _restarts_step(facts: Facts, pipeline: Pipeline) -> bool:
     return any(c.after_exit(1) for c in pod.init_containers if c.name == name)
 
 
-def _back_off_words(facts: Facts, pipeline: Pipeline, now: datetime) -> str:
-    """When: by the end of the last attempt, and by the kubelet's word or, where it has not said it
-    yet, its default. It may be a little later."""
+def _back_off_text(facts: Facts, pipeline: Pipeline, now: datetime) -> str:
+    """Returns when the kubelet restarts the current step: the end of the last attempt plus the
+    back-off. The kubelet may restart it a little later. Until the kubelet reports the back-off, its
+    default is assumed."""
     statuses = facts.pod.init_container_statuses if facts.pod else ()
     current = next((s for s in statuses if s.name == pipeline.status.current_step), None)
     end = (current.terminated or current.last_terminated) if current else None
     if current is None or end is None or end.finished_at is None:
-        return " after its back-off, which grows from 10 s to 5 min"
-    said = _BACK_OFF.search((current.waiting or {}).get("message") or "")
-    if said is None and current.restart_count == 0:
-        return " at once"
-    wait = _go_duration(said[1]) if said else _default_back_off(current.restart_count)
+        return " after a back-off of 10 s to 5 min"
+    reported = _BACK_OFF.search((current.waiting or {}).get("message") or "")
+    if reported is None and current.restart_count == 0:
+        return " immediately"
+    wait = _go_duration(reported[1]) if reported else _default_back_off(current.restart_count)
     at = end.finished_at + wait
     about = f"at about {formatting.moment(at, now)}" if at > now else "at any moment"
-    return f" {about} (a back-off of {formatting.span(wait)}{'' if said else ', by default'})"
+    source = "" if reported else ", the default"
+    return f" {about} (back-off {formatting.span(wait)}{source})"
 
 
 def _default_back_off(restarts: int) -> timedelta:
-    """The kubelet's own, unless its configuration says otherwise: the first restart is at once, the
-    second after 10 s, and so on."""
+    """Returns the kubelet's default back-off after this number of restarts: 10 s after the first,
+    doubled after each further one, up to 5 min."""
     doubled: timedelta = timedelta(seconds=10) * 2 ** min(restarts - 1, 10)
     return min(doubled, timedelta(minutes=5))
 
 
 def _go_duration(text: str) -> timedelta:
-    """Of Go's spelling: 1m20s."""
+    """Parses a duration in Go's format, such as 1m20s."""
     units = {"h": "hours", "m": "minutes", "s": "seconds"}
     parts = re.findall(r"(\d+)([hms])", text)
     return timedelta(**{units[unit]: int(number) for number, unit in parts})
 
 
-def _if_nobody_acts(pipeline: Pipeline, now: datetime, pod: Pod | None) -> Iterator[str]:
+def _without_user_action(pipeline: Pipeline, now: datetime, pod: Pod | None) -> Iterator[str]:
+    """Yields what happens to the pipeline if no user acts."""
     status, run, policies = pipeline.status, pipeline.status.run, pipeline.policies
     reason = formatting.ready_reason(status)
     ttl = policies.ttl_seconds_after_finished
     if status.condition(ConditionType.STALLED):
         yield (
-            "the Pod is created once the spec is corrected"
+            "the operator creates the Pod when you fix the spec"
             if reason == Reason.INVALID_TEMPLATE
-            else "no run follows by itself: it needs a person"
+            else "no run starts until a user acts"
         )
     elif status.condition(ConditionType.SUSPENDED):
-        yield "no run starts until it is resumed"
+        yield "no run starts until you resume it"
     elif run is not None and run.result is Result.SUCCEEDED:
-        yield "nothing: all containers of the Pod ended well"
+        yield "nothing: all containers of the Pod have succeeded"
     elif run is None or run.initialized_time is None:
         yield (
-            f"in their order: {short_forecast(pipeline, now, pod)}"
+            f"in order: {short_forecast(pipeline, now, pod)}"
             if run
-            else "the first run starts"
+            else "the operator starts the first run"
         )
         return
     else:
-        yield _when_it_runs_again(pipeline)
+        yield _causes_of_next_run(pipeline)
     if ttl is not None and run is not None and run.completion_time is not None:
         at = formatting.moment(run.completion_time + timedelta(seconds=ttl), now)
-        yield f"this InitPipeline is deleted at {at} (ttlSecondsAfterFinished)"
+        yield f"the operator deletes this InitPipeline at {at} (ttlSecondsAfterFinished)"
 
 
-def _when_it_runs_again(pipeline: Pipeline) -> str:
+def _causes_of_next_run(pipeline: Pipeline) -> str:
+    """Returns what starts the next run of a pipeline that is initialized."""
     policies = pipeline.policies
     how = "in place" if policies.rerun_strategy is RerunStrategy.IN_PLACE else "with a new Pod"
     causes = {
@@ -170,12 +175,12 @@ def _when_it_runs_again(pipeline: Pipeline) -> str:
     }[policies.rerun_policy]
     return (
         f"all steps run again when {causes}the kubelet restarts the Pod, the template changes, or "
-        "a person asks"
+        "a user requests a run"
     )
 
 
 def action_text(decision: Decision, pipeline: Pipeline) -> str:
-    """What the operator is to do."""
+    """Returns the action of the decision as a verb phrase. Empty if there is none."""
     run = decision.status.run
     match decision.action:
         case CreatePod():
@@ -184,6 +189,6 @@ def action_text(decision: Decision, pipeline: Pipeline) -> str:
             return f'delete the Pod "{pipeline.name}"'
         case DeletePipeline():
             ttl = pipeline.policies.ttl_seconds_after_finished
-            return f"delete this InitPipeline: its ttlSecondsAfterFinished of {ttl} s is over"
+            return f"delete this InitPipeline, because ttlSecondsAfterFinished ({ttl} s) has passed"
         case None:
             return ""

@@ -1,4 +1,4 @@
-"""Times, reasons and ends in words, the same wherever they are told. Pure."""
+"""Formats times, reasons and exit codes, in the same way for all subcommands. Pure."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -9,10 +9,12 @@ from initpipeline.core.template import changed_fields_message
 from initpipeline.core.text import plain
 
 NONE: Final = "-"
+"""Shown for a value that is not known or does not exist."""
 
 
 def span(time: timedelta) -> str:
-    """Two units at most: 8s, 3m20s, 2h5m, 4d3h. What is negative, by clocks that differ, is 0s."""
+    """Returns the duration in at most two units: 8s, 3m20s, 2h5m, 4d3h. A negative duration, which
+    comes from clocks that differ, is 0s."""
     seconds = max(0, round(time.total_seconds()))
     for unit, size, below, part in (("d", 86400, "h", 3600), ("h", 3600, "m", 60)):
         if seconds >= size:
@@ -25,39 +27,44 @@ def span(time: timedelta) -> str:
 
 
 def between(start: datetime | None, end: datetime | None) -> str:
+    """Returns the duration from start to end, or "-" if one of them is None."""
     return NONE if start is None or end is None else span(end - start)
 
 
 def ago(time: datetime | None, now: datetime) -> str:
+    """Returns how long ago the time was, or "-" if it is None."""
     return NONE if time is None else f"{span(now - time)} ago"
 
 
 def moment(time: datetime, now: datetime) -> str:
-    """A time to come, and how long that is: ``12:00:05Z, in 8s``."""
+    """Returns a future time and the duration until then: ``12:00:05Z, in 8s``."""
     clock = f"{time:%H:%M:%SZ}" if time.date() == now.date() else f"{time:%Y-%m-%d %H:%M:%SZ}"
     return f"{clock}, in {span(time - now)}" if time > now else f"{clock}, which has passed"
 
 
 def ready_reason(status: InitPipelineStatus) -> str:
+    """Returns the reason of the condition Ready. Empty if it is not reported."""
     ready = status.condition(ConditionType.READY)
     return ready.reason if ready else ""
 
 
 def ready_message(status: InitPipelineStatus) -> str:
-    """What Ready says, or what it needs a person for."""
-    said = status.condition(ConditionType.STALLED) or status.condition(ConditionType.READY)
-    return said.message if said else "the operator has not looked at it yet"
+    """Returns the message of the condition Stalled, or else of Ready."""
+    condition = status.condition(ConditionType.STALLED) or status.condition(ConditionType.READY)
+    return condition.message if condition else "the operator has not reconciled it yet"
 
 
 def exit_text(exit_code: int | None, signal: int | None, reason: str | None) -> str:
-    """``exit 137 (OOMKilled)``, ``signal 9``; "" where nothing is known."""
+    """Returns how a container terminated: ``exit 137 (OOMKilled)``, ``signal 9``. Empty if nothing
+    is known."""
     how = f"signal {signal}" if signal else "" if exit_code is None else f"exit {exit_code}"
     more = reason if reason and reason not in {"Error", "Completed"} else ""
     return f"{how} ({more})" if how and more else how or more
 
 
 def cause_text(cause: Cause) -> str:
-    """Returns the end of a container, or the change of the template, that caused a run."""
+    """Returns what caused a run: the termination of a container, or the changed fields of the
+    template."""
     if cause.changed_paths:
         return one_line(changed_fields_message(cause))
     how = exit_text(cause.exit_code, cause.signal, cause.reason)

@@ -1,4 +1,4 @@
-"""Which logs there are to read of a Pod: one for each attempt of a container. Pure."""
+"""Lists the logs of a Pod that can be read: one for each attempt of a container. Pure."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -14,45 +14,47 @@ class Part:
     container: str
     container_id: str
     title: str
-    """What it is, and what became of it."""
+    """Names the container and the attempt, and how it ended."""
     previous: bool
-    """The API is to be asked for the container before the present one."""
+    """The log of the previous container must be requested."""
     running: bool
     sidecar: bool
-    last_words: str
-    """Its termination message: what is left where the node has no log any more."""
+    termination_message: str
+    """Shown if the node does not have the log any more."""
 
 
 def container_names(pod: Pod) -> list[str]:
-    """Init containers in their order, then app containers."""
+    """Returns the init containers in order, then the app containers."""
     inits = [container.name for container in pod.init_containers]
     return inits + [status.name for status in pod.container_statuses]
 
 
-def present(pod: Pod, wanted: str | None, stale: Collection[str]) -> list[Part]:
-    """The newest attempt of each init container, or of the container that is wanted, whichever
-    kind it is. Those of an earlier run in the same Pod (``stale``) have no part in this one."""
-    parts = (
-        _present(title, sidecar, status) for title, sidecar, status in _containers(pod, wanted)
-    )
+def newest(pod: Pod, wanted: str | None, stale: Collection[str]) -> list[Part]:
+    """Returns the newest attempt of each init container, or only of the container ``wanted``.
+
+    ``stale`` are the IDs of containers of an earlier run in the same Pod, which are omitted.
+    """
+    parts = (_newest(title, sidecar, status) for title, sidecar, status in _containers(pod, wanted))
     return [part for part in parts if part and part.container_id not in stale]
 
 
-def before(pod: Pod, wanted: str | None) -> list[Part]:
-    """The attempt before the newest, where there was one and the API still tells."""
-    parts = (_before(title, sidecar, status) for title, sidecar, status in _containers(pod, wanted))
+def previous(pod: Pod, wanted: str | None) -> list[Part]:
+    """Returns the attempts before the newest that the API still reports."""
+    parts = (
+        _previous(title, sidecar, status) for title, sidecar, status in _containers(pod, wanted)
+    )
     return [part for part in parts if part]
 
 
-def unseen(
-    pod: Pod, wanted: str | None, stale: Collection[str], seen: Collection[str]
+def not_printed(
+    pod: Pod, wanted: str | None, stale: Collection[str], printed: Collection[str]
 ) -> list[Part]:
-    """Attempts that were not read yet, in their order: where one came and went between two looks,
-    it comes before the one that is there now."""
+    """Returns the attempts that were not printed yet, in order. An attempt that started and ended
+    between two requests comes before the current one."""
     order = container_names(pod)
-    parts = [*before(pod, wanted), *present(pod, wanted, stale)]
+    parts = [*previous(pod, wanted), *newest(pod, wanted, stale)]
     parts.sort(key=lambda part: (order.index(part.container), not part.previous))
-    return [part for part in parts if part.container_id not in {*seen, *stale}]
+    return [part for part in parts if part.container_id not in {*printed, *stale}]
 
 
 def _containers(pod: Pod, wanted: str | None) -> Iterator[tuple[str, bool, ContainerStatus]]:
@@ -68,8 +70,9 @@ def _containers(pod: Pod, wanted: str | None) -> Iterator[tuple[str, bool, Conta
             yield f'container "{status.name}"', False, status
 
 
-def _present(title: str, sidecar: bool, status: ContainerStatus) -> Part | None:
-    """While a container waits to be started again, the log is that of the last attempt."""
+def _newest(title: str, sidecar: bool, status: ContainerStatus) -> Part | None:
+    """Returns the newest attempt, which is the last one while the container waits for a restart.
+    None: the container has not started."""
     end = status.terminated or (None if status.running else status.last_terminated)
     if not status.container_id or not (status.running or end):
         return None
@@ -81,11 +84,11 @@ def _present(title: str, sidecar: bool, status: ContainerStatus) -> Part | None:
         previous=False,
         running=status.running,
         sidecar=sidecar,
-        last_words=(end.message or "") if end else "",
+        termination_message=(end.message or "") if end else "",
     )
 
 
-def _before(title: str, sidecar: bool, status: ContainerStatus) -> Part | None:
+def _previous(title: str, sidecar: bool, status: ContainerStatus) -> Part | None:
     end = status.last_terminated
     last = (status.raw.get("lastState") or {}).get("terminated") or {}
     id_ = last.get("containerID") or ""
@@ -98,7 +101,7 @@ def _before(title: str, sidecar: bool, status: ContainerStatus) -> Part | None:
         previous=True,
         running=False,
         sidecar=sidecar,
-        last_words=end.message or "",
+        termination_message=end.message or "",
     )
 
 
@@ -107,8 +110,8 @@ def _how(end: Terminated | None) -> str:
         return "ended"
     if end.exit_code == 0 and not end.signal:
         return "done"
-    words = Terminated(end.exit_code, end.signal, end.reason, None, None, None)
-    return ending(words, 0)
+    without_message = Terminated(end.exit_code, end.signal, end.reason, None, None, None)
+    return ending(without_message, 0)
 
 
 def _attempt(restarts: int) -> str:

@@ -1,4 +1,4 @@
-"""Computes what the operator would do after an InitPipeline is applied, by the same decision."""
+"""Computes what the operator would do after an InitPipeline is applied, with its own decision."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ CREATE: Final = "create"
 REFUSED: Final = "refused"
 
 _EFFECTS: Final[Mapping[str, str]] = {
-    "rerunPolicy": "decides at the next restart or loss",
-    "rerunStrategy": "takes effect with the next Pod",
-    "backoffLimit": "is compared when a run has failed",
-    "initDeadlineSeconds": "limits the current run, too, until it is initialized",
-    "initPolicies": "limit the current run, too, until it is initialized",
+    "rerunPolicy": "applies to the next restart or Pod loss",
+    "rerunStrategy": "applies to the next Pod",
+    "backoffLimit": "applies when a run fails",
+    "initDeadlineSeconds": "also applies to the current run until it is initialized",
+    "initPolicies": "also apply to the current run until it is initialized",
     "suspend": "",
     "runHistoryLimit": "",
     "ttlSecondsAfterFinished": "counts from the end of the last run",
 }
-"""What a changed field of the spec does. Empty if the plan's effects already show it."""
+"""The effect of a changed field of the spec. Empty if the effects of the plan already show it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyChange:
-    """A policy that gets another value."""
+    """A policy whose value changes."""
 
     field: str
     old: Any
@@ -62,12 +62,12 @@ class Plan:
     """Number of the run that starts. None if none does."""
     trigger: str | None = None
     interrupts: str | None = None
-    """The state of the present run, if the change ends it. None: no run is ended."""
+    """State of the current run, if the change ends it. None: no run ends."""
     changes: tuple[Change, ...] = ()
-    """Fields of the template."""
+    """Changed fields of the template."""
     policies: tuple[PolicyChange, ...] = ()
     effects: tuple[str, ...] = ()
-    """What else happens at once."""
+    """What else happens immediately."""
     spelled: bool = False
     """The template is spelled differently, but the API server would store the same Pod."""
     refused: tuple[Refused, ...] = ()
@@ -76,6 +76,7 @@ class Plan:
 
     @property
     def kind(self) -> str:
+        """One of NOTHING, POLICY, RUN, CREATE and REFUSED."""
         if self.refused:
             return REFUSED
         if self.created:
@@ -85,7 +86,7 @@ class Plan:
         return POLICY if self.policies or self.effects or self.changes else NOTHING
 
     def to_api(self) -> dict[str, Any]:
-        """For -o json and yaml."""
+        """Returns the plan for -o json and yaml."""
         plan: dict[str, Any] = {"namespace": self.namespace, "name": self.name, "plan": self.kind}
         if self.run is not None:
             plan["run"] = {"number": self.run, "trigger": self.trigger}
@@ -107,8 +108,8 @@ class Plan:
 def plan(live: Facts | None, applied: Facts, now: datetime) -> Plan:
     """Returns what the operator would do.
 
-    ``live`` are the present facts. None: there is no InitPipeline yet. ``applied`` are the facts
-    with what the API server would store.
+    ``live`` are the current facts. None: the InitPipeline does not exist yet. ``applied`` are the
+    facts with the InitPipeline that the API server would store.
     """
     pipeline = applied.pipeline
     decision = decide(applied, now)
@@ -144,10 +145,12 @@ def plan(live: Facts | None, applied: Facts, now: datetime) -> Plan:
     )
 
 
-def _started(present: Run | None, otherwise: Run | None, run: Run | None) -> Run | None:
-    """Returns the run that starts because of the change. ``otherwise`` is the run that would exist
-    without it. None: no run starts because of the change."""
-    if run is None or (present is not None and run.number <= present.number):
+def _started(current: Run | None, otherwise: Run | None, run: Run | None) -> Run | None:
+    """Returns the run that starts because of the change. None: the change starts no run.
+
+    ``otherwise`` is the run that would exist without the change.
+    """
+    if run is None or (current is not None and run.number <= current.number):
         return None
     same = otherwise and (otherwise.number, otherwise.trigger) == (run.number, run.trigger)
     return None if same else run
@@ -169,7 +172,7 @@ def _policy_changes(old: Policies, new: Policies) -> Iterator[PolicyChange]:
 def _first_effects(decision: Decision) -> Iterator[str]:
     ready = decision.status.condition(ConditionType.READY)
     if decision.status.run is None:
-        yield "no run starts before spec.suspend is false"
+        yield "no run starts until spec.suspend is false"
     elif ready is not None and ready.reason == Reason.NAME_CONFLICT:
         yield f"the run waits: {ready.message}"
 
@@ -177,14 +180,14 @@ def _first_effects(decision: Decision) -> Iterator[str]:
 def _effects(
     before: Decision, after: Decision, changed: bool, started: bool, now: datetime
 ) -> Iterator[str]:
-    """Yields what happens at once besides the start of a run."""
+    """Yields what happens immediately, except for the start of a run."""
     run = after.status.run
     if _deletes(after) and not _deletes(before):
         yield "the Pod is deleted"
     if changed and _is_suspended(after.status):
-        yield "the next run, once spec.suspend is false, has the new template"
+        yield "the next run, when spec.suspend is false, has the new template"
     elif changed and run is not None and not started:
-        yield f"run {run.number}, which starts anyway, has the new template"
+        yield f"run {run.number}, which starts in any case, has the new template"
     ended = before.status.run
     if run is not None and ended is not None and run.number == ended.number:
         suspended = _is_suspended(after.status)
@@ -197,15 +200,16 @@ def _effects(
     dropped = [r.number for r in before.status.history if r.number not in kept]
     if dropped:
         runs = "the entry of run" if len(dropped) == 1 else "the entries of runs"
-        yield f"status.history loses {runs} {', '.join(map(str, sorted(dropped)))}"
+        yield f"status.history drops {runs} {', '.join(map(str, sorted(dropped)))}"
     if isinstance(after.action, DeletePipeline) and not isinstance(before.action, DeletePipeline):
-        yield "the InitPipeline is deleted, and its Pod with it"
+        yield "the InitPipeline and its Pod are deleted"
     elif _rests(after) and after.wake_at and after.wake_at != before.wake_at:
         when = formatting.moment(after.wake_at, now)
-        yield f"the InitPipeline is deleted {when}, and its Pod with it"
+        yield f"the InitPipeline and its Pod are deleted at {when}"
 
 
 def _rests(decision: Decision) -> bool:
+    """Returns whether the last run has ended and none follows."""
     run = decision.status.run
     ended = run is not None and run.completion_time is not None
     return ended and decision.status.next_run_time is None and not _is_suspended(decision.status)
@@ -216,7 +220,7 @@ def _is_suspended(status: InitPipelineStatus) -> bool:
 
 
 def _interrupted(status: InitPipelineStatus, now: datetime) -> str | None:
-    """Returns the present run and its state. None: no run is open."""
+    """Returns the current run and its state. None: no run is in progress."""
     run = status.run
     if run is None or run.completion_time is not None:
         return None
@@ -224,7 +228,7 @@ def _interrupted(status: InitPipelineStatus, now: datetime) -> str | None:
     if ready is not None and ready.status == "True":
         return f"run {run.number}, Ready for {formatting.between(ready.last_transition_time, now)}"
     if run.initialized_time is not None:
-        return f"run {run.number}, initialized and not Ready"
+        return f"run {run.number}, initialized but not Ready"
     if status.current_step is None:
         return f"run {run.number}, whose Pod does not exist yet"
     step = f'run {run.number} at step "{status.current_step}"'

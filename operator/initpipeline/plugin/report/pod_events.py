@@ -1,5 +1,5 @@
-"""What scheduler and kubelet warn of a Pod in events alone: a volume that is missing, a probe that
-fails. Pure."""
+"""Selects warnings that the scheduler and the kubelet report only in events of the Pod, such as a
+missing volume or a failing probe. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,49 +9,54 @@ from typing import Any, Final
 from initpipeline.api.times import parse_time
 from initpipeline.plugin.report.formatting import one_line
 
-MOST: Final = 4
-"""More would hide what matters."""
+MAX_WARNINGS: Final = 4
+"""More would hide the important ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class PodWarning:
-    """What was last warned of for one reason."""
+    """The last warning with a reason."""
 
     reason: str
     message: str
     count: int
-    """How often this was told."""
+    """How often the event occurred."""
     last: datetime
 
 
-_TOLD: Final = frozenset({"BackOff"})
-"""Reasons of what status says itself, and with the time until which the kubelet waits."""
+_KNOWN_FROM_STATUS: Final = frozenset({"BackOff"})
+"""Reasons of events that status reports in more detail."""
 
 
 def warnings(events: Iterable[Mapping[str, Any]], known: str) -> tuple[PodWarning, ...]:
-    """Of the v1.Events of a Pod, the newest warning for each reason, the newest first. What the
-    message ``known`` says already is not said again."""
+    """Returns the last warning for each reason, the newest first.
+
+    ``events`` are the v1.Events of a Pod. A warning that the message ``known`` contains is omitted.
+    """
     newest: dict[str, PodWarning] = {}
     for event in events:
         found = _read(event)
-        if found is None or found.reason in _TOLD or _says(known, found.message):
+        if found is None or found.reason in _KNOWN_FROM_STATUS or _contains(known, found.message):
             continue
         before = newest.get(found.reason)
         if before is None or before.last < found.last:
             newest[found.reason] = found
-    return tuple(sorted(newest.values(), key=lambda one: one.last, reverse=True)[:MOST])
+    return tuple(sorted(newest.values(), key=lambda one: one.last, reverse=True)[:MAX_WARNINGS])
 
 
-def _says(known: str, message: str) -> bool:
-    """Whether it is the same but for what one of them begins with: ``Error: ...`` in the event, the
-    title of a container in status."""
-    _, _, words = known.partition(": ")
-    return message.removeprefix("Error: ") in known or (bool(words) and words in message)
+def _contains(known: str, message: str) -> bool:
+    """Returns whether the two are the same except for a prefix: ``Error: `` in the event, the name
+    of the container in status."""
+    _, _, detail = known.partition(": ")
+    return message.removeprefix("Error: ") in known or (bool(detail) and detail in message)
 
 
 def _read(event: Mapping[str, Any]) -> PodWarning | None:
-    """None for what is no warning. Events of the old API have a count and a last time, those of the
-    new one (events.k8s.io) a time and, once repeated, a series."""
+    """Returns the warning. None: the event is not a warning, or its time cannot be read.
+
+    Events of the core API have a count and a last time. Events of events.k8s.io have a time and, if
+    they are repeated, a series.
+    """
     series = event.get("series") or {}
     observed = (
         series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")

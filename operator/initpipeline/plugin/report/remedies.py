@@ -1,4 +1,4 @@
-"""What a person can do about the state of a pipeline. Pure."""
+"""Lists what a user can do about the state of a pipeline. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,15 +12,18 @@ from initpipeline.plugin.report.summary import summary
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """Something that a person can do."""
+    """A command that a user can run."""
 
     command: str
     effect: str
+    """What the command does, as a verb phrase."""
 
 
 def remedies(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
-    """What helps in this state, the most likely first. ``flags`` are what a command about the
-    pipeline needs besides its name."""
+    """Yields the commands that may help in this state, the most useful first.
+
+    ``flags`` are the flags with which kubectl finds the pipeline.
+    """
     name, status = pipeline.name, pipeline.status
     run = status.run
     yield from _of_reason(pipeline, flags)
@@ -36,51 +39,55 @@ def remedies(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
         of = f' of "{limit.step}"' if limit.limit != run_limits.DEADLINE else ""
         yield Remedy(
             f"kubectl edit ipl {name}{flags}",
-            f"raise {limit.limit}{of} over {limit.value}: another run starts then",
+            f"raise {limit.limit}{of} above {limit.value}; this starts another run",
         )
     reason = formatting.ready_reason(status)
     if reason != Reason.NAME_CONFLICT and admission.refusal_of_spec(pipeline) is None:
         soon = status.next_run_time is not None or reason in admission.REASONS
-        at_work = summary(status) == "Ready"
-        why = ", without the wait" if soon else ", at work or not" if at_work else ""
+        ready = summary(status) == "Ready"
+        why = ", without waiting" if soon else ", although it is Ready" if ready else ""
         yield Remedy(
             f"kubectl initpipeline rerun {name}{flags}", f"start run {run.number + 1} now{why}"
         )
     if status.condition(ConditionType.RECONCILING):
         yield Remedy(
             f"kubectl initpipeline suspend {name}{flags}",
-            "delete the Pod and try no more" if status.pod_uid else "try no more",
+            "delete the Pod and stop retrying" if status.pod_uid else "stop retrying",
         )
 
 
 def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
     name, status = pipeline.name, pipeline.status
     edit = f"kubectl edit ipl {name}{flags}"
-    correct = Remedy(edit, "correct the template: a run starts then")
-    look = Remedy(f"kubectl describe pod {name}{flags}", "see its events")
+    fix = Remedy(edit, "fix the template; this starts a new run")
+    describe = Remedy(f"kubectl describe pod {name}{flags}", "show the Pod and its events")
     stalled = status.condition(ConditionType.STALLED)
     if stalled is not None and stalled.reason == Reason.BACKOFF_LIMIT_EXCEEDED:
         yield from _logs(pipeline, flags)
         yield Remedy(
             edit,
-            "correct the template, which starts a run; or raise backoffLimit to "
-            f"{status.failed_runs} or more, which allows another",
+            f"fix the template, or raise backoffLimit to {status.failed_runs} or more; either "
+            "starts a new run",
         )
         return
     match formatting.ready_reason(status):
         case Reason.STEP_FAILED | Reason.STEP_BACK_OFF:
             yield from _logs(pipeline, flags)
-            yield correct
+            yield fix
         case Reason.STEP_RUNNING | Reason.RERUN_BACK_OFF:
             yield from _logs(pipeline, flags)
         case reason if reason in admission.NOT_CREATED:
             yield from _of_refusal(pipeline, flags)
         case Reason.NODE_NOT_READY:
             node = status.node_name
-            yield Remedy(f"kubectl describe node {node}", "see since when it has not reported")
+            yield Remedy(
+                f"kubectl describe node {node}", "see since when the node has not reported"
+            )
         case Reason.CONTAINER_FAILED | Reason.CONTAINERS_NOT_READY:
-            yield Remedy(f"kubectl logs {name}{flags} --all-containers", "read what it says")
-            yield look
+            yield Remedy(
+                f"kubectl logs {name}{flags} --all-containers", "read the logs of its containers"
+            )
+            yield describe
         case (
             Reason.POD_PENDING
             | Reason.POD_UNSCHEDULABLE
@@ -88,8 +95,8 @@ def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
             | Reason.CONTAINER_CONFIG_ERROR
             | Reason.STEP_PENDING
         ) if status.pod_uid:
-            yield look
-            yield correct
+            yield describe
+            yield fix
 
 
 def _of_refusal(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
@@ -97,45 +104,46 @@ def _of_refusal(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
     edit = f"kubectl edit ipl {name}{flags}"
     match formatting.ready_reason(status):
         case Reason.INVALID_TEMPLATE if admission.refusal_of_spec(pipeline) is not None:
-            yield Remedy(edit, "correct the spec: the operator creates the Pod then")
+            yield Remedy(edit, "fix the spec; the operator then creates the Pod")
         case Reason.INVALID_TEMPLATE:
-            yield Remedy(edit, "correct the template: a run starts then")
+            yield Remedy(edit, "fix the template; this starts a new run")
             yield _limit_ranges(flags)
         case Reason.POD_FORBIDDEN:
             yield Remedy(
                 edit,
-                "correct the template: a run starts then; or create, or have an administrator "
-                "allow, what the message names",
+                "fix the template; this starts a new run. Or create what the message names, or "
+                "ask an administrator to allow it",
             )
             if _by_limit_range(formatting.ready_message(status)):
                 yield _limit_ranges(flags)
         case Reason.QUOTA_REQUIRES_RESOURCES:
-            yield Remedy(
-                edit, "add the requests or limits that the message names: a run starts then"
-            )
+            yield Remedy(edit, "add the requests or limits in the message; this starts a new run")
             yield _limit_ranges(flags)
         case Reason.QUOTA_EXCEEDED:
-            yield Remedy(f"kubectl describe quota{flags}", "see what is used; free or raise it")
+            yield Remedy(
+                f"kubectl describe quota{flags}",
+                "see what is used; free resources or raise the quota",
+            )
         case Reason.NAME_CONFLICT:
             yield Remedy(
                 f"kubectl get pod {name}{flags} -o wide",
-                "see who owns it; delete it: the operator creates its own Pod then",
+                "see who owns this Pod; if you delete it, the operator creates its own",
             )
 
 
 def _limit_ranges(flags: str) -> Remedy:
     return Remedy(
         f"kubectl describe limitrange{flags}",
-        "see which defaults, minima and maxima the namespace sets for containers",
+        "see the defaults, minimums and maximums that the namespace sets for containers",
     )
 
 
 def _by_limit_range(message: str) -> bool:
     """Returns whether a LimitRange refuses the Pod, by the message of the LimitRanger plugin."""
-    return any(words in message for words in ("usage per ", "limit to request ratio per "))
+    return any(part in message for part in ("usage per ", "limit to request ratio per "))
 
 
 def _logs(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
     step = pipeline.status.current_step
     named = f"{pipeline.name} {step}" if step else pipeline.name
-    yield Remedy(f"kubectl initpipeline logs {named}{flags}", "read what the step says")
+    yield Remedy(f"kubectl initpipeline logs {named}{flags}", "read the log of the step")

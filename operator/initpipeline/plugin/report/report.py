@@ -1,6 +1,7 @@
-"""Why a pipeline is where it is, what comes next and when, and what a person can do. Pure.
+"""Builds the report of ``explain`` from the operator's decision about the same facts. Pure.
 
-Nothing is guessed: it is the operator's own decision about the same facts, put into words.
+The report has the state of the pipeline and its reason, what happens next and when, the limits that
+apply, and what a user can do.
 """
 
 from collections.abc import Iterator
@@ -22,42 +23,49 @@ from initpipeline.plugin.report.summary import summary
 
 @dataclass(frozen=True, slots=True)
 class ActiveLimit:
-    """A limit that the present state is under."""
+    """A limit that applies to the current state."""
 
     name: str
-    words: str
+    message: str
+    """What the limit allows, and how much of it is used."""
     at: datetime | None = None
-    """When it is exceeded, where time alone does it."""
+    """When it is exceeded. None: it does not depend on the time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The whole explanation."""
+    """What ``explain`` shows about a pipeline."""
 
+    reported: Pipeline
+    """The pipeline as it was read, with the last status that the operator wrote."""
     pipeline: Pipeline
-    """With the status that follows from the facts, unless the operator failed on them."""
+    """The pipeline with the status of the decision, which a running operator writes next. If the
+    operator reports that it fails on this pipeline, the same as ``reported``."""
     pod: Pod | None
-    """The Pod of the pipeline's name, with any owner. None: there is none."""
+    """The Pod with the name of the pipeline, with any owner. None: there is no such Pod."""
     next: tuple[str, ...]
+    """What happens next, in order."""
     limits: tuple[ActiveLimit, ...]
     remedies: tuple[Remedy, ...]
     pending: tuple[str, ...]
-    """What the operator has yet to do about the facts."""
+    """Actions that follow from the facts, and that the operator has not carried out."""
     overdue: tuple[str, ...]
-    """Those of ``pending`` that a running operator does at once. If they stay, none is running."""
+    """The pending actions that a running operator carries out immediately. If they stay, no
+    operator is running."""
 
 
 def report(
     facts: Facts, decision: Decision, now: datetime, flags: str = "", *, pod_watched: bool = True
 ) -> Report:
-    """Returns the explanation of what ``decide(facts, now)`` returned.
+    """Returns the report about the facts and ``decide(facts, now)``.
 
-    ``flags`` are what a command about this pipeline needs besides its name. ``pod_watched``: the
-    API server notifies the operator of changes of ``facts.pod``.
+    ``flags`` are the flags with which kubectl finds the pipeline. ``pod_watched``: the API server
+    notifies the operator of changes of ``facts.pod``.
     """
     status = facts.pipeline.status if _failed_on(facts.pipeline) else decision.status
     pipeline = replace(facts.pipeline, status=status)
     return Report(
+        reported=facts.pipeline,
         pipeline=pipeline,
         pod=facts.pod,
         next=tuple(forecast(facts, pipeline, decision, now)),
@@ -69,17 +77,18 @@ def report(
 
 
 def _unwritten(facts: Facts, decision: Decision) -> tuple[str, ...]:
-    """Returns what the operator has not written to status although it follows from the facts."""
+    """Returns the change of status that the operator has not written yet."""
     before, after = facts.pipeline.status, decision.status
-    was = before.run.number if before.run else 0
-    if after.run is not None and after.run.number != was:
+    number = before.run.number if before.run else 0
+    if after.run is not None and after.run.number != number:
         return (f"start run {after.run.number} ({after.run.trigger})",)
     if merge_patch(before.to_api(), after.to_api()):
-        return (f"write to status that it is {_summary_text(after)}",)
+        return (f"set the status to {_summary_text(after)}",)
     return ()
 
 
 def _not_done(facts: Facts, decision: Decision) -> tuple[str, ...]:
+    """Returns the creation or deletion that the operator has not carried out yet."""
     reason = formatting.ready_reason(facts.pipeline.status)
     if decision.action is None or is_retried(reason, decision):
         return ()
@@ -87,61 +96,61 @@ def _not_done(facts: Facts, decision: Decision) -> tuple[str, ...]:
 
 
 def _overdue(facts: Facts, decision: Decision, pod_watched: bool) -> tuple[str, ...]:
-    """Returns what proves, if it stays undone, that no operator is running: status does not reflect
-    a change that the API server notifies the operator of.
+    """Returns the pending actions if status does not reflect a change of which the API server has
+    notified the operator.
 
-    A Pod that is to be created or deleted is no proof. If status agrees with the facts, an operator
-    has observed them, and may be waiting because the API server refuses its request. A message is
-    no proof either: another version of the operator may word it differently.
+    A Pod that has yet to be created or deleted is not enough: if status agrees with the facts, the
+    operator has observed them, and the API server may refuse its request. Another message is not
+    enough either: it may come from another version of the operator.
     """
     before, after = facts.pipeline.status, decision.status
     spec = facts.pipeline.generation != before.observed_generation
     request = runs.pending_token(facts.pipeline, before) and not facts.pipeline.policies.suspend
     whole = before.omitted is None
-    seen = pod_watched and _outline(before, whole) != _outline(after, whole)
-    at_work = facts.pipeline.deleting or _failed_on(facts.pipeline)
-    if at_work or not (spec or request or seen):
+    observed = pod_watched and _outline(before, whole) != _outline(after, whole)
+    excused = facts.pipeline.deleting or _failed_on(facts.pipeline)
+    if excused or not (spec or request or observed):
         return ()
     return (*_unwritten(facts, decision), *_not_done(facts, decision))
 
 
 def _outline(status: InitPipelineStatus, whole: bool) -> tuple[object, ...]:
-    """Returns the part of status that does not depend on the version of the operator. ``whole``:
-    include what a status leaves out if the InitPipeline would be too large."""
+    """Returns the part of status that is the same in all versions of the operator.
+
+    ``whole``: include the mirror, which the operator omits if the InitPipeline is too large.
+    """
     run = status.run
-    of_run = (run.number, run.result, run.pod_uid) if run else None
-    return of_run, status.init_container_statuses if whole else (), summary(status)
+    run_key = (run.number, run.result, run.pod_uid) if run else None
+    return run_key, status.init_container_statuses if whole else (), summary(status)
 
 
 def _failed_on(pipeline: Pipeline) -> bool:
-    """Returns whether the operator reports that it failed on this pipeline. It is running then, but
-    does nothing else for the pipeline."""
+    """Returns whether the operator reports that it fails on this pipeline. It is then running, but
+    does not act on the pipeline."""
     stalled = pipeline.status.condition(ConditionType.STALLED)
     return stalled is not None and stalled.reason == Reason.RECONCILE_ERROR
 
 
 def _summary_text(status: InitPipelineStatus) -> str:
     reason = formatting.ready_reason(status)
-    where = summary(status)
-    return f"{where} ({reason})" if reason else where
+    return f"{summary(status)} ({reason})" if reason else summary(status)
 
 
 def _limits(facts: Facts, pipeline: Pipeline) -> Iterator[ActiveLimit]:
+    """Yields the limits that apply, those with a time first."""
     policies, status, run, pod = pipeline.policies, pipeline.status, pipeline.status.run, facts.pod
     current = None
     if run is not None and pod is not None and pod.uid == run.pod_uid and not run.completion_time:
         steps = pod_steps.steps(pod, run)
         current = None if run.initialized_time else pod_steps.current(steps)
         for limit in run_limits.limits(policies, run, pod, steps):
-            found = limit.exceeded
-            of = f' of "{found.step}"' if found.limit != run_limits.DEADLINE else ""
-            yield ActiveLimit(
-                f"{found.limit}{of}", f"{found.value} s: then the run fails", limit.at
-            )
+            field, seconds = limit.exceeded.limit, limit.exceeded.value
+            of = f' of "{limit.exceeded.step}"' if field != run_limits.DEADLINE else ""
+            yield ActiveLimit(f"{field}{of}", f"the run fails after {seconds} s", limit.at)
     if current is not None and run is not None:
         yield from _restarts(pipeline, run, current)
     if policies.backoff_limit or status.failed_runs:
-        yield ActiveLimit("backoffLimit", f"{policies.backoff_limit}: {_failed(status)}")
+        yield ActiveLimit("backoffLimit", f"at most {_failed(policies.backoff_limit, status)}")
 
 
 def _restarts(pipeline: Pipeline, run: Run, current: Step) -> Iterator[ActiveLimit]:
@@ -152,10 +161,14 @@ def _restarts(pipeline: Pipeline, run: Run, current: Step) -> Iterator[ActiveLim
     count = current.status.restart_count - baselines.get(current.container.name, 0)
     yield ActiveLimit(
         f'maxRestarts of "{current.container.name}"',
-        f"{allowed}: restarted {count} time{'' if count == 1 else 's'} in this run",
+        f"at most {_count(allowed, 'restart')} in a run: {count} so far",
     )
 
 
-def _failed(status: InitPipelineStatus) -> str:
-    count = status.failed_runs
-    return f"{count} run{'' if count == 1 else 's'} failed since a person last started one"
+def _failed(limit: int, status: InitPipelineStatus) -> str:
+    failed = f"{_count(status.failed_runs, 'run')} failed since the last run that a user requested"
+    return f"{_count(limit, 'retry', 'retries')}: {failed}"
+
+
+def _count(number: int, singular: str, plural: str = "") -> str:
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"

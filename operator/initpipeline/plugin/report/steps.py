@@ -1,4 +1,4 @@
-"""The steps of the current run, read off the status alone: the Pod may be gone."""
+"""Derives the steps of the current run from the status, since the Pod may be deleted. Pure."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -13,19 +13,19 @@ from initpipeline.core.kubelet_reasons import CRASH_LOOP_BACK_OFF
 
 
 class State(StrEnum):
-    """Of an init container in the current run."""
+    """State of an init container in the current run."""
 
     DONE = "done"
     RUNNING = "running"
     FAILED = "failed"
     BACKING_OFF = "backing off"
-    """Failed, and the kubelet waits before it starts it again."""
+    """The step failed, and the kubelet waits before it restarts the step."""
     WAITING = "waiting"
-    """Its turn, and something keeps it from starting; the reason says what."""
+    """The step is next and cannot start; the reason is reported."""
     TO_RUN = "to run"
-    """Not its turn yet, or an old success of a run before this one."""
+    """The step has not started in this run. It may have succeeded in an earlier run."""
     STOPPED = "stopped"
-    """It was running when its run ended, and ends with the Pod."""
+    """The step was running when the run ended. It ends with the Pod."""
 
 
 _ENDS_OF_PODS = frozenset({Result.FAILED, Result.LOST, Result.SUCCEEDED})
@@ -40,29 +40,29 @@ class Step:
     state: State
     sidecar: bool
     started: datetime | None
-    """Of the attempt that is shown: the present one, or the last."""
+    """Start of the attempt that is shown: the current attempt, or else the last one."""
     finished: datetime | None
     restarts: int
-    """In this run."""
+    """Number of restarts in this run."""
     exit_code: int | None
     signal: int | None
     reason: str | None
     message: str | None
 
     def data(self) -> dict[str, Any]:
-        """For -o json: camelCase, nothing that is unset."""
+        """Returns the step for -o json and yaml, without fields that are not set."""
         times = {"started": self.started, "finished": self.finished}
-        said = asdict(self) | {k: format_time(t) if t else None for k, t in times.items()}
+        fields = asdict(self) | {k: format_time(t) if t else None for k, t in times.items()}
         camel = {"exit_code": "exitCode", "started": "startTime", "finished": "finishTime"}
-        return {camel.get(key, key): value for key, value in said.items() if value is not None}
+        return {camel.get(key, key): value for key, value in fields.items() if value is not None}
 
 
 def sidecars(pipeline: Pipeline, pod: Pod | None) -> frozenset[str]:
     """Returns the names of the sidecars in the current run.
 
-    The spec of the run's Pod decides, since admission may have injected some. ``pod`` is the Pod of
-    the pipeline's name. If it is None or of another run, the template decides, and for containers
-    that it lacks the order of starts: one that runs while a later one has started is a sidecar.
+    ``pod`` is the Pod with the name of the pipeline. If it belongs to the current run, its spec
+    decides, since admission may have injected sidecars. Otherwise the template decides. A container
+    that the template does not have is a sidecar if it runs while a later one has started.
     """
     run = pipeline.status.run
     if pod is not None and run is not None and pod.uid == run.pod_uid:
@@ -80,7 +80,9 @@ def sidecars(pipeline: Pipeline, pod: Pod | None) -> frozenset[str]:
 
 def steps(pipeline: Pipeline, pod: Pod | None = None) -> tuple[Step, ...]:
     """Returns the steps in the order of the Pod's spec, or of the template if there is no Pod.
-    ``pod`` is the Pod of the pipeline's name. None: there is none, or it was not read."""
+
+    ``pod`` is the Pod with the name of the pipeline. None: there is no Pod, or it was not read.
+    """
     status = pipeline.status
     beside = sidecars(pipeline, pod)
     baselines = {}
@@ -120,8 +122,8 @@ def _step(
 def _attempt(
     shown: ContainerStatus, end: Terminated | None, state: State
 ) -> tuple[datetime | None, datetime | None]:
-    """When the attempt that is shown started and finished. That of a run before this one is none
-    of this run's."""
+    """Returns the start and the end of the attempt that is shown. Both are None if the step has not
+    started in this run."""
     if state is State.TO_RUN:
         return None, None
     if shown.running:

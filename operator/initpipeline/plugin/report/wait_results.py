@@ -1,9 +1,9 @@
-"""Whether what was waited for has come, has failed, or is still to come. Pure."""
+"""Decides whether an InitPipeline has reached the state that a command waits for. Pure."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from initpipeline.api.models import Condition, InitPipelineStatus, RunFacts
+from initpipeline.api.models import Condition, InitPipelineStatus, Run, RunFacts
 from initpipeline.api.reasons import ConditionType, Result, Trigger
 from initpipeline.core import runs
 from initpipeline.core.facts import Pipeline
@@ -17,134 +17,135 @@ CONTINUES_REQUEST = frozenset(
         Trigger.RESTARTED_IN_PLACE,
     }
 )
-"""A run that started so goes on with what the one before it was for."""
+"""Triggers of runs that continue the request of the run before: the operator or the kubelet started
+them because that run failed, was lost or was restarted."""
 
 
 class Milestone(StrEnum):
-    """What a run is waited for."""
+    """A state of a run that a command can wait for."""
 
     INITIALIZED = "initialized"
     """All init containers have succeeded."""
     READY = "ready"
-    """The Pod is Ready, or its containers ended well."""
+    """The Pod is Ready, or all its containers have succeeded."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitResult:
-    """The end of the waiting."""
+    """The end of a wait."""
 
     ok: bool
+    """The awaited state was reached. False: it will not be reached."""
     message: str
 
 
 def ready_or_stalled(pipeline: Pipeline) -> WaitResult | None:
-    """Returns the result once the pipeline makes no more progress by itself: Ready, or Stalled.
-    None: it still makes progress."""
+    """Returns the result when the pipeline is Ready or Stalled. None: it is still in progress."""
     status = pipeline.status
     if not up_to_date(pipeline):
         return None
-    ready, stalled = (
-        _condition(status, ConditionType.READY),
-        status.condition(ConditionType.STALLED),
-    )
+    ready = _true_condition(status, ConditionType.READY)
+    stalled = status.condition(ConditionType.STALLED)
     if ready is not None and not status.condition(ConditionType.RECONCILING):
-        return WaitResult(True, f"{_run(status)} is Ready: {ready.message}")
-    return WaitResult(False, f"{_end(status)}: {stalled.message}") if stalled else None
+        return WaitResult(True, f"{_run_name(status)} is Ready: {ready.message}")
+    return WaitResult(False, f"{_stalled_label(status)}: {stalled.message}") if stalled else None
 
 
 def suspended(pipeline: Pipeline) -> WaitResult | None:
-    """Whether the suspension is complete: no Pod is left. None: not yet."""
+    """Returns the result when spec.suspend has taken effect: there is no Pod. None: not yet."""
     status = pipeline.status
     if not up_to_date(pipeline):
         return None
     stalled = status.condition(ConditionType.STALLED)
     if stalled is not None:
         return WaitResult(False, stalled.message)
-    said = _condition(status, ConditionType.SUSPENDED)
-    gone = said is not None and not status.condition(ConditionType.RECONCILING)
-    return WaitResult(True, "suspended: there is no Pod") if gone else None
+    condition = _true_condition(status, ConditionType.SUSPENDED)
+    done = condition is not None and not status.condition(ConditionType.RECONCILING)
+    return WaitResult(True, "suspended: there is no Pod") if done else None
 
 
-def rerun_result(pipeline: Pipeline, token: str, goal: Milestone) -> WaitResult | None:
-    """Whether the run that answers the token, or one that the operator or the kubelet made after
-    it to the same end, has reached the goal. None: not yet."""
+def rerun_result(pipeline: Pipeline, token: str, milestone: Milestone) -> WaitResult | None:
+    """Returns the result when the run that answers the rerun token has reached the milestone, or
+    cannot reach it any more. A run that continues the request counts too. None: not yet."""
     status, run = pipeline.status, pipeline.status.run
-    answer = _of_token(status, token)
+    answer = _run_of_token(status, token)
     if answer is None or run is None:
-        return _without_record(pipeline, token, goal)
-    if goal is Milestone.INITIALIZED and answer.initialized_time is not None:
+        return _result_without_record(pipeline, token, milestone)
+    if milestone is Milestone.INITIALIZED and answer.initialized_time is not None:
         return WaitResult(True, f"run {answer.number} is initialized")
-    if answer.number != run.number and not _same_end(status, answer.number):
+    if answer.number != run.number and not _continues(status, answer.number, run):
         return WaitResult(
             False,
-            f"run {answer.number} ended ({_result(answer)}): run {run.number} ({run.trigger}) "
-            "came after it",
+            f"run {answer.number} ended ({_result_name(answer)}): run {run.number} "
+            f"({run.trigger}) replaced it",
         )
-    return _of_current(pipeline, goal)
+    return _result_of_current(pipeline, run, milestone)
 
 
-def _of_current(pipeline: Pipeline, goal: Milestone) -> WaitResult | None:
-    status, run = pipeline.status, pipeline.status.run
-    assert run is not None
-    if goal is Milestone.INITIALIZED and _condition(status, ConditionType.INITIALIZED):
+def _result_of_current(pipeline: Pipeline, run: Run, milestone: Milestone) -> WaitResult | None:
+    status = pipeline.status
+    if milestone is Milestone.INITIALIZED and _true_condition(status, ConditionType.INITIALIZED):
         return WaitResult(True, f"run {run.number} is initialized")
     if run.result is Result.SUCCEEDED:
         return WaitResult(True, f"run {run.number} has succeeded")
     result = ready_or_stalled(pipeline)
-    if result is None and _condition(status, ConditionType.SUSPENDED):
+    if result is None and _true_condition(status, ConditionType.SUSPENDED):
         return WaitResult(False, f"run {run.number} ended: the InitPipeline was suspended")
     return result
 
 
-def _without_record(pipeline: Pipeline, token: str, goal: Milestone) -> WaitResult | None:
-    """No run is known to answer the token: none has begun, or history, which is bounded, has
-    forgotten it."""
+def _result_without_record(
+    pipeline: Pipeline, token: str, milestone: Milestone
+) -> WaitResult | None:
+    """Returns the result if status has no run with the token: no run has started, or history has
+    dropped it."""
     run = pipeline.status.run
     if run is not None and pipeline.status.last_rerun_token == token:
         if run.trigger in CONTINUES_REQUEST:
-            return _of_current(pipeline, goal)
-        return WaitResult(False, f"run {run.number} ({run.trigger}) came after it")
+            return _result_of_current(pipeline, run, milestone)
+        return WaitResult(False, f"run {run.number} ({run.trigger}) replaced it")
     if pipeline.policies.suspend:
         return WaitResult(False, "suspended: the request waits until kubectl initpipeline resume")
     if pipeline.rerun_token != token:
-        return WaitResult(False, f'another request ("{pipeline.rerun_token}") took its place')
+        return WaitResult(False, f'another request ("{pipeline.rerun_token}") replaced it')
     return None
 
 
-def _of_token(status: InitPipelineStatus, token: str) -> RunFacts | None:
+def _run_of_token(status: InitPipelineStatus, token: str) -> RunFacts | None:
     if status.run is not None and status.run.token == token:
         return status.run
     return next((record for record in status.history if record.token == token), None)
 
 
-def _same_end(status: InitPipelineStatus, number: int) -> bool:
-    """Whether all runs after this one came of it, as far as history tells."""
-    assert status.run is not None
-    later = [r.trigger for r in status.history if r.number > number]
-    return {*later, status.run.trigger} <= CONTINUES_REQUEST
+def _continues(status: InitPipelineStatus, number: int, current: Run) -> bool:
+    """Returns whether the current run and all recorded runs after this number continue its
+    request."""
+    later = [record.trigger for record in status.history if record.number > number]
+    return {*later, current.trigger} <= CONTINUES_REQUEST
 
 
-def _result(run: RunFacts) -> str:
+def _result_name(run: RunFacts) -> str:
     return run.result.value if run.result else "unfinished"
 
 
-def _condition(status: InitPipelineStatus, type_: ConditionType) -> Condition | None:
-    """The condition, where it is True."""
-    found = status.condition(type_)
-    return found if found is not None and found.status == "True" else None
+def _true_condition(status: InitPipelineStatus, type_: ConditionType) -> Condition | None:
+    """Returns the condition if it is True. None: it is not True, or not reported."""
+    condition = status.condition(type_)
+    return condition if condition is not None and condition.status == "True" else None
 
 
 def up_to_date(pipeline: Pipeline) -> bool:
-    """Whether status speaks of what the spec is now: until then it says nothing of it."""
+    """Returns whether status reflects the current spec and the last rerun request."""
     pending = runs.pending_token(pipeline, pipeline.status) and not pipeline.policies.suspend
     return pipeline.generation == pipeline.status.observed_generation and not pending
 
 
-def _end(status: InitPipelineStatus) -> str:
-    """Returns the word for Stalled: no other run follows, or the current one makes no progress."""
+def _stalled_label(status: InitPipelineStatus) -> str:
+    """Returns "given up" if no further run starts, or "stalled" if the current run makes no
+    progress."""
     ended = status.run is not None and status.run.completion_time is not None
     return "given up" if ended else "stalled"
 
 
-def _run(status: InitPipelineStatus) -> str:
+def _run_name(status: InitPipelineStatus) -> str:
     return f"run {status.run.number}" if status.run else "it"

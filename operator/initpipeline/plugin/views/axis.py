@@ -1,4 +1,4 @@
-"""Where on an axis of time something is, and which of its times are worth a mark."""
+"""Computes positions and marks on a time axis."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ _STEPS: Final = (
     *(hours * _HOUR for hours in (1, 2, 3, 6, 12)),
     *(days * _DAY for days in (1, 2, 5, 10, 30, 100, 365, 1000, 3650)),
 )
-"""Seconds between two marks: what people count in."""
+"""Usual intervals between two marks, in seconds."""
 
-_APART: Final = 4
-"""Characters between two labels."""
+_LABEL_GAP: Final = 4
+"""Minimum number of characters between two labels."""
 
 Number = TypeVar("Number", int, float)
 
@@ -27,34 +27,37 @@ class Mark:
     """A time with a label on the axis."""
 
     at: float
-    """0: the axis' start, 1: its end."""
+    """Position on the axis: 0 is its start, 1 its end."""
     label: str
 
 
 def share(time: datetime, section: Section) -> float:
-    """How far along the axis a time is, from 0 to 1; what lies outside is at the end of it."""
+    """Returns the position of the time on the axis, from 0 to 1. A time outside of the axis is at
+    its nearer end."""
     return min(1.0, max(0.0, (time - section.start) / (section.end - section.start)))
 
 
 def marks(section: Section, room: int) -> tuple[Mark, ...]:
-    """Round times on the axis, as many as have room; ``room`` is the axis' length in characters.
-    Where there is no round time, its start."""
+    """Returns marks at round times, as many as fit. If there is no round time, returns the start.
+
+    ``room`` is the length of the axis in characters.
+    """
     span = (section.end - section.start).total_seconds()
     step = next((step for step in _STEPS if _fits(step, section, span, room)), _STEPS[-1])
     first = -(-section.start.timestamp() // step) * step
     times = [first + number * step for number in range(int(span // step) + 1)]
-    inside = [datetime.fromtimestamp(time, UTC) for time in times]
-    shown = [time for time in inside if time <= section.end] or [section.start]
-    form = _form(step, section)
+    round_times = [datetime.fromtimestamp(time, UTC) for time in times]
+    shown = [time for time in round_times if time <= section.end] or [section.start]
+    form = _format(step, section)
     return tuple(Mark(share(time, section), time.astimezone(UTC).strftime(form)) for time in shown)
 
 
 def _fits(step: int, section: Section, span: float, room: int) -> bool:
-    label = len(section.start.strftime(_form(step, section)))
-    return span / step * (label + _APART) <= room
+    label = len(section.start.strftime(_format(step, section)))
+    return span / step * (label + _LABEL_GAP) <= room
 
 
-def _form(step: int, section: Section) -> str:
+def _format(step: int, section: Section) -> str:
     if step >= 30 * _DAY:
         return "%d %b %Y"
     if step >= _DAY:
@@ -67,10 +70,11 @@ def _form(step: int, section: Section) -> str:
 def extents(
     segments: Sequence[Segment], section: Section, length: Number, least: Number
 ) -> Iterator[tuple[Segment, Number, Number]]:
-    """From where to where on an axis of that length each segment goes, in order.
+    """Yields each segment with its start and end on an axis of this length.
 
-    Each is at least so long, or a second of failure would not be seen beside a day; what follows
-    makes room, and at the end of the axis what comes before does.
+    A segment is at least ``least`` long, so that a short failure is visible next to a long run. The
+    next segment starts later to make room. At the end of the axis, the segment covers the end of
+    the one before.
     """
     position = least - least
     kind = type(length)

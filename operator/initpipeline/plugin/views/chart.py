@@ -1,7 +1,7 @@
-"""Runs and steps as bars over time: what a chart shows, however it is drawn.
+"""Computes the runs and steps of a pipeline as bars over time, independent of how they are drawn.
 
-Two axes, since a step takes seconds where a run lasts for days: all runs over the time of day, and
-the steps of the current run over its own first part. Of earlier runs the status keeps no steps.
+Runs and steps have separate time axes, since a step takes seconds and a run may last for days. Only
+the steps of the current run are known.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,29 +18,29 @@ from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.steps import sidecars
 from initpipeline.plugin.views import history
 
-_LEAST: Final = timedelta(seconds=1)
-"""The shortest axis: Kubernetes' times are whole seconds."""
+_MIN_LENGTH: Final = timedelta(seconds=1)
+"""Minimum length of an axis. Kubernetes reports times in whole seconds."""
 
 _BAD: Final = frozenset({Result.FAILED, Result.LOST})
 
 
 class Phase(StrEnum):
-    """What a bar, or a part of one, stands for."""
+    """Meaning of a segment of a bar."""
 
     INIT = "init containers"
-    """Of a run: until all have succeeded."""
+    """A run until all its init containers have succeeded."""
     APP = "initialized"
-    """Of a run: from then on."""
+    """A run after all its init containers have succeeded."""
     DONE = "succeeded"
-    """An attempt of a step."""
+    """An attempt of a step that has succeeded."""
     RUNNING = "running"
-    """An attempt of a step that goes on; a sidecar."""
+    """An attempt of a step that is running, or a sidecar."""
     FAILED = "failed"
-    """An attempt of a step; a run, also one that was lost, before it was initialized or after."""
+    """An attempt of a step that has failed, or a run that has failed or was lost."""
     WAITING = "back-off"
-    """Between two attempts of a step."""
+    """The time between two attempts of a step."""
     ENDED = "superseded"
-    """Of a run: before it was initialized. Or nobody knows how it ended."""
+    """A run that ended before it was initialized, or whose result is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Segment:
     phase: Phase
     start: datetime
     end: datetime
-    """Not before start. Now, if it goes on."""
+    """Not before start. The current time if the segment is still open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,12 @@ class Row:
     label: str
     segments: tuple[Segment, ...]
     words: str
-    """The same in short, for who does not see bars."""
+    """A short text with the same content as the bar."""
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Rows that share an axis."""
+    """Rows that share a time axis."""
 
     title: str
     start: datetime
@@ -76,7 +76,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """All there is to draw."""
+    """The content of a timeline."""
 
     title: str
     sections: tuple[Section, ...]
@@ -84,13 +84,13 @@ class Chart:
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """Those that occur, in the order of the enumeration: what a legend explains."""
+        """The phases of all segments, in the order of the enumeration. The legend explains them."""
         rows = (row for section in self.sections for row in section.rows)
-        seen = {segment.phase for row in rows for segment in row.segments}
-        return tuple(phase for phase in Phase if phase in seen)
+        used = {segment.phase for row in rows for segment in row.segments}
+        return tuple(phase for phase in Phase if phase in used)
 
     def data(self) -> dict[str, Any]:
-        """For -o json and yaml."""
+        """Returns the chart for -o json and yaml."""
         return {
             "title": self.title,
             "sections": [_section_data(section) for section in self.sections],
@@ -99,37 +99,37 @@ class Chart:
 
 
 def chart(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> Chart:
-    """The chart of a pipeline as of now. ``pod``: as for ``steps``."""
-    known = history.runs(pipeline.status)[::-1]
+    """Returns the chart of a pipeline at the time ``now``. ``pod``: as in ``steps``."""
+    runs = history.runs(pipeline.status)[::-1]
     title = f"{pipeline.namespace}/{pipeline.name}"
-    sections = tuple(section for section in _sections(pipeline, known, now, pod) if section.rows)
-    return Chart(title, sections, tuple(_notes(pipeline, known, now)))
+    sections = tuple(section for section in _sections(pipeline, runs, now, pod) if section.rows)
+    return Chart(title, sections, tuple(_notes(pipeline, runs, now)))
 
 
 def _sections(
-    pipeline: Pipeline, known: list[RunFacts], now: datetime, pod: Pod | None
+    pipeline: Pipeline, runs: list[RunFacts], now: datetime, pod: Pod | None
 ) -> Iterator[Section]:
-    if known:
-        rows = (_run_row(run, pipeline, now) for run in known)
-        yield _section("Runs", rows, [run.start_time for run in known])
+    if runs:
+        rows = (_run_row(run, pipeline, now) for run in runs)
+        yield _section("Runs", rows, [run.start_time for run in runs])
     if pipeline.status.run is not None:
         yield _steps_section(pipeline, pipeline.status.run, now, pod)
 
 
 def _section(title: str, rows: Iterable[Row], times: Iterable[datetime]) -> Section:
-    """Over these times, and those of its bars."""
+    """Returns a section whose axis covers the given times and all bars."""
     rows = tuple(rows)
     bars = [segment for row in rows for segment in row.segments]
-    every = [*times, *(bar.start for bar in bars), *(bar.end for bar in bars)]
-    return Section(title, min(every), max(*every, min(every) + _LEAST), rows)
+    covered = [*times, *(bar.start for bar in bars), *(bar.end for bar in bars)]
+    return Section(title, min(covered), max(*covered, min(covered) + _MIN_LENGTH), rows)
 
 
-def _notes(pipeline: Pipeline, known: list[RunFacts], now: datetime) -> Iterator[str]:
-    if not known:
+def _notes(pipeline: Pipeline, runs: list[RunFacts], now: datetime) -> Iterator[str]:
+    if not runs:
         yield "no run has started yet"
-    elif known[0].number > 1:
-        gone = known[0].number - 1
-        which = "run 1 is" if gone == 1 else f"runs 1 to {gone} are"
+    elif runs[0].number > 1:
+        dropped = runs[0].number - 1
+        which = "run 1 is" if dropped == 1 else f"runs 1 to {dropped} are"
         limit = pipeline.policies.run_history_limit
         yield f"{which} no longer kept: spec.runHistoryLimit is {limit}"
     next_time = pipeline.status.next_run_time
@@ -139,7 +139,7 @@ def _notes(pipeline: Pipeline, known: list[RunFacts], now: datetime) -> Iterator
 
 def _run_row(run: RunFacts, pipeline: Pipeline, now: datetime) -> Row:
     label = f"{run.number} {run.trigger.value}"
-    return Row(label, tuple(_run_segments(run, now)), _run_words(run, pipeline, now))
+    return Row(label, tuple(_run_segments(run, now)), _run_text(run, pipeline, now))
 
 
 def _run_segments(run: RunFacts, now: datetime) -> Iterator[Segment]:
@@ -155,19 +155,20 @@ def _run_segments(run: RunFacts, now: datetime) -> Iterator[Segment]:
 
 
 def _segment(phase: Phase, start: datetime, end: datetime) -> Segment:
-    """Clocks of nodes differ from the operator's: what would end before it starts takes no time."""
+    """Returns a segment that does not end before it starts, even if the clocks of node and operator
+    differ."""
     return Segment(phase, start, max(start, end))
 
 
-def _run_words(run: RunFacts, pipeline: Pipeline, now: datetime) -> str:
+def _run_text(run: RunFacts, pipeline: Pipeline, now: datetime) -> str:
     init = f"init {formatting.between(run.start_time, run.initialized_time)}"
     failed = run.failed_step if isinstance(run, RunRecord) else None
     if run.result is None:
         if run.initialized_time is not None:
             return init
         step = pipeline.status.current_step
-        waits = formatting.between(run.start_time, now)
-        return f"at {step}, for {waits}" if step else f"for {waits}"
+        duration = formatting.between(run.start_time, now)
+        return f"at {step}, for {duration}" if step else f"for {duration}"
     if failed is not None:
         how = formatting.exit_text(failed.exit_code, failed.signal, failed.reason)
         return f"{run.result.value} at {failed.name}" + (f", {how}" if how else "")
@@ -177,11 +178,11 @@ def _run_words(run: RunFacts, pipeline: Pipeline, now: datetime) -> str:
 
 
 def _steps_section(pipeline: Pipeline, run: Run, now: datetime, pod: Pod | None) -> Section:
-    """The steps until the last has succeeded: a sidecar that runs on tells nothing after that."""
+    """Returns the steps from the start of the run until the run is initialized or has ended."""
     end = max(run.initialized_time or run.completion_time or now, run.start_time)
-    beside = sidecars(pipeline, pod)
-    shown = (ContainerStatus(raw) for raw in pipeline.status.init_container_statuses)
-    rows = (_step_row(status, status.name in beside, run, end) for status in shown)
+    sidecar_names = sidecars(pipeline, pod)
+    statuses = map(ContainerStatus, pipeline.status.init_container_statuses)
+    rows = (_step_row(status, status.name in sidecar_names, run, end) for status in statuses)
     return _section(f"Steps of run {run.number}", rows, [run.start_time, end])
 
 
@@ -190,11 +191,11 @@ def _step_row(status: ContainerStatus, sidecar: bool, run: Run, end: datetime) -
     label = f"{status.name} (sidecar)" if sidecar else status.name
     baselines = {one.name: one.restart_count for one in run.init_restart_baselines}
     restarts = status.restart_count - baselines.get(status.name, 0)
-    return Row(label, segments, _step_words(status, segments, restarts))
+    return Row(label, segments, _step_text(status, segments, restarts))
 
 
 def _step_segments(status: ContainerStatus, run: Run, end: datetime) -> Iterator[Segment]:
-    """The attempts that the kubelet tells of: the present one, and the one before it."""
+    """Yields the attempts that the kubelet reports: the previous and the current one."""
     last = status.last_terminated if _last_is_of(run, status) else None
     if last is not None and last.started_at is not None:
         yield _attempt(last, end)
@@ -214,14 +215,18 @@ def _step_segments(status: ContainerStatus, run: Run, end: datetime) -> Iterator
 
 
 def _attempt(ended: Terminated, otherwise: datetime) -> Segment:
+    """Returns the segment of an attempt. ``otherwise`` is its end if no end is reported."""
     assert ended.started_at is not None
     phase = Phase.DONE if ended.exit_code == 0 else Phase.FAILED
     return _segment(phase, ended.started_at, ended.finished_at or otherwise)
 
 
 def _last_is_of(run: Run, status: ContainerStatus) -> bool:
-    """Whether the attempt before the present one was made in this run. The operator's run has a
-    Pod of its own; in the kubelet's the first is what the run before it left."""
+    """Returns whether the previous attempt belongs to this run.
+
+    It always does in a run that the operator started, since that has a Pod of its own. In a
+    kubelet-initiated run, it may belong to the run before.
+    """
     raw = (status.raw.get("lastState") or {}).get("terminated") or {}
     last = status.last_terminated
     if last is None or last.reason == RESTARTING_ALL_CONTAINERS:
@@ -233,24 +238,24 @@ def _last_is_of(run: Run, status: ContainerStatus) -> bool:
     return last.finished_at is not None and last.finished_at >= run.start_time
 
 
-def _step_words(status: ContainerStatus, segments: tuple[Segment, ...], restarts: int) -> str:
+def _step_text(status: ContainerStatus, segments: tuple[Segment, ...], restarts: int) -> str:
     attempts = [segment for segment in segments if segment.phase is not Phase.WAITING]
     if not attempts:
-        blocked = status.waiting_reason
-        return "to run" if blocked in ("", "PodInitializing") else f"to run: {blocked}"
+        reason = status.waiting_reason
+        return "to run" if reason in ("", "PodInitializing") else f"to run: {reason}"
     last = attempts[-1]
-    said = [f"{last.phase.value} in {formatting.span(last.end - last.start)}"]
+    parts = [f"{last.phase.value} in {formatting.span(last.end - last.start)}"]
     if last.phase is Phase.RUNNING:
-        said = [f"running for {formatting.span(last.end - last.start)}"]
+        parts = [f"running for {formatting.span(last.end - last.start)}"]
     if last.phase is Phase.FAILED:
         end = status.terminated or status.last_terminated
         assert end is not None
-        said = [formatting.exit_text(end.exit_code, end.signal, end.reason)]
+        parts = [formatting.exit_text(end.exit_code, end.signal, end.reason)]
     if status.waiting_reason == CRASH_LOOP_BACK_OFF:
-        said.append("backing off")
+        parts.append("backing off")
     if restarts > 0:
-        said.append("restarted once" if restarts == 1 else f"restarted {restarts} times")
-    return ", ".join(said)
+        parts.append("restarted once" if restarts == 1 else f"restarted {restarts} times")
+    return ", ".join(parts)
 
 
 def _section_data(section: Section) -> dict[str, Any]:

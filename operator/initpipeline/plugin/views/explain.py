@@ -1,4 +1,4 @@
-"""The report about a pipeline, for a person and for a program."""
+"""Renders the report of ``explain``."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from initpipeline.api.models import format_time
+from initpipeline.core.facts import Pipeline
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.pod_events import PodWarning
 from initpipeline.plugin.report.report import ActiveLimit, Report
@@ -17,22 +18,31 @@ from initpipeline.plugin.views import styles
 
 
 def view(
-    report: Report, now: datetime, absent: str | None, warned: Sequence[PodWarning] = ()
+    report: Report, now: datetime, absent: str | None, warnings: Sequence[PodWarning] = ()
 ) -> RenderableType:
-    """``absent``: why the operator seems not to be at work, if it does. ``warned``: what is warned
-    of the Pod besides."""
+    """Returns the state as a tree, followed by the sections that are not empty.
+
+    ``absent`` is shown first if the operator does not appear to be running. The state is then the
+    one that the operator has reported last, as in ``status``.
+    """
+    pipeline = _pipeline(report, absent)
     parts: list[RenderableType] = []
     if absent:
         parts += [Text(absent, f"bold {styles.BAD}"), Text()]
     parts += [
-        status_view.tree(report.pipeline, now, report.pod),
-        _section("Conditions", _conditions(report, now)),
-        _section("Warnings about the Pod", _warnings(warned, now)),
+        status_view.tree(pipeline, now, report.pod),
+        _section("Conditions", _conditions(pipeline, now)),
+        _section("Warnings about the Pod", _warnings(warnings, now)),
         _section("What happens next", _list(report.next)),
         _section("Limits", _limits(report.limits, now)),
         _section("What you can do", _remedies(report)),
     ]
     return Group(*parts)
+
+
+def _pipeline(report: Report, absent: str | None) -> Pipeline:
+    """Returns the pipeline to show. An operator that is absent does not write what it decides."""
+    return report.reported if absent else report.pipeline
 
 
 def _section(title: str, content: Table) -> RenderableType:
@@ -42,7 +52,7 @@ def _section(title: str, content: Table) -> RenderableType:
 
 
 def _grid(columns: int) -> Table:
-    """The first column is empty: an indent."""
+    """Returns a grid whose first column indents it."""
     grid = Table.grid(padding=(0, 2))
     for _ in range(columns):
         grid.add_column(no_wrap=True)
@@ -57,29 +67,29 @@ def _list(lines: tuple[str, ...]) -> Table:
     return grid
 
 
-def _conditions(report: Report, now: datetime) -> Table:
-    """A message that the one before said is not said again."""
-    grid, said = _grid(5), ""
-    for one in report.pipeline.status.conditions:
+def _conditions(pipeline: Pipeline, now: datetime) -> Table:
+    """Returns the conditions. A message that is equal to the one above is shown as a ditto mark."""
+    grid, above = _grid(5), ""
+    for one in pipeline.status.conditions:
         message = formatting.one_line(one.message)
         good = one.type in ("Ready", "Initialized")
         style = (styles.GOOD if one.status == "True" else styles.BUSY) if good else ""
         grid.add_row(
             "",
             one.type,
-            # The time is that of the status: reasons come and go without it.
+            # lastTransitionTime changes with the status only, not with the reason.
             Text(one.status, style),
             f"for {formatting.span(now - one.last_transition_time)}",
             one.reason,
-            Text('"' if message == said else message),
+            Text('"' if message == above else message),
         )
-        said = message
+        above = message
     return grid
 
 
-def _warnings(warned: Sequence[PodWarning], now: datetime) -> Table:
+def _warnings(warnings: Sequence[PodWarning], now: datetime) -> Table:
     grid = _grid(3)
-    for one in warned:
+    for one in warnings:
         times = f"{one.count} times, last " if one.count > 1 else ""
         grid.add_row("", one.reason, f"{times}{formatting.ago(one.last, now)}", Text(one.message))
     return grid
@@ -89,7 +99,7 @@ def _limits(limits: tuple[ActiveLimit, ...], now: datetime) -> Table:
     grid = _grid(2)
     for limit in limits:
         at = f", at {formatting.moment(limit.at, now)}" if limit.at else ""
-        grid.add_row("", limit.name, Text(f"{limit.words}{at}"))
+        grid.add_row("", limit.name, Text(f"{limit.message}{at}"))
     return grid
 
 
@@ -101,12 +111,13 @@ def _remedies(report: Report) -> Table:
 
 
 def data(
-    report: Report, now: datetime, absent: str | None, warned: Sequence[PodWarning] = ()
+    report: Report, now: datetime, absent: str | None, warnings: Sequence[PodWarning] = ()
 ) -> dict[str, Any]:
-    """For -o json and yaml."""
-    status = report.pipeline.status
+    """Returns the report for -o json and yaml."""
+    pipeline = _pipeline(report, absent)
+    status = pipeline.status
     return {
-        **status_view.data(report.pipeline, now, report.pod),
+        **status_view.data(pipeline, now, report.pod),
         "conditions": [condition.to_api() for condition in status.conditions],
         "podWarnings": [
             {
@@ -115,7 +126,7 @@ def data(
                 "count": one.count,
                 "lastTime": format_time(one.last),
             }
-            for one in warned
+            for one in warnings
         ],
         "nextRunTime": format_time(status.next_run_time) if status.next_run_time else None,
         "whatHappensNext": list(report.next),
@@ -128,4 +139,4 @@ def data(
 def _limit_data(limits: tuple[ActiveLimit, ...]) -> Iterator[dict[str, Any]]:
     for limit in limits:
         at = {"time": format_time(limit.at)} if limit.at else {}
-        yield {"name": limit.name, "words": limit.words, **at}
+        yield {"name": limit.name, "words": limit.message, **at}

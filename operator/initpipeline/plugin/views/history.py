@@ -1,4 +1,4 @@
-"""The runs of a pipeline, newest first."""
+"""Renders the runs of a pipeline, the newest first."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from initpipeline.api.models import InitPipelineStatus, RunFacts, RunRecord
-from initpipeline.api.reasons import Result
+from initpipeline.api.reasons import ConditionType, Result
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.views import styles
 
@@ -21,7 +21,7 @@ _STYLES = {
 
 
 def runs(status: InitPipelineStatus) -> list[RunFacts]:
-    """The current one first, whether it goes on or has ended."""
+    """Returns the current run, in progress or not, and the earlier runs that are recorded."""
     records: list[RunFacts] = list(status.history)
     if status.run is not None and all(r.number != status.run.number for r in records):
         records.insert(0, status.run)
@@ -29,36 +29,38 @@ def runs(status: InitPipelineStatus) -> list[RunFacts]:
 
 
 def table(status: InitPipelineStatus, now: datetime) -> Table:
-    shown = Table(box=None, pad_edge=False, header_style="bold")
+    """Returns a table with one line for each run."""
+    runs_table = Table(box=None, pad_edge=False, header_style="bold")
     for head in ("RUN", "TRIGGER", "RESULT", "STARTED", "INIT", "LASTED", "STEP", "REASON"):
-        shown.add_column(head, no_wrap=True)
-    shown.add_column("MESSAGE")
+        runs_table.add_column(head, no_wrap=True)
+    runs_table.add_column("MESSAGE")
     for run in runs(status):
-        shown.add_row(*_row(run, status, now))
-    return shown
+        runs_table.add_row(*_row(run, status, now))
+    return runs_table
 
 
-def last_words(record: RunRecord) -> str:
-    """Returns what the step that failed wrote last, or else why the run ended. Empty if neither is
-    recorded. A step that the operator ended for a limit wrote it after the run had ended."""
+def last_message(record: RunRecord) -> str:
+    """Returns the last message of the failed step, or else why the run ended. Empty if neither is
+    recorded."""
     step, exceeded = record.failed_step, record.exceeded
-    left = exceeded.termination_message if exceeded else None
-    return (step.message if step else None) or left or record.message or ""
+    # The operator deletes the Pod of a run that exceeded a limit, so this message comes later.
+    after_the_end = exceeded.termination_message if exceeded else None
+    return (step.message if step else None) or after_the_end or record.message or ""
 
 
 def _row(run: RunFacts, status: InitPipelineStatus, now: datetime) -> Sequence[Text]:
     failed = run.failed_step if isinstance(run, RunRecord) else None
-    going_on = run.result is None
+    in_progress = run.result is None
     return [
         Text(str(run.number), "bold"),
         Text(run.trigger.value),
-        Text("(current)" if going_on else run.result or "", _style(run)),
+        Text("(current)" if in_progress else run.result or "", _style(run)),
         Text(formatting.ago(run.start_time, now)),
         Text(formatting.between(run.start_time, run.initialized_time)),
         Text(formatting.between(run.start_time, run.completion_time or now)),
         Text(failed.name if failed else formatting.NONE),
-        Text(run.reason or (formatting.ready_reason(status) if going_on else formatting.NONE)),
-        Text(formatting.one_line(_message(run)) or formatting.NONE),
+        Text(run.reason or (formatting.ready_reason(status) if in_progress else formatting.NONE)),
+        Text(formatting.one_line(_message(run, status)) or formatting.NONE),
     ]
 
 
@@ -66,24 +68,28 @@ def _style(run: RunFacts) -> str:
     return "cyan" if run.result is None else _STYLES.get(run.result, styles.QUIET)
 
 
-def _message(run: RunFacts) -> str:
-    """Why it ended, or how its step had failed; of a run that went well, why it had started."""
+def _message(run: RunFacts, status: InitPipelineStatus) -> str:
+    """Returns why the run ended or makes no progress, or how its step failed. If nothing failed,
+    returns why the run started."""
     if run.message:
-        left = run.exceeded.termination_message if run.exceeded else None
-        return f"{run.message}: {left}" if left else run.message
+        detail = run.exceeded.termination_message if run.exceeded else None
+        return f"{run.message}: {detail}" if detail else run.message
+    ready = status.condition(ConditionType.READY)
+    if run.result is None and ready and styles.of_reason(ready.reason) == styles.BAD:
+        return ready.message
     if isinstance(run, RunRecord) and run.failed_step:
         failed = run.failed_step
-        how = formatting.exit_text(failed.exit_code, failed.signal, failed.reason)
-        return ": ".join(filter(None, [how, failed.message]))
+        exit_text = formatting.exit_text(failed.exit_code, failed.signal, failed.reason)
+        return ": ".join(filter(None, [exit_text, failed.message]))
     if run.cause and run.cause.changed_paths:
         return formatting.cause_text(run.cause)
     if run.cause:
         return f"caused by {formatting.cause_text(run.cause)}"
-    return f"answers {run.token}" if run.token else ""
+    return f"rerun token {run.token}" if run.token else ""
 
 
 def data(status: InitPipelineStatus) -> list[dict[str, Any]]:
-    """For -o json and yaml: the entries of status.history, the current run before them."""
+    """Returns the runs for -o json and yaml, with the fields of status.history."""
     shared = {field.alias for field in RunRecord.model_fields.values()}
     entries = (run.to_api() for run in runs(status))
     return [{key: value for key, value in entry.items() if key in shared} for entry in entries]

@@ -1,4 +1,4 @@
-"""What applying a file would do, for a person."""
+"""Renders what applying a file would do."""
 
 import json
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ from initpipeline.plugin.report.plan import (
 )
 from initpipeline.plugin.views import styles
 
-_LONGEST_VALUE: Final = 120
-"""In bytes."""
+_MAX_VALUE: Final = 120
+"""Maximum length of a value in bytes. A longer value is shortened."""
 _TITLES: Final = {
     CREATE: ("is created", styles.GOOD),
     NOTHING: ("nothing happens", styles.QUIET),
@@ -56,16 +56,16 @@ def _details(plan: Plan) -> Iterator[str]:
         yield f"{change.path}: {_value(change.old)} -> {_value(change.new)}"
     yield from map(_policy, plan.policies)
     if plan.spelled:
-        yield "the template is spelled differently, but the API server would store the same Pod"
+        yield "the template differs, but the API server would store the same Pod"
     yield from (f"not checked: {one_line(line)}" for line in plan.unchecked)
 
 
 def _policy(change: PolicyChange) -> str:
-    words = f"spec.{change.field}: {_value(change.old)} -> {_value(change.new)}"
-    return f"{words}: {change.effect}" if change.effect else words
+    line = f"spec.{change.field}: {_value(change.old)} -> {_value(change.new)}"
+    return f"{line} ({change.effect})" if change.effect else line
 
 
 def _value(value: Any) -> str:
     if value is None:
         return "(unset)"
-    return clip(one_line(json.dumps(value, ensure_ascii=False)), _LONGEST_VALUE)
+    return clip(one_line(json.dumps(value, ensure_ascii=False)), _MAX_VALUE)

@@ -1,4 +1,4 @@
-"""One pipeline as a tree of its steps, many as a table."""
+"""Renders one pipeline as a tree of its steps, or several in a table."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -28,15 +28,15 @@ _STYLES = {
 
 
 def tree(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> RenderableType:
-    """Returns a headline with the cause, the current run with its steps, and what comes next.
-    ``pod``: as for ``steps``."""
+    """Returns the state and its reason, the current run with its steps, and what happens next.
+    ``pod``: as in ``steps``."""
     status = pipeline.status
     root = Tree(_title(pipeline), guide_style=styles.QUIET)
-    said = formatting.ready_message(status)
-    if said:
-        root.add(Text(formatting.one_line(said)))
+    message = formatting.ready_message(status)
+    if message:
+        root.add(Text(formatting.one_line(message)))
     if status.run is not None:
-        branch = root.add(Text(_run_words(status.run, status, now)))
+        branch = root.add(Text(_run_text(status.run, status, now)))
         ended = status.run.completion_time or now
         for line in _step_lines(steps(pipeline, pod), min(now, ended)):
             branch.add(line)
@@ -62,29 +62,31 @@ def _summary_style(status: InitPipelineStatus, reason: str) -> str:
     return styles.of_reason(reason)
 
 
-def _run_words(run: Run, status: InitPipelineStatus, now: datetime) -> str:
-    said = [
+def _run_text(run: Run, status: InitPipelineStatus, now: datetime) -> str:
+    parts = [
         f"run {run.number}",
         run.trigger.value,
         f"started {formatting.ago(run.start_time, now)}",
     ]
     if run.token:
-        said.append(f"answers {run.token}")
+        parts.append(f"rerun token {run.token}")
     if run.cause:
-        said.append(formatting.cause_text(run.cause))
+        parts.append(formatting.cause_text(run.cause))
     if run.initialized_time:
-        said.append(f"initialized after {formatting.between(run.start_time, run.initialized_time)}")
+        parts.append(
+            f"initialized after {formatting.between(run.start_time, run.initialized_time)}"
+        )
     if run.result and run.completion_time:
-        said.append(f"ended {formatting.ago(run.completion_time, now)}: {run.result}")
+        parts.append(f"ended {formatting.ago(run.completion_time, now)}: {run.result}")
     if status.pod_uid:
-        said.append(
+        parts.append(
             f"Pod {status.pod_name}" + (f" on {status.node_name}" if status.node_name else "")
         )
-    return ", ".join(said)
+    return ", ".join(parts)
 
 
 def _step_lines(all_steps: Sequence[Step], now: datetime) -> Iterator[Text]:
-    """One a step, its columns below one another."""
+    """Yields a line for each step, with aligned columns."""
     name_width = max((len(step.name) for step in all_steps), default=0)
     for step in all_steps:
         yield _step_line(step, name_width, now)
@@ -92,12 +94,12 @@ def _step_lines(all_steps: Sequence[Step], now: datetime) -> Iterator[Text]:
 
 def _step_line(step: Step, name_width: int, now: datetime) -> Text:
     style = _STYLES[step.state]
-    took = formatting.span((step.finished or now) - step.started) if step.started else ""
+    duration = formatting.span((step.finished or now) - step.started) if step.started else ""
     line = Text.assemble(
         (f"{step.position:>2}  ", styles.QUIET),
         f"{step.name:{name_width}}  ",
         (f"{step.state:<11}", style),
-        f"  {took:>6}",
+        f"  {duration:>6}",
     )
     facts = ["sidecar"] if step.sidecar else []
     facts += _trouble(step)
@@ -117,15 +119,15 @@ def _trouble(step: Step) -> Iterator[str]:
 
 
 def table(pipelines: Sequence[Pipeline], now: datetime, *, namespaces: bool, wide: bool) -> Table:
-    """One line a pipeline, those that need a person first."""
-    shown = Table(box=None, pad_edge=False, header_style="bold")
+    """Returns a table with one line for each pipeline, those that need a user first."""
+    pipelines_table = Table(box=None, pad_edge=False, header_style="bold")
     heads = [*(["NAMESPACE"] if namespaces else []), "NAME", "STATUS", "INIT", "STEP", "RUN"]
     heads += ["TRIGGER", "STARTED", "REASON"] + (["NODE", "MESSAGE"] if wide else [])
     for head in heads:
-        shown.add_column(head, no_wrap=not (wide and head == "MESSAGE"))
+        pipelines_table.add_column(head, no_wrap=not (wide and head == "MESSAGE"))
     for one in sorted(pipelines, key=_urgency):
-        shown.add_row(*_row(one, now, namespaces, wide))
-    return shown
+        pipelines_table.add_row(*_row(one, now, namespaces, wide))
+    return pipelines_table
 
 
 def _urgency(pipeline: Pipeline) -> tuple[int, str, str]:
@@ -155,16 +157,17 @@ def _row(pipeline: Pipeline, now: datetime, namespaces: bool, wide: bool) -> lis
 
 
 def line(pipeline: Pipeline) -> str:
-    """The state in one line, for what is no terminal. The same state is the same line."""
+    """Returns the state in one line, for output that is not a terminal. The line does not depend on
+    the time."""
     status, run = pipeline.status, pipeline.status.run
-    said = [f"run {run.number} ({run.trigger})" if run else "no run yet", summary(status)]
-    said += [status.init_progress or formatting.NONE, formatting.ready_reason(status)]
+    parts = [f"run {run.number} ({run.trigger})" if run else "no run yet", summary(status)]
+    parts += [status.init_progress or formatting.NONE, formatting.ready_reason(status)]
     message = formatting.one_line(formatting.ready_message(status))
-    return f"{pipeline.name}: {' '.join(filter(None, said))}: {message}"
+    return f"{pipeline.name}: {' '.join(filter(None, parts))}: {message}"
 
 
 def data(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> dict[str, Any]:
-    """For -o json and yaml. ``pod``: as for ``steps``."""
+    """Returns the pipeline for -o json and yaml. ``pod``: as in ``steps``."""
     status = pipeline.status
     run = status.run.to_api() if status.run else {}
     internal = {

@@ -1,4 +1,4 @@
-"""Colours, the same in every view."""
+"""Defines the colours of all views."""
 
 from typing import Final
 
@@ -23,7 +23,7 @@ _BUSY_REASONS: Final = frozenset(
 
 
 def of_reason(reason: str) -> str:
-    """The colour of a reason: good, on its way, or a thing to look at."""
+    """Returns the colour of a reason of a condition: GOOD, BUSY while progress is made, or BAD."""
     if reason in _GOOD_REASONS:
         return GOOD
     return BUSY if reason in _BUSY_REASONS or not reason else BAD

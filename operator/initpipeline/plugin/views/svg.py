@@ -1,7 +1,7 @@
-"""A chart as SVG, for a report: one file with no references, for light and dark pages and print.
+"""Draws a chart as a self-contained SVG file, for light and dark pages and for print.
 
-Colour is never the only sign: failures are hatched, waits are dashed, each bar has a tooltip, and
-the description tells all of it in words.
+The meaning does not depend on colour: failures are hatched, back-offs are dashed, each bar has a
+tooltip, and the description has all of it as text.
 """
 
 from typing import Final
@@ -51,7 +51,7 @@ _STYLE: Final = """
 
 
 def svg(chart: Chart) -> str:
-    """The whole file."""
+    """Returns the SVG document."""
     height = _height(chart)
     root = Xml.Element(
         "svg",
@@ -85,11 +85,11 @@ def _height(chart: Chart) -> int:
 
 
 def _description(chart: Chart) -> str:
-    told = [
+    sections = [
         f"{section.title}: " + "; ".join(f"{row.label}: {row.words}" for row in section.rows)
         for section in chart.sections
     ]
-    return ". ".join([*told, *chart.notes]) + "."
+    return ". ".join([*sections, *chart.notes]) + "."
 
 
 def _hatching(root: Xml.Element) -> None:
@@ -107,7 +107,7 @@ def _hatching(root: Xml.Element) -> None:
 
 
 def _section(root: Xml.Element, section: Section, top: float) -> float:
-    """Draw it below ``top``; returns where it ends."""
+    """Draws the section below ``top`` and returns the position of its bottom."""
     _text(root, section.title, _MARGIN, top + 24, "section")
     first = top + _HEAD
     bottom = first + _ROW * len(section.rows)
@@ -149,7 +149,7 @@ def _tooltip(row: Row, segment: Segment) -> str:
 
 
 def _foot(root: Xml.Element, chart: Chart, top: float) -> None:
-    """Legend and notes."""
+    """Draws the legend and the notes."""
     x = float(_MARGIN)
     for phase in chart.phases:
         size = {"x": f"{x:.1f}", "y": f"{top - 11:.1f}", "width": "12", "height": "12"}
@@ -163,7 +163,7 @@ def _foot(root: Xml.Element, chart: Chart, top: float) -> None:
 
 def _text(
     root: Xml.Element,
-    said: str,
+    content: str,
     x: float,
     y: float,
     class_: str,
@@ -171,13 +171,13 @@ def _text(
     anchor: str = "start",
     most: int | None = None,
 ) -> None:
-    """A line of text; where it is cut short, the tooltip has all of it."""
-    cut = most is not None and len(said) > most
-    shown = f"{said[: (most or 0) - 1]}\N{HORIZONTAL ELLIPSIS}" if cut else said
+    """Draws at most ``most`` characters of a line. If the line is cut, its tooltip is complete."""
+    cut = most is not None and len(content) > most
+    visible = f"{content[: (most or 0) - 1]}\N{HORIZONTAL ELLIPSIS}" if cut else content
     place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor, "class": class_}
-    element = _child(root, "text", shown, **place)
+    element = _child(root, "text", visible, **place)
     if cut:
-        _child(element, "title", said)
+        _child(element, "title", content)
 
 
 def _child(

@@ -1,4 +1,4 @@
-"""A chart in the terminal. Colours help; the characters alone tell the same."""
+"""Draws a chart as text. The characters have the same meaning as the colours."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -39,13 +39,13 @@ _ASCII: Final = {
 }
 
 _GAP: Final = "  "
-_LEAST_BAR: Final = 10
+_MIN_BAR: Final = 10
 _NARROW: Final = 60
-"""Columns below which there is room for bars alone."""
+"""Below this number of columns, the texts of the rows are omitted."""
 
 
 def text(chart: Chart, width: int, *, blocks: bool = True) -> Text:
-    """The chart in so many columns; ``blocks`` False: in ASCII."""
+    """Returns the chart in ``width`` columns, with block characters or in ASCII."""
     glyphs = _BLOCKS if blocks else _ASCII
     lines = [Text(chart.title, "bold")]
     columns = _columns(chart, width)
@@ -61,19 +61,19 @@ def text(chart: Chart, width: int, *, blocks: bool = True) -> Text:
 
 
 def _columns(chart: Chart, width: int) -> tuple[int, int, int]:
-    """Of label, bar and words. Words give way first, then labels."""
+    """Returns the widths of label, bar and text. If there is little room, the text is cut first."""
     rows = [row for section in chart.sections for row in section.rows]
     label = min(max((len(row.label) for row in rows), default=0), max(width * 3 // 10, 6))
-    said = min(max((len(row.words) for row in rows), default=0), width * 2 // 5)
-    said = said if width >= _NARROW else 0
-    bar = width - label - len(_GAP) - (said + len(_GAP) if said else 0)
-    return label, max(bar, _LEAST_BAR), said
+    words = min(max((len(row.words) for row in rows), default=0), width * 2 // 5)
+    words = words if width >= _NARROW else 0
+    bar = width - label - len(_GAP) - (words + len(_GAP) if words else 0)
+    return label, max(bar, _MIN_BAR), words
 
 
 def _row(
     row: Row, section: Section, columns: tuple[int, int, int], glyphs: dict[Phase, str]
 ) -> Text:
-    label, bar, said = columns
+    label, bar, words = columns
     line = Text(_fit(row.label, label) + _GAP)
     cells: list[Phase | None] = [None] * bar
     for segment, begin, end in extents(row.segments, section, bar, 1):
@@ -81,13 +81,13 @@ def _row(
     for phase, run in groupby(cells):
         length = len(list(run))
         line.append((glyphs[phase] if phase else " ") * length, _STYLES[phase] if phase else None)
-    if said:
-        line.append(_GAP + _fit(row.words, said))
+    if words:
+        line.append(_GAP + _fit(row.words, words))
     return line
 
 
 def _axis(section: Section, columns: tuple[int, int, int]) -> Text:
-    """Times of day in UTC, each label beginning below its time."""
+    """Returns the labels of the axis in UTC. Each starts below its time."""
     label, bar, _ = columns
     line = ""
     for mark in marks(section, bar):
@@ -98,7 +98,7 @@ def _axis(section: Section, columns: tuple[int, int, int]) -> Text:
 
 
 def _legend(chart: Chart, glyphs: dict[Phase, str], width: int) -> Iterator[Text]:
-    """In as many lines as it takes."""
+    """Yields the legend in as many lines as it needs."""
     line = Text()
     signs = [(glyphs[phase], _STYLES[phase], f" {phase.value}") for phase in chart.phases]
     for sign, style, meaning in [*signs, ("", "", "times are UTC")]:
@@ -110,5 +110,6 @@ def _legend(chart: Chart, glyphs: dict[Phase, str], width: int) -> Iterator[Text
     yield line
 
 
-def _fit(said: str, width: int) -> str:
-    return said.ljust(width) if len(said) <= width else said[: max(width - 2, 0)] + ".."
+def _fit(text: str, width: int) -> str:
+    """Returns the text padded or cut to the width."""
+    return text.ljust(width) if len(text) <= width else text[: max(width - 2, 0)] + ".."
