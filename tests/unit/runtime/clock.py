@@ -1,4 +1,4 @@
-"""A clock that moves only when a test says so: nothing waits for real."""
+"""A clock that moves only when a test advances it, so that no test waits."""
 
 import asyncio
 from datetime import datetime
@@ -7,7 +7,7 @@ from tests.builders import at
 
 
 class Clock:
-    """The loop's time and the wall's, in step. For the loop that runs now."""
+    """The time of the running event loop and the wall clock, advanced together."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -19,7 +19,7 @@ class Clock:
         return at(self.seconds)
 
     async def advance(self, seconds: float = 0) -> None:
-        """Let that much time pass, and then all that is due happen."""
+        """Advance the time, and run all callbacks that are due."""
         self.seconds += seconds
         for _ in range(20):
             await asyncio.sleep(0)

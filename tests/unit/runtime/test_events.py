@@ -1,5 +1,6 @@
-"""Events on their way to the API: what they look like, when the same is told again, what is left
-out, and that nothing of it ever troubles the work that they tell of."""
+"""Events: their fields, when a repeated one is posted, which are dropped, and that no failure to
+post one affects a reconcile.
+"""
 
 import asyncio
 import contextlib
@@ -40,17 +41,17 @@ def recorder(api: FakeApi, clock: Clock) -> EventRecorder:
 
 @pytest.fixture
 async def posting(recorder: EventRecorder) -> AsyncIterator[EventRecorder]:
-    """The same, with its task at work."""
+    """Returns the recorder, whose task runs."""
     task = asyncio.create_task(recorder.run())
     yield recorder
-    assert not task.done(), "it ended by itself"
+    assert not task.done(), "the task ended"
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
 
 
 def shown(run: int, failures: int = 0, name: str = "one", uid: str = PIPELINE_UID) -> Pipeline:
-    """A pipeline in that run, whose step has failed that often."""
+    """Returns a pipeline in this run, whose step has failed so often."""
     statuses: tuple[dict[str, Any], ...] = ()
     if failures:
         last = End(1, message="no such table")
@@ -71,19 +72,19 @@ NEW = pipeline().build()
 async def fail(
     recorder: EventRecorder, clock: Clock, times: int, *, every: float = 0, **more: Any
 ) -> None:
-    """A step of run 1 fails so often, each time shown by a write."""
+    """Report so many failures of a step of run 1, each with a status write."""
     for count in range(times):
         recorder.status_written(shown(1, count, **more), shown(1, count + 1, **more))
         await clock.advance(every)
 
 
 def counts(api: FakeApi) -> list[int]:
-    """How often each event has happened, by what the API was told."""
+    """Returns how often each event has occurred, as the API server has it."""
     return [raw.get("series", {}).get("count", 1) for raw in api.posted_events]
 
 
 class TestEvent:
-    async def test_has_all_that_the_api_wants(
+    async def test_event_has_all_required_fields(
         self, api: FakeApi, posting: EventRecorder, clock: Clock
     ) -> None:
         posting.status_written(NEW, shown(1))
@@ -110,12 +111,14 @@ class TestEvent:
             "reportingInstance": "operator-0",
         }
 
-    async def test_names_the_step(self, api: FakeApi, posting: EventRecorder, clock: Clock) -> None:
+    async def test_event_of_step_has_its_field_path(
+        self, api: FakeApi, posting: EventRecorder, clock: Clock
+    ) -> None:
         await fail(posting, clock, 1)
         (event,) = api.posted_events
         assert event["regarding"]["fieldPath"] == "spec.template.spec.initContainers{one}"
 
-    async def test_those_of_one_moment_are_listed_in_their_order(
+    async def test_simultaneous_events_are_listed_in_order(
         self, api: FakeApi, posting: EventRecorder, clock: Clock
     ) -> None:
         posting.status_written(NEW, shown(1, failures=1))
@@ -124,7 +127,7 @@ class TestEvent:
         times = [raw["eventTime"] for raw in api.posted_events]
         assert times == sorted(set(times)), "two events have the same time"
 
-    async def test_a_write_that_tells_nothing_posts_nothing(
+    async def test_status_write_without_change_posts_no_event(
         self, api: FakeApi, posting: EventRecorder, clock: Clock
     ) -> None:
         posting.status_written(shown(1, failures=1), shown(1, failures=1))
@@ -133,7 +136,7 @@ class TestEvent:
 
 
 class TestSeries:
-    async def test_the_first_repeat_is_told_at_once(
+    async def test_first_repetition_is_posted_at_once(
         self, api: FakeApi, posting: EventRecorder, clock: Clock
     ) -> None:
         await fail(posting, clock, 2, every=10)
@@ -141,33 +144,33 @@ class TestSeries:
         (event,) = api.posted_events
         assert event["series"] == {"count": 2, "lastObservedTime": "2030-01-01T12:00:10.000000Z"}
 
-    async def test_further_ones_when_the_count_has_doubled(
+    async def test_count_is_posted_when_it_has_doubled(
         self, api: FakeApi, posting: EventRecorder, clock: Clock
     ) -> None:
         await fail(posting, clock, 100)
         assert api.calls == [POST, *[PATCH] * 6]
         assert counts(api) == [64]
 
-    async def test_and_in_time_for_the_api_not_to_forget_it(
+    async def test_count_is_posted_before_the_event_expires(
         self, api: FakeApi, posting: EventRecorder, clock: Clock
     ) -> None:
         await fail(posting, clock, 5)
         assert counts(api) == [4]
         await clock.advance(REFRESH_SECONDS + 1)
-        assert api.calls == [POST, PATCH, PATCH], "written while nothing happens"
+        assert api.calls == [POST, PATCH, PATCH], "a write without an occurrence"
         posting.status_written(shown(1, 5), shown(1, 6))
         await clock.advance()
         assert counts(api) == [6]
 
-    async def test_a_day_of_failures_costs_a_handful_of_writes_and_two_an_hour(
+    async def test_day_of_failures_costs_a_few_writes_and_two_per_hour(
         self, api: FakeApi, posting: EventRecorder, clock: Clock
     ) -> None:
-        """The kubelet starts a step that fails again every five minutes."""
+        """The kubelet restarts a failing step every five minutes at most."""
         await fail(posting, clock, 24 * 12, every=300)
         assert len(api.calls) <= 8 + 2 * 24
         assert len(api.posted_events) == 1
 
-    async def test_an_event_that_the_api_has_forgotten_is_posted_anew(
+    async def test_expired_event_is_posted_as_new_event(
         self, api: FakeApi, posting: EventRecorder, clock: Clock
     ) -> None:
         await fail(posting, clock, 1)
@@ -181,7 +184,7 @@ class TestSeries:
         await clock.advance()
         assert counts(api) == [2]
 
-    async def test_a_count_that_was_not_taken_is_told_with_the_next(
+    async def test_count_that_was_refused_is_posted_with_the_next(
         self, api: FakeApi, posting: EventRecorder, clock: Clock
     ) -> None:
         api.failing[PATCH] = [ConnectionFailed("down")]
@@ -195,28 +198,30 @@ class TestSeries:
             pytest.param({"uid": "namesake"}, id="pipeline"),
         ],
     )
-    async def test_of_another(
+    async def test_occurrence_of_another_step_or_pipeline_is_another_series(
         self, api: FakeApi, posting: EventRecorder, clock: Clock, other: dict[str, Any]
     ) -> None:
         await fail(posting, clock, 1)
         await fail(posting, clock, 1, **other)
         assert counts(api) == [1, 1]
 
-    async def test_of_another_run(self, api: FakeApi, posting: EventRecorder, clock: Clock) -> None:
-        """Its note, which nothing can change, names the run."""
+    async def test_occurrence_in_another_run_is_another_series(
+        self, api: FakeApi, posting: EventRecorder, clock: Clock
+    ) -> None:
+        """The note names the run, and the API server does not accept another note."""
         await fail(posting, clock, 1)
         posting.status_written(shown(2, 1), shown(2, 2))
         await clock.advance()
         assert counts(api) == [1, 1]
 
-    async def test_of_what_was_quiet_for_longest_is_forgotten_first(
+    async def test_series_with_oldest_occurrence_is_forgotten_first(
         self,
         api: FakeApi,
         posting: EventRecorder,
         clock: Clock,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Or memory grows with all steps that ever failed."""
+        """Otherwise memory would grow with each step that ever failed."""
         monkeypatch.setattr(events, "SERIES_LIMIT", 2)
         for uid, failures in (("a", 1), ("b", 1), ("a", 2), ("c", 1), ("a", 3), ("a", 4)):
             posting.status_written(shown(1, failures - 1, uid=uid), shown(1, failures, uid=uid))
@@ -228,10 +233,10 @@ class TestSeries:
 
 
 class TestTrouble:
-    """Nothing of it reaches whoever wrote the status."""
+    """A failure to post an event raises no exception in the caller that wrote the status."""
 
     @pytest.mark.parametrize("error", [FORBIDDEN, ConnectionFailed("down"), ZeroDivisionError()])
-    async def test_an_event_that_is_not_taken_is_dropped(
+    async def test_refused_event_is_dropped(
         self, api: FakeApi, posting: EventRecorder, clock: Clock, error: Exception
     ) -> None:
         api.failing[POST] = [error]
@@ -240,7 +245,7 @@ class TestTrouble:
         await clock.advance()
         assert [raw["note"][:5] for raw in api.posted_events] == ["run 2"]
 
-    async def test_it_is_logged_once_in_a_while(
+    async def test_dropped_events_are_logged_once_per_period(
         self,
         api: FakeApi,
         posting: EventRecorder,
@@ -258,7 +263,7 @@ class TestTrouble:
         assert [vars(record)["dropped"] for record in caplog.records] == [1, 3]
 
     @pytest.mark.parametrize("error", [GONE, TERMINATING], ids=["gone", "going"])
-    async def test_a_namespace_that_ends_is_none(
+    async def test_event_in_terminating_namespace_is_not_logged(
         self,
         api: FakeApi,
         posting: EventRecorder,
@@ -271,10 +276,10 @@ class TestTrouble:
         await clock.advance()
         assert (api.calls, caplog.records) == ([POST], [])
 
-    async def test_a_flood_is_cut_off(
+    async def test_events_beyond_queue_limit_are_dropped(
         self, recorder: EventRecorder, api: FakeApi, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """The API server does not answer, say. What was first is kept."""
+        """For instance if the API server does not answer. The first events are kept."""
         for run in range(QUEUE_LIMIT + 5):
             recorder.status_written(shown(run + 1), shown(run + 2))
         errors = [vars(record)["error"] for record in caplog.records]
@@ -285,7 +290,7 @@ class TestTrouble:
         assert len(api.posted_events) == QUEUE_LIMIT
         assert api.posted_events[0]["note"].startswith("run 2 ")
 
-    async def test_a_status_that_is_not_understood(
+    async def test_exception_while_deriving_events_is_logged(
         self,
         posting: EventRecorder,
         monkeypatch: pytest.MonkeyPatch,
@@ -297,14 +302,16 @@ class TestTrouble:
 
 
 class TestDrain:
-    async def test_what_is_known_is_posted(self, api: FakeApi, posting: EventRecorder) -> None:
+    async def test_drain_posts_queued_events(self, api: FakeApi, posting: EventRecorder) -> None:
         posting.status_written(NEW, shown(1, failures=1))
         assert api.calls == []
         await posting.drain(60)
         assert api.calls == [POST, POST]
 
-    async def test_no_longer_than_that(self, recorder: EventRecorder, clock: Clock) -> None:
-        """Nobody posts: the API server does not answer, say."""
+    async def test_drain_ends_after_its_timeout(
+        self, recorder: EventRecorder, clock: Clock
+    ) -> None:
+        """No task posts events, as if the API server did not answer."""
         recorder.status_written(NEW, shown(1))
         drained = asyncio.create_task(recorder.drain(5))
         await clock.advance()
@@ -313,12 +320,12 @@ class TestDrain:
         await clock.advance(2)
         assert drained.done()
 
-    async def test_nothing_to_wait_for(self, recorder: EventRecorder) -> None:
+    async def test_drain_without_events_ends_at_once(self, recorder: EventRecorder) -> None:
         await recorder.drain(-1)
 
 
-class TestLook:
-    """After the write of the status that they tell of, and only then."""
+class TestReconcile:
+    """A reconcile posts events only after it has written the status that they report."""
 
     @pytest.fixture
     def operator(self, api: FakeApi, clock: Clock) -> Operator:
@@ -328,25 +335,31 @@ class TestLook:
         return operator
 
     @staticmethod
-    async def told(api: FakeApi, operator: Operator) -> list[str]:
+    async def posted(api: FakeApi, operator: Operator) -> list[str]:
         task = asyncio.create_task(operator.events.run())
         await operator.events.drain(60)
         task.cancel()
         return [raw["reason"] for raw in api.posted_events]
 
-    async def test_tells_of_its_write(self, api: FakeApi, operator: Operator) -> None:
+    async def test_reconcile_that_writes_status_posts_its_events(
+        self, api: FakeApi, operator: Operator
+    ) -> None:
         await operator.reconcile()
-        assert await self.told(api, operator) == ["RunStarted"]
+        assert await self.posted(api, operator) == ["RunStarted"]
         (event,) = api.posted_events
         version = api.objects[PIPELINES, KEY]["metadata"]["resourceVersion"]
         assert event["regarding"]["resourceVersion"] == version
 
-    async def test_without_a_write_tells_nothing(self, api: FakeApi, operator: Operator) -> None:
+    async def test_reconcile_without_write_posts_no_event(
+        self, api: FakeApi, operator: Operator
+    ) -> None:
         await operator.settle()
         await operator.reconcile()
-        assert await self.told(api, operator) == ["RunStarted"]
+        assert await self.posted(api, operator) == ["RunStarted"]
 
-    async def test_whose_write_fails_tells_nothing(self, api: FakeApi, operator: Operator) -> None:
+    async def test_reconcile_whose_write_fails_posts_no_event(
+        self, api: FakeApi, operator: Operator
+    ) -> None:
         api.failing["PATCH status"] = [api_error(409, {"reason": "Conflict"})]
         await operator.reconcile()
-        assert await self.told(api, operator) == []
+        assert await self.posted(api, operator) == []

@@ -1,4 +1,4 @@
-"""Log lines: for a person on a terminal, as JSON for programs."""
+"""Log lines: plain on a terminal, otherwise JSON."""
 
 import io
 import json
@@ -23,7 +23,7 @@ Configure = Callable[..., io.StringIO]
 
 @pytest.fixture
 def configure() -> Iterator[Configure]:
-    """Logging as it is configured, until the end of the test."""
+    """Returns a function that configures logging until the end of the test."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     levels = {name: logging.getLogger(name).level for name in ("kopf", "kubernetes", "asyncio")}
@@ -54,12 +54,12 @@ def fail(logger: str) -> None:
         logging.getLogger(logger).exception("it failed: inside")
 
 
-def test_json_has_message_and_fields(configure: Configure) -> None:
+def test_json_line_has_message_and_fields(configure: Configure) -> None:
     stream = configure("json")
     logging.getLogger("initpipeline.x").info("run started", extra={"run": 3})
     [line] = parsed(stream)
     time = datetime.fromisoformat(line.pop("time"))
-    assert time.tzinfo is not None, "nobody can tell when that was"
+    assert time.tzinfo is not None, "the time has no zone"
     assert line == {
         "level": "INFO",
         "logger": "initpipeline.x",
@@ -68,7 +68,7 @@ def test_json_has_message_and_fields(configure: Configure) -> None:
     }
 
 
-def test_a_message_of_several_lines_is_one_line_of_json(configure: Configure) -> None:
+def test_message_of_several_lines_is_one_json_line(configure: Configure) -> None:
     stream = configure("json")
     logging.getLogger("initpipeline").warning("one\ntwo")
     [line] = parsed(stream)
@@ -84,7 +84,9 @@ def test_a_message_of_several_lines_is_one_line_of_json(configure: Configure) ->
         ("json", True, True),
     ],
 )
-def test_form(configure: Configure, form: str, terminal: bool, json_: bool) -> None:
+def test_form_is_chosen_by_setting_and_terminal(
+    configure: Configure, form: str, terminal: bool, json_: bool
+) -> None:
     stream = configure(form, terminal=terminal)
     logging.getLogger("initpipeline").info("run started", extra={"run": 3})
     assert stream.getvalue().startswith("{") is json_
@@ -93,14 +95,14 @@ def test_form(configure: Configure, form: str, terminal: bool, json_: bool) -> N
 
 
 @pytest.mark.parametrize("name", ["kopf.objects", "kubernetes.aio", "asyncio", "aiohttp.access"])
-def test_libraries_speak_from_warning_on(configure: Configure, name: str) -> None:
+def test_libraries_log_warnings_and_errors_only(configure: Configure, name: str) -> None:
     stream = configure("json", "debug")
     logging.getLogger(name).info("noise")
     logging.getLogger(name).warning("trouble")
     assert [line["message"] for line in parsed(stream)] == ["trouble"]
 
 
-def test_kopfs_own_tracebacks_are_left_out(configure: Configure) -> None:
+def test_kopf_traceback_is_omitted(configure: Configure) -> None:
     stream = configure("plain")
     fail("kopf._cogs.aiokits.aiotasks")
     assert stream.getvalue().endswith("it failed: inside\n"), "more than a line"
@@ -108,7 +110,7 @@ def test_kopfs_own_tracebacks_are_left_out(configure: Configure) -> None:
 
 
 @pytest.mark.parametrize(("level", "told"), [("info", 0), ("debug", 1)])
-def test_kopfs_stumble_at_the_end_of_a_watch_is_for_who_looks_for_a_fault(
+def test_failed_callback_of_cancelled_watch_is_logged_at_debug_only(
     configure: Configure, level: str, told: int
 ) -> None:
     stream = configure("json", level)
@@ -119,18 +121,18 @@ def test_kopfs_stumble_at_the_end_of_a_watch_is_for_who_looks_for_a_fault(
 @pytest.mark.parametrize(
     ("logger", "level"),
     [
-        pytest.param("kopf", "debug", id="Kopf's, for who looks for a fault"),
-        pytest.param("initpipeline", "info", id="our own: they are faults"),
+        pytest.param("kopf", "debug", id="Kopf's at level debug"),
+        pytest.param("initpipeline", "info", id="the operator's own"),
     ],
 )
-def test_other_tracebacks_are_told(configure: Configure, logger: str, level: str) -> None:
+def test_other_traceback_is_logged(configure: Configure, logger: str, level: str) -> None:
     stream = configure("json", level)
     fail(logger)
     [line] = parsed(stream)
     assert "ValueError: inside" in line["exc_info"]
 
 
-def test_python_warnings_are_log_lines(configure: Configure) -> None:
+def test_python_warning_is_logged(configure: Configure) -> None:
     stream = configure("json")
     with warnings.catch_warnings():
         warnings.simplefilter("always")

@@ -1,4 +1,4 @@
-"""``initpipeline`` on the command line: it teaches, and it says in one line what is wrong."""
+"""The operator's command line: its help, and errors of one line."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ Call = Callable[..., Answer]
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run it where there is no cluster, with nothing in the environment but what is given."""
+    """Returns a function that runs the command line without a cluster, in the given environment."""
     for name in (name for name in os.environ if name.startswith("INITPIPELINE_")):
         monkeypatch.delenv(name)
     monkeypatch.setenv("KUBECONFIG", "/nonexistent")
@@ -53,7 +53,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 class TestHelp:
-    def test_names_the_commands(self, call: Call) -> None:
+    def test_help_lists_the_commands(self, call: Call) -> None:
         answer = call("--help")
         assert (answer.code, answer.err) == (0, "")
         assert "start the operator" in answer.out
@@ -65,32 +65,32 @@ class TestHelp:
         return answer.out
 
     @pytest.mark.parametrize("option", OPTIONS)
-    def test_explains_each_option(self, run: str, option: str) -> None:
+    def test_help_of_run_lists_each_option(self, run: str, option: str) -> None:
         explained = run.split("options:")[1]
         assert option in explained
 
-    def test_covers_all_settings(self) -> None:
+    def test_options_cover_all_settings(self) -> None:
         settings = {option.lstrip("-").replace("-", "_") for option in OPTIONS}
         assert settings - {"namespace"} | {"namespaces"} == set(Settings.model_fields)
 
     @pytest.mark.parametrize("default", ["16", "600", "30", "auto", "info"])
-    def test_tells_the_defaults(self, run: str, default: str) -> None:
+    def test_help_of_run_states_the_defaults(self, run: str, default: str) -> None:
         assert f"Default: {default}." in " ".join(run.split())
 
     @pytest.mark.parametrize(
-        "words",
+        "text",
         ["examples:", "initpipeline run --namespace", "KUBECONFIG", "INITPIPELINE_SWEEP_SECONDS"],
     )
-    def test_teaches_by_example(self, run: str, words: str) -> None:
-        assert words in run
+    def test_help_of_run_has_examples(self, run: str, text: str) -> None:
+        assert text in run
 
 
-def test_version(call: Call) -> None:
+def test_version_is_printed(call: Call) -> None:
     assert call("--version") == Answer(0, f"{__version__}\n", "")
 
 
 class TestBadInput:
-    """Exit code 2, and no log line: nothing was started."""
+    """Invalid usage ends with exit code 2 and without a log line."""
 
     @pytest.mark.parametrize(
         ("arguments", "says"),
@@ -99,10 +99,12 @@ class TestBadInput:
             pytest.param(("fly",), "fly", id="unknown command"),
             pytest.param(("run", "--fast"), "--fast", id="unknown option"),
             pytest.param(("run", "--workers"), "--workers", id="option without its value"),
-            pytest.param(("run", "now"), "now", id="surplus word"),
+            pytest.param(("run", "now"), "now", id="surplus argument"),
         ],
     )
-    def test_usage(self, call: Call, arguments: tuple[str, ...], says: str) -> None:
+    def test_invalid_arguments_print_usage_and_the_error(
+        self, call: Call, arguments: tuple[str, ...], says: str
+    ) -> None:
         answer = call(*arguments)
         assert answer.code == 2
         assert answer.err.startswith("usage:")
@@ -132,8 +134,10 @@ class TestBadInput:
             ("--namespace", "Team_A"),
         ],
     )
-    def test_setting(self, call: Call, option: str, value: str) -> None:
-        """One line that names the option, its variable, and the value."""
+    def test_invalid_setting_is_reported_in_one_line(
+        self, call: Call, option: str, value: str
+    ) -> None:
+        """The line has the option, its environment variable, and the value."""
         setting = "namespaces" if option == "--namespace" else option[2:].replace("-", "_")
         for answer in (
             call("run", f"{option}={value}"),
@@ -144,7 +148,7 @@ class TestBadInput:
             assert line.startswith(f"error: {option} (or INITPIPELINE_{setting.upper()}): ")
             assert line.endswith(f", not {value!r}")
 
-    def test_a_list_in_the_environment_that_is_no_json(self, call: Call) -> None:
+    def test_list_in_the_environment_that_is_not_json_is_reported(self, call: Call) -> None:
         answer = call("run", INITPIPELINE_NAMESPACES="a,b")
         assert answer.code == 2
         [line] = answer.err.splitlines()
@@ -157,22 +161,22 @@ def in_environment(setting: str, value: str) -> str:
 
 
 class TestSettings:
-    """From the environment, and stronger, from the command line."""
+    """Settings are read from the environment and the command line, which has precedence."""
 
-    def test_good_ones_lead_to_the_cluster(self, call: Call) -> None:
+    def test_valid_settings_start_the_operator(self, call: Call) -> None:
         answer = call("run", "-n", "a", "-n", "b", "--workers=2", INITPIPELINE_LOG_LEVEL="debug")
         assert answer.code == 1
         assert "/nonexistent" in answer.err
 
-    def test_the_command_line_wins(self, call: Call) -> None:
+    def test_option_overrides_environment(self, call: Call) -> None:
         assert call("run", "--workers=2", INITPIPELINE_WORKERS="0").code == 1
 
-    def test_others_of_the_prefix_are_not_ours_to_judge(self, call: Call) -> None:
+    def test_unknown_variable_with_the_prefix_is_ignored(self, call: Call) -> None:
         assert call("run", INITPIPELINE_CLUSTER_NETWORK="198.18.0.0/22").code == 1
 
 
-def test_no_cluster_is_one_line() -> None:
-    """In a process of its own: whatever is printed on the way counts."""
+def test_missing_cluster_is_reported_in_one_line() -> None:
+    """Runs in a process of its own, to see all its output."""
     environment = {"PYTHONPATH": os.pathsep.join(sys.path), "KUBECONFIG": "/nonexistent"}
     command = [sys.executable, "-m", "initpipeline", "run"]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

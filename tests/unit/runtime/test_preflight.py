@@ -1,4 +1,4 @@
-"""What is missing in a cluster is found out before anything is started, one line for each."""
+"""The checks before the operator starts: each missing thing is reported in one line."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,8 +11,8 @@ from initpipeline.runtime.errors import ConnectionFailed, OperatorError, api_err
 from tests.builders import Raw
 
 
-class Cluster(ApiClient):
-    """It permits everything but these verbs, and may fail at either question."""
+class FakeReviewApi(ApiClient):
+    """An API server that grants all permissions except these verbs. Each request may fail."""
 
     def __init__(
         self,
@@ -59,60 +59,64 @@ NEEDED = [
 
 
 @pytest.mark.parametrize("namespaces", [(), ("a",), ("a", "b")], ids=str)
-async def test_each_permission_is_asked_for_where_it_is_needed(namespaces: tuple[str, ...]) -> None:
-    cluster = Cluster()
+async def test_each_permission_is_reviewed_in_each_namespace(namespaces: tuple[str, ...]) -> None:
+    cluster = FakeReviewApi()
     await preflight.check(cluster, namespaces)
     assert cluster.asked == [(at, what) for at in namespaces or (None,) for what in NEEDED]
 
 
 @pytest.mark.parametrize("what", NEEDED)
-async def test_the_permission_that_is_missing_is_named(what: str) -> None:
+async def test_missing_permission_is_named(what: str) -> None:
     with pytest.raises(OperatorError) as raised:
-        await preflight.check(Cluster(forbidden=(what,)), ())
+        await preflight.check(FakeReviewApi(forbidden=(what,)), ())
     assert str(raised.value) == (
         f"not permitted to {what} in all namespaces: bind a role with that permission to these "
         "credentials"
     )
 
 
-async def test_where_it_is_missing_is_named() -> None:
+async def test_scope_of_missing_permission_is_named() -> None:
     with pytest.raises(OperatorError, match='to list pods in namespace "a":'):
-        await preflight.check(Cluster(forbidden=("list pods",)), ("a",))
+        await preflight.check(FakeReviewApi(forbidden=("list pods",)), ("a",))
 
 
 @pytest.mark.parametrize(
     ("cluster", "says"),
     [
         pytest.param(
-            Cluster(kind=api_error(404, {})), "install it with 'kubectl apply", id="no CRD"
+            FakeReviewApi(kind=api_error(404, {})), "install it with 'kubectl apply", id="no CRD"
         ),
         pytest.param(
-            Cluster(kind=ConnectionFailed("refused")), "no answer from .*refused", id="no answer"
+            FakeReviewApi(kind=ConnectionFailed("refused")),
+            "no answer from .*refused",
+            id="no answer",
         ),
         pytest.param(
-            Cluster(review=ConnectionFailed("timeout")),
+            FakeReviewApi(review=ConnectionFailed("timeout")),
             "no answer from .*timeout",
-            id="half an answer",
+            id="no answer to the review",
         ),
         pytest.param(
-            Cluster(kind=api_error(401, {"message": "Unauthorized"})),
+            FakeReviewApi(kind=api_error(401, {"message": "Unauthorized"})),
             "401: Unauthorized: renew the credentials",
             id="unknown credentials",
         ),
         pytest.param(
-            Cluster(review=api_error(403, {"message": "no reviews"})),
+            FakeReviewApi(review=api_error(403, {"message": "no reviews"})),
             "403: no reviews: bind a role",
-            id="no right to ask for rights",
+            id="no permission to review permissions",
         ),
         pytest.param(
-            Cluster(kind=api_error(503, {"message": "starting\nup"})),
+            FakeReviewApi(kind=api_error(503, {"message": "starting\nup"})),
             "503: starting up: try again",
             id="not ready",
         ),
-        pytest.param(Cluster(review={"message": "ok"}), "not permitted", id="an odd answer"),
+        pytest.param(
+            FakeReviewApi(review={"message": "ok"}), "not permitted", id="review without a status"
+        ),
     ],
 )
-async def test_what_is_wrong_is_one_line(cluster: Cluster, says: str) -> None:
+async def test_problem_is_reported_in_one_line(cluster: FakeReviewApi, says: str) -> None:
     with pytest.raises(OperatorError, match=says) as raised:
         await preflight.check(cluster, ())
     assert "\n" not in str(raised.value)

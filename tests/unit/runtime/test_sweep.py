@@ -1,4 +1,4 @@
-"""Deletions that no watch has told are found by comparing what is known with what exists."""
+"""The sweeper: it finds deletions that no watch has reported."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ LISTS = ["GET initpipelines", "GET pods"]
 
 @pytest.fixture
 def api(clock: Clock) -> FakeApi:
-    """It has a pipeline with its Pod."""
+    """Returns an API server that has a pipeline and its Pod."""
     api = FakeApi(clock)
     api.put(PIPELINES, pipeline().raw())
     api.put(PODS, running_pod().raw())
@@ -28,7 +28,7 @@ def api(clock: Clock) -> FakeApi:
 
 @pytest.fixture
 def operator(api: FakeApi, clock: Clock) -> Operator:
-    """It knows what the API has."""
+    """Returns an operator whose cache has the same objects as the API server."""
     operator = Operator(api, clock)
     operator.watch()
     return operator
@@ -39,36 +39,36 @@ def sweeper(api: FakeApi, operator: Operator) -> Sweeper:
     return Sweeper(Gateway(api), operator.cache, operator.queue, (), UnreadableObjects())
 
 
-def known(operator: Operator) -> set[str]:
+def cached(operator: Operator) -> set[str]:
     found = {PIPELINES: operator.cache.pipelines.get(KEY), PODS: operator.cache.pods.get(KEY)}
     return {plural for plural, thing in found.items() if thing is not None}
 
 
 class TestSweep:
-    async def test_finds_nothing_where_all_is_there(
+    async def test_sweep_without_deletions_changes_nothing(
         self, api: FakeApi, operator: Operator, sweeper: Sweeper
     ) -> None:
         await sweeper.sweep()
-        assert (known(operator), operator.again) == ({PIPELINES, PODS}, False)
+        assert (cached(operator), operator.again) == ({PIPELINES, PODS}, False)
         assert api.calls == LISTS, "a sweep costs one list of each kind"
 
     @pytest.mark.parametrize("plural", [PIPELINES, PODS])
-    async def test_forgets_what_is_gone_and_asks_for_a_look(
+    async def test_deleted_object_is_removed_and_its_pipeline_queued(
         self, api: FakeApi, operator: Operator, sweeper: Sweeper, plural: str
     ) -> None:
         api.gone(plural)
         await sweeper.sweep()
-        assert known(operator) == {PIPELINES, PODS} - {plural}
-        assert operator.again, "nobody looks at its pipeline"
+        assert cached(operator) == {PIPELINES, PODS} - {plural}
+        assert operator.again, "its pipeline was not queued"
 
-    async def test_finds_a_pod_that_was_replaced(
+    async def test_replaced_pod_is_removed(
         self, api: FakeApi, operator: Operator, sweeper: Sweeper
     ) -> None:
         api.put(PODS, running_pod().of_run(2).raw())
         await sweeper.sweep()
-        assert known(operator) == {PIPELINES}
+        assert cached(operator) == {PIPELINES}
 
-    async def test_reads_all_pages(
+    async def test_sweep_reads_all_pages(
         self, api: FakeApi, operator: Operator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(gateway, "LARGEST_PAGE", 2)
@@ -78,22 +78,22 @@ class TestSweep:
             api.put(PODS, raw)
         sweeper = Sweeper(Gateway(api), operator.cache, operator.queue, (), UnreadableObjects())
         await sweeper.sweep()
-        assert known(operator) == {PIPELINES, PODS}
+        assert cached(operator) == {PIPELINES, PODS}
         assert api.calls.count("GET pods") == 3
 
-    async def test_takes_a_list_of_nothing_for_an_empty_one(
+    async def test_list_with_null_items_counts_as_empty(
         self, api: FakeApi, operator: Operator, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A kind that is about to go is answered so."""
+        """The API server returns such a list while the CRD is being deleted."""
 
         async def request(*_: object, **__: object) -> Raw:
             return {"metadata": {"resourceVersion": "9999"}, "items": None}
 
         monkeypatch.setattr(api, "request", request)
         await sweeper.sweep()
-        assert known(operator) == set()
+        assert cached(operator) == set()
 
-    async def test_looks_into_served_namespaces_only(
+    async def test_only_served_namespaces_are_listed(
         self, api: FakeApi, operator: Operator
     ) -> None:
         elsewhere = Key("elsewhere", KEY.name)
@@ -106,17 +106,17 @@ class TestSweep:
         assert operator.cache.pods.get(elsewhere) is not None
         assert api.calls == LISTS
 
-    async def test_a_cluster_whose_history_went_back_is_not_served_on(
+    async def test_lower_resource_version_ends_the_operator(
         self, api: FakeApi, operator: Operator, sweeper: Sweeper
     ) -> None:
-        """Each word of it would count as old, and the operator would never act again."""
+        """Its cache would ignore each later change, and the operator would never act again."""
         restored = {**api.objects[PIPELINES, KEY]}
         restored["metadata"] = {**restored["metadata"], "resourceVersion": "99999"}
         operator.cache.pipelines.put(KEY, Pipeline.from_api(restored))
         with pytest.raises(OperatorError, match="resource version went back"):
             await sweeper.sweep()
 
-    async def test_what_is_told_while_it_reads_is_no_going_back(
+    async def test_object_stored_during_the_list_is_no_lower_version(
         self, api: FakeApi, operator: Operator, sweeper: Sweeper
     ) -> None:
         def tell() -> None:
@@ -126,11 +126,11 @@ class TestSweep:
 
         api.before["GET initpipelines"] = tell
         await sweeper.sweep()
-        assert known(operator) == {PIPELINES, PODS}
+        assert cached(operator) == {PIPELINES, PODS}
 
 
 class TestRun:
-    async def test_sweeps_once_each_period_whatever_happens(
+    async def test_sweep_runs_once_per_period_despite_failures(
         self, api: FakeApi, sweeper: Sweeper, clock: Clock
     ) -> None:
         api.failing["GET initpipelines"] = [ConnectionFailed("down")]
@@ -142,8 +142,10 @@ class TestRun:
 
 
 class TestFill:
-    async def test_knows_all_pods_before_the_first_look(self, api: FakeApi, clock: Clock) -> None:
+    async def test_fill_stores_all_pods_before_the_first_reconcile(
+        self, api: FakeApi, clock: Clock
+    ) -> None:
         operator = Operator(api, clock)
         await Sweeper(Gateway(api), operator.cache, operator.queue, (), UnreadableObjects()).fill()
-        assert known(operator) == {PODS}
-        assert not operator.again, "no watch has told of a pipeline to look at"
+        assert cached(operator) == {PODS}
+        assert not operator.again, "no watch has reported a pipeline"

@@ -1,4 +1,4 @@
-"""Pods without the operator's label: when their pipelines are requeued, and what that costs."""
+"""Pods without the operator's label: when their pipelines are requeued, and by which requests."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
@@ -21,7 +21,7 @@ SHOP, SITE, OTHER = Key("a", "shop"), Key("a", "site"), Key("b", "shop")
 
 
 class Pods:
-    """The part of a gateway that lists and watches Pods without our label."""
+    """The methods of the gateway that list and watch unlabelled Pods."""
 
     def __init__(self) -> None:
         self.there: set[Key] = {SHOP, SITE, OTHER}
@@ -31,7 +31,7 @@ class Pods:
         self._changes: dict[str, asyncio.Queue[Key | Exception | None]] = {}
 
     def changes(self, namespace: str) -> asyncio.Queue[Key | Exception | None]:
-        """The events of this namespace's watch. None ends it."""
+        """Returns the queue of events of this namespace's watch. None in it ends the watch."""
         return self._changes.setdefault(namespace, asyncio.Queue())
 
     async def find_unlabelled_pods(
@@ -71,7 +71,7 @@ async def watcher(pods: Pods, queue: WorkQueue[Key]) -> AsyncIterator[Unlabelled
 
 
 async def due(queue: WorkQueue[Key], clock: Clock) -> list[Key]:
-    """The keys that are due now."""
+    """Returns the keys that are queued now, and marks them done."""
     found: list[Key] = []
     while True:
         taken = asyncio.create_task(queue.get())
@@ -83,7 +83,7 @@ async def due(queue: WorkQueue[Key], clock: Clock) -> list[Key]:
         queue.done(found[-1])
 
 
-async def test_watch_of_a_namespace_is_one_for_all_its_pods(
+async def test_namespace_has_one_watch_for_all_its_pods(
     watcher: UnlabelledPodWatcher, pods: Pods, clock: Clock, queue: WorkQueue[Key]
 ) -> None:
     assert [watcher.watch(key) for key in (SHOP, SITE, OTHER, SHOP)] == [
@@ -92,28 +92,28 @@ async def test_watch_of_a_namespace_is_one_for_all_its_pods(
         True,
         False,
     ]
-    assert await due(queue, clock) == [], "nothing has changed"
+    assert await due(queue, clock) == [], "queued without a change"
     watches = [f"watch {namespace} from 7 for {TURN_SECONDS}" for namespace in "ab"]
     assert sorted(pods.asked) == sorted([*watches, "list a", "list b"])
     await clock.advance(3600)
     assert len(pods.asked) == 4, "an hour of waiting costs no request while the watch is open"
 
 
-async def test_change_of_a_pod_requeues_its_pipeline_alone(
+async def test_changed_pod_requeues_only_its_pipeline(
     watcher: UnlabelledPodWatcher, pods: Pods, clock: Clock, queue: WorkQueue[Key]
 ) -> None:
     watcher.watch(SHOP)
     await clock.advance()
     pods.changes("a").put_nowait(SITE)
-    assert await due(queue, clock) == [], "no pipeline waits for that Pod"
+    assert await due(queue, clock) == [], "a pipeline was queued that does not wait"
     pods.changes("a").put_nowait(SHOP)
     assert await due(queue, clock) == [SHOP]
     watcher.watch(SITE)
     pods.changes("a").put_nowait(SITE)
-    assert await due(queue, clock) == [SITE], "the watch that is open serves a later one too"
+    assert await due(queue, clock) == [SITE], "a second watch was opened"
 
 
-async def test_pod_that_has_gone_before_the_watch_is_noticed(
+async def test_pod_deleted_before_the_watch_requeues_its_pipeline(
     watcher: UnlabelledPodWatcher, pods: Pods, clock: Clock, queue: WorkQueue[Key]
 ) -> None:
     pods.there.clear()
@@ -121,7 +121,7 @@ async def test_pod_that_has_gone_before_the_watch_is_noticed(
     assert await due(queue, clock) == [SHOP]
 
 
-async def test_watch_that_ends_begins_again_with_a_list(
+async def test_ended_watch_restarts_with_a_list(
     watcher: UnlabelledPodWatcher, pods: Pods, clock: Clock, queue: WorkQueue[Key]
 ) -> None:
     watcher.watch(SHOP)
@@ -132,7 +132,7 @@ async def test_watch_that_ends_begins_again_with_a_list(
     assert pods.asked.count("list a") == 2
 
 
-async def test_last_pod_to_be_forgotten_ends_the_watch(
+async def test_watch_ends_with_the_last_watched_pod(
     watcher: UnlabelledPodWatcher, pods: Pods, clock: Clock
 ) -> None:
     watcher.watch(SHOP)
@@ -147,7 +147,7 @@ async def test_last_pod_to_be_forgotten_ends_the_watch(
     assert pods.open == 0
 
 
-async def test_pod_that_is_watched_again_is_listed_again(
+async def test_pod_watched_again_is_listed_again(
     watcher: UnlabelledPodWatcher, pods: Pods, clock: Clock
 ) -> None:
     watcher.watch(SHOP)
@@ -166,7 +166,7 @@ async def test_pod_that_is_watched_again_is_listed_again(
         pytest.param(ValueError("not a watch event"), id="a bug in the operator"),
     ],
 )
-async def test_watch_that_fails_is_retried_and_affects_no_other(
+async def test_failed_watch_is_retried_without_effect_on_others(
     watcher: UnlabelledPodWatcher,
     pods: Pods,
     clock: Clock,
@@ -178,7 +178,7 @@ async def test_watch_that_fails_is_retried_and_affects_no_other(
     await clock.advance()
     pods.changes("a").put_nowait(error)
     await clock.advance()
-    assert pods.asked.count("list a") == 1, "not at once"
+    assert pods.asked.count("list a") == 1, "retried without a delay"
     pods.changes("b").put_nowait(OTHER)
     assert await due(queue, clock) == [OTHER]
     await clock.advance(1)
@@ -200,7 +200,7 @@ async def test_outage_is_retried_with_growing_delays(
     assert pods.open == 1
 
 
-async def test_more_namespaces_than_watches_take_turns(
+async def test_namespaces_beyond_the_watch_limit_take_turns(
     pods: Pods, clock: Clock, queue: WorkQueue[Key], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "WATCHES", 1)
