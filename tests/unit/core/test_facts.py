@@ -1,4 +1,4 @@
-"""API dicts become facts in one place: what is absent, null or odd there is nothing special."""
+"""Pods and InitPipelines are read from JSON. Absent, null and odd values raise no exception."""
 
 import json
 import sys
@@ -33,7 +33,7 @@ def container(**raw: Any) -> ContainerStatus:
 
 
 class TestContainerStatus:
-    def test_a_status_with_a_name_only_tells_nothing(self) -> None:
+    def test_status_with_only_a_name_has_no_state(self) -> None:
         status = container()
         assert (status.container_id, status.restart_count, status.started) == ("", 0, False)
         assert (status.waiting, status.running, status.terminated) == (None, False, None)
@@ -50,7 +50,7 @@ class TestContainerStatus:
             pytest.param(
                 {"state": {"terminated": End(128, NEVER, 8, "StartError").raw()}},
                 at(8),
-                id="could not be started: when that was tried",
+                id="could not be started: time of the attempt",
             ),
             pytest.param(
                 {"state": {"terminated": {"exitCode": 137, "startedAt": None}}},
@@ -59,36 +59,40 @@ class TestContainerStatus:
             ),
         ],
     )
-    def test_start_of_the_container_that_is_shown(self, raw: Any, expected: Any) -> None:
+    def test_started_at_is_that_of_the_current_state(self, raw: Any, expected: Any) -> None:
         assert container(**raw).started_at == expected
 
     @pytest.mark.parametrize(
         ("raw", "expected"),
         [
-            pytest.param({"state": {"waiting": {"reason": "PodInitializing"}}}, False, id="waits"),
-            pytest.param({"state": {"running": {"startedAt": stamp(0)}}}, True, id="runs"),
-            pytest.param({"state": {"terminated": End(1).raw()}}, True, id="ended"),
+            pytest.param(
+                {"state": {"waiting": {"reason": "PodInitializing"}}}, False, id="waiting"
+            ),
+            pytest.param({"state": {"running": {"startedAt": stamp(0)}}}, True, id="running"),
+            pytest.param({"state": {"terminated": End(1).raw()}}, True, id="terminated"),
             pytest.param(
                 {"state": {"terminated": End(128, NEVER, 8, "StartError").raw()}},
                 True,
-                id="could not be started, which is an end",
+                id="could not be started, so it terminated",
             ),
-            pytest.param({"restartCount": 1}, True, id="was restarted"),
-            pytest.param({"lastState": {"terminated": End(1).raw()}}, True, id="ended before"),
+            pytest.param({"restartCount": 1}, True, id="restarted"),
+            pytest.param({"lastState": {"terminated": End(1).raw()}}, True, id="terminated before"),
             pytest.param(
                 {"state": {"terminated": End(137, None, None).raw()}},
                 False,
-                id="the kubelet found no such container when it gave the Pod up",
+                id="not found by the kubelet when it failed the Pod",
             ),
         ],
     )
-    def test_ever_started(self, raw: Any, expected: bool) -> None:
+    def test_container_with_any_trace_of_a_start_has_ever_started(
+        self, raw: Any, expected: bool
+    ) -> None:
         assert container(**raw).ever_started is expected
 
-    def test_started_null_is_not_started(self) -> None:
+    def test_null_started_is_false(self) -> None:
         assert container(started=None).started is False
 
-    def test_how_a_container_ended(self) -> None:
+    def test_terminated_state_is_read(self) -> None:
         end = End(137, 3, 7, reason="OOMKilled", message="oh", signal=9)
         assert container(state={"terminated": end.raw()}).terminated == Terminated(
             137, 9, "OOMKilled", "oh", at(3), at(7)
@@ -96,14 +100,14 @@ class TestContainerStatus:
 
 
 class TestPod:
-    def test_it_counts_what_it_asks_for_and_what_it_was_given_in_place(self) -> None:
+    def test_effective_resources_include_a_resize_in_place(self) -> None:
         raw = fresh_pod().with_spec(containers=[box("app", {"cpu": "1"})]).raw()
         given = {"name": "app", "resources": {"requests": {"cpu": "2"}}}
         raw["status"]["containerStatuses"] = [given]
         counted = Pod.from_api(raw).effective_resources
         assert counted == EffectiveResources(requests={"cpu": "2"})
 
-    def test_a_pod_as_it_was_just_created(self) -> None:
+    def test_new_pod_without_status_is_pending(self) -> None:
         raw = {"metadata": {"uid": "u", "resourceVersion": "7"}, "spec": {}}
         found = Pod.from_api(raw)
         assert (found.uid, found.phase, found.owner_uid, found.run) == ("u", "Pending", None, None)
@@ -114,11 +118,11 @@ class TestPod:
         [
             pytest.param(None, None, id="none"),
             pytest.param({RUN_ANNOTATION: "12"}, 12, id="a number"),
-            pytest.param({RUN_ANNOTATION: "twelve"}, None, id="somebody wrote nonsense"),
+            pytest.param({RUN_ANNOTATION: "twelve"}, None, id="no number"),
             pytest.param({RUN_ANNOTATION: ""}, None, id="empty"),
         ],
     )
-    def test_the_run_it_was_made_for(self, annotations: Any, expected: int | None) -> None:
+    def test_run_is_read_from_the_annotation(self, annotations: Any, expected: int | None) -> None:
         raw = pod().raw()
         raw["metadata"]["annotations"] = annotations
         assert Pod.from_api(raw).run == expected
@@ -127,16 +131,16 @@ class TestPod:
         ("owners", "expected"),
         [
             pytest.param(None, None, id="no owner"),
-            pytest.param([{"uid": "a"}], None, id="an owner that is no controller"),
+            pytest.param([{"uid": "a"}], None, id="an owner that is not the controller"),
             pytest.param([{"uid": "a"}, {"uid": "b", "controller": True}], "b", id="controller"),
         ],
     )
-    def test_its_owner_is_the_controlling_one(self, owners: Any, expected: str | None) -> None:
+    def test_owner_is_the_controller(self, owners: Any, expected: str | None) -> None:
         raw = pod().raw()
         raw["metadata"]["ownerReferences"] = owners
         assert Pod.from_api(raw).owner_uid == expected
 
-    def test_a_sidecar_is_an_init_container_that_is_always_restarted(self) -> None:
+    def test_init_container_with_restart_policy_always_is_a_sidecar(self) -> None:
         found = pod().init("a").sidecar("s").build().init_containers
         assert [(c.name, c.sidecar) for c in found] == [("a", False), ("s", True)]
 
@@ -155,12 +159,12 @@ class TestPod:
         (rule,) = rules_of({"operator": operator, "values": values})
         assert [code for code in (-1, 0, 1, 3, 255, 70000) if rule.matches(code)] == matching
 
-    def test_restart_rule_takes_up_no_more_memory_than_its_text(self) -> None:
+    def test_restart_rule_takes_no_more_memory_than_its_text(self) -> None:
         codes = list(range(1000, 1255))
         (rule,) = rules_of({"operator": "In", "values": codes})
         assert sys.getsizeof(rule.exit_codes) < len(json.dumps(codes))
 
-    def test_a_condition_that_is_false_is_not_had(self) -> None:
+    def test_false_condition_is_not_true(self) -> None:
         found = pod().condition("Ready", "False").build()
         assert not found.has_condition("Ready")
         assert not found.has_condition("DisruptionTarget")
@@ -168,43 +172,45 @@ class TestPod:
     @pytest.mark.parametrize(
         ("found", "expected"),
         [
-            pytest.param(silent_pod(created=5), at(5), id="created: the scheduler's is due"),
+            pytest.param(
+                silent_pod(created=5), at(5), id="created: the scheduler has not reported"
+            ),
             pytest.param(
                 silent_pod().condition("PodScheduled", "False", since=6),
                 None,
-                id="the scheduler said no",
+                id="unschedulable",
             ),
             pytest.param(
                 silent_pod().node("n").condition("PodScheduled", since=6),
                 at(6),
-                id="scheduled: the kubelet's is due",
+                id="scheduled: the kubelet has not reported",
             ),
-            pytest.param(fresh_pod(), None, id="the kubelet has spoken"),
+            pytest.param(fresh_pod(), None, id="the kubelet has reported"),
             pytest.param(silent_pod().phase("Failed"), None, id="failed without a node"),
             pytest.param(silent_pod().deleting(), None, id="being deleted"),
         ],
     )
-    def test_since_when_the_next_word_about_it_is_due(
+    def test_silent_since_is_the_last_report(
         self, found: PodBuilder, expected: datetime | None
     ) -> None:
         assert found.build().silent_since == expected
 
-    def test_it_is_being_deleted_once_the_api_says_so(self) -> None:
+    def test_pod_with_deletion_timestamp_is_deleting(self) -> None:
         assert not pod().build().deleting
         assert pod().deleting().build().deleting
 
 
 class TestPipeline:
-    def test_its_hash_does_not_depend_on_the_order_of_keys(self) -> None:
+    def test_hash_ignores_the_order_of_keys(self) -> None:
         one = pipeline().with_template({"metadata": {"a": 1, "b": 2}, "spec": {}}).build()
         other = pipeline().with_template({"spec": {}, "metadata": {"b": 2, "a": 1}}).build()
         assert one.template_hash == other.template_hash
 
-    def test_its_hash_depends_on_the_order_of_init_containers(self) -> None:
+    def test_hash_depends_on_the_order_of_init_containers(self) -> None:
         one, other = pipeline().inits("a", "b").build(), pipeline().inits("b", "a").build()
         assert one.template_hash != other.template_hash
 
-    def test_its_template_comes_back_as_it_was(self) -> None:
+    def test_template_is_returned_unchanged(self) -> None:
         template = {"spec": {"initContainers": [{"name": "ä", "image": "i"}]}}
         assert pipeline().with_template(template).build().template == template
 
@@ -212,28 +218,30 @@ class TestPipeline:
         ("annotations", "expected"),
         [
             pytest.param(None, None, id="no annotations"),
-            pytest.param({RERUN_ANNOTATION: ""}, None, id="an empty token asks for nothing"),
+            pytest.param({RERUN_ANNOTATION: ""}, None, id="an empty token"),
             pytest.param({RERUN_ANNOTATION: "now"}, "now", id="a token"),
         ],
     )
-    def test_its_token(self, annotations: Any, expected: str | None) -> None:
+    def test_rerun_token_is_read_from_the_annotation(
+        self, annotations: Any, expected: str | None
+    ) -> None:
         raw = pipeline().raw()
         raw["metadata"]["annotations"] = annotations
         assert Pipeline.from_api(raw).rerun_token == expected
 
-    def test_fields_of_a_newer_version_in_its_status_are_no_error(self) -> None:
+    def test_unknown_status_fields_are_ignored(self) -> None:
         raw = pipeline().raw()
         raw["status"] = {"fromTheFuture": 1, "rerunCount": 2}
         assert Pipeline.from_api(raw).status.rerun_count == 2
 
-    def test_a_status_that_the_schema_refuses_is_an_error(self) -> None:
+    def test_status_that_violates_the_schema_is_unreadable(self) -> None:
         raw = pipeline().raw()
         raw["status"] = {"rerunCount": -1}
         with pytest.raises(UnreadableError, match=r"^status\.rerunCount: Input"):
             Pipeline.from_api(raw)
 
 
-def test_reasons_that_people_read_have_no_control_characters() -> None:
+def test_reasons_have_no_control_characters() -> None:
     raw = {"terminated": {"exitCode": 1, "reason": "\x1b[31mError\x1b[0m"}}
     ended = Terminated.from_api(raw)
     assert ended is not None

@@ -1,4 +1,4 @@
-"""Merge patches: the least that must be written, and nothing where nothing changed."""
+"""Merge patches: the smallest one that turns one object into another."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from initpipeline.core.patch import merge_patch
 
-# An object of the API holds no null: in a merge patch that word means "remove".
+# API objects hold no null, because in a merge patch null removes a field.
 values: st.SearchStrategy[Any] = st.recursive(
     st.booleans() | st.integers() | st.text(max_size=3),
     lambda children: (
@@ -21,7 +21,7 @@ objects = st.dictionaries(st.text(max_size=2), values, max_size=4)
 
 
 def applied(target: Any, patch: Any) -> Any:
-    """RFC 7386, section 2, word for word."""
+    """Applies a merge patch as RFC 7386, section 2, defines it."""
     if not isinstance(patch, Mapping):
         return patch
     result = dict(target) if isinstance(target, Mapping) else {}
@@ -47,15 +47,15 @@ def applied(target: Any, patch: Any) -> Any:
         pytest.param({"a": [1]}, {"a": {"b": 1}}, {"a": {"b": 1}}, id="a list becomes an object"),
     ],
 )
-def test_patch(old: Any, new: Any, patch: Any) -> None:
+def test_merge_patch_has_only_the_differences(old: Any, new: Any, patch: Any) -> None:
     assert merge_patch(old, new) == patch
 
 
 @given(old=objects, new=objects)
-def test_a_patch_applied_to_the_old_gives_the_new(old: Any, new: Any) -> None:
+def test_patch_applied_to_old_object_gives_new_object(old: Any, new: Any) -> None:
     assert applied(old, merge_patch(old, new)) == new
 
 
 @given(same=objects)
-def test_there_is_nothing_to_write_where_nothing_differs(same: Any) -> None:
+def test_patch_of_equal_objects_is_empty(same: Any) -> None:
     assert merge_patch(same, dict(same)) == {}

@@ -1,4 +1,4 @@
-"""The Pod of a run: the template as it is, and what identifies the Pod."""
+"""The manifest of a run's Pod: the template, and the operator's additions."""
 
 import hashlib
 from typing import Any
@@ -36,13 +36,13 @@ def built(of: PipelineBuilder | None = None, run: int = 3) -> dict[str, Any]:
     return podspec.build((of or pipeline().with_template(TEMPLATE)).build(), run)
 
 
-def test_it_has_the_name_and_namespace_of_the_pipeline() -> None:
+def test_pod_has_name_and_namespace_of_the_pipeline() -> None:
     metadata = built()["metadata"]
     assert (metadata["name"], metadata["namespace"]) == ("demo", "default")
     assert "generateName" not in metadata
 
 
-def test_labels_and_annotations_are_the_templates_and_ours_win() -> None:
+def test_labels_and_annotations_of_the_operator_override_the_template() -> None:
     metadata = built()["metadata"]
     del metadata["annotations"][names.TEMPLATE_ANNOTATION]
     assert metadata["labels"] == {"app": "shop", names.NAME_LABEL: "demo"}
@@ -53,15 +53,15 @@ def test_labels_and_annotations_are_the_templates_and_ours_win() -> None:
     }
 
 
-def test_the_template_is_carried_for_the_next_run() -> None:
+def test_pod_has_the_packed_template_as_annotation() -> None:
     of = pipeline().with_template(TEMPLATE)
     text = built(of)["metadata"]["annotations"][names.TEMPLATE_ANNOTATION]
     assert unpacked(text) == TEMPLATE
 
 
 @pytest.mark.parametrize("size", [200_000, 255_000])
-def test_the_template_is_not_carried_if_the_api_server_would_refuse_the_pod(size: int) -> None:
-    """It takes 256 KiB of annotations."""
+def test_template_annotation_beyond_the_size_limit_is_omitted(size: int) -> None:
+    """The API server accepts 256 KiB of annotations."""
     annotations = {"example.com/large": "x" * size}
     template = {**TEMPLATE, "metadata": {"annotations": annotations}}
     of = pipeline().with_template(template)
@@ -71,7 +71,7 @@ def test_the_template_is_not_carried_if_the_api_server_would_refuse_the_pod(size
     assert (names.TEMPLATE_ANNOTATION in found) == (size == 200_000)
 
 
-def test_an_annotation_of_ours_in_the_template_is_not_taken_over() -> None:
+def test_operator_annotation_in_the_template_is_not_copied() -> None:
     of = pipeline().with_template(
         {
             **TEMPLATE,
@@ -88,12 +88,12 @@ def test_an_annotation_of_ours_in_the_template_is_not_taken_over() -> None:
     assert found[names.TEMPLATE_ANNOTATION] != "x"
 
 
-def test_the_pipelines_own_labels_stay_off_the_pod() -> None:
+def test_labels_of_the_pipeline_are_not_copied_to_the_pod() -> None:
     labelled = PipelineBuilder(labels={"app.kubernetes.io/instance": "argocd-tracks-this"})
     assert built(labelled)["metadata"]["labels"] == {names.NAME_LABEL: "demo"}
 
 
-def test_the_pipeline_owns_it_so_that_garbage_collection_removes_it() -> None:
+def test_pod_is_controlled_by_the_pipeline() -> None:
     assert built()["metadata"]["ownerReferences"] == [
         {
             "apiVersion": "initpipeline.dev/v1alpha1",
@@ -106,15 +106,15 @@ def test_the_pipeline_owns_it_so_that_garbage_collection_removes_it() -> None:
     ]
 
 
-def test_finalizers_of_the_template_are_kept() -> None:
+def test_finalizers_of_the_template_are_copied() -> None:
     assert built()["metadata"]["finalizers"] == ["example.com/keep"]
 
 
-def test_no_finalizer_of_our_own_is_set() -> None:
+def test_operator_adds_no_finalizer() -> None:
     assert "finalizers" not in built(pipeline())["metadata"]
 
 
-def test_the_spec_is_the_templates_but_for_init_containers() -> None:
+def test_spec_is_that_of_the_template_except_init_containers() -> None:
     spec = built()["spec"]
     template = TEMPLATE["spec"]
     assert {**spec, "initContainers": None} == {**template, "initContainers": None}
@@ -123,19 +123,21 @@ def test_the_spec_is_the_templates_but_for_init_containers() -> None:
 @pytest.mark.parametrize(
     ("name", "policy"),
     [
-        pytest.param("one", "FallbackToLogsOnError", id="none chosen"),
-        pytest.param("two", "File", id="a choice is kept"),
+        pytest.param("one", "FallbackToLogsOnError", id="no policy"),
+        pytest.param("two", "File", id="a policy is kept"),
         pytest.param("log", "FallbackToLogsOnError", id="a sidecar is an init container too"),
     ],
 )
-def test_termination_message_policy_of_init_containers(name: str, policy: str) -> None:
+def test_init_container_without_message_policy_gets_fallback_to_logs(
+    name: str, policy: str
+) -> None:
     [container] = [c for c in built()["spec"]["initContainers"] if c["name"] == name]
     assert container["terminationMessagePolicy"] == policy
 
 
-def test_app_containers_are_left_alone() -> None:
+def test_app_containers_are_unchanged() -> None:
     assert built()["spec"]["containers"] == TEMPLATE["spec"]["containers"]
 
 
-def test_the_same_run_gives_the_same_pod() -> None:
+def test_same_run_has_the_same_manifest() -> None:
     assert built() == built()

@@ -1,4 +1,4 @@
-"""Quantities: read exactly, and written in the one form that the API server would write."""
+"""Quantities: parsed exactly, and written in the canonical form of the API server."""
 
 import pytest
 from hypothesis import given
@@ -23,7 +23,7 @@ from initpipeline.core.quantity import Notation, Quantity
         pytest.param("0Gi", "0", id="zero-has-no-suffix"),
         pytest.param("100", "100", id="hundred"),
         pytest.param("1000", "1k", id="thousand"),
-        pytest.param("1500k", "1500k", id="suffix-kept-where-the-next-is-no-whole"),
+        pytest.param("1500k", "1500k", id="suffix-kept-if-the-next-gives-a-fraction"),
         pytest.param("1000k", "1M", id="next-suffix"),
         pytest.param("2G", "2G", id="G"),
         pytest.param("3T", "3T", id="T"),
@@ -46,13 +46,13 @@ from initpipeline.core.quantity import Notation, Quantity
         pytest.param("1E", "1E", id="E-is-a-suffix-without-digits"),
         pytest.param("1n", "1m", id="below-a-thousandth-is-rounded-up"),
         pytest.param("1500u", "2m", id="millionths-are-rounded-up"),
-        pytest.param("1e-999999999", "1e-3", id="as-little-as-there-is"),
-        pytest.param("100000Ei", "9223372036854775807", id="more-than-there-is"),
-        pytest.param("1e999999", "9223372036854775807", id="more-than-any-memory-could-hold"),
-        pytest.param("0." + "3" * 5000, "334m", id="more-digits-than-anyone-needs"),
+        pytest.param("1e-999999999", "1e-3", id="least-amount"),
+        pytest.param("100000Ei", "9223372036854775807", id="more-than-the-largest-amount"),
+        pytest.param("1e999999", "9223372036854775807", id="exponent-too-large-for-any-memory"),
+        pytest.param("0." + "3" * 5000, "334m", id="more-digits-than-any-amount-has"),
     ],
 )
-def test_canonical_form(written: str, canonical: str) -> None:
+def test_quantity_is_written_in_canonical_form(written: str, canonical: str) -> None:
     assert str(Quantity.parse(written)) == canonical
 
 
@@ -61,12 +61,12 @@ def test_canonical_form(written: str, canonical: str) -> None:
     ["", " ", ".", "m", "half", "1x", "1 Gi", "1,5", "1.2.3", "1e", "1e1.5", "1Kib", "--1", "٣"],
     ids=lambda text: repr(text[:8]),
 )
-def test_no_quantity(text: str) -> None:
+def test_text_that_is_not_a_quantity_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a quantity"):
         Quantity.parse(text)
 
 
-def test_no_exponent_is_worked_out_that_no_memory_could_hold() -> None:
+def test_huge_exponent_is_limited_without_computing_the_power() -> None:
     with pytest.raises(ValueError, match="not a quantity"):
         Quantity.parse("1e" + "9" * 5000)
 
@@ -74,19 +74,19 @@ def test_no_exponent_is_worked_out_that_no_memory_could_hold() -> None:
 @pytest.mark.parametrize(
     ("one", "other", "total"),
     [
-        pytest.param("1Gi", "1G", "2073741824", id="binary-first-but-no-multiple-of-1024"),
+        pytest.param("1Gi", "1G", "2073741824", id="binary-first-but-not-a-multiple-of-1024"),
         pytest.param("1Gi", "1024k", "1049576Ki", id="binary-first"),
         pytest.param("1024k", "1Gi", "1074765824", id="decimal-first"),
-        pytest.param("0", "1Gi", "1Gi", id="zero-has-no-notation"),
+        pytest.param("0", "1Gi", "1Gi", id="notation-of-zero-is-ignored"),
         pytest.param("1e3", "1", "1001", id="exponent-first"),
     ],
 )
-def test_a_sum_has_the_notation_of_the_first_that_is_not_zero(
+def test_sum_has_the_notation_of_the_first_nonzero_quantity(
     one: str, other: str, total: str
 ) -> None:
     assert str(Quantity.parse(one) + Quantity.parse(other)) == total
 
 
 @given(st.integers(min_value=0, max_value=(2**63 - 1) * 1000), st.sampled_from(Notation))
-def test_what_is_written_is_read_as_the_same_amount(milli: int, notation: Notation) -> None:
+def test_written_quantity_is_parsed_as_the_same_amount(milli: int, notation: Notation) -> None:
     assert Quantity.parse(str(Quantity(milli, notation))).milli == milli

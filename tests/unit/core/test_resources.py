@@ -1,4 +1,4 @@
-"""The effective resources of a Pod, or of a template before there is one."""
+"""The effective resources of a Pod, and of a template without a Pod."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from tests.pod_shapes import HUGE, SHAPES, Amounts, Raw, Shape, box, cpu, sideca
 
 
 def counted(spec: Raw, status: Raw | None = None) -> tuple[Amounts, Amounts]:
-    """Requests and limits."""
+    """Returns the effective requests and limits."""
     found = effective_resources(spec, status)
     assert found is not None
     return found.requests or {}, found.limits or {}
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
-def test_shape(shape: Shape) -> None:
+def test_resources_without_limits_have_requests_only(shape: Shape) -> None:
     expected = {"requests": shape.requests, "limits": shape.limits}
     found = effective_resources(shape.spec)
     shown = found.to_api() if found else {}
@@ -32,12 +32,10 @@ def test_shape(shape: Shape) -> None:
         pytest.param(
             {"containers": [{"name": "app", "resources": {"limits": None}}]}, id="limits-null"
         ),
-        pytest.param(
-            spec(cpu("one", "1"), apps=(cpu("app", "1.2.3"),)), id="no-quantity-refused-later"
-        ),
+        pytest.param(spec(cpu("one", "1"), apps=(cpu("app", "1.2.3"),)), id="not-a-quantity"),
     ],
 )
-def test_none_to_show(pod_spec: Raw) -> None:
+def test_pod_without_resources_has_none(pod_spec: Raw) -> None:
     assert effective_resources(pod_spec) is None
 
 
@@ -45,12 +43,12 @@ def test_none_to_show(pod_spec: Raw) -> None:
     ("amount", "shown"),
     [pytest.param(2, "2", id="integer"), pytest.param(0.5, "500m", id="number")],
 )
-def test_a_quantity_may_be_a_json_number(amount: float, shown: str) -> None:
+def test_quantity_can_be_a_json_number(amount: float, shown: str) -> None:
     app = {"name": "app", "resources": {"requests": {"cpu": amount}}}
     assert counted({"containers": [app]}) == ({"cpu": shown}, {})
 
 
-def test_the_api_servers_defaults_change_nothing_when_applied_again() -> None:
+def test_template_and_its_pod_have_equal_resources() -> None:
     template = spec(
         box("one", limits={"cpu": "1"}),
         apps=(box("app", limits={"memory": "1Gi"}),),
@@ -67,7 +65,7 @@ def test_the_api_servers_defaults_change_nothing_when_applied_again() -> None:
     assert effective_resources(template) == effective_resources(created)
 
 
-def test_names_are_sorted() -> None:
+def test_resource_names_are_sorted() -> None:
     requests, _ = counted({"containers": [box("app", {"memory": "1Gi", "cpu": "1"})]})
     assert list(requests) == ["cpu", "memory"]
 
@@ -75,20 +73,20 @@ def test_names_are_sorted() -> None:
 def given(
     name: str, requests: dict[str, str], limits: dict[str, str], allocated: dict[str, str]
 ) -> dict[str, Any]:
-    """What a container's status tells of a resize in place."""
+    """Returns the resource fields of a container status during a resize in place."""
     resources = {"requests": requests, "limits": limits}
     return {"name": name, "resources": resources, "allocatedResources": allocated}
 
 
 class TestResize:
-    """Of a Pod whose resources are being changed in place."""
+    """A Pod whose resources are being resized in place (KEP-1287)."""
 
     APP = box("app", {"cpu": "1"}, {"cpu": "2"})
     PROXY = sidecar(box("proxy", {"cpu": "500m"}))
     SPEC = spec(PROXY, cpu("one", "100m"), apps=(APP,))
 
     def cpu(self, *conditions: dict[str, str], **status: Any) -> tuple[str, str]:
-        """Requested, and its limit."""
+        """Returns the CPU request and limit."""
         requests, limits = counted(self.SPEC, {"conditions": list(conditions), **status})
         return requests["cpu"], limits["cpu"]
 
@@ -101,38 +99,38 @@ class TestResize:
             pytest.param(given("app", {"cpu": "3"}, {}, {"cpu": "1"}), "3500m", id="goes-down"),
             pytest.param(given("app", {"cpu": "1"}, {}, {"cpu": "4"}), "4500m", id="allocated"),
             pytest.param(given("app", {"cpu": "10m"}, {}, {"cpu": "10m"}), "1500m", id="goes-up"),
-            pytest.param({"name": "app"}, "1500m", id="no-word-of-it"),
+            pytest.param({"name": "app"}, "1500m", id="status-without-resources"),
             pytest.param(given("other", {"cpu": "9"}, {}, {}), "1500m", id="no-such-container"),
         ],
     )
-    def test_the_larger_of_wanted_and_given_is_requested(
+    def test_larger_of_requested_and_allocated_counts(
         self, status: dict[str, Any], expected: str
     ) -> None:
         assert self.cpu(containerStatuses=[status])[0] == expected
 
-    def test_the_larger_limit_counts(self) -> None:
+    def test_larger_of_two_limits_counts(self) -> None:
         status = given("app", {"cpu": "1"}, {"cpu": "3"}, {})
         assert self.cpu(containerStatuses=[status]) == ("1500m", "3")
 
-    def test_a_resize_that_is_infeasible_counts_for_nothing(self) -> None:
+    def test_infeasible_resize_does_not_count(self) -> None:
         refused = {"type": "PodResizePending", "reason": "Infeasible"}
         status = given("app", {"cpu": "100m"}, {"cpu": "200m"}, {"cpu": "200m"})
         assert self.cpu(refused, containerStatuses=[status]) == ("700m", "200m")
 
-    def test_a_resize_that_is_deferred_counts(self) -> None:
+    def test_deferred_resize_counts(self) -> None:
         deferred = {"type": "PodResizePending", "reason": "Deferred"}
         status = given("app", {"cpu": "100m"}, {"cpu": "200m"}, {"cpu": "200m"})
         assert self.cpu(deferred, containerStatuses=[status]) == ("1500m", "2")
 
-    def test_a_sidecar_is_resized(self) -> None:
+    def test_resize_of_sidecar_counts(self) -> None:
         status = given("proxy", {"cpu": "1"}, {}, {"cpu": "1"})
         assert self.cpu(initContainerStatuses=[status])[0] == "2"
 
-    def test_an_init_container_that_ends_is_not(self) -> None:
+    def test_resize_of_plain_init_container_does_not_count(self) -> None:
         status = given("one", {"cpu": "9"}, {}, {"cpu": "9"})
         assert self.cpu(initContainerStatuses=[status])[0] == "1500m"
 
-    def test_the_pod_as_a_whole_is_resized(self) -> None:
+    def test_resize_of_pod_level_resources_counts(self) -> None:
         asked = {"requests": {"cpu": "4", HUGE: "2Mi"}, "limits": {"cpu": "5", HUGE: "2Mi"}}
         pod_spec = {**self.SPEC, "resources": asked}
         status = {
@@ -143,7 +141,7 @@ class TestResize:
         assert requests == {"cpu": "8", HUGE: "2Mi"}
         assert limits == {"cpu": "7", HUGE: "2Mi"}
 
-    def test_of_the_pod_as_a_whole_what_the_kubelet_does_not_tell_is_as_asked(self) -> None:
+    def test_pod_level_resource_missing_in_status_counts_as_requested(self) -> None:
         refused = {"type": "PodResizePending", "reason": "Infeasible"}
         asked = {"requests": {"cpu": "4", "memory": "1Gi"}, "limits": {"cpu": "5"}}
         status = {"resources": {"requests": {"cpu": "2"}}, "conditions": [refused]}

@@ -1,4 +1,4 @@
-"""Which templates are equal, and at which fields others differ."""
+"""Equality of templates, and the fields in which two templates differ."""
 
 import base64
 import copy
@@ -28,7 +28,7 @@ CORPUS = yaml.safe_load((Path(__file__).parents[2] / "contract" / "pod_templates
 
 
 def of(spec: str = "{}", init: str = "{}", app: str = "{}", metadata: str = "{}") -> dict[str, Any]:
-    """A template with these fields beside the ones it needs, each as YAML."""
+    """Returns a template with the required fields and these, given as YAML."""
     step = {"name": "step", "image": "busybox:1"} | yaml.safe_load(init)
     container = {"name": "app", "image": "busybox:1"} | yaml.safe_load(app)
     return {
@@ -86,7 +86,7 @@ EQUAL = [
     pytest.param(
         app("image: 'r:5000/b:latest'"),
         app("{image: 'r:5000/b:latest', imagePullPolicy: Always}"),
-        id="the latest",
+        id="latest",
     ),
     pytest.param(app("{}"), app("terminationMessagePolicy: File"), id="message of an app"),
     pytest.param(
@@ -131,7 +131,7 @@ EQUAL = [
         id="defaults of a Pod",
     ),
     pytest.param(of("serviceAccount: a"), of("serviceAccountName: a"), id="the deprecated name"),
-    pytest.param(volume("emptyDir: {}"), of("volumes: [{name: v}]"), id="a volume of no kind"),
+    pytest.param(volume("emptyDir: {}"), of("volumes: [{name: v}]"), id="no volume source"),
     pytest.param(
         volume("secret: {secretName: s}"), volume("secret: {secretName: s, defaultMode: 420}"),
         id="mode",
@@ -167,7 +167,7 @@ UNEQUAL = [
     pytest.param(app("securityContext: {}"), app("{}"), id="a pointer to nothing"),
     pytest.param(app("securityContext: {runAsUser: 0}"), app("securityContext: {}"), id="root"),
     pytest.param(
-        of("automountServiceAccountToken: false"), of(), id="false where absent is not false"
+        of("automountServiceAccountToken: false"), of(), id="false, if absent means true"
     ),
     pytest.param(
         app("env: [{name: A}, {name: B}]"), app("env: [{name: B}, {name: A}]"),
@@ -195,53 +195,53 @@ UNEQUAL = [
     pytest.param(metadata("{labels: {a: '1'}}"), metadata("{labels: {a: '1.0'}}"), id="label"),
     pytest.param(
         metadata("{annotations: {a: 100m}}"), metadata("{annotations: {a: '0.1'}}"),
-        id="what looks like an amount in an annotation",
+        id="an annotation in the form of an amount",
     ),
     pytest.param(
-        requests("cpu: nonsense"), requests("cpu: 'other nonsense'"), id="what is no amount"
+        requests("cpu: nonsense"), requests("cpu: 'other nonsense'"), id="not an amount"
     ),
 ]  # fmt: skip
 
 
 class TestEquality:
     @pytest.mark.parametrize(("one", "other"), EQUAL)
-    def test_another_spelling_is_equal(self, one: Any, other: Any) -> None:
+    def test_same_pod_in_another_spelling_is_equal(self, one: Any, other: Any) -> None:
         assert changes(one, other) == []
         assert digest(one) == digest(other)
 
     @pytest.mark.parametrize(("one", "other"), UNEQUAL)
-    def test_another_meaning_is_unequal(self, one: Any, other: Any) -> None:
+    def test_template_of_another_pod_is_unequal(self, one: Any, other: Any) -> None:
         assert changes(one, other)
         assert digest(one) != digest(other)
 
-    def test_template_is_left_as_it_is(self) -> None:
+    def test_template_is_not_modified(self) -> None:
         before = copy.deepcopy(CORPUS)
         for template in CORPUS.values():
             normal_form(template)
         assert before == CORPUS
 
     @pytest.mark.parametrize("odd", [None, 1, "x", [], [None], [1], {"a": 1}, True, 1.5])
-    def test_value_of_another_type_raises_nothing(self, odd: Any) -> None:
+    def test_value_of_wrong_type_raises_nothing(self, odd: Any) -> None:
         for fields in ("volumes", "containers", "securityContext", "hostNetwork", "resources"):
             digest(of() | {"spec": {"containers": [{"name": "a"}], fields: odd}})
         for fields in ("resources", "ports", "image", "livenessProbe", "env"):
             digest({"metadata": odd, "spec": {"initContainers": [{fields: odd}]}})
         digest({"spec": {"containers": [{"resources": {"requests": odd, "limits": odd}}]}})
 
-    def test_changed_rules_have_another_version(self) -> None:
-        """Else hashes of the two versions are compared. If the second is another: raise _VERSION in
-        core/template.py, and write both down here."""
+    def test_changed_rules_change_the_version(self) -> None:
+        """Otherwise hashes of different rules would be compared. If the second value has changed,
+        increase _VERSION in core/template.py, and update both values here."""
         hashes = [digest(template) for template in CORPUS.values()]
         assert len({hash_[:4] for hash_ in hashes}) == 1
         content = hashlib.sha256("".join(hash_[4:] for hash_ in hashes).encode()).hexdigest()
         assert (hashes[0][:4], content[:8]) == ("80eb", "8e0fc928")
 
     @pytest.mark.parametrize("hash_", [None, "", "7dbc2c557849a1f3"])
-    def test_hash_of_other_rules_is_recognized(self, hash_: str | None) -> None:
+    def test_hash_of_other_rules_is_rejected(self, hash_: str | None) -> None:
         assert not by_these_rules(hash_)
         assert by_these_rules(digest(of()))
 
-    def test_template_with_too_many_elements_is_compared_as_it_is_written(self) -> None:
+    def test_template_with_too_many_elements_is_compared_literally(self) -> None:
         many = of(f"tolerations: [{', '.join(['{}'] * (MOST_ELEMENTS + 1))}]")
         spelled = {**many, "spec": {**many["spec"], "dnsPolicy": "ClusterFirst"}}
         assert digest(many) == digest(copy.deepcopy(many))
@@ -280,7 +280,7 @@ class TestChanges:
             ),
             pytest.param(
                 app("env: [{name: A}, {name: B}]"), app("env: [{name: B}]"),
-                ["spec.containers[0].env"], id="an item less",
+                ["spec.containers[0].env"], id="a removed item",
             ),
             pytest.param(
                 app("env: [{name: A}, {name: B}]"), app("env: [{name: C, value: x}, {name: B}]"),
@@ -294,7 +294,7 @@ class TestChanges:
             pytest.param(
                 of("volumes: [{name: a}, {name: b}]"),
                 of("volumes: [{name: b, secret: {secretName: s}}, {name: a}]"),
-                ["spec.volumes[0].secret"], id="where order has no effect",
+                ["spec.volumes[0].secret"], id="order without effect",
             ),
             pytest.param(
                 of("tolerations: [{key: a}]"), of("tolerations: [{key: b}]"),
@@ -321,25 +321,27 @@ class TestChanges:
             ),
             pytest.param(
                 of("automountServiceAccountToken: false"), of(),
-                ["spec.automountServiceAccountToken"], id="a field less",
+                ["spec.automountServiceAccountToken"], id="a removed field",
             ),
         ],
     )  # fmt: skip
-    def test_changes_have_their_paths(self, old: Any, new: Any, paths: list[str]) -> None:
+    def test_changes_have_the_paths_of_their_fields(
+        self, old: Any, new: Any, paths: list[str]
+    ) -> None:
         assert [change.path for change in changes(old, new)] == paths
 
-    def test_path_of_a_long_key_is_cut(self) -> None:
+    def test_path_with_long_key_is_shortened(self) -> None:
         old, new = ({"spec": {"nodeSelector": {"k" * 9999: value}}} for value in "xz")
         [change] = changes(old, new)
         assert len(change.path) <= 256
 
 
 class TestPacked:
-    def test_packed_template_is_read_back(self) -> None:
+    def test_packed_template_is_unpacked(self) -> None:
         for template in CORPUS.values():
             assert verified(packed(template), digest(template)) == template
 
-    def test_template_of_another_hash_is_not_read(self) -> None:
+    def test_template_with_another_hash_is_not_verified(self) -> None:
         assert verified(packed(app("image: a")), digest(app("image: b"))) is None
 
     def test_large_template_is_not_packed(self) -> None:
@@ -365,5 +367,5 @@ class TestPacked:
             "A" * (LARGEST_PACKED + 4),
         ],
     )
-    def test_annotation_written_by_a_user_is_not_read(self, text: str | None) -> None:
+    def test_invalid_annotation_is_not_read(self, text: str | None) -> None:
         assert verified(text, digest(of())) is None

@@ -1,4 +1,4 @@
-"""Text that people read is free of what a terminal would act on."""
+"""Text that is shown to users has no characters that a terminal interprets."""
 
 import json
 
@@ -30,38 +30,38 @@ CLEANED = [
     pytest.param("a\bb\x7fc\x00d\x07", "abcd", id="backspace, DEL, NUL, BEL"),
     pytest.param("a\u202eb\u2066c\u200fd", "abcd", id="bidirectional"),
     pytest.param("a\ud83db", "a\ufffdb", id="half of a surrogate pair"),
-    pytest.param("\x1b[0m\x00", "\\u001b[0m\\u0000", id="nothing else"),
-    pytest.param("\r\n", "\n", id="nothing but white space stays so"),
+    pytest.param("\x1b[0m\x00", "\\u001b[0m\\u0000", id="control sequences only"),
+    pytest.param("\r\n", "\n", id="white space only"),
 ]
 
 
 @pytest.mark.parametrize("text", SAFE)
-def test_plain_safe_text_is_unchanged(text: str) -> None:
+def test_plain_text_without_control_characters_is_unchanged(text: str) -> None:
     assert (plain(text), escaped(text), is_plain(text)) == (text, text, True)
 
 
 @pytest.mark.parametrize(("text", "expected"), CLEANED)
-def test_plain_control_characters_are_removed(text: str, expected: str) -> None:
+def test_plain_text_has_no_control_sequences(text: str, expected: str) -> None:
     assert plain(text) == expected
     assert is_plain(expected)
     assert plain(expected) == expected
 
 
 @pytest.mark.parametrize("code", [*range(0x20), *range(0x7F, 0xA0), 0x202E, 0x2069, 0xD800])
-def test_plain_any_unsafe_character_nothing_unsafe_is_left(code: int) -> None:
+def test_plain_text_of_any_input_has_no_unsafe_character(code: int) -> None:
     for text in (chr(code), f"a{chr(code)}b", f"a{chr(code)}", f"\x1b{chr(code)}b"):
         assert is_plain(plain(text))
         assert bool(plain(text).strip()) == bool(text.strip()) or plain(text) == "\n"
 
 
 @pytest.mark.parametrize("unit", ["\x1b]", "\x1b[", "\x1b[1;", "\x1b", "\x9d", "\r", "\x1b]8;;x"])
-def test_plain_many_unfinished_sequences_ends(unit: str) -> None:
-    """With a pattern that backtracks over all of it, this would take an hour."""
+def test_plain_with_many_unfinished_sequences_takes_linear_time(unit: str) -> None:
+    """With a regular expression that backtracks, this would take an hour."""
     assert is_plain(plain(unit * (1 << 20)))
 
 
 @pytest.mark.parametrize("text", ["a\x1bb", "a\x9bb\x7f\u202e", "\ud800"])
-def test_escaped_is_read_back_from_json_and_yaml(text: str) -> None:
+def test_escaped_text_is_valid_in_json_and_yaml(text: str) -> None:
     quoted = f'"{escaped(text)}"'
     assert is_plain(quoted)
     assert json.loads(quoted) == text
@@ -77,6 +77,6 @@ def test_escaped_is_read_back_from_json_and_yaml(text: str) -> None:
         pytest.param("é" * 1000, "é" * 510 + " ...", id="cut between characters"),
     ],
 )
-def test_clip_is_plain_and_short(text: str, expected: str) -> None:
+def test_clipped_text_is_plain_and_short(text: str, expected: str) -> None:
     assert clip(text) == expected
     assert len(clip(text).encode()) <= MAX_MESSAGE_LENGTH
