@@ -377,11 +377,7 @@ class InitPipelineStatus(ApiModel):
         description="Earliest start of the next run, while back-off delays it. A run that a user "
         "starts is not delayed. Unset if no run is delayed.",
     )
-    effective_resources: EffectiveResources | None = Field(
-        None,
-        description="The resources that the scheduler and ResourceQuota count for the Pod: the "
-        "most that it needs at any one time, init containers and sidecars included.",
-    )
+    effective_resources: EffectiveResources | None = None
     last_rerun_token: Identifier | None = Field(
         None,
         description="The last value of the annotation initpipeline.dev/rerun that led to a run. "
@@ -486,8 +482,8 @@ class InitPipelineSpec(Policies):
     template: dict[str, Any] = Field(
         description="Template of the Pod. At least one init container must run to completion: "
         "sidecars alone are not allowed. Labels, annotations and finalizers of its metadata are "
-        "copied to the Pod. Its name is that of the InitPipeline. A change starts a new run with a "
-        "new Pod if the API server would store another Pod for it."
+        "copied to the Pod. The Pod has the name of the InitPipeline. A change starts a new run "
+        "with a new Pod if the API server would store another Pod for it."
     )
 
 
