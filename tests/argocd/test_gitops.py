@@ -5,8 +5,9 @@ import pytest
 from initpipeline.api import names
 from tests.argocd.applications import Application
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import E2EEnv, message_of, run_number, runs, status_of
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, template, two_steps
+from tests.statuses import message_of, run_number, runs, status_of
 
 pytestmark = pytest.mark.argocd
 

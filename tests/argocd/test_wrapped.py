@@ -8,8 +8,9 @@ import yaml
 
 from initpipeline.plugin import main
 from tests.argocd.applications import Application
-from tests.e2e.conftest import E2EEnv, runs
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, deployment, template
+from tests.statuses import runs
 from tests.watching import Object
 
 pytestmark = pytest.mark.argocd

@@ -1,4 +1,4 @@
-"""A load balancer before the API server that ends connections when their time is over."""
+"""A load balancer in front of the API server that closes each connection after some seconds."""
 
 import contextlib
 import socket
@@ -14,8 +14,10 @@ CHUNK_BYTES = 1 << 16
 
 @contextlib.contextmanager
 def cutting_proxy(kubeconfig: Path, file: Path, seconds: float) -> Iterator[Path]:
-    """A kubeconfig, written to that file, for the same cluster through a proxy that cuts each
-    connection after so many seconds, wherever in an answer that is."""
+    """Write a kubeconfig for the same cluster through a proxy that cuts connections.
+
+    The proxy closes each connection after `seconds`, even in the middle of a response.
+    """
     document = yaml.safe_load(kubeconfig.read_text())
     server = urlsplit(document["clusters"][0]["cluster"]["server"])
     assert server.hostname is not None
@@ -35,7 +37,7 @@ def cutting_proxy(kubeconfig: Path, file: Path, seconds: float) -> Iterator[Path
 
 
 def _serve(listening: socket.socket, upstream: tuple[str, int], seconds: float) -> None:
-    """Until the listening socket is closed."""
+    """Accept connections until the listening socket is closed."""
     with contextlib.suppress(OSError):
         while True:
             near, _ = listening.accept()

@@ -1,4 +1,4 @@
-"""manifests/examples as they are, but for what a test cluster cannot have: the internet."""
+"""Load manifests/examples, and replace what needs the internet."""
 
 import subprocess
 from pathlib import Path
@@ -10,46 +10,48 @@ from tests.installation import MANIFESTS
 
 FOLDER: Final = MANIFESTS / "examples"
 BUSYBOX: Final = "busybox:1.36"
-MACHINES_OWN: Final = ("/usr", "/lib", "/lib64")
-"""Where a program of the machine, and what it needs, is found."""
+MACHINE_PATHS: Final = ("/usr", "/lib", "/lib64")
+"""The directories of the machine's programs and libraries."""
 
 Object = dict[str, Any]
 
 
 def names() -> list[str]:
-    """Of all examples."""
+    """Return the names of all examples."""
     return sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 
 def load(name: str) -> list[Object]:
-    """The objects of an example."""
+    """Return the objects of an example."""
     return [one for one in yaml.safe_load_all((FOLDER / f"{name}.yaml").read_text()) if one]
 
 
 def pipeline_of(objects: list[Object]) -> Object:
-    """The one InitPipeline among them."""
+    """Return the InitPipeline among the objects."""
     (pipeline,) = (one for one in objects if one["kind"] == "InitPipeline")
     return pipeline
 
 
 def without_pods(objects: list[Object]) -> list[Object]:
-    """Without those that stand for what is somewhere else."""
+    """Return the objects without the Pods, which represent external services."""
     return [one for one in objects if one["kind"] != "Pod"]
 
 
 def with_the_machines_git(objects: list[Object], repository: Path) -> list[Object]:
-    """The same, with the git of this machine, on whose disk the node is, in place of its image's,
-    and this repository in place of one on the internet."""
+    """Return the objects with git from this machine and with a local repository.
+
+    The node has this machine's disk. The example's image and repository need the internet.
+    """
     spec = pipeline_of(objects)["spec"]["template"]["spec"]
     (clone,) = (step for step in spec["initContainers"] if step["name"] == "clone")
     clone["image"] = BUSYBOX
     (address,) = (entry for entry in clone["env"] if entry["name"] == "REPOSITORY")
     address["value"] = f"file://{repository}"
-    # It belongs to whoever runs the tests.
+    # The user who runs the tests owns the repository, not the user of the container.
     clone["env"] += [{"name": "GIT_CONFIG_COUNT", "value": "1"}]
     clone["env"] += [{"name": "GIT_CONFIG_KEY_0", "value": "safe.directory"}]
     clone["env"] += [{"name": "GIT_CONFIG_VALUE_0", "value": "*"}]
-    for number, path in enumerate((*MACHINES_OWN, str(repository))):
+    for number, path in enumerate((*MACHINE_PATHS, str(repository))):
         spec["volumes"].append({"name": f"machine-{number}", "hostPath": {"path": path}})
         clone["volumeMounts"].append(
             {"name": f"machine-{number}", "mountPath": path, "readOnly": True}
@@ -58,7 +60,7 @@ def with_the_machines_git(objects: list[Object], repository: Path) -> list[Objec
 
 
 def make_repository(folder: Path) -> None:
-    """A repository whose build.sh makes a page."""
+    """Create a repository with a build.sh that creates a web page."""
     (folder / "build.sh").write_text("mkdir -p public && echo hello >public/index.html\n")
     identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
     for arguments in (

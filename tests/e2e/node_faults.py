@@ -1,4 +1,4 @@
-"""What can happen to a node; when the block ends the node is as before, and Ready."""
+"""Faults of a node, as context managers. At the end of the context the node is Ready again."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ BACK_SECONDS = 60.0
 
 @contextmanager
 def tainted(api: client.ApiClient) -> Iterator[None]:
-    """The node is drained by a taint that no Pod of the tests tolerates."""
+    """Drain the node by a taint that no Pod of the tests tolerates."""
     core = client.CoreV1Api(api)
     taint = {"key": "e2e.test/drained", "effect": "NoExecute"}
     core.patch_node(NODE_NAME, {"spec": {"taints": [taint]}})
@@ -29,7 +29,7 @@ def tainted(api: client.ApiClient) -> Iterator[None]:
 
 @contextmanager
 def kubelet_stopped(api: client.ApiClient, node: Cluster) -> Iterator[None]:
-    """The kubelet is gone; the containers run on."""
+    """Stop the kubelet. The containers continue to run."""
     node.stop(Component.KUBELET)
     try:
         yield
@@ -40,8 +40,10 @@ def kubelet_stopped(api: client.ApiClient, node: Cluster) -> Iterator[None]:
 
 @contextmanager
 def another_node(api: client.ApiClient, node: Cluster) -> Iterator[None]:
-    """A second node is Ready, on which no Pod of the tests lands. Where no node at all is Ready,
-    Kubernetes takes the fault for its own and evicts nothing."""
+    """Add a second node that is Ready. No Pod of the tests is scheduled to it.
+
+    If no node at all is Ready, the node lifecycle controller evicts no Pod.
+    """
     try:
         with FakeNodes(node):
             yield
@@ -52,8 +54,10 @@ def another_node(api: client.ApiClient, node: Cluster) -> Iterator[None]:
 
 @contextmanager
 def deleted(api: client.ApiClient, node: Cluster) -> Iterator[None]:
-    """The Node object is gone, as when a cloud has taken the machine away. A kubelet registers its
-    node when it starts, and no more."""
+    """Delete the Node object, as a cloud does after it has removed the machine.
+
+    A kubelet registers its node only when it starts.
+    """
     core = client.CoreV1Api(api)
     core.delete_node(NODE_NAME)
     try:

@@ -1,4 +1,4 @@
-"""An operator that is there, or gone, or dies and comes back, for as long as a block lasts."""
+"""Whether the operator runs, is down, or is repeatedly killed during a context."""
 
 import random
 import threading
@@ -12,26 +12,26 @@ from tests.operator_process import OperatorProcess
 Presence = Callable[[OperatorProcess], AbstractContextManager[None]]
 
 
-def there(operator: OperatorProcess) -> AbstractContextManager[None]:  # noqa: ARG001
-    """It sees what happens in the block."""
+def running(operator: OperatorProcess) -> AbstractContextManager[None]:  # noqa: ARG001
+    """Let the operator run during the context."""
     return nullcontext()
 
 
 @contextmanager
-def gone(operator: OperatorProcess) -> Iterator[None]:
-    """It is killed before the block and started after it: it finds what happened."""
+def down(operator: OperatorProcess) -> Iterator[None]:
+    """Kill the operator before the context, and start it afterwards."""
     operator.kill()
     yield
     operator.start()
 
 
-BOTH = [pytest.param(there, id="operator-there"), pytest.param(gone, id="operator-gone")]
-"""Values of ``presence`` for a test of something that an operator must find out either way."""
+BOTH = [pytest.param(running, id="operator-running"), pytest.param(down, id="operator-down")]
+"""Values of ``presence``, for changes that the operator must handle in both cases."""
 
 
 @contextmanager
 def dying(operator: OperatorProcess, seed: int) -> Iterator[None]:
-    """Kill and start the operator, at moments drawn by chance, until the block has ended."""
+    """Kill and restart the operator at random times during the context."""
     chance = random.Random(seed)
     over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""docs/recipes.md as something to run: of each section its files, and what is typed."""
+"""Parse docs/recipes.md: the files and the shell scripts of each section."""
 
 import re
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ class Recipe:
     """A section of the page."""
 
     name: str
-    """Its title, as the page's address has it."""
+    """The title, as in the anchor of the section's URL."""
     files: dict[str, str]
     scripts: tuple[str, ...]
-    """In their order. The files are there before the first."""
+    """The scripts in their order. All files must exist before the first."""
 
     def write(self, folder: Path) -> None:
-        """Put the files where the scripts expect them."""
+        """Write the files to the paths that the scripts use."""
         for name, content in self.files.items():
             file = folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ class Recipe:
 
 
 def recipes() -> list[Recipe]:
-    """All of the page, each with something to run."""
+    """Return all recipes of the page. Each has at least one script."""
     return list(_sections(PAGE.read_text()))
 
 

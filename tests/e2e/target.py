@@ -1,5 +1,7 @@
-"""Which Kubernetes the tests run on: one of their own, or, asked for by CLUSTER=current, the one
-of the present kubeconfig context. A KUBECONFIG that happens to be set is never used otherwise."""
+"""Choose the cluster for the tests: a new one, or the current kubeconfig context's.
+
+CLUSTER=current selects the latter. Without it, the environment's KUBECONFIG is ignored.
+"""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from tests.cluster.plan import Component
 from tests.installation import install_but_the_deployment
 from tests.kubectl import Kubectl
 
-NODE_LOSS_NOTICED_SOON: Final = {
+FAST_NODE_LOSS_DETECTION: Final = {
     Component.CONTROLLER_MANAGER: (
         "--node-monitor-period=1s",
         "--node-monitor-grace-period=10s",
@@ -31,11 +33,11 @@ class Target:
 
     kubeconfig: Path
     own: Cluster | None
-    """The cluster, if it is one that the tests started and whose node they can reach."""
+    """The cluster, if the tests have started it. Its node can be accessed."""
 
     @property
     def node_access(self) -> Cluster:
-        """The cluster whose node a test wants to do something to; skips the test without one."""
+        """The cluster, for access to its node. Skips the test if there is no access."""
         if self.own is None:
             pytest.skip("needs access to the node, which CLUSTER=current does not give")
         return self.own
@@ -43,7 +45,7 @@ class Target:
 
 @contextmanager
 def chosen() -> Iterator[Target]:
-    """The cluster to test on, up for as long as the context lasts."""
+    """Provide the cluster to test on for the duration of the context."""
     choice = os.environ.get("CLUSTER", "")
     if choice == "current":
         kubeconfig = Path(os.environ.get("KUBECONFIG") or "~/.kube/config").expanduser()
@@ -51,14 +53,14 @@ def chosen() -> Iterator[Target]:
         print(f"\nCLUSTER=current: testing on the context {context['name']!r}")
         yield Target(kubeconfig, own=None)
     elif choice:
-        pytest.exit(f"CLUSTER={choice!r} is not known: leave it out, or set it to 'current'", 2)
+        pytest.exit(f"invalid CLUSTER={choice!r}: unset it, or set it to 'current'", 2)
     else:
-        # A name of its own: whatever else runs on this machine is none of the tests' business.
-        with Cluster(f"e2e-{os.getpid()}", flags=NODE_LOSS_NOTICED_SOON) as cluster:
+        # A unique name, so that concurrent test runs do not share a cluster.
+        with Cluster(f"e2e-{os.getpid()}", flags=FAST_NODE_LOSS_DETECTION) as cluster:
             yield Target(cluster.kubeconfig, own=cluster)
 
 
 def installed(target: Target) -> Target:
-    """The same, with manifests/base installed, but for the operator: the tests run their own."""
+    """Install manifests/base without its Deployment, since the tests run their own operator."""
     install_but_the_deployment(Kubectl(target.kubeconfig))
     return target

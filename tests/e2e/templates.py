@@ -1,4 +1,4 @@
-"""Pod templates of the tests: only busybox, and nothing that takes longer than it must."""
+"""Pod templates of the tests. They use busybox only."""
 
 from typing import Any
 
@@ -6,17 +6,17 @@ IMAGE = "busybox:1.36"
 
 
 def container(name: str, script: str, **more: Any) -> dict[str, Any]:
-    """A container that runs a shell script."""
+    """Return a container that runs a shell script."""
     return {"name": name, "image": IMAGE, "command": ["sh", "-c", script], **more}
 
 
 def sidecar(name: str, script: str, **more: Any) -> dict[str, Any]:
-    """An init container that goes on running beside what comes after it."""
+    """Return a sidecar: an init container with restartPolicy Always."""
     return container(name, script, restartPolicy="Always", **more)
 
 
 def template(*init: dict[str, Any], app: str = "exec sleep 3600", **spec: Any) -> dict[str, Any]:
-    """A Pod of these init containers and one app container, which goes when it is told to."""
+    """Return a Pod template of these init containers and an app container, without grace period."""
     return {
         "metadata": {"labels": {"app": "e2e"}},
         "spec": {
@@ -29,12 +29,12 @@ def template(*init: dict[str, Any], app: str = "exec sleep 3600", **spec: Any) -
 
 
 def two_steps(**spec: Any) -> dict[str, Any]:
-    """What most tests need: two init containers that each take about a second."""
+    """Return a Pod template with two init containers that each take about a second."""
     return template(container("one", "sleep 0.5"), container("two", "sleep 0.5"), **spec)
 
 
 def deployment(name: str, pod: dict[str, Any]) -> dict[str, Any]:
-    """A Deployment of Pods of a template of these, as somebody may have it in a file."""
+    """Return a Deployment with this Pod template."""
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

@@ -1,9 +1,8 @@
-"""A pipeline whose state does not change by itself costs nothing: no request, no processor time.
+"""A pipeline whose state does not change causes no requests and uses no CPU time.
 
-All such states side by side, for one minute.
+One test observes all such states for one minute.
 """
 
-import os
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -16,21 +15,23 @@ from kubernetes import client
 
 from tests.cluster.audit import requests
 from tests.cluster.cluster import Cluster
+from tests.cluster.processes import Usage
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, template
 from tests.operator_process import OperatorProcess
+from tests.poll import poll_until_stable
 
 STATUS_WRITE: Final = "patch initpipelines"
 USER: Final = "operator-at-rest"
 MINUTE: Final = 60.0
 QUIET: Final = 3.0
-"""Seconds without a request after which a pipeline is taken to have come to rest."""
+"""After so many seconds without a request, a pipeline is at rest."""
 PAUSE: Final = 0.5
-"""Seconds without a request and without a reconcile after which none is in progress."""
-PROCESSOR_SECONDS: Final = 0.5
-"""Watching alone takes a fifth of that. A loop takes all that there is."""
+"""After so many seconds without a request and a reconcile, none is in progress."""
+CPU_MS: Final = 500.0
+"""The watches need a fifth of that. A busy loop would use all CPU time."""
 RETRIES: Final = 7
-"""As many as a delay that doubles from a quarter of a second leaves room for in a minute."""
+"""The number of retries in a minute if the delay starts at 0.25 s and doubles."""
 
 ONE = container("one", "true")
 HANGS = container("one", "exec sleep 3600")
@@ -51,7 +52,7 @@ STILL: Rows = {
     "name-taken": ("NameConflict", template(ONE), {}),
     "unschedulable": ("PodUnschedulable", template(ONE, nodeSelector={"no": "where"}), {}),
 }
-"""Each with the reason by which it is known to have come there. Nothing happens to them."""
+"""States that do not change, each with the reason of the condition Ready."""
 RETRIED: Rows = {
     "over-quota": ("QuotaExceeded", template({**ONE, **SCARCE}), {}),
     "invalid": ("InvalidTemplate", template(ONE, nodeName="NOT/A/NAME"), {}),
@@ -65,13 +66,13 @@ DRIVEN: Rows = {
     ),
     "crash-loop": ("StepBackOff", template(FAILS), {}),
 }
-"""The kubelet tries again and says so: ErrImagePull and ImagePullBackOff, a new attempt, its end,
-CrashLoopBackOff. One write for each of its words is what the mirror is for, and no more."""
+"""States in which the kubelet retries. It reports ErrImagePull, ImagePullBackOff, a new attempt,
+its end, and CrashLoopBackOff. The operator may write once for each of these reports."""
 
 
 @pytest.fixture
 def operator(env: E2EEnv, node: Cluster, tmp_path: Path) -> Iterator[OperatorProcess]:
-    """One that the audit log tells from everybody else."""
+    """Run an operator with a user name of its own, by which the audit log identifies it."""
     kubeconfig = node.kubeconfig_for(USER, ["system:masters"])
     arguments = ["--namespace", env.namespace, "--log-format", "json", "--log-level", "debug"]
     with OperatorProcess(kubeconfig, tmp_path / "operator.log", arguments) as operator:
@@ -79,7 +80,7 @@ def operator(env: E2EEnv, node: Cluster, tmp_path: Path) -> Iterator[OperatorPro
 
 
 class Requests:
-    """What the operator asks of the API server from now on: about whom, and what."""
+    """Counts the operator's API requests from now on, by object name and kind of request."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -93,7 +94,7 @@ class Requests:
         )
 
 
-def test_what_does_not_change_costs_nothing(
+def test_unchanged_pipelines_cause_no_requests(
     env: E2EEnv, node: Cluster, operator: OperatorProcess
 ) -> None:
     core = client.CoreV1Api(env.api)
@@ -102,43 +103,43 @@ def test_what_does_not_change_costs_nothing(
         {"metadata": {"name": "scarce"}, "spec": {"hard": {"requests.example.com/scarce": "0"}}},
     )
     env.create_pod("name-taken", template(ONE))
-    ever = Requests(node.audit_log)
+    all_requests = Requests(node.audit_log)
     with kept("terminating", env, core):
-        bring_there(env, core)
-        let_come_to_rest(node)
-        told, spent = words(env), processor_seconds(operator.pid)
-        asked, looked = between_reconciles(ever, operator)
+        reach_all_states(env, core)
+        wait_for_rest(node)
+        events_before, cpu_before = watch_events(env), Usage(operator.pid).cpu_ms()
+        requests_before, reconciles_before = between_reconciles(all_requests, operator)
         time.sleep(MINUTE)
-        asked_of, looked_at = between_reconciles(ever, operator)
-        asked_of, looked_at = asked_of - asked, looked_at - looked
-        spent = processor_seconds(operator.pid) - spent
-        told = words(env) - told
+        requests, reconciles = between_reconciles(all_requests, operator)
+        requests, reconciles = requests - requests_before, reconciles - reconciles_before
+        cpu_ms = Usage(operator.pid).cpu_ms() - cpu_before
+        events = watch_events(env) - events_before
 
     for name in STILL:
-        assert looked_at[name] <= told[name], f"looks at {name}, of which nothing is told"
+        assert reconciles[name] <= events[name], f"reconciles {name} without a watch event"
     for name in RETRIED:
-        assert asked_of.pop((name, "create pods"), 0) == looked_at[name] <= RETRIES, name
-    # One read for each change of the Pod that is in the way: only a read shows whose it is.
-    assert asked_of.pop(("name-taken", "get pods"), 0) == looked_at["name-taken"]
+        assert requests.pop((name, "create pods"), 0) == reconciles[name] <= RETRIES, name
+    # One read for each change of the foreign Pod. Only a read shows the Pod's owner.
+    assert requests.pop(("name-taken", "get pods"), 0) == reconciles["name-taken"]
     for name in DRIVEN:
-        assert ever.counts()[name, STATUS_WRITE] <= len(env.pods.of(name)), name
-    assert without(asked_of, DRIVEN) == Counter()
-    assert spent < PROCESSOR_SECONDS
+        assert all_requests.counts()[name, STATUS_WRITE] <= len(env.pods.of(name)), name
+    assert without(requests, DRIVEN) == Counter()
+    assert cpu_ms < CPU_MS
 
 
-def words(env: E2EEnv) -> Counter[str]:
-    """How often the API has told something of each pipeline or of its Pod."""
+def watch_events(env: E2EEnv) -> Counter[str]:
+    """Return the number of watch events of each pipeline and its Pod."""
     states = [*env.pipelines.all(), *env.pods.all()]
     return Counter(state["metadata"]["name"] for state in states)
 
 
 def without(counts: Counter[tuple[str, str]], names: Collection[str]) -> Counter[tuple[str, str]]:
-    """The requests about other pipelines than these, and other events than theirs."""
+    """Return the counts without those of these pipelines and of their events."""
     return Counter({k: n for k, n in counts.items() if k[0].partition(".")[0] not in names})
 
 
-def looks(operator: OperatorProcess) -> Counter[str]:
-    """How often the operator has looked at each pipeline to decide about it."""
+def reconciles_of(operator: OperatorProcess) -> Counter[str]:
+    """Return the number of reconciles of each pipeline."""
     return Counter(
         line["pipeline"].partition("/")[2]
         for line in operator.lines()
@@ -154,19 +155,16 @@ def between_reconciles(
     The API server logs a request when it has answered it, and the operator logs a reconcile when
     it has ended. Read during a reconcile, one of the two would lack its half.
     """
-    deadline = time.monotonic() + MINUTE
-    before = requests.counts(), looks(operator)
-    while True:
-        time.sleep(PAUSE)
-        now = requests.counts(), looks(operator)
-        if now == before:
-            return now
-        assert time.monotonic() < deadline, "the operator never pauses"
-        before = now
+    return poll_until_stable(
+        lambda: (requests.counts(), reconciles_of(operator)),
+        PAUSE,
+        MINUTE,
+        "the operator is idle",
+    )
 
 
-def bring_there(env: E2EEnv, core: client.CoreV1Api) -> None:
-    """Every pipeline into its state."""
+def reach_all_states(env: E2EEnv, core: client.CoreV1Api) -> None:
+    """Create all pipelines, and wait until each has reached its state."""
     every = STILL | RETRIED | DRIVEN
     for name, (_, pod, policies) in every.items():
         env.create(name, pod, **policies)
@@ -182,11 +180,11 @@ def bring_there(env: E2EEnv, core: client.CoreV1Api) -> None:
 
 @contextmanager
 def kept(pod: str, env: E2EEnv, core: client.CoreV1Api) -> Iterator[None]:
-    """At the end of the block the Pod has no finalizers: its namespace would never end."""
+    """Remove the Pod's finalizers at the end, since they would block the namespace's deletion."""
     try:
         yield
     finally:
-        with suppress(client.ApiException):  # There is no such Pod yet.
+        with suppress(client.ApiException):  # the Pod does not exist yet
             keep(pod, core, env.namespace, [])
 
 
@@ -194,19 +192,11 @@ def keep(pod: str, core: client.CoreV1Api, namespace: str, finalizers: list[str]
     core.patch_namespaced_pod(pod, namespace, {"metadata": {"finalizers": finalizers}})
 
 
-def let_come_to_rest(node: Cluster) -> None:
-    """Until nothing was asked about any of the still ones for a while."""
-    asked, deadline = Requests(node.audit_log), time.monotonic() + MINUTE
-    before, since = 0, time.monotonic()
-    while time.monotonic() - since < QUIET:
-        assert time.monotonic() < deadline, f"never comes to rest: {asked.counts()}"
-        time.sleep(0.2)
-        now = sum(count for (name, _), count in asked.counts().items() if name in STILL)
-        if now != before:
-            before, since = now, time.monotonic()
+def wait_for_rest(node: Cluster) -> None:
+    """Wait until the operator sends no more requests about the pipelines in STILL."""
+    requests = Requests(node.audit_log)
 
+    def counts() -> dict[tuple[str, str], int]:
+        return {key: count for key, count in requests.counts().items() if key[0] in STILL}
 
-def processor_seconds(pid: int) -> float:
-    """What the process has used of the processor so far, proc(5)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    poll_until_stable(counts, QUIET, MINUTE, "no request about an unchanged pipeline")

@@ -1,5 +1,4 @@
-"""A Deployment becomes a pipeline, is broken in the ways in which workloads are, and repaired. What
-is wrong is told in the terminal."""
+"""A wrapped Deployment with a common mistake is explained by the plugin, and then repaired."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,38 +19,41 @@ SECONDS = 60
 
 @dataclass(frozen=True)
 class Mistake:
-    """In the spec of a Pod."""
+    """A mistake in the spec of a Pod."""
 
     make: Callable[[Any], object]
     reason: str
-    """What kubectl get shows of it."""
-    told: str
-    """Words that explain says."""
+    """The reason of the condition Ready."""
+    explanation: str
+    """A part of the output of `explain`."""
 
 
 def step(**fields: Any) -> Callable[[Any], object]:
-    """A mistake in the first of the init containers: the kubelet tells of an image or a ConfigMap
-    that is missing at once there, and of a later step's with its next look, some ten seconds on."""
+    """Return a mistake in the first init container.
+
+    The kubelet reports a missing image or ConfigMap of the first init container at once, but of a
+    later one only after about ten seconds.
+    """
     return lambda spec: spec["initContainers"][0].update(fields)
 
 
 def app(**fields: Any) -> Callable[[Any], object]:
-    """A mistake in the app container."""
+    """Return a mistake in the app container."""
     return lambda spec: spec["containers"][0].update(fields)
 
 
 def pod(**fields: Any) -> Callable[[Any], object]:
-    """A mistake in the Pod."""
+    """Return a mistake in the Pod's spec."""
     return lambda spec: spec.update(fields)
 
 
 def beside(broken: Object) -> Callable[[Any], object]:
-    """A sidecar before all steps."""
+    """Return a mistake that adds this sidecar before all init containers."""
     return lambda spec: spec["initContainers"].insert(0, broken)
 
 
 def volume(**source: Any) -> Callable[[Any], object]:
-    """A volume of that source, which a step wants."""
+    """Return a mistake that adds a volume of that source, which a step mounts."""
 
     def make(spec: Any) -> None:
         spec["volumes"] = [{"name": "data", **source}]
@@ -63,21 +65,21 @@ def volume(**source: Any) -> Callable[[Any], object]:
 CLOSED = {"tcpSocket": {"port": 81}, "periodSeconds": 1, "failureThreshold": 600}
 
 MISTAKES = {
-    "an-image-that-is-not-there": Mistake(
+    "missing-image": Mistake(
         step(image="busybox:no-such-tag"), "ImagePullFailed", "busybox:no-such-tag: not found"
     ),
-    "an-image-whose-name-is-none": Mistake(
+    "invalid-image-name": Mistake(
         step(image="Busy Box"), "ImagePullFailed", "cannot pull an image of this name"
     ),
-    "an-image-of-the-app-that-is-not-there": Mistake(
+    "missing-image-of-the-app": Mistake(
         app(image="busybox:no-such-tag"), "ImagePullFailed", 'container "app": '
     ),
-    "a-command-that-fails": Mistake(
+    "failing-command": Mistake(
         step(command=["sh", "-c", "echo no such table; exit 3"]),
         "StepFailed",
         'init container 1 of 2 "fetch" exited with 3',
     ),
-    "a-command-that-the-image-does-not-have": Mistake(
+    "missing-command": Mistake(
         step(command=["/bin/no-such-program"]),
         "StepFailed",
         'init container 1 of 2 "fetch" could not be started',
@@ -90,51 +92,51 @@ MISTAKES = {
         "StepFailed",
         "exited with 137 (OOMKilled)",
     ),
-    "a-ConfigMap-that-is-missing": Mistake(
+    "missing-ConfigMap": Mistake(
         step(envFrom=[{"configMapRef": {"name": "settings"}}]),
         "ContainerConfigError",
         'configmap "settings" not found',
     ),
-    "root-where-that-is-forbidden": Mistake(
+    "root-despite-runAsNonRoot": Mistake(
         pod(securityContext={"runAsNonRoot": True}),
         "ContainerConfigError",
         "container has runAsNonRoot and image will run as root",
     ),
-    "a-Secret-that-is-missing-in-a-volume": Mistake(
+    "missing-Secret-of-a-volume": Mistake(
         volume(secret={"secretName": "keys"}), "StepPending", 'secret "keys" not found'
     ),
-    "a-claim-that-is-missing": Mistake(
+    "missing-PersistentVolumeClaim": Mistake(
         volume(persistentVolumeClaim={"claimName": "disk"}),
         "PodUnschedulable",
         'persistentvolumeclaim "disk" not found',
     ),
-    "a-volume-that-is-not-declared": Mistake(
+    "undeclared-volume": Mistake(
         step(volumeMounts=[{"name": "data", "mountPath": "/data"}]),
         "InvalidTemplate",
         'spec.initContainers[0].volumeMounts[0].name: Not found: "data"',
     ),
-    "more-than-any-node-has": Mistake(
+    "request-larger-than-any-node": Mistake(
         app(resources={"requests": {"cpu": "1000"}}), "PodUnschedulable", "Insufficient cpu"
     ),
-    "a-service-account-that-is-missing": Mistake(
-        pod(serviceAccountName="nobody"),
+    "missing-ServiceAccount": Mistake(
+        pod(serviceAccountName="absent"),
         "PodForbidden",
-        'serviceaccount "nobody" not found',
+        'serviceaccount "absent" not found',
     ),
-    "a-gate-that-nobody-opens": Mistake(
+    "scheduling-gate": Mistake(
         pod(schedulingGates=[{"name": "example.com/wait"}]),
         "PodPending",
         "until its scheduling gates are removed",
     ),
-    "a-probe-of-the-app-that-fails": Mistake(
+    "failing-probe-of-the-app": Mistake(
         app(readinessProbe=CLOSED), "ContainersNotReady", "Readiness probe failed"
     ),
-    "a-sidecar-whose-probe-fails": Mistake(
+    "failing-probe-of-a-sidecar": Mistake(
         beside(sidecar("proxy", "exec sleep 3600", startupProbe=CLOSED)),
         "StepRunning",
         'sidecar 1 of 3 "proxy" is running, but its startupProbe has yet to succeed',
     ),
-    "a-sidecar-that-ends": Mistake(
+    "exiting-sidecar": Mistake(
         beside(sidecar("proxy", "echo no config; sleep 1; exit 1")),
         "ContainerFailed",
         'sidecar "proxy" exited with 1',
@@ -144,22 +146,22 @@ MISTAKES = {
 
 @pytest.fixture
 def wrapped(call: Call, tmp_path: Path) -> Object:
-    """The pipeline that wrap makes of the Deployment."""
+    """Return the pipeline that `wrap` creates from a Deployment."""
     file = tmp_path / "deployment.yaml"
     steps = container("fetch", "echo fetching"), container("migrate", "echo migrating")
     file.write_text(yaml.safe_dump(deployment("shop", template(*steps))))
     code, out, err = call("wrap", str(file))
     assert code == 0, err
-    made: Object = yaml.safe_load(out)
-    return made
+    pipeline: Object = yaml.safe_load(out)
+    return pipeline
 
 
 @pytest.mark.usefixtures("operator")
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_explained_and_repaired(
+def test_mistake_is_explained_and_repaired(
     mistake: Mistake, wrapped: Object, env: E2EEnv, kubectl: Kubectl, call: Call
 ) -> None:
-    """Repaired by the file as it was before."""
+    """Applying the original file repairs the pipeline."""
     repaired = yaml.safe_dump(wrapped)
     mistake.make(wrapped["spec"]["template"]["spec"])
     kubectl("apply", "-f", "-", stdin=wrapped)
@@ -169,7 +171,7 @@ def test_a_mistake_is_explained_and_repaired(
         return " ".join(call("explain", "shop")[1].split())
 
     what = "explain prints the mistake"
-    poll_until(lambda: mistake.told in explanation(), SECONDS, what, state=explanation)
+    poll_until(lambda: mistake.explanation in explanation(), SECONDS, what, state=explanation)
 
     kubectl("apply", "-f", "-", stdin=repaired)
     code, _, err = call("status", "shop", "--watch", "--timeout", f"{SECONDS}s")

@@ -1,31 +1,32 @@
-"""What kubectl tells a person who asks what happened."""
+"""The operator posts events on the pipeline, which kubectl describe prints."""
 
 from kubernetes import client
 
-from tests.e2e.conftest import E2EEnv, status_of
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, template
 from tests.operator_process import OperatorProcess
+from tests.statuses import status_of
 
 
-def told(env: E2EEnv) -> list[tuple[str, str]]:
-    """Reason and note of the events on the pipeline, by their times."""
+def events(env: E2EEnv) -> list[tuple[str, str]]:
+    """Return reason and note of the pipeline's events, in the order of their times."""
     listed = client.EventsV1Api(env.api).list_namespaced_event(
         env.namespace, field_selector="regarding.kind=InitPipeline"
     )
     return [(e.reason, e.note) for e in sorted(listed.items, key=lambda e: e.event_time)]
 
 
-def test_a_pipeline_that_is_given_up_has_told_each_thing_once_and_in_order(
+def test_events_of_a_stalled_pipeline_are_complete_and_ordered(
     env: E2EEnv,
     operator: OperatorProcess,
 ) -> None:
     steps = container("fine", "true"), container("broken", "echo no such table >&2; exit 3")
     env.create("demo", template(*steps, restartPolicy="Never"), backoffLimit=1)
     env.pipelines.wait("demo", "given up", lambda state: status_of(state, "Stalled") == "True")
-    operator.stop()  # It posts what it still has to tell, and nothing more comes.
+    operator.stop()  # It posts the pending events before it ends.
 
     failed = 'init container 2 of 2 "broken" exited with 3: no such table'
-    assert told(env) == [
+    assert events(env) == [
         ("RunStarted", "run 1 started (Created): the InitPipeline is new"),
         ("StepFailed", f"run 1: {failed}"),
         ("RunFailed", f"run 1 failed: {failed}"),

@@ -1,4 +1,4 @@
-"""Each of manifests/examples does on a real kubelet what it says."""
+"""Each of manifests/examples works on a real kubelet as its comments describe."""
 
 import re
 from pathlib import Path
@@ -7,14 +7,13 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.e2e import examples
-from tests.e2e.conftest import E2EEnv, message_of, reason_of
+from tests.e2e.conftest import E2EEnv
 from tests.kubectl import Kubectl
+from tests.statuses import message_of, reason_of
 
 
 @pytest.mark.usefixtures("operator")
-def test_an_app_waits_for_its_dependencies_one_after_the_other(
-    env: E2EEnv, kubectl: Kubectl
-) -> None:
+def test_wait_for_dependencies_delays_the_app(env: E2EEnv, kubectl: Kubectl) -> None:
     objects = examples.load("wait-for-dependencies")
     kubectl("apply", "-f", "-", stdin=examples.without_pods(objects))
     waiting = env.wait_reason("shop", "StepRunning")
@@ -24,7 +23,7 @@ def test_an_app_waits_for_its_dependencies_one_after_the_other(
 
 
 @pytest.mark.usefixtures("operator")
-def test_a_database_is_migrated_and_a_migration_that_cannot_be_stops_it(
+def test_database_migration_succeeds_and_a_broken_one_stops_the_app(
     env: E2EEnv, kubectl: Kubectl
 ) -> None:
     objects = examples.load("database-migration")
@@ -35,7 +34,7 @@ def test_a_database_is_migrated_and_a_migration_that_cannot_be_stops_it(
     (migrations,) = (one for one in objects if one["kind"] == "ConfigMap")
     migrations["data"]["003-broken.sh"] = "ls no-such-table"
     (policy,) = examples.pipeline_of(objects)["spec"]["initPolicies"]
-    policy["maxRestarts"] = 0  # sooner than the kubelet backs off
+    policy["maxRestarts"] = 0  # without waiting for the kubelet's back-off
     kubectl("apply", "-f", "-", stdin=objects)
     env.request_run("ledger", "again")
 
@@ -45,14 +44,14 @@ def test_a_database_is_migrated_and_a_migration_that_cannot_be_stops_it(
 
 
 @pytest.mark.usefixtures("operator")
-def test_an_ordinary_user_writes_to_what_root_has_given_away(env: E2EEnv, kubectl: Kubectl) -> None:
+def test_volume_permissions_allow_a_user_to_write(env: E2EEnv, kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=examples.load("volume-permissions"))
     env.wait_ready("notes", run=1)
     assert "written by user 1000:" in kubectl("logs", "notes")
 
 
 @pytest.mark.usefixtures("operator")
-def test_a_site_is_cloned_built_and_served(
+def test_git_clone_and_build_creates_the_site(
     env: E2EEnv,
     kubectl: Kubectl,
     node: Cluster,  # noqa: ARG001 - the node has this machine's disk
@@ -69,9 +68,7 @@ def test_a_site_is_cloned_built_and_served(
 
 
 @pytest.mark.usefixtures("operator")
-def test_an_app_has_what_was_made_of_a_secret_and_not_the_secret(
-    env: E2EEnv, kubectl: Kubectl
-) -> None:
+def test_secrets_only_for_init_hides_the_secret_from_the_app(env: E2EEnv, kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=examples.load("secrets-only-for-init"))
     env.wait_ready("tickets", run=1)
     log = kubectl("logs", "tickets")
@@ -81,7 +78,7 @@ def test_an_app_has_what_was_made_of_a_secret_and_not_the_secret(
 
 
 @pytest.mark.usefixtures("operator")
-def test_data_is_fetched_through_a_sidecar(env: E2EEnv, kubectl: Kubectl) -> None:
+def test_sidecar_proxy_before_fetch_forwards_the_download(env: E2EEnv, kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=examples.load("sidecar-proxy-before-fetch"))
     ready = env.wait_ready("catalog", run=1)
     assert ready["status"]["initProgress"] == "2/2"
@@ -91,7 +88,7 @@ def test_data_is_fetched_through_a_sidecar(env: E2EEnv, kubectl: Kubectl) -> Non
 
 
 @pytest.mark.usefixtures("operator")
-def test_a_job_ends_and_goes(env: E2EEnv, kubectl: Kubectl) -> None:
+def test_job_that_ends_succeeds_and_is_deleted(env: E2EEnv, kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=examples.load("job-that-ends"))
     env.wait_reason("report", "PodSucceeded")
     assert kubectl("logs", "report") == "north 20\nsouth 30\n"
@@ -100,14 +97,14 @@ def test_a_job_ends_and_goes(env: E2EEnv, kubectl: Kubectl) -> None:
 
 
 @pytest.mark.usefixtures("operator")
-def test_what_the_demo_shows_becomes_ready(env: E2EEnv, kubectl: Kubectl) -> None:
+def test_demo_fails_first_and_becomes_ready(env: E2EEnv, kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=examples.load("demo"))
     failed = env.wait_reason("demo", "StepFailed")
     assert "the schema is locked by a backup" in message_of(failed, "Ready")
     env.wait_ready("demo", run=1)
 
 
-def test_none_is_left_out() -> None:
+def test_all_examples_are_tested() -> None:
     assert set(re.findall(r'examples\.load\("(.+?)"\)', Path(__file__).read_text())) == set(
         examples.names()
     )

@@ -3,10 +3,11 @@
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import E2EEnv, reason_of, run_number, runs, status_of
-from tests.e2e.presence import BOTH, Presence, gone
+from tests.e2e.conftest import E2EEnv
+from tests.e2e.presence import BOTH, Presence, down
 from tests.e2e.templates import two_steps
 from tests.operator_process import OperatorProcess
+from tests.statuses import reason_of, run_number, runs, status_of
 from tests.watching import Object
 
 
@@ -15,17 +16,20 @@ def uid(state: Object) -> str:
 
 
 def kill_app(env: E2EEnv, node: Cluster, passes: int) -> None:
-    """The app container dies, and the kubelet restarts all containers for the so-manieth time."""
+    """Kill the app container, and wait until the kubelet has restarted all containers.
+
+    `passes` is the total number of restarts of all containers.
+    """
     pod = uid(env.pod("demo"))
     node.kill_container(env.namespace, "demo", "app")
     env.pods.wait(
         "demo",
-        "all containers have been restarted, or the Pod is on the way out",
-        lambda state: uid(state) == pod and (going(state) or restarted(state, passes)),
+        "all containers have been restarted, or the Pod is terminating",
+        lambda state: uid(state) == pod and (terminating(state) or restarted(state, passes)),
     )
 
 
-def going(pod: Object) -> bool:
+def terminating(pod: Object) -> bool:
     return "deletionTimestamp" in pod["metadata"]
 
 
@@ -38,13 +42,12 @@ def restarted(pod: Object, passes: int) -> bool:
     return counts == [passes] * 3 and status_of(pod, "Ready") == "True"
 
 
-def test_the_kubelet_runs_all_steps_again_in_the_same_pod(
+def test_app_crash_runs_all_steps_again_in_the_same_pod(
     env: E2EEnv,
     node: Cluster,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
-    env.create("demo", two_steps(), rerunStrategy="InPlace")
-    before = env.wait_ready("demo", run=1)
+    before = env.create_ready("demo", two_steps(), rerunStrategy="InPlace")
 
     kill_app(env, node, passes=1)
 
@@ -56,24 +59,23 @@ def test_the_kubelet_runs_all_steps_again_in_the_same_pod(
 
 
 def assert_initialized_is_false_while_steps_run_again(env: E2EEnv) -> None:
-    """Although the Pod's own condition stays True."""
+    """Assert it of the pipeline. The Pod's own condition Initialized stays True."""
     of_two = [state for state in env.pipelines.of("demo") if run_number(state) == 2]
-    told = [(s["status"]["initProgress"], status_of(s, "Initialized")) for s in of_two]
-    assert told[0] == ("0/2", "False")
-    assert set(told) <= {("0/2", "False"), ("1/2", "False"), ("2/2", "True")}
-    assert told == sorted(told), "a step came undone"
+    progress = [(s["status"]["initProgress"], status_of(s, "Initialized")) for s in of_two]
+    assert progress[0] == ("0/2", "False")
+    assert set(progress) <= {("0/2", "False"), ("1/2", "False"), ("2/2", "True")}
+    assert progress == sorted(progress), "the progress decreased"
     pods = [state for state in env.pods.of("demo") if status_of(state, "Initialized") == "True"]
     again = [step["state"] for pod in pods for step in pod["status"]["initContainerStatuses"]]
-    assert any("running" in step for step in again), "the Pod's condition is right these days"
+    assert any("running" in step for step in again), "the Pod's own condition became False"
 
 
-def test_what_the_kubelet_ran_again_while_the_operator_was_gone_is_found(
+def test_restart_while_the_operator_is_down_is_recorded(
     env: E2EEnv, node: Cluster, operator: OperatorProcess
 ) -> None:
-    env.create("demo", two_steps(), rerunStrategy="InPlace")
-    before = env.wait_ready("demo", run=1)
+    before = env.create_ready("demo", two_steps(), rerunStrategy="InPlace")
 
-    with gone(operator):
+    with down(operator):
         kill_app(env, node, passes=1)
 
     after = env.wait_ready("demo", run=2)
@@ -82,11 +84,10 @@ def test_what_the_kubelet_ran_again_while_the_operator_was_gone_is_found(
 
 
 @pytest.mark.parametrize("presence", BOTH)
-def test_a_second_time_soon_after_replaces_the_pod_by_one_that_does_not_go_on_so(
+def test_second_restart_within_ten_minutes_recreates_the_pod_without_rules(
     env: E2EEnv, node: Cluster, operator: OperatorProcess, presence: Presence
 ) -> None:
-    env.create("demo", two_steps(), rerunStrategy="InPlace")
-    before = env.wait_ready("demo", run=1)
+    before = env.create_ready("demo", two_steps(), rerunStrategy="InPlace")
     kill_app(env, node, passes=1)
     env.wait_ready("demo", run=2)
 

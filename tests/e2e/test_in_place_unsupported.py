@@ -1,5 +1,8 @@
-"""rerunStrategy InPlace in a cluster whose only node cannot restart all containers of a Pod, as one
-of an earlier Kubernetes version: the API server accepts the rules, and no node takes the Pod."""
+"""rerunStrategy InPlace on a cluster whose only node cannot restart all containers of a Pod.
+
+Nodes of earlier Kubernetes versions cannot. The API server accepts the restart rules, but the
+scheduler finds no node for the Pod.
+"""
 
 import os
 from collections.abc import Iterator
@@ -8,10 +11,11 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Component
-from tests.e2e.conftest import E2EEnv, message_of, reason_of, runs
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.target import Target, installed
 from tests.e2e.templates import two_steps
 from tests.operator_process import OperatorProcess
+from tests.statuses import message_of, reason_of, runs
 
 pytestmark = pytest.mark.cluster
 
@@ -20,14 +24,14 @@ OFF = "--feature-gates=RestartAllContainersOnContainerExits=false"
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Target]:
-    """Takes the place of the cluster of all other tests."""
+    """Start a cluster for this module, in place of the one that the other tests share."""
     if os.environ.get("CLUSTER"):
         pytest.skip("needs a node of an earlier version, which CLUSTER=current does not give")
     with Cluster(f"e2e-old-node-{os.getpid()}", flags={Component.KUBELET: [OFF]}) as own:
         yield installed(Target(own.kubeconfig, own))
 
 
-def test_the_pod_goes_without_and_its_container_restarts_replace_it(
+def test_pod_is_created_without_rules_and_replaced_after_a_crash(
     env: E2EEnv,
     node: Cluster,
     operator: OperatorProcess,  # noqa: ARG001
@@ -35,7 +39,7 @@ def test_the_pod_goes_without_and_its_container_restarts_replace_it(
     env.create("demo", two_steps(), rerunStrategy="InPlace")
 
     first = env.wait_ready("demo", run=1)
-    assert runs(first) == [(1, "Created", "")], "the Pod that no node took was of the same run"
+    assert runs(first) == [(1, "Created", "")], "the unschedulable Pod belonged to the same run"
     assert reason_of(first, "RerunInPlace") == "InPlaceUnsupported"
     assert "didn't match Pod's required features" in message_of(first, "RerunInPlace")
 

@@ -1,17 +1,19 @@
-"""What an admission policy of the cluster puts into the Pod is part of the pipeline.
+"""Containers that an admission policy adds to the Pod are part of the pipeline.
 
-Status tells of the Pod that was created, not of the template."""
+The status describes the created Pod, not the template.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kubernetes import client
 
-from tests.e2e.conftest import E2EEnv, reason_of, run_number
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import IMAGE, container, template
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
+from tests.statuses import reason_of, run_number
 
 INJECTED = f"""
 [
@@ -33,9 +35,11 @@ INJECTED_APP = f"""
 
 @contextmanager
 def injecting(env: E2EEnv, expression: str = INJECTED) -> Iterator[None]:
-    """While a policy of the API server adds these containers to each Pod: a step and a sidecar
-    before the template's own. Real ones come from service meshes and secret stores, by webhook, at
-    the same moment."""
+    """Add containers to each Pod by a MutatingAdmissionPolicy during the context.
+
+    By default these are a step and a sidecar before the template's own. Service meshes and secret
+    stores do the same by webhooks.
+    """
     api = client.AdmissionregistrationV1Api(env.api)
     name = env.namespace
     selector = {"matchLabels": {"kubernetes.io/metadata.name": env.namespace}}
@@ -71,7 +75,7 @@ def injecting(env: E2EEnv, expression: str = INJECTED) -> Iterator[None]:
 
 
 def _wait_until_it_injects(env: E2EEnv) -> None:
-    """The API server learns of a new policy by a watch of its own."""
+    # The API server watches policies, so a new one takes effect after a delay.
     core = client.CoreV1Api(env.api)
     probe = {"metadata": {"name": "probe"}, "spec": template(container("one", "true"))["spec"]}
 
@@ -82,13 +86,12 @@ def _wait_until_it_injects(env: E2EEnv) -> None:
     poll_until(injects, 30, "the policy injects containers")
 
 
-def test_speaks_of_the_created_pods_init_containers(
+def test_status_contains_injected_init_containers(
     env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
     with injecting(env):
-        env.create("demo", template(container("one", "sleep 1")))
-        last = env.wait_ready("demo", run=1)
+        last = env.create_ready("demo", template(container("one", "sleep 1")))
 
     assert_trace(
         env.pipelines.until("demo", last),
@@ -103,17 +106,16 @@ def test_speaks_of_the_created_pods_init_containers(
     steps = [status["name"] for status in last["status"]["initContainerStatuses"]]
     assert steps == ["fetch-secrets", "proxy", "one"]
     template_steps = last["spec"]["template"]["spec"]["initContainers"]
-    assert [step["name"] for step in template_steps] == ["one"], "the template is the person's own"
+    assert [step["name"] for step in template_steps] == ["one"], "the template is unchanged"
 
 
-def test_injected_app_container_that_restarts_alone_does_not_blame_the_node(
+def test_restart_of_an_injected_app_container_is_not_in_place_unsupported(
     env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
-    """It has no rule to restart all containers, so the kubelet restarts it alone, as it must."""
+    """The kubelet restarts it alone, since it has no rule to restart all containers."""
     with injecting(env, INJECTED_APP):
-        env.create("demo", template(container("one", "true")), rerunStrategy="InPlace")
-        env.wait_ready("demo", run=1)
+        env.create_ready("demo", template(container("one", "true")), rerunStrategy="InPlace")
         state = env.pipelines.wait("demo", "a second run", lambda state: run_number(state) == 2)
 
     assert state["status"]["run"]["trigger"] == "ContainerRestarted"

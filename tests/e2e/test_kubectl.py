@@ -1,4 +1,4 @@
-"""InitPipelines in the hands of a person with kubectl."""
+"""InitPipelines work with kubectl's commands."""
 
 import subprocess
 from collections.abc import Iterator
@@ -9,19 +9,20 @@ from typing import Any
 import pytest
 
 from initpipeline.api import names
-from tests.e2e.conftest import E2EEnv, status_of
-from tests.e2e.presence import gone, there
+from tests.e2e.conftest import E2EEnv
+from tests.e2e.presence import BOTH
 from tests.e2e.templates import container, template
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
+from tests.statuses import status_of
 
 SECONDS = 60
 TWO_STEPS = template(container("one", "sleep 1"), container("two", "sleep 1"))
 
 
 def manifest(name: str = "shop", **spec: Any) -> dict[str, Any]:
-    """An InitPipeline, as a file has it."""
+    """Return an InitPipeline."""
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
@@ -32,7 +33,7 @@ def manifest(name: str = "shop", **spec: Any) -> dict[str, Any]:
 
 @contextmanager
 def following(kubectl: Kubectl, file: Path, *arguments: str) -> Iterator[None]:
-    """kubectl with its output in a file, for as long as the block lasts."""
+    """Run kubectl during the context, with its output in a file."""
     with file.open("w") as output:
         process = subprocess.Popen(kubectl.command(*arguments), stdout=output)
     try:
@@ -43,10 +44,8 @@ def following(kubectl: Kubectl, file: Path, *arguments: str) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("operator")
-def test_a_pipeline_is_created_followed_waited_for_and_described(
-    kubectl: Kubectl, tmp_path: Path
-) -> None:
-    """One pipeline for what does not change it."""
+def test_get_watch_wait_and_describe_report_the_run(kubectl: Kubectl, tmp_path: Path) -> None:
+    # All of these commands only read, so they share a pipeline.
     output = tmp_path / "output"
     with following(kubectl, output, "get", "ipl", "--watch", "-o", "wide", "--output-watch-events"):
         kubectl("create", "-f", "-", stdin=manifest())
@@ -63,18 +62,18 @@ def test_a_pipeline_is_created_followed_waited_for_and_described(
     assert (event, name, ready, progress, run) == ("MODIFIED", "shop", "True", "2/2", "1")
     assert (reason, pod, trigger) == ("PodReady", "shop", "Created")
 
-    told = " ".join(kubectl("describe", "ipl", "shop").split())
-    assert "Message: the Pod is Ready" in told
-    assert "Initialized Time:" in told
-    assert "run 1 started (Created)" in told, "an event"
+    description = " ".join(kubectl("describe", "ipl", "shop").split())
+    assert "Message: the Pod is Ready" in description
+    assert "Initialized Time:" in description
+    assert "run 1 started (Created)" in description, "an event"
 
 
 @pytest.mark.usefixtures("operator")
 @pytest.mark.parametrize("options", [(), ("--server-side",)], ids=["client-side", "server-side"])
-def test_what_was_applied_is_no_difference_once_it_has_run(
+def test_diff_and_apply_of_an_unchanged_manifest_are_empty(
     kubectl: Kubectl, env: E2EEnv, options: tuple[str, ...]
 ) -> None:
-    """Neither the defaults nor what the operator writes."""
+    """Neither defaults nor the operator's writes appear in the diff."""
     kubectl("apply", *options, "-f", "-", stdin=manifest())
     assert kubectl("diff", *options, "-f", "-", stdin=manifest()) == ""
     env.wait_ready("shop", run=1)
@@ -85,7 +84,7 @@ def test_what_was_applied_is_no_difference_once_it_has_run(
 
 
 @pytest.mark.usefixtures("operator")
-def test_two_field_managers_each_keep_their_own(kubectl: Kubectl, env: E2EEnv) -> None:
+def test_server_side_apply_keeps_the_fields_of_each_manager(kubectl: Kubectl, env: E2EEnv) -> None:
     def apply(manager: str, **spec: Any) -> str:
         body = manifest() | {"spec": spec}
         options = ("--server-side", f"--field-manager={manager}")
@@ -95,7 +94,7 @@ def test_two_field_managers_each_keep_their_own(kubectl: Kubectl, env: E2EEnv) -
     apply("platform", initDeadlineSeconds=300, backoffLimit=2)
     env.wait_ready("shop", run=1)
 
-    # Neither is in conflict with the operator, nor takes the other's away.
+    # Neither manager conflicts with the operator or removes the other's fields.
     more = template(*TWO_STEPS["spec"]["initContainers"], container("three", "true"))
     apply("developer", template=more)
     apply("platform", initDeadlineSeconds=600, backoffLimit=2)
@@ -108,10 +107,8 @@ def test_two_field_managers_each_keep_their_own(kubectl: Kubectl, env: E2EEnv) -
     assert 'conflict with "platform": .spec.backoffLimit' in refused.value.stderr
 
 
-@pytest.mark.parametrize(
-    "presence", [pytest.param(there, id="operator-there"), pytest.param(gone, id="operator-gone")]
-)
-def test_each_way_to_delete_does_what_it_says(
+@pytest.mark.parametrize("presence", BOTH)
+def test_delete_honours_each_cascade_option(
     kubectl: Kubectl, env: E2EEnv, operator: OperatorProcess, presence: Any
 ) -> None:
     ways = ("background", "foreground", "orphan")
@@ -122,7 +119,7 @@ def test_each_way_to_delete_does_what_it_says(
         for way in ways:
             kubectl("delete", "ipl", way, f"--cascade={way}", f"--timeout={SECONDS}s")
         env.wait_gone("background", pods["background"])
-        # kubectl waits for the pipeline, and the pipeline for its Pod.
+        # kubectl waits until the pipeline is gone, which is deleted after its Pod.
         kubectl("wait", "--for=delete", "pod/foreground", "--timeout=1ms")
     orphan = env.pod("orphan")
     assert orphan["metadata"]["uid"] == pods["orphan"]
@@ -131,8 +128,8 @@ def test_each_way_to_delete_does_what_it_says(
     assert status_of(orphan, "Ready") == "True"
 
 
-def test_one_that_was_never_served_is_deleted(kubectl: Kubectl) -> None:
-    """No operator was ever there to set a finalizer, and none is needed to remove one."""
+def test_pipeline_without_an_operator_is_deleted(kubectl: Kubectl) -> None:
+    """The operator sets no finalizer, so none has to be removed."""
     kubectl("create", "-f", "-", stdin=manifest())
     kubectl("delete", "ipl", "shop", f"--timeout={SECONDS}s")
     assert kubectl("get", "ipl", "-o", "name") == ""

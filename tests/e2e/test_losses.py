@@ -1,6 +1,7 @@
-"""The Pod is lost, at every stage and for every cause that the API tells apart.
+"""The Pod is lost, at each stage and for each cause that the API reports.
 
-History says what it was lost to, the next run begins, and there is never a second Pod beside it."""
+The history records the cause, the next run starts, and there are never two Pods at once.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -14,15 +15,16 @@ from initpipeline.api import names
 from tests.cluster.cluster import Cluster
 from tests.cluster.kubelet import NODE_NAME
 from tests.e2e import node_faults
-from tests.e2e.conftest import E2EEnv, reason_of, run_number, status_of
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, template
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
+from tests.statuses import reason_of, run_number, status_of
 from tests.watching import Object
 
 HANGS = container("hangs", "exec sleep 3600")
 NEVER_COMES = {"name": "absent", "image": "registry.example/absent:1"}
-# Long enough for the API to tell of the Pod's end before the Pod is gone.
+# Long enough that watches receive the Pod's termination before its deletion.
 GRACE: dict[str, Any] = {"terminationGracePeriodSeconds": 1}
 
 DELETED = "the Pod was deleted"
@@ -56,16 +58,16 @@ def pod_is_ready(pod: Object) -> bool:
 
 @dataclass(frozen=True)
 class Stage:
-    """How far a Pod has come when it is lost."""
+    """The progress of a Pod before it is lost."""
 
     template: dict[str, Any]
     reached: Callable[[Object], bool]
-    """Of the Pod."""
+    """Returns whether the Pod has reached the stage."""
     reason: str
-    """Of the pipeline."""
+    """The reason of the pipeline's condition Ready."""
     progress: str
-    told: str
-    """What the pipeline tells up to then, after the beginning of the run."""
+    trace: str
+    """The expected trace after the start of the run."""
 
 
 UNSCHEDULABLE = Stage(
@@ -119,7 +121,7 @@ def delete(env: E2EEnv) -> None:
 
 
 def evict(env: E2EEnv) -> None:
-    """As kubectl drain does."""
+    """Evict the Pod as kubectl drain does."""
     metadata = {"name": "demo", "namespace": env.namespace}
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
     core = client.CoreV1Api(env.api)
@@ -137,27 +139,28 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("stage", "happening", "words"), ROWS)
-def test_the_run_is_lost_and_another_begins(
+@pytest.mark.parametrize(("stage", "lose", "cause"), ROWS)
+def test_loss_of_the_pod_ends_the_run_and_starts_another(
     env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
     stage: Stage,
-    happening: Callable[[E2EEnv], None],
-    words: str,
+    lose: Callable[[E2EEnv], None],
+    cause: str,
 ) -> None:
     env.create("demo", stage.template)
-    wait_until_told(env, "demo", stage)
+    wait_until_reached(env, "demo", stage)
 
-    happening(env)
+    lose(env)
 
-    assert_lost(env, "demo", stage, words)
+    assert_lost(env, "demo", stage, cause)
 
 
-def test_a_cause_that_only_the_pod_told_is_not_known_to_an_operator_that_was_away(
+def test_eviction_while_the_operator_is_down_is_recorded_as_deletion(
     env: E2EEnv, operator: OperatorProcess
 ) -> None:
+    """Only the deleted Pod's status had the cause."""
     env.create("demo", MID_INIT.template)
-    wait_until_told(env, "demo", MID_INIT)
+    wait_until_reached(env, "demo", MID_INIT)
 
     operator.kill()
     evict(env)
@@ -170,7 +173,7 @@ def test_a_cause_that_only_the_pod_told_is_not_known_to_an_operator_that_was_awa
 @pytest.mark.parametrize(
     "stage", [pytest.param(PULLING, id="pulling"), pytest.param(RUNNING, id="running")]
 )
-def test_a_pod_of_higher_priority_takes_its_place(
+def test_preemption_by_a_pod_of_higher_priority_is_a_loss(
     env: E2EEnv,
     node: Cluster,  # noqa: ARG001
     operator: OperatorProcess,  # noqa: ARG001
@@ -179,19 +182,19 @@ def test_a_pod_of_higher_priority_takes_its_place(
 ) -> None:
     most = {"requests": {"cpu": most_of_the_cpu(env)}}
     env.create("demo", with_resources(stage.template, most))
-    wait_until_told(env, "demo", stage)
+    wait_until_reached(env, "demo", stage)
 
     rival = template(container("one", "true"), priorityClassName=first_class)
     env.create_pod("rival", with_resources(rival, most))
 
-    # What the test before needed of the node may take a moment to be free again.
-    waited = replace(stage, told=f"*0/1 PodUnschedulable: ...\n{stage.told}")
-    assert_lost(env, "demo", waited, PREEMPTED)
+    # The resources of the previous test's Pods may not be free yet.
+    delayed = replace(stage, trace=f"*0/1 PodUnschedulable: ...\n{stage.trace}")
+    assert_lost(env, "demo", delayed, PREEMPTED)
 
 
 @pytest.fixture
 def first_class(env: E2EEnv) -> Iterator[str]:
-    """The name of a PriorityClass above all other Pods."""
+    """Create a PriorityClass above all other Pods, and return its name."""
     scheduling = client.SchedulingV1Api(env.api)
     name = env.namespace
     scheduling.create_priority_class({"metadata": {"name": name}, "value": 1000})
@@ -200,7 +203,7 @@ def first_class(env: E2EEnv) -> Iterator[str]:
 
 
 def most_of_the_cpu(env: E2EEnv) -> str:
-    """So much that the node has no room for another such Pod."""
+    """Return an amount that the node can provide to one Pod, but not to two."""
     node = client.CoreV1Api(env.api).read_node(NODE_NAME)
     return f"{int(parse_quantity(node.status.allocatable['cpu']) * 600)}m"
 
@@ -213,7 +216,7 @@ def with_resources(pod: dict[str, Any], resources: dict[str, Any]) -> dict[str, 
 TOGETHER = {"pulling": PULLING, "mid-init": MID_INIT, "between": BETWEEN_STEPS, "running": RUNNING}
 
 
-def test_a_node_is_drained_by_a_taint(
+def test_drain_of_the_node_by_a_taint_is_a_loss(
     env: E2EEnv,
     node: Cluster,  # noqa: ARG001
     operator: OperatorProcess,  # noqa: ARG001
@@ -221,7 +224,7 @@ def test_a_node_is_drained_by_a_taint(
     for name, stage in TOGETHER.items():
         env.create(name, stage.template)
     for name, stage in TOGETHER.items():
-        wait_until_told(env, name, stage)
+        wait_until_reached(env, name, stage)
 
     with node_faults.tainted(env.api):
         for name, stage in TOGETHER.items():
@@ -230,7 +233,7 @@ def test_a_node_is_drained_by_a_taint(
     env.wait_ready("running", run=2)
 
 
-def test_a_node_is_deleted(
+def test_deletion_of_the_node_is_a_loss(
     env: E2EEnv,
     node: Cluster,
     operator: OperatorProcess,  # noqa: ARG001
@@ -238,7 +241,7 @@ def test_a_node_is_deleted(
     for name, stage in TOGETHER.items():
         env.create(name, stage.template)
     for name, stage in TOGETHER.items():
-        wait_until_told(env, name, stage)
+        wait_until_reached(env, name, stage)
 
     with node_faults.deleted(env.api, node):
         for name, stage in TOGETHER.items():
@@ -253,19 +256,18 @@ UNREACHABLE = [
 ]
 
 
-def test_the_kubelet_is_gone_for_long(
+def test_eviction_from_an_unreachable_node_is_a_loss_once_the_kubelet_is_back(
     env: E2EEnv,
     node: Cluster,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
-    """The Pod is evicted, but as long as nobody knows whether its containers have ended there is
-    no other: the run is lost when the kubelet is back and says so."""
+    """Until the kubelet reports that the containers have ended, no other Pod is created."""
     stages = {"mid-init": MID_INIT, "running": RUNNING}
     with node_faults.another_node(env.api, node):
         for name, stage in stages.items():
             env.create(name, tolerating(stage.template))
         for name, stage in stages.items():
-            wait_until_told(env, name, stage)
+            wait_until_reached(env, name, stage)
 
         with node_faults.kubelet_stopped(env.api, node):
             for name in stages:
@@ -276,7 +278,7 @@ def test_the_kubelet_is_gone_for_long(
 
 
 def tolerating(pod: dict[str, Any]) -> dict[str, Any]:
-    """Evicted after a second, instead of the five minutes that are given to all."""
+    """Return the template with a toleration of one second, in place of the default five minutes."""
     tolerations = [{**toleration, "effect": "NoExecute"} for toleration in UNREACHABLE]
     return {**pod, "spec": {**pod["spec"], "tolerations": tolerations}}
 
@@ -285,32 +287,32 @@ def terminating(state: Object) -> bool:
     return reason_of(state, "Ready") == "PodTerminating"
 
 
-def test_a_pod_is_deleted_while_its_kubelet_is_gone(
+def test_deletion_while_the_kubelet_is_down_is_a_loss_once_it_is_back(
     env: E2EEnv,
     node: Cluster,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
     env.create("demo", RUNNING.template)
-    wait_until_told(env, "demo", RUNNING)
+    wait_until_reached(env, "demo", RUNNING)
 
     with node_faults.kubelet_stopped(env.api, node):
         env.delete_pod("demo")
-        env.pipelines.wait("demo", "its Pod is stuck", terminating)
+        env.pipelines.wait("demo", "its Pod is terminating", terminating)
 
     assert_lost(env, "demo", RUNNING, DELETED)
 
 
-def test_another_template_waits_for_the_pod_whose_kubelet_is_gone(
+def test_template_change_while_the_kubelet_is_down_waits_for_the_old_pod(
     env: E2EEnv,
     node: Cluster,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
     env.create("demo", RUNNING.template)
-    wait_until_told(env, "demo", RUNNING)
+    wait_until_reached(env, "demo", RUNNING)
 
     with node_faults.kubelet_stopped(env.api, node):
         env.set("demo", template=MID_INIT.template)
-        env.pipelines.wait("demo", "its Pod is stuck", terminating)
+        env.pipelines.wait("demo", "its Pod is terminating", terminating)
 
     last = env.pipelines.wait(
         "demo",
@@ -321,7 +323,7 @@ def test_another_template_waits_for_the_pod_whose_kubelet_is_gone(
         env.pipelines.until("demo", last),
         f"""
         run 1 Created
-        {RUNNING.told}
+        {RUNNING.trace}
         run 1 ended Initialized
         run 2 SpecChanged
         0/1 PodTerminating: the Pod "demo" of an earlier run is being deleted
@@ -331,18 +333,18 @@ def test_another_template_waits_for_the_pod_whose_kubelet_is_gone(
     assert_never_two_pods(env, "demo")
 
 
-def test_a_deleted_pod_is_held_by_a_finalizer(
+def test_deletion_of_a_pod_with_finalizer_is_a_loss_once_it_is_gone(
     env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
     core = client.CoreV1Api(env.api)
     held = {"metadata": {"finalizers": ["e2e.test/held"]}}
     env.create("demo", MID_INIT.template)
-    wait_until_told(env, "demo", MID_INIT)
+    wait_until_reached(env, "demo", MID_INIT)
     core.patch_namespaced_pod("demo", env.namespace, held)
 
     env.delete_pod("demo")
-    env.pipelines.wait("demo", "its Pod is stuck", terminating)
+    env.pipelines.wait("demo", "its Pod is terminating", terminating)
     env.pods.wait("demo", "its containers have ended", lambda pod: pod_phase(pod) == "Failed")
     core.patch_namespaced_pod("demo", env.namespace, {"metadata": {"finalizers": None}})
 
@@ -357,7 +359,7 @@ def test_pod_over_its_own_storage_limit_is_replaced_if_backoff_limit_allows(
     env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
-    """Unlike a lost Pod, such a Pod stays, as Failed, until the operator deletes it."""
+    """Unlike a lost Pod, such a Pod stays in phase Failed until the operator deletes it."""
     greedy = container(
         "hangs",
         "dd if=/dev/zero of=/data/file bs=1M count=4 2>/dev/null; exec sleep 3600",
@@ -367,13 +369,13 @@ def test_pod_over_its_own_storage_limit_is_replaced_if_backoff_limit_allows(
     env.create("demo", template(greedy, volumes=volumes, **GRACE), backoffLimit=1)
 
     last = env.pipelines.wait("demo", "run 2", lambda state: run_number(state) == 2)
-    words = 'Evicted: Usage of EmptyDir volume "work" exceeds the limit "1Mi".'
+    message = 'Evicted: Usage of EmptyDir volume "work" exceeds the limit "1Mi".'
     assert_trace(
         env.pipelines.until("demo", last),
         f"""
         run 1 Created
-        {MID_INIT.told}
-        run 1 ended Failed, PodEvicted: {words}
+        {MID_INIT.trace}
+        run 1 ended Failed, PodEvicted: {message}
         run 2 Retry
         ?0/1 PodTerminating: the Pod "demo" of an earlier run is being ...
         """,
@@ -382,54 +384,54 @@ def test_pod_over_its_own_storage_limit_is_replaced_if_backoff_limit_allows(
     assert_never_two_pods(env, "demo")
 
 
-def test_the_kubelet_does_not_admit_the_pod(
+def test_rejection_by_the_kubelet_is_a_loss_with_back_off(
     env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
-    """It will not admit the next one either, so the runs after the second wait."""
+    """The kubelet rejects each Pod, so the third run has to wait."""
     env.create("demo", template(HANGS, nodeName=NODE_NAME, nodeSelector={"e2e.test/no": "such"}))
 
     last = env.pipelines.wait(
         "demo", "the next run waits", lambda state: "nextRunTime" in state.get("status", {})
     )
-    words = "Pod was rejected: Predicate NodeAffinity failed: ..."
+    message = "Pod was rejected: Predicate NodeAffinity failed: ..."
     assert_trace(
         env.pipelines.until("demo", last),
         f"""
         run 1 Created
-        run 1 ended Lost, PodLost: the Pod was lost: {words}
+        run 1 ended Lost, PodLost: the Pod was lost: {message}
         run 2 PodLost
         ?0/1 PodTerminating: the Pod "demo" of an earlier run is being deleted
-        run 2 ended Lost, PodLost: the Pod was lost: {words}
+        run 2 ended Lost, PodLost: the Pod was lost: {message}
         0/1 RerunBackOff: the next run starts at ...
         """,
     )
 
 
-def wait_until_told(env: E2EEnv, name: str, stage: Stage) -> None:
-    """The Pod has come so far, and the pipeline says so."""
+def wait_until_reached(env: E2EEnv, name: str, stage: Stage) -> None:
+    """Wait until the Pod has reached the stage and the pipeline reports it."""
     env.pods.wait(name, "the stage at which it is lost", stage.reached)
 
-    def told(state: Object) -> bool:
+    def reported(state: Object) -> bool:
         progress = state.get("status", {}).get("initProgress")
         return progress == stage.progress and reason_of(state, "Ready") == stage.reason
 
-    env.pipelines.wait(name, f"{stage.progress} {stage.reason}", told)
+    env.pipelines.wait(name, f"{stage.progress} {stage.reason}", reported)
 
 
-def assert_lost(env: E2EEnv, name: str, stage: Stage, words: str, seconds: float = 60) -> None:
-    """The whole story, from the first run to the Pod of the second."""
+def assert_lost(env: E2EEnv, name: str, stage: Stage, cause: str, seconds: float = 60) -> None:
+    """Assert the complete trace, from the first run to the Pod of the second."""
     last = env.pipelines.wait(name, "run 2", lambda state: run_number(state) == 2, seconds)
-    why = words.removeprefix("the Pod was lost").removeprefix(DELETED)
+    why = cause.removeprefix("the Pod was lost").removeprefix(DELETED)
     assert_trace(
         env.pipelines.until(name, last),
         f"""
         run 1 Created
-        {stage.told}
+        {stage.trace}
         ?{stage.progress} NodeNotReady: the Pod was marked not Ready because node ...
         ?{stage.progress} PodTerminating: the Pod is being deleted
         ?{stage.progress} PodTerminating: the Pod is being deleted{why}
-        run 1 ended Lost, PodLost: {words}
+        run 1 ended Lost, PodLost: {cause}
         run 2 PodLost
         ?0/{stage.progress[-1]} PodTerminating: the Pod "{name}" of an earlier run is being ...
         """,
@@ -439,20 +441,19 @@ def assert_lost(env: E2EEnv, name: str, stage: Stage, words: str, seconds: float
 
 
 def assert_never_two_pods(env: E2EEnv, name: str) -> None:
-    """From the first Pod of the pipeline to that of its second run, told in the order of the API:
-    the second comes when the first is gone."""
+    """Assert that the Pod of run 2 was created only after the first Pod was gone."""
 
     def of_run_2(pod: Object) -> bool:
         return bool(pod["metadata"].get("annotations", {}).get(names.RUN_ANNOTATION) == "2")
 
     env.pods.wait(name, "the Pod of run 2", of_run_2)
-    there: set[str] = set()
+    existing: set[str] = set()
     seen: set[str] = set()
     for pod in env.pods.states:
         if pod["metadata"].get("labels", {}).get(names.NAME_LABEL) != name:
             continue
         uid = pod["metadata"]["uid"]
         seen.add(uid)
-        (there.discard if pod["event"] == "DELETED" else there.add)(uid)
-        assert len(there) <= 1, f"two Pods at once: {there}"
+        (existing.discard if pod["event"] == "DELETED" else existing.add)(uid)
+        assert len(existing) <= 1, f"two Pods at once: {existing}"
     assert len(seen) == 2, "one Pod for each run"

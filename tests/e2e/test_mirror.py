@@ -1,13 +1,14 @@
-"""A pipeline beside a bare Pod of the same template: the same states, told in the same words."""
+"""A pipeline's Pod behaves like a bare Pod of the same template, and the status mirrors it."""
 
 from typing import Any
 
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import E2EEnv, run_number, status_of
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import IMAGE, container, sidecar, template, two_steps
 from tests.operator_process import OperatorProcess
+from tests.statuses import run_number, status_of
 from tests.watching import Object
 
 SHARED = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
@@ -15,7 +16,7 @@ WORK: dict[str, Any] = {"volumes": [{"name": "work", "emptyDir": {}}]}
 FLAKY = "echo x >> /data/tries; [ $(wc -l < /data/tries) -ge 2 ]"
 
 
-# Shapes that public manifests have: what is in them, and what the bare Pod comes to.
+# Templates as in public manifests, and the final state of the bare Pod.
 TEMPLATES = [
     pytest.param(two_steps(), "ready", id="two-steps-in-order"),
     pytest.param(
@@ -25,7 +26,7 @@ TEMPLATES = [
             **WORK,
         ),
         "ready",
-        id="a-page-generated-into-a-volume",
+        id="page-generated-into-a-volume",
     ),
     pytest.param(
         template(
@@ -43,7 +44,7 @@ TEMPLATES = [
     pytest.param(
         template(container("flaky", FLAKY, **SHARED), container("after", "true"), **WORK),
         "ready",
-        id="a-step-that-fails-once",
+        id="step-fails-once",
     ),
     pytest.param(
         template(
@@ -57,12 +58,12 @@ TEMPLATES = [
             **WORK,
         ),
         "ready",
-        id="a-sidecar-before-a-step",
+        id="sidecar-before-a-step",
     ),
     pytest.param(
         template(container("only", "true"), app="echo done", restartPolicy="OnFailure"),
         "succeeded",
-        id="a-job-that-ends",
+        id="job-completes",
     ),
     pytest.param(
         template(
@@ -72,18 +73,18 @@ TEMPLATES = [
             restartPolicy="Never",
         ),
         "failed",
-        id="a-step-that-fails-for-good",
+        id="step-fails-permanently",
     ),
     pytest.param(
         template({"name": "absent", "image": IMAGE, "command": ["/no/such/program"]}),
         "start-error",
-        id="a-program-that-is-not-there",
+        id="missing-program",
     ),
 ]
 
 
-def at_rest(pod: Object, state: str) -> bool:
-    """Whether the Pod has come to where it stays, or in a loop that looks the same each time."""
+def settled(pod: Object, state: str) -> bool:
+    """Return whether the Pod is in its final state, or repeats the same failure."""
     phase = pod["status"].get("phase")
     if state == "ready":
         return phase == "Running" and status_of(pod, "Ready") == "True"
@@ -95,7 +96,7 @@ def at_rest(pod: Object, state: str) -> bool:
 
 
 def shape(pod: Object) -> dict[str, Any]:
-    """What two Pods of one template have in common: all but identities and times."""
+    """Return the parts of the status that two Pods of one template have in common."""
 
     def states(key: str) -> list[tuple[Any, ...]]:
         return [
@@ -119,7 +120,7 @@ def shape(pod: Object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("pod_template", "end"), TEMPLATES)
-def test_reaches_the_states_of_the_bare_pod_beside_it(
+def test_pod_of_a_pipeline_reaches_the_state_of_a_bare_pod(
     env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
     pod_template: dict[str, Any],
@@ -128,8 +129,8 @@ def test_reaches_the_states_of_the_bare_pod_beside_it(
     env.create("piped", pod_template)
     env.create_pod("bare", pod_template)
 
-    bare = env.pods.wait("bare", end, lambda pod: at_rest(pod, end))
-    piped = env.pods.wait("piped", end, lambda pod: at_rest(pod, end))
+    bare = env.pods.wait("bare", end, lambda pod: settled(pod, end))
+    piped = env.pods.wait("piped", end, lambda pod: settled(pod, end))
     assert shape(piped) == shape(bare)
 
     statuses = piped["status"]["initContainerStatuses"]
@@ -138,17 +139,16 @@ def test_reaches_the_states_of_the_bare_pod_beside_it(
         "the Pod's initContainerStatuses, field by field",
         lambda state: state.get("status", {}).get("initContainerStatuses") == statuses,
     )
-    plain_all_succeeded = end in {"ready", "succeeded"}
-    assert status_of(pipeline, "Initialized") == str(plain_all_succeeded)
+    all_steps_succeed = end in {"ready", "succeeded"}
+    assert status_of(pipeline, "Initialized") == str(all_steps_succeed)
 
 
-def test_initialized_is_false_exactly_while_a_step_of_the_run_has_yet_to_succeed(
+def test_initialized_is_true_exactly_if_all_steps_of_the_run_have_succeeded(
     env: E2EEnv,
     node: Cluster,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
-    env.create("demo", two_steps())
-    env.wait_ready("demo", run=1)
+    env.create_ready("demo", two_steps())
     node.kill_sandbox(env.namespace, "demo")
     env.wait_ready("demo", run=2)
 
@@ -157,20 +157,20 @@ def test_initialized_is_false_exactly_while_a_step_of_the_run_has_yet_to_succeed
     for state in env.pipelines.of("demo"):
         if run_number(state) == 0:
             continue
-        shown = state["status"]["initContainerStatuses"]
+        statuses = state["status"]["initContainerStatuses"]
         succeeded = {
             status["containerID"]
-            for status in shown
+            for status in statuses
             if status["state"].get("terminated", {}).get("exitCode") == 0
         }
         if run_number(state) != number:
             number, used_up = run_number(state), used_up_before(env, run_number(state))
-        expected = len(succeeded - used_up) == len(shown)
+        expected = len(succeeded - used_up) == len(statuses)
         assert status_of(state, "Initialized") == str(expected), state["status"]
 
 
 def used_up_before(env: E2EEnv, number: int) -> set[str]:
-    """The containers that had succeeded in the runs before this one."""
+    """Return the IDs of the containers that had succeeded in earlier runs."""
     return {
         status["containerID"]
         for state in env.pipelines.of("demo")
@@ -180,7 +180,7 @@ def used_up_before(env: E2EEnv, number: int) -> set[str]:
     }
 
 
-def test_the_evidence_of_a_failure_is_in_status(
+def test_failure_of_a_step_is_recorded_in_status(
     env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
@@ -188,7 +188,7 @@ def test_the_evidence_of_a_failure_is_in_status(
     env.create("demo", template(container("wait", "true"), broken, restartPolicy="Never"))
 
     state = env.pipelines.wait(
-        "demo", "it is given up", lambda state: status_of(state, "Stalled") == "True"
+        "demo", "it is Stalled", lambda state: status_of(state, "Stalled") == "True"
     )
 
     ready = next(c for c in state["status"]["conditions"] if c["type"] == "Ready")

@@ -1,7 +1,7 @@
-"""Pods on a Node object that has no kubelet: each test writes what a kubelet would.
+"""Pods on a Node object without kubelet: the tests write the status that a kubelet would report.
 
-So a node can fall silent, shut down, or set its clock back. All else is real: the API server, the
-node lifecycle controller, the operator.
+The node can thus stop reporting, shut down, or set its clock back. The API server, the node
+lifecycle controller and the operator are real.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,9 +12,10 @@ import pytest
 from kubernetes import client
 
 from initpipeline.api.models import format_time
-from tests.e2e.conftest import E2EEnv, message_of, reason_of, run_number, runs, status_of
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, template
 from tests.operator_process import OperatorProcess
+from tests.statuses import message_of, reason_of, run_number, runs, status_of
 
 SHUTDOWN = "Pod was terminated in response to imminent node shutdown."
 Condition = dict[str, Any]
@@ -75,7 +76,7 @@ Kubelet = Callable[..., None]
 
 @pytest.fixture
 def node_name(env: E2EEnv) -> Iterator[str]:
-    """A Node that was Ready a moment ago."""
+    """Create a Node whose condition Ready is True, and return its name."""
     core = client.CoreV1Api(env.api)
     name = f"no-kubelet-{env.namespace}"
     core.create_node({"metadata": {"name": name}})
@@ -89,7 +90,7 @@ def node_name(env: E2EEnv) -> Iterator[str]:
 
 @pytest.fixture
 def writes(env: E2EEnv, node_name: str, operator: OperatorProcess) -> Kubelet:  # noqa: ARG001
-    """Create the pipeline on that Node, then write the status of its Pod."""
+    """Return a function that writes the status of the Pod in place of the kubelet."""
     core = client.CoreV1Api(env.api)
 
     def write(**fields: Any) -> None:
@@ -149,7 +150,7 @@ def test_shutdown_in_the_middle_of_a_step_is_a_loss(
     assert "failedStep" not in state["status"]["history"][0]
 
 
-def test_shutdown_on_which_the_app_exits_with_0_is_a_loss(
+def test_shutdown_with_app_exit_code_0_is_a_loss(
     env: E2EEnv, node_name: str, writes: Kubelet
 ) -> None:
     create(env, node_name)
@@ -167,7 +168,7 @@ def test_shutdown_on_which_the_app_exits_with_0_is_a_loss(
     assert runs(state) == [(1, "Created", "Lost"), (2, "PodLost", "")]
 
 
-def test_clock_set_back_between_two_steps_is_initialized(
+def test_clock_set_back_between_two_steps_does_not_prevent_initialized(
     env: E2EEnv, node_name: str, writes: Kubelet
 ) -> None:
     create(env, node_name, initDeadlineSeconds=600)

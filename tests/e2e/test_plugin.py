@@ -1,13 +1,14 @@
-"""The plugin at work: a pipeline that fails, is looked into, repaired and run again."""
+"""The plugin's commands on a real pipeline that fails, is repaired and runs again."""
 
 import json
 
 import pytest
 from kubernetes import client
 
-from tests.e2e.conftest import Call, E2EEnv, reason_of, run_number, status_of
+from tests.e2e.conftest import Call, E2EEnv
 from tests.e2e.templates import container, template
 from tests.e2e.test_injection import injecting
+from tests.statuses import reason_of, run_number, status_of
 from tests.watching import Object
 
 FINE = container("fine", "echo all is well")
@@ -16,19 +17,17 @@ REPAIRED = container("broken", "echo trying; sleep 1; echo done")
 
 
 @pytest.mark.usefixtures("operator")
-def test_a_pipeline_that_fails_is_looked_into_repaired_and_run_again(
-    env: E2EEnv, call: Call
-) -> None:
+def test_failed_pipeline_is_inspected_repaired_and_run_again(env: E2EEnv, call: Call) -> None:
     env.create("demo", template(FINE, BROKEN, restartPolicy="Never"))
-    env.pipelines.wait("demo", "given up", lambda state: status_of(state, "Stalled") == "True")
+    env.pipelines.wait("demo", "Stalled", lambda state: status_of(state, "Stalled") == "True")
 
     code, out, _ = call("status", "demo")
     assert code == 1
-    shown = [" ".join(line.split()) for line in out.splitlines()]
-    assert shown[0].endswith(" Stalled StepFailed 1/2")
-    assert shown[1].endswith('"broken" exited with 3: trying no such table')
-    assert "2 broken failed" in shown[4]
-    assert "exit 3, trying no such table" in shown[4]
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert lines[0].endswith(" Stalled StepFailed 1/2")
+    assert lines[1].endswith('"broken" exited with 3: trying no such table')
+    assert "2 broken failed" in lines[4]
+    assert "exit 3, trying no such table" in lines[4]
 
     assert call("logs", "demo") == (0, "all is well\ntrying\nno such table\n", "")
     assert call("logs", "demo", "fine")[1] == "all is well\n"
@@ -58,9 +57,7 @@ def test_a_pipeline_that_fails_is_looked_into_repaired_and_run_again(
 
 
 @pytest.mark.usefixtures("operator")
-def test_logs_are_followed_from_attempt_to_attempt_and_step_to_step(
-    env: E2EEnv, call: Call
-) -> None:
+def test_logs_follow_all_attempts_and_steps(env: E2EEnv, call: Call) -> None:
     flaky = container(
         "flaky",
         "echo attempt; test -e /data/seen && exit 0; touch /data/seen; exit 1",
@@ -72,8 +69,8 @@ def test_logs_are_followed_from_attempt_to_attempt_and_step_to_step(
 
 
 @pytest.mark.usefixtures("operator")
-def test_a_watch_ends_when_the_pipeline_is_ready(env: E2EEnv, call: Call) -> None:
-    """A line for each change where nobody looks at a terminal, and the tree at last."""
+def test_status_watch_ends_when_the_pipeline_is_ready(env: E2EEnv, call: Call) -> None:
+    """Without a terminal it prints a line for each change, and finally the tree."""
     env.create("demo", template(container("only", "sleep 1")))
     env.pipelines.wait("demo", "its first run", lambda state: run_number(state) == 1)
     code, out, err = call("status", "demo", "--watch")
@@ -83,15 +80,15 @@ def test_a_watch_ends_when_the_pipeline_is_ready(env: E2EEnv, call: Call) -> Non
 
 
 def failed_twice(state: Object) -> bool:
-    """The kubelet says CrashLoopBackOff only just before it ends."""
+    # The kubelet reports CrashLoopBackOff only shortly before it ends.
     [step] = state.get("status", {}).get("initContainerStatuses", [{}])
     return reason_of(state, "Ready") == "StepFailed" and step.get("restartCount") == 1
 
 
 @pytest.mark.usefixtures("operator")
-def test_explain_tells_who_acts_next(env: E2EEnv, call: Call) -> None:
+def test_explain_names_the_next_action(env: E2EEnv, call: Call) -> None:
     env.create("demo", template(BROKEN), initDeadlineSeconds=300)
-    env.pipelines.wait("demo", "failed twice, so that ten seconds pass", failed_twice)
+    env.pipelines.wait("demo", "failed twice, so that the kubelet waits", failed_twice)
     report = json.loads(call("explain", "demo", "-o", "json")[1])
     assert report["operator"] == {"absent": None, "undone": []}
     assert report["whatHappensNext"][0].startswith('the kubelet starts "broken" again')
@@ -99,12 +96,12 @@ def test_explain_tells_who_acts_next(env: E2EEnv, call: Call) -> None:
 
 
 @pytest.mark.usefixtures("operator")
-def test_escape_sequences_of_a_step_stay_in_the_mirror(env: E2EEnv, call: Call) -> None:
-    """A tool that colours its errors. The mirror is verbatim; people read the rest."""
+def test_escape_sequences_of_a_step_are_only_in_the_mirror(env: E2EEnv, call: Call) -> None:
+    """The mirror is verbatim. All other fields, events and outputs omit escape sequences."""
     coloured = container("migrate", r"printf '\033[1;31mFATAL\033[0m no such table\n' >&2; exit 3")
     env.create("demo", template(coloured, restartPolicy="Never"))
     state = env.pipelines.wait(
-        "demo", "given up", lambda state: status_of(state, "Stalled") == "True"
+        "demo", "Stalled", lambda state: status_of(state, "Stalled") == "True"
     )
     [mirror] = state["status"].pop("initContainerStatuses")
     assert mirror["state"]["terminated"]["message"] == "\x1b[1;31mFATAL\x1b[0m no such table\n"
@@ -120,7 +117,7 @@ def test_escape_sequences_of_a_step_stay_in_the_mirror(env: E2EEnv, call: Call) 
 
 @pytest.mark.usefixtures("operator")
 def test_injected_sidecar_is_shown_as_sidecar(env: E2EEnv, call: Call) -> None:
-    """The Pod's spec decides what is a step, and the template does not have it."""
+    """The injected containers are in the Pod's spec, but not in the template."""
     with injecting(env):
         env.create("demo", template(container("migrate", "exec sleep 3600")))
         env.pipelines.wait(
@@ -131,13 +128,13 @@ def test_injected_sidecar_is_shown_as_sidecar(env: E2EEnv, call: Call) -> None:
                 and state["status"]["currentStep"] == "migrate"
             ),
         )
-        shown = json.loads(call("status", "demo", "-o", "json")[1])
-    assert {step["name"]: step["sidecar"] for step in shown["steps"]} == {
+        report = json.loads(call("status", "demo", "-o", "json")[1])
+    assert {step["name"]: step["sidecar"] for step in report["steps"]} == {
         "fetch-secrets": False,
         "proxy": True,
         "migrate": False,
     }
-    assert shown["next"] == "migrate, then the app containers"
+    assert report["next"] == "migrate, then the app containers"
     rows = json.loads(call("timeline", "demo", "-o", "json")[1])["sections"][1]["rows"]
     assert [row["label"] for row in rows] == ["fetch-secrets", "proxy (sidecar)", "migrate"]
     assert call("logs", "demo", "proxy")[0] == 0

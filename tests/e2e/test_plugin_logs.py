@@ -1,5 +1,4 @@
-"""Compares the plugin's logs with kubectl's for real containers: the same bytes, and all of them,
-even if the stream is cut."""
+"""The plugin prints the same bytes of real containers' logs as kubectl, even if streams are cut."""
 
 import os
 import subprocess
@@ -20,8 +19,8 @@ from tests.watching import Object
 SECONDS = 90
 
 ODD = (
-    # A progress bar, CR LF, colours, NUL, bytes that are no UTF-8, what Python takes for the end of
-    # a line, an empty line, and no newline at the end.
+    # A progress bar, CR LF, colours, NUL, invalid UTF-8, characters that str.splitlines() splits
+    # at, an empty line, and no newline at the end.
     r"pull 10%%\rpull 60%%\rdone\r\n",
     r"\033[32mok\033[0m\n",
     r"\000nul \377\376 raw\n\n",
@@ -44,10 +43,10 @@ Logs = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
 def command(kubeconfig: Path, namespace: str, *arguments: str) -> list[str]:
-    """The plugin as a process: its output is bytes, and goes to a pipe."""
+    """Return the plugin's command line. It runs as a process, with its output in a pipe."""
     program = "import sys; from initpipeline.plugin import main; sys.exit(main.main())"
-    where = ["--kubeconfig", str(kubeconfig), "-n", namespace]
-    return [sys.executable, "-c", program, "logs", "demo", *arguments, *where]
+    options = ["--kubeconfig", str(kubeconfig), "-n", namespace]
+    return [sys.executable, "-c", program, "logs", "demo", *arguments, *options]
 
 
 @pytest.fixture
@@ -66,8 +65,8 @@ def logs(cluster: target.Target, env: E2EEnv) -> Logs:
     return logs
 
 
-def kubectls(kubectl: Kubectl, *arguments: str) -> bytes:
-    """What kubectl logs prints."""
+def kubectl_logs(kubectl: Kubectl, *arguments: str) -> bytes:
+    """Return the output of kubectl logs."""
     return subprocess.run(
         kubectl.command("logs", "demo", *arguments),
         stdout=subprocess.PIPE,
@@ -77,11 +76,13 @@ def kubectls(kubectl: Kubectl, *arguments: str) -> bytes:
 
 
 @pytest.mark.usefixtures("operator")
-def test_logs_any_bytes_are_those_of_kubectl(env: E2EEnv, kubectl: Kubectl, logs: Logs) -> None:
+def test_logs_of_arbitrary_bytes_equal_those_of_kubectl(
+    env: E2EEnv, kubectl: Kubectl, logs: Logs
+) -> None:
     env.create("demo", template(*STEPS))
     followed = logs("-f")
     env.wait_ready("demo", 1)
-    each = {step["name"]: kubectls(kubectl, "-c", step["name"]) for step in STEPS}
+    each = {step["name"]: kubectl_logs(kubectl, "-c", step["name"]) for step in STEPS}
     assert len(each["long"]) > 3_000_000
     assert each["crlf"].count(b"\n") == 3000
     assert each["odd"].endswith(b"no newline at the end")
@@ -99,21 +100,21 @@ def second_attempt_runs(state: Object) -> bool:
 
 
 @pytest.mark.usefixtures("operator")
-def test_logs_previous_attempt_is_that_of_kubectl(
+def test_logs_of_the_previous_attempt_equal_those_of_kubectl(
     env: E2EEnv, kubectl: Kubectl, logs: Logs
 ) -> None:
     once = "test -e /data/seen && exec sleep 3600; touch /data/seen; printf 'a\\rb\\377'; exit 1"
     fails = container("fails", once, volumeMounts=[{"name": "data", "mountPath": "/data"}])
     env.create("demo", template(fails, volumes=[{"name": "data", "emptyDir": {}}]))
     env.pipelines.wait("demo", "a second attempt", second_attempt_runs)
-    assert logs("fails", "-p").stdout == kubectls(kubectl, "-c", "fails", "-p") == b"a\rb\xff"
+    assert logs("fails", "-p").stdout == kubectl_logs(kubectl, "-c", "fails", "-p") == b"a\rb\xff"
 
 
 @pytest.mark.usefixtures("operator")
-def test_logs_followed_over_a_kubelet_restart_are_whole(
+def test_logs_followed_during_a_kubelet_restart_are_complete(
     env: E2EEnv, cluster: target.Target, node: Cluster
 ) -> None:
-    """The step runs on, and so does its log."""
+    """The container and its log continue during the restart."""
     env.create("demo", template(SLOW))
     env.wait_reason("demo", "StepRunning")
     following = subprocess.Popen(
@@ -121,7 +122,7 @@ def test_logs_followed_over_a_kubelet_restart_are_whole(
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        bufsize=0,  # communicate() reads past what a buffered readline() has taken.
+        bufsize=0,  # communicate() would lose what a buffered readline() has read ahead
     )
     assert following.stdout is not None
     first = following.stdout.readline()
@@ -132,7 +133,7 @@ def test_logs_followed_over_a_kubelet_restart_are_whole(
 
 
 @pytest.mark.usefixtures("operator")
-def test_logs_followed_through_a_load_balancer_that_cuts_are_whole(
+def test_logs_followed_through_a_cutting_load_balancer_are_complete(
     env: E2EEnv, cluster: target.Target, logs: Logs, tmp_path: Path
 ) -> None:
     env.create("demo", template(SLOW))
@@ -145,9 +146,10 @@ def test_logs_followed_through_a_load_balancer_that_cuts_are_whole(
 
 
 @pytest.mark.usefixtures("operator")
-def test_logs_whose_reader_has_gone_end_quietly(env: E2EEnv, cluster: target.Target) -> None:
-    env.create("demo", template(STEPS[1]))
-    env.wait_ready("demo", 1)
+def test_logs_with_a_closed_pipe_end_without_error_output(
+    env: E2EEnv, cluster: target.Target
+) -> None:
+    env.create_ready("demo", template(STEPS[1]))
     with subprocess.Popen(
         command(cluster.kubeconfig, env.namespace),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -1,13 +1,14 @@
-"""Pods that exceed their own limits, and restarts that are no failure, on a real kubelet."""
+"""Pods that exceed their own limits, and restarts without a failure, on a real kubelet."""
 
 from typing import Any
 
 from kubernetes import client
 
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import E2EEnv, message_of, reason_of, run_number, runs, status_of
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, sidecar, template
 from tests.operator_process import OperatorProcess
+from tests.statuses import message_of, reason_of, run_number, runs, status_of
 from tests.watching import Object
 
 WORK = {"name": "work", "mountPath": "/scratch"}
@@ -28,14 +29,14 @@ def run_of(state: Object) -> dict[str, Any]:
 
 
 def resize(env: E2EEnv, cpu: str) -> None:
-    """Change the cpu request of the app container in place, as a VerticalPodAutoscaler does."""
+    """Change the CPU request of the app container in place, as a VerticalPodAutoscaler does."""
     change = {"name": "app", "resources": {"requests": {"cpu": cpu}}}
     core = client.CoreV1Api(env.api)
     core.patch_namespaced_pod_resize("demo", env.namespace, {"spec": {"containers": [change]}})
 
 
 def restarts(count: int) -> Any:
-    """Returns a condition: the app container is Ready after that many restarts."""
+    """Return a condition: the app container is ready after that many restarts."""
 
     def met(pod: Object) -> bool:
         statuses = pod["status"].get("containerStatuses", ())
@@ -92,13 +93,12 @@ def test_deadline_before_any_container_started_is_a_failed_run(
     assert "PodDeadlineExceeded" in {reason_of(state, "Ready"), reason_of(state, "Initialized")}
 
 
-def test_resize_that_restarts_the_container_starts_no_run_and_a_crash_does(
+def test_resize_restart_starts_no_run_but_a_later_crash_does(
     env: E2EEnv,
     node: Cluster,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
-    env.create("demo", template(container("one", "true"), **_app(RESIZABLE)))
-    before = env.wait_ready("demo", run=1)
+    before = env.create_ready("demo", template(container("one", "true"), **_app(RESIZABLE)))
 
     resize(env, "30m")
 
@@ -122,7 +122,7 @@ def test_rule_of_a_sidecar_names_it_as_the_cause(
     env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
-    """KEP-5532's own example: a watcher ends, and all containers start over."""
+    """The example of KEP-5532: a watcher exits, and all containers restart."""
     once = "[ -e /scratch/again ] && exec sleep 3600; touch /scratch/again; sleep 4; exit 88"
     watcher = sidecar("watcher", once, volumeMounts=[WORK], restartPolicyRules=[ON_88])
     env.create(

@@ -1,6 +1,6 @@
-"""The policies on a real kubelet, each with the operator there when it matters and with it gone.
+"""The policies on a real kubelet, each with the operator running and with it down.
 
-Pipelines that have nothing to do with each other go through a test side by side, to save time.
+To save time, a test has several independent pipelines.
 """
 
 from collections.abc import Callable
@@ -10,25 +10,19 @@ from typing import Any
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import (
-    E2EEnv,
-    message_of,
-    reason_of,
-    run_number,
-    runs,
-    status_of,
-)
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.presence import BOTH, Presence
 from tests.e2e.templates import container, template, two_steps
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
+from tests.statuses import message_of, reason_of, run_number, runs, status_of
 from tests.watching import Object
 
 HANG = "exec sleep 3600"
 
 
 def uid_of(state: Object) -> str:
-    """The Pod's of the current run."""
+    """Return the UID of the current run's Pod."""
     return str(state["status"]["run"]["podUID"])
 
 
@@ -43,7 +37,7 @@ def delete_pod(env: E2EEnv, name: str) -> None:
 
 
 def kill_app(env: E2EEnv, node: Cluster, name: str) -> None:
-    """The kubelet restarts the app container, and only that."""
+    """Kill the app container. The kubelet restarts only that container."""
     node.kill_container(env.namespace, name, "app")
     env.pods.wait(
         name,
@@ -66,23 +60,23 @@ RERUN_POLICIES = {
     "OnPodLoss": EITHER | {"pod-deleted": [(1, "Created", "Lost"), (2, "PodLost", "")]},
     "Never": EITHER | {"pod-deleted": [(1, "Created", "Lost")]},
 }
-"""What happens, and the runs that come of it. The pipelines are named by both."""
+"""The runs after each kind of change, by rerunPolicy. Policy and change make a pipeline's name."""
 
 
-def named(policy: str, happening: str) -> str:
-    return f"{policy.lower()}-{happening}"
+def named(policy: str, change: str) -> str:
+    return f"{policy.lower()}-{change}"
 
 
 @pytest.mark.parametrize("presence", BOTH)
-def test_rerun_policy(
+def test_rerun_policy_decides_which_changes_start_a_run(
     env: E2EEnv, node: Cluster, operator: OperatorProcess, presence: Presence
 ) -> None:
     for policy, rows in RERUN_POLICIES.items():
-        for happening in rows:
-            env.create(named(policy, happening), AT_ONCE, rerunPolicy=policy)
+        for change in rows:
+            env.create(named(policy, change), AT_ONCE, rerunPolicy=policy)
     for policy, rows in RERUN_POLICIES.items():
-        for happening in rows:
-            env.wait_ready(named(policy, happening), run=1)
+        for change in rows:
+            env.wait_ready(named(policy, change), run=1)
 
     with presence(operator):
         for policy in RERUN_POLICIES:
@@ -92,15 +86,15 @@ def test_rerun_policy(
             delete_pod(env, named(policy, "pod-deleted"))
 
     for policy, rows in RERUN_POLICIES.items():
-        for happening, expected in rows.items():
+        for change, expected in rows.items():
             state = env.pipelines.wait(
-                named(policy, happening), f"the runs {expected}", has_come_to(expected)
+                named(policy, change), f"the runs {expected}", has_reached(expected)
             )
-            assert runs(state) == expected, (policy, happening)
+            assert runs(state) == expected, (policy, change)
 
 
 @pytest.mark.parametrize("presence", BOTH)
-def test_restarts_are_judged_from_then_on(
+def test_rerun_policy_change_applies_to_later_restarts_only(
     env: E2EEnv, node: Cluster, operator: OperatorProcess, presence: Presence
 ) -> None:
     containers = [container("app", HANG), container("other", HANG)]
@@ -115,12 +109,12 @@ def test_restarts_are_judged_from_then_on(
             kill_app(env, node, name)
             env.set(name, runHistoryLimit=9)
     for name in ("never", "on-pod-loss"):
-        left_alone = env.pipelines.wait(name, "the change after the restart", observed(2))
-        assert runs(left_alone) == [(1, "Created", "")]
+        unaffected = env.pipelines.wait(name, "the change after the restart", observed(2))
+        assert runs(unaffected) == [(1, "Created", "")]
         env.set(name, rerunPolicy="OnRestart")
     for name in ("never", "on-pod-loss"):
-        not_judged = env.pipelines.wait(name, "the new policy", observed(3))
-        assert runs(not_judged) == [(1, "Created", "")]
+        unaffected = env.pipelines.wait(name, "the new policy", observed(3))
+        assert runs(unaffected) == [(1, "Created", "")]
         node.kill_container(env.namespace, name, "other")
 
     for name in ("never", "on-pod-loss"):
@@ -130,9 +124,10 @@ def test_restarts_are_judged_from_then_on(
 
 
 @pytest.mark.parametrize("presence", BOTH)
-def test_a_pod_lost_under_never(env: E2EEnv, operator: OperatorProcess, presence: Presence) -> None:
-    env.create("demo", AT_ONCE, rerunPolicy="Never")
-    env.wait_ready("demo", run=1)
+def test_pod_lost_under_never_is_recreated_after_the_policy_changes(
+    env: E2EEnv, operator: OperatorProcess, presence: Presence
+) -> None:
+    env.create_ready("demo", AT_ONCE, rerunPolicy="Never")
     delete_pod(env, "demo")
     state = env.wait_reason("demo", "PodLost")
     assert message_of(state, "Stalled") == "the Pod was deleted; rerunPolicy is Never"
@@ -143,41 +138,41 @@ def test_a_pod_lost_under_never(env: E2EEnv, operator: OperatorProcess, presence
     assert runs(env.wait_ready("demo", run=2)) == [(1, "Created", "Lost"), (2, "PodLost", "")]
 
 
-def has_come_to(expected: list[tuple[int, str, str]]) -> Callable[[Object], bool]:
-    """The last run is this one, and has nothing more to do."""
+def has_reached(expected: list[tuple[int, str, str]]) -> Callable[[Object], bool]:
+    """Return a condition: the last of the expected runs is the current one and is settled."""
     number, _, result = expected[-1]
 
-    def there(state: Object) -> bool:
+    def reached(state: Object) -> bool:
         reason = "PodLost" if result else "PodReady"
         return run_number(state) == number and reason_of(state, "Ready") == reason
 
-    return there
+    return reached
 
 
 @dataclass(frozen=True)
 class Limited:
-    """A pipeline that exceeds a limit of its runs."""
+    """A pipeline whose run exceeds a limit."""
 
     template: dict[str, Any]
-    told: str
+    trace_before: str
     """The trace until the limit is set."""
     limit: dict[str, Any]
     higher: dict[str, Any]
     why: str
     """The reason and message of the run's end."""
     failed: dict[str, Any]
-    """What is sure in the evidence."""
+    """Fields of failedStep that are certain."""
     meanwhile: str = ""
-    """What the kubelet may do before the limit is noticed."""
+    """What the kubelet may report before the operator applies the limit."""
 
-    def is_told(self, state: Object) -> bool:
-        said = f"{reason_of(state, 'Ready')}: {message_of(state, 'Ready')}"
-        return f"{self.progress} {said}".startswith(self._last_line.removesuffix("..."))
+    def reached(self, state: Object) -> bool:
+        ready = f"{reason_of(state, 'Ready')}: {message_of(state, 'Ready')}"
+        return f"{self.progress} {ready}".startswith(self._last_line.removesuffix("..."))
 
     def trace(self, name: str) -> str:
         return f"""
             run 1 Created
-            {self.told}{self.meanwhile}
+            {self.trace_before}{self.meanwhile}
             run 1 ended Failed, {self.why}
             {self.progress} {self.why}
             Stalled BackoffLimitExceeded
@@ -191,7 +186,7 @@ class Limited:
 
     @property
     def _last_line(self) -> str:
-        return self.told.splitlines()[-1].strip()
+        return self.trace_before.splitlines()[-1].strip()
 
 
 NOT_IN_TIME = "not initialized within the initDeadlineSeconds of 3 s"
@@ -244,13 +239,14 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("presence", BOTH)
-def test_limits_of_a_run(env: E2EEnv, operator: OperatorProcess, presence: Presence) -> None:
-    """A run that exceeds one has failed, its Pod goes, and its evidence stays. Whoever raises the
-    limit gets another run."""
+def test_exceeded_limit_fails_the_run_and_a_higher_limit_starts_another(
+    env: E2EEnv, operator: OperatorProcess, presence: Presence
+) -> None:
+    """The operator deletes the Pod of the failed run and keeps failedStep in the history."""
     for name, row in LIMITS.items():
         env.create(name, row.template)
     for name, row in LIMITS.items():
-        env.pipelines.wait(name, row.told, row.is_told)
+        env.pipelines.wait(name, row.trace_before, row.reached)
 
     with presence(operator):
         for name, row in LIMITS.items():
@@ -270,20 +266,21 @@ def test_limits_of_a_run(env: E2EEnv, operator: OperatorProcess, presence: Prese
 
 
 @pytest.mark.parametrize("presence", BOTH)
-def test_backoff_limit(env: E2EEnv, operator: OperatorProcess, presence: Presence) -> None:
-    """Failed runs are followed by others until there were too many. The last one's Pod stays for
-    its logs, having ended."""
+def test_backoff_limit_allows_that_many_retries(
+    env: E2EEnv, operator: OperatorProcess, presence: Presence
+) -> None:
+    """The Pod of the last failed run is kept for its logs."""
     broken = template(container("one", "echo no table >&2; exit 3"), restartPolicy="Never")
     env.create("demo", broken)
     env.wait_reason("demo", "StepFailed")
-    env.pipelines.wait("demo", "given up", lambda s: status_of(s, "Stalled") == "True")
+    env.pipelines.wait("demo", "Stalled", lambda s: status_of(s, "Stalled") == "True")
 
     with presence(operator):
         env.set("demo", backoffLimit=1)
 
     last = env.pipelines.wait(
         "demo",
-        "given up again",
+        "Stalled again",
         lambda s: run_number(s) == 2 and status_of(s, "Stalled") == "True",
     )
     failed = 'init container 1 of 1 "one" exited with 3: no table'
@@ -311,14 +308,16 @@ def test_backoff_limit(env: E2EEnv, operator: OperatorProcess, presence: Presenc
 
 
 @pytest.mark.parametrize("presence", BOTH)
-def test_suspend(env: E2EEnv, operator: OperatorProcess, presence: Presence) -> None:
+def test_suspend_deletes_the_pod_and_resume_starts_a_run(
+    env: E2EEnv, operator: OperatorProcess, presence: Presence
+) -> None:
     env.create("ready", two_steps())
-    env.create("begun", template(container("one", HANG)))
+    env.create("started", template(container("one", HANG)))
     env.create("asked", two_steps())
     env.create("changed", two_steps())
     env.create("from-the-start", two_steps(), suspend=True)
     uids = {name: uid_of(env.wait_ready(name, run=1)) for name in ("ready", "asked", "changed")}
-    uids["begun"] = uid_of(env.wait_reason("begun", "StepRunning"))
+    uids["started"] = uid_of(env.wait_reason("started", "StepRunning"))
 
     with presence(operator):
         for name in uids:
@@ -329,9 +328,9 @@ def test_suspend(env: E2EEnv, operator: OperatorProcess, presence: Presence) -> 
         env.request_run("asked", "please")
         env.set("changed", template=template(container("one", "true")))
     waiting = env.pipelines.wait(
-        "asked", "the request is noticed", lambda s: "please" in message_of(s, "Suspended")
+        "asked", "the request is observed", lambda s: "please" in message_of(s, "Suspended")
     )
-    for state in (waiting, *map(env.pipeline, ("ready", "begun", "changed", "from-the-start"))):
+    for state in (waiting, *map(env.pipeline, ("ready", "started", "changed", "from-the-start"))):
         assert status_of(state, "Suspended") == "True"
         assert reason_of(state, "Ready") == "Suspended"
     with presence(operator):
@@ -382,17 +381,17 @@ def test_run_history_limit(env: E2EEnv, operator: OperatorProcess, presence: Pre
 
 
 def histories(env: E2EEnv, name: str) -> list[list[int]]:
-    """The numbers in history, each time that they changed."""
-    told: list[list[int]] = []
+    """Return the run numbers in history, after each change."""
+    histories: list[list[int]] = []
     for state in env.pipelines.of(name):
         numbers = [record["number"] for record in state.get("status", {}).get("history", ())]
-        if told[-1:] != [numbers]:
-            told.append(numbers)
-    return told
+        if histories[-1:] != [numbers]:
+            histories.append(numbers)
+    return histories
 
 
 @pytest.mark.parametrize("presence", BOTH)
-def test_ttl_seconds_after_finished(
+def test_ttl_seconds_after_finished_deletes_ended_pipelines(
     env: E2EEnv, operator: OperatorProcess, presence: Presence
 ) -> None:
     one, job = container("one", "true"), {"app": "true", "restartPolicy": "Never"}
@@ -417,9 +416,10 @@ def test_ttl_seconds_after_finished(
     assert status_of(env.pipeline("runs-on"), "Ready") == "True"
 
 
-def test_back_off_between_runs(env: E2EEnv, operator: OperatorProcess) -> None:
-    """The first re-run comes at once and the second waits, whatever becomes of the operator; but
-    not longer than until a person asks."""
+def test_back_off_survives_the_operator_and_ends_with_a_request(
+    env: E2EEnv, operator: OperatorProcess
+) -> None:
+    """The first re-run starts immediately, the second after the back-off or a user's request."""
     crashing = template(container("one", "true"), app="sleep 1; exit 7")
     failing = template(container("one", "exit 3"), restartPolicy="Never")
     env.create("restarted", crashing)
@@ -442,7 +442,7 @@ def test_back_off_between_runs(env: E2EEnv, operator: OperatorProcess) -> None:
         state = env.pipelines.wait(name, "the third run", lambda s: run_number(s) == 3)
         assert state["status"]["run"]["trigger"] == trigger
         due = waiting[name]["status"]["nextRunTime"]
-        assert times_to_wait_for(env, name) == [due]
+        assert next_run_times(env, name) == [due]
         if name == "asked":
             assert state["status"].get("rerunCount", 0) == 0
         else:
@@ -454,18 +454,18 @@ def waits(state: Object) -> bool:
     return reason_of(state, "Reconciling") == "RerunBackOff"
 
 
-def times_to_wait_for(env: E2EEnv, name: str) -> list[str]:
-    """Every nextRunTime that was told until the third run."""
-    said = (
+def next_run_times(env: E2EEnv, name: str) -> list[str]:
+    """Return the different values of nextRunTime before the third run."""
+    times = (
         s.get("status", {}).get("nextRunTime") for s in env.pipelines.of(name) if run_number(s) < 3
     )
-    return sorted({time for time in said if time})
+    return sorted({time for time in times if time})
 
 
 def deletion_time(env: E2EEnv, name: str, uid: str) -> str:
     pod = env.pods.wait(
         name,
-        "the Pod of the run before is deleted",
+        "the Pod of the previous run is terminating",
         lambda s: s["metadata"]["uid"] == uid and "deletionTimestamp" in s["metadata"],
     )
     return str(pod["metadata"]["deletionTimestamp"])

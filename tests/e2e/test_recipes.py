@@ -1,4 +1,4 @@
-"""docs/recipes.md, run as it stands."""
+"""The commands of docs/recipes.md succeed, unchanged."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from tests.kubectl import Kubectl, program, run
 
 @pytest.mark.usefixtures("operator")
 @pytest.mark.parametrize("recipe", recipes(), ids=lambda recipe: recipe.name)
-def test_recipe(recipe: Recipe, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_recipe_succeeds(recipe: Recipe, tmp_path: Path, environment: dict[str, str]) -> None:
     folder = tmp_path / "recipe"
     folder.mkdir()
     recipe.write(folder)
@@ -33,10 +33,9 @@ def test_recipe(recipe: Recipe, tmp_path: Path, environment: dict[str, str]) -> 
 
 
 @pytest.mark.usefixtures("operator")
-def test_the_ci_job_fails_with_the_run(
+def test_recipe_for_ci_fails_if_the_run_fails(
     kubectl: Kubectl, env: E2EEnv, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """It would be worse than none if it did not."""
     (recipe,) = (one for one in recipes() if "rerun.sh" in one.files)
     recipe.write(tmp_path)
     pipeline = yaml.safe_load(recipe.files["shop.yaml"])
@@ -53,7 +52,7 @@ def test_the_ci_job_fails_with_the_run(
 
 @pytest.fixture
 def environment(cluster: target.Target, kube: Any, tmp_path: Path) -> dict[str, str]:
-    """A person's: the cluster and the namespace in the kubeconfig, the tools on the PATH."""
+    """Return a user's environment, with a kubeconfig of the test's namespace and with the tools."""
     kubeconfig = tmp_path / "kubeconfig"
     view = ("config", "view", "--raw", "--minify", "--flatten")
     content = Kubectl(cluster.kubeconfig).json(*view)

@@ -1,5 +1,6 @@
-"""A Pod that the namespace refuses, or whose name is taken, becomes Ready in the same run once the
-cause is gone. With all that a cluster runs: quota controller, service accounts, a kubelet.
+"""A refused Pod, or one whose name is taken, becomes Ready in the same run once the cause is gone.
+
+The cluster is complete: it has a quota controller, service accounts, and a kubelet.
 """
 
 from typing import Any, Final
@@ -7,10 +8,11 @@ from typing import Any, Final
 import pytest
 
 from initpipeline.api.reasons import Reason
-from tests.e2e.conftest import Call, E2EEnv, message_of, reason_of, runs, status_of
+from tests.e2e.conftest import Call, E2EEnv
 from tests.e2e.templates import container, template
 from tests.kubectl import Kubectl
 from tests.poll import poll_until
+from tests.statuses import message_of, reason_of, runs, status_of
 
 SECONDS: Final = 60
 ONE: Final = container("one", "true")
@@ -26,7 +28,7 @@ def limit_range(**limits: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small"}, "spec": spec}
 
 
-def test_limit_range_that_invalidates_the_pod_run_continues_after_its_removal(
+def test_run_continues_after_the_removal_of_a_conflicting_limit_range(
     env: E2EEnv, kubectl: Kubectl
 ) -> None:
     default = limit_range(default={"cpu": "50m"}, defaultRequest={"cpu": "10m"})
@@ -41,7 +43,9 @@ def test_limit_range_that_invalidates_the_pod_run_continues_after_its_removal(
     assert (status_of(ready, "Stalled"), runs(ready)) == ("", FIRST_RUN)
 
 
-def test_service_account_that_is_missing_is_waited_for(env: E2EEnv, kubectl: Kubectl) -> None:
+def test_run_continues_after_a_missing_service_account_is_created(
+    env: E2EEnv, kubectl: Kubectl
+) -> None:
     env.create("shop", template(ONE, serviceAccountName="late"))
     refused = env.wait_reason("shop", Reason.POD_FORBIDDEN)
     assert 'serviceaccount "late" not found' in message_of(refused, "Ready")
@@ -51,7 +55,7 @@ def test_service_account_that_is_missing_is_waited_for(env: E2EEnv, kubectl: Kub
     assert runs(env.wait_ready("shop", run=1)) == FIRST_RUN
 
 
-def test_quota_that_requires_requests_is_explained(
+def test_run_continues_after_requests_required_by_a_quota_have_a_default(
     env: E2EEnv, kubectl: Kubectl, call: Call
 ) -> None:
     kubectl("create", "quota", "team", "--hard=requests.cpu=1")
@@ -71,7 +75,9 @@ def test_quota_that_requires_requests_is_explained(
     assert runs(env.wait_ready("shop", run=1)) == FIRST_RUN
 
 
-def test_name_that_a_bare_pod_had_is_used(env: E2EEnv, kubectl: Kubectl, call: Call) -> None:
+def test_run_continues_after_a_foreign_pod_is_deleted(
+    env: E2EEnv, kubectl: Kubectl, call: Call
+) -> None:
     kubectl("run", "shop", "--image=busybox:1.36", "--restart=Never", *FOREVER)
     kubectl("wait", "pod/shop", "--for=condition=Ready", f"--timeout={SECONDS}s")
     env.create("shop", template(ONE))
@@ -81,11 +87,8 @@ def test_name_that_a_bare_pod_had_is_used(env: E2EEnv, kubectl: Kubectl, call: C
     assert runs(env.wait_ready("shop", run=1)) == FIRST_RUN
 
 
-def test_pod_that_an_orphaning_deletion_has_left_is_not_adopted(
-    env: E2EEnv, kubectl: Kubectl
-) -> None:
-    env.create("shop", template(ONE))
-    env.wait_ready("shop", run=1)
+def test_orphaned_pod_is_not_adopted(env: E2EEnv, kubectl: Kubectl) -> None:
+    env.create_ready("shop", template(ONE))
     left = kubectl("get", "pod", "shop", "-o", "jsonpath={.metadata.uid}")
     kubectl("delete", "ipl", "shop", "--cascade=orphan")
     env.create("shop", template(ONE))
@@ -100,7 +103,7 @@ def test_pod_that_an_orphaning_deletion_has_left_is_not_adopted(
     )
 
 
-def test_pod_that_loses_the_label_is_mirrored(env: E2EEnv, kubectl: Kubectl) -> None:
+def test_pod_without_its_label_is_still_mirrored(env: E2EEnv, kubectl: Kubectl) -> None:
     env.create("shop", template(container("one", "until [ -e /tmp/go ]; do sleep 0.2; done")))
     env.wait_reason("shop", Reason.STEP_RUNNING)
     kubectl("label", "pod", "shop", "initpipeline.dev/name-")

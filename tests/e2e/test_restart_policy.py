@@ -1,15 +1,18 @@
-"""What the Pod's restartPolicy makes of steps, sidecars and app containers that fail, end, or run
-on: the whole story of the pipeline, in its own words."""
+"""The effect of the Pod's restartPolicy on steps, sidecars and app containers that fail or end.
+
+Each row has the complete trace of the pipeline.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import E2EEnv, reason_of, run_number, status_of
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, sidecar, template
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
+from tests.statuses import reason_of, run_number, status_of
 from tests.watching import Object
 
 SHARED: dict[str, Any] = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
@@ -25,12 +28,12 @@ STARTED_BY_FILE: dict[str, Any] = {
 
 
 def succeeds_at(attempt: int) -> str:
-    """A script that fails until it has been started so often."""
+    """Return a script that fails until it has been started that often."""
     return f"echo x >> /data/tries; [ $(wc -l < /data/tries) -ge {attempt} ]"
 
 
 def exits_once(after: str) -> str:
-    """A script that crashes once, when the file is there, and then runs on."""
+    """Return a script that fails once, when the file exists, and runs forever the second time."""
     wait = f"until [ -e {after} ]; do sleep 0.1; done"
     return (
         f"echo x >> /data/starts; [ $(wc -l < /data/starts) -ge 2 ] || {{ {wait}; exit 3; }}; "
@@ -47,8 +50,8 @@ def stalled(state: Object) -> bool:
 
 
 def failed_twice(state: Object) -> bool:
-    shown = state.get("status", {}).get("initContainerStatuses", [{}])[0]
-    return shown.get("restartCount") == 1 and "running" not in shown["state"]
+    step = state.get("status", {}).get("initContainerStatuses", [{}])[0]
+    return step.get("restartCount") == 1 and "running" not in step["state"]
 
 
 def second_run(state: Object) -> bool:
@@ -56,9 +59,9 @@ def second_run(state: Object) -> bool:
 
 
 def sidecar_is_back(state: Object) -> bool:
-    """It has crashed and runs again, and the Pod is Ready."""
-    shown = state.get("status", {}).get("initContainerStatuses", ())
-    back = any(s["restartCount"] == 1 and "running" in s["state"] for s in shown)
+    """Return whether the sidecar has restarted, and the Pod is Ready."""
+    statuses = state.get("status", {}).get("initContainerStatuses", ())
+    back = any(s["restartCount"] == 1 and "running" in s["state"] for s in statuses)
     return back and status_of(state, "Ready") == "True"
 
 
@@ -76,7 +79,7 @@ ROWS = [
         ?0/2 StepRunning: init container 1 of 2 "late" is running; before, it exited with 1, restarted 2 times
         ?1/2 StepRunning: init container 2 of 2 "next" is running
         2/2 PodReady: the Pod is Ready
-        """,  # noqa: E501 (the pipeline's own words)
+        """,  # noqa: E501
         id="always-step-succeeds-late",
     ),
     pytest.param(
@@ -95,7 +98,7 @@ ROWS = [
         ?1/1 PodReady: the Pod is Ready
         run 1 ended Succeeded
         1/1 PodSucceeded: all containers of the Pod ended well
-        """,  # noqa: E501 (the pipeline's own words)
+        """,  # noqa: E501
         id="on-failure-step-succeeds-late-and-the-app-ends",
     ),
     pytest.param(
@@ -108,7 +111,7 @@ ROWS = [
         ?0/1 StepRunning: init container 1 of 1 "broken" is running; before, it exited with 3, restarted 1 time: no table
         ?0/1 StepFailed: init container 1 of 1 "broken" exited with 3, restarted 1 time: no table
         ?0/1 StepBackOff: init container 1 of 1 "broken" exited with 3, restarted 1 time: no table
-        """,  # noqa: E501 (the pipeline's own words)
+        """,  # noqa: E501
         id="on-failure-step-never-succeeds",
     ),
     pytest.param(
@@ -251,7 +254,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("pod_template", "end", "expected"), ROWS)
-def test_tells_what_the_pod_goes_through(
+def test_trace_of_the_pipeline_matches_the_pod(
     env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
     pod_template: dict[str, Any],
@@ -260,7 +263,7 @@ def test_tells_what_the_pod_goes_through(
 ) -> None:
     env.create("demo", pod_template)
 
-    last = env.pipelines.wait("demo", "the end of the story", end)
+    last = env.pipelines.wait("demo", "the last state", end)
 
     assert_trace(env.pipelines.until("demo", last), expected)
 
@@ -285,33 +288,37 @@ def change(env: E2EEnv) -> None:
 
 
 @pytest.mark.parametrize(
-    ("collected_while_away", "person", "trigger"),
+    ("operator_down", "act", "trigger"),
     [
-        pytest.param(False, ask, "Requested", id="operator-there-then-a-request"),
-        pytest.param(True, change, "SpecChanged", id="operator-away-then-another-template"),
+        pytest.param(False, ask, "Requested", id="operator-running-then-request"),
+        pytest.param(True, change, "SpecChanged", id="operator-down-then-template-change"),
     ],
 )
-def test_a_pod_that_succeeded_is_run_again_by_a_person_alone_even_when_it_is_collected(
+def test_deletion_of_a_succeeded_pod_starts_no_run_but_a_user_does(
     env: E2EEnv,
     operator: OperatorProcess,
-    collected_while_away: bool,
-    person: Callable[[E2EEnv], None],
+    operator_down: bool,
+    act: Callable[[E2EEnv], None],
     trigger: str,
 ) -> None:
-    """Another pipeline, whose Pod is deleted after, shows when the operator has seen both."""
+    """The garbage collector deletes succeeded Pods, too.
+
+    A second pipeline, whose Pod is deleted afterwards, shows that the operator has observed both
+    deletions.
+    """
     env.create("done", template(container("one", "true"), app="true", restartPolicy="Never"))
     env.create("other", template(container("one", "true")))
     env.pipelines.wait("done", "its Pod has succeeded", ready_is("PodSucceeded"))
     env.wait_ready("other", run=1)
 
-    if collected_while_away:
+    if operator_down:
         operator.kill()
     delete_pod(env, "done")
     delete_pod(env, "other")
-    if collected_while_away:
+    if operator_down:
         operator.start()
     env.wait_ready("other", run=2)
-    person(env)
+    act(env)
 
     last = env.pipelines.wait(
         "done",

@@ -1,11 +1,9 @@
-"""What Kubernetes promises of init containers, on InitPipelines, while the operator dies and comes
-back all the time: order, restartPolicy, a sandbox that is lost, sidecars.
+"""Kubernetes' guarantees for init containers hold for InitPipelines while the operator is killed.
 
-The containers themselves write down what they do, in a volume that they share: what happened is
-their word, and what is told of it must agree. All scenarios go on side by side.
+They cover order, restartPolicy, the loss of a sandbox, and sidecars. The containers write what they
+do to a shared volume, and the pipeline's trace must agree. All scenarios run concurrently.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,11 +12,13 @@ import pytest
 from kubernetes import client
 
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import E2EEnv, reason_of, status_of
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.presence import dying
 from tests.e2e.templates import container, sidecar, template
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
+from tests.poll import poll_until
+from tests.statuses import reason_of, status_of
 from tests.watching import Object
 
 SHARED: dict[str, Any] = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
@@ -31,14 +31,16 @@ PATIENCE: Final = 10.0
 
 
 def step(name: str, script: str = "sleep 0.5") -> dict[str, Any]:
-    """An init container that tells its beginning and, if it succeeds, its end."""
-    told = f"echo {name} begins >> /data/log; {script} && echo {name} ends >> /data/log"
-    return container(name, told, **SHARED)
+    """Return an init container that writes when it begins and, if it succeeds, when it ends."""
+    logged = f"echo {name} begins >> /data/log; {script} && echo {name} ends >> /data/log"
+    return container(name, logged, **SHARED)
 
 
 def beside(name: str, script: str = "true") -> dict[str, Any]:
-    """A sidecar that tells when it is up, and when it is told to end. The last to end shows it
-    all."""
+    """Return a sidecar that writes when it is started and when it receives SIGTERM.
+
+    It finally prints everything that was written.
+    """
     ends = f"echo {name} ends >> /data/log; cat /data/log; exit 0"
     up = {"exec": {"command": ["test", "-e", f"/data/{name}"]}, "periodSeconds": 1}
     return sidecar(
@@ -74,26 +76,26 @@ def is_given_up(state: Object) -> bool:
 
 
 def has_failed_again_and_again(state: Object) -> bool:
-    shown = state.get("status", {}).get("initContainerStatuses") or [{}]
-    return bool(shown[0].get("restartCount", 0) >= 2)
+    statuses = state.get("status", {}).get("initContainerStatuses") or [{}]
+    return bool(statuses[0].get("restartCount", 0) >= 2)
 
 
 def sidecar_is_back(state: Object) -> bool:
-    shown = state.get("status", {}).get("initContainerStatuses") or [{}]
-    back = (shown[0].get("restartCount"), shown[0].get("started")) == (1, True)
+    statuses = state.get("status", {}).get("initContainerStatuses") or [{}]
+    back = (statuses[0].get("restartCount"), statuses[0].get("started")) == (1, True)
     return is_ready(state) and back
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A Pod, how far it is followed, what it has written then, and what is told of it."""
+    """A Pod, its last observed state, and what it and the pipeline must report until then."""
 
     template: dict[str, Any]
     end: Callable[[Object], bool]
     trace: str
     wrote: str = ""
-    """What the containers did, in order, separated by commas. Nothing: no app container began."""
-    told_by: str = "app"
+    """What the containers did, in order, separated by commas. Empty: no app container started."""
+    printed_by: str = "app"
 
 
 IN_ORDER = "one begins, one ends, two begins, two ends, app begins"
@@ -164,7 +166,7 @@ SCENARIOS = {
         3/3 PodSucceeded: all containers of the Pod ended well""",
         wrote="first begins, one begins, one ends, second begins, app begins, second ends, "
         "first ends",
-        told_by="first",
+        printed_by="first",
     ),
     "sidecar-crashes": Scenario(
         pod(
@@ -185,7 +187,7 @@ SCENARIOS = {
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_holds_while_the_operator_dies(
+def test_guarantees_hold_while_the_operator_is_killed(
     env: E2EEnv, node: Cluster, operator: OperatorProcess, seed: int
 ) -> None:
     with dying(operator, seed):
@@ -203,26 +205,28 @@ def test_holds_while_the_operator_dies(
         assert len({state["metadata"]["uid"] for state in env.pods.of(name)}) == 1, name
         if scenario.wrote:
             lines = scenario.wrote.count(",") + 1
-            assert written(env, name, scenario.told_by, lines) == scenario.wrote, name
+            assert written(env, name, scenario.printed_by, lines) == scenario.wrote, name
         else:
             assert_never_started(env.pods.of(name), after="one")
 
 
 def written(env: E2EEnv, pod: str, container: str, lines: int) -> str:
-    """What the container has shown of their word, once it has so many lines, or after a while."""
-    core, deadline = client.CoreV1Api(env.api), time.monotonic() + PATIENCE
-    while True:
+    """Return the lines that the container has printed, once it has printed that many."""
+    core = client.CoreV1Api(env.api)
+
+    def log() -> list[str]:
         answer = core.read_namespaced_pod_log(
             pod, env.namespace, container=container, _preload_content=False
         )
-        log = answer.data.decode().splitlines()
-        if len(log) >= lines or time.monotonic() > deadline:
-            return ", ".join(log)
-        time.sleep(0.1)
+        return list(answer.data.decode().splitlines())
+
+    what = f"container {container} of Pod {pod} has printed {lines} lines"
+    poll_until(lambda: len(log()) >= lines, PATIENCE, what, state=log)
+    return ", ".join(log())
 
 
 def assert_never_started(pods: list[Object], after: str) -> None:
-    """Neither an app container nor an init container that comes after the one that fails."""
+    """Assert that neither app containers nor init containers after the given one have started."""
     for state in pods:
         every = [
             *state["status"].get("initContainerStatuses", ()),

@@ -1,5 +1,4 @@
-"""When a run starts: each row of the table, on a real kubelet, with the operator there and with the
-operator gone while it happens."""
+"""Each trigger starts a run on a real kubelet, with the operator running and with it down."""
 
 import copy
 from collections.abc import Callable
@@ -7,16 +6,17 @@ from collections.abc import Callable
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import E2EEnv, reason_of, run_number, runs, status_of
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.presence import BOTH, Presence
 from tests.e2e.templates import container, template, two_steps
 from tests.operator_process import OperatorProcess
+from tests.statuses import reason_of, run_number, runs, status_of
 
-Happening = Callable[[E2EEnv, Cluster], None]
+Change = Callable[[E2EEnv, Cluster], None]
 
 
 def kill_sandbox(env: E2EEnv, node: Cluster) -> None:
-    """The Pod restarts: the kubelet makes a new sandbox and runs all init containers again."""
+    """Kill the sandbox. The kubelet creates another and runs all init containers again."""
     pod = env.pod("demo")["metadata"]["uid"]
     node.kill_sandbox(env.namespace, "demo")
     env.pods.wait(
@@ -32,11 +32,11 @@ def kill_sandbox(env: E2EEnv, node: Cluster) -> None:
 
 
 def kill_app(env: E2EEnv, node: Cluster) -> None:
-    """The kubelet restarts the app container, and only that."""
+    """Kill the app container. The kubelet restarts only that container."""
     node.kill_container(env.namespace, "demo", "app")
     env.pods.wait(
         "demo",
-        "the app container has restarted, or its Pod is on the way out",
+        "the app container has restarted, or its Pod is terminating",
         lambda state: (
             state["status"].get("containerStatuses", [{}])[0].get("restartCount", 0) > 0
             or "deletionTimestamp" in state["metadata"]
@@ -65,7 +65,7 @@ def request_run(env: E2EEnv, node: Cluster) -> None:  # noqa: ARG001
 
 
 def fail_step(env: E2EEnv, node: Cluster) -> None:
-    """The init container dies, and with it a Pod of restartPolicy Never."""
+    """Kill the init container. A Pod of restartPolicy Never then fails."""
     uid = env.pod("demo")["metadata"]["uid"]
     node.kill_container(env.namespace, "demo", "one")
     env.pods.wait(
@@ -85,28 +85,27 @@ ROWS = [
 
 
 @pytest.mark.parametrize("presence", BOTH)
-@pytest.mark.parametrize(("happening", "trigger", "result"), ROWS)
-def test_a_run_starts(
+@pytest.mark.parametrize(("change", "trigger", "result"), ROWS)
+def test_trigger_starts_a_run(
     env: E2EEnv,
     node: Cluster,
     operator: OperatorProcess,
-    happening: Happening,
+    change: Change,
     trigger: str,
     result: str,
     presence: Presence,
 ) -> None:
-    env.create("demo", two_steps())
-    env.wait_ready("demo", run=1)
+    env.create_ready("demo", two_steps())
 
     with presence(operator):
-        happening(env, node)
+        change(env, node)
 
     state = env.wait_ready("demo", run=2)
     assert runs(state) == [(1, "Created", result), (2, trigger, "")]
 
 
 @pytest.mark.parametrize("presence", BOTH)
-def test_template_in_another_spelling_starts_no_run_and_a_changed_one_names_the_fields(
+def test_equivalent_template_starts_no_run_and_a_changed_one_names_the_fields(
     env: E2EEnv, operator: OperatorProcess, presence: Presence
 ) -> None:
     before = two_steps()
@@ -142,11 +141,10 @@ def test_template_in_another_spelling_starts_no_run_and_a_changed_one_names_the_
 
 
 @pytest.mark.parametrize("presence", BOTH)
-def test_a_run_starts_when_a_pipeline_is_resumed(
+def test_resumption_starts_a_run(
     env: E2EEnv, operator: OperatorProcess, presence: Presence
 ) -> None:
-    env.create("demo", two_steps())
-    env.wait_ready("demo", run=1)
+    env.create_ready("demo", two_steps())
     env.set("demo", suspend=True)
     env.pipelines.wait("demo", "suspended", lambda s: status_of(s, "Suspended") == "True")
 
@@ -158,7 +156,7 @@ def test_a_run_starts_when_a_pipeline_is_resumed(
 
 
 @pytest.mark.parametrize("presence", BOTH)
-def test_a_run_starts_when_one_has_failed_and_another_is_allowed(
+def test_failed_run_is_followed_by_a_retry_if_allowed(
     env: E2EEnv, node: Cluster, operator: OperatorProcess, presence: Presence
 ) -> None:
     waiting = template(container("one", "exec sleep 3600"), restartPolicy="Never")
@@ -176,7 +174,7 @@ def test_a_run_starts_when_one_has_failed_and_another_is_allowed(
     assert runs(state) == [(1, "Created", "Failed"), (2, "Retry", "")]
 
 
-def test_the_cause_of_a_restart_is_recorded(
+def test_cause_of_a_restart_is_recorded(
     env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
 ) -> None:
@@ -188,9 +186,8 @@ def test_the_cause_of_a_restart_is_recorded(
     assert state["status"]["run"]["cause"] == {"container": "app", "exitCode": 7, "reason": "Error"}
 
 
-def test_a_token_is_answered_once(env: E2EEnv, operator: OperatorProcess) -> None:
-    env.create("demo", two_steps())
-    env.wait_ready("demo", run=1)
+def test_rerun_token_starts_one_run_only(env: E2EEnv, operator: OperatorProcess) -> None:
+    env.create_ready("demo", two_steps())
     token = {"metadata": {"annotations": {"initpipeline.dev/rerun": "token-1"}}}
     env.patch("demo", token)
     env.wait_ready("demo", run=2)

@@ -1,4 +1,4 @@
-"""What was told of a pipeline, state after state, as lines that a person can read and compare.
+"""Describe the states of a pipeline as readable lines, and compare them with expected lines.
 
     run 1 Created
     0/2 StepRunning: init container 1 of 2 "one" is running
@@ -6,9 +6,9 @@
     run 1 ended Lost, PodLost: the Pod was deleted
     run 2 PodLost
 
-The API tells the newest state, so a short one may pass unseen: in an expected trace its line begins
-with a question mark, and one that may come any number of times, since two states take turns, with
-an asterisk. A line that ends with three dots goes on in somebody else's words.
+The operator reports the newest state, so it may skip a short one. In an expected trace, the line of
+a state that may be missing begins with a question mark. A line that may occur any number of times
+begins with an asterisk. A line that ends with three dots matches any continuation.
 """
 
 import re
@@ -17,37 +17,36 @@ from collections.abc import Iterable, Iterator
 from initpipeline.api.reasons import Reason
 from tests.watching import Object
 
-ON_THE_WAY = frozenset({Reason.POD_PENDING, Reason.STEP_PENDING, Reason.CONTAINERS_NOT_READY})
-"""Reasons of the moments between two states. How many of them are seen is the kubelet's affair."""
+TRANSITIONAL = frozenset({Reason.POD_PENDING, Reason.STEP_PENDING, Reason.CONTAINERS_NOT_READY})
+"""Reasons of short states that the kubelet may or may not report. Traces omit them."""
 
-HOW_OFTEN = "?*"
-OPEN = "..."
+QUANTIFIERS = "?*"
+ANY_CONTINUATION = "..."
 
 
 def assert_trace(states: Iterable[Object], expected: str) -> None:
-    """The states of one pipeline are these and no others, and none contradicts itself."""
+    """Assert that the trace of one pipeline's states matches, and that each state is consistent."""
     states = [state for state in states if "run" in state.get("status", {})]
     for state in states:
         _assert_consistent(state)
-    told = list(_without_repetition(trace(states)))
+    actual = "".join(f"{line}\n" for line in _without_repetition(trace(states)))
     wanted = [line.strip() for line in expected.strip().splitlines()]
     pattern = "".join(_pattern(line) for line in wanted)
-    text = "".join(f"{line}\n" for line in told)
-    assert re.fullmatch(pattern, text), "told:\n" + text + "\nexpected:\n" + "\n".join(wanted)
+    assert re.fullmatch(pattern, actual), f"actual:\n{actual}\nexpected:\n" + "\n".join(wanted)
 
 
 def trace(states: Iterable[Object]) -> Iterator[str]:
-    """The lines that these states of one pipeline amount to."""
-    begun, ended = 0, 0
+    """Yield the lines that describe these states of one pipeline."""
+    started, ended = 0, 0
     for state in states:
         status = state["status"]
         for record in reversed(status.get("history", [])):
             if record["number"] > ended:
                 ended = record["number"]
                 yield _end(record)
-        if status["run"]["number"] > begun:
-            begun = status["run"]["number"]
-            yield f"run {begun} {status['run']['trigger']}"
+        if status["run"]["number"] > started:
+            started = status["run"]["number"]
+            yield f"run {started} {status['run']['trigger']}"
         yield from _conditions(status)
 
 
@@ -59,39 +58,39 @@ def _end(record: Object) -> str:
 def _conditions(status: Object) -> Iterator[str]:
     conditions = {condition["type"]: condition for condition in status["conditions"]}
     ready = conditions["Ready"]
-    if ready["reason"] not in ON_THE_WAY:
+    if ready["reason"] not in TRANSITIONAL:
         yield f"{status['initProgress']} {ready['reason']}: {ready['message']}"
     if "Stalled" in conditions:
         yield f"Stalled {conditions['Stalled']['reason']}"
 
 
 def _assert_consistent(state: Object) -> None:
-    """Whatever a state tells, its parts tell the same."""
+    """Assert that the fields of a status do not contradict each other."""
     status = state["status"]
-    said = {condition["type"]: condition["status"] for condition in status["conditions"]}
+    conditions = {condition["type"]: condition["status"] for condition in status["conditions"]}
     done, total = status["initProgress"].split("/")
-    initialized = said["Initialized"] == "True"
+    initialized = conditions["Initialized"] == "True"
     assert initialized == (done == total), status
     assert initialized == ("currentStep" not in status), status
-    assert initialized or said["Ready"] == "False", status
+    assert initialized or conditions["Ready"] == "False", status
     assert len(status["initContainerStatuses"]) == int(total), status
 
 
 def _without_repetition(lines: Iterable[str]) -> Iterator[str]:
-    """A state that is told again, with the same verdict, is told once."""
+    """Yield the lines without those that repeat the previous state or the previous Stalled line."""
     before: dict[bool, str] = {}
     for line in lines:
         if line.startswith("run "):
             before.clear()
-        verdict = line.startswith("Stalled ")
-        if line != before.get(verdict):
+        stalled = line.startswith("Stalled ")
+        if line != before.get(stalled):
             yield line
-        before[verdict] = line
+        before[stalled] = line
 
 
 def _pattern(line: str) -> str:
-    """How often a line may come is marked as in a regular expression, but before it."""
-    how_often = line[0] if line[0] in HOW_OFTEN else ""
-    text = re.escape(line.removeprefix(how_often).removesuffix(OPEN))
-    rest = ".*" if line.endswith(OPEN) else ""
-    return f"(?:{text}{rest}\n){how_often}"
+    """Return a regular expression for a line of an expected trace."""
+    quantifier = line[0] if line[0] in QUANTIFIERS else ""
+    text = re.escape(line.removeprefix(quantifier).removesuffix(ANY_CONTINUATION))
+    rest = ".*" if line.endswith(ANY_CONTINUATION) else ""
+    return f"(?:{text}{rest}\n){quantifier}"

@@ -21,12 +21,13 @@ from initpipeline.api import names
 from tests import watching
 from tests.builders import stamp
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import E2EEnv, reason_of, status_of
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.target import Target, installed
 from tests.e2e.templates import two_steps
 from tests.gitops.customizations import SCRIPTS
 from tests.gitops.scenarios import NAME, SCENARIOS
 from tests.operator_process import OperatorProcess
+from tests.statuses import reason_of, status_of
 from tests.watching import Object
 
 FOLDER: Final = Path(__file__).parent / "recorded"

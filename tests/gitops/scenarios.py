@@ -6,8 +6,9 @@ from typing import Final
 from kubernetes import client
 
 from initpipeline.api import names
-from tests.e2e.conftest import E2EEnv, reason_of, run_number, status_of
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, template, two_steps
+from tests.statuses import reason_of, run_number, status_of
 from tests.watching import Object, WatchLog
 
 NAME: Final = "demo"
