@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 from tests.cluster import build
 
 SECONDS: Final = 120.0
-"""The timeout of a command."""
+"""The default timeout of a command."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Kubectl:
     namespace: str = ""
     """If empty, kubectl uses the object's namespace or that of the kubeconfig's context."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    timeout: float = SECONDS
 
     def within(self, namespace: str) -> Self:
         """Return a copy that works in this namespace."""
@@ -33,7 +34,7 @@ class Kubectl:
 
     def __call__(self, *arguments: str, stdin: object = None) -> str:
         """Run kubectl. `-f -` reads `stdin`, which is text, an object or a list of objects."""
-        return run(self.command(*arguments), stdin, self.environment)
+        return run(self.command(*arguments), stdin, self.environment, self.timeout)
 
     def json(self, *arguments: str) -> Any:
         """Run kubectl with `-o json` and return the parsed output."""
@@ -47,7 +48,10 @@ class Kubectl:
 
 
 def run(
-    command: Sequence[str], stdin: object = None, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    stdin: object = None,
+    environment: Mapping[str, str] | None = None,
+    timeout: float = SECONDS,
 ) -> str:
     """Run a command and return its output.
 
@@ -59,7 +63,7 @@ def run(
         env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=timeout,
         check=False,
     )
     try:

@@ -22,10 +22,19 @@ class WatchLog:
     Each state has the additional key "event", with the type of the watch event.
     """
 
-    def __init__(self, list_function: Callable[..., Any], *arguments: str) -> None:
+    def __init__(
+        self,
+        list_function: Callable[..., Any],
+        *arguments: str,
+        listener: Callable[[Object], object] | None = None,
+    ) -> None:
+        """Start to watch. The listener is called for each state, in the thread of the watch."""
         self.states: list[Object] = []
         self.times: list[float] = []
         """The time of each state's arrival, in seconds of the monotonic clock."""
+        self.error: Exception | None = None
+        """The error with which the watch has failed."""
+        self._listener = listener
         self._changed = threading.Condition()
         self._watch = watch.Watch()
         self._ended = False
@@ -73,6 +82,8 @@ class WatchLog:
                     if state["metadata"]["name"] == name and condition(state):
                         return state
                 checked = len(self.states)
+                if self.error:
+                    raise AssertionError(f"{name}: the watch failed") from self.error
                 left = deadline - time.monotonic()
                 if left <= 0 or not self._changed.wait(left):
                     last = self.of(name)[-1:]
@@ -90,26 +101,41 @@ class WatchLog:
         self._thread.join()
 
     def _follow(self) -> None:
+        try:
+            while not self._ended:
+                self._watch_once()
+        except Exception as error:
+            with self._changed:
+                self.error = error
+                self._changed.notify_all()
+
+    def _watch_once(self) -> None:
         function, arguments = self._source
-        while not self._ended:
-            version = self._watch.resource_version
-            since = {"resource_version": version} if version else {}
-            for event in self._watch.stream(
-                function, *arguments, timeout_seconds=WATCH_SECONDS, **since
-            ):
-                state = event.get("raw_object") or event["object"]
-                with self._changed:
-                    self.states.append({**state, "event": event["type"]})
-                    self.times.append(time.monotonic())
-                    self._changed.notify_all()
+        version = self._watch.resource_version
+        since = {"resource_version": version} if version else {}
+        for event in self._watch.stream(
+            function, *arguments, timeout_seconds=WATCH_SECONDS, **since
+        ):
+            state = {**(event.get("raw_object") or event["object"]), "event": event["type"]}
+            with self._changed:
+                self.states.append(state)
+                self.times.append(time.monotonic())
+                self._changed.notify_all()
+            if self._listener:
+                self._listener(state)
 
 
-def pipelines(api: client.ApiClient, namespace: str) -> WatchLog:
+def pipelines(
+    api: client.ApiClient, namespace: str, listener: Callable[[Object], object] | None = None
+) -> WatchLog:
     """Start to record the InitPipelines of a namespace."""
     function = client.CustomObjectsApi(api).list_namespaced_custom_object
-    return WatchLog(function, names.GROUP, names.VERSION, namespace, names.PLURAL)
+    arguments = (names.GROUP, names.VERSION, namespace, names.PLURAL)
+    return WatchLog(function, *arguments, listener=listener)
 
 
-def pods(api: client.ApiClient, namespace: str) -> WatchLog:
+def pods(
+    api: client.ApiClient, namespace: str, listener: Callable[[Object], object] | None = None
+) -> WatchLog:
     """Start to record the Pods of a namespace."""
-    return WatchLog(client.CoreV1Api(api).list_namespaced_pod, namespace)
+    return WatchLog(client.CoreV1Api(api).list_namespaced_pod, namespace, listener=listener)

@@ -1,1 +1,1 @@
-"""The demo: a pipeline on a real cluster, broken in three ways, with every claim checked."""
+"""Demonstrates a pipeline on a real Kubernetes: ``python -m tests.demo``."""

@@ -1,4 +1,4 @@
-"""What the demo claims, checked in the end. A check is a claim, and why it does not hold, if so."""
+"""The claims of the demo, which are checked at its end."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -7,17 +7,15 @@ from typing import Any, Final
 
 from initpipeline.api import names
 from initpipeline.api.reasons import ConditionType
-from tests.demo import manifests
-from tests.demo.api import collection
+from tests.demo.cluster import NAMESPACE, PIPELINE, DemoCluster
 from tests.demo.errors import DemoError
 from tests.demo.journal import Journal
-from tests.demo.place import APP, NAMESPACE, PIPELINE, Place
-from tests.demo.scenario import FAILING_STEP, Act
+from tests.demo.observer import Observer
+from tests.demo.scenario import FAILING_STEP, Act, manifest
 from tests.demo.snapshot import Snapshot
-from tests.demo.world import World
 
 FAILURES: Final = 2
-EVIDENCE: Final = "cannot migrate: the schema is locked"
+OUTPUT: Final = "cannot migrate: the schema is locked"
 MIRROR_SECONDS: Final = 10.0
 PORT: Final = 8080
 SECRET_FILE: Final = "/secret/password"
@@ -25,7 +23,7 @@ SECRET_FILE: Final = "/secret/password"
 
 @dataclass(frozen=True)
 class Check:
-    """One claim."""
+    """A claim, and what is wrong with it. None: it is true."""
 
     claim: str
     problem: str | None
@@ -36,21 +34,21 @@ Rule = Callable[[], str | None]
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the claims are checked on."""
+    """The observations on which the claims are checked."""
 
-    place: Place
-    world: World
+    cluster: DemoCluster
+    observer: Observer
     journal: Journal
     acts: Sequence[Act]
 
     @property
     def now(self) -> Snapshot:
-        """As things are."""
-        return self.world.snapshot
+        """The present state."""
+        return self.observer.snapshot
 
 
 def all_checks(evidence: Evidence) -> Iterator[Check]:
-    """One after the other, each made when it is asked for."""
+    """Check the claims one after the other."""
     for claim, rule in _rules(evidence):
         try:
             yield Check(claim, rule())
@@ -59,11 +57,11 @@ def all_checks(evidence: Evidence) -> Iterator[Check]:
 
 
 def after_first_run(evidence: Evidence) -> Iterator[Check]:
-    """What only the first run's Pod can show."""
-    claim = f"step {FAILING_STEP} failed {FAILURES} times, and its evidence is in the status"
-    if not _told(evidence) and evidence.journal.run(1).unwatched:
-        claim += " (in no condition: the operator was away)"
-    yield Check(claim, _evidence_mirrored(evidence))
+    """Check what only the Pod of the first run can show."""
+    claim = f"step {FAILING_STEP} failed {FAILURES} times, and the status has its output"
+    if not _reported(evidence) and evidence.journal.run(1).operator_down:
+        claim += " (not in a condition: the operator was down)"
+    yield Check(claim, _failures_mirrored(evidence))
 
 
 def _rules(evidence: Evidence) -> list[tuple[str, Rule]]:
@@ -72,148 +70,150 @@ def _rules(evidence: Evidence) -> list[tuple[str, Rule]]:
     results = ", ".join(act.ends_last_run for act in acts if act.ends_last_run)
     return [
         (f"the runs are {numbers}, each once", lambda: _numbers(evidence)),
-        (f"triggered by {', '.join(act.trigger for act in acts)}", lambda: _triggers(evidence)),
-        (f"those in history ended as {results}", lambda: _results(evidence)),
         (
-            f"Initialized was False during each re-run{_unseen(evidence)}, and is True now",
+            f"their triggers are {', '.join(act.trigger for act in acts)}",
+            lambda: _triggers(evidence),
+        ),
+        (f"the results in the history are {results}", lambda: _results(evidence)),
+        (
+            f"Initialized was False during each re-run{_unobserved(evidence)}, and is True now",
             lambda: _initialized(evidence),
         ),
-        ("initContainerStatuses are the Pod's, field by field", lambda: _mirror(evidence)),
-        ("there is exactly one Pod", lambda: _one_pod(evidence)),
-        ("the app serves what step render-config wrote", lambda: _served(evidence.place)),
-        ("step login had the Secret, the app has not", lambda: _secret_kept(evidence.place)),
+        ("initContainerStatuses equal the Pod's, field by field", lambda: _mirror(evidence)),
+        ("the pipeline has exactly one Pod", lambda: _one_pod(evidence.cluster)),
+        ("the app serves what step render-config wrote", lambda: _served(evidence.cluster)),
+        ("the app cannot read the Secret of step login", lambda: _secret_hidden(evidence.cluster)),
     ]
 
 
 def _runs(now: Snapshot) -> list[Any]:
-    """All of them, oldest first."""
+    """Return all runs, oldest first."""
     return [*reversed(now.status.history), *([now.status.run] if now.status.run else [])]
 
 
 def _numbers(evidence: Evidence) -> str | None:
-    if evidence.journal.breaches:
-        return evidence.journal.breaches[0]
+    if evidence.journal.violations:
+        return evidence.journal.violations[0]
     wanted = list(range(1, len(evidence.acts) + 1))
     return _differs([run.number for run in _runs(evidence.now)], wanted)
 
 
 def _triggers(evidence: Evidence) -> str | None:
-    found = [str(run.trigger) for run in _runs(evidence.now)]
-    return _differs(found, [str(act.trigger) for act in evidence.acts])
+    actual = [str(run.trigger) for run in _runs(evidence.now)]
+    return _differs(actual, [str(act.trigger) for act in evidence.acts])
 
 
 def _results(evidence: Evidence) -> str | None:
-    found = [str(record.result) for record in reversed(evidence.now.status.history)]
-    return _differs(found, [str(act.ends_last_run) for act in evidence.acts if act.ends_last_run])
+    actual = [str(record.result) for record in reversed(evidence.now.status.history)]
+    return _differs(actual, [str(act.ends_last_run) for act in evidence.acts if act.ends_last_run])
 
 
 def _never_false(evidence: Evidence) -> list[int]:
-    """The re-runs in which Initialized was not seen False."""
+    """Return the re-runs in which Initialized was never observed as False."""
     reruns = range(2, len(evidence.acts) + 1)
     return [number for number in reruns if not evidence.journal.run(number).uninitialized]
 
 
-def _unseen(evidence: Evidence) -> str:
-    """An operator that was killed may have come back when all was over: that is no fault, but to
-    claim what was not seen would be one."""
-    unseen = [n for n in _never_false(evidence) if evidence.journal.run(n).unwatched]
-    runs = ", ".join(map(str, unseen))
-    return f" (not seen in run {runs}: the operator was away)" if unseen else ""
+def _unobserved(evidence: Evidence) -> str:
+    """Return a restriction of the claim for runs during which the operator was killed.
+
+    If the operator restarts after the init containers, it never reports Initialized as False.
+    """
+    unobserved = [n for n in _never_false(evidence) if evidence.journal.run(n).operator_down]
+    runs = ", ".join(map(str, unobserved))
+    return f" (not observed in run {runs}: the operator was down)" if unobserved else ""
 
 
 def _initialized(evidence: Evidence) -> str | None:
     for number in _never_false(evidence):
-        if not evidence.journal.run(number).unwatched:
-            return f"it was never seen False in run {number}"
-    if not evidence.now.holds(ConditionType.INITIALIZED):
-        return "it is not True"
+        if not evidence.journal.run(number).operator_down:
+            return f"it was never False in run {number}"
+    if not evidence.now.is_true(ConditionType.INITIALIZED):
+        return "it is not True now"
     return None
 
 
-def _evidence_mirrored(evidence: Evidence) -> str | None:
-    now, seen = evidence.now, evidence.journal.run(1)
+def _failures_mirrored(evidence: Evidence) -> str | None:
+    now, observed = evidence.now, evidence.journal.run(1)
     mirror = next(s for s in now.status.init_container_statuses if s["name"] == FAILING_STEP)
     if mirror["restartCount"] != FAILURES:
         return f"it was restarted {mirror['restartCount']} times"
     last = mirror["lastState"].get("terminated", {})
-    if last.get("exitCode") != 1 or EVIDENCE not in last.get("message", ""):
-        return f"its last state is {last}"
-    if not _told(evidence) and not seen.unwatched:
-        return f"no condition told of it, but {sorted(seen.failures)}"
+    if last.get("exitCode") != 1 or OUTPUT not in last.get("message", ""):
+        return f"its lastState is {last}"
+    if not _reported(evidence) and not observed.operator_down:
+        return f"the conditions had only the messages {sorted(observed.failures)}"
     return None
 
 
-def _told(evidence: Evidence) -> bool:
-    """Whether a condition told of the failure while it was one."""
-    words = evidence.journal.run(1).failures
-    return any("exited with 1" in one and EVIDENCE in one for one in words)
+def _reported(evidence: Evidence) -> bool:
+    """Return whether a condition reported the failure during the first run."""
+    messages = evidence.journal.run(1).failures
+    return any("exited with 1" in one and OUTPUT in one for one in messages)
 
 
 def _mirror(evidence: Evidence) -> str | None:
-    """The kubelet may have the last word a moment before the operator repeats it."""
+    # The operator needs a moment to mirror the kubelet's last report.
     try:
-        evidence.world.wait(lambda now: not _unlike_pod(now), MIRROR_SECONDS, "they are the same")
+        evidence.observer.wait(lambda now: not _difference(now), MIRROR_SECONDS, "they are equal")
     except DemoError:
-        return _unlike_pod(evidence.now)
+        return _difference(evidence.now)
     return None
 
 
-def _unlike_pod(now: Snapshot) -> str | None:
+def _difference(now: Snapshot) -> str | None:
     if now.pod is None:
         return "there is no Pod"
-    said = now.pod["status"].get("initContainerStatuses", [])
+    statuses = now.pod["status"].get("initContainerStatuses", [])
     mirrored = ((now.pipeline or {}).get("status") or {}).get("initContainerStatuses", [])
-    return difference(mirrored, said, "initContainerStatuses")
+    return difference(mirrored, statuses, "initContainerStatuses")
 
 
-def difference(mine: Any, its: Any, path: str) -> str | None:
-    """The first place at which two documents are not the same."""
-    if isinstance(mine, dict) and isinstance(its, dict):
-        keys = sorted(mine.keys() | its.keys())
-        parts = ((mine.get(key), its.get(key), f"{path}.{key}") for key in keys)
-    elif isinstance(mine, list) and isinstance(its, list) and len(mine) == len(its):
-        pairs = enumerate(zip(mine, its, strict=True))
+def difference(pipelines: Any, pods: Any, path: str) -> str | None:
+    """Return the first difference between the pipeline's value and the Pod's. None if equal."""
+    if isinstance(pipelines, dict) and isinstance(pods, dict):
+        keys = sorted(pipelines.keys() | pods.keys())
+        parts = ((pipelines.get(key), pods.get(key), f"{path}.{key}") for key in keys)
+    elif isinstance(pipelines, list) and isinstance(pods, list) and len(pipelines) == len(pods):
+        pairs = enumerate(zip(pipelines, pods, strict=True))
         parts = ((left, right, f"{path}[{index}]") for index, (left, right) in pairs)
     else:
-        return None if mine == its else f"{path} is {mine!r}, the Pod's is {its!r}"
+        return None if pipelines == pods else f"{path} is {pipelines!r}, the Pod's is {pods!r}"
     return next(filter(None, (difference(*part) for part in parts)), None)
 
 
-def _one_pod(evidence: Evidence) -> str | None:
-    """Asked of the API server, and by owner: a label could be missing."""
-    listed = evidence.place.api.get(collection("Pod", NAMESPACE)) or {"items": []}
+def _one_pod(cluster: DemoCluster) -> str | None:
+    # By owner reference, since a second Pod might lack the label.
     owned = [
         pod["metadata"]["name"]
-        for pod in listed["items"]
+        for pod in cluster.get("pods")["items"]
         for owner in pod["metadata"].get("ownerReferences", ())
         if (owner["kind"], owner["name"]) == (names.KIND, PIPELINE)
     ]
     return _differs(owned, [PIPELINE])
 
 
-def _served(place: Place) -> str | None:
-    path = f"{collection('Pod', NAMESPACE)}/{PIPELINE}:{PORT}/proxy/index.html"
-    text = place.api.text(path).strip()
+def _served(cluster: DemoCluster) -> str | None:
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods/{PIPELINE}:{PORT}/proxy/index.html"
+    text = cluster.kubectl("get", "--raw", path).strip()
     return None if text.startswith("hello from demo") else f"it serves {text[:100]!r}"
 
 
-def _secret_kept(place: Place) -> str | None:
+def _secret_hidden(cluster: DemoCluster) -> str | None:
     password = _password()
     session = hashlib.sha256(password.encode()).hexdigest()[:16]
-    run = place.api.run
-    if run(NAMESPACE, PIPELINE, APP, "cat /config/session").strip() != session:
-        return "the step did not leave what it makes of the Secret"
-    seen = run(NAMESPACE, PIPELINE, APP, f"env; cat /proc/mounts; cat {SECRET_FILE} 2>&1")
-    if password in seen or f" {SECRET_FILE.rpartition('/')[0]} " in seen:
-        return "the app container sees it"
+    if cluster.execute("cat /config/session").strip() != session:
+        return "the step did not write the session that it creates from the Secret"
+    readable = cluster.execute(f"env; cat /proc/mounts; cat {SECRET_FILE} 2>&1 || true")
+    if password in readable or f" {SECRET_FILE.rpartition('/')[0]} " in readable:
+        return "the app container can read it"
     return None
 
 
 def _password() -> str:
-    applied, _ = manifests.demo()
-    secret = next(one for one in applied if one["kind"] == "Secret")
+    secret = next(one for one in manifest() if one["kind"] == "Secret")
     return str(secret["stringData"]["password"])
 
 
-def _differs(found: list[Any], wanted: list[Any]) -> str | None:
-    return None if found == wanted else f"found {', '.join(map(str, found)) or 'none'}"
+def _differs(actual: list[Any], expected: list[Any]) -> str | None:
+    return None if actual == expected else f"actual: {', '.join(map(str, actual)) or 'none'}"

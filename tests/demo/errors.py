@@ -1,9 +1,9 @@
-"""What ends the demo, each with one line for a person."""
+"""The exceptions of the demo. Each message is a line for the user."""
 
 
 class DemoError(Exception):
-    """Something differs from what the demo says, or cannot be done."""
+    """A claim of the demo is wrong, or a step of it failed."""
 
 
 class UsageError(DemoError):
-    """It was started in a way that cannot work."""
+    """The demo was started in a way that cannot work."""

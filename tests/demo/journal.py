@@ -1,73 +1,72 @@
-"""What was seen on the way, run by run: a claim about a moment cannot be checked at the end."""
+"""Record what was observed during each run, for claims about the past."""
 
 from dataclasses import dataclass, field
 
 from initpipeline.api.models import RunRecord
 from initpipeline.api.reasons import ConditionType, Reason
+from tests.demo.observer import OperatorRestarted
 from tests.demo.snapshot import Snapshot
-from tests.demo.world import Restarted
 
 FAILURES = frozenset({Reason.STEP_FAILED, Reason.STEP_BACK_OFF})
 
 
 @dataclass
-class Seen:
-    """What was seen of one run."""
+class Observed:
+    """What was observed during one run."""
 
     uninitialized: bool = False
     """The condition Initialized was False."""
     failures: set[str] = field(default_factory=set)
-    """What was said of steps that failed."""
-    unwatched: bool = False
-    """The operator was away for some of the time, so that moments may have passed unseen."""
+    """The messages about failed steps."""
+    operator_down: bool = False
+    """The operator was down for some time, so that it may have missed states."""
 
 
 class Journal:
-    """Takes note of each change of the pipeline."""
+    """Records each change of the pipeline."""
 
     def __init__(self) -> None:
-        """Nothing was seen yet."""
-        self.breaches: list[str] = []
-        """What may never happen, and did."""
-        self._runs: dict[int, Seen] = {}
+        self.violations: list[str] = []
+        """Observations that must never occur."""
+        self._runs: dict[int, Observed] = {}
         self._last = 0
         self._history: dict[int, RunRecord] = {}
 
-    def run(self, number: int) -> Seen:
-        """What was seen of that run."""
-        return self._runs.setdefault(number, Seen())
+    def run(self, number: int) -> Observed:
+        """Return what was observed during that run."""
+        return self._runs.setdefault(number, Observed())
 
-    def moved(self, snapshot: Snapshot) -> None:
-        """Note what this moment shows."""
+    def changed(self, snapshot: Snapshot) -> None:
+        """Record this state."""
         if snapshot.number:
-            self._note_run(snapshot)
-            self._note_history(snapshot)
+            self._record_run(snapshot)
+            self._record_history(snapshot)
 
-    def show(self, snapshot: Snapshot) -> None:
-        """Nothing to add."""
+    def settled(self, snapshot: Snapshot) -> None:
+        """Do nothing."""
 
-    def restarted(self, _event: Restarted, snapshot: Snapshot) -> None:
-        """The operator may have been away at the end of this run and the beginning of the next."""
+    def operator_restarted(self, _event: OperatorRestarted, snapshot: Snapshot) -> None:
+        """Record that the operator may have missed the end of this run, or the next run."""
         for number in (snapshot.number, snapshot.number + 1):
-            self.run(number).unwatched = True
+            self.run(number).operator_down = True
 
-    def _note_run(self, snapshot: Snapshot) -> None:
-        number, seen = snapshot.number, self.run(snapshot.number)
+    def _record_run(self, snapshot: Snapshot) -> None:
+        number, run = snapshot.number, self.run(snapshot.number)
         if number not in (self._last, self._last + 1):
-            self.breaches.append(f"run {number} came after run {self._last}")
+            self.violations.append(f"run {number} followed run {self._last}")
         self._last = number
         initialized = snapshot.status.condition(ConditionType.INITIALIZED)
         if initialized and initialized.status == "False":
-            seen.uninitialized = True
+            run.uninitialized = True
             if initialized.reason in FAILURES:
-                seen.failures.add(initialized.message)
+                run.failures.add(initialized.message)
 
-    def _note_history(self, snapshot: Snapshot) -> None:
+    def _record_history(self, snapshot: Snapshot) -> None:
         history = snapshot.status.history
-        told = {record.number: record for record in history}
-        if len(told) != len(history):
-            self.breaches.append("a run is twice in the history")
+        records = {record.number: record for record in history}
+        if len(records) != len(history):
+            self.violations.append("the history contains a run twice")
         for number, record in self._history.items():
-            if told.get(number) != record:
-                self.breaches.append(f"the history of run {number} was changed after its end")
-        self._history = told
+            if records.get(number) != record:
+                self.violations.append(f"the history of run {number} changed after its end")
+        self._history = records

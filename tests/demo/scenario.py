@@ -1,129 +1,135 @@
-"""The acts: what is done, which run must follow, and how the run before must have ended."""
+"""The acts of the demo: an action, the run that it must start, and the end of the previous run."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from initpipeline.api.reasons import Reason, Result, Trigger
-from tests.demo import manifests
-from tests.demo.api import collection
-from tests.demo.errors import DemoError
-from tests.demo.place import APP, NAMESPACE, PIPELINE, Place
-from tests.demo.snapshot import Snapshot
-from tests.demo.view import View
-from tests.demo.world import Restarted, World
+import yaml
 
+from initpipeline.api.reasons import Reason, Result, Trigger
+from tests.cluster.cluster import Cluster
+from tests.demo.cluster import APP, NAMESPACE, PIPELINE, DemoCluster
+from tests.demo.errors import DemoError
+from tests.demo.observer import Observer, OperatorRestarted
+from tests.demo.snapshot import Object, Snapshot
+from tests.demo.view import View
+
+MANIFEST: Final = Path(__file__).parents[2] / "manifests/examples/demo.yaml"
 FAILING_STEP: Final = "migrate"
 WAITING_STEP: Final = "wait-for-database"
 
 
 @dataclass(frozen=True)
 class Remark:
-    """A line of explanation, said once when its moment comes."""
+    """A line of explanation, printed once, when the condition is first true."""
 
     text: str
-    fits: Callable[[Snapshot], bool]
+    condition: Callable[[Snapshot], bool]
 
 
 @dataclass(frozen=True)
 class Act:
-    """One cause of a run."""
+    """An action that starts a run."""
 
     title: str
     explanation: str
     do: Callable[[], object]
     trigger: Trigger
     ends_last_run: Result | None
-    """How the run before goes into history; None: there is none before."""
+    """The result of the previous run. None for the first run."""
     remarks: tuple[Remark, ...] = ()
 
 
-class Prompter:
-    """Says the remarks of the present act."""
+class Commentator:
+    """Prints the remarks of the present act."""
 
     def __init__(self, view: View) -> None:
-        """Nothing to say yet."""
         self._view = view
         self._left: list[Remark] = []
 
     def begin(self, act: Act) -> None:
-        """From now on the remarks of this act."""
+        """Print the remarks of this act from now on."""
         self._left = list(act.remarks)
 
-    def moved(self, snapshot: Snapshot) -> None:
-        """Remarks follow what is shown."""
+    def changed(self, snapshot: Snapshot) -> None:
+        """Do nothing."""
 
-    def show(self, snapshot: Snapshot) -> None:
-        """Say what fits this moment."""
-        for remark in [one for one in self._left if one.fits(snapshot)]:
+    def settled(self, snapshot: Snapshot) -> None:
+        """Print the remarks whose condition is true."""
+        for remark in [one for one in self._left if one.condition(snapshot)]:
             self._left.remove(remark)
             self._view.note(remark.text)
 
-    def restarted(self, _event: Restarted, snapshot: Snapshot) -> None:
-        """Nothing to add."""
+    def operator_restarted(self, _event: OperatorRestarted, snapshot: Snapshot) -> None:
+        """Do nothing."""
 
 
-def play(act: Act, number: int, place: Place, world: World) -> None:
-    """Do it, and see its run through until the app is Ready."""
+def play(act: Act, number: int, observer: Observer, timeout: float) -> None:
+    """Perform the action, and wait until its run is Ready. Raise DemoError if it is not."""
     act.do()
-    world.wait(lambda now: now.number >= number, place.patience, f"run {number} begins")
-    _check_run(act, number, world)
-    world.wait(
-        lambda now: now.number > number or now.settled,
-        place.patience,
-        f"run {number} is initialized and its Pod Ready",
+    observer.wait(lambda now: now.number >= number, timeout, f"run {number} starts")
+    _check_run(act, number, observer)
+    observer.wait(
+        lambda now: now.number > number or now.ready,
+        timeout,
+        f"run {number} is initialized and its Pod is Ready",
     )
-    _check_run(act, number, world)
+    _check_run(act, number, observer)
 
 
-def _check_run(act: Act, number: int, world: World) -> None:
-    run = world.snapshot.status.run
+def _check_run(act: Act, number: int, observer: Observer) -> None:
+    run = observer.snapshot.status.run
     if run is None or (run.number, run.trigger) != (number, act.trigger):
-        found = f"run {run.number} with trigger {run.trigger}" if run else "no run"
-        raise DemoError(f"{found} follows, not run {number} with trigger {act.trigger}")
+        actual = f"run {run.number} ({run.trigger})" if run else "no run"
+        raise DemoError(f"{actual} started instead of run {number} ({act.trigger})")
 
 
-def acts(place: Place, world: World, view: View) -> Iterator[Act]:
-    """In order; what this place cannot do is skipped, by name."""
-    yield _first(place, world, view)
-    if place.kill_sandbox:
-        yield _sandbox(place.kill_sandbox)
+def acts(cluster: DemoCluster, observer: Observer, view: View) -> Iterator[Act]:
+    """Yield the acts in their order. Acts that are impossible on this cluster are skipped."""
+    yield _first(cluster, observer, view)
+    if cluster.node:
+        yield _sandbox(cluster.node)
     else:
         view.text("")
-        view.note("skipped: killing the Pod's sandbox, which needs access to the node's processes")
-    yield _app(place)
-    yield _pod(place)
+        view.note("skipped: killing the Pod's sandbox needs access to the node's processes")
+    yield _app(cluster)
+    yield _pod(cluster)
 
 
-def _first(place: Place, world: World, view: View) -> Act:
-    first, later = manifests.demo()
+def manifest() -> list[Object]:
+    """Return the objects of the example."""
+    return [one for one in yaml.safe_load_all(MANIFEST.read_text()) if one]
+
+
+def _first(cluster: DemoCluster, observer: Observer, view: View) -> Act:
+    objects = manifest()
+    database = [one for one in objects if one["kind"] == "Pod"]
 
     def apply() -> None:
-        for one in first:
-            place.api.apply(one, NAMESPACE)
-        world.wait(
+        cluster.apply([one for one in objects if one not in database])
+        observer.wait(
             lambda now: "running" in now.container(WAITING_STEP).get("state", {}),
-            place.patience,
-            f"step {WAITING_STEP} runs",
+            cluster.timeout,
+            f"step {WAITING_STEP} is running",
         )
-        view.note("the step waits for a database that is not there: it is started now")
-        for one in later:
-            place.api.apply(one, NAMESPACE)
+        view.note("the step waits for the database, which is created now")
+        cluster.apply(database)
 
     return Act(
         "Four steps before the app may start",
-        "kubectl apply -f manifests/examples/demo.yaml; its database comes only once step 1 waits",
+        "kubectl apply -f manifests/examples/demo.yaml; the database follows when step 1 waits",
         apply,
         Trigger.CREATED,
         None,
         (
             Remark(
-                "failed once: the kubelet tries again at once, and the step's own words are the "
-                "pipeline's message",
+                "failed once: the kubelet retries immediately, and the pipeline's message has the "
+                "step's last output",
                 lambda now: _failed(now, 0),
             ),
             Remark(
-                "failed twice: before the third attempt the kubelet waits 10 s or a little more "
+                "failed twice: the kubelet waits 10 s or a little more before the third attempt "
                 "(CrashLoopBackOff)",
                 lambda now: _failed(now, 1),
             ),
@@ -140,18 +146,18 @@ def _failed(now: Snapshot, restarts: int) -> bool:
     return bool(ended) and ended["exitCode"] != 0
 
 
-def _sandbox(kill: Callable[[], None]) -> Act:
+def _sandbox(node: Cluster) -> Act:
     return Act(
         "The Pod's sandbox is killed",
-        "the kubelet restarts all of the Pod by itself, under the same UID; the Pod's own "
-        "Initialized stays True all the while, the pipeline's does not",
-        kill,
+        "the kubelet restarts the whole Pod with the same UID; the condition Initialized of the "
+        "Pod stays True meanwhile, that of the pipeline becomes False",
+        lambda: node.kill_sandbox(NAMESPACE, PIPELINE),
         Trigger.POD_RESTARTED,
         Result.INITIALIZED,
         (
             Remark(
-                "initialized again; the kubelet waits about 10 s before it starts the app again "
-                "(CrashLoopBackOff): that is its own rule for a container that ended",
+                "initialized again; the kubelet waits about 10 s before it restarts the app, as "
+                "for every terminated container (CrashLoopBackOff)",
                 lambda now: (
                     now.status.run is not None
                     and now.status.run.trigger == Trigger.POD_RESTARTED
@@ -167,29 +173,28 @@ def _waits(now: Snapshot, container: str) -> bool:
     return bool(waiting.get("reason") == "CrashLoopBackOff")
 
 
-def _app(place: Place) -> Act:
+def _app(cluster: DemoCluster) -> Act:
     return Act(
         "The app container is killed",
-        "a Pod would only start the app again, on what the last steps left behind; a pipeline runs "
-        "every step again, in a new Pod",
-        place.kill_app,
+        "the kubelet would restart only the app, with the files of the earlier steps; the operator "
+        "runs all steps again, in a new Pod",
+        cluster.kill_app,
         Trigger.CONTAINER_RESTARTED,
         Result.INITIALIZED,
     )
 
 
-def _pod(place: Place) -> Act:
-    path = f"{collection('Pod', NAMESPACE)}/{PIPELINE}"
+def _pod(cluster: DemoCluster) -> Act:
     return Act(
         "The Pod is deleted",
-        f"kubectl delete pod {PIPELINE} -n {NAMESPACE}; as an eviction or a drained node would",
-        lambda: place.api.delete(path),
+        f"kubectl delete pod {PIPELINE} -n {NAMESPACE}; an eviction has the same effect",
+        lambda: cluster.kubectl("delete", "pod", PIPELINE, "--wait=false"),
         Trigger.POD_LOST,
         Result.LOST,
         (
             Remark(
-                "the second such re-run in a row: the operator waits 10 s (RerunBackOff), then "
-                "20 s, up to 5 min, so that a Pod that keeps dying does no harm",
+                "the second such re-run in a row: the operator waits 10 s (RerunBackOff), the next "
+                "time 20 s, up to 5 min",
                 lambda now: (
                     now.explanation is not None and now.explanation.reason == Reason.RERUN_BACK_OFF
                 ),

@@ -1,64 +1,60 @@
-"""The demo's pipeline and its Pods at one moment, and what both say of themselves."""
+"""The state of the demo's pipeline and its Pod at one moment."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from initpipeline.api.models import Condition, InitPipelineStatus
 from initpipeline.api.reasons import ConditionType
-from tests.demo.api import Object
+
+Object = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the watches have told so far."""
+    """The last observed states."""
 
     name: str
     pipeline: Object | None = None
-    pods: Mapping[str, Object] = field(default_factory=dict)
+    pod: Object | None = None
 
     @cached_property
     def status(self) -> InitPipelineStatus:
-        """The pipeline's status; an empty one before the operator's first word."""
+        """The pipeline's status. It is empty until the operator has written it."""
         return InitPipelineStatus.model_validate((self.pipeline or {}).get("status") or {})
 
     @property
-    def pod(self) -> Object | None:
-        """The pipeline's Pod."""
-        return self.pods.get(self.name)
-
-    @property
     def number(self) -> int:
-        """Of the current run; 0 before the first."""
+        """The number of the current run. 0 before the first."""
         return self.status.run.number if self.status.run else 0
 
-    def holds(self, type_: ConditionType) -> bool:
-        """Whether that condition of the pipeline is True."""
+    def is_true(self, type_: ConditionType) -> bool:
+        """Return whether this condition of the pipeline is True."""
         condition = self.status.condition(type_)
         return condition is not None and condition.status == "True"
 
     @property
-    def settled(self) -> bool:
-        """Whether the current run is initialized, and its Pod Ready."""
-        return self.holds(ConditionType.INITIALIZED) and self.holds(ConditionType.READY)
+    def ready(self) -> bool:
+        """Whether the current run is initialized and its Pod is Ready."""
+        return self.is_true(ConditionType.INITIALIZED) and self.is_true(ConditionType.READY)
 
     @property
     def explanation(self) -> Condition | None:
-        """The condition that says most: what it needs, what is under way, or how it is."""
+        """The most informative condition: Stalled, else Reconciling, else Ready."""
         types = (ConditionType.STALLED, ConditionType.RECONCILING, ConditionType.READY)
         return next(filter(None, map(self.status.condition, types)), None)
 
     def container(self, name: str) -> Object:
-        """The Pod's status of one of its containers, init containers included; empty: none yet."""
+        """Return the Pod's status of a container. Return {} until the kubelet has reported it."""
         status = (self.pod or {}).get("status", {})
-        found = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
-        return next((one for one in found if one["name"] == name), {})
+        every = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+        return next((one for one in every if one["name"] == name), {})
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the live view."""
+    """A line of the demo's table."""
 
     run: str
     trigger: str
@@ -68,38 +64,38 @@ class Row:
     pod: str
     message: str
 
-
-def row(snapshot: Snapshot) -> Row:
-    """The pipeline's own words beside those that kubectl has for its Pod."""
-    status, explanation = snapshot.status, snapshot.explanation
-    return Row(
-        run=str(snapshot.number or "-"),
-        trigger=status.run.trigger if status.run else "-",
-        init=status.init_progress or "-",
-        step=status.current_step or "-",
-        reason=explanation.reason if explanation else "-",
-        pod=pod_status(snapshot.pod),
-        message=explanation.message if explanation else "the operator has not seen it yet",
-    )
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> "Row":
+        """Return the row of this snapshot: the pipeline's status, and the Pod's as in kubectl."""
+        status, explanation = snapshot.status, snapshot.explanation
+        return cls(
+            run=str(snapshot.number or "-"),
+            trigger=status.run.trigger if status.run else "-",
+            init=status.init_progress or "-",
+            step=status.current_step or "-",
+            reason=explanation.reason if explanation else "-",
+            pod=pod_status(snapshot.pod),
+            message=explanation.message if explanation else "no status yet",
+        )
 
 
 def pod_status(pod: Object | None) -> str:
-    """What `kubectl get pods` shows in the column STATUS."""
+    """Return the column STATUS of `kubectl get pods`."""
     if pod is None:
         return "(no Pod)"
     status = pod.get("status", {})
     ended = status.get("phase") in {"Succeeded", "Failed"}
     if "deletionTimestamp" in pod["metadata"] and not ended:
         return "Terminating"
-    said = _init(pod) or ""
+    reason = _init_reason(pod) or ""
     conditions = {one["type"]: one["status"] for one in status.get("conditions", ())}
-    # As kubectl does: an Initialized condition that stays True hides init containers at work.
-    if not said or conditions.get("Initialized") == "True":
-        said = _app(status) or said
-    return said or status.get("reason") or status.get("phase", "Unknown")
+    # Like kubectl: if the condition Initialized stays True, it hides running init containers.
+    if not reason or conditions.get("Initialized") == "True":
+        reason = _app_reason(status) or reason
+    return reason or status.get("reason") or status.get("phase", "Unknown")
 
 
-def _init(pod: Object) -> str | None:
+def _init_reason(pod: Object) -> str | None:
     total = len(pod["spec"].get("initContainers", ()))
     for done, one in enumerate(pod.get("status", {}).get("initContainerStatuses", ())):
         state: Mapping[str, Any] = one.get("state", {})
@@ -114,7 +110,7 @@ def _init(pod: Object) -> str | None:
     return None
 
 
-def _app(status: Object) -> str | None:
+def _app_reason(status: Object) -> str | None:
     for one in status.get("containerStatuses", ()):
         state: Mapping[str, Any] = one.get("state", {})
         stopped: Mapping[str, Any] = state.get("waiting") or state.get("terminated") or {}

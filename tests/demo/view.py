@@ -1,4 +1,4 @@
-"""What the demo shows: a line a change, and on a terminal the present below them."""
+"""The output of the demo: a line for each change, and on a terminal a status line below them."""
 
 import time
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from tests.demo.snapshot import Row, Snapshot, row
-from tests.demo.world import Restarted
+from tests.demo.observer import OperatorRestarted
+from tests.demo.snapshot import Row, Snapshot
 
 WIDTHS: Final = {
     "RUN": 4,
@@ -20,11 +20,11 @@ WIDTHS: Final = {
     "INIT": 5,
     "STEP": 18,
     "REASON": 19,
-    "POD SAYS": 22,
+    "POD STATUS": 22,
 }
 GOOD: Final = frozenset({"PodReady", "PodSucceeded", "Initialized"})
 BAD: Final = frozenset({"StepFailed", "StepBackOff", "ContainerFailed", "PodLost", "RerunBackOff"})
-# Of a log, a file: wide enough that no line of a table is broken.
+# The width if the output is not a terminal, so that lines of a table are not wrapped.
 PLAIN_WIDTH: Final = 160
 
 
@@ -32,7 +32,7 @@ class View:
     """The demo's standard output."""
 
     def __init__(self) -> None:
-        """Begin to count the seconds now."""
+        """Start to measure the elapsed time."""
         self._began = time.monotonic()
         self._console = Console(highlight=False, markup=False, emoji=False)
         if not self._console.is_terminal:
@@ -45,33 +45,33 @@ class View:
         )
 
     def __enter__(self) -> "View":
-        """Show the present, where there is somebody to see it."""
+        """Show the status line, if the output is a terminal."""
         if self._console.is_terminal:
             self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """What was said stays, the present goes."""
+        """Remove the status line. The lines above it stay."""
         self._live.stop()
 
     def __rich__(self) -> RenderableType:
-        """The present."""
-        words = (f" {self.seconds:5.1f}s  {self._doing}", "bold")
+        """Return the status line."""
+        doing = (f" {self.seconds:5.1f}s  {self._doing}", "bold")
         frame = self._spinner.render(self.seconds)
-        return Text.assemble(cast(Text, frame), words, no_wrap=True, overflow="ellipsis")
+        return Text.assemble(cast(Text, frame), doing, no_wrap=True, overflow="ellipsis")
 
     def __call__(self, line: str) -> None:
-        """A line about what is being done."""
+        """Print what is being done."""
         self._doing = line
         self._print(Text.assemble(self._clock(), line))
 
     @property
     def seconds(self) -> float:
-        """Since the demo began."""
+        """The seconds since the start of the demo."""
         return time.monotonic() - self._began
 
     def title(self, text: str, explanation: str) -> None:
-        """The next act, and the heads of the columns."""
+        """Print the title of the next act, and the column heads."""
         self._doing = text
         self._print(Text())
         self._print(Text.assemble(self._clock(), (text, "bold cyan")))
@@ -79,12 +79,12 @@ class View:
         heads = "".join(f"{name:{width}}" for name, width in WIDTHS.items())
         self._print(Text(f"{'':10}{heads}MESSAGE", style="dim"))
 
-    def moved(self, snapshot: Snapshot) -> None:
-        """Changes are shown once they have come to rest."""
+    def changed(self, snapshot: Snapshot) -> None:
+        """Do nothing. Changes are printed when they have settled."""
 
-    def show(self, snapshot: Snapshot) -> None:
-        """A line for the pipeline beside its Pod, if it is news."""
-        now = row(snapshot)
+    def settled(self, snapshot: Snapshot) -> None:
+        """Print a row for the pipeline and its Pod, unless it equals the previous one."""
+        now = Row.of(snapshot)
         if now == self._last:
             return
         self._last = now
@@ -96,23 +96,23 @@ class View:
         else:
             self._print(line + message)
 
-    def restarted(self, event: Restarted, _snapshot: Snapshot) -> None:
-        """As a Deployment would have done it."""
-        self.note(f"the operator (pid {event.before}) died: started again (pid {event.after})")
+    def operator_restarted(self, event: OperatorRestarted, _snapshot: Snapshot) -> None:
+        """Print that the supervisor has restarted the operator."""
+        self.note(f"the operator (pid {event.old_pid}) died: restarted it (pid {event.new_pid})")
 
     def note(self, text: str) -> None:
-        """Why something is as it is."""
+        """Print an explanation."""
         self._print(Text.assemble(self._clock(), ("-> " + text, "yellow")))
 
     def check(self, text: str, problem: str | None) -> None:
-        """One thing that was checked."""
+        """Print a checked claim. `problem` states what is wrong, unless the claim is true."""
         if problem is None:
             self._print(Text.assemble(self._clock(), ("ok  ", "green"), text))
         else:
             self._print(Text.assemble(self._clock(), ("NO  ", "red"), f"{text}: {problem}"))
 
     def table(self, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table."""
+        """Print a table."""
         table = Table(box=None, pad_edge=False)
         for head in heads:
             table.add_column(head, header_style="dim")
@@ -123,7 +123,7 @@ class View:
         self._console.print(table)
 
     def text(self, *lines: str) -> None:
-        """Lines as they are, to be pasted."""
+        """Print lines unchanged, so that the user can paste them."""
         for line in lines:
             self._print(Text(line))
 
@@ -131,14 +131,14 @@ class View:
         return f"[{self.seconds:6.1f}s] ", "dim"
 
     def _print(self, text: Text) -> None:
-        # Never broken by us: a terminal does that itself, and a file or a pasted command is whole.
+        # Lines are not wrapped here: a terminal does it, and pasted commands must stay complete.
         self._console.print(text, soft_wrap=True)
 
 
 def _cells(now: Row) -> list[tuple[str, str]]:
-    """The columns, each with its colour."""
+    """Return the cells of a row, each with its style."""
     tone = "green" if now.reason in GOOD else "red" if now.reason in BAD else "yellow"
-    told = (
+    cells = (
         (now.run, "bold"),
         (now.trigger, ""),
         (now.init, tone),
@@ -147,4 +147,4 @@ def _cells(now: Row) -> list[tuple[str, str]]:
         (now.pod, "magenta"),
     )
     widths = WIDTHS.values()
-    return [(f"{text:{width}}", style) for (text, style), width in zip(told, widths, strict=True)]
+    return [(f"{text:{width}}", style) for (text, style), width in zip(cells, widths, strict=True)]
