@@ -1,4 +1,4 @@
-"""What is known of each object: the newest of what was told, and nothing of what is gone."""
+"""The cache: it keeps the newest version of each object, and no deleted objects."""
 
 import contextlib
 import gc
@@ -27,7 +27,7 @@ def store() -> Store[Pod]:
 
 
 def known(store: Store[Pod]) -> tuple[str, str] | None:
-    """Version and UID."""
+    """Returns resource version and UID of the stored Pod."""
     thing = store.get(KEY)
     return None if thing is None else (thing.resource_version, thing.uid)
 
@@ -38,58 +38,60 @@ class TestNewestWins:
         [
             pytest.param((9, 10), True, id="newer: by number, not by letter"),
             pytest.param((10, 9), False, id="older"),
-            pytest.param((10, 10), False, id="the same: the echo of an own write"),
+            pytest.param((10, 10), False, id="equal: the watch event of an own write"),
         ],
     )
-    def test_the_second_word(self, store: Store[Pod], told: tuple[int, int], news: bool) -> None:
+    def test_second_version_is_stored_only_if_newer(
+        self, store: Store[Pod], told: tuple[int, int], news: bool
+    ) -> None:
         first, second = told
         store.put(KEY, version(first))
         assert store.is_news(KEY, str(second)) is news
         assert store.put(KEY, version(second)) is news
         assert known(store) == (str(max(told)), "pod-1")
 
-    def test_the_first_word_is_news(self, store: Store[Pod]) -> None:
+    def test_first_version_is_stored(self, store: Store[Pod]) -> None:
         assert store.put(KEY, version(1))
 
-    def test_another_object_of_the_name_takes_its_place(self, store: Store[Pod]) -> None:
+    def test_newer_object_of_the_same_name_replaces_it(self, store: Store[Pod]) -> None:
         store.put(KEY, version(1, "old"))
         assert store.put(KEY, version(2, "new"))
         assert known(store) == ("2", "new")
 
 
-class TestAnswerToAWrite:
-    def test_is_kept_before_the_watch_tells(self, store: Store[Pod]) -> None:
+class TestResponseToWrite:
+    def test_response_is_stored_before_the_watch_event(self, store: Store[Pod]) -> None:
         store.put(KEY, version(1))
         assert store.replace(KEY, version(2))
-        assert not store.put(KEY, version(2)), "the echo is news"
+        assert not store.put(KEY, version(2)), "the watch event of the own write is new"
 
-    def test_does_not_bring_back_what_is_deleted(self, store: Store[Pod]) -> None:
+    def test_response_after_the_deletion_is_not_stored(self, store: Store[Pod]) -> None:
         store.put(KEY, version(1))
         store.remove(KEY, "pod-1")
         assert not store.replace(KEY, version(2))
         assert known(store) is None
 
-    def test_that_is_late_does_not_undo_what_the_watch_told(self, store: Store[Pod]) -> None:
+    def test_response_older_than_the_watch_event_is_not_stored(self, store: Store[Pod]) -> None:
         store.put(KEY, version(3))
         assert not store.replace(KEY, version(2))
         assert known(store) == ("3", "pod-1")
 
 
-class TestAnswerToACreation:
-    def test_is_kept_before_the_watch_tells(self, store: Store[Pod]) -> None:
+class TestResponseToCreation:
+    def test_created_object_is_stored_before_the_watch_event(self, store: Store[Pod]) -> None:
         with store.creation(KEY) as keep:
             keep(version(1))
         assert known(store) == ("1", "pod-1")
-        assert not store.put(KEY, version(1)), "the echo is news"
+        assert not store.put(KEY, version(1)), "the watch event of the own write is new"
 
-    def test_does_not_bring_back_what_was_deleted_meanwhile(self, store: Store[Pod]) -> None:
+    def test_created_object_deleted_meanwhile_is_not_stored(self, store: Store[Pod]) -> None:
         with store.creation(KEY) as keep:
             store.put(KEY, version(1))
             store.remove(KEY, "pod-1")
             keep(version(1))
         assert known(store) is None
 
-    def test_is_kept_though_another_of_the_name_was_deleted_meanwhile(
+    def test_created_object_is_stored_if_another_of_its_name_was_deleted(
         self, store: Store[Pod]
     ) -> None:
         store.put(KEY, version(1, "old"))
@@ -98,7 +100,7 @@ class TestAnswerToACreation:
             keep(version(2, "new"))
         assert known(store) == ("2", "new")
 
-    def test_remembers_no_deletion_afterwards(self, store: Store[Pod]) -> None:
+    def test_deletions_are_forgotten_after_the_creation(self, store: Store[Pod]) -> None:
         with contextlib.suppress(ConnectionFailed), store.creation(KEY):
             raise ConnectionFailed
         with store.creation(KEY) as keep:
@@ -107,15 +109,15 @@ class TestAnswerToACreation:
 
 
 class TestDeletion:
-    def test_forgets(self, store: Store[Pod]) -> None:
+    def test_deleted_object_is_removed(self, store: Store[Pod]) -> None:
         store.put(KEY, version(1))
         assert store.remove(KEY, "pod-1")
         assert len(store) == 0
 
-    def test_of_an_unknown_object_is_no_news(self, store: Store[Pod]) -> None:
+    def test_deletion_of_unknown_object_is_ignored(self, store: Store[Pod]) -> None:
         assert not store.remove(KEY, "pod-1")
 
-    def test_that_is_told_late_spares_the_next_object_of_the_name(self, store: Store[Pod]) -> None:
+    def test_late_deletion_does_not_remove_the_next_object(self, store: Store[Pod]) -> None:
         store.put(KEY, version(2, "new"))
         assert not store.remove(KEY, "old")
         assert known(store) == ("2", "new")
@@ -127,25 +129,27 @@ class TestMissingFrom:
     @pytest.mark.parametrize(
         ("existing", "missing"),
         [
-            pytest.param(ObjectUIDs({KEY: "pod-1"}, 9), False, id="there"),
-            pytest.param(ObjectUIDs({}, 9), True, id="gone"),
-            pytest.param(ObjectUIDs({KEY: "pod-2"}, 9), True, id="another one took its name"),
-            pytest.param(ObjectUIDs({}, 5), True, id="gone, and nothing happened since"),
+            pytest.param(ObjectUIDs({KEY: "pod-1"}, 9), False, id="exists"),
+            pytest.param(ObjectUIDs({}, 9), True, id="deleted"),
+            pytest.param(ObjectUIDs({KEY: "pod-2"}, 9), True, id="replaced by another of its name"),
+            pytest.param(ObjectUIDs({}, 5), True, id="deleted at the listed version"),
             pytest.param(ObjectUIDs({}, 4), False, id="the list is older than the stored object"),
         ],
     )
-    def test_one_object(self, store: Store[Pod], existing: ObjectUIDs, missing: bool) -> None:
+    def test_stored_object_missing_from_the_list_is_returned(
+        self, store: Store[Pod], existing: ObjectUIDs, missing: bool
+    ) -> None:
         store.put(KEY, version(5))
         assert store.missing_from(existing, None) == ([(KEY, "pod-1")] if missing else [])
 
-    def test_of_one_namespace_says_nothing_about_others(self, store: Store[Pod]) -> None:
+    def test_list_of_one_namespace_affects_no_other(self, store: Store[Pod]) -> None:
         store.put(OTHER, version(1))
         assert store.missing_from(ObjectUIDs({}, 9), "default") == []
         assert store.missing_from(ObjectUIDs({}, 9), "other") == [(OTHER, "pod-1")]
 
 
 class TestPodOfManyContainers:
-    """A user who may write a Pod's status can give it thousands."""
+    """A user who may write the status of a Pod can add thousands of containers to it."""
 
     def large(self, number: int = 10) -> Pod:
         found = pod()
@@ -153,15 +157,15 @@ class TestPodOfManyContainers:
             found = found.init(f"step-{step}", exit=1, restarts=step)
         return replace(found.build(), resource_version=str(number))
 
-    def test_pod_comes_back_as_it_was(self) -> None:
+    def test_packed_pod_is_returned_unchanged(self) -> None:
         pods, found = Cache.empty().pods, self.large()
         assert pods.put(KEY, found)
         assert pods.get(KEY) == found
-        assert not pods.put(KEY, found), "the echo of an own write is no news"
+        assert not pods.put(KEY, found), "the watch event of an own write is new"
         assert pods.remove(KEY, found.uid, found)
         assert pods.gone(KEY) == found
 
-    def test_pod_takes_up_little_memory(self) -> None:
+    def test_packed_pod_takes_little_memory(self) -> None:
         pods = Cache.empty().pods
         tracemalloc.start()
         try:

@@ -1,4 +1,4 @@
-"""The one door to the API server, against a local HTTP server.
+"""Requests to the API server, sent to a local HTTP server.
 
 Client 36 and 37 differ in what they do with an answer, so this module is run with both. In a
 virtual environment of its own, with this project's dependencies, pytest, pytest-asyncio and kmock:
@@ -45,14 +45,14 @@ def configuration(server: str, token: str | None = None) -> client.Configuration
 
 
 def only(server: mock.RawHandler) -> mock.Request:
-    """The one request that came."""
+    """Returns the only request that the server received."""
     [request] = server
     return request
 
 
 @pytest.fixture
 def server(kmock: mock.RawHandler) -> str:
-    """The address of the mock of an API server."""
+    """Returns the address of the mock of an API server."""
     return str(kmock.url).rstrip("/")
 
 
@@ -63,12 +63,14 @@ async def api(server: str) -> AsyncIterator[ApiClient]:
 
 
 class TestWatch:
-    """An answer of many lines."""
+    """A watch: a response of many lines."""
 
     async def read(self, api: ApiClient) -> list[Any]:
         return [document async for document in api.watch("/things?watch=1", "application/json", 9)]
 
-    async def test_each_line_is_a_document(self, api: ApiClient, kmock: mock.RawHandler) -> None:
+    async def test_each_line_is_parsed_as_a_document(
+        self, api: ApiClient, kmock: mock.RawHandler
+    ) -> None:
         kmock["get /things"] << b'{"a":1}\n\n{"a":2}\n'
         assert await self.read(api) == [{"a": 1}, {"a": 2}]
 
@@ -80,7 +82,7 @@ class TestWatch:
         assert only(kmock).headers["Accept"] == "application/json"
         assert only(kmock).headers["User-Agent"] == f"initpipeline/{__version__}"
 
-    async def test_a_line_of_a_megabyte_is_read(
+    async def test_line_of_a_megabyte_is_parsed(
         self, api: ApiClient, kmock: mock.RawHandler
     ) -> None:
         kmock["get /things"] << json.dumps({"a": "x" * 1_000_000}).encode() + b"\n{}\n"
@@ -95,19 +97,19 @@ class TestWatch:
             await self.read(api)
         assert str(raised.value) == "410: too old"
 
-    async def test_a_page_of_a_proxy_is_no_answer(
+    async def test_page_of_a_proxy_is_a_failed_connection(
         self, api: ApiClient, kmock: mock.RawHandler
     ) -> None:
         kmock["get /things"] << b"<html>log in</html>\n"
         with pytest.raises(ConnectionFailed):
             await self.read(api)
 
-    async def test_no_server_is_no_answer(self) -> None:
+    async def test_refused_connection_is_a_failed_connection(self) -> None:
         async with ApiClient(configuration(NOWHERE), timeout_seconds=5) as api:
             with pytest.raises(ConnectionFailed):
                 await self.read(api)
 
-    async def test_the_token_goes_along(self, server: str, kmock: mock.RawHandler) -> None:
+    async def test_watch_has_the_token(self, server: str, kmock: mock.RawHandler) -> None:
         kmock["get /things"] << b""
         async with ApiClient(configuration(server, "secret"), timeout_seconds=5) as api:
             assert await self.read(api) == []
@@ -115,11 +117,13 @@ class TestWatch:
 
 
 class TestAnswer:
-    async def test_json_comes_back(self, api: ApiClient, kmock: mock.RawHandler) -> None:
+    async def test_json_response_is_returned(self, api: ApiClient, kmock: mock.RawHandler) -> None:
         kmock["get /thing"] << {"a": [1]}
         assert await api.request("GET", "/thing") == {"a": [1]}
 
-    async def test_nothing_is_an_empty_object(self, api: ApiClient, kmock: mock.RawHandler) -> None:
+    async def test_empty_response_is_an_empty_object(
+        self, api: ApiClient, kmock: mock.RawHandler
+    ) -> None:
         kmock["delete /thing"] << b""
         assert await api.request("DELETE", "/thing") == {}
 
@@ -160,11 +164,11 @@ class TestAnswer:
                 502, b"<html>\nbad gateway</html>", "502: <html> bad gateway</html>", id="page"
             ),
             pytest.param(503, b"", "503: no message", id="nothing"),
-            pytest.param(500, b'"oops"', "500: oops", id="JSON, but no object"),
-            pytest.param(500, b"\xff\xfe", "500: \ufffd\ufffd", id="no text"),
+            pytest.param(500, b'"oops"', "500: oops", id="JSON that is not an object"),
+            pytest.param(500, b"\xff\xfe", "500: \ufffd\ufffd", id="bytes that are not text"),
         ],
     )
-    async def test_a_proxys_error_is_told_in_one_line(
+    async def test_error_of_a_proxy_is_reported_in_one_line(
         self, api: ApiClient, kmock: mock.RawHandler, code: int, body: bytes, message: str
     ) -> None:
         kmock["get /thing"] << code << body
@@ -173,7 +177,7 @@ class TestAnswer:
         assert str(raised.value) == message
 
     @pytest.mark.parametrize("body", [b"<html>log in</html>", b"[]", b'"ok"'])
-    async def test_a_success_that_is_no_api_servers_is_a_failure(
+    async def test_success_that_is_not_from_an_api_server_is_a_failed_connection(
         self, api: ApiClient, kmock: mock.RawHandler, body: bytes
     ) -> None:
         kmock["get /thing"] << body
@@ -182,12 +186,12 @@ class TestAnswer:
 
 
 class TestNoAnswer:
-    async def test_connection_refused(self) -> None:
+    async def test_refused_connection_is_reported(self) -> None:
         async with ApiClient(configuration(NOWHERE), 5) as api:
             with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1"):
                 await api.request("GET", "/thing")
 
-    async def test_timeout(self, server: str, kmock: mock.RawHandler) -> None:
+    async def test_timeout_is_reported(self, server: str, kmock: mock.RawHandler) -> None:
         never = asyncio.Event()
         kmock["get /thing"] << never.wait
         async with ApiClient(configuration(server), timeout_seconds=0.05) as api:
@@ -196,16 +200,16 @@ class TestNoAnswer:
         never.set()
 
     @pytest.mark.parametrize(
-        "said",
+        "sent",
         [
-            pytest.param(b"", id="hangs up"),
-            pytest.param(b"SSH-2.0-OpenSSH\r\n", id="speaks something else"),
-            pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", id="breaks off"),
+            pytest.param(b"", id="closes the connection"),
+            pytest.param(b"SSH-2.0-OpenSSH\r\n", id="another protocol"),
+            pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", id="ends early"),
         ],
     )
-    async def test_broken_answers(self, said: bytes) -> None:
+    async def test_broken_response_is_reported(self, sent: bytes) -> None:
         async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(said)
+            writer.write(sent)
             writer.close()
 
         async with await asyncio.start_server(answer, "127.0.0.1", 0) as listener:
@@ -214,19 +218,21 @@ class TestNoAnswer:
                 with pytest.raises(ConnectionFailed):
                     await api.request("GET", "/thing")
 
-    async def test_a_server_without_tls_where_tls_is_due(self, server: str) -> None:
+    async def test_server_without_tls_is_reported(self, server: str) -> None:
         secure = server.replace("http://", "https://")
         async with ApiClient(configuration(secure), 5) as api:
             with pytest.raises(ConnectionFailed):
                 await api.request("GET", "/thing")
 
-    async def test_an_address_that_is_none(self) -> None:
+    async def test_invalid_address_is_reported(self) -> None:
         async with ApiClient(configuration("nonsense"), 5) as api:
             with pytest.raises(ConnectionFailed):
                 await api.request("GET", "/thing")
 
-    async def test_watches_without_readable_credentials(self, server: str) -> None:
-        """Kopf tries again what it takes for a failure of the connection."""
+    async def test_watch_without_readable_credentials_is_a_connection_error(
+        self, server: str
+    ) -> None:
+        """Kopf retries only connection errors."""
 
         def unreadable(_: object) -> None:
             raise OSError("no token file")
@@ -237,7 +243,7 @@ class TestNoAnswer:
             with pytest.raises(aiohttp.ClientConnectionError, match="no token file"):
                 await session.get(f"{server}/thing")
 
-    async def test_credentials_that_can_no_longer_be_read(self, server: str) -> None:
+    async def test_unreadable_credentials_are_reported(self, server: str) -> None:
         def unreadable(_: object) -> None:
             raise OSError("no token file")
 
@@ -249,18 +255,22 @@ class TestNoAnswer:
 
 
 class TestRequest:
-    async def test_says_who_asks(self, api: ApiClient, kmock: mock.RawHandler) -> None:
+    async def test_request_has_the_user_agent(self, api: ApiClient, kmock: mock.RawHandler) -> None:
         kmock["get /thing"] << {}
         await api.request("GET", "/thing")
         assert only(kmock).headers["User-Agent"] == f"initpipeline/{__version__}"
 
-    async def test_carries_a_body_of_its_type(self, api: ApiClient, kmock: mock.RawHandler) -> None:
+    async def test_request_has_a_body_of_its_content_type(
+        self, api: ApiClient, kmock: mock.RawHandler
+    ) -> None:
         kmock["patch /thing"] << {}
         await api.request("PATCH", "/thing", {"a": None}, MERGE_PATCH)
         assert only(kmock).headers["Content-Type"] == MERGE_PATCH
         assert json.loads(only(kmock).body) == {"a": None}
 
-    async def test_names_what_it_accepts(self, api: ApiClient, kmock: mock.RawHandler) -> None:
+    async def test_request_has_its_accept_header(
+        self, api: ApiClient, kmock: mock.RawHandler
+    ) -> None:
         kmock["get /thing"] << {}
         await api.request("GET", "/thing", accept="application/json;as=Table")
         assert only(kmock).headers["Accept"] == "application/json;as=Table"
@@ -269,12 +279,12 @@ class TestRequest:
         ("token", "sent"),
         [
             pytest.param("Bearer abc", "Bearer abc", id="token"),
-            pytest.param("Bearer abc\n", "Bearer abc", id="token of a file with a last line"),
+            pytest.param("Bearer abc\n", "Bearer abc", id="token of a file with a final newline"),
             pytest.param("Basic dTpw", "Basic dTpw", id="name and password"),
             pytest.param(None, None, id="none"),
         ],
     )
-    async def test_carries_the_credentials(
+    async def test_request_has_the_credentials(
         self, server: str, kmock: mock.RawHandler, token: str | None, sent: str | None
     ) -> None:
         kmock["get /thing"] << {}
@@ -285,7 +295,9 @@ class TestRequest:
             await api.request("GET", "/thing")
         assert only(kmock).headers.get("Authorization") == sent
 
-    async def test_asks_for_the_token_each_time(self, server: str, kmock: mock.RawHandler) -> None:
+    async def test_token_is_read_for_each_request(
+        self, server: str, kmock: mock.RawHandler
+    ) -> None:
         """Tokens of service accounts are replaced while the process runs."""
         kmock["get /thing"] << {}
         tokens = iter(["one", "two"])
@@ -303,7 +315,7 @@ class TestRequest:
 
 
 class TestExpiredCredentials:
-    """The server takes the token "new" only."""
+    """The server accepts only the token "new"."""
 
     @pytest.fixture(autouse=True)
     def guarded(self, kmock: mock.RawHandler) -> None:
@@ -323,7 +335,7 @@ class TestExpiredCredentials:
 
         return load, times
 
-    async def test_new_ones_are_looked_for_where_the_old_were(self, server: str) -> None:
+    async def test_refused_request_is_repeated_after_a_new_login(self, server: str) -> None:
         login, _ = self.login(server, "new")
         async with ApiClient(configuration(server, "old"), 5, login) as api:
             assert await api.request("GET", "/thing") == {"ok": True}
@@ -336,15 +348,17 @@ class TestExpiredCredentials:
         assert len(times) == 1
 
     @pytest.mark.parametrize(("token", "code"), [("new", 200), ("old", 401), (None, 401)], ids=str)
-    async def test_watches_do_the_same(self, server: str, token: str | None, code: int) -> None:
-        """Kopf is given a session that never needs to be replaced."""
+    async def test_refused_watch_is_repeated_after_a_new_login(
+        self, server: str, token: str | None, code: int
+    ) -> None:
+        """Kopf gets a session that never has to be replaced."""
         login, _ = self.login(server, token)
         async with ApiClient(configuration(server, "old"), 5, login) as api:
             session = api.for_watches().aiohttp_session
             async with session, session.get(f"{server}/thing") as response:
                 assert response.status == code
 
-    async def test_watches_have_the_present_token(self, server: str) -> None:
+    async def test_watch_has_the_current_token(self, server: str) -> None:
         login, times = self.login(server, "new")
         async with ApiClient(configuration(server, "old"), 5, login) as api:
             await api.request("GET", "/thing")
@@ -354,7 +368,7 @@ class TestExpiredCredentials:
         assert len(times) == 1
 
     @pytest.mark.parametrize("token", ["old", None], ids=["the same again", "none"])
-    async def test_without_new_ones_it_is_an_error(self, server: str, token: str | None) -> None:
+    async def test_failed_login_returns_the_error(self, server: str, token: str | None) -> None:
         login, _ = self.login(server, token)
         async with ApiClient(configuration(server, "old"), 5, login) as api:
             with pytest.raises(ApiError, match="401: Unauthorized"):
@@ -375,7 +389,7 @@ def kubeconfig(**user: object) -> dict[str, Any]:
 class TestLogin:
     @pytest.fixture(autouse=True)
     def outside(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Neither a Pod nor this machine's own kubeconfig."""
+        """Run outside of a Pod, and without a kubeconfig."""
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
         monkeypatch.setattr("initpipeline.runtime.client.HOME_KUBECONFIG", "/nonexistent/config")
 
@@ -386,7 +400,9 @@ class TestLogin:
         monkeypatch.setenv("KUBECONFIG", str(path))
         return path
 
-    async def test_kubeconfig(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_kubeconfig_is_loaded(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         self.write(tmp_path, monkeypatch, kubeconfig(token="abc"))
         made = await load_configuration()
         assert (made.host, made.api_key[TOKEN]) == ("https://api.example:6443", "Bearer abc")
@@ -398,7 +414,7 @@ class TestLogin:
             pytest.param("[]", id="a list"),
             pytest.param("just text", id="text"),
             pytest.param("{", id="broken YAML"),
-            pytest.param("\x00", id="no text at all"),
+            pytest.param("\x00", id="bytes that are not text"),
             pytest.param({"kind": "Config"}, id="no current context"),
             pytest.param({**kubeconfig(), "current-context": "y"}, id="unknown context"),
             pytest.param({**kubeconfig(), "clusters": []}, id="unknown cluster"),
@@ -408,7 +424,7 @@ class TestLogin:
             pytest.param(kubeconfig(tokenFile="absent"), id="no token file"),
         ],
     )
-    async def test_a_useless_kubeconfig_is_one_line(
+    async def test_unusable_kubeconfig_is_reported_in_one_line(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: object
     ) -> None:
         self.write(tmp_path, monkeypatch, content)
@@ -416,14 +432,14 @@ class TestLogin:
             await load_configuration()
         assert "\n" not in str(raised.value)
 
-    async def test_no_kubeconfig_names_where_it_looked(
+    async def test_missing_kubeconfig_is_reported_with_its_path(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delenv("KUBECONFIG", raising=False)
         with pytest.raises(LoginError, match="/nonexistent/config"):
             await load_configuration()
 
-    async def test_a_certificate_that_is_none_is_one_line(
+    async def test_invalid_certificate_is_reported_in_one_line(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         data = {"client-certificate-data": "bm8=", "client-key-data": "bm8="}
@@ -432,7 +448,7 @@ class TestLogin:
             ApiClient(await load_configuration(), 5)
         assert "\n" not in str(raised.value)
 
-    async def test_a_server_name_that_watches_cannot_heed_is_refused(
+    async def test_tls_server_name_is_refused(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         content = kubeconfig(token="abc")

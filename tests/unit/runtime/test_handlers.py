@@ -1,4 +1,4 @@
-"""Kopf's part: an event is noted, its pipeline named, and Kopf itself never writes or freezes."""
+"""Watch events are stored and queue their pipeline. Kopf itself never writes, pauses or hangs."""
 
 import itertools
 from collections.abc import Awaitable, Callable, Iterable
@@ -22,8 +22,8 @@ PIPELINE, POD = names.PLURAL, "pods"
 RAW = {PIPELINE: pipeline().raw, POD: running_pod().raw}
 
 
-class Shell:
-    """The handlers, with the cache and the queue behind them."""
+class Handlers:
+    """The handlers of watch events, with a cache and a queue."""
 
     def __init__(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         self.cache, self.unreadable = Cache.empty(), UnreadableObjects()
@@ -37,8 +37,8 @@ class Shell:
         monkeypatch.setattr(kopf.on, "event", on_event)
         handlers.register(kopf.OperatorRegistry(), self.cache, self.queue, self.unreadable)
 
-    async def tell(self, plural: str, type_: str | None, raw: Raw, version: int = 1) -> bool:
-        """An event comes. Whether it asked for a look."""
+    async def send(self, plural: str, type_: str | None, raw: Raw, version: int = 1) -> bool:
+        """Send a watch event. Returns whether it queued the pipeline."""
         self.queue.forget()
         raw["metadata"]["resourceVersion"] = str(version)
         await self.told[plural](event={"type": type_, "object": raw}, extra="Kopf's")
@@ -50,55 +50,53 @@ class Shell:
 
 
 @pytest.fixture
-def shell(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    return Shell(clock, monkeypatch)
+def shell(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Handlers:
+    return Handlers(clock, monkeypatch)
 
 
 @pytest.mark.parametrize("plural", [PIPELINE, POD])
 class TestEvent:
     @pytest.mark.parametrize("type_", [None, "ADDED", "MODIFIED"], ids=str)
-    async def test_news_is_kept_and_asks_for_a_look(
-        self, shell: Shell, plural: str, type_: str | None
+    async def test_new_object_is_stored_and_queued(
+        self, shell: Handlers, plural: str, type_: str | None
     ) -> None:
-        """None is Kopf's word for what the first list held."""
-        assert await shell.tell(plural, type_, RAW[plural]())
+        """Kopf sets no type for objects of the first list."""
+        assert await shell.send(plural, type_, RAW[plural]())
         assert shell.known(plural)
 
-    async def test_an_echo_asks_for_nothing(self, shell: Shell, plural: str) -> None:
-        await shell.tell(plural, "ADDED", RAW[plural]())
-        assert not await shell.tell(plural, "MODIFIED", RAW[plural]())
+    async def test_event_of_own_write_queues_nothing(self, shell: Handlers, plural: str) -> None:
+        await shell.send(plural, "ADDED", RAW[plural]())
+        assert not await shell.send(plural, "MODIFIED", RAW[plural]())
 
-    async def test_a_new_list_of_the_same_asks_for_nothing(self, shell: Shell, plural: str) -> None:
-        """After 410 Gone, Kopf tells of everything once more."""
-        await shell.tell(plural, "ADDED", RAW[plural](), version=5)
-        assert not await shell.tell(plural, None, RAW[plural](), version=5)
+    async def test_repeated_list_queues_nothing(self, shell: Handlers, plural: str) -> None:
+        """After 410 Gone, Kopf lists all objects again."""
+        await shell.send(plural, "ADDED", RAW[plural](), version=5)
+        assert not await shell.send(plural, None, RAW[plural](), version=5)
 
-    async def test_a_deletion_is_forgotten_and_asks_for_a_look(
-        self, shell: Shell, plural: str
-    ) -> None:
-        await shell.tell(plural, "ADDED", RAW[plural]())
-        assert await shell.tell(plural, "DELETED", RAW[plural](), version=2)
+    async def test_deleted_object_is_removed_and_queued(self, shell: Handlers, plural: str) -> None:
+        await shell.send(plural, "ADDED", RAW[plural]())
+        assert await shell.send(plural, "DELETED", RAW[plural](), version=2)
         assert not shell.known(plural)
 
-    async def test_of_what_is_gone_only_the_last_of_a_pod_is_kept(
-        self, shell: Shell, plural: str
-    ) -> None:
-        await shell.tell(plural, "ADDED", RAW[plural]())
-        await shell.tell(plural, "DELETED", RAW[plural](), version=7)
+    async def test_last_state_of_deleted_pod_is_kept(self, shell: Handlers, plural: str) -> None:
+        await shell.send(plural, "ADDED", RAW[plural]())
+        await shell.send(plural, "DELETED", RAW[plural](), version=7)
         stores: dict[str, Any] = {PIPELINE: shell.cache.pipelines, POD: shell.cache.pods}
         last = stores[plural].gone(KEY)
         assert (last and last.resource_version) == ("7" if plural == POD else None)
 
-    async def test_a_deletion_of_the_unknown_asks_for_nothing(
-        self, shell: Shell, plural: str
+    async def test_deletion_of_unknown_object_queues_nothing(
+        self, shell: Handlers, plural: str
     ) -> None:
-        assert not await shell.tell(plural, "DELETED", RAW[plural]())
+        assert not await shell.send(plural, "DELETED", RAW[plural]())
 
-    async def test_a_deletion_needs_nothing_of_the_object(self, shell: Shell, plural: str) -> None:
-        """Else what was never understood could never be forgotten."""
-        await shell.tell(plural, "ADDED", RAW[plural]())
+    async def test_deletion_of_unreadable_object_removes_it(
+        self, shell: Handlers, plural: str
+    ) -> None:
+        """Otherwise an unreadable object would never be removed."""
+        await shell.send(plural, "ADDED", RAW[plural]())
         raw = {"metadata": RAW[plural]()["metadata"], "status": "odd"}
-        assert await shell.tell(plural, "DELETED", raw, version=2)
+        assert await shell.send(plural, "DELETED", raw, version=2)
 
 
 @pytest.mark.parametrize(
@@ -116,10 +114,10 @@ class TestEvent:
     ],
 )
 async def test_pipeline_that_cannot_be_read_is_kept_as_such_and_logged_once(
-    shell: Shell, caplog: pytest.LogCaptureFixture, odd: Raw, problem: str
+    shell: Handlers, caplog: pytest.LogCaptureFixture, odd: Raw, problem: str
 ) -> None:
     for version in (1, 2):
-        assert await shell.tell(PIPELINE, "MODIFIED", {**pipeline().raw(), **odd}, version)
+        assert await shell.send(PIPELINE, "MODIFIED", {**pipeline().raw(), **odd}, version)
     known = shell.cache.pipelines.get(KEY)
     assert isinstance(known, UnreadablePipeline)
     assert known.problem == problem
@@ -127,23 +125,23 @@ async def test_pipeline_that_cannot_be_read_is_kept_as_such_and_logged_once(
     assert (record.message, record.exc_info) == ("object cannot be read", None)
     assert vars(record)["pipeline"] == str(KEY)
     assert shell.unreadable.seen[Kind.PIPELINE] == 2
-    assert await shell.tell(PIPELINE, "MODIFIED", pipeline().raw(), version=3)
+    assert await shell.send(PIPELINE, "MODIFIED", pipeline().raw(), version=3)
     assert isinstance(shell.cache.pipelines.get(KEY), Pipeline)
 
 
 async def test_pod_that_cannot_be_read_is_forgotten_and_queues_its_pipeline(
-    shell: Shell, caplog: pytest.LogCaptureFixture
+    shell: Handlers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """So that no decision is made from what it was before."""
-    await shell.tell(POD, "ADDED", running_pod().raw())
+    """Otherwise decisions would be made from its previous state."""
+    await shell.send(POD, "ADDED", running_pod().raw())
     odd = {**running_pod().raw(), "spec": "none"}
-    assert await shell.tell(POD, "MODIFIED", odd, version=2)
+    assert await shell.send(POD, "MODIFIED", odd, version=2)
     assert not shell.known(POD)
     assert shell.unreadable.seen[Kind.POD] == len(caplog.records) == 1
 
 
 class TestSettings:
-    """Each line of it was learnt the hard way."""
+    """Each setting prevents a fault that was observed."""
 
     @pytest.fixture
     def settings(self) -> kopf.OperatorSettings:
@@ -151,49 +149,49 @@ class TestSettings:
         handlers.configure(settings)
         return settings
 
-    def test_kopf_posts_no_events(self, settings: kopf.OperatorSettings) -> None:
+    def test_kopf_does_not_post_events(self, settings: kopf.OperatorSettings) -> None:
         assert not settings.posting.enabled
 
-    def test_no_foreign_peer_pauses_it(self, settings: kopf.OperatorSettings) -> None:
+    def test_foreign_peering_object_does_not_pause_the_operator(
+        self, settings: kopf.OperatorSettings
+    ) -> None:
         assert settings.peering.standalone
 
-    def test_no_other_kopf_operators_finalizer_is_touched(
+    def test_finalizers_of_other_kopf_operators_are_not_changed(
         self, settings: kopf.OperatorSettings
     ) -> None:
         assert settings.persistence.finalizer.startswith(names.GROUP)
 
-    def test_it_needs_no_permission_to_watch_crds(self, settings: kopf.OperatorSettings) -> None:
+    def test_crds_are_not_watched(self, settings: kopf.OperatorSettings) -> None:
         assert settings.scanning.disabled
 
-    def test_no_watch_is_quiet_for_ever(self, settings: kopf.OperatorSettings) -> None:
+    def test_silent_watch_is_ended(self, settings: kopf.OperatorSettings) -> None:
         server, client = settings.watching.server_timeout, settings.watching.client_timeout
         assert server is not None
         assert client is not None
         assert server < client < 600, "the server ends a watch first, and the client if it cannot"
 
-    def test_lists_come_in_pages(self, settings: kopf.OperatorSettings) -> None:
+    def test_lists_are_requested_in_pages(self, settings: kopf.OperatorSettings) -> None:
         assert settings.watching.chunk_size
 
-    def test_idle_workers_go_soon_and_nobody_waits_for_one(
-        self, settings: kopf.OperatorSettings
-    ) -> None:
+    def test_idle_workers_end_soon(self, settings: kopf.OperatorSettings) -> None:
         assert settings.queueing.idle_timeout <= 0.1
         assert settings.queueing.worker_limit is None
 
-    def test_an_outage_is_waited_for_however_long(self, settings: kopf.OperatorSettings) -> None:
+    def test_outage_is_retried_without_limit(self, settings: kopf.OperatorSettings) -> None:
         backoffs = settings.networking.error_backoffs
         assert isinstance(backoffs, Iterable)
-        for _ in range(2):  # each request begins anew
+        for _ in range(2):  # for each request
             delays = list(itertools.islice(backoffs, 1000))
             assert delays[0] == 1
             assert max(delays) == delays[-1] == 30
 
-    def test_it_does_not_hang_for_long_while_it_ends(self, settings: kopf.OperatorSettings) -> None:
+    def test_hanging_shutdown_is_limited(self, settings: kopf.OperatorSettings) -> None:
         timeout = settings.process.ultimate_exiting_timeout
         assert timeout is not None
-        assert timeout <= 30, "Kubernetes' own patience"
+        assert timeout <= 30, "longer than a Pod's default grace period"
 
-    def test_storages_copy_and_write_nothing(self, settings: kopf.OperatorSettings) -> None:
+    def test_storages_neither_copy_nor_write(self, settings: kopf.OperatorSettings) -> None:
         essence = kopf.BodyEssence()
         progress = settings.persistence.progress_storage
         diffbase = settings.persistence.diffbase_storage

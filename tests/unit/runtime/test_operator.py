@@ -1,6 +1,6 @@
-"""The parts together, with Kopf's watches, against a mock of an API server.
+"""The whole operator, with Kopf's watches, against a mock of an API server.
 
-Whatever ends must end the process: without a watch or a worker it would only look alive.
+If a watch or a worker ends, the process must end: it would not reconcile, but seem to run.
 """
 
 import asyncio
@@ -46,7 +46,8 @@ WATCH: mock.params[str] = mock.params({"watch": "true"})
 
 @pytest.fixture
 def api(kmock: mock.RawHandler) -> mock.RawHandler:
-    """It knows both kinds and has none of them; watches stay open. What a test adds comes first."""
+    """Returns an API server with both kinds and no objects. Its watches stay open. Responses that a
+    test adds have precedence."""
     version = {"groupVersion": names.API_VERSION, "version": names.VERSION}
     group = {"name": names.GROUP, "versions": [version], "preferredVersion": version}
     fallback = kmock.fallback
@@ -61,10 +62,10 @@ def api(kmock: mock.RawHandler) -> mock.RawHandler:
 
 
 class Running:
-    """A service in a thread and an event loop of its own, as in a process of its own."""
+    """An operator that runs in a thread with its own event loop."""
 
     def __init__(self, server: str, token: str | None = None, **settings: Any) -> None:
-        """It has the token "old", and finds that one when it logs in anew."""
+        """Starts with the token "old". A new login returns ``token``."""
         self._server = server
         self._token = token
         self._settings = Settings.model_construct(**{"workers": 2, **settings})
@@ -97,7 +98,7 @@ class Running:
         return self._configuration(self._token)
 
     async def ended(self) -> BaseException | None:
-        """What it ended with. Fails where it goes on."""
+        """Returns the exception with which it ended. Fails if it does not end."""
         await until(lambda: not self._thread.is_alive())
         return self._error
 
@@ -112,7 +113,7 @@ def run(api: mock.RawHandler) -> Callable[..., Running]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """What is waited for happens in another thread, so nothing here can tell of it."""
+    """Wait for a condition that another thread fulfils, so it must be polled."""
     async with asyncio.timeout(SECONDS):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -125,7 +126,7 @@ def free_port() -> int:
 
 
 async def answers(endpoint: str) -> bool:
-    """As the kubelet asks."""
+    """Returns whether the endpoint answers a probe."""
     try:
         async with aiohttp.ClientSession() as session, session.get(endpoint) as answer:
             return answer.status == 200
@@ -134,7 +135,7 @@ async def answers(endpoint: str) -> bool:
 
 
 class TestServing:
-    async def test_a_pipeline_gets_its_pod(
+    async def test_new_pipeline_gets_its_pod(
         self, api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:
         written = {**pipeline().raw(), "status": {}}
@@ -164,10 +165,10 @@ class TestServing:
         await running.stop()
         assert {request.method for request in api} == {mock.method.GET}
 
-    async def test_what_it_has_to_tell_it_tells_before_it_ends(
+    async def test_queued_events_are_posted_before_the_end(
         self, api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:
-        """Nobody would later: the status that the events tell of is written."""
+        """They could not be posted later: their status is written already."""
         failed = new_pipeline().reconcile(None).reconcile(fresh_pod().init("one", exit=1))
         written = failed.pipeline.raw()
         written["metadata"]["resourceVersion"] = "11"
@@ -183,9 +184,11 @@ class TestServing:
 
 
 class TestLiveness:
-    """What the kubelet's probe is told."""
+    """The endpoint for the kubelet's liveness probe."""
 
-    async def test_it_answers_while_it_serves(self, run: Callable[..., Running]) -> None:
+    async def test_endpoint_answers_while_the_operator_runs(
+        self, run: Callable[..., Running]
+    ) -> None:
         endpoint = f"http://127.0.0.1:{free_port()}/healthz"
         running = run(liveness_endpoint=endpoint)
         async with asyncio.timeout(SECONDS):
@@ -194,9 +197,7 @@ class TestLiveness:
         await running.stop()
         assert not await answers(endpoint)
 
-    async def test_an_address_that_is_taken_is_a_bad_start(
-        self, run: Callable[..., Running]
-    ) -> None:
+    async def test_address_in_use_ends_the_start(self, run: Callable[..., Running]) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
@@ -207,7 +208,7 @@ class TestLiveness:
 
 
 class TestEnd:
-    """One line, whatever it was."""
+    """Each fault ends the process with one line."""
 
     @staticmethod
     def said(error: BaseException | None) -> str:
@@ -215,14 +216,14 @@ class TestEnd:
         assert "\n" not in str(error)
         return str(error)
 
-    async def test_a_watch_that_fails(
+    async def test_failed_watch_ends_the_process(
         self, api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:
         status = {"kind": "Status", "code": 500, "message": "etcd:\nbroken"}
         api[f"get {PIPELINES}", WATCH] << ({"type": "ERROR", "object": status}, ...)
         assert "watching" in self.said(await run().ended())
 
-    async def test_a_kind_that_is_gone(
+    async def test_deleted_crd_ends_the_process(
         self, api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:
         (
@@ -232,16 +233,16 @@ class TestEnd:
         )
         assert "could not find it" in self.said(await run().ended())
 
-    async def test_no_list_of_pods_to_begin_with(
+    async def test_failed_first_list_ends_the_process(
         self, api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:
         api["get /api/v1/pods"] << 500 << {"message": "etcd is away"}
         assert "etcd is away" in self.said(await run().ended())
 
-    async def test_a_worker_that_ends(
+    async def test_ended_worker_ends_the_process(
         self, monkeypatch: pytest.MonkeyPatch, api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:
-        """Not by an error, which is logged and tried again: by what nobody thought of."""
+        """An exception is logged and retried, so the worker ends by a BaseException."""
 
         async def reconcile(*_: object) -> None:
             raise asyncio.CancelledError
@@ -250,7 +251,7 @@ class TestEnd:
         api[f"get {PIPELINES}"] - api[WATCH] << page(pipeline().raw())
         assert "worker" in self.said(await run().ended())
 
-    async def test_a_sweeper_that_ends(
+    async def test_ended_sweeper_ends_the_process(
         self, monkeypatch: pytest.MonkeyPatch, run: Callable[..., Running]
     ) -> None:
         async def sweep(_: object) -> None:
@@ -259,21 +260,21 @@ class TestEnd:
         monkeypatch.setattr(Sweeper, "sweep", sweep)
         assert self.said(await run(sweep_seconds=0.01).ended()) == "resource version went back"
 
-    async def test_a_watch_that_fails_while_the_other_waits_for_an_outage_to_end(
+    async def test_failed_watch_ends_the_process_while_the_other_retries(
         self, api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:
-        """Kopf alone would wait for the other one for ever."""
+        """Kopf alone would wait for the other watch without end."""
         api["get /api/v1/pods", WATCH] << 503 << {"kind": "Status", "code": 503}
         error = {"type": "ERROR", "object": {"kind": "Status", "code": 500}}
         api[f"get {PIPELINES}", WATCH] << (lambda: asyncio.sleep(0.3), error, ...)
         assert "watching" in self.said(await run().ended())
 
 
-class TestFailingLook:
-    async def test_a_fault_of_ours_ends_nothing(
+class TestFailedReconcile:
+    async def test_exception_in_a_reconcile_is_logged_and_retried(
         self, monkeypatch: pytest.MonkeyPatch, api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:
-        """It is told with its traceback, and the pipeline is looked at again."""
+        """The log has its traceback, and the pipeline is requeued."""
         looks: list[None] = []
 
         async def reconcile(*_: object) -> None:
@@ -292,10 +293,10 @@ def bearer(token: str) -> mock.headers[str]:
 
 
 class TestExpiredCredentials:
-    async def test_new_ones_are_looked_for(
+    async def test_refused_credentials_are_replaced_by_a_new_login(
         self, api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:
-        """Both watches find out at the same time."""
+        """Both watches are refused at the same time."""
         paths = (PIPELINES, "/api/v1/pods")
         for path in paths:
             api[f"get {path}", WATCH, bearer("old")] << 401 << {"message": "Unauthorized"}
@@ -304,7 +305,7 @@ class TestExpiredCredentials:
         await running.stop()
 
     @pytest.mark.parametrize("token", ["old", None], ids=["the same again", "none"])
-    async def test_without_new_ones_it_ends(
+    async def test_failed_login_ends_the_process(
         self, api: mock.RawHandler, run: Callable[..., Running], token: str | None
     ) -> None:
         for path in (PIPELINES, "/api/v1/pods"):

@@ -1,7 +1,7 @@
-"""One look at one pipeline: what is asked of the API, in which order, and what if it says no.
+"""The reconcile of a pipeline: its requests, their order, and what follows if one is refused.
 
-Each test gives an API server's state, lets the operator look, and tells the requests and the state
-afterwards. What is decided is the core's business and tested there.
+Each test sets the state of a fake API server, reconciles, and checks the requests and the new
+state. The decisions themselves are tested in tests/unit/core.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ KEPT = {"ttlSecondsAfterFinished": 100}
 
 @pytest.fixture
 def api(clock: Clock) -> FakeApi:
-    """It has one pipeline, that nobody has looked at yet."""
+    """Returns an API server with one pipeline that was not reconciled yet."""
     api = FakeApi(clock)
     api.put(PIPELINES, pipeline().raw())
     return api
@@ -50,7 +50,7 @@ def operator(api: FakeApi, clock: Clock) -> Operator:
 
 @pytest.fixture
 async def running(api: FakeApi, operator: Operator) -> Operator:
-    """The pipeline's first run is initialized, its app runs."""
+    """Returns an operator whose pipeline is in its first run, initialized, with a running app."""
     await operator.settle()
     play(api, running_pod())
     await operator.settle()
@@ -59,25 +59,25 @@ async def running(api: FakeApi, operator: Operator) -> Operator:
 
 
 def play(api: FakeApi, pod: Any) -> None:
-    """The scheduler and the kubelet bring the Pod that is there to the state of that one."""
+    """Set the status of the existing Pod to that of this one, as scheduler and kubelet would."""
     raw = pod.raw()
     given = {"nodeName": "node-1", "restartPolicy": raw["spec"]["restartPolicy"]}
     api.edit(PODS, {"spec": {**api.objects[PODS, KEY]["spec"], **given}, "status": raw["status"]})
 
 
 def unlabelled(raw: Raw) -> Raw:
-    """The same Pod without our label."""
+    """Returns the Pod without the operator's label."""
     return {**raw, "metadata": {**raw["metadata"], "labels": {}}}
 
 
 def condition(api: FakeApi, type_: ConditionType = ConditionType.READY) -> tuple[str, str]:
-    said = api.pipeline.status.condition(type_)
-    assert said is not None, f"there is no condition {type_}"
-    return said.status, said.reason
+    found = api.pipeline.status.condition(type_)
+    assert found is not None, f"there is no condition {type_}"
+    return found.status, found.reason
 
 
 def history(api: FakeApi) -> list[tuple[int, str]]:
-    """Number and result of the runs that ended, oldest first."""
+    """Returns number and result of the ended runs, oldest first."""
     return [(r.number, r.result.value) for r in reversed(api.pipeline.status.history)]
 
 
@@ -88,11 +88,11 @@ def run(api: FakeApi) -> tuple[int, str]:
 
 
 class TestOrder:
-    async def test_the_run_is_written_before_its_pod_is_created(self, operator: Operator) -> None:
+    async def test_new_run_is_written_before_its_pod_is_created(self, operator: Operator) -> None:
         operator.watch()
         assert await operator.reconcile() == [STATUS, CREATE]
 
-    async def test_the_end_of_a_run_is_written_before_its_pod_is_deleted(
+    async def test_end_of_run_is_written_before_its_pod_is_deleted(
         self, api: FakeApi, running: Operator
     ) -> None:
         api.put(PIPELINES, {**pipeline().edited().raw(), "status": api.pipeline.status.to_api()})
@@ -100,7 +100,7 @@ class TestOrder:
         assert await running.reconcile() == [STATUS, DELETE]
         assert (run(api), history(api)) == ((2, "SpecChanged"), [(1, "Initialized")])
 
-    async def test_the_next_pod_waits_for_the_end_of_the_old(
+    async def test_next_pod_is_created_after_the_old_one_is_gone(
         self, api: FakeApi, running: Operator
     ) -> None:
         api.put(PIPELINES, {**pipeline().edited().raw(), "status": api.pipeline.status.to_api()})
@@ -112,25 +112,26 @@ class TestOrder:
 
 
 class TestNothingToDo:
-    async def test_a_pipeline_at_rest_costs_no_request(self, running: Operator) -> None:
+    async def test_reconcile_without_change_makes_no_request(self, running: Operator) -> None:
         running.watch()
         assert await running.reconcile() == []
 
-    async def test_own_writes_that_come_back_cost_no_request(self, operator: Operator) -> None:
+    async def test_watch_events_of_own_writes_cause_no_request(self, operator: Operator) -> None:
         operator.watch(PIPELINES)
         await operator.reconcile()
         operator.watch()
         assert await operator.reconcile() == []
 
-    async def test_a_look_before_the_watch_tells_of_the_pod_costs_no_request(
+    async def test_reconcile_before_the_watch_reports_the_pod_makes_no_request(
         self, operator: Operator
     ) -> None:
-        """The echo of the status may come before its answer, and ask for another look."""
+        """The watch event of the status write may arrive before its response, and requeue the
+        pipeline."""
         operator.watch(PIPELINES)
         await operator.reconcile()
         assert await operator.reconcile() == []
 
-    async def test_a_look_before_the_watch_tells_of_the_deletion_costs_no_request(
+    async def test_reconcile_before_the_watch_reports_the_deletion_makes_no_request(
         self, api: FakeApi, running: Operator
     ) -> None:
         api.put(PIPELINES, {**pipeline().edited().raw(), "status": api.pipeline.status.to_api()})
@@ -138,10 +139,10 @@ class TestNothingToDo:
         await running.reconcile()
         assert await running.reconcile() == []
 
-    async def test_a_pod_deleted_before_its_creation_was_answered_is_created_again(
+    async def test_pod_deleted_before_the_response_to_its_creation_is_created_again(
         self, api: FakeApi, operator: Operator
     ) -> None:
-        """And not taken for one that is there, until a sweep finds out."""
+        """Otherwise the cache would keep it until the next sweep."""
 
         def vanish() -> None:
             operator.watch()
@@ -153,11 +154,10 @@ class TestNothingToDo:
         assert await operator.reconcile() == [STATUS, CREATE, CREATE]
         assert api.runs_of_pods == [1, 1]
 
-    async def test_pods_of_a_run_that_are_deleted_at_once_are_created_ever_slower(
+    async def test_pods_deleted_at_once_are_created_with_growing_delays(
         self, api: FakeApi, operator: Operator, clock: Clock
     ) -> None:
-        """As by a controller that deletes each, or a webhook that removes what the operator knows
-        its Pods by."""
+        """A controller may delete each Pod, or a webhook may remove the operator's annotations."""
         for _ in range(600):
             operator.watch()
             await operator.reconcile()
@@ -166,27 +166,27 @@ class TestNothingToDo:
         assert set(api.runs_of_pods) == {1}
         assert 5 < len(api.runs_of_pods) < 15, "ten minutes"
 
-    async def test_a_pod_that_its_deletion_leaves_without_a_version_is_gone(
+    async def test_deleted_pod_without_resource_version_counts_as_gone(
         self, api: FakeApi, running: Operator
     ) -> None:
-        """The API server answers so if it removes the Pod at once."""
+        """The API server returns such a Pod if it deletes it at once."""
         api.edit(PODS, {"spec": {**api.objects[PODS, KEY]["spec"], "nodeName": None}})
         api.put(PIPELINES, {**pipeline().edited().raw(), "status": api.pipeline.status.to_api()})
         running.watch()
         await running.reconcile()
         assert condition(api)[1] != Reason.RECONCILE_ERROR
 
-    async def test_an_unknown_pipeline_costs_no_request(self, operator: Operator) -> None:
+    async def test_unknown_pipeline_makes_no_request(self, operator: Operator) -> None:
         assert await operator.reconcile() == []
 
-    async def test_a_pipeline_that_is_being_deleted_costs_no_request(
+    async def test_new_pipeline_being_deleted_makes_no_request(
         self, api: FakeApi, operator: Operator
     ) -> None:
         api.put(PIPELINES, pipeline().deleting().raw())
         operator.watch()
         assert await operator.reconcile() == []
 
-    async def test_nothing_is_created_anew_for_a_pipeline_that_is_being_deleted(
+    async def test_lost_pod_of_pipeline_being_deleted_is_not_created_again(
         self, api: FakeApi, running: Operator
     ) -> None:
         raw = pipeline().deleting().raw()
@@ -197,18 +197,18 @@ class TestNothingToDo:
 
 
 class TestConflict:
-    """Somebody else wrote the pipeline since it was read."""
+    """Another client has written the pipeline since it was read."""
 
-    async def test_it_is_read_again_and_looked_at_anew(
+    async def test_conflict_reads_the_pipeline_and_requeues_it(
         self, api: FakeApi, operator: Operator
     ) -> None:
         operator.watch()
         api.edit(PIPELINES, {})
         assert await operator.reconcile() == [STATUS, GET_PIPELINE]
-        assert operator.again, "nobody will look again"
+        assert operator.again, "the pipeline was not requeued"
         assert await operator.reconcile() == [STATUS, CREATE]
 
-    async def test_a_no_without_a_newer_version_is_not_asked_again_at_once(
+    async def test_conflict_without_newer_version_is_retried_with_delay(
         self, api: FakeApi, operator: Operator
     ) -> None:
         operator.watch()
@@ -218,7 +218,7 @@ class TestConflict:
         await operator.reconcile()
         assert operator.queue.retry(KEY) == 1, "delays do not grow"
 
-    async def test_a_pipeline_deleted_meanwhile_is_left_to_the_watch(
+    async def test_conflict_with_deletion_is_not_retried(
         self, api: FakeApi, operator: Operator
     ) -> None:
         operator.watch()
@@ -229,7 +229,7 @@ class TestConflict:
 
 
 class TestGone:
-    async def test_a_pipeline_deleted_before_the_write_is_forgotten(
+    async def test_pipeline_deleted_before_the_write_is_removed_from_the_cache(
         self, api: FakeApi, operator: Operator
     ) -> None:
         operator.watch()
@@ -237,22 +237,20 @@ class TestGone:
         assert await operator.reconcile() == [STATUS]
         assert operator.cache.pipelines.get(KEY) is None
 
-    async def test_with_its_pipeline_its_failures_are_forgotten(self, clock: Clock) -> None:
-        """Or memory grows with all pipelines that ever were."""
+    async def test_deleted_pipeline_resets_its_back_off(self, clock: Clock) -> None:
+        """Otherwise memory would grow with each pipeline that ever existed."""
         operator = Operator(FakeApi(clock), clock)
         operator.queue.retry(KEY)
         await operator.reconcile()
         assert operator.queue.retry(KEY) == 0.25
 
-    async def test_a_pod_that_is_gone_for_good_ends_its_run(
-        self, api: FakeApi, running: Operator
-    ) -> None:
+    async def test_deleted_pod_ends_its_run_as_lost(self, api: FakeApi, running: Operator) -> None:
         api.gone(PODS)
         running.watch()
         assert await running.reconcile() == [GET_POD, STATUS, CREATE]
         assert (run(api), history(api)) == ((2, "PodLost"), [(1, "Lost")])
 
-    async def test_what_the_watch_told_of_it_when_it_went_is_its_end(
+    async def test_pod_that_succeeded_before_its_deletion_ends_its_run_as_succeeded(
         self, api: FakeApi, running: Operator
     ) -> None:
         known = api.objects[PODS, KEY]
@@ -263,7 +261,7 @@ class TestGone:
         assert await running.reconcile() == [GET_POD, STATUS]
         assert history(api) == [(1, "Succeeded")]
 
-    async def test_a_pipeline_that_goes_takes_the_last_of_its_pod_along(
+    async def test_deleted_pipeline_discards_the_last_state_of_its_pod(
         self, api: FakeApi, running: Operator
     ) -> None:
         last = Pod.from_api(api.objects[PODS, KEY])
@@ -273,16 +271,16 @@ class TestGone:
         assert running.cache.pods.gone(KEY) is None
 
     @pytest.mark.usefixtures("running")
-    async def test_a_pod_that_is_only_unknown_ends_nothing(
+    async def test_pod_that_the_watch_has_not_reported_ends_no_run(
         self, api: FakeApi, clock: Clock
     ) -> None:
-        """A fresh start whose watch of Pods is late."""
+        """The operator has just started, and its watch of Pods has not listed them yet."""
         late = Operator(api, clock)
         late.watch(PIPELINES)
         assert await late.reconcile() == [GET_POD]
         assert (run(api), late.delay) == ((1, "Created"), None)
 
-    async def test_a_namespace_that_ends_is_no_refusal(
+    async def test_deleted_namespace_does_not_count_as_refusal(
         self, api: FakeApi, operator: Operator
     ) -> None:
         api.failing[CREATE] = [api_error(404, {"message": "namespaces not found"})]
@@ -290,7 +288,7 @@ class TestGone:
         assert await operator.reconcile() == [STATUS, CREATE]
         assert (operator.again, operator.delay) == (False, None)
 
-    async def test_a_pod_deleted_by_somebody_else_is_not_deleted_again(
+    async def test_pod_deleted_by_another_client_is_not_deleted_again(
         self, api: FakeApi, running: Operator
     ) -> None:
         api.put(PIPELINES, {**pipeline().edited().raw(), "status": api.pipeline.status.to_api()})
@@ -301,9 +299,9 @@ class TestGone:
 
 
 class TestNameTaken:
-    """A Pod of the pipeline's name is there although the watch has not told."""
+    """A Pod with the pipeline's name exists, and the watch has not reported it."""
 
-    async def test_ours_of_this_run_is_adopted(
+    async def test_own_pod_of_this_run_is_adopted(
         self, api: FakeApi, operator: Operator, clock: Clock
     ) -> None:
         operator.watch()
@@ -313,7 +311,7 @@ class TestNameTaken:
         assert await late.reconcile() == [CREATE, GET_POD]
         assert (api.runs_of_pods, run(api)) == ([1], (1, "Created"))
 
-    async def test_ours_of_an_older_run_is_deleted(
+    async def test_own_pod_of_older_run_is_deleted(
         self, api: FakeApi, running: Operator, clock: Clock
     ) -> None:
         api.put(PIPELINES, {**pipeline().edited().raw(), "status": api.pipeline.status.to_api()})
@@ -326,12 +324,14 @@ class TestNameTaken:
         assert await late.reconcile() == [CREATE, GET_POD, DELETE]
         assert condition(api) == ("False", Reason.POD_TERMINATING)
 
-    async def test_somebody_elses_is_left_alone(self, api: FakeApi, operator: Operator) -> None:
+    async def test_pod_of_another_owner_is_not_changed(
+        self, api: FakeApi, operator: Operator
+    ) -> None:
         api.put(PODS, running_pod().owned_by("somebody").raw())
         operator.watch(PIPELINES)
         assert await operator.reconcile() == [STATUS, CREATE, GET_POD, STATUS]
         assert condition(api) == ("False", Reason.NAME_CONFLICT)
-        assert KEY not in operator.unlabelled_pods, "the watch shows it"
+        assert KEY not in operator.unlabelled_pods, "the watch by label reports it"
         assert operator.delay == 600, "when it is Stalled"
 
     async def test_foreign_pod_without_the_label_is_watched(
@@ -350,7 +350,7 @@ class TestNameTaken:
         assert KEY not in operator.unlabelled_pods
         assert (api.runs_of_pods, run(api)) == ([1], (1, "Created"))
 
-    async def test_foreign_pod_that_goes_before_it_is_watched_is_replaced(
+    async def test_foreign_pod_deleted_before_it_is_watched_is_replaced(
         self, api: FakeApi, operator: Operator
     ) -> None:
         api.put(PODS, unlabelled(running_pod().owned_by("somebody").raw()))
@@ -370,7 +370,7 @@ class TestNameTaken:
         assert await operator.reconcile() == []
         assert KEY not in operator.unlabelled_pods
 
-    async def test_one_that_comes_and_goes_does_not_keep_a_worker(
+    async def test_foreign_pod_that_repeatedly_appears_does_not_block_a_worker(
         self, api: FakeApi, operator: Operator
     ) -> None:
         exists = api_error(409, {"reason": "AlreadyExists", "message": "already exists"})
@@ -381,7 +381,7 @@ class TestNameTaken:
 
 
 class TestLabel:
-    """A Pod of ours without our label, which the watch does not show."""
+    """A Pod of the pipeline without the operator's label, so that the watch does not report it."""
 
     async def test_pod_that_loses_the_label_is_mirrored(
         self, api: FakeApi, running: Operator
@@ -415,7 +415,7 @@ class TestLabel:
         assert await again.reconcile() == [GET_POD, GET_POD], "until it is gone"
         assert KEY in again.unlabelled_pods
 
-    async def test_pod_that_gets_the_label_back_is_left_to_the_watch(
+    async def test_pod_with_restored_label_is_no_longer_watched_separately(
         self, api: FakeApi, running: Operator
     ) -> None:
         raw = api.objects[PODS, KEY]
@@ -427,9 +427,7 @@ class TestLabel:
         assert await running.reconcile() == []
         assert KEY not in running.unlabelled_pods
 
-    async def test_pod_that_loses_the_label_has_not_ended(
-        self, api: FakeApi, running: Operator
-    ) -> None:
+    async def test_pod_without_label_has_not_ended(self, api: FakeApi, running: Operator) -> None:
         api.put(PODS, unlabelled(api.objects[PODS, KEY]))
         last = Pod.from_api(api.objects[PODS, KEY])
         running.cache.pods.remove(KEY, last.uid, last)
@@ -449,14 +447,14 @@ class TestLabel:
 
 
 class TestRefusal:
-    async def test_its_words_are_written_once(self, api: FakeApi, operator: Operator) -> None:
+    async def test_refusal_is_written_once(self, api: FakeApi, operator: Operator) -> None:
         api.failing[CREATE] = [QUOTA] * 9
         operator.watch()
         assert await operator.reconcile() == [STATUS, CREATE, STATUS]
         assert condition(api) == ("False", Reason.QUOTA_EXCEEDED)
         assert await operator.reconcile() == [CREATE], "the status was written again"
 
-    async def test_is_tried_again_after_growing_delays(
+    async def test_refused_creation_is_retried_with_growing_delays(
         self, api: FakeApi, operator: Operator, clock: Clock
     ) -> None:
         api.failing[CREATE] = [QUOTA] * 99
@@ -483,15 +481,17 @@ class TestRefusal:
         assert (len(logged), logged[-4:]) == (500, " ...")
         assert vars(record)["reason"] == "PodForbidden"
 
-    async def test_that_ends_is_forgotten(self, api: FakeApi, operator: Operator) -> None:
+    async def test_accepted_creation_resets_the_back_off(
+        self, api: FakeApi, operator: Operator
+    ) -> None:
         api.failing[CREATE] = [QUOTA] * 5
         operator.watch()
         for _ in range(6):
             await operator.reconcile()
         assert api.pod is not None
-        assert operator.queue.retry(KEY) == 0.25, "the next refusal waits as if this one went on"
+        assert operator.queue.retry(KEY) == 0.25, "the back-off was not reset"
 
-    async def test_of_an_invalid_pod_is_retried_until_it_is_accepted(
+    async def test_invalid_pod_is_retried_until_it_is_accepted(
         self, api: FakeApi, operator: Operator, clock: Clock
     ) -> None:
         api.failing[CREATE] = [INVALID] * 13
@@ -501,14 +501,14 @@ class TestRefusal:
         for _ in range(12):
             assert operator.delay is not None
             await clock.advance(operator.delay)
-            assert await operator.reconcile() == [CREATE], "a retry is no write"
+            assert await operator.reconcile() == [CREATE], "a retry wrote status"
         await clock.advance(300)
         assert await operator.reconcile() == [CREATE, STATUS]
         assert api.pipeline.status.condition(ConditionType.STALLED) is None
         assert (run(api), history(api)) == ((1, "Created"), [])
 
     @pytest.mark.parametrize("change", ["spec", "token"])
-    async def test_another_attempt_begins_with_the_shortest_delay(
+    async def test_new_spec_or_token_retries_with_the_shortest_delay(
         self, api: FakeApi, operator: Operator, change: str
     ) -> None:
         api.failing[CREATE] = [INVALID] * 99
@@ -525,7 +525,7 @@ class TestRefusal:
         assert await operator.reconcile() == [STATUS, CREATE, STATUS]
         assert operator.delay == 0.25
 
-    async def test_by_our_own_validation_is_not_retried(
+    async def test_refusal_by_the_operators_validation_is_not_retried(
         self, api: FakeApi, operator: Operator
     ) -> None:
         api.put(PIPELINES, pipeline().policy(initPolicies=[{"name": "typo"}]).raw())
@@ -534,7 +534,7 @@ class TestRefusal:
         assert condition(api, ConditionType.STALLED) == ("True", Reason.INVALID_TEMPLATE)
         assert (await operator.reconcile(), operator.delay, operator.again) == ([], None, False)
 
-    async def test_of_a_namespace_that_ends_is_not_tried_again(
+    async def test_creation_in_terminating_namespace_is_not_retried(
         self, api: FakeApi, operator: Operator
     ) -> None:
         api.failing[CREATE] = [TERMINATING]
@@ -544,7 +544,7 @@ class TestRefusal:
 
 
 class TestTimeToLive:
-    """A pipeline that has ended and whose ttlSecondsAfterFinished is over."""
+    """A finished pipeline with ttlSecondsAfterFinished."""
 
     @pytest.fixture
     async def finished(self, api: FakeApi, running: Operator) -> Operator:
@@ -554,17 +554,17 @@ class TestTimeToLive:
         api.calls.clear()
         return running
 
-    async def test_is_waited_for_without_a_request(self, finished: Operator) -> None:
+    async def test_pipeline_before_its_ttl_makes_no_request(self, finished: Operator) -> None:
         assert await finished.reconcile() == []
 
-    async def test_the_pipeline_is_deleted(
+    async def test_pipeline_after_its_ttl_is_deleted(
         self, api: FakeApi, finished: Operator, clock: Clock
     ) -> None:
         await clock.advance(KEPT["ttlSecondsAfterFinished"])
         assert await finished.reconcile() == [DELETE_PIPELINE]
         assert (PIPELINES, KEY) not in api.objects
 
-    async def test_a_change_that_nobody_has_seen_yet_keeps_it(
+    async def test_pipeline_changed_before_its_deletion_is_kept(
         self, api: FakeApi, finished: Operator, clock: Clock
     ) -> None:
         await clock.advance(KEPT["ttlSecondsAfterFinished"])
@@ -573,7 +573,7 @@ class TestTimeToLive:
         assert await finished.reconcile() == [STATUS, DELETE]
         assert run(api) == (2, "Requested")
 
-    async def test_a_pipeline_that_is_gone_is_forgotten(
+    async def test_pipeline_that_does_not_exist_is_removed_from_the_cache(
         self, api: FakeApi, finished: Operator, clock: Clock
     ) -> None:
         await clock.advance(KEPT["ttlSecondsAfterFinished"])
@@ -583,14 +583,16 @@ class TestTimeToLive:
 
 
 class TestNotInPlace:
-    """An API server that does not take our rules to restart in place gets a Pod without them."""
+    """The API server refuses the restart rules, so the Pod is created without them."""
 
     @pytest.fixture
     def in_place(self, api: FakeApi) -> None:
         api.put(PIPELINES, pipeline().policy(rerunStrategy="InPlace").raw())
 
     @pytest.mark.usefixtures("in_place")
-    async def test_in_the_same_look(self, api: FakeApi, operator: Operator) -> None:
+    async def test_pod_without_rules_is_created_in_the_same_reconcile(
+        self, api: FakeApi, operator: Operator
+    ) -> None:
         api.failing[CREATE] = [NOT_IN_PLACE]
         operator.watch()
         assert await operator.reconcile() == [STATUS, CREATE, STATUS, CREATE]
@@ -602,16 +604,18 @@ class TestNotInPlace:
         assert not api.pod.restarts_in_place
 
     @pytest.mark.usefixtures("in_place")
-    async def test_is_asked_once_a_run(self, api: FakeApi, operator: Operator) -> None:
+    async def test_rules_are_tried_once_per_run(self, api: FakeApi, operator: Operator) -> None:
         api.failing[CREATE] = [NOT_IN_PLACE, QUOTA]
         operator.watch()
         await operator.reconcile()
         operator.watch()
-        assert await operator.reconcile() == [CREATE, STATUS], "the refusal is over"
+        assert await operator.reconcile() == [CREATE, STATUS], "the refusal is still reported"
         assert (api.runs_of_pods, run(api)) == ([1], (1, "Created"))
 
     @pytest.mark.usefixtures("in_place")
-    async def test_is_at_rest_then(self, api: FakeApi, operator: Operator) -> None:
+    async def test_pod_without_rules_makes_no_further_request(
+        self, api: FakeApi, operator: Operator
+    ) -> None:
         api.failing[CREATE] = [NOT_IN_PLACE]
         await operator.settle()
         play(api, running_pod())
@@ -621,8 +625,8 @@ class TestNotInPlace:
 
 
 class TestFailure:
-    """What is no answer, or no answer about this pipeline, is left to the caller, who looks again:
-    and then nothing is lost and nothing is done twice."""
+    """A reconcile raises an error that is not about this pipeline. The caller retries, and then no
+    action is lost or repeated."""
 
     @pytest.mark.parametrize(
         "error",
@@ -634,7 +638,7 @@ class TestFailure:
         ],
     )
     @pytest.mark.parametrize("request_", [STATUS, CREATE])
-    async def test_of_a_request(
+    async def test_failed_request_is_raised_and_retried(
         self, api: FakeApi, operator: Operator, request_: str, error: Exception
     ) -> None:
         api.failing[request_] = [error]
@@ -645,10 +649,10 @@ class TestFailure:
         assert (api.runs_of_pods, run(api)) == ([1], (1, "Created"))
 
     @pytest.mark.parametrize("request_", [STATUS, CREATE, DELETE])
-    async def test_an_answer_that_is_lost(
+    async def test_lost_response_causes_no_second_action(
         self, api: FakeApi, running: Operator, request_: str
     ) -> None:
-        """It was done, and nobody knows."""
+        """The API server carried out the request, but the operator got no response."""
         api.put(PIPELINES, {**pipeline().edited().raw(), "status": api.pipeline.status.to_api()})
         api.unanswered.add(request_)
         running.watch(PIPELINES)
@@ -658,50 +662,50 @@ class TestFailure:
             if api.pod is not None and api.pod.deleting:
                 api.gone(PODS)
             running.watch(PODS)
-        assert not api.unanswered, "that was never asked"
+        assert not api.unanswered, "the request was not made"
         assert (run(api), history(api)) == ((2, "SpecChanged"), [(1, "Initialized")])
         assert api.runs_of_pods == [1, 2]
 
 
 def create(_: FakeApi) -> None:
-    """There is a new pipeline."""
+    """Leave the new pipeline as it is."""
 
 
 def lose(api: FakeApi) -> None:
-    """The first run's Pod is deleted, and gone."""
+    """Delete the first run's Pod."""
     api.gone(PODS)
 
 
 def edit(api: FakeApi) -> None:
-    """The template is changed while the first run's Pod is there."""
+    """Change the template while the first run's Pod exists."""
     api.put(PIPELINES, {**pipeline().edited().raw(), "status": api.pipeline.status.to_api()})
 
 
 def ask(api: FakeApi) -> None:
-    """A re-run is asked for by a token."""
+    """Request a run by a token."""
     raw = pipeline().token("now").raw()
     api.put(PIPELINES, {**raw, "status": api.pipeline.status.to_api()})
 
 
 def restart(api: FakeApi) -> None:
-    """The app container restarts."""
+    """Restart the app container."""
     play(api, running_pod().app(running=True, restarts=1))
 
 
 def fail(api: FakeApi) -> None:
-    """An init container fails for good, and one retry is allowed."""
+    """Let an init container fail finally, with one retry allowed."""
     spec = {**api.objects[PIPELINES, KEY]["spec"], "backoffLimit": 1}
     api.edit(PIPELINES, {"spec": spec})
     play(api, fresh_pod().restarts("Never").init("one", exit=1).phase("Failed"))
 
 
 class TestDying:
-    """The process dies after each of its requests, and what starts next knows only the API: the end
-    is the same, with one Pod and one run for each cause."""
+    """The process dies after each of its requests. The next process knows only the API server's
+    state. The result is the same: one Pod and one run for each trigger."""
 
     @staticmethod
     async def live(api: FakeApi, clock: Clock, happens: Any, dies_after: int | None) -> bool:
-        """Whether it died."""
+        """Reconcile until the process dies or nothing is to be done. Returns whether it died."""
         if happens is not create:
             operator = Operator(api, clock)
             await operator.settle()
@@ -721,7 +725,7 @@ class TestDying:
 
     @staticmethod
     async def until_rest(api: FakeApi, clock: Clock) -> None:
-        """A new process, and a kubelet that ends Pods that are to end."""
+        """Start a new process, and let the kubelet end terminating Pods."""
         operator = Operator(api, clock)
         await operator.settle()
         while api.pod is not None and api.pod.deleting:
@@ -753,7 +757,7 @@ class TestDying:
             pytest.param(fail, (2, Trigger.RETRY), [(1, Result.FAILED)], [1, 2], id="failed run"),
         ],
     )
-    async def test_between_any_two_requests(
+    async def test_process_dying_between_any_two_requests_loses_and_repeats_nothing(
         self, clock: Clock, happens: Any, end: Any, past: Any, pods: list[int]
     ) -> None:
         died, requests = True, 0
@@ -767,11 +771,13 @@ class TestDying:
             assert api.runs_of_pods == pods, f"Pods lost or doubled: {where}"
             assert api.pod is not None, where
             assert api.pod.run == end[0], where
-        assert requests > 2, "nothing was tried"
+        assert requests > 2, "no request was made"
 
 
 class TestOtherPods:
-    async def test_a_terminating_pod_is_waited_for(self, api: FakeApi, operator: Operator) -> None:
+    async def test_terminating_foreign_pod_delays_the_creation(
+        self, api: FakeApi, operator: Operator
+    ) -> None:
         api.put(PODS, fresh_pod().owned_by("its former owner").deleting().raw())
         operator.watch()
         assert await operator.reconcile() == [STATUS]
