@@ -102,8 +102,10 @@ def expand_braces(path: str) -> list[str]:
 
 
 def exists(path: str) -> bool:
-    """Returns whether the repository has the file, relative to one of the source folders."""
-    return any(any((ROOT / folder).glob(path.rstrip("/"))) for folder in SOURCE_FOLDERS)
+    """Returns whether the repository has the file, relative to one of the source folders. NAME
+    stands for any name."""
+    pattern = path.rstrip("/").replace("NAME", "*")
+    return any(any((ROOT / folder).glob(pattern)) for folder in SOURCE_FOLDERS)
 
 
 def makefile_targets() -> set[str]:
