@@ -27,6 +27,8 @@ class Kubectl:
     """If empty, kubectl uses the object's namespace or that of the kubeconfig's context."""
     environment: Mapping[str, str] = field(default_factory=dict)
     timeout: float = SECONDS
+    executable: Path | None = None
+    """None: the result of program()."""
 
     def within(self, namespace: str) -> Self:
         """Return a copy that works in this namespace."""
@@ -44,7 +46,7 @@ class Kubectl:
         """Return the command line."""
         options = ["--kubeconfig", str(self.kubeconfig)]
         options += ["--namespace", self.namespace] if self.namespace else []
-        return [str(program()), *options, *arguments]
+        return [str(self.executable or program()), *options, *arguments]
 
 
 def run(

@@ -1,23 +1,48 @@
 """Read conditions and runs from InitPipelines and Pods as the API server returns them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 Object = dict[str, Any]
+Status = Mapping[str, Any]
 
 
-def status_of(state: Object, condition: str) -> str:
+def condition(status: Status, type_: str) -> Object:
+    """Return a condition of a status. If it is absent, its fields are ""."""
+    absent = {"status": "", "reason": "", "message": ""}
+    return next((one for one in status.get("conditions", ()) if one["type"] == type_), absent)
+
+
+def is_ready(status: Status) -> bool:
+    """Return whether the condition Ready of a status is True."""
+    return bool(condition(status, "Ready")["status"] == "True")
+
+
+def runs_in(status: Status) -> list[tuple[int, str, str]]:
+    """Return number, trigger and result of all runs in a status, oldest first.
+
+    The result of the current run is "" until it has ended. Before the first run, the list is empty.
+    """
+    past = [(r["number"], r["trigger"], r["result"]) for r in reversed(status.get("history", []))]
+    run = status.get("run")
+    if run and run["number"] not in [number for number, _, _ in past]:
+        past.append((run["number"], run["trigger"], ""))
+    return past
+
+
+def status_of(state: Object, type_: str) -> str:
     """Return the status of a condition: "True" or "False". If it is absent, return ""."""
-    return _field(state, condition, "status")
+    return _field(state, type_, "status")
 
 
-def reason_of(state: Object, condition: str) -> str:
+def reason_of(state: Object, type_: str) -> str:
     """Return the reason of a condition. If it is absent, return ""."""
-    return _field(state, condition, "reason")
+    return _field(state, type_, "reason")
 
 
-def message_of(state: Object, condition: str) -> str:
+def message_of(state: Object, type_: str) -> str:
     """Return the message of a condition. If it is absent, return ""."""
-    return _field(state, condition, "message")
+    return _field(state, type_, "message")
 
 
 def run_number(state: Object) -> int:
@@ -30,13 +55,8 @@ def runs(state: Object) -> list[tuple[int, str, str]]:
 
     The result of the current run is "" until it has ended.
     """
-    status = state.get("status", {})
-    past = [(r["number"], r["trigger"], r["result"]) for r in reversed(status.get("history", []))]
-    run = status["run"]
-    current = [] if past and past[-1][0] == run["number"] else [(run["number"], run["trigger"], "")]
-    return past + current
+    return runs_in(state.get("status", {}))
 
 
-def _field(state: Object, condition: str, field: str) -> str:
-    conditions = state.get("status", {}).get("conditions", ())
-    return next((str(one[field]) for one in conditions if one["type"] == condition), "")
+def _field(state: Object, type_: str, field: str) -> str:
+    return str(condition(state.get("status", {}), type_)[field])

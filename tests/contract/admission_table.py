@@ -1,4 +1,4 @@
-"""admission.yaml as the requests that it stands for."""
+"""Reads the rows of admission.yaml as InitPipelines and Pod templates."""
 
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from initpipeline.api.reasons import Reason
-from tests.contract.door import Object, minimal, pipeline
+from tests.contract.admission_client import Object, minimal_template, pipeline_of
 
-AT_THE_DOOR: Final = ("schema", "policy")
-BY_THE_POD: Final = (Reason.INVALID_TEMPLATE, Reason.POD_FORBIDDEN)
+REFUSED_WHEN_APPLIED: Final = ("schema", "policy")
+REFUSED_WHEN_POD_IS_CREATED: Final = (Reason.INVALID_TEMPLATE, Reason.POD_FORBIDDEN)
 
 _TABLE: Final = yaml.safe_load(Path(__file__).with_name("admission.yaml").read_text())
 ACCEPTED: Final[dict[str, Object]] = _TABLE["accepted"]
@@ -18,12 +18,14 @@ REFUSED: Final[dict[str, Object]] = _TABLE["refused"]
 
 
 class Case(NamedTuple):
-    """A line of the table whose InitPipeline, or whose Pod, is refused."""
+    """A row of the table for which the API server refuses the InitPipeline or its Pod."""
 
     body: Object
     """The InitPipeline."""
     by: str
+    """What refuses it: "schema", "policy", or a reason of the condition Ready."""
     message: str
+    """A part of the API server's message."""
 
     @property
     def template(self) -> Object:
@@ -32,11 +34,11 @@ class Case(NamedTuple):
 
 
 def template_of(row: Object) -> Object:
-    """The smallest template, changed as a line of the table says."""
+    """Returns the smallest template with the changes of a row."""
     if "template" in row:
         template: Object = row["template"]
         return template
-    spec = minimal()["spec"]
+    spec = minimal_template()["spec"]
     spec["initContainers"][0] |= row.get("step", {})
     spec["containers"][0] |= row.get("app", {})
     metadata = {key: row[key] for key in ("metadata",) if key in row}
@@ -44,20 +46,21 @@ def template_of(row: Object) -> Object:
 
 
 def body_of(row: Object) -> Object:
-    """The InitPipeline of a line of the table."""
-    return pipeline(template_of(row), row.get("name", "shop"), **row.get("pipeline", {}))
+    """Returns the InitPipeline of a row."""
+    return pipeline_of(template_of(row), row.get("name", "shop"), **row.get("pipeline", {}))
 
 
 def refused(*by: str) -> pytest.MarkDecorator:
-    """One test for each line that is refused by one of these."""
-    lines = [(name, row, key) for name, row in REFUSED.items() for key in by if key in row]
+    """Parametrizes a test with each row that one of these refuses."""
+    rows = [(name, row, key) for name, row in REFUSED.items() for key in by if key in row]
     cases = [
         pytest.param(Case(body_of(row), key, row[key]), id=name, marks=_marks(key))
-        for name, row, key in lines
+        for name, row, key in rows
     ]
     return pytest.mark.parametrize("case", cases)
 
 
 def _marks(by: str) -> tuple[pytest.MarkDecorator, ...]:
-    """The API server's own words differ from version to version; those of the policy are ours."""
+    """Returns marks: messages of the API server depend on its version, those of the policy do
+    not."""
     return () if by == "policy" else (pytest.mark.newest,)

@@ -1,16 +1,14 @@
-"""One real API server for all contract tests, with the CRD installed.
+"""A real API server for all contract tests, with the CRD installed.
 
-There is no controller manager: nothing happens to an object but what a test does to it. So no
-namespace is ever deleted either; they end with the API server.
+No controller manager runs, so only the test and the operator change objects. Tests do not delete
+their namespaces, because without the controller manager a deletion would not finish.
 """
 
-import json
 import os
 import subprocess
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 import pytest
 from kubernetes import client, config
@@ -18,30 +16,22 @@ from kubernetes import client, config
 from initpipeline.api import names
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Mode
-from tests.contract.door import Door
+from tests.contract.admission_client import AdmissionClient
+from tests.contract.contract_env import create_namespace
+from tests.kubectl import Kubectl
 from tests.poll import poll_until
 
 CRDS: Final = Path(__file__).parents[2] / "crds"
 SERVED_SECONDS: Final = 30
 MODE_VARIABLE: Final = "INITPIPELINE_CONTRACT_MODE"
-"""Says "oldest" for the API server of the oldest Kubernetes: see make oldest."""
-
-
-class Kubectl(Protocol):
-    """Runs kubectl as the administrator and returns what it printed.
-
-    `stdin` is an object for `-f -`. A failure is a CalledProcessError with kubectl's words in it.
-    """
-
-    def __call__(self, *arguments: str, stdin: object = None) -> str:
-        """Run it."""
+"""The environment variable that selects the API server. "oldest": see `make oldest`."""
 
 
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[Cluster]:
-    """An API server that serves InitPipelines."""
+    """Starts an API server that serves InitPipelines."""
     mode = Mode(os.environ.get(MODE_VARIABLE, Mode.CONTROL_PLANE))
-    # Two test runs on one machine each have their own.
+    # The name has the process ID, because several test runs may share a machine.
     with Cluster(f"contract-{os.getpid()}", mode) as cluster:
         install_crd(cluster)
         yield cluster
@@ -49,13 +39,13 @@ def control_plane() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def kubectl(control_plane: Cluster) -> Kubectl:
-    """The kubectl of the API server's version."""
+    """Returns kubectl in the version of the API server, with the rights of an administrator."""
     return _kubectl(control_plane)
 
 
 @pytest.fixture(scope="session")
 def api(control_plane: Cluster) -> Iterator[client.ApiClient]:
-    """The official client, as the administrator."""
+    """Returns the official client, with the rights of an administrator."""
     kubeconfig = str(control_plane.kubeconfig)
     with config.new_client_from_config(kubeconfig, persist_config=False) as api:
         yield api
@@ -63,16 +53,14 @@ def api(control_plane: Cluster) -> Iterator[client.ApiClient]:
 
 @pytest.fixture
 def namespace(api: client.ApiClient) -> str:
-    """A namespace of the test's own."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    client.CoreV1Api(api).create_namespace({"metadata": {"name": name}})
-    return name
+    """Creates a namespace for the test."""
+    return create_namespace(api)
 
 
 def allow(
     api: client.ApiClient, namespace: str, user: str, rules: list[dict[str, list[str]]]
 ) -> None:
-    """Let a user do this in a namespace."""
+    """Grant a user these rules in a namespace."""
     rbac = client.RbacAuthorizationV1Api(api)
     rbac.create_namespaced_role(namespace, {"metadata": {"name": user}, "rules": rules})
     subject = {"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
@@ -82,38 +70,27 @@ def allow(
 
 
 def install_crd(cluster: Cluster) -> None:
-    """Have the API server serve InitPipelines."""
-    run = _kubectl(cluster)
-    run("apply", "-f", str(CRDS))
-    poll_until(lambda: _served(run), SERVED_SECONDS, "the API server serves InitPipelines")
+    """Apply the CRD, and wait until the API server serves InitPipelines."""
+    kubectl = _kubectl(cluster)
+    kubectl("apply", "-f", str(CRDS))
+    poll_until(lambda: _is_served(kubectl), SERVED_SECONDS, "the API server serves InitPipelines")
 
 
 @pytest.fixture
-def door(api: client.ApiClient, namespace: str) -> Door:
-    """The door of a namespace of the test's own."""
-    return Door(api, namespace)
+def admission_client(api: client.ApiClient, namespace: str) -> AdmissionClient:
+    """Returns a client for the test's namespace."""
+    return AdmissionClient(api, namespace)
 
 
-def _served(run: Kubectl) -> bool:
-    """Whether InitPipelines can be read, and, which comes a moment later, explained."""
+def _is_served(kubectl: Kubectl) -> bool:
+    """Returns whether InitPipelines can be read and, a moment later, explained."""
     try:
-        run("get", names.PLURAL)
-        run("explain", names.PLURAL)
+        kubectl("get", names.PLURAL)
+        kubectl("explain", names.PLURAL)
     except subprocess.CalledProcessError:
         return False
     return True
 
 
 def _kubectl(cluster: Cluster) -> Kubectl:
-    def run(*arguments: str, stdin: object = None) -> str:
-        command: list[Any] = [cluster.kubectl, "--kubeconfig", cluster.kubeconfig, *arguments]
-        given = None if stdin is None else json.dumps(stdin)
-        answer = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
-        try:
-            answer.check_returncode()
-        except subprocess.CalledProcessError as error:
-            error.add_note(error.stderr)
-            raise
-        return answer.stdout
-
-    return run
+    return Kubectl(cluster.kubeconfig, executable=cluster.kubectl)

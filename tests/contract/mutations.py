@@ -35,7 +35,7 @@ RESPELLED: Final[dict[str, Callable[[int], Any]]] = {
 
 
 def resolved(schema: Schema, definitions: Definitions) -> tuple[str, Schema]:
-    """The type of a published schema, and the schema that a reference refers to."""
+    """Returns the type of a published schema, and the schema that its reference refers to."""
     [target] = schema.get("allOf", [schema])
     if "$ref" in target:
         name = target["$ref"].rpartition("/")[2]
@@ -70,7 +70,7 @@ def _of_list(
         for what, new in mutations(schema["items"], item, definitions, f"{path}[]"):
             yield what, [*before, new, *after]
     if len(value) > 1:
-        yield f"{path} turned round", value[::-1]
+        yield f"{path} reversed", value[::-1]
 
 
 def _of_map(

@@ -1,4 +1,4 @@
-"""A pytest plugin for tests of the operator: a test's own world, and an operator that serves it."""
+"""A pytest plugin with fixtures for tests of the operator."""
 
 import uuid
 from collections.abc import Iterator
@@ -8,18 +8,19 @@ import pytest
 from kubernetes import client
 
 from tests.cluster.cluster import Cluster
-from tests.contract.operator_world import Ledger, World
+from tests.contract.contract_env import ContractEnv, RequestCounter
 from tests.operator_process import OperatorProcess
 
 
 @pytest.fixture
-def world(api: client.ApiClient, namespace: str) -> World:
-    return World(api, namespace)
+def env(api: client.ApiClient, namespace: str) -> ContractEnv:
+    """Returns the environment in the test's namespace."""
+    return ContractEnv(api, namespace)
 
 
 @pytest.fixture
 def user(namespace: str) -> str:
-    """Whom the operator is for the API server: somebody else in each test."""
+    """Returns the operator's user name, which is unique to the test."""
     return f"operator-{namespace}"
 
 
@@ -27,7 +28,7 @@ def user(namespace: str) -> str:
 def stopped_operator(
     control_plane: Cluster, user: str, namespace: str, tmp_path: Path
 ) -> Iterator[OperatorProcess]:
-    """An operator for the test's namespace, that sweeps never, and was not started yet."""
+    """Returns an operator for the test's namespace that was not started yet. It does not sweep."""
     process = OperatorProcess(
         control_plane.kubeconfig_for(user, ["system:masters"]),
         tmp_path / "operator.log",
@@ -40,18 +41,20 @@ def stopped_operator(
 
 @pytest.fixture
 def operator(stopped_operator: OperatorProcess) -> OperatorProcess:
-    """The same, started."""
+    """Starts the operator."""
     stopped_operator.start()
     return stopped_operator
 
 
 @pytest.fixture
-def ledger(control_plane: Cluster, user: str) -> Ledger:
-    return Ledger(control_plane.audit_log, user)
+def request_counter(control_plane: Cluster, user: str) -> RequestCounter:
+    """Returns a counter of the operator's requests."""
+    return RequestCounter(control_plane.audit_log, user)
 
 
 @pytest.fixture(scope="module")
 def shared_user() -> str:
+    """Returns the user name of the shared operator."""
     return f"operator-{uuid.uuid4().hex[:8]}"
 
 
@@ -59,7 +62,7 @@ def shared_user() -> str:
 def shared_operator(
     control_plane: Cluster, shared_user: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OperatorProcess]:
-    """An operator for all namespaces, that all tests of a module use."""
+    """Starts an operator of all namespaces for all tests of a module."""
     kubeconfig = control_plane.kubeconfig_for(shared_user, ["system:masters"])
     log = tmp_path_factory.mktemp("operator") / "operator.log"
     with OperatorProcess(kubeconfig, log, ["--sweep-seconds", "99999"]) as process:
@@ -67,6 +70,8 @@ def shared_operator(
 
 
 @pytest.fixture
-def shared_ledger(control_plane: Cluster, shared_user: str, namespace: str) -> Ledger:
-    """What that operator asked about the test's namespace."""
-    return Ledger(control_plane.audit_log, shared_user, namespace)
+def shared_request_counter(
+    control_plane: Cluster, shared_user: str, namespace: str
+) -> RequestCounter:
+    """Returns a counter of the shared operator's requests in the test's namespace."""
+    return RequestCounter(control_plane.audit_log, shared_user, namespace)

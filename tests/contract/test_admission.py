@@ -1,8 +1,8 @@
-"""What a real API server, with the CRD and the admission policy as they are shipped, lets in as an
-InitPipeline: what it lets in as a Pod, and that makes sense as a pipeline.
+"""An API server with the CRD and the admission policy accepts an InitPipeline if it accepts its Pod
+and the template makes sense as a pipeline.
 
-The table is admission.yaml. Each line of it is asked twice, without being created: as a pipeline,
-and as a Pod of the same template.
+The table is admission.yaml. Two dry runs check each row: one creates the InitPipeline, one a Pod
+of the same template.
 """
 
 import json
@@ -15,19 +15,19 @@ from typing import Any, Final
 import pytest
 from kubernetes import client
 
-from initpipeline.core import admission as refusals
+from initpipeline.core import admission
+from tests.contract.admission_client import AdmissionClient, Object, minimal_template, pipeline_of
 from tests.contract.admission_table import (
     ACCEPTED,
-    AT_THE_DOOR,
-    BY_THE_POD,
     REFUSED,
+    REFUSED_WHEN_APPLIED,
+    REFUSED_WHEN_POD_IS_CREATED,
     Case,
     body_of,
     refused,
     template_of,
 )
-from tests.contract.conftest import Kubectl
-from tests.contract.door import Door, Object, minimal, pipeline
+from tests.kubectl import Kubectl
 from tests.poll import poll_until
 
 POLICY: Final = Path(__file__).parents[2] / "manifests" / "base" / "admission.yaml"
@@ -36,69 +36,76 @@ TAKES_EFFECT_SECONDS: Final = 30
 PROBE: Final = {"readinessProbe": {"tcpSocket": {"port": 1}}}
 
 
-def with_(**of_the_step: Any) -> Object:
-    """A pipeline whose only init container is so."""
-    return body_of({"step": of_the_step})
+def with_step(**fields: Any) -> Object:
+    """Returns an InitPipeline whose only init container has these fields."""
+    return body_of({"step": fields})
 
 
 @pytest.fixture(scope="module")
-def door(api: client.ApiClient) -> Door:
-    """Nothing is created, so one namespace will do."""
-    return Door(api, "default")
+def admission_client(api: client.ApiClient) -> AdmissionClient:
+    """Returns a client for a shared namespace, since dry runs create nothing."""
+    return AdmissionClient(api, "default")
 
 
 @pytest.fixture(scope="module")
-def let_in_before(kubectl: Kubectl) -> Iterator[str]:
-    """A pipeline that nobody would let in any more."""
-    name = "let-in-before"
-    kubectl("create", "-f", "-", stdin=pipeline(with_(**PROBE)["spec"]["template"], name))
+def existing_pipeline(kubectl: Kubectl) -> Iterator[str]:
+    """Creates a pipeline that the policy would refuse. Returns its name."""
+    name = "existing"
+    kubectl("create", "-f", "-", stdin=pipeline_of(with_step(**PROBE)["spec"]["template"], name))
     yield name
     kubectl("delete", "ipl", name)
 
 
 @pytest.fixture(scope="module")
-def policy(door: Door, kubectl: Kubectl, let_in_before: str) -> Iterator[str]:
-    """The admission policy, in force, and then no longer. Returns what was let in before."""
+def policy(
+    admission_client: AdmissionClient, kubectl: Kubectl, existing_pipeline: str
+) -> Iterator[str]:
+    """Puts the admission policy in force. Returns the name of a pipeline from before."""
 
     def in_force() -> bool:
-        return door.refusal(with_(**PROBE)) is not None
+        return admission_client.pipeline_refusal(with_step(**PROBE)) is not None
 
     kubectl("apply", "-f", str(POLICY))
-    _wait(in_force, "the policy does not take effect")
-    yield let_in_before
+    _wait(in_force, "the policy is in force")
+    yield existing_pipeline
     kubectl("delete", "-f", str(POLICY))
-    _wait(lambda: not in_force(), "the policy stays in force")
+    _wait(lambda: not in_force(), "the policy is no longer in force")
 
 
 @pytest.fixture(scope="module")
-def runtime_classes(api: client.ApiClient, door: Door) -> Iterator[None]:
-    """Those that the table names, once admission knows them. Pods that name others are refused."""
+def runtime_classes(api: client.ApiClient, admission_client: AdmissionClient) -> Iterator[None]:
+    """Creates the RuntimeClasses of the table, and waits until admission knows them."""
     nodes = client.NodeV1Api(api)
     overhead = {"podFixed": {"cpu": "250m", "memory": "120Mi"}}
     classes = {"sandboxed": {}, "heavy": {"overhead": overhead}}
     for name, more in classes.items():
         nodes.create_runtime_class({"metadata": {"name": name}, "handler": "runc", **more})
-        _wait(partial(_known, door, name), f"runtime class {name} is not known")
+        _wait(
+            partial(_is_known, admission_client, name), f"admission knows the RuntimeClass {name}"
+        )
     yield
     for name in classes:
         nodes.delete_runtime_class(name)
 
 
-def _known(door: Door, runtime_class: str) -> bool:
-    return door.pod_refusal(template_of({"spec": {"runtimeClassName": runtime_class}})) is None
+def _is_known(admission_client: AdmissionClient, runtime_class: str) -> bool:
+    return (
+        admission_client.pod_refusal(template_of({"spec": {"runtimeClassName": runtime_class}}))
+        is None
+    )
 
 
-def _wait(condition: Callable[[], bool], failure: str) -> None:
-    poll_until(condition, TAKES_EFFECT_SECONDS, failure)
+def _wait(condition: Callable[[], bool], what: str) -> None:
+    poll_until(condition, TAKES_EFFECT_SECONDS, what)
 
 
 class TestTable:
-    def test_it_has_enough_of_both(self) -> None:
+    def test_table_has_enough_rows_of_both_kinds(self) -> None:
         assert len(ACCEPTED) >= 60
         assert len(REFUSED) >= 60
 
-    def test_each_is_refused_by_one(self) -> None:
-        refusers = {*AT_THE_DOOR, *BY_THE_POD}
+    def test_refused_row_names_one_refuser(self) -> None:
+        refusers = {*REFUSED_WHEN_APPLIED, *REFUSED_WHEN_POD_IS_CREATED}
         assert [name for name, row in REFUSED.items() if len(row.keys() & refusers) != 1] == []
 
 
@@ -106,55 +113,64 @@ class TestTable:
 @pytest.mark.usefixtures("policy", "runtime_classes")
 class TestAccepted:
     @pytest.mark.parametrize("row", ACCEPTED.values(), ids=ACCEPTED)
-    def test_as_a_pod_so_as_a_pipeline(self, door: Door, row: Object) -> None:
-        assert door.pod_refusal(template_of(row)) is None
-        assert door.refusal(body_of(row)) is None
+    def test_template_of_a_valid_pod_is_accepted_in_a_pipeline(
+        self, admission_client: AdmissionClient, row: Object
+    ) -> None:
+        assert admission_client.pod_refusal(template_of(row)) is None
+        assert admission_client.pipeline_refusal(body_of(row)) is None
 
 
 @pytest.mark.usefixtures("policy")
 class TestRefused:
-    @refused(*AT_THE_DOOR)
-    def test_at_the_door(self, door: Door, case: Case) -> None:
-        refusal = door.refusal(case.body)
+    @refused(*REFUSED_WHEN_APPLIED)
+    def test_invalid_pipeline_is_refused_when_it_is_applied(
+        self, admission_client: AdmissionClient, case: Case
+    ) -> None:
+        refusal = admission_client.pipeline_refusal(case.body)
         assert refusal is not None
         assert case.message in refusal.message
         assert ("ValidatingAdmissionPolicy" in refusal.message) is (case.by == "policy")
 
-    @refused(*BY_THE_POD)
-    def test_when_the_pod_is_created(self, door: Door, case: Case) -> None:
-        assert door.refusal(case.body) is None
-        answer = door.pod_refusal(case.template)
-        assert answer is not None
-        assert case.message in answer.message
-        meant = refusals.classify(answer.code, answer.status)
-        assert meant is not None
-        assert meant.reason == case.by
+    @refused(*REFUSED_WHEN_POD_IS_CREATED)
+    def test_invalid_pod_is_refused_when_it_is_created(
+        self, admission_client: AdmissionClient, case: Case
+    ) -> None:
+        assert admission_client.pipeline_refusal(case.body) is None
+        refusal = admission_client.pod_refusal(case.template)
+        assert refusal is not None
+        assert case.message in refusal.message
+        classified = admission.classify(refusal.code, refusal.status)
+        assert classified is not None
+        assert classified.reason == case.by
 
-    def test_in_the_words_of_kubectl(self, kubectl: Kubectl) -> None:
+    def test_kubectl_prints_the_field_and_the_reason(self, kubectl: Kubectl) -> None:
         with pytest.raises(CalledProcessError) as refused:
-            kubectl("apply", "-f", "-", stdin=with_(**PROBE))
+            kubectl("apply", "-f", "-", stdin=with_step(**PROBE))
         assert (
             "spec.template.spec.initContainers[0].readinessProbe: Forbidden: "
             "may not be set for init containers without restartPolicy=Always"
         ) in refused.value.stderr
 
-    def test_with_more_to_say_than_a_message_may_hold(self, door: Door) -> None:
+    def test_message_is_shortened_if_there_are_too_many_errors(
+        self, admission_client: AdmissionClient
+    ) -> None:
         steps = [{"name": f"step-{number}", "image": "i", **PROBE} for number in range(100)]
-        refusal = door.refusal(body_of({"spec": {"initContainers": steps}}))
+        refusal = admission_client.pipeline_refusal(body_of({"spec": {"initContainers": steps}}))
         assert refusal is not None
         assert refusal.message.endswith("Invalid value: has too many errors to list")
 
 
-class TestAChange:
-    """Of what is there already."""
+class TestChange:
+    """Changes of an existing InitPipeline."""
 
     def patch(self, kubectl: Kubectl, name: str, change: Object, *options: str) -> str:
+        """Patch a pipeline with kubectl."""
         patch = json.dumps(change)
         return kubectl("patch", "ipl", name, "--type=merge", "-p", patch, *options)
 
     @pytest.mark.usefixtures("policy")
-    def test_to_the_worse_is_refused(self, kubectl: Kubectl, namespace: str) -> None:
-        kubectl("-n", namespace, "create", "-f", "-", stdin=pipeline(minimal()))
+    def test_invalid_change_is_refused(self, kubectl: Kubectl, namespace: str) -> None:
+        kubectl("-n", namespace, "create", "-f", "-", stdin=pipeline_of(minimal_template()))
         change = {"spec": {"initPolicies": [{"name": "typo"}]}}
         with pytest.raises(CalledProcessError) as refused:
             self.patch(kubectl, "shop", change, "-n", namespace)
@@ -172,16 +188,18 @@ class TestAChange:
             pytest.param(
                 {"spec": {"template": {"spec": {"initContainers": [{"name": "a", "image": "i"}]}}}},
                 (),
-                id="mended",
+                id="corrected template",
             ),
         ],
     )
-    def test_of_what_was_let_in_before(
+    def test_pipeline_from_before_the_policy_accepts_a_change_outside_the_error(
         self, kubectl: Kubectl, policy: str, change: Object, options: tuple[str, ...]
     ) -> None:
         self.patch(kubectl, policy, change, "--dry-run=server", *options)
 
-    def test_of_its_spec_is_judged(self, kubectl: Kubectl, policy: str) -> None:
+    def test_pipeline_from_before_the_policy_refuses_another_spec_change(
+        self, kubectl: Kubectl, policy: str
+    ) -> None:
         with pytest.raises(CalledProcessError) as refused:
             self.patch(kubectl, policy, {"spec": {"backoffLimit": 1}}, "--dry-run=server")
         assert "readinessProbe: Forbidden" in refused.value.stderr

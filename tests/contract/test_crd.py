@@ -1,9 +1,10 @@
-"""The generated CRD on a real API server: what it takes, refuses, keeps, shows and explains."""
+"""The generated CRD on a real API server: what it accepts, refuses, stores, prints and explains."""
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any, Final
@@ -17,8 +18,9 @@ from initpipeline.api import names
 from initpipeline.api.crd import custom_resource_definition
 from initpipeline.api.podtemplate import CORE, MACHINERY, Definitions, Schema
 from tests.cluster.cluster import Cluster
-from tests.contract.conftest import CRDS, Kubectl
-from tests.contract.door import Door, Template, minimal, pipeline
+from tests.contract.admission_client import AdmissionClient, Template, minimal_template, pipeline_of
+from tests.contract.conftest import CRDS
+from tests.kubectl import Kubectl
 
 pytestmark = pytest.mark.newest
 
@@ -27,11 +29,11 @@ TEMPLATES: Final[dict[str, Template]] = yaml.safe_load(
 )
 each_template = pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES.keys())
 
-UNJUDGED: Final = "clusterTrustBundle.path"
-"""By default the API server drops this volume source from a Pod before it looks into it."""
+NOT_VALIDATED: Final = "clusterTrustBundle.path"
+"""By default the API server drops this volume source from a Pod before validation."""
 
-OURS: Final = ".spec.initContainers left out"
-"""A Pod may go without init containers, a pipeline may not."""
+WITHOUT_STEPS: Final = ".spec.initContainers left out"
+"""A variation that a Pod accepts. A pipeline needs init containers."""
 
 LEAVES: Final = {
     f"{MACHINERY}api.resource.Quantity": 0.5,
@@ -39,28 +41,30 @@ LEAVES: Final = {
     f"{MACHINERY}apis.meta.v1.FieldsV1": {"f:spec": {}},
     f"{MACHINERY}apis.meta.v1.Time": "2026-01-01T00:00:00Z",
 }
-"""Examples of values whose published schema doesn't tell."""
+"""Example values of types whose published schema does not define the format."""
 
 
 class TestFile:
     """crds/initpipelines.yaml."""
 
-    def test_is_what_generating_it_gives(self, control_plane: Cluster) -> None:
+    def test_file_equals_the_generated_crd(self, control_plane: Cluster) -> None:
         generated = rendered(
             custom_resource_definition(core_definitions(control_plane), meanings.of_values())
         )
         assert CRD_FILE.read_text() == generated, "run: make generate"
 
-    def test_is_under_200_kb(self) -> None:
+    def test_file_is_smaller_than_200_kb(self) -> None:
         assert CRD_FILE.stat().st_size < 200_000
 
     @pytest.mark.parametrize(
         "options", [(), ("--server-side", "--force-conflicts")], ids=["client-side", "server-side"]
     )
-    def test_can_be_applied(self, kubectl: Kubectl, options: tuple[str, ...]) -> None:
+    def test_file_is_accepted_by_kubectl_apply(
+        self, kubectl: Kubectl, options: tuple[str, ...]
+    ) -> None:
         assert f"{names.PLURAL}.{names.GROUP}" in kubectl("apply", *options, "-f", str(CRDS))
 
-    def test_kustomize_reads_its_aliases(self, kubectl: Kubectl, tmp_path: Path) -> None:
+    def test_yaml_aliases_are_read_by_kustomize(self, kubectl: Kubectl, tmp_path: Path) -> None:
         shutil.copy(CRD_FILE, tmp_path)
         (tmp_path / "kustomization.yaml").write_text(f"resources: [{CRD_FILE.name}]")
         built = yaml.safe_load(kubectl("kustomize", str(tmp_path)))
@@ -71,7 +75,7 @@ class TestExplain:
     """`kubectl explain`."""
 
     @pytest.mark.parametrize(
-        ("path", "words"),
+        ("path", "description"),
         [
             ("", "InitPipeline creates a Pod, runs its init containers in order"),
             ("spec.template.metadata.labels", "Map of string keys and values"),
@@ -85,77 +89,91 @@ class TestExplain:
         ],
         ids=lambda value: value.rpartition(".")[2],
     )
-    def test_knows_each_level(self, kubectl: Kubectl, path: str, words: str) -> None:
+    def test_explain_describes_fields_at_each_level(
+        self, kubectl: Kubectl, path: str, description: str
+    ) -> None:
         explained = kubectl("explain", ".".join(filter(None, [names.SINGULAR, path])))
-        assert words in " ".join(explained.split())
+        assert description in " ".join(explained.split())
 
-    def test_says_something_about_every_field(self) -> None:
+    def test_every_field_has_a_description(self) -> None:
         crd = yaml.safe_load(CRD_FILE.read_text())
         schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
         without = [path for path, field in fields(schema) if "description" not in field]
-        assert without == [".metadata"], "of metadata the API server says it itself"
+        assert without == [".metadata"], "the API server describes metadata itself"
 
 
 class TestRefused:
-    """What has not even the form of a Pod template; more of it is in admission.yaml."""
+    """Objects that are not in the form of a Pod template. admission.yaml has more."""
 
     @pytest.mark.parametrize(
         "quantity",
         ["", "half", "1x", "1 Gi", "1,5", True, [], ["1"], {}, {"cpu": 1}],
         ids=repr,
     )
-    def test_quantity(self, door: Door, quantity: object) -> None:
-        template = minimal()
+    def test_invalid_quantity_is_refused(
+        self, admission_client: AdmissionClient, quantity: object
+    ) -> None:
+        template = minimal_template()
         template["spec"]["containers"][0]["resources"] = {"limits": {"cpu": quantity}}
         path = "spec.template.spec.containers[0].resources.limits.cpu"
-        refusal = door.refusal(pipeline(template))
+        refusal = admission_client.pipeline_refusal(pipeline_of(template))
         assert refusal is not None
         assert path in refusal.message
-        assert door.pod_refusal(template)
+        assert admission_client.pod_refusal(template)
 
     @pytest.mark.parametrize("spec", [None, {}, {"template": None}], ids=repr)
-    def test_without_template(self, kubectl: Kubectl, spec: object) -> None:
+    def test_pipeline_without_template_is_refused(self, kubectl: Kubectl, spec: object) -> None:
         with pytest.raises(CalledProcessError) as refused:
-            kubectl("apply", "-f", "-", stdin=pipeline(None) | {"spec": spec})
+            kubectl("apply", "-f", "-", stdin=pipeline_of(None) | {"spec": spec})
         assert "Required value" in refused.value.stderr
 
 
-class TestKept:
-    """What is accepted comes back as it was written: nothing pruned, nothing added."""
+class TestStoredTemplate:
+    """A template that the API server accepts is stored unchanged: nothing is pruned or added."""
 
     @each_template
-    def test_template_that_a_pod_accepts(self, door: Door, template: Template) -> None:
-        assert door.pod_refusal(template) is None
-        assert door.stored(template) == template
+    def test_valid_template_is_stored_unchanged(
+        self, admission_client: AdmissionClient, template: Template
+    ) -> None:
+        assert admission_client.pod_refusal(template) is None
+        assert admission_client.store_template(template) == template
 
-    def test_every_field_there_is(self, control_plane: Cluster, door: Door) -> None:
+    def test_template_with_every_field_is_stored_unchanged(
+        self, control_plane: Cluster, admission_client: AdmissionClient
+    ) -> None:
         definitions = core_definitions(control_plane)
         template = example(definitions[f"{CORE}PodTemplateSpec"], definitions)
         del template["spec"]["ephemeralContainers"]
-        assert door.stored(template) == template
+        assert admission_client.store_template(template) == template
 
-    def test_null_in_a_list(self, door: Door) -> None:
-        template = minimal()
+    def test_null_in_a_list_is_stored(self, admission_client: AdmissionClient) -> None:
+        template = minimal_template()
         template["spec"]["containers"][0]["args"] = ["serve", None]
-        assert door.stored(template) == template
+        assert admission_client.store_template(template) == template
 
-    def test_null_in_an_object_is_as_if_absent(self, door: Door) -> None:
-        template = minimal()
+    def test_null_in_an_object_is_dropped(self, admission_client: AdmissionClient) -> None:
+        template = minimal_template()
         template["metadata"] = {"creationTimestamp": None, "labels": {"tier": None}}
         template["spec"] |= {"nodeSelector": None, "volumes": None}
-        assert door.stored(template) == minimal() | {"metadata": {"labels": {}}}
+        assert admission_client.store_template(template) == minimal_template() | {
+            "metadata": {"labels": {}}
+        }
 
     @each_template
-    def test_nothing_is_refused_that_a_pod_accepts(self, door: Door, template: Template) -> None:
-        """Each field left out, each item twice or null, each text empty."""
+    def test_change_that_a_pod_accepts_is_accepted(
+        self, admission_client: AdmissionClient, template: Template
+    ) -> None:
+        """Each variation leaves out a field, repeats or nulls an item, or empties a string."""
 
         def refused(case: tuple[str, Template]) -> str | None:
-            refusal = door.refusal(pipeline(case[1]))
-            pod_refusal = refusal and door.pod_refusal(case[1])
+            refusal = admission_client.pipeline_refusal(pipeline_of(case[1]))
+            pod_refusal = refusal and admission_client.pod_refusal(case[1])
             return f"{case[0]}: {refusal.message}" if refusal and not pod_refusal else None
 
         cases = [
-            case for case in variations(template) if UNJUDGED not in case[0] and case[0] != OURS
+            case
+            for case in variations(template)
+            if NOT_VALIDATED not in case[0] and case[0] != WITHOUT_STEPS
         ]
         with ThreadPoolExecutor() as executor:
             assert [message for message in executor.map(refused, cases) if message] == []
@@ -164,7 +182,9 @@ class TestKept:
 class TestStatus:
     """The status subresource."""
 
-    def test_mirror_keeps_what_newer_kubelets_say(self, kubectl: Kubectl, namespace: str) -> None:
+    def test_unknown_fields_of_init_container_statuses_are_kept(
+        self, kubectl: Kubectl, namespace: str
+    ) -> None:
         statuses = [
             {
                 "name": "step",
@@ -177,25 +197,25 @@ class TestStatus:
             },
             {"name": "next", "state": {"waiting": {}}},
         ]
-        run = ("-n", namespace)
-        kubectl(*run, "create", "-f", "-", stdin=pipeline(minimal()))
+        kubectl = kubectl.within(namespace)
+        kubectl("create", "-f", "-", stdin=pipeline_of(minimal_template()))
         patch = json.dumps({"status": {"initContainerStatuses": statuses}})
-        kubectl(*run, "patch", "ipl", "shop", "--subresource=status", "--type=merge", "-p", patch)
-        stored = json.loads(kubectl(*run, "get", "ipl", "shop", "-o", "json"))
+        kubectl("patch", "ipl", "shop", "--subresource=status", "--type=merge", "-p", patch)
+        stored = json.loads(kubectl("get", "ipl", "shop", "-o", "json"))
         assert stored["status"]["initContainerStatuses"] == statuses
 
-    def test_says_before_it_is_written_that_nothing_was_observed(
+    def test_new_pipeline_has_observed_generation_minus_one(
         self, kubectl: Kubectl, namespace: str
     ) -> None:
-        """Else whoever waits by kstatus takes the new pipeline for one that is done."""
-        run = ("-n", namespace)
-        kubectl(*run, "create", "-f", "-", stdin=pipeline(minimal()))
-        stored = json.loads(kubectl(*run, "get", "ipl", "shop", "-o", "json"))
+        """Otherwise kstatus would report a new pipeline as Current."""
+        kubectl = kubectl.within(namespace)
+        kubectl("create", "-f", "-", stdin=pipeline_of(minimal_template()))
+        stored = json.loads(kubectl("get", "ipl", "shop", "-o", "json"))
         assert stored["status"] == {"observedGeneration": -1}
 
 
 class TestColumns:
-    """What `kubectl get` shows."""
+    """The columns of `kubectl get`."""
 
     STATUS: Final = {
         "initProgress": "1/2",
@@ -219,31 +239,30 @@ class TestColumns:
     WIDE: Final = ("POD NODE TRIGGER", "shop node-1 PodLost")
 
     @pytest.fixture
-    def run(self, kubectl: Kubectl, namespace: str) -> Kubectl:
-        def run(*arguments: str, stdin: object = None) -> str:
-            return kubectl("-n", namespace, *arguments, stdin=stdin)
-
+    def get(self, kubectl: Kubectl, namespace: str) -> Callable[..., str]:
+        """Returns `kubectl get` in a namespace with a pipeline that has this status."""
+        kubectl = kubectl.within(namespace)
         patch = json.dumps({"status": self.STATUS})
-        run("create", "-f", "-", stdin=pipeline(minimal()))
-        run("patch", "ipl", "shop", "--subresource=status", "--type=merge", "-p", patch)
-        return run
+        kubectl("create", "-f", "-", stdin=pipeline_of(minimal_template()))
+        kubectl("patch", "ipl", "shop", "--subresource=status", "--type=merge", "-p", patch)
+        return partial(kubectl, "get")
 
-    def test_narrow(self, run: Kubectl) -> None:
-        header, row = (line.split() for line in run("get", "ipl").splitlines())
+    def test_default_columns_have_progress_and_reason(self, get: Callable[..., str]) -> None:
+        header, row = (line.split() for line in get("ipl").splitlines())
         assert header == [*self.NARROW[0].split(), "AGE"]
         assert row[:-1] == self.NARROW[1].split()
 
-    def test_wide(self, run: Kubectl) -> None:
-        header, row = (line.split() for line in run("get", "ipl", "-o", "wide").splitlines())
+    def test_wide_columns_have_pod_node_and_trigger(self, get: Callable[..., str]) -> None:
+        header, row = (line.split() for line in get("ipl", "-o", "wide").splitlines())
         assert header == [*self.NARROW[0].split(), "AGE", *self.WIDE[0].split()]
         assert row[-3:] == self.WIDE[1].split()
 
-    def test_is_among_all(self, run: Kubectl) -> None:
-        assert f"{names.SINGULAR}.{names.GROUP}/shop" in run("get", "all", "-o", "name")
+    def test_category_all_includes_pipelines(self, get: Callable[..., str]) -> None:
+        assert f"{names.SINGULAR}.{names.GROUP}/shop" in get("all", "-o", "name")
 
 
 def fields(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
-    """Each field below a schema, with its path."""
+    """Yields the path and the schema of each field below a schema."""
     for name, field in schema.get("properties", {}).items():
         yield f"{path}.{name}", field
         yield from fields(field, f"{path}.{name}")
@@ -252,7 +271,7 @@ def fields(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
 
 
 def variations(value: Any) -> Iterator[tuple[str, Any]]:
-    """The same value with one thing in it changed, and what that is."""
+    """Yields a description and the changed value for each single change of a value."""
     if isinstance(value, dict):
         for key, child in value.items():
             yield f".{key} left out", {name: value[name] for name in value if name != key}
@@ -269,7 +288,7 @@ def variations(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def example(schema: Schema, definitions: Definitions) -> Any:
-    """A value that has every field of a published schema."""
+    """Returns a value that has every field of a published schema."""
     [target] = schema.get("allOf", [schema])
     if "$ref" in target:
         name = target["$ref"].rpartition("/")[2]

@@ -1,6 +1,7 @@
-"""What Kubernetes itself counts a Pod as: the examples that our own sum is tested by.
+"""Kubernetes computes the same effective resources of a Pod as effective_resources().
 
-The real controller of quotas and the real scheduler judge them, on nodes that are objects only.
+The quota controller and the scheduler check the examples of tests/pod_shapes.py. The nodes are
+API objects without a kubelet.
 """
 
 import os
@@ -14,31 +15,32 @@ from initpipeline.core.quantity import Quantity
 from initpipeline.core.resources import effective_resources
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Component, Mode
-from tests.contract.operator_world import until
 from tests.pod_shapes import DISK, GPU, HUGE, OVERHEAD, RUNTIME_CLASS, SHAPES, Amounts, Shape
+from tests.poll import poll_until
 
 pytestmark = pytest.mark.newest
 
 FLAGS: Final = {
-    # No ServiceAccount has to be waited for, and no node needs a kubelet to be without a taint.
+    # Pods need no ServiceAccount, and nodes without a kubelet get no taint.
     Component.API_SERVER: ["--disable-admission-plugins=ServiceAccount,TaintNodesByCondition"],
     Component.CONTROLLER_MANAGER: [
         "--controllers=resourcequota-controller,serviceaccount-controller",
-        # A Pod that it had not seen yet when it counted is counted soon.
+        # The controller soon counts Pods that it had not observed before.
         "--resource-quota-sync-period=2s",
     ],
 }
-PATIENCE: Final = 30.0
+TIMEOUT_SECONDS: Final = 30.0
 COUNTED: Final = {
     "requests": ("cpu", "memory", DISK, HUGE, GPU),
     "limits": ("cpu", "memory", DISK),
 }
-"""What a quota can count."""
+"""Resources that a quota can count."""
 
 
 @pytest.fixture(scope="module")
 def core() -> Iterator[client.CoreV1Api]:
-    """An API server with quotas and a scheduler, and the examples' RuntimeClass."""
+    """Starts an API server, the quota controller and the scheduler, with the RuntimeClass of the
+    examples."""
     components = {Component.CONTROLLER_MANAGER, Component.SCHEDULER}
     name = f"resources-{os.getpid()}"
     with Cluster(name, Mode.CONTROL_PLANE, components=components, flags=FLAGS) as cluster:
@@ -55,50 +57,51 @@ def core() -> Iterator[client.CoreV1Api]:
 
 
 class TestQuota:
-    def test_counts_each_shape_as_expected(self, core: client.CoreV1Api) -> None:
+    def test_quota_counts_each_shape_as_expected(self, core: client.CoreV1Api) -> None:
         for name, shape in SHAPES.items():
             core.create_namespace({"metadata": {"name": name}})
             create_pod(core, name, "shape", {**shape.spec, "schedulerName": "none"})
-            # After the Pod: it would ask that each container sets what it counts.
+            # The quota is created after the Pod: it would require that each container sets the
+            # resources that it counts.
             hard = {f"{kind}.{one}": "1000" for kind in COUNTED for one in COUNTED[kind]}
             quota = {"metadata": {"name": "all"}, "spec": {"hard": hard}}
             core.create_namespaced_resource_quota(name, quota)
 
         def different() -> dict[str, Amounts]:
-            found = {name: used(core, name) for name in SHAPES}
-            return {name: found[name] for name in SHAPES if found[name] != as_counted(SHAPES[name])}
+            usage = {name: used(core, name) for name in SHAPES}
+            return {name: usage[name] for name in SHAPES if usage[name] != expected(SHAPES[name])}
 
-        until(lambda: not different(), "used as expected", different, PATIENCE)
+        poll_until(lambda: not different(), TIMEOUT_SECONDS, "usage as expected", state=different)
 
 
 class TestScheduler:
-    def test_needs_what_is_requested_and_not_a_bit_less(self, core: client.CoreV1Api) -> None:
-        expected: dict[str, str] = {}
+    def test_scheduler_needs_exactly_the_requests(self, core: client.CoreV1Api) -> None:
+        results: dict[str, str] = {}
         for name, shape in SHAPES.items():
             offer(core, name, shape, shape.requests)
-            expected[name] = "fits"
+            results[name] = "fits"
             for lacking, amount in shape.requests.items():
                 if amount != "0":
                     node = f"{name}.{lacking.replace('/', '.')}".lower()
-                    offer(
-                        core, node, shape, {**shape.requests, lacking: a_bit_less(lacking, amount)}
-                    )
-                    expected[node] = f"Insufficient {lacking}"
+                    offer(core, node, shape, {**shape.requests, lacking: reduced(lacking, amount)})
+                    results[node] = f"Insufficient {lacking}"
 
         def different() -> dict[str, str]:
-            answers = {pod.metadata.name: pod for pod in core.list_namespaced_pod("default").items}
+            pods = {pod.metadata.name: pod for pod in core.list_namespaced_pod("default").items}
             return {
-                name: found
-                for name, wanted in expected.items()
-                if wanted not in (found := answer(answers[name]))
+                name: result
+                for name, message in results.items()
+                if message not in (result := scheduling_result(pods[name]))
             }
 
-        until(lambda: not different(), "scheduled as expected", different, PATIENCE)
+        poll_until(
+            lambda: not different(), TIMEOUT_SECONDS, "scheduling as expected", state=different
+        )
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
-def test_the_created_pod_counts_as_its_template(core: client.CoreV1Api, shape: Shape) -> None:
-    """With the API server's defaults in it and in its spelling."""
+def test_stored_pod_has_the_resources_of_its_template(core: client.CoreV1Api, shape: Shape) -> None:
+    """The stored Pod has the API server's defaults and notation."""
     created = create_pod(core, "default", "shape", shape.spec, dry_run="All")
     assert effective_resources(created["spec"]) == effective_resources(shape.spec)
 
@@ -106,6 +109,7 @@ def test_the_created_pod_counts_as_its_template(core: client.CoreV1Api, shape: S
 def create_pod(
     core: client.CoreV1Api, namespace: str, name: str, spec: dict[str, Any], **options: Any
 ) -> dict[str, Any]:
+    """Create a Pod. Returns it as stored."""
     body = {"metadata": {"name": name}, "spec": spec}
     pod = core.create_namespaced_pod(namespace, body, field_validation="Strict", **options)
     raw: dict[str, Any] = core.api_client.sanitize_for_serialization(pod)
@@ -113,39 +117,39 @@ def create_pod(
 
 
 def used(core: client.CoreV1Api, namespace: str) -> Amounts:
-    """What quota says, of what it says that any is used."""
+    """Returns the usage that the quota reports, without zeros."""
     quota = core.read_namespaced_resource_quota("all", namespace)
-    counted = (quota.status and quota.status.used) or {}
-    return {name: amount for name, amount in counted.items() if amount != "0"}
+    usage = (quota.status and quota.status.used) or {}
+    return {name: amount for name, amount in usage.items() if amount != "0"}
 
 
-def as_counted(shape: Shape) -> Amounts:
-    """The same, as it should be."""
-    asked = {"requests": shape.requests, "limits": shape.limits}
+def expected(shape: Shape) -> Amounts:
+    """Returns the usage that the quota should report, without zeros."""
+    resources = {"requests": shape.requests, "limits": shape.limits}
     return {
-        f"{kind}.{name}": asked[kind][name]
+        f"{kind}.{name}": resources[kind][name]
         for kind, names in COUNTED.items()
         for name in names
-        if asked[kind].get(name, "0") != "0"
+        if resources[kind].get(name, "0") != "0"
     }
 
 
 def offer(core: client.CoreV1Api, name: str, shape: Shape, amounts: Amounts) -> None:
-    """A node that has so much, and a Pod of this shape for it alone."""
+    """Create a node with these amounts, and a Pod of this shape that only fits on this node."""
     capacity = {**amounts, "pods": "1"}
     status = {"capacity": capacity, "allocatable": capacity}
     core.create_node({"metadata": {"name": name, "labels": {"name": name}}, "status": status})
     create_pod(core, "default", name, {**shape.spec, "nodeSelector": {"name": name}})
 
 
-def a_bit_less(name: str, amount: str) -> str:
-    """A thousandth of a CPU less, and of all else one."""
+def reduced(name: str, amount: str) -> str:
+    """Returns the amount less 1m of CPU, or less 1 of another resource."""
     return str(Quantity(Quantity.parse(amount).milli - (1 if name == "cpu" else 1000)))
 
 
-def answer(pod: Any) -> str:
-    """The scheduler's."""
+def scheduling_result(pod: Any) -> str:
+    """Returns "fits", or the message of the scheduler."""
     if pod.spec.node_name:
         return "fits"
-    said = [c.message for c in pod.status.conditions or () if c.type == "PodScheduled"]
-    return said[0] if said else "nothing yet"
+    messages = [c.message for c in pod.status.conditions or () if c.type == "PodScheduled"]
+    return messages[0] if messages else "not scheduled yet"

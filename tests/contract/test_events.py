@@ -1,10 +1,12 @@
-"""Events, as the API server keeps them and kubectl lists them."""
+"""Events of the operator, as the API server stores them and `kubectl describe` prints them."""
 
 import pytest
 
 from tests.builders import NAME, End, PodBuilder, fresh_pod, pipeline, running_pod
-from tests.contract.conftest import Kubectl
-from tests.contract.operator_world import Ledger, World, ready, runs, until
+from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv, RequestCounter
+from tests.kubectl import Kubectl
+from tests.poll import poll_until
+from tests.statuses import is_ready, runs_in
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 
@@ -12,7 +14,7 @@ CAUSE = "no such table"
 
 
 def failing(times: int, running: bool = False) -> PodBuilder:
-    """The first step has failed so often, and may run again."""
+    """Returns a Pod whose first step has failed this often, and possibly runs again."""
     start = 20 * (times - 1)
     if running:
         last = End(1, start, start + 8, message=CAUSE)
@@ -21,36 +23,39 @@ def failing(times: int, running: bool = False) -> PodBuilder:
 
 
 @pytest.fixture
-def described(kubectl: Kubectl, world: World) -> "Described":
-    return Described(kubectl, world)
+def described(kubectl: Kubectl, env: ContractEnv) -> "DescribedEvents":
+    return DescribedEvents(kubectl, env)
 
 
-class Described:
-    """The events in the words of ``kubectl describe``."""
+class DescribedEvents:
+    """The events of the pipeline in the output of ``kubectl describe``."""
 
-    def __init__(self, kubectl: Kubectl, world: World) -> None:
-        self._kubectl, self._world = kubectl, world
+    def __init__(self, kubectl: Kubectl, env: ContractEnv) -> None:
+        self._kubectl, self._env = kubectl, env
 
     def rows(self) -> list[list[str]]:
-        """Type, reason, age, whose word it is, message."""
-        text = self._kubectl("describe", "ipl", NAME, "--namespace", self._world.namespace)
+        """Returns type, reason, age, reporter and message of each event."""
+        text = self._kubectl("describe", "ipl", NAME, "--namespace", self._env.namespace)
         _, _, table = text.partition("\nEvents:")
         rows = [line.split(maxsplit=2) for line in table.splitlines()[3:]]
         return [[kind, reason, *rest.split("  ")] for kind, reason, rest in rows]
 
     def wait(self, count: int) -> list[tuple[str, str]]:
-        """Type and reason of each, once there are so many."""
-        until(lambda: len(self.rows()) >= count, f"{count} events", self.rows)
+        """Wait for this number of events. Returns type and reason of each."""
+        poll_until(
+            lambda: len(self.rows()) >= count, TIMEOUT_SECONDS, f"{count} events", state=self.rows
+        )
         return [(kind, reason) for kind, reason, *_ in self.rows()]
 
 
 @pytest.mark.usefixtures("shared_operator")
-class TestDescribed:
-    def test_a_failing_pipeline(self, world: World, described: Described) -> None:
-        """Each thing once, in the order in which it happened."""
+class TestEvents:
+    def test_failed_pipeline_has_one_event_per_cause_in_order(
+        self, env: ContractEnv, described: DescribedEvents
+    ) -> None:
         never = {"spec": {**pipeline().template["spec"], "restartPolicy": "Never"}}
-        world.create(pipeline().with_template(never))
-        world.live(failing(1).phase("Failed"))
+        env.create(pipeline().with_template(never))
+        env.run_pod(failing(1).phase("Failed"))
         assert described.wait(4) == [
             ("Normal", "RunStarted"),
             ("Warning", "StepFailed"),
@@ -58,14 +63,16 @@ class TestDescribed:
             ("Warning", "GivenUp"),
         ]
         for row in described.rows()[1:]:
-            assert CAUSE in row[-1], "the cause is not told"
+            assert CAUSE in row[-1], "the message does not have the cause"
 
-    def test_a_lost_pod(self, world: World, described: Described) -> None:
-        world.create()
-        world.live(running_pod())
-        world.wait("Ready", ready)
-        world.delete_pod()
-        world.wait("the second run", lambda status: len(runs(status)) == 2)
+    def test_lost_pod_is_a_warning_before_the_next_run(
+        self, env: ContractEnv, described: DescribedEvents
+    ) -> None:
+        env.create()
+        env.run_pod(running_pod())
+        env.wait("Ready", is_ready)
+        env.delete_pod()
+        env.wait("the second run", lambda status: len(runs_in(status)) == 2)
         assert described.wait(4) == [
             ("Normal", "RunStarted"),
             ("Normal", "RunInitialized"),
@@ -73,18 +80,20 @@ class TestDescribed:
             ("Normal", "RunStarted"),
         ]
 
-    def test_a_step_that_fails_again_and_again_is_one_event(
-        self, world: World, described: Described, shared_ledger: Ledger
+    def test_repeated_step_failure_is_one_event_with_a_count(
+        self, env: ContractEnv, described: DescribedEvents, shared_request_counter: RequestCounter
     ) -> None:
-        world.create()
+        env.create()
         again = [
             state
             for times in range(1, 5)
             for state in (failing(times, running=True), failing(times + 1))
         ]
-        world.live(failing(1), *again)
-        requests = shared_ledger.at_rest()
+        env.run_pod(failing(1), *again)
+        requests = shared_request_counter.counts_at_rest()
         assert described.wait(2) == [("Normal", "RunStarted"), ("Warning", "StepFailed")]
-        assert "(x4 over" in " ".join(described.rows()[1]), "the fifth is told with the eighth"
-        told = {one: n for one, n in requests.items() if " events " in one}
-        assert told == {"create events 201": 2, "patch events 200": 2}
+        assert "(x4 over" in " ".join(described.rows()[1]), (
+            "the fifth failure is reported with the eighth"
+        )
+        event_requests = {one: n for one, n in requests.items() if " events " in one}
+        assert event_requests == {"create events 201": 2, "patch events 200": 2}

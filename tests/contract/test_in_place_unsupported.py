@@ -1,7 +1,7 @@
-"""rerunStrategy InPlace with API servers that cannot have it, as those of earlier versions.
+"""rerunStrategy InPlace with API servers that do not support it.
 
-From 1.35 to 1.36 they know the field restartPolicyRules, but may not know what our rules ask for,
-and refuse the Pod. One of 1.34 knows the field as one to drop. Before, it is unknown, and refused.
+Kubernetes 1.35 and 1.36 have the field restartPolicyRules, but may refuse the action of the rules.
+1.34 drops the field. Earlier versions refuse it as unknown.
 """
 
 import os
@@ -16,7 +16,8 @@ from tests.builders import pipeline, running_pod
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Component, Mode
 from tests.contract.conftest import install_crd
-from tests.contract.operator_world import Ledger, World, condition, ready, runs
+from tests.contract.contract_env import ContractEnv, RequestCounter
+from tests.statuses import condition, is_ready, runs_in
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 pytestmark = [pytest.mark.cluster, pytest.mark.newest]
@@ -32,7 +33,7 @@ IN_PLACE = ConditionType.RERUN_IN_PLACE
     params=[pytest.param(OFF, id="refuses"), pytest.param(DROPS, id="drops")],
 )
 def control_plane(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """Takes the place of the API server of all other tests."""
+    """Starts an API server without the feature, instead of that of the other tests."""
     flags = {Component.API_SERVER: [request.param]}
     with Cluster(f"contract-old-{os.getpid()}", Mode.CONTROL_PLANE, flags=flags) as cluster:
         install_crd(cluster)
@@ -47,20 +48,22 @@ def api(control_plane: Cluster) -> Iterator[client.ApiClient]:
 
 
 @pytest.mark.usefixtures("operator")
-def test_the_pod_goes_without_and_the_condition_says_so(world: World, ledger: Ledger) -> None:
-    world.create(pipeline().policy(rerunStrategy="InPlace"))
-    world.live(running_pod())
+def test_pod_is_created_without_rules_and_the_condition_gives_the_reason(
+    env: ContractEnv, request_counter: RequestCounter
+) -> None:
+    env.create(pipeline().policy(rerunStrategy="InPlace"))
+    env.run_pod(running_pod())
 
-    status = world.wait("Ready", lambda status: ready(status) and status)
+    status = env.wait("Ready", lambda status: is_ready(status) and status)
 
-    assert runs(status) == [(1, "Created", "")]
-    said = condition(status, IN_PLACE)
-    assert (said["status"], said["reason"]) == ("False", "InPlaceUnsupported")
-    assert "restartPolicyRules" in said["message"], "it names what was refused or dropped"
-    pod = world.pod()
+    assert runs_in(status) == [(1, "Created", "")]
+    in_place = condition(status, IN_PLACE)
+    assert (in_place["status"], in_place["reason"]) == ("False", "InPlaceUnsupported")
+    assert "restartPolicyRules" in in_place["message"]
+    pod = env.pod()
     assert pod is not None
     assert "restartPolicyRules" not in pod["spec"]["containers"][0]
-    asked = ledger.at_rest()
-    assert (asked["create pods 201"], asked["create pods 422"]) in [(1, 0), (1, 1)]
-    ledger.forget()
-    assert ledger.at_rest(quiet=3) == Counter()
+    counts = request_counter.counts_at_rest()
+    assert (counts["create pods 201"], counts["create pods 422"]) in [(1, 0), (1, 1)]
+    request_counter.reset()
+    assert request_counter.counts_at_rest(quiet=3) == Counter()

@@ -1,4 +1,4 @@
-"""What happens around the operator: deletions, a second operator, what it missed while away."""
+"""The operator and other actors: deletions, a second operator, changes during its downtime."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,65 +8,74 @@ from kubernetes import client
 
 from tests.builders import running_pod
 from tests.cluster.cluster import Cluster
-from tests.contract.operator_world import Ledger, World, ready, runs, until
+from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv, RequestCounter
 from tests.operator_process import OperatorProcess
+from tests.poll import poll_until
+from tests.statuses import is_ready, runs_in
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 
 READY = running_pod()
 
-Missed = dict[Callable[[World], None], World]
+Missed = dict[Callable[[ContractEnv], None], ContractEnv]
+"""The environment in which each change was made during the downtime."""
 
 
-def started(world: World) -> None:
-    """The pipeline's first run is Ready."""
-    world.create()
-    world.live(READY)
-    world.wait("Ready", ready)
+def wait_for_first_run(env: ContractEnv) -> None:
+    """Wait until the pipeline's first run is Ready."""
+    env.create()
+    env.run_pod(READY)
+    env.wait("Ready", is_ready)
 
 
 @pytest.mark.usefixtures("shared_operator")
 class TestDeletion:
-    """The garbage collector is the test: it deletes the Pod, before the pipeline or after it."""
+    """The test deletes the Pod before or after the pipeline, as the garbage collector would."""
 
-    def test_foreground(self, world: World, shared_ledger: Ledger) -> None:
-        started(world)
-        wait_for_events(shared_ledger)
-        world.delete("Foreground")
-        world.delete_pod()
-        shared_ledger.forget()
-        assert not shared_ledger.at_rest(), "something was asked for a pipeline that is going"
-        assert world.pod() is None
-        world.patch({"metadata": {"finalizers": None}})
-        assert not shared_ledger.at_rest()
-        assert (world.pipeline(), world.pod()) == (None, None)
+    def test_foreground_deletion_causes_no_request(
+        self, env: ContractEnv, shared_request_counter: RequestCounter
+    ) -> None:
+        wait_for_first_run(env)
+        wait_for_events(shared_request_counter)
+        env.delete("Foreground")
+        env.delete_pod()
+        shared_request_counter.reset()
+        assert not shared_request_counter.counts_at_rest(), (
+            "requests for a pipeline that is being deleted"
+        )
+        assert env.pod() is None
+        env.patch({"metadata": {"finalizers": None}})
+        assert not shared_request_counter.counts_at_rest()
+        assert (env.pipeline(), env.pod()) == (None, None)
 
     @pytest.mark.parametrize("policy", ["Background", "Orphan"])
-    def test_pipeline_first(self, world: World, shared_ledger: Ledger, policy: str) -> None:
-        started(world)
-        wait_for_events(shared_ledger)
-        world.delete(policy)
+    def test_deletion_of_the_pipeline_before_its_pod_causes_no_request(
+        self, env: ContractEnv, shared_request_counter: RequestCounter, policy: str
+    ) -> None:
+        wait_for_first_run(env)
+        wait_for_events(shared_request_counter)
+        env.delete(policy)
         if policy == "Orphan":
-            world.patch({"metadata": {"finalizers": None}})
-        shared_ledger.forget()
-        world.delete_pod()
-        assert not shared_ledger.at_rest(), "something was asked for a pipeline that is gone"
-        assert (world.pipeline(), world.pod()) == (None, None)
+            env.patch({"metadata": {"finalizers": None}})
+        shared_request_counter.reset()
+        env.delete_pod()
+        assert not shared_request_counter.counts_at_rest(), "requests for a deleted pipeline"
+        assert (env.pipeline(), env.pod()) == (None, None)
 
-    def test_one_of_the_same_name_starts_anew(self, world: World) -> None:
-        started(world)
-        world.delete("Background")
-        world.create()
-        world.wait("word of the old Pod", lambda s: runs(s) == [(1, "Created", "")])
-        world.delete_pod()
-        pod = world.wait_for_pod(run=1)
-        pipeline = world.pipeline()
+    def test_new_pipeline_of_the_same_name_starts_with_run_1(self, env: ContractEnv) -> None:
+        wait_for_first_run(env)
+        env.delete("Background")
+        env.create()
+        env.wait("status of the new pipeline", lambda s: runs_in(s) == [(1, "Created", "")])
+        env.delete_pod()
+        pod = env.wait_for_pod(run=1)
+        pipeline = env.pipeline()
         assert pipeline is not None
         assert pod["metadata"]["ownerReferences"][0]["uid"] == pipeline["metadata"]["uid"]
 
 
 class TestTwoOperators:
-    """No lease keeps them apart: the API server does, write by write."""
+    """There is no lease. The API server refuses conflicting writes."""
 
     @pytest.fixture
     def other(
@@ -77,83 +86,91 @@ class TestTwoOperators:
         with OperatorProcess(kubeconfig, log, ["--namespace", namespace]) as process:
             yield process
 
-    def test_make_one_pod_and_one_run_of_each_cause(
-        self, shared_operator: OperatorProcess, other: OperatorProcess, world: World
+    def test_two_operators_create_one_pod_and_one_run_per_cause(
+        self, shared_operator: OperatorProcess, other: OperatorProcess, env: ContractEnv
     ) -> None:
-        started(world)
-        world.patch({"metadata": {"annotations": {"initpipeline.dev/rerun": "now"}}})
-        world.wait("the second run", lambda s: len(runs(s)) == 2)
-        wait_for_deletion(world)
-        world.delete_pod()
-        world.live(READY, run=2)
-        world.wait("Ready", ready)
-        assert runs(world.status()) == [(1, "Created", "Initialized"), (2, "Requested", "")]
+        wait_for_first_run(env)
+        env.patch({"metadata": {"annotations": {"initpipeline.dev/rerun": "now"}}})
+        env.wait("the second run", lambda s: len(runs_in(s)) == 2)
+        wait_for_deletion(env)
+        env.delete_pod()
+        env.run_pod(READY, run=2)
+        env.wait("Ready", is_ready)
+        assert runs_in(env.status()) == [(1, "Created", "Initialized"), (2, "Requested", "")]
         for process in (shared_operator, other):
             assert process.running
-            ours = [e for e in process.lines() if e.get("pipeline") == f"{world.namespace}/demo"]
-            trouble = [line for line in ours if line["level"] != "INFO"]
-            assert not trouble, "a conflict is no trouble"
+            key = f"{env.namespace}/demo"
+            lines = [line for line in process.lines() if line.get("pipeline") == key]
+            problems = [line for line in lines if line["level"] != "INFO"]
+            assert not problems, "a conflict is logged as a problem"
 
 
-def lose_pod(world: World) -> None:
-    world.delete_pod()
+def delete_pod(env: ContractEnv) -> None:
+    env.delete_pod()
 
 
-def lose_all(world: World) -> None:
-    world.delete("Background")
+def delete_pipeline(env: ContractEnv) -> None:
+    env.delete("Background")
 
 
-def edit(world: World) -> None:
+def change_template(env: ContractEnv) -> None:
     containers = [{"name": "app", "image": "nginx:2"}]
-    world.patch({"spec": {"template": {"spec": {"containers": containers}}}})
+    env.patch({"spec": {"template": {"spec": {"containers": containers}}}})
 
 
 @pytest.fixture(scope="class")
 def missed(shared_operator: OperatorProcess, api: client.ApiClient) -> Missed:
-    """For each thing that happens, the world that it happens to."""
-    worlds: Missed = {happens: World.new(api) for happens in (lose_pod, lose_all, edit)}
-    for world in worlds.values():
-        started(world)
+    """Makes each change in an environment of its own while the operator is down."""
+    envs: Missed = {
+        change: ContractEnv.new(api) for change in (delete_pod, delete_pipeline, change_template)
+    }
+    for env in envs.values():
+        wait_for_first_run(env)
     shared_operator.kill()
-    for happens, world in worlds.items():
-        happens(world)
+    for change, env in envs.items():
+        change(env)
     shared_operator.start()
-    return worlds
+    return envs
 
 
-class TestMissed:
-    """What happens while the operator is down, it finds when it starts, from the API alone."""
+class TestDowntime:
+    """After its start, the operator finds changes that were made during its downtime."""
 
-    def test_a_deleted_pod(self, missed: Missed) -> None:
-        world = missed[lose_pod]
-        world.wait_for_pod(run=2)
-        assert runs(world.status()) == [(1, "Created", "Lost"), (2, "PodLost", "")]
+    def test_deleted_pod_is_recorded_as_lost_after_downtime(self, missed: Missed) -> None:
+        env = missed[delete_pod]
+        env.wait_for_pod(run=2)
+        assert runs_in(env.status()) == [(1, "Created", "Lost"), (2, "PodLost", "")]
 
-    def test_a_deleted_pipeline(
+    def test_deleted_pipeline_causes_no_request_after_downtime(
         self, missed: Missed, control_plane: Cluster, shared_user: str
     ) -> None:
-        world = missed[lose_all]
-        ledger = Ledger(control_plane.audit_log, shared_user, world.namespace)
-        world.delete_pod()
-        assert not ledger.at_rest(), "something was asked for a pipeline that is gone"
+        env = missed[delete_pipeline]
+        request_counter = RequestCounter(control_plane.audit_log, shared_user, env.namespace)
+        env.delete_pod()
+        assert not request_counter.counts_at_rest(), "requests for a deleted pipeline"
 
-    def test_a_changed_template(self, missed: Missed) -> None:
-        world = missed[edit]
-        wait_for_deletion(world)
-        assert runs(world.status()) == [(1, "Created", "Initialized"), (2, "SpecChanged", "")]
+    def test_changed_template_starts_a_run_after_downtime(self, missed: Missed) -> None:
+        env = missed[change_template]
+        wait_for_deletion(env)
+        assert runs_in(env.status()) == [(1, "Created", "Initialized"), (2, "SpecChanged", "")]
 
 
-def wait_for_deletion(world: World) -> None:
-    """Until somebody has asked for that of the Pod."""
+def wait_for_deletion(env: ContractEnv) -> None:
+    """Wait until the Pod is being deleted."""
 
     def deleting() -> bool:
-        pod = world.pod()
+        pod = env.pod()
         return pod is not None and "deletionTimestamp" in pod["metadata"]
 
-    until(deleting, "the deletion of the Pod", world.pod)
+    poll_until(deleting, TIMEOUT_SECONDS, "the deletion of the Pod", state=env.pod)
 
 
-def wait_for_events(ledger: Ledger) -> None:
-    """Until it is told that the first run started, and that it is initialized."""
-    posted = "create events 201"
-    until(lambda: ledger.counts()[posted] == 2, "two events", ledger.counts)
+def wait_for_events(request_counter: RequestCounter) -> None:
+    """Wait for the events that the first run started and is initialized."""
+    created = "create events 201"
+    poll_until(
+        lambda: request_counter.counts()[created] == 2,
+        TIMEOUT_SECONDS,
+        "two events",
+        state=request_counter.counts,
+    )

@@ -1,10 +1,10 @@
-"""Objects that a user of one namespace can write. None stops the operator, keeps it from starting,
-exhausts its memory, or delays a pipeline of another namespace."""
+"""Hostile objects of a user of one namespace do not stop the operator, prevent its start, exhaust
+its memory, or delay a pipeline in another namespace."""
 
 import contextlib
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,20 @@ from kubernetes import client
 from initpipeline.api import names
 from tests.builders import NAME, pipeline
 from tests.cluster.cluster import Cluster
-from tests.contract.operator_world import PATIENCE, World, condition, until
+from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv
+from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
+from tests.poll import poll_until
+from tests.statuses import condition
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 
 DEPLOYMENT = Path(__file__).parents[2] / "manifests/base/deployment.yaml"
 MIB = 2**20
 LIMIT = 1536 * 1024
-"""Bytes that etcd stores of an object, and of what surrounds it."""
+"""The size limit of a request to etcd, in bytes."""
 AFTER_MANY_SECONDS = 180.0
-"""For the API server to list 200 MB, and for the operator to read them."""
+"""Time for the API server to list 200 MB, and for the operator to read them."""
 UNITS = {"Mi": MIB, "Gi": 1024 * MIB}
 
 RUN_NUMBERS = [
@@ -54,7 +57,7 @@ QUANTITIES = [
 
 @pytest.fixture
 def process(control_plane: Cluster, user: str, tmp_path: Path) -> Iterator[OperatorProcess]:
-    """An operator of all namespaces, not started yet."""
+    """Returns an operator of all namespaces that was not started yet."""
     kubeconfig = control_plane.kubeconfig_for(user, ["system:masters"])
     process = OperatorProcess(kubeconfig, tmp_path / "op.log", ["--sweep-seconds", "1"])
     yield process
@@ -63,16 +66,16 @@ def process(control_plane: Cluster, user: str, tmp_path: Path) -> Iterator[Opera
 
 
 @pytest.fixture
-def other(api: client.ApiClient) -> World:
-    """The namespace of another tenant."""
-    return World.new(api)
+def other(api: client.ApiClient) -> ContractEnv:
+    """Returns the namespace of another tenant."""
+    return ContractEnv.new(api)
 
 
-def served(world: World, seconds: float = PATIENCE) -> None:
+def check_served(env: ContractEnv, seconds: float = TIMEOUT_SECONDS) -> None:
     """Create a pipeline and wait for its Pod. Without the tested limits that takes minutes, so the
     usual timeout is enough."""
-    world.create()
-    until(world.pod, "the Pod of another namespace", world.status, seconds)
+    env.create()
+    poll_until(env.pod, seconds, "the Pod of another namespace", state=env.status)
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -86,7 +89,7 @@ def owned_fields(levels: int) -> list[dict[str, Any]]:
     """managedFields, whose content the API server barely validates."""
     return [
         {
-            "manager": "somebody",
+            "manager": "anyone",
             "operation": "Update",
             "apiVersion": "v1",
             "fieldsType": "FieldsV1",
@@ -115,18 +118,18 @@ def with_cpu(quantity: str) -> Any:
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES, ids=lambda text: text[:12])
-def test_quantity_that_takes_long_to_compute_delays_no_other_pipeline(
-    process: OperatorProcess, world: World, other: World, quantity: str
+def test_expensive_quantity_does_not_delay_another_pipeline(
+    process: OperatorProcess, env: ContractEnv, other: ContractEnv, quantity: str
 ) -> None:
     process.start()
     # An object that the schema refuses does no harm either.
     with contextlib.suppress(client.ApiException):
-        world.create(with_cpu(quantity))
-    served(other)
+        env.create(with_cpu(quantity))
+    check_served(other)
 
 
 def post_deep(api: client.ApiClient, path: str, body: dict[str, Any]) -> None:
-    """The client's own encoder does not go that deep."""
+    """Create an object with deeply nested fields, which the client's JSON encoder refuses."""
     fields = body["metadata"].pop("managedFields", None)
     text = json.dumps(body)
     if fields:
@@ -142,7 +145,7 @@ def post_deep(api: client.ApiClient, path: str, body: dict[str, Any]) -> None:
 
 
 def hostile_pods(api: client.ApiClient, namespace: str) -> None:
-    """Pods that need only the permissions ``create pods``, ``delete pods`` and ``pods/status``."""
+    """Create Pods, which needs only ``create`` and ``delete`` on ``pods`` and ``pods/status``."""
     core = client.CoreV1Api(api)
     for index, number in enumerate(RUN_NUMBERS):
         annotations = {names.RUN_ANNOTATION: number}
@@ -201,31 +204,31 @@ HOSTILE_STATUSES: dict[str, dict[str, Any]] = {
 }
 
 
-def test_foreign_pods_with_unreadable_values_operator_starts_and_serves(
-    process: OperatorProcess, api: client.ApiClient, world: World, other: World
+def test_operator_starts_and_serves_despite_unreadable_foreign_pods(
+    process: OperatorProcess, api: client.ApiClient, env: ContractEnv, other: ContractEnv
 ) -> None:
-    hostile_pods(api, world.namespace)
+    hostile_pods(api, env.namespace)
     process.start()
-    served(other)
+    check_served(other)
     assert process.running
 
 
-def test_own_pods_with_unreadable_values_are_mirrored(
-    process: OperatorProcess, world: World
+def test_own_pod_with_extreme_values_is_mirrored(
+    process: OperatorProcess, env: ContractEnv
 ) -> None:
-    """As far as a custom resource can have the values."""
+    """The mirror has each value that a custom resource can store."""
     process.start()
-    world.create()
-    world.wait_for_pod(1)
-    world.bind()
-    core = client.CoreV1Api(world.api)
+    env.create()
+    env.wait_for_pod(1)
+    env.bind()
+    core = client.CoreV1Api(env.api)
     for status in HOSTILE_STATUSES.values():
         if "initContainerStatuses" not in status or not status["initContainerStatuses"][0]["name"]:
             continue
         patch = core.patch_namespaced_pod_status
-        patch(NAME, world.namespace, {"status": status}, _preload_content=False)
+        patch(NAME, env.namespace, {"status": status}, _preload_content=False)
         [raw] = status["initContainerStatuses"]
-        world.wait(f"the mirror of {raw}", functools.partial(_shows_count, raw["restartCount"]))
+        env.wait(f"the mirror of {raw}", functools.partial(_shows_count, raw["restartCount"]))
     assert process.running
 
 
@@ -240,76 +243,87 @@ def _shows_count(count: int, status: dict[str, Any]) -> bool:
         pytest.param({"startTime": "2030-01-01T00:00:00+99:99"}, "status.run.startTime", id="time"),
     ],
 )
-def test_pipeline_that_cannot_be_read_is_reported_on_itself(
-    process: OperatorProcess, world: World, other: World, change: dict[str, Any], field: str
+def test_unreadable_pipeline_is_stalled_with_the_field(
+    process: OperatorProcess,
+    env: ContractEnv,
+    other: ContractEnv,
+    change: dict[str, Any],
+    field: str,
 ) -> None:
-    world.create()
+    env.create()
     run = {"number": 1, "trigger": "Created", "startTime": "2030-01-01T00:00:00Z", **change}
-    place = (names.GROUP, names.VERSION, world.namespace, names.PLURAL, NAME)
-    custom = client.CustomObjectsApi(world.api)
+    place = (names.GROUP, names.VERSION, env.namespace, names.PLURAL, NAME)
+    custom = client.CustomObjectsApi(env.api)
     custom.patch_namespaced_custom_object_status(*place, {"status": {"run": run}})
     process.start()
-    world.wait("Stalled", lambda status: condition(status, "Stalled")["status"] == "True")
-    stalled = condition(world.status(), "Stalled")
+    env.wait("Stalled", lambda status: condition(status, "Stalled")["status"] == "True")
+    stalled = condition(env.status(), "Stalled")
     assert stalled["reason"] == "Unreadable"
     assert stalled["message"].startswith(field)
-    assert world.pod() is None
-    served(other)
+    assert env.pod() is None
+    check_served(other)
     custom.patch_namespaced_custom_object_status(*place, {"status": {"run": None}})
-    world.wait_for_pod(1)
+    env.wait_for_pod(1)
 
 
 def large(size: int) -> Any:
-    """Of one long argument: the API server takes a second for one of many small fields."""
+    """Returns a pipeline with one argument of this size. The API server would take a second for the
+    same size in many small fields."""
     container = {"name": "app", "image": "nginx", "args": ["x" * size]}
     spec = {"initContainers": [{"name": "one", "image": "busybox"}], "containers": [container]}
     return pipeline().with_template({"spec": spec})
 
 
-def events(world: World) -> list[Any]:
-    listed = client.EventsV1Api(world.api).list_namespaced_event(world.namespace)
+def events(env: ContractEnv) -> list[Any]:
+    listed = client.EventsV1Api(env.api).list_namespaced_event(env.namespace)
     return [event for event in listed.items if event.regarding.kind == names.KIND]
 
 
-def test_status_without_room_leaves_out_the_mirror(process: OperatorProcess, world: World) -> None:
+def test_status_that_is_too_large_omits_the_mirror(
+    process: OperatorProcess, env: ContractEnv
+) -> None:
     process.start()
-    world.create(large(LIMIT - 20_000))
-    world.wait("what is left out", lambda status: "initContainerStatuses" in omitted(status))
-    assert "initContainerStatuses" not in world.status()
-    world.wait_for_pod(1)
+    env.create(large(LIMIT - 20_000))
+    env.wait(
+        "the list of omitted fields", lambda status: "initContainerStatuses" in omitted(status)
+    )
+    assert "initContainerStatuses" not in env.status()
+    env.wait_for_pod(1)
 
 
 def omitted(status: dict[str, Any]) -> str:
     return str(status.get("omitted", ""))
 
 
-def test_status_that_cannot_be_written_at_all_is_an_event(
-    process: OperatorProcess, world: World, other: World
+def test_status_that_cannot_be_written_is_reported_as_an_event(
+    process: OperatorProcess, env: ContractEnv, other: ContractEnv
 ) -> None:
-    create_the_largest(world)
+    create_the_largest(env)
     process.start()
-    found = until(
-        lambda: [e for e in events(world) if e.reason == "StatusNotWritten"], "the event", dict
+    matching = poll_until(
+        lambda: [e for e in events(env) if e.reason == "StatusNotWritten"],
+        TIMEOUT_SECONDS,
+        "the event",
     )
-    assert "too large" in found[0].note
-    served(other)
+    assert "too large" in matching[0].note
+    check_served(other)
 
 
-def create_the_largest(world: World) -> None:
-    """The pipeline with the largest template that the API server stores, to 100 bytes."""
+def create_the_largest(env: ContractEnv) -> None:
+    """Create the largest pipeline that the API server stores, in steps of 100 bytes."""
     for size in range(LIMIT, LIMIT - 10_000, -100):
         with contextlib.suppress(client.ApiException):
-            world.create(large(size))
+            env.create(large(size))
             return
-    raise AssertionError("none of these sizes is stored")
+    raise AssertionError("the API server stores no pipeline of these sizes")
 
 
 def memory_limit() -> int:
     documents = yaml.safe_load_all(DEPLOYMENT.read_text())
     [deployment] = [one for one in documents if one and one["kind"] == "Deployment"]
     [container] = deployment["spec"]["template"]["spec"]["containers"]
-    written = container["resources"]["limits"]["memory"]
-    return int(written[:-2]) * UNITS[written[-2:]]
+    limit = container["resources"]["limits"]["memory"]
+    return int(limit[:-2]) * UNITS[limit[-2:]]
 
 
 def peak(process: OperatorProcess) -> int:
@@ -322,14 +336,14 @@ def peak(process: OperatorProcess) -> int:
 def test_large_pipelines_do_not_exceed_the_memory_limit(
     process: OperatorProcess,
     api: client.ApiClient,
-    world: World,
-    other: World,
-    kubectl: Callable[..., str],
+    env: ContractEnv,
+    other: ContractEnv,
+    kubectl: Kubectl,
 ) -> None:
-    """When they are listed at the start, and when all of them change. A pipeline that comes after
-    them is served once they were read."""
+    """The operator lists them at its start, and receives them again when all of them change. It
+    serves another pipeline once it has read them."""
     custom = client.CustomObjectsApi(api)
-    place = (names.GROUP, names.VERSION, world.namespace, names.PLURAL)
+    place = (names.GROUP, names.VERSION, env.namespace, names.PLURAL)
     raw = large(1_300_000).raw()
     for index in range(150):
         body = {
@@ -340,8 +354,8 @@ def test_large_pipelines_do_not_exceed_the_memory_limit(
         }
         custom.create_namespaced_custom_object(*place, body)
     process.start()
-    served(other, AFTER_MANY_SECONDS)
+    check_served(other, AFTER_MANY_SECONDS)
     assert peak(process) < memory_limit()
-    kubectl("-n", world.namespace, "annotate", names.PLURAL, "--all", "touched=1")
-    served(World.new(api), AFTER_MANY_SECONDS)
+    kubectl("-n", env.namespace, "annotate", names.PLURAL, "--all", "touched=1")
+    check_served(ContractEnv.new(api), AFTER_MANY_SECONDS)
     assert peak(process) < memory_limit()

@@ -1,5 +1,5 @@
-"""Pipelines whose name a Pod of another owner has, or whose own Pod loses the label: what the
-operator observes although its watch of labelled Pods does not show it, and what that costs.
+"""Pods that the operator's watch of labelled Pods does not deliver: a Pod of another owner has the
+name of the pipeline, or the pipeline's Pod loses the label.
 """
 
 from collections import Counter
@@ -11,8 +11,10 @@ from kubernetes import client
 from initpipeline.api import names
 from initpipeline.api.reasons import Reason
 from tests.builders import NAME, fresh_pod, pipeline, running_pod
-from tests.contract.operator_world import Ledger, World, condition, ready, runs, until
+from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv, RequestCounter
 from tests.operator_process import OperatorProcess
+from tests.poll import poll_until
+from tests.statuses import condition, is_ready, runs_in
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 
@@ -21,28 +23,28 @@ MANY: Final = 50
 FOREIGN: Final = {"containers": [{"name": "app", "image": "none.test/none"}]}
 
 
-def take(world: World, name: str = NAME, **metadata: Any) -> None:
-    """Somebody creates a Pod of this name."""
+def take(env: ContractEnv, name: str = NAME, **metadata: Any) -> None:
+    """Create a Pod of this name that has no owner."""
     body = {"metadata": {"name": name, **metadata}, "spec": FOREIGN}
-    client.CoreV1Api(world.api).create_namespaced_pod(world.namespace, body)
+    client.CoreV1Api(env.api).create_namespaced_pod(env.namespace, body)
 
 
-def free(world: World, name: str = NAME) -> None:
-    """And deletes it."""
-    delete = client.CoreV1Api(world.api).delete_namespaced_pod
-    delete(name, world.namespace, grace_period_seconds=0)
+def free(env: ContractEnv, name: str = NAME) -> None:
+    """Delete the Pod of this name."""
+    delete = client.CoreV1Api(env.api).delete_namespaced_pod
+    delete(name, env.namespace, grace_period_seconds=0)
 
 
-def wait_conflict(world: World) -> Object:
-    status: Object = world.wait(
+def wait_for_conflict(env: ContractEnv) -> Object:
+    status: Object = env.wait(
         "the conflict", lambda s: condition(s, "Ready")["reason"] == Reason.NAME_CONFLICT and s
     )
     return status
 
 
-def relabel(world: World, value: str | None) -> None:
+def relabel(env: ContractEnv, value: str | None) -> None:
     body = {"metadata": {"labels": {names.NAME_LABEL: value}}}
-    client.CoreV1Api(world.api).patch_namespaced_pod(NAME, world.namespace, body)
+    client.CoreV1Api(env.api).patch_namespaced_pod(NAME, env.namespace, body)
 
 
 @pytest.mark.usefixtures("shared_operator")
@@ -54,74 +56,76 @@ class TestNameTaken:
             pytest.param({names.NAME_LABEL: NAME}, id="by a Pod with our label"),
         ],
     )
-    def test_free_name_is_used(self, world: World, labels: dict[str, str]) -> None:
-        take(world, labels=labels)
-        world.create()
-        wait_conflict(world)
-        free(world)
-        world.wait_for_pod(run=1)
-        assert runs(world.status()) == [(1, "Created", "")]
+    def test_pod_is_created_when_the_name_becomes_free(
+        self, env: ContractEnv, labels: dict[str, str]
+    ) -> None:
+        take(env, labels=labels)
+        env.create()
+        wait_for_conflict(env)
+        free(env)
+        env.wait_for_pod(run=1)
+        assert runs_in(env.status()) == [(1, "Created", "")]
 
-    def test_pod_that_takes_its_time_to_go_is_waited_for(self, world: World) -> None:
-        take(world)
-        world.bind()
-        world.create()
-        wait_conflict(world)
-        world.delete_pod(grace_seconds=30)
-        world.wait(
-            "word of it",
+    def test_terminating_foreign_pod_is_waited_for(self, env: ContractEnv) -> None:
+        take(env)
+        env.bind()
+        env.create()
+        wait_for_conflict(env)
+        env.delete_pod(grace_seconds=30)
+        env.wait(
+            "the message that it is being deleted",
             lambda s: (
                 "that does not belong to this InitPipeline is being deleted"
                 in condition(s, "Ready")["message"]
             ),
         )
-        world.delete_pod()
-        world.wait_for_pod(run=1)
+        env.delete_pod()
+        env.wait_for_pod(run=1)
 
-    def test_pod_that_takes_the_name_again_is_noticed(self, world: World) -> None:
-        take(world)
-        world.create()
-        wait_conflict(world)
-        world.patch({"spec": {"suspend": True}})
-        world.wait("Suspended", lambda s: condition(s, "Suspended")["status"] == "True")
-        free(world)
-        take(world)
-        world.patch({"spec": {"suspend": False}})
-        wait_conflict(world)
-        free(world)
-        world.wait_for_pod(run=2)
+    def test_name_that_is_taken_again_is_a_conflict_again(self, env: ContractEnv) -> None:
+        take(env)
+        env.create()
+        wait_for_conflict(env)
+        env.patch({"spec": {"suspend": True}})
+        env.wait("Suspended", lambda s: condition(s, "Suspended")["status"] == "True")
+        free(env)
+        take(env)
+        env.patch({"spec": {"suspend": False}})
+        wait_for_conflict(env)
+        free(env)
+        env.wait_for_pod(run=2)
 
-    def test_orphaned_pod_is_not_adopted(self, world: World) -> None:
-        """kubectl delete --cascade=orphan: its init containers ran for a run that is not known."""
-        world.create()
-        world.live(running_pod())
-        world.delete("Orphan")
-        world.patch({"metadata": {"finalizers": None}})
+    def test_orphaned_pod_is_not_adopted(self, env: ContractEnv) -> None:
+        """kubectl delete --cascade=orphan: no status records the run of its init containers."""
+        env.create()
+        env.run_pod(running_pod())
+        env.delete("Orphan")
+        env.patch({"metadata": {"finalizers": None}})
         body = {"metadata": {"ownerReferences": None}}
-        client.CoreV1Api(world.api).patch_namespaced_pod(NAME, world.namespace, body)
-        world.create()
-        wait_conflict(world)
-        free(world)
-        world.wait_for_pod(run=1)
+        client.CoreV1Api(env.api).patch_namespaced_pod(NAME, env.namespace, body)
+        env.create()
+        wait_for_conflict(env)
+        free(env)
+        env.wait_for_pod(run=1)
 
-    def test_many_names_in_a_namespace_cost_one_watch(
-        self, world: World, shared_ledger: Ledger
+    def test_many_taken_names_in_a_namespace_cost_one_watch(
+        self, env: ContractEnv, shared_request_counter: RequestCounter
     ) -> None:
-        """Of each pipeline: one creation that is refused, two reads of the Pod, before and after it
-        is looked out for, the writes for run and conflict, and an event for each of these. One
-        more read, if the watch is faster than the answer to the write. Then nothing for as long as
-        the Pod stays."""
-        every = [f"demo-{number}" for number in range(MANY)]
-        for name in every:
-            take(world, name)
-        custom = client.CustomObjectsApi(world.api)
-        place = (names.GROUP, names.VERSION, world.namespace, names.PLURAL)
+        """Each pipeline costs one refused creation, two reads of the Pod (before and after the
+        start of the watch), two writes (run and conflict) and two events. A third read is possible
+        if the watch delivers the write before its response arrives. Then there are no requests
+        while the Pod remains."""
+        pipelines = [f"demo-{number}" for number in range(MANY)]
+        for name in pipelines:
+            take(env, name)
+        custom = client.CustomObjectsApi(env.api)
+        resource = (names.GROUP, names.VERSION, env.namespace, names.PLURAL)
         raw = pipeline().raw()
-        for name in every:
+        for name in pipelines:
             body = {key: raw[key] for key in ("apiVersion", "kind", "spec")}
             body["metadata"] = {"name": name}
-            custom.create_namespaced_custom_object(*place, body)
-        counts = shared_ledger.at_rest(quiet=3)
+            custom.create_namespaced_custom_object(*resource, body)
+        counts = shared_request_counter.counts_at_rest(quiet=3)
         assert 2 * MANY <= counts.pop("get pods 200") <= 3 * MANY
         assert counts == Counter(
             {
@@ -132,41 +136,39 @@ class TestNameTaken:
             }
         )
 
-        shared_ledger.forget()
-        for name in every:
-            free(world, name)
-        core = client.CoreV1Api(world.api)
+        shared_request_counter.reset()
+        for name in pipelines:
+            free(env, name)
+        core = client.CoreV1Api(env.api)
 
-        def made() -> int:
-            found = core.list_namespaced_pod(world.namespace, label_selector=names.NAME_LABEL)
-            return len(found.items)
+        def created() -> int:
+            pods = core.list_namespaced_pod(env.namespace, label_selector=names.NAME_LABEL)
+            return len(pods.items)
 
-        until(lambda: made() == MANY, "all Pods", made)
-        counts = shared_ledger.at_rest()
+        poll_until(lambda: created() == MANY, TIMEOUT_SECONDS, "all Pods", state=created)
+        counts = shared_request_counter.counts_at_rest()
         assert counts["create pods 201"] == MANY
         assert counts["get pods 404"] == MANY
         assert not counts["create pods 409"]
 
 
-def test_name_that_is_freed_while_the_operator_is_away_is_used(
-    world: World, operator: OperatorProcess
+def test_name_freed_during_downtime_is_used_after_the_start(
+    env: ContractEnv, operator: OperatorProcess
 ) -> None:
-    take(world)
-    world.create()
-    wait_conflict(world)
+    take(env)
+    env.create()
+    wait_for_conflict(env)
     operator.kill()
-    free(world)
+    free(env)
     operator.start()
-    world.wait_for_pod(run=1)
-    assert runs(world.status()) == [(1, "Created", "")]
+    env.wait_for_pod(run=1)
+    assert runs_in(env.status()) == [(1, "Created", "")]
 
 
-def test_open_watch_does_not_keep_the_operator_from_ending(
-    world: World, operator: OperatorProcess
-) -> None:
-    take(world)
-    world.create()
-    wait_conflict(world)
+def test_operator_stops_while_a_watch_is_open(env: ContractEnv, operator: OperatorProcess) -> None:
+    take(env)
+    env.create()
+    wait_for_conflict(env)
     assert operator.stop() == 0
     assert [line["message"] for line in operator.lines()][-1] == "operator stopped"
 
@@ -174,23 +176,23 @@ def test_open_watch_does_not_keep_the_operator_from_ending(
 @pytest.mark.usefixtures("shared_operator")
 class TestLabel:
     @pytest.fixture
-    def unlabelled(self, world: World) -> World:
-        """The pipeline's first step runs in a Pod without our label."""
-        world.create()
-        world.live(fresh_pod().init("one", running=True))
-        relabel(world, None)
-        return world
+    def unlabelled(self, env: ContractEnv) -> ContractEnv:
+        """Returns an environment in which the Pod has lost the operator's label."""
+        env.create()
+        env.run_pod(fresh_pod().init("one", running=True))
+        relabel(env, None)
+        return env
 
-    def test_pod_that_loses_it_is_mirrored(self, unlabelled: World) -> None:
+    def test_pod_without_the_label_is_mirrored(self, unlabelled: ContractEnv) -> None:
         unlabelled.report(running_pod())
-        unlabelled.wait("Ready", ready)
+        unlabelled.wait("Ready", is_ready)
 
-    def test_pod_that_loses_it_and_goes_is_lost(self, unlabelled: World) -> None:
+    def test_deleted_pod_without_the_label_is_lost(self, unlabelled: ContractEnv) -> None:
         unlabelled.delete_pod()
         unlabelled.wait_for_pod(run=2)
-        assert runs(unlabelled.status()) == [(1, "Created", "Lost"), (2, "PodLost", "")]
+        assert runs_in(unlabelled.status()) == [(1, "Created", "Lost"), (2, "PodLost", "")]
 
-    def test_pod_that_gets_it_back_is_mirrored(self, unlabelled: World) -> None:
+    def test_pod_with_a_restored_label_is_mirrored(self, unlabelled: ContractEnv) -> None:
         relabel(unlabelled, NAME)
         unlabelled.report(running_pod())
-        unlabelled.wait("Ready", ready)
+        unlabelled.wait("Ready", is_ready)

@@ -1,12 +1,11 @@
-"""An API server that goes away, comes back, and is not what it was: a cluster of its own.
+"""The operator during outages and changes of its API server, on a cluster of its own.
 
-The tests build on one another: one operator lives through all of them.
+The tests build on each other: one operator runs through all of them.
 """
 
 import os
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from kubernetes import config
@@ -16,8 +15,11 @@ from tests.builders import running_pod
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Component, Mode
 from tests.contract.conftest import CRDS
-from tests.contract.operator_world import World, ready, runs, until
+from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv
+from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
+from tests.poll import poll_until
+from tests.statuses import is_ready, runs_in
 
 READY = running_pod()
 LOST = [(1, "Created", "Lost"), (2, "PodLost", "")]
@@ -25,7 +27,7 @@ LOST = [(1, "Created", "Lost"), (2, "PodLost", "")]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """An API server that nobody else uses."""
+    """Starts an API server for this module."""
     with Cluster(f"outage-{os.getpid()}", Mode.CONTROL_PLANE) as cluster:
         yield cluster
 
@@ -34,7 +36,7 @@ def cluster() -> Iterator[Cluster]:
 def process(
     cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OperatorProcess]:
-    """An operator of all namespaces that sweeps often, not started yet."""
+    """Returns an operator of all namespaces that sweeps often and was not started yet."""
     log = tmp_path_factory.mktemp("outage") / "operator.log"
     process = OperatorProcess(cluster.kubeconfig, log, ["--sweep-seconds", "1"])
     yield process
@@ -43,36 +45,30 @@ def process(
 
 
 @pytest.fixture(scope="module")
-def kubectl(cluster: Cluster) -> Callable[..., None]:
-    def run(*arguments: str) -> None:
-        command = [str(cluster.kubectl), f"--kubeconfig={cluster.kubeconfig}", *arguments]
-        subprocess.run(command, check=True, capture_output=True)
-
-    return run
+def kubectl(cluster: Cluster) -> Kubectl:
+    return Kubectl(cluster.kubeconfig, executable=cluster.kubectl)
 
 
 @pytest.fixture(scope="module")
-def served(
-    process: OperatorProcess, cluster: Cluster, kubectl: Callable[..., None]
-) -> OperatorProcess:
-    """The operator, started on a cluster that knows the kind."""
+def served(process: OperatorProcess, cluster: Cluster, kubectl: Kubectl) -> OperatorProcess:
+    """Starts the operator on a cluster that has the CRD."""
     kubectl("apply", "-f", str(CRDS))
-    kind = f"/apis/{names.API_VERSION}/{names.PLURAL}"
-    until(lambda: cluster.api.get(kind), "the kind", lambda: "not served")
+    resource = f"/apis/{names.API_VERSION}/{names.PLURAL}"
+    poll_until(lambda: cluster.api.get(resource), TIMEOUT_SECONDS, "the resource is served")
     process.start()
     return process
 
 
 @pytest.fixture
-def world(cluster: Cluster, served: OperatorProcess) -> Iterator[World]:
-    """A pipeline that is Ready."""
+def env(cluster: Cluster, served: OperatorProcess) -> Iterator[ContractEnv]:
+    """Returns an environment with a pipeline that is Ready."""
     with config.new_client_from_config(str(cluster.kubeconfig), persist_config=False) as api:
-        world = World.new(api)
-        world.create()
-        world.live(READY)
-        world.wait("Ready", ready)
+        env = ContractEnv.new(api)
+        env.create()
+        env.run_pod(READY)
+        env.wait("Ready", is_ready)
         assert served.running
-        yield world
+        yield env
 
 
 def restart(cluster: Cluster) -> None:
@@ -80,7 +76,7 @@ def restart(cluster: Cluster) -> None:
     cluster.start(Component.API_SERVER)
 
 
-def test_without_the_crd_it_says_what_to_do(process: OperatorProcess) -> None:
+def test_start_without_the_crd_is_an_error_with_a_remedy(process: OperatorProcess) -> None:
     with pytest.raises(AssertionError, match="ended with 1"):
         process.start()
     [line] = process.log.read_text().splitlines()
@@ -91,52 +87,61 @@ def test_without_the_crd_it_says_what_to_do(process: OperatorProcess) -> None:
     )
 
 
-def test_it_goes_on_after_a_restart_of_the_api_server(
-    served: OperatorProcess, cluster: Cluster, world: World
+def test_operator_continues_after_a_restart_of_the_api_server(
+    served: OperatorProcess, cluster: Cluster, env: ContractEnv
 ) -> None:
     restart(cluster)
-    world.report(READY.ready(False))
-    world.wait("word of it", lambda status: not ready(status))
+    env.report(READY.ready(False))
+    env.wait("Ready is False", lambda status: not is_ready(status))
     assert served.running
 
 
-def test_a_deletion_that_no_watch_told_is_found_by_sweep(
-    served: OperatorProcess, cluster: Cluster, world: World
+def test_deletion_that_the_watch_missed_is_found_by_the_sweep(
+    served: OperatorProcess, cluster: Cluster, env: ContractEnv
 ) -> None:
-    """The operator is held until its place in the history is too old to go on from (410 Gone):
-    then it lists anew, and what vanished in between is in no list."""
+    """The test stops the operator until the resourceVersion of its watch is too old (410 Gone). The
+    operator then lists again, and the list does not have the deleted Pod."""
     os.kill(served.pid, signal.SIGSTOP)
     try:
-        world.patch({"metadata": {"labels": {"history": "longer"}}})
+        env.patch({"metadata": {"labels": {"history": "longer"}}})
         restart(cluster)
-        world.delete_pod()
+        env.delete_pod()
     finally:
         os.kill(served.pid, signal.SIGCONT)
-    world.wait_for_pod(run=2)
-    assert runs(world.status()) == LOST
+    env.wait_for_pod(run=2)
+    assert runs_in(env.status()) == LOST
     assert "deletion found by sweep" in [line["message"] for line in served.lines()]
 
 
-def test_a_signal_in_an_outage_is_a_clean_end(served: OperatorProcess, cluster: Cluster) -> None:
+def test_signal_during_an_outage_ends_the_operator_with_0(
+    served: OperatorProcess, cluster: Cluster
+) -> None:
     cluster.stop(Component.API_SERVER)
-    until(lambda: served.lines()[-1]["level"] != "INFO", "notice of the outage", served.tail)
+    poll_until(
+        lambda: served.lines()[-1]["level"] != "INFO",
+        TIMEOUT_SECONDS,
+        "a log line about the outage",
+        state=served.tail,
+    )
     assert served.stop() == 0
     assert served.lines()[-1]["message"] == "operator stopped"
     cluster.start(Component.API_SERVER)
     served.start()
 
 
-def test_outages_are_told_without_tracebacks(served: OperatorProcess) -> None:
+def test_outages_are_logged_without_tracebacks(served: OperatorProcess) -> None:
     assert "Traceback" not in served.log.read_text()
 
 
-def test_it_ends_when_the_crd_is_deleted(
-    served: OperatorProcess, kubectl: Callable[..., None], world: World
+def test_operator_exits_with_1_when_the_crd_is_deleted(
+    served: OperatorProcess, kubectl: Kubectl, env: ContractEnv
 ) -> None:
-    """Nothing is left to be watched: a process that stayed would only look alive."""
-    assert world.pod() is not None
+    """The operator has nothing left to watch, so it must not appear to be running."""
+    assert env.pod() is not None
     kubectl("delete", "-f", str(CRDS), "--wait=false")
-    until(lambda: not served.running, "the end", served.tail)
+    poll_until(
+        lambda: not served.running, TIMEOUT_SECONDS, "the end of the process", state=served.tail
+    )
     *_, line = served.log.read_text().splitlines()
     assert served.stop() == 1
     assert line.startswith("error: watching https://127.0.0.1:"), line

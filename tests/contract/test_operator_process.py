@@ -1,4 +1,4 @@
-"""The operator's process: how it fails to start, what it logs, how it ends."""
+"""The operator's process: errors at its start, its log, its end."""
 
 import os
 import signal
@@ -15,8 +15,9 @@ from kubernetes import client
 
 from tests.cluster.cluster import Cluster
 from tests.contract.conftest import allow
-from tests.contract.operator_world import World, until
+from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv
 from tests.operator_process import OperatorProcess
+from tests.poll import poll_until
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 
@@ -35,25 +36,26 @@ MOST_RULES = [
 ]
 
 
-class TestBadStart:
-    """One line on stderr that says what to do, and exit code 1."""
+class TestStartError:
+    """An error at the start is one line on stderr with the remedy, and exit code 1."""
 
     @staticmethod
     def error(kubeconfig: Path, *arguments: str) -> str:
+        """Run the operator. Returns its error."""
         environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
         environment.pop("KUBERNETES_SERVICE_HOST", None)
         command = [sys.executable, "-m", "initpipeline", "run", *arguments]
-        answer = subprocess.run(
+        process = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=30, check=False
         )
-        lines = answer.stderr.splitlines()
-        assert len(lines) == 1, answer.stderr
-        assert (answer.returncode, answer.stdout) == (1, "")
+        lines = process.stderr.splitlines()
+        assert len(lines) == 1, process.stderr
+        assert (process.returncode, process.stdout) == (1, "")
         return lines[0]
 
     @pytest.fixture
     def kubeconfig(self, control_plane: Cluster, tmp_path: Path) -> Any:
-        """Writes the administrator's, changed."""
+        """Returns a function that writes the administrator's kubeconfig with changes."""
 
         def write(cluster: Mapping[str, object] | None = None, user: object = None) -> Path:
             content = yaml.safe_load(control_plane.kubeconfig.read_text())
@@ -65,50 +67,53 @@ class TestBadStart:
 
         return write
 
-    def test_no_kubeconfig(self, tmp_path: Path) -> None:
+    def test_missing_kubeconfig_is_an_error_with_a_remedy(self, tmp_path: Path) -> None:
         error = self.error(tmp_path / "absent")
         assert "there is no file" in error
         assert "set KUBECONFIG" in error
 
-    def test_nobody_listens(self, kubeconfig: Any) -> None:
+    def test_refused_connection_is_an_error_with_the_address(self, kubeconfig: Any) -> None:
         error = self.error(kubeconfig(cluster={"server": "https://127.0.0.1:1"}))
         assert error.startswith("error: no answer from the API server at https://127.0.0.1:1 (")
         assert error.endswith("): check that the cluster runs and that the address is correct")
 
-    def test_a_certificate_of_somebody_else(self, kubeconfig: Any) -> None:
-        """Where no authority is named, the machine's own are asked."""
+    def test_unknown_certificate_authority_is_an_error(self, kubeconfig: Any) -> None:
+        """Without an authority in the kubeconfig, those of the machine apply."""
         path = kubeconfig()
         content = yaml.safe_load(path.read_text())
         del content["clusters"][0]["cluster"]["certificate-authority-data"]
         path.write_text(yaml.safe_dump(content))
         assert "CERTIFICATE_VERIFY_FAILED" in self.error(path).upper()
 
-    def test_a_token_that_nobody_knows(self, kubeconfig: Any) -> None:
+    def test_invalid_token_is_an_error_with_a_remedy(self, kubeconfig: Any) -> None:
         error = self.error(kubeconfig(user={"token": "nonsense"}))
         assert "answered 401: Unauthorized: renew the credentials" in error
 
-    def test_no_credentials(self, kubeconfig: Any) -> None:
+    def test_anonymous_access_is_an_error_with_a_remedy(self, kubeconfig: Any) -> None:
         error = self.error(kubeconfig(user={"username": "", "password": ""}))
         assert "answered 403" in error
         assert "bind a role" in error
 
-    def test_no_permission(self, control_plane: Cluster) -> None:
-        error = self.error(control_plane.kubeconfig_for("nobody-in-particular"))
+    def test_missing_list_permission_is_an_error_that_names_it(
+        self, control_plane: Cluster
+    ) -> None:
+        error = self.error(control_plane.kubeconfig_for("unprivileged"))
         assert error.startswith("error: not permitted to list initpipelines in all namespaces: ")
 
-    def test_some_permissions(
+    def test_first_missing_permission_is_named_with_its_namespace(
         self, control_plane: Cluster, api: client.ApiClient, namespace: str
     ) -> None:
-        """The first that is missing is named, and where."""
         allow(api, namespace, "half", MOST_RULES)
         error = self.error(control_plane.kubeconfig_for("half"), "--namespace", namespace)
         assert error.startswith(f'error: not permitted to delete pods in namespace "{namespace}": ')
 
 
 class TestLog:
-    def test_each_line_is_a_json_object(self, operator: OperatorProcess, world: World) -> None:
-        world.create()
-        world.wait_for_pod(run=1)
+    def test_log_has_one_json_object_per_line(
+        self, operator: OperatorProcess, env: ContractEnv
+    ) -> None:
+        env.create()
+        env.wait_for_pod(run=1)
         operator.stop()
         started, run, *_, stopped = operator.lines()
         assert [line["message"] for line in (started, run, stopped)] == [
@@ -116,35 +121,46 @@ class TestLog:
             "run started",
             "operator stopped",
         ]
-        assert run["pipeline"] == f"{world.namespace}/demo"
+        assert run["pipeline"] == f"{env.namespace}/demo"
         assert (run["run"], run["trigger"], run["level"]) == (1, "Created", "INFO")
 
-    def test_an_idle_operator_says_nothing(self, operator: OperatorProcess) -> None:
+    def test_idle_operator_logs_nothing(self, operator: OperatorProcess) -> None:
         time.sleep(1)
         assert [line["message"] for line in operator.lines()] == ["operator started"]
 
 
-class TestEnd:
+class TestStop:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_a_signal_is_a_clean_end(
-        self, operator: OperatorProcess, world: World, number: int
+    def test_signal_ends_the_operator_with_0(
+        self, operator: OperatorProcess, env: ContractEnv, number: int
     ) -> None:
-        world.create()
-        world.wait_for_pod(run=1)
+        env.create()
+        env.wait_for_pod(run=1)
         os.kill(operator.pid, number)
-        until(lambda: not operator.running, "the end", operator.tail)
+        poll_until(
+            lambda: not operator.running,
+            TIMEOUT_SECONDS,
+            "the end of the process",
+            state=operator.tail,
+        )
         assert (operator.stop(), operator.lines()[-1]["message"]) == (0, "operator stopped")
 
-    def test_so_it_is_while_it_starts(self, operator: OperatorProcess) -> None:
-        """Kopf has not taken over the signal yet, or asks what kinds there are."""
+    def test_signal_during_the_start_ends_the_operator_with_0(
+        self, operator: OperatorProcess
+    ) -> None:
+        """Kopf has not installed its signal handlers yet, or discovers the resources."""
         assert operator.stop() == 0, operator.tail()
         assert {line["level"] for line in operator.lines()} == {"INFO"}
 
-    def test_work_is_not_cut_short(self, operator: OperatorProcess, world: World) -> None:
-        """A run that was begun has its Pod, or the next start creates it: never two."""
-        world.create()
-        until(lambda: world.status().get("run"), "the first run", world.status)
+    def test_run_that_was_recorded_gets_one_pod_across_a_restart(
+        self, operator: OperatorProcess, env: ContractEnv
+    ) -> None:
+        """The Pod is created before the operator stops, or after its next start."""
+        env.create()
+        poll_until(
+            lambda: env.status().get("run"), TIMEOUT_SECONDS, "the first run", state=env.status
+        )
         operator.stop()
         operator.start()
-        world.wait_for_pod(run=1)
-        assert world.status()["run"]["number"] == 1
+        env.wait_for_pod(run=1)
+        assert env.status()["run"]["number"] == 1

@@ -1,5 +1,6 @@
-"""What the operator reports, on an API server without the admission policy, about a pipeline whose
-Pod is refused: what the API server answered, or its own words if the API server accepts the Pod.
+"""Status of a pipeline whose Pod is refused, on an API server without the admission policy.
+
+The operator reports the API server's message, or its own if the API server accepts the Pod.
 """
 
 import json
@@ -15,10 +16,12 @@ from initpipeline.api.reasons import Reason
 from initpipeline.core import admission
 from initpipeline.core.facts import Pipeline
 from tests.builders import pipeline
+from tests.contract.admission_client import AdmissionClient
 from tests.contract.admission_table import REFUSED, Case, refused, template_of
-from tests.contract.conftest import Kubectl
-from tests.contract.door import Door
-from tests.contract.operator_world import Ledger, World, condition, runs, until
+from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv, RequestCounter
+from tests.kubectl import Kubectl
+from tests.poll import poll_until
+from tests.statuses import condition, runs_in
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 
@@ -26,21 +29,23 @@ Object = dict[str, Any]
 
 
 @refused("policy")
-def test_every_word_of_the_policy_is_said_by_one_of_them(door: Door, case: Case) -> None:
-    ours = admission.refusal_of_spec(
+def test_each_error_of_the_policy_is_reported_by_the_operator_or_the_api_server(
+    admission_client: AdmissionClient, case: Case
+) -> None:
+    own_refusal = admission.refusal_of_spec(
         Pipeline.from_api(pipeline().raw() | {"spec": case.body["spec"]})
     )
-    the_servers = door.pod_refusal(case.template)
+    api_refusal = admission_client.pod_refusal(case.template)
     for error in re.split(r", (?=spec\.)", case.message.removeprefix("[").removesuffix("]")):
-        of_the_pod = error.replace("spec.template.spec.", "spec.")
-        said_by_us = ours is not None and error in ours.message
-        said_by_it = the_servers is not None and of_the_pod in the_servers.message
-        assert said_by_us is not said_by_it, error
+        pod_error = error.replace("spec.template.spec.", "spec.")
+        is_own = own_refusal is not None and error in own_refusal.message
+        is_of_api = api_refusal is not None and pod_error in api_refusal.message
+        assert is_own is not is_of_api, error
 
 
 @pytest.mark.usefixtures("shared_operator")
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("row", "message"),
     [
         pytest.param("sidecars alone", REFUSED["sidecars alone"]["policy"], id="the operator's"),
         pytest.param(
@@ -51,35 +56,36 @@ def test_every_word_of_the_policy_is_said_by_one_of_them(door: Door, case: Case)
         ),
     ],
 )
-def test_invalid_pod_is_stalled_with_the_message(world: World, line: str, words: str) -> None:
-    world.create(pipeline().with_template(template_of(REFUSED[line])))
+def test_invalid_pod_is_stalled_with_the_message(env: ContractEnv, row: str, message: str) -> None:
+    env.create(pipeline().with_template(template_of(REFUSED[row])))
 
-    world.wait("Stalled", lambda status: condition(status, "Stalled")["status"] == "True")
+    env.wait("Stalled", lambda status: condition(status, "Stalled")["status"] == "True")
     for type_ in ("Ready", "Initialized"):
-        reported = condition(world.status(), type_)
-        assert (reported["reason"], reported["message"]) == (Reason.INVALID_TEMPLATE, words)
-    assert condition(world.status(), "Stalled")["message"].startswith(words)
-    assert world.pod() is None
+        reported = condition(env.status(), type_)
+        assert (reported["reason"], reported["message"]) == (Reason.INVALID_TEMPLATE, message)
+    assert condition(env.status(), "Stalled")["message"].startswith(message)
+    assert env.pod() is None
 
 
 def step(**fields: Any) -> Object:
-    """A template whose one step has these fields."""
+    """Returns a template whose only step has these fields."""
     return template_of({"step": fields})
 
 
 def pod(**fields: Any) -> Object:
-    """A template whose Pod has these fields in its spec."""
+    """Returns a template with these fields in its Pod spec."""
     return template_of({"spec": fields})
 
 
 def limit_range(**limits: Object) -> Object:
-    """Of containers."""
+    """Returns a LimitRange for containers."""
     spec = {"limits": [{"type": "Container", **limits}]}
     return {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "cause"}, "spec": spec}
 
 
 def quota(hard: Object, *, computed: bool = True) -> Object:
-    """A ResourceQuota without usage: no quota controller runs that would compute it."""
+    """Returns a ResourceQuota with zero usage, since no quota controller runs that would compute
+    it."""
     return {
         "apiVersion": "v1",
         "kind": "ResourceQuota",
@@ -96,14 +102,14 @@ ANY_POD: Final = {
     "operations": ["CREATE"],
     "resources": ["pods"],
 }
-HERE: Final = {"matchLabels": {"kubernetes.io/metadata.name": "NAMESPACE"}}
-"""The namespace of the test. Its name takes the place of NAMESPACE."""
+TEST_NAMESPACE: Final = {"matchLabels": {"kubernetes.io/metadata.name": "NAMESPACE"}}
+"""Selects the namespace of the test. RefusalEnv replaces NAMESPACE with its name."""
 
 
 def policy(kind: str, **spec: Any) -> tuple[Object, Object]:
-    """An admission policy of this kind for the Pods of the namespace, and its binding."""
+    """Returns an admission policy of this kind for the Pods of the namespace, and its binding."""
     name = {"name": "cause-NAMESPACE"}
-    match = {"namespaceSelector": HERE, "resourceRules": [ANY_POD]}
+    match = {"namespaceSelector": TEST_NAMESPACE, "resourceRules": [ANY_POD]}
     binding: Object = {"policyName": "cause-NAMESPACE"}
     if kind.startswith("Validating"):
         binding["validationActions"] = ["Deny"]
@@ -115,19 +121,19 @@ def policy(kind: str, **spec: Any) -> tuple[Object, Object]:
 
 
 def mutation(expression: str) -> tuple[Object, Object]:
-    """A policy that applies this to each Pod."""
+    """Returns a policy that applies this JSON patch to each Pod, and its binding."""
     change = {"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}
     kind = "MutatingAdmissionPolicy"
     return policy(kind, mutations=[change], reinvocationPolicy="Never")
 
 
 def webhook(url: str) -> Object:
-    """A mutating webhook for the Pods of the namespace that answers at this address."""
+    """Returns a mutating webhook with this URL for the Pods of the namespace."""
     hook = {
         "name": "cause.example.com",
         "clientConfig": {"url": url},
         "rules": [ANY_POD],
-        "namespaceSelector": HERE,
+        "namespaceSelector": TEST_NAMESPACE,
         "failurePolicy": "Fail",
         "sideEffects": "None",
         "admissionReviewVersions": ["v1"],
@@ -139,19 +145,20 @@ def webhook(url: str) -> Object:
 
 @dataclass(frozen=True)
 class Cause:
-    """Why the API server refuses a Pod that it would accept in another namespace, or later."""
+    """The cause of a refusal that a later change in the cluster removes."""
 
     reason: Reason
-    words: str
+    message: str
+    """A part of the API server's message."""
     objects: tuple[Object, ...] = ()
-    """Objects that exist and are deleted later."""
+    """Objects that cause the refusal until the test deletes them."""
     missing: Object | None = None
-    """An object that does not exist and is created later."""
+    """An object whose absence causes the refusal until the test creates it."""
     label: str = ""
-    """A label of the namespace with the value "restricted" that is removed later."""
+    """A label of the namespace that causes the refusal until the test removes it."""
     template: Object = field(default_factory=step)
     stalled: bool = False
-    """At once."""
+    """True if the condition Stalled is set at once."""
 
 
 REQUESTS: Final = step(resources={"requests": {"cpu": "100m"}})
@@ -260,99 +267,113 @@ CAUSES: Final = {
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """The namespace of a test, and what is in its way."""
+class RefusalEnv:
+    """Creates and removes causes of refusals in the namespace of a test."""
 
     kubectl: Kubectl
     namespace: str
 
-    def named(self, thing: Any) -> Any:
-        """The same with the namespace's name in it."""
-        return json.loads(json.dumps(thing).replace("NAMESPACE", self.namespace))
+    def named(self, value: Any) -> Any:
+        """Returns the value with the namespace's name instead of NAMESPACE."""
+        return json.loads(json.dumps(value).replace("NAMESPACE", self.namespace))
 
     def of_cause(self, cause: Cause) -> Cause:
+        """Returns the cause with the namespace's name in its template."""
         return replace(cause, template=self.named(cause.template))
 
-    def create(self, thing: Object) -> None:
-        made = self.named(thing)
-        self.kubectl("create", "-n", self.namespace, "-f", "-", stdin=made)
-        if status := made.get("status"):
+    def create(self, template: Object) -> None:
+        """Create an object, and its status if it has one."""
+        manifest = self.named(template)
+        self.kubectl("create", "-n", self.namespace, "-f", "-", stdin=manifest)
+        if status := manifest.get("status"):
             patch = json.dumps({"status": status})
             options = ("--subresource=status", "--type=merge", "-p", patch)
-            self.kubectl("patch", "-n", self.namespace, *self._name(made), *options)
+            self.kubectl("patch", "-n", self.namespace, *self._name(manifest), *options)
 
-    def delete(self, thing: Object) -> None:
-        name = self._name(self.named(thing))
+    def delete(self, template: Object) -> None:
+        """Delete an object, if it exists."""
+        name = self._name(self.named(template))
         self.kubectl("delete", "-n", self.namespace, *name, "--ignore-not-found", "--wait=false")
 
     def label(self, label: str) -> None:
+        """Label the namespace."""
         self.kubectl("label", "namespace", self.namespace, label)
 
     @staticmethod
-    def _name(thing: Object) -> tuple[str, str]:
-        return thing["kind"], thing["metadata"]["name"]
+    def _name(manifest: Object) -> tuple[str, str]:
+        return manifest["kind"], manifest["metadata"]["name"]
 
 
 @pytest.fixture
-def cluster(kubectl: Kubectl, namespace: str) -> Cluster:
-    return Cluster(kubectl, namespace)
+def refusal_env(kubectl: Kubectl, namespace: str) -> RefusalEnv:
+    return RefusalEnv(kubectl, namespace)
 
 
 @pytest.fixture
-def in_the_way(cluster: Cluster, door: Door, request: pytest.FixtureRequest) -> Iterator[Cause]:
-    """The cause, effective now, and gone at the end."""
-    cause = cluster.of_cause(request.param)
+def active_cause(
+    refusal_env: RefusalEnv, admission_client: AdmissionClient, request: pytest.FixtureRequest
+) -> Iterator[Cause]:
+    """Makes the cause effective, and removes its objects at the end of the test."""
+    cause = refusal_env.of_cause(request.param)
     with ExitStack() as undo:
-        for thing in cause.objects:
-            undo.callback(cluster.delete, thing)
-            cluster.create(thing)
+        for template in cause.objects:
+            undo.callback(refusal_env.delete, template)
+            refusal_env.create(template)
         if cause.label:
-            cluster.label(f"{cause.label}=restricted")
+            refusal_env.label(f"{cause.label}=restricted")
         if cause.missing is not None:
-            undo.callback(cluster.delete, cause.missing)
+            undo.callback(refusal_env.delete, cause.missing)
 
         def refuses() -> bool:
-            answer = door.pod_refusal(cause.template)
-            return answer is not None and cause.words in answer.message
+            refusal = admission_client.pod_refusal(cause.template)
+            return refusal is not None and cause.message in refusal.message
 
-        until(refuses, cause.words, lambda: door.pod_refusal(cause.template))
+        poll_until(
+            refuses,
+            TIMEOUT_SECONDS,
+            cause.message,
+            state=lambda: admission_client.pod_refusal(cause.template),
+        )
         yield cause
 
 
-def remove(cause: Cause, cluster: Cluster) -> None:
+def remove(cause: Cause, refusal_env: RefusalEnv) -> None:
     """Removes the cause of the refusal."""
-    for thing in cause.objects:
-        cluster.delete(thing)
+    for template in cause.objects:
+        refusal_env.delete(template)
     if cause.label:
-        cluster.label(f"{cause.label}-")
+        refusal_env.label(f"{cause.label}-")
     if cause.missing is not None:
-        cluster.create(cause.missing)
+        refusal_env.create(cause.missing)
 
 
 @pytest.mark.newest
 @pytest.mark.usefixtures("shared_operator")
-@pytest.mark.parametrize("in_the_way", CAUSES.values(), ids=CAUSES, indirect=True)
-def test_pod_is_created_in_the_same_run_when_the_cause_is_gone(
-    in_the_way: Cause, cluster: Cluster, world: World, shared_ledger: Ledger
+@pytest.mark.parametrize("active_cause", CAUSES.values(), ids=CAUSES, indirect=True)
+def test_pod_is_created_in_the_same_run_when_the_cause_is_removed(
+    active_cause: Cause,
+    refusal_env: RefusalEnv,
+    env: ContractEnv,
+    shared_request_counter: RequestCounter,
 ) -> None:
-    world.create(pipeline().with_template(in_the_way.template))
-    status = world.wait(
+    env.create(pipeline().with_template(active_cause.template))
+    status = env.wait(
         "the refusal",
-        lambda status: condition(status, "Ready")["reason"] == in_the_way.reason and status,
+        lambda status: condition(status, "Ready")["reason"] == active_cause.reason and status,
     )
-    assert in_the_way.words in condition(status, "Ready")["message"]
-    assert runs(status) == [(1, "Created", "")]
+    assert active_cause.message in condition(status, "Ready")["message"]
+    assert runs_in(status) == [(1, "Created", "")]
     other = {True: ("Stalled", "Reconciling"), False: ("Reconciling", "Stalled")}
-    holds, absent = other[in_the_way.stalled]
-    assert condition(status, holds)["reason"] == in_the_way.reason
+    holds, absent = other[active_cause.stalled]
+    assert condition(status, holds)["reason"] == active_cause.reason
     assert condition(status, absent)["status"] == ""
 
-    remove(in_the_way, cluster)
-    world.wait_for_pod(run=1)
-    status = world.wait(
-        "no Stalled", lambda s: condition(s, "Ready")["reason"] == "PodPending" and s
-    )
+    remove(active_cause, refusal_env)
+    env.wait_for_pod(run=1)
+    status = env.wait("no Stalled", lambda s: condition(s, "Ready")["reason"] == "PodPending" and s)
     assert condition(status, "Stalled")["status"] == ""
-    assert runs(status) == [(1, "Created", "")]
-    writes = shared_ledger.at_rest()["patch initpipelines/status 200"]
-    assert writes == 3, "the run, the refusal, and its end: a retry writes nothing"
+    assert runs_in(status) == [(1, "Created", "")]
+    writes = shared_request_counter.counts_at_rest()["patch initpipelines/status 200"]
+    assert writes == 3, (
+        "one for the run, one for the refusal, one for its end, and none for a retry"
+    )

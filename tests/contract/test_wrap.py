@@ -1,5 +1,7 @@
-"""Workloads, each as a person writes it and as the API server gives it back: the InitPipeline made
-of it is one that the API server takes, and so is that one's Pod. And kubectl reads what we read."""
+"""The API server accepts the InitPipeline that wrap creates from a workload, and its Pod.
+
+Each workload is tested as written and as read from a cluster. kubectl reads the same values.
+"""
 
 import json
 from pathlib import Path
@@ -15,7 +17,7 @@ from initpipeline.plugin.manifests import read
 from initpipeline.plugin.wrap import fields
 from initpipeline.plugin.wrap.convert import convert
 from initpipeline.plugin.wrap.workloads import KINDS, WrapOptions
-from tests.contract.conftest import Kubectl
+from tests.kubectl import Kubectl
 
 Raw = dict[str, Any]
 
@@ -46,34 +48,36 @@ SCALARS: Final = (
 )
 
 
-def test_there_are_some_of_each_kind() -> None:
+def test_workloads_cover_each_kind() -> None:
     assert {manifest["kind"] for manifest in WORKLOADS.values()} == set(KINDS)
 
 
 @each_workload
-def test_is_accepted_and_makes_the_same_pod_however_it_came(
+def test_wrapped_workload_creates_the_same_pod_if_written_or_read_from_a_cluster(
     kubectl: Kubectl, manifest: Raw, tmp_path: Path
 ) -> None:
-    """What was read back makes the same Pod as what was written, once defaults are filled in."""
+    """The Pods are compared with the API server's defaults."""
     read_back = kubectl(*STRICT, "-", stdin=manifest)
     specs = [pod_of(kubectl, text, tmp_path) for text in (json.dumps(manifest), read_back)]
     if manifest["kind"] == "Pod":
-        # Where it runs is the scheduler's word in a Pod that is read back.
+        # In a Pod that was read from a cluster, the scheduler may have set the node.
         specs[0].pop("nodeName", None)
     assert specs[0] == specs[1]
 
 
-def test_plain_scalars_mean_what_they_mean_to_kubectl(kubectl: Kubectl, tmp_path: Path) -> None:
+def test_plain_scalars_have_the_values_of_kubectl(kubectl: Kubectl, tmp_path: Path) -> None:
     lines = [f"  {number}: {scalar}\n" for number, scalar in enumerate(SCALARS)]
     text = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a}}\ndata:\n{''.join(lines)}"
     file = tmp_path / "scalars.yaml"
     file.write_text(text)
-    seen = kubectl("create", "--dry-run=client", "--validate=false", "-o", "json", "-f", str(file))
-    theirs = json.loads(seen)["data"]
+    output = kubectl(
+        "create", "--dry-run=client", "--validate=false", "-o", "json", "-f", str(file)
+    )
+    expected = json.loads(output)["data"]
     [document] = read(text)
-    ours = {str(key): value for key, value in document.manifest["data"].items()}
-    assert {s: ours[str(n)] for n, s in enumerate(SCALARS)} == {
-        s: theirs[str(n)] for n, s in enumerate(SCALARS)
+    actual = {str(key): value for key, value in document.manifest["data"].items()}
+    assert {s: actual[str(n)] for n, s in enumerate(SCALARS)} == {
+        s: expected[str(n)] for n, s in enumerate(SCALARS)
     }
 
 
@@ -88,23 +92,23 @@ SCHEMAS: Final = {
 }
 
 
-def test_there_is_a_schema_of_each_kind() -> None:
+def test_schemas_cover_each_kind() -> None:
     assert set(SCHEMAS) == {*KINDS, "ObjectMeta"} == {*fields.SPEC_FIELDS, "ObjectMeta"}
 
 
 @pytest.mark.newest
 @pytest.mark.parametrize("kind", SCHEMAS)
-def test_each_published_field_has_a_row(kubectl: Kubectl, kind: str) -> None:
-    """A field that Kubernetes adds needs a decision: is it carried over, or what changes?"""
+def test_each_published_field_has_a_rule(kubectl: Kubectl, kind: str) -> None:
+    """A field that Kubernetes adds needs a rule in wrap/fields.py."""
     path, name = SCHEMAS[kind]
     document = json.loads(kubectl("get", "--raw", f"/openapi/v3/{path}"))
     published = set(document["components"]["schemas"][name]["properties"])
-    rows = fields.METADATA_FIELDS if kind == "ObjectMeta" else fields.SPEC_FIELDS[kind]
-    assert set(rows) == published
+    rules = fields.METADATA_FIELDS if kind == "ObjectMeta" else fields.SPEC_FIELDS[kind]
+    assert set(rules) == published
 
 
 def pod_of(kubectl: Kubectl, text: str, directory: Path) -> Raw:
-    """The spec of the Pod as stored. Everything that is made of the manifest is accepted."""
+    """Wrap a manifest, create its objects in a dry run, and return the stored spec of the Pod."""
     conversion = convert(text, WrapOptions())
     file = directory / "wrapped.yaml"
     file.write_text(conversion.text)
@@ -119,5 +123,6 @@ def pod_of(kubectl: Kubectl, text: str, directory: Path) -> Raw:
 
 
 def pipeline_in(text: str) -> Raw:
+    """Returns the only InitPipeline in a file."""
     [pipeline] = [d.manifest for d in read(text) if d.manifest["kind"] == names.KIND]
     return dict(pipeline)

@@ -9,17 +9,17 @@ import pytest
 from kubernetes import client, config
 
 from initpipeline.api import names
-from initpipeline.plugin import main
 from tests import watching
 from tests.cluster.cluster import Cluster
 from tests.e2e import target
 from tests.installation import kubeconfig_of_the_operator
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
+from tests.plugin import PluginResult, run_plugin
 from tests.statuses import reason_of, run_number, status_of
 from tests.watching import Object, WatchLog
 
-Call = Callable[..., tuple[int, str, str]]
+Call = Callable[..., PluginResult]
 """Calls the plugin."""
 
 
@@ -174,15 +174,10 @@ def call(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Call:
-    """Return a function that runs the plugin in the test's namespace, without a terminal.
-
-    It returns the exit code, standard output and standard error.
-    """
+    """Return a function that runs the plugin in the test's namespace, without a terminal."""
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
 
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main.main([*arguments, "-n", env.namespace])
-        return (code, *capsys.readouterr())
+    def call(*arguments: str) -> PluginResult:
+        return run_plugin(capsys, *arguments, "-n", env.namespace)
 
     return call

@@ -1,0 +1,88 @@
+"""Creates InitPipelines and Pods, or asks in a dry run how the API server would refuse them."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kubernetes import client
+
+from initpipeline.api import names
+
+Object = dict[str, Any]
+Template = Object
+
+
+def minimal_template() -> Template:
+    """Returns the smallest valid Pod template, for a test to change."""
+    return {
+        "spec": {
+            "initContainers": [{"name": "step", "image": "busybox"}],
+            "containers": [{"name": "app", "image": "busybox"}],
+        }
+    }
+
+
+def pipeline_of(template: object, name: str = "shop", **policies: Any) -> Object:
+    """Returns an InitPipeline with this template, and these other fields in its spec."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "metadata": {"name": name},
+        "spec": {"template": template, **policies},
+    }
+
+
+@dataclass(frozen=True)
+class ApiRefusal:
+    """The response of an API server that refuses an object."""
+
+    code: int
+    status: Object
+    """A metav1.Status."""
+
+    @property
+    def message(self) -> str:
+        return str(self.status["message"])
+
+
+@dataclass(frozen=True)
+class AdmissionClient:
+    """Requests in one namespace, with strict field validation, as in kubectl."""
+
+    api: client.ApiClient
+    namespace: str
+
+    def store_template(self, template: Template) -> Any:
+        """Create an InitPipeline with this template. Returns the template as stored."""
+        custom = client.CustomObjectsApi(self.api)
+        body = pipeline_of(template)
+        custom.create_namespaced_custom_object(*self._resource, body, field_validation="Strict")
+        return custom.get_namespaced_custom_object(*self._resource, "shop")["spec"]["template"]
+
+    def pipeline_refusal(self, body: Object) -> ApiRefusal | None:
+        """Returns how the API server would refuse this InitPipeline. None: it would accept it."""
+        create = client.CustomObjectsApi(self.api).create_namespaced_custom_object
+        return _refusal(
+            lambda: create(*self._resource, body, dry_run="All", field_validation="Strict")
+        )
+
+    def pod_refusal(self, template: Template) -> ApiRefusal | None:
+        """Returns how the API server would refuse a Pod of this template. None: it would accept
+        it."""
+        pod = template | {"metadata": template.get("metadata", {}) | {"name": "shop"}}
+        create = client.CoreV1Api(self.api).create_namespaced_pod
+        options = {"dry_run": "All", "field_validation": "Strict", "_preload_content": False}
+        return _refusal(lambda: create(self.namespace, pod, **options))
+
+    @property
+    def _resource(self) -> tuple[str, str, str, str]:
+        return names.GROUP, names.VERSION, self.namespace, names.PLURAL
+
+
+def _refusal(create: Callable[[], Any]) -> ApiRefusal | None:
+    try:
+        create()
+    except client.ApiException as error:
+        return ApiRefusal(error.status, json.loads(error.body))
+    return None
