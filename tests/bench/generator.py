@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from tests.bench import strain
+from tests.bench import generator_load
 from tests.bench.connection import Connection
 from tests.bench.errors import BenchError
-from tests.bench.strain import Strain
+from tests.bench.generator_load import GeneratorLoad
 from tests.bench.timeline import Timeline
 from tests.bench.watching import current_version, watch
 from tests.bench.workloads import PODS_PATH, Form, Workload
@@ -38,7 +38,7 @@ class Burst:
         }
 
 
-async def run(connection: Connection, burst: Burst) -> tuple[Timeline, Strain]:
+async def run(connection: Connection, burst: Burst) -> tuple[Timeline, GeneratorLoad]:
     """Create all objects, and wait until each has reached the state that the form requires.
 
     Raise BenchError if one does not reach it within the deadline.
@@ -71,8 +71,8 @@ async def run(connection: Connection, burst: Burst) -> tuple[Timeline, Strain]:
 
 async def _play(
     connection: Connection, burst: Burst, manifests: dict[str, bytes], timeline: Timeline
-) -> Strain:
-    async with strain.measured() as measured:
+) -> GeneratorLoad:
+    async with generator_load.measured() as measured:
         left = iter(manifests.items())
         async with asyncio.TaskGroup() as senders:
             for _ in range(burst.parallel):

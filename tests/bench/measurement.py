@@ -8,11 +8,11 @@ from typing import Final
 
 from tests.bench import generator
 from tests.bench.connection import Connection, connect
+from tests.bench.environment import BenchEnv, prepared
 from tests.bench.generator import Burst
-from tests.bench.ledger import Ledger
+from tests.bench.generator_load import GeneratorLoad
 from tests.bench.neighbours import Neighbours
-from tests.bench.place import Place, prepared
-from tests.bench.strain import Strain
+from tests.bench.request_counts import RequestCounts
 from tests.bench.timeline import Timeline
 from tests.bench.workloads import JOB, PIPELINE, Form, Workload
 from tests.cluster import audit
@@ -76,65 +76,65 @@ def measure_all(
 
 
 def _measure(workload: Workload, form: Form, options: Options, progress: Progress) -> Measurement:
-    with prepared(workload, form) as place:
-        return asyncio.run(_Session(place, workload, form, options, progress).run())
+    with prepared(workload, form) as env:
+        return asyncio.run(_Session(env, workload, form, options, progress).run())
 
 
 @dataclass(frozen=True)
 class _Span:
     """CPU usage and requests since the beginning of a span of time."""
 
-    place: Place
+    env: BenchEnv
     user: str
     controller_ms: float
     api_server_ms: float
     offset: int
 
     @classmethod
-    def begin(cls, place: Place, user: str) -> "_Span":
+    def begin(cls, env: BenchEnv, user: str) -> "_Span":
         """Begin a span now."""
-        controller, api_server = place.controller.cpu_ms(), place.api_server.cpu_ms()
-        return cls(place, user, controller, api_server, place.cluster.audit_log.stat().st_size)
+        controller, api_server = env.controller.cpu_ms(), env.api_server.cpu_ms()
+        return cls(env, user, controller, api_server, env.cluster.audit_log.stat().st_size)
 
     def controller_cpu_ms(self) -> float:
-        return self.place.controller.cpu_ms() - self.controller_ms
+        return self.env.controller.cpu_ms() - self.controller_ms
 
     def api_server_cpu_ms(self) -> float:
-        return self.place.api_server.cpu_ms() - self.api_server_ms
+        return self.env.api_server.cpu_ms() - self.api_server_ms
 
-    def ledger(self) -> Ledger:
-        return Ledger.of(audit.requests(self.place.cluster.audit_log, self.offset), self.user)
+    def counts(self) -> RequestCounts:
+        return RequestCounts.of(audit.requests(self.env.cluster.audit_log, self.offset), self.user)
 
 
 @dataclass(frozen=True)
 class _Session:
-    place: Place
+    env: BenchEnv
     workload: Workload
     form: Form
     options: Options
     progress: Progress
 
     async def run(self) -> Measurement:
-        async with connect(self.place.cluster.kubeconfig, self.options.parallel) as connection:
+        async with connect(self.env.cluster.kubeconfig, self.options.parallel) as connection:
             await generator.run(connection, self._burst("warm-up", WARM_UP, WARM_UP_SECONDS))
             await asyncio.sleep(TRAILING_SECONDS)
             await self._quiet()
-            span = _Span.begin(self.place, self.workload.user)
-            neighbours = Neighbours.begin(self.place.all())
-            timeline, strain = await self._measured_burst(connection)
+            span = _Span.begin(self.env, self.workload.user)
+            neighbours = Neighbours.begin(self.env.all())
+            timeline, load = await self._measured_burst(connection)
             busy = neighbours.cores()
             await asyncio.sleep(TRAILING_SECONDS)
             figures = timeline.figures() | self._costs(span)
-            ledger = span.ledger()
-            figures |= self._requests(ledger)
+            counts = span.counts()
+            figures |= self._requests(counts)
             if self.form is Form.LIFE:
                 figures |= await self._at_rest()
-        return self._measurement(figures, ledger, strain, busy)
+        return self._measurement(figures, counts, load, busy)
 
     def _burst(self, prefix: str, count: int, deadline: float) -> Burst:
         return Burst(self.workload, self.form, prefix, count, self.options.parallel, deadline)
 
-    async def _measured_burst(self, connection: Connection) -> tuple[Timeline, Strain]:
+    async def _measured_burst(self, connection: Connection) -> tuple[Timeline, GeneratorLoad]:
         count, deadline = self.options.objects, self.options.deadline_seconds
         self.progress(f"  {count} {self.workload.name}s, each until {_GOALS[self.form]}")
         return await generator.run(connection, self._burst("bench", count, deadline))
@@ -142,10 +142,10 @@ class _Session:
     async def _quiet(self) -> None:
         """Wait until the API server has finished the work of its start, the CRD and the warm-up."""
         deadline = time.monotonic() + QUIET_WITHIN_SECONDS
-        used = self.place.api_server.cpu_ms()
+        used = self.env.api_server.cpu_ms()
         while time.monotonic() < deadline:
             await asyncio.sleep(1)
-            before, used = used, self.place.api_server.cpu_ms()
+            before, used = used, self.env.api_server.cpu_ms()
             if used - before < QUIET_CPU_MS:
                 return
         self.progress("  the API server is still busy: measuring nevertheless")
@@ -154,43 +154,47 @@ class _Session:
         return {
             "controller_cpu_ms": span.controller_cpu_ms() / self.options.objects,
             "api_server_cpu_ms": span.api_server_cpu_ms() / self.options.objects,
-            "controller_mib": self.place.controller.resident_mib(),
+            "controller_mib": self.env.controller.resident_mib(),
         }
 
-    def _requests(self, ledger: Ledger) -> dict[str, float]:
+    def _requests(self, counts: RequestCounts) -> dict[str, float]:
         objects = self.options.objects
-        by_verb = {f"{verb}_requests": count / objects for verb, count in ledger.by_verb.items()}
+        by_verb = {f"{verb}_requests": count / objects for verb, count in counts.by_verb.items()}
         return {
             **by_verb,
-            "requests": ledger.total / objects,
-            "conflicts": float(ledger.conflicts),
-            "other_errors": float(ledger.other_errors.total()),
+            "requests": counts.total / objects,
+            "conflicts": float(counts.conflicts),
+            "other_errors": float(counts.other_errors.total()),
         }
 
     async def _at_rest(self) -> dict[str, float]:
         self.progress(f"  measuring at rest for {self.options.rest_seconds:.0f} s")
-        span = _Span.begin(self.place, self.workload.user)
+        span = _Span.begin(self.env, self.workload.user)
         await asyncio.sleep(self.options.rest_seconds)
         windows_per_minute = 60 / self.options.rest_seconds
         return {
             "rest_controller_cpu_ms": span.controller_cpu_ms() * windows_per_minute,
             "rest_api_server_cpu_ms": span.api_server_cpu_ms() * windows_per_minute,
-            "rest_requests": span.ledger().total * windows_per_minute,
+            "rest_requests": span.counts().total * windows_per_minute,
         }
 
     def _measurement(
-        self, figures: dict[str, float], ledger: Ledger, strain: Strain, neighbours_cores: float
+        self,
+        figures: dict[str, float],
+        counts: RequestCounts,
+        load: GeneratorLoad,
+        neighbours_cores: float,
     ) -> Measurement:
         objects = self.options.objects
         return Measurement(
             workload=self.workload.name,
             form=self.form,
             figures=figures,
-            requests_per_object={kind: n / objects for kind, n in ledger.by_kind.most_common()},
-            errors=dict(ledger.other_errors),
-            generator_cpu_share=strain.cpu_share,
-            generator_late_p99_ms=strain.late_p99_ms,
-            generator_saturated=strain.saturated,
+            requests_per_object={kind: n / objects for kind, n in counts.by_kind.most_common()},
+            errors=dict(counts.other_errors),
+            generator_cpu_share=load.cpu_share,
+            generator_late_p99_ms=load.late_p99_ms,
+            generator_saturated=load.saturated,
             neighbours_cores=neighbours_cores,
         )
 

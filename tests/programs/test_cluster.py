@@ -4,7 +4,6 @@ These tests start clusters of their own. Other clusters may run meanwhile.
 """
 
 import dataclasses
-import json
 import os
 import platform
 import subprocess
@@ -22,6 +21,7 @@ from tests.cluster.images import BUSYBOX_IMAGES, busybox_image
 from tests.cluster.node import Node
 from tests.cluster.plan import Component, Mode
 from tests.cluster.processes import Process
+from tests.kubectl import Kubectl
 from tests.poll import poll_until
 
 pytestmark = pytest.mark.cluster
@@ -29,31 +29,18 @@ pytestmark = pytest.mark.cluster
 PATIENCE = 60.0
 
 
-class Kubectl:
-    """kubectl for one cluster."""
+def pod_of(kubectl: Kubectl, name: str) -> dict[str, Any]:
+    """Return the present state of a Pod."""
+    state: dict[str, Any] = kubectl.json("get", "pod", name)
+    return state
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._command = [str(cluster.kubectl), f"--kubeconfig={cluster.kubeconfig}"]
 
-    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
-        command = [*self._command, *arguments]
-        answer = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
-        assert answer.returncode == 0, answer.stderr
-        return answer.stdout
-
-    def create(self, manifest: dict[str, Any]) -> None:
-        self("create", "-f", "-", stdin=json.dumps(manifest))
-
-    def pod(self, name: str) -> dict[str, Any]:
-        pod: dict[str, Any] = json.loads(self("get", "pod", name, "--output=json"))
-        return pod
-
-    def run(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        """Create a Pod, wait until it is Ready, and return it."""
-        self.create(manifest)
-        name = manifest["metadata"]["name"]
-        self("wait", "--for=condition=Ready", f"pod/{name}", f"--timeout={PATIENCE:.0f}s")
-        return self.pod(name)
+def run(kubectl: Kubectl, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Create a Pod, wait until it is Ready, and return it."""
+    kubectl("create", "-f", "-", stdin=manifest)
+    name = manifest["metadata"]["name"]
+    kubectl("wait", "--for=condition=Ready", f"pod/{name}", f"--timeout={PATIENCE:.0f}s")
+    return pod_of(kubectl, name)
 
 
 def pod(name: str, command: str, init: tuple[str, ...] = (), **extra: Any) -> dict[str, Any]:
@@ -87,7 +74,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def kubectl(cluster: Cluster) -> Kubectl:
-    return Kubectl(cluster)
+    return Kubectl(cluster.kubeconfig)
 
 
 def test_second_up_changes_nothing(cluster: Cluster) -> None:
@@ -109,7 +96,7 @@ def test_up_starts_stopped_components(cluster: Cluster) -> None:
 
 
 def test_init_containers_run_and_their_logs_can_be_read(kubectl: Kubectl) -> None:
-    status = kubectl.run(pod("steps", "sleep 1000", init=("echo one", "echo two")))["status"]
+    status = run(kubectl, pod("steps", "sleep 1000", init=("echo one", "echo two")))["status"]
     assert [one["state"]["terminated"]["exitCode"] for one in status["initContainerStatuses"]] == [
         0,
         0,
@@ -119,11 +106,11 @@ def test_init_containers_run_and_their_logs_can_be_read(kubectl: Kubectl) -> Non
 
 
 def test_pod_and_this_machine_reach_services(kubectl: Kubectl) -> None:
-    kubectl.run(pod("server", "echo hello >/tmp/index.html; exec httpd -f -p 8080 -h /tmp"))
+    run(kubectl, pod("server", "echo hello >/tmp/index.html; exec httpd -f -p 8080 -h /tmp"))
     kubectl("expose", "pod", "server", "--port=80", "--target-port=8080")
     address = kubectl("get", "service", "server", "--output=jsonpath={.spec.clusterIP}")
     get = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {address} 80"
-    kubectl.run(pod("client", "sleep 1000"))
+    run(kubectl, pod("client", "sleep 1000"))
 
     def from_pod() -> str:
         return kubectl("exec", "client", "--", "sh", "-c", f"{get} || true")
@@ -137,14 +124,14 @@ def test_pod_and_this_machine_reach_services(kubectl: Kubectl) -> None:
 
 def test_image_with_pull_policy_always_is_pulled(kubectl: Kubectl) -> None:
     """It is the default policy of `image: busybox` without a tag, as in public manifests."""
-    kubectl.run(pod("latest", "sleep 1000", image="busybox"))
+    run(kubectl, pod("latest", "sleep 1000", image="busybox"))
 
 
 def test_pull_of_absent_image_fails(kubectl: Kubectl) -> None:
-    kubectl.create(pod("absent", "true", image="example.test/absent:1"))
+    kubectl("create", "-f", "-", stdin=pod("absent", "true", image="example.test/absent:1"))
 
     def reasons() -> set[str]:
-        statuses = kubectl.pod("absent")["status"].get("containerStatuses", [])
+        statuses = pod_of(kubectl, "absent")["status"].get("containerStatuses", [])
         return {one["state"].get("waiting", {}).get("reason", "") for one in statuses}
 
     eventually(lambda: bool(reasons() & {"ErrImagePull", "ImagePullBackOff"}), "ErrImagePull")
@@ -156,7 +143,7 @@ def test_imported_image_runs(cluster: Cluster, kubectl: Kubectl, tmp_path: Path)
     assert cli.main(["images", "import", str(file), "--name", cluster.name]) == 0
     assert "example.test/imported:1" in cluster.images()
     image_there = {"image": "example.test/imported:1", "imagePullPolicy": "Never"}
-    kubectl.run(pod("imported", "sleep 1000", (), **image_there))
+    run(kubectl, pod("imported", "sleep 1000", (), **image_there))
 
 
 def test_images_of_the_node_are_listed(cluster: Cluster) -> None:
@@ -164,32 +151,32 @@ def test_images_of_the_node_are_listed(cluster: Cluster) -> None:
 
 
 def test_killed_container_restarts_alone(cluster: Cluster, kubectl: Kubectl) -> None:
-    before = kubectl.run(pod("one-dies", "sleep 1000", init=("true",)))["status"]
+    before = run(kubectl, pod("one-dies", "sleep 1000", init=("true",)))["status"]
     cluster.kill_container("default", "one-dies", "main")
 
     def restarted() -> bool:
-        return bool(kubectl.pod("one-dies")["status"]["containerStatuses"][0]["restartCount"])
+        return bool(pod_of(kubectl, "one-dies")["status"]["containerStatuses"][0]["restartCount"])
 
     eventually(restarted, "the container restarts")
-    after = kubectl.pod("one-dies")["status"]
+    after = pod_of(kubectl, "one-dies")["status"]
     assert after["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 137
     assert after["initContainerStatuses"] == before["initContainerStatuses"]
     assert after["podIP"] == before["podIP"]
 
 
 def test_killed_sandbox_restarts_the_whole_pod(cluster: Cluster, kubectl: Kubectl) -> None:
-    before = kubectl.run(pod("all-die", "sleep 1000", init=("true", "true")))["status"]
+    before = run(kubectl, pod("all-die", "sleep 1000", init=("true", "true")))["status"]
     cluster.kill_sandbox("default", "all-die")
 
     def restarted() -> bool:
         return all(
             one["restartCount"] == 1
-            for one in kubectl.pod("all-die")["status"]["initContainerStatuses"]
+            for one in pod_of(kubectl, "all-die")["status"]["initContainerStatuses"]
         )
 
     eventually(restarted, "the init containers run again")
     kubectl("wait", "--for=condition=Ready", "pod/all-die", f"--timeout={PATIENCE:.0f}s")
-    assert kubectl.pod("all-die")["status"]["podIP"] != before["podIP"]
+    assert pod_of(kubectl, "all-die")["status"]["podIP"] != before["podIP"]
 
 
 def test_restart_rule_restarts_all_containers(kubectl: Kubectl) -> None:
@@ -205,10 +192,10 @@ def test_restart_rule_restarts_all_containers(kubectl: Kubectl) -> None:
         "volumeMounts": [volume],
     }
     manifest["spec"]["volumes"] = [{"name": "data", "emptyDir": {}}]
-    kubectl.create(manifest)
+    kubectl("create", "-f", "-", stdin=manifest)
 
     def restarted() -> bool:
-        statuses = kubectl.pod("all-restart")["status"].get("initContainerStatuses", [])
+        statuses = pod_of(kubectl, "all-restart")["status"].get("initContainerStatuses", [])
         return [one["restartCount"] for one in statuses] == [1]
 
     eventually(restarted, "the init container runs again")
@@ -224,12 +211,12 @@ def test_pods_survive_the_outage_of_a_component(
     component: Component, cluster: Cluster, kubectl: Kubectl
 ) -> None:
     name = f"survives-{component}"
-    started = kubectl.run(pod(name, "sleep 1000"))["status"]["containerStatuses"]
+    started = run(kubectl, pod(name, "sleep 1000"))["status"]["containerStatuses"]
     cluster.stop(component)
     assert cluster.pid(component) is None
     cluster.start(component)
     assert cluster.is_up()
-    assert kubectl.pod(name)["status"]["containerStatuses"] == started
+    assert pod_of(kubectl, name)["status"]["containerStatuses"] == started
 
 
 def test_audit_log_names_the_user(cluster: Cluster) -> None:
@@ -288,8 +275,8 @@ def test_down_leaves_nothing_behind() -> None:
     node = Node(cluster.name, cluster.layout)
     before = machine(node.interface)
     with cluster:
-        kubectl = Kubectl(cluster)
-        kubectl.run(pod("running", "trap '' TERM; sleep 1000", init=("true",)))
+        kubectl = Kubectl(cluster.kubeconfig)
+        run(kubectl, pod("running", "trap '' TERM; sleep 1000", init=("true",)))
         kubectl("expose", "pod", "running", "--port=80")
         holder = node.holder.running()
         assert holder is not None
@@ -329,9 +316,9 @@ def test_control_planes_run_beside_each_other() -> None:
     )
     with first, second:
         assert first.server != second.server
-        Kubectl(first).create(pod("stored", "true"))
-        assert Kubectl(first).pod("stored")["status"]["phase"] == "Pending"
-        assert Kubectl(second)("get", "pods", "--output=name") == ""
+        Kubectl(first.kubeconfig)("create", "-f", "-", stdin=pod("stored", "true"))
+        assert pod_of(Kubectl(first.kubeconfig), "stored")["status"]["phase"] == "Pending"
+        assert Kubectl(second.kubeconfig)("get", "pods", "--output=name") == ""
     assert not first.layout.root.exists()
     assert not second.layout.root.exists()
 

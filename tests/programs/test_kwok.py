@@ -1,8 +1,6 @@
 """Fake nodes run the init containers of a Pod like a kubelet."""
 
-import json
 import os
-import subprocess
 from typing import Any
 
 import pytest
@@ -10,6 +8,7 @@ import pytest
 from tests.cluster.cluster import Cluster
 from tests.cluster.kwok import FakeNodes
 from tests.cluster.plan import Component, Mode
+from tests.kubectl import Kubectl
 from tests.poll import poll_until
 
 pytestmark = pytest.mark.cluster
@@ -36,9 +35,8 @@ def test_init_containers_run_one_after_the_other() -> None:
         Cluster(f"test-kwok-{os.getpid()}", Mode.CONTROL_PLANE, components=components) as cluster,
         FakeNodes(cluster, 3) as nodes,
     ):
-        command = [str(cluster.kubectl), f"--kubeconfig={cluster.kubeconfig}", "create", "-f", "-"]
-        pods = {"apiVersion": "v1", "kind": "List", "items": [pod(f"p-{i}") for i in range(PODS)]}
-        subprocess.run(command, input=json.dumps(pods), text=True, check=True, capture_output=True)
+        pods = [pod(f"p-{number}") for number in range(PODS)]
+        Kubectl(cluster.kubeconfig)("create", "-f", "-", stdin=pods)
         seen: set[str] = set()
 
         def all_succeeded() -> bool:

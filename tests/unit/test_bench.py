@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.bench.ledger import Ledger
+from tests.bench.request_counts import RequestCounts
 from tests.bench.stats import Spread, percentile
 from tests.bench.timeline import Timeline
 from tests.bench.workloads import JOB, PIPELINE, Form, Workload
@@ -41,12 +41,12 @@ def test_spread_has_median_minimum_and_maximum() -> None:
     assert Spread.of([3, 1, 2]) == Spread(median=2, low=1, high=3)
 
 
-def test_ledger_counts_conflicts_and_other_errors_of_one_user() -> None:
+def test_request_counts_separate_conflicts_and_other_errors_of_one_user() -> None:
     requests = [request("patch", 200), request("patch", 409), request("get", 500)]
-    ledger = Ledger.of([*requests, request("patch", 409, user="another")], "me")
-    assert ledger.by_verb == {"patch": 2, "get": 1}
-    assert (ledger.total, ledger.conflicts) == (3, 1)
-    assert ledger.other_errors == {"500 get pods/status": 1}
+    counts = RequestCounts.of([*requests, request("patch", 409, user="another")], "me")
+    assert counts.by_verb == {"patch": 2, "get": 1}
+    assert (counts.total, counts.conflicts) == (3, 1)
+    assert counts.other_errors == {"500 get pods/status": 1}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ SATURATED: Final = 0.8
 
 
 @dataclass
-class Strain:
+class GeneratorLoad:
     """The load of the generator during a burst, from the first request to the last Pod."""
 
     cpu_share: float = 0.0
@@ -34,20 +34,20 @@ class Strain:
 
 
 @asynccontextmanager
-async def measured() -> AsyncIterator[Strain]:
+async def measured() -> AsyncIterator[GeneratorLoad]:
     """Measure during the context. The result is complete at its end."""
-    strain = Strain()
+    load = GeneratorLoad()
     began, cpu = time.monotonic(), time.process_time()
-    ticking = asyncio.create_task(_tick(strain))
+    ticking = asyncio.create_task(_tick(load))
     try:
-        yield strain
+        yield load
     finally:
         ticking.cancel()
-        strain.cpu_share = (time.process_time() - cpu) / max(time.monotonic() - began, 1e-6)
+        load.cpu_share = (time.process_time() - cpu) / max(time.monotonic() - began, 1e-6)
 
 
-async def _tick(strain: Strain) -> None:
+async def _tick(load: GeneratorLoad) -> None:
     while True:
         due = time.monotonic() + TICK_SECONDS
         await asyncio.sleep(TICK_SECONDS)
-        strain.late_ms.append((time.monotonic() - due) * 1000)
+        load.late_ms.append((time.monotonic() - due) * 1000)

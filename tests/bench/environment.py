@@ -43,7 +43,7 @@ FLAGS: Final = {
 
 
 @dataclass(frozen=True)
-class Place:
+class BenchEnv:
     """A cluster, and the processes to measure."""
 
     cluster: Cluster
@@ -60,7 +60,7 @@ class Place:
 
 
 @contextmanager
-def prepared(workload: Workload, form: Form) -> Iterator[Place]:
+def prepared(workload: Workload, form: Form) -> Iterator[BenchEnv]:
     """Start a cluster with the workload's controller. Remove it at the end of the context."""
     components = frozenset({Component.CONTROLLER_MANAGER, Component.SCHEDULER})
     name = f"bench-{os.getpid()}"
@@ -70,20 +70,20 @@ def prepared(workload: Workload, form: Form) -> Iterator[Place]:
             # They are removed with the cluster.
             FakeNodes(cluster, FAKE_NODES).start()
         if workload is PIPELINE:
-            with _operator(cluster) as place:
-                yield place
+            with _operator(cluster) as env:
+                yield env
         else:
-            yield _place(cluster, _usage(cluster, Component.CONTROLLER_MANAGER))
+            yield _env(cluster, _usage(cluster, Component.CONTROLLER_MANAGER))
 
 
 @contextmanager
-def _operator(cluster: Cluster) -> Iterator[Place]:
+def _operator(cluster: Cluster) -> Iterator[BenchEnv]:
     log = cluster.layout.log("operator")
     kubeconfig = cluster.kubeconfig_for(PIPELINE.user, ["system:masters"])
     operator = OperatorProcess(kubeconfig, log, environment={"NO_PROXY": "127.0.0.1"})
     try:
         operator.start()
-        yield _place(cluster, Usage(operator.pid))
+        yield _env(cluster, Usage(operator.pid))
     except AssertionError as error:
         raise BenchError(" ".join(str(error).split())[:400]) from error
     except BenchError as error:
@@ -95,8 +95,8 @@ def _operator(cluster: Cluster) -> Iterator[Place]:
             operator.kill()  # the cluster is deleted anyway
 
 
-def _place(cluster: Cluster, controller: Usage) -> Place:
-    return Place(cluster, controller, _usage(cluster, Component.API_SERVER))
+def _env(cluster: Cluster, controller: Usage) -> BenchEnv:
+    return BenchEnv(cluster, controller, _usage(cluster, Component.API_SERVER))
 
 
 def _usage(cluster: Cluster, component: Component) -> Usage:

@@ -9,7 +9,7 @@ from tests.cluster.audit import Request
 
 
 @dataclass
-class Ledger:
+class RequestCounts:
     """Counts of one user's requests. A watch is counted when it ends."""
 
     by_verb: Counter[str] = field(default_factory=Counter)
@@ -22,13 +22,13 @@ class Ledger:
     """Number of other failed requests by HTTP code, verb and resource."""
 
     @classmethod
-    def of(cls, requests: Iterable[Request], user: str) -> "Ledger":
+    def of(cls, requests: Iterable[Request], user: str) -> "RequestCounts":
         """Count the requests of that user."""
-        ledger = cls()
+        counts = cls()
         for request in requests:
             if request.user == user:
-                ledger._enter(request)
-        return ledger
+                counts._enter(request)
+        return counts
 
     @property
     def total(self) -> int:
