@@ -1,8 +1,10 @@
-"""One login for everything: the official client finds the cluster and the credentials, carries the
-operator's requests, and Kopf's watches use the same credentials.
+"""The connection to the API server: credentials, requests, lists and watches.
 
-Requests go through the client's transport as plain dicts. Its typed methods would walk each body
-twice and build models that nobody reads, which costs more than the request.
+The official client loads the kubeconfig and sends the operator's requests. Kopf's watches use the
+same credentials.
+
+Requests and responses are dicts. The client's typed methods would convert each body to models that
+the operator does not use, and that costs more than the request itself.
 """
 
 import asyncio
@@ -31,9 +33,10 @@ CHUNK_BYTES = 2**16
 
 
 async def load_configuration() -> client.Configuration:
-    """$KUBECONFIG, else the Pod's service account, else ~/.kube/config: controller-runtime's order.
+    """Returns the configuration from $KUBECONFIG, or else from the Pod's service account, or else
+    from ~/.kube/config. controller-runtime has the same order.
 
-    Raises LoginError where none of them can be used.
+    Raises LoginError if it cannot be used.
     """
     configuration = client.Configuration()
     kubeconfig = os.environ.get("KUBECONFIG")
@@ -49,8 +52,8 @@ async def load_configuration() -> client.Configuration:
     except _UNREADABLE as error:
         raise _unusable(error) from error
     if configuration.tls_server_name:
-        raise _unusable("tls-server-name is set, which its watches cannot heed")
-    # The pool's default of 100 connections would make requests of a burst wait for each other.
+        raise _unusable("tls-server-name is set, which the operator's watches do not support")
+    # With the default of 100 connections, the requests of a burst would wait for each other.
     configuration.connection_pool_maxsize = 512
     return configuration
 
@@ -60,7 +63,7 @@ _UNREADABLE = (
     OSError,
     ValueError,
     yaml.YAMLError,
-    # What the client's loader stumbles over in a file that is no kubeconfig at all.
+    # The client's loader raises these if the file is not a kubeconfig.
     AttributeError,
     LookupError,
     TypeError,
@@ -68,7 +71,8 @@ _UNREADABLE = (
 
 
 def _existing(paths: str) -> str:
-    """At least one of them: the client would go on with no configuration at all."""
+    """Returns the paths. Raises FileNotFoundError if no file exists, because the client would
+    continue without a configuration."""
     if any(Path(path).expanduser().exists() for path in paths.split(os.pathsep) if path):
         return paths
     raise FileNotFoundError(f"there is no file {paths}")
@@ -82,10 +86,10 @@ def _unusable(why: BaseException | str) -> LoginError:
 
 
 class ApiClient:
-    """Requests to the API server: a method, a path, JSON in and JSON out.
+    """Sends requests to the API server, and renews the credentials.
 
-    Credentials expire, and are replaced where they were read from: a request that is refused for
-    them logs in anew, and is tried once more.
+    Credentials expire, and their source may have newer ones. If the API server refuses them, the
+    client loads them again and repeats the request once.
     """
 
     def __init__(
@@ -148,7 +152,8 @@ class ApiClient:
     async def _in_pages(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Replaces the limit of a list request, so that pages have a bounded size."""
+        """Send a request. If it is a list, its limit is replaced by one that bounds the size of the
+        page."""
         if request.method != "GET" or "limit" not in request.url.query:
             return await handler(request)
         size = self._page_sizes.setdefault(request.url.path, documents.PageSize())
@@ -157,10 +162,11 @@ class ApiClient:
     async def _authorize(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Carries the present credentials; where they are refused, logs in anew and tries again."""
+        """Send a request with the current credentials. If they are refused, load them again, and
+        repeat the request."""
         used = self._configuration
         response = await handler(await _authorized(request, used))
-        if response.status == 401 and await self._logged_in_anew(used):
+        if response.status == 401 and await self._renewed(used):
             response.release()
             response = await handler(await _authorized(request, self._configuration))
         return response
@@ -173,21 +179,20 @@ class ApiClient:
         content_type: str = JSON,
         accept: str = JSON,
     ) -> dict[str, Any]:
-        """The answer's body. Raises ApiError for an error, ConnectionFailed for no answer."""
+        """Send a request, and return the body of the response. Raises ApiError if the API server
+        returns an error, ConnectionFailed if there is no response."""
         headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": USER_AGENT}
         used = self._configuration
         code, document = await self._send(method, path, headers, body)
-        if code == 401 and await self._logged_in_anew(used):
+        if code == 401 and await self._renewed(used):
             code, document = await self._send(method, path, headers, body)
         if code >= 400:
             raise api_error(code, document)
         return document
 
     async def page(self, path: str, accept: str = JSON) -> dict[str, Any]:
-        """Returns a page of a list. Its ``limit`` is replaced by one that fits the objects' size.
-
-        Raises ApiError for an error, ConnectionFailed for no answer.
-        """
+        """Returns a page of a list. The ``limit`` in the path is replaced by one that bounds the
+        page's size. Raises like ``request``."""
         headers = {"Accept": accept, "User-Agent": USER_AGENT}
         try:
             async with self._reader().get(
@@ -202,8 +207,8 @@ class ApiClient:
         return document
 
     async def watch(self, path: str, accept: str, seconds: int) -> AsyncGenerator[dict[str, Any]]:
-        """Yields the events of a watch, which the API server ends after ``seconds``. Raises
-        ApiError for an error, ConnectionFailed if the connection breaks."""
+        """Yields the events of a watch. The API server ends it after ``seconds``. Raises ApiError
+        if the API server returns an error, ConnectionFailed if the connection breaks."""
         headers = {"Accept": accept, "User-Agent": USER_AGENT}
         timeout = aiohttp.ClientTimeout(total=seconds + (self._timeout.total or 0))
         try:
@@ -213,7 +218,7 @@ class ApiClient:
                 code = response.status
                 if code >= 400:
                     raise api_error(code, _parse(code, await response.read()))
-                # Whole lines, whatever the size of a chunk: see documents.Response.
+                # documents.Response yields whole lines, not chunks of this size.
                 async for line in response.content.iter_chunked(CHUNK_BYTES):
                     if line.strip():
                         yield _parse(code, line)
@@ -232,7 +237,7 @@ class ApiClient:
                 body=body,
                 _request_timeout=self._timeout,
             )
-            # Client 36 has read the answer and raised for an error; 37 has done neither.
+            # Version 36 of the client reads the response and raises for an error, 37 does neither.
             code, data = response.status, response.data
             if data is None:
                 data = await response.read()
@@ -242,11 +247,12 @@ class ApiClient:
             raise ConnectionFailed(one_line(error)) from error
         return code, _parse(code, data)
 
-    async def _logged_in_anew(self, refused: client.Configuration) -> bool:
-        """Whether there are other credentials now than those that were refused."""
+    async def _renewed(self, refused: client.Configuration) -> bool:
+        """Load the credentials again, unless another request has done so. Returns whether there are
+        other credentials than the refused ones."""
         async with self._logging_in:
             if self._configuration is not refused:
-                return True  # Another request did it meanwhile.
+                return True
             try:
                 configuration = await self._login()
                 transport = _transport(configuration)
@@ -263,14 +269,15 @@ _NO_ANSWER = (
     config.ConfigException,
     OSError,
     TimeoutError,
-    # Of connections that another request's login has just replaced.
+    # Raised if another request has just replaced the connections.
     AssertionError,
     RuntimeError,
 )
 
 
 def _transport(configuration: client.Configuration) -> Any:
-    """Connections with these credentials. Raises LoginError where the certificates are none."""
+    """Returns the client's transport with these credentials. Raises LoginError if a certificate
+    cannot be read."""
     try:
         return client.ApiClient(configuration).rest_client
     except (OSError, ValueError) as error:
@@ -278,10 +285,11 @@ def _transport(configuration: client.Configuration) -> Any:
 
 
 async def _authorization(configuration: client.Configuration) -> str | None:
-    """The Authorization header; asked anew each time, since tokens expire and are refreshed."""
+    """Returns the Authorization header. None: there is no token and no password. It must be called
+    for each request, because tokens expire and are refreshed."""
     token = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
     if token:
-        return str(token).strip()  # A token that was read from a file may end with its last line.
+        return str(token).strip()  # A token from a file may end with a newline.
     if configuration.username:
         return str(configuration.get_basic_auth_token())
     return None
@@ -300,7 +308,8 @@ async def _authorized(
 
 
 def _parse(code: int, data: bytes | str | None) -> dict[str, Any]:
-    """Raises ConnectionFailed where somebody else answered, say a proxy or a login page."""
+    """Returns the parsed body. For an error that is not JSON, returns a metav1.Status with its
+    text. Raises ConnectionFailed if a success is not JSON: then a proxy or login page answered."""
     try:
         raw = data.encode() if isinstance(data, str) else data
         document = documents.decode(raw or b"{}")
@@ -310,5 +319,5 @@ def _parse(code: int, data: bytes | str | None) -> dict[str, Any]:
         return document
     text = one_line(str(document))[:200]
     if code < 400:
-        raise ConnectionFailed(f"the answer is not an API server's: {text}")
+        raise ConnectionFailed(f"the response is not from an API server: {text}")
     return {"message": text}

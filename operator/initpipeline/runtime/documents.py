@@ -1,8 +1,9 @@
-"""Reads JSON from the API server within bounds, so that no object keeps others from being read.
+"""Parses responses of the API server with bounded depth and memory, so that a hostile object cannot
+prevent the operator from reading the others.
 
-The API server stores documents of ten thousand levels, for instance in managedFields, which users
-can write. Python's JSON parser fails at fewer levels. And the API server limits pages of a list by
-the number of objects, not by their size.
+- Depth: the API server stores JSON of ten thousand levels, for instance in managedFields, which
+  users can write. Python's JSON parser fails at fewer levels.
+- Memory: the API server limits a page of a list by the number of objects, not by their size.
 """
 
 import asyncio
@@ -16,26 +17,28 @@ import aiohttp
 from initpipeline.core.compact import compact
 
 DEEPEST: Final = 100
-"""Levels that are kept of a document that is nested too deeply. Kubernetes' own have twenty."""
+"""The levels that are kept of a document that is too deep to parse. Kubernetes' own objects have
+twenty."""
 
 LARGE: Final = 128 * 1024
-"""In bytes. A larger object, or a larger page of objects, is compacted before it is queued."""
+"""In bytes. A larger object, or a larger page of objects, is parsed in a thread and compacted."""
 
 _SHALLOW: Final = 500
-"""A line with fewer opening brackets cannot be nested too deeply."""
+"""A line with fewer opening brackets than this cannot be too deep to parse."""
 
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{]|[\]}]')
 
 FIRST_PAGE: Final = 50
+"""Objects in the first page of the first list."""
 LARGEST_PAGE: Final = 500
-"""Objects."""
+"""The most objects in a page."""
 PAGE_BYTES: Final = 4 * 2**20
 """The most bytes of a page with more than one object. Parsed, it takes about ten times as much."""
 
 
 def decode(data: bytes) -> Any:
-    """Returns the document. If it is too deep for the parser, values below DEEPEST are null. Raises
-    ValueError for data that is not JSON."""
+    """Returns the document. If it is too deep to parse, the values below DEEPEST levels are null.
+    Raises ValueError if the data is not JSON."""
     try:
         return json.loads(data)
     except RecursionError:
@@ -43,7 +46,8 @@ def decode(data: bytes) -> Any:
 
 
 def without_depths(data: bytes) -> bytes:
-    """Returns the document with null for each value below DEEPEST. One pass, without recursion."""
+    """Returns the document, in which each value below DEEPEST levels is replaced by null. Takes one
+    pass and no recursion."""
     kept: list[bytes] = []
     depth, start = 0, 0
     for token in _TOKEN.finditer(data):
@@ -61,7 +65,7 @@ def without_depths(data: bytes) -> bytes:
 
 
 async def readable_line(line: bytes) -> bytes:
-    """Returns the line of a watch, shortened if it is large or json.loads could not parse it."""
+    """Returns the line of a watch so that json.loads can parse it. A large line is compacted."""
     if len(line) > LARGE:
         # In a thread, so that the event loop is not blocked.
         return await asyncio.to_thread(compact_line, line)
@@ -83,7 +87,7 @@ def compact_line(line: bytes) -> bytes:
 
 
 def compact_list(data: bytes) -> Any:
-    """Returns the document. If it is a list, its objects are compacted."""
+    """Returns the parsed document. If it is a list, its objects are compacted."""
     document = decode(data)
     if isinstance(document, dict) and isinstance(document.get("items"), list):
         document["items"] = [compact(item) for item in document["items"]]
@@ -91,14 +95,14 @@ def compact_list(data: bytes) -> Any:
 
 
 class PageSize:
-    """The number of objects per page: many if they are small, few if they are large."""
+    """The limit of objects per page, adapted to the size of the objects."""
 
     def __init__(self) -> None:
         self.limit = FIRST_PAGE
 
     def fits(self, page_bytes: int) -> bool:
-        """Returns whether a page of this size is used. If not, the caller requests it again with
-        fewer objects. Sets the limit of the next request."""
+        """Adapt the limit of the next request to the size of a page. Returns whether the page is
+        small enough. If it is not, the caller must request it again."""
         if page_bytes > PAGE_BYTES and self.limit > 1:
             self.limit = max(1, self.limit // 4)
             return False
@@ -108,8 +112,8 @@ class PageSize:
 
 
 class _Lines:
-    """The body of a watch as whole lines that json.loads can parse. Delegates everything else to
-    the stream."""
+    """The body of a watch, as whole lines that json.loads can parse. All other attributes are those
+    of the stream."""
 
     def __init__(self, stream: aiohttp.StreamReader) -> None:
         self._stream = stream
@@ -130,7 +134,7 @@ class _Lines:
 
 
 class Response(aiohttp.ClientResponse):
-    """A response of the API server whose documents can always be parsed."""
+    """A response that can always be parsed, or a watch with lines that can always be parsed."""
 
     _page: bytes | None = None
 
@@ -144,8 +148,8 @@ class Response(aiohttp.ClientResponse):
         return await super().read() if self._page is None else self._page
 
     async def read_at_most(self, most: int | None) -> int:
-        """Read the body. Returns its size. If that exceeds ``most``, returns the bytes that were
-        read so far, and there is no body."""
+        """Read the body, and return its size in bytes. If it exceeds ``most``, stop reading, and
+        return the number of bytes read so far. The body is not available then."""
         chunks: list[bytes] = []
         size = 0
         async for chunk in self.content.iter_any():
@@ -157,7 +161,7 @@ class Response(aiohttp.ClientResponse):
         return size
 
     async def json(self, **_: Any) -> Any:
-        """Returns the document. Raises ValueError for data that is not JSON."""
+        """Returns the parsed body. Raises ValueError if it is not JSON."""
         data = await self.read()
         return decode(data) if len(data) <= LARGE else await asyncio.to_thread(compact_list, data)
 
@@ -165,8 +169,8 @@ class Response(aiohttp.ClientResponse):
 async def in_pages(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType, size: PageSize
 ) -> aiohttp.ClientResponse:
-    """Returns the response to a list request, with a limit for which the page has at most
-    PAGE_BYTES. The next page continues where this one ends."""
+    """Send a list request with a limit for which the page has at most PAGE_BYTES, or one object.
+    Returns the response. Its continue token refers to the first object after this page."""
     while True:
         request.url = request.url.update_query(limit=size.limit)
         response = await handler(request)

@@ -42,27 +42,28 @@ def register(
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
-    """What keeps Kopf from writing, from freezing, and from waiting for ever."""
+    """Configure Kopf so that it never writes to the API, never pauses and never hangs."""
     settings.posting.enabled = False
-    # Peering is no leader election: a foreign object named "default" would pause this operator.
+    # Without this, a peering object of another operator named "default" would pause this one.
     settings.peering.standalone = True
-    # No state is kept on objects; the names only keep another Kopf operator's from being touched.
+    # Kopf keeps no state on objects here. A name of our own keeps Kopf from changing the finalizer
+    # of another operator that uses Kopf.
     settings.persistence.finalizer = f"{names.GROUP}/unused"
     settings.persistence.progress_storage = _NoProgress()
     settings.persistence.diffbase_storage = _NoDiffbase()
-    # The kinds are known and the CRD was looked for: no watch of CRDs, no permission for it.
+    # The operator's kinds are fixed, so it needs no watch of CRDs and no permission for it.
     settings.scanning.disabled = True
     settings.watching.label_selectors[("", "v1", "pods")] = names.NAME_LABEL
     settings.watching.chunk_size = LARGEST_PAGE
-    # A watch that has gone quiet is ended by the server first, and by us if that is not told.
+    # The API server ends a watch after five minutes. If the connection is dead, the client does.
     settings.watching.server_timeout = 5 * 60
     settings.watching.client_timeout = 5 * 60 + 30
-    # Workers are one per object that moves: they go soon, since most objects are at rest.
+    # Kopf has one worker per changed object. Most objects are at rest, so workers end soon.
     settings.queueing.idle_timeout = 0.1
-    # An API server that is away is waited for; a finite list would end the process with it.
+    # Kopf retries requests during an outage. With a finite list of delays, the process would end.
     settings.networking.error_backoffs = _Backoffs(1, 1, 2, 3, 5, 8, 13, 21, 30)
     settings.networking.trust_env = True
-    # Should it hang while it ends, it is killed: a process that stays would only look alive.
+    # If Kopf hangs at the end, it kills the process. Otherwise the process would seem to run.
     settings.process.ultimate_exiting_timeout = 30
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
 
@@ -112,8 +113,8 @@ class _Noter(Generic[T]):
 
 
 class _Backoffs:
-    """Delays of Kopf's requests, the last one for ever: its own end, and the process with it,
-    while an API server is upgraded. Iterated anew by each request."""
+    """The delays between Kopf's retries of a request. The last one repeats without end, so that the
+    process survives an outage of the API server. Each request iterates over them."""
 
     def __init__(self, *seconds: float) -> None:
         self._seconds = seconds
@@ -123,8 +124,8 @@ class _Backoffs:
 
 
 class _NoProgress(kopf.ProgressStorage):
-    """Only handlers of causes keep progress, and there are none; the default would copy each body
-    several times to find that out."""
+    """Stores no progress. Only Kopf's other handlers need it, and the default storage would copy
+    each object several times."""
 
     def fetch(self, **_: Any) -> None:
         return None
@@ -137,7 +138,7 @@ class _NoProgress(kopf.ProgressStorage):
 
 
 class _NoDiffbase(kopf.DiffBaseStorage):
-    """As with progress: nothing here looks at what was last handled."""
+    """Stores no last handled state. Only Kopf's other handlers need it."""
 
     def build(self, **_: Any) -> Any:
         return {}

@@ -1,4 +1,4 @@
-"""The operator's process: put together, started, and brought to a clean end."""
+"""Composes the operator from its parts, runs it under Kopf, and shuts it down."""
 
 import asyncio
 import contextlib
@@ -28,16 +28,18 @@ from initpipeline.runtime.workers import run_worker
 logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 5.0
-"""How long work under way may take after SIGTERM. Any of it is safe to cut short."""
+"""How long reconciles in progress may continue after SIGTERM. It is safe to interrupt them later.
+"""
 
 
 def now() -> datetime:
-    """The one clock."""
+    """Returns the current time. All parts of the operator use this clock."""
     return datetime.now(UTC)
 
 
 async def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises OperatorError where the cluster cannot be served."""
+    """Run the operator until SIGTERM or SIGINT. Raises OperatorError if it cannot work with the
+    cluster."""
     _end_cleanly_at_sigterm()
     with contextlib.suppress(asyncio.CancelledError):
         configuration = await load_configuration()
@@ -47,20 +49,20 @@ async def run(settings: Settings) -> None:
 
 
 def _end_cleanly_at_sigterm() -> None:
-    """From the first moment on. Kopf takes the signal over once it runs."""
+    """Cancel the current task at SIGTERM. This covers the time until Kopf handles the signal."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 class Service:
-    """All parts of a running operator, and Kopf's registry that drives them."""
+    """The parts of the operator, and the tasks that run them during Kopf's lifetime."""
 
     def __init__(self, settings: Settings, client: ApiClient) -> None:
         self._settings = settings
         self._client = client
         gateway, cache = Gateway(client), Cache.empty()
-        # A quarter of the workers: requests for one namespace may each take until they time out.
+        # A namespace gets a quarter of the workers, since each of its requests may time out.
         self._queue: WorkQueue[Key] = WorkQueue(
             now, lambda key: key.namespace, max(1, settings.workers // 4)
         )
@@ -70,8 +72,9 @@ class Service:
         unreadable = UnreadableObjects()
         self._sweeper = Sweeper(gateway, cache, self._queue, settings.namespaces, unreadable)
         self._before: set[asyncio.Task[Any]] = set()
+        """Tasks that were there before Kopf started."""
         self._tasks: set[asyncio.Task[None]] = set()
-        """The loop itself would not keep them."""
+        """The event loop has only weak references to its tasks."""
         self._logged_in = self._refused = False
         self._stopping = False
         self._broken = asyncio.Event()
@@ -85,8 +88,8 @@ class Service:
         kopf.on.cleanup(registry=self._registry)(self._stop)
 
     async def serve(self) -> None:
-        """Until SIGTERM or SIGINT. Raises OperatorError where it cannot go on: what it then needs
-        is a new start, and a process that lived on would only look alive."""
+        """Run until SIGTERM or SIGINT. Raises OperatorError if a watch or a task fails: the process
+        must be restarted then, because it would no longer reconcile but seem to run."""
         self._before = asyncio.all_tasks()
         try:
             await self._sweeper.fill()
@@ -96,11 +99,11 @@ class Service:
                 clusterwide=not self._settings.namespaces,
                 namespaces=self._settings.namespaces,
                 stop_flag=self._broken,
-                # It answers while the event loop turns, outage or not: a watch, a worker or the
-                # sweeper that ends has ended the process.
+                # It answers whenever the event loop runs, also during an outage of the API server.
+                # No probe is needed for a watch, worker or sweeper: if one ends, the process ends.
                 liveness_endpoint=self._settings.liveness_endpoint or None,
-                # Peering is off, yet Kopf would ask for the user's name, which a user that a
-                # cluster assigns does not have.
+                # Kopf would otherwise look up the local user's name, although peering is off. A
+                # Pod with a UID that the cluster assigned has no user name.
                 identity=cast(Any, "initpipeline"),
             )
         except Exception as error:
@@ -116,8 +119,11 @@ class Service:
             raise self._fault
 
     async def _login(self, **_: object) -> kopf.AiohttpSession | None:
-        """Once: what Kopf is given renews its credentials by itself. Where they are refused all the
-        same, Kopf asks again; without an answer it ends."""
+        """Returns the session for Kopf at the first call, and None at the second.
+
+        The session renews its credentials itself. If they are refused nevertheless, Kopf calls
+        again. None makes Kopf end.
+        """
         if self._logged_in:
             self._refused = True
             return None
@@ -141,7 +147,7 @@ class Service:
         self._tasks.add(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """No task ends by itself: without it the process would only look alive."""
+        """End the process if a task has ended, because the tasks run until they are cancelled."""
         if self._stopping:
             return
         error = None if task.cancelled() else task.exception()
@@ -151,18 +157,18 @@ class Service:
         self._broken.set()
 
     async def _stop(self, **_: object) -> None:
-        """Let the looks under way end, since that is cheaper than to repeat them, and post what
-        they tell, which nobody would later."""
+        """Wait for reconciles in progress, which is cheaper than to repeat them. Post their events,
+        because the next process could not. Then cancel all tasks."""
         self._stopping = True
         self._queue.close()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + DRAIN_SECONDS
         await self._queue.drain(DRAIN_SECONDS)
         await self._events.drain(deadline - loop.time())
-        # With the workers go all tasks that Kopf leaves behind: requests that the signal cut short,
-        # the watch of one kind when that of the other has failed. It would wait 5 s for them, take
-        # what becomes of them for a failure, and cancel a watch's pause-waiter with it, which the
-        # watch takes for a pause, and goes on.
+        # Kopf leaves tasks behind: requests that the signal interrupted, and the watch of one kind
+        # after that of the other has failed. Kopf would wait 5 s for them, and then report their
+        # cancellation as a failure. A watch's pause-waiter is not cancelled: its watch would treat
+        # that as a pause, and continue.
         left = asyncio.all_tasks() - self._before - {asyncio.current_task()}
         left = {task for task in left if not task.get_name().startswith("pause-waiter")}
         for task in left:

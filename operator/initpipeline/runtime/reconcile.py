@@ -1,4 +1,10 @@
-"""One look at one pipeline: read all facts, decide, carry out. Nothing else changes anything."""
+"""Reconciles one InitPipeline: read the facts, decide, write status, act.
+
+No other module writes InitPipelines or Pods. (runtime.events writes Events.)
+
+Status is written before the action, so the process can stop after any request: the next reconcile
+reads from status what remains to be done. A reconcile without a change makes no request.
+"""
 
 import asyncio
 import logging
@@ -43,32 +49,37 @@ from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
 logger = logging.getLogger(__name__)
 
 MAX_DECISIONS_PER_RECONCILE = 4
-"""How often one look may decide anew on what the API answered; more is left to the next look."""
+"""The most decisions in one reconcile. A response of the API server, such as a refusal, may require
+another decision at once. After this number, the pipeline is requeued with back-off, so that it does
+not occupy a worker."""
 
 LOGGED = 500
 """The most bytes of an API server's message in a log line. Webhooks may write long ones."""
 
 LARGE = 128 * 1024
-"""Bytes of a pipeline that takes longer to decide on than the event loop may be held up."""
+"""Bytes of a pipeline. A decision about a larger one takes too long for the event loop."""
 
 AT_ONCE = 2
-"""Pods of one run that are created without delay."""
+"""The number of Pods of one run that are created without a delay."""
 
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=0.25), timedelta(minutes=5)
-"""The delays before the next one and between later ones."""
+"""The delay before the next Pod of the run, which doubles each time, and its limit."""
 
 
 class _Creations:
-    """Counts how often the Pod of a run was created. A run has one Pod, and a second if the first
-    was gone before it was observed. If a webhook or a user removes each at once, the operator
-    creates the next ones after growing delays."""
+    """Delays repeated creations of a run's Pod.
+
+    A run has one Pod, or two if the first was deleted before the operator observed it. If a
+    controller or a user deletes each Pod at once, the operator creates the next ones after growing
+    delays.
+    """
 
     def __init__(self) -> None:
         self._made: dict[Key, tuple[str, int, datetime]] = {}
-        """By pipeline: the run, how often, and when the last was created."""
+        """For each pipeline: the run, how many Pods were created for it, and when the last was."""
 
     def next_at(self, key: Key, run: str) -> datetime | None:
-        """Returns when the run may have its next Pod. None: at once."""
+        """Returns the earliest time of the run's next Pod. None: at once."""
         number, times, last = self._made.get(key, ("", 0, None))
         if number != run or last is None or times < AT_ONCE:
             return None
@@ -76,6 +87,7 @@ class _Creations:
         return last + min(wait, LONGEST_WAIT)
 
     def note(self, key: Key, run: str, now: datetime) -> None:
+        """Record that a Pod was created for the run."""
         number, times, _ = self._made.get(key, ("", 0, None))
         self._made[key] = (run, times + 1 if number == run else 1, now)
 
@@ -84,7 +96,8 @@ class _Creations:
 
 
 class Reconciler:
-    """Carries out decisions. Any method may raise ApiError, ConnectionFailed: then look again."""
+    """Reconciles pipelines. If a method raises ApiError or ConnectionFailed, the caller must
+    requeue the key with back-off."""
 
     def __init__(
         self,
@@ -130,8 +143,8 @@ class Reconciler:
         self._queue.retry(key)
 
     async def _decide(self, facts: Facts) -> Decision:
-        """Returns the decision. For a large pipeline a thread computes it, so that the event loop
-        is not blocked."""
+        """Returns the decision. For a large pipeline, a thread computes it, because it would block
+        the event loop."""
         now = self._clock()
         if facts.pipeline.size <= LARGE:
             return decide(replace(facts, pipeline=facts.pipeline.hashed()), now)
@@ -140,6 +153,7 @@ class Reconciler:
         return await asyncio.to_thread(decide, replace(facts, pipeline=pipeline), now)
 
     def _requeue(self, key: Key, decision: Decision) -> None:
+        """Requeue the pipeline for the decision's next deadline or retry, if it has any."""
         if decision.wake_at is not None:
             self._queue.add_at(key, decision.wake_at)
         if decision.retry:
@@ -148,7 +162,8 @@ class Reconciler:
             self._queue.forget_failures(key)
 
     async def report_error(self, key: Key, error: Exception) -> None:
-        """Set the pipeline's condition for an exception of its reconcile, unless it is set."""
+        """Report an exception of the reconcile in the pipeline's conditions, unless they report it
+        already."""
         pipeline = self._cache.pipelines.get(key)
         if not isinstance(pipeline, Pipeline) or pipeline.deleting:
             return
@@ -189,17 +204,18 @@ class Reconciler:
         return Facts(pipeline, pod, gone=None if pod else self._cache.pods.gone(key))
 
     async def _get_pod(self, key: Key) -> Pod | None:
-        """Returns the Pod as the API server has it, and watches it if it lacks the label. None:
-        there is none."""
+        """Returns the Pod from the API server, and watches it if it lacks the operator's label.
+        None: it does not exist."""
         pod = await self._gateway.get_pod(key)
         if pod is None or pod.labelled:
             self._unlabelled_pods.forget(key)
             return pod
-        self._cache.pods.forget_gone(key)  # That was when it lost the label.
+        self._cache.pods.forget_gone(key)  # The watch reported a deletion when the label was gone.
         return await self._get_pod(key) if self._unlabelled_pods.watch(key) else pod
 
     async def _write_status(self, pipeline: Pipeline, decision: Decision) -> Pipeline | None:
-        """The pipeline as it is afterwards; None: it is not as it was read, so look again."""
+        """Write the decision's status, log and record what has changed. Returns the stored
+        pipeline. None: it has changed since it was read, so the decision is out of date."""
         try:
             written = await self._patch_status(pipeline, decision.status)
         except ApiError as error:
@@ -209,7 +225,7 @@ class Reconciler:
         if written is None or written is pipeline:
             return written
         if isinstance(written, UnreadablePipeline):
-            return None  # The CRD has changed. The next reconcile reports it.
+            return None  # The CRD has changed. The next reconcile reports that.
         key = Key(pipeline.namespace, pipeline.name)
         if _is_new_attempt(pipeline.status, written.status):
             self._queue.forget_failures(key)
@@ -220,8 +236,8 @@ class Reconciler:
     async def _patch_status(
         self, pipeline: Pipeline, status: InitPipelineStatus
     ) -> Pipeline | UnreadablePipeline | None:
-        """Write the status, or a smaller one if the cluster cannot store it. Returns the pipeline
-        as it was stored. None: it has changed or is gone."""
+        """Write the status, or a smaller one if the cluster cannot store it. Returns the stored
+        pipeline. None: it has changed since it was read, or does not exist."""
         before = pipeline.status.to_api()
         patch = merge_patch(before, status.to_api())
         if not patch:
@@ -250,8 +266,11 @@ class Reconciler:
         return written
 
     async def _read_again(self, key: Key) -> None:
-        """Somebody wrote since: their word is newer than what the watch has told so far. Where it
-        is not, somebody else than the API server said no, and to ask again at once is no use."""
+        """Read the pipeline after a conflict, and requeue it.
+
+        If that version is not newer than the cached one, another write was not the cause of the
+        conflict. It may be a webhook. Then the pipeline is requeued with back-off.
+        """
         fresh = await self._gateway.get_pipeline(key)
         if fresh is None:
             return
@@ -261,7 +280,8 @@ class Reconciler:
             self._queue.retry(key)
 
     async def _act(self, key: Key, decision: Decision, facts: Facts) -> Facts | None:
-        """Carry out the action. Returns facts to decide anew on; None: all is done for now."""
+        """Carry out the action. Returns new facts if they require another decision at once. None:
+        the next decision follows from a watch event or a deadline."""
         match decision.action:
             case CreatePod() as creation:
                 return await self._create(key, creation, facts)
@@ -274,8 +294,9 @@ class Reconciler:
                 return None
 
     async def _create(self, key: Key, creation: CreatePod, facts: Facts) -> Facts | None:
-        """The Pod is known from the answer: a look before the watch tells of it must not ask for
-        it a second time."""
+        """Create the Pod. It is cached from the response: a reconcile before the watch reports the
+        Pod must not create it again. Returns facts with the Pod or the refusal. None: the creation
+        is delayed, or the namespace is being deleted."""
         run = creation.manifest["metadata"]["annotations"][RUN_ANNOTATION]
         next_at = self._creations.next_at(key, run)
         if next_at is not None and next_at > self._clock():
@@ -294,10 +315,10 @@ class Reconciler:
         except AlreadyExistsError:
             return Facts(facts.pipeline, await self._get_pod(key))
         except NotFoundError:
-            return None  # The namespace is gone, and the pipeline with it.
+            return None  # The namespace does not exist any more, so the pipeline does not either.
         except ApiError as error:
             if admission.namespace_terminating(error.status):
-                return None  # As good as gone.
+                return None  # The pipeline is about to be deleted.
             raise
         fields = {"reason": answer.reason.value, "error": clip(one_line(answer.message), LOGGED)}
         logger.warning("Pod refused", extra={"pipeline": str(key), **fields})
@@ -314,7 +335,8 @@ class Reconciler:
         return None
 
     async def _delete_pipeline(self, key: Key, pipeline: Pipeline) -> None:
-        """Its Pod follows by garbage collection. Whoever changed it meanwhile wants it to stay."""
+        """Delete a finished pipeline. The garbage collector deletes its Pod. If a user has changed
+        the pipeline since it was read, it is not deleted but reconciled again."""
         try:
             await self._gateway.delete_pipeline(pipeline)
         except NotFoundError:
@@ -326,7 +348,7 @@ class Reconciler:
 
 
 def _is_new_attempt(before: InitPipelineStatus, after: InitPipelineStatus) -> bool:
-    """Returns whether back-off starts over: there is another run, or another spec."""
+    """Returns whether to reset the back-off, because the run or the spec is another one."""
     numbers = [status.run.number if status.run else 0 for status in (before, after)]
     return numbers[0] != numbers[1] or before.observed_generation != after.observed_generation
 

@@ -181,7 +181,7 @@ class TestAnswer:
         self, api: ApiClient, kmock: mock.RawHandler, body: bytes
     ) -> None:
         kmock["get /thing"] << body
-        with pytest.raises(ConnectionFailed, match="not an API server's"):
+        with pytest.raises(ConnectionFailed, match="not from an API server"):
             await api.request("GET", "/thing")
 
 
