@@ -41,27 +41,27 @@ def wrapped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.fixture
-def healthy(application: Application, wrapped: str) -> Application:
+def wrapped_application(application: Application, wrapped: str) -> Application:
     """Creates an Application with the converted manifests, and waits until it is Healthy."""
-    begin(application, wrapped)
+    sync_and_wait(application, wrapped)
     return application
 
 
-def begin(application: Application, text: str, *options: str) -> None:
+def sync_and_wait(application: Application, text: str, *options: str) -> None:
     """Commits the text, syncs it with these options, and waits until it is Healthy."""
     application.repository.put(application.name, "shop", text)
     application.create(*options)
     application.wait(*HEALTHY)
 
 
-def broken(text: str, **step: Any) -> str:
+def with_step(text: str, **step: Any) -> str:
     """Returns the manifests with these fields of the step changed."""
     objects = list(yaml.safe_load_all(text))
     objects[0]["spec"]["template"]["spec"]["initContainers"][0].update(step)
     return yaml.safe_dump_all(objects)
 
 
-def change(application: Application, text: str) -> int:
+def commit(application: Application, text: str) -> int:
     """Commits the text. Returns a version: later versions of the Application include it."""
     application.repository.put(application.name, "shop", text)
     return application.refresh() - 1
@@ -109,14 +109,14 @@ PROBE = {"tcpSocket": {"port": 80}}
     ],
 )
 def test_failure_is_reported_until_git_has_the_correction(
-    healthy: Application, env: E2EEnv, wrapped: str, mistake: Object, message: str
+    wrapped_application: Application, env: E2EEnv, wrapped: str, mistake: Object, message: str
 ) -> None:
-    since = change(healthy, broken(wrapped, **mistake))
-    healthy.wait("Synced", "Progressing", since)
-    healthy.wait_health("shop", lambda health: message in health.get("message", ""))
+    since = commit(wrapped_application, with_step(wrapped, **mistake))
+    wrapped_application.wait("Synced", "Progressing", since)
+    wrapped_application.wait_health("shop", lambda health: message in health.get("message", ""))
 
-    since = change(healthy, wrapped)
-    healthy.wait(*HEALTHY, since)
+    since = commit(wrapped_application, wrapped)
+    wrapped_application.wait(*HEALTHY, since)
     assert runs(env.pipeline("shop")) == [
         (1, "Created", "Initialized"),
         (2, "SpecChanged", "Superseded"),
@@ -136,31 +136,31 @@ def test_failure_is_reported_until_git_has_the_correction(
     ],
 )
 def test_refused_manifest_leaves_the_pipeline_unchanged(
-    healthy: Application, env: E2EEnv, wrapped: str, mistake: Object, message: str
+    wrapped_application: Application, env: E2EEnv, wrapped: str, mistake: Object, message: str
 ) -> None:
-    since = change(healthy, broken(wrapped, **mistake))
-    healthy.wait_failed(message, since)
+    since = commit(wrapped_application, with_step(wrapped, **mistake))
+    wrapped_application.wait_failed(message, since)
     assert runs(env.pipeline("shop")) == [(1, "Created", "")]
 
-    since = change(healthy, wrapped)
-    healthy.wait(*HEALTHY, since)
+    since = commit(wrapped_application, wrapped)
+    wrapped_application.wait(*HEALTHY, since)
     assert runs(env.pipeline("shop")) == [(1, "Created", "")]
 
 
 def test_misspelled_field_fails_a_server_side_apply(
     application: Application, env: E2EEnv, wrapped: str
 ) -> None:
-    begin(application, wrapped, "ServerSideApply=true")
+    sync_and_wait(application, wrapped, "ServerSideApply=true")
 
-    since = change(application, broken(wrapped, imagee="busybox"))
+    since = commit(application, with_step(wrapped, imagee="busybox"))
     application.wait_failed("imagee: field not declared in schema", since)
     assert runs(env.pipeline("shop")) == [(1, "Created", "")]
 
 
 def test_misspelled_field_stays_out_of_sync_with_client_side_apply(
-    healthy: Application, env: E2EEnv, wrapped: str
+    wrapped_application: Application, env: E2EEnv, wrapped: str
 ) -> None:
     """Argo CD lets the API server drop the field, as for any custom resource."""
-    since = change(healthy, broken(wrapped, imagee="busybox"))
-    healthy.wait("OutOfSync", "Healthy", since)
+    since = commit(wrapped_application, with_step(wrapped, imagee="busybox"))
+    wrapped_application.wait("OutOfSync", "Healthy", since)
     assert runs(env.pipeline("shop")) == [(1, "Created", "")]
