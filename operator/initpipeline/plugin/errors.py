@@ -7,7 +7,7 @@
       RefusedError          5  the API server would refuse an object
       TimedOutError       124  same code as timeout(1)
 
-argparse exits with 2 on invalid usage. Each message is one line that says what to do.
+argparse exits with 2 on invalid usage. Each message is one line and includes what to do.
 """
 
 from typing import ClassVar

@@ -1,10 +1,10 @@
-"""What a person would see, as plain text."""
+"""Renders views as plain text."""
 
 from rich.console import Console, RenderableType
 
 
 def text(view: RenderableType, width: int = 400) -> str:
-    """Without colours and without the padding of tables."""
+    """Returns the view as a user sees it, without colours and without the padding of tables."""
     console = Console(width=width, color_system=None, highlight=False, emoji=False)
     with console.capture() as captured:
         console.print(view)

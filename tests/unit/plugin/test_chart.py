@@ -1,4 +1,4 @@
-"""From a status to bars: which there are, from when to when, and what is said beside them."""
+"""Tests the bars of a timeline: their phases, times and texts."""
 
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ Bar = tuple[Phase, float, float]
 
 
 def record(number: int, *, start: float, init: float | None, end: float, **more: Any) -> RunRecord:
-    """A run that has ended."""
+    """Returns a run that has ended."""
     more = {"trigger": Trigger.CREATED, "result": Result.INITIALIZED} | more
     initialized = None if init is None else at(init)
     return RunRecord(
@@ -27,8 +27,8 @@ def record(number: int, *, start: float, init: float | None, end: float, **more:
     )
 
 
-def going(*, start: float = 0, init: float | None = None, **more: Any) -> Run:
-    """The current run, number 1 unless told otherwise."""
+def current(*, start: float = 0, init: float | None = None, **more: Any) -> Run:
+    """Returns the current run, with number 1 by default."""
     initialized = None if init is None else at(init)
     more = {"number": 1, "trigger": Trigger.CREATED, "pod_uid": "pod-1"} | more
     return Run(start_time=at(start), initialized_time=initialized, **more)
@@ -39,9 +39,9 @@ def drawn(status: Status, now: float = 100) -> Chart:
 
 
 def steps(run: Run, of: PodBuilder, now: float = 100) -> list[Row]:
-    """The rows of the steps of a run, as its Pod tells."""
-    shown = tuple(of.raw()["status"]["initContainerStatuses"])
-    return list(drawn(Status(run=run, init_container_statuses=shown), now).sections[1].rows)
+    """Returns the rows of the steps of a run with this Pod."""
+    statuses = tuple(of.raw()["status"]["initContainerStatuses"])
+    return list(drawn(Status(run=run, init_container_statuses=statuses), now).sections[1].rows)
 
 
 def runs(*history: RunRecord, now: float = 100, run: Run | None = None) -> list[Row]:
@@ -56,29 +56,31 @@ def bars(row: Row) -> list[Bar]:
 
 
 class TestRuns:
-    def test_are_oldest_first(self) -> None:
+    def test_runs_are_oldest_first(self) -> None:
         second, first = record(2, start=20, init=None, end=30), record(1, start=0, init=5, end=10)
-        shown = runs(second, first, run=going(number=3, start=40))
+        shown = runs(second, first, run=current(number=3, start=40))
         assert [row.label for row in shown] == ["1 Created", "2 Created", "3 Created"]
 
     @pytest.mark.parametrize(
         ("run", "expected", "words"),
         [
-            pytest.param(going(), [(Phase.INIT, 0, 100)], "for 1m40s", id="at its steps"),
+            pytest.param(current(), [(Phase.INIT, 0, 100)], "for 1m40s", id="steps in progress"),
             pytest.param(
-                going(init=8),
+                current(init=8),
                 [(Phase.INIT, 0, 8), (Phase.APP, 8, 100)],
                 "init 8s",
                 id="initialized",
             ),
         ],
     )
-    def test_that_goes_on(self, run: Run, expected: list[Bar], words: str) -> None:
+    def test_run_in_progress_lasts_until_now(
+        self, run: Run, expected: list[Bar], words: str
+    ) -> None:
         [row] = runs(run=run)
         assert (bars(row), row.words) == (expected, words)
 
-    def test_at_a_step_says_which(self) -> None:
-        [row] = drawn(Status(run=going(), current_step="migrate")).sections[0].rows
+    def test_run_at_a_step_has_its_name(self) -> None:
+        [row] = drawn(Status(run=current(), current_step="migrate")).sections[0].rows
         assert row.words == "at migrate, for 1m40s"
 
     @pytest.mark.parametrize(
@@ -143,36 +145,40 @@ class TestRuns:
             ),
         ],
     )
-    def test_that_has_ended(self, ended: RunRecord, expected: list[Bar], words: str) -> None:
+    def test_run_that_has_ended_has_phases_and_result(
+        self, ended: RunRecord, expected: list[Bar], words: str
+    ) -> None:
         [row] = runs(ended)
         assert (bars(row), row.words) == (expected, words)
 
-    def test_the_last_is_not_shown_twice_when_it_has_ended(self) -> None:
+    def test_run_that_is_current_and_in_history_is_one_row(self) -> None:
         ended = record(1, start=0, init=5, end=50)
-        run = going(init=5, completion_time=at(50), result=Result.INITIALIZED)
+        run = current(init=5, completion_time=at(50), result=Result.INITIALIZED)
         assert len(runs(ended, run=run)) == 1
 
 
 class TestSteps:
-    def test_one_after_the_other(self) -> None:
+    def test_steps_in_sequence_have_their_times(self) -> None:
         shown = pod().init("one", exit=0, start=1, end=4).init("two", running=True, start=5)
-        assert [(bars(row), row.words) for row in steps(going(), shown.init("three"), now=20)] == [
+        assert [
+            (bars(row), row.words) for row in steps(current(), shown.init("three"), now=20)
+        ] == [
             ([(Phase.DONE, 1, 4)], "succeeded in 3s"),
             ([(Phase.RUNNING, 5, 20)], "running for 15s"),
             ([], "to run"),
         ]
 
-    def test_of_which_the_kubelet_has_said_nothing(self) -> None:
-        [row] = steps(going(), pod().init("one"))
+    def test_step_without_state_is_to_run(self) -> None:
+        [row] = steps(current(), pod().init("one"))
         assert (bars(row), row.words) == ([], "to run")
 
-    def test_whose_image_cannot_be_pulled(self) -> None:
-        [row] = steps(going(), pod().init("one", waiting="ImagePullBackOff"))
+    def test_step_without_image_has_the_reason(self) -> None:
+        [row] = steps(current(), pod().init("one", waiting="ImagePullBackOff"))
         assert (bars(row), row.words) == ([], "to run: ImagePullBackOff")
 
-    def test_that_is_tried_again(self) -> None:
+    def test_step_that_runs_again_has_failure_and_back_off(self) -> None:
         failed = End(exit=1, start=2, end=6)
-        [row] = steps(going(), pod().init("one", running=True, start=16, restarts=3, last=failed))
+        [row] = steps(current(), pod().init("one", running=True, start=16, restarts=3, last=failed))
         assert bars(row) == [
             (Phase.FAILED, 2, 6),
             (Phase.WAITING, 6, 16),
@@ -180,26 +186,26 @@ class TestSteps:
         ]
         assert row.words == "running for 1m24s, restarted 3 times"
 
-    def test_that_waits_to_be_tried_again(self) -> None:
+    def test_step_in_back_off_has_failure_and_back_off(self) -> None:
         failed = End(exit=3, start=2, end=6)
         shown = pod().init("one", waiting="CrashLoopBackOff", restarts=1, last=failed)
-        [row] = steps(going(), shown, now=9)
+        [row] = steps(current(), shown, now=9)
         assert bars(row) == [(Phase.FAILED, 2, 6), (Phase.WAITING, 6, 9)]
         assert row.words == "exit 3, backing off, restarted once"
 
-    def test_that_failed_for_good(self) -> None:
-        [row] = steps(going(), pod().init("one", exit=2, start=2, end=6))
+    def test_step_that_failed_has_exit_code(self) -> None:
+        [row] = steps(current(), pod().init("one", exit=2, start=2, end=6))
         assert (bars(row), row.words) == ([(Phase.FAILED, 2, 6)], "exit 2")
 
-    def test_an_old_success_is_none_of_this_run(self) -> None:
-        run = going(
+    def test_step_of_earlier_run_is_to_run(self) -> None:
+        run = current(
             start=50, trigger=Trigger.POD_RESTARTED, stale_container_ids=(container_id("one"),)
         )
         [row] = steps(run, pod().init("one", exit=0, start=1, end=4))
         assert (bars(row), row.words) == ([], "to run")
 
-    def test_the_success_before_the_sandbox_was_killed_is_none_of_this_run(self) -> None:
-        run = going(start=50, trigger=Trigger.POD_RESTARTED)
+    def test_step_previous_attempt_of_earlier_run_is_omitted(self) -> None:
+        run = current(start=50, trigger=Trigger.POD_RESTARTED)
         old = End(start=1, end=4)
         [row] = steps(run, pod().init("one", exit=0, start=51, end=55, restarts=1, last=old))
         assert bars(row) == [(Phase.DONE, 51, 55)]
@@ -211,29 +217,31 @@ class TestSteps:
             pytest.param({"reason": "RestartingAllContainers"}, id="by its reason"),
         ],
     )
-    def test_nor_is_one_that_a_slow_clock_puts_into_this_run(self, more: dict[str, Any]) -> None:
+    def test_step_previous_attempt_in_time_of_this_run_is_omitted(
+        self, more: dict[str, Any]
+    ) -> None:
         old = End(start=41, end=52, reason=more.pop("reason", None))
-        run = going(start=50, trigger=Trigger.RESTARTED_IN_PLACE, **more)
+        run = current(start=50, trigger=Trigger.RESTARTED_IN_PLACE, **more)
         [row] = steps(run, pod().init("one", exit=0, start=53, end=55, restarts=1, last=old))
         assert bars(row) == [(Phase.DONE, 53, 55)]
 
-    def test_restarts_of_the_runs_before_are_not_counted(self) -> None:
-        run = going(init_restart_baselines=({"name": "one", "restart_count": 4},))
+    def test_step_restarts_of_earlier_runs_are_not_counted(self) -> None:
+        run = current(init_restart_baselines=({"name": "one", "restart_count": 4},))
         [row] = steps(run, pod().init("one", exit=0, start=1, end=4, restarts=5))
         assert row.words == "succeeded in 3s, restarted once"
 
-    def test_of_a_node_whose_clock_is_behind(self) -> None:
-        [row] = steps(going(start=30), pod().init("one", exit=0, start=10, end=15))
+    def test_step_of_node_with_slow_clock_keeps_its_times(self) -> None:
+        [row] = steps(current(start=30), pod().init("one", exit=0, start=10, end=15))
         assert bars(row) == [(Phase.DONE, 10, 15)]
 
-    def test_that_finished_before_it_started(self) -> None:
-        [row] = steps(going(), pod().init("one", exit=0, start=15, end=10))
+    def test_step_that_finished_before_it_started_has_no_length(self) -> None:
+        [row] = steps(current(), pod().init("one", exit=0, start=15, end=10))
         assert bars(row) == [(Phase.DONE, 15, 15)]
 
-    def test_a_sidecar_runs_on_without_stretching_the_axis(self) -> None:
+    def test_running_sidecar_ends_with_the_axis(self) -> None:
         built = pipeline().inits({"name": "proxy", "restartPolicy": "Always"}, "one")
         shown = pod().init("proxy", running=True, start=1).init("one", exit=0, start=2, end=9)
-        run = going(
+        run = current(
             init=9,
             completed_init_containers=(
                 CompletedInitContainer(name="one", container_id=container_id("one")),
@@ -255,31 +263,33 @@ class TestAxes:
             pytest.param(1, (40, 100), id="steps: from the start of the run to now"),
         ],
     )
-    def test_span(self, section: int, span: tuple[float, float]) -> None:
+    def test_axis_covers_the_runs_or_the_current_run(
+        self, section: int, span: tuple[float, float]
+    ) -> None:
         shown = pod().init("one", exit=0, start=45, end=50)
         status = Status(
-            run=going(number=2, start=40),
+            run=current(number=2, start=40),
             history=(record(1, start=0, init=5, end=30),),
             init_container_statuses=tuple(shown.raw()["status"]["initContainerStatuses"]),
         )
         made = drawn(status).sections[section]
         assert (made.start, made.end) == (at(span[0]), at(span[1]))
 
-    def test_begin_with_a_step_that_a_slow_clock_put_before_its_run(self) -> None:
+    def test_axis_starts_with_a_step_before_its_run(self) -> None:
         shown = pod().init("one", exit=0, start=10, end=15)
         statuses = tuple(shown.raw()["status"]["initContainerStatuses"])
-        status = Status(run=going(start=30), init_container_statuses=statuses)
+        status = Status(run=current(start=30), init_container_statuses=statuses)
         assert drawn(status).sections[1].start == at(10)
 
     @pytest.mark.parametrize("section", [0, 1])
-    def test_have_a_length_from_the_first_moment_on(self, section: int) -> None:
+    def test_axis_of_a_new_run_has_a_length(self, section: int) -> None:
         statuses = tuple(pod().init("one").raw()["status"]["initContainerStatuses"])
-        made = drawn(Status(run=going(), init_container_statuses=statuses), now=0)
+        made = drawn(Status(run=current(), init_container_statuses=statuses), now=0)
         assert made.sections[section].end > made.sections[section].start
 
 
 class TestNotes:
-    def test_nothing_yet(self) -> None:
+    def test_notes_without_status_report_no_run(self) -> None:
         made = drawn(Status())
         assert (made.sections, made.notes) == ((), ("no run has started yet",))
 
@@ -287,24 +297,24 @@ class TestNotes:
         ("first", "words"),
         [(1, ""), (2, "run 1 is no longer kept"), (8, "runs 1 to 7 are no longer kept")],
     )
-    def test_runs_that_are_not_kept(self, first: int, words: str) -> None:
+    def test_notes_report_runs_that_history_has_dropped(self, first: int, words: str) -> None:
         notes = drawn(Status(history=(record(first, start=0, init=5, end=9),))).notes
         assert "".join(notes).startswith(words)
         assert bool(notes) is bool(words)
 
-    @pytest.mark.parametrize(("at_second", "told"), [(110, True), (90, False)])
-    def test_the_next_run(self, at_second: float, told: bool) -> None:
-        status = Status(run=going(), next_run_time=at(at_second))
-        assert ("the next run starts at 12:01:50Z, in 10s" in drawn(status).notes) is told
+    @pytest.mark.parametrize(("second", "noted"), [(110, True), (90, False)])
+    def test_notes_report_the_next_run_in_future(self, second: float, noted: bool) -> None:
+        status = Status(run=current(), next_run_time=at(second))
+        assert ("the next run starts at 12:01:50Z, in 10s" in drawn(status).notes) is noted
 
 
-def test_phases_are_those_that_occur() -> None:
-    status = Status(run=going(init=5))
+def test_phases_unused_are_omitted() -> None:
+    status = Status(run=current(init=5))
     assert drawn(status).phases == (Phase.INIT, Phase.APP)
 
 
-def test_data_is_json() -> None:
-    data = drawn(Status(run=going(init=8))).data()
+def test_data_has_segments_with_times() -> None:
+    data = drawn(Status(run=current(init=8))).data()
     [section] = data["sections"]
     assert section["rows"][0]["segments"][0] == {
         "phase": "init containers",
@@ -313,5 +323,5 @@ def test_data_is_json() -> None:
     }
 
 
-def test_an_empty_section_is_left_out() -> None:
-    assert [section.title for section in drawn(Status(run=going())).sections] == ["Runs"]
+def test_sections_empty_are_omitted() -> None:
+    assert [section.title for section in drawn(Status(run=current())).sections] == ["Runs"]

@@ -1,4 +1,4 @@
-"""What applying an InitPipeline would do, by the operator's own decision."""
+"""Tests ``plan``: what the operator would do after an InitPipeline is applied."""
 
 from dataclasses import replace
 from typing import Any
@@ -17,25 +17,25 @@ def planned(
     seen: PodBuilder | None,
     seconds: float = 100,
 ) -> Plan:
-    """The plan for a change of the pipeline while there is this Pod."""
+    """Returns the plan for a change of the pipeline, with this Pod."""
     found = seen.build() if seen else None
     live, applied = (Facts(one.pipeline.build(), found) for one in (before, after))
     return plan(live, applied, at(seconds))
 
 
 def running(seconds: float) -> PodBuilder:
-    """The first step runs since then."""
+    """Returns a Pod whose first step has been running since this time."""
     return fresh_pod().init("one", running=True, start=seconds)
 
 
 def failed(**policies: Any) -> tuple[SimulatedPipeline, PodBuilder]:
-    """The only run has failed, for good."""
+    """Returns a pipeline whose only run has failed, and its Pod."""
     seen = fresh_pod().init("one", exit=1).phase("Failed").restarts("Never")
     return started(fresh_pod(), **policies).reconcile(seen, 50), seen
 
 
 def with_history() -> SimulatedPipeline:
-    """Three runs have ended, by request."""
+    """Returns a pipeline with three runs that ended because of requests."""
     world = started(running_pod())
     for run in (2, 3, 4):
         world = world.token(f"t{run}").reconcile(running_pod(run - 1), run * 10)
@@ -63,8 +63,8 @@ class TestKinds:
         found = planned(before, new, running_pod())
         assert (found.kind, found.spelled) == ("nothing", True)
 
-    def test_a_run_that_starts_anyway_is_not_of_this_change(self) -> None:
-        """The operator has not answered an earlier request yet."""
+    def test_run_that_starts_in_any_case_is_not_in_the_plan(self) -> None:
+        """The operator has not reconciled an earlier request yet."""
         before = started(running_pod()).token("t")
         found = planned(before, before.policy(backoffLimit=3), running_pod())
         assert (found.kind, found.run) == ("policy", None)
@@ -114,12 +114,12 @@ class TestPolicies:
         assert found.kind == "policy"
         assert any(effect.startswith("run 1 ends (Failed): ") for effect in found.effects)
 
-    def test_time_to_live_that_is_over_deletes_the_pipeline(self) -> None:
+    def test_ttl_that_has_passed_deletes_the_pipeline(self) -> None:
         before, seen = failed()
         found = planned(before, before.policy(ttlSecondsAfterFinished=1), seen)
         assert found.effects == ("the InitPipeline and its Pod are deleted",)
 
-    def test_time_to_live_that_is_ahead_shows_the_time(self) -> None:
+    def test_ttl_in_future_shows_the_time(self) -> None:
         before, seen = failed()
         found = planned(before, before.policy(ttlSecondsAfterFinished=3600), seen)
         assert len(found.effects) == 1
@@ -171,7 +171,7 @@ class TestNew:
 
 
 class TestRunsThatAreDue:
-    """The operator has not acted yet on what came before."""
+    """The operator has not reconciled an earlier change yet."""
 
     def test_run_of_a_lost_pod_becomes_one_of_the_template(self) -> None:
         before = started(running_pod())

@@ -296,7 +296,7 @@ class TestRemedies:
                 new_pipeline(initPolicies=[{"name": "typo"}]).reconcile(None),
                 None,
                 ["kubectl edit ipl demo"],
-                id="invalid whatever the namespace does",
+                id="invalid in any namespace",
             ),
             pytest.param(
                 refused(UNSPECIFIED),

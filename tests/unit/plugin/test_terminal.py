@@ -1,4 +1,4 @@
-"""What is printed is safe for the terminal, the pipe and the encoding that it goes to."""
+"""Tests that output is safe for any terminal, pipe and encoding."""
 
 import argparse
 import io
@@ -31,7 +31,7 @@ OWN_STYLES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def session(*, tty: bool = True, encoding: str = "utf-8") -> tuple[Session, io.BytesIO, io.BytesIO]:
-    """A session whose streams, both of them a terminal or not, are read back as bytes."""
+    """Returns a session, and the bytes that it writes to stdout and stderr."""
     consoles, raw = [], []
     for _ in range(2):
         raw.append(io.BytesIO())
@@ -50,7 +50,7 @@ def shown(made: Session, raw: io.BytesIO) -> str:
 
 
 def failing() -> Pipeline:
-    """Its step has control characters in its termination message, which the mirror keeps."""
+    """Returns a pipeline with control characters in the termination message of its step."""
     pod = (
         fresh_pod()
         .init("one", exit=3, message=EVIL.replace("\udcff", ""))
@@ -70,28 +70,28 @@ VIEWS = {
 }
 
 
-class TestPeople:
+class TestViews:
     @pytest.mark.parametrize("tty", [True, False], ids=["terminal", "pipe"])
     @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
-    def test_control_characters_are_harmless(self, view: Any, tty: bool) -> None:
+    def test_view_with_control_characters_is_plain(self, view: Any, tty: bool) -> None:
         made, out, _ = session(tty=tty)
         made.show(view)
-        seen = OWN_STYLES.sub("", shown(made, out)) if tty else shown(made, out)
-        assert "a" in seen
-        assert is_plain(seen)
+        output = OWN_STYLES.sub("", shown(made, out)) if tty else shown(made, out)
+        assert "a" in output
+        assert is_plain(output)
 
     @pytest.mark.parametrize("tty", [True, False], ids=["terminal", "pipe"])
-    def test_notes_and_errors_are_harmless_and_one_line(self, tty: bool) -> None:
+    def test_note_and_error_are_plain_and_one_line(self, tty: bool) -> None:
         made, _, err = session(tty=tty)
         made.note(EVIL)
         assert made.fail(PluginError(f"{EVIL}\nmore")) == 1
-        seen = OWN_STYLES.sub("", shown(made, err))
-        assert is_plain(seen)
-        assert len(seen.splitlines()) == 2
-        assert "[red]a" in seen, "brackets are no markup"
+        output = OWN_STYLES.sub("", shown(made, err))
+        assert is_plain(output)
+        assert len(output.splitlines()) == 2
+        assert "[red]a" in output, "brackets are text"
 
     @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-    def test_characters_that_the_encoding_lacks_are_replaced(self, encoding: str) -> None:
+    def test_view_in_another_encoding_has_replacements(self, encoding: str) -> None:
         made, out, _ = session(tty=False, encoding=encoding)
         made.show(Text("日本 é"))
         made.out.file.flush()
@@ -99,19 +99,19 @@ class TestPeople:
         assert out.getvalue() == expected.get(encoding, "日本 é\n".encode())
 
 
-class TestPrograms:
+class TestData:
     DATA = {"a": EVIL.replace("\udcff", ""), "日": ["é", "\u2028", ""], "\x1bkey": 1}  # noqa: RUF012
 
     @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
     @pytest.mark.parametrize(
         ("form", "read"), [(terminal.to_json, json.loads), (terminal.to_yaml, yaml.safe_load)]
     )
-    def test_data_reads_back_and_is_harmless(self, form: Any, read: Any, encoding: str) -> None:
+    def test_data_is_plain_and_parses_to_itself(self, form: Any, read: Any, encoding: str) -> None:
         text = form(self.DATA, encoding)
         assert is_plain(text)
         assert read(text.encode(encoding).decode(encoding)) == self.DATA
 
-    def test_half_of_a_surrogate_pair_reads_back(self) -> None:
+    def test_data_with_half_of_a_surrogate_pair_parses_to_itself(self) -> None:
         assert json.loads(terminal.to_json(["\udcff"], "utf-8").encode()) == ["\udcff"]
 
     def test_svg_is_well_formed(self) -> None:
@@ -126,7 +126,7 @@ class TestPrograms:
 
 
 class TestLines:
-    def test_own_line_after_a_log_without_newline_begins_a_line_on_a_terminal(self) -> None:
+    def test_note_after_log_without_newline_starts_a_line_on_a_terminal(self) -> None:
         made, out, _ = session()
         made.write(b"no newline")
         made.note("ours")
@@ -134,13 +134,13 @@ class TestLines:
         assert out.getvalue() == b"no newline\n"
 
     @pytest.mark.parametrize("log", [b"", b"line\n"])
-    def test_no_newline_is_added_to_a_line_that_has_ended(self, log: bytes) -> None:
+    def test_note_after_complete_line_adds_no_newline(self, log: bytes) -> None:
         made, out, _ = session()
         made.write(log)
         made.note("ours")
         assert out.getvalue() == log
 
-    def test_a_pipe_gets_the_bytes_and_nothing_else(self) -> None:
+    def test_pipe_gets_only_the_bytes_of_the_log(self) -> None:
         made, out, _ = session(tty=False)
         made.write(b"\xff\x00no newline\r")
         made.note("ours")
@@ -149,7 +149,7 @@ class TestLines:
 
 
 @pytest.mark.parametrize("proposal", ["a\x1b[31m", "a\tb", "a\nb", "a\u202e"])
-def test_completion_proposes_nothing_that_a_terminal_acts_on(proposal: str, tmp_path: Path) -> None:
+def test_completion_with_control_characters_is_omitted(proposal: str, tmp_path: Path) -> None:
     names = (proposal, "fine")
     config = {"contexts": [{"name": name, "context": {"cluster": "c"}} for name in names]}
     file = tmp_path / "config"
@@ -159,7 +159,7 @@ def test_completion_proposes_nothing_that_a_terminal_acts_on(proposal: str, tmp_
 
 
 class TestProcess:
-    """As a process of its own, since streams are set up once."""
+    """Runs the plugin in a process of its own, since it configures the streams at its start."""
 
     def run(
         self,
@@ -182,7 +182,7 @@ class TestProcess:
 
     @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "ascii:strict"])
     @pytest.mark.parametrize("argument", [b"\xff\xfe.yaml", "é日.yaml".encode(), b"\x1b[31mx"])
-    def test_argument_that_the_encoding_lacks_is_an_error_of_one_line(
+    def test_argument_in_another_encoding_is_an_error_of_one_line(
         self, argument: bytes, encoding: str
     ) -> None:
         answer = self.run("wrap", argument, PYTHONIOENCODING=encoding)
@@ -192,7 +192,7 @@ class TestProcess:
         assert b"\x1b" not in answer.stderr
 
     @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-    def test_manifests_are_utf_8_whatever_the_encoding(self, tmp_path: Path, encoding: str) -> None:
+    def test_manifests_in_any_locale_are_utf_8(self, tmp_path: Path, encoding: str) -> None:
         made = pipeline().raw()["spec"]["template"]["spec"]
         made["initContainers"][0]["command"] = ["echo", "é日"]
         file = tmp_path / "pod.yaml"
@@ -212,7 +212,7 @@ class TestProcess:
         assert answer.returncode == 1
         assert answer.stderr.count(b"\n") == 1
 
-    def test_reader_that_has_gone_is_no_error(self, tmp_path: Path) -> None:
+    def test_closed_pipe_exits_with_0(self, tmp_path: Path) -> None:
         spec = {"initContainers": [{"name": "s"}], "containers": [{"name": "c" * 500_000}]}
         file = tmp_path / "pod.yaml"
         file.write_text(

@@ -1,4 +1,4 @@
-"""A chart drawn: in the terminal, and as SVG."""
+"""Tests how a chart is drawn, as text and as SVG."""
 
 from datetime import datetime
 from typing import Final
@@ -54,7 +54,7 @@ class TestAxis:
             pytest.param(4 * DAY, 24, ["02 Jan", "04 Jan"], id="days"),
             pytest.param(36 * 3600, 50, ["01 Jan 12:00", "02 Jan 00:00"], id="across a night"),
             pytest.param(800 * DAY, 60, ["17 Dec 2030", "17 Dec 2031"], id="years"),
-            pytest.param(20, 1, ["12:00"], id="no room"),
+            pytest.param(20, 1, ["12:00"], id="little room"),
         ],
     )
     def test_marks_are_round_times(self, seconds: int, room: int, labels: list[str]) -> None:
@@ -69,7 +69,7 @@ class TestAxis:
         assert all(0 <= mark.at <= 1 for mark in shown)
         assert list(shown) == sorted(shown, key=lambda mark: mark.at)
 
-    def test_a_round_time_between_seconds(self) -> None:
+    def test_marks_between_seconds_are_round(self) -> None:
         odd = Section("Runs", at(0.5), at(1.9), ())
         assert [mark.label for mark in marks(odd, 20)] == ["12:00:01"]
 
@@ -85,7 +85,7 @@ class TestAxis:
             pytest.param([(-50, 0), (150, 200)], [(0, 1), (9, 10)], id="outside"),
         ],
     )
-    def test_extents(
+    def test_extents_are_in_order_and_visible(
         self, segments: list[tuple[float, float]], places: list[tuple[int, int]]
     ) -> None:
         given = [segment(Phase.INIT, *times) for times in segments]
@@ -93,23 +93,23 @@ class TestAxis:
 
 
 class TestText:
-    def test_bars_are_where_their_times_are(self) -> None:
+    def test_bars_have_the_positions_of_their_times(self) -> None:
         bar = row(segment(Phase.INIT, 0, 25), segment(Phase.APP, 25, 50))
         shown = lines(drawing(bar), 80)[3]
         assert shown.startswith("1 Created  ===")
         assert shown.count("=") == shown.count("-") == 60 // 4
 
-    def test_the_axis_is_below(self) -> None:
+    def test_axis_is_below_the_bars(self) -> None:
         shown = lines(drawing(row(segment(Phase.INIT, 0, 100))), 80)
         assert shown[4].startswith(" " * len("1 Created  ") + "|12:00:00")
 
     @pytest.mark.parametrize("end", range(1, 400, 7))
-    def test_labels_of_the_axis_do_not_run_into_one_another(self, end: int) -> None:
+    def test_axis_labels_do_not_overlap(self, end: int) -> None:
         axis = lines(drawing(row(segment(Phase.INIT, 0, end)), end=end), 80)[4]
         assert all(len(label) in (5, 8) for label in axis.replace("|", "").split()), axis
 
     @pytest.mark.parametrize("blocks", [True, False])
-    def test_each_phase_has_its_own_sign_and_is_explained(self, blocks: bool) -> None:
+    def test_phases_have_different_signs_in_the_legend(self, blocks: bool) -> None:
         shown = lines(EVERY_PHASE, 120, blocks=blocks)
         signs = {line.split()[-3 if "init 8s" in line else 0][0] for line in shown[3:10]}
         assert len(signs) == len(Phase)
@@ -117,35 +117,35 @@ class TestText:
         assert all(f"{sign} " in legend for sign in signs)
         assert all(phase.value in legend for phase in Phase)
 
-    def test_ascii_is_ascii(self) -> None:
+    def test_text_without_blocks_is_ascii(self) -> None:
         assert "\n".join(lines(EVERY_PHASE, blocks=False)).isascii()
 
     @pytest.mark.parametrize("width", [20, 40, 59, 60, 80, 133, 300])
-    def test_fits_the_terminal(self, width: int) -> None:
-        long = "a very long word on what has become of it, for all to read"
+    def test_text_fits_the_width(self, width: int) -> None:
+        long = "a very long text about the state of this row in the chart"
         bars = [row(segment(Phase.APP, 0, 100), label="x" * 60, words=long)]
         shown = lines(drawing(*bars), width)
         assert max(len(line) for line in shown) <= width
-        assert any("-" * 5 in line for line in shown), "there is a bar left"
+        assert any("-" * 5 in line for line in shown), "the bar is visible"
 
-    def test_what_is_cut_short_says_so(self) -> None:
+    def test_label_that_is_cut_ends_with_dots(self) -> None:
         shown = lines(drawing(row(label="x" * 60)), 80)[3]
         assert "xx.." in shown
 
-    def test_words_give_way_to_bars_where_it_is_narrow(self) -> None:
+    def test_row_text_of_narrow_chart_is_omitted(self) -> None:
         bars = drawing(row(segment(Phase.APP, 0, 100)))
         assert "init 8s" in lines(bars, 60)[3]
         assert "init 8s" not in lines(bars, 59)[3]
 
-    def test_a_hundred_runs(self) -> None:
+    def test_text_of_hundred_runs_has_all(self) -> None:
         assert sum("Retry" in line and "=" in line for line in lines(HUNDRED)) == 100
 
-    def test_a_second_of_failure_is_seen_beside_a_month(self) -> None:
+    def test_short_failure_after_long_run_is_visible(self) -> None:
         month = 30 * DAY
         bars = row(segment(Phase.APP, 0, month), segment(Phase.FAILED, month, month))
         assert "-x " in lines(drawing(bars, end=month))[3]
 
-    def test_colours_are_styles_and_no_characters(self) -> None:
+    def test_text_has_colours_as_styles_only(self) -> None:
         assert "\x1b" not in text(EVERY_PHASE, 80).plain
         assert {str(span.style) for span in text(EVERY_PHASE, 80).spans} >= {"green", "red"}
 
@@ -155,7 +155,7 @@ class TestSvg:
     def root(self) -> Xml.Element:
         return Xml.fromstring(svg(EVERY_PHASE))
 
-    def test_says_what_it_shows_to_those_who_do_not_see_it(self, root: Xml.Element) -> None:
+    def test_svg_has_title_and_description(self, root: Xml.Element) -> None:
         assert root.get("role") == "img"
         named = {element.get("id"): element.text or "" for element in root.iter()}
         title, description = (named[id_] for id_ in (root.get("aria-labelledby") or "").split())
@@ -170,43 +170,43 @@ class TestSvg:
             assert f".{phase.name.lower()} {{" in light, phase
             assert f".{phase.name.lower()} {{" in dark, phase
 
-    def test_refers_to_nothing_outside(self) -> None:
+    def test_svg_has_no_external_references(self) -> None:
         drawn = svg(EVERY_PHASE).replace(NAMESPACE["svg"], "")
         assert "http" not in drawn
         assert "<script" not in drawn
 
-    def test_each_bar_tells_its_times(self, root: Xml.Element) -> None:
+    def test_svg_bars_have_tooltips_with_times(self, root: Xml.Element) -> None:
         tips = [tip.text for tip in root.findall(".//svg:rect/svg:title", NAMESPACE)]
         assert len(tips) == len(Phase)
         assert tips[0] == (
             "init containers, init containers: 9s, 2030-01-01T12:00:00Z to 2030-01-01T12:00:09Z"
         )
 
-    def test_words_are_data_and_no_markup(self) -> None:
+    def test_svg_texts_are_escaped(self) -> None:
         shown = svg(drawing(row(label="<a&b>", words='"</text><script>')))
         texts = [e.text for e in Xml.fromstring(shown).iter(f"{{{NAMESPACE['svg']}}}text")]
         assert "<a&b>" in texts
         assert '"</text><script>' in texts
 
-    def test_what_is_cut_short_is_whole_in_its_tooltip(self) -> None:
+    def test_svg_text_that_is_cut_is_complete_in_its_tooltip(self) -> None:
         shown = Xml.fromstring(svg(drawing(row(words="w" * 99))))
         [tip] = shown.findall(".//svg:text/svg:title", NAMESPACE)
         assert tip.text == "w" * 99
 
     @pytest.mark.parametrize("chart", [EVERY_PHASE, HUNDRED], ids=["seven", "a hundred"])
-    def test_everything_is_inside(self, chart: Chart) -> None:
+    def test_svg_elements_are_inside_of_the_image(self, chart: Chart) -> None:
         shown = Xml.fromstring(svg(chart))
         width, height = float(shown.get("width") or 0), float(shown.get("height") or 0)
         places = [(float(e.get("x", 0)), float(e.get("y", 0))) for e in shown.iter()]
         assert all(0 <= x < width and 0 <= y < height for x, y in places)
 
-    def test_nothing_yet(self) -> None:
+    def test_empty_chart_has_note(self) -> None:
         empty = Chart("default/demo", (), ("no run has started yet",))
         assert "no run has started yet" in svg(empty)
         assert text(empty, 80).plain == "default/demo\nno run has started yet"
 
 
-def test_times_are_told_in_utc_whatever_the_zone() -> None:
+def test_marks_in_another_timezone_are_utc() -> None:
     east = datetime.fromisoformat("2030-01-01T14:00:00+02:00")
     shown = marks(Section("Runs", east, at(10), ()), 60)
     assert shown[0].label == "12:00:00"

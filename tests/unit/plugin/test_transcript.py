@@ -1,4 +1,4 @@
-"""A log that is read in pieces, and again after a cut, is the log that the step wrote."""
+"""Tests that a log that is read in parts, and again after a cut, is complete and unchanged."""
 
 from collections.abc import Iterator
 
@@ -11,21 +11,21 @@ from initpipeline.plugin.report.transcript import Transcript
 STAMP = b"2030-01-01T12:00:%02d.%09dZ "
 
 CONTENTS = [
-    pytest.param(b"", id="nothing"),
+    pytest.param(b"", id="empty"),
     pytest.param(b"one\ntwo\n", id="lines"),
     pytest.param(b"one\n\n\ntwo", id="empty lines, no newline at the end"),
     pytest.param(b"10%\r60%\rdone\r\n\r\n", id="CR and CR LF"),
-    pytest.param(b"\xff\xfe\x00\n\xe2\x82\nx\n", id="no UTF-8, NUL"),
-    pytest.param("\ufeffa\u2028b\x85c\vd\fe\n".encode(), id="what Python takes for line breaks"),
+    pytest.param(b"\xff\xfe\x00\n\xe2\x82\nx\n", id="not UTF-8, NUL"),
+    pytest.param("\ufeffa\u2028b\x85c\vd\fe\n".encode(), id="line breaks of Python"),
     pytest.param(b"x" * 70_000 + b"\ny\n", id="a line longer than a chunk"),
     pytest.param(b"2030-01-01T12:00:00.000000000Z not the kubelet's\n", id="a timestamp in a line"),
-    pytest.param(b"2030-01-01T12:00:00.000000000Z \n" * 3, id="nothing but timestamps"),
+    pytest.param(b"2030-01-01T12:00:00.000000000Z \n" * 3, id="only timestamps"),
     pytest.param(b" \n  \n", id="white space"),
 ]
 
 
 def stamped(content: bytes, first: int = 0, *, same: bool = False) -> bytes:
-    """As the kubelet shows it when it is asked for timestamps."""
+    """Returns the log as the kubelet sends it with timestamps."""
     lines = content.split(b"\n")
     if lines[-1] == b"":
         lines.pop()
@@ -57,8 +57,8 @@ def test_transcript_any_chunks_bytes_are_those_of_the_log(content: bytes, size: 
 
 @pytest.mark.parametrize("same", [False, True], ids=["", "one timestamp for all"])
 @pytest.mark.parametrize("content", CONTENTS)
-def test_transcript_cut_anywhere_goes_on_where_it_was(content: bytes, same: bool) -> None:
-    """The second reading finds more than the first, as the step runs on."""
+def test_transcript_cut_anywhere_continues_at_the_cut(content: bytes, same: bool) -> None:
+    """The second reading is longer, since the step continues to write."""
     log = stamped(content, same=same)
     for cut in range(0, len(log), max(1, len(log) // 200)):
         transcript = Transcript()
@@ -102,7 +102,7 @@ def test_transcript_clock_set_back_between_readings_loses_no_line() -> None:
     ],
 )
 @pytest.mark.parametrize("size", [1, 9, 4096])
-def test_transcript_rotated_between_readings_goes_on_after_the_last_line(
+def test_transcript_rotated_between_readings_continues_after_the_last_line(
     before: bytes, kept: int, expected: bytes, size: int
 ) -> None:
     log = stamped((b"a\nb\nlong line\n" if b"long" in before else b"a\nb\nc\n") + b"d\ne\n")
@@ -118,10 +118,10 @@ def test_transcript_rotated_between_readings_goes_on_after_the_last_line(
 
 
 def test_transcript_line_without_timestamp_is_passed_on() -> None:
-    """What the kubelet writes into the answer when it cannot read on."""
+    """The kubelet writes such a line into the response if it cannot read the log."""
     transcript = Transcript()
-    words = b"failed to watch the log file: too many open files\n"
-    assert transcript.feed(stamped(b"a\n") + words) == b"a\n" + words
+    message = b"failed to watch the log file: too many open files\n"
+    assert transcript.feed(stamped(b"a\n") + message) == b"a\n" + message
 
 
 def test_transcript_short_rest_is_passed_on_at_the_end() -> None:

@@ -55,13 +55,13 @@ def add(subparsers: Subparsers) -> None:
 
 def run(session: Session) -> int:
     target = session.target(session.options.name)
-    found, absent = _report(session, target)
-    pod_warnings = _warnings(session, target, found.pipeline)
+    current, absent = _report(session, target)
+    pod_warnings = _warnings(session, target, current.pipeline)
     now = session.cluster.now()
     if session.wants_data:
-        session.show_data(view.data(found, now, absent, pod_warnings))
+        session.show_data(view.data(current, now, absent, pod_warnings))
     else:
-        session.show(view.view(found, now, absent, pod_warnings))
+        session.show(view.view(current, now, absent, pod_warnings))
     return 0
 
 
@@ -84,17 +84,17 @@ def _report(session: Session, target: Target) -> tuple[Report, str | None]:
     """
     with session.progress(f"reading {target.name} and checking that the operator acts on it"):
         started = time.monotonic()
-        facts, found = _read(session, target)
+        facts, current = _read(session, target)
         version = facts.pipeline.resource_version
-        while found.overdue and facts.pipeline.resource_version == version:
+        while current.overdue and facts.pipeline.resource_version == version:
             waited = time.monotonic() - started
             if waited > OPERATOR_TIMEOUT_SECONDS:
                 if _status_not_written(session, facts):
-                    return found, None
-                return found, _absent(found, waited)
+                    return current, None
+                return current, _absent(current, waited)
             session.pause(POLL_SECONDS)
-            facts, found = _read(session, target)
-    return found, None
+            facts, current = _read(session, target)
+    return current, None
 
 
 def _read(session: Session, target: Target) -> tuple[Facts, Report]:
@@ -102,14 +102,14 @@ def _read(session: Session, target: Target) -> tuple[Facts, Report]:
     raw_pod = session.cluster.find_pod(target.namespace, target.name)
     facts = Facts(pipeline, None if raw_pod is None else Pod.from_api(raw_pod))
     now = session.cluster.now()
-    found = report(
+    current = report(
         facts,
         decide(facts, now),
         now,
         session.flags(target),
         pod_watched=raw_pod is None or NAME_LABEL in (raw_pod["metadata"].get("labels") or {}),
     )
-    return facts, found
+    return facts, current
 
 
 def _status_not_written(session: Session, facts: Facts) -> bool:
@@ -124,10 +124,10 @@ def _status_not_written(session: Session, facts: Facts) -> bool:
     return bool(matching)
 
 
-def _absent(found: Report, seconds: float) -> str:
+def _absent(current: Report, seconds: float) -> str:
     return (
         "The operator does not appear to be running, or does not watch this namespace: after "
-        f"{seconds:.0f}s it has yet to {' and '.join(found.overdue)}. What happens next, below, is "
-        "what a running operator would do. Check kubectl get pods -n initpipeline-system, or the "
-        "namespace in which the operator is installed."
+        f"{seconds:.0f}s it has yet to {' and '.join(current.overdue)}. What happens next, below, "
+        "is what a running operator would do. Check kubectl get pods -n initpipeline-system, or "
+        "the namespace in which the operator is installed."
     )

@@ -270,7 +270,7 @@ def _check_step(pipeline: Pipeline, pod: Pod | None, wanted: str | None) -> None
 
 
 def _print_log(session: Session, part: Part, log: Iterable[bytes]) -> None:
-    """Prints the bytes of the log unchanged, or a note if there are none."""
+    """Prints the bytes of the log unchanged, or a note if the log is empty."""
     if session.out.is_terminal:
         session.start_line()
         session.out.print(Text(f"==> {part.title} <==", "bold"))

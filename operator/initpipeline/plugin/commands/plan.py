@@ -201,10 +201,10 @@ def _plan(session: Session, manifest: _Manifest) -> Plan:
         pod = None if raw_pod is None else Pod.from_api(raw_pod)
         before = None if live is None else Facts(_pipeline(live, manifest.name), pod)
         after = Facts(_pipeline(stored, manifest.name), pod)
-        found = plan(before, after, session.cluster.now())
-        if found.created or found.changes or found.run is not None:
-            found = _with_pod_checked(session, found, after)
-    return found
+        planned = plan(before, after, session.cluster.now())
+        if planned.created or planned.changes or planned.run is not None:
+            planned = _with_pod_checked(session, planned, after)
+    return planned
 
 
 def _pipeline(raw: Mapping[str, Any], name: str) -> Pipeline:
@@ -242,7 +242,7 @@ def _pod(session: Session, manifest: _Manifest) -> dict[str, Any] | None:
     return session.cluster.find_pod(manifest.namespace, manifest.name)
 
 
-def _with_pod_checked(session: Session, found: Plan, applied: Facts) -> Plan:
+def _with_pod_checked(session: Session, planned: Plan, applied: Facts) -> Plan:
     """Returns the plan with the result of a dry run that creates the Pod."""
     pipeline = applied.pipeline
     namespace = pipeline.namespace
@@ -251,24 +251,24 @@ def _with_pod_checked(session: Session, found: Plan, applied: Facts) -> Plan:
             f"the Pod, because you may not create pods in namespace {namespace}: see kubectl auth "
             f"can-i create pods -n {namespace}"
         )
-        return replace(found, unchecked=(*found.unchecked, reason))
-    pod = podspec.build(pipeline, found.run or 1)
+        return replace(planned, unchecked=(*planned.unchecked, reason))
+    pod = podspec.build(pipeline, planned.run or 1)
     # In a dry run, a new owner does not exist.
     del pod["metadata"]["ownerReferences"]
     try:
         session.cluster.dry_run_create_pod(namespace, pod)
     except RefusedError as error:
-        return _with_refusal(found, str(error), applied.pod)
+        return _with_refusal(planned, str(error), applied.pod)
     except NotUsableError as error:
-        return replace(found, unchecked=(*found.unchecked, f"the Pod: {error}"))
-    return found
+        return replace(planned, unchecked=(*planned.unchecked, f"the Pod: {error}"))
+    return planned
 
 
-def _with_refusal(found: Plan, message: str, pod: Pod | None) -> Plan:
+def _with_refusal(planned: Plan, message: str, pod: Pod | None) -> Plan:
     if pod is not None and message.endswith("already exists"):
-        return found  # The API server checks this after admission and validation.
+        return planned  # The API server checks this after admission and validation.
     refusal = classify(403, {"message": message})
     if pod is not None and refusal is not None and refusal.reason is Reason.QUOTA_EXCEEDED:
         quota = f"the quota, which still counts the current Pod: {message}"
-        return replace(found, unchecked=(*found.unchecked, quota))
-    return replace(found, refused=(*found.refused, Refused("Pod", message)))
+        return replace(planned, unchecked=(*planned.unchecked, quota))
+    return replace(planned, refused=(*planned.refused, Refused("Pod", message)))

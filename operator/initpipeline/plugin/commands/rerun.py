@@ -29,8 +29,8 @@ _EXAMPLES = """\
 
 _DESCRIPTION = f"""\
 Request a new run of all init containers, by setting the annotation {RERUN_ANNOTATION}
-to a new token. The operator starts the run immediately, with a new Pod, whatever state the
-InitPipeline is in. If the InitPipeline is suspended, the request waits until you resume it.
+to a new token. The operator starts the run immediately, with a new Pod, even if the InitPipeline is
+Ready, Stalled or in back-off. If it is suspended, the request waits until you resume it.
 
 With --wait, the exit code is 0 when the requested run is Ready (or initialized, with --for), and 1
 if the operator has given up, or another request, a new template or suspend has ended the run. It

@@ -63,17 +63,17 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(session: Session) -> int:
-    given = session.options
+    arguments = session.options
     options = WrapOptions(
-        name=given.name, init_container=given.init_container, namespace=given.namespace
+        name=arguments.name, init_container=arguments.init_container, namespace=arguments.namespace
     )
     try:
-        conversion = convert(read_text(given.file), options)
+        conversion = convert(read_text(arguments.file), options)
     except CannotWrapError as error:
         raise PluginError(str(error)) from error
     except (ManifestError, UnicodeDecodeError, OSError, RecursionError) as error:
         message = getattr(error, "strerror", None) or str(error)
-        raise PluginError(f"{given.file}: {message}") from error
+        raise PluginError(f"{arguments.file}: {message}") from error
     session.write_file(conversion.text)
     for remark in conversion.remarks:
         session.note(remark.title)

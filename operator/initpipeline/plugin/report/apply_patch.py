@@ -15,7 +15,7 @@ LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def last_applied(live: Raw) -> dict[str, Any]:
-    """Returns the file that was applied last. Empty if there is none, or it cannot be read."""
+    """Returns the file that was applied last. Empty if it does not exist or cannot be read."""
     annotations = live.get("metadata", {}).get("annotations") or {}
     try:
         applied = json.loads(annotations.get(LAST_APPLIED) or "{}")

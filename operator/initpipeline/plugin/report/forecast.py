@@ -180,7 +180,7 @@ def _causes_of_next_run(pipeline: Pipeline) -> str:
 
 
 def action_text(decision: Decision, pipeline: Pipeline) -> str:
-    """Returns the action of the decision as a verb phrase. Empty if there is none."""
+    """Returns the action of the decision as a verb phrase. Empty if there is no action."""
     run = decision.status.run
     match decision.action:
         case CreatePod():

@@ -27,12 +27,12 @@ def span(time: timedelta) -> str:
 
 
 def between(start: datetime | None, end: datetime | None) -> str:
-    """Returns the duration from start to end, or "-" if one of them is None."""
+    """Returns the duration from start to end, or "-" if one of them is unknown."""
     return NONE if start is None or end is None else span(end - start)
 
 
 def ago(time: datetime | None, now: datetime) -> str:
-    """Returns how long ago the time was, or "-" if it is None."""
+    """Returns how long ago the time was, or "-" if it is unknown."""
     return NONE if time is None else f"{span(now - time)} ago"
 
 

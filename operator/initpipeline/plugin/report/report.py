@@ -96,8 +96,8 @@ def _not_done(facts: Facts, decision: Decision) -> tuple[str, ...]:
 
 
 def _overdue(facts: Facts, decision: Decision, pod_watched: bool) -> tuple[str, ...]:
-    """Returns the pending actions if status does not reflect a change of which the API server has
-    notified the operator.
+    """Returns the pending actions if status does not reflect a change, although the API server has
+    notified the operator of it.
 
     A Pod that has yet to be created or deleted is not enough: if status agrees with the facts, the
     operator has observed them, and the API server may refuse its request. Another message is not

@@ -68,12 +68,12 @@ def sidecars(pipeline: Pipeline, pod: Pod | None) -> frozenset[str]:
     if pod is not None and run is not None and pod.uid == run.pod_uid:
         return frozenset(one.name for one in pod.init_containers if one.sidecar)
     known = {one.name: one.sidecar for one in init_containers(pipeline.template["spec"])}
-    shown = [ContainerStatus(raw) for raw in pipeline.status.init_container_statuses]
+    statuses = [ContainerStatus(raw) for raw in pipeline.status.init_container_statuses]
     injected = {
         one.name
-        for position, one in enumerate(shown)
+        for position, one in enumerate(statuses)
         if one.name not in known and one.running
-        if any(later.container_id for later in shown[position + 1 :])
+        if any(later.container_id for later in statuses[position + 1 :])
     }
     return frozenset(injected | {name for name, sidecar in known.items() if sidecar})
 
@@ -84,67 +84,73 @@ def steps(pipeline: Pipeline, pod: Pod | None = None) -> tuple[Step, ...]:
     ``pod`` is the Pod with the name of the pipeline. None: there is no Pod, or it was not read.
     """
     status = pipeline.status
-    beside = sidecars(pipeline, pod)
+    sidecar_names = sidecars(pipeline, pod)
     baselines = {}
     if status.run is not None:
         baselines = {b.name: b.restart_count for b in status.run.init_restart_baselines}
-    shown = (ContainerStatus(raw) for raw in status.init_container_statuses)
+    statuses = (ContainerStatus(raw) for raw in status.init_container_statuses)
     return tuple(
-        _step(position, one, one.name in beside, baselines.get(one.name, 0), status)
-        for position, one in enumerate(shown, start=1)
+        _step(position, one, one.name in sidecar_names, baselines.get(one.name, 0), status)
+        for position, one in enumerate(statuses, start=1)
     )
 
 
 def _step(
-    position: int, shown: ContainerStatus, sidecar: bool, baseline: int, status: InitPipelineStatus
+    position: int,
+    container: ContainerStatus,
+    sidecar: bool,
+    baseline: int,
+    status: InitPipelineStatus,
 ) -> Step:
-    state = _state(shown, sidecar, status)
-    end = shown.terminated or shown.last_terminated
-    bad = None if state in (State.DONE, State.TO_RUN) else failure(shown)
-    attempt = _attempt(shown, end, state)
-    waiting = shown.waiting or {}
-    trouble = waiting if state is State.WAITING else {}
+    state = _state(container, sidecar, status)
+    end = container.terminated or container.last_terminated
+    failed = None if state in (State.DONE, State.TO_RUN) else failure(container)
+    attempt = _attempt(container, end, state)
+    waiting = container.waiting or {}
+    blocked_by = waiting if state is State.WAITING else {}
     return Step(
         position=position,
-        name=shown.name,
+        name=container.name,
         state=state,
         sidecar=sidecar,
         started=attempt[0],
         finished=attempt[1],
-        restarts=max(0, shown.restart_count - baseline),
-        exit_code=bad.exit_code if bad else None,
-        signal=bad.signal if bad else None,
-        reason=trouble.get("reason") or (bad.reason if bad else None),
-        message=trouble.get("message") or (bad.message if bad else None),
+        restarts=max(0, container.restart_count - baseline),
+        exit_code=failed.exit_code if failed else None,
+        signal=failed.signal if failed else None,
+        reason=blocked_by.get("reason") or (failed.reason if failed else None),
+        message=blocked_by.get("message") or (failed.message if failed else None),
     )
 
 
 def _attempt(
-    shown: ContainerStatus, end: Terminated | None, state: State
+    container: ContainerStatus, end: Terminated | None, state: State
 ) -> tuple[datetime | None, datetime | None]:
-    """Returns the start and the end of the attempt that is shown. Both are None if the step has not
-    started in this run."""
+    """Returns the start and the end of the attempt that is shown. None: the step has not started in
+    this run, or the time is unknown."""
     if state is State.TO_RUN:
         return None, None
-    if shown.running:
-        return shown.started_at, None
+    if container.running:
+        return container.started_at, None
     return (end.started_at, end.finished_at) if end else (None, None)
 
 
-def _state(shown: ContainerStatus, sidecar: bool, status: InitPipelineStatus) -> State:
+def _state(container: ContainerStatus, sidecar: bool, status: InitPipelineStatus) -> State:
     run = status.run
     if run is None:
         return State.TO_RUN
-    if shown.waiting_reason == CRASH_LOOP_BACK_OFF:
+    if container.waiting_reason == CRASH_LOOP_BACK_OFF:
         return State.BACKING_OFF
-    if shown.running:
+    if container.running:
         return State.STOPPED if run.result in _ENDS_OF_PODS else State.RUNNING
     completed = {entry.name for entry in run.completed_init_containers}
-    if shown.name in completed or (run.initialized_time and not sidecar):
+    if container.name in completed or (run.initialized_time and not sidecar):
         return State.DONE
-    if shown.terminated is not None and shown.terminated.exit_code != 0:
-        return State.FAILED if shown.container_id not in run.stale_container_ids else State.TO_RUN
-    if could_not_start(shown):
+    if container.terminated is not None and container.terminated.exit_code != 0:
+        return (
+            State.FAILED if container.container_id not in run.stale_container_ids else State.TO_RUN
+        )
+    if could_not_start(container):
         return State.FAILED
-    blocked = shown.waiting_reason not in ("", "PodInitializing")
-    return State.WAITING if blocked and shown.waiting is not None else State.TO_RUN
+    blocked = container.waiting_reason not in ("", "PodInitializing")
+    return State.WAITING if blocked and container.waiting is not None else State.TO_RUN

@@ -1,4 +1,4 @@
-"""Summarizes the state of a pipeline in one word, and what happens next in one line. Pure."""
+"""Summarizes the state of a pipeline and what happens next. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -122,7 +122,7 @@ class Transcript:
         return b"".join(parts)
 
     def _line_after_passing(self, line: bytes) -> bytes:
-        """Returns what is new in a line that is no later than the last one."""
+        """Returns the new part of a line whose timestamp is not later than the last one."""
         self._keep(line)
         found = _STAMP.match(line)
         if found is None or found[0] != self._stamp or self._column is None:
