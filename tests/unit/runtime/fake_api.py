@@ -1,4 +1,4 @@
-"""An API server in memory, behind the one callable that the operator does all I/O through."""
+"""A fake API server in memory, and an operator that uses it without Kopf."""
 
 import copy
 import itertools
@@ -26,16 +26,18 @@ PIPELINES, PODS, EVENTS = names.PLURAL, "pods", "events"
 
 
 class Died(BaseException):
-    """The process ends here, whatever it was about to do."""
+    """Ends the operator's process."""
 
 
 class FakeApi(ApiClient):
-    """All kinds of objects, with resource versions, preconditions and deletion as in Kubernetes.
+    """Stores objects with resource versions, preconditions and graceful deletion, like Kubernetes.
 
-    ``calls`` names each request. A test steps in with ``before`` and ``after`` (something else
-    happens just before that request, or between it and its answer), ``failing`` (it is answered
-    with these errors, one after the other, and changes nothing), ``unanswered`` (it is carried out,
-    but its answer is lost) and ``dies_after`` (the process dies when so many were carried out).
+    ``calls`` lists the requests, such as "POST pods". A test injects faults by request:
+
+    - ``before``, ``after``: called before the request is carried out, or before its response;
+    - ``failing``: errors to return, one per request, instead of carrying it out;
+    - ``unanswered``: the request is carried out, and its response is lost;
+    - ``dies_after``: the process dies after so many requests.
     """
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
@@ -55,17 +57,18 @@ class FakeApi(ApiClient):
         """The run of each Pod that was ever created."""
 
     def put(self, plural: str, raw: Raw) -> Raw:
-        """Store an object as somebody else wrote it."""
+        """Store an object that another client wrote."""
         metadata = raw["metadata"]
         metadata["resourceVersion"] = str(next(self._versions))
         self.objects[plural, Key(metadata["namespace"], metadata["name"])] = raw
         return raw
 
     def edit(self, plural: str, change: Mapping[str, Any], key: Key = KEY) -> None:
-        """Somebody else changes top-level fields of an object."""
+        """Replace top-level fields of an object, as another client."""
         self.put(plural, {**copy.deepcopy(self.objects[plural, key]), **change})
 
     def gone(self, plural: str, key: Key = KEY) -> None:
+        """Remove an object, as another client, the kubelet or the garbage collector."""
         self.objects.pop((plural, key), None)
         next(self._versions)
 
@@ -80,7 +83,7 @@ class FakeApi(ApiClient):
 
     @property
     def posted_events(self) -> list[Raw]:
-        """In the order of their names, as they are listed."""
+        """The events, sorted by name, as the API server lists them."""
         found = sorted(self.objects.items(), key=lambda item: item[0])
         return [raw for (plural, _), raw in found if plural == EVENTS]
 
@@ -134,8 +137,8 @@ class FakeApi(ApiClient):
         return {"metadata": metadata, "items": everything[start : start + limit]}
 
     def _patch(self, plural: str, key: Key, body: Raw, _: object) -> Raw:
-        """Of the status: a merge patch, with the version that it was made for. Of an event: its
-        series, which is all that may change."""
+        """Apply a merge patch to the status, if the resource version is current. Of an event, only
+        the series may change."""
         raw = copy.deepcopy(self._found(plural, key))
         if plural == EVENTS:
             assert set(body) == {"series"}
@@ -171,11 +174,11 @@ class FakeApi(ApiClient):
         return self.delete(plural, key)
 
     def delete(self, plural: str, key: Key = KEY) -> Raw:
-        """A Pod that has a node ends only when its kubelet says so."""
+        """Delete the object. A Pod on a node terminates, until the kubelet removes it."""
         raw = copy.deepcopy(self._found(plural, key))
         if not raw["spec"].get("nodeName"):
             self.gone(plural, key)
-            del raw["metadata"]["resourceVersion"]  # An API server may leave it out then.
+            del raw["metadata"]["resourceVersion"]  # The API server may leave it out in this case.
             return {"kind": "Pod", **raw}
         ends = self._clock() + timedelta(seconds=30)
         raw["metadata"]["deletionTimestamp"] = format_time(ends)
@@ -188,7 +191,7 @@ class FakeApi(ApiClient):
 
 
 def _selector(text: str) -> Callable[[Raw], bool]:
-    """Of the two that the operator uses: our label is there, or it is not."""
+    """Returns a filter for one of the operator's label selectors: with or without its label."""
     if not text:
         return lambda _: True
     assert text.lstrip("!") == names.NAME_LABEL
@@ -196,7 +199,7 @@ def _selector(text: str) -> Callable[[Raw], bool]:
 
 
 def is_labelled(raw: Raw) -> bool:
-    """Whether the operator's watch of Pods shows this one."""
+    """Returns whether the Pod has the operator's label, so that its watch reports the Pod."""
     return names.NAME_LABEL in (raw["metadata"].get("labels") or {})
 
 
@@ -205,7 +208,7 @@ def _metadata_only(page: Raw) -> Raw:
 
 
 def _parse(path: str) -> tuple[str, Key, str]:
-    """Plural, key and subresource; empty where the path names none."""
+    """Returns plural, key and subresource of a path. A missing one is empty."""
     parts = path.strip("/").split("/")
     parts = parts[3:] if parts[0] == "apis" else parts[2:]
     namespace = ""
@@ -216,7 +219,7 @@ def _parse(path: str) -> tuple[str, Key, str]:
 
 
 def _merged(old: Raw, patch: Raw) -> Raw:
-    """RFC 7386."""
+    """Applies a merge patch (RFC 7386)."""
     merged = {key: value for key, value in old.items() if patch.get(key, "") is not None}
     for key, value in patch.items():
         if isinstance(value, dict):
@@ -227,7 +230,7 @@ def _merged(old: Raw, patch: Raw) -> Raw:
 
 
 class RecordingQueue(WorkQueue[Key]):
-    """What a look asks of the queue."""
+    """A queue that records what a reconcile adds to it."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
@@ -259,7 +262,7 @@ class ManualPodWatcher(UnlabelledPodWatcher):
 
 
 class Operator:
-    """A process that has just started: what it remembers is what its watches have told it."""
+    """An operator's process. Its cache is empty until ``watch`` is called."""
 
     def __init__(self, api: FakeApi, clock: Clock) -> None:
         self._api = api
@@ -267,32 +270,33 @@ class Operator:
         self.queue = RecordingQueue(clock)
         gateway = Gateway(api)
         self.events = EventRecorder(gateway, clock, "operator-0")
-        """Its task is not started: what it would post waits."""
+        """Its task is not started, so its events stay queued."""
         self.unlabelled_pods = ManualPodWatcher(gateway, self.queue)
         self.reconciler = Reconciler(
             gateway, self.cache, self.queue, clock, self.events, self.unlabelled_pods
         )
 
     def watch(self, *plurals: str) -> None:
-        """The watches tell what there is now, of these kinds; of both unless told otherwise."""
+        """Deliver the current objects of these kinds to the cache, as the watches would. Without
+        kinds: of both."""
         for plural in plurals or (PIPELINES, PODS):
             raw = self._api.objects.get((plural, KEY))
             if plural == PODS and raw is not None and not is_labelled(raw):
                 raw = None
             if plural == PIPELINES:
-                _told(self.cache.pipelines, Pipeline.from_api(raw) if raw else None)
+                _deliver(self.cache.pipelines, Pipeline.from_api(raw) if raw else None)
             else:
-                _told(self.cache.pods, Pod.from_api(raw) if raw else None)
+                _deliver(self.cache.pods, Pod.from_api(raw) if raw else None)
 
     async def reconcile(self) -> list[str]:
-        """One reconcile. Returns its requests."""
+        """Reconcile once. Returns the requests."""
         before = len(self._api.calls)
         self.queue.forget()
         await self.reconciler.reconcile(KEY)
         return self._api.calls[before:]
 
     async def settle(self) -> list[str]:
-        """Watch and look until there is nothing more to do. Returns all requests."""
+        """Deliver and reconcile until a reconcile makes no request. Returns all requests."""
         made: list[str] = []
         for _ in range(20):
             self.watch()
@@ -300,20 +304,21 @@ class Operator:
             if not calls:
                 return made
             made += calls
-        raise AssertionError(f"never comes to rest: {made}")
+        raise AssertionError(f"requests without end: {made}")
 
     @property
     def again(self) -> bool:
-        """Whether the last look asked for another one at once."""
+        """The last reconcile has requeued the pipeline without a delay."""
         return self.queue.again
 
     @property
     def delay(self) -> float | None:
-        """After how many seconds it asked for another one, at the latest."""
+        """The shortest delay in seconds after which the last reconcile has requeued the pipeline.
+        None: it has not."""
         return min(self.queue.delays, default=None)
 
 
-def _told(store: Any, thing: Any) -> None:
+def _deliver(store: Any, thing: Any) -> None:
     known = store.get(KEY)
     if thing is None:
         if known is not None:
