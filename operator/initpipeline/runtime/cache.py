@@ -1,9 +1,17 @@
-"""What the watches told: the newest facts of each pipeline and its Pod, by their common key.
+"""The cache of InitPipelines and Pods, filled by the watches and by the operator's own requests.
 
-Newest by resource version: those of one kind of object are numbers that can be compared
-(KEP-5504; Kubernetes documents it from 1.35 on, etcd has always made them so). So the answer to our
-own write and the watch event that echoes it may come in either order, and the second changes
-nothing.
+It has the role of an informer's store in client-go, with these properties:
+
+- Eventually consistent: an object may be older than the API server's. Decisions are safe
+  nevertheless, because a write of status carries the resource version and a deletion the UID.
+- No order between kinds: the cached Pod may be newer or older than the cached pipeline.
+- Own writes are visible at once: the response to a write is stored. An informer shows a write only
+  after its watch event, so its controllers must remember what they expect.
+- The newest version wins: the response to a write and its watch event may arrive in any order, and
+  the second one changes nothing. Resource versions of one kind can be compared as numbers
+  (KEP-5504, documented from Kubernetes 1.35 on; with etcd they always could).
+- Deletions that a watch did not report are found by runtime.sweep.
+- Objects are immutable, so they are returned without a copy.
 """
 
 import contextlib
@@ -18,11 +26,11 @@ from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime.gateway import Key, ObjectUIDs
 
 MANY = 100
-"""Containers of a Pod, in its spec and status, from which on it is kept packed."""
+"""A Pod with more containers and container statuses than this is stored packed."""
 
 
 class Versioned(Protocol):
-    """What the API gives to each object."""
+    """An object with the metadata that the API server sets."""
 
     @property
     def uid(self) -> str: ...
@@ -35,8 +43,8 @@ T = TypeVar("T", bound=Versioned)
 
 @dataclass(frozen=True, slots=True)
 class _Packed(Generic[T]):
-    """An object in a form that takes a tenth of the memory. A user who may write the status of Pods
-    can give it thousands of containers."""
+    """An object in a form that takes a tenth of the memory. Users who may write the status of Pods
+    can add thousands of containers to one."""
 
     uid: str
     resource_version: str
@@ -61,12 +69,13 @@ def _has_many_containers(pod: Pod) -> bool:
 
 
 class Store(Generic[T]):
-    """The newest known state of each object of a kind. Holds what exists, and, where it is told
-    to, the last of what was there before."""
+    """The newest known version of each object of a kind. It is not thread-safe."""
 
     def __init__(
         self, *, keep_gone: bool = False, is_large: Callable[[T], bool] = lambda _: False
     ) -> None:
+        """With ``keep_gone``, the last state of a deleted object is kept, see ``gone``. Objects for
+        which ``is_large`` returns True are stored packed."""
         self._keep_gone = keep_gone
         self._is_large = is_large
         self._objects: dict[Key, T | _Packed[T]] = {}
@@ -110,8 +119,11 @@ class Store(Generic[T]):
 
     @contextlib.contextmanager
     def creation(self, key: Key) -> Iterator[Callable[[T], None]]:
-        """While we create the object of this key: what is given keeps the answer. The watch may
-        have told of its deletion before the answer came, and then it must not come back."""
+        """Encloses a request that creates the object. Yields a function that stores the response.
+
+        The watch may report the object's creation and deletion before the response arrives. Then
+        the response is not stored.
+        """
         gone = self._creating[key] = set()
 
         def keep(thing: T) -> None:
@@ -137,14 +149,15 @@ class Store(Generic[T]):
         return True
 
     def gone(self, key: Key) -> T | None:
-        """What the object of this key was when it went, if that was told."""
+        """Returns the last state of a deleted object. None: no deletion was reported, or another
+        object with this key exists."""
         return _unpacked(self._gone.get(key))
 
     def _packed(self, thing: T) -> "T | _Packed[T]":
         return _Packed.of(thing) if self._is_large(thing) else thing
 
     def forget_gone(self, key: Key) -> None:
-        """Nobody will ask for it any more."""
+        """Discard the last state of a deleted object."""
         self._gone.pop(key, None)
 
     def missing_from(self, existing: ObjectUIDs, namespace: str | None) -> list[tuple[Key, str]]:
@@ -161,7 +174,7 @@ class Store(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """Both kinds."""
+    """The newest known InitPipelines and Pods. A pipeline and its Pod have the same key."""
 
     pipelines: Store[Pipeline | UnreadablePipeline]
     pods: Store[Pod]
