@@ -45,7 +45,7 @@ async def run(settings: Settings) -> None:
         configuration = await load_configuration()
         async with ApiClient(configuration, settings.request_timeout_seconds) as client:
             await preflight.check(client, settings.namespaces)
-            await Service(settings, client).serve()
+            await Operator(settings, client).serve()
 
 
 def _end_cleanly_at_sigterm() -> None:
@@ -55,7 +55,7 @@ def _end_cleanly_at_sigterm() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
-class Service:
+class Operator:
     """The parts of the operator, and the tasks that run them during Kopf's lifetime."""
 
     def __init__(self, settings: Settings, client: ApiClient) -> None:

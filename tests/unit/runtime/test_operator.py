@@ -17,7 +17,7 @@ from kubernetes.aio import client
 from initpipeline.api import names
 from initpipeline.runtime.client import ApiClient
 from initpipeline.runtime.errors import LoginError, OperatorError
-from initpipeline.runtime.operator import Service
+from initpipeline.runtime.operator import Operator
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.settings import Settings
 from initpipeline.runtime.sweep import Sweeper
@@ -83,9 +83,9 @@ class Running:
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         async with ApiClient(self._configuration("old"), 5, self._login) as api:
-            service = Service(self._settings, api)
-            self._stop = lambda: loop.call_soon_threadsafe(service._broken.set)
-            await service.serve()
+            running = Operator(self._settings, api)
+            self._stop = lambda: loop.call_soon_threadsafe(running._broken.set)
+            await running.serve()
 
     def _configuration(self, token: str) -> client.Configuration:
         configuration = client.Configuration(host=self._server)
