@@ -15,7 +15,8 @@ from initpipeline.api import names
 from initpipeline.api.crd import PRINTER_COLUMNS, model_schema
 from initpipeline.api.models import InitPipeline
 from initpipeline.api.podtemplate import Schema
-from initpipeline.api.reasons import BY_KUBELET, EventReason, Trigger
+from initpipeline.api.reasons import EventReason, Trigger
+from initpipeline.api.triggers import by_kubelet
 from initpipeline.core.run_events import RunEvent
 from initpipeline.runtime.settings import Settings
 
@@ -131,7 +132,7 @@ def _triggers() -> str:
         (
             (
                 f"`{trigger}`",
-                "kubelet" if trigger in BY_KUBELET else "operator",
+                "kubelet" if by_kubelet(trigger) else "operator",
                 cell(documented[trigger]),
             )
             for trigger in Trigger

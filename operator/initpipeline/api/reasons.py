@@ -7,7 +7,6 @@ about it. ``make generate`` writes both.
 """
 
 from enum import StrEnum
-from typing import Final
 
 
 class ConditionType(StrEnum):
@@ -237,10 +236,6 @@ class Trigger(StrEnum):
     """The kubelet re-created the sandbox of the Pod."""
     RESTARTED_IN_PLACE = "RestartedInPlace"
     """The kubelet restarted all containers of the Pod in place (KEP-5532)."""
-
-
-BY_KUBELET: Final = frozenset({Trigger.POD_RESTARTED, Trigger.RESTARTED_IN_PLACE})
-"""Triggers of runs that the kubelet starts in the existing Pod."""
 
 
 class Result(StrEnum):

@@ -1,4 +1,4 @@
-"""Conditions as API conventions and kstatus want them: metav1.Condition, a list-map by type."""
+"""Conditions by API conventions and kstatus: metav1.Condition, a list-map by type."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,12 +6,13 @@ from typing import Literal
 
 from initpipeline.api.models import Condition, InitPipelineStatus
 from initpipeline.api.reasons import ConditionType
+from initpipeline.core.evolve import evolve
 from initpipeline.core.explanations import Explanation
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
-    """What the conditions are to say."""
+class ConditionInputs:
+    """What the conditions report. A condition whose explanation is None is absent."""
 
     initialized: bool
     initialized_why: Explanation
@@ -23,22 +24,30 @@ class Outlook:
 
 
 def conditions(
-    before: InitPipelineStatus, outlook: Outlook, generation: int, now: datetime
+    before: InitPipelineStatus, inputs: ConditionInputs, generation: int, now: datetime
 ) -> tuple[Condition, ...]:
-    """All but the first two are absent unless they hold, as kstatus wants them."""
-    said: list[tuple[ConditionType, bool, Explanation]] = [
-        (ConditionType.INITIALIZED, outlook.initialized, outlook.initialized_why),
-        (ConditionType.READY, outlook.ready, outlook.ready_why),
+    """Returns the conditions. All but Initialized and Ready are absent unless True, as kstatus
+    expects it of abnormal-true conditions."""
+    rows: list[tuple[ConditionType, bool, Explanation]] = [
+        (ConditionType.INITIALIZED, inputs.initialized, inputs.initialized_why),
+        (ConditionType.READY, inputs.ready, inputs.ready_why),
     ]
-    if outlook.reconciling:
-        said.append((ConditionType.RECONCILING, True, outlook.reconciling))
-    if outlook.stalled:
-        said.append((ConditionType.STALLED, True, outlook.stalled))
-    if outlook.suspended:
-        said.append((ConditionType.SUSPENDED, True, outlook.suspended))
+    if inputs.reconciling:
+        rows.append((ConditionType.RECONCILING, True, inputs.reconciling))
+    if inputs.stalled:
+        rows.append((ConditionType.STALLED, True, inputs.stalled))
+    if inputs.suspended:
+        rows.append((ConditionType.SUSPENDED, True, inputs.suspended))
     return tuple(
         _condition(before.condition(type_), type_, holds, why, generation, now)
-        for type_, holds, why in said
+        for type_, holds, why in rows
+    )
+
+
+def of_generation(before: InitPipelineStatus, generation: int) -> tuple[Condition, ...]:
+    """Returns the conditions as last written, but of this generation."""
+    return tuple(
+        evolve(condition, observed_generation=generation) for condition in before.conditions
     )
 
 
@@ -49,12 +58,12 @@ def with_rerun_in_place(
     generation: int,
     now: datetime,
 ) -> InitPipelineStatus:
-    """The status with the condition RerunInPlace: False for this obstacle; None: absent."""
+    """Returns the status with the condition RerunInPlace: False for this obstacle. None: absent."""
     type_ = ConditionType.RERUN_IN_PLACE
-    said = tuple(condition for condition in status.conditions if condition.type != type_)
+    others = tuple(condition for condition in status.conditions if condition.type != type_)
     if obstacle is not None:
-        said += (_condition(before.condition(type_), type_, False, obstacle, generation, now),)
-    return status.model_copy(update={"conditions": said})
+        others += (_condition(before.condition(type_), type_, False, obstacle, generation, now),)
+    return evolve(status, conditions=others)
 
 
 def _condition(
@@ -65,7 +74,7 @@ def _condition(
     generation: int,
     now: datetime,
 ) -> Condition:
-    """A transition time moves only when the status does."""
+    """Returns the condition. Its transition time changes only if its status does."""
     value: Literal["True", "False"] = "True" if holds else "False"
     since = before.last_transition_time if before and before.status == value else now
     return Condition(

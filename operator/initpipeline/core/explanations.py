@@ -3,12 +3,11 @@
 Reason and message come from the same place, so that they never speak of two different things.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from initpipeline.api.reasons import Reason
-from initpipeline.core import pod_steps
 from initpipeline.core.facts import ContainerStatus, Pod
 from initpipeline.core.failures import could_not_start, ending, failure
 from initpipeline.core.kubelet_reasons import (
@@ -17,6 +16,7 @@ from initpipeline.core.kubelet_reasons import (
     IMAGE_NEVER_PULLED,
     INVALID_IMAGE_NAME,
 )
+from initpipeline.core.observation import Observation
 from initpipeline.core.pod_end import DISRUPTION_TARGET, Fate, own_end
 from initpipeline.core.pod_steps import Step
 from initpipeline.core.text import clip
@@ -48,17 +48,21 @@ class Explanation:
         object.__setattr__(self, "message", clip(self.message))
 
 
-def why(pod: Pod, steps: Sequence[Step], fate: Fate, *, initialized: bool) -> Explanation:
-    """Why the run is where it is: at a step, or past them all."""
-    return readiness(pod, fate) if initialized else initialization(pod, steps, fate)
+def why(observation: Observation, *, initialized: bool) -> Explanation:
+    """Returns why the run is not initialized, or if it is, why its Pod is Ready or not."""
+    return readiness(observation) if initialized else initialization(observation)
 
 
-def initialization(pod: Pod, steps: Sequence[Step], fate: Fate) -> Explanation:
-    """Why the run is not initialized. What ends the Pod comes before what holds it up, and that
-    before what the current step does."""
+def initialization(observation: Observation) -> Explanation:
+    """Returns why the run is not initialized.
+
+    First, what ends the Pod: its deletion, a disruption, a failure. Next, what keeps the current
+    step from starting. Last, what the current step does.
+    """
+    pod, steps, fate = observation.pod, observation.steps, observation.fate
     if not steps:
-        return readiness(pod, fate)  # Somebody else made it.
-    current = pod_steps.current(steps) or steps[-1]
+        return readiness(observation)  # A Pod without init containers, which the user has made.
+    current = observation.current_step or steps[-1]
     title = step_title(current, len(steps))
     if pod.deleting:
         return terminating(pod)
@@ -66,13 +70,15 @@ def initialization(pod: Pod, steps: Sequence[Step], fate: Fate) -> Explanation:
         return lost(pod)
     if fate is Fate.FAILED and (own_end(pod) or not _ended_badly(current.status)):
         return _pod_failed(pod)
-    if current.status is None or not current.status.ever_started:
+    status = current.status
+    if status is None or not status.ever_started:
         return _unscheduled(pod) or _not_started(pod, title, current)
-    return _running_step(title, current)
+    return _running_step(title, current, status)
 
 
-def readiness(pod: Pod, fate: Fate) -> Explanation:
-    """Why an initialized Pod is Ready or not."""
+def readiness(observation: Observation) -> Explanation:
+    """Returns why the Pod of an initialized run is Ready or not."""
+    pod, fate = observation.pod, observation.fate
     if fate is Fate.SUCCEEDED:
         return Explanation(Reason.POD_SUCCEEDED, "all containers of the Pod ended well")
     if fate is Fate.LOST:
@@ -217,10 +223,8 @@ def _obstacle(title: str, status: ContainerStatus) -> Explanation | None:
     return Explanation(reason, f"{title}: {words}")
 
 
-def _running_step(title: str, step: Step) -> Explanation:
-    """The step has run at least once in this Pod."""
-    status = step.status
-    assert status is not None
+def _running_step(title: str, step: Step, status: ContainerStatus) -> Explanation:
+    """Returns what a step does that has run at least once in this Pod."""
     obstacle = _obstacle(title, status)
     if obstacle is not None:
         return obstacle

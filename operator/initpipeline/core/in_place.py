@@ -18,13 +18,14 @@ from initpipeline.api.names import IN_PLACE
 from initpipeline.api.reasons import ConditionType, Reason, RerunPolicy, RerunStrategy, Trigger
 from initpipeline.core.explanations import Explanation
 from initpipeline.core.facts import RESTART_ALL_CONTAINERS, Facts, Pipeline, Pod
+from initpipeline.core.runs import RunState
 
-APART: Final = timedelta(minutes=10)
+MIN_IN_PLACE_INTERVAL: Final = timedelta(minutes=10)
 """Restarts in place that are closer together come too often."""
 
 FEATURE: Final = "RestartAllContainersOnContainerExits"
 """What nodes declare that offer it, and the kubelet names when it does not (KEP-5328)."""
-UNFIT: Final = "didn't match Pod's required features"
+MISSING_FEATURE_MESSAGE: Final = "didn't match Pod's required features"
 """The scheduler's words about nodes that do not declare what a Pod needs; it names no feature."""
 
 _RULES: Final[Mapping[str, dict[str, Any]]] = {
@@ -84,7 +85,11 @@ def _unfit_by(pod: Pod) -> str | None:
     if pod.rerun_in_place != IN_PLACE:
         return None
     scheduled = pod.condition("PodScheduled")
-    if scheduled is not None and scheduled.status == "False" and UNFIT in scheduled.message:
+    if (
+        scheduled is not None
+        and scheduled.status == "False"
+        and MISSING_FEATURE_MESSAGE in scheduled.message
+    ):
         return scheduled.message
     return pod.message if pod.phase == "Failed" and FEATURE in pod.message else None
 
@@ -93,23 +98,23 @@ def too_often(run: Run, pod: Pod) -> bool:
     """Whether our rules have begun this run so soon after one like it that the Pod is replaced."""
     last = run.last_in_place_time
     ours = pod.rerun_in_place == IN_PLACE and run.trigger is Trigger.RESTARTED_IN_PLACE
-    return ours and last is not None and run.start_time - last < APART
+    return ours and last is not None and run.start_time - last < MIN_IN_PLACE_INTERVAL
 
 
-def obstacle(
-    facts: Facts, status: InitPipelineStatus, pod: Pod | None, now: datetime
-) -> Explanation | None:
-    """Why restarts are not answered in place although the pipeline asks for it. ``pod`` is the Pod
-    of the current run, None where it has none: then it is why the Pod is made without rules."""
-    run = status.run
-    if run is None or not wanted(facts.pipeline):
+def obstacle(facts: Facts, state: RunState, pod: Pod | None, now: datetime) -> Explanation | None:
+    """Returns why restarts do not re-run the Pod in place although the pipeline asks for it.
+
+    ``pod`` is the Pod of the current run. If it is None, the result is why the next Pod is created
+    without the operator's rules. None: the Pod restarts in place, or the pipeline does not ask.
+    """
+    if not wanted(facts.pipeline):
         return None
     if pod is not None:
         return _of_pod(facts.pipeline.status, pod)
-    known = _known(facts.pipeline.status, run)
-    if known is not None or run.completion_time is not None:
+    known = _known(facts.pipeline.status, state.run)
+    if known is not None or state.run.completion_time is not None:
         return known
-    return _before_pod(facts, status, run, now)
+    return _before_pod(facts, state, now)
 
 
 def _of_pod(before: InitPipelineStatus, pod: Pod) -> Explanation | None:
@@ -134,19 +139,17 @@ def _known(before: InitPipelineStatus, run: Run) -> Explanation | None:
     return Explanation(Reason(said.reason), said.message) if said.reason in set(Reason) else None
 
 
-def _before_pod(
-    facts: Facts, status: InitPipelineStatus, run: Run, now: datetime
-) -> Explanation | None:
-    pod = facts.pod
+def _before_pod(facts: Facts, state: RunState, now: datetime) -> Explanation | None:
+    pod, run = facts.pod, state.run
     if facts.refusal is not None and refused(facts):
         return _unsupported(facts.refusal.message)
     if pod is not None and (words := _unfit_by(pod)):
         return _unsupported(words)
     last = run.last_in_place_time
-    if last is not None and now - last < APART:
+    if last is not None and now - last < MIN_IN_PLACE_INTERVAL:
         return _too_often(f"all containers were last restarted in place at {format_time(last)}")
-    if status.rerun_count > 1:
-        return _too_often(f"restarts or losses have caused {status.rerun_count} runs in a row")
+    if state.rerun_count > 1:
+        return _too_often(f"restarts or losses have caused {state.rerun_count} runs in a row")
     if pod is not None and _restarted_alone(run, pod):
         return _unsupported(f"node {pod.node_name} has restarted a container of it alone")
     return None

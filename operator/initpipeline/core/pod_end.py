@@ -15,7 +15,7 @@ from initpipeline.core.facts import Container, ContainerStatus, Pod
 from initpipeline.core.kubelet_reasons import LOST_ENDS
 
 STUCK_AFTER = timedelta(minutes=5)
-"""So long after the end of its grace period a Pod that is still there needs a person."""
+"""How long after its grace period a Pod that still exists needs a user."""
 
 DISRUPTION_TARGET: Final = "DisruptionTarget"
 """The Pod condition that the cluster sets on a Pod that it is about to end (KEP-3329)."""
@@ -109,5 +109,11 @@ def _failed_for_good(container: Container | None, status: ContainerStatus) -> bo
 
 
 def stuck_at(pod: Pod) -> datetime | None:
-    """From when on a Pod that is being deleted needs a person; None: it is not being deleted."""
+    """Returns from when on a terminating Pod needs a user. None: the Pod is not terminating."""
     return None if pod.deletion_time is None else pod.deletion_time + STUCK_AFTER
+
+
+def is_stuck(pod: Pod, now: datetime) -> bool:
+    """Returns whether the Pod still exists long after its grace period."""
+    at = stuck_at(pod)
+    return at is not None and at <= now

@@ -1,48 +1,42 @@
-"""Which Pod is a pipeline's own, and which its current run's."""
+"""Which Pod belongs to a pipeline, and which to its current run."""
 
 from datetime import datetime, timedelta
+from typing import Final
 
-from initpipeline.api.models import InitPipelineStatus, Run
+from initpipeline.api.models import Run
 from initpipeline.core import in_place
 from initpipeline.core.facts import Facts, Pipeline, Pod
 
-NEXT_WORD = timedelta(seconds=3)
-"""A new Pod is spoken of several times within milliseconds: by the scheduler, by the kubelet. For
-so long the next word is waited for, instead of a write for each."""
+FIRST_REPORT_GRACE: Final = timedelta(seconds=3)
+"""How long to hold back the status write for a new Pod. The scheduler and the kubelet usually
+report several times within milliseconds."""
 
 
-def ours(pod: Pod, pipeline: Pipeline) -> bool:
-    """Whether garbage collection would take it with this pipeline."""
+def is_owned_by(pod: Pod, pipeline: Pipeline) -> bool:
+    """Returns whether the pipeline is the Pod's controller, so that garbage collection deletes the
+    Pod with it."""
     return pod.owner_uid == pipeline.uid
 
 
-def pod_of_run(facts: Facts, status: InitPipelineStatus, now: datetime) -> Pod | None:
-    """The current run's Pod, once there is something to be said of it."""
-    pod, run = any_pod_of_run(facts, status), status.run
-    if pod is None or run is None:
-        return None
-    return None if run.pod_uid is None and silent_until(pod, now) else pod
-
-
-def any_pod_of_run(facts: Facts, status: InitPipelineStatus) -> Pod | None:
-    """The current run's Pod, though nobody may have said anything of it yet."""
-    pod, run = facts.pod, status.run
-    if pod is None or run is None or not of_run(pod, facts.pipeline, run):
-        return None
-    return pod
-
-
-def silent_until(pod: Pod, now: datetime) -> datetime | None:
-    """When to speak of a Pod of which nothing new is known, unless it is spoken of before. A clock
-    that disagrees with the API server's makes this None, which costs a write."""
-    since = pod.silent_since
-    if since is None or not since <= now < since + NEXT_WORD:
-        return None
-    return since + NEXT_WORD
-
-
-def of_run(pod: Pod, pipeline: Pipeline, run: Run) -> bool:
-    """The one that was seen before, or, before any was seen, the one that was created for it."""
-    if not ours(pod, pipeline) or in_place.unfit(pod):
+def belongs_to_run(pod: Pod, pipeline: Pipeline, run: Run) -> bool:
+    """Returns whether the Pod is the one that the run has recorded, or if it has recorded none, the
+    one that was created for its number. A Pod that no node accepts because of the operator's own
+    rules does not belong to the run any more: it is replaced in the same run."""
+    if not is_owned_by(pod, pipeline) or in_place.unfit(pod):
         return False
     return pod.uid == run.pod_uid if run.pod_uid else pod.run == run.number
+
+
+def pod_of_run(facts: Facts, run: Run) -> Pod | None:
+    """Returns the Pod of the run. None: there is none."""
+    pod = facts.pod
+    return pod if pod is not None and belongs_to_run(pod, facts.pipeline, run) else None
+
+
+def first_report_deadline(pod: Pod, run: Run, now: datetime) -> datetime | None:
+    """Returns until when to hold back the status write for a new Pod. None: write now. That is also
+    the result if the clocks disagree, or if the run has recorded the Pod before."""
+    since = pod.silent_since
+    if run.pod_uid is not None or since is None or not since <= now < since + FIRST_REPORT_GRACE:
+        return None
+    return since + FIRST_REPORT_GRACE

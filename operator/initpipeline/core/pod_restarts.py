@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 
 from initpipeline.api.models import Cause, RestartBaseline, Run
-from initpipeline.api.reasons import BY_KUBELET, Trigger
+from initpipeline.api.reasons import Trigger
+from initpipeline.api.triggers import by_kubelet
 from initpipeline.core.facts import (
     RESTART_ALL_CONTAINERS,
     Container,
@@ -150,7 +151,7 @@ def _baseline(run: Run, pod: Pod, status: ContainerStatus, initialized: datetime
     and it counts a restart in place before the container starts. Neither is one in this run.
     """
     count, last = status.restart_count, status.last_terminated
-    if run.trigger not in BY_KUBELET and not any(s.restart_count for s in _plain_inits(pod)):
+    if not by_kubelet(run.trigger) and not any(s.restart_count for s in _plain_inits(pod)):
         return 0  # No init container has run twice, so the app container has started in this run.
     restarted_unseen = _since(last, initialized, run.stale_container_ids)
     of_this_run = status.running or (

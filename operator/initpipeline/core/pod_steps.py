@@ -13,7 +13,6 @@ from datetime import datetime
 from initpipeline.api.models import CompletedInitContainer, Run
 from initpipeline.core.facts import Container, ContainerStatus, Pod
 from initpipeline.core.kubelet_reasons import LOST_ENDS
-from initpipeline.core.pod_end import Fate, fate
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +166,6 @@ def _succeeded(status: ContainerStatus) -> bool:
     return status.terminated is not None and status.terminated.exit_code == 0
 
 
-def all_done(pod: Pod, all_steps: Collection[Step]) -> bool:
-    """Returns whether the run is initialized. A Pod that is Ready or has completed is, even if the
-    node's clock or a crashed sidecar leaves a step in doubt."""
-    ended_well = pod.has_condition("Ready") or fate(pod) is Fate.SUCCEEDED
-    return ended_well or all(step.done for step in all_steps)
-
-
 def completed(run: Run, all_steps: Collection[Step]) -> tuple[CompletedInitContainer, ...]:
     """Returns the containers by which a later run of the same steps is recognized. Sidecars are
     excluded: the kubelet restarts them within a run."""
@@ -234,11 +226,6 @@ def _started_over_once(
         and first in statuses
         and (statuses[first].restart_count - counts[first] <= 1)
     )
-
-
-def current(all_steps: Collection[Step]) -> Step | None:
-    """The first step that is not done."""
-    return next((step for step in all_steps if not step.done), None)
 
 
 def last_finished(done: Collection[Step]) -> datetime | None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from initpipeline.api.models import Cause, FailedStep, InitPipelineStatus, Run, RunFacts
-from initpipeline.api.reasons import ConditionType, EventReason, Reason, Result, Trigger
+from initpipeline.api.reasons import ConditionType, EventReason, Reason, Result
+from initpipeline.api.triggers import TRIGGERS
 from initpipeline.core import admission
 from initpipeline.core.facts import ContainerStatus, Terminated
 from initpipeline.core.failures import ending, failed_step
@@ -28,19 +29,6 @@ _ACTIONS = {
     EventReason.FAILED_CREATE: "CreatePod",
     EventReason.STATUS_NOT_WRITTEN: "WriteStatus",
 }
-_WHY_STARTED = {
-    Trigger.CREATED: "the InitPipeline is new",
-    Trigger.SPEC_CHANGED: "its template was changed",
-    Trigger.REQUESTED: "a re-run was requested",
-    Trigger.RESUMED: "the InitPipeline was resumed",
-    Trigger.CONTAINER_RESTARTED: "an app container restarted",
-    Trigger.POD_LOST: "the Pod was lost",
-    Trigger.RETRY: "the run before it failed",
-    Trigger.POD_RESTARTED: "the kubelet restarted the Pod",
-    Trigger.RESTARTED_IN_PLACE: "the kubelet restarted all containers in place",
-}
-
-
 _NOT_GIVEN_UP = frozenset({Reason.POD_TERMINATING, Reason.UNREADABLE, Reason.RECONCILE_ERROR})
 
 MOST_AT_ONCE: Final = 50
@@ -122,7 +110,7 @@ def _of_run(
 
 
 def _started(run: RunFacts) -> str:
-    why = _WHY_STARTED[run.trigger]
+    why = TRIGGERS[run.trigger].event_text
     if run.cause is not None and run.cause.changed_paths:
         why = changed_fields_message(run.cause)
     elif run.cause is not None:

@@ -3,17 +3,19 @@
 A limit is a time, so that one value tells both whether it is exceeded and when to look again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from initpipeline.api.models import Exceeded, FailedStep, Policies, Run, RunningStep
-from initpipeline.api.reasons import BY_KUBELET, Reason
-from initpipeline.core import explanations, failures, pod_steps
+from initpipeline.api.reasons import Reason
+from initpipeline.api.triggers import by_kubelet
+from initpipeline.core import explanations, failures
+from initpipeline.core.evolve import evolve
 from initpipeline.core.explanations import Explanation
-from initpipeline.core.facts import RESTART, Pod
+from initpipeline.core.facts import RESTART
 from initpipeline.core.kubelet_reasons import LOST_ENDS
-from initpipeline.core.pod_end import fate
+from initpipeline.core.observation import Observation
 from initpipeline.core.pod_steps import Step
 
 DEADLINE = "initDeadlineSeconds"
@@ -22,7 +24,7 @@ MAX_RESTARTS = "maxRestarts"
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class RunLimit:
     """A limit of the current run, and from when on the run has exceeded it."""
 
     exceeded: Exceeded
@@ -30,19 +32,19 @@ class Limit:
     why: Explanation
 
 
-def limits(policies: Policies, run: Run, pod: Pod, steps: Sequence[Step]) -> tuple[Limit, ...]:
-    """Those that the run can exceed as things are, the earliest first. A Pod that is being deleted
-    is about to be lost, and a run that is initialized has met them all."""
-    current = pod_steps.current(steps)
-    if run.initialized_time is not None or pod.deleting or current is None:
+def applicable(policies: Policies, run: Run, observation: Observation) -> tuple[RunLimit, ...]:
+    """Returns the limits that still apply, earliest first. None apply once the run is initialized
+    or its Pod is terminating."""
+    current, steps = observation.current_step, observation.steps
+    if run.initialized_time is not None or observation.pod.deleting or current is None:
         return ()
     title = explanations.step_title(current, len(steps))
-    found = [
+    limits = [
         *_restarts(policies, run, current, title),
         *_timeout(policies, run, current, title),
-        *_deadline(policies, run, pod, current, steps),
+        *_deadline(policies, run, observation, current),
     ]
-    return tuple(sorted(found, key=lambda limit: limit.at))
+    return tuple(sorted(limits, key=lambda limit: limit.at))
 
 
 def raised(exceeded: Exceeded, policies: Policies) -> bool:
@@ -56,13 +58,16 @@ def raised(exceeded: Exceeded, policies: Policies) -> bool:
     return value is None or value > exceeded.value
 
 
-def running_step(run: Run, steps: Sequence[Step], now: datetime) -> RunningStep | None:
-    """The attempt that is running: since the first look that found it so, which was ``now`` unless
-    it was known before. By our clock, since the node's may differ."""
-    current = pod_steps.current(steps)
+def running_step(run: Run, observation: Observation, now: datetime) -> RunningStep | None:
+    """Returns the attempt of the current step that is running, and since when it was observed.
+
+    ``now`` is its first observation unless ``run`` already has the same attempt. The node's clock
+    is not used, since it may differ from the operator's. None: no attempt is running.
+    """
+    current, known = observation.current_step, run.running_step
     if current is None or current.status is None or current.container.sidecar:
         return None
-    status, known = current.status, run.running_step
+    status = current.status
     if not status.running or not status.container_id:
         return None
     if known is not None and known.container_id == status.container_id:
@@ -70,19 +75,19 @@ def running_step(run: Run, steps: Sequence[Step], now: datetime) -> RunningStep 
     return RunningStep(name=status.name, container_id=status.container_id, first_seen_time=now)
 
 
-def failed_step(limit: Limit, steps: Sequence[Step]) -> FailedStep | None:
-    """The evidence: the step at which the run was ended, and how its last attempt had failed, if
-    one had."""
-    current = pod_steps.current(steps)
+def failed_step(limit: RunLimit, observation: Observation) -> FailedStep | None:
+    """Returns the step at which the limit ended the run, and how its last attempt failed, if one
+    did. None: there is no such step."""
+    current = observation.current_step
     if current is None:
         return None
     status = current.status
     end = failures.failure(status) if status else None
     step = failures.evidence(current.container.name, status, end)
-    return step.model_copy(update={"reason": step.reason or limit.why.reason.value})
+    return evolve(step, reason=step.reason or limit.why.reason.value)
 
 
-def _restarts(policies: Policies, run: Run, current: Step, title: str) -> Iterator[Limit]:
+def _restarts(policies: Policies, run: Run, current: Step, title: str) -> Iterator[RunLimit]:
     """Yields maxRestarts once the kubelet has restarted the step too often, or is about to. The
     restart policy and rules of the container decide what the kubelet does (KEP-5307)."""
     allowed = policies.of_step(current.container.name).max_restarts
@@ -99,7 +104,7 @@ def _restarts(policies: Policies, run: Run, current: Step, title: str) -> Iterat
         how = f": it {failures.ending(end, status.restart_count)}" if end else ""
         if not end and run.cause is not None and run.cause.container == status.name:
             how = f": it exited with {run.cause.exit_code}, which restarts all containers"
-        yield Limit(
+        yield RunLimit(
             Exceeded(limit=MAX_RESTARTS, step=status.name, value=allowed),
             run.start_time,
             Explanation(
@@ -109,12 +114,12 @@ def _restarts(policies: Policies, run: Run, current: Step, title: str) -> Iterat
         )
 
 
-def _timeout(policies: Policies, run: Run, current: Step, title: str) -> Iterator[Limit]:
+def _timeout(policies: Policies, run: Run, current: Step, title: str) -> Iterator[RunLimit]:
     allowed = policies.of_step(current.container.name).timeout_seconds
     attempt = run.running_step
     if allowed is None or attempt is None:
         return
-    yield Limit(
+    yield RunLimit(
         Exceeded(limit=TIMEOUT, step=attempt.name, value=allowed),
         attempt.first_seen_time + timedelta(seconds=allowed),
         Explanation(
@@ -124,17 +129,17 @@ def _timeout(policies: Policies, run: Run, current: Step, title: str) -> Iterato
 
 
 def _deadline(
-    policies: Policies, run: Run, pod: Pod, current: Step, steps: Sequence[Step]
-) -> Iterator[Limit]:
+    policies: Policies, run: Run, observation: Observation, current: Step
+) -> Iterator[RunLimit]:
     """Yields initDeadlineSeconds. The time that the Pod spent behind a scheduling gate does not
     count: it could not make progress."""
-    allowed = policies.init_deadline_seconds
+    allowed, pod = policies.init_deadline_seconds, observation.pod
     if allowed is None or pod.scheduling_gated:
         return
-    own = run.trigger not in BY_KUBELET
+    own = not by_kubelet(run.trigger)
     since = run.ungated_time or (pod.created_at if own else None) or run.start_time
-    seen = explanations.initialization(pod, steps, fate(pod)).message
-    yield Limit(
+    seen = explanations.initialization(observation).message
+    yield RunLimit(
         Exceeded(limit=DEADLINE, step=current.container.name, value=allowed),
         since + timedelta(seconds=allowed),
         Explanation(

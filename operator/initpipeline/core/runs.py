@@ -1,11 +1,11 @@
-"""The life of a run: how one begins, follows its Pod, and ends in history.
+"""The life of a run: how it begins, follows its Pod, and ends in history.
 
-A number is never used twice, and a run that has ended has exactly one entry in history, however
-often its end is seen.
+A run number is never used twice. A run that has ended has exactly one entry in history, however
+often its end is observed.
 """
 
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, TypeVar
 
 from initpipeline.api.models import (
     INT32_MAX,
@@ -19,14 +19,15 @@ from initpipeline.api.models import (
     RunRecord,
 )
 from initpipeline.api.reasons import ConditionType, Reason, RerunPolicy, Result, Trigger
+from initpipeline.api.triggers import by_user
 from initpipeline.core import explanations, pod_restarts, pod_steps, run_limits
+from initpipeline.core.evolve import RunChanges, evolve
 from initpipeline.core.explanations import Explanation
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod
 from initpipeline.core.failures import failed_step
+from initpipeline.core.observation import Observation, observe
 from initpipeline.core.pod_end import DISRUPTION_TARGET, Fate, own_end, unexplained
-from initpipeline.core.pod_end import fate as fate_of
-from initpipeline.core.pod_steps import Step
-from initpipeline.core.run_limits import Limit
+from initpipeline.core.run_limits import RunLimit
 from initpipeline.core.text import clip
 
 _RESULT_OF_FATE = {
@@ -36,262 +37,333 @@ _RESULT_OF_FATE = {
 }
 
 
-_ASKED_FOR = frozenset({Trigger.SPEC_CHANGED, Trigger.REQUESTED, Trigger.RESUMED})
-"""By a person, whose word makes good what has been."""
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What status records about runs. Each step of a decision returns a new one."""
+
+    run: Run
+    """The current run."""
+    history: tuple[RunRecord, ...]
+    failed_runs: int
+    rerun_count: int
+    next_run_time: datetime | None
+    last_rerun_token: str | None
+    template_hash: str | None
+
+    @classmethod
+    def of(cls, status: InitPipelineStatus, run: Run) -> "RunState":
+        """Returns the state that status records, with this run."""
+        return cls(
+            run=run,
+            history=status.history,
+            failed_runs=status.failed_runs,
+            rerun_count=status.rerun_count,
+            next_run_time=status.next_run_time,
+            last_rerun_token=status.last_rerun_token,
+            template_hash=status.template_hash,
+        )
+
+    def with_counts_reset(self) -> "RunState":
+        """Returns the state without earlier failures and reruns: the next rerun does not wait."""
+        return replace(self, rerun_count=0, failed_runs=0)
 
 
-def pending_token(pipeline: Pipeline, status: InitPipelineStatus) -> str | None:
-    """The rerun token that no run has answered yet, if there is one."""
+@dataclass(frozen=True, slots=True)
+class FollowedRun:
+    """The current run, updated from its Pod."""
+
+    state: RunState
+    pod: Pod | None
+    """Its Pod. None: it has none, or has none any more."""
+    observation: Observation | None
+    """What the Pod reports for this run. None: there is no Pod, or the first report on a new one is
+    still due."""
+    limits: tuple[RunLimit, ...] = ()
+    """The limits that apply to the run, earliest first."""
+
+
+def pending_token(pipeline: Pipeline, status: InitPipelineStatus | RunState) -> str | None:
+    """Returns the rerun token that no run has answered yet. None: there is none."""
     token = pipeline.rerun_token
     answered = {status.last_rerun_token, *(record.token for record in status.history)}
     return None if token in answered or (status.run and token == status.run.token) else token
 
 
+def first(pipeline: Pipeline, trigger: Trigger, number: int, now: datetime) -> RunState:
+    """Begins the first run of a pipeline. It answers the pending token, if there is one."""
+    status = pipeline.status
+    token = pending_token(pipeline, status)
+    run = Run(number=number, trigger=trigger, token=token, start_time=now)
+    return _begun(RunState.of(status, run), pipeline)
+
+
 def begin(
     pipeline: Pipeline,
-    status: InitPipelineStatus,
+    state: RunState,
     trigger: Trigger,
-    number: int,
     now: datetime,
     cause: Cause | None = None,
-) -> InitPipelineStatus:
-    """A run whose Pod is still to be created. It answers the token that is pending, if any."""
-    token = pending_token(pipeline, status)
-    return status.model_copy(
-        update={
-            "run": Run(
-                number=number,
-                trigger=trigger,
-                token=token,
-                cause=cause,
-                start_time=now,
-                last_in_place_time=None if trigger in _ASKED_FOR else _last_in_place(status.run),
-            ),
-            "last_rerun_token": token or status.last_rerun_token,
-            "template_hash": pipeline.template_hash,
-            "next_run_time": None,
-        }
+) -> RunState:
+    """Begins the next run, whose Pod is still to be created. The current one must have ended.
+
+    The new run answers the pending token, if there is one.
+    """
+    run = Run(
+        number=state.run.number + 1,
+        trigger=trigger,
+        token=pending_token(pipeline, state),
+        cause=cause,
+        start_time=now,
+        last_in_place_time=None if by_user(trigger) else _last_in_place(state.run),
+    )
+    return _begun(replace(state, run=run), pipeline)
+
+
+def _begun(state: RunState, pipeline: Pipeline) -> RunState:
+    return replace(
+        state,
+        last_rerun_token=state.run.token or state.last_rerun_token,
+        template_hash=pipeline.template_hash,
+        next_run_time=None,
     )
 
 
+def replace_run(
+    pipeline: Pipeline,
+    followed: FollowedRun,
+    trigger: Trigger,
+    cause: Cause | None,
+    now: datetime,
+) -> RunState:
+    """Ends the current run, if it has not ended, and begins the next one."""
+    state = superseded(followed, pipeline.status, now)
+    if by_user(trigger):
+        state = state.with_counts_reset()
+    else:
+        state = replace(state, rerun_count=min(state.rerun_count + 1, INT32_MAX))
+    return begin(pipeline, state, trigger, now, cause)
+
+
 def end(
-    status: InitPipelineStatus,
+    state: RunState,
     result: Result,
     now: datetime,
     *,
     why: Explanation | None = None,
     failed: FailedStep | None = None,
     exceeded: Exceeded | None = None,
-) -> InitPipelineStatus:
-    """The current run has ended, and history says how. A run ends once: later words are ignored."""
-    run = status.run
-    if run is None or run.completion_time is not None:
-        return status
-    run = run.model_copy(
-        update={
-            "completion_time": now,
-            "result": result,
-            "reason": why.reason.value if why else None,
-            "message": why.message if why else None,
-            "exceeded": exceeded,
-        }
+) -> RunState:
+    """Ends the current run and adds it to history. A run ends once: if it has ended before, returns
+    the state unchanged."""
+    if state.run.completion_time is not None:
+        return state
+    run = evolve(
+        state.run,
+        completion_time=now,
+        result=result,
+        reason=why.reason.value if why else None,
+        message=why.message if why else None,
+        exceeded=exceeded,
     )
     record = RunRecord(
         **{name: getattr(run, name) for name in RunFacts.model_fields}, failed_step=failed
     )
-    return status.model_copy(
-        update={
-            "run": run,
-            # Of a status that somebody else wrote, history may have the number already.
-            "history": (record, *(old for old in status.history if old.number != run.number)),
-            "failed_runs": min(status.failed_runs + (result is Result.FAILED), INT32_MAX),
-        }
-    )
+    # If another client wrote the status, history may already have an entry of this number.
+    older = tuple(entry for entry in state.history if entry.number != run.number)
+    failed_runs = min(state.failed_runs + (result is Result.FAILED), INT32_MAX)
+    return replace(state, run=run, history=(record, *older), failed_runs=failed_runs)
 
 
-def follow(
-    status: InitPipelineStatus, policies: Policies, pod: Pod, now: datetime
-) -> InitPipelineStatus:
-    """The current run, brought up to what its Pod shows: another run of the kubelet's, progress,
-    initialization, the Pod's end or that of the run's patience."""
-    run = status.run
-    assert run is not None, "a Pod belongs to a run"
-    if run.completion_time is not None:
-        return status
-    trigger = pod_restarts.kubelet_rerun(run, pod)
-    if trigger is not None:
-        status = _next_pass(status, trigger, pod, now)
-    status, steps = _progress(status, policies, pod, now)
-    fate = fate_of(pod)
-    if fate is not Fate.ALIVE:
-        return _end_with_pod(status, pod, steps, fate, now)
-    assert status.run is not None
-    first = next(iter(run_limits.limits(policies, status.run, pod, steps)), None)
-    return status if first is None or first.at > now else _end_by(first, status, steps, now)
+def follow(state: RunState, pipeline: Pipeline, pod: Pod, now: datetime) -> FollowedRun:
+    """Updates the current run from its Pod: a rerun started by the kubelet, step progress,
+    initialization, the Pod's termination, or an exceeded limit.
+
+    The Pod is observed for the run that it shows. That is the next run, if the kubelet has begun
+    one.
+    """
+    ended = state.run.completion_time is not None
+    if not ended:
+        state = _shown_by_pod(state, pipeline.status, pod, now)
+    observation = observe(pod, state.run)
+    if not ended:
+        state = replace(state, run=_progressed(state.run, pipeline.policies, observation, now))
+    limits = run_limits.applicable(pipeline.policies, state.run, observation)
+    if not ended and observation.fate is not Fate.ALIVE:
+        state = _end_with_pod(state, observation, now)
+    elif not ended and limits and limits[0].at <= now:
+        state = _end_by_limit(state, limits[0], observation, now)
+    return FollowedRun(state, pod, observation, limits)
 
 
-def _end_with_pod(
-    status: InitPipelineStatus, pod: Pod, steps: tuple[Step, ...], fate: Fate, now: datetime
-) -> InitPipelineStatus:
-    assert status.run is not None
-    initialized = status.run.initialized_time is not None
-    why = explanations.why(pod, steps, fate, initialized=initialized)
+def _end_with_pod(state: RunState, observation: Observation, now: datetime) -> RunState:
+    run, pod, fate = state.run, observation.pod, observation.fate
+    initialized = run.initialized_time is not None
+    why = explanations.why(observation, initialized=initialized)
     # The kubelet has ended the sidecars of a Pod that exceeded a limit after its steps were done.
     ended = fate is Fate.LOST or (initialized and own_end(pod) is not None)
     failed = failed_step(pod.init_container_statuses, pod_lost=ended)
-    if unexplained(pod) and status.run.trigger is Trigger.POD_LOST:
-        return end(status, Result.FAILED, now, why=explanations.lost_again(pod), failed=failed)
-    told = None if fate is Fate.SUCCEEDED else why
-    return end(status, _RESULT_OF_FATE[fate], now, why=told, failed=failed)
+    if unexplained(pod) and run.trigger is Trigger.POD_LOST:
+        return end(state, Result.FAILED, now, why=explanations.lost_again(pod), failed=failed)
+    recorded = None if fate is Fate.SUCCEEDED else why
+    return end(state, _RESULT_OF_FATE[fate], now, why=recorded, failed=failed)
 
 
-def _end_by(
-    limit: Limit, status: InitPipelineStatus, steps: tuple[Step, ...], now: datetime
-) -> InitPipelineStatus:
-    failed = run_limits.failed_step(limit, steps)
-    return end(status, Result.FAILED, now, why=limit.why, failed=failed, exceeded=limit.exceeded)
+def _end_by_limit(
+    state: RunState, limit: RunLimit, observation: Observation, now: datetime
+) -> RunState:
+    failed = run_limits.failed_step(limit, observation)
+    return end(state, Result.FAILED, now, why=limit.why, failed=failed, exceeded=limit.exceeded)
 
 
-def lost(
-    status: InitPipelineStatus, policies: Policies, last: Pod | None, now: datetime
-) -> InitPipelineStatus:
-    """The Pod of the current run is gone. ``last`` is what it was when it went, if that was told:
-    it may have come to its own end before. What was told of its end while it could still be seen
-    is kept as the reason."""
+def lost(state: RunState, pipeline: Pipeline, last: Pod | None, now: datetime) -> RunState:
+    """Ends the current run, whose Pod is gone.
+
+    ``last`` is the last known state of the Pod: the Pod may have terminated by itself before. None:
+    it is not known. The reason that was recorded while the Pod was terminating is kept.
+    """
     if last is not None:
-        status = follow(status, policies, last, now)
-    run = status.run
-    told = run.message if run else None
-    why = Explanation(Reason.POD_LOST, told) if told else explanations.lost(None)
-    seen = last.init_container_statuses if last else _last_seen(status)
-    failed = failed_step(seen, pod_lost=True)
-    return end(status, Result.LOST, now, why=why, failed=failed)
+        state = follow(state, pipeline, last, now).state
+    message = state.run.message
+    why = Explanation(Reason.POD_LOST, message) if message else explanations.lost(None)
+    seen = last.init_container_statuses if last else _mirrored(pipeline.status)
+    return end(state, Result.LOST, now, why=why, failed=failed_step(seen, pod_lost=True))
 
 
-def _last_seen(status: InitPipelineStatus) -> tuple[ContainerStatus, ...]:
-    """The init containers as they were last mirrored: what is left when the Pod is gone."""
+def _mirrored(status: InitPipelineStatus) -> tuple[ContainerStatus, ...]:
+    """Returns the init containers as last mirrored: what is left of a Pod that is gone."""
     return tuple(ContainerStatus(raw) for raw in status.init_container_statuses)
 
 
-def with_last_words(status: InitPipelineStatus, pod: Pod) -> InitPipelineStatus:
-    """What a step left when it was ended for a limit of its run. Often the only hint at what it
-    hung on, and it comes after the run's end, when the Pod is on its way out."""
-    run, newest, older = status.run, status.history[:1], status.history[1:]
-    told = tuple(_with_words_of(pod, record) for record in newest)
-    update = {"run": run and _with_words_of(pod, run), "history": told + older}
-    return status.model_copy(update=update)
+def with_termination_message(state: RunState, pod: Pod) -> RunState:
+    """Adds the termination message of the step that was ended for a limit of its run.
+
+    Often it is the only hint at what the step waited for. The kubelet reports it after the run has
+    ended, when the Pod terminates. It is added to the run and to the newest entry of history.
+    """
+    run, history = state.run, state.history
+    if (exceeded := _with_message(pod, run)) is not None:
+        run = evolve(run, exceeded=exceeded)
+    if history and (exceeded := _with_message(pod, history[0])) is not None:
+        history = (evolve(history[0], exceeded=exceeded), *history[1:])
+    return replace(state, run=run, history=history)
 
 
-R = TypeVar("R", bound=RunFacts)
-
-
-def _with_words_of(pod: Pod, run: R) -> R:
+def _with_message(pod: Pod, run: RunFacts) -> Exceeded | None:
+    """Returns the exceeded limit with the termination message of its step. None: there is no
+    message to add."""
     exceeded = run.exceeded
     if exceeded is None or exceeded.termination_message or run.pod_uid != pod.uid:
-        return run
+        return None
     ends = (s.terminated for s in pod.init_container_statuses if s.name == exceeded.step)
-    words = next((clip(end.message) for end in ends if end and end.message), "")
-    if not words or words in (run.message or ""):
-        return run
-    told = exceeded.model_copy(update={"termination_message": words})
-    return run.model_copy(update={"exceeded": told})
+    message = next((clip(end.message) for end in ends if end and end.message), "")
+    if not message or message in (run.message or ""):
+        return None
+    return evolve(exceeded, termination_message=message)
 
 
-def superseded(status: InitPipelineStatus, pod: Pod | None, now: datetime) -> InitPipelineStatus:
-    """The current run ends because another takes its place. ``pod`` is its Pod, if it is there."""
-    run = status.run
-    if run is None:
-        return status
-    seen = pod.init_container_statuses if pod else _last_seen(status)
-    if run.initialized_time is not None:
-        return end(status, Result.INITIALIZED, now, failed=failed_step(seen))
-    why = _not_initialized(run, status, pod)
-    return end(status, Result.SUPERSEDED, now, why=why, failed=failed_step(seen))
+def without_unfit_pod(state: RunState, pod: Pod) -> RunState:
+    """Detaches the Pod from the current run, so that the run gets another Pod."""
+    if state.run.pod_uid != pod.uid or state.run.completion_time is not None:
+        return state
+    return replace(state, run=evolve(state.run, pod_uid=None))
 
 
-def _not_initialized(run: Run, status: InitPipelineStatus, pod: Pod | None) -> Explanation | None:
-    """Returns why the run was not initialized, by its Pod, or if it has none, by the condition that
+def superseded(followed: FollowedRun, before: InitPipelineStatus, now: datetime) -> RunState:
+    """Ends the current run because another takes its place, or because of suspend. ``before`` is
+    the status as last written."""
+    state, observation = followed.state, followed.observation
+    if observation is not None:
+        failed = failed_step(observation.pod.init_container_statuses)
+    else:
+        failed = failed_step(_mirrored(before))
+    if state.run.initialized_time is not None:
+        return end(state, Result.INITIALIZED, now, failed=failed)
+    why = _not_initialized(observation, before)
+    return end(state, Result.SUPERSEDED, now, why=why, failed=failed)
+
+
+def _not_initialized(
+    observation: Observation | None, before: InitPipelineStatus
+) -> Explanation | None:
+    """Returns why the run was not initialized: by its Pod, or if it has none, by the condition that
     was last reported. None: that cannot be read."""
-    if pod is not None:
-        steps = pod_steps.steps(pod, run)
-        return explanations.initialization(pod, steps, fate_of(pod))
-    reported = status.condition(ConditionType.INITIALIZED)
-    if reported is None or reported.reason not in set(
-        Reason
-    ):  # Another client may have written it.
+    if observation is not None:
+        return explanations.initialization(observation)
+    reported = before.condition(ConditionType.INITIALIZED)
+    # Another client may have written the condition.
+    if reported is None or reported.reason not in set(Reason):
         return None
     return Explanation(Reason(reported.reason), reported.message)
 
 
-def _next_pass(
-    status: InitPipelineStatus, trigger: Trigger, pod: Pod, now: datetime
-) -> InitPipelineStatus:
-    """The kubelet runs the init containers again in the Pod of the current run.
+def _shown_by_pod(state: RunState, before: InitPipelineStatus, pod: Pod, now: datetime) -> RunState:
+    """Returns the state with the run that the Pod shows. It is a new one if the kubelet has started
+    over. Its restart baselines leave out the restarts for which no step is to blame."""
+    trigger = pod_restarts.kubelet_rerun(state.run, pod)
+    if trigger is not None:
+        state = _kubelet_run(state, trigger, before, pod, now)
+    baselines = pod_restarts.raised_baselines(state.run, pod)
+    return replace(state, run=evolve(state.run, init_restart_baselines=baselines))
 
-    How a run ended that was never seen initialized, the API does not tell. A time that the next
-    run waits for stays: the kubelet may begin one run after another meanwhile.
+
+def _kubelet_run(
+    state: RunState, trigger: Trigger, before: InitPipelineStatus, pod: Pod, now: datetime
+) -> RunState:
+    """Ends the current run and begins the one that the kubelet has started in the same Pod.
+
+    If the current run was never observed as initialized, the API does not report how it ended.
+    ``next_run_time`` is kept: the kubelet may start several runs while a rerun backs off.
     """
-    run = status.run
-    assert run is not None
+    run, mirrored = state.run, _mirrored(before)
     result = Result.INITIALIZED if run.initialized_time else Result.UNKNOWN
-    before = _last_seen(status)
-    status = end(status, result, now, failed=failed_step(before))
-    return status.model_copy(
-        update={
-            "run": Run(
-                number=run.number + 1,
-                trigger=trigger,
-                pod_uid=run.pod_uid,
-                cause=run.in_place_cause if trigger is Trigger.RESTARTED_IN_PLACE else None,
-                start_time=now,
-                stale_container_ids=pod_steps.stale_container_ids(run, before, pod),
-                init_restart_baselines=pod_restarts.init_restart_baselines(run, before, pod),
-                last_in_place_time=_last_in_place(run),
-            ),
-        }
+    state = end(state, result, now, failed=failed_step(mirrored))
+    next_run = Run(
+        number=run.number + 1,
+        trigger=trigger,
+        pod_uid=run.pod_uid,
+        cause=run.in_place_cause if trigger is Trigger.RESTARTED_IN_PLACE else None,
+        start_time=now,
+        stale_container_ids=pod_steps.stale_container_ids(run, mirrored, pod),
+        init_restart_baselines=pod_restarts.init_restart_baselines(run, mirrored, pod),
+        last_in_place_time=_last_in_place(run),
     )
+    return replace(state, run=next_run)
 
 
-def _last_in_place(run: Run | None) -> datetime | None:
-    """When, as of the end of this run, the last run in place had started."""
-    if run is None:
-        return None
+def _last_in_place(run: Run) -> datetime | None:
+    """Returns when the last in-place re-run up to this run started."""
     return run.start_time if run.trigger is Trigger.RESTARTED_IN_PLACE else run.last_in_place_time
 
 
-def _progress(
-    status: InitPipelineStatus, policies: Policies, pod: Pod, now: datetime
-) -> tuple[InitPipelineStatus, tuple[Step, ...]]:
-    run = status.run
-    assert run is not None
-    steps = pod_steps.steps(pod, run)
+def _progressed(run: Run, policies: Policies, observation: Observation, now: datetime) -> Run:
+    """Returns the run with what its Pod reports."""
+    pod, steps = observation.pod, observation.steps
     initialized = run.initialized_time
-    if initialized is None and pod_steps.all_done(pod, steps):
+    if initialized is None and observation.initialized:
         initialized = pod_steps.last_finished(steps) or now
-    judged = initialized is not None and policies.rerun_policy is RerunPolicy.ON_RESTART
-    update: dict[str, Any] = {
+    counts_restarts = policies.rerun_policy is RerunPolicy.ON_RESTART
+    changes: RunChanges = {
         "pod_uid": pod.uid,
         "initialized_time": initialized,
         "completed_init_containers": pod_steps.completed(run, steps),
-        "init_restart_baselines": pod_restarts.raised_baselines(run, pod),
-        **_gate(run, pod, now),
         "in_place_cause": pod_restarts.in_place_cause(pod),
-        "running_step": None if initialized else run_limits.running_step(run, steps, now),
+        "running_step": None if initialized else run_limits.running_step(run, observation, now),
         "restart_baselines": pod_restarts.restart_baselines(run, pod, initialized)
-        if judged and initialized
+        if counts_restarts and initialized
         else (),
     }
     if pod.deleting and pod.has_condition(DISRUPTION_TARGET):
-        # The Pod is about to go, and with it the only word about who made it go.
-        update |= {"reason": Reason.POD_LOST.value, "message": explanations.lost(pod).message}
-    return status.model_copy(update={"run": run.model_copy(update=update)}), steps
+        # The Pod is about to go, and with it the only report about what disrupted it.
+        changes["reason"] = Reason.POD_LOST.value
+        changes["message"] = explanations.lost(pod).message
+    return _gated(evolve(run, **changes), pod, now)
 
 
-def _gate(run: Run, pod: Pod, now: datetime) -> dict[str, Any]:
-    """Returns since when the Pod can make progress, if it was observed behind a scheduling gate.
-    The API server does not record when the last gate was removed."""
+def _gated(run: Run, pod: Pod, now: datetime) -> Run:
+    """Returns the run with when its Pod was first observed without its former scheduling gates. The
+    API server does not record when the last gate was removed."""
     if pod.scheduling_gated:
-        return {"scheduling_gated": True, "ungated_time": None}
+        return evolve(run, scheduling_gated=True, ungated_time=None)
     if run.scheduling_gated and run.ungated_time is None:
-        return {"ungated_time": now}
-    return {}
+        return evolve(run, ungated_time=now)
+    return run

@@ -1,26 +1,34 @@
-"""Facts to status: the mirror of the Pod's init containers, and the conditions."""
+"""Builds the reported status: the mirror of the Pod's init containers, and the conditions."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final, TypedDict
 
-from initpipeline.api.models import InitPipelineStatus, Policies, Run, format_time
+from initpipeline.api.models import (
+    EffectiveResources,
+    InitPipelineStatus,
+    Policies,
+    Run,
+    format_time,
+)
 from initpipeline.api.names import MAX_MESSAGE_LENGTH
 from initpipeline.api.reasons import Reason, Result
-from initpipeline.core import conditions, explanations, mirror, pod_end, pod_steps, runs
-from initpipeline.core.conditions import Outlook
+from initpipeline.core import conditions, explanations, mirror, pod_end, runs
+from initpipeline.core.conditions import ConditionInputs
+from initpipeline.core.evolve import evolve
 from initpipeline.core.explanations import Explanation
-from initpipeline.core.facts import Facts, Pipeline, Pod, Refusal, init_containers
-from initpipeline.core.pod_steps import Step
+from initpipeline.core.facts import Facts, Pipeline, Refusal, init_containers
+from initpipeline.core.observation import Observation
+from initpipeline.core.pod_ownership import is_owned_by
 from initpipeline.core.resources import effective_resources
+from initpipeline.core.runs import RunState
 from initpipeline.core.text import clip
 
 _INITIALIZED = Explanation(Reason.INITIALIZED, "all init containers are done")
 _SUCCEEDED = Explanation(Reason.POD_SUCCEEDED, "all containers of the Pod ended well")
 
-POD_DEADLINE = timedelta(minutes=10)
-"""How long a run may be without its Pod, because the API server refuses it or the name is taken,
-before that is reported as Stalled: a Deployment's progressDeadlineSeconds by default."""
+POD_DEADLINE: Final = timedelta(minutes=10)
+"""How long a run may be without its Pod, because the API server refuses it or because its name is
+taken, before the pipeline is Stalled. The default of a Deployment's progressDeadlineSeconds."""
 
 _LASTING = frozenset({Reason.INVALID_TEMPLATE, Reason.QUOTA_REQUIRES_RESOURCES})
 _REMEDIES = {
@@ -34,65 +42,120 @@ _REMEDIES = {
 _FOREIGN = "that does not belong to this InitPipeline"
 
 
+class _Mirror(TypedDict, total=False):
+    """The fields of status that report on the Pod."""
+
+    pod_uid: str | None
+    node_name: str | None
+    init_container_statuses: tuple[dict[str, Any], ...]
+    init_progress: str | None
+    current_step: str | None
+    effective_resources: EffectiveResources | None
+
+
 def with_pod(
-    pipeline: Pipeline, status: InitPipelineStatus, pod: Pod, now: datetime
+    pipeline: Pipeline, state: RunState, observation: Observation, now: datetime
 ) -> InitPipelineStatus:
-    """The status while the current run has a Pod."""
-    run = status.run
-    assert run is not None
-    steps = pod_steps.steps(pod, run)
-    if run.completion_time is not None:
-        outlook = _ended(run, status, pipeline.policies)
+    """Returns the status while the current run has a Pod."""
+    if state.run.completion_time is not None:
+        inputs = _conditions_of_ended_run(state, pipeline.policies)
     else:
-        outlook = _going_on(run, status, pod, steps, now)
-    return _conclude(pipeline, status, _shown(pod, run, steps), outlook, now)
+        inputs = _conditions_of_active_run(state, observation, now)
+    return _reported(pipeline, state, _mirror_of(observation, state.run), inputs, now)
 
 
-def without_pod(status: InitPipelineStatus, facts: Facts, now: datetime) -> InitPipelineStatus:
-    """The status while the current run has no Pod: not yet, or not any more. A run that has ended
-    for good goes on showing what its Pod was last seen as."""
-    run, pipeline = status.run, facts.pipeline
-    assert run is not None
-    if run.completion_time is None:
-        why, stalled = _why_no_pod(run, facts, now)
-        outlook = Outlook(False, why, False, why, None if stalled else why, stalled)
-        return _conclude(pipeline, status, _nothing_shown(pipeline), outlook, now)
-    shown = {} if status.next_run_time is None else _nothing_shown(pipeline)
-    return _conclude(pipeline, status, shown, _ended(run, status, pipeline.policies), now)
+def without_pod(facts: Facts, state: RunState, now: datetime) -> InitPipelineStatus:
+    """Returns the status while the current run has no Pod, not yet or no more. If the run has ended
+    and no other follows, the last mirror of its Pod is kept."""
+    pipeline = facts.pipeline
+    if state.run.completion_time is None:
+        why, stalled = _why_no_pod(state.run, facts, now)
+        inputs = ConditionInputs(False, why, False, why, None if stalled else why, stalled)
+        return _reported(pipeline, state, _placeholder_fields(pipeline), inputs, now)
+    kept = state.next_run_time is None
+    fields: _Mirror = {} if kept else _placeholder_fields(pipeline)
+    inputs = _conditions_of_ended_run(state, pipeline.policies)
+    return _reported(pipeline, state, fields, inputs, now)
 
 
-def suspended(status: InitPipelineStatus, facts: Facts, now: datetime) -> InitPipelineStatus:
-    """The status while no run may start. ``status`` tells of no run, or of one that has ended.
+def suspended(facts: Facts, state: RunState | None, now: datetime) -> InitPipelineStatus:
+    """Returns the status while spec.suspend keeps runs from starting.
 
-    The hash of the template is left as it was: a change of the template is one for the next run.
+    ``state`` has a run that has ended. None: no run has started yet. The template hash is that of
+    the last run, so that a change of the template is one for the next run.
     """
     pipeline, pod = facts.pipeline, facts.pod
-    token = runs.pending_token(pipeline, status)
+    before = pipeline.status
+    token = runs.pending_token(pipeline, state or before)
     waits = f'; then it answers the request "{token}"' if token else ""
     why = Explanation(
         Reason.SUSPENDED, f"suspended: a run starts once spec.suspend is false{waits}"
     )
-    going = stuck = None
-    if pod is not None and pod.owner_uid == pipeline.uid:
-        stuck = explanations.stuck(pod) if _is_stuck(pod, now) else None
-        going = None if stuck else explanations.terminating(pod)
-    outlook = Outlook(False, why, False, why, going, stuck, suspended=why)
-    said = _conclude(pipeline, status, _nothing_shown(pipeline), outlook, now)
-    return said.model_copy(update={"template_hash": status.template_hash, "next_run_time": None})
-
-
-def as_before(status: InitPipelineStatus, pipeline: Pipeline) -> InitPipelineStatus:
-    """Mirror and conditions stay as they are; only the generation that they speak of is new."""
-    same = tuple(
-        c.model_copy(update={"observed_generation": pipeline.generation}) for c in status.conditions
+    terminating = stuck = None
+    if pod is not None and is_owned_by(pod, pipeline):
+        stuck = explanations.stuck(pod) if pod_end.is_stuck(pod, now) else None
+        terminating = None if stuck else explanations.terminating(pod)
+    inputs = ConditionInputs(False, why, False, why, terminating, stuck, suspended=why)
+    status = _with_state(before, state) if state else before
+    return evolve(
+        status,
+        **_placeholder_fields(pipeline),
+        pod_name=pipeline.name,
+        observed_generation=pipeline.generation,
+        next_run_time=None,
+        conditions=conditions.conditions(before, inputs, pipeline.generation, now),
     )
-    return status.model_copy(update={**_identity(pipeline), "conditions": same})
 
 
-def _shown(pod: Pod, run: Run, steps: Sequence[Step]) -> dict[str, Any]:
+def unchanged(pipeline: Pipeline, state: RunState) -> InitPipelineStatus:
+    """Returns the status with the mirror and the conditions as last written, of the pipeline's
+    present generation."""
+    before = pipeline.status
+    return evolve(
+        _with_state(before, state),
+        pod_name=pipeline.name,
+        observed_generation=pipeline.generation,
+        template_hash=pipeline.template_hash,
+        conditions=conditions.of_generation(before, pipeline.generation),
+    )
+
+
+def _reported(
+    pipeline: Pipeline,
+    state: RunState,
+    fields: _Mirror,
+    inputs: ConditionInputs,
+    now: datetime,
+) -> InitPipelineStatus:
+    before = pipeline.status
+    return evolve(
+        _with_state(before, state),
+        **fields,
+        pod_name=pipeline.name,
+        observed_generation=pipeline.generation,
+        template_hash=pipeline.template_hash,
+        conditions=conditions.conditions(before, inputs, pipeline.generation, now),
+    )
+
+
+def _with_state(status: InitPipelineStatus, state: RunState) -> InitPipelineStatus:
+    return evolve(
+        status,
+        run=state.run,
+        history=state.history,
+        failed_runs=state.failed_runs,
+        rerun_count=state.rerun_count,
+        next_run_time=state.next_run_time,
+        last_rerun_token=state.last_rerun_token,
+        template_hash=state.template_hash,
+    )
+
+
+def _mirror_of(observation: Observation, run: Run) -> _Mirror:
+    pod, steps = observation.pod, observation.steps
     initialized = run.initialized_time is not None
     done = len(steps) if initialized else sum(step.done for step in steps)
-    current = None if initialized else pod_steps.current(steps)
+    current = None if initialized else observation.current_step
     return {
         "pod_uid": pod.uid,
         "node_name": pod.node_name,
@@ -103,7 +166,8 @@ def _shown(pod: Pod, run: Run, steps: Sequence[Step]) -> dict[str, Any]:
     }
 
 
-def _nothing_shown(pipeline: Pipeline) -> dict[str, Any]:
+def _placeholder_fields(pipeline: Pipeline) -> _Mirror:
+    """Returns the mirror of a Pod that does not exist yet, by the template."""
     spec = pipeline.template["spec"]
     containers = init_containers(spec)
     return {
@@ -116,52 +180,51 @@ def _nothing_shown(pipeline: Pipeline) -> dict[str, Any]:
     }
 
 
-def _going_on(
-    run: Run, status: InitPipelineStatus, pod: Pod, steps: Sequence[Step], now: datetime
-) -> Outlook:
-    fate = pod_end.fate(pod)
-    initialized = run.initialized_time is not None
-    ready_why = explanations.why(pod, steps, fate, initialized=initialized)
+def _conditions_of_active_run(
+    state: RunState, observation: Observation, now: datetime
+) -> ConditionInputs:
+    pod = observation.pod
+    initialized = state.run.initialized_time is not None
+    ready_why = explanations.why(observation, initialized=initialized)
     stuck = None
-    if _is_stuck(pod, now):
+    if pod_end.is_stuck(pod, now):
         ready_why = stuck = explanations.stuck(pod)
     init_why = _INITIALIZED if initialized else ready_why
     ready = ready_why.reason is Reason.POD_READY
     busy = not stuck and (pod.deleting or not initialized)
-    reconciling = _waiting(run, status) or (ready_why if busy else None)
-    return Outlook(initialized, init_why, ready, ready_why, reconciling, stuck)
+    reconciling = _backing_off(state) or (ready_why if busy else None)
+    return ConditionInputs(initialized, init_why, ready, ready_why, reconciling, stuck)
 
 
-def _ended(run: Run, status: InitPipelineStatus, policies: Policies) -> Outlook:
-    """What is to be said of a run that has ended follows from its end: what becomes of its Pod
-    after that, deletion or disruption, changes nothing."""
+def _conditions_of_ended_run(state: RunState, policies: Policies) -> ConditionInputs:
+    """Returns the conditions of a run that has ended. They follow from how it ended: the deletion
+    or disruption of its Pod afterwards does not change them."""
+    run = state.run
     if run.result is Result.SUCCEEDED:
-        return Outlook(True, _INITIALIZED, True, _SUCCEEDED)
+        return ConditionInputs(True, _INITIALIZED, True, _SUCCEEDED)
     why = _end_of(run)
     initialized = run.initialized_time is not None and run.result is not Result.LOST
     init_why = _INITIALIZED if initialized else why
-    waiting = _waiting(run, status)
-    if waiting:
-        return Outlook(initialized, init_why, False, waiting, reconciling=waiting)
-    stalled = _given_up(run, why, status, policies)
-    return Outlook(initialized, init_why, False, why, stalled=stalled)
+    backing_off = _backing_off(state)
+    if backing_off:
+        return ConditionInputs(initialized, init_why, False, backing_off, reconciling=backing_off)
+    stalled = _given_up(state, why, policies)
+    return ConditionInputs(initialized, init_why, False, why, stalled=stalled)
 
 
 def _end_of(run: Run) -> Explanation:
-    """Why it ended, as it was said when it did."""
+    """Returns why the run ended, as recorded when it did."""
     reason = Reason(run.reason) if run.reason in set(Reason) else Reason.POD_FAILED
-    words = run.exceeded.termination_message if run.exceeded else None
+    left = run.exceeded.termination_message if run.exceeded else None
     message = run.message or "the run has ended"
-    return Explanation(reason, f"{message}: {words}" if words else message)
+    return Explanation(reason, f"{message}: {left}" if left else message)
 
 
-def _given_up(
-    run: Run, why: Explanation, status: InitPipelineStatus, policies: Policies
-) -> Explanation:
-    """Why there is no further run, naming what a person can change."""
-    if run.result is Result.LOST:
+def _given_up(state: RunState, why: Explanation, policies: Policies) -> Explanation:
+    """Returns why no further run follows. It names the policy that a user can change."""
+    if state.run.result is Result.LOST:
         return Explanation(why.reason, f"{why.message}; rerunPolicy is {policies.rerun_policy}")
-    failed = status.failed_runs
+    failed = state.failed_runs
     subject = "1 run has" if failed == 1 else f"{failed} runs have"
     return Explanation(
         Reason.BACKOFF_LIMIT_EXCEEDED,
@@ -169,14 +232,16 @@ def _given_up(
     )
 
 
-def _waiting(run: Run, status: InitPipelineStatus) -> Explanation | None:
-    if status.next_run_time is None:
+def _backing_off(state: RunState) -> Explanation | None:
+    """Returns why the next run waits. None: it does not, or none is due."""
+    run = state.run
+    if state.next_run_time is None:
         return None
     last = f"; run {run.number} ended: {run.message}" if run.message else ""
     return Explanation(
         Reason.RERUN_BACK_OFF,
-        f"the next run starts at {format_time(status.next_run_time)}: restarts, losses or failures "
-        f"of the Pod have caused {status.rerun_count + 1} in a row{last}",
+        f"the next run starts at {format_time(state.next_run_time)}: restarts, losses or failures "
+        f"of the Pod have caused {state.rerun_count + 1} in a row{last}",
     )
 
 
@@ -196,11 +261,11 @@ def _why_no_pod(run: Run, facts: Facts, now: datetime) -> tuple[Explanation, Exp
         return why, _stalled_by(facts.refusal) if late or _is_lasting(facts.refusal) else None
     if pod is None:
         return Explanation(Reason.POD_PENDING, "the Pod is about to be created"), None
-    if pod.deleting and _is_stuck(pod, now):
+    if pod.deleting and pod_end.is_stuck(pod, now):
         stuck = explanations.stuck(pod)
         return stuck, stuck
-    if pod.deleting or pod.owner_uid == pipeline.uid:
-        whose = "of an earlier run" if pod.owner_uid == pipeline.uid else _FOREIGN
+    if pod.deleting or is_owned_by(pod, pipeline):
+        whose = "of an earlier run" if is_owned_by(pod, pipeline) else _FOREIGN
         words = f'the Pod "{pipeline.name}" {whose} is being deleted'
         return Explanation(Reason.POD_TERMINATING, words), None
     words = (
@@ -224,27 +289,3 @@ def _stalled_by(refusal: Refusal) -> Explanation:
     helps = f": {_REMEDIES[refusal.reason]}. The operator retries at least every 5 minutes"
     words = clip(refusal.message, MAX_MESSAGE_LENGTH - len(helps))
     return Explanation(refusal.reason, words + helps)
-
-
-def _is_stuck(pod: Pod, now: datetime) -> bool:
-    at = pod_end.stuck_at(pod)
-    return at is not None and at <= now
-
-
-def _conclude(
-    pipeline: Pipeline,
-    status: InitPipelineStatus,
-    shown: dict[str, Any],
-    outlook: Outlook,
-    now: datetime,
-) -> InitPipelineStatus:
-    said = conditions.conditions(status, outlook, pipeline.generation, now)
-    return status.model_copy(update={**shown, **_identity(pipeline), "conditions": said})
-
-
-def _identity(pipeline: Pipeline) -> dict[str, Any]:
-    return {
-        "pod_name": pipeline.name,
-        "observed_generation": pipeline.generation,
-        "template_hash": pipeline.template_hash,
-    }

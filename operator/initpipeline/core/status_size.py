@@ -7,6 +7,7 @@ the mirror is left out, since the Pod has the same statuses, and then old runs a
 from typing import Final
 
 from initpipeline.api.models import InitPipelineStatus
+from initpipeline.core.evolve import evolve
 from initpipeline.core.facts import canonical_json
 
 MOST_BYTES: Final = 1536 * 1024
@@ -18,8 +19,6 @@ _MARGIN: Final = 16 * 1024
 _WITH_OWNERSHIP: Final = 2.5
 """Bytes that are stored per byte of status: managedFields lists every field that was written."""
 
-_MIRROR: Final = {"init_container_statuses": (), "effective_resources": None}
-
 
 def fitted(status: InitPipelineStatus, size: int) -> InitPipelineStatus:
     """Returns the status, without some fields if it is too large to be stored.
@@ -30,7 +29,7 @@ def fitted(status: InitPipelineStatus, size: int) -> InitPipelineStatus:
     left = (MOST_BYTES - _MARGIN - size) / _WITH_OWNERSHIP
     # An earlier write left out the mirror. It stays empty until the Pod is read again.
     carried = status.omitted if not status.init_container_statuses else None
-    whole = status.model_copy(update={"omitted": carried})
+    whole = evolve(status, omitted=carried)
     for smaller in (whole, _without_mirror(whole), smallest(whole)):
         if _size(smaller) <= left:
             return smaller
@@ -40,13 +39,18 @@ def fitted(status: InitPipelineStatus, size: int) -> InitPipelineStatus:
 def smallest(status: InitPipelineStatus) -> InitPipelineStatus:
     """Returns the status without the mirror and with the newest entry of history only."""
     omitted = "initContainerStatuses, effectiveResources and older runs"
-    update = {**_MIRROR, "history": status.history[:1], "omitted": _omitted(omitted)}
-    return status.model_copy(update=update)
+    return evolve(
+        status,
+        init_container_statuses=(),
+        effective_resources=None,
+        history=status.history[:1],
+        omitted=_omitted(omitted),
+    )
 
 
 def _without_mirror(status: InitPipelineStatus) -> InitPipelineStatus:
     omitted = _omitted("initContainerStatuses and effectiveResources")
-    return status.model_copy(update={**_MIRROR, "omitted": omitted})
+    return evolve(status, init_container_statuses=(), effective_resources=None, omitted=omitted)
 
 
 def _omitted(fields: str) -> str:

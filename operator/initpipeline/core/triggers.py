@@ -1,119 +1,158 @@
-"""Does a new run start, why, and when?
+"""When the operator starts the next run, and why.
 
-Several causes at once make one run. Those that a person gave come first and never wait; those that
-a restart, a loss or a failure gave wait longer each time they come again, until the Pod has been
-Ready for a while.
+Each trigger is one function in ``_CHAIN``. The first that is due decides: several causes at once
+make one run. Runs that a user starts come first and start immediately. Runs after a restart, a loss
+or a failure back off, until the Pod has been Ready for a while.
+
+Not in the chain are the triggers of the first run, which ``decide`` starts, and those of the
+kubelet, which ``pod_restarts`` recognizes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from initpipeline.api.models import Cause, InitPipelineStatus, Policies, Run
+from initpipeline.api.models import Cause, InitPipelineStatus
 from initpipeline.api.reasons import ConditionType, RerunPolicy, Result, Trigger
+from initpipeline.api.triggers import by_user
 from initpipeline.core import in_place, pod_restarts, run_limits, runs, template
-from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.core.facts import Facts
+from initpipeline.core.runs import FollowedRun, RunState
 
-BACK_OFF_FIRST = timedelta(seconds=10)
-BACK_OFF_LONGEST = timedelta(minutes=5)
-BACK_OFF_RESET = timedelta(minutes=10)
-"""After so long a time of Ready the next restart counts as the first again."""
-
-
-FORGIVEN: Final = {"rerun_count": 0, "failed_runs": 0}
-"""What a person's word, or a long time of Ready, does to the counts."""
+BACK_OFF_FIRST: Final = timedelta(seconds=10)
+BACK_OFF_LONGEST: Final = timedelta(minutes=5)
+BACK_OFF_RESET: Final = timedelta(minutes=10)
+"""After the Pod has been Ready for this long, the next rerun does not wait."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rerun:
-    """A reason for a new run."""
+class DueRun:
+    """A run that is due after the current one."""
 
     trigger: Trigger
     cause: Cause | None = None
-    asked_for: bool = False
-    """By a person: through the template, a token, or the end of a suspension."""
 
 
-def due(pipeline: Pipeline, status: InitPipelineStatus, pod: Pod | None) -> Rerun | None:
-    """Why there should be a run after the current one, or None. ``status`` has followed the Pod of
-    the current run, ``pod`` is that Pod, None where it is gone or was never seen."""
-    run = status.run
-    assert run is not None, "the first run has begun"
-    if _template_changed(pipeline, status, pod):
-        return Rerun(Trigger.SPEC_CHANGED, asked_for=True)
-    if runs.pending_token(pipeline, status):
-        return Rerun(Trigger.REQUESTED, asked_for=True)
-    if _was_suspended(status, run):
-        return Rerun(Trigger.RESUMED, asked_for=True)
-    policies = pipeline.policies
-    if run.completion_time is not None:
-        return _after_the_end(run, policies, status.failed_runs)
-    if pod is None or pod.deleting or policies.rerun_policy is not RerunPolicy.ON_RESTART:
+def due(facts: Facts, followed: FollowedRun) -> DueRun | None:
+    """Returns the run that is due after the current one. None: none is."""
+    return next(filter(None, (check(facts, followed) for check in _CHAIN)), None)
+
+
+def _spec_changed(facts: Facts, followed: FollowedRun) -> DueRun | None:
+    if not _template_changed(facts, followed):
         return None
-    if in_place.too_often(run, pod):
-        return Rerun(Trigger.CONTAINER_RESTARTED, run.cause)
-    cause = pod_restarts.app_restart(run, pod)
-    return Rerun(Trigger.CONTAINER_RESTARTED, cause) if cause else None
+    return DueRun(Trigger.SPEC_CHANGED, _changed_paths(facts, followed.state))
 
 
-_FOLLOWED_AT_ONCE = frozenset({Result.INITIALIZED, Result.SUPERSEDED, Result.UNKNOWN})
-"""A run that ends so makes way for another. Where none came, suspend had ended it."""
+def _requested(facts: Facts, followed: FollowedRun) -> DueRun | None:
+    token = runs.pending_token(facts.pipeline, followed.state)
+    return DueRun(Trigger.REQUESTED) if token else None
 
 
-def _was_suspended(status: InitPipelineStatus, run: Run) -> bool:
-    """Whether the run is the last before a suspension, which is over."""
+_SUSPENDED_RESULTS: Final = frozenset({Result.INITIALIZED, Result.SUPERSEDED, Result.UNKNOWN})
+"""Results of a run that another run or a suspension has ended. If it is still the current one, a
+suspension has."""
+
+
+def _resumed(facts: Facts, followed: FollowedRun) -> DueRun | None:
+    """Due if the current run is the last before a suspension. ``decide`` does not ask while
+    spec.suspend is true."""
+    run = followed.state.run
+    suspended = facts.pipeline.status.condition(ConditionType.SUSPENDED) is not None
     ended = run.completion_time is not None
-    suspended = status.condition(ConditionType.SUSPENDED) is not None
-    return run.result in _FOLLOWED_AT_ONCE or (ended and suspended)
-
-
-def _after_the_end(run: Run, policies: Policies, failed_runs: int) -> Rerun | None:
-    if run.result is Result.LOST and policies.rerun_policy is not RerunPolicy.NEVER:
-        return Rerun(Trigger.POD_LOST)
-    if run.result is Result.FAILED and _retried(run, policies, failed_runs):
-        return Rerun(Trigger.RETRY)
+    if run.result in _SUSPENDED_RESULTS or (ended and suspended):
+        return DueRun(Trigger.RESUMED)
     return None
 
 
-def _retried(run: Run, policies: Policies, failed_runs: int) -> bool:
-    """Returns whether a failed run is followed by another: within backoffLimit, or if the user has
-    raised the limit that ended it."""
-    if run.exceeded is not None and run_limits.raised(run.exceeded, policies):
-        return True
-    return failed_runs <= policies.backoff_limit
+def _pod_lost(facts: Facts, followed: FollowedRun) -> DueRun | None:
+    lost = followed.state.run.result is Result.LOST
+    if lost and facts.pipeline.policies.rerun_policy is not RerunPolicy.NEVER:
+        return DueRun(Trigger.POD_LOST)
+    return None
 
 
-def _template_changed(pipeline: Pipeline, status: InitPipelineStatus, pod: Pod | None) -> bool:
+def _retry(facts: Facts, followed: FollowedRun) -> DueRun | None:
+    """Due after a failed run, within backoffLimit or if the limit that ended it was raised."""
+    run, policies = followed.state.run, facts.pipeline.policies
+    if run.result is not Result.FAILED:
+        return None
+    raised = run.exceeded is not None and run_limits.raised(run.exceeded, policies)
+    if raised or followed.state.failed_runs <= policies.backoff_limit:
+        return DueRun(Trigger.RETRY)
+    return None
+
+
+def _container_restarted(facts: Facts, followed: FollowedRun) -> DueRun | None:
+    """Due if an app container restarted, or if in-place re-runs come too often."""
+    run, observation = followed.state.run, followed.observation
+    if facts.pipeline.policies.rerun_policy is not RerunPolicy.ON_RESTART:
+        return None
+    if run.completion_time is not None or observation is None or observation.pod.deleting:
+        return None
+    if in_place.too_often(run, observation.pod):
+        return DueRun(Trigger.CONTAINER_RESTARTED, run.cause)
+    cause = pod_restarts.app_restart(run, observation.pod)
+    return DueRun(Trigger.CONTAINER_RESTARTED, cause) if cause else None
+
+
+_CHAIN: Final[tuple[Callable[[Facts, FollowedRun], DueRun | None], ...]] = (
+    _spec_changed,
+    _requested,
+    _resumed,
+    _pod_lost,
+    _retry,
+    _container_restarted,
+)
+"""In order of precedence."""
+
+
+def _template_changed(facts: Facts, followed: FollowedRun) -> bool:
     """Returns whether the user has changed the template. The hash alone does not show that: another
     version of the CRD may decode the same object differently."""
-    if status.template_hash is None or pipeline.generation == status.observed_generation:
+    pipeline, used = facts.pipeline, followed.state.template_hash
+    if used is None or pipeline.generation == pipeline.status.observed_generation:
         return False
-    if pipeline.template_hash == status.template_hash:
+    if pipeline.template_hash == used:
         return False
-    if pod is None or template.by_these_rules(status.template_hash):
+    if followed.observation is None or template.by_these_rules(used):
         return True
     # The operator was upgraded, and the spec changed meanwhile: maybe only a policy.
-    older = template.unpacked(pod.template_text)
+    older = template.unpacked(followed.observation.pod.template_text)
     return older is None or template.digest(older) != pipeline.template_hash
 
 
-def settle(status: InitPipelineStatus, now: datetime) -> InitPipelineStatus:
-    """Forgive the re-runs and failures before a time of Ready that was long enough. Judged when
-    something else happens, so that it costs no write and no wake-up of its own."""
-    ready = status.condition(ConditionType.READY)
-    if not (status.rerun_count or status.failed_runs) or ready is None or ready.status != "True":
-        return status
-    if now - ready.last_transition_time < BACK_OFF_RESET:
-        return status
-    return status.model_copy(update=FORGIVEN)
+def _changed_paths(facts: Facts, state: RunState) -> Cause | None:
+    """Returns the fields of the template that changed. None: no Pod of the last run is known that
+    has the previous template."""
+    for pod in filter(None, (facts.pod, facts.gone)):
+        older = template.verified(pod.template_text, state.template_hash)
+        if older is not None:
+            return template.cause(older, facts.pipeline.template)
+    return None
 
 
-def start_time(rerun: Rerun, status: InitPipelineStatus, now: datetime) -> datetime:
-    """When the run may start: at once if a person asked or it is the first of its kind, then after
-    10 s, 20 s ... 5 min. A time that was set before stays, whoever asks again."""
-    if rerun.asked_for or status.rerun_count == 0:
+def reset_counts(state: RunState, before: InitPipelineStatus, now: datetime) -> RunState:
+    """Resets the counts of reruns and failures if the Pod has been Ready for long enough.
+
+    ``before`` is the status as last written. The reset takes effect with the next change, so that
+    it needs no write and no requeue of its own.
+    """
+    ready = before.condition(ConditionType.READY)
+    if ready is None or ready.status != "True":
+        return state
+    return (
+        state.with_counts_reset() if now - ready.last_transition_time >= BACK_OFF_RESET else state
+    )
+
+
+def start_time(run: DueRun, state: RunState, now: datetime) -> datetime:
+    """Returns when the run may start: immediately if a user starts it or no rerun came before it,
+    else after 10 s, 20 s ... 5 min. A time that was set before is kept, whatever the trigger."""
+    if by_user(run.trigger) or state.rerun_count == 0:
         return now
-    if status.next_run_time is not None:
-        return status.next_run_time
-    doubled: timedelta = BACK_OFF_FIRST * 2 ** min(status.rerun_count - 1, 10)
+    if state.next_run_time is not None:
+        return state.next_run_time
+    doubled: timedelta = BACK_OFF_FIRST * 2 ** min(state.rerun_count - 1, 10)
     return now + min(doubled, BACK_OFF_LONGEST)

@@ -4,8 +4,8 @@ import pytest
 
 from initpipeline.api.models import Run
 from initpipeline.api.reasons import Reason, Trigger
-from initpipeline.core import explanations, pod_steps
-from initpipeline.core.pod_end import fate
+from initpipeline.core import explanations
+from initpipeline.core.observation import observe
 from tests.builders import (
     NEVER,
     End,
@@ -253,7 +253,7 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
 )
 def test_why_a_run_is_not_initialized(found: PodBuilder, reason: Reason, message: str) -> None:
     built = found.build()
-    why = explanations.initialization(built, pod_steps.steps(built, RUN), fate(built))
+    why = explanations.initialization(observe(built, RUN))
     assert (why.reason, why.message) == (reason, message)
 
 
@@ -407,7 +407,7 @@ def test_why_an_initialized_pod_is_ready_or_not(
     found: PodBuilder, reason: Reason, message: str
 ) -> None:
     built = found.build()
-    why = explanations.readiness(built, fate(built))
+    why = explanations.readiness(observe(built, RUN))
     assert (why.reason, why.message) == (reason, message)
 
 

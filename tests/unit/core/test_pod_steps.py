@@ -5,6 +5,7 @@ from datetime import datetime
 import pytest
 
 from initpipeline.core import pod_steps
+from initpipeline.core.observation import observe
 from tests.builders import End, PodBuilder, at, container_id, fresh_pod, pod
 from tests.unit.core.samples import a_run
 
@@ -183,7 +184,7 @@ class TestAllDone:
     )
     def test_all_done(self, found: PodBuilder, expected: bool) -> None:
         built = found.build()
-        assert pod_steps.all_done(built, pod_steps.steps(built, a_run())) is expected
+        assert observe(built, a_run()).initialized is expected
 
 
 class TestCompleted:

@@ -8,8 +8,10 @@ from initpipeline.api.models import InitPipelineStatus
 from initpipeline.api.reasons import Reason, Result, Trigger
 from initpipeline.core import runs
 from initpipeline.core.facts import Refusal
+from initpipeline.core.runs import RunState
 from tests.builders import (
     End,
+    PipelineBuilder,
     PodBuilder,
     at,
     completed_pod,
@@ -21,8 +23,9 @@ from tests.builders import (
 from tests.unit.core.simulation import new_pipeline, started
 
 
-def begun(trigger: Trigger = Trigger.CREATED, number: int = 1) -> InitPipelineStatus:
-    return runs.begin(pipeline().build(), InitPipelineStatus(), trigger, number, at(0))
+def begun(of: PipelineBuilder | None = None) -> RunState:
+    """Run 1 has begun."""
+    return runs.first((of or pipeline()).build(), Trigger.CREATED, 1, at(0))
 
 
 class TestBegin:
@@ -31,26 +34,17 @@ class TestBegin:
         assert (run.number, run.trigger, run.start_time) == (1, Trigger.CREATED, at(7))
 
     def test_its_pod_is_still_unknown(self) -> None:
-        run = begun().run
-        assert run is not None
-        assert run.pod_uid is None
+        assert begun().run.pod_uid is None
 
     def test_it_answers_the_token_that_is_pending(self) -> None:
-        status = runs.begin(
-            pipeline().token("now").build(),
-            InitPipelineStatus(),
-            Trigger.POD_LOST,
-            2,
-            at(0),
-        )
-        assert status.run is not None
-        assert (status.run.token, status.last_rerun_token) == ("now", "now")
+        of = pipeline().token("now").build()
+        state = runs.begin(of, begun(), Trigger.POD_LOST, at(0))
+        assert (state.run.token, state.last_rerun_token) == ("now", "now")
 
     def test_without_a_token_the_last_one_is_remembered(self) -> None:
-        before = InitPipelineStatus(last_rerun_token="old")
-        status = runs.begin(pipeline().build(), before, Trigger.POD_LOST, 2, at(0))
-        assert status.run is not None
-        assert (status.run.token, status.last_rerun_token) == (None, "old")
+        before = replace(begun(), last_rerun_token="old")
+        state = runs.begin(pipeline().build(), before, Trigger.POD_LOST, at(0))
+        assert (state.run.token, state.last_rerun_token) == (None, "old")
 
 
 class TestEnd:
@@ -59,16 +53,17 @@ class TestEnd:
         assert runs.end(once, Result.LOST, at(9)) == once
 
     def test_history_tells_newest_first(self) -> None:
-        status = runs.end(begun(), Result.FAILED, at(5))
-        status = runs.begin(pipeline().build(), status, Trigger.REQUESTED, 2, at(6))
-        status = runs.end(status, Result.LOST, at(7))
-        assert [(r.number, r.result) for r in status.history] == [
+        state = runs.end(begun(), Result.FAILED, at(5))
+        state = runs.begin(pipeline().build(), state, Trigger.REQUESTED, at(6))
+        state = runs.end(state, Result.LOST, at(7))
+        assert [(r.number, r.result) for r in state.history] == [
             (2, Result.LOST),
             (1, Result.FAILED),
         ]
 
-    def test_nothing_ends_where_nothing_began(self) -> None:
-        assert runs.end(InitPipelineStatus(), Result.LOST, at(0)) == InitPipelineStatus()
+    def test_suspended_before_the_first_run_nothing_ends(self) -> None:
+        status = new_pipeline(suspend=True).reconcile(None).status
+        assert (status.run, status.history) == (None, ())
 
 
 class TestFollow:
@@ -234,23 +229,12 @@ class TestTokens:
         ],
     )
     def test_a_token_acts_once(self, token: str, pending: bool) -> None:
-        status = runs.end(
-            runs.begin(
-                pipeline().token("in history").build(),
-                InitPipelineStatus(),
-                Trigger.REQUESTED,
-                1,
-                at(0),
-            ),
-            Result.FAILED,
-            at(1),
-        )
-        status = runs.begin(
-            pipeline().token("in the run").build(), status, Trigger.REQUESTED, 2, at(2)
-        )
-        status = status.model_copy(update={"last_rerun_token": "last"})
-        asked = replace(pipeline().token(token).build(), status=status)
-        assert runs.pending_token(asked, status) == (token if pending else None)
+        state = runs.end(begun(pipeline().token("in history")), Result.FAILED, at(1))
+        second = pipeline().token("in the run").build()
+        state = runs.begin(second, state, Trigger.REQUESTED, at(2))
+        state = replace(state, last_rerun_token="last")
+        asked = pipeline().token(token).build()
+        assert runs.pending_token(asked, state) == (token if pending else None)
 
     def test_no_token_asks_for_nothing(self) -> None:
         status = InitPipelineStatus(last_rerun_token="old")

@@ -30,8 +30,8 @@ def record(number: int, *, start: float, init: float | None, end: float, **more:
 def current(*, start: float = 0, init: float | None = None, **more: Any) -> Run:
     """Returns the current run, with number 1 by default."""
     initialized = None if init is None else at(init)
-    more = {"number": 1, "trigger": Trigger.CREATED, "pod_uid": "pod-1"} | more
-    return Run(start_time=at(start), initialized_time=initialized, **more)
+    fields: dict[str, Any] = {"number": 1, "trigger": Trigger.CREATED, "pod_uid": "pod-1"}
+    return Run(start_time=at(start), initialized_time=initialized, **fields | more)
 
 
 def drawn(status: Status, now: float = 100) -> Chart:

@@ -10,9 +10,10 @@ from datetime import datetime
 
 from initpipeline.api.models import InitPipelineStatus, Run
 from initpipeline.api.reasons import ConditionType, Reason
-from initpipeline.core import pod_steps, run_limits, runs
+from initpipeline.core import run_limits, runs
 from initpipeline.core.decide import Decision
 from initpipeline.core.facts import Facts, Pipeline, Pod
+from initpipeline.core.observation import observe
 from initpipeline.core.patch import merge_patch
 from initpipeline.core.pod_steps import Step
 from initpipeline.plugin.report import formatting
@@ -141,9 +142,9 @@ def _limits(facts: Facts, pipeline: Pipeline) -> Iterator[ActiveLimit]:
     policies, status, run, pod = pipeline.policies, pipeline.status, pipeline.status.run, facts.pod
     current = None
     if run is not None and pod is not None and pod.uid == run.pod_uid and not run.completion_time:
-        steps = pod_steps.steps(pod, run)
-        current = None if run.initialized_time else pod_steps.current(steps)
-        for limit in run_limits.limits(policies, run, pod, steps):
+        observation = observe(pod, run)
+        current = None if run.initialized_time else observation.current_step
+        for limit in run_limits.applicable(policies, run, observation):
             field, seconds = limit.exceeded.limit, limit.exceeded.value
             of = f' of "{limit.exceeded.step}"' if field != run_limits.DEADLINE else ""
             yield ActiveLimit(f"{field}{of}", f"the run fails after {seconds} s", limit.at)

@@ -4,21 +4,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from initpipeline.api.models import Condition, InitPipelineStatus, Run, RunFacts
-from initpipeline.api.reasons import ConditionType, Result, Trigger
+from initpipeline.api.reasons import ConditionType, Result
+from initpipeline.api.triggers import by_user
 from initpipeline.core import runs
 from initpipeline.core.facts import Pipeline
-
-CONTINUES_REQUEST = frozenset(
-    {
-        Trigger.RETRY,
-        Trigger.POD_LOST,
-        Trigger.CONTAINER_RESTARTED,
-        Trigger.POD_RESTARTED,
-        Trigger.RESTARTED_IN_PLACE,
-    }
-)
-"""Triggers of runs that continue the request of the run before: the operator or the kubelet started
-them because that run failed, was lost or was restarted."""
 
 
 class Milestone(StrEnum):
@@ -101,7 +90,7 @@ def _result_without_record(
     dropped it."""
     run = pipeline.status.run
     if run is not None and pipeline.status.last_rerun_token == token:
-        if run.trigger in CONTINUES_REQUEST:
+        if not by_user(run.trigger):
             return _result_of_current(pipeline, run, milestone)
         return WaitResult(False, f"run {run.number} ({run.trigger}) replaced it")
     if pipeline.policies.suspend:
@@ -121,7 +110,7 @@ def _continues(status: InitPipelineStatus, number: int, current: Run) -> bool:
     """Returns whether the current run and all recorded runs after this number continue its
     request."""
     later = [record.trigger for record in status.history if record.number > number]
-    return {*later, current.trigger} <= CONTINUES_REQUEST
+    return not any(map(by_user, (*later, current.trigger)))
 
 
 def _result_name(run: RunFacts) -> str:

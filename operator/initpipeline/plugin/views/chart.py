@@ -11,7 +11,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from initpipeline.api.models import Run, RunFacts, RunRecord, format_time
-from initpipeline.api.reasons import BY_KUBELET, Result
+from initpipeline.api.reasons import Result
+from initpipeline.api.triggers import by_kubelet
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated
 from initpipeline.core.kubelet_reasons import CRASH_LOOP_BACK_OFF, RESTARTING_ALL_CONTAINERS
 from initpipeline.plugin.report import formatting
@@ -233,7 +234,7 @@ def _last_is_of(run: Run, status: ContainerStatus) -> bool:
         return False
     if raw.get("containerID") in run.stale_container_ids:
         return False
-    if run.trigger not in BY_KUBELET:
+    if not by_kubelet(run.trigger):
         return True
     return last.finished_at is not None and last.finished_at >= run.start_time
 

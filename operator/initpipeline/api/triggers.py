@@ -1,0 +1,59 @@
+"""What follows from each trigger: one row per trigger.
+
+A new trigger is a value of ``reasons.Trigger``, a row here, and a function in ``core.triggers``. If
+the kubelet starts the run, the function is in ``core.pod_restarts`` instead.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from initpipeline.api.reasons import Trigger
+
+
+class Starter(Enum):
+    """Who starts a run."""
+
+    USER = auto()
+    """By creating or changing the InitPipeline. The run starts immediately, and resets back-off and
+    failedRuns."""
+    OPERATOR = auto()
+    """After a restart, a loss or a failure. The run backs off, and continues what a user has
+    requested before."""
+    KUBELET = auto()
+    """In the existing Pod. The run continues what a user has requested before."""
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerRow:
+    """What the operator and the plugin need to know about a trigger."""
+
+    starter: Starter
+    event_text: str
+    """Why the run started, for the note of the event RunStarted."""
+
+
+TRIGGERS: Final[Mapping[Trigger, TriggerRow]] = {
+    Trigger.CREATED: TriggerRow(Starter.USER, "the InitPipeline is new"),
+    Trigger.SPEC_CHANGED: TriggerRow(Starter.USER, "its template was changed"),
+    Trigger.REQUESTED: TriggerRow(Starter.USER, "a re-run was requested"),
+    Trigger.RESUMED: TriggerRow(Starter.USER, "the InitPipeline was resumed"),
+    Trigger.CONTAINER_RESTARTED: TriggerRow(Starter.OPERATOR, "an app container restarted"),
+    Trigger.POD_LOST: TriggerRow(Starter.OPERATOR, "the Pod was lost"),
+    Trigger.RETRY: TriggerRow(Starter.OPERATOR, "the run before it failed"),
+    Trigger.POD_RESTARTED: TriggerRow(Starter.KUBELET, "the kubelet restarted the Pod"),
+    Trigger.RESTARTED_IN_PLACE: TriggerRow(
+        Starter.KUBELET, "the kubelet restarted all containers in place"
+    ),
+}
+
+
+def by_user(trigger: Trigger) -> bool:
+    """Returns whether a user starts the run."""
+    return TRIGGERS[trigger].starter is Starter.USER
+
+
+def by_kubelet(trigger: Trigger) -> bool:
+    """Returns whether the kubelet starts the run, in the existing Pod."""
+    return TRIGGERS[trigger].starter is Starter.KUBELET
