@@ -1,1 +1,32 @@
-"""Pure decisions: facts in, a value out. No framework, no client, no clock, nothing remembered."""
+"""Pure decisions: facts in, a decision out. No framework, no client, no clock, no memory.
+
+Reading order:
+
+1. What the API reports. ``facts``: Pod, Pipeline, ContainerStatus. ``lenient``: reads fields that
+   may be malformed. ``kubelet_reasons``: reasons that the kubelet sets. ``resources``,
+   ``quantity``: what the Pod counts as. ``template``: hash and changes of the Pod template.
+2. What the Pod reports for a run. ``pod_steps``: which steps are done. ``pod_restarts``: restarts
+   by the kubelet, of app containers, in place. ``pod_end``: completed, failed or lost; stuck.
+   ``observation``: all of that, derived once per decision. ``pod_ownership``: whose Pod it is.
+3. Why something is as it is. ``failures``: how a container failed, and the evidence of it.
+   ``explanations``: reason and message.
+4. Runs. ``run_limits``: when a run takes too long. ``runs``: how a run begins, follows its Pod and
+   ends. ``in_place``: in-place re-runs. ``triggers``: when the next run starts, and why.
+5. What is reported. ``conditions``, ``mirror``, ``status``, ``status_size``, ``run_events``.
+6. What is done. ``admission``: refusals of a Pod. ``podspec``: the Pod's manifest. ``decide``: the
+   decision. ``unreadable``: what is reported of an InitPipeline that cannot be read.
+7. Tools. ``evolve``: changed copies of models. ``compact``: objects that take up less memory.
+   ``patch``: merge patches. ``text``: texts of limited size.
+
+Where each field of the spec takes effect:
+
+- ``template``: ``podspec``, and ``triggers`` if it changes.
+- ``rerunPolicy``: ``triggers`` (_pod_lost, _container_restarted), ``in_place.wanted``, and
+  ``runs._progressed``, which records restart counts.
+- ``rerunStrategy``: ``in_place``.
+- ``backoffLimit``: ``triggers._retry``.
+- ``initDeadlineSeconds``, ``initPolicies``: ``run_limits``; validated in ``admission``.
+- ``suspend``: ``decide._suspend``, ``triggers._resumed``, ``status.suspended``.
+- ``runHistoryLimit``: ``decide.decide``.
+- ``ttlSecondsAfterFinished``: ``decide._at_rest``.
+"""

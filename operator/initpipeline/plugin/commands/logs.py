@@ -247,7 +247,8 @@ def _read_pod(session: Session, target: Target, pipeline: Pipeline) -> Pod | Non
 
 def pod_of_run(pipeline: Pipeline, pod: Pod | None) -> Pod | None:
     """Returns the Pod if it belongs to the current run. None: it does not, or there is no Pod."""
-    return pod_ownership.any_pod_of_run(Facts(pipeline, pod), pipeline.status)
+    run = pipeline.status.run
+    return pod_ownership.pod_of_run(Facts(pipeline, pod), run) if run else None
 
 
 def _stale(pipeline: Pipeline) -> tuple[str, ...]:

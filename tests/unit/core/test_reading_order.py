@@ -1,0 +1,29 @@
+"""The package docstring lists every module, and where each field of the spec takes effect."""
+
+import re
+from pathlib import Path
+
+from initpipeline import core
+from initpipeline.api.models import InitPipelineSpec
+
+
+def _parts() -> tuple[str, str]:
+    order, _, fields = (core.__doc__ or "").partition("Where each field")
+    return order, fields
+
+
+def test_reading_order_names_each_module_once() -> None:
+    modules = [path.stem for path in Path(core.__file__).parent.glob("[!_]*.py")]
+    assert sorted(re.findall(r"``(\w+)``", _parts()[0])) == sorted(modules)
+
+
+def test_index_of_the_spec_names_each_field() -> None:
+    listed = re.findall(r"``(\w+)``", re.sub(r": .*", "", _parts()[1]))
+    fields = {field.alias or name for name, field in InitPipelineSpec.model_fields.items()}
+    assert set(listed) == fields
+
+
+def test_index_of_the_spec_names_functions_that_exist() -> None:
+    for module, function in re.findall(r"``(\w+)\.(\w+)``", _parts()[1]):
+        source = (Path(core.__file__).parent / f"{module}.py").read_text()
+        assert f"def {function}(" in source, f"{module}.{function}"
