@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.newest]
 OFF = "--feature-gates=RestartAllContainersOnContainerExits=false"
 DROPS = "--feature-gates=ContainerRestartRules=false,RestartAllContainersOnContainerExits=false"
 
-IN_PLACE = ConditionType.RERUN_IN_PLACE
+IN_PLACE = ConditionType.IN_PLACE_UNAVAILABLE
 
 
 @pytest.fixture(
@@ -58,7 +58,7 @@ def test_pod_is_created_without_rules_and_the_condition_gives_the_reason(
 
     assert runs_in(status) == [(1, "Created", "")]
     in_place = condition(status, IN_PLACE)
-    assert (in_place["status"], in_place["reason"]) == ("False", "InPlaceUnsupported")
+    assert (in_place["status"], in_place["reason"]) == ("True", "InPlaceUnsupported")
     assert "restartPolicyRules" in in_place["message"]
     pod = env.pod()
     assert pod is not None

@@ -54,7 +54,7 @@ def test_app_crash_runs_all_steps_again_in_the_same_pod(
     after = env.wait_ready("demo", run=2)
     assert runs(after) == [(1, "Created", "Initialized"), (2, "RestartedInPlace", "")]
     assert after["status"]["podUID"] == before["status"]["podUID"]
-    assert status_of(after, "RerunInPlace") == "", "it is supported"
+    assert status_of(after, "InPlaceUnavailable") == "", "it is supported"
     assert_initialized_is_false_while_steps_run_again(env)
 
 
@@ -102,5 +102,5 @@ def test_second_restart_within_ten_minutes_recreates_the_pod_without_rules(
         (4, "ContainerRestarted"),
     ]
     assert state["status"]["podUID"] != before["status"]["podUID"]
-    assert reason_of(state, "RerunInPlace") == "InPlaceTooOften"
+    assert reason_of(state, "InPlaceUnavailable") == "InPlaceTooOften"
     assert "restartPolicyRules" not in env.pod("demo")["spec"]["containers"][0]

@@ -40,11 +40,11 @@ def test_pod_is_created_without_rules_and_replaced_after_a_crash(
 
     first = env.wait_ready("demo", run=1)
     assert runs(first) == [(1, "Created", "")], "the unschedulable Pod belonged to the same run"
-    assert reason_of(first, "RerunInPlace") == "InPlaceUnsupported"
-    assert "didn't match Pod's required features" in message_of(first, "RerunInPlace")
+    assert reason_of(first, "InPlaceUnavailable") == "InPlaceUnsupported"
+    assert "didn't match Pod's required features" in message_of(first, "InPlaceUnavailable")
 
     node.kill_container(env.namespace, "demo", "app")
 
     second = env.wait_ready("demo", run=2)
     assert runs(second) == [(1, "Created", "Initialized"), (2, "ContainerRestarted", "")]
-    assert reason_of(second, "RerunInPlace") == "InPlaceUnsupported"
+    assert reason_of(second, "InPlaceUnavailable") == "InPlaceUnsupported"

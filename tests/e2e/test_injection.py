@@ -120,4 +120,4 @@ def test_restart_of_an_injected_app_container_is_not_in_place_unsupported(
 
     assert state["status"]["run"]["trigger"] == "ContainerRestarted"
     assert state["status"]["run"]["cause"]["container"] == "proxy"
-    assert reason_of(state, "RerunInPlace") != "InPlaceUnsupported"
+    assert reason_of(state, "InPlaceUnavailable") != "InPlaceUnsupported"

@@ -68,7 +68,7 @@ class Condition(ApiModel):
 
     type: Identifier = Field(
         description="Type of the condition: Initialized, Ready, Reconciling, Stalled, Suspended or "
-        "RerunInPlace."
+        "InPlaceUnavailable."
     )
     status: Literal["True", "False", "Unknown"] = Field(description="Status of the condition.")
     observed_generation: Generation = Field(
@@ -317,7 +317,7 @@ class InitPipelineStatus(ApiModel):
         "has first reconciled the InitPipeline.",
     )
     conditions: tuple[Condition, ...] = Field(
-        (), description="Initialized, Ready, Reconciling, Stalled, Suspended, RerunInPlace."
+        (), description="Initialized, Ready, Reconciling, Stalled, Suspended, InPlaceUnavailable."
     )
     pod_name: Identifier | None = Field(
         None, description="Name of the Pod. It is the name of the InitPipeline."

@@ -24,8 +24,9 @@ class ConditionType(StrEnum):
     cannot be read, or the operator failed on it. The operator may still retry. Absent otherwise."""
     SUSPENDED = "Suspended"
     """spec.suspend is true and has taken effect. Absent otherwise."""
-    RERUN_IN_PLACE = "RerunInPlace"
-    """False where rerunStrategy asks for InPlace and the Pod cannot do it; absent otherwise."""
+    IN_PLACE_UNAVAILABLE = "InPlaceUnavailable"
+    """spec.rerunStrategy is InPlace, but if an app container restarts, the operator replaces the
+    Pod. Absent otherwise."""
 
 
 class Reason(StrEnum):

@@ -51,18 +51,19 @@ def of_generation(before: InitPipelineStatus, generation: int) -> tuple[Conditio
     )
 
 
-def with_rerun_in_place(
+def with_in_place_unavailable(
     status: InitPipelineStatus,
     before: InitPipelineStatus,
     obstacle: Explanation | None,
     generation: int,
     now: datetime,
 ) -> InitPipelineStatus:
-    """Returns the status with the condition RerunInPlace: False for this obstacle. None: absent."""
-    type_ = ConditionType.RERUN_IN_PLACE
+    """Returns the status with the condition InPlaceUnavailable, True for this obstacle. If
+    ``obstacle`` is None, the condition is absent."""
+    type_ = ConditionType.IN_PLACE_UNAVAILABLE
     others = tuple(condition for condition in status.conditions if condition.type != type_)
     if obstacle is not None:
-        others += (_condition(before.condition(type_), type_, False, obstacle, generation, now),)
+        others += (_condition(before.condition(type_), type_, True, obstacle, generation, now),)
     return evolve(status, conditions=others)
 
 

@@ -158,7 +158,7 @@ def _reconcile_run(facts: Facts, followed: FollowedRun, now: datetime) -> Decisi
     facts = _with_own_validation(facts, followed.state.run)
     obstacle = in_place.obstacle(facts, followed.state, followed.pod, now)
     decision = _decide_with_status(facts, followed, obstacle, now)
-    status = conditions.with_rerun_in_place(
+    status = conditions.with_in_place_unavailable(
         decision.status, pipeline.status, obstacle, pipeline.generation, now
     )
     return replace(decision, status=status)

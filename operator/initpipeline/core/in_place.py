@@ -125,7 +125,7 @@ def _of_pod(before: InitPipelineStatus, pod: Pod) -> Explanation | None:
     if pod.rerun_in_place not in set(Reason):
         return None
     reason = Reason(pod.rerun_in_place)
-    said = before.condition(ConditionType.RERUN_IN_PLACE)
+    said = before.condition(ConditionType.IN_PLACE_UNAVAILABLE)
     if said is not None and said.reason == reason:
         return Explanation(reason, said.message)
     return Explanation(reason, f"the Pod {_WITHOUT}")
@@ -133,7 +133,7 @@ def _of_pod(before: InitPipelineStatus, pod: Pod) -> Explanation | None:
 
 def _known(before: InitPipelineStatus, run: Run) -> Explanation | None:
     """What was found out in this run is not tried again."""
-    said = before.condition(ConditionType.RERUN_IN_PLACE)
+    said = before.condition(ConditionType.IN_PLACE_UNAVAILABLE)
     if said is None or before.run is None or before.run.number != run.number:
         return None
     return Explanation(Reason(said.reason), said.message) if said.reason in set(Reason) else None

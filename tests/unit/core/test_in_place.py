@@ -102,11 +102,11 @@ def app(of: SimulatedPipeline) -> dict[str, Any]:
 
 def said(of: SimulatedPipeline) -> tuple[str, str] | None:
     """Status and reason of the condition."""
-    condition = of.status.condition(ConditionType.RERUN_IN_PLACE)
+    condition = of.status.condition(ConditionType.IN_PLACE_UNAVAILABLE)
     return None if condition is None else (condition.status, condition.reason)
 
 
-UNSUPPORTED, TOO_OFTEN = ("False", "InPlaceUnsupported"), ("False", "InPlaceTooOften")
+UNSUPPORTED, TOO_OFTEN = ("True", "InPlaceUnsupported"), ("True", "InPlaceTooOften")
 
 
 class TestRules:
@@ -271,7 +271,7 @@ class TestTooOften:
         pod = running_pod(4).in_place("InPlaceTooOften")
         before = self.twice(599).reconcile(None).reconcile(pod, 720)
         after = before.reconcile(pod.ready(False), 99_000)
-        type_ = ConditionType.RERUN_IN_PLACE
+        type_ = ConditionType.IN_PLACE_UNAVAILABLE
         assert after.condition(type_) == before.condition(type_)
 
     def test_its_restart_ten_minutes_later_gives_a_pod_with_rules(self) -> None:
@@ -347,12 +347,12 @@ class TestUnsupported:
         assert created(after)["metadata"]["annotations"][ANNOTATION] == "InPlaceUnsupported"
         assert (after.run.number, after.run.result, after.past) == (1, None, [])
         assert said(after) == UNSUPPORTED
-        assert refusal.message in after.condition(ConditionType.RERUN_IN_PLACE).message
+        assert refusal.message in after.condition(ConditionType.IN_PLACE_UNAVAILABLE).message
 
     def test_what_the_server_said_stays_with_the_pod(self) -> None:
         refused = asking().reconcile(None).reconcile(None, refusal=REFUSED, refused_in_place=True)
         after = refused.reconcile(running_pod().in_place("InPlaceUnsupported"), 60)
-        assert REFUSED.message in after.condition(ConditionType.RERUN_IN_PLACE).message
+        assert REFUSED.message in after.condition(ConditionType.IN_PLACE_UNAVAILABLE).message
 
     def test_a_second_refusal_is_the_templates_own(self) -> None:
         refused = asking().reconcile(None).reconcile(None, refusal=REFUSED, refused_in_place=True)

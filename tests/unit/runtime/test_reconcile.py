@@ -596,8 +596,8 @@ class TestNotInPlace:
         api.failing[CREATE] = [NOT_IN_PLACE]
         operator.watch()
         assert await operator.reconcile() == [STATUS, CREATE, STATUS, CREATE]
-        assert condition(api, ConditionType.RERUN_IN_PLACE) == (
-            "False",
+        assert condition(api, ConditionType.IN_PLACE_UNAVAILABLE) == (
+            "True",
             Reason.IN_PLACE_UNSUPPORTED,
         )
         assert api.pod is not None
