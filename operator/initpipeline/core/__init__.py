@@ -18,7 +18,7 @@ Reading order:
 7. Tools. ``evolve``: changed copies of models. ``compact``: objects that take up less memory.
    ``patch``: merge patches. ``text``: texts of limited size.
 
-Where each field of the spec takes effect:
+Modules in which each field of the spec takes effect:
 
 - ``template``: ``podspec``, and ``triggers`` if it changes.
 - ``rerunPolicy``: ``triggers`` (_pod_lost, _container_restarted), ``in_place.wanted``, and

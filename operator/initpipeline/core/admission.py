@@ -52,9 +52,10 @@ _ROWS: Final = (
     # ResourceQuota.
     _Row(Reason.QUOTA_EXCEEDED, _FORBIDDEN, "is forbidden: exceeded quota: "),
     _Row(Reason.QUOTA_REQUIRES_RESOURCES, _FORBIDDEN, "is forbidden: failed quota: "),
-    # The admission configuration requires a quota for this priority class, and there is none.
+    # The admission configuration requires a quota for this priority class. The namespace has
+    # no such quota.
     _Row(Reason.POD_FORBIDDEN, words="^insufficient quota to match these scopes: "),
-    # Webhooks and policies, whatever code they chose.
+    # Webhooks and policies. Their authors choose the code.
     _Row(Reason.POD_FORBIDDEN, words='^admission webhook "'),
     _Row(Reason.POD_FORBIDDEN, words='^(Internal error occurred: )?failed calling webhook "'),
     _Row(Reason.POD_FORBIDDEN, words="is forbidden: ValidatingAdmissionPolicy '"),
@@ -86,7 +87,7 @@ def classify(code: int, status: Mapping[str, Any]) -> Refusal | None:
 
 
 def namespace_terminating(status: Mapping[str, Any]) -> bool:
-    """Whether this metav1.Status says that nothing can be created in a namespace any more."""
+    """Returns whether this metav1.Status reports that the namespace is being deleted."""
     causes = (status.get("details") or {}).get("causes") or ()
     return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
 
@@ -109,7 +110,8 @@ def refusal_of_spec(pipeline: Pipeline) -> Refusal | None:
 
 
 def _step_errors(containers: tuple[Container, ...]) -> Iterator[str]:
-    """A sidecar alone completes nothing: the pipeline would be initialized by its start."""
+    """Yields an error if all init containers are sidecars. No step would complete: the pipeline
+    would be initialized when the sidecars have started."""
     if all(container.sidecar for container in containers):
         yield (
             "spec.template.spec.initContainers: Required value: "
@@ -118,7 +120,8 @@ def _step_errors(containers: tuple[Container, ...]) -> Iterator[str]:
 
 
 def _init_policy_errors(policies: Policies, containers: tuple[Container, ...]) -> Iterator[str]:
-    """A limit of nothing would be obeyed silently for ever."""
+    """Yields an error for each limit of a container that does not exist or is a sidecar. Such a
+    limit would never apply, and the user would not notice."""
     sidecars = {container.name: container.sidecar for container in containers}
     names = [policy.name for policy in policies.init_policies]
     for index, name in enumerate(names):

@@ -12,7 +12,7 @@ from initpipeline.core.explanations import Explanation
 
 @dataclass(frozen=True, slots=True)
 class ConditionInputs:
-    """What the conditions report. A condition whose explanation is None is absent."""
+    """What the conditions report. A condition without an explanation is absent."""
 
     initialized: bool
     initialized_why: Explanation
@@ -58,8 +58,8 @@ def with_in_place_unavailable(
     generation: int,
     now: datetime,
 ) -> InitPipelineStatus:
-    """Returns the status with the condition InPlaceUnavailable, True for this obstacle. If
-    ``obstacle`` is None, the condition is absent."""
+    """Returns the status with the condition InPlaceUnavailable, True for this obstacle. Without an
+    obstacle, the condition is absent."""
     type_ = ConditionType.IN_PLACE_UNAVAILABLE
     others = tuple(condition for condition in status.conditions if condition.type != type_)
     if obstacle is not None:

@@ -140,7 +140,7 @@ def _follow_pod(facts: Facts, state: RunState, now: datetime) -> FollowedRun:
 
 def _suspend(facts: Facts, followed: FollowedRun | None, now: datetime) -> Decision:
     """Ends the current run and deletes its Pod. A Pod that has terminated is deleted as well, since
-    the next run's Pod gets its name. ``followed`` is None if no run has started yet."""
+    the next run's Pod gets its name. Without ``followed`` no run has started yet."""
     pod, pipeline = facts.pod, facts.pipeline
     state = runs.superseded(followed, pipeline.status, now) if followed else None
     status = statuses.suspended(facts, state, now)

@@ -1,6 +1,6 @@
-"""Why a pipeline is where it is: one reason and one message, from one look at the Pod.
+"""Explains the state of a run and its Pod by one reason and one message.
 
-Reason and message come from the same place, so that they never speak of two different things.
+One function determines both, so that reason and message are always about the same thing.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,12 +34,13 @@ _OBSTACLES: Final[Mapping[str, Reason]] = {
     "PreCreateHookError": Reason.CONTAINER_CONFIG_ERROR,
     CANNOT_START: Reason.CONTAINER_CONFIG_ERROR,
 }
-"""What a container that waits for more than its turn waits for, by the kubelet's reason."""
+"""What keeps a container from starting, by the kubelet's reason. Other reasons, such as
+PodInitializing, mean that its turn has not come."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why, for a program and for a person."""
+    """A reason for programs, and a message for users of at most 1 KiB."""
 
     reason: Reason
     message: str
@@ -110,11 +111,11 @@ def _not_ready(pod: Pod) -> Explanation:
             "its containers were Ready when the kubelet last reported them",
         )
     unready = ", ".join(f'"{s.name}"' for s in pod.container_statuses if not s.ready)
-    words = f"app containers are not ready: {unready}"
-    return Explanation(
-        Reason.CONTAINERS_NOT_READY,
-        words if unready else "the Pod is not Ready, and the API server gives no reason",
-    )
+    if unready:
+        message = f"app containers are not ready: {unready}"
+    else:
+        message = "the Pod is not Ready, and the API server gives no reason"
+    return Explanation(Reason.CONTAINERS_NOT_READY, message)
 
 
 def lost(pod: Pod | None) -> Explanation:
@@ -145,20 +146,23 @@ def _disruption(pod: Pod) -> str:
 
 
 def terminating(pod: Pod) -> Explanation:
-    """That the Pod is on its way out, and why, where that is known."""
+    """Returns that the Pod is being deleted, with the cause if the API server reports one."""
     disruption = _disruption(pod)
-    why = f": {disruption}" if disruption else ""
-    return Explanation(Reason.POD_TERMINATING, f"the Pod is being deleted{why}")
+    cause = f": {disruption}" if disruption else ""
+    return Explanation(Reason.POD_TERMINATING, f"the Pod is being deleted{cause}")
 
 
 def stuck(pod: Pod) -> Explanation:
-    """Why a Pod does not go, and what a person can do about it, which we never do for them: a
-    forced deletion while the containers still run makes two of them."""
+    """Returns why a terminating Pod still exists, and what the user can do about it.
+
+    The operator never forces a deletion. If the containers still run on the node, the next Pod
+    would be a second one.
+    """
     if pod.finalizers:
         return Explanation(
             Reason.POD_TERMINATING,
-            f"the Pod has been deleted but is kept by its finalizers {', '.join(pod.finalizers)}: "
-            "see to whoever is to remove them",
+            f"the Pod is being deleted but is kept by its finalizers {', '.join(pod.finalizers)}: "
+            "check the controllers that remove them",
         )
     if pod.node_name is None:
         remedy = "delete it with --grace-period=0 --force"
@@ -205,22 +209,23 @@ def _not_started(pod: Pod, title: str, step: Step) -> Explanation:
     obstacle = _obstacle(title, step.status) if step.status else None
     if obstacle is not None:
         return obstacle
-    words = f"{title} has not started yet"
+    message = f"{title} has not started yet"
     if not pod.init_container_statuses:
-        words += f': node "{pod.node_name}" has not reported on the Pod'
+        message += f': node "{pod.node_name}" has not reported on the Pod'
     elif step.position == 1:
-        words += ": the Pod's volumes, network or its image are not ready"
-    return Explanation(Reason.STEP_PENDING, words)
+        message += ": the Pod's volumes, network or its image are not ready"
+    return Explanation(Reason.STEP_PENDING, message)
 
 
 def _obstacle(title: str, status: ContainerStatus) -> Explanation | None:
-    """What keeps a container from being started, in the kubelet's words."""
+    """Returns what keeps a container from starting, with the kubelet's message. None: nothing does,
+    as far as the kubelet reports."""
     waiting = status.waiting_reason
     reason = _OBSTACLES.get(waiting)
     if reason is None or could_not_start(status):
         return None
-    words = (status.waiting or {}).get("message") or waiting
-    return Explanation(reason, f"{title}: {words}")
+    message = (status.waiting or {}).get("message") or waiting
+    return Explanation(reason, f"{title}: {message}")
 
 
 def _running_step(title: str, step: Step, status: ContainerStatus) -> Explanation:
@@ -242,7 +247,8 @@ def _running_step(title: str, step: Step, status: ContainerStatus) -> Explanatio
 
 
 def _trouble(statuses: Iterable[ContainerStatus], kind: str) -> Explanation | None:
-    """Of the first container that shows a reason not to be ready."""
+    """Returns why the first container that is not ready for a reported reason is not. None: the
+    kubelet reports no reason."""
     for status in statuses:
         title = f'{kind} "{status.name}"'
         obstacle = _obstacle(title, status)
@@ -256,7 +262,8 @@ def _trouble(statuses: Iterable[ContainerStatus], kind: str) -> Explanation | No
 
 
 def _sidecars(pod: Pod) -> Iterable[ContainerStatus]:
-    """None once all app containers have ended, since the kubelet ends the sidecars then."""
+    """Returns the statuses of the sidecars. Once all app containers have ended, returns none, since
+    the kubelet ends the sidecars then."""
     if all(status.terminated for status in pod.container_statuses):
         return ()
     names = {container.name for container in pod.init_containers if container.sidecar}

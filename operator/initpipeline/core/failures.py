@@ -14,9 +14,11 @@ from initpipeline.core.text import clip
 
 
 def failure(status: ContainerStatus) -> Terminated | None:
-    """The container's present failure, or, while it waits or runs again, its last one. One that
-    the kubelet ended to restart it with all others has not failed, nor has one that runs again
-    because it went with its sandbox or node."""
+    """Returns how the container failed, or if it waits or runs again, how its last attempt failed.
+
+    None: it has not failed. A container has not failed either if the kubelet ended it to restart
+    all containers, or if it runs again after it was lost with its sandbox or node.
+    """
     last = status.last_terminated
     if status.terminated is None and last is not None and last.reason in LOST_ENDS:
         return None
@@ -30,13 +32,13 @@ def _bad(end: Terminated | None) -> Terminated | None:
 
 
 def could_not_start(status: ContainerStatus) -> bool:
-    """Whether it waits after a start that failed. That is told as an end of it, with StartError,
-    counts as one, and is followed by a restart like any other."""
+    """Returns whether the container waits after a failed start. The kubelet reports a failed start
+    as a termination with the reason StartError, and restarts the container like after any other."""
     return status.waiting_reason == CANNOT_START and failure(status) is not None
 
 
 def ending(end: Terminated, restart_count: int) -> str:
-    """ "exited with 1, restarted 3 times: <termination message>" """
+    """Returns for example "exited with 1, restarted 3 times: <termination message>"."""
     how = f"was ended by signal {end.signal}" if end.signal else f"exited with {end.exit_code}"
     if end.reason == START_ERROR:
         how = "could not be started"
@@ -50,10 +52,11 @@ def ending(end: Terminated, restart_count: int) -> str:
 def failed_step(
     statuses: Iterable[ContainerStatus], *, pod_lost: bool = False
 ) -> FailedStep | None:
-    """The evidence of the first init container that has failed and not got over it.
+    """Returns the evidence of the first init container that has failed and has not recovered.
 
-    A sidecar is over it once it is ready again; a step that runs again is not. Where the Pod is
-    lost, or on its way to be, what the loss itself did to a container is no failure of the step.
+    A sidecar has recovered once it is ready again. A step that runs again has not. If the Pod is
+    lost or about to be (``pod_lost``), a termination by the loss itself is not a failure. None: no
+    init container has failed.
     """
     for status in statuses:
         end = _failure_before_the_loss(status) if pod_lost else failure(status)
@@ -64,7 +67,8 @@ def failed_step(
 
 
 def evidence(name: str, status: ContainerStatus | None, end: Terminated | None) -> FailedStep:
-    """Of an init container: how its last attempt ended, if one did."""
+    """Returns how the last attempt of the init container ended. Without ``end``, the evidence has
+    the name and the restart count only."""
     return FailedStep(
         name=name,
         exit_code=end.exit_code if end else None,
@@ -76,14 +80,19 @@ def evidence(name: str, status: ContainerStatus | None, end: Terminated | None) 
 
 
 _KILLED = frozenset({137, 143})
-"""128 and the number of SIGKILL, SIGTERM: how the kubelet ends what has to go."""
+"""Exit codes after SIGKILL and SIGTERM: 128 and the number of the signal. The kubelet terminates
+containers with these."""
 
 
 def _failure_before_the_loss(status: ContainerStatus) -> Terminated | None:
-    """The kubelet kills what runs, and of a container that never was, as while its image is pulled,
-    it says in the end ContainerStatusUnknown and 137."""
+    """Returns how the container failed before the Pod was lost. None: it had not failed.
+
+    When a Pod is lost, the kubelet kills the running containers. For a container that was never
+    created, for instance because its image was still being pulled, it reports 137 and
+    ContainerStatusUnknown.
+    """
     end = status.terminated
     if end is None or end.exit_code not in _KILLED:
         return failure(status)
-    told_apart = end.reason not in {"Error", "ContainerStatusUnknown"}  # OOMKilled, for one
-    return end if told_apart else _bad(status.last_terminated)
+    own_reason = end.reason not in {"Error", "ContainerStatusUnknown"}  # Such as OOMKilled.
+    return end if own_reason else _bad(status.last_terminated)

@@ -1,12 +1,13 @@
-"""Restarts that the kubelet answers itself: all containers of the Pod restart in place (KEP-5532).
+"""In-place re-runs: the kubelet restarts all containers in the same Pod (KEP-5532).
 
-Rules on the app containers ask for it. Not every cluster has it: the API server may refuse the
-rules or drop them, and nodes may not offer it. Then, or where it would come too often, the Pod goes
-without our rules, the restart of a container is answered with a new Pod, and a condition says so.
-Each run tries anew, once.
+The operator adds restart rules to the app containers of the Pod. Not every cluster supports them:
+the API server may refuse or drop the rules, and a node may lack the feature. If so, or if in-place
+re-runs come too often, the operator creates the Pod without its rules. If an app container of such
+a Pod restarts, the operator replaces the Pod. The condition InPlaceUnavailable reports this. Each
+run tries the rules again, once.
 
-A restart in place knows no back-off, no preStop, and two seconds between SIGTERM and SIGKILL. So
-one that follows another closely is answered with a new Pod and its back-off.
+An in-place re-run has no back-off and no preStop hooks, and two seconds between SIGTERM and
+SIGKILL. So if one follows another closely, the operator replaces the Pod instead, with back-off.
 """
 
 from collections.abc import Mapping
@@ -21,12 +22,13 @@ from initpipeline.core.facts import RESTART_ALL_CONTAINERS, Facts, Pipeline, Pod
 from initpipeline.core.runs import RunState
 
 MIN_IN_PLACE_INTERVAL: Final = timedelta(minutes=10)
-"""Restarts in place that are closer together come too often."""
+"""If two in-place re-runs start within this time, the operator replaces the Pod."""
 
 FEATURE: Final = "RestartAllContainersOnContainerExits"
-"""What nodes declare that offer it, and the kubelet names when it does not (KEP-5328)."""
+"""The feature that a node declares (KEP-5328). Without it, the kubelet names it in its message."""
 MISSING_FEATURE_MESSAGE: Final = "didn't match Pod's required features"
-"""The scheduler's words about nodes that do not declare what a Pod needs; it names no feature."""
+"""Part of the scheduler's message if no node declares a feature that the Pod needs. The message
+does not name the feature."""
 
 _RULES: Final[Mapping[str, dict[str, Any]]] = {
     "Always": {
@@ -38,37 +40,41 @@ _RULES: Final[Mapping[str, dict[str, Any]]] = {
         "exitCodes": {"operator": "NotIn", "values": [0]},
     },
 }
-"""By the restartPolicy of the container: no rule makes one restart that would not otherwise."""
+"""The operator's rule by the container's restartPolicy. It never restarts a container that its
+restartPolicy would not restart."""
 
 
 def wanted(pipeline: Pipeline) -> bool:
-    """Whether a container's restart is to re-run the Pod in place, and there is one that can."""
+    """Returns whether the pipeline asks for in-place re-runs, and has an app container that can
+    restart."""
     policies = pipeline.policies
     if policies.rerun_policy is not RerunPolicy.ON_RESTART:
         return False
     if policies.rerun_strategy is not RerunStrategy.IN_PLACE:
         return False
-    # A template is parsed each time that it is read, so only where it is asked for.
+    # Reading the template parses it, so it comes last.
     spec: dict[str, Any] = pipeline.template["spec"]
     return with_rules(spec) != spec
 
 
 def with_rules(pod_spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The v1.PodSpec with our rule on each app container that can restart, after its own rules: the
-    first that matches decides. Rules need the container's own restartPolicy beside them."""
+    """Returns the v1.PodSpec with the operator's rule on each app container that can restart.
+
+    The rule comes after the container's own rules, since the kubelet takes the first that matches.
+    The API requires a restartPolicy on each container that has rules.
+    """
     containers = []
     for container in pod_spec.get("containers") or ():
         policy = container.get("restartPolicy") or pod_spec.get("restartPolicy") or "Always"
         rule = _RULES.get(policy)
         rules = [*(container.get("restartPolicyRules") or ()), rule]
-        ours = {"restartPolicy": policy, "restartPolicyRules": rules}
-        containers.append({**container, **ours} if rule else container)
+        with_rule = {**container, "restartPolicy": policy, "restartPolicyRules": rules}
+        containers.append(with_rule if rule else container)
     return {**pod_spec, "containers": containers}
 
 
 def refused(facts: Facts) -> bool:
-    """Whether the API server does not take the Pod for what our rules put into it. Of a refusal for
-    anything else they are not the cause."""
+    """Returns whether the API server refuses the Pod because of the operator's rules."""
     refusal = facts.refusal
     if refusal is None or not facts.refused_in_place:
         return False
@@ -76,12 +82,14 @@ def refused(facts: Facts) -> bool:
 
 
 def unfit(pod: Pod) -> bool:
-    """Whether our rules keep the Pod from running on the nodes that there are: with none of them it
+    """Returns whether no node accepts the Pod because of the operator's rules. Without the rules it
     might run."""
     return _unfit_by(pod) is not None
 
 
 def _unfit_by(pod: Pod) -> str | None:
+    """Returns the message of the scheduler or kubelet that the Pod needs a missing feature. None:
+    neither reports that, or the Pod does not have the operator's rules."""
     if pod.rerun_in_place != IN_PLACE:
         return None
     scheduled = pod.condition("PodScheduled")
@@ -95,17 +103,19 @@ def _unfit_by(pod: Pod) -> str | None:
 
 
 def too_often(run: Run, pod: Pod) -> bool:
-    """Whether our rules have begun this run so soon after one like it that the Pod is replaced."""
+    """Returns whether the operator's rules have started this run so soon after another in-place
+    re-run that the Pod is replaced."""
     last = run.last_in_place_time
-    ours = pod.rerun_in_place == IN_PLACE and run.trigger is Trigger.RESTARTED_IN_PLACE
-    return ours and last is not None and run.start_time - last < MIN_IN_PLACE_INTERVAL
+    by_rules = pod.rerun_in_place == IN_PLACE and run.trigger is Trigger.RESTARTED_IN_PLACE
+    return by_rules and last is not None and run.start_time - last < MIN_IN_PLACE_INTERVAL
 
 
 def obstacle(facts: Facts, state: RunState, pod: Pod | None, now: datetime) -> Explanation | None:
     """Returns why restarts do not re-run the Pod in place although the pipeline asks for it.
 
-    ``pod`` is the Pod of the current run. If it is None, the result is why the next Pod is created
-    without the operator's rules. None: the Pod restarts in place, or the pipeline does not ask.
+    ``pod`` is the Pod of the current run. Without one, the result is why the next Pod is created
+    without the operator's rules. None: restarts do re-run the Pod in place, or the pipeline does
+    not ask for it.
     """
     if not wanted(facts.pipeline):
         return None
@@ -118,33 +128,37 @@ def obstacle(facts: Facts, state: RunState, pod: Pod | None, now: datetime) -> E
 
 
 def _of_pod(before: InitPipelineStatus, pod: Pod) -> Explanation | None:
-    """One that was made under the other strategy says nothing about it."""
+    """Returns why the Pod does not restart in place. None: it does, or it was created under another
+    rerunStrategy."""
     if pod.rerun_in_place == IN_PLACE:
-        words = "the API server has dropped the restartPolicyRules of the Pod"
-        return None if pod.restarts_in_place else _unsupported(words)
+        dropped = "the API server has dropped the restartPolicyRules of the Pod"
+        return None if pod.restarts_in_place else _unsupported(dropped)
     if pod.rerun_in_place not in set(Reason):
         return None
     reason = Reason(pod.rerun_in_place)
-    said = before.condition(ConditionType.IN_PLACE_UNAVAILABLE)
-    if said is not None and said.reason == reason:
-        return Explanation(reason, said.message)
+    condition = before.condition(ConditionType.IN_PLACE_UNAVAILABLE)
+    if condition is not None and condition.reason == reason:
+        return Explanation(reason, condition.message)
     return Explanation(reason, f"the Pod {_WITHOUT}")
 
 
 def _known(before: InitPipelineStatus, run: Run) -> Explanation | None:
-    """What was found out in this run is not tried again."""
-    said = before.condition(ConditionType.IN_PLACE_UNAVAILABLE)
-    if said is None or before.run is None or before.run.number != run.number:
+    """Returns the obstacle that was reported before in the same run, which does not try the rules
+    again. None: there was no obstacle, or it cannot be read."""
+    condition = before.condition(ConditionType.IN_PLACE_UNAVAILABLE)
+    if condition is None or before.run is None or before.run.number != run.number:
         return None
-    return Explanation(Reason(said.reason), said.message) if said.reason in set(Reason) else None
+    if condition.reason not in set(Reason):  # Another client may have written it.
+        return None
+    return Explanation(Reason(condition.reason), condition.message)
 
 
 def _before_pod(facts: Facts, state: RunState, now: datetime) -> Explanation | None:
     pod, run = facts.pod, state.run
     if facts.refusal is not None and refused(facts):
         return _unsupported(facts.refusal.message)
-    if pod is not None and (words := _unfit_by(pod)):
-        return _unsupported(words)
+    if pod is not None and (message := _unfit_by(pod)):
+        return _unsupported(message)
     last = run.last_in_place_time
     if last is not None and now - last < MIN_IN_PLACE_INTERVAL:
         return _too_often(f"all containers were last restarted in place at {format_time(last)}")
@@ -161,8 +175,8 @@ def _restarted_alone(run: Run, before: Pod) -> bool:
     if run.trigger is not Trigger.CONTAINER_RESTARTED or before.rerun_in_place != IN_PLACE:
         return False
     cause = run.cause
-    found = (c for c in before.containers if cause is not None and c.name == cause.container)
-    container = next(found, None)
+    restarted = (c for c in before.containers if cause is not None and c.name == cause.container)
+    container = next(restarted, None)
     if container is None or cause is None or cause.exit_code is None:
         return False
     return container.after_exit(cause.exit_code) == RESTART_ALL_CONTAINERS
@@ -171,9 +185,9 @@ def _restarted_alone(run: Run, before: Pod) -> bool:
 _WITHOUT = "is made without rules to restart in place, so a restart is answered with a new one"
 
 
-def _unsupported(words: str) -> Explanation:
-    return Explanation(Reason.IN_PLACE_UNSUPPORTED, f"the Pod {_WITHOUT}: {words}")
+def _unsupported(cause: str) -> Explanation:
+    return Explanation(Reason.IN_PLACE_UNSUPPORTED, f"the Pod {_WITHOUT}: {cause}")
 
 
-def _too_often(words: str) -> Explanation:
-    return Explanation(Reason.IN_PLACE_TOO_OFTEN, f"the Pod {_WITHOUT}: {words}")
+def _too_often(cause: str) -> Explanation:
+    return Explanation(Reason.IN_PLACE_TOO_OFTEN, f"the Pod {_WITHOUT}: {cause}")

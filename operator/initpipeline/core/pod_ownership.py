@@ -1,4 +1,4 @@
-"""Which Pod belongs to a pipeline, and which to its current run."""
+"""Decides whether a Pod belongs to a pipeline and to its current run."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -28,7 +28,7 @@ def belongs_to_run(pod: Pod, pipeline: Pipeline, run: Run) -> bool:
 
 
 def pod_of_run(facts: Facts, run: Run) -> Pod | None:
-    """Returns the Pod of the run. None: there is none."""
+    """Returns the Pod of the run. None: the run has no Pod."""
     pod = facts.pod
     return pod if pod is not None and belongs_to_run(pod, facts.pipeline, run) else None
 

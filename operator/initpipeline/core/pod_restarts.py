@@ -1,6 +1,8 @@
-"""What restarted in the current run's Pod: the Pod, as the kubelet runs the init containers again,
-or an app container. The kubelet's restart counts go on across the runs in a Pod, so each run has
-baselines.
+"""Recognizes restarts in the Pod of the current run: by the kubelet, which runs all init containers
+again, and of app containers.
+
+The kubelet's restart counts continue across the runs in a Pod. Each run therefore records
+baselines: the restart count of each container at its first start in the run.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -56,9 +58,13 @@ def _removed_in_place(status: ContainerStatus) -> bool:
 
 
 def _restarted_in_place(first: ContainerStatus, succeeded: Mapping[str, str], pod: Pod) -> bool:
-    """Whether the pass that ``first`` tells of is one in place. What it was restarted for the first
-    time is forgotten where it has failed since; then a later one tells, of which the container of
-    the pass before is gone as well."""
+    """Returns whether the kubelet has restarted all containers in place. If not, it has re-created
+    the sandbox.
+
+    ``first`` is the first init container that has another container than in the run before. If it
+    has failed since, its status no longer has the reason of the restart. The status of a later
+    container has it, if its container of the run before is gone as well.
+    """
     last = first.last_terminated
     if last is not None and last.exit_code == 0:
         return False
@@ -174,7 +180,7 @@ def _plain_inits(pod: Pod) -> Iterator[ContainerStatus]:
 
 def _since(end: Terminated | None, time: datetime, stale: Collection[str]) -> bool:
     """Returns whether a container of this run ended. By the node's clock it has started since the
-    time; a container of an earlier run has not, whatever the clock was then."""
+    time; a container of an earlier run has not. Its clock time is not used."""
     return (
         end is not None
         and end.reason != RESTARTING_ALL_CONTAINERS
@@ -187,15 +193,16 @@ def _since(end: Terminated | None, time: datetime, stale: Collection[str]) -> bo
 def init_restart_baselines(
     run: Run, before: Collection[ContainerStatus], pod: Pod
 ) -> tuple[RestartBaseline, ...]:
-    """For each init container the restart count of its first start in the run that the kubelet has
-    just begun. ``run`` is the one before, ``before`` is what was seen of it.
+    """Returns for each init container the restart count of its first start in the run that the
+    kubelet has just begun. ``run`` is the run before, ``before`` its init containers as last
+    mirrored.
 
-    The kubelet counts on across the runs in a Pod. It raises the count when it makes the new
-    container, except for a restart in place, which is counted at once. A container that is another
-    one already may have been restarted unseen: that is not held against it. If the run was not
-    initialized and an init container's own exit has restarted all containers, its count goes on.
+    The kubelet raises the count when it creates the new container. An in-place restart is counted
+    before that. A container that was created already may have restarted unobserved: such restarts
+    do not count against it. If the run was not initialized and an init container's own exit has
+    restarted all containers, its baseline stays.
     """
-    shown = {status.name: status.container_id for status in before}
+    mirrored = {status.name: status.container_id for status in before}
     known = {baseline.name: baseline.restart_count for baseline in run.init_restart_baselines}
     cause = run.in_place_cause if run.initialized_time is None else None
     return tuple(
@@ -206,20 +213,24 @@ def init_restart_baselines(
             else status.restart_count + is_old,
         )
         for status in pod.init_container_statuses
-        if (is_old := _still_the_old(status, shown)) or status.restart_count
+        if (is_old := _still_the_old(status, mirrored)) or status.restart_count
     )
 
 
-def _still_the_old(status: ContainerStatus, shown: Mapping[str, str]) -> bool:
+def _still_the_old(status: ContainerStatus, mirrored: Mapping[str, str]) -> bool:
+    """Returns whether the kubelet still reports the container of the run before."""
     restarting = status.waiting_reason == RESTARTING_ALL_CONTAINERS
-    old = bool(status.container_id) and status.container_id == shown.get(status.name)
+    old = bool(status.container_id) and status.container_id == mirrored.get(status.name)
     return old and not restarting
 
 
 def raised_baselines(run: Run, pod: Pod) -> tuple[RestartBaseline, ...]:
-    """The baselines of the init containers, without restarts for which a step is not to blame: its
-    container was lost with its sandbox or node; or a restart in place has cut short the run that a
-    restart of the sandbox began, which ends app containers, for whose end a rule then fires."""
+    """Returns the baselines of the init containers, raised so that some restarts do not count.
+
+    A restart does not count if the container was lost with its sandbox or node. It does not count
+    either if an in-place restart has cut short a run that began with a restart of the sandbox:
+    the restart of the sandbox terminates app containers, and that matches their restart rules.
+    """
     forgiven = set(LOST_ENDS)
     if run.trigger is Trigger.POD_RESTARTED:
         forgiven.add(RESTARTING_ALL_CONTAINERS)
@@ -251,7 +262,7 @@ def in_place_cause(pod: Pod) -> Cause | None:
         for name, end in ended
         if containers[name].after_exit(end.exit_code) == RESTART_ALL_CONTAINERS
     ]
-    name, end = max(by_rule, key=lambda found: _finished(found[1]), default=(None, None))
+    name, end = max(by_rule, key=lambda entry: _finished(entry[1]), default=(None, None))
     return None if name is None else _cause_of(name, end)
 
 

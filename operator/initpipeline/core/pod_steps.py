@@ -1,9 +1,10 @@
-"""Which steps of the current run are done.
+"""Determines which steps of the current run are done.
 
-The rules are read off the statuses that a real kubelet writes. Two of them matter everywhere: the
-Pod's own Initialized condition stays True while init containers run again, so it is never looked
-at; and after a restart of the sandbox the kubelet goes on showing the old success of an init
-container until it has run again, so a success must be shown to belong to this run.
+The rules follow the statuses that a real kubelet writes. Two facts matter throughout:
+
+- The Pod's own Initialized condition stays True while init containers run again, so it is not used.
+- After a restart of the sandbox, the kubelet reports the old success of an init container until the
+  container has run again. A success therefore needs evidence that it belongs to this run.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -58,9 +59,9 @@ class _Before:
     done: bool = True
     """All of them are done."""
     once: bool = True
-    """Each has run only once in this run, sidecars excepted."""
+    """Each plain one has run only once in this run."""
     finished: datetime | None = None
-    """When the last one that is no sidecar finished, by the node's clock."""
+    """When the last plain init container among them finished, by the node's clock."""
 
     def followed_by(
         self, container: Container, status: ContainerStatus | None, done: bool, restarted: bool
@@ -229,6 +230,6 @@ def _started_over_once(
 
 
 def last_finished(done: Collection[Step]) -> datetime | None:
-    """When the last plain init container finished, by the kubelet's clock."""
+    """Returns when the last plain init container finished, by the node's clock. None: none has."""
     ends = [step.status.terminated for step in done if step.status and not step.container.sidecar]
     return max((end.finished_at for end in ends if end and end.finished_at), default=None)

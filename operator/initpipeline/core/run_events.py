@@ -1,7 +1,7 @@
-"""What one write of the status tells that a person would want to be told: the events.
+"""Derives the events that follow from one write of the status.
 
-All of it is read off the status before the write and after it. So no state is needed, a look that
-writes nothing tells nothing, and an event never speaks of what status does not show.
+The inputs are the status before the write and after it. So events need no state of their own, a
+reconcile that writes nothing posts no event, and an event reports nothing that status does not.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,14 +38,14 @@ must not delay the events of other pipelines."""
 
 @dataclass(frozen=True, slots=True)
 class RunEvent:
-    """Something that happened to a run, in the words of an event."""
+    """An event about a run."""
 
     reason: EventReason
     run: int
     note: str
-    """For a person. At most 1 KiB, which is also what an event's note may have."""
+    """For users. At most 1 KiB, the limit of an event's note."""
     step: str | None = None
-    """The init container that it happened to."""
+    """Name of the init container that the event is about. None: it is about the run."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "note", clip(self.note))
@@ -56,30 +56,30 @@ class RunEvent:
 
     @property
     def action(self) -> str:
-        """What was done, or failed: CamelCase, for a program."""
+        """What the operator or kubelet did or failed to do, in CamelCase."""
         return _ACTIONS[self.reason]
 
     @property
     def field_path(self) -> str | None:
-        """Of the step, in the form in which the kubelet names a container of a Pod."""
+        """The field of the step, in the form that the kubelet uses for a container of a Pod."""
         return self.step and f"spec.template.spec.initContainers{{{self.step}}}"
 
 
 def events_between(before: InitPipelineStatus, after: InitPipelineStatus) -> tuple[RunEvent, ...]:
-    """What happened between the two, in the order in which it did.
+    """Returns the events between two statuses, oldest first.
 
-    With runHistoryLimit 0 the end of a run is not told where the next begins in the same write:
-    status itself tells no more of it than the next run's trigger.
+    If runHistoryLimit is 0 and one write ends a run and begins the next, there is no event for the
+    end: status has nothing about it but the next run's trigger.
     """
     known = before.run.number if before.run else 0
     failed = _failed_steps(before, after)
-    found: list[RunEvent] = []
+    events: list[RunEvent] = []
     for number, run in sorted(_runs(after).items()):
         if number >= known:
             earlier = before.run if number == known else None
-            found += _of_run(earlier, run, failed.get(number, {}), after)
-    found = found[-MOST_AT_ONCE:]
-    return (*found, *_failed_create(before, after), *_given_up(before, after))
+            events += _of_run(earlier, run, failed.get(number, {}), after)
+    events = events[-MOST_AT_ONCE:]
+    return (*events, *_failed_create(before, after), *_given_up(before, after))
 
 
 def _runs(status: InitPipelineStatus) -> dict[int, RunFacts]:
@@ -157,50 +157,52 @@ def _run_given_up(status: InitPipelineStatus) -> int | None:
 def _failed_steps(
     before: InitPipelineStatus, after: InitPipelineStatus
 ) -> dict[int, dict[str, FailedStep]]:
-    """The failures that were not shown before, by run and step.
+    """Returns the failures that ``before`` did not report, by run and step.
 
-    Those of a run that is initialized are no steps': they are its sidecars', which end with their
-    sandbox and their Pod. Whoever asks leaves them out.
+    Failures in an initialized run are those of sidecars, which end with their sandbox and Pod. The
+    caller leaves them out.
     """
     ended_before = {_ended(status) for status in _statuses(before)}
-    at_work_before = {status.container_id for status in _statuses(before)}
-    found: dict[int, dict[str, FailedStep]] = {}
+    mirrored_before = {status.container_id for status in _statuses(before)}
+    failures: dict[int, dict[str, FailedStep]] = {}
     if after.run is not None:
         known = before.run.number if before.run else after.run.number
         for status in _statuses(after):
             step = failed_step([status], pod_lost=_pod_lost(after))
             if step is None or _ended(status) in ended_before:
                 continue
-            run = known if _ended(status) in at_work_before else after.run.number
-            found.setdefault(run, {})[step.name] = step
-    _add_evidence(found, before, after)
-    return found
+            run = known if _ended(status) in mirrored_before else after.run.number
+            failures.setdefault(run, {})[step.name] = step
+    _add_evidence(failures, before, after)
+    return failures
 
 
 def _add_evidence(
-    found: dict[int, dict[str, FailedStep]], before: InitPipelineStatus, after: InitPipelineStatus
+    failures: dict[int, dict[str, FailedStep]],
+    before: InitPipelineStatus,
+    after: InitPipelineStatus,
 ) -> None:
-    """What only history tells, since the Pod that failed is no longer the one that is shown.
+    """Adds the failures that are only in history, since status mirrors another Pod by now.
 
-    History names no container, so what it tells was shown before if it reads the same: the second
-    of two failures that are alike in everything is told by the end of the run alone.
+    History has no container IDs. A failure that equals one that was mirrored is taken for the same.
+    If two failures are equal, only RunFailed reports the second.
     """
     recorded_before = {record.number for record in before.history}
     new = [record for record in after.history if record.number not in recorded_before]
     if not new:
         return
-    shown = [failed_step([status]) for status in (*_statuses(before), *_statuses(after))]
+    mirrored = [failed_step([status]) for status in (*_statuses(before), *_statuses(after))]
     for record in new:
         step = record.failed_step
-        if step is not None and step not in shown:
-            found.setdefault(record.number, {}).setdefault(step.name, step)
+        if step is not None and step not in mirrored:
+            failures.setdefault(record.number, {}).setdefault(step.name, step)
 
 
 def _pod_lost(status: InitPipelineStatus) -> bool:
-    """Whether the Pod that is shown is lost, or on its way to be."""
+    """Returns whether the mirrored Pod is lost or terminating."""
     ready, run = status.condition(ConditionType.READY), status.run
-    going = ready is not None and ready.reason == Reason.POD_TERMINATING
-    return going or (run is not None and run.result is Result.LOST)
+    terminating = ready is not None and ready.reason == Reason.POD_TERMINATING
+    return terminating or (run is not None and run.result is Result.LOST)
 
 
 def _statuses(status: InitPipelineStatus) -> Iterator[ContainerStatus]:
@@ -208,7 +210,7 @@ def _statuses(status: InitPipelineStatus) -> Iterator[ContainerStatus]:
 
 
 def _ended(status: ContainerStatus) -> str:
-    """Which container of this status was the last to end; "" where none has."""
+    """Returns the ID of the container that terminated last, by this status. "": none has."""
     for state in ("state", "lastState"):
         end = (status.raw.get(state) or {}).get("terminated")
         if end is not None:
@@ -218,12 +220,12 @@ def _ended(status: ContainerStatus) -> str:
 
 def _places(status: InitPipelineStatus) -> dict[str, str]:
     """Returns the position of each init container by its name, as in conditions: " 2 of 3"."""
-    names = [shown.name for shown in _statuses(status)]
+    names = [container.name for container in _statuses(status)]
     return {name: f" {place} of {len(names)}" for place, name in enumerate(names, start=1)}
 
 
 def _how(step: FailedStep) -> str:
-    """How often it was restarted, the event's series tells."""
+    """Returns how the step failed. The event's series counts its restarts."""
     if step.exit_code is None:
         return f"failed: {step.message or step.reason or 'no reason given'}"
     return _ending(step)

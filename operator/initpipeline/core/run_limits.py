@@ -1,6 +1,6 @@
-"""The limits of a run: which it can exceed, when it does, and what is said of it then.
+"""The limits of a run: which apply, from when on they are exceeded, and the explanation of that.
 
-A limit is a time, so that one value tells both whether it is exceeded and when to look again.
+A limit is a time. It shows both whether the run has exceeded it, and when to requeue.
 """
 
 from collections.abc import Iterator
@@ -25,11 +25,13 @@ MAX_RESTARTS = "maxRestarts"
 
 @dataclass(frozen=True, slots=True)
 class RunLimit:
-    """A limit of the current run, and from when on the run has exceeded it."""
+    """A limit of the current run."""
 
     exceeded: Exceeded
     at: datetime
+    """From when on the run has exceeded it."""
     why: Explanation
+    """Why the run has failed then."""
 
 
 def applicable(policies: Policies, run: Run, observation: Observation) -> tuple[RunLimit, ...]:
@@ -48,7 +50,7 @@ def applicable(policies: Policies, run: Run, observation: Observation) -> tuple[
 
 
 def raised(exceeded: Exceeded, policies: Policies) -> bool:
-    """Whether the limit that ended a run is a higher one now, or none any more."""
+    """Returns whether a user has raised or removed the limit that ended a run."""
     if exceeded.limit == DEADLINE:
         value = policies.init_deadline_seconds
     elif exceeded.limit == TIMEOUT:
@@ -138,12 +140,12 @@ def _deadline(
         return
     own = not by_kubelet(run.trigger)
     since = run.ungated_time or (pod.created_at if own else None) or run.start_time
-    seen = explanations.initialization(observation).message
+    state = explanations.initialization(observation).message
     yield RunLimit(
         Exceeded(limit=DEADLINE, step=current.container.name, value=allowed),
         since + timedelta(seconds=allowed),
         Explanation(
             Reason.INIT_DEADLINE_EXCEEDED,
-            f"not initialized within the {DEADLINE} of {allowed} s: {seen}",
+            f"not initialized within the {DEADLINE} of {allowed} s: {state}",
         ),
     )

@@ -83,7 +83,8 @@ class FollowedRun:
 
 
 def pending_token(pipeline: Pipeline, status: InitPipelineStatus | RunState) -> str | None:
-    """Returns the rerun token that no run has answered yet. None: there is none."""
+    """Returns the rerun token that no run has answered yet. None: there is no
+    such token."""
     token = pipeline.rerun_token
     answered = {status.last_rerun_token, *(record.token for record in status.history)}
     return None if token in answered or (status.run and token == status.run.token) else token

@@ -246,8 +246,8 @@ def _backing_off(state: RunState) -> Explanation | None:
 
 
 def stalled_without_pod_at(run: Run) -> datetime:
-    """Returns when a run whose Pod is refused, or whose name is taken, becomes Stalled at the
-    latest."""
+    """Returns when the pipeline becomes Stalled if the run still has no Pod. It does so earlier if
+    waiting is unlikely to help."""
     return run.start_time + POD_DEADLINE
 
 

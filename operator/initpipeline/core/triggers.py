@@ -4,8 +4,8 @@ Each trigger is one function in ``_CHAIN``. The first that is due decides: sever
 make one run. Runs that a user starts come first and start immediately. Runs after a restart, a loss
 or a failure back off, until the Pod has been Ready for a while.
 
-Not in the chain are the triggers of the first run, which ``decide`` starts, and those of the
-kubelet, which ``pod_restarts`` recognizes.
+The triggers of the first run are not in the chain, since ``decide`` starts it. Nor are those of the
+kubelet: see ``pod_restarts``.
 """
 
 from collections.abc import Callable
@@ -149,7 +149,7 @@ def reset_counts(state: RunState, before: InitPipelineStatus, now: datetime) -> 
 
 def start_time(run: DueRun, state: RunState, now: datetime) -> datetime:
     """Returns when the run may start: immediately if a user starts it or no rerun came before it,
-    else after 10 s, 20 s ... 5 min. A time that was set before is kept, whatever the trigger."""
+    else after 10 s, 20 s ... 5 min. A time that was set before is kept."""
     if by_user(run.trigger) or state.rerun_count == 0:
         return now
     if state.next_run_time is not None:

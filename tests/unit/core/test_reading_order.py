@@ -8,7 +8,7 @@ from initpipeline.api.models import InitPipelineSpec
 
 
 def _parts() -> tuple[str, str]:
-    order, _, fields = (core.__doc__ or "").partition("Where each field")
+    order, _, fields = (core.__doc__ or "").partition("Modules in which")
     return order, fields
 
 
