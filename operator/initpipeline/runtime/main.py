@@ -28,8 +28,8 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code.
 
-    0: stopped by SIGTERM; 1: the operator cannot work with the cluster; 2: invalid usage; 130:
-    stopped by Ctrl-C.
+    0: stopped by SIGTERM or Ctrl-C; 1: the operator cannot work with the cluster; 2: invalid usage;
+    130: stopped by Ctrl-C before it had started.
     """
     options = vars(_parser().parse_args(arguments))
     options.pop("command")

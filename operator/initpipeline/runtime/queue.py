@@ -10,8 +10,8 @@
 
 A key does not carry what has changed: a worker that gets one compares the whole current state.
 
-Why not a library: client-go has no counterpart in Python, and Kopf's queues are per object and
-carry events.
+Why not a library: the official Python client has no work queue. Kopf has one queue per object, of
+events instead of keys.
 """
 
 import asyncio
