@@ -101,7 +101,7 @@ def add_timeout_option(parser: argparse.ArgumentParser, of: str) -> None:
         "--timeout",
         type=parse_duration,
         metavar="TIME",
-        help=f"of {of}: 90s, 5m, 1h (default: as long as it takes)",
+        help=f"time limit of {of}: 90s, 5m, 1h (default: none)",
     )
 
 

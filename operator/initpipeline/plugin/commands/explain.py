@@ -9,8 +9,8 @@ from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.plugin.options import TABLE, Subparsers, command, name_argument
 from initpipeline.plugin.report import formatting
+from initpipeline.plugin.report.explain import Report, report
 from initpipeline.plugin.report.pod_events import PodWarning, warnings
-from initpipeline.plugin.report.report import Report, report
 from initpipeline.plugin.report.summary import summary
 from initpipeline.plugin.session import Session, Target
 from initpipeline.plugin.views import explain as view
@@ -34,9 +34,9 @@ operator. If the Pod is not Ready, explain also shows warnings from the events o
 missing volume or a failing probe.
 
 The API server notifies the operator of each change of the spec, of rerun requests and of the Pod.
-If the status does not reflect such a change after {OPERATOR_TIMEOUT_SECONDS:g} seconds, explain
-reports that the operator does not appear to be running. An operator that waits, for example for a
-quota, counts as running."""
+If the status does not reflect such a change after {OPERATOR_TIMEOUT_SECONDS:g} seconds,
+explain reports that the operator does not appear to be running. An operator that waits, for example
+for a quota, counts as running."""
 
 
 def add(subparsers: Subparsers) -> None:

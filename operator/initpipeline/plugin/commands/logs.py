@@ -92,22 +92,28 @@ def _once(session: Session, target: Target, pipeline: Pipeline) -> int:
     wanted = session.options.step
     pod = _read_pod(session, target, pipeline)
     _check_step(pipeline, pod, wanted)
-    parts: list[Part] = []
-    if pod is not None and session.options.previous:
-        parts = log_parts.previous(pod, wanted)
-        if not parts:
-            raise NotFoundError(
-                "no step of this run has a previous attempt: kubectl initpipeline history lists "
-                "earlier runs"
-            )
-    elif pod is not None:
+    if pod is None:
+        return _without_logs(session, pipeline, pod)
+    if session.options.previous:
+        parts = _previous(pod, wanted)
+    else:
         parts = log_parts.newest(pod, wanted, _stale(pipeline))
-    if pod is not None:
-        for part in parts:
-            _print_log(session, part, LogReader(session, target, pod.uid, part).once())
     if not parts:
         return _without_logs(session, pipeline, pod)
+    for part in parts:
+        _print_log(session, part, LogReader(session, target, pod.uid, part).once())
     return 0
+
+
+def _previous(pod: Pod, wanted: str | None) -> list[Part]:
+    """Returns the previous attempts. Raises NotFoundError if no step was restarted."""
+    parts = log_parts.previous(pod, wanted)
+    if not parts:
+        raise NotFoundError(
+            "no step of this run has a previous attempt: kubectl initpipeline history lists "
+            "earlier runs"
+        )
+    return parts
 
 
 def _without_logs(session: Session, pipeline: Pipeline, pod: Pod | None) -> int:
@@ -135,7 +141,7 @@ class _Follower:
 
     def run(self) -> int:
         """Follows the logs and returns the exit code. Raises NoAnswerError if the API server does
-        not respond for MAX_RETRIES seconds."""
+        not respond to MAX_RETRIES requests in a row."""
         failures = 0
         while True:
             try:

@@ -11,8 +11,8 @@ from rich.text import Text
 from initpipeline.api.models import format_time
 from initpipeline.core.facts import Pipeline
 from initpipeline.plugin.report import formatting
+from initpipeline.plugin.report.explain import ActiveLimit, Report
 from initpipeline.plugin.report.pod_events import PodWarning
-from initpipeline.plugin.report.report import ActiveLimit, Report
 from initpipeline.plugin.views import status as status_view
 from initpipeline.plugin.views import styles
 

@@ -11,8 +11,8 @@ from initpipeline.core import status_size
 from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts, Refusal
 from initpipeline.core.unreadable import error_conditions
+from initpipeline.plugin.report.explain import Report, report
 from initpipeline.plugin.report.pod_events import PodWarning
-from initpipeline.plugin.report.report import Report, report
 from initpipeline.plugin.views import explain as view
 from initpipeline.plugin.views import status as status_view
 from tests.builders import End, PodBuilder, at, fresh_pod, running_pod, silent_pod
