@@ -15,8 +15,8 @@ from initpipeline.api import names
 from initpipeline.api.crd import PRINTER_COLUMNS, model_schema
 from initpipeline.api.models import InitPipeline
 from initpipeline.api.podtemplate import Schema
-from initpipeline.api.reasons import EventReason, Trigger
-from initpipeline.api.triggers import by_kubelet
+from initpipeline.api.reasons import EventReason
+from initpipeline.api.triggers import TRIGGERS
 from initpipeline.core.run_events import RunEvent
 from initpipeline.runtime.settings import Settings
 
@@ -126,16 +126,11 @@ def _conditions() -> str:
 
 
 def _triggers() -> str:
-    documented = _MEANINGS["Trigger"]
     return _table(
         ("trigger", "started by", "meaning"),
         (
-            (
-                f"`{trigger}`",
-                "kubelet" if by_kubelet(trigger) else "operator",
-                cell(documented[trigger]),
-            )
-            for trigger in Trigger
+            (f"`{trigger}`", row.starter.name.lower(), cell(_MEANINGS["Trigger"][trigger]))
+            for trigger, row in TRIGGERS.items()
         ),
     )
 

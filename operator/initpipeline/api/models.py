@@ -317,7 +317,10 @@ class InitPipelineStatus(ApiModel):
         "has first reconciled the InitPipeline.",
     )
     conditions: tuple[Condition, ...] = Field(
-        (), description="Initialized, Ready, Reconciling, Stalled, Suspended, InPlaceUnavailable."
+        (),
+        description="Latest observations of the InitPipeline's state. Initialized and Ready are "
+        "always present. Reconciling, Stalled, Suspended and InPlaceUnavailable are absent unless "
+        "they are True.",
     )
     pod_name: Identifier | None = Field(
         None, description="Name of the Pod. It is the name of the InitPipeline."

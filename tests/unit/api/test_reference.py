@@ -83,6 +83,8 @@ class TestFilled:
             ("runs", "| `number` | `run`, `history` |"),
             ("runs", "| `failedStep.exitCode` | `history` |"),
             ("triggers", "| `PodRestarted` | kubelet |"),
+            ("triggers", "| `PodLost` | operator |"),
+            ("triggers", "| `Requested` | user |"),
             ("events", "| `StepFailed` | Warning |"),
             ("names", "| `initpipeline.dev/rerun` | annotation |"),
             ("settings", "| `--namespace` | `INITPIPELINE_NAMESPACES` | |"),
