@@ -4,7 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic.alias_generators import to_camel
 
+from initpipeline.api.models import Policies
 from initpipeline.core.facts import Facts
 from initpipeline.plugin.report.plan import Plan, plan
 from tests.builders import PipelineBuilder, PodBuilder, at, fresh_pod, pod, running_pod
@@ -88,6 +90,7 @@ class TestPolicies:
             "runHistoryLimit": 1,
             "ttlSecondsAfterFinished": 1,
         }
+        assert set(every) == {to_camel(field) for field in Policies.model_fields}
         found = planned(before, before.policy(**every), running_pod())
         assert {policy.field for policy in found.policies} == set(every)
 
