@@ -1,11 +1,16 @@
 """The documents: length, links, and the names of files and targets that they mention."""
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+from pydantic.alias_generators import to_camel
+
+import initpipeline.core
+from initpipeline.api.models import InitPipelineSpec
 
 ROOT: Final = Path(__file__).parents[2]
 README: Final = ROOT / "README.md"
@@ -28,6 +33,8 @@ CODE: Final = re.compile(r"`([^`\n]+)`")
 LINK: Final = re.compile(r"(?<!!)\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)")
 HEADING: Final = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 FILE: Final = re.compile(r"[\w.-]+(?:/[\w.{},*-]+)*(?:/|\.(?:py|md|yaml|toml|txt|lua|json|go|sh))")
+REFERENCE: Final = re.compile(r"`([\w./-]+\.py)::([\w.]+)`")
+"""A file and the qualified name of a class or function in it."""
 TARGET: Final = re.compile(r"\bmake ((?:[a-z][a-z0-9-]* ?)+)")
 
 SOURCE_FOLDERS: Final = (
@@ -108,6 +115,19 @@ def exists(path: str) -> bool:
     return any(any((ROOT / folder).glob(pattern)) for folder in SOURCE_FOLDERS)
 
 
+def definitions(file: Path) -> set[str]:
+    """Returns the qualified names of the classes and functions in a module."""
+
+    def names(body: list[ast.stmt], prefix: str) -> Iterator[str]:
+        for node in body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                yield prefix + node.name
+            if isinstance(node, ast.ClassDef):
+                yield from names(node.body, f"{prefix}{node.name}.")
+
+    return set(names(ast.parse(file.read_text()).body, ""))
+
+
 def makefile_targets() -> set[str]:
     return set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
@@ -132,6 +152,24 @@ def test_relative_links_lead_to_a_file_and_a_heading(document: Path) -> None:
 def test_files_named_in_maps_exist(document: Path) -> None:
     missing = [path for path in mentioned_files(document) if not exists(path)]
     assert not missing
+
+
+def test_functions_named_in_the_architecture_exist() -> None:
+    references = REFERENCE.findall((ROOT / "docs" / "architecture.md").read_text())
+    package = ROOT / "operator" / "initpipeline"
+    missing = [
+        f"{path}::{name}"
+        for path, name in references
+        if not (package / path).exists() or name not in definitions(package / path)
+    ]
+    assert references
+    assert not missing
+
+
+def test_core_docstring_lists_each_spec_field() -> None:
+    docstring = initpipeline.core.__doc__ or ""
+    fields = [to_camel(name) for name in InitPipelineSpec.model_fields]
+    assert [field for field in fields if f"``{field}``" not in docstring] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
