@@ -53,7 +53,7 @@ lint: $(STAMP) ## Check style, types and layers
 	@$(BIN)/lint-imports > $(VENV)/layers.log || { cat $(VENV)/layers.log; exit 1; }
 
 .PHONY: unit
-unit: $(STAMP) ## Run the tests that need no cluster: seconds
+unit: $(STAMP) ## Run the tests that need no cluster: two minutes
 	@$(PYTEST) tests/unit
 
 .PHONY: fuzz
