@@ -8,7 +8,7 @@ import pytest
 from initpipeline.api.models import CompletedInitContainer, FailedStep, Run, RunRecord
 from initpipeline.api.models import InitPipelineStatus as Status
 from initpipeline.api.reasons import Result, Trigger
-from initpipeline.plugin.views.chart import Chart, Phase, Row, chart
+from initpipeline.plugin.report.chart import Chart, Phase, Row, chart
 from tests.builders import End, PodBuilder, at, container_id, pipeline, pod
 
 Bar = tuple[Phase, float, float]

@@ -4,6 +4,7 @@ import pytest
 
 from initpipeline.api.reasons import Reason
 from initpipeline.core.facts import Refusal
+from initpipeline.plugin.report.history import last_message, recorded_runs
 from initpipeline.plugin.views import history as view
 from tests.builders import End, at, fresh_pod, running_pod
 from tests.unit.core.simulation import SimulatedPipeline, new_pipeline, started
@@ -84,7 +85,7 @@ def test_last_message_step_that_exceeded_a_limit_is_in_history_and_logs() -> Non
     ended = fresh_pod().init("one", exit=137, message="no\n database").deleting()
     state = state.reconcile(ended, 42)
     assert rows(state)[1].endswith('init container 1 of 2 "one" is running: no database')
-    assert view.last_message(state.status.history[0]) == "no\n database"
+    assert last_message(state.status.history[0]) == "no\n database"
 
 
 def test_data_runs_have_the_fields_of_history() -> None:
@@ -95,4 +96,4 @@ def test_data_runs_have_the_fields_of_history() -> None:
 
 
 def test_runs_without_status_are_empty() -> None:
-    assert view.runs(new_pipeline().status) == []
+    assert recorded_runs(new_pipeline().status) == []

@@ -3,9 +3,9 @@
 import pytest
 
 from initpipeline.core.facts import Pipeline
+from initpipeline.plugin.report.chart import chart
 from initpipeline.plugin.report.steps import sidecars, steps
 from initpipeline.plugin.report.summary import short_forecast
-from initpipeline.plugin.views.chart import chart
 from tests.builders import PodBuilder, at, fresh_pod, pipeline, pod
 from tests.unit.core.simulation import SimulatedPipeline, started
 

@@ -20,9 +20,10 @@ from initpipeline.core.facts import Pipeline
 from initpipeline.core.text import is_plain
 from initpipeline.plugin import completion, terminal
 from initpipeline.plugin.errors import PluginError
+from initpipeline.plugin.report import chart
 from initpipeline.plugin.session import Session
 from initpipeline.plugin.terminal import SafeConsole
-from initpipeline.plugin.views import chart, history, status, svg
+from initpipeline.plugin.views import history, status, svg
 from tests.builders import at, fresh_pod, pipeline
 from tests.unit.core.simulation import started
 

@@ -6,8 +6,8 @@ from xml.etree import ElementTree as Xml
 
 import pytest
 
+from initpipeline.plugin.report.chart import Chart, Phase, Row, Section, Segment
 from initpipeline.plugin.views.axis import extents, marks
-from initpipeline.plugin.views.chart import Chart, Phase, Row, Section, Segment
 from initpipeline.plugin.views.svg import svg
 from initpipeline.plugin.views.timeline import text
 from tests.builders import at

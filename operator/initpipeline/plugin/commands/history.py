@@ -2,6 +2,7 @@
 
 from initpipeline.core.facts import Pipeline
 from initpipeline.plugin.options import TABLE, Subparsers, command, name_argument
+from initpipeline.plugin.report.history import recorded_runs
 from initpipeline.plugin.session import Session
 from initpipeline.plugin.views import history as view
 
@@ -37,7 +38,7 @@ def run(session: Session) -> int:
     status = Pipeline.from_api(session.read(session.target(session.options.name))).status
     if session.wants_data:
         session.show_data(view.data(status))
-    elif view.runs(status):
+    elif recorded_runs(status):
         session.show(view.table(status, session.cluster.now()))
     else:
         session.note("no run has started yet")

@@ -15,9 +15,9 @@ from initpipeline.plugin.cluster.log_reader import LogReader
 from initpipeline.plugin.errors import NoAnswerError, NotFoundError
 from initpipeline.plugin.options import Subparsers, command, name_argument
 from initpipeline.plugin.report import formatting, log_parts, wait_results
+from initpipeline.plugin.report.history import last_message, recorded_runs
 from initpipeline.plugin.report.log_parts import Part
 from initpipeline.plugin.session import Session, Target
-from initpipeline.plugin.views import history
 
 POLL_SECONDS: Final = 2.0
 """How often -f reads the InitPipeline again if its Pod does not change."""
@@ -217,7 +217,7 @@ def _is_current(pipeline: Pipeline, number: int) -> bool:
 
 def _record(pipeline: Pipeline, number: int) -> RunFacts:
     """Returns the run with this number. Raises NotFoundError."""
-    runs = history.runs(pipeline.status)
+    runs = recorded_runs(pipeline.status)
     for run in runs:
         if run.number == number:
             return run
@@ -241,7 +241,7 @@ def _recorded(session: Session, record: RunFacts) -> int:
         raise NotFoundError(f'{note}; history records only the failed step, "{failed.name}"')
     how = formatting.exit_text(failed.exit_code, failed.signal, failed.reason)
     session.note(f'{note}; history records for step "{failed.name}" ({how or "no exit code"}):')
-    _write_line(session, history.last_message(recorded) or "(no message)")
+    _write_line(session, last_message(recorded) or "(no message)")
     return 0
 
 

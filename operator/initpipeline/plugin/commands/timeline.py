@@ -7,9 +7,9 @@ from typing import Final
 from initpipeline.core.facts import Pipeline
 from initpipeline.plugin.errors import PluginError
 from initpipeline.plugin.options import Subparsers, command, name_argument
+from initpipeline.plugin.report.chart import chart
 from initpipeline.plugin.session import Session
 from initpipeline.plugin.views import timeline as view
-from initpipeline.plugin.views.chart import chart
 from initpipeline.plugin.views.svg import svg
 
 _OUTPUTS: Final = ("chart", "svg", "json", "yaml")

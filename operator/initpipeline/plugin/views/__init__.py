@@ -2,5 +2,5 @@
 
 Each subcommand with output has a module of its own. A function that returns a rich renderable or
 text is for users. ``data`` returns the content of -o json and yaml. ``styles`` has the colours,
-``chart`` and ``axis`` the geometry of ``timeline``, which is drawn as text or as ``svg``.
+``axis`` the positions on the time axis of ``timeline``, which is drawn as text or as ``svg``.
 """

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
-from initpipeline.plugin.views.chart import Section, Segment
+from initpipeline.plugin.report.chart import Section, Segment
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _STEPS: Final = (

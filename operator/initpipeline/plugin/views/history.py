@@ -10,6 +10,7 @@ from rich.text import Text
 from initpipeline.api.models import InitPipelineStatus, RunFacts, RunRecord
 from initpipeline.api.reasons import ConditionType, Result
 from initpipeline.plugin.report import formatting
+from initpipeline.plugin.report.history import recorded_runs
 from initpipeline.plugin.views import styles
 
 _STYLES = {
@@ -20,32 +21,15 @@ _STYLES = {
 }
 
 
-def runs(status: InitPipelineStatus) -> list[RunFacts]:
-    """Returns the current run, in progress or not, and the earlier runs that are recorded."""
-    records: list[RunFacts] = list(status.history)
-    if status.run is not None and all(r.number != status.run.number for r in records):
-        records.insert(0, status.run)
-    return records
-
-
 def table(status: InitPipelineStatus, now: datetime) -> Table:
     """Returns a table with one line for each run."""
     runs_table = Table(box=None, pad_edge=False, header_style="bold")
     for head in ("RUN", "TRIGGER", "RESULT", "STARTED", "INIT", "LASTED", "STEP", "REASON"):
         runs_table.add_column(head, no_wrap=True)
     runs_table.add_column("MESSAGE")
-    for run in runs(status):
+    for run in recorded_runs(status):
         runs_table.add_row(*_row(run, status, now))
     return runs_table
-
-
-def last_message(record: RunRecord) -> str:
-    """Returns the last message of the failed step, or else why the run ended. Empty if neither is
-    recorded."""
-    step, exceeded = record.failed_step, record.exceeded
-    # The operator deletes the Pod of a run that exceeded a limit, so this message comes later.
-    after_the_end = exceeded.termination_message if exceeded else None
-    return (step.message if step else None) or after_the_end or record.message or ""
 
 
 def _row(run: RunFacts, status: InitPipelineStatus, now: datetime) -> Sequence[Text]:
@@ -91,5 +75,5 @@ def _message(run: RunFacts, status: InitPipelineStatus) -> str:
 def data(status: InitPipelineStatus) -> list[dict[str, Any]]:
     """Returns the runs for -o json and yaml, with the fields of status.history."""
     shared = {field.alias for field in RunRecord.model_fields.values()}
-    entries = (run.to_api() for run in runs(status))
+    entries = (run.to_api() for run in recorded_runs(status))
     return [{key: value for key, value in entry.items() if key in shared} for entry in entries]

@@ -10,8 +10,8 @@ from xml.etree import ElementTree as Xml
 from initpipeline.api.models import format_time
 from initpipeline.core.text import plain
 from initpipeline.plugin.report import formatting
+from initpipeline.plugin.report.chart import Chart, Phase, Row, Section, Segment
 from initpipeline.plugin.views.axis import extents, marks
-from initpipeline.plugin.views.chart import Chart, Phase, Row, Section, Segment
 
 _CLASSES: Final = {phase: phase.name.lower() for phase in Phase}
 _WIDTH, _LABEL, _BAR, _MARGIN = 1080, 190, 520, 16

@@ -6,9 +6,9 @@ from typing import Final
 
 from rich.text import Text
 
+from initpipeline.plugin.report.chart import Chart, Phase, Row, Section
 from initpipeline.plugin.views import styles
 from initpipeline.plugin.views.axis import extents, marks
-from initpipeline.plugin.views.chart import Chart, Phase, Row, Section
 
 _STYLES: Final = {
     Phase.INIT: styles.BUSY,

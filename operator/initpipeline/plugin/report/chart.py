@@ -1,4 +1,4 @@
-"""Computes the runs and steps of a pipeline as bars over time, independent of how they are drawn.
+"""Computes the runs and steps of a pipeline as bars over time, for any way of drawing. Pure.
 
 Runs and steps have separate time axes, since a step takes seconds and a run may last for days. Only
 the steps of the current run are known.
@@ -16,8 +16,8 @@ from initpipeline.api.triggers import by_kubelet
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated
 from initpipeline.core.kubelet_reasons import CRASH_LOOP_BACK_OFF, RESTARTING_ALL_CONTAINERS
 from initpipeline.plugin.report import formatting
+from initpipeline.plugin.report.history import recorded_runs
 from initpipeline.plugin.report.steps import sidecars
-from initpipeline.plugin.views import history
 
 _MIN_LENGTH: Final = timedelta(seconds=1)
 """Minimum length of an axis. Kubernetes reports times in whole seconds."""
@@ -101,7 +101,7 @@ class Chart:
 
 def chart(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> Chart:
     """Returns the chart of a pipeline at the time ``now``. ``pod``: as in ``steps``."""
-    runs = history.runs(pipeline.status)[::-1]
+    runs = recorded_runs(pipeline.status)[::-1]
     title = f"{pipeline.namespace}/{pipeline.name}"
     sections = tuple(section for section in _sections(pipeline, runs, now, pod) if section.rows)
     return Chart(title, sections, tuple(_notes(pipeline, runs, now)))
