@@ -150,8 +150,8 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=command, parser=added)
         return added
 
-    _add_up(add("up", _up, "start the cluster, or what is stopped of it; the first time, build it"))
-    prepare = add("prepare", _prepare, "build and install everything clusters need, start nothing")
+    _add_up(add("up", _up, "start the cluster or its stopped components (first builds Kubernetes)"))
+    prepare = add("prepare", _prepare, "build and install what clusters need, but start nothing")
     oldest = "only what a cluster with the oldest supported API server needs"
     prepare.add_argument("--oldest", action="store_true", help=oldest)
     add("down", _down, "stop the cluster and remove all of it")

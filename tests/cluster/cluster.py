@@ -272,7 +272,8 @@ class Cluster:
         plan = recorded(self.layout)
         if plan is None:
             raise ClusterError(
-                f"there is no cluster {self.name}: python -m tests.cluster up --name {self.name}"
+                f"there is no cluster {self.name}: start it with "
+                f"python -m tests.cluster up --name {self.name}"
             )
         return plan
 
