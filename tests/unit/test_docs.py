@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 
 import initpipeline.core
 from initpipeline.api.models import InitPipelineSpec
+from initpipeline.runtime.settings import Settings
 
 ROOT: Final = Path(__file__).parents[2]
 README: Final = ROOT / "README.md"
@@ -170,6 +171,21 @@ def test_core_docstring_lists_each_spec_field() -> None:
     docstring = initpipeline.core.__doc__ or ""
     fields = [to_camel(name) for name in InitPipelineSpec.model_fields]
     assert [field for field in fields if f"``{field}``" not in docstring] == []
+
+
+def test_installation_guide_lists_each_setting_with_its_default() -> None:
+    guide = (ROOT / "docs" / "install.md").read_text()
+    rows = [line for line in guide.splitlines() if line.startswith("| `--")]
+    missing = [
+        name
+        for name, field in Settings.model_fields.items()
+        if not any(
+            f"`INITPIPELINE_{name.upper()}" in row and str(field.default or "") in row
+            for row in rows
+        )
+    ]
+    assert missing == []
+    assert len(rows) == len(Settings.model_fields)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
