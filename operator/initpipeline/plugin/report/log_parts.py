@@ -14,7 +14,7 @@ class Part:
     container: str
     container_id: str
     title: str
-    """Names the container and the attempt, and how it ended."""
+    """The container, the attempt and how it ended, for the header."""
     previous: bool
     """The log of the previous container must be requested."""
     running: bool
@@ -58,6 +58,7 @@ def not_printed(
 
 
 def _containers(pod: Pod, wanted: str | None) -> Iterator[tuple[str, bool, ContainerStatus]]:
+    """Yields title, whether it is a sidecar, and status of the containers to print."""
     statuses = {status.name: status for status in pod.init_container_statuses}
     total = len(pod.init_containers)
     for position, container in enumerate(pod.init_containers, start=1):

@@ -145,5 +145,8 @@ def _by_limit_range(message: str) -> bool:
 
 def _logs(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
     step = pipeline.status.current_step
-    named = f"{pipeline.name} {step}" if step else pipeline.name
-    yield Remedy(f"kubectl initpipeline logs {named}{flags}", "read the log of the step")
+    command = f"kubectl initpipeline logs {pipeline.name}"
+    if step:
+        yield Remedy(f"{command} {step}{flags}", "read the log of the step")
+    else:
+        yield Remedy(f"{command}{flags}", "read the logs of the steps")

@@ -1,10 +1,10 @@
-"""Joins several readings of one log, without repeating or losing bytes. Pure.
+"""Joins several reads of one log, without repeating or losing bytes. Pure.
 
 The API cannot continue a log at a byte: ``sinceTime`` is in whole seconds of the node's clock,
 which may be set back. So the plugin reads a log with timestamps and, after a cut, again from its
-beginning. A log only grows, and the timestamp of its first line, in nanoseconds, identifies it: the
-bytes that were read before are skipped. If the kubelet has rotated the file, the log begins with
-another line, and the timestamps of the lines decide.
+beginning. The bytes that were read before are skipped, since a log only grows. The timestamp of the
+first line, in nanoseconds, identifies the log. If the kubelet has rotated the file, the first line
+differs, and the timestamps of the lines decide what is new.
 """
 
 import re
@@ -22,30 +22,33 @@ _LEADING_BYTES: Final = 256
 
 
 class Transcript:
-    """The log of one container. Pass what is read to ``feed``. Call ``restart`` before each reading
-    but the first, and ``finish`` at the end of the log."""
+    """Joins the reads of the log of one container.
+
+    Pass the data to ``feed``. Call ``restart`` before each further read, and ``finish`` at the end
+    of the log.
+    """
 
     def __init__(self) -> None:
         self.replaced = False
-        """The present reading begins with other bytes than the first: the file was rotated, or it
-        is the log of another container."""
+        """The current read starts with other bytes than the first one: the kubelet has rotated the
+        file, or it is the log of another container."""
         self._leading = b""
         self._consumed = 0
-        """Bytes of the log that were taken in, with timestamps."""
+        """Number of bytes of the log that were processed, with timestamps."""
         self._skip = 0
-        """Bytes of the present reading that an earlier one has had."""
+        """Number of bytes of the current read that an earlier one has processed."""
         self._unread = b""
-        """Not taken in yet: more must be read to know what it is."""
+        """Bytes that cannot be processed before more of the log is read."""
         self._recognizing = False
         self._stamp = b""
-        """Of the last line that was taken in."""
+        """Timestamp of the last line that was processed."""
         self._column: int | None = None
-        """Bytes of the last line that were returned; None: it is complete."""
+        """Number of bytes of the last line that were returned. None: the line is complete."""
         self._passing = False
-        """In a log that was replaced, the place to continue is not reached yet."""
+        """The log was replaced, and the current read has not reached the lines that are new."""
 
     def restart(self) -> None:
-        """Begin another reading, from the log's beginning."""
+        """Starts another read from the beginning of the log."""
         self._unread, self._skip, self.replaced = b"", 0, False
         self._recognizing = bool(self._consumed)
 
@@ -61,10 +64,10 @@ class Transcript:
             skipped = min(self._skip, len(data))
             self._skip -= skipped
             data = data[skipped:]
-        return self._after_passing(data) if self._passing else self._taken(data)
+        return self._after_passing(data) if self._passing else self._new_bytes(data)
 
     def finish(self) -> bytes:
-        """Returns the rest, when the log has ended."""
+        """Returns the remaining new bytes at the end of the log."""
         rest, self._unread = self._unread, b""
         if self._recognizing:
             return b""
@@ -78,20 +81,20 @@ class Transcript:
             return
         self._leading, self._consumed, self._passing = b"", 0, True
 
-    def _taken(self, data: bytes) -> bytes:
-        """Returns what follows the last byte that was taken in."""
+    def _new_bytes(self, data: bytes) -> bytes:
+        """Returns the bytes after the last one that was processed."""
         if not data:
             return b""
         if self._column is None:
-            return self._taken_lines(data)
+            return self._new_lines(data)
         end = data.find(b"\n") + 1
         line = data[:end] if end else data
         self._keep(line)
         self._column = None if end else self._column + len(line)
-        return line + (self._taken_lines(data[end:]) if end else b"")
+        return line + (self._new_lines(data[end:]) if end else b"")
 
-    def _taken_lines(self, data: bytes) -> bytes:
-        """Returns what follows the last byte that was taken in, from the beginning of a line."""
+    def _new_lines(self, data: bytes) -> bytes:
+        """Returns the bytes after the last one that was processed. ``data`` starts with a line."""
         end = data.rfind(b"\n") + 1
         whole, rest = data[:end], data[end:]
         begun = _STAMP.match(rest)
@@ -106,13 +109,13 @@ class Transcript:
         return _STAMP.sub(b"", whole) + rest[begun.end() if begun else 0 :]
 
     def _after_passing(self, data: bytes) -> bytes:
-        """Returns what follows the last line that was taken in, by its timestamp."""
+        """Returns the bytes after the last line that was processed, by its timestamp."""
         parts: list[bytes] = []
         while data:
             found = _STAMP.match(data)
             if found and found[0] > self._stamp:
                 self._passing, self._column = False, None
-                return b"".join(parts) + self._taken_lines(data)
+                return b"".join(parts) + self._new_lines(data)
             end = data.find(b"\n") + 1
             if not end:
                 self._unread = data
