@@ -521,7 +521,7 @@ def init_containers(pod_spec: Mapping[str, Any]) -> tuple[Container, ...]:
 def _containers(pod_spec: Mapping[str, Any], field: str) -> tuple[Container, ...]:
     """Returns the containers in order. If two have the same name, the last one is returned."""
     pod_policy = pod_spec.get("restartPolicy") or "Always"
-    found = (
+    containers = (
         Container(
             name=lenient.identifier(container.get("name")),
             image=lenient.text(container.get("image"))[:MAX_MESSAGE_LENGTH],
@@ -535,7 +535,7 @@ def _containers(pod_spec: Mapping[str, Any], field: str) -> tuple[Container, ...
         )
         for container in lenient.mappings(pod_spec.get(field))
     )
-    return tuple({container.name: container for container in found}.values())
+    return tuple({container.name: container for container in containers}.values())
 
 
 def _rule(raw: Mapping[str, Any]) -> RestartRule:

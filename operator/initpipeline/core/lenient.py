@@ -19,8 +19,8 @@ def number(value: object) -> int | None:
     1 to INT32_MAX - 1."""
     if not isinstance(value, str) or len(value) > 10 or not (value.isascii() and value.isdigit()):
         return None
-    found = int(value)
-    return found if 1 <= found < INT32_MAX else None
+    run = int(value)
+    return run if 1 <= run < INT32_MAX else None
 
 
 def int32(value: object) -> int:

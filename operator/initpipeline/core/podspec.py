@@ -70,9 +70,9 @@ def _with_template(annotations: dict[str, str], template: dict[str, Any]) -> dic
     text = packed(template)
     if text is None:
         return annotations
-    found = {**annotations, names.TEMPLATE_ANNOTATION: text}
-    size = sum(len(f"{key}{value}".encode()) for key, value in found.items())
-    return found if size <= _LARGEST_ANNOTATIONS else annotations
+    extended = {**annotations, names.TEMPLATE_ANNOTATION: text}
+    size = sum(len(f"{key}{value}".encode()) for key, value in extended.items())
+    return extended if size <= _LARGEST_ANNOTATIONS else annotations
 
 
 def owner_reference(pipeline: Pipeline) -> dict[str, Any]:

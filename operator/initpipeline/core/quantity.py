@@ -51,10 +51,10 @@ class Quantity:
 
         Raises ValueError if the text is not a quantity.
         """
-        found = _SYNTAX.fullmatch(text.strip(_SPACES))
-        if found is None or not (found[2] or found[3]):
+        match = _SYNTAX.fullmatch(text.strip(_SPACES))
+        if match is None or not (match[2] or match[3]):
             raise ValueError(f"not a quantity: {text[:80]!r}")
-        sign, whole, fraction, suffix, exponent_sign, exponent = found.groups(default="")
+        sign, whole, fraction, suffix, exponent_sign, exponent = match.groups(default="")
         power = _exponent(exponent_sign, exponent) + _POWERS.get(suffix, 0) - len(fraction)
         base = 1024 ** _BINARY.index(suffix) if suffix in _BINARY else 1
         milli = _thousandths((whole + fraction).lstrip("0"), base, power)

@@ -163,14 +163,14 @@ def digest(template: Mapping[str, Any]) -> str:
 
 
 def _is_large(template: Mapping[str, Any]) -> bool:
-    count, found = 0, [template]
-    while found and count <= MOST_ELEMENTS:
-        value: Any = found.pop()
+    count, values = 0, [template]
+    while values and count <= MOST_ELEMENTS:
+        value: Any = values.pop()
         if isinstance(value, Mapping):
             value = list(value.values())
         if isinstance(value, list):
             count += len(value)
-            found += value
+            values += value
     return count > MOST_ELEMENTS
 
 
@@ -182,12 +182,12 @@ def by_these_rules(hash_: str | None) -> bool:
 def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the template's part of the Pod's metadata, without labels and annotations that the
     operator sets."""
-    found = {
+    fields = {
         "labels": _without(metadata.get("labels"), names.POD_LABELS),
         "annotations": _without(metadata.get("annotations"), names.POD_ANNOTATIONS),
         "finalizers": Unordered(_list(metadata.get("finalizers"))),
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in fields.items() if value}
 
 
 def _without(values: Any, ours: frozenset[str]) -> dict[str, Any]:
@@ -270,11 +270,11 @@ def _pull_policy(image: Any) -> str:
     """Returns the API server's default of imagePullPolicy: Always if the tag is latest, or if the
     image has neither tag nor digest. IfNotPresent otherwise, also if the image cannot be parsed.
     """
-    found = _IMAGE.fullmatch(image) if isinstance(image, str) else None
-    if found is None or len(found["name"]) > _LONGEST_REPOSITORY:
+    match = _IMAGE.fullmatch(image) if isinstance(image, str) else None
+    if match is None or len(match["name"]) > _LONGEST_REPOSITORY:
         return "IfNotPresent"
-    tag, content = found["tag"], found["digest"]
-    if not _REPOSITORY.fullmatch(found["name"]) or (content and not _DIGEST.fullmatch(content)):
+    tag, content = match["tag"], match["digest"]
+    if not _REPOSITORY.fullmatch(match["name"]) or (content and not _DIGEST.fullmatch(content)):
         return "IfNotPresent"
     return "Always" if tag == ":latest" or not (tag or content) else "IfNotPresent"
 
@@ -293,14 +293,14 @@ def _fields(type_: str, raw: Mapping[str, Any]) -> dict[str, Any]:
         if value is None:
             continue
         kind = kinds.get(key, "")
-        found = _value(kind, value)
-        if key in defaults and _same(found, defaults[key]):
+        normal = _value(kind, value)
+        if key in defaults and _same(normal, defaults[key]):
             continue
-        if not found and not kind.startswith("*"):
+        if not normal and not kind.startswith("*"):
             continue  # The Go field is not a pointer, so zero and absent are the same.
-        if key in unordered and isinstance(found, list):
-            found = Unordered(found)
-        form[key] = found
+        if key in unordered and isinstance(normal, list):
+            normal = Unordered(normal)
+        form[key] = normal
     return form
 
 
@@ -313,8 +313,8 @@ def _value(kind: str, raw: Any) -> Any:
         return [_plain(0 if item is None else item) for item in raw]
     type_ = kind.lstrip("*[]")
     if type_ == "Quantity":
-        found = _quantity(raw)
-        return None if found == _ZERO and not kind.startswith("*") else found
+        amount = _quantity(raw)
+        return None if amount == _ZERO and not kind.startswith("*") else amount
     if kind.startswith("[]") and isinstance(raw, list):
         return [_object(type_, {} if item is None else item) for item in raw]
     return _object(type_, raw) if type_ else _plain(raw)
@@ -405,8 +405,8 @@ class Change:
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     """Returns the fields in which two templates differ, those of init containers first. Empty if
     the templates have the same normal form."""
-    found = _changes("", normal_form(old), normal_form(new))
-    return [Change(_one_line(change.path), change.old, change.new) for change in found]
+    differing = _changes("", normal_form(old), normal_form(new))
+    return [Change(_one_line(change.path), change.old, change.new) for change in differing]
 
 
 def cause(old: Mapping[str, Any], new: Mapping[str, Any]) -> Cause | None:

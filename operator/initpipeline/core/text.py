@@ -50,7 +50,7 @@ def plain(text: str) -> str:
 def escaped(text: str) -> str:
     """Returns the text with an escape for each character that is unsafe on a terminal. The escapes
     are valid in a JSON string and in a double-quoted YAML scalar."""
-    return _HARMFUL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _HARMFUL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def is_plain(text: str) -> bool:

@@ -16,11 +16,11 @@ def counted(spec: Raw, status: Raw | None = None) -> tuple[Amounts, Amounts]:
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
-def test_resources_without_limits_have_requests_only(shape: Shape) -> None:
+def test_effective_resources_of_each_shape_match(shape: Shape) -> None:
     expected = {"requests": shape.requests, "limits": shape.limits}
     found = effective_resources(shape.spec)
-    shown = found.to_api() if found else {}
-    assert shown == {kind: amounts for kind, amounts in expected.items() if amounts}
+    written = found.to_api() if found else {}
+    assert written == {kind: amounts for kind, amounts in expected.items() if amounts}
 
 
 @pytest.mark.parametrize(
@@ -40,12 +40,12 @@ def test_pod_without_resources_has_none(pod_spec: Raw) -> None:
 
 
 @pytest.mark.parametrize(
-    ("amount", "shown"),
+    ("amount", "written"),
     [pytest.param(2, "2", id="integer"), pytest.param(0.5, "500m", id="number")],
 )
-def test_quantity_can_be_a_json_number(amount: float, shown: str) -> None:
+def test_quantity_can_be_a_json_number(amount: float, written: str) -> None:
     app = {"name": "app", "resources": {"requests": {"cpu": amount}}}
-    assert counted({"containers": [app]}) == ({"cpu": shown}, {})
+    assert counted({"containers": [app]}) == ({"cpu": written}, {})
 
 
 def test_template_and_its_pod_have_equal_resources() -> None:

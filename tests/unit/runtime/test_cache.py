@@ -34,7 +34,7 @@ def known(store: Store[Pod]) -> tuple[str, str] | None:
 
 class TestNewestWins:
     @pytest.mark.parametrize(
-        ("told", "news"),
+        ("versions", "is_news"),
         [
             pytest.param((9, 10), True, id="newer: by number, not by letter"),
             pytest.param((10, 9), False, id="older"),
@@ -42,13 +42,13 @@ class TestNewestWins:
         ],
     )
     def test_second_version_is_stored_only_if_newer(
-        self, store: Store[Pod], told: tuple[int, int], news: bool
+        self, store: Store[Pod], versions: tuple[int, int], is_news: bool
     ) -> None:
-        first, second = told
+        first, second = versions
         store.put(KEY, version(first))
-        assert store.is_news(KEY, str(second)) is news
-        assert store.put(KEY, version(second)) is news
-        assert known(store) == (str(max(told)), "pod-1")
+        assert store.is_news(KEY, str(second)) is is_news
+        assert store.put(KEY, version(second)) is is_news
+        assert known(store) == (str(max(versions)), "pod-1")
 
     def test_first_version_is_stored(self, store: Store[Pod]) -> None:
         assert store.put(KEY, version(1))

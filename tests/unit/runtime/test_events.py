@@ -50,7 +50,7 @@ async def posting(recorder: EventRecorder) -> AsyncIterator[EventRecorder]:
         await task
 
 
-def shown(run: int, failures: int = 0, name: str = "one", uid: str = PIPELINE_UID) -> Pipeline:
+def in_run(run: int, failures: int = 0, name: str = "one", uid: str = PIPELINE_UID) -> Pipeline:
     """Returns a pipeline in this run, whose step has failed so often."""
     statuses: tuple[dict[str, Any], ...] = ()
     if failures:
@@ -74,7 +74,7 @@ async def fail(
 ) -> None:
     """Report so many failures of a step of run 1, each with a status write."""
     for count in range(times):
-        recorder.status_written(shown(1, count, **more), shown(1, count + 1, **more))
+        recorder.status_written(in_run(1, count, **more), in_run(1, count + 1, **more))
         await clock.advance(every)
 
 
@@ -87,7 +87,7 @@ class TestEvent:
     async def test_event_has_all_required_fields(
         self, api: FakeApi, posting: EventRecorder, clock: Clock
     ) -> None:
-        posting.status_written(NEW, shown(1))
+        posting.status_written(NEW, in_run(1))
         await clock.advance()
         (event,) = api.posted_events
         assert event.pop("metadata")["namespace"] == NAMESPACE
@@ -121,7 +121,7 @@ class TestEvent:
     async def test_simultaneous_events_are_listed_in_order(
         self, api: FakeApi, posting: EventRecorder, clock: Clock
     ) -> None:
-        posting.status_written(NEW, shown(1, failures=1))
+        posting.status_written(NEW, in_run(1, failures=1))
         await clock.advance()
         assert [raw["reason"] for raw in api.posted_events] == ["RunStarted", "StepFailed"]
         times = [raw["eventTime"] for raw in api.posted_events]
@@ -130,7 +130,7 @@ class TestEvent:
     async def test_status_write_without_change_posts_no_event(
         self, api: FakeApi, posting: EventRecorder, clock: Clock
     ) -> None:
-        posting.status_written(shown(1, failures=1), shown(1, failures=1))
+        posting.status_written(in_run(1, failures=1), in_run(1, failures=1))
         await clock.advance(REFRESH_SECONDS)
         assert api.calls == []
 
@@ -158,7 +158,7 @@ class TestSeries:
         assert counts(api) == [4]
         await clock.advance(REFRESH_SECONDS + 1)
         assert api.calls == [POST, PATCH, PATCH], "a write without an occurrence"
-        posting.status_written(shown(1, 5), shown(1, 6))
+        posting.status_written(in_run(1, 5), in_run(1, 6))
         await clock.advance()
         assert counts(api) == [6]
 
@@ -176,11 +176,11 @@ class TestSeries:
         await fail(posting, clock, 1)
         for key in [key for key in api.objects if key[0] == EVENTS]:
             del api.objects[key]
-        posting.status_written(shown(1, 1), shown(1, 2))
+        posting.status_written(in_run(1, 1), in_run(1, 2))
         await clock.advance()
         assert api.calls == [POST, PATCH, POST]
         assert counts(api) == [1]
-        posting.status_written(shown(1, 2), shown(1, 3))
+        posting.status_written(in_run(1, 2), in_run(1, 3))
         await clock.advance()
         assert counts(api) == [2]
 
@@ -210,7 +210,7 @@ class TestSeries:
     ) -> None:
         """The note names the run, and the API server does not accept another note."""
         await fail(posting, clock, 1)
-        posting.status_written(shown(2, 1), shown(2, 2))
+        posting.status_written(in_run(2, 1), in_run(2, 2))
         await clock.advance()
         assert counts(api) == [1, 1]
 
@@ -224,10 +224,10 @@ class TestSeries:
         """Otherwise memory would grow with each step that ever failed."""
         monkeypatch.setattr(events, "SERIES_LIMIT", 2)
         for uid, failures in (("a", 1), ("b", 1), ("a", 2), ("c", 1), ("a", 3), ("a", 4)):
-            posting.status_written(shown(1, failures - 1, uid=uid), shown(1, failures, uid=uid))
+            posting.status_written(in_run(1, failures - 1, uid=uid), in_run(1, failures, uid=uid))
             await clock.advance()
         assert counts(api) == [4, 1, 1]
-        posting.status_written(shown(1, 1, uid="b"), shown(1, 2, uid="b"))
+        posting.status_written(in_run(1, 1, uid="b"), in_run(1, 2, uid="b"))
         await clock.advance()
         assert counts(api) == [4, 1, 1, 1]
 
@@ -240,8 +240,8 @@ class TestTrouble:
         self, api: FakeApi, posting: EventRecorder, clock: Clock, error: Exception
     ) -> None:
         api.failing[POST] = [error]
-        posting.status_written(NEW, shown(1))
-        posting.status_written(shown(1), shown(2))
+        posting.status_written(NEW, in_run(1))
+        posting.status_written(in_run(1), in_run(2))
         await clock.advance()
         assert [raw["note"][:5] for raw in api.posted_events] == ["run 2"]
 
@@ -254,11 +254,11 @@ class TestTrouble:
     ) -> None:
         api.failing[POST] = [FORBIDDEN] * 4
         for run in range(3):
-            posting.status_written(shown(run + 1), shown(run + 2))
+            posting.status_written(in_run(run + 1), in_run(run + 2))
             await clock.advance(1)
         assert [record.message for record in caplog.records] == ["event dropped"]
         await clock.advance(600)
-        posting.status_written(shown(4), shown(5))
+        posting.status_written(in_run(4), in_run(5))
         await clock.advance()
         assert [vars(record)["dropped"] for record in caplog.records] == [1, 3]
 
@@ -272,7 +272,7 @@ class TestTrouble:
         error: Exception,
     ) -> None:
         api.failing[POST] = [error]
-        posting.status_written(NEW, shown(1))
+        posting.status_written(NEW, in_run(1))
         await clock.advance()
         assert (api.calls, caplog.records) == ([POST], [])
 
@@ -281,7 +281,7 @@ class TestTrouble:
     ) -> None:
         """For instance if the API server does not answer. The first events are kept."""
         for run in range(QUEUE_LIMIT + 5):
-            recorder.status_written(shown(run + 1), shown(run + 2))
+            recorder.status_written(in_run(run + 1), in_run(run + 2))
         errors = [vars(record)["error"] for record in caplog.records]
         assert errors == [f"more than {QUEUE_LIMIT} events wait to be posted"]
         task = asyncio.create_task(recorder.run())
@@ -297,13 +297,13 @@ class TestTrouble:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         monkeypatch.setattr(events, "events_between", lambda *_: 1 / 0)
-        posting.status_written(NEW, shown(1))
+        posting.status_written(NEW, in_run(1))
         assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
 class TestDrain:
     async def test_drain_posts_queued_events(self, api: FakeApi, posting: EventRecorder) -> None:
-        posting.status_written(NEW, shown(1, failures=1))
+        posting.status_written(NEW, in_run(1, failures=1))
         assert api.calls == []
         await posting.drain(60)
         assert api.calls == [POST, POST]
@@ -312,7 +312,7 @@ class TestDrain:
         self, recorder: EventRecorder, clock: Clock
     ) -> None:
         """No task posts events, as if the API server did not answer."""
-        recorder.status_written(NEW, shown(1))
+        recorder.status_written(NEW, in_run(1))
         drained = asyncio.create_task(recorder.drain(5))
         await clock.advance()
         await clock.advance(4)

@@ -28,11 +28,11 @@ class Handlers:
     def __init__(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         self.cache, self.unreadable = Cache.empty(), UnreadableObjects()
         self.queue = RecordingQueue(clock)
-        self.told: dict[str, Callable[..., Awaitable[None]]] = {}
+        self.handlers: dict[str, Callable[..., Awaitable[None]]] = {}
 
         def on_event(*selector: str, registry: object) -> Callable[[Any], Any]:
             assert registry is not None, "a handler of all operators of the process"
-            return lambda function: self.told.setdefault(selector[-1], function)
+            return lambda function: self.handlers.setdefault(selector[-1], function)
 
         monkeypatch.setattr(kopf.on, "event", on_event)
         handlers.register(kopf.OperatorRegistry(), self.cache, self.queue, self.unreadable)
@@ -41,7 +41,7 @@ class Handlers:
         """Send a watch event. Returns whether it queued the pipeline."""
         self.queue.forget()
         raw["metadata"]["resourceVersion"] = str(version)
-        await self.told[plural](event={"type": type_, "object": raw}, extra="Kopf's")
+        await self.handlers[plural](event={"type": type_, "object": raw}, extra="Kopf's")
         return self.queue.again
 
     def known(self, plural: str, key: Key = KEY) -> bool:

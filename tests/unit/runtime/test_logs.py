@@ -109,13 +109,13 @@ def test_kopf_traceback_is_omitted(configure: Configure) -> None:
     assert len(stream.getvalue().splitlines()) == 1
 
 
-@pytest.mark.parametrize(("level", "told"), [("info", 0), ("debug", 1)])
+@pytest.mark.parametrize(("level", "lines"), [("info", 0), ("debug", 1)])
 def test_failed_callback_of_cancelled_watch_is_logged_at_debug_only(
-    configure: Configure, level: str, told: int
+    configure: Configure, level: str, lines: int
 ) -> None:
     stream = configure("json", level)
     logging.getLogger("asyncio").error("Exception in callback stream.request_cancel_callback()")
-    assert len(parsed(stream)) == told
+    assert len(parsed(stream)) == lines
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ class TestBadInput:
     """Invalid usage ends with exit code 2 and without a log line."""
 
     @pytest.mark.parametrize(
-        ("arguments", "says"),
+        ("arguments", "message"),
         [
             pytest.param((), "COMMAND", id="no command"),
             pytest.param(("fly",), "fly", id="unknown command"),
@@ -103,14 +103,14 @@ class TestBadInput:
         ],
     )
     def test_invalid_arguments_print_usage_and_the_error(
-        self, call: Call, arguments: tuple[str, ...], says: str
+        self, call: Call, arguments: tuple[str, ...], message: str
     ) -> None:
         answer = call(*arguments)
         assert answer.code == 2
         assert answer.err.startswith("usage:")
         error = answer.err.splitlines()[-1]
         assert "error:" in error
-        assert says in error
+        assert message in error
 
     @pytest.mark.parametrize(
         ("option", "value"),

@@ -211,7 +211,7 @@ class TestEnd:
     """Each fault ends the process with one line."""
 
     @staticmethod
-    def said(error: BaseException | None) -> str:
+    def text_of(error: BaseException | None) -> str:
         assert isinstance(error, OperatorError), repr(error)
         assert "\n" not in str(error)
         return str(error)
@@ -221,7 +221,7 @@ class TestEnd:
     ) -> None:
         status = {"kind": "Status", "code": 500, "message": "etcd:\nbroken"}
         api[f"get {PIPELINES}", WATCH] << ({"type": "ERROR", "object": status}, ...)
-        assert "watching" in self.said(await run().ended())
+        assert "watching" in self.text_of(await run().ended())
 
     async def test_deleted_crd_ends_the_process(
         self, api: mock.RawHandler, run: Callable[..., Running]
@@ -231,13 +231,13 @@ class TestEnd:
             << 404
             << {"kind": "Status", "code": 404, "message": "could not find it"}
         )
-        assert "could not find it" in self.said(await run().ended())
+        assert "could not find it" in self.text_of(await run().ended())
 
     async def test_failed_first_list_ends_the_process(
         self, api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:
         api["get /api/v1/pods"] << 500 << {"message": "etcd is away"}
-        assert "etcd is away" in self.said(await run().ended())
+        assert "etcd is away" in self.text_of(await run().ended())
 
     async def test_ended_worker_ends_the_process(
         self, monkeypatch: pytest.MonkeyPatch, api: mock.RawHandler, run: Callable[..., Running]
@@ -249,7 +249,7 @@ class TestEnd:
 
         monkeypatch.setattr(Reconciler, "reconcile", reconcile)
         api[f"get {PIPELINES}"] - api[WATCH] << page(pipeline().raw())
-        assert "worker" in self.said(await run().ended())
+        assert "worker" in self.text_of(await run().ended())
 
     async def test_ended_sweeper_ends_the_process(
         self, monkeypatch: pytest.MonkeyPatch, run: Callable[..., Running]
@@ -258,7 +258,7 @@ class TestEnd:
             raise OperatorError("resource version went back")
 
         monkeypatch.setattr(Sweeper, "sweep", sweep)
-        assert self.said(await run(sweep_seconds=0.01).ended()) == "resource version went back"
+        assert self.text_of(await run(sweep_seconds=0.01).ended()) == "resource version went back"
 
     async def test_failed_watch_ends_the_process_while_the_other_retries(
         self, api: mock.RawHandler, run: Callable[..., Running]
@@ -267,7 +267,7 @@ class TestEnd:
         api["get /api/v1/pods", WATCH] << 503 << {"kind": "Status", "code": 503}
         error = {"type": "ERROR", "object": {"kind": "Status", "code": 500}}
         api[f"get {PIPELINES}", WATCH] << (lambda: asyncio.sleep(0.3), error, ...)
-        assert "watching" in self.said(await run().ended())
+        assert "watching" in self.text_of(await run().ended())
 
 
 class TestFailedReconcile:

@@ -81,7 +81,7 @@ async def test_scope_of_missing_permission_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cluster", "says"),
+    ("cluster", "message"),
     [
         pytest.param(
             FakeReviewApi(kind=api_error(404, {})), "install it with 'kubectl apply", id="no CRD"
@@ -116,7 +116,7 @@ async def test_scope_of_missing_permission_is_named() -> None:
         ),
     ],
 )
-async def test_problem_is_reported_in_one_line(cluster: FakeReviewApi, says: str) -> None:
-    with pytest.raises(OperatorError, match=says) as raised:
+async def test_problem_is_reported_in_one_line(cluster: FakeReviewApi, message: str) -> None:
+    with pytest.raises(OperatorError, match=message) as raised:
         await preflight.check(cluster, ())
     assert "\n" not in str(raised.value)
