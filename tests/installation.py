@@ -7,21 +7,20 @@ import json
 import subprocess
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
 from initpipeline.api import names
 from tests.kubectl import Kubectl, program, run
 from tests.poll import poll_until
+from tests.statuses import Object
 
 MANIFESTS: Final = Path(__file__).parents[1] / "manifests"
 BASE: Final = MANIFESTS / "base"
 SERVED_SECONDS: Final = 30.0
 TOKEN_DURATION: Final = "4h"
 """Longer than any test session."""
-
-Object = dict[str, Any]
 
 
 @cache

@@ -8,8 +8,7 @@ from typing import Any, Self
 from kubernetes import client, watch
 
 from initpipeline.api import names
-
-Object = dict[str, Any]
+from tests.statuses import Object
 
 DEFAULT_SECONDS = 60.0
 WATCH_SECONDS = 1

@@ -13,7 +13,8 @@ from tests.argocd.repository import Repository
 from tests.cluster.progress import Progress
 from tests.e2e.conftest import E2EEnv
 from tests.poll import poll_until
-from tests.watching import Object, WatchLog
+from tests.statuses import Object
+from tests.watching import WatchLog
 
 APPLICATIONS: Final = ("argoproj.io", "v1alpha1", NAMESPACE, "applications")
 REFRESH: Final = "argocd.argoproj.io/refresh"

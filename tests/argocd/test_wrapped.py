@@ -10,8 +10,7 @@ from initpipeline.plugin import main
 from tests.argocd.applications import Application
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, deployment, template
-from tests.statuses import runs
-from tests.watching import Object
+from tests.statuses import Object, runs
 
 pytestmark = pytest.mark.argocd
 

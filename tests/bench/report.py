@@ -90,7 +90,7 @@ class Report:
         rounds = max(len(self._sides(form)[PIPELINE.name]) for form in self._forms())
         yield (
             f"{options.objects} objects per burst by {options.parallel} parallel requests, "
-            f"{rounds} rounds; Kubernetes {machine['kubernetes']}, Python {machine['python']}, "
+            f"{rounds} round(s); Kubernetes {machine['kubernetes']}, Python {machine['python']}, "
             f"{machine['cores']} cores for all processes. Median [minimum-maximum] over the "
             "rounds. The ratio is computed within each round."
         )

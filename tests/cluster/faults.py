@@ -30,8 +30,8 @@ def kill_container(
 def _kill(containerd: Containerd, labels: dict[str, str], number: int, what: str) -> None:
     running = _running(containerd, labels)
     if len(running) != 1:
-        found = "does not run" if not running else f"runs {len(running)} times"
-        raise ClusterError(f"{what} {found}: nothing was killed")
+        state = "does not run" if not running else f"runs {len(running)} times"
+        raise ClusterError(f"{what} {state}: nothing was killed")
     # The process's parent sends the signal. It cannot mistake another process of the same pid.
     containerd.ctr(["tasks", "kill", f"--signal={number}", running[0]], f"killing {what}")
 
@@ -39,7 +39,9 @@ def _kill(containerd: Containerd, labels: dict[str, str], number: int, what: str
 def _running(containerd: Containerd, labels: dict[str, str]) -> Sequence[str]:
     """Return the containers with these labels that have a running process."""
     wanted = ",".join(f'labels."{key}"=="{value}"' for key, value in labels.items())
-    found = containerd.ctr(["containers", "list", "--quiet", wanted], "listing containers").split()
+    matching = containerd.ctr(
+        ["containers", "list", "--quiet", wanted], "listing containers"
+    ).split()
     tasks = containerd.ctr(["tasks", "list"], "listing processes").splitlines()[1:]
     running = {line.split()[0] for line in tasks if line.split()[2] == "RUNNING"}
-    return [container for container in found if container in running]
+    return [container for container in matching if container in running]

@@ -28,16 +28,16 @@ ALTERNATIVE: Final = "alternatively, use an existing cluster: CLUSTER=current"
 
 def check(mode: Mode) -> None:
     """Raise ClusterError if this machine cannot run such a cluster."""
-    found = problems(mode)
-    if found:
-        raise ClusterError("\n".join([*found, ALTERNATIVE]))
+    missing = problems(mode)
+    if missing:
+        raise ClusterError("\n".join([*missing, ALTERNATIVE]))
 
 
 def problems(mode: Mode) -> list[str]:
     """Return the requirements of such a cluster that this machine lacks, one line each."""
     if sys.platform != "linux" or platform.machine() not in ARCHITECTURES:
-        found, needed = f"{sys.platform} on {platform.machine()}", " or ".join(ARCHITECTURES)
-        return [f"this machine is {found}: the cluster needs Linux on {needed}"]
+        machine, needed = f"{sys.platform} on {platform.machine()}", " or ".join(ARCHITECTURES)
+        return [f"this machine is {machine}: the cluster needs Linux on {needed}"]
     return [*_space(), *(_node() if mode is Mode.NODE else ())]
 
 

@@ -12,7 +12,7 @@ from kubernetes import config
 from tests import watching
 from tests.demo.errors import DemoError
 from tests.demo.snapshot import Row, Snapshot
-from tests.watching import Object
+from tests.statuses import Object
 
 QUIET_SECONDS: Final = 0.1
 """A change of the Pod causes one of the pipeline. Changes this close together make one row."""

@@ -12,8 +12,9 @@ from tests.cluster.cluster import Cluster
 from tests.demo.cluster import APP, NAMESPACE, PIPELINE, DemoCluster
 from tests.demo.errors import DemoError
 from tests.demo.observer import Observer, OperatorRestarted
-from tests.demo.snapshot import Object, Snapshot
+from tests.demo.snapshot import Snapshot
 from tests.demo.view import View
+from tests.statuses import Object
 
 MANIFEST: Final = Path(__file__).parents[2] / "manifests/examples/demo.yaml"
 FAILING_STEP: Final = "migrate"

@@ -7,8 +7,7 @@ from typing import Any
 
 from initpipeline.api.models import Condition, InitPipelineStatus
 from initpipeline.api.reasons import ConditionType
-
-Object = dict[str, Any]
+from tests.statuses import Object
 
 
 @dataclass(frozen=True)

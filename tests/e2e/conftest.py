@@ -16,8 +16,8 @@ from tests.installation import kubeconfig_of_the_operator
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
 from tests.plugin import PluginResult, run_plugin
-from tests.statuses import reason_of, run_number, status_of
-from tests.watching import Object, WatchLog
+from tests.statuses import Object, reason_of, run_number, status_of
+from tests.watching import WatchLog
 
 Call = Callable[..., PluginResult]
 """Calls the plugin."""

@@ -70,9 +70,9 @@ def deleted(api: client.ApiClient, node: Cluster) -> Iterator[None]:
 
 def _wait_until_usable(core: client.CoreV1Api) -> None:
     def usable() -> bool:
-        found = core.list_node(field_selector=f"metadata.name={NODE_NAME}").items
-        conditions = found[0].status.conditions or () if found else ()
+        nodes = core.list_node(field_selector=f"metadata.name={NODE_NAME}").items
+        conditions = nodes[0].status.conditions or () if nodes else ()
         ready = any(c.type == "Ready" and c.status == "True" for c in conditions)
-        return ready and not found[0].spec.taints
+        return ready and not nodes[0].spec.taints
 
     poll_until(usable, BACK_SECONDS, "the node is Ready again")

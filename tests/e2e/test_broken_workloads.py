@@ -12,7 +12,7 @@ from tests.e2e.conftest import Call, E2EEnv
 from tests.e2e.templates import container, deployment, sidecar, template
 from tests.kubectl import Kubectl
 from tests.poll import poll_until
-from tests.watching import Object
+from tests.statuses import Object
 
 SECONDS = 60
 

@@ -7,8 +7,7 @@ from tests.e2e.conftest import E2EEnv
 from tests.e2e.presence import BOTH, Presence, down
 from tests.e2e.templates import two_steps
 from tests.operator_process import OperatorProcess
-from tests.statuses import reason_of, run_number, runs, status_of
-from tests.watching import Object
+from tests.statuses import Object, reason_of, run_number, runs, status_of
 
 
 def uid(state: Object) -> str:

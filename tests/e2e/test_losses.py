@@ -19,8 +19,7 @@ from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, template
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
-from tests.statuses import reason_of, run_number, status_of
-from tests.watching import Object
+from tests.statuses import Object, reason_of, run_number, status_of
 
 HANGS = container("hangs", "exec sleep 3600")
 NEVER_COMES = {"name": "absent", "image": "registry.example/absent:1"}

@@ -8,8 +8,7 @@ from tests.cluster.cluster import Cluster
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import IMAGE, container, sidecar, template, two_steps
 from tests.operator_process import OperatorProcess
-from tests.statuses import run_number, status_of
-from tests.watching import Object
+from tests.statuses import Object, run_number, status_of
 
 SHARED = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
 WORK: dict[str, Any] = {"volumes": [{"name": "work", "emptyDir": {}}]}

@@ -8,8 +8,7 @@ from kubernetes import client
 from tests.e2e.conftest import Call, E2EEnv
 from tests.e2e.templates import container, template
 from tests.e2e.test_injection import injecting
-from tests.statuses import reason_of, run_number, status_of
-from tests.watching import Object
+from tests.statuses import Object, reason_of, run_number, status_of
 
 FINE = container("fine", "echo all is well")
 BROKEN = container("broken", "(echo trying; echo no such table) >&2; exit 3")

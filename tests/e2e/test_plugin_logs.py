@@ -14,7 +14,7 @@ from tests.e2e.conftest import E2EEnv
 from tests.e2e.cutting_proxy import cutting_proxy
 from tests.e2e.templates import container, sidecar, template
 from tests.kubectl import Kubectl
-from tests.watching import Object
+from tests.statuses import Object
 
 SECONDS = 90
 

@@ -8,8 +8,7 @@ from tests.cluster.cluster import Cluster
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, sidecar, template
 from tests.operator_process import OperatorProcess
-from tests.statuses import message_of, reason_of, run_number, runs, status_of
-from tests.watching import Object
+from tests.statuses import Object, message_of, reason_of, run_number, runs, status_of
 
 WORK = {"name": "work", "mountPath": "/scratch"}
 RESIZABLE: dict[str, Any] = {

@@ -15,8 +15,7 @@ from tests.e2e.presence import BOTH, Presence
 from tests.e2e.templates import container, template, two_steps
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
-from tests.statuses import message_of, reason_of, run_number, runs, status_of
-from tests.watching import Object
+from tests.statuses import Object, message_of, reason_of, run_number, runs, status_of
 
 HANG = "exec sleep 3600"
 
@@ -337,14 +336,14 @@ def test_suspend_deletes_the_pod_and_resume_starts_a_run(
         for name in (*uids, "from-the-start"):
             env.set(name, suspend=False)
 
-    told = {
+    expected_runs = {
         "ready": [(1, "Created", "Initialized"), (2, "Resumed", "")],
         "begun": [(1, "Created", "Superseded"), (2, "Resumed", "")],
         "asked": [(1, "Created", "Initialized"), (2, "Requested", "")],
         "changed": [(1, "Created", "Initialized"), (2, "SpecChanged", "")],
         "from-the-start": [(1, "Resumed", "")],
     }
-    for name, expected in told.items():
+    for name, expected in expected_runs.items():
         run = len(expected)
         done = "StepRunning" if name == "begun" else "PodReady"
         state = env.wait_reason(name, done, run=run)

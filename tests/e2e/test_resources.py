@@ -7,8 +7,7 @@ from kubernetes import client
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, template
 from tests.operator_process import OperatorProcess
-from tests.statuses import run_number
-from tests.watching import Object
+from tests.statuses import Object, run_number
 
 
 def requesting(name: str, script: str, cpu: str, memory: str, **more: Any) -> Object:

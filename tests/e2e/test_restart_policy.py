@@ -12,8 +12,7 @@ from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, sidecar, template
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
-from tests.statuses import reason_of, run_number, status_of
-from tests.watching import Object
+from tests.statuses import Object, reason_of, run_number, status_of
 
 SHARED: dict[str, Any] = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
 WORK: dict[str, Any] = {"volumes": [{"name": "work", "emptyDir": {}}]}

@@ -18,8 +18,7 @@ from tests.e2e.templates import container, sidecar, template
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
-from tests.statuses import reason_of, status_of
-from tests.watching import Object
+from tests.statuses import Object, reason_of, status_of
 
 SHARED: dict[str, Any] = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
 RUNS_ON = "cat /data/log; exec sleep 3600"

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from initpipeline.api.reasons import Reason
-from tests.watching import Object
+from tests.statuses import Object
 
 TRANSITIONAL = frozenset({Reason.POD_PENDING, Reason.STEP_PENDING, Reason.CONTAINERS_NOT_READY})
 """Reasons of short states that the kubelet may or may not report. Traces omit them."""

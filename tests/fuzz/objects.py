@@ -118,22 +118,22 @@ def _life(number: int) -> PipelineBuilder:
 
 
 def _policies(random: Random) -> Raw:
-    found: Raw = {}
+    policies: Raw = {}
     if random.random() < 0.5:
-        found["rerunPolicy"] = random.choice(["OnRestart", "OnPodLoss", "Never"])
+        policies["rerunPolicy"] = random.choice(["OnRestart", "OnPodLoss", "Never"])
     if random.random() < 0.3:
-        found["rerunStrategy"] = "InPlace"
+        policies["rerunStrategy"] = "InPlace"
     if random.random() < 0.3:
-        found["backoffLimit"] = random.choice([0, 3, 2**31 - 1])
+        policies["backoffLimit"] = random.choice([0, 3, 2**31 - 1])
     if random.random() < 0.3:
-        found["initDeadlineSeconds"] = random.choice([1, 60, 2**31 - 1])
+        policies["initDeadlineSeconds"] = random.choice([1, 60, 2**31 - 1])
     if random.random() < 0.3:
-        found["initPolicies"] = [{"name": "one", "timeoutSeconds": 2**31 - 1, "maxRestarts": 1}]
+        policies["initPolicies"] = [{"name": "one", "timeoutSeconds": 2**31 - 1, "maxRestarts": 1}]
     if random.random() < 0.2:
-        found["ttlSecondsAfterFinished"] = random.choice([0, 2**31 - 1])
+        policies["ttlSecondsAfterFinished"] = random.choice([0, 2**31 - 1])
     if random.random() < 0.2:
-        found["suspend"] = True
-    return found
+        policies["suspend"] = True
+    return policies
 
 
 def _pod(random: Random, run: int | None = None) -> PodBuilder:

@@ -34,15 +34,15 @@ SPEC: Final = schema.schema_of("spec")
 def check_pipeline(random: Random) -> None:
     """Check that the pipeline is read or reported, and that the status is valid and stable."""
     raw = objects.pipeline_object(random)
-    found = read_pipeline(raw)
-    if isinstance(found, UnreadablePipeline):
-        _check_report(found, raw)
+    read = read_pipeline(raw)
+    if isinstance(read, UnreadablePipeline):
+        _check_report(read, raw)
         return
     stored = {"spec": SPEC, "status": STATUS}
     if any(any(schema.errors(raw.get(field, {}), stored[field])) for field in stored):
         return  # The API server would not have stored it.
     pod = random.choice([None, objects.pod_object(random)])
-    _check_decision(found.hashed(), None if pod is None else _pod_or_none(pod), raw)
+    _check_decision(read.hashed(), None if pod is None else _pod_or_none(pod), raw)
 
 
 def check_pod(random: Random) -> None:
@@ -92,12 +92,12 @@ def _is_the_pods(error: str) -> bool:
     return error.startswith("status.initContainerStatuses") and "not a date-time" not in error
 
 
-def _check_report(found: UnreadablePipeline, raw: dict[str, Any]) -> None:
-    conditions = unreadable_conditions(found, objects.NOW)
+def _check_report(unreadable: UnreadablePipeline, raw: dict[str, Any]) -> None:
+    conditions = unreadable_conditions(unreadable, objects.NOW)
     assert conditions is not None
     assert not list(schema.errors(conditions, STATUS["properties"]["conditions"]))
     after = read_pipeline({**raw, "status": {"conditions": conditions}})
-    if isinstance(after, UnreadablePipeline) and after.problem == found.problem:
+    if isinstance(after, UnreadablePipeline) and after.problem == unreadable.problem:
         assert unreadable_conditions(after, objects.NOW) is None, "written again and again"
 
 
@@ -108,8 +108,8 @@ def _check_decision(pipeline: Pipeline, pod: Pod | None, raw: dict[str, Any]) ->
         return
     status = decision.status.to_api()
     for _ in range(ROUNDS):
-        found = [error for error in schema.errors(status, STATUS) if not _is_the_pods(error)]
-        assert not found, found[:3]
+        errors = [error for error in schema.errors(status, STATUS) if not _is_the_pods(error)]
+        assert not errors, errors[:3]
         assert len(json.dumps(status)) < MOST_BYTES
         if status.get("run", {}).get("number") == INT32_MAX:
             return  # The last number that there is: the pipeline is reported as unreadable now.

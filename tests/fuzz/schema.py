@@ -71,8 +71,8 @@ def _of_list(value: list[Any], schema: Schema, path: str) -> Iterator[str]:
         yield from errors(item, schema.get("items", {}), f"{path}[{index}]")
     keys = schema.get("x-kubernetes-list-map-keys")
     if keys:
-        found = [tuple(item.get(key) for key in keys) for item in value if isinstance(item, dict)]
-        if len(set(found)) != len(found):
+        entries = [tuple(item.get(key) for key in keys) for item in value if isinstance(item, dict)]
+        if len(set(entries)) != len(entries):
             yield f"{path}: duplicate entry"
 
 

@@ -27,8 +27,7 @@ from tests.e2e.templates import two_steps
 from tests.gitops.customizations import SCRIPTS
 from tests.gitops.scenarios import NAME, SCENARIOS
 from tests.operator_process import OperatorProcess
-from tests.statuses import reason_of, status_of
-from tests.watching import Object
+from tests.statuses import Object, reason_of, status_of
 
 FOLDER: Final = Path(__file__).parent / "recorded"
 TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")

@@ -8,8 +8,8 @@ from kubernetes import client
 from initpipeline.api import names
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, template, two_steps
-from tests.statuses import reason_of, run_number, status_of
-from tests.watching import Object, WatchLog
+from tests.statuses import Object, reason_of, run_number, status_of
+from tests.watching import WatchLog
 
 NAME: Final = "demo"
 """The pipeline of each scenario."""

@@ -233,8 +233,8 @@ def machine(interface: str) -> dict[str, set[str]]:
 
     def lines(*command: str) -> set[str]:
         answer = subprocess.run(command, capture_output=True, text=True, check=True)
-        found = (line.strip() for line in answer.stdout.splitlines())
-        return {line for line in found if "ipl-" not in line or interface in line}
+        stripped = (line.strip() for line in answer.stdout.splitlines())
+        return {line for line in stripped if "ipl-" not in line or interface in line}
 
     folders = ("/run", "/var/lib", "/var/log", "/opt", "/etc", "/usr/libexec")
     return {
@@ -254,7 +254,7 @@ def namespaces_of(process: Path) -> set[str]:
 
 def processes_of(cluster: Cluster, namespaces: set[str]) -> set[str]:
     """Return the processes in a cluster's namespaces, and those with its directory in argv."""
-    found = set()
+    processes = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_text().replace("\0", " ")
@@ -262,8 +262,8 @@ def processes_of(cluster: Cluster, namespaces: set[str]) -> set[str]:
         except OSError:  # it has ended, or is a kernel thread
             continue
         if inside & namespaces or str(cluster.layout.root) in command:
-            found.add(f"{process.name} {command}")
-    return found
+            processes.add(f"{process.name} {command}")
+    return processes
 
 
 @pytest.mark.alone
