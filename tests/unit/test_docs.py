@@ -23,7 +23,11 @@ DOCUMENTS: Final = sorted(
         *(ROOT / "tests").rglob("README.md"),
     ]
 )
-MAPS: Final = [ROOT / "docs" / "architecture.md", ROOT / "docs" / "development.md"]
+MAPS: Final = [
+    ROOT / "docs" / "architecture.md",
+    ROOT / "docs" / "development.md",
+    *(ROOT / "docs" / "decisions").glob("*.md"),
+]
 """The documents that name files of the source tree."""
 
 README_LINES: Final = 130
