@@ -79,9 +79,9 @@ def _fields(body: str, constants: dict[str, object]) -> Iterator[Field]:
         if marker:
             constant, value = marker.groups()
             default = constants[constant] if constant else json.loads(value)
-        found = _FIELD.match(line)
-        if found:
-            go_type, name, _ = found.groups()
+        field = _FIELD.match(line)
+        if field:
+            go_type, name, _ = field.groups()
             yield Field(name, go_type, default)
             default = None
 
@@ -94,27 +94,27 @@ def kinds(sources: Sources) -> tuple[dict[str, dict[str, str]], dict[str, dict[s
     numbers, and `*` for a pointer to a plain value. Other fields are left out: plain values, and
     lists and maps of them.
     """
-    found: dict[str, dict[str, str]] = {}
+    kinds_by_type: dict[str, dict[str, str]] = {}
     defaults: dict[str, dict[str, object]] = {}
     todo = [ROOT]
     while todo:
         struct = todo.pop()
-        if struct in found:
+        if struct in kinds_by_type:
             continue
-        found[struct] = {}
+        kinds_by_type[struct] = {}
         for field in sources.fields(struct):
             kind = _kind(field, sources)
             if kind:
-                found[struct][field.name] = kind
+                kinds_by_type[struct][field.name] = kind
             if field.default not in (None, "", 0, False) or (
                 field.default is not None and kind == "*"
             ):
                 defaults.setdefault(struct, {})[field.name] = field.default
             if field.type in sources.structs and field.type not in SCALARS:
                 todo.append(field.type)
-    plain = {struct for struct, fields in found.items() if not fields}
+    plain = {struct for struct, fields in kinds_by_type.items() if not fields}
     return (
-        {struct: found[struct] for struct in sorted(found) if struct not in plain},
+        {struct: kinds_by_type[struct] for struct in sorted(kinds_by_type) if struct not in plain},
         {struct: defaults[struct] for struct in sorted(defaults)},
     )
 

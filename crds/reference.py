@@ -39,11 +39,11 @@ _OPTIONS: Final = {"namespaces": "--namespace"}
 def filled(page: str) -> str:
     """Returns the page with each generated table up to date.
 
-    Raises ValueError for a table that the page does not have, or has and is not known.
+    Raises ValueError if the page lacks a table, or has an unknown one.
     """
-    found = [name for _, name, _ in _BLOCK.findall(page)]
-    if sorted(found) != sorted(TABLES):
-        raise ValueError(f"the page has the tables {sorted(found)}, not {sorted(TABLES)}")
+    present = sorted(name for _, name, _ in _BLOCK.findall(page))
+    if present != sorted(TABLES):
+        raise ValueError(f"the page has the tables {present}, not {sorted(TABLES)}")
     return _BLOCK.sub(lambda block: f"{block[1]}{TABLES[block[2]]()}\n{block[3]}", page)
 
 
