@@ -171,7 +171,7 @@ def test_refusal_has_the_reason_and_is_never_final(reason: Reason, code: int, me
         ),
     ],
 )
-def test_answer_about_something_else_is_no_refusal(code: int, status: dict[str, Any]) -> None:
+def test_answer_about_something_else_is_not_a_refusal(code: int, status: dict[str, Any]) -> None:
     assert classify(code, status) is None
 
 
@@ -204,7 +204,7 @@ class TestRefusalOfSpec:
             pytest.param(pipeline().inits(restarting("OnFailure")), id="a step that is retried"),
         ],
     )
-    def test_none(self, good: PipelineBuilder) -> None:
+    def test_valid_spec_is_accepted(self, good: PipelineBuilder) -> None:
         assert admission.refusal_of_spec(good.build()) is None
 
     @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ class TestRefusalOfSpec:
             ),
         ],
     )
-    def test_words(self, bad: PipelineBuilder, message: str) -> None:
+    def test_invalid_spec_is_refused_with_message(self, bad: PipelineBuilder, message: str) -> None:
         refusal = admission.refusal_of_spec(bad.build())
         assert refusal is not None
         assert (refusal.reason, refusal.message) == (Reason.INVALID_TEMPLATE, message)
@@ -245,7 +245,7 @@ class TestReconcileOfRefusedSpec:
     def corrected(self, world: SimulatedPipeline, **others: Any) -> SimulatedPipeline:
         return world.policy(initPolicies=[{"name": "one", "timeoutSeconds": 60}], **others)
 
-    def test_no_pod_is_created_and_nothing_is_retried(self) -> None:
+    def test_pod_is_neither_created_nor_retried(self) -> None:
         now = self.BAD.reconcile(None)
         for seconds in (0, 600, 86400):
             now = now.reconcile(None, seconds)
@@ -256,7 +256,7 @@ class TestReconcileOfRefusedSpec:
         assert (stalled.reason, stalled.message) == (Reason.INVALID_TEMPLATE, UNKNOWN)
         assert now.status.condition(ConditionType.RECONCILING) is None
 
-    def test_a_live_pod_stays_and_its_next_is_not_created(self) -> None:
+    def test_running_pod_is_kept_and_next_is_not_created(self) -> None:
         live = (
             started(running_pod()).policy(initPolicies=[{"name": "typo"}]).reconcile(running_pod())
         )
@@ -266,7 +266,7 @@ class TestReconcileOfRefusedSpec:
         assert (gone.run.number, gone.run.trigger) == (2, Trigger.POD_LOST)
         assert gone.decision.action is None
 
-    def test_a_pod_of_the_run_before_is_deleted_first(self) -> None:
+    def test_pod_of_the_previous_run_is_deleted_first(self) -> None:
         edited = started(running_pod())
         edited = edited.change(edited.pipeline.inits(SIDECAR).of_generation(9))
         assert edited.reconcile(running_pod()).decision.action == DeletePod("pod-1")
@@ -274,20 +274,20 @@ class TestReconcileOfRefusedSpec:
         assert (gone.run.number, gone.decision.action) == (2, None)
         assert gone.condition(ConditionType.STALLED).reason == Reason.INVALID_TEMPLATE
 
-    def test_a_corrected_spec_is_run_in_the_same_run(self) -> None:
+    def test_corrected_spec_continues_the_same_run(self) -> None:
         now = self.corrected(self.BAD.reconcile(None)).reconcile(None, 60)
         assert (now.run.number, now.run.trigger) == (1, Trigger.CREATED)
         assert isinstance(now.decision.action, CreatePod)
         assert now.status.condition(ConditionType.STALLED) is None
 
-    def test_a_spec_that_is_changed_and_still_wrong_starts_no_run(self) -> None:
+    def test_changed_but_invalid_spec_keeps_the_run(self) -> None:
         now = self.BAD.reconcile(None)
         for limit in range(5):
             now = now.policy(backoffLimit=limit).reconcile(None, limit)
             assert (now.run.number, now.decision.action) == (1, None)
         assert isinstance(self.corrected(now).reconcile(None, 10).decision.action, CreatePod)
 
-    def test_while_suspended_it_is_not_reported(self) -> None:
+    def test_suspended_pipeline_does_not_report_it(self) -> None:
         now = self.corrected(self.BAD.reconcile(None), suspend=True).reconcile(None, 60)
         assert now.status.condition(ConditionType.STALLED) is None
         assert now.policy(suspend=False).reconcile(None, 90).run.trigger is Trigger.RESUMED

@@ -49,7 +49,7 @@ def created_for(world: SimulatedPipeline) -> int:
     return int(action.manifest["metadata"]["annotations"][RUN_ANNOTATION])
 
 
-class TestWhenARunStarts:
+class TestRunStart:
     """The table of that name."""
 
     @pytest.mark.parametrize(
@@ -126,14 +126,14 @@ class TestWhenARunStarts:
             ),
         ],
     )
-    def test_run_2(
+    def test_cause_starts_run_2(
         self, before: SimulatedPipeline, found: PodBuilder | None, trigger: Trigger, result: str
     ) -> None:
         after = before.reconcile(found, 60)
         assert (after.run.number, after.run.trigger) == (2, trigger)
         assert after.past == [(1, "Created", result)]
 
-    def test_run_1(self) -> None:
+    def test_no_cause_keeps_run_1(self) -> None:
         after = new_pipeline().reconcile(None)
         assert (after.run.number, after.run.trigger, after.past) == (1, Trigger.CREATED, [])
         assert created_for(after) == 1
@@ -152,14 +152,14 @@ class TestWhenARunStarts:
             ),
         ],
     )
-    def test_none_when_the_pod_ended(self, found: PodBuilder, result: str) -> None:
+    def test_terminated_pod_starts_no_run(self, found: PodBuilder, result: str) -> None:
         after = started(fresh_pod()).reconcile(found, 60)
         assert after.past == [(1, "Created", result)]
         assert after.run.number == 1
         assert after.decision.action is None, "the Pod stays, for its logs"
 
 
-class TestAPodThatIsDeletedByAPerson:
+class TestPodDeletedByUser:
     """The kubelet takes it through Failed or Succeeded on its way out."""
 
     @pytest.mark.parametrize(
@@ -169,24 +169,24 @@ class TestAPodThatIsDeletedByAPerson:
             pytest.param(completed_pod().deleting(), id="Succeeded"),
         ],
     )
-    def test_it_is_lost_not_ended(self, on_its_way: PodBuilder) -> None:
+    def test_run_is_lost_whatever_phase_the_kubelet_reports(self, on_its_way: PodBuilder) -> None:
         deleting = started(running_pod()).reconcile(running_pod().deleting(), 50)
         after = deleting.reconcile(on_its_way, 60).reconcile(None, 61)
         assert after.past == [(1, "Created", "Lost")]
         assert (after.run.number, after.run.trigger) == (2, Trigger.POD_LOST)
 
-    def test_nothing_is_created_while_it_is_there(self) -> None:
+    def test_terminating_pod_delays_the_next(self) -> None:
         deleting = started(running_pod()).reconcile(running_pod().deleting(), 50)
         assert deleting.decision.action is None
         assert deleting.run.number == 1
 
-    def test_while_its_run_is_pending(self) -> None:
+    def test_pending_run_is_lost(self) -> None:
         pending = fresh_pod().init("one", running=True)
         after = started(pending).reconcile(pending.deleting(), 50).reconcile(None, 60)
         assert after.past == [(1, "Created", "Lost")]
         assert created_for(after) == 2
 
-    def test_a_template_edit_meanwhile_is_the_next_run_which_waits_for_it(self) -> None:
+    def test_template_change_meanwhile_starts_a_run_that_waits(self) -> None:
         deleting = started(running_pod()).reconcile(running_pod().deleting(), 50)
         edited = deleting.edited().reconcile(running_pod().deleting(), 55)
         assert (edited.run.number, edited.run.trigger) == (2, Trigger.SPEC_CHANGED)
@@ -195,24 +195,24 @@ class TestAPodThatIsDeletedByAPerson:
         assert edited.reconcile(None, 60).past == [(1, "Created", "Initialized")]
 
 
-class TestThePodsName:
+class TestPodName:
     """Never two Pods: the API itself refuses a second of that name. What the first may be:"""
 
-    def test_of_this_run_it_is_adopted(self) -> None:
+    def test_pod_of_the_current_run_is_adopted(self) -> None:
         after = new_pipeline().reconcile(None).reconcile(fresh_pod())
         assert (after.run.number, after.run.pod_uid) == (1, "pod-1")
         assert after.decision.action is None
 
-    def test_of_an_older_run_it_is_deleted_by_its_uid(self) -> None:
+    def test_pod_of_an_older_run_is_deleted_by_uid(self) -> None:
         after = started(running_pod()).token("t").reconcile(running_pod())
         assert after.decision.action == DeletePod("pod-1")
 
-    def test_of_an_older_run_and_terminating_it_is_waited_for(self) -> None:
+    def test_terminating_pod_of_an_older_run_is_awaited(self) -> None:
         after = started(running_pod()).token("t").reconcile(running_pod().deleting())
         assert after.decision.action is None
         assert after.condition(ConditionType.RECONCILING).reason == Reason.POD_TERMINATING
 
-    def test_ours_of_a_run_that_nobody_can_tell_it_is_deleted(self) -> None:
+    def test_owned_pod_without_run_number_is_deleted(self) -> None:
         unmarked = fresh_pod().of_run(None, uid="unmarked")
         assert new_pipeline().reconcile(None).reconcile(unmarked).decision.action == DeletePod(
             "unmarked"
@@ -225,14 +225,14 @@ class TestThePodsName:
             pytest.param(None, id="no owner"),
         ],
     )
-    def test_somebody_elses_is_never_touched(self, owner: str | None) -> None:
+    def test_pod_of_another_owner_is_kept(self, owner: str | None) -> None:
         after = new_pipeline().reconcile(None).reconcile(fresh_pod().owned_by(owner), 60)
         assert after.decision.action is None
         assert after.run.pod_uid is None
         assert after.condition(ConditionType.READY).reason == Reason.NAME_CONFLICT
         assert after.decision.wake_at == at(600), "its end is watched: only Stalled is waited for"
 
-    def test_taken_for_ten_minutes_is_stalled(self) -> None:
+    def test_name_taken_for_ten_minutes_is_stalled(self) -> None:
         foreign = fresh_pod().owned_by("somebody-else")
         after = new_pipeline().reconcile(None).reconcile(foreign, 599).reconcile(foreign, 600)
         assert after.condition(ConditionType.STALLED).reason == Reason.NAME_CONFLICT
@@ -241,7 +241,7 @@ class TestThePodsName:
         freed = after.reconcile(None, 9999).reconcile(fresh_pod(), 10000)
         assert freed.status.condition(ConditionType.STALLED) is None
 
-    def test_somebody_elses_terminating_is_waited_for(self) -> None:
+    def test_terminating_pod_of_another_owner_is_awaited(self) -> None:
         after = (
             new_pipeline()
             .reconcile(None)
@@ -249,17 +249,17 @@ class TestThePodsName:
         )
         assert after.condition(ConditionType.READY).reason == Reason.POD_TERMINATING
 
-    def test_when_the_conflict_is_over_the_pod_is_created(self) -> None:
+    def test_pod_is_created_when_the_conflict_is_over(self) -> None:
         conflict = new_pipeline().reconcile(None).reconcile(fresh_pod().owned_by("somebody-else"))
         assert created_for(conflict.reconcile(None)) == 1
 
-    def test_taken_by_somebody_else_after_ours_was_lost(self) -> None:
+    def test_name_taken_after_the_pod_was_lost_is_a_conflict(self) -> None:
         foreign = fresh_pod().of_run(1, uid="foreign").owned_by("somebody-else")
         after = started(running_pod()).reconcile(foreign, 60)
         assert after.past == [(1, "Created", "Lost")]
         assert after.condition(ConditionType.READY).reason == Reason.NAME_CONFLICT
 
-    def test_ours_but_not_the_one_that_was_seen(self) -> None:
+    def test_owned_pod_with_another_uid_does_not_belong_to_the_run(self) -> None:
         """The same annotation does not make it the run's: its Pod was seen and had another UID."""
         other = running_pod().of_run(1, uid="another")
         after = started(running_pod()).reconcile(other, 60)
@@ -271,13 +271,13 @@ EACH = pytest.mark.parametrize("refusal", [INVALID, UNSPECIFIED, QUOTA, FORBIDDE
 
 
 class TestRefusals:
-    def test_one_that_may_change_is_tried_again(self) -> None:
+    def test_refusal_is_retried(self) -> None:
         after = new_pipeline().reconcile(None).reconcile(None, refusal=QUOTA)
         assert after.decision.retry
         assert after.decision.action is None
         assert after.run.completion_time is None
 
-    def test_its_reason_stays_until_the_pod_is_there(self) -> None:
+    def test_reason_is_kept_until_the_pod_exists(self) -> None:
         refused = new_pipeline().reconcile(None).reconcile(None, refusal=QUOTA)
         trying = refused.reconcile(None, 60)
         assert created_for(trying) == 1
@@ -286,7 +286,7 @@ class TestRefusals:
         assert created.condition(ConditionType.READY).reason == Reason.STEP_PENDING
 
     @EACH
-    def test_each_is_retried_in_the_same_run(self, refusal: Refusal) -> None:
+    def test_retry_keeps_the_run(self, refusal: Refusal) -> None:
         after = new_pipeline(backoffLimit=0, ttlSecondsAfterFinished=0).reconcile(None)
         for seconds in (0, 60, 3600, 86400):
             after = after.reconcile(None, seconds)
@@ -297,14 +297,14 @@ class TestRefusals:
         assert after.condition(ConditionType.READY).message == refusal.message
 
     @EACH
-    def test_a_retry_that_is_refused_alike_writes_nothing(self, refusal: Refusal) -> None:
+    def test_equal_refusal_of_a_retry_writes_nothing(self, refusal: Refusal) -> None:
         refused = new_pipeline().reconcile(None).reconcile(None, 900, refusal)
         retried = refused.reconcile(None, 1200)
         assert retried.status == refused.status
         assert retried.reconcile(None, 1200, refusal).status == refused.status
 
     @EACH
-    def test_one_that_ends_after_days_clears_the_conditions(self, refusal: Refusal) -> None:
+    def test_refusal_that_ends_after_a_day_clears_the_conditions(self, refusal: Refusal) -> None:
         after = (
             new_pipeline().reconcile(None).reconcile(None, 86400, refusal).reconcile(None, 90000)
         )
@@ -317,7 +317,7 @@ class TestRefusals:
         assert (created.run.number, created.run.trigger) == (1, Trigger.CREATED)
 
     @pytest.mark.parametrize("refusal", [INVALID, UNSPECIFIED])
-    def test_one_that_time_does_not_cure_is_stalled_at_once(self, refusal: Refusal) -> None:
+    def test_lasting_refusal_is_stalled_at_once(self, refusal: Refusal) -> None:
         after = new_pipeline().reconcile(None).reconcile(None, refusal=refusal)
         stalled = after.condition(ConditionType.STALLED)
         assert stalled.reason == refusal.reason
@@ -326,7 +326,7 @@ class TestRefusals:
         assert after.status.condition(ConditionType.RECONCILING) is None
 
     @pytest.mark.parametrize("refusal", [QUOTA, FORBIDDEN])
-    def test_one_that_may_pass_is_stalled_after_ten_minutes(self, refusal: Refusal) -> None:
+    def test_temporary_refusal_is_stalled_after_ten_minutes(self, refusal: Refusal) -> None:
         waiting = new_pipeline().reconcile(None).reconcile(None, 599, refusal)
         assert waiting.condition(ConditionType.RECONCILING).reason == refusal.reason
         assert waiting.status.condition(ConditionType.STALLED) is None
@@ -347,7 +347,7 @@ class TestRefusals:
         assert message.message.endswith("The operator retries at least every 5 minutes")
 
     @pytest.mark.parametrize("way", ["edit", "token", "resume"])
-    def test_a_person_starts_another_run_at_once(self, way: str) -> None:
+    def test_user_starts_another_run_at_once(self, way: str) -> None:
         refused = new_pipeline().reconcile(None).reconcile(None, 900, INVALID)
         if way == "resume":
             after = refused.policy(suspend=True).reconcile(None, 901).policy(suspend=False)
@@ -359,7 +359,7 @@ class TestRefusals:
         [record] = after.status.history
         assert (record.result, record.reason) == (Result.SUPERSEDED, Reason.INVALID_TEMPLATE)
 
-    def test_for_another_spec_it_is_no_longer_reported(self) -> None:
+    def test_refusal_of_an_older_spec_is_removed(self) -> None:
         refused = new_pipeline().reconcile(None).reconcile(None, refusal=INVALID)
         after = refused.policy(backoffLimit=3).reconcile(None, 60)
         assert created_for(after) == 1
@@ -368,14 +368,14 @@ class TestRefusals:
 
 
 class TestDeletion:
-    def test_nothing_is_done_for_a_pipeline_that_is_being_deleted(self) -> None:
+    def test_terminating_pipeline_is_left_alone(self) -> None:
         deleting = started(running_pod()).pipeline.deleting().build()
         for found in (None, running_pod(), RESTARTED):
             decision = decide(Facts(deleting, None if found is None else found.build()), at(60))
             assert decision.action is None
             assert decision.status == deleting.status
 
-    def test_nothing_is_created_for_one_that_is_deleted_at_once(self) -> None:
+    def test_pipeline_deleted_at_once_gets_no_pod(self) -> None:
         decision = decide(Facts(pipeline().deleting().build(), None), at(0))
         assert (decision.action, decision.status.run) == (None, None)
 
@@ -409,10 +409,12 @@ class TestNeedsLivePod:
             ),
         ],
     )
-    def test_it(self, seen: SimulatedPipeline, expected: bool) -> None:
+    def test_reported_state_determines_the_need(
+        self, seen: SimulatedPipeline, expected: bool
+    ) -> None:
         assert needs_live_pod(seen.pipeline.build()) is expected
 
-    def test_not_before_the_first_run(self) -> None:
+    def test_pipeline_without_run_does_not_need_it(self) -> None:
         assert not needs_live_pod(pipeline().build())
 
 
@@ -425,24 +427,24 @@ class TestCrashPoints:
         run = world.run
         return run.number, run.trigger, run.pod_uid, world.past
 
-    def test_status_written_pod_not_created(self) -> None:
+    def test_crash_before_the_creation_of_the_pod(self) -> None:
         written = new_pipeline().reconcile(None)
         restarted = SimulatedPipeline(written.pipeline).reconcile(None, 60)
         assert created_for(restarted) == 1
         assert restarted.status == written.status
 
     @pytest.mark.parametrize("found", [silent_pod(), fresh_pod(), running_pod()])
-    def test_pod_created_its_uid_not_persisted(self, found: PodBuilder) -> None:
+    def test_crash_before_the_uid_is_written(self, found: PodBuilder) -> None:
         restarted = SimulatedPipeline(new_pipeline().reconcile(None).pipeline).reconcile(found, 60)
         assert self.end(restarted) == (1, "Created", "pod-1", [])
         assert restarted.decision.action is None
 
-    def test_pod_created_and_succeeded_its_uid_never_persisted(self) -> None:
+    def test_crash_and_pod_succeeded_before_the_uid_is_written(self) -> None:
         ended = completed_pod()
         restarted = SimulatedPipeline(new_pipeline().reconcile(None).pipeline).reconcile(ended, 600)
         assert self.end(restarted) == (1, "Created", "pod-1", [(1, "Created", "Succeeded")])
 
-    def test_pod_created_and_gone_its_uid_never_persisted(self) -> None:
+    def test_crash_and_pod_gone_before_the_uid_is_written(self) -> None:
         """Nobody ever saw it, so the run still needs one."""
         restarted = SimulatedPipeline(new_pipeline().reconcile(None).pipeline).reconcile(None, 600)
         assert created_for(restarted) == 1
@@ -460,7 +462,7 @@ class TestCrashPoints:
             ),
         ],
     )
-    def test_at_every_point_of_a_rerun(self, cause: str, found: PodBuilder) -> None:
+    def test_crash_at_every_point_of_a_rerun(self, cause: str, found: PodBuilder) -> None:
         before = started(running_pod())
         before = before.edited() if cause == "edit" else before
         before = before.token("t") if cause == "token" else before
@@ -483,7 +485,7 @@ class TestCrashPoints:
         assert self.end(created) == self.end(expected)
         assert created.decision.action is None
 
-    def test_the_rerun_was_not_persisted(self) -> None:
+    def test_failed_status_write_is_repeated(self) -> None:
         """The status write failed: nothing was done, and the same facts decide the same."""
         before = started(running_pod())
         lost_write = before.reconcile(RESTARTED, 60)
@@ -491,13 +493,13 @@ class TestCrashPoints:
         assert self.end(again) == self.end(lost_write)
         assert again.decision.action == lost_write.decision.action
 
-    def test_the_pod_is_lost_between_persisting_and_deleting(self) -> None:
+    def test_pod_lost_between_status_write_and_deletion(self) -> None:
         persisted = started(running_pod()).reconcile(RESTARTED, 60)
         after = persisted.reconcile(None, 70)
         assert created_for(after) == 2
         assert after.past == [(1, "Created", "Initialized")]
 
-    def test_a_wait_for_back_off_survives(self) -> None:
+    def test_back_off_continues_after_a_crash(self) -> None:
         first = started(running_pod()).reconcile(RESTARTED, 60).reconcile(running_pod(2), 70)
         again = running_pod(2).app(running=True, restarts=1, last=End(1, start=75))
         waiting = first.reconcile(again, 80)
@@ -506,26 +508,26 @@ class TestCrashPoints:
         assert restarted.reconcile(again, 90).run.number == 3
 
 
-class TestALostStatus:
+class TestLostStatus:
     """As after a restore from a backup: the Pod is there, what was known of it is not."""
 
-    def test_the_number_goes_on_from_the_pods(self) -> None:
+    def test_run_number_is_that_of_the_pod(self) -> None:
         after = started(running_pod()).without_status().reconcile(running_pod(5), 100)
         assert (after.run.number, after.run.pod_uid) == (5, "pod-5")
         assert after.past == []
 
-    def test_what_the_pod_shows_is_known_again(self) -> None:
+    def test_progress_is_read_from_the_pod(self) -> None:
         after = new_pipeline().reconcile(running_pod(5), 100)
         assert after.initialized
         assert after.run.initialized_time == at(18)
 
-    def test_an_old_success_is_not_taken_for_a_new_one(self) -> None:
+    def test_success_of_an_earlier_run_does_not_count(self) -> None:
         half = AGAIN.init("one", exit=0, restarts=1, start=50)
         after = new_pipeline().reconcile(half, 60)
         assert not after.initialized
         assert after.status.current_step == "two"
 
-    def test_the_token_that_is_there_is_not_asked_for_again(self) -> None:
+    def test_existing_token_starts_no_run(self) -> None:
         after = (
             new_pipeline()
             .token("old")
@@ -534,23 +536,23 @@ class TestALostStatus:
         )
         assert after.run.number == 5
 
-    def test_the_template_is_the_one_that_is_there(self) -> None:
+    def test_existing_template_starts_no_run(self) -> None:
         assert new_pipeline().edited().reconcile(running_pod(5), 100).run.number == 5
 
-    def test_with_no_pod_either_it_begins_anew(self) -> None:
+    def test_without_pod_run_1_starts(self) -> None:
         assert created_for(started(running_pod()).without_status().reconcile(None)) == 1
 
-    def test_with_somebody_elses_pod_it_begins_at_1(self) -> None:
+    def test_pod_of_another_owner_gives_no_number(self) -> None:
         assert new_pipeline().reconcile(running_pod(5).owned_by("x")).run.number == 1
 
-    def test_of_a_pod_that_is_being_deleted_the_loss_is_recorded(self) -> None:
+    def test_terminating_pod_is_recorded_as_lost(self) -> None:
         after = new_pipeline().reconcile(running_pod(5).deleting(), 100).reconcile(None, 110)
         assert after.past == [(5, "Created", "Lost")]
         assert created_for(after) == 6
 
 
-class TestManyAtOnce:
-    def test_kubelet_pass_and_failed_app_are_one_run(self) -> None:
+class TestSeveralCauses:
+    def test_sandbox_restart_and_failed_app_are_one_run(self) -> None:
         """A restart of the sandbox restarts app containers as well: that is no second cause."""
         after = started(running_pod()).reconcile(AGAIN, 50)
         seen = AGAIN.initialized().init("one", exit=0, restarts=1, start=50)
@@ -559,19 +561,19 @@ class TestManyAtOnce:
         after = after.reconcile(seen, 80).reconcile(seen, 90)
         assert (after.run.number, after.run.trigger) == (2, Trigger.POD_RESTARTED)
 
-    def test_app_restarts_that_nobody_saw_count_as_one(self) -> None:
+    def test_unobserved_app_restarts_are_one_run(self) -> None:
         found = running_pod().app(running=True, restarts=4, start=90, last=End(1, start=70))
         after = started(fresh_pod()).reconcile(found, 100)
         assert (after.run.number, after.run.trigger) == (2, Trigger.CONTAINER_RESTARTED)
 
-    def test_an_app_that_restarted_before_its_run_was_seen_initialized(self) -> None:
+    def test_app_restart_before_initialization_was_observed_starts_no_run(self) -> None:
         found = running_pod().app(running=True, restarts=1, start=40, last=End(2, start=20))
         after = started(fresh_pod()).reconcile(found, 50)
         assert (after.run.number, after.run.trigger) == (2, Trigger.CONTAINER_RESTARTED)
         assert after.run.cause is not None
         assert after.run.cause.exit_code == 2
 
-    def test_a_step_that_is_retried_stays_in_its_run(self) -> None:
+    def test_retried_step_stays_in_its_run(self) -> None:
         seen = started(fresh_pod())
         for restarts in range(1, 6):
             failing = fresh_pod().init("one", exit=1, restarts=restarts, last=End(1))
@@ -595,11 +597,11 @@ class TestClocks:
         crashed = stepped.app(running=True, start=30, restarts=1, last=End(1, start=20))
         assert state.reconcile(crashed, 3710).run.trigger is Trigger.CONTAINER_RESTARTED
 
-    def test_the_operators_clock_is_behind_the_nodes(self) -> None:
+    def test_operator_clock_behind_node_clock(self) -> None:
         after = started(running_pod()).reconcile(running_pod(), -600)
         assert after.run.initialized_time == at(18)
 
-    def test_the_operators_clock_stepped_back(self) -> None:
+    def test_operator_clock_set_back(self) -> None:
         world = started(running_pod()).reconcile(RESTARTED, 600).reconcile(running_pod(2), 610)
         again = running_pod(2).app(running=True, restarts=1, last=End(1, start=75))
         after = world.reconcile(again, 100)
@@ -613,7 +615,7 @@ class TestClocks:
         assert decision.status.run.start_time == BASE
 
 
-def test_pods_without_any_container_status_tell_nothing() -> None:
+def test_pod_without_container_statuses_starts_no_run() -> None:
     bare = pod().init("one", reported=False).init("two", reported=False).app(reported=False)
     after = started(bare.condition("PodScheduled", since=-60))
     assert after.status.init_progress == "0/2"

@@ -411,7 +411,7 @@ def test_why_an_initialized_pod_is_ready_or_not(
     assert (why.reason, why.message) == (reason, message)
 
 
-def test_a_pod_that_is_gone_was_deleted() -> None:
+def test_missing_pod_was_deleted() -> None:
     why = explanations.lost(None)
     assert (why.reason, why.message) == (Reason.POD_LOST, "the Pod was deleted")
 
@@ -426,5 +426,5 @@ def test_a_pod_that_is_gone_was_deleted() -> None:
         pytest.param("x" + "ä" * 600, "x" + "ä" * 509 + " ...", id="no character is cut in two"),
     ],
 )
-def test_messages_are_at_most_1_kib(text: str, expected: str) -> None:
+def test_message_is_clipped_to_1_kib(text: str, expected: str) -> None:
     assert explanations.Explanation(Reason.STEP_FAILED, text).message == expected

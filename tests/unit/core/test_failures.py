@@ -39,7 +39,9 @@ class TestFailedStep:
             ),
         ],
     )
-    def test_it_names(self, found: PodBuilder, name: str, exit_code: int, restarts: int) -> None:
+    def test_failed_step_has_name_exit_code_and_restarts(
+        self, found: PodBuilder, name: str, exit_code: int, restarts: int
+    ) -> None:
         step = failures.failed_step(found.build().init_container_statuses)
         assert step is not None
         assert (step.name, step.exit_code, step.restart_count) == (name, exit_code, restarts)
@@ -63,7 +65,7 @@ class TestFailedStep:
             ),
         ],
     )
-    def test_there_is_none(self, found: PodBuilder) -> None:
+    def test_recovered_or_restarted_step_has_not_failed(self, found: PodBuilder) -> None:
         assert failures.failed_step(found.build().init_container_statuses) is None
 
     @pytest.mark.parametrize(
@@ -92,13 +94,13 @@ class TestFailedStep:
             pytest.param(four_steps().init("migrate", exit=4), 4, id="failed as the Pod was lost"),
         ],
     )
-    def test_what_the_loss_of_the_pod_ended_has_not_failed(
+    def test_step_terminated_by_the_loss_has_not_failed(
         self, found: PodBuilder, exit_code: int | None
     ) -> None:
         step = failures.failed_step(found.build().init_container_statuses, pod_lost=True)
         assert (step and step.exit_code) == exit_code
 
-    def test_it_keeps_the_kubelets_words(self) -> None:
+    def test_evidence_has_reason_and_clipped_message(self) -> None:
         found = four_steps().init("migrate", exit=137, reason="OOMKilled", message="x" * 5000)
         step = failures.failed_step(found.build().init_container_statuses)
         assert step is not None

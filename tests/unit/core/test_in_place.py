@@ -130,7 +130,7 @@ class TestRules:
             ),
         ],
     )
-    def test_by_restart_policy(
+    def test_rule_follows_from_restart_policy(
         self, pod_policy: str | None, own: dict[str, Any], rules: list[Any] | None
     ) -> None:
         spec = pipeline().template["spec"]
@@ -141,7 +141,7 @@ class TestRules:
         assert app(asked).get("restartPolicyRules") == rules
         assert rules is None or app(asked)["restartPolicy"], "the API wants it beside rules"
 
-    def test_each_app_container_has_one_and_no_init_container(self) -> None:
+    def test_each_app_container_has_one_rule(self) -> None:
         sidecar = {"name": "log", "image": "busybox", "restartPolicy": "Always"}
         of = asking().pipeline.inits("one", sidecar)
         containers = [{"name": "app", "image": "nginx"}, {"name": "other", "image": "nginx"}]
@@ -158,25 +158,25 @@ class TestRules:
             pytest.param({"rerunPolicy": "Never"}, id="Never"),
         ],
     )
-    def test_none_under_other_policies(self, policies: dict[str, Any]) -> None:
+    def test_other_policies_add_no_rule(self, policies: dict[str, Any]) -> None:
         first = asking(**policies).reconcile(None)
         assert "restartPolicyRules" not in app(first)
         assert names.RERUN_IN_PLACE_ANNOTATION not in created(first)["metadata"]["annotations"]
         assert said(first) is None
 
-    def test_a_live_pod_keeps_its_own_until_the_next(self) -> None:
+    def test_changed_strategy_takes_effect_with_the_next_pod(self) -> None:
         before = asking(rerunStrategy="Recreate").reconcile(None).reconcile(running_pod())
         after = before.policy(rerunStrategy="InPlace").reconcile(running_pod())
         assert (after.run.number, after.decision.action, said(after)) == (1, None, None)
 
 
-class TestRunInPlace:
+class TestInPlaceRerun:
     """A run of the kubelet's in the same Pod."""
 
-    def test_no_condition_where_it_works(self) -> None:
+    def test_working_pod_has_no_condition(self) -> None:
         assert said(initialized(running_pod().in_place())) is None
 
-    def test_the_run(self) -> None:
+    def test_restart_of_all_containers_is_a_run(self) -> None:
         after = initialized(running_pod().in_place()).reconcile(restarting(1), 100)
         assert (after.run.number, after.run.trigger) == (2, Trigger.RESTARTED_IN_PLACE)
         assert after.past == [(1, "Created", "Initialized")]
@@ -185,18 +185,18 @@ class TestRunInPlace:
         assert again.initialized
         assert (again.run.number, again.decision.action, said(again)) == (2, None, None)
 
-    def test_its_cause_is_the_exit_that_was_seen_before_it(self) -> None:
+    def test_cause_is_the_exit_observed_before(self) -> None:
         """Afterwards the kubelet calls each container's end 137, RestartingAllContainers."""
         before = initialized(running_pod().in_place()).reconcile(exited(), 90)
         after = before.reconcile(restarting(1), 100)
         assert after.run.cause == Cause(container="app", exit_code=7, reason="Error")
         assert after.reconcile(run_again(1), 130).run.cause == after.run.cause
 
-    def test_no_cause_is_invented_where_the_exit_was_not_seen(self) -> None:
+    def test_unobserved_exit_is_not_a_cause(self) -> None:
         after = initialized(running_pod().in_place()).reconcile(restarting(1), 100)
         assert after.run.cause is None
 
-    def test_a_cause_is_that_of_one_run_alone(self) -> None:
+    def test_cause_belongs_to_one_run(self) -> None:
         first = (
             initialized(running_pod().in_place())
             .reconcile(exited(), 90)
@@ -204,13 +204,13 @@ class TestRunInPlace:
         )
         assert first.reconcile(restarting(2), 2000).run.cause is None
 
-    def test_it_is_not_the_cause_of_a_sandbox_restart(self) -> None:
+    def test_exit_is_not_the_cause_of_a_sandbox_restart(self) -> None:
         before = initialized(running_pod().in_place()).reconcile(exited(), 90)
         again = running_pod().in_place().ready(False)
         after = before.reconcile(again.init("one", running=True, restarts=1, last=End(0)), 100)
         assert (after.run.trigger, after.run.cause) == (Trigger.POD_RESTARTED, None)
 
-    def test_a_sandbox_restart_fires_the_rules_and_is_one_run(self) -> None:
+    def test_sandbox_restart_that_matches_the_rules_is_one_run(self) -> None:
         """It ends the app container, and the rule matches that end: the first pass is cut short."""
         begun = exited(code=137).init("one", running=True, start=100, restarts=1, last=End(0))
         begun = begun.init("two", exit=0, restarts=1, last=RESTARTED, id=container_id("two"))
@@ -240,7 +240,7 @@ class TestTooOften:
         )
         return first.reconcile(restarting(2), 100 + seconds)
 
-    def test_the_pod_is_replaced(self) -> None:
+    def test_second_in_place_rerun_replaces_the_pod(self) -> None:
         after = self.twice(599)
         assert after.decision.action == DeletePod("pod-1")
         assert (after.run.number, after.run.trigger) == (4, Trigger.CONTAINER_RESTARTED)
@@ -252,29 +252,29 @@ class TestTooOften:
             (3, "RestartedInPlace", "Superseded"),
         ]
 
-    def test_without_history_as_well(self) -> None:
+    def test_empty_history_does_not_hide_the_first(self) -> None:
         after = self.twice(599, runHistoryLimit=0)
         assert (after.run.number, after.run.trigger) == (4, Trigger.CONTAINER_RESTARTED)
 
-    def test_ten_minutes_apart_is_not_too_often(self) -> None:
+    def test_reruns_ten_minutes_apart_keep_the_pod(self) -> None:
         after = self.twice(600)
         assert (after.run.number, after.run.trigger) == (3, Trigger.RESTARTED_IN_PLACE)
 
-    def test_the_new_pod_has_no_rules_so_that_it_does_not_go_on_like_that(self) -> None:
+    def test_replacement_pod_has_no_rules(self) -> None:
         after = self.twice(599).reconcile(None)
         assert "restartPolicyRules" not in app(after)
         assert said(after) == TOO_OFTEN
         pod = running_pod(4).in_place("InPlaceTooOften")
         assert said(after.reconcile(pod, 720)) == TOO_OFTEN
 
-    def test_what_is_said_of_it_stays_with_the_pod(self) -> None:
+    def test_condition_is_kept_while_the_pod_exists(self) -> None:
         pod = running_pod(4).in_place("InPlaceTooOften")
         before = self.twice(599).reconcile(None).reconcile(pod, 720)
         after = before.reconcile(pod.ready(False), 99_000)
         type_ = ConditionType.IN_PLACE_UNAVAILABLE
         assert after.condition(type_) == before.condition(type_)
 
-    def test_its_restart_ten_minutes_later_gives_a_pod_with_rules(self) -> None:
+    def test_restart_ten_minutes_later_creates_a_pod_with_rules(self) -> None:
         pod = running_pod(4).in_place("InPlaceTooOften").condition("Ready", since=720)
         long_ready = self.twice(599).reconcile(None).reconcile(pod, 720)
         crashed = pod.ready(False).app(running=True, restarts=1, last=End(1, start=730))
@@ -283,7 +283,7 @@ class TestTooOften:
         assert app(after.reconcile(None))["restartPolicyRules"] == [ANY]
         assert said(after) is None
 
-    def test_a_time_that_is_waited_for_is_not_put_off_by_further_runs_in_place(self) -> None:
+    def test_further_in_place_reruns_keep_the_next_run_time(self) -> None:
         lost = initialized(running_pod().in_place()).reconcile(None, 50).reconcile(None)
         second = lost.reconcile(running_pod(2).in_place(), 60)
         assert second.status.rerun_count == 1, "the next of the kind waits"
@@ -299,7 +299,7 @@ class TestTooOften:
         after = looked.reconcile(of_second(run_again(4)), 115)
         assert after.run.trigger is Trigger.CONTAINER_RESTARTED
 
-    def test_a_streak_of_reruns_leaves_the_rules_out(self) -> None:
+    def test_several_reruns_in_a_row_leave_the_rules_out(self) -> None:
         now = initialized(running_pod().in_place())
         for run, seconds in ((2, 50), (3, 100)):
             now = now.reconcile(None, seconds).reconcile(None, seconds + 30).reconcile(None)
@@ -310,13 +310,13 @@ class TestTooOften:
         assert now.status.rerun_count == 2
         assert said(now) == TOO_OFTEN
 
-    def test_a_person_makes_good_what_has_been(self) -> None:
+    def test_requested_run_gets_rules_again(self) -> None:
         first = initialized(running_pod().in_place()).reconcile(restarting(1), 100)
         requested = first.reconcile(run_again(1), 130).token("t").reconcile(run_again(1), 140)
         assert requested.decision.action == DeletePod("pod-1"), "a request always makes a new Pod"
         assert app(requested.reconcile(None))["restartPolicyRules"] == [ANY]
 
-    def test_runs_in_place_by_the_templates_own_rules_are_left_to_it(self) -> None:
+    def test_reruns_by_rules_of_the_template_are_not_limited(self) -> None:
         first = asking(rerunStrategy="Recreate").reconcile(None).reconcile(running_pod())
 
         def theirs(pod: PodBuilder) -> PodBuilder:
@@ -340,7 +340,7 @@ class TestUnsupported:
             pytest.param(UNKNOWN_FIELD, id="the field is not known"),
         ],
     )
-    def test_a_refused_pod_is_created_again_without(self, refusal: Refusal) -> None:
+    def test_refused_pod_is_created_without_rules(self, refusal: Refusal) -> None:
         first = asking().reconcile(None)
         after = first.reconcile(None, refusal=refusal, refused_in_place=True)
         assert "restartPolicyRules" not in app(after)
@@ -349,41 +349,41 @@ class TestUnsupported:
         assert said(after) == UNSUPPORTED
         assert refusal.message in after.condition(ConditionType.IN_PLACE_UNAVAILABLE).message
 
-    def test_what_the_server_said_stays_with_the_pod(self) -> None:
+    def test_message_of_the_api_server_is_kept_while_the_pod_exists(self) -> None:
         refused = asking().reconcile(None).reconcile(None, refusal=REFUSED, refused_in_place=True)
         after = refused.reconcile(running_pod().in_place("InPlaceUnsupported"), 60)
         assert REFUSED.message in after.condition(ConditionType.IN_PLACE_UNAVAILABLE).message
 
-    def test_a_second_refusal_is_the_templates_own(self) -> None:
+    def test_second_refusal_is_reported_as_invalid_template(self) -> None:
         refused = asking().reconcile(None).reconcile(None, refusal=REFUSED, refused_in_place=True)
         after = refused.reconcile(None, refusal=OTHER_FAULT)
         ready = after.condition(ConditionType.READY)
         assert (ready.reason, ready.message) == ("InvalidTemplate", OTHER_FAULT.message)
         assert (after.decision.action, after.decision.retry) == (None, True)
 
-    def test_a_refusal_for_something_else_is_retried_with_rules(self) -> None:
+    def test_refusal_for_another_reason_is_retried_with_rules(self) -> None:
         after = asking().reconcile(None).reconcile(None, refusal=OTHER_FAULT, refused_in_place=True)
         assert (after.decision.action, said(after)) == (None, None)
         assert after.decision.retry
         assert app(after.reconcile(None, 1))["restartPolicyRules"] == [ANY]
 
-    def test_rules_that_were_refused_are_not_offered_again_in_the_same_run(self) -> None:
+    def test_refused_rules_are_not_tried_again_in_the_same_run(self) -> None:
         refused = asking().reconcile(None).reconcile(None, refusal=REFUSED, refused_in_place=True)
         waiting = refused.reconcile(None, refusal=QUOTA)
         assert waiting.decision.retry
         assert "restartPolicyRules" not in app(waiting.reconcile(None, 30))
 
-    def test_the_next_run_tries_anew(self) -> None:
+    def test_next_run_tries_the_rules_again(self) -> None:
         refused = asking().reconcile(None).reconcile(None, refusal=REFUSED, refused_in_place=True)
         pod = running_pod().in_place("InPlaceUnsupported")
         after = refused.reconcile(pod).token("t").reconcile(pod, 60).reconcile(None, 61)
         assert app(after)["restartPolicyRules"] == [ANY]
 
-    def test_rules_that_were_dropped_in_silence(self) -> None:
+    def test_dropped_rules_are_reported(self) -> None:
         """By an API server that knows the field, but not the feature."""
         assert said(initialized(running_pod().in_place(rules=False))) == UNSUPPORTED
 
-    def test_an_older_node_that_restarts_the_container_alone(self) -> None:
+    def test_node_without_the_feature_is_reported_by_the_next_pod(self) -> None:
         pod = running_pod().in_place()
         crashed = pod.app(running=True, restarts=1, last=End(7, start=20))
         after = initialized(pod).reconcile(crashed, 60)
@@ -391,7 +391,7 @@ class TestUnsupported:
         assert said(after) == UNSUPPORTED
         assert "restartPolicyRules" not in app(after.reconcile(None))
 
-    def test_a_rule_of_the_template_that_restarts_the_container_alone_says_nothing(self) -> None:
+    def test_restart_rule_of_the_template_is_not_a_missing_feature(self) -> None:
         own = {"restartPolicy": "Always", "restartPolicyRules": [OWN]}
         before = asking()
         spec = before.pipeline.template["spec"]
@@ -402,14 +402,14 @@ class TestUnsupported:
         after = before.reconcile(None).reconcile(pod).reconcile(crashed, 60)
         assert (after.run.trigger, said(after)) == (Trigger.CONTAINER_RESTARTED, None)
 
-    def test_the_next_pod_is_not_taken_for_the_one_that_was_restarted_alone(self) -> None:
+    def test_new_pod_is_not_the_one_that_was_restarted(self) -> None:
         pod = running_pod().in_place("InPlaceTooOften")
         crashed = pod.app(running=True, restarts=1, last=End(7, start=20))
         after = asking().reconcile(None).reconcile(pod).reconcile(crashed, 60).reconcile(None, 61)
         assert app(after)["restartPolicyRules"] == [ANY]
         assert said(after.reconcile(silent_pod(2, created=61).in_place(), 61)) is None
 
-    def test_other_strategies_are_none_of_its_business(self) -> None:
+    def test_other_strategy_has_no_condition(self) -> None:
         before = initialized(running_pod().in_place(rules=False))
         after = before.policy(rerunStrategy="Recreate").reconcile(
             running_pod().in_place(rules=False)
@@ -440,7 +440,7 @@ def not_admitted() -> PodBuilder:
     return scheduled.phase("Failed", "PodFeatureUnsupported", NOT_ADMITTED)
 
 
-class TestNoNodeHasIt:
+class TestUnfitPod:
     """Our rules keep the Pod off the nodes: it gives way to one without, in the same run."""
 
     @pytest.mark.parametrize(
@@ -451,7 +451,7 @@ class TestNoNodeHasIt:
         ],
     )
     @pytest.mark.parametrize("seen", [False, True], ids=["at first sight", "after a while"])
-    def test_the_pod_is_replaced_in_the_same_run(self, pod: PodBuilder, seen: bool) -> None:
+    def test_pod_is_replaced_in_the_same_run(self, pod: PodBuilder, seen: bool) -> None:
         before = asking().reconcile(None)
         before = (
             before.reconcile(unschedulable("0/1 nodes are available: too busy")) if seen else before
@@ -465,11 +465,11 @@ class TestNoNodeHasIt:
         running = running_pod().of_run(1, uid="pod-1b").in_place("InPlaceUnsupported")
         assert said(without.reconcile(running, 30)) == UNSUPPORTED
 
-    def test_dying_before_the_deletion_changes_nothing(self) -> None:
+    def test_crash_before_the_deletion_deletes_again(self) -> None:
         after = asking().reconcile(None).reconcile(unschedulable(), 5).reconcile(unschedulable(), 6)
         assert after.decision.action == DeletePod("pod-1")
 
-    def test_its_deletion_is_waited_for(self) -> None:
+    def test_terminating_pod_is_awaited(self) -> None:
         after = (
             asking()
             .reconcile(None)
@@ -488,7 +488,7 @@ class TestNoNodeHasIt:
             ),
         ],
     )
-    def test_a_pod_that_our_rules_are_not_in_the_way_of_stays(self, pod: PodBuilder) -> None:
+    def test_pod_that_is_unschedulable_for_another_reason_stays(self, pod: PodBuilder) -> None:
         after = asking().reconcile(None).reconcile(pod, 5)
         assert after.decision.action is None
         assert after.condition(ConditionType.READY).reason == "PodUnschedulable"

@@ -67,7 +67,9 @@ class TestKubeletRerun:
             ),
         ],
     )
-    def test_after_both_had_succeeded(self, found: PodBuilder, expected: Trigger | None) -> None:
+    def test_status_after_both_steps_succeeded_shows_trigger(
+        self, found: PodBuilder, expected: Trigger | None
+    ) -> None:
         assert pod_restarts.kubelet_rerun(a_run(("a", "b")), found.build()) is expected
 
     @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ class TestKubeletRerun:
             ),
         ],
     )
-    def test_what_the_kubelet_restarts_within_a_pass_is_no_other(self, found: PodBuilder) -> None:
+    def test_restart_within_a_run_is_not_a_rerun(self, found: PodBuilder) -> None:
         assert pod_restarts.kubelet_rerun(a_run(("a",)), found.build()) is None
 
 
@@ -169,7 +171,7 @@ class TestRestartBaselines:
         [baseline] = pod_restarts.restart_baselines(a_run(), found.build(), at(100))
         assert (baseline.name, baseline.restart_count) == ("app", expected)
 
-    def test_one_that_is_known_stays(self) -> None:
+    def test_known_baseline_is_kept(self) -> None:
         found = pod().app(running=True, start=100, restarts=7).build()
         kept = pod_restarts.restart_baselines(a_run(baselines={"app": 2}), found, at(100))
         assert [(b.name, b.restart_count) for b in kept] == [("app", 2)]
@@ -236,28 +238,28 @@ class TestAppRestart:
             ),
         ],
     )
-    def test_in_a_run_initialized_at_18(self, found: PodBuilder, expected: Cause | None) -> None:
+    def test_restart_has_cause(self, found: PodBuilder, expected: Cause | None) -> None:
         run = a_run(("one", "two"), baselines={"app": 0}, initialized=18)
         assert pod_restarts.app_restart(run, found.build()) == expected
 
-    def test_back_off_from_before_the_run_is_no_restart_of_it(self) -> None:
+    def test_back_off_from_before_the_run_is_not_a_restart(self) -> None:
         """The kubelet reports the old container until it starts the next: its first in the run."""
         found = running_pod().app(waiting="CrashLoopBackOff", last=End(1, start=5))
         run = a_run(baselines={"app": 1}, initialized=18)
         assert pod_restarts.app_restart(run, found.build()) is None
 
-    def test_the_second_of_two_app_containers(self) -> None:
+    def test_second_of_two_app_containers_is_the_cause(self) -> None:
         found = running_pod().app("log", running=True, restarts=1, last=End(4, start=20))
         run = a_run(baselines={"app": 0, "log": 0}, initialized=18)
         cause = pod_restarts.app_restart(run, found.build())
         assert cause is not None
         assert cause.container == "log"
 
-    def test_none_before_the_run_is_initialized(self) -> None:
+    def test_restart_before_initialization_does_not_count(self) -> None:
         found = fresh_pod().app(running=True, restarts=1, last=End(1))
         assert pod_restarts.app_restart(a_run(baselines={"app": 0}), found.build()) is None
 
-    def test_a_message_is_cut_to_1_kib(self) -> None:
+    def test_message_is_clipped_to_1_kib(self) -> None:
         found = running_pod().app(running=True, restarts=1, last=End(1, 20, message="ä" * 2000))
         run = a_run(baselines={"app": 0}, initialized=18)
         cause = pod_restarts.app_restart(run, found.build())

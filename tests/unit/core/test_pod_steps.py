@@ -64,10 +64,10 @@ class TestSteps:
             ),
         ],
     )
-    def test_plain(self, found: PodBuilder, expected: list[str]) -> None:
+    def test_plain_init_containers_done(self, found: PodBuilder, expected: list[str]) -> None:
         assert done(found) == expected
 
-    def test_a_success_of_the_run_before_does_not_count(self) -> None:
+    def test_success_of_the_previous_run_does_not_count(self) -> None:
         found = pod().init("a", exit=0, restarts=1).init("b", exit=0)
         assert done(found, stale=(container_id("a"), container_id("b"))) == ["a"]
 
@@ -144,7 +144,7 @@ class TestSteps:
             ),
         ],
     )
-    def test_sidecars(self, found: PodBuilder, expected: list[str]) -> None:
+    def test_sidecars_done(self, found: PodBuilder, expected: list[str]) -> None:
         assert done(found) == expected
 
     def test_positions_count_from_one(self) -> None:
@@ -152,7 +152,7 @@ class TestSteps:
         assert [(s.container.name, s.position) for s in found] == [("a", 1), ("s", 2), ("b", 3)]
 
 
-class TestAllDone:
+class TestInitialized:
     """Whether the run is initialized."""
 
     @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ class TestAllDone:
             ),
         ],
     )
-    def test_all_done(self, found: PodBuilder, expected: bool) -> None:
+    def test_observation_is_initialized(self, found: PodBuilder, expected: bool) -> None:
         built = found.build()
         assert observe(built, a_run()).initialized is expected
 
@@ -190,12 +190,12 @@ class TestAllDone:
 class TestCompleted:
     """The containers that have succeeded, by which a later pass is recognized."""
 
-    def test_plain_ones_are_kept_sidecars_are_not(self) -> None:
+    def test_plain_containers_are_recorded_without_sidecars(self) -> None:
         found = pod().init("a", exit=0).sidecar("s", running=True).init("b", running=True).build()
         kept = pod_steps.completed(a_run(), pod_steps.steps(found, a_run()))
         assert [(c.name, c.container_id) for c in kept] == [("a", container_id("a"))]
 
-    def test_those_that_are_known_stay_as_they_are(self) -> None:
+    def test_recorded_containers_are_kept(self) -> None:
         found = pod().init("a", exit=0, id="another").init("b", exit=0).build()
         kept = pod_steps.completed(a_run(("a",)), pod_steps.steps(found, a_run()))
         assert [(c.name, c.container_id) for c in kept] == [
@@ -222,5 +222,7 @@ class TestLastFinished:
             pytest.param(pod().init("a", running=True), None, id="none has finished"),
         ],
     )
-    def test_it(self, found: PodBuilder, expected: datetime | None) -> None:
+    def test_latest_end_of_a_plain_container(
+        self, found: PodBuilder, expected: datetime | None
+    ) -> None:
         assert pod_steps.last_finished(pod_steps.steps(found.build(), a_run())) == expected

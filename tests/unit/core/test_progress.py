@@ -134,7 +134,7 @@ class TestRulesOfContainers:
             Reason.STEP_FAILED.value,
         )
 
-    def test_rule_of_a_sidecar_is_the_cause_of_a_restart_in_place(self) -> None:
+    def test_rule_of_a_sidecar_is_the_cause_of_an_in_place_restart(self) -> None:
         """The kubelet kills the app container together with the watcher, or just after it."""
         specs = [{"name": "one"}, {"name": "two"}, {"name": "watcher", **RESTARTS_ALL}]
         ready = running_pod().sidecar("watcher", running=True).with_spec(initContainers=specs)
@@ -145,7 +145,7 @@ class TestRulesOfContainers:
         assert after.run.trigger is Trigger.RESTARTED_IN_PLACE
         assert after.run.cause == Cause(container="watcher", exit_code=88, reason="Error")
 
-    def test_sidecar_started_first_after_a_restart_in_place_is_no_restart_of_the_app(self) -> None:
+    def test_sidecar_started_first_after_an_in_place_restart_is_not_an_app_restart(self) -> None:
         """A mesh injects its sidecar before the first step. The kubelet starts it, and the steps
         have yet to follow."""
         ready = fresh_pod().initialized("one", "two").sidecar("proxy", running=True)
@@ -303,7 +303,7 @@ class TestNodeClock:
         again = again.init("one", exit=0, restarts=1, start=60, end=62, last=End())
         assert not started(fresh_pod()).reconcile(ahead, 30).reconcile(again, 64).initialized
 
-    def test_clock_set_back_start_of_the_app_in_a_run_of_the_kubelet_is_no_restart(self) -> None:
+    def test_clock_set_back_start_of_the_app_in_a_kubelet_run_is_not_a_restart(self) -> None:
         """The old app container ran later than the new one, by the node's clock."""
         again = running_pod().ready(False).app(exit=137, start=20)
         again = again.init("one", running=True, restarts=1, start=self.BACK, last=End())

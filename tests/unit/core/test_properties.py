@@ -79,7 +79,9 @@ looks = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(looks)
-def test_whatever_is_seen(story: list[tuple[str, PodBuilder | None, int, Refusal]]) -> None:
+def test_any_sequence_of_pods_keeps_the_invariants(
+    story: list[tuple[str, PodBuilder | None, int, Refusal]],
+) -> None:
     now = new_pipeline().reconcile(None)
     for number, (event, found, time, refusal) in enumerate(story):
         if event == "edit":
@@ -125,7 +127,7 @@ def assert_truthful(
 
 @settings(max_examples=100, deadline=None)
 @given(pods())
-def test_a_lost_status_does_not_stop_anything(found: PodBuilder | None) -> None:
+def test_lost_status_leads_to_conditions(found: PodBuilder | None) -> None:
     """Whatever Pod is there when nothing is known, its pipeline has conditions from then on."""
     seen = replace(new_pipeline(), now=100).reconcile(found)
     assert seen.condition(ConditionType.READY).message

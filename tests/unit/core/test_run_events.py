@@ -158,7 +158,7 @@ def brief(told: Sequence[RunEvent]) -> Told:
         ),
     ],
 )
-def test_a_life(pods: list[PodBuilder | None], expected: Told) -> None:
+def test_life_of_a_pipeline_has_events(pods: list[PodBuilder | None], expected: Told) -> None:
     assert brief(Story.of(*pods).events) == expected
 
 
@@ -167,12 +167,12 @@ IN_PLACE = running_pod().ready(False)
 
 
 class TestRunOfTheKubelet:
-    def test_starts_after_the_run_before_it(self) -> None:
+    def test_end_of_the_previous_run_comes_first(self) -> None:
         again = IN_PLACE.init("one", running=True, start=100, restarts=1, last=End(0))
         story = Story.of(running_pod()).forget().then(again)
         assert brief(story.events) == [(STARTED, 2)]
 
-    def test_a_sidecar_that_ended_with_its_sandbox_is_no_failed_step(self) -> None:
+    def test_sidecar_ended_with_its_sandbox_is_not_a_failed_step(self) -> None:
         """Neither while the old run is shown, nor in the new one."""
         before = pod().sidecar("mesh", running=True).init("one", exit=0)
         before = before.app(running=True).phase("Running").ready()
@@ -185,31 +185,31 @@ class TestRunOfTheKubelet:
             story = Story.of(before).forget().then(*seen)
             assert brief(story.events) == [(STARTED, 2)], seen
 
-    def test_containers_that_are_restarted_with_all_others_have_not_failed(self) -> None:
+    def test_containers_restarted_in_place_have_not_failed(self) -> None:
         stopped = End(137, reason=RESTARTING_ALL_CONTAINERS)
         again = IN_PLACE.init("one", running=True, start=100, restarts=1, last=stopped)
         story = Story.of(running_pod()).forget().then(again)
         assert brief(story.events) == [(STARTED, 2)]
 
-    def test_a_step_that_the_end_of_the_sandbox_ended_failed_in_the_run_before(self) -> None:
+    def test_step_ended_by_the_sandbox_failed_in_the_previous_run(self) -> None:
         again = AT_STEP_TWO.init("one", running=True, start=100, restarts=1, last=End(0))
         again = again.init("two", exit=137)
         story = Story.of(AT_STEP_TWO).forget().then(again)
         assert brief(story.events) == [(STEP_FAILED, 1, "two"), (STARTED, 2)]
 
-    def test_a_step_that_failed_in_it_failed_in_it(self) -> None:
+    def test_step_failed_in_the_new_run(self) -> None:
         failed = IN_PLACE.init("one", exit=1, start=100, restarts=1, last=End(0))
         story = Story.of(running_pod()).forget().then(failed)
         assert brief(story.events) == [(STARTED, 2), (STEP_FAILED, 2, "one")]
 
 
-class TestWhatAPersonAsksFor:
-    def test_a_request(self) -> None:
+class TestRunStartedByUser:
+    def test_request_starts_a_run(self) -> None:
         story = Story.of(running_pod()).forget()
         story.change(story.world.token("now")).then(running_pod())
         assert brief(story.events) == [(STARTED, 2)]
 
-    def test_a_changed_template_ends_a_pipeline_that_was_given_up(self) -> None:
+    def test_changed_template_starts_a_run_of_a_given_up_pipeline(self) -> None:
         story = Story.of(FAILED_FOR_GOOD).forget()
         story.change(story.world.edited()).then(FAILED_FOR_GOOD)
         assert brief(story.events) == [(STARTED, 2)]
@@ -254,7 +254,7 @@ class TestRefusal:
         assert brief(story.events) == [(FAILED_CREATE, 1)]
 
 
-def test_a_write_that_tells_nothing_new_tells_nothing() -> None:
+def test_equal_statuses_have_no_events() -> None:
     story = Story.of(FAILED_FOR_GOOD)
     assert events_between(story.world.status, story.world.status) == ()
 
@@ -273,11 +273,11 @@ def retried(*history: RunRecord, retry: int = 2) -> InitPipelineStatus:
     return InitPipelineStatus(run=run, history=history)
 
 
-class TestInOneWrite:
+class TestSeveralChangesInOneWrite:
     """The end of a run and the next run's beginning are one write; an operator that was away finds
     more than that at once."""
 
-    def test_the_failure_is_in_history_alone(self) -> None:
+    def test_failure_only_in_history_has_an_event(self) -> None:
         before = InitPipelineStatus(run=RUN)
         after = retried(ended(RUN, Result.FAILED, LOST_TABLE))
         assert brief(events_between(before, after)) == [
@@ -286,14 +286,14 @@ class TestInOneWrite:
             (STARTED, 2),
         ]
 
-    def test_a_failure_that_was_recorded_before_is_not_told_again(self) -> None:
+    def test_recorded_failure_has_no_second_event(self) -> None:
         """After a back-off without a Pod, say."""
         record = ended(RUN, Result.FAILED, LOST_TABLE)
         run = RUN.model_copy(update={"result": Result.FAILED, "completion_time": at(60)})
         before = InitPipelineStatus(run=run, history=(record,))
         assert brief(events_between(before, retried(record))) == [(STARTED, 2)]
 
-    def test_initialized_and_ended(self) -> None:
+    def test_run_initialized_and_ended(self) -> None:
         record = ended(RUN, Result.LOST, initialized_time=at(30))
         assert brief(events_between(InitPipelineStatus(run=RUN), retried(record))) == [
             (INITIALIZED, 1),
@@ -301,7 +301,7 @@ class TestInOneWrite:
             (STARTED, 2),
         ]
 
-    def test_a_whole_run_between_two_others(self) -> None:
+    def test_whole_run_between_two_others(self) -> None:
         second = RUN.model_copy(update={"number": 2, "trigger": Trigger.POD_RESTARTED})
         after = retried(
             ended(second, Result.FAILED, LOST_TABLE), ended(RUN, Result.UNKNOWN), retry=3
@@ -313,7 +313,7 @@ class TestInOneWrite:
             (STARTED, 3),
         ]
 
-    def test_without_history_the_next_run_alone_is_told(self) -> None:
+    def test_empty_history_only_next_run_has_an_event(self) -> None:
         assert brief(events_between(InitPipelineStatus(run=RUN), retried())) == [(STARTED, 2)]
 
 
@@ -340,13 +340,13 @@ def test_run_of_a_changed_template_names_the_fields() -> None:
 
 
 class TestGivenUp:
-    def test_later_than_the_run_failed(self) -> None:
+    def test_given_up_after_the_run_failed(self) -> None:
         """A limit was lowered while the next run waited."""
         before = InitPipelineStatus(run=RUN.model_copy(update={"result": Result.FAILED}))
         after = stalled(Reason.BACKOFF_LIMIT_EXCEEDED)
         assert events_between(before, after) == (RunEvent(GIVEN_UP, 1, "why"),)
 
-    def test_after_a_lost_pod_that_no_other_follows(self) -> None:
+    def test_given_up_after_a_lost_pod(self) -> None:
         after = stalled(Reason.POD_LOST, Result.LOST)
         assert brief(events_between(InitPipelineStatus(run=RUN), after)) == [
             (POD_LOST, 1),
@@ -354,21 +354,21 @@ class TestGivenUp:
         ]
 
     @pytest.mark.parametrize("result", [None, Result.FAILED])
-    def test_a_pod_that_will_not_go_is_not_given_up(self, result: Result | None) -> None:
+    def test_stuck_pod_is_not_given_up(self, result: Result | None) -> None:
         before = InitPipelineStatus(run=RUN.model_copy(update={"result": result}))
         assert events_between(before, stalled(Reason.POD_TERMINATING, result)) == ()
 
 
-class TestWords:
+class TestNotes:
     @pytest.mark.parametrize("trigger", Trigger)
-    def test_the_start_names_the_trigger_and_says_it_in_words(self, trigger: Trigger) -> None:
+    def test_start_has_trigger_and_text(self, trigger: Trigger) -> None:
         run = RUN.model_copy(update={"trigger": trigger})
         (started,) = events_between(InitPipelineStatus(), InitPipelineStatus(run=run))
         start, words = started.note.split(": ")
         assert start == f"run 1 started ({trigger.value})"
         assert " " in words
 
-    def test_the_start_names_what_the_app_container_died_of(self) -> None:
+    def test_start_has_the_end_of_the_app_container(self) -> None:
         cause = Cause(container="app", exit_code=137, signal=9, reason="OOMKilled")
         run = RUN.model_copy(update={"trigger": Trigger.CONTAINER_RESTARTED, "cause": cause})
         (started,) = events_between(InitPipelineStatus(), InitPipelineStatus(run=run))
@@ -376,11 +376,11 @@ class TestWords:
             'run 1 started (ContainerRestarted): container "app" was ended by signal 9 (OOMKilled)'
         )
 
-    def test_a_failed_step_is_named_with_its_place_and_its_last_words(self) -> None:
+    def test_failed_step_has_position_and_termination_message(self) -> None:
         failed = Story.of(FAILED_ONCE).events[-1]
         assert failed.note == 'run 1: init container 1 of 2 "one" exited with 1: no such table'
 
-    def test_the_end_of_a_run_has_the_words_of_status(self) -> None:
+    def test_end_has_the_message_of_status(self) -> None:
         for result, note in (
             (Result.FAILED, "run 1 failed: too slow"),
             (Result.LOST, "run 1 ended: too slow"),
@@ -404,24 +404,24 @@ class TestWords:
             ),
         ],
     )
-    def test_a_step_without_an_exit_code(self, failed: FailedStep, says: str) -> None:
+    def test_step_without_exit_code_has_reason(self, failed: FailedStep, says: str) -> None:
         after = retried(ended(RUN, Result.FAILED, failed))
         note = events_between(InitPipelineStatus(run=RUN), after)[0].note
         assert note == f'run 1: init container "x" {says}'
 
-    def test_a_note_is_never_too_long_for_the_api(self) -> None:
+    def test_note_is_clipped_to_the_limit_of_the_api(self) -> None:
         after = retried(ended(RUN, Result.FAILED, message="ü" * 999))
         note = events_between(InitPipelineStatus(run=RUN), after)[0].note
         assert len(note.encode()) <= MAX_MESSAGE_LENGTH
 
     @pytest.mark.parametrize("reason", EventReason)
-    def test_whatever_goes_wrong_is_a_warning(self, reason: EventReason) -> None:
+    def test_problem_is_a_warning(self, reason: EventReason) -> None:
         event = RunEvent(reason, 1, "x")
         good = reason in {STARTED, INITIALIZED}
         assert event.type == ("Normal" if good else "Warning")
         assert event.action
 
-    def test_the_step_is_named_as_the_kubelet_names_a_container(self) -> None:
+    def test_field_path_has_the_form_of_the_kubelet(self) -> None:
         event = RunEvent(STEP_FAILED, 1, "x", "migrate")
         assert event.field_path == "spec.template.spec.initContainers{migrate}"
         assert RunEvent(RUN_FAILED, 1, "x").field_path is None

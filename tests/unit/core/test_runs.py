@@ -29,30 +29,30 @@ def begun(of: PipelineBuilder | None = None) -> RunState:
 
 
 class TestBegin:
-    def test_the_first_run_is_number_1(self) -> None:
+    def test_first_run_has_number_1(self) -> None:
         run = new_pipeline().reconcile(None, 7).run
         assert (run.number, run.trigger, run.start_time) == (1, Trigger.CREATED, at(7))
 
-    def test_its_pod_is_still_unknown(self) -> None:
+    def test_new_run_has_no_pod(self) -> None:
         assert begun().run.pod_uid is None
 
-    def test_it_answers_the_token_that_is_pending(self) -> None:
+    def test_run_answers_the_pending_token(self) -> None:
         of = pipeline().token("now").build()
         state = runs.begin(of, begun(), Trigger.POD_LOST, at(0))
         assert (state.run.token, state.last_rerun_token) == ("now", "now")
 
-    def test_without_a_token_the_last_one_is_remembered(self) -> None:
+    def test_run_without_token_keeps_the_last_one(self) -> None:
         before = replace(begun(), last_rerun_token="old")
         state = runs.begin(pipeline().build(), before, Trigger.POD_LOST, at(0))
         assert (state.run.token, state.last_rerun_token) == (None, "old")
 
 
 class TestEnd:
-    def test_a_run_ends_once_however_often_its_end_is_seen(self) -> None:
+    def test_second_end_is_ignored(self) -> None:
         once = runs.end(begun(), Result.FAILED, at(5))
         assert runs.end(once, Result.LOST, at(9)) == once
 
-    def test_history_tells_newest_first(self) -> None:
+    def test_history_is_newest_first(self) -> None:
         state = runs.end(begun(), Result.FAILED, at(5))
         state = runs.begin(pipeline().build(), state, Trigger.REQUESTED, at(6))
         state = runs.end(state, Result.LOST, at(7))
@@ -61,32 +61,32 @@ class TestEnd:
             (1, Result.FAILED),
         ]
 
-    def test_suspended_before_the_first_run_nothing_ends(self) -> None:
+    def test_pipeline_suspended_before_its_first_run_has_no_history(self) -> None:
         status = new_pipeline(suspend=True).reconcile(None).status
         assert (status.run, status.history) == (None, ())
 
 
 class TestFollow:
-    def test_the_pod_that_is_seen_is_the_runs(self) -> None:
+    def test_observed_pod_is_recorded(self) -> None:
         assert started(fresh_pod()).run.pod_uid == "pod-1"
 
-    def test_a_success_is_kept_with_its_container(self) -> None:
+    def test_success_is_recorded_with_its_container(self) -> None:
         run = started(fresh_pod().init("one", exit=0).init("two", running=True)).run
         assert [c.container_id for c in run.completed_init_containers] == [container_id("one")]
         assert run.initialized_time is None
 
-    def test_initialized_when_the_last_plain_one_finished_by_the_kubelets_clock(self) -> None:
+    def test_initialized_time_is_the_end_of_the_last_plain_step(self) -> None:
         seen_late = started(fresh_pod()).reconcile(running_pod(), seconds=1000)
         assert seen_late.run.initialized_time == at(18)
 
-    def test_initialized_when_it_was_seen_where_the_kubelet_does_not_tell(self) -> None:
+    def test_initialized_time_is_the_first_observation_if_the_kubelet_reports_none(self) -> None:
         """And that time stays, however often it is looked at."""
         ready = running_pod().init("one", reported=False).init("two", reported=False)
         seen = started(fresh_pod()).reconcile(ready, 30)
         assert seen.run.initialized_time == at(30)
         assert seen.reconcile(ready.ready(False), 90).run.initialized_time == at(30)
 
-    def test_initialized_stays_when_a_sidecar_crashes_later(self) -> None:
+    def test_crash_of_a_sidecar_keeps_initialized(self) -> None:
         sidecar = fresh_pod().init("one", exit=0).sidecar("two", running=True).app(running=True)
         crashed = sidecar.sidecar("two", waiting="CrashLoopBackOff", restarts=1, last=End(1))
         after = started(sidecar).reconcile(crashed)
@@ -102,15 +102,15 @@ class TestFollow:
             ),
         ],
     )
-    def test_the_pods_end_is_the_runs(self, found: PodBuilder, result: str) -> None:
+    def test_end_of_the_pod_ends_the_run(self, found: PodBuilder, result: str) -> None:
         assert started(running_pod()).reconcile(found).past == [(1, "Created", result)]
 
-    def test_lost_tells_by_initialized_time_how_far_it_had_come(self) -> None:
+    def test_lost_run_keeps_initialized_time(self) -> None:
         after = started(running_pod()).reconcile(None, 30)
         [record] = after.status.history
         assert (record.result, record.initialized_time) == (Result.LOST, at(18))
 
-    def test_the_failure_that_the_pod_had_shown_is_in_history_when_the_pod_is_gone(self) -> None:
+    def test_failure_of_a_missing_pod_is_in_history(self) -> None:
         failing = fresh_pod().init("one", waiting="CrashLoopBackOff", restarts=2, last=End(7))
         [record] = started(failing).reconcile(None, 30).status.history
         assert record.failed_step is not None
@@ -129,28 +129,28 @@ class TestFollow:
             ),
         ],
     )
-    def test_a_step_that_ended_with_the_pod_has_not_failed(self, end: PodBuilder) -> None:
+    def test_step_ended_with_the_pod_has_not_failed(self, end: PodBuilder) -> None:
         working = started(fresh_pod().init("one", running=True))
         [record] = working.reconcile(end, 20).reconcile(None, 30).status.history[-1:]
         assert (record.result, record.failed_step) == (Result.LOST, None)
 
 
 class TestSuperseded:
-    def test_before_it_was_initialized(self) -> None:
+    def test_uninitialized_run_is_superseded(self) -> None:
         after = started(fresh_pod().init("one", running=True)).token("go").reconcile(fresh_pod())
         assert after.past == [(1, "Created", "Superseded")]
 
-    def test_after_it_was_initialized(self) -> None:
+    def test_initialized_run_ends_as_initialized(self) -> None:
         after = started(running_pod()).token("go").reconcile(running_pod())
         assert after.past == [(1, "Created", "Initialized")]
 
-    def test_it_tells_what_it_had_got_to(self) -> None:
+    def test_superseded_run_has_its_last_state(self) -> None:
         without_image = fresh_pod().init("one", waiting="ErrImagePull", message="no such tag")
         [record] = started(fresh_pod()).edited().reconcile(without_image).status.history
         told = 'init container 1 of 2 "one": no such tag'
         assert (record.reason, record.message) == ("ImagePullFailed", told)
 
-    def test_without_a_pod_it_tells_what_was_said_of_that(self) -> None:
+    def test_superseded_run_without_pod_has_the_reported_reason(self) -> None:
         forbidden = Refusal(Reason.POD_FORBIDDEN, "no such service account")
         state = (
             new_pipeline()
@@ -162,24 +162,24 @@ class TestSuperseded:
         [record] = state.status.history
         assert (record.reason, record.message) == ("PodForbidden", "no such service account")
 
-    def test_what_came_after_it_was_initialized_is_told_by_the_next(self) -> None:
+    def test_initialized_run_has_no_reason(self) -> None:
         [record] = started(running_pod()).edited().reconcile(running_pod()).status.history
         assert (record.reason, record.message) == (None, None)
 
-    def test_the_failure_that_is_seen_only_now_is_in_history(self) -> None:
+    def test_new_failure_is_in_history(self) -> None:
         failing = fresh_pod().init("one", exit=9, message="no database")
         [record] = started(fresh_pod()).edited().reconcile(failing).status.history
         assert record.failed_step is not None, "the failure was not in the status before"
         assert record.failed_step.exit_code == 9
 
-    def test_a_failure_that_was_got_over_is_not_in_history(self) -> None:
+    def test_recovered_failure_is_not_in_history(self) -> None:
         failing = fresh_pod().init("one", exit=9)
         over = fresh_pod().init("one", exit=0, restarts=1, last=End(9)).init("two", running=True)
         [record] = started(failing).edited().reconcile(over).status.history
         assert record.failed_step is None
 
 
-class TestPassesOfTheKubelet:
+class TestKubeletRun:
     """Runs in the Pod of the run before."""
 
     def again(self) -> PodBuilder:
@@ -187,19 +187,19 @@ class TestPassesOfTheKubelet:
         pod = running_pod().init("one", running=True, restarts=1, start=50, last=End())
         return pod.app(exit=137).ready(False)
 
-    def test_the_next_number_in_the_same_pod(self) -> None:
+    def test_run_has_the_next_number_and_the_same_pod(self) -> None:
         after = started(running_pod()).reconcile(self.again(), 50)
         assert after.past == [(1, "Created", "Initialized")]
         assert (after.run.number, after.run.trigger) == (2, Trigger.POD_RESTARTED)
         assert (after.run.pod_uid, after.run.start_time) == ("pod-1", at(50))
         assert after.run.token is None
 
-    def test_the_old_successes_that_are_still_shown_are_remembered_as_such(self) -> None:
+    def test_old_successes_are_stale(self) -> None:
         run = started(running_pod()).reconcile(self.again(), 50).run
         assert run.stale_container_ids == (container_id("two"), container_id("app"))
         assert run.completed_init_containers == ()
 
-    def test_they_stay_remembered_through_another_pass(self) -> None:
+    def test_stale_containers_are_kept_through_another_run(self) -> None:
         """Whatever the clock of the node says: the second has not run since the first run."""
         first = started(running_pod()).reconcile(self.again(), 50)
         half = self.again().init("one", exit=0, restarts=1, start=50)
@@ -208,12 +208,12 @@ class TestPassesOfTheKubelet:
         assert after.run.number == 3
         assert not after.initialized, "the success of run 1 was taken for one of run 3"
 
-    def test_one_that_begins_before_the_run_was_initialized_leaves_it_unknown(self) -> None:
+    def test_uninitialized_run_ends_as_unknown(self) -> None:
         half = fresh_pod().init("one", exit=0).init("two", running=True)
         again = half.init("one", running=True, restarts=1, start=50, last=End())
         assert started(half).reconcile(again, 50).past == [(1, "Created", "Unknown")]
 
-    def test_restart_counts_begin_anew(self) -> None:
+    def test_restart_baselines_are_reset(self) -> None:
         after = started(running_pod()).reconcile(self.again(), 50)
         assert after.run.restart_baselines == ()
 
@@ -228,7 +228,7 @@ class TestTokens:
             pytest.param("new", True, id="a new one"),
         ],
     )
-    def test_a_token_acts_once(self, token: str, pending: bool) -> None:
+    def test_token_starts_one_run(self, token: str, pending: bool) -> None:
         state = runs.end(begun(pipeline().token("in history")), Result.FAILED, at(1))
         second = pipeline().token("in the run").build()
         state = runs.begin(second, state, Trigger.REQUESTED, at(2))
@@ -236,6 +236,6 @@ class TestTokens:
         asked = pipeline().token(token).build()
         assert runs.pending_token(asked, state) == (token if pending else None)
 
-    def test_no_token_asks_for_nothing(self) -> None:
+    def test_missing_token_is_not_pending(self) -> None:
         status = InitPipelineStatus(last_rerun_token="old")
         assert runs.pending_token(pipeline().build(), status) is None

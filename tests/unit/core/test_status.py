@@ -23,36 +23,36 @@ WAITING = {"waiting": {"reason": "PodInitializing"}}
 
 
 class TestMirror:
-    def test_the_kubelets_words_verbatim_unknown_fields_included(self) -> None:
+    def test_statuses_are_copied_with_unknown_fields(self) -> None:
         found = fresh_pod().init("one", exit=0)
         raw = found.raw()["status"]["initContainerStatuses"][0]
         found.inits[0].status.update(aFieldOfTheFuture={"x": [1]})  # type: ignore[union-attr]
         mirrored = started(found).status.init_container_statuses[0]
         assert mirrored == {**raw, "aFieldOfTheFuture": {"x": [1]}}
 
-    def test_in_the_order_of_the_pods_spec(self) -> None:
+    def test_order_is_that_of_the_spec(self) -> None:
         found = pod().init("a", exit=0).sidecar("s", running=True).init("b").reversed_statuses()
         mirrored = started(found).status.init_container_statuses
         assert [status["name"] for status in mirrored] == ["a", "s", "b"]
 
-    def test_an_init_container_that_admission_added_is_among_them(self) -> None:
+    def test_init_container_added_by_admission_is_included(self) -> None:
         found = pod().sidecar("mesh", running=True).init("one").init("two").app()
         status = started(found).status
         assert [s["name"] for s in status.init_container_statuses] == ["mesh", "one", "two"]
         assert status.init_progress == "1/3"
 
-    def test_a_placeholder_for_what_is_not_reported_yet(self) -> None:
+    def test_unreported_container_has_a_placeholder(self) -> None:
         found = fresh_pod().init("one", exit=0).init("two", reported=False)
         mirrored = started(found).status.init_container_statuses[1]
         assert mirrored["name"] == "two"
         assert mirrored["state"] == WAITING
         assert mirrored["restartCount"] == 0
 
-    def test_before_a_pod_exists_placeholders_in_the_templates_order(self) -> None:
+    def test_missing_pod_has_placeholders_in_order_of_the_template(self) -> None:
         mirrored = new_pipeline().reconcile(None).status.init_container_statuses
         assert [(s["name"], s["state"]) for s in mirrored] == [("one", WAITING), ("two", WAITING)]
 
-    def test_a_null_of_the_api_is_left_out(self) -> None:
+    def test_null_is_left_out(self) -> None:
         """metav1.Time writes the zero time as null, and a CRD's schema takes no null: it would be
         pruned, and the difference written again at every look."""
         found = fresh_pod().init("one", exit=137, id="")
@@ -73,15 +73,15 @@ class TestMirror:
             ),
         ],
     )
-    def test_progress(self, found: PodBuilder, progress: str, step: str | None) -> None:
+    def test_progress_is_counted(self, found: PodBuilder, progress: str, step: str | None) -> None:
         status = started(found).status
         assert (status.init_progress, status.current_step) == (progress, step)
 
-    def test_pod_and_node(self) -> None:
+    def test_pod_and_node_are_reported(self) -> None:
         status = started(fresh_pod()).status
         assert (status.pod_name, status.pod_uid, status.node_name) == ("demo", "pod-1", "node-1")
 
-    def test_a_new_run_shows_nothing_of_the_old_pod(self) -> None:
+    def test_new_run_has_no_mirror_of_the_old_pod(self) -> None:
         status = started(running_pod()).token("t").reconcile(running_pod()).status
         assert (status.pod_uid, status.node_name, status.init_progress) == (None, None, "0/2")
         assert [s["state"] for s in status.init_container_statuses] == [WAITING, WAITING]
@@ -202,10 +202,12 @@ class TestConditions:
             ),
         ],
     )
-    def test_which(self, seen: SimulatedPipeline, expected: dict[str, tuple[str, str]]) -> None:
+    def test_state_has_conditions(
+        self, seen: SimulatedPipeline, expected: dict[str, tuple[str, str]]
+    ) -> None:
         assert conditions(seen) == expected
 
-    def test_not_initialized_while_init_containers_run_again_in_place(self) -> None:
+    def test_in_place_rerun_is_not_initialized(self) -> None:
         """Whatever the Pod's own condition says: the kubelet leaves it True."""
         again = (
             running_pod()
@@ -219,23 +221,23 @@ class TestConditions:
             "StepRunning",
         )
 
-    def test_words_of_the_server_are_shown_as_they_are(self) -> None:
+    def test_message_of_the_api_server_is_verbatim(self) -> None:
         seen = new_pipeline().reconcile(None).reconcile(None, refusal=QUOTA)
         assert seen.condition(ConditionType.READY).message == "exceeded quota: small"
 
-    def test_a_failure_names_the_step_its_position_and_the_cause(self) -> None:
+    def test_failure_has_step_position_and_cause(self) -> None:
         failing = fresh_pod().init("one", exit=0).init("two", exit=1, restarts=3, message="no db")
         message = started(failing).condition(ConditionType.INITIALIZED).message
         assert message == 'init container 2 of 2 "two" exited with 1, restarted 3 times: no db'
 
-    def test_stalled_ends_with_a_new_template(self) -> None:
+    def test_new_template_ends_stalled(self) -> None:
         assert "Stalled" not in conditions(started(FAILED_STEP).edited().reconcile(FAILED_STEP))
 
-    def test_stalled_ends_with_a_new_token(self) -> None:
+    def test_new_token_ends_stalled(self) -> None:
         assert "Stalled" not in conditions(started(FAILED_STEP).token("t").reconcile(FAILED_STEP))
 
 
-class TestAfterTheEnd:
+class TestEndedRun:
     """What was said when a run ended stays until the next one begins."""
 
     @pytest.mark.parametrize(
@@ -254,7 +256,7 @@ class TestAfterTheEnd:
             pytest.param("disrupted", id="the node of the Pod goes"),
         ],
     )
-    def test_conditions(self, ended: PodBuilder, way: str) -> None:
+    def test_conditions_are_kept_until_the_next_run(self, ended: PodBuilder, way: str) -> None:
         before = started(ended)
         if way == "deleting":
             after = before.reconcile(ended.deleting(), 60)
@@ -266,7 +268,7 @@ class TestAfterTheEnd:
             after = before
         assert conditions(after.reconcile(None, 70)) == conditions(before)
 
-    def test_the_generation_that_they_speak_of_is_the_present_one(self) -> None:
+    def test_observed_generation_is_current(self) -> None:
         before = started(SUCCEEDED)
         after = before.change(before.pipeline.of_generation(4)).reconcile(None, 60)
         assert {c.observed_generation for c in after.status.conditions} == {4}
@@ -286,24 +288,24 @@ class TestEffectiveResources:
     )
     ADMITTED = fresh_pod().with_spec(overhead={"cpu": "3"})
 
-    def test_before_a_pod_exists_the_templates(self) -> None:
+    def test_missing_pod_has_those_of_the_template(self) -> None:
         assert (
             SimulatedPipeline(self.ASKING).reconcile(None).status.effective_resources
             == self.OF_THE_TEMPLATE
         )
 
-    def test_of_a_pod_its_own_whatever_admission_made_of_the_template(self) -> None:
+    def test_pod_has_its_own_after_admission(self) -> None:
         seen = SimulatedPipeline(self.ASKING).reconcile(None).reconcile(self.ADMITTED)
         assert seen.status.effective_resources == EffectiveResources(requests={"cpu": "3"})
 
-    def test_while_the_next_pod_is_waited_for_the_templates_again(self) -> None:
+    def test_next_run_without_pod_has_those_of_the_template(self) -> None:
         lost = (
             SimulatedPipeline(self.ASKING).reconcile(None).reconcile(self.ADMITTED).reconcile(None)
         )
         assert lost.run.number == 2
         assert lost.status.effective_resources == self.OF_THE_TEMPLATE
 
-    def test_of_a_run_that_has_ended_for_good_those_of_its_last_pod(self) -> None:
+    def test_ended_run_keeps_those_of_its_pod(self) -> None:
         ended = (
             self.ADMITTED.initialized("one", "two")
             .restarts("OnFailure")
@@ -319,26 +321,26 @@ class TestEffectiveResources:
         )
         assert gone.status.effective_resources == EffectiveResources(requests={"cpu": "3"})
 
-    def test_where_nothing_is_asked_for_the_field_is_absent(self) -> None:
+    def test_no_requests_and_limits_field_is_absent(self) -> None:
         assert "effectiveResources" not in started(running_pod()).status.to_api()
 
-    def test_a_map_with_nothing_in_it_is_absent(self) -> None:
+    def test_empty_map_is_absent(self) -> None:
         shown = started(self.ADMITTED).status.to_api()["effectiveResources"]
         assert shown == {"requests": {"cpu": "3"}}
 
 
 class TestTransitionTimes:
-    def test_it_stays_while_the_status_stays(self) -> None:
+    def test_equal_status_keeps_the_time(self) -> None:
         first = new_pipeline().reconcile(None, 5)
         later = first.reconcile(fresh_pod().init("one", running=True), 20)
         assert later.condition(ConditionType.READY).reason == Reason.STEP_RUNNING
         assert later.condition(ConditionType.READY).last_transition_time == at(5)
 
-    def test_it_moves_when_the_status_does(self) -> None:
+    def test_changed_status_changes_the_time(self) -> None:
         later = new_pipeline().reconcile(None, 5).reconcile(running_pod(), 20)
         assert later.condition(ConditionType.READY).last_transition_time == at(20)
 
-    def test_each_condition_has_its_own(self) -> None:
+    def test_each_condition_has_its_own_time(self) -> None:
         seen = (
             new_pipeline()
             .reconcile(None, 5)
@@ -348,44 +350,44 @@ class TestTransitionTimes:
         assert seen.condition(ConditionType.INITIALIZED).last_transition_time == at(20)
         assert seen.condition(ConditionType.READY).last_transition_time == at(30)
 
-    def test_one_that_was_absent_begins_when_it_comes_back(self) -> None:
+    def test_condition_that_returns_has_a_new_time(self) -> None:
         seen = new_pipeline().reconcile(None, 5).reconcile(running_pod(), 20)
         assert seen.status.condition(ConditionType.RECONCILING) is None
         again = seen.token("t").reconcile(running_pod(), 40)
         assert again.condition(ConditionType.RECONCILING).last_transition_time == at(40)
 
-    def test_times_are_whole_seconds_as_the_apis_are(self) -> None:
+    def test_times_are_whole_seconds(self) -> None:
         assert new_pipeline().reconcile(None, 5.7).condition(
             ConditionType.READY
         ).last_transition_time == at(5)
 
 
 class TestGeneration:
-    def test_every_condition_and_the_status_speak_of_the_generation_seen(self) -> None:
+    def test_status_and_conditions_have_the_observed_generation(self) -> None:
         seen = SimulatedPipeline(pipeline().of_generation(3)).reconcile(None)
         assert seen.status.observed_generation == 3
         assert {c.observed_generation for c in seen.status.conditions} == {3}
 
 
-class TestASilentPod:
+class TestFirstReportGrace:
     """A new Pod is spoken of several times within milliseconds: no write for each."""
 
     @pytest.mark.parametrize("seconds", [0, 1, 2])
-    def test_nothing_is_written_for_it(self, seconds: int) -> None:
+    def test_new_pod_without_reports_writes_nothing(self, seconds: int) -> None:
         before = new_pipeline().reconcile(None, 0)
         assert before.reconcile(silent_pod(), seconds).status == before.status
 
-    def test_unless_it_stays_silent(self) -> None:
+    def test_new_pod_is_reported_after_the_grace_period(self) -> None:
         after = new_pipeline().reconcile(None, 0).reconcile(silent_pod(), 3)
         assert after.status.pod_uid == "pod-1"
         assert after.condition(ConditionType.READY).message == "the Pod has no node yet"
 
-    def test_it_is_looked_at_again_when_it_should_have_been_spoken_of(self) -> None:
+    def test_new_pod_is_requeued_for_the_deadline(self) -> None:
         assert new_pipeline().reconcile(None, 0).reconcile(silent_pod(), 1).decision.wake_at == at(
             3
         )
 
-    def test_a_pod_that_was_seen_before_is_never_silent(self) -> None:
+    def test_recorded_pod_has_no_grace_period(self) -> None:
         before = new_pipeline().reconcile(None, 0).reconcile(silent_pod(), 5)
         scheduled = silent_pod().node("n").condition("PodScheduled", since=6)
         assert before.reconcile(scheduled, 6).status.node_name == "n"

@@ -161,20 +161,18 @@ def replay(
         pytest.param(PLACE_TWICE, Trigger.RESTARTED_IN_PLACE, id="restarted in place, twice"),
     ],
 )
-class TestPassesOfTheKubelet:
-    def test_every_line_seen(self, trace: Sequence[Line], trigger: Trigger) -> None:
+class TestKubeletRun:
+    def test_every_line_observed(self, trace: Sequence[Line], trigger: Trigger) -> None:
         after = replay(known(trace), trace, range(len(trace)), trigger)
         assert after.past == [(1, "Created", "Initialized"), (2, trigger, "Initialized")]
 
-    def test_the_operator_down_from_any_line_to_any_other(
+    def test_operator_down_between_any_two_lines(
         self, trace: Sequence[Line], trigger: Trigger
     ) -> None:
         for seen in absences(len(trace)):
             replay(known(trace), trace, seen, trigger)
 
-    def test_at_rest_afterwards_nothing_is_written(
-        self, trace: Sequence[Line], trigger: Trigger
-    ) -> None:
+    def test_nothing_is_written_at_rest(self, trace: Sequence[Line], trigger: Trigger) -> None:
         after = replay(known(trace), trace, range(len(trace)), trigger)
         later = after.reconcile(trace[-1].pod, 400).reconcile(trace[-1].pod, 10_000)
         assert later.status == after.status
@@ -187,14 +185,14 @@ class TestPassesOfTheKubelet:
         pytest.param(PLACE, Trigger.RESTARTED_IN_PLACE, id="restarted in place"),
     ],
 )
-class TestWhicheverLinesAreSeen:
-    def test_any_of_them(self, trace: Sequence[Line], trigger: Trigger) -> None:
+class TestSubsetsOfLines:
+    def test_any_subset_is_reported_correctly(
+        self, trace: Sequence[Line], trigger: Trigger
+    ) -> None:
         for seen in subsets(len(trace)):
             replay(known(trace), trace, seen, trigger)
 
-    def test_an_app_that_restarts_afterwards_is_answered(
-        self, trace: Sequence[Line], trigger: Trigger
-    ) -> None:
+    def test_later_app_restart_starts_a_run(self, trace: Sequence[Line], trigger: Trigger) -> None:
         """The restart counts of the pass itself are no restarts, and hide none that comes later."""
         last = trace[-1].pod
         start = int(trace[-1].seconds)
@@ -218,7 +216,7 @@ class TestWhicheverLinesAreSeen:
         pytest.param(PLACE, id="restarted in place"),
     ],
 )
-def test_by_an_operator_that_saw_nothing_of_run_1(trace: Sequence[Line]) -> None:
+def test_unobserved_run_1_is_one_run_with_the_next(trace: Sequence[Line]) -> None:
     """Its Pod was created, then nobody looked. What was never seen is one run with the rest."""
     for seen in subsets(len(trace)):
         now = new_pipeline().reconcile(None)
@@ -242,11 +240,11 @@ APP_EXITS = (
 )
 
 
-class TestAnAppContainerExits:
+class TestAppContainerExit:
     """Init containers do not run again in the same Pod, so the operator makes a new one."""
 
     @pytest.mark.parametrize("seen", [s for s in subsets(4) if s[-1] == 3])
-    def test_it_is_answered_once(self, seen: tuple[int, ...]) -> None:
+    def test_restart_starts_one_run(self, seen: tuple[int, ...]) -> None:
         now = started(running_pod())
         for index in seen:
             now = now.reconcile(APP_EXITS[index], 100 + index)
@@ -256,7 +254,7 @@ class TestAnAppContainerExits:
         assert now.run.cause is not None
         assert (now.run.cause.exit_code, now.run.cause.message) == (3, "bye")
 
-    def test_that_it_ended_is_not_yet_a_restart(self) -> None:
+    def test_exit_without_restart_starts_no_run(self) -> None:
         now = started(APP_EXITS[0]).reconcile(APP_EXITS[1], 100)
         assert now.run.number == 1
         assert now.initialized, "init containers do not run again"

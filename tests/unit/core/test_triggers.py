@@ -44,7 +44,7 @@ class TestPrecedence:
             pytest.param(False, None, lost_pod(), Trigger.POD_LOST, id="Pod evicted"),
         ],
     )
-    def test_one_run_with_the_first_trigger(
+    def test_first_trigger_starts_one_run(
         self, edited: bool, token: str | None, found: PodBuilder | None, trigger: Trigger
     ) -> None:
         before = started(running_pod())
@@ -54,13 +54,13 @@ class TestPrecedence:
         assert (after.run.number, after.run.trigger) == (2, trigger)
         assert len(after.past) == 1
 
-    def test_the_template_change_answers_the_token_as_well(self) -> None:
+    def test_template_change_answers_the_token(self) -> None:
         after = started(running_pod()).edited().token("t").reconcile(running_pod())
         assert after.run.token == "t"
         again = after.reconcile(running_pod(2)).reconcile(running_pod(2))
         assert again.run.number == 2
 
-    def test_the_cause_is_recorded_with_the_run(self) -> None:
+    def test_run_has_the_cause(self) -> None:
         after = started(running_pod()).reconcile(restarted(), 60)
         assert after.run.cause is not None
         assert (after.run.cause.container, after.run.cause.exit_code) == ("app", 1)
@@ -82,33 +82,33 @@ class TestNoRun:
             pytest.param(running_pod().init("one", exit=0, image="patched"), id="image patched"),
         ],
     )
-    def test_by_the_pod(self, found: PodBuilder) -> None:
+    def test_pod_starts_no_run(self, found: PodBuilder) -> None:
         assert started(running_pod()).reconcile(found, 60).run.number == 1
 
-    def test_a_sidecars_restart(self) -> None:
+    def test_restart_of_a_sidecar_starts_no_run(self) -> None:
         pod = fresh_pod().init("one", exit=0).sidecar("two", running=True).app(running=True)
         crashed = pod.sidecar("two", running=True, restarts=3, last=End(1))
         assert started(pod).reconcile(crashed, 60).run.number == 1
 
-    def test_the_loss_of_a_pod_that_had_succeeded(self) -> None:
+    def test_loss_of_a_succeeded_pod_starts_no_run(self) -> None:
         succeeded = started(running_pod()).reconcile(completed_pod())
         after = succeeded.reconcile(None, 60)
         assert after.past == [(1, "Created", "Succeeded")]
         assert after.decision.action is None
 
-    def test_the_loss_of_a_pod_that_had_failed(self) -> None:
+    def test_loss_of_a_failed_pod_starts_no_run(self) -> None:
         failed = started(running_pod()).reconcile(
             running_pod().app(exit=1).restarts("Never").phase("Failed")
         )
         assert failed.reconcile(None, 60).past == [(1, "Created", "Failed")]
 
-    def test_a_new_generation_of_the_same_template(self) -> None:
+    def test_new_generation_of_the_same_template_starts_no_run(self) -> None:
         before = started(running_pod())
         after = before.change(before.pipeline.of_generation(5)).reconcile(running_pod())
         assert after.run.number == 1
         assert after.status.observed_generation == 5
 
-    def test_another_hash_of_the_same_generation_is_only_recorded(self) -> None:
+    def test_other_hash_of_the_same_generation_is_recorded(self) -> None:
         """As after an upgrade of the operator, which compares templates by other rules."""
         before = started(running_pod())
         by_others = before.status.model_copy(update={"template_hash": "0123456789abcdef"})
@@ -206,7 +206,7 @@ class TestChangedTemplate:
 
 
 class TestTokens:
-    def test_one_that_is_there_from_the_start_asks_for_no_second_run(self) -> None:
+    def test_token_of_a_new_pipeline_starts_one_run(self) -> None:
         world = (
             SimulatedPipeline(started(fresh_pod()).pipeline)
             .without_status()
@@ -216,24 +216,24 @@ class TestTokens:
         assert (world.run.number, world.run.token) == (1, "first")
         assert world.reconcile(fresh_pod()).run.number == 1
 
-    def test_one_acts_once(self) -> None:
+    def test_token_starts_one_run(self) -> None:
         after = started(running_pod()).token("t").reconcile(running_pod())
         assert (
             after.reconcile(None).reconcile(running_pod(2)).reconcile(running_pod(2)).run.number
             == 2
         )
 
-    def test_one_never_acts_again_after_another(self) -> None:
+    def test_older_token_starts_no_run(self) -> None:
         a = started(running_pod()).token("a").reconcile(running_pod()).reconcile(running_pod(2))
         b = a.token("b").reconcile(running_pod(2)).reconcile(running_pod(3))
         assert b.token("a").reconcile(running_pod(3)).run.number == 3
 
-    def test_taking_it_back_asks_for_nothing(self) -> None:
+    def test_removed_token_starts_no_run(self) -> None:
         after = started(running_pod()).token("t").reconcile(running_pod()).reconcile(running_pod(2))
         without = after.pipeline.__class__(status=after.pipeline.status)
         assert after.change(without).reconcile(running_pod(2)).run.number == 2
 
-    def test_one_revives_a_pipeline_that_was_given_up(self) -> None:
+    def test_token_starts_a_run_of_a_given_up_pipeline(self) -> None:
         failed = started(running_pod()).reconcile(
             running_pod().app(exit=1).restarts("Never").phase("Failed")
         )
@@ -252,7 +252,7 @@ def lose(world: SimulatedPipeline, seconds: float) -> SimulatedPipeline:
 class TestBackOff:
     """Re-runs that a restart or a loss caused wait longer each time."""
 
-    def test_the_first_at_once_then_10_seconds_doubling_to_5_minutes(self) -> None:
+    def test_first_rerun_is_immediate_then_10_seconds_doubling_to_5_minutes(self) -> None:
         world, now, waits = started(running_pod()), 100.0, []
         for run in range(1, 9):
             world = lose(world, now)
@@ -272,43 +272,43 @@ class TestBackOff:
         assert world.status.next_run_time == at(110)
         return world
 
-    def test_while_it_waits_the_old_pod_stays(self) -> None:
+    def test_old_pod_is_kept_during_back_off(self) -> None:
         world = self.waiting()
         assert world.run.number == 2
         assert world.decision.action is None
         assert world.decision.wake_at == at(110)
 
-    def test_while_it_waits_it_says_so(self) -> None:
+    def test_back_off_is_reported(self) -> None:
         reconciling = self.waiting().condition(ConditionType.RECONCILING)
         assert reconciling.reason == Reason.RERUN_BACK_OFF
         assert "2030-01-01T12:01:50Z" in reconciling.message
 
-    def test_the_time_that_was_set_stays(self) -> None:
+    def test_next_run_time_is_kept(self) -> None:
         assert self.waiting().reconcile(restarted(2), 105).status.next_run_time == at(110)
 
-    def test_it_starts_when_the_time_has_come(self) -> None:
+    def test_run_starts_at_next_run_time(self) -> None:
         after = self.waiting().reconcile(restarted(2), 110)
         assert (after.run.number, after.status.next_run_time) == (3, None)
         assert after.status.rerun_count == 2
 
-    def test_a_loss_while_it_waits_waits_for_the_same_time(self) -> None:
+    def test_loss_during_back_off_keeps_the_time(self) -> None:
         lost = self.waiting().reconcile(None, 105)
         assert lost.status.next_run_time == at(110)
         after = lost.reconcile(None, 110)
         assert (after.run.number, after.run.trigger) == (3, Trigger.POD_LOST)
         assert [record[0] for record in after.past] == [1, 2]
 
-    def test_a_template_edit_while_it_waits_starts_at_once(self) -> None:
+    def test_template_change_during_back_off_starts_at_once(self) -> None:
         after = self.waiting().edited().reconcile(restarted(2), 105)
         assert (after.run.number, after.run.trigger) == (3, Trigger.SPEC_CHANGED)
         assert (after.status.next_run_time, after.status.rerun_count) == (None, 0)
 
-    def test_a_token_while_it_waits_starts_at_once(self) -> None:
+    def test_token_during_back_off_starts_at_once(self) -> None:
         after = self.waiting().token("t").reconcile(restarted(2), 105)
         assert (after.run.number, after.run.trigger) == (3, Trigger.REQUESTED)
         assert (after.status.next_run_time, after.status.rerun_count) == (None, 0)
 
-    def test_a_pass_of_the_kubelet_while_it_waits_is_the_run(self) -> None:
+    def test_kubelet_run_during_back_off_is_the_run(self) -> None:
         again = restarted(2).init("one", running=True, restarts=1, start=105, last=End())
         after = self.waiting().reconcile(again.ready(False), 105)
         assert (after.run.number, after.run.trigger) == (3, Trigger.POD_RESTARTED)
@@ -321,17 +321,19 @@ class TestBackOff:
             pytest.param(600, 3, 1, id="10 minutes of Ready: it is the first again"),
         ],
     )
-    def test_a_time_of_ready_resets(self, ready_for: float, number: int, count: int) -> None:
+    def test_ten_minutes_ready_reset_back_off(
+        self, ready_for: float, number: int, count: int
+    ) -> None:
         world = started(running_pod()).reconcile(restarted(), 50).reconcile(running_pod(2), 60)
         after = world.reconcile(restarted(2), 60 + ready_for)
         assert (after.run.number, after.status.rerun_count) == (number, count)
 
-    def test_a_time_of_not_ready_does_not(self) -> None:
+    def test_ten_minutes_not_ready_keep_back_off(self) -> None:
         world = started(running_pod()).reconcile(restarted(), 50)
         world = world.reconcile(running_pod(2).ready(False), 60)
         assert world.reconcile(restarted(2).ready(False), 5000).run.number == 2
 
-    def test_the_time_counts_though_the_pod_is_seen_not_ready_before_the_restart(self) -> None:
+    def test_ready_time_counts_if_not_ready_is_observed_before_the_restart(self) -> None:
         world = started(running_pod()).reconcile(restarted(), 50).reconcile(running_pod(2), 60)
         crashed = running_pod(2).app(exit=1).ready(False)
         assert world.reconcile(crashed, 700).reconcile(restarted(2), 701).run.number == 3
