@@ -14,7 +14,7 @@ def a_run(
     baselines: dict[str, int] | None = None,
     initialized: float | None = None,
 ) -> Run:
-    """Run 1, in which these init containers succeeded at their first start."""
+    """Returns run 1, in which these init containers succeeded at their first start."""
     return Run(
         number=1,
         trigger=Trigger.CREATED,
@@ -33,5 +33,5 @@ def a_run(
 
 
 def four_steps() -> PodBuilder:
-    """A Pod with four steps. The first is done, the second is migrate."""
+    """Returns a Pod with four steps. The first is done, the second is migrate."""
     return pod().init("a", exit=0).init("migrate").init("c").init("d").app()

@@ -59,11 +59,11 @@ class SimulatedPipeline:
         return after
 
     def change(self, changed: PipelineBuilder) -> "SimulatedPipeline":
-        """A user changes the pipeline. Its status is kept."""
+        """Returns the pipeline after a user has changed it. Its status is kept."""
         return replace(self, pipeline=replace(changed, status=self.pipeline.status))
 
     def policy(self, **changed: Any) -> "SimulatedPipeline":
-        """A user changes these fields of the spec."""
+        """Returns the pipeline after a user has changed these fields of the spec."""
         return self.change(self.pipeline.policy(**changed))
 
     def edited(self, image: str = "nginx:2") -> "SimulatedPipeline":
@@ -73,7 +73,7 @@ class SimulatedPipeline:
         return self.change(self.pipeline.token(token))
 
     def without_status(self) -> "SimulatedPipeline":
-        """The status is lost, as after a restore from a backup."""
+        """Returns the pipeline without status, as after a restore from a backup."""
         return SimulatedPipeline(replace(self.pipeline, status={}), now=self.now)
 
     @property
@@ -101,12 +101,12 @@ class SimulatedPipeline:
 
 
 def new_pipeline(**policies: Any) -> SimulatedPipeline:
-    """A pipeline that has never been reconciled."""
+    """Returns a pipeline that has never been reconciled."""
     return SimulatedPipeline(pipeline().policy(**policies).of_generation(1))
 
 
 def started(pod: PodBuilder, **policies: Any) -> SimulatedPipeline:
-    """A pipeline whose first Pod was created and then observed as ``pod``."""
+    """Returns a pipeline whose first Pod was created and then observed as ``pod``."""
     return new_pipeline(**policies).reconcile(None).reconcile(pod)
 
 

@@ -184,7 +184,7 @@ UNKNOWN = 'spec.initPolicies[0].name: Not found: "typo"'
 
 
 def with_policies(*names: str, of: PipelineBuilder | None = None) -> PipelineBuilder:
-    """A pipeline with limits for init containers of these names."""
+    """Returns a pipeline with limits for init containers of these names."""
     limits = [{"name": name, "timeoutSeconds": 60} for name in names]
     return (of or pipeline()).policy(initPolicies=limits)
 
@@ -238,7 +238,7 @@ class TestRefusalOfSpec:
 
 
 class TestReconcileOfRefusedSpec:
-    """Without the admission policy, that refuses such a spec."""
+    """The admission policy, which refuses such a spec, is not installed."""
 
     BAD = SimulatedPipeline(with_policies("typo").of_generation(1))
 

@@ -1,6 +1,4 @@
-"""The one decision, as State -> look -> State: when a run starts, what is done about Pods, and that
-the operator may die between any two writes.
-"""
+"""Decisions: when a run starts, what is done about Pods, and crashes between any two writes."""
 
 import pytest
 
@@ -43,14 +41,14 @@ IN_PLACE = (
 
 
 def created_for(world: SimulatedPipeline) -> int:
-    """Number of the run that the Pod to be created is made for."""
+    """Returns the number of the run for which the Pod is created."""
     action = world.decision.action
     assert isinstance(action, CreatePod), f"{action} is no creation"
     return int(action.manifest["metadata"]["annotations"][RUN_ANNOTATION])
 
 
 class TestRunStart:
-    """The table of that name."""
+    """The table "When a run starts" of the reference."""
 
     @pytest.mark.parametrize(
         ("before", "found", "trigger", "result"),
@@ -160,7 +158,7 @@ class TestRunStart:
 
 
 class TestPodDeletedByUser:
-    """The kubelet takes it through Failed or Succeeded on its way out."""
+    """The kubelet may report Failed or Succeeded while the Pod terminates."""
 
     @pytest.mark.parametrize(
         "on_its_way",
@@ -169,7 +167,7 @@ class TestPodDeletedByUser:
             pytest.param(completed_pod().deleting(), id="Succeeded"),
         ],
     )
-    def test_run_is_lost_whatever_phase_the_kubelet_reports(self, on_its_way: PodBuilder) -> None:
+    def test_run_is_lost_in_each_phase_the_kubelet_reports(self, on_its_way: PodBuilder) -> None:
         deleting = started(running_pod()).reconcile(running_pod().deleting(), 50)
         after = deleting.reconcile(on_its_way, 60).reconcile(None, 61)
         assert after.past == [(1, "Created", "Lost")]
@@ -196,7 +194,7 @@ class TestPodDeletedByUser:
 
 
 class TestPodName:
-    """Never two Pods: the API itself refuses a second of that name. What the first may be:"""
+    """The API server refuses a second Pod of the same name. The first may belong to anything."""
 
     def test_pod_of_the_current_run_is_adopted(self) -> None:
         after = new_pipeline().reconcile(None).reconcile(fresh_pod())
@@ -260,7 +258,7 @@ class TestPodName:
         assert after.condition(ConditionType.READY).reason == Reason.NAME_CONFLICT
 
     def test_owned_pod_with_another_uid_does_not_belong_to_the_run(self) -> None:
-        """The same annotation does not make it the run's: its Pod was seen and had another UID."""
+        """The Pod has the annotation of the run. The run has recorded another UID."""
         other = running_pod().of_run(1, uid="another")
         after = started(running_pod()).reconcile(other, 60)
         assert after.past == [(1, "Created", "Lost")]
@@ -381,7 +379,7 @@ class TestDeletion:
 
 
 class TestNeedsLivePod:
-    """Whether a Pod that the watch does not show must be asked for, since its run would be lost."""
+    """If the watch does not show the Pod, the API server must confirm that it does not exist."""
 
     @pytest.mark.parametrize(
         ("seen", "expected"),
@@ -419,7 +417,7 @@ class TestNeedsLivePod:
 
 
 class TestCrashPoints:
-    """The operator dies between two writes. What the API holds then leads to the same end."""
+    """The operator crashes between two writes. The stored state leads to the same end."""
 
     def end(
         self, world: SimulatedPipeline
@@ -445,7 +443,7 @@ class TestCrashPoints:
         assert self.end(restarted) == (1, "Created", "pod-1", [(1, "Created", "Succeeded")])
 
     def test_crash_and_pod_gone_before_the_uid_is_written(self) -> None:
-        """Nobody ever saw it, so the run still needs one."""
+        """The operator has never observed the Pod, so the run still needs one."""
         restarted = SimulatedPipeline(new_pipeline().reconcile(None).pipeline).reconcile(None, 600)
         assert created_for(restarted) == 1
 
@@ -486,7 +484,7 @@ class TestCrashPoints:
         assert created.decision.action is None
 
     def test_failed_status_write_is_repeated(self) -> None:
-        """The status write failed: nothing was done, and the same facts decide the same."""
+        """Nothing was done. The same facts lead to the same decision."""
         before = started(running_pod())
         lost_write = before.reconcile(RESTARTED, 60)
         again = before.reconcile(RESTARTED, 70)
@@ -509,7 +507,7 @@ class TestCrashPoints:
 
 
 class TestLostStatus:
-    """As after a restore from a backup: the Pod is there, what was known of it is not."""
+    """After a restore from a backup: the Pod exists, and the status is empty."""
 
     def test_run_number_is_that_of_the_pod(self) -> None:
         after = started(running_pod()).without_status().reconcile(running_pod(5), 100)
@@ -553,7 +551,7 @@ class TestLostStatus:
 
 class TestSeveralCauses:
     def test_sandbox_restart_and_failed_app_are_one_run(self) -> None:
-        """A restart of the sandbox restarts app containers as well: that is no second cause."""
+        """A restart of the sandbox also restarts app containers. That starts no second run."""
         after = started(running_pod()).reconcile(AGAIN, 50)
         seen = AGAIN.initialized().init("one", exit=0, restarts=1, start=50)
         seen = seen.init("two", exit=0, restarts=1, start=60)

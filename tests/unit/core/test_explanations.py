@@ -1,4 +1,4 @@
-"""Reason and message, from one look at the Pod: a table of what a person would read."""
+"""Reason and message of each state of a Pod, as users read them."""
 
 import pytest
 
@@ -42,7 +42,7 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
             pod().node(None).init("one", reported=False),
             Reason.POD_PENDING,
             "the Pod has no node yet",
-            id="the scheduler has not spoken",
+            id="the scheduler has not reported",
         ),
         pytest.param(
             fresh_pod(),
@@ -75,13 +75,13 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
             four_steps().init("migrate", waiting="ImagePullBackOff"),
             Reason.IMAGE_PULL_FAILED,
             'init container 2 of 4 "migrate": ImagePullBackOff',
-            id="image cannot be pulled, and the kubelet says no more",
+            id="image cannot be pulled, and the kubelet gives no details",
         ),
         pytest.param(
             four_steps().init("migrate", waiting="InvalidImageName", message="couldn't parse"),
             Reason.IMAGE_PULL_FAILED,
             'init container 2 of 4 "migrate": couldn\'t parse',
-            id="image name is none",
+            id="image name is invalid",
         ),
         pytest.param(
             four_steps().init(
@@ -122,7 +122,7 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
             four_steps().init("migrate", running=True, restarts=4, last=RESTARTING_ALL),
             Reason.STEP_RUNNING,
             'init container 2 of 4 "migrate" is running',
-            id="runs again in place, which is no failure",
+            id="runs again in place: not a failure",
         ),
         pytest.param(
             fresh_pod().sidecar("one", running=True, started=False, startup_probe=True),
@@ -134,7 +134,7 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
             fresh_pod().sidecar("one", running=True, started=False),
             Reason.STEP_RUNNING,
             'sidecar 1 of 2 "one" is running',
-            id="a sidecar of which the kubelet has yet to say that it has started",
+            id="a sidecar that the kubelet has not reported as started",
         ),
         pytest.param(
             four_steps().init("migrate", exit=1, message="no database\n"),
@@ -158,7 +158,7 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
             four_steps().init("migrate", waiting="RunContainerError", message="runtime is gone"),
             Reason.CONTAINER_CONFIG_ERROR,
             'init container 2 of 4 "migrate": runtime is gone',
-            id="it cannot be started, and no end of it is told",
+            id="it cannot be started, and the kubelet reports no termination",
         ),
         pytest.param(
             fresh_pod().init("one", exit=0).init("two"),
@@ -265,7 +265,7 @@ def test_why_a_run_is_not_initialized(found: PodBuilder, reason: Reason, message
             running_pod().ready(False),
             Reason.CONTAINERS_NOT_READY,
             "the Pod is not Ready, and the API server gives no reason",
-            id="not ready, and the kubelet does not say why",
+            id="not ready, and the kubelet gives no reason",
         ),
         pytest.param(
             running_pod().condition(
@@ -357,7 +357,7 @@ def test_why_a_run_is_not_initialized(found: PodBuilder, reason: Reason, message
             running_pod().app(waiting="PodInitializing", restarts=4, last=RESTARTING_ALL, id=""),
             Reason.POD_READY,
             "the Pod is Ready",
-            id="what the Pod says of its readiness counts",
+            id="the Ready condition of the Pod decides",
         ),
         pytest.param(
             running_pod()
@@ -383,7 +383,7 @@ def test_why_a_run_is_not_initialized(found: PodBuilder, reason: Reason, message
             running_pod().phase("Failed", "DeadlineExceeded", "active too long"),
             Reason.POD_DEADLINE_EXCEEDED,
             "DeadlineExceeded: active too long",
-            id="the Pod failed, and no container tells why",
+            id="the Pod failed, and no container reports why",
         ),
         pytest.param(
             running_pod().deleting(),

@@ -1,7 +1,7 @@
-"""Restarts that the kubelet answers by restarting all containers of the Pod (KEP-5532).
+"""In-place re-runs: the kubelet restarts all containers of the Pod (KEP-5532).
 
-The words of the API server, scheduler and kubelet are those of a real 1.36 whose feature gate is
-off.
+Messages of the API server, scheduler and kubelet were recorded from Kubernetes 1.36 with the
+feature gate off.
 """
 
 from typing import Any
@@ -49,24 +49,24 @@ RESTARTED = End(137, start=None, end=None, reason="RestartingAllContainers")
 
 
 def asking(**policies: Any) -> SimulatedPipeline:
-    """A pipeline whose container restarts are to be answered in place."""
+    """Returns a pipeline with rerunStrategy InPlace."""
     return new_pipeline(**{"rerunStrategy": "InPlace", **policies})
 
 
 def initialized(pod: PodBuilder, **policies: Any) -> SimulatedPipeline:
-    """Its Pod was created, with our rules, and its app runs."""
+    """Returns the pipeline after its Pod was created and initialized."""
     return asking(**policies).reconcile(None).reconcile(pod)
 
 
 def exited(passes: int = 0, code: int = 7) -> PodBuilder:
-    """The app has ended, and the kubelet is about to restart all containers."""
+    """Returns the Pod after the app exited. The kubelet is about to restart all containers."""
     pod = run_again(passes) if passes else running_pod().in_place()
     ended = pod.ready(False).condition("AllContainersRestarting")
     return ended.app(exit=code, start=20 + 100 * passes, restarts=passes)
 
 
 def restarting(passes: int) -> PodBuilder:
-    """The kubelet restarts all containers for the so-manieth time: it has ended them."""
+    """Returns the Pod while the kubelet restarts all containers for the n-th time."""
     pod = fresh_pod().in_place().phase("Running")
     for name in ("one", "two"):
         pod = pod.init(
@@ -80,7 +80,7 @@ def restarting(passes: int) -> PodBuilder:
 
 
 def run_again(passes: int) -> PodBuilder:
-    """After that many restarts in place, all is well again."""
+    """Returns the Pod after n in-place restarts, initialized again."""
     start = 100.0 * passes
     pod = running_pod().in_place()
     for position, name in enumerate(("one", "two")):
@@ -100,8 +100,8 @@ def app(of: SimulatedPipeline) -> dict[str, Any]:
     return container
 
 
-def said(of: SimulatedPipeline) -> tuple[str, str] | None:
-    """Status and reason of the condition."""
+def in_place_condition(of: SimulatedPipeline) -> tuple[str, str] | None:
+    """Returns status and reason of the condition InPlaceUnavailable. None: it is absent."""
     condition = of.status.condition(ConditionType.IN_PLACE_UNAVAILABLE)
     return None if condition is None else (condition.status, condition.reason)
 
@@ -110,7 +110,7 @@ UNSUPPORTED, TOO_OFTEN = ("True", "InPlaceUnsupported"), ("True", "InPlaceTooOft
 
 
 class TestRules:
-    """What is put into the Pod."""
+    """Rules that the operator adds to the Pod."""
 
     @pytest.mark.parametrize(
         ("pod_policy", "own", "rules"),
@@ -162,19 +162,23 @@ class TestRules:
         first = asking(**policies).reconcile(None)
         assert "restartPolicyRules" not in app(first)
         assert names.RERUN_IN_PLACE_ANNOTATION not in created(first)["metadata"]["annotations"]
-        assert said(first) is None
+        assert in_place_condition(first) is None
 
     def test_changed_strategy_takes_effect_with_the_next_pod(self) -> None:
         before = asking(rerunStrategy="Recreate").reconcile(None).reconcile(running_pod())
         after = before.policy(rerunStrategy="InPlace").reconcile(running_pod())
-        assert (after.run.number, after.decision.action, said(after)) == (1, None, None)
+        assert (after.run.number, after.decision.action, in_place_condition(after)) == (
+            1,
+            None,
+            None,
+        )
 
 
 class TestInPlaceRerun:
-    """A run of the kubelet's in the same Pod."""
+    """A run that the kubelet starts in the same Pod."""
 
     def test_working_pod_has_no_condition(self) -> None:
-        assert said(initialized(running_pod().in_place())) is None
+        assert in_place_condition(initialized(running_pod().in_place())) is None
 
     def test_restart_of_all_containers_is_a_run(self) -> None:
         after = initialized(running_pod().in_place()).reconcile(restarting(1), 100)
@@ -183,10 +187,14 @@ class TestInPlaceRerun:
         assert not after.initialized
         again = after.reconcile(run_again(1), 130)
         assert again.initialized
-        assert (again.run.number, again.decision.action, said(again)) == (2, None, None)
+        assert (again.run.number, again.decision.action, in_place_condition(again)) == (
+            2,
+            None,
+            None,
+        )
 
     def test_cause_is_the_exit_observed_before(self) -> None:
-        """Afterwards the kubelet calls each container's end 137, RestartingAllContainers."""
+        """Afterwards the kubelet reports each termination as 137, RestartingAllContainers."""
         before = initialized(running_pod().in_place()).reconcile(exited(), 90)
         after = before.reconcile(restarting(1), 100)
         assert after.run.cause == Cause(container="app", exit_code=7, reason="Error")
@@ -211,7 +219,7 @@ class TestInPlaceRerun:
         assert (after.run.trigger, after.run.cause) == (Trigger.POD_RESTARTED, None)
 
     def test_sandbox_restart_that_matches_the_rules_is_one_run(self) -> None:
-        """It ends the app container, and the rule matches that end: the first pass is cut short."""
+        """It terminates the app container, and the rule matches: the first run is cut short."""
         begun = exited(code=137).init("one", running=True, start=100, restarts=1, last=End(0))
         begun = begun.init("two", exit=0, restarts=1, last=RESTARTED, id=container_id("two"))
         before = initialized(running_pod().in_place(), initPolicies=[ONCE])
@@ -228,10 +236,10 @@ ONCE = {"name": "one", "maxRestarts": 0}
 
 
 class TestTooOften:
-    """A second run in place within ten minutes is answered with a new Pod."""
+    """After a second in-place re-run within ten minutes, the operator replaces the Pod."""
 
     def twice(self, seconds: float, **policies: Any) -> SimulatedPipeline:
-        """The second comes so many seconds after the first."""
+        """Returns a pipeline with two in-place re-runs so many seconds apart."""
         first = initialized(running_pod().in_place(), **policies)
         first = (
             first.reconcile(restarting(1), 100)
@@ -263,9 +271,9 @@ class TestTooOften:
     def test_replacement_pod_has_no_rules(self) -> None:
         after = self.twice(599).reconcile(None)
         assert "restartPolicyRules" not in app(after)
-        assert said(after) == TOO_OFTEN
+        assert in_place_condition(after) == TOO_OFTEN
         pod = running_pod(4).in_place("InPlaceTooOften")
-        assert said(after.reconcile(pod, 720)) == TOO_OFTEN
+        assert in_place_condition(after.reconcile(pod, 720)) == TOO_OFTEN
 
     def test_condition_is_kept_while_the_pod_exists(self) -> None:
         pod = running_pod(4).in_place("InPlaceTooOften")
@@ -281,7 +289,7 @@ class TestTooOften:
         after = long_ready.reconcile(crashed, 1400)
         assert (after.run.number, after.run.trigger) == (5, Trigger.CONTAINER_RESTARTED)
         assert app(after.reconcile(None))["restartPolicyRules"] == [ANY]
-        assert said(after) is None
+        assert in_place_condition(after) is None
 
     def test_further_in_place_reruns_keep_the_next_run_time(self) -> None:
         lost = initialized(running_pod().in_place()).reconcile(None, 50).reconcile(None)
@@ -308,7 +316,7 @@ class TestTooOften:
                 running_pod(run).in_place(pod["metadata"]["annotations"][ANNOTATION])
             )
         assert now.status.rerun_count == 2
-        assert said(now) == TOO_OFTEN
+        assert in_place_condition(now) == TOO_OFTEN
 
     def test_requested_run_gets_rules_again(self) -> None:
         first = initialized(running_pod().in_place()).reconcile(restarting(1), 100)
@@ -331,7 +339,7 @@ ANNOTATION = names.RERUN_IN_PLACE_ANNOTATION
 
 
 class TestUnsupported:
-    """Where the cluster has it not, the Pod goes without, and a condition says so."""
+    """If the cluster does not support it, the Pod has no rules, and a condition reports that."""
 
     @pytest.mark.parametrize(
         "refusal",
@@ -346,7 +354,7 @@ class TestUnsupported:
         assert "restartPolicyRules" not in app(after)
         assert created(after)["metadata"]["annotations"][ANNOTATION] == "InPlaceUnsupported"
         assert (after.run.number, after.run.result, after.past) == (1, None, [])
-        assert said(after) == UNSUPPORTED
+        assert in_place_condition(after) == UNSUPPORTED
         assert refusal.message in after.condition(ConditionType.IN_PLACE_UNAVAILABLE).message
 
     def test_message_of_the_api_server_is_kept_while_the_pod_exists(self) -> None:
@@ -363,7 +371,7 @@ class TestUnsupported:
 
     def test_refusal_for_another_reason_is_retried_with_rules(self) -> None:
         after = asking().reconcile(None).reconcile(None, refusal=OTHER_FAULT, refused_in_place=True)
-        assert (after.decision.action, said(after)) == (None, None)
+        assert (after.decision.action, in_place_condition(after)) == (None, None)
         assert after.decision.retry
         assert app(after.reconcile(None, 1))["restartPolicyRules"] == [ANY]
 
@@ -380,15 +388,15 @@ class TestUnsupported:
         assert app(after)["restartPolicyRules"] == [ANY]
 
     def test_dropped_rules_are_reported(self) -> None:
-        """By an API server that knows the field, but not the feature."""
-        assert said(initialized(running_pod().in_place(rules=False))) == UNSUPPORTED
+        """The API server has the field, but not the feature."""
+        assert in_place_condition(initialized(running_pod().in_place(rules=False))) == UNSUPPORTED
 
     def test_node_without_the_feature_is_reported_by_the_next_pod(self) -> None:
         pod = running_pod().in_place()
         crashed = pod.app(running=True, restarts=1, last=End(7, start=20))
         after = initialized(pod).reconcile(crashed, 60)
         assert (after.run.number, after.run.trigger) == (2, Trigger.CONTAINER_RESTARTED)
-        assert said(after) == UNSUPPORTED
+        assert in_place_condition(after) == UNSUPPORTED
         assert "restartPolicyRules" not in app(after.reconcile(None))
 
     def test_restart_rule_of_the_template_is_not_a_missing_feature(self) -> None:
@@ -400,21 +408,21 @@ class TestUnsupported:
         pod = running_pod().in_place().with_spec(containers=[{"name": "app", **own}])
         crashed = pod.app(running=True, restarts=1, last=End(42, start=20))
         after = before.reconcile(None).reconcile(pod).reconcile(crashed, 60)
-        assert (after.run.trigger, said(after)) == (Trigger.CONTAINER_RESTARTED, None)
+        assert (after.run.trigger, in_place_condition(after)) == (Trigger.CONTAINER_RESTARTED, None)
 
     def test_new_pod_is_not_the_one_that_was_restarted(self) -> None:
         pod = running_pod().in_place("InPlaceTooOften")
         crashed = pod.app(running=True, restarts=1, last=End(7, start=20))
         after = asking().reconcile(None).reconcile(pod).reconcile(crashed, 60).reconcile(None, 61)
         assert app(after)["restartPolicyRules"] == [ANY]
-        assert said(after.reconcile(silent_pod(2, created=61).in_place(), 61)) is None
+        assert in_place_condition(after.reconcile(silent_pod(2, created=61).in_place(), 61)) is None
 
     def test_other_strategy_has_no_condition(self) -> None:
         before = initialized(running_pod().in_place(rules=False))
         after = before.policy(rerunStrategy="Recreate").reconcile(
             running_pod().in_place(rules=False)
         )
-        assert said(after) is None
+        assert in_place_condition(after) is None
 
 
 NO_NODE = (
@@ -441,7 +449,7 @@ def not_admitted() -> PodBuilder:
 
 
 class TestUnfitPod:
-    """Our rules keep the Pod off the nodes: it gives way to one without, in the same run."""
+    """No node accepts the Pod because of the rules. It is replaced in the same run."""
 
     @pytest.mark.parametrize(
         "pod",
@@ -458,12 +466,12 @@ class TestUnfitPod:
         )
         after = before.reconcile(pod, 5)
         assert after.decision.action == DeletePod("pod-1")
-        assert said(after) == UNSUPPORTED
+        assert in_place_condition(after) == UNSUPPORTED
         without = after.reconcile(None, 6)
         assert "restartPolicyRules" not in app(without)
         assert (without.run.number, without.past) == (1, [])
         running = running_pod().of_run(1, uid="pod-1b").in_place("InPlaceUnsupported")
-        assert said(without.reconcile(running, 30)) == UNSUPPORTED
+        assert in_place_condition(without.reconcile(running, 30)) == UNSUPPORTED
 
     def test_crash_before_the_deletion_deletes_again(self) -> None:
         after = asking().reconcile(None).reconcile(unschedulable(), 5).reconcile(unschedulable(), 6)

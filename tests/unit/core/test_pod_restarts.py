@@ -1,4 +1,4 @@
-"""What restarted: the Pod in place or with its sandbox, or an app container."""
+"""Restarts: of the Pod in place or with its sandbox, and of an app container."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.unit.core.samples import RESTARTING_ALL, a_run
 
 
 class TestKubeletRerun:
-    """Whether the kubelet has begun another pass in the same Pod."""
+    """The kubelet has started another run in the same Pod, or not."""
 
     @pytest.mark.parametrize(
         ("found", "expected"),
@@ -29,7 +29,7 @@ class TestKubeletRerun:
             pytest.param(
                 pod().init("a", exit=0, id="").init("b", exit=0, restarts=1),
                 Trigger.POD_RESTARTED,
-                id="only a later one tells",
+                id="only a later one shows it",
             ),
             pytest.param(
                 pod().init("a", exit=1, restarts=1, last=End()).init("b", exit=0),
@@ -108,7 +108,7 @@ class TestRestartBaselines:
             pytest.param(
                 pod().app(running=True, start=110, restarts=1, last=End(1, start=101)),
                 0,
-                id="restarted before anybody looked",
+                id="restarted before the first observation",
             ),
             pytest.param(
                 pod().app(running=True, start=110, last=End(1, start=101)),
@@ -138,7 +138,7 @@ class TestRestartBaselines:
             pytest.param(
                 AGAIN.app(waiting="CrashLoopBackOff", restarts=1, last=End(1, start=101)),
                 1,
-                id="has ended since: whether that was its first start, no count tells",
+                id="has ended since: no count shows whether that was its first start",
             ),
             pytest.param(
                 AGAIN.app(
@@ -148,7 +148,7 @@ class TestRestartBaselines:
                     last=End(137, None, None, reason="ContainerStatusUnknown"),
                 ),
                 1,
-                id="the node was restarted: nobody knows when the old container ran",
+                id="the node was restarted: the start of the old container is not reported",
             ),
             pytest.param(
                 pod().app(waiting="RunContainerError", last=End(128, NEVER, 101, "StartError")),
@@ -178,7 +178,7 @@ class TestRestartBaselines:
 
 
 class TestAppRestart:
-    """What the app container died of that has restarted since the run was initialized."""
+    """The cause: the end of an app container that has restarted since initialization."""
 
     @pytest.mark.parametrize(
         ("found", "expected"),
@@ -224,12 +224,12 @@ class TestAppRestart:
             pytest.param(
                 running_pod().app(exit=5, restarts=1),
                 Cause(container="app", exit_code=5, reason="Error"),
-                id="restarted and ended again, and of the first end the kubelet does not tell",
+                id="restarted and ended again: the kubelet does not report the first end",
             ),
             pytest.param(
                 running_pod().app(running=True, restarts=1),
                 Cause(container="app"),
-                id="restarted, and the kubelet does not tell of what",
+                id="restarted, and the kubelet does not report the cause",
             ),
             pytest.param(
                 running_pod().app("late", running=True, restarts=5),

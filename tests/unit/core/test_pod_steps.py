@@ -1,4 +1,4 @@
-"""Which steps are done in this run."""
+"""Steps that are done in this run."""
 
 from datetime import datetime
 
@@ -19,7 +19,7 @@ def done(found: PodBuilder, stale: tuple[str, ...] = ()) -> list[str]:
 
 
 class TestSteps:
-    """Which init containers count as done."""
+    """Init containers that count as done."""
 
     @pytest.mark.parametrize(
         ("found", "expected"),
@@ -119,7 +119,7 @@ class TestSteps:
                 .sidecar("s")
                 .init("b", exit=0),
                 ["a"],
-                id="an old success after it does not tell that it has started",
+                id="an old success after it does not prove its start",
             ),
             pytest.param(
                 pod().init("a", exit=0).sidecar("s", running=True).app(running=True),
@@ -153,7 +153,7 @@ class TestSteps:
 
 
 class TestInitialized:
-    """Whether the run is initialized."""
+    """The Pod shows that the run is initialized."""
 
     @pytest.mark.parametrize(
         ("found", "expected"),
@@ -188,7 +188,7 @@ class TestInitialized:
 
 
 class TestCompleted:
-    """The containers that have succeeded, by which a later pass is recognized."""
+    """The containers that have succeeded, by which a later run is recognized."""
 
     def test_plain_containers_are_recorded_without_sidecars(self) -> None:
         found = pod().init("a", exit=0).sidecar("s", running=True).init("b", running=True).build()
@@ -205,7 +205,7 @@ class TestCompleted:
 
 
 class TestLastFinished:
-    """When the last plain init container finished."""
+    """The end of the last plain init container."""
 
     @pytest.mark.parametrize(
         ("found", "expected"),

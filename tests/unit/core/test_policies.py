@@ -23,7 +23,7 @@ Raw = dict[str, Any]
 
 
 def restarted(run: int = 1, times: int = 1) -> PodBuilder:
-    """The app container has restarted since the run was initialized."""
+    """Returns a Pod whose app container has restarted since the run was initialized."""
     return running_pod(run).app(running=True, restarts=times, last=End(1, start=20))
 
 
@@ -36,23 +36,23 @@ def evicted(run: int = 1) -> PodBuilder:
 
 
 def sandbox_killed() -> PodBuilder:
-    """The kubelet runs the first init container again in the same Pod."""
+    """Returns a Pod in which the kubelet runs the first init container again."""
     return running_pod().ready(False).init("one", running=True, start=60, restarts=1, last=End())
 
 
 def failed(run: int = 1) -> PodBuilder:
-    """The first init container has failed in a Pod with restartPolicy Never."""
+    """Returns a Pod with restartPolicy Never whose first init container has failed."""
     found = fresh_pod(run).restarts("Never").phase("Failed")
     return found.init("one", exit=3, message="no such table")
 
 
 def hanging(run: int = 1, start: float = 0) -> PodBuilder:
-    """The first init container runs, and goes on running."""
+    """Returns a Pod whose first init container runs and does not end."""
     return fresh_pod(run).init("one", running=True, start=start)
 
 
 def failing(run: int = 1, restarts: int = 0) -> PodBuilder:
-    """The first init container has failed, and the kubelet is about to start it again."""
+    """Returns a Pod whose first init container has failed and is about to be restarted."""
     last = End(3, message="no such table")
     waiting: Raw = {"waiting": "CrashLoopBackOff", "restarts": restarts, "last": last}
     return fresh_pod(run).init("one", **waiting)
@@ -151,7 +151,7 @@ class TestRerunPolicy:
 
 class TestBackoffLimit:
     def fail(self, now: SimulatedPipeline, times: int) -> SimulatedPipeline:
-        """So many runs fail, one after the other; the waits in between pass."""
+        """Returns the pipeline after so many failed runs. Back-off has passed."""
         for _ in range(times):
             number = now.run.number
             now = now.reconcile(failed(number), now.now + 400)
@@ -340,7 +340,7 @@ class TestTimeoutSeconds:
         assert started(hanging(), **other).reconcile(hanging(), 90).run.result is None
 
     def test_restart_of_the_operator_keeps_the_time(self) -> None:
-        """Nothing is kept but what the API holds, and each look begins from that alone."""
+        """The operator keeps no state of its own: each reconcile starts from the API."""
         now = started(hanging(), **limits_of_one(timeoutSeconds=10))
         assert now.run.running_step is not None
         assert now.run.running_step.first_seen_time == at(0)
@@ -364,7 +364,7 @@ class TestTimeoutSeconds:
 
 
 class TestTerminationMessage:
-    """A step that is ended for a limit of its run writes its last words when its Pod goes."""
+    """A step that a limit ends writes its termination message when its Pod is deleted."""
 
     words = 'init container 1 of 2 "one" was still running after its timeoutSeconds of 10 s: no db'
     dying = hanging().deleting(10).init("one", exit=137, message="no db")
@@ -470,7 +470,7 @@ class TestMaxRestarts:
         assert now.reconcile(third, 64).run.result is None
 
     def test_step_lost_with_its_sandbox_has_not_failed(self) -> None:
-        """As recorded from a kubelet: the count rises, and how it ended is not known."""
+        """Recorded from a kubelet: the count rises, and the exit code is unknown."""
         lost = End(137, start=None, end=None, reason="ContainerStatusUnknown")
         waiting = fresh_pod().init("one", restarts=1, last=lost)
         now = started(hanging(), **limits_of_one(maxRestarts=0)).reconcile(waiting, 20)
@@ -685,7 +685,7 @@ class TestTtlSecondsAfterFinished:
 
 
 class TestLastKnownPod:
-    """What the watch told of a Pod when it went, of which only the beginning had been seen."""
+    """The last state of a Pod that the watch reported with the deletion."""
 
     def test_disruption_is_recorded(self) -> None:
         words = "Eviction API: evicting"
@@ -768,7 +768,7 @@ class TestStuckPod:
 
 
 def test_back_off_follows_from_status_alone() -> None:
-    """An operator that starts anew while the next run waits changes nothing."""
+    """A restart of the operator while the next run waits changes nothing."""
     now = started(failed(), backoffLimit=5).reconcile(None).reconcile(failed(2), 60)
     assert (now.status.rerun_count, now.status.next_run_time) == (1, at(70))
     assert now.pipeline.status["nextRunTime"] == stamp(70)

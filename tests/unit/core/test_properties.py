@@ -1,5 +1,6 @@
-"""What holds whatever the API tells, and in whatever order: also of Pods that no kubelet writes,
-as far as is known. What a known one does, and what must come of it, is told in tests/unit/model.
+"""Invariants for any sequence of Pods, including Pods that no kubelet is known to report.
+
+The behaviour with a real kubelet is tested in tests/unit/model.
 
 ``SimulatedPipeline.reconcile`` checks after each reconcile: a second one with the same facts writes
 nothing, run numbers only rise, history and messages are bounded, and no condition contradicts
@@ -52,7 +53,7 @@ refusals = st.sampled_from(
 
 @st.composite
 def pods(draw: st.DrawFn) -> PodBuilder | None:
-    """Any Pod of that name, likely or not; None: there is none."""
+    """Any Pod of that name, likely or not; None: no Pod exists."""
     if draw(st.integers(0, 5)) == 0:
         return None
     found = pod().of_run(draw(st.none() | st.integers(1, 6)), uid=draw(st.sampled_from("abc")))
@@ -99,7 +100,7 @@ def test_any_sequence_of_pods_keeps_the_invariants(
 
 
 def made_before(now: SimulatedPipeline, found: PodBuilder | None) -> PodBuilder | None:
-    """No Pod is made for a run before that has begun."""
+    """Returns whether the Pod was created for a run that had begun."""
     if found is None or found.run is None:
         return found
     return replace(found, run=min(found.run, now.run.number))
@@ -108,8 +109,8 @@ def made_before(now: SimulatedPipeline, found: PodBuilder | None) -> PodBuilder 
 def assert_truthful(
     before: SimulatedPipeline, now: SimulatedPipeline, found: PodBuilder | None
 ) -> None:
-    """A run becomes initialized only by a Pod of which each plain init container has succeeded, or
-    that is Ready or has Succeeded."""
+    """Asserts that a run becomes initialized only if its Pod is Ready or has succeeded, or if all
+    its plain init containers have succeeded."""
     known = before.run.number == now.run.number and before.run.initialized_time is not None
     if known or now.run.initialized_time is None:
         return
@@ -128,7 +129,7 @@ def assert_truthful(
 @settings(max_examples=100, deadline=None)
 @given(pods())
 def test_lost_status_leads_to_conditions(found: PodBuilder | None) -> None:
-    """Whatever Pod is there when nothing is known, its pipeline has conditions from then on."""
+    """Each Pod that exists when the status is lost leads to conditions."""
     seen = replace(new_pipeline(), now=100).reconcile(found)
     assert seen.condition(ConditionType.READY).message
     assert seen.run.number >= 1

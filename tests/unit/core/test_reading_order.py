@@ -1,4 +1,4 @@
-"""The package docstring lists every module, and where each field of the spec takes effect."""
+"""The docstring of the package lists every module and every field of the spec."""
 
 import re
 from pathlib import Path

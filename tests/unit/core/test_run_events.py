@@ -1,4 +1,4 @@
-"""What the events tell, as told by the status writes of looks at a pipeline's Pod."""
+"""Events that follow from the status writes of a pipeline."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ FAILED_FOR_GOOD = FAILED_ONCE.restarts("Never").phase("Failed")
 
 @dataclass
 class Story:
-    """A pipeline's life: what each of the operator's writes tells."""
+    """A pipeline with the events of each status write."""
 
     world: SimulatedPipeline
     events: list[RunEvent]
@@ -52,7 +52,7 @@ class Story:
         return story.then(None, *pods)
 
     def then(self, *pods: PodBuilder | None) -> "Story":
-        """The operator looks at each of these, half a minute apart. None: there is no Pod."""
+        """Reconciles with each of these Pods, half a minute apart. None: no Pod exists."""
         for seen in pods:
             self._note(self.world.reconcile(seen, self.world.now + 30))
         return self
@@ -109,7 +109,7 @@ def brief(told: Sequence[RunEvent]) -> Told:
         pytest.param(
             [fresh_pod().init("one", running=True), DONE.init("one", exit=0, last=FAILED)],
             [(STARTED, 1), (INITIALIZED, 1)],
-            id="a failure that was got over before anybody looked",
+            id="a failure that the step recovered from unobserved",
         ),
         pytest.param(
             [FAILED_FOR_GOOD],
@@ -144,7 +144,7 @@ def brief(told: Sequence[RunEvent]) -> Told:
         pytest.param(
             [FAILED_ONCE, None],
             [(STARTED, 1), (STEP_FAILED, 1, "one"), (POD_LOST, 1), (STARTED, 2)],
-            id="a failure is not told again when its Pod is lost",
+            id="a failure has one event if its Pod is lost later",
         ),
         pytest.param(
             [FAILED_ONCE, FAILED_ONCE.deleting(60), None, fresh_pod(2)],
@@ -287,7 +287,7 @@ class TestSeveralChangesInOneWrite:
         ]
 
     def test_recorded_failure_has_no_second_event(self) -> None:
-        """After a back-off without a Pod, say."""
+        """For example after a back-off without a Pod."""
         record = ended(RUN, Result.FAILED, LOST_TABLE)
         run = RUN.model_copy(update={"result": Result.FAILED, "completion_time": at(60)})
         before = InitPipelineStatus(run=run, history=(record,))

@@ -24,7 +24,7 @@ from tests.unit.core.simulation import new_pipeline, started
 
 
 def begun(of: PipelineBuilder | None = None) -> RunState:
-    """Run 1 has begun."""
+    """Returns the state after run 1 has begun."""
     return runs.first((of or pipeline()).build(), Trigger.CREATED, 1, at(0))
 
 
@@ -80,7 +80,7 @@ class TestFollow:
         assert seen_late.run.initialized_time == at(18)
 
     def test_initialized_time_is_the_first_observation_if_the_kubelet_reports_none(self) -> None:
-        """And that time stays, however often it is looked at."""
+        """Later reconciles keep the time."""
         ready = running_pod().init("one", reported=False).init("two", reported=False)
         seen = started(fresh_pod()).reconcile(ready, 30)
         assert seen.run.initialized_time == at(30)
@@ -180,10 +180,11 @@ class TestSuperseded:
 
 
 class TestKubeletRun:
-    """Runs in the Pod of the run before."""
+    """A run that the kubelet starts in the existing Pod."""
 
     def again(self) -> PodBuilder:
-        """The sandbox was re-created: the first runs again, the second's old success is shown."""
+        """Returns a Pod after its sandbox was re-created. The first step runs again. The kubelet
+        reports the old success of the second."""
         pod = running_pod().init("one", running=True, restarts=1, start=50, last=End())
         return pod.app(exit=137).ready(False)
 
@@ -200,7 +201,7 @@ class TestKubeletRun:
         assert run.completed_init_containers == ()
 
     def test_stale_containers_are_kept_through_another_run(self) -> None:
-        """Whatever the clock of the node says: the second has not run since the first run."""
+        """The node's clock is not used: the second step has not run since run 1."""
         first = started(running_pod()).reconcile(self.again(), 50)
         half = self.again().init("one", exit=0, restarts=1, start=50)
         second = self.again().init("one", exit=0, restarts=2, start=0, end=1, last=End())

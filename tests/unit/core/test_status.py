@@ -1,4 +1,4 @@
-"""Facts to status: the mirror of the init containers, and the conditions."""
+"""The reported status: the mirror of the init containers, and the conditions."""
 
 import pytest
 
@@ -54,7 +54,7 @@ class TestMirror:
 
     def test_null_is_left_out(self) -> None:
         """metav1.Time writes the zero time as null, and a CRD's schema takes no null: it would be
-        pruned, and the difference written again at every look."""
+        pruned, and the difference written again at every reconcile."""
         found = fresh_pod().init("one", exit=137, id="")
         terminated = {"exitCode": 137, "startedAt": None, "finishedAt": None}
         found.inits[0].status.update(state={"terminated": terminated})  # type: ignore[union-attr]
@@ -189,7 +189,7 @@ class TestConditions:
                     "Ready": ("False", "NameConflict"),
                     "Reconciling": ("True", "NameConflict"),
                 },
-                id="somebody else's Pod has the name",
+                id="a Pod of another owner has the name",
             ),
             pytest.param(
                 started(running_pod()).token("t").reconcile(running_pod()),
@@ -208,7 +208,7 @@ class TestConditions:
         assert conditions(seen) == expected
 
     def test_in_place_rerun_is_not_initialized(self) -> None:
-        """Whatever the Pod's own condition says: the kubelet leaves it True."""
+        """The kubelet leaves the Pod's own condition True."""
         again = (
             running_pod()
             .init("one", running=True, restarts=1, start=50, last=End())
@@ -238,7 +238,7 @@ class TestConditions:
 
 
 class TestEndedRun:
-    """What was said when a run ended stays until the next one begins."""
+    """Conditions of an ended run are kept until the next one begins."""
 
     @pytest.mark.parametrize(
         "ended",
@@ -370,7 +370,7 @@ class TestGeneration:
 
 
 class TestFirstReportGrace:
-    """A new Pod is spoken of several times within milliseconds: no write for each."""
+    """The scheduler and kubelet report on a new Pod within milliseconds: not a write for each."""
 
     @pytest.mark.parametrize("seconds", [0, 1, 2])
     def test_new_pod_without_reports_writes_nothing(self, seconds: int) -> None:

@@ -1,8 +1,8 @@
-"""What a real kubelet (1.36) wrote, replayed line by line, with the operator there or not.
+"""Replays statuses that a real kubelet (1.36) wrote. The operator misses some of them.
 
-Each line is one status of the Pod as the kubelet wrote it, with what is true at that moment: which
-pass through the init containers it is, and whether that has ended. The operator must say the truth
-of every line that it sees, whichever it has missed before.
+Each line is one status of the Pod, with what is true at that moment: which run through the init
+containers it belongs to, and whether that run is initialized. The operator must report the truth of
+every line that it observes, also if it has missed lines before.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -47,7 +47,7 @@ def at_rest(restarts: int, since: int, last: End | None = None) -> PodBuilder:
 
 
 def sandbox_killed(pass_before: int, start: int) -> Iterator[Line]:
-    """The Pod's sandbox is killed: all run again, one after the other, app containers last."""
+    """Returns the lines after the sandbox was killed: all containers run again in order."""
     new = pass_before
     old = at_rest(pass_before - 1, start - 100)
     last = End(0, start - 100, start - 97)
@@ -69,7 +69,7 @@ def sandbox_killed(pass_before: int, start: int) -> Iterator[Line]:
 
 
 def restarted_in_place(pass_before: int, start: int) -> Iterator[Line]:
-    """A RestartAllContainers rule fires: all wait, then run again in order."""
+    """Returns the lines after a RestartAllContainers rule matched: all containers run again."""
     count = pass_before + 2
     new = count + 1
     old = at_rest(count, start - 100, IN_PLACE)
@@ -105,7 +105,7 @@ PLACE_TWICE = (*PLACE, *restarted_in_place(2, 300))
 
 
 def known(trace: Sequence[Line]) -> SimulatedPipeline:
-    """The operator has seen run 1 initialized, before the trace begins."""
+    """Returns the pipeline before the trace, with run 1 initialized."""
     first = at_rest(0, 100) if trace[0] in SANDBOX else at_rest(3, 100, IN_PLACE)
     return started(first)
 
@@ -126,17 +126,17 @@ def absences(count: int) -> Iterator[tuple[int, ...]]:
 def replay(
     before: SimulatedPipeline, trace: Sequence[Line], seen: Iterable[int], trigger: Trigger
 ) -> SimulatedPipeline:
-    """The operator sees these lines, and says of each what is true."""
+    """Reconciles with these lines, and asserts that status is true after each."""
     number, previous, initialized = 1, None, set()
     now = before
     for index in seen:
         line = trace[index]
         now = now.reconcile(line.pod, line.seconds)
         at_line = f"at line {index} ({line.seconds} s), having seen {list(seen)}"
-        # A pass is told from the one before by what had succeeded in that: where nothing was seen
-        # to have, several passes count as one.
-        told_apart = previous is None or previous.succeeded
-        if line.of_pass != (previous.of_pass if previous else 1) and told_apart:
+        # The operator recognizes a new run by the steps that had succeeded in the previous one. If
+        # it has observed no success, several runs count as one.
+        is_recognized = previous is None or previous.succeeded
+        if line.of_pass != (previous.of_pass if previous else 1) and is_recognized:
             number += 1
         assert now.run.number == number, f"wrong run {at_line}"
         assert now.initialized is line.initialized, f"Initialized is untrue {at_line}"
@@ -203,7 +203,7 @@ class TestSubsetsOfLines:
         for seen in subsets(len(trace)):
             before = replay(known(trace), trace, seen, trigger)
             after = before.reconcile(crashed, start + 60)
-            # Where only the first lines were seen, the kubelet's pass is news as well.
+            # If only the first lines were observed, the run of the kubelet is new as well.
             assert after.run.trigger == Trigger.CONTAINER_RESTARTED, f"having seen {seen}"
             assert isinstance(after.decision.action, DeletePod)
             assert after.run.number == 3
@@ -217,7 +217,7 @@ class TestSubsetsOfLines:
     ],
 )
 def test_unobserved_run_1_is_one_run_with_the_next(trace: Sequence[Line]) -> None:
-    """Its Pod was created, then nobody looked. What was never seen is one run with the rest."""
+    """The Pod was created, then the operator was down. Unobserved runs count as one."""
     for seen in subsets(len(trace)):
         now = new_pipeline().reconcile(None)
         for index in seen:

@@ -1,4 +1,4 @@
-"""Does a new run start, why, and when?"""
+"""The next run: whether it is due, its trigger, and its start."""
 
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from tests.unit.core.simulation import SimulatedPipeline, started
 
 
 def restarted(run: int = 1, start: float = 20) -> PodBuilder:
-    """The app container has restarted once since the run was initialized."""
+    """Returns a Pod whose app container has restarted once since initialization."""
     return running_pod(run).app(running=True, restarts=1, last=End(1, start=start))
 
 
@@ -67,7 +67,7 @@ class TestPrecedence:
 
 
 class TestNoRun:
-    """What is no cause."""
+    """Events that do not start a run."""
 
     @pytest.mark.parametrize(
         "found",
@@ -140,7 +140,7 @@ class TestNoRun:
         assert after.reconcile(running_pod()).status.observed_generation == 2
 
     def test_changed_template_is_the_next_run_after_a_suspension(self) -> None:
-        """Whatever the status of the suspended pipeline was written for last."""
+        """The generation that the suspended pipeline has observed does not matter."""
         suspended = started(running_pod()).policy(suspend=True).reconcile(running_pod(), 10)
         edited = suspended.reconcile(None, 20).edited().reconcile(None, 30)
         after = edited.policy(suspend=False).reconcile(None, 40)
@@ -245,12 +245,12 @@ class TestTokens:
 
 
 def lose(world: SimulatedPipeline, seconds: float) -> SimulatedPipeline:
-    """The Pod of the current run is lost at that time."""
+    """Returns the pipeline after the Pod of the current run was lost at that time."""
     return world.reconcile(None, seconds)
 
 
 class TestBackOff:
-    """Re-runs that a restart or a loss caused wait longer each time."""
+    """Reruns after a restart or a loss wait longer each time."""
 
     def test_first_rerun_is_immediate_then_10_seconds_doubling_to_5_minutes(self) -> None:
         world, now, waits = started(running_pod()), 100.0, []
@@ -266,7 +266,7 @@ class TestBackOff:
         assert waits == [0, 10, 20, 40, 80, 160, 300, 300]
 
     def waiting(self) -> SimulatedPipeline:
-        """A restart in run 2 at second 100, which may be answered at 110."""
+        """Returns run 2 with a restart at second 100. The next run may start at 110."""
         first = started(running_pod()).reconcile(restarted(), 50)
         world = first.reconcile(running_pod(2), 60).reconcile(restarted(2), 100)
         assert world.status.next_run_time == at(110)
