@@ -1,7 +1,7 @@
-"""A cluster around one InitPipeline: API server, scheduler, node, and the people who use it.
+"""A model of a cluster around one InitPipeline: API server, scheduler, node and users.
 
-The API server is the one of the shell's tests, and keeps what its watches tell. Each verb is one
-write of somebody else's.
+The API server is FakeApi, extended with the events of its watches. Each public method of Cluster is
+one write by another client than the operator.
 """
 
 import copy
@@ -19,11 +19,11 @@ from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, FakeApi, is_labell
 
 NODE = "node-1"
 KEPT_CONDITIONS = frozenset({"PodScheduled", "DisruptionTarget"})
-"""Those that somebody else than the kubelet writes."""
+"""Conditions that the kubelet does not write."""
 
 
 class Clock:
-    """The one clock: it moves when it is told to."""
+    """The only clock of the model. Tests set its time."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -32,13 +32,13 @@ class Clock:
         return at(self.seconds)
 
 
-UNLABELLED = "pods without our label"
-"""The second watch of Pods: of those that the first does not show."""
+UNLABELLED = "unlabelled pods"
+"""The second watch of Pods: those without the operator's label."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """What a watch tells."""
+    """An event of a watch."""
 
     watch: str
     """The plural of what is watched, or UNLABELLED."""
@@ -47,7 +47,7 @@ class Event:
 
 
 class Api(FakeApi):
-    """With graceful deletion, garbage collection, and a memory of all that watches would tell."""
+    """FakeApi with graceful deletion, garbage collection, and all events of its watches."""
 
     def __init__(self, clock: Clock, note: Callable[[Raw], None]) -> None:
         super().__init__(clock)
@@ -58,20 +58,20 @@ class Api(FakeApi):
         self.injected: dict[str, list[Raw]] = {}
         """Containers that admission adds to each Pod, by the field of its spec. An init container
         comes first, an app container last, as with a service mesh."""
-        self._told: dict[str, list[Event]] = {}
+        self._events_by_watch: dict[str, list[Event]] = {}
 
     def events_of(self, watch: str) -> list[Event]:
-        return self._told.setdefault(watch, [])
+        return self._events_by_watch.setdefault(watch, [])
 
     def count(self) -> int:
-        """A number that was not given before."""
+        """Returns a number that it has not returned before."""
         return next(self._versions)
 
     def put(self, plural: str, raw: Raw) -> Raw:
         key = Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
         before = self.objects.get((plural, key))
         stored = super().put(plural, raw)
-        self._tell(plural, before, stored)
+        self._notify(plural, before, stored)
         return stored
 
     def gone(self, plural: str, key: Key = KEY) -> None:
@@ -81,7 +81,7 @@ class Api(FakeApi):
             return
         version = str(next(self._versions))
         last = {**raw, "metadata": {**raw["metadata"], "resourceVersion": version}}
-        self._tell(plural, last, None)
+        self._notify(plural, last, None)
         if (
             plural == PIPELINES
             and self.pod is not None
@@ -102,15 +102,15 @@ class Api(FakeApi):
             }
         return super()._post(plural, key, body, query)
 
-    def _tell(self, plural: str, before: Raw | None, after: Raw | None) -> None:
-        """By each watch that shows the object after the change, or showed it before."""
-        was, shown = _watch(plural, before), _watch(plural, after)
+    def _notify(self, plural: str, before: Raw | None, after: Raw | None) -> None:
+        """Adds an event to each watch that matches the object after the change or before."""
+        was, now = _watch(plural, before), _watch(plural, after)
         latest = after or before
         assert latest is not None
         self._note(latest)
-        if shown is not None:
-            self._add(Event(shown, "MODIFIED" if was == shown else "ADDED", latest))
-        if was is not None and was != shown:
+        if now is not None:
+            self._add(Event(now, "MODIFIED" if was == now else "ADDED", latest))
+        if was is not None and was != now:
             self._add(Event(was, "DELETED", latest))
 
     def _add(self, event: Event) -> None:
@@ -118,13 +118,14 @@ class Api(FakeApi):
         self.events_of(event.watch).append(event)
 
     def _delete(self, plural: str, key: Key, body: Raw, query: object) -> Raw:
-        """By the operator."""
+        """Handles a deletion by the operator."""
         answer = super()._delete(plural, key, body, query)
         self.foreign_deleted |= plural == PODS and "ownerReferences" not in answer["metadata"]
         return answer
 
     def delete(self, plural: str, key: Key = KEY, grace: int | None = None) -> Raw:
-        """A Pod on a node ends when its kubelet says so, or at once where the grace is 0."""
+        """Deletes an object. A Pod on a node is gone when its kubelet has ended it, or at once if
+        ``grace`` is 0."""
         raw = copy.deepcopy(self._found(plural, key))
         metadata, spec = raw["metadata"], raw["spec"]
         if plural == PODS and "deletionTimestamp" not in metadata:
@@ -140,23 +141,23 @@ class Api(FakeApi):
 
 
 class Cluster:
-    """One Pod at a time, of the pipeline's name."""
+    """A cluster with at most one Pod, which has the pipeline's name."""
 
     def __init__(self) -> None:
         self.clock = Clock()
         self.api = Api(self.clock, self._note)
         self.kubelet: Kubelet | None = None
         self.skew = timedelta()
-        """How far the wall clock of the node is from the true time."""
+        """The difference of the node's wall clock to the true time."""
         self.truths: dict[str, Truth] = {}
-        """By the resource version at which it was true."""
+        """The truth about the Pod, by resource version."""
 
     @property
     def pod(self) -> Raw | None:
         return self.api.objects.get((PODS, KEY))
 
     def create_pod(self, spec: Raw, **metadata: Any) -> None:
-        """Somebody else than the operator creates the Pod."""
+        """Creates the Pod as another client."""
         named = {
             "name": NAME,
             "namespace": NAMESPACE,
@@ -169,32 +170,32 @@ class Cluster:
         pod = self._pod()
         self.kubelet = Kubelet(pod, self._write_status, self.clock, lambda: self.skew)
         spec = {**pod["spec"], "nodeName": NODE}
-        said = {"type": "PodScheduled", "status": "True", "lastTransitionTime": self._now()}
-        self._put({"spec": spec, "status": _with_condition(pod["status"], said)})
+        bound = {"type": "PodScheduled", "status": "True", "lastTransitionTime": self._now()}
+        self._put({"spec": spec, "status": _with_condition(pod["status"], bound)})
 
     def label(self, ours: bool) -> None:
-        """A user removes the operator's label from the Pod, or puts it back."""
+        """Removes the operator's label from the Pod as a user, or restores it (``ours``)."""
         labels = {NAME_LABEL: NAME} if ours else {}
         self._put({"metadata": {**self._pod()["metadata"], "labels": labels}})
 
     def find_no_node(self) -> None:
-        said = {
+        condition = {
             "type": "PodScheduled",
             "status": "False",
             "reason": "Unschedulable",
             "message": "0/1 nodes are available",
             "lastTransitionTime": self._now(),
         }
-        self._put({"status": _with_condition(self._pod()["status"], said)})
+        self._put({"status": _with_condition(self._pod()["status"], condition)})
 
     def ungate(self) -> None:
-        """A user removes the scheduling gates."""
+        """Removes the scheduling gates as a user."""
         pod = self._pod()
         spec = {key: value for key, value in pod["spec"].items() if key != "schedulingGates"}
         self._put({"spec": spec})
 
     def resize(self, name: str) -> None:
-        """A user changes the cpu of a container whose resizePolicy is RestartContainer."""
+        """Changes, as a user, the cpu of a container whose resizePolicy is RestartContainer."""
         containers = copy.deepcopy(self._pod()["spec"]["containers"])
         for container in containers:
             if container["name"] == name:
@@ -202,13 +203,13 @@ class Cluster:
         self._put({"spec": {**self._pod()["spec"], "containers": containers}})
 
     def disrupt(self, reason: str = "EvictionByEvictionAPI") -> None:
-        """Say that the Pod is about to be evicted, by whomever, and delete it."""
-        said = {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": reason}
-        self._put({"status": _with_condition(self._pod()["status"], said)})
+        """Sets DisruptionTarget on the Pod, and deletes it."""
+        target = {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": reason}
+        self._put({"status": _with_condition(self._pod()["status"], target)})
         self.api.delete(PODS)
 
     def node_step(self, exit_code: int = 137) -> bool:
-        """The kubelet does what is next by itself. False: there is nothing to do now."""
+        """Lets the kubelet do the next thing. Returns False if there is nothing to do now."""
         pod = self.pod
         if pod is None or self.kubelet is None or self.kubelet.uid != pod["metadata"]["uid"]:
             return False
@@ -220,14 +221,14 @@ class Cluster:
 
     def _write_status(self, status: Raw) -> None:
         kept = [c for c in self._pod()["status"]["conditions"] if c["type"] in KEPT_CONDITIONS]
-        said = {**status, "conditions": [*kept, *status["conditions"]]}
-        self._put({"status": {key: value for key, value in said.items() if value}})
+        whole = {**status, "conditions": [*kept, *status["conditions"]]}
+        self._put({"status": {key: value for key, value in whole.items() if value}})
 
     def _put(self, change: Mapping[str, Any]) -> None:
         self.api.edit(PODS, change)
 
     def _note(self, written: Raw) -> None:
-        """What is true as this is told, whoever wrote it."""
+        """Records the truth for the resource version that was written."""
         metadata = written["metadata"]
         if self.kubelet is not None and self.kubelet.uid == metadata["uid"]:
             self.truths[metadata["resourceVersion"]] = self.kubelet.truth()
@@ -241,7 +242,7 @@ class Cluster:
 
 
 def _watch(plural: str, raw: Raw | None) -> str | None:
-    """The watch that shows this object."""
+    """Returns the watch that matches this object. None: there is no object."""
     if raw is None:
         return None
     return plural if plural != PODS or is_labelled(raw) else UNLABELLED

@@ -1,9 +1,9 @@
-"""A kubelet, as far as one Pod knows it: what a real one writes, status by status.
+"""A model of the kubelet for one Pod: writes the statuses that a real kubelet writes, one by one.
 
-``step`` does what the kubelet does next by itself, one status write at a time; the other verbs are
-what befalls the Pod. test_recorded.py holds all of it to what a real kubelet wrote. Beside the
-statuses it knows the truth that they tell more or less well: which pass through the init containers
-it is, and how far that has come.
+``step`` does what the kubelet does next without any cause from outside, one status write at a time.
+The other public methods are events that happen to the Pod. test_recorded.py compares all of it with
+recordings of a real kubelet. The model also knows the truth, which a status may not show: which
+pass through the init containers it is, and how far that has come.
 """
 
 import copy
@@ -45,34 +45,33 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Truth:
-    """What is true of a Pod when a status of it is written, whether or not the status tells."""
+    """The truth about a Pod when a status of it is written. The status may not show it."""
 
     passes: int
-    """How often its plain init containers have begun to run; counted from the first start on, and
-    at once where all containers are restarted in place."""
+    """How often the plain init containers have begun to run. A pass counts from the first start on.
+    An in-place restart of all containers counts at once."""
     by: Trigger | None
-    """How the kubelet came to begin the present pass; None: the first."""
+    """Why the kubelet began the present pass. None: it is the first."""
     succeeded: frozenset[str]
     """The plain init containers that have succeeded in this pass."""
     initialized: bool
-    """All plain ones have, and all sidecars have started."""
+    """All plain init containers have succeeded in this pass, and all sidecars have started."""
     app_restarted: bool
     """In this pass an app container has been restarted, or waits for its restart."""
     ever_started: bool
-    """Some container of the Pod has been."""
+    """A container of the Pod has started."""
     failures: Mapping[str, int]
-    """How often each container has ended badly in this pass."""
+    """How often each container has failed in this pass."""
     restarts: Mapping[str, int]
-    """How often each has been started again, whatever for."""
+    """The restart count of each container."""
     ended_by: str = ""
-    """Who is to blame for the end of the Pod: POD, by a limit of its own or a container that failed
-    or completed; NODE, which has evicted or rejected it, or lost its containers. "": it has not
-    ended."""
+    """Who ended the Pod. POD: a limit of its own, or a container that failed or completed. NODE:
+    the node evicted or rejected it, or lost its containers. "": it has not ended."""
 
 
 @dataclass
 class Container:
-    """A container's status, and what the kubelet knows besides."""
+    """A container's status, and what else the kubelet knows about it."""
 
     name: str
     kind: Kind
@@ -85,16 +84,16 @@ class Container:
     restarts: int = 0
     ready: bool = False
     done: bool = False
-    """Has succeeded in this pass; of any other than a plain init container: has started."""
+    """It has succeeded in this pass. A sidecar or app container: it has started."""
     due: bool = False
-    """It ran in a sandbox or a pass before, and has yet to run again."""
+    """It ran in an earlier sandbox or pass, and has not run again yet."""
     counted: bool = False
-    """The restart that is to come is in the count already."""
+    """The restart count already includes the next start."""
     failures: int = 0
     lost: bool = False
-    """Its end is the node's doing."""
+    """The node has ended it."""
     crashes: int = 0
-    """Ends in a row, for the back-off."""
+    """Consecutive terminations, for the back-off."""
     not_before: datetime | None = None
 
     @property
@@ -103,7 +102,7 @@ class Container:
 
     @property
     def waiting(self) -> str:
-        """The reason why it waits, "" where it does not."""
+        """The reason why it waits. "": it does not wait."""
         return str(self.state.get("waiting", {}).get("reason", ""))
 
     @property
@@ -112,7 +111,7 @@ class Container:
         return ended["exitCode"] if ended else None
 
     def rule(self, code: int) -> str:
-        """The action of the first rule that matches this exit code; "": none does."""
+        """Returns the action of the first rule that matches this exit code. "": none does."""
         for rule in self.rules:
             codes = rule["exitCodes"]
             if (code in codes.get("values", ())) is (codes["operator"] == "In"):
@@ -123,7 +122,7 @@ class Container:
         self.state = {"waiting": {"reason": reason, "message": f"{self.name}: {reason}"}}
 
     def lose(self) -> None:
-        """Another sandbox is made, and nothing is left of the container that ran in the old one."""
+        """Records that the container is lost with its sandbox."""
         self.wait(INITIALIZING)
         self.last = {"exitCode": KILLED, "reason": "ContainerStatusUnknown"}
         self.forget()
@@ -147,7 +146,7 @@ class Container:
 
 
 class Kubelet:
-    """Of one Pod, from when it has a node. ``write`` writes the Pod's status."""
+    """The kubelet of one Pod that has a node. ``write`` writes the Pod's status."""
 
     def __init__(
         self,
@@ -156,7 +155,7 @@ class Kubelet:
         clock: Callable[[], datetime],
         skew: Callable[[], timedelta] = timedelta,
     ) -> None:
-        """``clock`` is the true time, and ``skew`` how far the node's wall clock is from it."""
+        """``clock`` returns the true time, ``skew`` the error of the node's wall clock."""
         self.uid = str(pod["metadata"]["uid"])
         self.missing: set[str] = set()
         """Containers whose image cannot be pulled."""
@@ -171,7 +170,7 @@ class Kubelet:
         self._by: Trigger | None = None
         self._new_sandbox = self._new_pass = False
         self._killed: list[Container] = []
-        """What ran in the sandbox that died, and has not been told of."""
+        """Containers of the dead sandbox. The kubelet has not reported their end yet."""
         self._all_exited = self._app_restarted = self._was_initialized = False
 
     def truth(self) -> Truth:
@@ -188,7 +187,8 @@ class Kubelet:
         )
 
     def _blamed(self) -> str:
-        """A Pod that ended by its containers: by one that failed for good, if there is one."""
+        """Returns who ended a Pod that ended with its containers. It is NODE if the node lost each
+        container that failed and is not restarted."""
         for_good = (c for c in self.containers if c.exit_code and not self._restarts(c))
         lost = [c.lost for c in for_good if c.kind is not Kind.SIDECAR]
         return NODE if lost and all(lost) else POD
@@ -209,17 +209,17 @@ class Kubelet:
     def _apps(self) -> list[Container]:
         return [c for c in self.containers if c.kind is Kind.APP]
 
-    # What befalls the Pod.
+    # Events that happen to the Pod.
 
     def exits(self, name: str, code: int) -> None:
-        """A container ends by itself."""
+        """Records that a container exits."""
         container = next(c for c in self.containers if c.name == name)
         self._end(container, code)
         self._all_exited = container.rule(code) == RESTART_ALL_CONTAINERS
         self._publish()
 
     def resizes(self, name: str) -> None:
-        """A resize in place restarts the container: its resizePolicy is RestartContainer."""
+        """Restarts the container for an in-place resize: its resizePolicy is RestartContainer."""
         container = next(c for c in self.containers if c.name == name)
         restarted = self._app_restarted
         self._end(container, KILLED)
@@ -230,8 +230,8 @@ class Kubelet:
         self._publish()
 
     def sandbox_dies(self) -> None:
-        """All processes are gone at once. The kubelet says nothing of them until it has made
-        another sandbox; where the Pod's restartPolicy is Never, it does not."""
+        """Kills the sandbox and all its processes. The kubelet reports nothing until it has created
+        another sandbox. If the Pod's restartPolicy is Never, it creates none."""
         if self._policy != "Never":
             self._new_sandbox, self._killed = True, self.running
             return
@@ -240,7 +240,7 @@ class Kubelet:
         self._publish()
 
     def node_reboots(self) -> None:
-        """As with the sandbox, but what ran is found to have ended, nobody knows how."""
+        """Reboots the node. The kubelet reports that the containers ended, with exit code 255."""
         for container in self.running:
             self._end(container, 255, "Unknown")
             container.lost = True
@@ -248,27 +248,27 @@ class Kubelet:
         self._publish()
 
     def evicts(self) -> None:
-        """The kubelet ends the Pod because the node is low on some resource."""
+        """Evicts the Pod because the node is low on a resource."""
         self._disruption = "TerminationByKubelet"
         for container in self.running:
             self._end(container, KILLED)
         self._fail("Evicted", "The node was low on resource: memory.", NODE)
 
     def evicts_for_its_own_fault(self) -> None:
-        """The kubelet ends the Pod because it uses more storage than its own limit."""
+        """Evicts the Pod because it uses more storage than its own limit."""
         for container in self.running:
             self._end(container, KILLED)
         self._fail("Evicted", 'Usage of EmptyDir volume "work" exceeds the limit "1Mi".', POD)
 
     def exceeds_its_deadline(self) -> None:
-        """The kubelet ends the Pod because of its activeDeadlineSeconds."""
+        """Ends the Pod because of its activeDeadlineSeconds."""
         for container in self.running:
             self._end(container, KILLED)
         self._fail("DeadlineExceeded", "Pod was active on the node longer than allowed", POD)
 
     def shuts_down(self, code: int) -> None:
-        """The node shuts down, and the containers exit with this code on SIGTERM. If all app
-        containers exit with 0, the phase is Succeeded (since Kubernetes 1.27)."""
+        """Shuts the node down. The containers exit with this code on SIGTERM. If all app containers
+        exit with 0, the phase is Succeeded (since Kubernetes 1.27)."""
         self._disruption = "TerminationByKubelet"
         for container in self.running:
             self._end(container, code)
@@ -282,17 +282,17 @@ class Kubelet:
 
     @staticmethod
     def _completes(container: Container) -> bool:
-        """Exit code 0 is the end of this container."""
+        """Returns whether the container has completed after exit code 0."""
         return container.policy != "Always" and not container.rule(0)
 
     def rejects(self) -> None:
-        """The kubelet has no room for the Pod after all."""
+        """Rejects the Pod because the node has no room for it."""
         self._fail("OutOfcpu", "Node didn't have enough resource: cpu", NODE)
 
-    # What the kubelet does by itself.
+    # What the kubelet does next.
 
     def step(self) -> bool:
-        """Do what is next, and say so. False: there is nothing to do now."""
+        """Does the next thing and writes the status. Returns False if nothing is to be done now."""
         if self.phase in ENDED:
             return False
         if self._all_exited:
@@ -303,7 +303,7 @@ class Kubelet:
         return True
 
     def terminate(self, code: int = KILLED) -> bool:
-        """Somebody deleted the Pod: end its containers, then the Pod. False: it may go."""
+        """Ends the containers of a deleted Pod, then the Pod. Returns False once it has ended."""
         if self.phase in ENDED:
             return False
         if self.running:
@@ -316,7 +316,7 @@ class Kubelet:
         return True
 
     def back_off_ends(self) -> datetime | None:
-        """When it goes on by itself, where it waits."""
+        """Returns when the first container in back-off starts again. None: none is in back-off."""
         ends = (c.not_before for c in self.containers if c.waiting == CRASH_LOOP)
         return min((end for end in ends if end), default=None)
 
@@ -339,7 +339,8 @@ class Kubelet:
         return True
 
     def _next(self) -> Container | None:
-        """Init containers in their turn, sidecars whenever they have ended, app containers last."""
+        """Returns the container to start next: init containers in order, sidecars when they have
+        ended, app containers last. None: none can start now."""
         for container in self._inits:
             here = container.done and not container.due
             if container.running and container.kind is Kind.STEP:
@@ -353,7 +354,7 @@ class Kubelet:
         return next((c for c in self._apps if not c.running and self._can_start(c)), None)
 
     def _can_start(self, container: Container) -> bool:
-        """Or, where it cannot, can say something new about it."""
+        """Returns whether the container can start, or its status can change otherwise."""
         if container.waiting == "ImagePullBackOff" and container.name in self.missing:
             return False
         if container.waiting == CRASH_LOOP and self._backs_off(container):
@@ -361,7 +362,7 @@ class Kubelet:
         return container.exit_code is None or container.due or self._restarts(container)
 
     def _restarts(self, container: Container) -> bool:
-        """Whether its end is followed by another start, by the rules of restartPolicy."""
+        """Returns whether the kubelet restarts the container, by its rules and restartPolicy."""
         if container.kind is Kind.SIDECAR:
             return not self._over()
         if container.kind is Kind.STEP and container.exit_code == 0:
@@ -373,7 +374,7 @@ class Kubelet:
         return container.policy != "Never"
 
     def _over(self) -> bool:
-        """Whether the Pod has come to its end, but for the sidecars."""
+        """Returns whether the Pod has ended except for its sidecars."""
         plain = [c for c in self.containers if c.kind is not Kind.SIDECAR]
         if any(c.running or c.due for c in plain):
             return False
@@ -402,8 +403,8 @@ class Kubelet:
         container.ready = container.done = container.kind is not Kind.STEP
 
     def _enter_sandbox(self) -> None:
-        """Another sandbox is made. Of the init containers that ran in the old one nothing is left
-        to be told, and of the first, which starts at once, not even that."""
+        """Creates another sandbox. The init containers that ran in the old one are reported as
+        lost. The first of them starts at once, so nothing is reported about its end."""
         first = self._inits[0]
         for container in (c for c in self._killed if c.running):
             if container.kind is Kind.APP:
@@ -459,7 +460,7 @@ class Kubelet:
         container.crashes += 1
 
     def _finish(self) -> bool:
-        """The Pod's own end, once its containers have ended: sidecars first."""
+        """Ends the Pod if its containers have ended, its sidecars first. Returns whether it did."""
         if not self._over():
             return False
         if self.running:
@@ -504,8 +505,8 @@ class Kubelet:
             yield {"type": "DisruptionTarget", "status": "True", "reason": self._disruption}
 
     def _phase(self) -> str:
-        """Of a Pod that has not ended: Pending while an init container runs or was never started,
-        or an app container was never started."""
+        """Returns the phase of a Pod that has not ended. It is Pending while an init container
+        runs, or while a container has never started."""
         for container in self.containers:
             if container.running and container.kind is Kind.STEP:
                 return "Pending"

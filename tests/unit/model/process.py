@@ -1,7 +1,7 @@
-"""The operator's process: all of the real one but Kopf, its loop and the wire.
+"""A model of the operator's process: the real one without Kopf, event loop and network.
 
-What it knows is what its watches have told it so far, which a test decides. It may die between any
-two requests, and another one starts from nothing.
+It knows what its watches have delivered so far, which a test decides. It may die between any two
+requests. Another process then starts without memory.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ WATCHES = (PIPELINES, PODS, UNLABELLED)
 
 
 class Agenda(WorkQueue[Key]):
-    """When the one key is to be looked at again, without a loop to wait in."""
+    """A work queue for one key that needs no event loop."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         super().__init__(clock)
@@ -64,72 +64,74 @@ class Agenda(WorkQueue[Key]):
 
 
 class Process:
-    """Knows what there is at its start."""
+    """The operator's process. It lists all objects when it starts."""
 
     def __init__(self, api: Api, clock: Callable[[], datetime]) -> None:
         self._api = api
         self._cache = Cache.empty()
         self.agenda = Agenda(clock)
         gateway = Gateway(api)
-        events = EventRecorder(gateway, clock, "operator-0")  # What it would post waits.
+        events = EventRecorder(gateway, clock, "operator-0")  # Its events stay in its queue.
         self._unlabelled_pods = ManualPodWatcher(gateway, self.agenda)
         self._reconciler = Reconciler(
             gateway, self._cache, self.agenda, clock, events, self._unlabelled_pods
         )
         self._sweeper = Sweeper(gateway, self._cache, self.agenda, (), UnreadableObjects())
         self._handlers = _handlers(self._cache, self.agenda)
-        self._heard = {PIPELINES: 0, PODS: 0}
-        """Has UNLABELLED while there is something to look out for, and it was listed."""
+        self._delivered = {PIPELINES: 0, PODS: 0}
+        """Number of delivered events by watch. Has UNLABELLED while that watch is active."""
         run(self._sweeper.fill())
         for plural in (PIPELINES, PODS):
-            self.list_anew(plural)
+            self.list_again(plural)
 
-    def unheard(self, plural: str) -> int:
-        """How many events of this kind it has yet to be told."""
+    def undelivered(self, plural: str) -> int:
+        """Returns the number of events of this watch that are not delivered yet."""
         if plural == UNLABELLED and KEY not in self._unlabelled_pods:
             return 0
-        if plural not in self._heard:
+        if plural not in self._delivered:
             return 1
-        return len(self._api.events_of(plural)) - self._heard[plural]
+        return len(self._api.events_of(plural)) - self._delivered[plural]
 
-    def hear(self, plural: str, count: int) -> None:
-        """Its watch tells the next events. Those of one kind come in order, whatever was told of
-        the other kind."""
-        if plural == UNLABELLED and (KEY not in self._unlabelled_pods or plural not in self._heard):
-            self._look_out()
+    def deliver(self, plural: str, count: int) -> None:
+        """Delivers the next events of a watch. Events of one watch are in order. The other watches
+        may be ahead or behind."""
+        if plural == UNLABELLED and (
+            KEY not in self._unlabelled_pods or plural not in self._delivered
+        ):
+            self._watch_unlabelled()
             return
-        start = self._heard[plural]
+        start = self._delivered[plural]
         for event in self._api.events_of(plural)[start : start + count]:
-            self._tell(plural, event.type, event.object)
-            self._heard[plural] += 1
+            self._handle(plural, event.type, event.object)
+            self._delivered[plural] += 1
 
-    def list_anew(self, plural: str) -> None:
-        """Its watch has fallen behind (410 Gone): Kopf tells what there is, and of no deletion."""
+    def list_again(self, plural: str) -> None:
+        """Restarts a watch after 410 Gone: Kopf delivers the existing objects, and no deletion."""
         if plural == UNLABELLED:
-            self._look_out()
+            self._watch_unlabelled()
             return
-        self._heard[plural] = len(self._api.events_of(plural))
+        self._delivered[plural] = len(self._api.events_of(plural))
         raw = self._api.objects.get((plural, KEY))
         if raw is not None and (plural != PODS or is_labelled(raw)):
-            self._tell(plural, None, raw)
+            self._handle(plural, None, raw)
 
-    def _look_out(self) -> None:
-        """The watch of unlabelled Pods begins, or begins again, with a list."""
+    def _watch_unlabelled(self) -> None:
+        """Starts or restarts the watch of unlabelled Pods with a list."""
         if KEY not in self._unlabelled_pods:
-            self._heard.pop(UNLABELLED, None)
+            self._delivered.pop(UNLABELLED, None)
             return
-        self._heard[UNLABELLED] = len(self._api.events_of(UNLABELLED))
+        self._delivered[UNLABELLED] = len(self._api.events_of(UNLABELLED))
         raw = self._api.objects.get((PODS, KEY))
         if raw is None or is_labelled(raw):
             self.agenda.add(KEY)
 
     def sweep(self) -> None:
-        """A sweep that fails is made up for by the next."""
+        """Runs the sweeper once. The next sweep makes up for one that fails."""
         with contextlib.suppress(ApiError, ConnectionFailed):
             run(self._sweeper.sweep())
 
     def reconcile(self) -> None:
-        """One look, as a worker takes it."""
+        """Reconciles once, like a worker."""
         self.agenda.take()
         try:
             run(self._reconciler.reconcile(KEY))
@@ -137,7 +139,7 @@ class Process:
             self.agenda.retry(KEY)
 
     def work(self) -> bool:
-        """All looks that are due. False: the process died over them."""
+        """Reconciles while the key is due. Returns False if the process died."""
         for _ in range(50):
             if not self.agenda.is_due:
                 return True
@@ -147,7 +149,7 @@ class Process:
                 return False
         raise AssertionError(f"hot loop: {self._api.calls[-20:]}")
 
-    def _tell(self, plural: str, type_: str | None, raw: Any) -> None:
+    def _handle(self, plural: str, type_: str | None, raw: Any) -> None:
         if plural == UNLABELLED:
             self.agenda.add(KEY)
         else:
@@ -155,25 +157,25 @@ class Process:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """The result of something that never has to wait, since its API answers at once."""
+    """Returns the result of a coroutine that never waits, since its API answers at once."""
     try:
         work.send(None)
     except StopIteration as end:
         result: T = end.value
         return result
-    raise AssertionError("it waits for something")
+    raise AssertionError("the coroutine waits")
 
 
 def _handlers(
     cache: Cache, queue: WorkQueue[Key]
 ) -> dict[str, Callable[..., Coroutine[Any, Any, None]]]:
-    """The handlers that Kopf would call, by the plural of what they are told."""
-    told: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {}
+    """Returns the handlers that Kopf would call, by the plural of their resource."""
+    registered: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {}
 
     def on_event(*selector: str, registry: object) -> Callable[[Any], Any]:
         assert registry is not None
-        return lambda function: told.setdefault(selector[-1], function)
+        return lambda function: registered.setdefault(selector[-1], function)
 
     with patch.object(kopf.on, "event", on_event):
         handlers.register(kopf.OperatorRegistry(), cache, queue, UnreadableObjects())
-    return told
+    return registered

@@ -1,11 +1,10 @@
-"""The model says what a real kubelet, scheduler and API server said.
+"""Compares the model with recordings of a real kubelet, scheduler and API server.
 
-Each recording of tests/traces is played on the model: what befell the Pod, and as often as nothing
-does, what the kubelet does by itself. Compared is all that the operator reads, and the model must
-say every word that was recorded, in the same order. A real kubelet writes what it finds, when it
-gets to it: two changes may be in one status. So the model, which writes each, may say one word more
-before each that was recorded, and after the last, but not two. Pending and Running, which a
-kubelet may say of the same state and nobody reads, are not told apart.
+Each recording of tests/traces is played on the model: the events that happened to the Pod, and what
+the kubelet did next. The comparison covers all that the operator reads. The model must report every
+recorded state, in the same order. A real kubelet may write two changes in one status. The model
+writes each. So it may report one more state before each recorded one and after the last, but not
+two. Pending and Running count as the same state, since the operator does not read the difference.
 """
 
 import json
@@ -25,15 +24,15 @@ Play = Callable[["Stage"], None]
 
 
 class Stage(Cluster):
-    """The model, and the verbs of a play."""
+    """The model, and the actions of a play."""
 
     def settle(self) -> None:
-        """The kubelet does all that it can by itself."""
+        """Lets the kubelet work until there is nothing to do."""
         while self.node_step():
             pass
 
     def ends(self, *names: str) -> None:
-        """These containers succeed, in that order."""
+        """Ends these containers successfully, in this order."""
         for name in names:
             self.fails(name, 0)
 
@@ -61,11 +60,11 @@ class Stage(Cluster):
 
     def is_deleted(self) -> None:
         self.api.delete(PODS)
-        self._goes()
+        self._terminates()
 
     def is_evicted(self) -> None:
         self.disrupt()
-        self._goes()
+        self._terminates()
 
     def has_no_image(self, name: str) -> None:
         self._kubelet.missing.add(name)
@@ -73,7 +72,7 @@ class Stage(Cluster):
     def exceeds_its_storage(self) -> None:
         self._kubelet.evicts_for_its_own_fault()
 
-    def _goes(self) -> None:
+    def _terminates(self) -> None:
         while self.node_step(exit_code=3):
             pass
 
@@ -83,12 +82,12 @@ class Stage(Cluster):
         return self.kubelet
 
 
-def play(*verbs: tuple[Any, ...]) -> Play:
-    """These verbs of the stage, each with what it is said with, in turn."""
+def play(*actions: tuple[Any, ...]) -> Play:
+    """Returns a play of these actions, each a method of Stage with its arguments."""
 
     def played(stage: Stage) -> None:
-        for verb, *said in verbs:
-            getattr(stage, verb)(*said)
+        for action, *arguments in actions:
+            getattr(stage, action)(*arguments)
 
     return played
 
@@ -128,58 +127,58 @@ def recording(name: str) -> Any:
     return json.loads((RECORDED / f"{name}.json").read_text())
 
 
-def test_every_recording_is_played() -> None:
+def test_each_recording_is_played() -> None:
     assert {path.stem for path in RECORDED.glob("*.json")} == {*PLAYS, "unschedulable"}
 
 
 @pytest.mark.parametrize("name", PLAYS)
-def test_the_kubelet(name: str) -> None:
+def test_kubelet_matches_recording(name: str) -> None:
     recorded = recording(name)
     stage = Stage()
     stage.create_pod(recorded["spec"], uid="pod")
     stage.schedule()
     stage.settle()
     PLAYS[name](stage)
-    compare(words(recorded["states"]), words(said(stage)))
+    compare(read_states(recorded["states"]), read_states(states_of(stage)))
 
 
-def test_the_scheduler() -> None:
+def test_scheduler_matches_recording() -> None:
     recorded = recording("unschedulable")
     stage = Stage()
     stage.create_pod(recorded["spec"], uid="pod")
     stage.find_no_node()
     stage.is_deleted()
-    compare(words(recorded["states"]), words(said(stage)))
+    compare(read_states(recorded["states"]), read_states(states_of(stage)))
 
 
 def compare(recorded: Sequence[str], modelled: Sequence[str]) -> None:
     at = 0
-    for number, word in enumerate(recorded):
+    for number, state in enumerate(recorded):
         near = modelled[at : at + (1 if number == 0 else 2)]
-        assert word in near, f"word {number} was\n  {word}\nand the model says\n  " + "\n  ".join(
-            near
+        assert state in near, f"state {number} was\n  {state}\nand that of the model is\n  " + (
+            "\n  ".join(near)
         )
-        at += near.index(word) + 1
-    assert at >= len(modelled) - 1, f"the model goes on: {modelled[at:]}"
+        at += near.index(state) + 1
+    assert at >= len(modelled) - 1, f"the model has further states: {modelled[at:]}"
 
 
-def said(stage: Stage) -> Iterator[Mapping[str, Any]]:
+def states_of(stage: Stage) -> Iterator[Mapping[str, Any]]:
     for event in stage.api.events:
         yield {**event.object, "event": event.type}
 
 
-def words(states: Any) -> list[str]:
-    """What the operator reads of each state, where it is not the same as before."""
+def read_states(states: Any) -> list[str]:
+    """Returns what the operator reads of each state that differs from the one before."""
     numbers: dict[str, int] = {}
     result: list[str] = []
     for state in states:
-        word = _word(state, numbers)
-        if result[-1:] != [word]:
-            result.append(word)
+        read = _read(state, numbers)
+        if result[-1:] != [read]:
+            result.append(read)
     return result
 
 
-def _word(state: Mapping[str, Any], numbers: dict[str, int]) -> str:
+def _read(state: Mapping[str, Any], numbers: dict[str, int]) -> str:
     status = state["status"]
     conditions = sorted(f"{c['type']}={c['status']}" for c in status.get("conditions", ()))
     containers = [
@@ -195,7 +194,8 @@ def _word(state: Mapping[str, Any], numbers: dict[str, int]) -> str:
 
 
 def _container(status: Mapping[str, Any], numbers: dict[str, int]) -> str:
-    """Its containers are numbered in the order in which they were first told of."""
+    """Returns what the operator reads of a container status. Containers are numbered in the order
+    of their first report."""
     id_ = status.get("containerID", "")
     number = numbers.setdefault(id_, len(numbers) + 1) if id_ else "-"
     ((kind, state),) = status["state"].items()

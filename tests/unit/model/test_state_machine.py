@@ -1,10 +1,11 @@
-"""Whatever happens, in whatever order, and whoever dies over it.
+"""Stateful property test: no sequence of events leads to a false status or a wrong action.
 
-Hypothesis lets things befall one pipeline, its Pod, the API server and the operator, and looks for
-a story in which the operator says or does something untrue; see witness.py for what is true at each
-decision, and ``rest`` for what must have come of it when nothing happens any more.
+Hypothesis generates stories of one InitPipeline: changes by users, events that happen to its Pod,
+faults of the API server, and crashes of the operator. witness.py defines what is true at each
+decision. ``rest`` defines what must be the result when no further events happen.
 
-The same stories each time, so that a failure is one for everybody. For new ones, and many of them:
+The stories are the same in each run, so that everybody can reproduce a failure. To run many new
+ones:
 ``INITPIPELINE_STORIES=20000 python -m pytest tests/unit/model/test_state_machine.py``.
 """
 
@@ -107,7 +108,7 @@ one_policy = st.sampled_from(sorted(policies)).flatmap(
     lambda name: st.fixed_dictionaries({name: policies[name]})
 )
 seldom = st.integers(0, 5).map(lambda number: number == 5)
-happenings = st.sampled_from(
+pod_events = st.sampled_from(
     [
         "exit",
         "exit",
@@ -126,7 +127,7 @@ plurals = st.sampled_from(WATCHES)
 
 
 class Stories(RuleBasedStateMachine):
-    """One pipeline from its creation on."""
+    """One pipeline, from its creation on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,10 +149,10 @@ class Stories(RuleBasedStateMachine):
         finally:
             self._spy.stop()
 
-    # People.
+    # Users and other clients.
 
     @initialize(template=templates, chosen=some_policies, suspended=seldom)
-    def is_created(self, template: int, chosen: dict[str, Any], suspended: bool) -> None:
+    def user_creates_pipeline(self, template: int, chosen: dict[str, Any], suspended: bool) -> None:
         spec = {"template": {"spec": TEMPLATES[template]}, **chosen, "suspend": suspended}
         self.api.put(PIPELINES, {**pipeline().raw(), "spec": _without_none(spec)})
 
@@ -160,25 +161,26 @@ class Stories(RuleBasedStateMachine):
 
     @precondition(exists)
     @rule(template=templates)
-    def template_is_edited(self, template: int) -> None:
+    def user_changes_template(self, template: int) -> None:
         self.change_spec({"template": {"spec": TEMPLATES[template]}})
 
     @precondition(exists)
     @rule()
-    def template_is_written_in_another_way(self) -> None:
-        """The Pod would be the same, so no run may start: see witness.STARTS."""
+    def user_rewrites_template_without_effect(self) -> None:
+        """Changes the spelling of the template. The API server would store the same Pod, so no run
+        may start: see witness.STARTS."""
         spec = {**self.pipeline.template["spec"], "dnsPolicy": "ClusterFirst", "volumes": []}
         self.change_spec({"template": {"spec": spec}})
 
     @precondition(exists)
     @rule(chosen=one_policy)
-    def a_policy_is_edited(self, chosen: dict[str, Any]) -> None:
+    def user_changes_policy(self, chosen: dict[str, Any]) -> None:
         self.policy_changed |= "rerunPolicy" in chosen
         self.change_spec(chosen)
 
     @precondition(exists)
     @rule(twice=st.booleans())
-    def suspend_is_turned(self, twice: bool) -> None:
+    def user_toggles_suspend(self, twice: bool) -> None:
         self.change_spec({"suspend": not self.pipeline.policies.suspend})
         if twice:
             self.work()
@@ -186,8 +188,8 @@ class Stories(RuleBasedStateMachine):
 
     @precondition(exists)
     @rule(new=st.booleans())
-    def run_is_requested(self, new: bool) -> None:
-        """With a new token, or with one that was used before."""
+    def user_requests_run(self, new: bool) -> None:
+        """Requests a run with a new token, or with one that was used before."""
         self.tokens += new
         raw = self.api.objects[PIPELINES, KEY]
         annotations = {RERUN_ANNOTATION: f"token-{self.tokens}"}
@@ -195,16 +197,17 @@ class Stories(RuleBasedStateMachine):
 
     @precondition(exists)
     @rule(meanwhile=st.booleans())
-    def somebody_labels_it(self, meanwhile: bool) -> None:
-        """A write that is no news, but makes one of ours conflict; the operator may be about it."""
+    def another_client_labels_pipeline(self, meanwhile: bool) -> None:
+        """Changes a label, which is irrelevant to the operator. ``meanwhile``: in the middle of a
+        reconcile, so that the status write conflicts."""
         if meanwhile:
-            self.api.before["PATCH status"] = self.label
-            self.go_on()
+            self.api.before["PATCH status"] = self.label_pipeline
+            self.settle()
             self.api.before.clear()
         else:
-            self.label()
+            self.label_pipeline()
 
-    def label(self) -> None:
+    def label_pipeline(self) -> None:
         raw = self.api.objects[PIPELINES, KEY]
         labels = {"some": f"label-{self.api.count()}"}
         self.api.edit(PIPELINES, {"metadata": {**raw["metadata"], "labels": labels}})
@@ -217,7 +220,7 @@ class Stories(RuleBasedStateMachine):
             metadata = {**raw["metadata"], "generation": generation}
             self.api.edit(PIPELINES, {"metadata": metadata, "spec": spec})
 
-    # The Pod.
+    # Events that happen to the Pod.
 
     def has_pod(self) -> bool:
         return self.cluster.pod is not None
@@ -245,7 +248,7 @@ class Stories(RuleBasedStateMachine):
 
     @precondition(has_unscheduled_pod)
     @rule(verdict=st.sampled_from(["node", "node", "no node", "node without room"]))
-    def it_is_scheduled(self, verdict: str) -> None:
+    def scheduler_decides(self, verdict: str) -> None:
         if verdict == "no node":
             self.cluster.find_no_node()
             return
@@ -255,21 +258,22 @@ class Stories(RuleBasedStateMachine):
 
     @precondition(has_pod)
     @rule(steps=st.integers(1, 4), exit_code=exit_codes)
-    def the_kubelet_goes_on(self, steps: int, exit_code: int) -> None:
+    def kubelet_works(self, steps: int, exit_code: int) -> None:
         for _ in range(steps):
             self.cluster.node_step(exit_code)
 
     @precondition(has_running_step)
     @rule(code=exit_codes, seconds=st.integers(0, 3))
-    def a_step_ends(self, code: int, seconds: int) -> None:
+    def step_ends(self, code: int, seconds: int) -> None:
         self.cluster.clock.seconds += seconds
         step = next(c for c in self.kubelet.running if c.kind is Kind.STEP)
         self.kubelet.exits(step.name, code)
 
     @precondition(has_running)
-    @rule(what=happenings, number=st.integers(0, 3), code=exit_codes, steps=st.integers(0, 2))
-    def something_befalls_it(self, what: str, number: int, code: int, steps: int) -> None:
-        """A restart of the sandbox takes the kubelet two seconds, and a reboot longer."""
+    @rule(what=pod_events, number=st.integers(0, 3), code=exit_codes, steps=st.integers(0, 2))
+    def pod_event(self, what: str, number: int, code: int, steps: int) -> None:
+        """Lets an event happen to the Pod. A restart of the sandbox takes two seconds, a reboot
+        fifteen."""
         running, clock = self.kubelet.running, self.cluster.clock
         if what == "exit":
             self.kubelet.exits(running[number % len(running)].name, code)
@@ -296,28 +300,28 @@ class Stories(RuleBasedStateMachine):
 
     @precondition(exists)
     @rule(
-        what=happenings,
+        what=pod_events,
         number=st.integers(0, 3),
         code=exit_codes,
         steps=st.integers(0, 2),
         then=st.booleans(),
     )
-    def something_befalls_it_when_it_is_ready(
+    def pod_event_when_ready(
         self, what: str, number: int, code: int, steps: int, then: bool
     ) -> None:
-        self.all_goes_well(1)
+        self.pod_becomes_ready(1)
         if self.has_running():
-            self.something_befalls_it(what, number, code, steps)
+            self.pod_event(what, number, code, steps)
         if then:
-            self.all_goes_well(1)
+            self.pod_becomes_ready(1)
 
     @rule(seconds=st.sampled_from([-3600, -60, -5, 5, 60, 3600]))
-    def the_nodes_clock_is_set(self, seconds: int) -> None:
+    def node_clock_is_set(self, seconds: int) -> None:
         self.cluster.skew += timedelta(seconds=seconds)
 
     @rule(what=st.sampled_from(INJECTED))
     def admission_injects(self, what: dict[str, list[Raw]]) -> None:
-        """Into the Pods that are made from now on."""
+        """Injects these containers into Pods that are created from now on."""
         self.api.injected = what
 
     def has_resizable(self) -> bool:
@@ -329,7 +333,7 @@ class Stories(RuleBasedStateMachine):
 
     @precondition(has_resizable)
     @rule()
-    def an_autoscaler_resizes_it(self) -> None:
+    def autoscaler_resizes_pod(self) -> None:
         self.cluster.resize("app")
         self.kubelet.resizes("app")
 
@@ -339,66 +343,66 @@ class Stories(RuleBasedStateMachine):
 
     @precondition(is_gated)
     @rule()
-    def its_gates_are_removed(self) -> None:
+    def scheduling_gates_are_removed(self) -> None:
         self.cluster.ungate()
 
     @precondition(has_live_pod)
     @rule(missing=st.booleans())
-    def an_image_goes_or_comes(self, missing: bool) -> None:
+    def image_becomes_missing_or_available(self, missing: bool) -> None:
         self.kubelet.missing = {"two", "app"} if missing else set()
 
     @precondition(has_pod)
     @rule(forced=seldom)
-    def it_is_deleted(self, forced: bool) -> None:
+    def user_deletes_pod(self, forced: bool) -> None:
         self.api.delete(PODS, grace=0 if forced else None)
 
     @precondition(has_no_pod)
     @rule(really=seldom)
-    def somebody_takes_its_name(self, really: bool) -> None:
+    def another_client_takes_the_pod_name(self, really: bool) -> None:
         if really:
             self.cluster.create_pod({"containers": [APP]}, uid=f"foreign-{self.api.count()}")
 
     @precondition(has_pod)
     @rule(really=seldom, ours=st.booleans())
-    def somebody_changes_its_label(self, really: bool, ours: bool) -> None:
+    def user_changes_pod_label(self, really: bool, ours: bool) -> None:
         if really and _is_ours(self.the_pod):
             self.cluster.label(ours)
 
-    # The operator, and what lies between it and the API.
+    # The operator, its watches and the API server.
 
     @rule(plural=plurals, count=st.integers(1, 5))
-    def a_watch_tells(self, plural: str, count: int) -> None:
-        self.process.hear(plural, count)
+    def watch_delivers_events(self, plural: str, count: int) -> None:
+        self.process.deliver(plural, count)
 
     @rule(plural=plurals | st.none())
-    def a_watch_starts_anew(self, plural: str | None) -> None:
-        """Or the sweeper looks."""
+    def watch_restarts(self, plural: str | None) -> None:
+        """Restarts a watch. Without ``plural``, runs the sweeper."""
         if plural is None:
             self.process.sweep()
         else:
-            self.process.list_anew(plural)
+            self.process.list_again(plural)
 
     @rule()
-    def the_operator_works(self) -> None:
+    def operator_works(self) -> None:
         self.work()
 
     @rule()
-    def all_go_on(self) -> None:
-        """As it mostly is: every word is heard at once."""
-        self.go_on()
+    def all_work(self) -> None:
+        """Delivers each event at once and lets everybody work, which is the usual case."""
+        self.settle()
 
     @rule(seconds=st.integers(0, 3))
-    def all_goes_well(self, seconds: int) -> None:
-        """All go on, each status is heard, and each step succeeds, until the Pod is Ready."""
-        self.go_on()
+    def pod_becomes_ready(self, seconds: int) -> None:
+        """Lets everybody work and each step succeed, until the Pod is Ready."""
+        self.settle()
         for _ in range(10):
             if self.has_running_step():
-                self.a_step_ends(0, seconds)
-                self.go_on()
+                self.step_ends(0, seconds)
+                self.settle()
 
     @rule(requests=st.integers(0, 4))
-    def the_operator_dies(self, requests: int) -> None:
-        """After so many requests more, or else now."""
+    def operator_dies(self, requests: int) -> None:
+        """Kills the operator after so many further requests, or now if it makes fewer."""
         self.api.dies_after = len(self.api.calls) + requests
         self.work()
         self.restart()
@@ -412,8 +416,8 @@ class Stories(RuleBasedStateMachine):
         error=st.sampled_from([BROKEN, BROKEN, QUOTA, INVALID, None]),
         times=st.integers(1, 3),
     )
-    def the_api_server_fails(self, request: str, error: Exception | None, times: int) -> None:
-        """Or it refuses the Pod, or its answer is lost."""
+    def api_server_fails(self, request: str, error: Exception | None, times: int) -> None:
+        """Lets the next requests fail. Or the API server refuses the Pod, or its answer is lost."""
         if error is None:
             self.api.unanswered.add(request)
         else:
@@ -426,30 +430,30 @@ class Stories(RuleBasedStateMachine):
             self.restart()
 
     def restart(self) -> None:
-        """Where its first list fails, it is started until it does not."""
+        """Starts another operator, which succeeds to list all objects."""
         self.api.dies_after = None
         self.api.failing.pop("GET pods", None)
         self.api.unanswered.discard("GET pods")
         self.process = Process(self.api, self.cluster.clock)
 
-    def hear_all(self) -> None:
+    def deliver_all(self) -> None:
         for plural in WATCHES:
-            self.process.hear(plural, self.process.unheard(plural))
+            self.process.deliver(plural, self.process.undelivered(plural))
 
-    def go_on(self) -> None:
-        """Nothing befalls anybody; all do what they have to, until they have done it."""
+    def settle(self) -> None:
+        """Lets scheduler, kubelet, API server and operator work until there is nothing to do."""
         for _ in range(100):
             if self.has_unscheduled_pod() and "conditions" not in self.the_pod["status"]:
                 self.cluster.schedule()
             moved = self.cluster.node_step(0)
             self.collect_garbage()
-            heard = sum(self.process.unheard(plural) for plural in WATCHES)
-            self.hear_all()
+            delivered = sum(self.process.undelivered(plural) for plural in WATCHES)
+            self.deliver_all()
             due = self.process.agenda.is_due
             self.work()
-            if not (moved or heard or due):
+            if not (moved or delivered or due):
                 return
-        raise AssertionError(f"never comes to rest: {self.api.calls[-20:]}")
+        raise AssertionError(f"does not come to rest: {self.api.calls[-20:]}")
 
     def collect_garbage(self) -> None:
         pod = self.cluster.pod
@@ -458,78 +462,79 @@ class Stories(RuleBasedStateMachine):
         if "deletionTimestamp" not in pod["metadata"]:
             self.api.delete(PODS)
 
-    # What holds at any time.
+    # Invariants.
 
     @invariant()
-    def each_token_acts_once_and_each_number_is_used_once(self) -> None:
+    def each_token_starts_one_run_and_each_number_is_used_once(self) -> None:
         if not self.exists():
             return
         status = self.status
-        told = [*status.history, *([status.run] if status.run else [])]
-        for run in told:
+        known = [*status.history, *([status.run] if status.run else [])]
+        for run in known:
             if run.token:
                 first = self.answered.setdefault(run.token, run.number)
-                assert first == run.number, f"{run.token} made the runs {first} and {run.number}"
+                assert first == run.number, f"{run.token} started the runs {first} and {run.number}"
         if status.run:
             assert status.run.number >= self.newest_run
             self.newest_run = status.run.number
 
     @invariant()
-    def pods_are_made_in_the_order_of_runs(self) -> None:
-        made = self.api.runs_of_pods
-        assert made == sorted(made), f"Pods were made for the runs {made}"
-        if made and self.exists():  # Else its last run was written, and went with it.
-            assert made[-1] <= self.newest_run, "a Pod was made before its run was written"
+    def pods_are_created_in_the_order_of_runs(self) -> None:
+        created = self.api.runs_of_pods
+        assert created == sorted(created), f"Pods were created for the runs {created}"
+        if created and self.exists():
+            assert created[-1] <= self.newest_run, "a Pod was created before its run was written"
 
     @invariant()
-    def nobody_elses_pod_is_deleted(self) -> None:
-        assert not self.api.foreign_deleted, "a Pod was deleted that is somebody else's"
+    def pod_of_another_owner_is_not_deleted(self) -> None:
+        assert not self.api.foreign_deleted, "the operator deleted a Pod of another owner"
 
-    # What holds in the end.
+    # Assertions at rest.
 
     def rest(self) -> None:
-        """Nothing befalls anybody any more, and the waits run out."""
+        """Lets everybody work until all waits are over, then asserts that status is complete."""
         self.api.failing.clear()
         self.api.unanswered.clear()
         self.api.dies_after = None
         self.process.sweep()
-        self.go_on()
+        self.settle()
         for _ in range(60):
             if not self.wait():
                 break
-            self.go_on()
+            self.settle()
         if self.exists():
             self.nothing_is_written()
-            self.all_is_said()
+            self.status_is_complete()
 
     def wait(self) -> bool:
-        """Until the next time that somebody has named. False: nobody waits for anything."""
+        """Sets the clock to the next time for which operator or kubelet waits. Returns False if
+        neither waits."""
         times = [self.process.agenda.due]
         if self.has_live_pod():
             times.append(self.kubelet.back_off_ends())
-        named = [time for time in times if time is not None]
-        if not named:
+        waiting = [time for time in times if time is not None]
+        if not waiting:
             return False
         clock = self.cluster.clock
-        clock.seconds += max((min(named) - clock()).total_seconds(), 0)
+        clock.seconds += max((min(waiting) - clock()).total_seconds(), 0)
         return True
 
-    def stands_in_the_way(self) -> bool:
-        """A Pod of another owner."""
+    def name_is_taken(self) -> bool:
+        """Returns whether a Pod of another owner exists."""
         return self.has_pod() and not _is_ours(self.the_pod)
 
     def nothing_is_written(self) -> None:
-        """A look at a pipeline at rest, even a needless one, changes nothing; and none is taken."""
+        """Asserts that a pipeline at rest has no requeue, and that a reconcile writes nothing."""
         assert self.process.agenda.due is None, "a requeue is left at rest"
-        self.process.reconcile()  # Which may find that what went wrong before is forgiven by now.
+        self.process.reconcile()  # It may reset the back-off, which is a write.
         calls = len(self.api.calls)
         self.process.reconcile()
         self.cluster.clock.seconds += DAY
         self.process.work()
-        made = {call for call in self.api.calls[calls:] if not call.startswith("GET")}
-        assert not made, f"at rest, and yet: {made}"
+        writes = {call for call in self.api.calls[calls:] if not call.startswith("GET")}
+        assert not writes, f"written at rest: {writes}"
 
-    def all_is_said(self) -> None:
+    def status_is_complete(self) -> None:
         status, policies = self.status, self.pipeline.policies
         true = {c.type for c in status.conditions if c.status == "True"}
         run = status.run
@@ -544,21 +549,23 @@ class Stories(RuleBasedStateMachine):
         assert status.observed_generation == self.pipeline.generation
         waiting = run.initialized_time is None or run.completion_time is not None
         if waiting and "Ready" not in true:
-            assert true & {"Reconciling", "Stalled"}, "waits, and does not say so"
+            assert true & {"Reconciling", "Stalled"}, "neither Reconciling nor Stalled is True"
         if run.completion_time is not None:
-            assert true & {"Ready", "Stalled"}, f"ended as {run.result}, and what now?"
+            assert true & {"Ready", "Stalled"}, (
+                f"ended as {run.result}, but neither Ready nor Stalled is True"
+            )
         elif self.has_live_pod():
-            self.pod_is_as_it_should_be(status, true)
+            self.pod_is_correct(status, true)
         else:
-            assert self.stands_in_the_way() or self.has_pod(), "there is a run, and no Pod"
+            assert self.name_is_taken() or self.has_pod(), "the run has no Pod"
 
-    def pod_is_as_it_should_be(self, status: InitPipelineStatus, true: set[str]) -> None:
+    def pod_is_correct(self, status: InitPipelineStatus, true: set[str]) -> None:
         truth = self.kubelet.truth()
-        assert "Stalled" not in true, "its Pod is there, and it goes on"
+        assert "Stalled" not in true, "Stalled, but the Pod is running"
         assert ("Initialized" in true) is truth.initialized
         assert status.template_hash == self.pipeline.template_hash
-        made_of = self.the_pod["metadata"]["annotations"]["initpipeline.dev/template-hash"]
-        assert made_of == self.pipeline.template_hash, "the Pod is of another template"
+        template_of_pod = self.the_pod["metadata"]["annotations"]["initpipeline.dev/template-hash"]
+        assert template_of_pod == self.pipeline.template_hash, "the Pod has another template"
         ready = any(
             c["type"] == "Ready" and c["status"] == "True"
             for c in self.the_pod["status"]["conditions"]
@@ -568,7 +575,7 @@ class Stories(RuleBasedStateMachine):
             self.pipeline.policies.rerun_policy is RerunPolicy.ON_RESTART
             and not self.policy_changed
         ):
-            assert not truth.app_restarted, "an app container's restart was not answered"
+            assert not truth.app_restarted, "no run started after the restart of an app container"
 
     @property
     def kubelet(self) -> Kubelet:

@@ -1,8 +1,8 @@
-"""Judges each decision by what is true, which the model knows and the operator can only read off.
+"""Judges each decision by the truth that the model knows and the operator can only infer.
 
-A decision is judged by the truth of the Pod's version that it was made from: what has happened
-since could not be known. What was decided before is known from the status that came back, each part
-of which was judged when it was decided.
+A decision is judged by the truth at the Pod's version that it was made from, since the operator
+cannot know what has happened after that. Earlier decisions are known from the status that they
+wrote. Each part of that status was judged when it was decided.
 """
 
 from collections.abc import Callable
@@ -25,17 +25,16 @@ WITH_REASON = {Result.FAILED, Result.LOST}
 
 @dataclass(frozen=True)
 class Case:
-    """A decision, what it was made from, and what was true."""
+    """A decision, the facts that it was made from, and the truth at that time."""
 
     facts: Facts
     decision: Decision
     now: datetime
     pod: Pod | None
-    """The Pod of the run that was under way; where it is gone, as it was when it went, if that was
-    told."""
+    """The Pod of the run before the decision. If the Pod is gone: its last known state."""
     truth: Truth
     passes: int | None
-    """Which pass the run under way was, when it was last judged."""
+    """Number of the pass that the run before the decision was, when it was last judged."""
 
     @property
     def before(self) -> InitPipelineStatus:
@@ -47,19 +46,19 @@ class Case:
 
     @property
     def new_pass(self) -> bool:
-        """The kubelet has begun another pass since, and what was seen of the last tells so."""
+        """Whether the kubelet has begun another pass, and the operator can recognize it."""
         run = self.before.run
-        told = run is not None and bool(run.completed_init_containers)
-        return told and self.passes is not None and self.truth.passes > self.passes
+        recognizable = run is not None and bool(run.completed_init_containers)
+        return recognizable and self.passes is not None and self.truth.passes > self.passes
 
 
 class Witness:
-    """Stands where the core is asked."""
+    """Takes the place of ``decide``, and judges each decision."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._passes: dict[str, int] = {}
-        """By a run as it was written."""
+        """Number of the pass, by the JSON of a run as written."""
         self.decisions = 0
 
     def decide(self, facts: Facts, now: datetime) -> Decision:
@@ -71,7 +70,7 @@ class Witness:
                 judge(case)
             self._remember(case)
         again = core.decide(facts, now)
-        assert again == decision, "the same facts, another decision"
+        assert again == decision, "the same facts led to another decision"
         return decision
 
     def gone(self, uid: str) -> bool:
@@ -80,12 +79,14 @@ class Witness:
 
     def _case(self, facts: Facts, decision: Decision, now: datetime) -> Case:
         run = facts.pipeline.status.run
-        told = (facts.pod, facts.gone if run and run.pod_uid else None)
-        pod = next((pod for pod in told if pod and _of(pod, facts, run)), None)
+        reported = (facts.pod, facts.gone if run and run.pod_uid else None)
+        pod = next((pod for pod in reported if pod and _of(pod, facts, run)), None)
         truth = self._cluster.truths.get(pod.resource_version, NOTHING) if pod else NOTHING
         passes = self._passes.get(run.model_dump_json()) if run else None
         if run and run.pod_uid and (pod is None or pod is facts.gone):
-            assert self.gone(run.pod_uid) or run.completion_time, "taken for lost, but it is there"
+            assert self.gone(run.pod_uid) or run.completion_time, (
+                "the run was ended as lost, but its Pod exists"
+            )
         return Case(facts, decision, now.replace(microsecond=0), pod, truth, passes)
 
     def _remember(self, case: Case) -> None:
@@ -102,7 +103,7 @@ def _of(pod: Pod, facts: Facts, run: Run | None) -> bool:
 
 
 def new_records(case: Case) -> tuple[RunRecord, ...]:
-    """The runs that have ended with this decision, oldest first."""
+    """Returns the runs that this decision ends, oldest first."""
     known = {record.number for record in case.before.history}
     run = case.before.run
     last = 0 if run is None else run.number - (run.completion_time is None)
@@ -129,11 +130,11 @@ def numbers_rise_and_none_is_lost(case: Case) -> None:
 
 def no_result_is_invented(case: Case) -> None:
     for record in new_records(case):
-        told = f"run {record.number} ended as {record.result}"
-        assert RESULTS[record.result](case, record), f"{told}, which is not true of {case.truth}"
+        outcome = f"run {record.number} ended as {record.result}"
+        assert RESULTS[record.result](case, record), f"{outcome}, which contradicts {case.truth}"
         if record.result in WITH_REASON:
-            assert record.reason, f"{told} for no reason"
-            assert record.message, f"{told} without a message"
+            assert record.reason, f"{outcome} without a reason"
+            assert record.message, f"{outcome} without a message"
 
 
 def _initialized(case: Case, record: RunRecord) -> bool:
@@ -195,8 +196,8 @@ RESULTS: dict[Result, Callable[[Case, RunRecord], bool]] = {
 }
 
 
-def every_end_is_told(case: Case) -> None:
-    """What the Pod tells of the end of its run is in history with this decision."""
+def every_end_is_recorded(case: Case) -> None:
+    """Asserts that a run whose end the Pod shows is in history after this decision."""
     run, pod = case.before.run, case.pod
     if run is None or run.completion_time is not None:
         return
@@ -208,7 +209,7 @@ def every_end_is_told(case: Case) -> None:
     else:
         ended.add(run.number)
     if case.new_pass:
-        assert run.number in ended, "another pass of the kubelet's was not told"
+        assert run.number in ended, "another pass of the kubelet was not recorded"
     if pod is not None and pod.ended and not pod.deleting and limit:
         assert run.number in ended or new_records(case), f"a Pod that {pod.phase} ended no run"
 
@@ -221,7 +222,7 @@ def runs_start_for_a_cause(case: Case) -> None:
     records = new_records(case)
     ended = run.number - (before.number if before else 1)
     if ended > case.facts.pipeline.policies.run_history_limit:
-        return  # How the runs before it ended is not told.
+        return  # History is too short for the results of the runs before it.
     previous = before.result if before and before.completion_time else None
     for began in (*records[1:], run) if before and not before.completion_time else (*records, run):
         assert STARTS[began.trigger](case, previous), (
@@ -236,7 +237,8 @@ def _container_restarted(case: Case, _: Result | None) -> bool:
 
 
 def _begun_by_kubelet(case: Case, by: Trigger) -> bool:
-    """Where several passes went by unseen, they count as one, and by either cause of theirs."""
+    """Returns whether the kubelet has begun the run for this trigger. Several unobserved passes
+    count as one, with the trigger of either."""
     several = case.passes is not None and case.truth.passes > case.passes + 1
     return case.new_pass and (several or case.truth.by is by)
 
@@ -266,16 +268,16 @@ def _lost_now(case: Case) -> bool:
 
 
 def initialized_is_true(case: Case) -> None:
-    """Initialized says whether all steps of the present pass are done."""
-    said = case.after.condition(ConditionType.INITIALIZED)
+    """Asserts that Initialized is True if and only if all steps of the pass are done."""
+    condition = case.after.condition(ConditionType.INITIALIZED)
     run = case.after.run
-    if said is None or run is None:
+    if condition is None or run is None:
         return
-    if said.status == "True":
+    if condition.status == "True":
         assert run.initialized_time is not None
     if run.completion_time is not None or case.pod is None or run.pod_uid != case.pod.uid:
         return
-    if said.status == "True":
+    if condition.status == "True":
         plain = {c.name for c in case.pod.init_containers if not c.sidecar}
         assert plain <= case.truth.succeeded, f"Initialized, but true is {case.truth}"
     elif not case.pod.deleting and not _sidecar_is_down(case.pod):
@@ -283,41 +285,42 @@ def initialized_is_true(case: Case) -> None:
 
 
 def _sidecar_is_down(pod: Pod) -> bool:
-    """Then it cannot be told whether it has ever been up."""
+    """Returns whether a sidecar is not running. The operator cannot know whether it has started
+    before."""
     up = {status.name for status in pod.init_container_statuses if status.started}
     return any(c.sidecar and c.name not in up for c in pod.init_containers)
 
 
 def conditions_agree(case: Case) -> None:
-    said = {condition.type: condition for condition in case.after.conditions}
-    if not said:
+    conditions = {condition.type: condition for condition in case.after.conditions}
+    if not conditions:
         return
-    true = {type_ for type_, condition in said.items() if condition.status == "True"}
+    true = {type_ for type_, condition in conditions.items() if condition.status == "True"}
     for one, other in (
         ("Stalled", "Reconciling"),
         ("Stalled", "Ready"),
         ("Suspended", "Ready"),
         ("Suspended", "Initialized"),
     ):
-        assert not {one, other} <= true, f"{one} and {other} at a time"
+        assert not {one, other} <= true, f"{one} and {other} at the same time"
     assert not ("Ready" in true and "Initialized" not in true), "Ready, but not Initialized"
-    for condition in said.values():
+    for condition in conditions.values():
         assert condition.reason, f"{condition.type} has no reason"
         assert condition.message, f"{condition.type} has no message"
     if case.after.next_run_time is not None:
-        assert "Reconciling" in true, "waits for its next run and does not say so"
+        assert "Reconciling" in true, "the next run waits, but Reconciling is not True"
 
 
 def events_are_few(case: Case) -> None:
-    told = events_between(case.before, case.after)
-    assert len(told) <= 6, f"one status write told of {told}"
+    events = events_between(case.before, case.after)
+    assert len(events) <= 6, f"one status write has the events {events}"
 
 
 JUDGES = (
     events_are_few,
     numbers_rise_and_none_is_lost,
     no_result_is_invented,
-    every_end_is_told,
+    every_end_is_recorded,
     runs_start_for_a_cause,
     initialized_is_true,
     conditions_agree,
