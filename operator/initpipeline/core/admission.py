@@ -35,14 +35,14 @@ class _Row:
     reason: Reason
     codes: frozenset[int] = frozenset()
     """Empty: any code. A webhook answers with the code that its author chose."""
-    words: str = ""
+    pattern: str = ""
     """A regular expression, searched in the message. It is anchored or starts with fixed text, so
     that the time to search is linear in the length of the message."""
 
     def matches(self, code: int, message: str) -> bool:
         if self.codes and code not in self.codes:
             return False
-        return re.search(self.words, message) is not None
+        return re.search(self.pattern, message) is not None
 
 
 _FORBIDDEN: Final = frozenset({403})
@@ -54,11 +54,11 @@ _ROWS: Final = (
     _Row(Reason.QUOTA_REQUIRES_RESOURCES, _FORBIDDEN, "is forbidden: failed quota: "),
     # The admission configuration requires a quota for this priority class. The namespace has
     # no such quota.
-    _Row(Reason.POD_FORBIDDEN, words="^insufficient quota to match these scopes: "),
+    _Row(Reason.POD_FORBIDDEN, pattern="^insufficient quota to match these scopes: "),
     # Webhooks and policies. Their authors choose the code.
-    _Row(Reason.POD_FORBIDDEN, words='^admission webhook "'),
-    _Row(Reason.POD_FORBIDDEN, words='^(Internal error occurred: )?failed calling webhook "'),
-    _Row(Reason.POD_FORBIDDEN, words="is forbidden: ValidatingAdmissionPolicy '"),
+    _Row(Reason.POD_FORBIDDEN, pattern='^admission webhook "'),
+    _Row(Reason.POD_FORBIDDEN, pattern='^(Internal error occurred: )?failed calling webhook "'),
+    _Row(Reason.POD_FORBIDDEN, pattern="is forbidden: ValidatingAdmissionPolicy '"),
     # RBAC, Pod Security, LimitRange, and all other admission plugins.
     _Row(Reason.POD_FORBIDDEN, _FORBIDDEN),
     # An admission plugin that failed, such as a webhook whose patch does not fit the Pod.

@@ -182,7 +182,10 @@ def _restarted_alone(run: Run, before: Pod) -> bool:
     return container.after_exit(cause.exit_code) == RESTART_ALL_CONTAINERS
 
 
-_WITHOUT = "is made without rules to restart in place, so a restart is answered with a new one"
+_WITHOUT = (
+    "is created without rules for in-place restarts, so the operator replaces it if an app "
+    "container restarts"
+)
 
 
 def _unsupported(cause: str) -> Explanation:

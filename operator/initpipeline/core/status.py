@@ -266,13 +266,13 @@ def _why_no_pod(run: Run, facts: Facts, now: datetime) -> tuple[Explanation, Exp
         return stuck, stuck
     if pod.deleting or is_owned_by(pod, pipeline):
         whose = "of an earlier run" if is_owned_by(pod, pipeline) else _FOREIGN
-        words = f'the Pod "{pipeline.name}" {whose} is being deleted'
-        return Explanation(Reason.POD_TERMINATING, words), None
-    words = (
+        message = f'the Pod "{pipeline.name}" {whose} is being deleted'
+        return Explanation(Reason.POD_TERMINATING, message), None
+    message = (
         f'a Pod "{pipeline.name}" exists {_FOREIGN}: delete it, or give the InitPipeline another '
         "name"
     )
-    conflict = Explanation(Reason.NAME_CONFLICT, words)
+    conflict = Explanation(Reason.NAME_CONFLICT, message)
     return conflict, conflict if late else None
 
 
@@ -287,5 +287,5 @@ def _stalled_by(refusal: Refusal) -> Explanation:
     if refusal.final:
         return Explanation(refusal.reason, refusal.message)
     helps = f": {_REMEDIES[refusal.reason]}. The operator retries at least every 5 minutes"
-    words = clip(refusal.message, MAX_MESSAGE_LENGTH - len(helps))
-    return Explanation(refusal.reason, words + helps)
+    message = clip(refusal.message, MAX_MESSAGE_LENGTH - len(helps))
+    return Explanation(refusal.reason, message + helps)

@@ -51,7 +51,7 @@ class TestRunStart:
     """The table "When a run starts" of the reference."""
 
     @pytest.mark.parametrize(
-        ("before", "found", "trigger", "result"),
+        ("before", "observed", "trigger", "result"),
         [
             pytest.param(
                 started(running_pod()).edited(),
@@ -125,9 +125,9 @@ class TestRunStart:
         ],
     )
     def test_cause_starts_run_2(
-        self, before: SimulatedPipeline, found: PodBuilder | None, trigger: Trigger, result: str
+        self, before: SimulatedPipeline, observed: PodBuilder | None, trigger: Trigger, result: str
     ) -> None:
-        after = before.reconcile(found, 60)
+        after = before.reconcile(observed, 60)
         assert (after.run.number, after.run.trigger) == (2, trigger)
         assert after.past == [(1, "Created", result)]
 
@@ -137,7 +137,7 @@ class TestRunStart:
         assert created_for(after) == 1
 
     @pytest.mark.parametrize(
-        ("found", "result"),
+        ("observed", "result"),
         [
             pytest.param(completed_pod(), "Succeeded", id="well"),
             pytest.param(
@@ -150,8 +150,8 @@ class TestRunStart:
             ),
         ],
     )
-    def test_terminated_pod_starts_no_run(self, found: PodBuilder, result: str) -> None:
-        after = started(fresh_pod()).reconcile(found, 60)
+    def test_terminated_pod_starts_no_run(self, observed: PodBuilder, result: str) -> None:
+        after = started(fresh_pod()).reconcile(observed, 60)
         assert after.past == [(1, "Created", result)]
         assert after.run.number == 1
         assert after.decision.action is None, "the Pod stays, for its logs"
@@ -368,8 +368,10 @@ class TestRefusals:
 class TestDeletion:
     def test_terminating_pipeline_is_left_alone(self) -> None:
         deleting = started(running_pod()).pipeline.deleting().build()
-        for found in (None, running_pod(), RESTARTED):
-            decision = decide(Facts(deleting, None if found is None else found.build()), at(60))
+        for observed in (None, running_pod(), RESTARTED):
+            decision = decide(
+                Facts(deleting, None if observed is None else observed.build()), at(60)
+            )
             assert decision.action is None
             assert decision.status == deleting.status
 
@@ -431,9 +433,11 @@ class TestCrashPoints:
         assert created_for(restarted) == 1
         assert restarted.status == written.status
 
-    @pytest.mark.parametrize("found", [silent_pod(), fresh_pod(), running_pod()])
-    def test_crash_before_the_uid_is_written(self, found: PodBuilder) -> None:
-        restarted = SimulatedPipeline(new_pipeline().reconcile(None).pipeline).reconcile(found, 60)
+    @pytest.mark.parametrize("observed", [silent_pod(), fresh_pod(), running_pod()])
+    def test_crash_before_the_uid_is_written(self, observed: PodBuilder) -> None:
+        restarted = SimulatedPipeline(new_pipeline().reconcile(None).pipeline).reconcile(
+            observed, 60
+        )
         assert self.end(restarted) == (1, "Created", "pod-1", [])
         assert restarted.decision.action is None
 
@@ -448,7 +452,7 @@ class TestCrashPoints:
         assert created_for(restarted) == 1
 
     @pytest.mark.parametrize(
-        ("cause", "found"),
+        ("cause", "observed"),
         [
             pytest.param("edit", running_pod(), id="template changed"),
             pytest.param("token", running_pod(), id="new token"),
@@ -460,20 +464,20 @@ class TestCrashPoints:
             ),
         ],
     )
-    def test_crash_at_every_point_of_a_rerun(self, cause: str, found: PodBuilder) -> None:
+    def test_crash_at_every_point_of_a_rerun(self, cause: str, observed: PodBuilder) -> None:
         before = started(running_pod())
         before = before.edited() if cause == "edit" else before
         before = before.token("t") if cause == "token" else before
 
-        persisted = before.reconcile(found, 60)
+        persisted = before.reconcile(observed, 60)
         assert persisted.decision.action == DeletePod("pod-1")
         expected = persisted.reconcile(None, 62).reconcile(running_pod(2), 63)
 
-        not_deleted = SimulatedPipeline(persisted.pipeline).reconcile(found, 300)
+        not_deleted = SimulatedPipeline(persisted.pipeline).reconcile(observed, 300)
         assert not_deleted.decision.action == DeletePod("pod-1")
         assert not_deleted.status == persisted.status
 
-        not_gone = SimulatedPipeline(not_deleted.pipeline).reconcile(found.deleting(), 310)
+        not_gone = SimulatedPipeline(not_deleted.pipeline).reconcile(observed.deleting(), 310)
         assert not_gone.decision.action is None
 
         gone = SimulatedPipeline(not_gone.pipeline).reconcile(None, 320)
@@ -560,13 +564,13 @@ class TestSeveralCauses:
         assert (after.run.number, after.run.trigger) == (2, Trigger.POD_RESTARTED)
 
     def test_unobserved_app_restarts_are_one_run(self) -> None:
-        found = running_pod().app(running=True, restarts=4, start=90, last=End(1, start=70))
-        after = started(fresh_pod()).reconcile(found, 100)
+        observed = running_pod().app(running=True, restarts=4, start=90, last=End(1, start=70))
+        after = started(fresh_pod()).reconcile(observed, 100)
         assert (after.run.number, after.run.trigger) == (2, Trigger.CONTAINER_RESTARTED)
 
     def test_app_restart_before_initialization_was_observed_starts_no_run(self) -> None:
-        found = running_pod().app(running=True, restarts=1, start=40, last=End(2, start=20))
-        after = started(fresh_pod()).reconcile(found, 50)
+        observed = running_pod().app(running=True, restarts=1, start=40, last=End(2, start=20))
+        after = started(fresh_pod()).reconcile(observed, 50)
         assert (after.run.number, after.run.trigger) == (2, Trigger.CONTAINER_RESTARTED)
         assert after.run.cause is not None
         assert after.run.cause.exit_code == 2

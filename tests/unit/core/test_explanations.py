@@ -24,7 +24,7 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
 
 
 @pytest.mark.parametrize(
-    ("found", "reason", "message"),
+    ("observed", "reason", "message"),
     [
         pytest.param(
             fresh_pod().node(None).condition("PodScheduled", "False", "Unschedulable", NO_NODE),
@@ -251,14 +251,14 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
         ),
     ],
 )
-def test_why_a_run_is_not_initialized(found: PodBuilder, reason: Reason, message: str) -> None:
-    built = found.build()
+def test_why_a_run_is_not_initialized(observed: PodBuilder, reason: Reason, message: str) -> None:
+    built = observed.build()
     why = explanations.initialization(observe(built, RUN))
     assert (why.reason, why.message) == (reason, message)
 
 
 @pytest.mark.parametrize(
-    ("found", "reason", "message"),
+    ("observed", "reason", "message"),
     [
         pytest.param(running_pod(), Reason.POD_READY, "the Pod is Ready", id="ready"),
         pytest.param(
@@ -404,9 +404,9 @@ def test_why_a_run_is_not_initialized(found: PodBuilder, reason: Reason, message
     ],
 )
 def test_why_an_initialized_pod_is_ready_or_not(
-    found: PodBuilder, reason: Reason, message: str
+    observed: PodBuilder, reason: Reason, message: str
 ) -> None:
-    built = found.build()
+    built = observed.build()
     why = explanations.readiness(observe(built, RUN))
     assert (why.reason, why.message) == (reason, message)
 

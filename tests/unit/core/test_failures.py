@@ -11,7 +11,7 @@ class TestFailedStep:
     """The evidence of a failure that outlives the Pod."""
 
     @pytest.mark.parametrize(
-        ("found", "name", "exit_code", "restarts"),
+        ("observed", "name", "exit_code", "restarts"),
         [
             pytest.param(four_steps().init("migrate", exit=3), "migrate", 3, 0, id="failed"),
             pytest.param(
@@ -40,14 +40,14 @@ class TestFailedStep:
         ],
     )
     def test_failed_step_has_name_exit_code_and_restarts(
-        self, found: PodBuilder, name: str, exit_code: int, restarts: int
+        self, observed: PodBuilder, name: str, exit_code: int, restarts: int
     ) -> None:
-        step = failures.failed_step(found.build().init_container_statuses)
+        step = failures.failed_step(observed.build().init_container_statuses)
         assert step is not None
         assert (step.name, step.exit_code, step.restart_count) == (name, exit_code, restarts)
 
     @pytest.mark.parametrize(
-        "found",
+        "observed",
         [
             pytest.param(four_steps(), id="nothing failed"),
             pytest.param(
@@ -65,11 +65,11 @@ class TestFailedStep:
             ),
         ],
     )
-    def test_recovered_or_restarted_step_has_not_failed(self, found: PodBuilder) -> None:
-        assert failures.failed_step(found.build().init_container_statuses) is None
+    def test_recovered_or_restarted_step_has_not_failed(self, observed: PodBuilder) -> None:
+        assert failures.failed_step(observed.build().init_container_statuses) is None
 
     @pytest.mark.parametrize(
-        ("found", "exit_code"),
+        ("observed", "exit_code"),
         [
             pytest.param(four_steps().init("migrate", exit=137), None, id="killed with the Pod"),
             pytest.param(four_steps().init("migrate", exit=143), None, id="ended by SIGTERM"),
@@ -95,14 +95,14 @@ class TestFailedStep:
         ],
     )
     def test_step_terminated_by_the_loss_has_not_failed(
-        self, found: PodBuilder, exit_code: int | None
+        self, observed: PodBuilder, exit_code: int | None
     ) -> None:
-        step = failures.failed_step(found.build().init_container_statuses, pod_lost=True)
+        step = failures.failed_step(observed.build().init_container_statuses, pod_lost=True)
         assert (step and step.exit_code) == exit_code
 
     def test_evidence_has_reason_and_clipped_message(self) -> None:
-        found = four_steps().init("migrate", exit=137, reason="OOMKilled", message="x" * 5000)
-        step = failures.failed_step(found.build().init_container_statuses)
+        observed = four_steps().init("migrate", exit=137, reason="OOMKilled", message="x" * 5000)
+        step = failures.failed_step(observed.build().init_container_statuses)
         assert step is not None
         assert step.reason == "OOMKilled"
         assert step.message == "x" * 1020 + " ..."

@@ -227,9 +227,9 @@ class TestInPlaceRerun:
         again = after.reconcile(
             restarting(2).init("one", running=True, restarts=2, last=RESTARTED), 102
         )
-        for look in (after, again, again.reconcile(run_again(2), 130)):
-            assert (look.run.number, look.run.trigger) == (2, Trigger.POD_RESTARTED)
-            assert look.past == [(1, "Created", "Initialized")]
+        for state in (after, again, again.reconcile(run_again(2), 130)):
+            assert (state.run.number, state.run.trigger) == (2, Trigger.POD_RESTARTED)
+            assert state.past == [(1, "Created", "Initialized")]
 
 
 ONCE = {"name": "one", "maxRestarts": 0}
@@ -299,12 +299,12 @@ class TestTooOften:
         def of_second(pod: PodBuilder) -> PodBuilder:
             return pod.of_run(2)
 
-        looked = second
+        state = second
         for passes, seconds in ((1, 100), (2, 105), (3, 110), (4, 113)):
-            looked = looked.reconcile(of_second(restarting(passes)), seconds)
-            looked = looked.reconcile(of_second(run_again(passes)), seconds + 1)
-        assert looked.status.next_run_time == at(115)
-        after = looked.reconcile(of_second(run_again(4)), 115)
+            state = state.reconcile(of_second(restarting(passes)), seconds)
+            state = state.reconcile(of_second(run_again(passes)), seconds + 1)
+        assert state.status.next_run_time == at(115)
+        after = state.reconcile(of_second(run_again(4)), 115)
         assert after.run.trigger is Trigger.CONTAINER_RESTARTED
 
     def test_several_reruns_in_a_row_leave_the_rules_out(self) -> None:

@@ -18,17 +18,17 @@ def rule(action: str, *codes: int) -> dict[str, Any]:
     return {"action": action, "exitCodes": {"operator": "In", "values": list(codes)}}
 
 
-def with_app(found: PodBuilder, *others: dict[str, Any], **fields: Any) -> PodBuilder:
+def with_app(observed: PodBuilder, *others: dict[str, Any], **fields: Any) -> PodBuilder:
     """Returns the Pod with these fields in the spec of its app container, and other containers."""
-    return found.with_spec(containers=[{"name": "app", **fields}, *others])
+    return observed.with_spec(containers=[{"name": "app", **fields}, *others])
 
 
-def disrupted(found: PodBuilder, reason: str = "TerminationByKubelet") -> PodBuilder:
-    return found.condition("DisruptionTarget", reason=reason)
+def disrupted(observed: PodBuilder, reason: str = "TerminationByKubelet") -> PodBuilder:
+    return observed.condition("DisruptionTarget", reason=reason)
 
 
 @pytest.mark.parametrize(
-    "found",
+    "observed",
     [
         pytest.param(fresh_pod(), id="pending"),
         pytest.param(running_pod(), id="running"),
@@ -38,12 +38,12 @@ def disrupted(found: PodBuilder, reason: str = "TerminationByKubelet") -> PodBui
         pytest.param(EXIT_0.phase("Succeeded").deleting(), id="Succeeded while being deleted"),
     ],
 )
-def test_pod_that_has_not_ended_is_alive(found: PodBuilder) -> None:
-    assert fate(found.build()) is Fate.ALIVE
+def test_pod_that_has_not_ended_is_alive(observed: PodBuilder) -> None:
+    assert fate(observed.build()) is Fate.ALIVE
 
 
 @pytest.mark.parametrize(
-    "found",
+    "observed",
     [
         pytest.param(completed_pod(), id="restartPolicy OnFailure"),
         pytest.param(completed_pod().restarts("Never"), id="restartPolicy Never"),
@@ -68,12 +68,12 @@ def test_pod_that_has_not_ended_is_alive(found: PodBuilder) -> None:
         ),
     ],
 )
-def test_succeeded_pod_that_may_complete_has_succeeded(found: PodBuilder) -> None:
-    assert fate(found.build()) is Fate.SUCCEEDED
+def test_succeeded_pod_that_may_complete_has_succeeded(observed: PodBuilder) -> None:
+    assert fate(observed.build()) is Fate.SUCCEEDED
 
 
 @pytest.mark.parametrize(
-    "found",
+    "observed",
     [
         pytest.param(disrupted(EXIT_0.phase("Succeeded")), id="disrupted"),
         pytest.param(EXIT_0.phase("Succeeded"), id="without a condition"),
@@ -102,12 +102,12 @@ def test_succeeded_pod_that_may_complete_has_succeeded(found: PodBuilder) -> Non
         pytest.param(completed_pod().app(), id="the app container never started"),
     ],
 )
-def test_succeeded_pod_that_was_not_done_is_lost(found: PodBuilder) -> None:
-    assert fate(found.build()) is Fate.LOST
+def test_succeeded_pod_that_was_not_done_is_lost(observed: PodBuilder) -> None:
+    assert fate(observed.build()) is Fate.LOST
 
 
 @pytest.mark.parametrize(
-    "found",
+    "observed",
     [
         pytest.param(
             fresh_pod().init("one", exit=1).restarts("Never").phase("Failed"), id="a step failed"
@@ -140,12 +140,12 @@ def test_succeeded_pod_that_was_not_done_is_lost(found: PodBuilder) -> None:
         ),
     ],
 )
-def test_pod_that_failed_by_itself_has_failed(found: PodBuilder) -> None:
-    assert fate(found.build()) is Fate.FAILED
+def test_pod_that_failed_by_itself_has_failed(observed: PodBuilder) -> None:
+    assert fate(observed.build()) is Fate.FAILED
 
 
 @pytest.mark.parametrize(
-    "found",
+    "observed",
     [
         pytest.param(
             disrupted(ENDED.phase("Failed"), "PreemptionByScheduler"), id="preempted by another Pod"
@@ -179,5 +179,5 @@ def test_pod_that_failed_by_itself_has_failed(found: PodBuilder) -> None:
         pytest.param(ENDED.phase("Failed"), id="killed, although the kubelet would restart it"),
     ],
 )
-def test_failed_pod_that_the_cluster_ended_is_lost(found: PodBuilder) -> None:
-    assert fate(found.build()) is Fate.LOST
+def test_failed_pod_that_the_cluster_ended_is_lost(observed: PodBuilder) -> None:
+    assert fate(observed.build()) is Fate.LOST

@@ -13,7 +13,7 @@ class TestKubeletRerun:
     """The kubelet has started another run in the same Pod, or not."""
 
     @pytest.mark.parametrize(
-        ("found", "expected"),
+        ("observed", "expected"),
         [
             pytest.param(pod().initialized("a", "b"), None, id="nothing happened"),
             pytest.param(
@@ -68,12 +68,12 @@ class TestKubeletRerun:
         ],
     )
     def test_status_after_both_steps_succeeded_shows_trigger(
-        self, found: PodBuilder, expected: Trigger | None
+        self, observed: PodBuilder, expected: Trigger | None
     ) -> None:
-        assert pod_restarts.kubelet_rerun(a_run(("a", "b")), found.build()) is expected
+        assert pod_restarts.kubelet_rerun(a_run(("a", "b")), observed.build()) is expected
 
     @pytest.mark.parametrize(
-        "found",
+        "observed",
         [
             pytest.param(
                 pod().init("a", exit=0).init("b", running=True, restarts=2, last=End(1)),
@@ -89,8 +89,8 @@ class TestKubeletRerun:
             ),
         ],
     )
-    def test_restart_within_a_run_is_not_a_rerun(self, found: PodBuilder) -> None:
-        assert pod_restarts.kubelet_rerun(a_run(("a",)), found.build()) is None
+    def test_restart_within_a_run_is_not_a_rerun(self, observed: PodBuilder) -> None:
+        assert pod_restarts.kubelet_rerun(a_run(("a",)), observed.build()) is None
 
 
 AGAIN = pod().init("a", exit=0, restarts=1, start=90, end=98, last=End())
@@ -101,7 +101,7 @@ class TestRestartBaselines:
     """The restart count of each app container's first start in a run initialized at second 100."""
 
     @pytest.mark.parametrize(
-        ("found", "expected"),
+        ("observed", "expected"),
         [
             pytest.param(pod().app(), 0, id="not started"),
             pytest.param(pod().app(running=True, start=100), 0, id="started in the same second"),
@@ -167,13 +167,13 @@ class TestRestartBaselines:
             ),
         ],
     )
-    def test_baseline(self, found: PodBuilder, expected: int) -> None:
-        [baseline] = pod_restarts.restart_baselines(a_run(), found.build(), at(100))
+    def test_baseline(self, observed: PodBuilder, expected: int) -> None:
+        [baseline] = pod_restarts.restart_baselines(a_run(), observed.build(), at(100))
         assert (baseline.name, baseline.restart_count) == ("app", expected)
 
     def test_known_baseline_is_kept(self) -> None:
-        found = pod().app(running=True, start=100, restarts=7).build()
-        kept = pod_restarts.restart_baselines(a_run(baselines={"app": 2}), found, at(100))
+        observed = pod().app(running=True, start=100, restarts=7).build()
+        kept = pod_restarts.restart_baselines(a_run(baselines={"app": 2}), observed, at(100))
         assert [(b.name, b.restart_count) for b in kept] == [("app", 2)]
 
 
@@ -181,7 +181,7 @@ class TestAppRestart:
     """The cause: the end of an app container that has restarted since initialization."""
 
     @pytest.mark.parametrize(
-        ("found", "expected"),
+        ("observed", "expected"),
         [
             pytest.param(running_pod(), None, id="runs"),
             pytest.param(
@@ -238,31 +238,31 @@ class TestAppRestart:
             ),
         ],
     )
-    def test_restart_has_cause(self, found: PodBuilder, expected: Cause | None) -> None:
+    def test_restart_has_cause(self, observed: PodBuilder, expected: Cause | None) -> None:
         run = a_run(("one", "two"), baselines={"app": 0}, initialized=18)
-        assert pod_restarts.app_restart(run, found.build()) == expected
+        assert pod_restarts.app_restart(run, observed.build()) == expected
 
     def test_back_off_from_before_the_run_is_not_a_restart(self) -> None:
         """The kubelet reports the old container until it starts the next: its first in the run."""
-        found = running_pod().app(waiting="CrashLoopBackOff", last=End(1, start=5))
+        observed = running_pod().app(waiting="CrashLoopBackOff", last=End(1, start=5))
         run = a_run(baselines={"app": 1}, initialized=18)
-        assert pod_restarts.app_restart(run, found.build()) is None
+        assert pod_restarts.app_restart(run, observed.build()) is None
 
     def test_second_of_two_app_containers_is_the_cause(self) -> None:
-        found = running_pod().app("log", running=True, restarts=1, last=End(4, start=20))
+        observed = running_pod().app("log", running=True, restarts=1, last=End(4, start=20))
         run = a_run(baselines={"app": 0, "log": 0}, initialized=18)
-        cause = pod_restarts.app_restart(run, found.build())
+        cause = pod_restarts.app_restart(run, observed.build())
         assert cause is not None
         assert cause.container == "log"
 
     def test_restart_before_initialization_does_not_count(self) -> None:
-        found = fresh_pod().app(running=True, restarts=1, last=End(1))
-        assert pod_restarts.app_restart(a_run(baselines={"app": 0}), found.build()) is None
+        observed = fresh_pod().app(running=True, restarts=1, last=End(1))
+        assert pod_restarts.app_restart(a_run(baselines={"app": 0}), observed.build()) is None
 
     def test_message_is_clipped_to_1_kib(self) -> None:
-        found = running_pod().app(running=True, restarts=1, last=End(1, 20, message="ä" * 2000))
+        observed = running_pod().app(running=True, restarts=1, last=End(1, 20, message="ä" * 2000))
         run = a_run(baselines={"app": 0}, initialized=18)
-        cause = pod_restarts.app_restart(run, found.build())
+        cause = pod_restarts.app_restart(run, observed.build())
         assert cause is not None
         assert cause.message is not None
         assert len(cause.message.encode()) <= 1024

@@ -10,10 +10,10 @@ from tests.builders import End, PodBuilder, at, container_id, fresh_pod, pod
 from tests.unit.core.samples import a_run
 
 
-def done(found: PodBuilder, stale: tuple[str, ...] = ()) -> list[str]:
+def done(observed: PodBuilder, stale: tuple[str, ...] = ()) -> list[str]:
     return [
         step.container.name
-        for step in pod_steps.steps(found.build(), a_run(stale=stale))
+        for step in pod_steps.steps(observed.build(), a_run(stale=stale))
         if step.done
     ]
 
@@ -22,7 +22,7 @@ class TestSteps:
     """Init containers that count as done."""
 
     @pytest.mark.parametrize(
-        ("found", "expected"),
+        ("observed", "expected"),
         [
             pytest.param(pod().init("a", reported=False), [], id="no status yet"),
             pytest.param(pod().init("a"), [], id="its turn has not come"),
@@ -64,15 +64,15 @@ class TestSteps:
             ),
         ],
     )
-    def test_plain_init_containers_done(self, found: PodBuilder, expected: list[str]) -> None:
-        assert done(found) == expected
+    def test_plain_init_containers_done(self, observed: PodBuilder, expected: list[str]) -> None:
+        assert done(observed) == expected
 
     def test_success_of_the_previous_run_does_not_count(self) -> None:
-        found = pod().init("a", exit=0, restarts=1).init("b", exit=0)
-        assert done(found, stale=(container_id("a"), container_id("b"))) == ["a"]
+        observed = pod().init("a", exit=0, restarts=1).init("b", exit=0)
+        assert done(observed, stale=(container_id("a"), container_id("b"))) == ["a"]
 
     @pytest.mark.parametrize(
-        ("found", "expected"),
+        ("observed", "expected"),
         [
             pytest.param(pod().sidecar("s"), [], id="waiting"),
             pytest.param(pod().sidecar("s", running=True), ["s"], id="started"),
@@ -144,19 +144,19 @@ class TestSteps:
             ),
         ],
     )
-    def test_sidecars_done(self, found: PodBuilder, expected: list[str]) -> None:
-        assert done(found) == expected
+    def test_sidecars_done(self, observed: PodBuilder, expected: list[str]) -> None:
+        assert done(observed) == expected
 
     def test_positions_count_from_one(self) -> None:
-        found = pod_steps.steps(pod().init("a").sidecar("s").init("b").build(), a_run())
-        assert [(s.container.name, s.position) for s in found] == [("a", 1), ("s", 2), ("b", 3)]
+        observed = pod_steps.steps(pod().init("a").sidecar("s").init("b").build(), a_run())
+        assert [(s.container.name, s.position) for s in observed] == [("a", 1), ("s", 2), ("b", 3)]
 
 
 class TestInitialized:
     """The Pod shows that the run is initialized."""
 
     @pytest.mark.parametrize(
-        ("found", "expected"),
+        ("observed", "expected"),
         [
             pytest.param(fresh_pod().init("one", exit=0), False, id="one of two"),
             pytest.param(fresh_pod().initialized("one", "two"), True, id="all"),
@@ -182,8 +182,8 @@ class TestInitialized:
             ),
         ],
     )
-    def test_observation_is_initialized(self, found: PodBuilder, expected: bool) -> None:
-        built = found.build()
+    def test_observation_is_initialized(self, observed: PodBuilder, expected: bool) -> None:
+        built = observed.build()
         assert observe(built, a_run()).initialized is expected
 
 
@@ -191,13 +191,15 @@ class TestCompleted:
     """The containers that have succeeded, by which a later run is recognized."""
 
     def test_plain_containers_are_recorded_without_sidecars(self) -> None:
-        found = pod().init("a", exit=0).sidecar("s", running=True).init("b", running=True).build()
-        kept = pod_steps.completed(a_run(), pod_steps.steps(found, a_run()))
+        observed = (
+            pod().init("a", exit=0).sidecar("s", running=True).init("b", running=True).build()
+        )
+        kept = pod_steps.completed(a_run(), pod_steps.steps(observed, a_run()))
         assert [(c.name, c.container_id) for c in kept] == [("a", container_id("a"))]
 
     def test_recorded_containers_are_kept(self) -> None:
-        found = pod().init("a", exit=0, id="another").init("b", exit=0).build()
-        kept = pod_steps.completed(a_run(("a",)), pod_steps.steps(found, a_run()))
+        observed = pod().init("a", exit=0, id="another").init("b", exit=0).build()
+        kept = pod_steps.completed(a_run(("a",)), pod_steps.steps(observed, a_run()))
         assert [(c.name, c.container_id) for c in kept] == [
             ("a", container_id("a")),
             ("b", container_id("b")),
@@ -208,7 +210,7 @@ class TestLastFinished:
     """The end of the last plain init container."""
 
     @pytest.mark.parametrize(
-        ("found", "expected"),
+        ("observed", "expected"),
         [
             pytest.param(pod().initialized("a", "b"), at(18), id="by the kubelet's clock"),
             pytest.param(
@@ -223,6 +225,6 @@ class TestLastFinished:
         ],
     )
     def test_latest_end_of_a_plain_container(
-        self, found: PodBuilder, expected: datetime | None
+        self, observed: PodBuilder, expected: datetime | None
     ) -> None:
-        assert pod_steps.last_finished(pod_steps.steps(found.build(), a_run())) == expected
+        assert pod_steps.last_finished(pod_steps.steps(observed.build(), a_run())) == expected

@@ -42,8 +42,8 @@ def sandbox_killed() -> PodBuilder:
 
 def failed(run: int = 1) -> PodBuilder:
     """Returns a Pod with restartPolicy Never whose first init container has failed."""
-    found = fresh_pod(run).restarts("Never").phase("Failed")
-    return found.init("one", exit=3, message="no such table")
+    observed = fresh_pod(run).restarts("Never").phase("Failed")
+    return observed.init("one", exit=3, message="no such table")
 
 
 def hanging(run: int = 1, start: float = 0) -> PodBuilder:
@@ -109,9 +109,11 @@ class TestRerunPolicy:
         assert (now.run.number, now.run.trigger) == (2, trigger)
 
     def test_restart_of_a_sidecar_starts_no_run(self) -> None:
-        found = running_pod().sidecar("log", running=True, started=True)
-        again = found.sidecar("log", running=True, started=True, restarts=1, last=End(1, start=20))
-        assert started(found).reconcile(again, 60).run.number == 1
+        observed = running_pod().sidecar("log", running=True, started=True)
+        again = observed.sidecar(
+            "log", running=True, started=True, restarts=1, last=End(1, start=20)
+        )
+        assert started(observed).reconcile(again, 60).run.number == 1
 
     @pytest.mark.parametrize("before", ["OnPodLoss", "Never"])
     def test_restarts_before_it_was_set_start_no_run(self, before: str) -> None:
@@ -243,7 +245,7 @@ class TestInitDeadlineSeconds:
         assert now.reconcile(hanging(), 30).run.result is Result.FAILED
 
     @pytest.mark.parametrize(
-        ("found", "words"),
+        ("observed", "message"),
         [
             pytest.param(
                 fresh_pod()
@@ -265,11 +267,11 @@ class TestInitDeadlineSeconds:
             pytest.param(hanging(), 'init container 1 of 2 "one" is running', id="running"),
         ],
     )
-    def test_message_has_the_current_state(self, found: PodBuilder, words: str) -> None:
-        now = started(found, initDeadlineSeconds=30).reconcile(found, 40)
+    def test_message_has_the_current_state(self, observed: PodBuilder, message: str) -> None:
+        now = started(observed, initDeadlineSeconds=30).reconcile(observed, 40)
         ready = now.condition(ConditionType.READY)
         assert ready.reason == "InitDeadlineExceeded"
-        assert ready.message == f"not initialized within the initDeadlineSeconds of 30 s: {words}"
+        assert ready.message == f"not initialized within the initDeadlineSeconds of 30 s: {message}"
 
     def test_time_of_a_kubelet_run_counts_from_its_first_observation(self) -> None:
         now = started(running_pod(), initDeadlineSeconds=30).reconcile(sandbox_killed(), 65)
@@ -282,9 +284,10 @@ class TestInitDeadlineSeconds:
         assert (now.run.completion_time, now.decision.wake_at) == (None, None)
 
     def test_terminating_pod_has_no_deadline(self) -> None:
-        found = hanging().deleting(20)
+        observed = hanging().deleting(20)
         assert (
-            started(found, initDeadlineSeconds=30).reconcile(found, 40).run.completion_time is None
+            started(observed, initDeadlineSeconds=30).reconcile(observed, 40).run.completion_time
+            is None
         )
 
     def test_changed_deadline_applies_to_the_current_run(self) -> None:
@@ -366,13 +369,15 @@ class TestTimeoutSeconds:
 class TestTerminationMessage:
     """A step that a limit ends writes its termination message when its Pod is deleted."""
 
-    words = 'init container 1 of 2 "one" was still running after its timeoutSeconds of 10 s: no db'
+    message = (
+        'init container 1 of 2 "one" was still running after its timeoutSeconds of 10 s: no db'
+    )
     dying = hanging().deleting(10).init("one", exit=137, message="no db")
 
     def test_condition_has_the_message(self) -> None:
         now = started(hanging(), **limits_of_one(timeoutSeconds=10)).reconcile(hanging(), 10)
         now = now.reconcile(self.dying, 12).reconcile(None, 13)
-        assert now.condition(ConditionType.READY).message == self.words
+        assert now.condition(ConditionType.READY).message == self.message
 
     def test_history_has_the_message(self) -> None:
         now = started(hanging(), **limits_of_one(timeoutSeconds=10)).reconcile(hanging(), 10)
@@ -399,7 +404,7 @@ class TestTerminationMessage:
 
 class TestMaxRestarts:
     @pytest.mark.parametrize(
-        ("allowed", "found", "exceeded"),
+        ("allowed", "observed", "exceeded"),
         [
             pytest.param(0, failing(), True, id="none-allowed-and-it-failed"),
             pytest.param(1, failing(), False, id="one-allowed-and-it-failed"),
@@ -431,9 +436,9 @@ class TestMaxRestarts:
         ],
     )
     def test_restart_count_is_compared(
-        self, allowed: int, found: PodBuilder, exceeded: bool
+        self, allowed: int, observed: PodBuilder, exceeded: bool
     ) -> None:
-        now = started(fresh_pod(), **limits_of_one(maxRestarts=allowed)).reconcile(found, 60)
+        now = started(fresh_pod(), **limits_of_one(maxRestarts=allowed)).reconcile(observed, 60)
         assert (now.run.result is Result.FAILED) == exceeded
         if exceeded:
             assert reason(now) == "RestartLimitExceeded"
@@ -503,14 +508,14 @@ class TestSuspend:
         assert now.decision.action is None
 
     @pytest.mark.parametrize(
-        ("found", "result"),
+        ("observed", "result"),
         [
             pytest.param(hanging(), "Superseded", id="before-it-was-initialized"),
             pytest.param(running_pod(), "Initialized", id="after"),
         ],
     )
-    def test_run_ends(self, found: PodBuilder, result: str) -> None:
-        now = started(found).policy(suspend=True).reconcile(found, 60)
+    def test_run_ends(self, observed: PodBuilder, result: str) -> None:
+        now = started(observed).policy(suspend=True).reconcile(observed, 60)
         assert now.past == [(1, "Created", result)]
 
     def test_suspended_pipeline_starts_no_run(self) -> None:
@@ -529,8 +534,8 @@ class TestSuspend:
             .reconcile(running_pod(), 60)
             .reconcile(None, 90)
         )
-        said = {c.type: (c.status, c.reason) for c in now.status.conditions}
-        assert said == {
+        conditions = {c.type: (c.status, c.reason) for c in now.status.conditions}
+        assert conditions == {
             "Initialized": ("False", "Suspended"),
             "Ready": ("False", "Suspended"),
             "Suspended": ("True", "Suspended"),
@@ -656,11 +661,11 @@ class TestTtlSecondsAfterFinished:
         assert now.reconcile(end, 160).decision.action == DeletePipeline()
 
     @pytest.mark.parametrize(
-        "found",
+        "observed",
         [pytest.param(running_pod(), id="ready"), pytest.param(hanging(), id="on-its-way")],
     )
-    def test_active_run_is_not_deleted(self, found: PodBuilder) -> None:
-        now = started(found, ttlSecondsAfterFinished=0).reconcile(found, 1000)
+    def test_active_run_is_not_deleted(self, observed: PodBuilder) -> None:
+        now = started(observed, ttlSecondsAfterFinished=0).reconcile(observed, 1000)
         assert (now.decision.action, now.decision.wake_at) == (None, None)
 
     def test_pipeline_in_back_off_is_not_deleted(self) -> None:
@@ -688,10 +693,10 @@ class TestLastKnownPod:
     """The last state of a Pod that the watch reported with the deletion."""
 
     def test_disruption_is_recorded(self) -> None:
-        words = "Eviction API: evicting"
-        last = hanging().deleting(50).condition("DisruptionTarget", message=words)
+        message = "Eviction API: evicting"
+        last = hanging().deleting(50).condition("DisruptionTarget", message=message)
         [entry] = started(hanging()).reconcile(None, 60, gone=last).status.history
-        assert (entry.result, entry.message) == (Result.LOST, f"the Pod was lost: {words}")
+        assert (entry.result, entry.message) == (Result.LOST, f"the Pod was lost: {message}")
 
     def test_initialization_is_recorded(self) -> None:
         now = started(hanging()).reconcile(None, 60, gone=running_pod().deleting(50))

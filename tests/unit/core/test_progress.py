@@ -18,18 +18,18 @@ RESTARTS_ALL = {
 }
 
 
-def ready_world(found: PodBuilder) -> SimulatedPipeline:
-    return started(fresh_pod()).reconcile(found, 30)
+def ready_world(observed: PodBuilder) -> SimulatedPipeline:
+    return started(fresh_pod()).reconcile(observed, 30)
 
 
-def resizable(found: PodBuilder, cpu: str, memory: str = "16Mi") -> PodBuilder:
+def resizable(observed: PodBuilder, cpu: str, memory: str = "16Mi") -> PodBuilder:
     """Returns the Pod with an app container that a change of its cpu restarts."""
     app = {
         "name": "app",
         "resources": {"requests": {"cpu": cpu, "memory": memory}},
         "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}],
     }
-    return found.with_spec(containers=[app])
+    return observed.with_spec(containers=[app])
 
 
 def restarted(times: int = 1) -> PodBuilder:
@@ -112,8 +112,8 @@ class TestSchedulingGate:
 class TestRulesOfContainers:
     def never(self, **fields: Any) -> PodBuilder:
         """Returns a Pod that never restarts anything, but for the fields of its first step."""
-        found = fresh_pod().restarts("Never").init("one", exit=42)
-        return found.with_spec(initContainers=[{"name": "one", **fields}, {"name": "two"}])
+        observed = fresh_pod().restarts("Never").init("one", exit=42)
+        return observed.with_spec(initContainers=[{"name": "one", **fields}, {"name": "two"}])
 
     def limited(self) -> SimulatedPipeline:
         policy = [{"name": "one", "maxRestarts": 0}]
@@ -121,8 +121,8 @@ class TestRulesOfContainers:
 
     def test_step_that_a_rule_restarts_exceeds_max_restarts(self) -> None:
         rule = {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}
-        found = self.never(restartPolicy="Never", restartPolicyRules=[rule])
-        after = self.limited().reconcile(found, 20)
+        observed = self.never(restartPolicy="Never", restartPolicyRules=[rule])
+        after = self.limited().reconcile(observed, 20)
         assert after.run.reason == Reason.RESTART_LIMIT_EXCEEDED.value
 
     def test_step_that_no_rule_restarts_ends_with_its_pod(self) -> None:
@@ -193,20 +193,22 @@ class TestRulesOfContainers:
 
 class TestOwnEnd:
     def test_eviction_for_its_own_storage_is_a_failed_run(self) -> None:
-        words = 'Usage of EmptyDir volume "work" exceeds the limit "1Mi".'
-        over = fresh_pod().init("one", exit=137).phase("Failed", "Evicted", words)
+        message = 'Usage of EmptyDir volume "work" exceeds the limit "1Mi".'
+        over = fresh_pod().init("one", exit=137).phase("Failed", "Evicted", message)
         after = started(fresh_pod().init("one", running=True)).reconcile(over, 20)
         record = after.status.history[0]
         assert (record.result, record.reason) == (Result.FAILED, "PodEvicted")
-        assert record.message == f"Evicted: {words}"
+        assert record.message == f"Evicted: {message}"
         assert record.failed_step is not None
         assert record.failed_step.name == "one"
         assert after.status.failed_runs == 1
 
     def test_eviction_after_initialization_blames_no_sidecar(self) -> None:
-        found = running_pod().sidecar("proxy", running=True)
-        over = found.sidecar("proxy", exit=137).app(exit=137).phase("Failed", "Evicted", "too much")
-        assert ready_world(found).reconcile(over, 40).status.history[0].failed_step is None
+        observed = running_pod().sidecar("proxy", running=True)
+        over = (
+            observed.sidecar("proxy", exit=137).app(exit=137).phase("Failed", "Evicted", "too much")
+        )
+        assert ready_world(observed).reconcile(over, 40).status.history[0].failed_step is None
 
     def test_unexplained_end_with_exit_code_0_is_lost_once_then_failed(self) -> None:
         """An eviction for a limit of the Pod ends so, and would be repeated without end."""
@@ -240,11 +242,11 @@ class TestSilentNode:
         assert 'node "node-1" has stopped reporting' in ready.message
 
     def test_readiness_gate_reports_the_kubelets_message(self) -> None:
-        words = 'corresponding condition of pod readiness gate "lb" does not exist.'
+        message = 'corresponding condition of pod readiness gate "lb" does not exist.'
         gated = running_pod().condition("ContainersReady")
-        gated = gated.condition("Ready", "False", "ReadinessGatesNotReady", words)
+        gated = gated.condition("Ready", "False", "ReadinessGatesNotReady", message)
         ready = ready_world(running_pod()).reconcile(gated, 90).condition(ConditionType.READY)
-        assert (ready.reason, ready.message) == ("ContainersNotReady", words)
+        assert (ready.reason, ready.message) == ("ContainersNotReady", message)
 
     def test_pod_on_a_node_that_never_reported_claims_nothing(self) -> None:
         silent = pod().of_run(1).init("one", reported=False).init("two", reported=False)
@@ -280,10 +282,12 @@ class TestNodeClock:
 
     def test_clock_set_back_after_a_retry_is_initialized_by_the_running_app(self) -> None:
         retried = fresh_pod().init("one", exit=0, restarts=1, last=End(1))
-        found = retried.init("two", exit=0, start=self.BACK)
-        assert not started(fresh_pod()).reconcile(found, 40).initialized
+        observed = retried.init("two", exit=0, start=self.BACK)
+        assert not started(fresh_pod()).reconcile(observed, 40).initialized
         assert (
-            started(fresh_pod()).reconcile(found.app(running=True, start=self.BACK), 40).initialized
+            started(fresh_pod())
+            .reconcile(observed.app(running=True, start=self.BACK), 40)
+            .initialized
         )
 
     def test_clock_set_back_in_a_run_of_the_kubelet_run_is_initialized(self) -> None:
@@ -319,7 +323,7 @@ class TestNodeClock:
     """The sandbox was restarted when the clock was an hour ahead."""
 
     @pytest.mark.parametrize(
-        "found",
+        "observed",
         [
             pytest.param(
                 SECOND.init("two", exit=0, start=80, restarts=1, last=End()),
@@ -338,13 +342,13 @@ class TestNodeClock:
         ],
     )
     def test_clock_set_right_while_the_operator_was_down_run_is_initialized(
-        self, found: PodBuilder
+        self, observed: PodBuilder
     ) -> None:
-        after = ready_world(running_pod()).reconcile(found, 100)
+        after = ready_world(running_pod()).reconcile(observed, 100)
         assert (after.run.trigger, after.initialized) == (Trigger.POD_RESTARTED, True)
 
     def test_success_of_the_pass_before_last_is_not_of_this_run(self) -> None:
         """The kubelet started over twice while the operator was down."""
-        found = fresh_pod().ready(False).init("one", exit=0, start=60, restarts=2, last=End())
-        found = found.init("two", exit=0, start=50, restarts=1, last=End())
-        assert not ready_world(running_pod()).reconcile(found, 100).initialized
+        observed = fresh_pod().ready(False).init("one", exit=0, start=60, restarts=2, last=End())
+        observed = observed.init("two", exit=0, start=50, restarts=1, last=End())
+        assert not ready_world(running_pod()).reconcile(observed, 100).initialized

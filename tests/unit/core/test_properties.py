@@ -56,19 +56,19 @@ def pods(draw: st.DrawFn) -> PodBuilder | None:
     """Any Pod of that name, likely or not; None: no Pod exists."""
     if draw(st.integers(0, 5)) == 0:
         return None
-    found = pod().of_run(draw(st.none() | st.integers(1, 6)), uid=draw(st.sampled_from("abc")))
-    found = found.node(draw(st.none() | st.just("node-1")))
-    found = found.init("one", **draw(containers)).init("two", **draw(containers))
-    found = found.sidecar("log", **draw(containers)).app(**draw(containers))
-    found = found.phase(draw(st.sampled_from(["Pending", "Running", "Succeeded", "Failed"])))
-    found = found.ready(draw(st.booleans()))
+    observed = pod().of_run(draw(st.none() | st.integers(1, 6)), uid=draw(st.sampled_from("abc")))
+    observed = observed.node(draw(st.none() | st.just("node-1")))
+    observed = observed.init("one", **draw(containers)).init("two", **draw(containers))
+    observed = observed.sidecar("log", **draw(containers)).app(**draw(containers))
+    observed = observed.phase(draw(st.sampled_from(["Pending", "Running", "Succeeded", "Failed"])))
+    observed = observed.ready(draw(st.booleans()))
     if draw(st.booleans()):
-        found = found.condition("PodScheduled", since=draw(seconds))
+        observed = observed.condition("PodScheduled", since=draw(seconds))
     if draw(st.integers(0, 4)) == 0:
-        found = found.condition("DisruptionTarget")
+        observed = observed.condition("DisruptionTarget")
     if draw(st.integers(0, 4)) == 0:
-        found = found.deleting()
-    return found.owned_by("somebody-else") if draw(st.integers(0, 9)) == 0 else found
+        observed = observed.deleting()
+    return observed.owned_by("somebody-else") if draw(st.integers(0, 9)) == 0 else observed
 
 
 looks = st.lists(
@@ -84,7 +84,7 @@ def test_any_sequence_of_pods_keeps_the_invariants(
     story: list[tuple[str, PodBuilder | None, int, Refusal]],
 ) -> None:
     now = new_pipeline().reconcile(None)
-    for number, (event, found, time, refusal) in enumerate(story):
+    for number, (event, observed, time, refusal) in enumerate(story):
         if event == "edit":
             now = now.edited(image=f"nginx:{number}")
         elif event == "token":
@@ -94,28 +94,28 @@ def test_any_sequence_of_pods_keeps_the_invariants(
             if isinstance(now.decision.action, CreatePod):
                 now = now.reconcile(None, time, refusal=refusal)
             continue
-        before, found = now, made_before(now, found)
-        now = now.reconcile(found, time)
-        assert_truthful(before, now, found)
+        before, observed = now, made_before(now, observed)
+        now = now.reconcile(observed, time)
+        assert_truthful(before, now, observed)
 
 
-def made_before(now: SimulatedPipeline, found: PodBuilder | None) -> PodBuilder | None:
+def made_before(now: SimulatedPipeline, observed: PodBuilder | None) -> PodBuilder | None:
     """Returns whether the Pod was created for a run that had begun."""
-    if found is None or found.run is None:
-        return found
-    return replace(found, run=min(found.run, now.run.number))
+    if observed is None or observed.run is None:
+        return observed
+    return replace(observed, run=min(observed.run, now.run.number))
 
 
 def assert_truthful(
-    before: SimulatedPipeline, now: SimulatedPipeline, found: PodBuilder | None
+    before: SimulatedPipeline, now: SimulatedPipeline, observed: PodBuilder | None
 ) -> None:
     """Asserts that a run becomes initialized only if its Pod is Ready or has succeeded, or if all
     its plain init containers have succeeded."""
     known = before.run.number == now.run.number and before.run.initialized_time is not None
     if known or now.run.initialized_time is None:
         return
-    assert found is not None, "initialized without a Pod"
-    built = found.build()
+    assert observed is not None, "initialized without a Pod"
+    built = observed.build()
     plain = {c.name for c in built.init_containers if not c.sidecar}
     succeeded = {
         s.name
@@ -128,8 +128,8 @@ def assert_truthful(
 
 @settings(max_examples=100, deadline=None)
 @given(pods())
-def test_lost_status_leads_to_conditions(found: PodBuilder | None) -> None:
+def test_lost_status_leads_to_conditions(observed: PodBuilder | None) -> None:
     """Each Pod that exists when the status is lost leads to conditions."""
-    seen = replace(new_pipeline(), now=100).reconcile(found)
+    seen = replace(new_pipeline(), now=100).reconcile(observed)
     assert seen.condition(ConditionType.READY).message
     assert seen.run.number >= 1

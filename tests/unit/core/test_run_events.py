@@ -74,10 +74,10 @@ class Story:
         self.world = after
 
 
-def brief(told: Sequence[RunEvent]) -> Told:
+def brief(events: Sequence[RunEvent]) -> Told:
     return [
         (h.reason.value, h.run, h.step) if h.step is not None else (h.reason.value, h.run)
-        for h in told
+        for h in events
     ]
 
 
@@ -364,9 +364,9 @@ class TestNotes:
     def test_start_has_trigger_and_text(self, trigger: Trigger) -> None:
         run = RUN.model_copy(update={"trigger": trigger})
         (started,) = events_between(InitPipelineStatus(), InitPipelineStatus(run=run))
-        start, words = started.note.split(": ")
+        start, text = started.note.split(": ")
         assert start == f"run 1 started ({trigger.value})"
-        assert " " in words
+        assert " " in text
 
     def test_start_has_the_end_of_the_app_container(self) -> None:
         cause = Cause(container="app", exit_code=137, signal=9, reason="OOMKilled")

@@ -94,7 +94,7 @@ class TestFollow:
         assert after.run.number == 1
 
     @pytest.mark.parametrize(
-        ("found", "result"),
+        ("observed", "result"),
         [
             pytest.param(completed_pod(), "Succeeded", id="succeeded"),
             pytest.param(
@@ -102,8 +102,8 @@ class TestFollow:
             ),
         ],
     )
-    def test_end_of_the_pod_ends_the_run(self, found: PodBuilder, result: str) -> None:
-        assert started(running_pod()).reconcile(found).past == [(1, "Created", result)]
+    def test_end_of_the_pod_ends_the_run(self, observed: PodBuilder, result: str) -> None:
+        assert started(running_pod()).reconcile(observed).past == [(1, "Created", result)]
 
     def test_lost_run_keeps_initialized_time(self) -> None:
         after = started(running_pod()).reconcile(None, 30)
@@ -147,8 +147,8 @@ class TestSuperseded:
     def test_superseded_run_has_its_last_state(self) -> None:
         without_image = fresh_pod().init("one", waiting="ErrImagePull", message="no such tag")
         [record] = started(fresh_pod()).edited().reconcile(without_image).status.history
-        told = 'init container 1 of 2 "one": no such tag'
-        assert (record.reason, record.message) == ("ImagePullFailed", told)
+        message = 'init container 1 of 2 "one": no such tag'
+        assert (record.reason, record.message) == ("ImagePullFailed", message)
 
     def test_superseded_run_without_pod_has_the_reported_reason(self) -> None:
         forbidden = Refusal(Reason.POD_FORBIDDEN, "no such service account")

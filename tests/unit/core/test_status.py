@@ -24,26 +24,26 @@ WAITING = {"waiting": {"reason": "PodInitializing"}}
 
 class TestMirror:
     def test_statuses_are_copied_with_unknown_fields(self) -> None:
-        found = fresh_pod().init("one", exit=0)
-        raw = found.raw()["status"]["initContainerStatuses"][0]
-        found.inits[0].status.update(aFieldOfTheFuture={"x": [1]})  # type: ignore[union-attr]
-        mirrored = started(found).status.init_container_statuses[0]
+        observed = fresh_pod().init("one", exit=0)
+        raw = observed.raw()["status"]["initContainerStatuses"][0]
+        observed.inits[0].status.update(aFieldOfTheFuture={"x": [1]})  # type: ignore[union-attr]
+        mirrored = started(observed).status.init_container_statuses[0]
         assert mirrored == {**raw, "aFieldOfTheFuture": {"x": [1]}}
 
     def test_order_is_that_of_the_spec(self) -> None:
-        found = pod().init("a", exit=0).sidecar("s", running=True).init("b").reversed_statuses()
-        mirrored = started(found).status.init_container_statuses
+        observed = pod().init("a", exit=0).sidecar("s", running=True).init("b").reversed_statuses()
+        mirrored = started(observed).status.init_container_statuses
         assert [status["name"] for status in mirrored] == ["a", "s", "b"]
 
     def test_init_container_added_by_admission_is_included(self) -> None:
-        found = pod().sidecar("mesh", running=True).init("one").init("two").app()
-        status = started(found).status
+        observed = pod().sidecar("mesh", running=True).init("one").init("two").app()
+        status = started(observed).status
         assert [s["name"] for s in status.init_container_statuses] == ["mesh", "one", "two"]
         assert status.init_progress == "1/3"
 
     def test_unreported_container_has_a_placeholder(self) -> None:
-        found = fresh_pod().init("one", exit=0).init("two", reported=False)
-        mirrored = started(found).status.init_container_statuses[1]
+        observed = fresh_pod().init("one", exit=0).init("two", reported=False)
+        mirrored = started(observed).status.init_container_statuses[1]
         assert mirrored["name"] == "two"
         assert mirrored["state"] == WAITING
         assert mirrored["restartCount"] == 0
@@ -55,14 +55,14 @@ class TestMirror:
     def test_null_is_left_out(self) -> None:
         """metav1.Time writes the zero time as null, and a CRD's schema takes no null: it would be
         pruned, and the difference written again at every reconcile."""
-        found = fresh_pod().init("one", exit=137, id="")
+        observed = fresh_pod().init("one", exit=137, id="")
         terminated = {"exitCode": 137, "startedAt": None, "finishedAt": None}
-        found.inits[0].status.update(state={"terminated": terminated})  # type: ignore[union-attr]
-        mirrored = started(found).status.init_container_statuses[0]
+        observed.inits[0].status.update(state={"terminated": terminated})  # type: ignore[union-attr]
+        mirrored = started(observed).status.init_container_statuses[0]
         assert mirrored["state"] == {"terminated": {"exitCode": 137}}
 
     @pytest.mark.parametrize(
-        ("found", "progress", "step"),
+        ("observed", "progress", "step"),
         [
             pytest.param(fresh_pod(), "0/2", "one", id="nothing yet"),
             pytest.param(fresh_pod().init("one", running=True), "0/2", "one", id="the first runs"),
@@ -73,8 +73,10 @@ class TestMirror:
             ),
         ],
     )
-    def test_progress_is_counted(self, found: PodBuilder, progress: str, step: str | None) -> None:
-        status = started(found).status
+    def test_progress_is_counted(
+        self, observed: PodBuilder, progress: str, step: str | None
+    ) -> None:
+        status = started(observed).status
         assert (status.init_progress, status.current_step) == (progress, step)
 
     def test_pod_and_node_are_reported(self) -> None:
@@ -325,8 +327,8 @@ class TestEffectiveResources:
         assert "effectiveResources" not in started(running_pod()).status.to_api()
 
     def test_empty_map_is_absent(self) -> None:
-        shown = started(self.ADMITTED).status.to_api()["effectiveResources"]
-        assert shown == {"requests": {"cpu": "3"}}
+        resources = started(self.ADMITTED).status.to_api()["effectiveResources"]
+        assert resources == {"requests": {"cpu": "3"}}
 
 
 class TestTransitionTimes:

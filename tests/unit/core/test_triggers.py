@@ -31,7 +31,7 @@ class TestPrecedence:
     """Several causes at once make one run."""
 
     @pytest.mark.parametrize(
-        ("edited", "token", "found", "trigger"),
+        ("edited", "token", "observed", "trigger"),
         [
             pytest.param(True, "t", restarted(), Trigger.SPEC_CHANGED, id="all three"),
             pytest.param(True, None, restarted(), Trigger.SPEC_CHANGED, id="template, restart"),
@@ -45,12 +45,12 @@ class TestPrecedence:
         ],
     )
     def test_first_trigger_starts_one_run(
-        self, edited: bool, token: str | None, found: PodBuilder | None, trigger: Trigger
+        self, edited: bool, token: str | None, observed: PodBuilder | None, trigger: Trigger
     ) -> None:
         before = started(running_pod())
         before = before.edited() if edited else before
         before = before.token(token) if token else before
-        after = before.reconcile(found, 60)
+        after = before.reconcile(observed, 60)
         assert (after.run.number, after.run.trigger) == (2, trigger)
         assert len(after.past) == 1
 
@@ -70,7 +70,7 @@ class TestNoRun:
     """Events that do not start a run."""
 
     @pytest.mark.parametrize(
-        "found",
+        "observed",
         [
             pytest.param(running_pod(), id="all is well"),
             pytest.param(running_pod().ready(False), id="not ready"),
@@ -82,8 +82,8 @@ class TestNoRun:
             pytest.param(running_pod().init("one", exit=0, image="patched"), id="image patched"),
         ],
     )
-    def test_pod_starts_no_run(self, found: PodBuilder) -> None:
-        assert started(running_pod()).reconcile(found, 60).run.number == 1
+    def test_pod_starts_no_run(self, observed: PodBuilder) -> None:
+        assert started(running_pod()).reconcile(observed, 60).run.number == 1
 
     def test_restart_of_a_sidecar_starts_no_run(self) -> None:
         pod = fresh_pod().init("one", exit=0).sidecar("two", running=True).app(running=True)
