@@ -78,7 +78,7 @@ looks = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(looks)
 def test_any_sequence_of_pods_keeps_the_invariants(
     story: list[tuple[str, PodBuilder | None, int, Refusal]],
@@ -126,7 +126,7 @@ def assert_truthful(
     assert proven or plain <= succeeded, f"initialized with {succeeded} of {plain}"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(pods())
 def test_lost_status_leads_to_conditions(observed: PodBuilder | None) -> None:
     """Each Pod that exists when the status is lost leads to conditions."""
