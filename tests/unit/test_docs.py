@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 
 import initpipeline.core
 from initpipeline.api.models import InitPipelineSpec
-from initpipeline.runtime.settings import Settings
+from tests.unit.model.test_state_machine import Stories
 
 ROOT: Final = Path(__file__).parents[2]
 README: Final = ROOT / "README.md"
@@ -177,19 +177,11 @@ def test_core_docstring_lists_each_spec_field() -> None:
     assert [field for field in fields if f"``{field}``" not in docstring] == []
 
 
-def test_installation_guide_lists_each_setting_with_its_default() -> None:
-    guide = (ROOT / "docs" / "install.md").read_text()
-    rows = [line for line in guide.splitlines() if line.startswith("| `--")]
-    missing = [
-        name
-        for name, field in Settings.model_fields.items()
-        if not any(
-            f"`INITPIPELINE_{name.upper()}" in row and str(field.default or "") in row
-            for row in rows
-        )
-    ]
-    assert missing == []
-    assert len(rows) == len(Settings.model_fields)
+def test_story_in_the_development_page_uses_rules_of_the_state_machine() -> None:
+    page = (ROOT / "docs" / "development.md").read_text()
+    rules = set(re.findall(r"^state\.(\w+)\(", page, re.MULTILINE))
+    assert rules
+    assert rules <= set(dir(Stories))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
