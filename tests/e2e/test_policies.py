@@ -338,14 +338,14 @@ def test_suspend_deletes_the_pod_and_resume_starts_a_run(
 
     expected_runs = {
         "ready": [(1, "Created", "Initialized"), (2, "Resumed", "")],
-        "begun": [(1, "Created", "Superseded"), (2, "Resumed", "")],
+        "started": [(1, "Created", "Superseded"), (2, "Resumed", "")],
         "asked": [(1, "Created", "Initialized"), (2, "Requested", "")],
         "changed": [(1, "Created", "Initialized"), (2, "SpecChanged", "")],
         "from-the-start": [(1, "Resumed", "")],
     }
     for name, expected in expected_runs.items():
         run = len(expected)
-        done = "StepRunning" if name == "begun" else "PodReady"
+        done = "StepRunning" if name == "started" else "PodReady"
         state = env.wait_reason(name, done, run=run)
         assert runs(state) == expected, name
         assert status_of(state, "Suspended") == "", name
