@@ -242,8 +242,8 @@ class TestReconcileOfRefusedSpec:
 
     BAD = SimulatedPipeline(with_policies("typo").of_generation(1))
 
-    def corrected(self, world: SimulatedPipeline, **others: Any) -> SimulatedPipeline:
-        return world.policy(initPolicies=[{"name": "one", "timeoutSeconds": 60}], **others)
+    def corrected(self, state: SimulatedPipeline, **others: Any) -> SimulatedPipeline:
+        return state.policy(initPolicies=[{"name": "one", "timeoutSeconds": 60}], **others)
 
     def test_pod_is_neither_created_nor_retried(self) -> None:
         now = self.BAD.reconcile(None)

@@ -40,9 +40,9 @@ IN_PLACE = (
 )
 
 
-def created_for(world: SimulatedPipeline) -> int:
+def created_for(state: SimulatedPipeline) -> int:
     """Returns the number of the run for which the Pod is created."""
-    action = world.decision.action
+    action = state.decision.action
     assert isinstance(action, CreatePod), f"{action} is no creation"
     return int(action.manifest["metadata"]["annotations"][RUN_ANNOTATION])
 
@@ -422,10 +422,10 @@ class TestCrashPoints:
     """The operator crashes between two writes. The stored state leads to the same end."""
 
     def end(
-        self, world: SimulatedPipeline
+        self, state: SimulatedPipeline
     ) -> tuple[int, str, str | None, list[tuple[int, str, str]]]:
-        run = world.run
-        return run.number, run.trigger, run.pod_uid, world.past
+        run = state.run
+        return run.number, run.trigger, run.pod_uid, state.past
 
     def test_crash_before_the_creation_of_the_pod(self) -> None:
         written = new_pipeline().reconcile(None)
@@ -604,9 +604,9 @@ class TestClocks:
         assert after.run.initialized_time == at(18)
 
     def test_operator_clock_set_back(self) -> None:
-        world = started(running_pod()).reconcile(RESTARTED, 600).reconcile(running_pod(2), 610)
+        state = started(running_pod()).reconcile(RESTARTED, 600).reconcile(running_pod(2), 610)
         again = running_pod(2).app(running=True, restarts=1, last=End(1, start=75))
-        after = world.reconcile(again, 100)
+        after = state.reconcile(again, 100)
         assert after.status.next_run_time == at(110)
 
     def test_fractions_of_a_second_are_not_written(self) -> None:

@@ -18,7 +18,7 @@ RESTARTS_ALL = {
 }
 
 
-def ready_world(observed: PodBuilder) -> SimulatedPipeline:
+def ready_pipeline(observed: PodBuilder) -> SimulatedPipeline:
     return started(fresh_pod()).reconcile(observed, 30)
 
 
@@ -141,7 +141,7 @@ class TestRulesOfContainers:
         ended = ready.sidecar("watcher", exit=88).app(exit=137, end=99)
         ended = ended.condition("AllContainersRestarting")
         again = ended.init("one", waiting="RestartingAllContainers", restarts=1)
-        after = ready_world(ready).reconcile(ended, 100).reconcile(again, 101)
+        after = ready_pipeline(ready).reconcile(ended, 100).reconcile(again, 101)
         assert after.run.trigger is Trigger.RESTARTED_IN_PLACE
         assert after.run.cause == Cause(container="watcher", exit_code=88, reason="Error")
 
@@ -155,7 +155,7 @@ class TestRulesOfContainers:
         for name in ("one", "two"):
             again = again.init(name, waiting="PodInitializing", restarts=1, last=removed, id="")
         again = again.app(waiting="PodInitializing", restarts=1, last=removed, id="")
-        assert ready_world(ready).reconcile(again, 60).run.trigger is Trigger.RESTARTED_IN_PLACE
+        assert ready_pipeline(ready).reconcile(again, 60).run.trigger is Trigger.RESTARTED_IN_PLACE
 
     @pytest.mark.parametrize(
         ("allowed", "reasons"),
@@ -208,11 +208,11 @@ class TestOwnEnd:
         over = (
             observed.sidecar("proxy", exit=137).app(exit=137).phase("Failed", "Evicted", "too much")
         )
-        assert ready_world(observed).reconcile(over, 40).status.history[0].failed_step is None
+        assert ready_pipeline(observed).reconcile(over, 40).status.history[0].failed_step is None
 
     def test_unexplained_end_with_exit_code_0_is_lost_once_then_failed(self) -> None:
         """An eviction for a limit of the Pod ends so, and would be repeated without end."""
-        ended = ready_world(running_pod()).reconcile(
+        ended = ready_pipeline(running_pod()).reconcile(
             running_pod().app(exit=0).phase("Succeeded"), 40
         )
         assert ended.status.history[0].result is Result.LOST
@@ -227,7 +227,7 @@ class TestOwnEnd:
 
     def test_disruption_after_a_loss_is_a_loss(self) -> None:
         disrupted = running_pod().app(exit=0).phase("Succeeded").condition("DisruptionTarget")
-        ended = ready_world(running_pod()).reconcile(disrupted, 40)
+        ended = ready_pipeline(running_pod()).reconcile(disrupted, 40)
         again = ended.reconcile(None, 41).reconcile(running_pod(2), 60)
         second = running_pod(2).app(exit=0).phase("Succeeded").condition("DisruptionTarget")
         assert again.reconcile(second, 80).status.history[0].result is Result.LOST
@@ -236,7 +236,7 @@ class TestOwnEnd:
 class TestSilentNode:
     def test_pod_marked_not_ready_reports_the_node(self) -> None:
         silent = running_pod().condition("ContainersReady").ready(False)
-        after = ready_world(running_pod()).reconcile(silent, 90)
+        after = ready_pipeline(running_pod()).reconcile(silent, 90)
         ready = after.condition(ConditionType.READY)
         assert (ready.status, ready.reason) == ("False", "NodeNotReady")
         assert 'node "node-1" has stopped reporting' in ready.message
@@ -245,7 +245,7 @@ class TestSilentNode:
         message = 'corresponding condition of pod readiness gate "lb" does not exist.'
         gated = running_pod().condition("ContainersReady")
         gated = gated.condition("Ready", "False", "ReadinessGatesNotReady", message)
-        ready = ready_world(running_pod()).reconcile(gated, 90).condition(ConditionType.READY)
+        ready = ready_pipeline(running_pod()).reconcile(gated, 90).condition(ConditionType.READY)
         assert (ready.reason, ready.message) == ("ContainersNotReady", message)
 
     def test_pod_on_a_node_that_never_reported_claims_nothing(self) -> None:
@@ -295,7 +295,7 @@ class TestNodeClock:
         again = again.ready(False)
         first = again.init("one", exit=0, restarts=1, start=50, last=End())
         both = first.init("two", exit=0, restarts=1, start=self.BACK, last=End())
-        after = ready_world(running_pod()).reconcile(again, 50).reconcile(first, 60)
+        after = ready_pipeline(running_pod()).reconcile(again, 50).reconcile(first, 60)
         assert not after.initialized
         assert after.reconcile(both, 70).initialized
 
@@ -316,7 +316,7 @@ class TestNodeClock:
             ready = ready.init(name, exit=0, restarts=1, start=self.BACK, last=End())
         old = End(137, start=20)
         ready = ready.app(running=True, restarts=1, start=self.BACK + 20, last=old)
-        after = ready_world(running_pod()).reconcile(again, 50).reconcile(ready, 60)
+        after = ready_pipeline(running_pod()).reconcile(again, 50).reconcile(ready, 60)
         assert (after.run.number, after.run.trigger) == (2, Trigger.POD_RESTARTED)
 
     SECOND = fresh_pod().ready(False).init("one", exit=0, start=3700, restarts=1, last=End())
@@ -344,11 +344,11 @@ class TestNodeClock:
     def test_clock_set_right_while_the_operator_was_down_run_is_initialized(
         self, observed: PodBuilder
     ) -> None:
-        after = ready_world(running_pod()).reconcile(observed, 100)
+        after = ready_pipeline(running_pod()).reconcile(observed, 100)
         assert (after.run.trigger, after.initialized) == (Trigger.POD_RESTARTED, True)
 
     def test_success_of_the_pass_before_last_is_not_of_this_run(self) -> None:
         """The kubelet started over twice while the operator was down."""
         observed = fresh_pod().ready(False).init("one", exit=0, start=60, restarts=2, last=End())
         observed = observed.init("two", exit=0, start=50, restarts=1, last=End())
-        assert not ready_world(running_pod()).reconcile(observed, 100).initialized
+        assert not ready_pipeline(running_pod()).reconcile(observed, 100).initialized

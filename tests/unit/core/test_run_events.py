@@ -43,7 +43,7 @@ FAILED_FOR_GOOD = FAILED_ONCE.restarts("Never").phase("Failed")
 class Story:
     """A pipeline with the events of each status write."""
 
-    world: SimulatedPipeline
+    state: SimulatedPipeline
     events: list[RunEvent]
 
     @classmethod
@@ -54,24 +54,24 @@ class Story:
     def then(self, *pods: PodBuilder | None) -> "Story":
         """Reconciles with each of these Pods, half a minute apart. None: no Pod exists."""
         for seen in pods:
-            self._note(self.world.reconcile(seen, self.world.now + 30))
+            self._note(self.state.reconcile(seen, self.state.now + 30))
         return self
 
     def refused(self, refusal: Refusal) -> "Story":
-        self._note(self.world.reconcile(None, self.world.now + 30, refusal))
+        self._note(self.state.reconcile(None, self.state.now + 30, refusal))
         return self
 
     def forget(self) -> "Story":
         self.events.clear()
         return self
 
-    def change(self, world: SimulatedPipeline) -> "Story":
-        self.world = world
+    def change(self, state: SimulatedPipeline) -> "Story":
+        self.state = state
         return self
 
     def _note(self, after: SimulatedPipeline) -> None:
-        self.events += events_between(self.world.status, after.status)
-        self.world = after
+        self.events += events_between(self.state.status, after.status)
+        self.state = after
 
 
 def brief(events: Sequence[RunEvent]) -> Told:
@@ -206,12 +206,12 @@ class TestRunOfTheKubelet:
 class TestRunStartedByUser:
     def test_request_starts_a_run(self) -> None:
         story = Story.of(running_pod()).forget()
-        story.change(story.world.token("now")).then(running_pod())
+        story.change(story.state.token("now")).then(running_pod())
         assert brief(story.events) == [(STARTED, 2)]
 
     def test_changed_template_starts_a_run_of_a_given_up_pipeline(self) -> None:
         story = Story.of(FAILED_FOR_GOOD).forget()
-        story.change(story.world.edited()).then(FAILED_FOR_GOOD)
+        story.change(story.state.edited()).then(FAILED_FOR_GOOD)
         assert brief(story.events) == [(STARTED, 2)]
 
 
@@ -238,13 +238,13 @@ class TestRefusal:
 
     def test_refusal_of_another_run_is_posted_again(self) -> None:
         story = Story.of().refused(INVALID).forget()
-        story.change(story.world.token("now")).refused(INVALID)
+        story.change(story.state.token("now")).refused(INVALID)
         assert brief(story.events) == [(STARTED, 2), (FAILED_CREATE, 2)]
 
     def test_refusal_that_becomes_stalled_is_not_posted_again(self) -> None:
         quota = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota")
         story = Story.of().refused(quota).forget()
-        before, after = story.world, story.world.reconcile(None, 900, quota)
+        before, after = story.state, story.state.reconcile(None, 900, quota)
         assert after.status.condition(ConditionType.STALLED) is not None
         assert events_between(before.status, after.status) == ()
 
@@ -256,7 +256,7 @@ class TestRefusal:
 
 def test_equal_statuses_have_no_events() -> None:
     story = Story.of(FAILED_FOR_GOOD)
-    assert events_between(story.world.status, story.world.status) == ()
+    assert events_between(story.state.status, story.state.status) == ()
 
 
 RUN = Run(number=1, trigger=Trigger.CREATED, pod_uid="pod-1", start_time=at(0))

@@ -89,8 +89,8 @@ class TestMirror:
         assert [s["state"] for s in status.init_container_statuses] == [WAITING, WAITING]
 
 
-def conditions(world: SimulatedPipeline) -> dict[str, tuple[str, str]]:
-    return {c.type: (c.status, c.reason) for c in world.status.conditions}
+def conditions(state: SimulatedPipeline) -> dict[str, tuple[str, str]]:
+    return {c.type: (c.status, c.reason) for c in state.status.conditions}
 
 
 FAILED_APP = running_pod().app(exit=1).restarts("Never").phase("Failed").ready(False)

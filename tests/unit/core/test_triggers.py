@@ -207,14 +207,14 @@ class TestChangedTemplate:
 
 class TestTokens:
     def test_token_of_a_new_pipeline_starts_one_run(self) -> None:
-        world = (
+        state = (
             SimulatedPipeline(started(fresh_pod()).pipeline)
             .without_status()
             .token("first")
             .reconcile(None)
         )
-        assert (world.run.number, world.run.token) == (1, "first")
-        assert world.reconcile(fresh_pod()).run.number == 1
+        assert (state.run.number, state.run.token) == (1, "first")
+        assert state.reconcile(fresh_pod()).run.number == 1
 
     def test_token_starts_one_run(self) -> None:
         after = started(running_pod()).token("t").reconcile(running_pod())
@@ -244,39 +244,39 @@ class TestTokens:
         assert after.status.condition(ConditionType.STALLED) is None
 
 
-def lose(world: SimulatedPipeline, seconds: float) -> SimulatedPipeline:
+def lose(state: SimulatedPipeline, seconds: float) -> SimulatedPipeline:
     """Returns the pipeline after the Pod of the current run was lost at that time."""
-    return world.reconcile(None, seconds)
+    return state.reconcile(None, seconds)
 
 
 class TestBackOff:
     """Reruns after a restart or a loss wait longer each time."""
 
     def test_first_rerun_is_immediate_then_10_seconds_doubling_to_5_minutes(self) -> None:
-        world, now, waits = started(running_pod()), 100.0, []
+        state, now, waits = started(running_pod()), 100.0, []
         for run in range(1, 9):
-            world = lose(world, now)
-            due = world.status.next_run_time
+            state = lose(state, now)
+            due = state.status.next_run_time
             waits.append(0.0 if due is None else (due - at(now)).total_seconds())
             now += waits[-1]
-            world = world.reconcile(None, now)
-            assert (world.run.number, world.run.trigger) == (run + 1, Trigger.POD_LOST)
-            world = world.reconcile(fresh_pod(run + 1), now)
+            state = state.reconcile(None, now)
+            assert (state.run.number, state.run.trigger) == (run + 1, Trigger.POD_LOST)
+            state = state.reconcile(fresh_pod(run + 1), now)
             now += 1
         assert waits == [0, 10, 20, 40, 80, 160, 300, 300]
 
     def waiting(self) -> SimulatedPipeline:
         """Returns run 2 with a restart at second 100. The next run may start at 110."""
         first = started(running_pod()).reconcile(restarted(), 50)
-        world = first.reconcile(running_pod(2), 60).reconcile(restarted(2), 100)
-        assert world.status.next_run_time == at(110)
-        return world
+        state = first.reconcile(running_pod(2), 60).reconcile(restarted(2), 100)
+        assert state.status.next_run_time == at(110)
+        return state
 
     def test_old_pod_is_kept_during_back_off(self) -> None:
-        world = self.waiting()
-        assert world.run.number == 2
-        assert world.decision.action is None
-        assert world.decision.wake_at == at(110)
+        state = self.waiting()
+        assert state.run.number == 2
+        assert state.decision.action is None
+        assert state.decision.wake_at == at(110)
 
     def test_back_off_is_reported(self) -> None:
         reconciling = self.waiting().condition(ConditionType.RECONCILING)
@@ -324,16 +324,16 @@ class TestBackOff:
     def test_ten_minutes_ready_reset_back_off(
         self, ready_for: float, number: int, count: int
     ) -> None:
-        world = started(running_pod()).reconcile(restarted(), 50).reconcile(running_pod(2), 60)
-        after = world.reconcile(restarted(2), 60 + ready_for)
+        state = started(running_pod()).reconcile(restarted(), 50).reconcile(running_pod(2), 60)
+        after = state.reconcile(restarted(2), 60 + ready_for)
         assert (after.run.number, after.status.rerun_count) == (number, count)
 
     def test_ten_minutes_not_ready_keep_back_off(self) -> None:
-        world = started(running_pod()).reconcile(restarted(), 50)
-        world = world.reconcile(running_pod(2).ready(False), 60)
-        assert world.reconcile(restarted(2).ready(False), 5000).run.number == 2
+        state = started(running_pod()).reconcile(restarted(), 50)
+        state = state.reconcile(running_pod(2).ready(False), 60)
+        assert state.reconcile(restarted(2).ready(False), 5000).run.number == 2
 
     def test_ready_time_counts_if_not_ready_is_observed_before_the_restart(self) -> None:
-        world = started(running_pod()).reconcile(restarted(), 50).reconcile(running_pod(2), 60)
+        state = started(running_pod()).reconcile(restarted(), 50).reconcile(running_pod(2), 60)
         crashed = running_pod(2).app(exit=1).ready(False)
-        assert world.reconcile(crashed, 700).reconcile(restarted(2), 701).run.number == 3
+        assert state.reconcile(crashed, 700).reconcile(restarted(2), 701).run.number == 3
