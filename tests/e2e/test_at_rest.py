@@ -108,22 +108,22 @@ def test_unchanged_pipelines_cause_no_requests(
         reach_all_states(env, core)
         wait_for_rest(node)
         events_before, cpu_before = watch_events(env), Usage(operator.pid).cpu_ms()
-        requests_before, reconciles_before = between_reconciles(all_requests, operator)
+        sent_before, reconciles_before = between_reconciles(all_requests, operator)
         time.sleep(MINUTE)
-        requests, reconciles = between_reconciles(all_requests, operator)
-        requests, reconciles = requests - requests_before, reconciles - reconciles_before
+        sent, reconciles = between_reconciles(all_requests, operator)
+        sent, reconciles = sent - sent_before, reconciles - reconciles_before
         cpu_ms = Usage(operator.pid).cpu_ms() - cpu_before
         events = watch_events(env) - events_before
 
     for name in STILL:
         assert reconciles[name] <= events[name], f"reconciles {name} without a watch event"
     for name in RETRIED:
-        assert requests.pop((name, "create pods"), 0) == reconciles[name] <= RETRIES, name
+        assert sent.pop((name, "create pods"), 0) == reconciles[name] <= RETRIES, name
     # One read for each change of the foreign Pod. Only a read shows the Pod's owner.
-    assert requests.pop(("name-taken", "get pods"), 0) == reconciles["name-taken"]
+    assert sent.pop(("name-taken", "get pods"), 0) == reconciles["name-taken"]
     for name in DRIVEN:
         assert all_requests.counts()[name, STATUS_WRITE] <= len(env.pods.of(name)), name
-    assert without(requests, DRIVEN) == Counter()
+    assert without(sent, DRIVEN) == Counter()
     assert cpu_ms < CPU_MS
 
 
