@@ -8,8 +8,8 @@ from typing import Any
 from kubernetes import client
 
 from initpipeline.api import names
+from tests.statuses import Object
 
-Object = dict[str, Any]
 Template = Object
 
 

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from initpipeline.api.reasons import Reason
-from tests.contract.admission_client import Object, minimal_template, pipeline_of
+from tests.contract.admission_client import minimal_template, pipeline_of
+from tests.statuses import Object
 
 REFUSED_WHEN_APPLIED: Final = ("schema", "policy")
 REFUSED_WHEN_POD_IS_CREATED: Final = (Reason.INVALID_TEMPLATE, Reason.POD_FORBIDDEN)

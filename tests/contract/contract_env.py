@@ -16,13 +16,12 @@ from initpipeline.api import names
 from tests.builders import NAME, PipelineBuilder, PodBuilder, pipeline
 from tests.cluster.audit import requests
 from tests.poll import poll_until, poll_until_stable
+from tests.statuses import Object
 
 TIMEOUT_SECONDS: Final = 15.0
 """The longest wait for something that the operator or the API server does."""
 QUIET_SECONDS: Final = 1.0
 """Time without requests after which the operator is at rest."""
-
-Object = dict[str, Any]
 
 
 def create_namespace(api: client.ApiClient) -> str:

@@ -16,7 +16,7 @@ import pytest
 from kubernetes import client
 
 from initpipeline.core import admission
-from tests.contract.admission_client import AdmissionClient, Object, minimal_template, pipeline_of
+from tests.contract.admission_client import AdmissionClient, minimal_template, pipeline_of
 from tests.contract.admission_table import (
     ACCEPTED,
     REFUSED,
@@ -29,6 +29,7 @@ from tests.contract.admission_table import (
 )
 from tests.kubectl import Kubectl
 from tests.poll import poll_until
+from tests.statuses import Object
 
 POLICY: Final = Path(__file__).parents[2] / "manifests" / "base" / "admission.yaml"
 TAKES_EFFECT_SECONDS: Final = 30

@@ -14,11 +14,10 @@ from tests.builders import NAME, fresh_pod, pipeline, running_pod
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv, RequestCounter
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
-from tests.statuses import condition, is_ready, runs_in
+from tests.statuses import Object, condition, is_ready, runs_in
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 
-Object = dict[str, Any]
 MANY: Final = 50
 FOREIGN: Final = {"containers": [{"name": "app", "image": "none.test/none"}]}
 

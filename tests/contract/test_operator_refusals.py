@@ -21,11 +21,9 @@ from tests.contract.admission_table import REFUSED, Case, refused, template_of
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv, RequestCounter
 from tests.kubectl import Kubectl
 from tests.poll import poll_until
-from tests.statuses import condition, runs_in
+from tests.statuses import Object, condition, runs_in
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
-
-Object = dict[str, Any]
 
 
 @refused("policy")

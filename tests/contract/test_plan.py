@@ -19,11 +19,9 @@ from tests.contract.conftest import allow
 from tests.contract.contract_env import ContractEnv
 from tests.kubectl import Kubectl
 from tests.plugin import PluginResult, run_plugin
-from tests.statuses import condition, is_ready
+from tests.statuses import Object, condition, is_ready
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
-
-Object = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ import yaml
 
 from initpipeline.plugin.cluster import kubeconfig
 from initpipeline.plugin.errors import NotUsableError
-
-Raw = dict[str, Any]
+from tests.builders import Raw
 
 
 def document(user: Raw | None = None, cluster: Raw | None = None, **context: str) -> Raw:

@@ -13,9 +13,8 @@ from initpipeline.plugin.cluster.log_reader import LogReader
 from initpipeline.plugin.errors import NoAnswerError, NotFoundError, NotUsableError
 from initpipeline.plugin.report.log_parts import Part
 from initpipeline.plugin.session import Session, Target
+from tests.builders import Raw
 from tests.unit.plugin.test_transcript import stamped
-
-Raw = dict[str, Any]
 
 CUT = NoAnswerError("cut")
 GONE = NotFoundError("no such log")

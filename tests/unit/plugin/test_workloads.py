@@ -9,8 +9,7 @@ import pytest
 from initpipeline.plugin.wrap.fields import METADATA_FIELDS, SPEC_FIELDS, FieldHandling, FieldRule
 from initpipeline.plugin.wrap.rules import CannotWrapError
 from initpipeline.plugin.wrap.workloads import WrapOptions, Wrapped, is_workload, wrap
-
-Raw = dict[str, Any]
+from tests.builders import Raw
 
 STEP = {"name": "step", "image": "busybox"}
 APP = {"name": "app", "image": "nginx"}
