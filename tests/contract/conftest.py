@@ -23,6 +23,8 @@ from tests.poll import poll_until
 
 CRDS: Final = Path(__file__).parents[2] / "crds"
 SERVED_SECONDS: Final = 30
+COMMAND_SECONDS: Final = 600.0
+"""The timeout of kubectl, which also changes 150 large objects with one command."""
 MODE_VARIABLE: Final = "INITPIPELINE_CONTRACT_MODE"
 """The environment variable that selects the API server. "oldest": see `make oldest`."""
 
@@ -93,4 +95,4 @@ def _is_served(kubectl: Kubectl) -> bool:
 
 
 def _kubectl(cluster: Cluster) -> Kubectl:
-    return Kubectl(cluster.kubeconfig, executable=cluster.kubectl)
+    return Kubectl(cluster.kubeconfig, executable=cluster.kubectl, timeout=COMMAND_SECONDS)

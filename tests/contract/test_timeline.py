@@ -64,9 +64,7 @@ def test_json_output_has_runs_and_steps(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param(
-            ["demo.svg"], "a file is for --output svg, not for chart", id="without SVG output"
-        ),
+        pytest.param(["demo.svg"], "FILE requires -o svg", id="without SVG output"),
         pytest.param(
             ["-o", "svg", "/nowhere/demo.svg"], "No such file or directory", id="missing directory"
         ),
