@@ -76,30 +76,18 @@ def decide(facts: Facts, now: datetime) -> Decision:
     pipeline = facts.pipeline
     if pipeline.deleting:
         return Decision(pipeline.status)
+    # First, which run is current, and what its Pod shows it has come to.
     state = _current_run(facts, now)
     followed = _follow_pod(facts, state, now) if state else None
+    # Next, whether another run is due, what must be done now, and what status reports.
     if followed is None or pipeline.policies.suspend:
         decision = _suspend(facts, followed, now)
     else:
         decision = _reconcile_run(facts, followed, now)
+    # Last, the limits of what is stored.
     kept = decision.status.history[: pipeline.policies.run_history_limit]
     whole = evolve(decision.status, history=kept)
     return replace(decision, status=status_size.fitted(whole, pipeline.size))
-
-
-def needs_live_pod(pipeline: Pipeline) -> bool:
-    """Returns whether the API server must confirm that there is no Pod.
-
-    The watch does not show a Pod that has lost its label. If the operator took it for gone, it
-    would end the run, or leave the Pod behind when a changed spec requires its deletion.
-    """
-    status = pipeline.status
-    if status.run is None or status.run.pod_uid is None:
-        return False
-    reconciling = status.condition(ConditionType.RECONCILING)
-    terminating = reconciling is not None and reconciling.reason == Reason.POD_TERMINATING
-    changed = pipeline.generation != status.observed_generation
-    return status.run.completion_time is None or terminating or changed
 
 
 def _current_run(facts: Facts, now: datetime) -> RunState | None:
@@ -189,6 +177,7 @@ def _with_own_validation(facts: Facts, run: Run) -> Facts:
 def _decide_with_status(
     facts: Facts, followed: FollowedRun, obstacle: Explanation | None, now: datetime
 ) -> Decision:
+    """Decides what to do for the current run, and reports it."""
     pipeline, state, observation = facts.pipeline, followed.state, followed.observation
     ended = state.run.completion_time is not None
     if observation is not None:
@@ -255,6 +244,8 @@ def _ensure_pod(
 
 
 def _creation(pipeline: Pipeline, run: Run, obstacle: Explanation | None) -> CreatePod:
+    """Returns the creation of the run's Pod. Its annotation records whether it has the rules for
+    in-place re-runs, or the obstacle."""
     if not in_place.wanted(pipeline):
         return CreatePod(podspec.build(pipeline, run.number))
     annotation = obstacle.reason.value if obstacle else names.IN_PLACE
@@ -275,3 +266,18 @@ def _keep_reported_status(facts: Facts, state: RunState, now: datetime) -> InitP
     if same_run and not (refused and over):
         return statuses.unchanged(facts.pipeline, state)
     return statuses.without_pod(replace(facts, pod=None, refusal=None), state, now)
+
+
+def needs_live_pod(pipeline: Pipeline) -> bool:
+    """Returns whether the API server must confirm that there is no Pod.
+
+    The watch does not show a Pod that has lost its label. If the operator took it for gone, it
+    would end the run, or leave the Pod behind when a changed spec requires its deletion.
+    """
+    status = pipeline.status
+    if status.run is None or status.run.pod_uid is None:
+        return False
+    reconciling = status.condition(ConditionType.RECONCILING)
+    terminating = reconciling is not None and reconciling.reason == Reason.POD_TERMINATING
+    changed = pipeline.generation != status.observed_generation
+    return status.run.completion_time is None or terminating or changed

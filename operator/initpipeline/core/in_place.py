@@ -171,7 +171,7 @@ def _before_pod(facts: Facts, state: RunState, now: datetime) -> Explanation | N
 
 def _restarted_alone(run: Run, before: Pod) -> bool:
     """Returns whether the node has restarted one container although the first rule that matches its
-    exit restarts all. A container that admission injected into the Pod has none of our rules."""
+    exit restarts all. A container that admission injected does not have the operator's rules."""
     if run.trigger is not Trigger.CONTAINER_RESTARTED or before.rerun_in_place != IN_PLACE:
         return False
     cause = run.cause

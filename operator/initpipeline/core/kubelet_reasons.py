@@ -1,24 +1,23 @@
-"""Reasons that the kubelet reports in container statuses."""
+"""Reasons that the kubelet reports in container statuses, and what they mean."""
 
 CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
-"""The kubelet's reason for a container that it will start again after a while."""
+"""The container waits for its restart after a back-off."""
 
 INVALID_IMAGE_NAME = "InvalidImageName"
-"""The kubelet's reason for an image that no registry can be asked for."""
+"""The image reference is malformed."""
 
 IMAGE_NEVER_PULLED = "ErrImageNeverPull"
-"""The kubelet's reason for an image that its node lacks and imagePullPolicy has it not pull."""
+"""The image is not on the node, and imagePullPolicy is Never."""
 
 CANNOT_START = "RunContainerError"
-"""The kubelet's reason for a container that was made and could not be started, mostly for a command
-that its image does not have."""
+"""The container waits after a failed start, mostly because its image does not have the command."""
 
 START_ERROR = "StartError"
-"""The kubelet's reason for the end of a container that could not be started."""
+"""The container terminated because it could not be started."""
 
 RESTARTING_ALL_CONTAINERS = "RestartingAllContainers"
-"""The kubelet's reason for containers that a RestartAllContainers rule restarts (KEP-5532)."""
+"""The container waits or terminated because a RestartAllContainers rule restarts all (KEP-5532)."""
 
 LOST_ENDS = frozenset({"ContainerStatusUnknown", "Unknown"})
-"""The kubelet's reasons for the end of a container that went with its sandbox or node. The kubelet
-knows only that the container is gone: the exit code (137, 255) is not the container's."""
+"""The container was lost with its sandbox or node. The kubelet knows only that the container is
+gone: the exit code (137, 255) is not the container's."""
