@@ -67,8 +67,12 @@ class Cluster:
         return cls(name, plan.mode, plan.components, plan.flags, progress)
 
     def __enter__(self) -> Self:
-        """Start it."""
-        self.up()
+        """Start it. If that fails, stop and remove what has started."""
+        try:
+            self.up()
+        except BaseException:
+            self.down()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -323,6 +323,18 @@ def test_control_planes_run_beside_each_other() -> None:
     assert not second.layout.root.exists()
 
 
+def test_cluster_that_fails_to_start_leaves_nothing_behind() -> None:
+    manager = Component.CONTROLLER_MANAGER
+    flags = {manager: ["--no-such-flag"]}
+    cluster = Cluster(
+        f"test-fails-{os.getpid()}", Mode.CONTROL_PLANE, components={manager}, flags=flags
+    )
+    with pytest.raises(ClusterError, match="controller-manager"), cluster:
+        pass
+    assert processes_of(cluster, set()) == set()
+    assert not cluster.layout.root.exists()
+
+
 def test_kubelet_of_a_control_plane_is_refused() -> None:
     with pytest.raises(ClusterError, match="no kubelet"):
         Cluster("never", Mode.CONTROL_PLANE, components={Component.KUBELET})
