@@ -129,6 +129,7 @@ class TestNameTaken:
         assert counts == Counter(
             {
                 "create pods 409": MANY,
+                "get initpipelines 200": MANY,
                 "patch initpipelines/status 200": 2 * MANY,
                 "create events 201": 2 * MANY,
                 "list pods 200": 1,

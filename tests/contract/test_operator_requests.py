@@ -20,6 +20,7 @@ WRITE = "patch initpipelines/status 200"
 CREATE = "create pods 201"
 DELETE = "delete pods 200"
 READ = "get pods 404"
+GET = "get initpipelines 200"
 EVENT = "create events 201"
 
 FIRST_STEP = fresh_pod().init("one", running=True)
@@ -34,13 +35,14 @@ class TestRequests:
     def test_first_run_costs_one_write_per_report_of_the_kubelet(
         self, env: ContractEnv, shared_request_counter: RequestCounter
     ) -> None:
-        """There is one write for the run before its Pod is created, and one for each report of the
-        kubelet. The events report that the run started and is initialized."""
+        """There is one read, because the watch delivers only metadata, one write for the run before
+        its Pod is created, and one write for each report of the kubelet. The events report that the
+        run started and is initialized."""
         env.create()
         env.run_pod(FIRST_STEP, SECOND_STEP, INITIALIZED, READY)
         env.wait("Ready", is_ready)
         assert shared_request_counter.counts_at_rest() == Counter(
-            {WRITE: 1 + 4, CREATE: 1, EVENT: 2}
+            {GET: 1, WRITE: 1 + 4, CREATE: 1, EVENT: 2}
         )
 
     def test_effective_resources_cost_no_write_of_their_own(
@@ -57,7 +59,7 @@ class TestRequests:
         status = env.wait("Ready", lambda status: is_ready(status) and status)
         assert status["effectiveResources"] == {"requests": {"cpu": "1", "memory": "64Mi"}}
         assert shared_request_counter.counts_at_rest() == Counter(
-            {WRITE: 1 + 2, CREATE: 1, EVENT: 2}
+            {GET: 1, WRITE: 1 + 2, CREATE: 1, EVENT: 2}
         )
 
     @pytest.fixture
@@ -74,12 +76,13 @@ class TestRequests:
     def test_ready_pipeline_causes_no_request(self, shared_request_counter: RequestCounter) -> None:
         assert shared_request_counter.counts_at_rest(quiet=5) == Counter()
 
-    def test_irrelevant_change_causes_no_request(
+    def test_irrelevant_change_causes_no_write(
         self, started: ContractEnv, shared_request_counter: RequestCounter
     ) -> None:
+        """The labels are changed, so the pipeline is read."""
         started.report(READY.condition("PodReadyToStartContainers"))
         started.patch({"metadata": {"labels": {"team": "a"}}})
-        assert shared_request_counter.counts_at_rest() == Counter()
+        assert shared_request_counter.counts_at_rest() == Counter({GET: 1})
 
     def test_lost_pod_costs_three_writes_and_one_read(
         self, started: ContractEnv, shared_request_counter: RequestCounter
@@ -122,7 +125,8 @@ def test_start_lists_each_resource_and_checks_permissions(
         {
             "get  200": 7,  # discovery: one by the operator, six by Kopf
             "create selfsubjectaccessreviews 201": 12,
-            "list initpipelines 200": 1,
+            # The metadata for the queue, whole objects in pages, and the metadata for the watch.
+            "list initpipelines 200": 3,
             "list pods 200": 2,  # one before the first decision, one by the watch
         }
     )

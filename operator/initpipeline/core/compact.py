@@ -31,11 +31,13 @@ _CONTAINER: Final = frozenset(
 
 
 def compact(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the object, compacted if it is an InitPipeline or a Pod."""
+    """Returns the object, compacted if it is an InitPipeline, a Pod or the metadata of one."""
     spec = lenient.mapping(raw.get("spec"))
     if "template" in spec:
         return _pipeline(raw, spec)
-    return _pod(raw, spec) if "containers" in spec else raw
+    if "containers" in spec:
+        return _pod(raw, spec)
+    return _without_ownership(raw) if "metadata" in raw else raw
 
 
 def _pipeline(raw: Mapping[str, Any], spec: Mapping[str, Any]) -> Mapping[str, Any]:

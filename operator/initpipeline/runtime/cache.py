@@ -81,22 +81,40 @@ class Store(Generic[T]):
         self._objects: dict[Key, T | _Packed[T]] = {}
         self._gone: dict[Key, T | _Packed[T]] = {}
         """What each object was when it went, until there is another of its key."""
+        self._announced: dict[Key, tuple[str, str]] = {}
+        """UID and resource version of each object whose newest state was not read yet."""
         self._creating: dict[Key, set[str]] = {}
         """Creations under way, each with the UIDs whose deletion was told meanwhile."""
 
     def __len__(self) -> int:
-        return len(self._objects)
+        return len(self._objects.keys() | self._announced.keys())
 
     def get(self, key: Key) -> T | None:
         return _unpacked(self._objects.get(key))
 
     def newest(self) -> int:
         """The highest resource version known."""
-        return max((int(thing.resource_version) for thing in self._objects.values()), default=0)
+        return max((version for _, _, version in self._known()), default=0)
 
     def is_news(self, key: Key, resource_version: str) -> bool:
         known = self._objects.get(key)
         return known is None or int(resource_version) > int(known.resource_version)
+
+    def announce(self, key: Key, uid: str, resource_version: str) -> bool:
+        """Note that the object has this resource version, without its content. Returns whether
+        that is news."""
+        announced = self._announced.get(key)
+        if announced is not None and int(resource_version) <= int(announced[1]):
+            return False
+        if not self.is_news(key, resource_version):
+            return False
+        self._announced[key] = (uid, resource_version)
+        return True
+
+    def unread(self, key: Key) -> tuple[str, str] | None:
+        """Returns the UID and resource version that the object was announced with. None: its newest
+        known state was read."""
+        return self._announced.get(key)
 
     def put(self, key: Key, thing: T) -> bool:
         """Whether it was news."""
@@ -104,12 +122,15 @@ class Store(Generic[T]):
             return False
         self._objects[key] = self._packed(thing)
         self._gone.pop(key, None)
+        announced = self._announced.get(key)
+        if announced is not None and int(thing.resource_version) >= int(announced[1]):
+            del self._announced[key]
         return True
 
     def replace(self, key: Key, thing: T) -> bool:
         """The answer to a write or a read of ours: whether it was news. One that comes after the
         object's deletion was told must not bring it back."""
-        return key in self._objects and self.put(key, thing)
+        return (key in self._objects or key in self._announced) and self.put(key, thing)
 
     def refine(self, key: Key, thing: T) -> None:
         """Keep what was computed of an object, if it is still the newest known."""
@@ -140,9 +161,13 @@ class Store(Generic[T]):
         known."""
         if key in self._creating:
             self._creating[key].add(uid)
+        announced = self._announced.get(key)
+        was_announced = announced is not None and announced[0] == uid
+        if was_announced:
+            del self._announced[key]
         known = self._objects.get(key)
         if known is None or known.uid != uid:
-            return False
+            return was_announced
         del self._objects[key]
         if last is not None and self._keep_gone:
             self._gone[key] = self._packed(last)
@@ -164,12 +189,19 @@ class Store(Generic[T]):
         """Objects of a namespace (None: of all) that are known here and were gone when the UIDs
         were listed."""
         return [
-            (key, thing.uid)
-            for key, thing in self._objects.items()
+            (key, uid)
+            for key, uid, version in self._known()
             if namespace in (None, key.namespace)
-            and int(thing.resource_version) <= existing.version
-            and existing.uids.get(key) != thing.uid
+            and version <= existing.version
+            and existing.uids.get(key) != uid
         ]
+
+    def _known(self) -> Iterator[tuple[Key, str, int]]:
+        """Yields key, UID and resource version of each object that was stored or announced."""
+        for key, thing in self._objects.items():
+            yield key, thing.uid, int(thing.resource_version)
+        for key, (uid, version) in self._announced.items():
+            yield key, uid, int(version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ import yaml
 from kubernetes.aio import client, config
 
 from initpipeline import __version__
+from initpipeline.api import names
+from initpipeline.core.compact import compact
 from initpipeline.runtime import documents
 from initpipeline.runtime.errors import ConnectionFailed, LoginError, api_error, one_line
 
@@ -28,6 +30,9 @@ HOME_KUBECONFIG = os.path.expanduser("~/.kube/config")  # noqa: PTH111 - the cli
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
+
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+METADATA_EVENTS = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 CHUNK_BYTES = 2**16
 
@@ -104,8 +109,8 @@ class ApiClient:
         self._login = login
         self._logging_in = asyncio.Lock()
         self._reading: aiohttp.ClientSession | None = None
-        self._page_sizes: dict[str, documents.PageSize] = {}
-        """By the path of the list."""
+        self._page_sizes: dict[tuple[str, str | None], documents.PageSize] = {}
+        """By the path of the list and the requested form of its objects."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -121,8 +126,11 @@ class ApiClient:
 
     def for_watches(self) -> kopf.AiohttpSession:
         """The same login for Kopf. With credentials of its own it would close its connections when
-        these expire, and a watch that is just being opened then fails for good."""
-        return kopf.AiohttpSession(server=self.server, aiohttp_session=self._session())
+        these expire, and a watch that is just being opened then fails for good.
+
+        Of InitPipelines Kopf gets the metadata only."""
+        session = self._session(_pipelines_as_metadata)
+        return kopf.AiohttpSession(server=self.server, aiohttp_session=session)
 
     def _reader(self) -> aiohttp.ClientSession:
         """Returns the session for the operator's own lists and watches."""
@@ -130,7 +138,7 @@ class ApiClient:
             self._reading = self._session()
         return self._reading
 
-    def _session(self) -> aiohttp.ClientSession:
+    def _session(self, *middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
         """Returns a session without a limit of connections, whose requests carry the present
         credentials."""
         configuration = self._configuration
@@ -145,7 +153,7 @@ class ApiClient:
             connector=aiohttp.TCPConnector(limit=0, ssl=connection.as_ssl_context()),
             proxy=configuration.proxy,
             trust_env=True,
-            middlewares=(self._in_pages, self._authorize),
+            middlewares=(*middlewares, self._in_pages, self._authorize),
             response_class=documents.Response,
         )
 
@@ -156,7 +164,8 @@ class ApiClient:
         page."""
         if request.method != "GET" or "limit" not in request.url.query:
             return await handler(request)
-        size = self._page_sizes.setdefault(request.url.path, documents.PageSize())
+        form = (request.url.path, request.headers.get("Accept"))
+        size = self._page_sizes.setdefault(form, documents.PageSize())
         return await documents.in_pages(request, handler, size)
 
     async def _authorize(
@@ -245,6 +254,8 @@ class ApiClient:
             code, data = error.status, error.body
         except _NO_ANSWER as error:
             raise ConnectionFailed(one_line(error)) from error
+        if data is not None and len(data) > documents.LARGE:
+            return code, await asyncio.to_thread(_parse_compact, code, data)
         return code, _parse(code, data)
 
     async def _renewed(self, refused: client.Configuration) -> bool:
@@ -305,6 +316,25 @@ async def _authorized(
     if authorization:
         request.headers["Authorization"] = authorization
     return request
+
+
+async def _pipelines_as_metadata(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Requests the metadata of InitPipelines instead of whole objects.
+
+    The API server sends the events of a watch one after the other. A large object would delay the
+    events of all others, whichever namespace they are in. See docs/decisions/0016-*.md.
+    """
+    if request.method == "GET" and request.url.path.endswith(f"/{names.PLURAL}"):
+        watch = "watch" in request.url.query
+        request.headers["Accept"] = METADATA_EVENTS if watch else METADATA_LIST
+    return await handler(request)
+
+
+def _parse_compact(code: int, data: bytes | str) -> dict[str, Any]:
+    """Returns the document, compacted if it is an object."""
+    return dict(compact(_parse(code, data)))
 
 
 def _parse(code: int, data: bytes | str | None) -> dict[str, Any]:

@@ -163,7 +163,12 @@ class Response(aiohttp.ClientResponse):
     async def json(self, **_: Any) -> Any:
         """Returns the parsed body. Raises ValueError if it is not JSON."""
         data = await self.read()
-        return decode(data) if len(data) <= LARGE else await asyncio.to_thread(compact_list, data)
+        large = len(data) > LARGE
+        document = await asyncio.to_thread(compact_list, data) if large else decode(data)
+        if isinstance(document, dict) and document.get("items", ()) is None:
+            # So the API server writes an empty list of metadata. Kopf fails on it.
+            document["items"] = []
+        return document
 
 
 async def in_pages(

@@ -17,12 +17,15 @@ from initpipeline.api.reasons import Reason
 from initpipeline.core import admission
 from initpipeline.core.facts import Pipeline, PipelineMetadata, Pod, Refusal, UnreadableError
 from initpipeline.core.unreadable import UnreadablePipeline, read_pipeline
-from initpipeline.runtime.client import JSON, MERGE_PATCH, ApiClient
+from initpipeline.runtime.client import (
+    JSON,
+    MERGE_PATCH,
+    METADATA_EVENTS,
+    METADATA_LIST,
+    ApiClient,
+)
 from initpipeline.runtime.documents import LARGEST_PAGE
 from initpipeline.runtime.errors import ApiError, NotFoundError, TooLargeError
-
-_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-_METADATA_EVENTS = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -57,9 +60,16 @@ class Gateway:
     def __init__(self, client: ApiClient) -> None:
         self._client = client
 
-    async def get_pipeline(self, key: Key) -> Pipeline | UnreadablePipeline | None:
-        """Returns the InitPipeline. None: it does not exist."""
-        raw = await self._get(_pipeline_path(key))
+    async def get_pipeline(
+        self, key: Key, not_older_than: str | None = None
+    ) -> Pipeline | UnreadablePipeline | None:
+        """Returns the InitPipeline. None: it does not exist.
+
+        With a resource version, the API server answers from its watch cache, which costs it no read
+        from etcd, and at least this version.
+        """
+        query = f"?resourceVersion={quote(not_older_than)}" if not_older_than else ""
+        raw = await self._get(f"{_pipeline_path(key)}{query}")
         return None if raw is None else read_pipeline(raw)
 
     async def get_pod(self, key: Key) -> Pod | None:
@@ -144,16 +154,35 @@ class Gateway:
             for raw in page["items"] or ():
                 yield key_of(raw), _pod_or_error(raw)
 
+    async def list_pipelines(
+        self, namespace: str | None
+    ) -> AsyncIterator[tuple[Key, Pipeline | UnreadablePipeline]]:
+        """Yields the InitPipelines. None: in all namespaces."""
+        async for page in self._pages(_list_path(Kind.PIPELINE, namespace)):
+            for raw in page["items"] or ():
+                with contextlib.suppress(UnreadableError):  # Then it is read, and logged, alone.
+                    yield key_of(raw), read_pipeline(raw)
+
     async def list_uids(self, kind: Kind, namespace: str | None) -> ObjectUIDs:
         """Returns the UIDs of all objects of a kind. Requests only their metadata. With the
         namespace None: in all namespaces."""
         uids: dict[Key, str] = {}
         version = 0
-        async for page in self._pages(_list_path(kind, namespace), accept=_METADATA_ONLY):
+        async for page in self._pages(_list_path(kind, namespace), accept=METADATA_LIST):
             version = int(page["metadata"]["resourceVersion"])
             # The items are null while the CRD is being deleted.
             uids |= {key_of(raw): raw["metadata"]["uid"] for raw in page["items"] or ()}
         return ObjectUIDs(uids, version)
+
+    async def list_pipeline_versions(
+        self, namespace: str | None
+    ) -> AsyncIterator[tuple[Key, str, str]]:
+        """Yields key, UID and resource version of each InitPipeline. Requests only their metadata.
+        With the namespace None: in all namespaces."""
+        path = _list_path(Kind.PIPELINE, namespace)
+        async for page in self._pages(path, accept=METADATA_LIST):
+            for raw in page["items"] or ():
+                yield key_of(raw), raw["metadata"]["uid"], raw["metadata"]["resourceVersion"]
 
     async def find_unlabelled_pods(
         self, namespace: str, keys: Collection[Key]
@@ -162,7 +191,7 @@ class Gateway:
         of the list."""
         found: set[Key] = set()
         version = ""
-        async for page in self._pages(_unlabelled_path(namespace), accept=_METADATA_ONLY):
+        async for page in self._pages(_unlabelled_path(namespace), accept=METADATA_LIST):
             version = page["metadata"]["resourceVersion"]
             found |= {key for raw in page["items"] or () if (key := key_of(raw)) in keys}
         return found, version
@@ -176,7 +205,7 @@ class Gateway:
         query = f"watch=1&resourceVersion={quote(version)}&timeoutSeconds={seconds}"
         path = f"{_unlabelled_path(namespace)}&{query}"
         async with contextlib.aclosing(
-            self._client.watch(path, _METADATA_EVENTS, seconds)
+            self._client.watch(path, METADATA_EVENTS, seconds)
         ) as events:
             async for event in events:
                 raw = event["object"]

@@ -6,16 +6,16 @@ writes per pipeline, a second copy of the spec in an annotation, and some a fina
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import kopf
 
 from initpipeline.api import names
-from initpipeline.core.facts import Pod, UnreadableError
-from initpipeline.core.unreadable import UnreadablePipeline, read_pipeline
-from initpipeline.runtime.cache import Cache, Store, Versioned
+from initpipeline.core.facts import Pipeline, Pod, UnreadableError
+from initpipeline.core.unreadable import UnreadablePipeline
+from initpipeline.runtime.cache import Cache, Store
 from initpipeline.runtime.documents import LARGEST_PAGE
 from initpipeline.runtime.gateway import Key, Kind, key_of
 from initpipeline.runtime.queue import WorkQueue
@@ -29,12 +29,11 @@ def register(
     unreadable: UnreadableObjects,
 ) -> None:
     """Watch InitPipelines, and the Pods that carry our label."""
-    pipelines = _Noter(Kind.PIPELINE, cache.pipelines, queue, read_pipeline, unreadable)
-    pods = _Noter(Kind.POD, cache.pods, queue, Pod.from_api, unreadable)
+    pods = _PodNoter(cache.pods, queue, unreadable)
 
     @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
     async def pipeline_event(event: Mapping[str, Any], **_: object) -> None:
-        pipelines.note(event)
+        note_pipeline(cache.pipelines, queue, event)
 
     @kopf.on.event("", "v1", "pods", registry=registry)
     async def pod_event(event: Mapping[str, Any], **_: object) -> None:
@@ -68,22 +67,38 @@ def configure(settings: kopf.OperatorSettings) -> None:
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
 
 
-T = TypeVar("T", bound=Versioned)
+def note_pipeline(
+    store: Store[Pipeline | UnreadablePipeline], queue: WorkQueue[Key], event: Mapping[str, Any]
+) -> None:
+    """Queue the pipeline of a watch event if it is new. The event has its metadata only. The
+    reconcile reads it, unless the event is the echo of the operator's own write."""
+    raw = event["object"]
+    key, metadata = key_of(raw), raw["metadata"]
+    if event["type"] == "DELETED":
+        if store.remove(key, metadata["uid"]):
+            queue.add(key)
+        return
+    uid, version = metadata["uid"], metadata["resourceVersion"]
+    known = store.get(key)
+    if metadata.get("deletionTimestamp") and known is not None and known.uid == uid:
+        # The operator does nothing more for it, so it need not be read.
+        if store.put(key, replace(known, deleting=True, resource_version=version)):
+            queue.add(key)
+    elif store.announce(key, uid, version):
+        queue.add(key)
 
 
 @dataclass(frozen=True, slots=True)
-class _Noter(Generic[T]):
-    """Handles the watch events of one kind."""
+class _PodNoter:
+    """Handles the watch events of Pods."""
 
-    kind: Kind
-    store: Store[T]
+    store: Store[Pod]
     queue: WorkQueue[Key]
-    read: Callable[[Mapping[str, Any]], T]
     unreadable: UnreadableObjects
 
     def note(self, event: Mapping[str, Any]) -> None:
-        """Store the object of a watch event, and queue its pipeline if the object is new. The echo
-        of the operator's own write is not: the answer to the write is stored already."""
+        """Store the Pod of a watch event, and queue its pipeline if the Pod is new. The echo of the
+        operator's own write is not: the answer to the write is stored already."""
         raw = event["object"]
         key, metadata = key_of(raw), raw["metadata"]
         if event["type"] == "DELETED":
@@ -92,24 +107,21 @@ class _Noter(Generic[T]):
             return
         if not self.store.is_news(key, metadata["resourceVersion"]):
             return
-        thing = self._read_or_none(key, raw)
-        if thing is None:
+        pod = self._read_or_none(key, raw)
+        if pod is None:
             # The stored object is out of date. The reconcile of the pipeline reads it again.
             self.store.remove(key, metadata["uid"])
         else:
-            self.store.put(key, thing)
+            self.store.put(key, pod)
         self.queue.add(key)
 
-    def _read_or_none(self, key: Key, raw: Mapping[str, Any]) -> T | None:
-        """Returns the object. None: it cannot be read, which is logged."""
+    def _read_or_none(self, key: Key, raw: Mapping[str, Any]) -> Pod | None:
+        """Returns the Pod. None: it cannot be read, which is logged."""
         try:
-            thing = self.read(raw)
+            return Pod.from_api(raw)
         except UnreadableError as error:
-            self.unreadable.note(self.kind, key, str(error))
+            self.unreadable.note(Kind.POD, key, str(error))
             return None
-        if isinstance(thing, UnreadablePipeline):
-            self.unreadable.note(self.kind, key, thing.problem)
-        return thing
 
 
 class _Backoffs:

@@ -68,8 +68,10 @@ class Operator:
         )
         self._events = EventRecorder(gateway, now)
         watcher = UnlabelledPodWatcher(gateway, self._queue)
-        self._reconciler = Reconciler(gateway, cache, self._queue, now, self._events, watcher)
         unreadable = UnreadableObjects()
+        self._reconciler = Reconciler(
+            gateway, cache, self._queue, now, self._events, watcher, unreadable
+        )
         self._sweeper = Sweeper(gateway, cache, self._queue, settings.namespaces, unreadable)
         self._before: set[asyncio.Task[Any]] = set()
         """Tasks that were there before Kopf started."""

@@ -42,9 +42,10 @@ from initpipeline.runtime.errors import (
     one_line,
 )
 from initpipeline.runtime.events import EventRecorder
-from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.gateway import Gateway, Key, Kind
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
+from initpipeline.runtime.unreadable_objects import UnreadableObjects
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +108,7 @@ class Reconciler:
         clock: Callable[[], datetime],
         events: EventRecorder,
         unlabelled_pods: UnlabelledPodWatcher,
+        unreadable: UnreadableObjects,
     ) -> None:
         self._gateway = gateway
         self._cache = cache
@@ -114,18 +116,36 @@ class Reconciler:
         self._clock = clock
         self._events = events
         self._unlabelled_pods = unlabelled_pods
+        self._unreadable = unreadable
         self._creations = _Creations()
         self._large = asyncio.Lock()
 
     async def reconcile(self, key: Key) -> None:
         """Reconcile one pipeline. Large ones are reconciled one at a time: a request for one may
         occupy the API server for seconds, and it must answer others meanwhile."""
-        pipeline = self._cache.pipelines.get(key)
+        pipeline = await self._current(key)
         if isinstance(pipeline, Pipeline) and pipeline.size > LARGE:
             async with self._large:
                 await self._reconcile(key)
         else:
             await self._reconcile(key)
+
+    async def _current(self, key: Key) -> Pipeline | UnreadablePipeline | None:
+        """Returns the pipeline, which is read if the watch announced a newer version of it. None:
+        it does not exist."""
+        store = self._cache.pipelines
+        announced = store.unread(key)
+        if announced is None:
+            return store.get(key)
+        uid, version = announced
+        fresh = await self._gateway.get_pipeline(key, version)
+        if fresh is None:
+            store.remove(key, uid)
+        else:
+            if isinstance(fresh, UnreadablePipeline):
+                self._unreadable.note(Kind.PIPELINE, key, fresh.problem)
+            store.replace(key, fresh)
+        return store.get(key)
 
     async def _reconcile(self, key: Key) -> None:
         facts = await self._read(key)
@@ -185,7 +205,7 @@ class Reconciler:
             raise
 
     async def _read(self, key: Key) -> Facts | None:
-        pipeline = self._cache.pipelines.get(key)
+        pipeline = await self._current(key)
         if pipeline is None:
             self._queue.forget_failures(key)
             self._cache.pods.forget_gone(key)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from initpipeline.core.facts import Pod
+from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime.cache import Cache, Store
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, OperatorError
 from initpipeline.runtime.gateway import Gateway, Key, Kind
@@ -38,10 +39,11 @@ class Sweeper:
         self._namespaces: Sequence[str | None] = namespaces or (None,)
 
     async def fill(self) -> None:
-        """List all Pods into the cache. A Pod that cannot be read is logged.
+        """List all Pods into the cache, and queue all pipelines. An unreadable Pod is logged.
 
-        Without this, the first reconcile of each pipeline would request its Pod, because the watch
-        has not reported it yet.
+        Without the Pods, the first reconcile of each pipeline would request its Pod, because the
+        watch has not reported it yet. Of the pipelines only the metadata is listed, so that large
+        ones do not delay others.
         """
         for namespace in self._namespaces:
             async for key, pod in self._gateway.list_pods(namespace):
@@ -49,10 +51,26 @@ class Sweeper:
                     self._cache.pods.put(key, pod)
                 else:
                     self._unreadable.note(Kind.POD, key, str(pod))
+            versions = self._gateway.list_pipeline_versions(namespace)
+            async for key, uid, version in versions:
+                self._cache.pipelines.announce(key, uid, version)
+                self._queue.add(key)
+
+    async def preload(self) -> None:
+        """Read the announced pipelines in pages, which costs fewer requests than to read each
+        alone. Meanwhile the workers read and reconcile the first of each namespace."""
+        try:
+            for namespace in self._namespaces:
+                async for key, pipeline in self._gateway.list_pipelines(namespace):
+                    if not isinstance(pipeline, UnreadablePipeline):
+                        self._cache.pipelines.replace(key, pipeline)
+        except (ApiError, ConnectionFailed) as error:
+            logger.warning("pipelines not read in pages", extra={"error": str(error)})
 
     async def run(self, period_seconds: float) -> None:
-        """Sweep once in each period, until the task is cancelled. If a sweep fails, the next one
-        finds the deletions that it missed."""
+        """Read the pipelines, then sweep once in each period, until the task is cancelled. If a
+        sweep fails, the next one finds the deletions that it missed."""
+        await self.preload()
         while True:
             await asyncio.sleep(period_seconds)
             try:

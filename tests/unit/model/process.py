@@ -73,10 +73,11 @@ class Process:
         gateway = Gateway(api)
         events = EventRecorder(gateway, clock, "operator-0")  # Its events stay in its queue.
         self._unlabelled_pods = ManualPodWatcher(gateway, self.agenda)
+        unreadable = UnreadableObjects()
         self._reconciler = Reconciler(
-            gateway, self._cache, self.agenda, clock, events, self._unlabelled_pods
+            gateway, self._cache, self.agenda, clock, events, self._unlabelled_pods, unreadable
         )
-        self._sweeper = Sweeper(gateway, self._cache, self.agenda, (), UnreadableObjects())
+        self._sweeper = Sweeper(gateway, self._cache, self.agenda, (), unreadable)
         self._handlers = _handlers(self._cache, self.agenda)
         self._delivered = {PIPELINES: 0, PODS: 0}
         """Number of delivered events by watch. Has UNLABELLED while that watch is active."""

@@ -18,6 +18,7 @@ from initpipeline.runtime.gateway import Gateway, Key
 from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
+from initpipeline.runtime.unreadable_objects import UnreadableObjects
 from tests.builders import NAME, NAMESPACE, Raw
 from tests.unit.runtime.clock import Clock
 
@@ -46,8 +47,8 @@ class FakeApi(ApiClient):
         self._pods_made = itertools.count(1)
         self.objects: dict[tuple[str, Key], Raw] = {}
         self.calls: list[str] = []
-        self.before: dict[str, Callable[[], None]] = {}
-        self.after: dict[str, Callable[[], None]] = {}
+        self.before: dict[str, Callable[[], object]] = {}
+        self.after: dict[str, Callable[[], object]] = {}
         self.failing: dict[str, list[Exception]] = {}
         self.unanswered: set[str] = set()
         self.dies_after: int | None = None
@@ -273,7 +274,13 @@ class Operator:
         """Its task is not started, so its events stay queued."""
         self.unlabelled_pods = ManualPodWatcher(gateway, self.queue)
         self.reconciler = Reconciler(
-            gateway, self.cache, self.queue, clock, self.events, self.unlabelled_pods
+            gateway,
+            self.cache,
+            self.queue,
+            clock,
+            self.events,
+            self.unlabelled_pods,
+            UnreadableObjects(),
         )
 
     def watch(self, *plurals: str) -> None:

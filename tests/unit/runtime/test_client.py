@@ -19,7 +19,10 @@ import yaml
 from kubernetes.aio import client
 
 from initpipeline import __version__
+from initpipeline.api import names
+from initpipeline.core.facts import COMPACT
 from initpipeline.runtime.client import (
+    JSON,
     MERGE_PATCH,
     ApiClient,
     load_configuration,
@@ -254,11 +257,63 @@ class TestNoAnswer:
                 await api.request("GET", "/thing")
 
 
+class TestMetadataOfPipelines:
+    """What Kopf gets of InitPipelines. A watch delivers the events of all namespaces in turn, so a
+    large object in it delays all others."""
+
+    LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+    EVENTS = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+    PIPELINES = f"/apis/{names.API_VERSION}/{names.PLURAL}"
+    NAMESPACED = f"/apis/{names.API_VERSION}/namespaces/team-a/{names.PLURAL}"
+
+    @pytest.mark.parametrize(
+        ("path", "accept"),
+        [
+            pytest.param(f"{PIPELINES}?limit=500", LIST, id="list"),
+            pytest.param(f"{PIPELINES}?watch=true", EVENTS, id="watch"),
+            pytest.param(f"{NAMESPACED}?watch=true", EVENTS, id="watch of a namespace"),
+            pytest.param("/api/v1/pods?watch=true", JSON, id="Pods"),
+            pytest.param(f"/apis/{names.API_VERSION}", JSON, id="discovery"),
+        ],
+    )
+    async def test_watch_session_requests_the_metadata_of_pipelines_only(
+        self, api: ApiClient, server: str, kmock: mock.RawHandler, path: str, accept: str
+    ) -> None:
+        kmock["get"] << {}
+        headers = {"Accept": JSON}
+        session = api.for_watches().aiohttp_session
+        async with session, session.get(f"{server}{path}", headers=headers):
+            pass
+        assert only(kmock).headers["Accept"] == accept
+
+    async def test_own_list_has_whole_objects(self, api: ApiClient, kmock: mock.RawHandler) -> None:
+        kmock["get"] << {}
+        await api.page(f"{self.PIPELINES}?limit=500")
+        assert only(kmock).headers["Accept"] == JSON
+
+    async def test_empty_list_of_metadata_has_items(
+        self, api: ApiClient, server: str, kmock: mock.RawHandler
+    ) -> None:
+        """The API server writes null for them, on which Kopf fails."""
+        kmock["get"] << {"items": None}
+        session = api.for_watches().aiohttp_session
+        async with session, session.get(f"{server}{self.PIPELINES}?limit=500") as response:
+            assert await response.json() == {"items": []}
+
+
 class TestRequest:
     async def test_request_has_the_user_agent(self, api: ApiClient, kmock: mock.RawHandler) -> None:
         kmock["get /thing"] << {}
         await api.request("GET", "/thing")
         assert only(kmock).headers["User-Agent"] == f"initpipeline/{__version__}"
+
+    async def test_large_answer_is_compacted(self, api: ApiClient, kmock: mock.RawHandler) -> None:
+        """In a thread: as Python values an object takes ten times the memory of its JSON."""
+        template = {"spec": {"containers": [{"name": "app", "args": ["x"] * 100_000}]}}
+        kmock["get /thing"] << {"metadata": {"name": "demo"}, "spec": {"template": template}}
+        found = await api.request("GET", "/thing")
+        assert found["spec"]["template"] is None
+        assert len(found[COMPACT]["template"]) < 10_000
 
     async def test_request_has_a_body_of_its_content_type(
         self, api: ApiClient, kmock: mock.RawHandler

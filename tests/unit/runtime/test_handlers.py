@@ -9,7 +9,6 @@ import pytest
 
 from initpipeline.api import names
 from initpipeline.core.facts import Pipeline
-from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime import handlers
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.gateway import Key, Kind
@@ -45,8 +44,10 @@ class Handlers:
         return self.queue.again
 
     def known(self, plural: str, key: Key = KEY) -> bool:
-        stores: dict[str, Any] = {PIPELINE: self.cache.pipelines, POD: self.cache.pods}
-        return stores[plural].get(key) is not None
+        """Whether the Pod is stored, or the pipeline is to be read."""
+        if plural == PIPELINE:
+            return self.cache.pipelines.unread(key) is not None
+        return self.cache.pods.get(key) is not None
 
 
 @pytest.fixture
@@ -99,34 +100,31 @@ class TestEvent:
         assert await shell.send(plural, "DELETED", raw, version=2)
 
 
-@pytest.mark.parametrize(
-    ("odd", "problem"),
-    [
-        pytest.param({"spec": {}}, "not a valid InitPipeline: KeyError: 'template'", id="template"),
-        pytest.param(
-            {"status": {"run": {"number": 0}}},
-            "status.run.number: Input should be greater than or equal to 1",
-            id="status of another version",
-        ),
-        pytest.param(
-            {"status": {"history": 1}}, "status.history: Input should be a valid tuple", id="list"
-        ),
-    ],
-)
-async def test_pipeline_that_cannot_be_read_is_kept_as_such_and_logged_once(
-    shell: Handlers, caplog: pytest.LogCaptureFixture, odd: Raw, problem: str
-) -> None:
-    for version in (1, 2):
-        assert await shell.send(PIPELINE, "MODIFIED", {**pipeline().raw(), **odd}, version)
+async def test_pipeline_event_needs_the_metadata_only(shell: Handlers) -> None:
+    """What Kopf gets of an InitPipeline has no spec."""
+    assert await shell.send(PIPELINE, "MODIFIED", {"metadata": pipeline().raw()["metadata"]})
+    assert shell.cache.pipelines.unread(KEY) == (pipeline().raw()["metadata"]["uid"], "1")
+
+
+async def test_pipeline_that_is_being_deleted_is_not_read_again(shell: Handlers) -> None:
+    """The operator does nothing more for it."""
+    raw = pipeline().raw()
+    raw["metadata"]["resourceVersion"] = "1"
+    shell.cache.pipelines.put(KEY, Pipeline.from_api(raw))
+    assert await shell.send(PIPELINE, "MODIFIED", pipeline().deleting().raw(), version=2)
     known = shell.cache.pipelines.get(KEY)
-    assert isinstance(known, UnreadablePipeline)
-    assert known.problem == problem
-    [record] = caplog.records
-    assert (record.message, record.exc_info) == ("object cannot be read", None)
-    assert vars(record)["pipeline"] == str(KEY)
-    assert shell.unreadable.seen[Kind.PIPELINE] == 2
-    assert await shell.send(PIPELINE, "MODIFIED", pipeline().raw(), version=3)
-    assert isinstance(shell.cache.pipelines.get(KEY), Pipeline)
+    assert known is not None
+    assert (known.deleting, known.resource_version) == (True, "2")
+    assert shell.cache.pipelines.unread(KEY) is None
+
+
+async def test_echo_of_a_write_that_was_answered_queues_nothing(shell: Handlers) -> None:
+    await shell.send(PIPELINE, "ADDED", pipeline().raw())
+    written = pipeline().raw()
+    written["metadata"]["resourceVersion"] = "2"
+    assert shell.cache.pipelines.replace(KEY, Pipeline.from_api(written))
+    assert not await shell.send(PIPELINE, "MODIFIED", pipeline().raw(), version=2)
+    assert shell.cache.pipelines.unread(KEY) is None
 
 
 async def test_pod_that_cannot_be_read_is_forgotten_and_queues_its_pipeline(
