@@ -51,16 +51,16 @@ class _Packed(Generic[T]):
     data: bytes
 
     @classmethod
-    def of(cls, thing: T) -> "_Packed[T]":
-        return cls(thing.uid, thing.resource_version, zlib.compress(pickle.dumps(thing), 1))
+    def of(cls, obj: T) -> "_Packed[T]":
+        return cls(obj.uid, obj.resource_version, zlib.compress(pickle.dumps(obj), 1))
 
     def unpacked(self) -> T:
-        thing: T = pickle.loads(zlib.decompress(self.data))
-        return thing
+        obj: T = pickle.loads(zlib.decompress(self.data))
+        return obj
 
 
-def _unpacked(thing: "T | _Packed[T] | None") -> T | None:
-    return thing.unpacked() if isinstance(thing, _Packed) else thing
+def _unpacked(obj: "T | _Packed[T] | None") -> T | None:
+    return obj.unpacked() if isinstance(obj, _Packed) else obj
 
 
 def _has_many_containers(pod: Pod) -> bool:
@@ -74,69 +74,73 @@ class Store(Generic[T]):
     def __init__(
         self, *, keep_gone: bool = False, is_large: Callable[[T], bool] = lambda _: False
     ) -> None:
-        """With ``keep_gone``, the last state of a deleted object is kept, see ``gone``. Objects for
-        which ``is_large`` returns True are stored packed."""
+        """Create an empty store. With ``keep_gone``, it keeps the last state of a deleted object,
+        see ``gone``. Objects for which ``is_large`` returns True are stored packed."""
         self._keep_gone = keep_gone
         self._is_large = is_large
         self._objects: dict[Key, T | _Packed[T]] = {}
         self._gone: dict[Key, T | _Packed[T]] = {}
-        """What each object was when it went, until there is another of its key."""
+        """The last state of each deleted object, until another object with its key is stored."""
         self._announced: dict[Key, tuple[str, str]] = {}
-        """UID and resource version of each object whose newest state was not read yet."""
+        """UID and resource version of each object that is newer on the API server than here."""
         self._creating: dict[Key, set[str]] = {}
-        """Creations under way, each with the UIDs whose deletion was told meanwhile."""
+        """For each creation in progress, the UIDs of objects whose deletion was reported since."""
 
     def __len__(self) -> int:
         return len(self._objects.keys() | self._announced.keys())
 
     def get(self, key: Key) -> T | None:
+        """Returns the stored object. None: the store has no object with this key."""
         return _unpacked(self._objects.get(key))
 
     def newest(self) -> int:
-        """The highest resource version known."""
+        """Returns the highest resource version of all objects. 0 if the store is empty."""
         return max((version for _, _, version in self._known()), default=0)
 
-    def is_news(self, key: Key, resource_version: str) -> bool:
+    def is_newer(self, key: Key, resource_version: str) -> bool:
+        """Returns whether the version is newer than that of the stored object."""
         known = self._objects.get(key)
         return known is None or int(resource_version) > int(known.resource_version)
 
     def announce(self, key: Key, uid: str, resource_version: str) -> bool:
-        """Note that the object has this resource version, without its content. Returns whether
-        that is news."""
+        """Record that the object has this resource version, without storing it. Returns whether
+        the version is newer than the recorded and the stored one."""
         announced = self._announced.get(key)
         if announced is not None and int(resource_version) <= int(announced[1]):
             return False
-        if not self.is_news(key, resource_version):
+        if not self.is_newer(key, resource_version):
             return False
         self._announced[key] = (uid, resource_version)
         return True
 
     def unread(self, key: Key) -> tuple[str, str] | None:
-        """Returns the UID and resource version that the object was announced with. None: its newest
-        known state was read."""
+        """Returns the UID and resource version that were announced. None: that version, or a newer
+        one, is stored."""
         return self._announced.get(key)
 
-    def put(self, key: Key, thing: T) -> bool:
-        """Whether it was news."""
-        if not self.is_news(key, thing.resource_version):
+    def put(self, key: Key, obj: T) -> bool:
+        """Store the object, unless the stored one is as new. Returns whether it was stored."""
+        if not self.is_newer(key, obj.resource_version):
             return False
-        self._objects[key] = self._packed(thing)
+        self._objects[key] = self._packed(obj)
         self._gone.pop(key, None)
         announced = self._announced.get(key)
-        if announced is not None and int(thing.resource_version) >= int(announced[1]):
+        if announced is not None and int(obj.resource_version) >= int(announced[1]):
             del self._announced[key]
         return True
 
-    def replace(self, key: Key, thing: T) -> bool:
-        """The answer to a write or a read of ours: whether it was news. One that comes after the
-        object's deletion was told must not bring it back."""
-        return (key in self._objects or key in self._announced) and self.put(key, thing)
+    def replace(self, key: Key, obj: T) -> bool:
+        """Store the response to a read or write of an existing object, unless the stored one is as
+        new. Returns whether it was stored. If the deletion of the object was reported in the
+        meantime, the response is not stored."""
+        return (key in self._objects or key in self._announced) and self.put(key, obj)
 
-    def refine(self, key: Key, thing: T) -> None:
-        """Keep what was computed of an object, if it is still the newest known."""
+    def refine(self, key: Key, obj: T) -> None:
+        """Replace the stored object by one of the same version with computed fields, such as the
+        template's hash. Does nothing if a newer version is stored."""
         known = self._objects.get(key)
-        if known is not None and known.resource_version == thing.resource_version:
-            self._objects[key] = self._packed(thing)
+        if known is not None and known.resource_version == obj.resource_version:
+            self._objects[key] = self._packed(obj)
 
     @contextlib.contextmanager
     def creation(self, key: Key) -> Iterator[Callable[[T], None]]:
@@ -147,9 +151,9 @@ class Store(Generic[T]):
         """
         gone = self._creating[key] = set()
 
-        def keep(thing: T) -> None:
-            if thing.uid not in gone:
-                self.put(key, thing)
+        def keep(obj: T) -> None:
+            if obj.uid not in gone:
+                self.put(key, obj)
 
         try:
             yield keep
@@ -157,8 +161,8 @@ class Store(Generic[T]):
             del self._creating[key]
 
     def remove(self, key: Key, uid: str, last: T | None = None) -> bool:
-        """Forget the object with this UID, but for what it was when it went. Whether it was
-        known."""
+        """Remove the object, if its UID is this one. ``last`` is its state at the deletion. Returns
+        whether the object was stored or announced."""
         if key in self._creating:
             self._creating[key].add(uid)
         announced = self._announced.get(key)
@@ -178,16 +182,16 @@ class Store(Generic[T]):
         object with this key exists."""
         return _unpacked(self._gone.get(key))
 
-    def _packed(self, thing: T) -> "T | _Packed[T]":
-        return _Packed.of(thing) if self._is_large(thing) else thing
+    def _packed(self, obj: T) -> "T | _Packed[T]":
+        return _Packed.of(obj) if self._is_large(obj) else obj
 
     def forget_gone(self, key: Key) -> None:
         """Discard the last state of a deleted object."""
         self._gone.pop(key, None)
 
     def missing_from(self, existing: ObjectUIDs, namespace: str | None) -> list[tuple[Key, str]]:
-        """Objects of a namespace (None: of all) that are known here and were gone when the UIDs
-        were listed."""
+        """Returns key and UID of each object that did not exist any more when the UIDs were listed.
+        Objects newer than the list are left out. With the namespace None: of all namespaces."""
         return [
             (key, uid)
             for key, uid, version in self._known()
@@ -198,8 +202,8 @@ class Store(Generic[T]):
 
     def _known(self) -> Iterator[tuple[Key, str, int]]:
         """Yields key, UID and resource version of each object that was stored or announced."""
-        for key, thing in self._objects.items():
-            yield key, thing.uid, int(thing.resource_version)
+        for key, obj in self._objects.items():
+            yield key, obj.uid, int(obj.resource_version)
         for key, (uid, version) in self._announced.items():
             yield key, uid, int(version)
 

@@ -125,10 +125,12 @@ class ApiClient:
         return str(self._configuration.host)
 
     def for_watches(self) -> kopf.AiohttpSession:
-        """The same login for Kopf. With credentials of its own it would close its connections when
-        these expire, and a watch that is just being opened then fails for good.
+        """Returns a session for Kopf that renews its credentials. It requests only the metadata of
+        InitPipelines.
 
-        Of InitPipelines Kopf gets the metadata only."""
+        If Kopf had the credentials itself, it would close its connections when they expire. A watch
+        that is being opened at that moment would then fail finally.
+        """
         session = self._session(_pipelines_as_metadata)
         return kopf.AiohttpSession(server=self.server, aiohttp_session=session)
 
@@ -321,10 +323,10 @@ async def _authorized(
 async def _pipelines_as_metadata(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Requests the metadata of InitPipelines instead of whole objects.
+    """Send a request. A list or watch of InitPipelines requests only their metadata.
 
     The API server sends the events of a watch one after the other. A large object would delay the
-    events of all others, whichever namespace they are in. See docs/decisions/0016-*.md.
+    events of all namespaces. See docs/decisions/0016-watch-the-metadata-of-pipelines.md.
     """
     if request.method == "GET" and request.url.path.endswith(f"/{names.PLURAL}"):
         watch = "watch" in request.url.query
@@ -333,7 +335,7 @@ async def _pipelines_as_metadata(
 
 
 def _parse_compact(code: int, data: bytes | str) -> dict[str, Any]:
-    """Returns the document, compacted if it is an object."""
+    """Returns the parsed body, compacted if it is an object."""
     return dict(compact(_parse(code, data)))
 
 

@@ -166,7 +166,7 @@ class Response(aiohttp.ClientResponse):
         large = len(data) > LARGE
         document = await asyncio.to_thread(compact_list, data) if large else decode(data)
         if isinstance(document, dict) and document.get("items", ()) is None:
-            # So the API server writes an empty list of metadata. Kopf fails on it.
+            # The API server writes an empty list of metadata as null, on which Kopf would fail.
             document["items"] = []
         return document
 

@@ -65,8 +65,8 @@ class Gateway:
     ) -> Pipeline | UnreadablePipeline | None:
         """Returns the InitPipeline. None: it does not exist.
 
-        With a resource version, the API server answers from its watch cache, which costs it no read
-        from etcd, and at least this version.
+        With ``not_older_than``, the pipeline has at least this resource version, and the API server
+        answers from its watch cache instead of etcd.
         """
         query = f"?resourceVersion={quote(not_older_than)}" if not_older_than else ""
         raw = await self._get(f"{_pipeline_path(key)}{query}")
@@ -157,10 +157,11 @@ class Gateway:
     async def list_pipelines(
         self, namespace: str | None
     ) -> AsyncIterator[tuple[Key, Pipeline | UnreadablePipeline]]:
-        """Yields the InitPipelines. None: in all namespaces."""
+        """Yields the InitPipelines of a namespace. With the namespace None: of all namespaces."""
         async for page in self._pages(_list_path(Kind.PIPELINE, namespace)):
             for raw in page["items"] or ():
-                with contextlib.suppress(UnreadableError):  # Then it is read, and logged, alone.
+                # The reconcile of an unreadable one reads it again, and logs that.
+                with contextlib.suppress(UnreadableError):
                     yield key_of(raw), read_pipeline(raw)
 
     async def list_uids(self, kind: Kind, namespace: str | None) -> ObjectUIDs:

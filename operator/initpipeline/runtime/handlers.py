@@ -1,7 +1,8 @@
-"""Kopf's part: watching. A handler notes what it saw and names the key; it decides nothing.
+"""The handlers of Kopf's watch events, and Kopf's settings. Handlers take no decisions: they update
+the cache, and queue the key of the pipeline.
 
-Only ``on.event`` is used. Kopf's other handlers keep their state on the object: each would cost
-writes per pipeline, a second copy of the spec in an annotation, and some a finalizer.
+Only ``on.event`` is used. Kopf's other handlers keep their state on the object. Each would cost
+writes per pipeline and a copy of the spec in an annotation, and some need a finalizer.
 """
 
 import itertools
@@ -28,16 +29,16 @@ def register(
     queue: WorkQueue[Key],
     unreadable: UnreadableObjects,
 ) -> None:
-    """Watch InitPipelines, and the Pods that carry our label."""
-    pods = _PodNoter(cache.pods, queue, unreadable)
+    """Register handlers for the events of InitPipelines, and of Pods with the operator's label."""
+    pods = _PodHandler(cache.pods, queue, unreadable)
 
     @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
     async def pipeline_event(event: Mapping[str, Any], **_: object) -> None:
-        note_pipeline(cache.pipelines, queue, event)
+        handle_pipeline(cache.pipelines, queue, event)
 
     @kopf.on.event("", "v1", "pods", registry=registry)
     async def pod_event(event: Mapping[str, Any], **_: object) -> None:
-        pods.note(event)
+        pods.handle(event)
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
@@ -67,11 +68,14 @@ def configure(settings: kopf.OperatorSettings) -> None:
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
 
 
-def note_pipeline(
+def handle_pipeline(
     store: Store[Pipeline | UnreadablePipeline], queue: WorkQueue[Key], event: Mapping[str, Any]
 ) -> None:
-    """Queue the pipeline of a watch event if it is new. The event has its metadata only. The
-    reconcile reads it, unless the event is the echo of the operator's own write."""
+    """Queue the pipeline of a watch event, which has only its metadata.
+
+    The reconcile reads the pipeline. An event about the operator's own write queues nothing,
+    because the response to the write was stored.
+    """
     raw = event["object"]
     key, metadata = key_of(raw), raw["metadata"]
     if event["type"] == "DELETED":
@@ -89,34 +93,34 @@ def note_pipeline(
 
 
 @dataclass(frozen=True, slots=True)
-class _PodNoter:
+class _PodHandler:
     """Handles the watch events of Pods."""
 
     store: Store[Pod]
     queue: WorkQueue[Key]
     unreadable: UnreadableObjects
 
-    def note(self, event: Mapping[str, Any]) -> None:
-        """Store the Pod of a watch event, and queue its pipeline if the Pod is new. The echo of the
-        operator's own write is not: the answer to the write is stored already."""
+    def handle(self, event: Mapping[str, Any]) -> None:
+        """Store the Pod of a watch event, and queue its pipeline. An event about the operator's own
+        write queues nothing, because the response to the write was stored."""
         raw = event["object"]
         key, metadata = key_of(raw), raw["metadata"]
         if event["type"] == "DELETED":
             if self.store.remove(key, metadata["uid"], self._read_or_none(key, raw)):
                 self.queue.add(key)
             return
-        if not self.store.is_news(key, metadata["resourceVersion"]):
+        if not self.store.is_newer(key, metadata["resourceVersion"]):
             return
         pod = self._read_or_none(key, raw)
         if pod is None:
-            # The stored object is out of date. The reconcile of the pipeline reads it again.
+            # The stored Pod is out of date. The reconcile of the pipeline reads it again.
             self.store.remove(key, metadata["uid"])
         else:
             self.store.put(key, pod)
         self.queue.add(key)
 
     def _read_or_none(self, key: Key, raw: Mapping[str, Any]) -> Pod | None:
-        """Returns the Pod. None: it cannot be read, which is logged."""
+        """Returns the Pod. None: it cannot be read, and that was logged."""
         try:
             return Pod.from_api(raw)
         except UnreadableError as error:

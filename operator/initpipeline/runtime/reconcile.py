@@ -121,8 +121,12 @@ class Reconciler:
         self._large = asyncio.Lock()
 
     async def reconcile(self, key: Key) -> None:
-        """Reconcile one pipeline. Large ones are reconciled one at a time: a request for one may
-        occupy the API server for seconds, and it must answer others meanwhile."""
+        """Reconcile one pipeline, until nothing more can be done now. Requeues it for its next
+        deadline or retry.
+
+        Large pipelines are reconciled one at a time: a request for one may occupy the API server
+        for seconds, and the API server must answer other requests meanwhile.
+        """
         pipeline = await self._current(key)
         if isinstance(pipeline, Pipeline) and pipeline.size > LARGE:
             async with self._large:
@@ -131,8 +135,8 @@ class Reconciler:
             await self._reconcile(key)
 
     async def _current(self, key: Key) -> Pipeline | UnreadablePipeline | None:
-        """Returns the pipeline, which is read if the watch announced a newer version of it. None:
-        it does not exist."""
+        """Returns the pipeline from the cache, or from the API server if the watch has announced a
+        newer version. None: it does not exist."""
         store = self._cache.pipelines
         announced = store.unread(key)
         if announced is None:
@@ -205,6 +209,8 @@ class Reconciler:
             raise
 
     async def _read(self, key: Key) -> Facts | None:
+        """Returns the facts for the decision. None: the pipeline does not exist, or it cannot be
+        read, and nothing more is to be done."""
         pipeline = await self._current(key)
         if pipeline is None:
             self._queue.forget_failures(key)

@@ -39,7 +39,8 @@ class Sweeper:
         self._namespaces: Sequence[str | None] = namespaces or (None,)
 
     async def fill(self) -> None:
-        """List all Pods into the cache, and queue all pipelines. An unreadable Pod is logged.
+        """Store all Pods in the cache, and queue all pipelines. A Pod that cannot be read is
+        logged.
 
         Without the Pods, the first reconcile of each pipeline would request its Pod, because the
         watch has not reported it yet. Of the pipelines only the metadata is listed, so that large
@@ -57,18 +58,18 @@ class Sweeper:
                 self._queue.add(key)
 
     async def preload(self) -> None:
-        """Read the announced pipelines in pages, which costs fewer requests than to read each
-        alone. Meanwhile the workers read and reconcile the first of each namespace."""
+        """Read the pipelines in pages, which costs fewer requests than one for each pipeline. The
+        workers do not wait for it: they read pipelines that are not in the cache yet."""
         try:
             for namespace in self._namespaces:
                 async for key, pipeline in self._gateway.list_pipelines(namespace):
                     if not isinstance(pipeline, UnreadablePipeline):
                         self._cache.pipelines.replace(key, pipeline)
         except (ApiError, ConnectionFailed) as error:
-            logger.warning("pipelines not read in pages", extra={"error": str(error)})
+            logger.warning("list of InitPipelines failed", extra={"error": str(error)})
 
     async def run(self, period_seconds: float) -> None:
-        """Read the pipelines, then sweep once in each period, until the task is cancelled. If a
+        """Preload the pipelines. Then sweep once in each period, until the task is cancelled. If a
         sweep fails, the next one finds the deletions that it missed."""
         await self.preload()
         while True:

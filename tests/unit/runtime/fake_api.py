@@ -239,11 +239,11 @@ class RecordingQueue(WorkQueue[Key]):
         self.forget()
 
     def forget(self) -> None:
-        self.again = False
+        self.requeued = False
         self.delays: list[float] = []
 
     def add(self, key: Key) -> None:
-        self.again = True
+        self.requeued = True
         super().add(key)
 
     def add_at(self, key: Key, when: datetime) -> None:
@@ -314,9 +314,9 @@ class Operator:
         raise AssertionError(f"requests without end: {made}")
 
     @property
-    def again(self) -> bool:
+    def requeued(self) -> bool:
         """The last reconcile has requeued the pipeline without a delay."""
-        return self.queue.again
+        return self.queue.requeued
 
     @property
     def delay(self) -> float | None:

@@ -34,7 +34,7 @@ def known(store: Store[Pod]) -> tuple[str, str] | None:
 
 class TestNewestWins:
     @pytest.mark.parametrize(
-        ("versions", "is_news"),
+        ("versions", "is_newer"),
         [
             pytest.param((9, 10), True, id="newer: by number, not by letter"),
             pytest.param((10, 9), False, id="older"),
@@ -42,12 +42,12 @@ class TestNewestWins:
         ],
     )
     def test_second_version_is_stored_only_if_newer(
-        self, store: Store[Pod], versions: tuple[int, int], is_news: bool
+        self, store: Store[Pod], versions: tuple[int, int], is_newer: bool
     ) -> None:
         first, second = versions
         store.put(KEY, version(first))
-        assert store.is_news(KEY, str(second)) is is_news
-        assert store.put(KEY, version(second)) is is_news
+        assert store.is_newer(KEY, str(second)) is is_newer
+        assert store.put(KEY, version(second)) is is_newer
         assert known(store) == (str(max(versions)), "pod-1")
 
     def test_first_version_is_stored(self, store: Store[Pod]) -> None:

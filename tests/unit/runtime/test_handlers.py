@@ -41,10 +41,10 @@ class Handlers:
         self.queue.forget()
         raw["metadata"]["resourceVersion"] = str(version)
         await self.handlers[plural](event={"type": type_, "object": raw}, extra="Kopf's")
-        return self.queue.again
+        return self.queue.requeued
 
     def known(self, plural: str, key: Key = KEY) -> bool:
-        """Whether the Pod is stored, or the pipeline is to be read."""
+        """Returns whether the Pod is stored, or the pipeline is to be read."""
         if plural == PIPELINE:
             return self.cache.pipelines.unread(key) is not None
         return self.cache.pods.get(key) is not None

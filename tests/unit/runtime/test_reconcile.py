@@ -198,7 +198,7 @@ class TestNothingToDo:
 
 
 def announce(api: FakeApi, operator: Operator) -> bool:
-    """The watch delivers the pipeline's metadata. Returns whether that is news."""
+    """Deliver the pipeline's metadata by the watch. Returns whether its version is newer."""
     metadata = api.objects[PIPELINES, KEY]["metadata"]
     store = operator.cache.pipelines
     return store.announce(KEY, metadata["uid"], metadata["resourceVersion"])
@@ -270,7 +270,7 @@ class TestConflict:
         operator.watch()
         api.edit(PIPELINES, {})
         assert await operator.reconcile() == [STATUS, GET_PIPELINE]
-        assert operator.again, "the pipeline was not requeued"
+        assert operator.requeued, "the pipeline was not requeued"
         assert await operator.reconcile() == [STATUS, CREATE]
 
     async def test_conflict_without_newer_version_is_retried_with_delay(
@@ -279,7 +279,7 @@ class TestConflict:
         operator.watch()
         api.failing[STATUS] = [CONFLICT, CONFLICT]
         await operator.reconcile()
-        assert (operator.again, operator.delay) == (False, 0.25)
+        assert (operator.requeued, operator.delay) == (False, 0.25)
         await operator.reconcile()
         assert operator.queue.retry(KEY) == 1, "delays do not grow"
 
@@ -290,7 +290,7 @@ class TestConflict:
         api.failing[STATUS] = [CONFLICT]
         api.before[GET_PIPELINE] = lambda: api.gone(PIPELINES)
         assert await operator.reconcile() == [STATUS, GET_PIPELINE]
-        assert (operator.again, operator.delay) == (False, None)
+        assert (operator.requeued, operator.delay) == (False, None)
 
 
 class TestGone:
@@ -351,7 +351,7 @@ class TestGone:
         api.failing[CREATE] = [api_error(404, {"message": "namespaces not found"})]
         operator.watch()
         assert await operator.reconcile() == [STATUS, CREATE]
-        assert (operator.again, operator.delay) == (False, None)
+        assert (operator.requeued, operator.delay) == (False, None)
 
     async def test_pod_deleted_by_another_client_is_not_deleted_again(
         self, api: FakeApi, running: Operator
@@ -597,7 +597,7 @@ class TestRefusal:
         operator.watch()
         assert await operator.reconcile() == [STATUS]
         assert condition(api, ConditionType.STALLED) == ("True", Reason.INVALID_TEMPLATE)
-        assert (await operator.reconcile(), operator.delay, operator.again) == ([], None, False)
+        assert (await operator.reconcile(), operator.delay, operator.requeued) == ([], None, False)
 
     async def test_creation_in_terminating_namespace_is_not_retried(
         self, api: FakeApi, operator: Operator
@@ -605,7 +605,7 @@ class TestRefusal:
         api.failing[CREATE] = [TERMINATING]
         operator.watch()
         assert await operator.reconcile() == [STATUS, CREATE]
-        assert (operator.delay, operator.again) == (None, False)
+        assert (operator.delay, operator.requeued) == (None, False)
 
 
 class TestTimeToLive:

@@ -50,7 +50,7 @@ class TestSweep:
         self, api: FakeApi, operator: Operator, sweeper: Sweeper
     ) -> None:
         await sweeper.sweep()
-        assert (cached(operator), operator.again) == ({PIPELINES, PODS}, False)
+        assert (cached(operator), operator.requeued) == ({PIPELINES, PODS}, False)
         assert api.calls == LISTS, "a sweep costs one list of each kind"
 
     @pytest.mark.parametrize("plural", [PIPELINES, PODS])
@@ -60,7 +60,7 @@ class TestSweep:
         api.gone(plural)
         await sweeper.sweep()
         assert cached(operator) == {PIPELINES, PODS} - {plural}
-        assert operator.again, "its pipeline was not queued"
+        assert operator.requeued, "its pipeline was not queued"
 
     async def test_replaced_pod_is_removed(
         self, api: FakeApi, operator: Operator, sweeper: Sweeper
@@ -156,7 +156,7 @@ class TestFill:
         operator = Operator(api, clock)
         await Sweeper(Gateway(api), operator.cache, operator.queue, (), UnreadableObjects()).fill()
         assert api.calls == ["GET pods", "GET initpipelines"]
-        assert operator.again
+        assert operator.requeued
         assert operator.cache.pipelines.get(KEY) is None
         assert operator.cache.pipelines.unread(KEY) is not None
 
