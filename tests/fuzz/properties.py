@@ -19,7 +19,7 @@ from initpipeline.core.unreadable import (
     read_pipeline,
     unreadable_conditions,
 )
-from initpipeline.runtime.documents import readable_line
+from initpipeline.runtime.responses import readable_line
 from tests.builders import pipeline
 from tests.fuzz import objects, schema
 from tests.unit.core.simulation import SimulatedPipeline

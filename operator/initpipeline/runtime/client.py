@@ -21,7 +21,7 @@ from kubernetes.aio import client, config
 from initpipeline import __version__
 from initpipeline.api import names
 from initpipeline.core.compact import compact
-from initpipeline.runtime import documents
+from initpipeline.runtime import responses
 from initpipeline.runtime.errors import ConnectionFailed, LoginError, api_error, one_line
 
 USER_AGENT = f"initpipeline/{__version__}"
@@ -109,7 +109,7 @@ class ApiClient:
         self._login = login
         self._logging_in = asyncio.Lock()
         self._reading: aiohttp.ClientSession | None = None
-        self._page_sizes: dict[tuple[str, str | None], documents.PageSize] = {}
+        self._page_sizes: dict[tuple[str, str | None], responses.PageSize] = {}
         """By the path of the list and the requested form of its objects."""
 
     async def __aenter__(self) -> Self:
@@ -156,7 +156,7 @@ class ApiClient:
             proxy=configuration.proxy,
             trust_env=True,
             middlewares=(*middlewares, self._in_pages, self._authorize),
-            response_class=documents.Response,
+            response_class=responses.Response,
         )
 
     async def _in_pages(
@@ -167,8 +167,8 @@ class ApiClient:
         if request.method != "GET" or "limit" not in request.url.query:
             return await handler(request)
         form = (request.url.path, request.headers.get("Accept"))
-        size = self._page_sizes.setdefault(form, documents.PageSize())
-        return await documents.in_pages(request, handler, size)
+        size = self._page_sizes.setdefault(form, responses.PageSize())
+        return await responses.in_pages(request, handler, size)
 
     async def _authorize(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -229,7 +229,7 @@ class ApiClient:
                 code = response.status
                 if code >= 400:
                     raise api_error(code, _parse(code, await response.read()))
-                # documents.Response yields whole lines, not chunks of this size.
+                # responses.Response yields whole lines, not chunks of this size.
                 async for line in response.content.iter_chunked(CHUNK_BYTES):
                     if line.strip():
                         yield _parse(code, line)
@@ -256,7 +256,7 @@ class ApiClient:
             code, data = error.status, error.body
         except _NO_ANSWER as error:
             raise ConnectionFailed(one_line(error)) from error
-        if data is not None and len(data) > documents.LARGE:
+        if data is not None and len(data) > responses.LARGE:
             return code, await asyncio.to_thread(_parse_compact, code, data)
         return code, _parse(code, data)
 
@@ -344,7 +344,7 @@ def _parse(code: int, data: bytes | str | None) -> dict[str, Any]:
     text. Raises ConnectionFailed if a success is not JSON: then a proxy or login page answered."""
     try:
         raw = data.encode() if isinstance(data, str) else data
-        document = documents.decode(raw or b"{}")
+        document = responses.decode(raw or b"{}")
     except ValueError:
         document = data.decode(errors="replace") if isinstance(data, bytes) else data
     if isinstance(document, dict):

@@ -24,8 +24,8 @@ from initpipeline.runtime.client import (
     METADATA_LIST,
     ApiClient,
 )
-from initpipeline.runtime.documents import LARGEST_PAGE
 from initpipeline.runtime.errors import ApiError, NotFoundError, TooLargeError
+from initpipeline.runtime.responses import LARGEST_PAGE
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -17,9 +17,9 @@ from initpipeline.api import names
 from initpipeline.core.facts import Pipeline, Pod, UnreadableError
 from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime.cache import Cache, Store
-from initpipeline.runtime.documents import LARGEST_PAGE
 from initpipeline.runtime.gateway import Key, Kind, key_of
 from initpipeline.runtime.queue import WorkQueue
+from initpipeline.runtime.responses import LARGEST_PAGE
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
 
 
