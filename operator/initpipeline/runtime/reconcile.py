@@ -2,8 +2,15 @@
 
 No other module writes InitPipelines or Pods. (runtime.events writes Events.)
 
-Status is written before the action, so the process can stop after any request: the next reconcile
-reads from status what remains to be done. A reconcile without a change makes no request.
+- Status is written before the action, so the process can stop after any request: the next reconcile
+  reads from status what remains to be done.
+- A write requires that the pipeline has not changed since it was read. After a conflict, the
+  pipeline is read and reconciled again.
+- Events are recorded after the write of the status that they repeat, and only if it succeeds.
+- If the API server refuses the Pod, or another Pod has its name, the same reconcile decides again.
+- If the pipeline does not exist any more, its state in memory is discarded. The garbage collector
+  deletes its Pod.
+- A reconcile without a change makes no request.
 """
 
 import asyncio
