@@ -45,12 +45,13 @@ test: lint $(STAMP) ## Run lint and all tests, as CI does: unit, contract, clust
 	@$(PYTEST) -m "not alone and not argocd" -n $(JOBS) --dist worksteal tests
 
 .PHONY: lint
-lint: $(STAMP) ## Check style, types and layers
-	@echo "== lint, types, layers"
+lint: $(STAMP) ## Check style, types, layers and language
+	@echo "== style, types, layers, language"
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports > $(VENV)/layers.log || { cat $(VENV)/layers.log; exit 1; }
+	@$(BIN)/python -m tests.prose
 
 .PHONY: unit
 unit: $(STAMP) ## Run the tests that need no cluster: two minutes
