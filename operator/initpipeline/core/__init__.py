@@ -18,13 +18,14 @@ Reading order:
 7. Tools. ``evolve``: changed copies of models. ``compact``: objects that take up less memory.
    ``patch``: merge patches. ``text``: texts of limited size.
 
-Modules in which each field of the spec takes effect:
+Modules in which each field of the spec takes effect. The defaults are those of
+``api.models.Policies``. The CRD's schema is generated from it.
 
 - ``template``: ``podspec``, and ``triggers`` if it changes.
 - ``rerunPolicy``: ``triggers`` (_pod_lost, _container_restarted), ``in_place.wanted``, and
   ``runs._progressed``, which records restart counts.
 - ``rerunStrategy``: ``in_place``.
-- ``backoffLimit``: ``triggers._retry``.
+- ``backoffLimit``: ``triggers._retry``; reported in ``status._given_up``.
 - ``initDeadlineSeconds``, ``initPolicies``: ``run_limits``; validated in ``admission``.
 - ``suspend``: ``decide._suspend``, ``triggers._resumed``, ``status.suspended``.
 - ``runHistoryLimit``: ``decide.decide``.

@@ -1,7 +1,7 @@
 """The decision: from the facts about a pipeline to its status, one action and the next reconcile.
 
-``decide`` reads from top to bottom: which run is current, what its Pod reports, what the run has
-come to, whether a new run is due, what must be done now, and what status reports.
+``decide`` reads from top to bottom: which run is current, what its Pod reports, whether the run
+has ended, whether a new run is due, what must be done now, and what status reports.
 """
 
 from dataclasses import dataclass, replace
@@ -47,7 +47,10 @@ class DeletePod:
 
 @dataclass(frozen=True, slots=True)
 class DeletePipeline:
-    """Delete the InitPipeline unless it has changed: its ttlSecondsAfterFinished is over."""
+    """Delete the InitPipeline, because its ttlSecondsAfterFinished has passed.
+
+    If it has changed since it was read, it is not deleted.
+    """
 
 
 Action = CreatePod | DeletePod | DeletePipeline
@@ -57,16 +60,16 @@ Action = CreatePod | DeletePod | DeletePipeline
 class Decision:
     """What follows from the facts, to be carried out in the order of the fields.
 
-    The operator may die between any two of them: the same facts and what was written lead to the
-    rest.
+    If the operator stops between two of these steps, the next reconcile decides the remaining ones
+    from the facts and the written status.
     """
 
     status: InitPipelineStatus
     action: Action | None = None
     wake_at: datetime | None = None
-    """When to reconcile again if nothing changes before. None: not before a change."""
+    """When to reconcile again, even if nothing changes. None: only after a change."""
     retry: bool = False
-    """Requeue with back-off: the API server may accept the Pod then."""
+    """Requeue with back-off, because the API server may accept the Pod later."""
 
 
 def decide(facts: Facts, now: datetime) -> Decision:
@@ -76,7 +79,7 @@ def decide(facts: Facts, now: datetime) -> Decision:
     pipeline = facts.pipeline
     if pipeline.deleting:
         return Decision(pipeline.status)
-    # First, which run is current, and what its Pod shows it has come to.
+    # First, which run is current, and what its Pod reports about it.
     state = _current_run(facts, now)
     followed = _follow_pod(facts, state, now) if state else None
     # Next, whether another run is due, what must be done now, and what status reports.
@@ -84,7 +87,7 @@ def decide(facts: Facts, now: datetime) -> Decision:
         decision = _suspend(facts, followed, now)
     else:
         decision = _reconcile_run(facts, followed, now)
-    # Last, the limits of what is stored.
+    # Last, cut the status to what may be stored: runHistoryLimit and the size of the object.
     kept = decision.status.history[: pipeline.policies.run_history_limit]
     whole = evolve(decision.status, history=kept)
     return replace(decision, status=status_size.fitted(whole, pipeline.size))
@@ -108,8 +111,9 @@ def _current_run(facts: Facts, now: datetime) -> RunState | None:
 
 
 def _follow_pod(facts: Facts, state: RunState, now: datetime) -> FollowedRun:
-    """Updates the current run from its Pod. If the Pod is gone, the run ends as lost. Until the
-    first report on a new Pod, the run is unchanged."""
+    """Updates the current run from its Pod. If the Pod is gone, the run ends as lost. A new Pod
+    changes the run only after the scheduler or the kubelet has reported on it, or after
+    FIRST_REPORT_GRACE."""
     pipeline, pod = facts.pipeline, facts.pod
     if pod is not None and pod_ownership.is_owned_by(pod, pipeline):
         if in_place.unfit(pod):
@@ -127,8 +131,9 @@ def _follow_pod(facts: Facts, state: RunState, now: datetime) -> FollowedRun:
 
 
 def _suspend(facts: Facts, followed: FollowedRun | None, now: datetime) -> Decision:
-    """Ends the current run and deletes its Pod. A Pod that has terminated is deleted as well, since
-    the next run's Pod gets its name. Without ``followed`` no run has started yet."""
+    """Ends the current run and deletes its Pod. A Pod that has terminated is deleted as well,
+    because it has the name that the next run's Pod needs. ``followed`` None: no run has started
+    yet."""
     pod, pipeline = facts.pod, facts.pipeline
     state = runs.superseded(followed, pipeline.status, now) if followed else None
     status = statuses.suspended(facts, state, now)
@@ -140,7 +145,8 @@ def _suspend(facts: Facts, followed: FollowedRun | None, now: datetime) -> Decis
 
 
 def _reconcile_run(facts: Facts, followed: FollowedRun, now: datetime) -> Decision:
-    """Starts the next run if one is due, and decides for the run that is current then."""
+    """Starts the next run if one is due. Then decides for the current run, which may be the new
+    one."""
     pipeline = facts.pipeline
     followed = _start_due_run(facts, followed, now)
     facts = _with_own_validation(facts, followed.state.run)
@@ -166,8 +172,8 @@ def _start_due_run(facts: Facts, followed: FollowedRun, now: datetime) -> Follow
 
 
 def _with_own_validation(facts: Facts, run: Run) -> Facts:
-    """Returns the facts, with the operator's own refusal of a Pod that it is about to create. It is
-    reported like a refusal by the API server, but not retried."""
+    """Returns the facts. If the operator itself would refuse the Pod that it must create next, they
+    include that refusal. Status reports it like one by the API server, but it is not retried."""
     awaited = facts.pod is None and run.completion_time is None
     if facts.refusal is not None or not awaited:
         return facts
@@ -177,7 +183,7 @@ def _with_own_validation(facts: Facts, run: Run) -> Facts:
 def _decide_with_status(
     facts: Facts, followed: FollowedRun, obstacle: Explanation | None, now: datetime
 ) -> Decision:
-    """Decides what to do for the current run, and reports it."""
+    """Returns the decision for the current run, with its status."""
     pipeline, state, observation = facts.pipeline, followed.state, followed.observation
     ended = state.run.completion_time is not None
     if observation is not None:
@@ -197,10 +203,10 @@ def _decide_with_status(
 def _at_rest(
     pipeline: Pipeline, status: InitPipelineStatus, run: Run, pod: Pod | None, now: datetime
 ) -> Decision:
-    """Decides what follows the last run: no other run is due.
+    """Returns the decision after a run that ended, if no other run is due.
 
-    The Pod is kept for its logs. It is deleted if its containers still run although the pipeline
-    was given up.
+    If the Pod has terminated, it is kept for its logs. If it still runs, for example because its
+    run exceeded a limit, it is deleted.
     """
     ttl, ended = pipeline.policies.ttl_seconds_after_finished, run.completion_time
     if pod is not None and not pod.ended and not pod.deleting:
@@ -214,14 +220,15 @@ def _at_rest(
 
 
 def _next(now: datetime, *times: datetime | None) -> datetime | None:
-    """Returns the first of these times that is still to come. None: none is."""
+    """Returns the earliest of these times after ``now``. None: there is no such time."""
     return min((time for time in times if time is not None and time > now), default=None)
 
 
 def _ensure_pod(
     facts: Facts, followed: FollowedRun, obstacle: Explanation | None, now: datetime
 ) -> Decision:
-    """Decides the next action for a run without a Pod, or with one on which no report has come."""
+    """Returns the decision for a run that has no Pod, or whose new Pod neither the scheduler nor
+    the kubelet has reported on."""
     pipeline, pod, state = facts.pipeline, facts.pod, followed.state
     stalled_at = _next(now, statuses.stalled_without_pod_at(state.run))
     if facts.refusal is not None and not in_place.refused(facts):
@@ -244,8 +251,8 @@ def _ensure_pod(
 
 
 def _creation(pipeline: Pipeline, run: Run, obstacle: Explanation | None) -> CreatePod:
-    """Returns the creation of the run's Pod. Its annotation records whether it has the rules for
-    in-place re-runs, or the obstacle."""
+    """Returns the creation of the run's Pod. If the user wants in-place re-runs, an annotation
+    records that the Pod has the rules for them, or why it does not have them."""
     if not in_place.wanted(pipeline):
         return CreatePod(podspec.build(pipeline, run.number))
     annotation = obstacle.reason.value if obstacle else names.IN_PLACE
@@ -253,10 +260,11 @@ def _creation(pipeline: Pipeline, run: Run, obstacle: Explanation | None) -> Cre
 
 
 def _keep_reported_status(facts: Facts, state: RunState, now: datetime) -> InitPipelineStatus:
-    """Returns the status until the API server answers the creation of the Pod.
+    """Returns the status to report while the API server has not answered the creation of the Pod,
+    or while the first report on that Pod is awaited.
 
     The conditions of this run are kept, so that the retry of a refused creation writes nothing. A
-    refusal of another generation of the spec, or from before the Pod was created, is removed.
+    reported refusal is removed if the spec has changed since, or if the Pod now exists.
     """
     before = facts.pipeline.status
     same_run = before.run is not None and before.run.number == state.run.number
@@ -271,8 +279,9 @@ def _keep_reported_status(facts: Facts, state: RunState, now: datetime) -> InitP
 def needs_live_pod(pipeline: Pipeline) -> bool:
     """Returns whether the API server must confirm that there is no Pod.
 
-    The watch does not show a Pod that has lost its label. If the operator took it for gone, it
-    would end the run, or leave the Pod behind when a changed spec requires its deletion.
+    The watch does not report a Pod that has lost its label. If the operator treated that Pod as
+    deleted, it would end the run. Or it would leave the Pod, when a change of the spec requires its
+    deletion.
     """
     status = pipeline.status
     if status.run is None or status.run.pod_uid is None:

@@ -16,8 +16,8 @@ from initpipeline.core.text import clip
 def failure(status: ContainerStatus) -> Terminated | None:
     """Returns how the container failed, or if it waits or runs again, how its last attempt failed.
 
-    None: it has not failed. A container has not failed either if the kubelet ended it to restart
-    all containers, or if it runs again after it was lost with its sandbox or node.
+    None: the container has not failed. It has not failed either if the kubelet terminated it to
+    restart all containers, or if it runs again after it was lost with its sandbox or node.
     """
     last = status.last_terminated
     if status.terminated is None and last is not None and last.reason in LOST_ENDS:
@@ -67,7 +67,7 @@ def failed_step(
 
 
 def evidence(name: str, status: ContainerStatus | None, end: Terminated | None) -> FailedStep:
-    """Returns how the last attempt of the init container ended. Without ``end``, the evidence has
+    """Returns how the init container last terminated. Without ``end``, the evidence has
     the name and the restart count only."""
     return FailedStep(
         name=name,
@@ -85,7 +85,7 @@ containers with these."""
 
 
 def _failure_before_the_loss(status: ContainerStatus) -> Terminated | None:
-    """Returns how the container failed before the Pod was lost. None: it had not failed.
+    """Returns how the container failed before the Pod was lost. None: the container had not failed.
 
     When a Pod is lost, the kubelet kills the running containers. For a container that was never
     created, for instance because its image was still being pulled, it reports 137 and

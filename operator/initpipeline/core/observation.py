@@ -20,7 +20,7 @@ class Observation:
 
     @property
     def current_step(self) -> Step | None:
-        """The first step that is not done. None: all are done."""
+        """The first step that is not done. None: all steps are done."""
         return next((step for step in self.steps if not step.done), None)
 
     @property

@@ -1,8 +1,8 @@
-"""Decides how a Pod ended: completion, failure or loss.
+"""Decides what has become of a Pod: completion, failure or loss.
 
 The phase alone does not separate completion from disruption. Since Kubernetes 1.27 a Pod that is
-evicted or shut down with its node ends as Succeeded if its containers exit with 0. And a Pod that
-exceeds a limit of its own spec ends as Failed, like one that the cluster disrupts.
+evicted or shut down with its node gets the phase Succeeded if its containers exit with 0. And a Pod
+that exceeds a limit of its own spec gets the phase Failed, like one that the cluster disrupts.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ STUCK_AFTER = timedelta(minutes=5)
 """How long after its grace period a Pod that still exists needs a user."""
 
 DISRUPTION_TARGET: Final = "DisruptionTarget"
-"""The Pod condition that the cluster sets on a Pod that it is about to end (KEP-3329)."""
+"""The Pod condition that the cluster sets on a Pod that it is about to terminate (KEP-3329)."""
 
 _OWN_ENDS: Final[Mapping[str, Reason]] = {
     "DeadlineExceeded": Reason.POD_DEADLINE_EXCEEDED,
@@ -36,14 +36,14 @@ class Fate(Enum):
     FAILED = auto()
     """A container failed for good, or the Pod exceeded a limit of its own spec."""
     LOST = auto()
-    """The cluster ended it."""
+    """The cluster terminated the Pod."""
 
 
 def fate(pod: Pod) -> Fate:
     """Returns what has become of the Pod.
 
-    A Pod that is being deleted is ALIVE until it is gone: its phase then depends on how its
-    containers take the signal. The caller records a Pod that is gone as lost.
+    A Pod that is being deleted is ALIVE until it is gone, because its last phase depends on how its
+    containers handle the signal. The caller records a Pod that is gone as lost.
     """
     if pod.deleting or not pod.ended:
         return Fate.ALIVE
@@ -72,9 +72,9 @@ def own_end(pod: Pod) -> Reason | None:
 
 
 def unexplained(pod: Pod) -> bool:
-    """Returns whether the Pod was ended, its containers exited with 0, and no disruption is
-    reported. An eviction for a limit of the Pod may end so: within milliseconds the kubelet may
-    replace the phase Failed and the reason Evicted."""
+    """Returns whether the Pod was terminated, its containers exited with 0, and no disruption is
+    reported. An eviction for a limit of the Pod may have this result, because the kubelet may
+    replace the phase Failed and the reason Evicted within milliseconds."""
     ended = pod.phase == "Succeeded" and not pod.deleting
     return ended and not pod.has_condition(DISRUPTION_TARGET) and not _completed(pod)
 
@@ -82,10 +82,10 @@ def unexplained(pod: Pod) -> bool:
 def _completed(pod: Pod) -> bool:
     """Returns whether a Succeeded Pod has done its work.
 
-    It has not if an app container would be restarted after exit code 0: only the cluster can have
-    ended it. It has not if a container is reported that never ended. A Job counts a Pod with a
-    restartPolicy of OnFailure or Never that was disrupted and exited with 0 as succeeded; so does
-    the operator.
+    The Pod has not if the kubelet would restart an app container after exit code 0: only the
+    cluster can have terminated it. The Pod has not either if a container is reported that has not
+    terminated. A Job counts a Pod with a restartPolicy of OnFailure or Never that was disrupted and
+    exited with 0 as succeeded; so does the operator.
     """
     sidecars = {container.name for container in pod.init_containers if container.sidecar}
     statuses = (*pod.init_container_statuses, *pod.container_statuses)
@@ -94,7 +94,7 @@ def _completed(pod: Pod) -> bool:
 
 
 def _failed_by_itself(pod: Pod) -> bool:
-    """Returns whether a container ended badly and the kubelet does not restart it. If there is no
+    """Returns whether a container failed and the kubelet does not restart it. If there is no
     such container, the kubelet rejected the Pod, or has lost its containers."""
     containers = {c.name: c for c in (*pod.init_containers, *pod.containers)}
     statuses = (*pod.init_container_statuses, *pod.container_statuses)

@@ -19,9 +19,10 @@ def is_owned_by(pod: Pod, pipeline: Pipeline) -> bool:
 
 
 def belongs_to_run(pod: Pod, pipeline: Pipeline, run: Run) -> bool:
-    """Returns whether the Pod is the one that the run has recorded, or if it has recorded none, the
-    one that was created for its number. A Pod that no node accepts because of the operator's own
-    rules does not belong to the run any more: it is replaced in the same run."""
+    """Returns whether the Pod has the UID that the run has recorded. If the run has not recorded a
+    UID, returns whether the Pod was created for the run's number. A Pod that no node accepts
+    because of the operator's own rules does not belong to the run any more: the same run gets
+    another Pod."""
     if not is_owned_by(pod, pipeline) or in_place.unfit(pod):
         return False
     return pod.uid == run.pod_uid if run.pod_uid else pod.run == run.number

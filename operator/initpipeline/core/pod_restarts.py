@@ -1,5 +1,4 @@
-"""Recognizes restarts in the Pod of the current run: by the kubelet, which runs all init containers
-again, and of app containers.
+"""Recognizes kubelet-initiated runs and restarts of app containers in the Pod of the current run.
 
 The kubelet's restart counts continue across the runs in a Pod. Each run therefore records
 baselines: the restart count of each container at its first start in the run.
@@ -26,14 +25,15 @@ from initpipeline.core.kubelet_reasons import (
 from initpipeline.core.text import clip
 
 ALL_CONTAINERS_RESTARTING = "AllContainersRestarting"
-"""The Pod's condition while its containers are being ended for that (KEP-5532)."""
+"""The Pod condition that the kubelet sets while it terminates all containers because of a
+RestartAllContainers rule (KEP-5532)."""
 
 
 def kubelet_rerun(run: Run, pod: Pod) -> Trigger | None:
     """Returns the trigger of the run that the kubelet has begun by itself in the same Pod.
 
-    It has begun one if an init container that had succeeded has another container, or waits to be
-    restarted together with all others. None: it has not.
+    The kubelet has begun a run if an init container that had succeeded now has another container
+    ID, or waits to be restarted together with all others. None: it has not begun a run.
     """
     succeeded = {step.name: step.container_id for step in run.completed_init_containers}
     for status in pod.init_container_statuses:
@@ -48,8 +48,9 @@ def kubelet_rerun(run: Run, pod: Pod) -> Trigger | None:
 
 
 def _removed_in_place(status: ContainerStatus) -> bool:
-    """Returns whether the kubelet has removed the container to restart all (KEP-5532). Once it has
-    started another container of the Pod, the waiting reason is no longer the one of the restart."""
+    """Returns whether the kubelet has removed the container in order to restart all containers
+    (KEP-5532). After the kubelet starts another container of the Pod, the waiting reason no longer
+    shows this. Then the last termination does."""
     if status.waiting_reason == RESTARTING_ALL_CONTAINERS:
         return True
     last = status.last_terminated
@@ -61,9 +62,9 @@ def _restarted_in_place(first: ContainerStatus, succeeded: Mapping[str, str], po
     """Returns whether the kubelet has restarted all containers in place. If not, it has re-created
     the sandbox.
 
-    ``first`` is the first init container that has another container than in the run before. If it
-    has failed since, its status no longer has the reason of the restart. The status of a later
-    container has it, if its container of the run before is gone as well.
+    ``first`` is the first init container whose container ID has changed. If it has failed since,
+    its status no longer shows why all containers restarted. A later init container whose ID has
+    changed still shows it.
     """
     last = first.last_terminated
     if last is not None and last.exit_code == 0:
@@ -77,11 +78,12 @@ def _restarted_in_place(first: ContainerStatus, succeeded: Mapping[str, str], po
 
 
 def app_restart(run: Run, pod: Pod) -> Cause | None:
-    """Returns the end of the first app container that has restarted since the run was initialized.
+    """Returns how the first app container terminated that has restarted since the run was
+    initialized.
 
-    One that waits in CrashLoopBackOff counts: the kubelet has decided to restart it, and waiting
-    for that would only add its back-off to the operator's. A restart by a resize in place does not
-    count. None: no app container has restarted.
+    A container in CrashLoopBackOff counts. The kubelet will restart it, so waiting would only add
+    the kubelet's back-off to the operator's. A restart by a resize in place does not count. None:
+    no app container has restarted.
     """
     if run.initialized_time is None:
         return None
@@ -117,8 +119,8 @@ def restart_baselines(run: Run, pod: Pod, initialized: datetime) -> tuple[Restar
     """Returns for each app container the restart count of its first start in this run.
 
     A known baseline stays as it is, unless a resize in place has restarted the container since
-    (KEP-1287). If the run was initialized before and has no baselines, the user has just set the
-    rerunPolicy: restarts count from now on.
+    (KEP-1287). If the run was already initialized and has no baselines, the user has just changed
+    rerunPolicy to OnRestart. Restarts count from now on.
     """
     known = {baseline.name: baseline for baseline in run.restart_baselines}
     judged_from_now = run.initialized_time is not None and not known
@@ -143,8 +145,8 @@ def restart_baselines(run: Run, pod: Pod, initialized: datetime) -> tuple[Restar
 
 
 def _resized(pod: Pod, container: Container | None, baseline: RestartBaseline) -> bool:
-    """Returns whether the kubelet has carried out, or is about to, a change of a resource that
-    restarts the container. It has not if it reports the resize as deferred or infeasible."""
+    """Returns whether a resize that restarts the container is done or in progress. A resize that is
+    reported as deferred or infeasible is neither."""
     if container is None or baseline.resources is None or pod.has_condition("PodResizePending"):
         return False
     return dict(container.resize_restarts) != baseline.resources
@@ -153,8 +155,9 @@ def _resized(pod: Pod, container: Container | None, baseline: RestartBaseline) -
 def _baseline(run: Run, pod: Pod, status: ContainerStatus, initialized: datetime) -> int:
     """Returns the restart count of the container's first start in this run.
 
-    The kubelet counts the first start after a restart of the sandbox as a restart of the container,
-    and it counts a restart in place before the container starts. Neither is one in this run.
+    The kubelet counts the first start after a restart of the sandbox as a restart of the container.
+    It counts a restart in place before the container starts. Neither counts as a restart in this
+    run.
     """
     count, last = status.restart_count, status.last_terminated
     if not by_kubelet(run.trigger) and not any(s.restart_count for s in _plain_inits(pod)):
@@ -179,8 +182,9 @@ def _plain_inits(pod: Pod) -> Iterator[ContainerStatus]:
 
 
 def _since(end: Terminated | None, time: datetime, stale: Collection[str]) -> bool:
-    """Returns whether a container of this run ended. By the node's clock it has started since the
-    time; a container of an earlier run has not. Its clock time is not used."""
+    """Returns whether ``end`` belongs to a container that started at or after ``time``, by the
+    node's clock. Containers in ``stale``, and those that a restart of all containers terminated,
+    belong to earlier runs, so their times are ignored."""
     return (
         end is not None
         and end.reason != RESTARTING_ALL_CONTAINERS
@@ -191,18 +195,19 @@ def _since(end: Terminated | None, time: datetime, stale: Collection[str]) -> bo
 
 
 def init_restart_baselines(
-    run: Run, before: Collection[ContainerStatus], pod: Pod
+    run: Run, mirrored: Collection[ContainerStatus], pod: Pod
 ) -> tuple[RestartBaseline, ...]:
-    """Returns for each init container the restart count of its first start in the run that the
-    kubelet has just begun. ``run`` is the run before, ``before`` its init containers as last
-    mirrored.
+    """Returns the baselines of the init containers for the run that the kubelet has just begun.
+    ``run`` is the previous run, ``mirrored`` its init containers as last mirrored.
 
-    The kubelet raises the count when it creates the new container. An in-place restart is counted
-    before that. A container that was created already may have restarted unobserved: such restarts
-    do not count against it. If the run was not initialized and an init container's own exit has
-    restarted all containers, its baseline stays.
+    A restart of the sandbox raises the count when the kubelet creates the new container. An
+    in-place restart raises it before the new container exists. If the new container exists, it may
+    already have restarted unobserved. Such restarts are not counted.
+
+    If an init container's exit restarted all containers before initialization, its baseline stays,
+    so that this restart counts against its maxRestarts.
     """
-    mirrored = {status.name: status.container_id for status in before}
+    old_ids = {status.name: status.container_id for status in mirrored}
     known = {baseline.name: baseline.restart_count for baseline in run.init_restart_baselines}
     cause = run.in_place_cause if run.initialized_time is None else None
     return tuple(
@@ -213,23 +218,23 @@ def init_restart_baselines(
             else status.restart_count + is_old,
         )
         for status in pod.init_container_statuses
-        if (is_old := _still_the_old(status, mirrored)) or status.restart_count
+        if (is_old := _still_the_old(status, old_ids)) or status.restart_count
     )
 
 
-def _still_the_old(status: ContainerStatus, mirrored: Mapping[str, str]) -> bool:
-    """Returns whether the kubelet still reports the container of the run before."""
+def _still_the_old(status: ContainerStatus, old_ids: Mapping[str, str]) -> bool:
+    """Returns whether the kubelet still reports the container of the previous run."""
     restarting = status.waiting_reason == RESTARTING_ALL_CONTAINERS
-    old = bool(status.container_id) and status.container_id == mirrored.get(status.name)
+    old = bool(status.container_id) and status.container_id == old_ids.get(status.name)
     return old and not restarting
 
 
 def raised_baselines(run: Run, pod: Pod) -> tuple[RestartBaseline, ...]:
     """Returns the baselines of the init containers, raised so that some restarts do not count.
 
-    A restart does not count if the container was lost with its sandbox or node. It does not count
-    either if an in-place restart has cut short a run that began with a restart of the sandbox:
-    the restart of the sandbox terminates app containers, and that matches their restart rules.
+    A restart does not count if the container was lost with its sandbox or node. A restart of all
+    containers does not count either if it followed a restart of the sandbox. That terminates the
+    app containers, so their restart rules apply and restart all containers again.
     """
     forgiven = set(LOST_ENDS)
     if run.trigger is Trigger.POD_RESTARTED:
@@ -243,11 +248,12 @@ def raised_baselines(run: Run, pod: Pod) -> tuple[RestartBaseline, ...]:
 
 
 def in_place_cause(pod: Pod) -> Cause | None:
-    """Returns the end of the container that restarts all containers of the Pod (KEP-5532).
+    """Returns how the container terminated whose rule restarts all containers of the Pod
+    (KEP-5532). None: no such restart is in progress, or its cause is not reported.
 
-    The kubelet reports it once, just before it starts over. From then on it reports each end as
-    one by that restart. Of the containers that have ended, the one has caused it whose rule has
-    that action; the kubelet itself has ended the others.
+    The kubelet reports this termination only until it starts over; afterwards every termination has
+    the reason of the restart. The cause is the container whose exit matches a RestartAllContainers
+    rule. The kubelet terminated the others.
     """
     if not pod.has_condition(ALL_CONTAINERS_RESTARTING):
         return None

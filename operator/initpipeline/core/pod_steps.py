@@ -24,17 +24,18 @@ class Step:
     position: int
     """1 for the first."""
     status: ContainerStatus | None
-    """What the kubelet reports; None: nothing yet."""
+    """What the kubelet reports. None: it has not reported on the container."""
     done: bool
-    """It has succeeded in this run; a sidecar: has started."""
+    """Whether the init container has succeeded in this run. A sidecar is done once it has
+    started."""
 
 
 def steps(pod: Pod, run: Run) -> tuple[Step, ...]:
     """Returns the Pod's init containers in order, each with whether it is done in this run.
 
-    A sidecar is done once it has started. If it has crashed since, a container after it that
-    has started shows that it had. Any other init container is done if all before it are and its
-    success belongs to this run (see ``_Evidence``).
+    A sidecar is done once it has started. If the sidecar has crashed since, a later container that
+    started proves that the sidecar started first. Any other init container is done if all init
+    containers before it are done and its success belongs to this run (see ``_Evidence``).
     """
     evidence = _Evidence.of(pod, run)
     result: list[Step] = []
@@ -57,11 +58,12 @@ class _Before:
     """State of the init containers before a step."""
 
     done: bool = True
-    """All of them are done."""
+    """All init containers before the step are done."""
     once: bool = True
-    """Each plain one has run only once in this run."""
+    """No init container before the step has restarted in this run. Sidecars do not count."""
     finished: datetime | None = None
-    """When the last plain init container among them finished, by the node's clock."""
+    """When the last init container before the step finished, by the node's clock. Sidecars do not
+    count. None: no init container has finished."""
 
     def followed_by(
         self, container: Container, status: ContainerStatus | None, done: bool, restarted: bool
@@ -93,7 +95,8 @@ class _Later:
 def _later(
     pod: Pod, statuses: Mapping[str, ContainerStatus], stale: Collection[str]
 ) -> Sequence[_Later]:
-    """Returns, by position, what the containers after it show."""
+    """Returns a list: at index n, the state of the containers after the init container at position
+    n."""
     later = [_Later()]
     for status in pod.container_statuses:
         later[0] = later[0].preceded_by(status, stale)
@@ -107,18 +110,20 @@ class _Evidence:
     """The evidence that a container belongs to this run.
 
     After a restart of the sandbox the kubelet reports the old success of an init container until it
-    has run again. In the order of their strength, these show that a success is of this run:
+    has run again. The first of these that applies decides:
 
-    - the container was recorded as a success of this run, or of an earlier one;
-    - a later container runs: the kubelet ends all containers before it starts over;
-    - no init container before it has been restarted in this run;
-    - it started no earlier than its predecessor finished. The node's clock may have been set back
-      or forward meanwhile, so this comes last.
+    - The container is recorded as stale: it belongs to an earlier run.
+    - It is recorded as a success of this run: it belongs to this run.
+    - A later container runs: it belongs to this run, because the kubelet terminates all containers
+      before it starts over.
+    - No init container before it has restarted in this run: it belongs to this run.
+    - It belongs to this run if it started when or after the init container before it finished, by
+      the node's clock. The clock may have been set back or forward meanwhile, so this comes last.
     """
 
     statuses: Mapping[str, ContainerStatus]
     later: Sequence[_Later]
-    """By position: the state of the containers after it."""
+    """At index n, the state of the containers after the init container at position n."""
     stale: frozenset[str]
     recorded: frozenset[str]
     baselines: Mapping[str, int]
@@ -158,8 +163,9 @@ class _Evidence:
 
 
 def _no_earlier(start: datetime | None, finished: datetime | None) -> bool:
-    """Returns whether the start is not before the end. Kubernetes' times are whole seconds, so a
-    start in the same second counts."""
+    """Returns whether a container started at or after the time ``finished``, at which an earlier
+    container finished. Kubernetes' times are whole seconds, so a start in the same second
+    counts."""
     return start is not None and (finished is None or start >= finished)
 
 
@@ -168,8 +174,9 @@ def _succeeded(status: ContainerStatus) -> bool:
 
 
 def completed(run: Run, all_steps: Collection[Step]) -> tuple[CompletedInitContainer, ...]:
-    """Returns the containers by which a later run of the same steps is recognized. Sidecars are
-    excluded: the kubelet restarts them within a run."""
+    """Returns the init containers that have succeeded in this run. If one of them gets another
+    container, the kubelet has begun another run. Sidecars are excluded, because the kubelet
+    restarts them within a run."""
     known = {entry.name for entry in run.completed_init_containers}
     return run.completed_init_containers + tuple(
         CompletedInitContainer(name=step.container.name, container_id=step.status.container_id)
@@ -179,21 +186,24 @@ def completed(run: Run, all_steps: Collection[Step]) -> tuple[CompletedInitConta
     )
 
 
-def stale_container_ids(run: Run, before: Collection[ContainerStatus], pod: Pod) -> tuple[str, ...]:
-    """Returns the containers that the Pod still reports and that belong to earlier runs in it. The
-    kubelet has just begun another; ``run`` is the one before, ``before`` its init containers as
-    they were last mirrored.
+def stale_container_ids(
+    run: Run, mirrored: Collection[ContainerStatus], pod: Pod
+) -> tuple[str, ...]:
+    """Returns the IDs of containers that the Pod still reports from earlier runs. The kubelet has
+    just begun a new run. ``run`` is the previous run, ``mirrored`` its init containers as last
+    mirrored.
 
-    A container that is reported for the first time may belong to either run. The kubelet starts the
-    init containers in order: if one has not succeeded again, all after it are old. A container is
-    of the new run if a later one runs, since the kubelet ends all before it starts over. It is also
-    if its init container had succeeded in the run before, and the kubelet has started over only
-    once since. Otherwise the node's clock decides.
+    A container that was not mirrored before may belong to the previous or to the new run. The
+    kubelet starts the init containers in order: if an init container has not succeeded in the new
+    run, all later containers are of the previous one. A container cannot be of the previous run if
+    a later container runs, because the kubelet terminates all containers before it starts over. Nor
+    can it be of the previous run if its init container had already succeeded there, and the kubelet
+    has started over only once since. Otherwise the node's clock decides.
     """
-    old = {*run.stale_container_ids, *(s.container_id for s in before if s.container_id)}
+    old = {*run.stale_container_ids, *(s.container_id for s in mirrored if s.container_id)}
     old |= {entry.container_id for entry in run.completed_init_containers}
     statuses = {status.name: status for status in pod.init_container_statuses}
-    once = _started_over_once(before, pod, statuses)
+    once = _started_over_once(mirrored, pod, statuses)
     succeeded = {entry.name for entry in run.completed_init_containers if once}
     later = _later(pod, statuses, old)
     stale: list[str] = []
@@ -216,11 +226,11 @@ def stale_container_ids(run: Run, before: Collection[ContainerStatus], pod: Pod)
 
 
 def _started_over_once(
-    before: Collection[ContainerStatus], pod: Pod, statuses: Mapping[str, ContainerStatus]
+    mirrored: Collection[ContainerStatus], pod: Pod, statuses: Mapping[str, ContainerStatus]
 ) -> bool:
-    """Returns whether the kubelet has started over only once since ``before``: each time, it raises
-    the restart count of the first init container."""
-    counts = {status.name: status.restart_count for status in before}
+    """Returns whether the kubelet has started over only once since the statuses in ``mirrored``.
+    Each time it does, the restart count of the first init container rises by one."""
+    counts = {status.name: status.restart_count for status in mirrored}
     first = next((c.name for c in pod.init_containers if not c.sidecar), "")
     return (
         first in counts
@@ -230,6 +240,7 @@ def _started_over_once(
 
 
 def last_finished(done: Collection[Step]) -> datetime | None:
-    """Returns when the last plain init container finished, by the node's clock. None: none has."""
+    """Returns when the last init container finished, by the node's clock. Sidecars do not count.
+    None: no init container has finished."""
     ends = [step.status.terminated for step in done if step.status and not step.container.sidecar]
     return max((end.finished_at for end in ends if end and end.finished_at), default=None)

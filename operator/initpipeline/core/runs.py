@@ -1,7 +1,7 @@
 """The life of a run: how it begins, follows its Pod, and ends in history.
 
-A run number is never used twice. A run that has ended has exactly one entry in history, however
-often its end is observed.
+A run number is never used twice. A run that ends is added to history once, even if its end is
+observed several times.
 """
 
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ _RESULT_OF_FATE = {
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What status records about runs. Each step of a decision returns a new one."""
+    """What status records about runs. Functions do not change it: they return a new RunState."""
 
     run: Run
     """The current run."""
@@ -74,24 +74,24 @@ class FollowedRun:
 
     state: RunState
     pod: Pod | None
-    """Its Pod. None: it has none, or has none any more."""
+    """The run's Pod. None: it does not exist yet, or does not exist any more."""
     observation: Observation | None
-    """What the Pod reports for this run. None: there is no Pod, or the first report on a new one is
-    still due."""
+    """What the Pod reports for this run. None: there is no Pod, or neither the scheduler nor the
+    kubelet has reported on the new Pod."""
     limits: tuple[RunLimit, ...] = ()
     """The limits that apply to the run, earliest first."""
 
 
 def pending_token(pipeline: Pipeline, status: InitPipelineStatus | RunState) -> str | None:
-    """Returns the rerun token that no run has answered yet. None: there is no
-    such token."""
+    """Returns the user's rerun token if no run has started for it yet. None: there is no such
+    token."""
     token = pipeline.rerun_token
     answered = {status.last_rerun_token, *(record.token for record in status.history)}
     return None if token in answered or (status.run and token == status.run.token) else token
 
 
 def first(pipeline: Pipeline, trigger: Trigger, number: int, now: datetime) -> RunState:
-    """Begins the first run of a pipeline. It answers the pending token, if there is one."""
+    """Begins the first run of a pipeline. The run records the pending token, if there is one."""
     status = pipeline.status
     token = pending_token(pipeline, status)
     run = Run(number=number, trigger=trigger, token=token, start_time=now)
@@ -107,7 +107,7 @@ def begin(
 ) -> RunState:
     """Begins the next run, whose Pod is still to be created. The current one must have ended.
 
-    The new run answers the pending token, if there is one.
+    The new run records the pending token, if there is one.
     """
     run = Run(
         number=state.run.number + 1,
@@ -154,8 +154,8 @@ def end(
     failed: FailedStep | None = None,
     exceeded: Exceeded | None = None,
 ) -> RunState:
-    """Ends the current run and adds it to history. A run ends once: if it has ended before, returns
-    the state unchanged."""
+    """Ends the current run and adds it to history. If the run has ended already, returns the state
+    unchanged."""
     if state.run.completion_time is not None:
         return state
     run = evolve(
@@ -176,15 +176,15 @@ def end(
 
 
 def follow(state: RunState, pipeline: Pipeline, pod: Pod, now: datetime) -> FollowedRun:
-    """Updates the current run from its Pod: a rerun started by the kubelet, step progress,
-    initialization, the Pod's termination, or an exceeded limit.
+    """Updates the current run from its Pod. Recognizes a kubelet-initiated run, progress of steps,
+    initialization, the termination of the Pod, and an exceeded limit.
 
-    The Pod is observed for the run that it shows. That is the next run, if the kubelet has begun
-    one.
+    If the kubelet has begun another run in the Pod, that run becomes the current one before the Pod
+    is observed.
     """
     ended = state.run.completion_time is not None
     if not ended:
-        state = _shown_by_pod(state, pipeline.status, pod, now)
+        state = _with_kubelet_run(state, pipeline.status, pod, now)
     observation = observe(pod, state.run)
     if not ended:
         state = replace(state, run=_progressed(state.run, pipeline.policies, observation, now))
@@ -200,7 +200,8 @@ def _end_with_pod(state: RunState, observation: Observation, now: datetime) -> R
     run, pod, fate = state.run, observation.pod, observation.fate
     initialized = run.initialized_time is not None
     why = explanations.why(observation, initialized=initialized)
-    # The kubelet has ended the sidecars of a Pod that exceeded a limit after its steps were done.
+    # If the Pod exceeded a limit after initialization, the kubelet terminated its sidecars. They
+    # did not fail.
     ended = fate is Fate.LOST or (initialized and own_end(pod) is not None)
     failed = failed_step(pod.init_container_statuses, pod_lost=ended)
     if unexplained(pod) and run.trigger is Trigger.POD_LOST:
@@ -219,8 +220,9 @@ def _end_by_limit(
 def lost(state: RunState, pipeline: Pipeline, last: Pod | None, now: datetime) -> RunState:
     """Ends the current run, whose Pod is gone.
 
-    ``last`` is the last known state of the Pod: the Pod may have terminated by itself before. None:
-    it is not known. The reason that was recorded while the Pod was terminating is kept.
+    ``last`` is the last known state of the Pod, or None. If it shows that the Pod had terminated
+    before its deletion, the run ends with the result of that. A reason recorded while the Pod was
+    terminating is kept.
     """
     if last is not None:
         state = follow(state, pipeline, last, now).state
@@ -231,15 +233,17 @@ def lost(state: RunState, pipeline: Pipeline, last: Pod | None, now: datetime) -
 
 
 def _mirrored(status: InitPipelineStatus) -> tuple[ContainerStatus, ...]:
-    """Returns the init containers as last mirrored: what is left of a Pod that is gone."""
+    """Returns the init containers as last mirrored. After the Pod is gone, nothing else reports
+    them."""
     return tuple(ContainerStatus(raw) for raw in status.init_container_statuses)
 
 
 def with_termination_message(state: RunState, pod: Pod) -> RunState:
-    """Adds the termination message of the step that was ended for a limit of its run.
+    """Adds the termination message of the step at which the run exceeded a limit.
 
-    Often it is the only hint at what the step waited for. The kubelet reports it after the run has
-    ended, when the Pod terminates. It is added to the run and to the newest entry of history.
+    Often this message is the only hint at what the step waited for. The kubelet reports it after
+    the run has ended, when the Pod terminates. It is added to the run and to the newest entry of
+    history.
     """
     run, history = state.run, state.history
     if (exceeded := _with_message(pod, run)) is not None:
@@ -269,53 +273,56 @@ def without_unfit_pod(state: RunState, pod: Pod) -> RunState:
     return replace(state, run=evolve(state.run, pod_uid=None))
 
 
-def superseded(followed: FollowedRun, before: InitPipelineStatus, now: datetime) -> RunState:
-    """Ends the current run because another takes its place, or because of suspend. ``before`` is
+def superseded(followed: FollowedRun, written: InitPipelineStatus, now: datetime) -> RunState:
+    """Ends the current run because another takes its place, or because of suspend. ``written`` is
     the status as last written."""
     state, observation = followed.state, followed.observation
     if observation is not None:
         failed = failed_step(observation.pod.init_container_statuses)
     else:
-        failed = failed_step(_mirrored(before))
+        failed = failed_step(_mirrored(written))
     if state.run.initialized_time is not None:
         return end(state, Result.INITIALIZED, now, failed=failed)
-    why = _not_initialized(observation, before)
+    why = _not_initialized(observation, written)
     return end(state, Result.SUPERSEDED, now, why=why, failed=failed)
 
 
 def _not_initialized(
-    observation: Observation | None, before: InitPipelineStatus
+    observation: Observation | None, written: InitPipelineStatus
 ) -> Explanation | None:
-    """Returns why the run was not initialized: by its Pod, or if it has none, by the condition that
-    was last reported. None: that cannot be read."""
+    """Returns why the run was not initialized. The source is its Pod, or without a Pod the last
+    reported condition. None: the condition is absent or has an unknown reason."""
     if observation is not None:
         return explanations.initialization(observation)
-    reported = before.condition(ConditionType.INITIALIZED)
+    reported = written.condition(ConditionType.INITIALIZED)
     # Another client may have written the condition.
     if reported is None or reported.reason not in set(Reason):
         return None
     return Explanation(Reason(reported.reason), reported.message)
 
 
-def _shown_by_pod(state: RunState, before: InitPipelineStatus, pod: Pod, now: datetime) -> RunState:
-    """Returns the state with the run that the Pod shows. It is a new one if the kubelet has started
-    over. Its restart baselines leave out the restarts for which no step is to blame."""
+def _with_kubelet_run(
+    state: RunState, written: InitPipelineStatus, pod: Pod, now: datetime
+) -> RunState:
+    """Returns the state after checking for a kubelet-initiated run. If there is one, it is the
+    current run. Baselines are raised, so that restarts that no step caused do not count."""
     trigger = pod_restarts.kubelet_rerun(state.run, pod)
     if trigger is not None:
-        state = _kubelet_run(state, trigger, before, pod, now)
+        state = _kubelet_run(state, trigger, written, pod, now)
     baselines = pod_restarts.raised_baselines(state.run, pod)
     return replace(state, run=evolve(state.run, init_restart_baselines=baselines))
 
 
 def _kubelet_run(
-    state: RunState, trigger: Trigger, before: InitPipelineStatus, pod: Pod, now: datetime
+    state: RunState, trigger: Trigger, written: InitPipelineStatus, pod: Pod, now: datetime
 ) -> RunState:
     """Ends the current run and begins the one that the kubelet has started in the same Pod.
 
     If the current run was never observed as initialized, the API does not report how it ended.
-    ``next_run_time`` is kept: the kubelet may start several runs while a rerun backs off.
+    ``next_run_time`` is kept, so that kubelet-initiated runs do not restart the back-off of the
+    operator's next run.
     """
-    run, mirrored = state.run, _mirrored(before)
+    run, mirrored = state.run, _mirrored(written)
     result = Result.INITIALIZED if run.initialized_time else Result.UNKNOWN
     state = end(state, result, now, failed=failed_step(mirrored))
     next_run = Run(
@@ -332,12 +339,13 @@ def _kubelet_run(
 
 
 def _last_in_place(run: Run) -> datetime | None:
-    """Returns when the last in-place re-run up to this run started."""
+    """Returns the start of the latest in-place re-run, including this run. None: no in-place re-run
+    has started since a user last started a run."""
     return run.start_time if run.trigger is Trigger.RESTARTED_IN_PLACE else run.last_in_place_time
 
 
 def _progressed(run: Run, policies: Policies, observation: Observation, now: datetime) -> Run:
-    """Returns the run with what its Pod reports."""
+    """Returns the run, updated with what its Pod reports."""
     pod, steps = observation.pod, observation.steps
     initialized = run.initialized_time
     if initialized is None and observation.initialized:
@@ -354,15 +362,15 @@ def _progressed(run: Run, policies: Policies, observation: Observation, now: dat
         else (),
     }
     if pod.deleting and pod.has_condition(DISRUPTION_TARGET):
-        # The Pod is about to go, and with it the only report about what disrupted it.
+        # When the Pod is deleted, the report of what disrupted it is lost. So it is recorded now.
         changes["reason"] = Reason.POD_LOST.value
         changes["message"] = explanations.lost(pod).message
     return _gated(evolve(run, **changes), pod, now)
 
 
 def _gated(run: Run, pod: Pod, now: datetime) -> Run:
-    """Returns the run with when its Pod was first observed without its former scheduling gates. The
-    API server does not record when the last gate was removed."""
+    """Returns the run, with the time at which its Pod was first observed without scheduling gates,
+    if it had any. The API server does not record when the last gate was removed."""
     if pod.scheduling_gated:
         return evolve(run, scheduling_gated=True, ungated_time=None)
     if run.scheduling_gated and run.ungated_time is None:

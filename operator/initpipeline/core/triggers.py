@@ -1,11 +1,12 @@
 """When the operator starts the next run, and why.
 
-Each trigger is one function in ``_CHAIN``. The first that is due decides: several causes at once
-make one run. Runs that a user starts come first and start immediately. Runs after a restart, a loss
-or a failure back off, until the Pod has been Ready for a while.
+Each trigger is one function in ``_CHAIN``. The first that is due decides, so several causes at the
+same time start only one run. Runs that a user starts come first and start immediately. Runs after a
+restart, a loss or a failure start with growing delays. The delays reset after the Pod has been
+Ready for BACK_OFF_RESET.
 
-The triggers of the first run are not in the chain, since ``decide`` starts it. Nor are those of the
-kubelet: see ``pod_restarts``.
+The triggers of the first run (see ``decide``) and of kubelet-initiated runs (see ``pod_restarts``)
+are not in the chain.
 """
 
 from collections.abc import Callable
@@ -35,7 +36,7 @@ class DueRun:
 
 
 def due(facts: Facts, followed: FollowedRun) -> DueRun | None:
-    """Returns the run that is due after the current one. None: none is."""
+    """Returns the run that is due after the current one. None: no run is due."""
     return next(filter(None, (check(facts, followed) for check in _CHAIN)), None)
 
 
@@ -51,13 +52,13 @@ def _requested(facts: Facts, followed: FollowedRun) -> DueRun | None:
 
 
 _SUSPENDED_RESULTS: Final = frozenset({Result.INITIALIZED, Result.SUPERSEDED, Result.UNKNOWN})
-"""Results of a run that another run or a suspension has ended. If it is still the current one, a
-suspension has."""
+"""Results of runs that were ended by another run or by a suspension. If such a run is still the
+current one, a suspension ended it."""
 
 
 def _resumed(facts: Facts, followed: FollowedRun) -> DueRun | None:
-    """Due if the current run is the last before a suspension. ``decide`` does not ask while
-    spec.suspend is true."""
+    """Due if a suspension ended the current run. ``decide`` does not call this while spec.suspend
+    is true."""
     run = followed.state.run
     suspended = facts.pipeline.status.condition(ConditionType.SUSPENDED) is not None
     ended = run.completion_time is not None
@@ -74,7 +75,8 @@ def _pod_lost(facts: Facts, followed: FollowedRun) -> DueRun | None:
 
 
 def _retry(facts: Facts, followed: FollowedRun) -> DueRun | None:
-    """Due after a failed run, within backoffLimit or if the limit that ended it was raised."""
+    """Due after a failed run if backoffLimit allows a retry, or if the user raised the limit that
+    the run exceeded."""
     run, policies = followed.state.run, facts.pipeline.policies
     if run.result is not Result.FAILED:
         return None
@@ -118,14 +120,14 @@ def _template_changed(facts: Facts, followed: FollowedRun) -> bool:
         return False
     if followed.observation is None or template.by_these_rules(used):
         return True
-    # The operator was upgraded, and the spec changed meanwhile: maybe only a policy.
+    # The operator was upgraded, and the spec changed meanwhile. The change may be in a policy only.
     older = template.unpacked(followed.observation.pod.template_text)
     return older is None or template.digest(older) != pipeline.template_hash
 
 
 def _changed_paths(facts: Facts, state: RunState) -> Cause | None:
-    """Returns the fields of the template that changed. None: no Pod of the last run is known that
-    has the previous template."""
+    """Returns the fields of the template that changed. None: the previous template is not known,
+    because no Pod that has it is left."""
     for pod in filter(None, (facts.pod, facts.gone)):
         older = template.verified(pod.template_text, state.template_hash)
         if older is not None:
@@ -133,13 +135,13 @@ def _changed_paths(facts: Facts, state: RunState) -> Cause | None:
     return None
 
 
-def reset_counts(state: RunState, before: InitPipelineStatus, now: datetime) -> RunState:
+def reset_counts(state: RunState, written: InitPipelineStatus, now: datetime) -> RunState:
     """Resets the counts of reruns and failures if the Pod has been Ready for long enough.
 
-    ``before`` is the status as last written. The reset takes effect with the next change, so that
-    it needs no write and no requeue of its own.
+    ``written`` is the status as last written. The reset waits for the next reconcile, so that it
+    needs no requeue of its own.
     """
-    ready = before.condition(ConditionType.READY)
+    ready = written.condition(ConditionType.READY)
     if ready is None or ready.status != "True":
         return state
     return (
@@ -148,8 +150,9 @@ def reset_counts(state: RunState, before: InitPipelineStatus, now: datetime) -> 
 
 
 def start_time(run: DueRun, state: RunState, now: datetime) -> datetime:
-    """Returns when the run may start: immediately if a user starts it or no rerun came before it,
-    else after 10 s, 20 s ... 5 min. A time that was set before is kept."""
+    """Returns when the run may start: immediately if a user starts it, or if it is the first rerun
+    since the counts were reset, else after 10 s, 20 s ... 5 min. If next_run_time is already set,
+    it is kept."""
     if by_user(run.trigger) or state.rerun_count == 0:
         return now
     if state.next_run_time is not None:
