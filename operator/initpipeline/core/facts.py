@@ -107,8 +107,8 @@ class ContainerStatus:
 
     @property
     def started(self) -> bool:
-        """The container runs, and its startup probe has succeeded. A sidecar is initialized then
-        (KEP-753)."""
+        """Whether the container runs and its startup probe has succeeded. A sidecar in this state
+        counts as initialized (KEP-753)."""
         return self.raw.get("started") is True
 
     @property
@@ -181,7 +181,7 @@ class Container:
     """The container has a startupProbe, and counts as started when the probe has succeeded. Among
     init containers, only sidecars can have one."""
     restart_policy: str
-    """The container's restartPolicy (KEP-5307), or the Pod's if it has none."""
+    """The container's restartPolicy (KEP-5307). If the container has none, the Pod's."""
     restart_rules: tuple[RestartRule, ...]
     """The container's restartPolicyRules. The first rule that matches the exit code applies. If no
     rule matches, restart_policy applies."""
@@ -304,9 +304,9 @@ class Pod:
 
     @property
     def silent_since(self) -> datetime | None:
-        """Since when the next status report about the Pod is pending: the scheduler's since the
-        Pod's creation, or the kubelet's since the Pod was scheduled. None: both have reported, or
-        the scheduler reported that it could not schedule the Pod."""
+        """The time since which a status report about the Pod is pending: the Pod's creation until
+        the scheduler reports, and after that the time at which the Pod was scheduled. None: the
+        kubelet has reported too, or the scheduler could not schedule the Pod."""
         if self.phase != "Pending" or self.init_container_statuses or self.deleting:
             return None
         scheduled = self.condition("PodScheduled")
@@ -427,7 +427,7 @@ class Refusal:
     message: str
     final: bool = False
     """The creation is not retried until the spec changes. The API server's refusals are never
-    final, since quotas, policies and webhooks change."""
+    final, because quotas, policies and webhooks change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,7 +467,8 @@ def _template(raw: Mapping[str, Any]) -> tuple[bytes, int]:
 
 
 def _known_hash(status: InitPipelineStatus, policies: Policies, generation: int) -> str | None:
-    """Returns the hash in status if it is that of the current template. None: it is not.
+    """Returns the hash in status if it is that of the current template. None: it may be that of
+    another template.
 
     While a pipeline is suspended, status keeps the hash of the last run's template.
     """

@@ -157,8 +157,8 @@ def _in_force(asked: _Resources, status: Raw | None, infeasible: bool) -> _Resou
 
 
 def _resize_is_infeasible(status: Raw) -> bool:
-    """Returns whether the kubelet has refused the resize. The requested amounts do not count
-    then."""
+    """Returns whether the kubelet has refused the resize. If so, the requested amounts do not
+    count."""
     pending = (c for c in status.get("conditions") or () if c.get("type") == "PodResizePending")
     return any(condition.get("reason") == "Infeasible" for condition in pending)
 

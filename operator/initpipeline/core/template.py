@@ -510,8 +510,8 @@ _LARGEST_UNPACKED: Final = 1024 * 1024
 
 
 def packed(template: Mapping[str, Any]) -> str | None:
-    """Returns the template, compressed, as the value of an annotation. None: it would exceed
-    LARGEST_PACKED."""
+    """Returns the template, compressed, as the value of an annotation. None: the value
+    would exceed LARGEST_PACKED."""
     text = _text(template)
     if len(text) > _LARGEST_UNPACKED:
         return None

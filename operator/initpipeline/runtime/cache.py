@@ -12,6 +12,8 @@ It has the role of an informer's store in client-go, with these properties:
   (KEP-5504, documented from Kubernetes 1.35 on; with etcd they always could).
 - Deletions that a watch did not report are found by runtime.sweep.
 - Objects are immutable, so they are returned without a copy.
+- Memory grows with the number of InitPipelines and of Pods with the operator's label. Per object it
+  is small: templates are stored compressed, and Pods with many containers are stored packed.
 """
 
 import contextlib
@@ -25,7 +27,7 @@ from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime.gateway import Key, ObjectUIDs
 
-MANY = 100
+MAX_UNPACKED_CONTAINERS = 100
 """A Pod with more containers and container statuses than this is stored packed."""
 
 
@@ -65,7 +67,8 @@ def _unpacked(obj: "T | _Packed[T] | None") -> T | None:
 
 def _has_many_containers(pod: Pod) -> bool:
     containers = len(pod.init_containers) + len(pod.containers)
-    return containers + len(pod.init_container_statuses) + len(pod.container_statuses) > MANY
+    statuses = len(pod.init_container_statuses) + len(pod.container_statuses)
+    return containers + statuses > MAX_UNPACKED_CONTAINERS
 
 
 class Store(Generic[T]):
@@ -80,7 +83,8 @@ class Store(Generic[T]):
         self._is_large = is_large
         self._objects: dict[Key, T | _Packed[T]] = {}
         self._gone: dict[Key, T | _Packed[T]] = {}
-        """The last state of each deleted object, until another object with its key is stored."""
+        """The last state of each deleted object, until another object with the same key is stored
+        or ``forget_gone`` is called."""
         self._announced: dict[Key, tuple[str, str]] = {}
         """UID and resource version of each object that is newer on the API server than here."""
         self._creating: dict[Key, set[str]] = {}
@@ -130,14 +134,13 @@ class Store(Generic[T]):
         return True
 
     def replace(self, key: Key, obj: T) -> bool:
-        """Store the response to a read or write of an existing object, unless the stored one is as
-        new. Returns whether it was stored. If the deletion of the object was reported in the
-        meantime, the response is not stored."""
+        """Store the response to one of the operator's own requests, if it is newer. Returns whether
+        it was stored. If the object was removed meanwhile, the response is ignored."""
         return (key in self._objects or key in self._announced) and self.put(key, obj)
 
     def refine(self, key: Key, obj: T) -> None:
-        """Replace the stored object by one of the same version with computed fields, such as the
-        template's hash. Does nothing if a newer version is stored."""
+        """Replace the object by the same version with computed fields, such as the template's hash.
+        Does nothing if another version is stored."""
         known = self._objects.get(key)
         if known is not None and known.resource_version == obj.resource_version:
             self._objects[key] = self._packed(obj)
@@ -146,8 +149,8 @@ class Store(Generic[T]):
     def creation(self, key: Key) -> Iterator[Callable[[T], None]]:
         """Encloses a request that creates the object. Yields a function that stores the response.
 
-        The watch may report the object's creation and deletion before the response arrives. Then
-        the response is not stored.
+        The response is not stored if the watch has reported the object's deletion before the
+        response arrives.
         """
         gone = self._creating[key] = set()
 
@@ -161,8 +164,8 @@ class Store(Generic[T]):
             del self._creating[key]
 
     def remove(self, key: Key, uid: str, last: T | None = None) -> bool:
-        """Remove the object, if its UID is this one. ``last`` is its state at the deletion. Returns
-        whether the object was stored or announced."""
+        """Remove the object, if it has this UID. With ``keep_gone``, ``last`` is kept as its last
+        state. Returns whether the object was stored or announced."""
         if key in self._creating:
             self._creating[key].add(uid)
         announced = self._announced.get(key)
@@ -190,8 +193,8 @@ class Store(Generic[T]):
         self._gone.pop(key, None)
 
     def missing_from(self, existing: ObjectUIDs, namespace: str | None) -> list[tuple[Key, str]]:
-        """Returns key and UID of each object that did not exist any more when the UIDs were listed.
-        Objects newer than the list are left out. With the namespace None: of all namespaces."""
+        """Returns key and UID of each object in the store that the list does not have. Objects that
+        are newer than the list are left out. ``namespace`` None: all namespaces."""
         return [
             (key, uid)
             for key, uid, version in self._known()

@@ -298,8 +298,8 @@ def _transport(configuration: client.Configuration) -> Any:
 
 
 async def _authorization(configuration: client.Configuration) -> str | None:
-    """Returns the Authorization header. None: there is no token and no password. It must be called
-    for each request, because tokens expire and are refreshed."""
+    """Returns the Authorization header. None: there is no token and no password. The
+    client must call this for each request, because tokens expire and are refreshed."""
     token = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
     if token:
         return str(token).strip()  # A token from a file may end with a newline.
@@ -341,7 +341,8 @@ def _parse_compact(code: int, data: bytes | str) -> dict[str, Any]:
 
 def _parse(code: int, data: bytes | str | None) -> dict[str, Any]:
     """Returns the parsed body. For an error that is not JSON, returns a metav1.Status with its
-    text. Raises ConnectionFailed if a success is not JSON: then a proxy or login page answered."""
+    text. Raises ConnectionFailed if a success is not JSON, because a proxy or a login page has
+    answered."""
     try:
         raw = data.encode() if isinstance(data, str) else data
         document = responses.decode(raw or b"{}")

@@ -256,8 +256,8 @@ def _name(pending: _PendingEvent) -> str:
 
 
 def _namespace_is_deleted(error: ApiError | ConnectionFailed) -> bool:
-    """Returns whether the namespace is terminating or does not exist any more. The event is of no
-    use then."""
+    """Returns whether the namespace is terminating or does not exist any more. If so, the event is
+    of no use."""
     if isinstance(error, ConnectionFailed):
         return False
     return error.code == 404 or namespace_terminating(error.status)

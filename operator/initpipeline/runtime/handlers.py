@@ -58,12 +58,12 @@ def configure(settings: kopf.OperatorSettings) -> None:
     # The API server ends a watch after five minutes. If the connection is dead, the client does.
     settings.watching.server_timeout = 5 * 60
     settings.watching.client_timeout = 5 * 60 + 30
-    # Kopf has one worker per changed object. Most objects are at rest, so workers end soon.
+    # Kopf has one worker per changed object. Most objects are at rest, so workers stop soon.
     settings.queueing.idle_timeout = 0.1
-    # Kopf retries requests during an outage. With a finite list of delays, the process would end.
+    # Kopf retries requests during an outage. With a finite list of delays, the process would exit.
     settings.networking.error_backoffs = _Backoffs(1, 1, 2, 3, 5, 8, 13, 21, 30)
     settings.networking.trust_env = True
-    # If Kopf hangs at the end, it kills the process. Otherwise the process would seem to run.
+    # If Kopf hangs while it stops, it kills the process, which would otherwise seem to run.
     settings.process.ultimate_exiting_timeout = 30
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
 
@@ -120,7 +120,7 @@ class _PodHandler:
         self.queue.add(key)
 
     def _read_or_none(self, key: Key, raw: Mapping[str, Any]) -> Pod | None:
-        """Returns the Pod. None: it cannot be read, and that was logged."""
+        """Returns the Pod. None: the Pod cannot be read. The problem was logged."""
         try:
             return Pod.from_api(raw)
         except UnreadableError as error:

@@ -62,7 +62,7 @@ class Operator:
         self._settings = settings
         self._client = client
         gateway, cache = Gateway(client), Cache.empty()
-        # A namespace gets a quarter of the workers, since each of its requests may time out.
+        # A namespace gets a quarter of the workers, because each of its requests may time out.
         self._queue: WorkQueue[Key] = WorkQueue(
             now, lambda key: key.namespace, max(1, settings.workers // 4)
         )
@@ -90,8 +90,8 @@ class Operator:
         kopf.on.cleanup(registry=self._registry)(self._stop)
 
     async def serve(self) -> None:
-        """Run until SIGTERM or SIGINT. Raises OperatorError if a watch or a task fails: the process
-        must be restarted then, because it would no longer reconcile but seem to run."""
+        """Run until SIGTERM or SIGINT. Raises OperatorError if a watch or a task fails. The
+        process must then be restarted, because it would seem to run but reconcile nothing."""
         self._before = asyncio.all_tasks()
         try:
             await self._sweeper.fill()
@@ -123,8 +123,8 @@ class Operator:
     async def _login(self, **_: object) -> kopf.AiohttpSession | None:
         """Returns the session for Kopf at the first call, and None at the second.
 
-        The session renews its credentials itself. If they are refused nevertheless, Kopf calls
-        again. None makes Kopf end.
+        The session renews its credentials itself. If the API server refuses them nevertheless,
+        Kopf calls again. None makes Kopf stop.
         """
         if self._logged_in:
             self._refused = True
@@ -149,7 +149,8 @@ class Operator:
         self._tasks.add(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """End the process if a task has ended, because the tasks run until they are cancelled."""
+        """Stop the process if a task has finished, because all tasks must run until they are
+        cancelled."""
         if self._stopping:
             return
         error = None if task.cancelled() else task.exception()

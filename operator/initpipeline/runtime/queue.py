@@ -57,7 +57,8 @@ class WorkQueue(Generic[K]):
         self._getters: deque[asyncio.Future[None]] = deque()
         """One future for each worker that waits for a key."""
         self._timers: dict[K, asyncio.TimerHandle] = {}
-        """The earliest time at which each key is to be added."""
+        """For each delayed key, the timer that adds it. Of several times only the earliest is
+        kept."""
         self._failures: dict[K, int] = {}
         """Retries of each key since its last success."""
         self._idle = asyncio.Event()
@@ -75,7 +76,8 @@ class WorkQueue(Generic[K]):
             self._make_ready(key)
 
     def add_at(self, key: K, when: datetime) -> None:
-        """Add the key at that time, or now if it is past. Of several times, the earliest counts."""
+        """Add the key at that time, or now if it is past. If the key already has an earlier time,
+        that one is kept."""
         self._add_after(key, (when - self._clock()).total_seconds())
 
     def retry(self, key: K, longest: float = LONGEST_RETRY_SECONDS) -> float:
@@ -152,7 +154,7 @@ class WorkQueue(Generic[K]):
             self._wake_one()  # The group may have been at its limit.
 
     async def drain(self, seconds: float) -> None:
-        """Wait until no worker has a key, for at most so many seconds."""
+        """Wait until no worker has a key, but not longer than ``seconds``."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._idle.wait()

@@ -65,7 +65,8 @@ LOGGED = 500
 """The most bytes of an API server's message in a log line. Webhooks may write long ones."""
 
 LARGE = 128 * 1024
-"""Bytes of a pipeline. A decision about a larger one takes too long for the event loop."""
+"""A pipeline with more bytes than this is decided in a thread, because it would block the event
+loop."""
 
 AT_ONCE = 2
 """The number of Pods of one run that are created without a delay."""
@@ -77,14 +78,15 @@ FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=0.25), timedelta(minutes=5)
 class _Creations:
     """Delays repeated creations of a run's Pod.
 
-    A run has one Pod, or two if the first was deleted before the operator observed it. If a
-    controller or a user deletes each Pod at once, the operator creates the next ones after growing
-    delays.
+    A run normally needs one Pod. It needs a second one if the first was deleted before the operator
+    observed it. If a controller or a user deletes each Pod at once, the operator creates the next
+    ones after growing delays.
     """
 
     def __init__(self) -> None:
         self._made: dict[Key, tuple[str, int, datetime]] = {}
-        """For each pipeline: the run, how many Pods were created for it, and when the last was."""
+        """For each pipeline: the run, the number of Pods created for it, and the time of the last
+        creation."""
 
     def next_at(self, key: Key, run: str) -> datetime | None:
         """Returns the earliest time of the run's next Pod. None: at once."""
@@ -131,8 +133,8 @@ class Reconciler:
         """Reconcile one pipeline, until nothing more can be done now. Requeues it for its next
         deadline or retry.
 
-        Large pipelines are reconciled one at a time: a request for one may occupy the API server
-        for seconds, and the API server must answer other requests meanwhile.
+        Large pipelines are reconciled one at a time. A request about one may occupy the API server
+        for seconds, and several at once would delay all other requests.
         """
         pipeline = await self._current(key)
         if isinstance(pipeline, Pipeline) and pipeline.size > LARGE:
@@ -243,12 +245,15 @@ class Reconciler:
         if pod is None or pod.labelled:
             self._unlabelled_pods.forget(key)
             return pod
-        self._cache.pods.forget_gone(key)  # The watch reported a deletion when the label was gone.
+        # When the label was removed, the watch reported DELETED, because it selects by label. The
+        # Pod exists.
+        self._cache.pods.forget_gone(key)
         return await self._get_pod(key) if self._unlabelled_pods.watch(key) else pod
 
     async def _write_status(self, pipeline: Pipeline, decision: Decision) -> Pipeline | None:
-        """Write the decision's status, log and record what has changed. Returns the stored
-        pipeline. None: it has changed since it was read, so the decision is out of date."""
+        """Write the decision's status. Then log a new run, and post events for what changed.
+        Returns the stored pipeline. None: the pipeline has changed since it was read, so the
+        decision is out of date."""
         try:
             written = await self._patch_status(pipeline, decision.status)
         except ApiError as error:
@@ -270,7 +275,7 @@ class Reconciler:
         self, pipeline: Pipeline, status: InitPipelineStatus
     ) -> Pipeline | UnreadablePipeline | None:
         """Write the status, or a smaller one if the cluster cannot store it. Returns the stored
-        pipeline. None: it has changed since it was read, or does not exist."""
+        pipeline. None: the pipeline has changed since it was read, or does not exist."""
         before = pipeline.status.to_api()
         patch = merge_patch(before, status.to_api())
         if not patch:
@@ -301,8 +306,8 @@ class Reconciler:
     async def _read_again(self, key: Key) -> None:
         """Read the pipeline after a conflict, and requeue it.
 
-        If that version is not newer than the cached one, another write was not the cause of the
-        conflict. It may be a webhook. Then the pipeline is requeued with back-off.
+        If the version read is not newer than the cached one, no other write caused the conflict. A
+        webhook may have caused it. The pipeline is then requeued with back-off.
         """
         fresh = await self._gateway.get_pipeline(key)
         if fresh is None:
@@ -327,9 +332,9 @@ class Reconciler:
                 return None
 
     async def _create(self, key: Key, creation: CreatePod, facts: Facts) -> Facts | None:
-        """Create the Pod. It is cached from the response: a reconcile before the watch reports the
-        Pod must not create it again. Returns facts with the Pod or the refusal. None: the creation
-        is delayed, or the namespace is being deleted."""
+        """Create the Pod, and cache it from the response. Otherwise a reconcile that precedes the
+        watch event would create it again. Returns facts with the Pod or the refusal. None: the
+        creation is delayed, or the namespace is being deleted."""
         run = creation.manifest["metadata"]["annotations"][RUN_ANNOTATION]
         next_at = self._creations.next_at(key, run)
         if next_at is not None and next_at > self._clock():
@@ -381,7 +386,7 @@ class Reconciler:
 
 
 def _is_new_attempt(before: InitPipelineStatus, after: InitPipelineStatus) -> bool:
-    """Returns whether to reset the back-off, because the run or the spec is another one."""
+    """Returns whether to reset the back-off: a new run has started, or the spec has changed."""
     numbers = [status.run.number if status.run else 0 for status in (before, after)]
     return numbers[0] != numbers[1] or before.observed_generation != after.observed_generation
 

@@ -20,8 +20,8 @@ from initpipeline.runtime.queue import WorkQueue
 logger = logging.getLogger(__name__)
 
 WATCHES: Final = 100
-"""The most namespaces that are watched at the same time, since each costs a connection. If there
-are more, they take turns."""
+"""The most namespaces that are watched at the same time, because each watch costs a connection. If
+there are more, they take turns."""
 
 TURN_SECONDS: Final = 300
 """The duration of a watch. Each watch starts with a list, which finds changes that the previous one

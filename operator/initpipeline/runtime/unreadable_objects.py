@@ -9,8 +9,8 @@ from initpipeline.runtime.gateway import Key, Kind
 logger = logging.getLogger(__name__)
 
 REMEMBERED: Final = 1024
-"""The most objects that are remembered as logged. The least recently reported one is forgotten
-first. It is then logged again at its next report."""
+"""The most objects that are remembered as logged. If there are more, the least recently reported
+one is forgotten, and logged again at its next report."""
 
 
 class UnreadableObjects:

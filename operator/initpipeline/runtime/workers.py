@@ -51,6 +51,6 @@ async def _report(key: Key, error: Exception, reconciler: Reconciler) -> None:
 
 def _longest_delay(error: ApiError | ConnectionFailed) -> float:
     """Returns the longest delay before a retry. It is short if the API server is unavailable,
-    since all pipelines are to be reconciled soon after it is back."""
+    because all pipelines must be reconciled soon after the API server is back."""
     outage = isinstance(error, ConnectionFailed) or error.code == 429 or error.code >= 500
     return OUTAGE_RETRY_SECONDS if outage else LONGEST_RETRY_SECONDS

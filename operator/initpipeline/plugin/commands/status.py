@@ -1,6 +1,6 @@
 """Implements ``status``, which shows all InitPipelines in a table, or one with its steps."""
 
-from typing import Final
+from typing import Final, NoReturn
 
 from rich.console import RenderableType
 from rich.live import Live
@@ -14,8 +14,8 @@ from initpipeline.plugin.session import Session, Target
 from initpipeline.plugin.views import status as view
 
 _POLL_SECONDS: Final = 2.0
-"""How often --watch lists the InitPipelines. A watch would report more changes than a table
-shows."""
+"""Seconds between two lists with --watch. Polling suffices, because the table shows few of the
+changes that a watch would report."""
 
 _EXAMPLES = """\
   # List the InitPipelines of a namespace; those that need a user come first
@@ -109,18 +109,18 @@ def _list(session: Session) -> int:
     return 0
 
 
-def _watch_all(session: Session) -> int:
-    """Shows the table until the user interrupts it. Never returns."""
+def _watch_all(session: Session) -> NoReturn:
+    """Shows the table, and updates it. Runs until the user interrupts it."""
     if not session.out.is_terminal:
-        return _print_changes(session)
+        _print_changes(session)
     with Live(console=session.out, auto_refresh=False) as live:
         while True:
             live.update(_table(session, _read_all(session)), refresh=True)
             session.pause(_POLL_SECONDS)
 
 
-def _print_changes(session: Session) -> int:
-    """Prints a line for each InitPipeline that has changed. Never returns."""
+def _print_changes(session: Session) -> NoReturn:
+    """Prints a line for each InitPipeline that has changed. Runs until the user interrupts it."""
     printed: set[str] = set()
     while True:
         lines = [f"{p.namespace}/{view.line(p)}" for p in _read_all(session)]

@@ -17,7 +17,8 @@ _BACK_OFF = re.compile(r"back-off ((?:\d+h)?(?:\d+m)?(?:\d+s)?) restarting")
 
 
 def forecast(facts: Facts, pipeline: Pipeline, decision: Decision, now: datetime) -> Iterator[str]:
-    """Yields what happens next, in order. ``pipeline`` has the status of the decision."""
+    """Yields what happens next, in order. ``pipeline`` is facts.pipeline with the status that the
+    report shows: usually that of the decision, not the one last written."""
     if pipeline.deleting:
         yield "the InitPipeline and its Pod are being deleted; nothing else happens"
         return
@@ -94,7 +95,8 @@ def _gated(facts: Facts) -> bool:
 
 
 def _restarts_step(facts: Facts, pipeline: Pipeline) -> bool:
-    """Returns whether the kubelet restarts the current step after a failure."""
+    """Returns whether the kubelet restarts the current step after a failure. Exit code 1 stands for
+    any failure."""
     pod = facts.pod
     if pod is None or pod.ended:
         return False
@@ -103,9 +105,9 @@ def _restarts_step(facts: Facts, pipeline: Pipeline) -> bool:
 
 
 def _back_off_text(facts: Facts, pipeline: Pipeline, now: datetime) -> str:
-    """Returns when the kubelet restarts the current step: the end of the last attempt plus the
-    back-off. The kubelet may restart it a little later. Until the kubelet reports the back-off, its
-    default is assumed."""
+    """Returns a text with the time of the kubelet's next restart of the step: the end of the last
+    attempt plus the back-off. The kubelet may restart the step a little later. If the kubelet has
+    not reported a back-off, its default is used."""
     statuses = facts.pod.init_container_statuses if facts.pod else ()
     current = next((s for s in statuses if s.name == pipeline.status.current_step), None)
     end = (current.terminated or current.last_terminated) if current else None
