@@ -1,6 +1,6 @@
-"""Refusals of a Pod: those by the API server, classified, and the operator's own of a spec.
+"""Refusals of a Pod: those by the API server, classified, and the operator's own.
 
-The operator refuses what the API server accepts in a Pod and a pipeline must not have. The rules
+The operator refuses specs that the API server accepts and that a pipeline must not have. The rules
 and their messages are those of manifests/base/admission.yaml. If that policy is installed, no such
 spec gets this far.
 """
@@ -75,9 +75,9 @@ def classify(code: int, status: Mapping[str, Any]) -> Refusal | None:
     None: the answer is not a refusal of this Pod, but reports a fault of the API server or of the
     connection, or is about something else.
 
-    Each refusal may end without a change of the InitPipeline. Quotas, LimitRanges, policies and
-    webhooks change on their own. The API server validates the Pod after admission has changed it,
-    so the cause of an invalid Pod may be outside of the template as well.
+    The API server may accept the Pod later without a change of the InitPipeline, because quotas,
+    LimitRanges, policies and webhooks change independently. The API server validates the Pod after
+    admission has changed it, so the cause of an invalid Pod may be outside of the template as well.
     """
     message = str(status.get("message") or "")
     if code == 403 and namespace_terminating(status):

@@ -49,7 +49,7 @@ class DeletePod:
 class DeletePipeline:
     """Delete the InitPipeline, because its ttlSecondsAfterFinished has passed.
 
-    If it has changed since it was read, it is not deleted.
+    If the InitPipeline has changed since it was read, it is not deleted.
     """
 
 

@@ -566,7 +566,7 @@ def _resize_restarts(container: Mapping[str, Any]) -> tuple[tuple[str, str], ...
 
 
 def _statuses(raw: object) -> tuple[ContainerStatus, ...]:
-    """Returns one status per name, the last, since users can write two statuses of one name."""
+    """Returns the last status of each name, because users can write two statuses of one name."""
     statuses = (ContainerStatus(status) for status in lenient.mappings(raw))
     return tuple({status.name: status for status in statuses if status.name}.values())
 

@@ -33,7 +33,7 @@ def kubelet_rerun(run: Run, pod: Pod) -> Trigger | None:
     """Returns the trigger of the run that the kubelet has begun by itself in the same Pod.
 
     The kubelet has begun a run if an init container that had succeeded now has another container
-    ID, or waits to be restarted together with all others. None: it has not begun a run.
+    ID, or waits to be restarted together with all others. None: there is no such run.
     """
     succeeded = {step.name: step.container_id for step in run.completed_init_containers}
     for status in pod.init_container_statuses:

@@ -24,7 +24,7 @@ class Step:
     position: int
     """1 for the first."""
     status: ContainerStatus | None
-    """What the kubelet reports. None: it has not reported on the container."""
+    """What the kubelet reports. None: the kubelet has not reported on the container."""
     done: bool
     """Whether the init container has succeeded in this run. A sidecar is done once it has
     started."""

@@ -221,8 +221,8 @@ def lost(state: RunState, pipeline: Pipeline, last: Pod | None, now: datetime) -
     """Ends the current run, whose Pod is gone.
 
     ``last`` is the last known state of the Pod, or None. If it shows that the Pod had terminated
-    before its deletion, the run ends with the result of that. A reason recorded while the Pod was
-    terminating is kept.
+    before its deletion, that termination decides the run's result. A reason recorded while the Pod
+    was terminating is kept.
     """
     if last is not None:
         state = follow(state, pipeline, last, now).state

@@ -229,7 +229,7 @@ def _without_conditional(container: dict[str, Any], is_init: bool, host_network:
 
 
 def _without_source(volume: dict[str, Any]) -> None:
-    """Remove an emptyDir at its defaults, since a volume without a source is an emptyDir. Remove
+    """Remove an emptyDir at its defaults, because a volume without a source is an emptyDir. Remove
     the default pull policy of an image volume."""
     if not (volume.keys() & KINDS["Volume"].keys()) - {"emptyDir"}:
         _drop(volume, "emptyDir", {})
@@ -387,7 +387,7 @@ _text: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 SHOWN_CHANGES: Final = 3
 """How many changed paths are recorded."""
 _FIRST: Final = ("spec", "initContainers", "containers", "name", "image")
-"""Fields whose changes are listed first, since they matter most to users."""
+"""Fields whose changes are listed first, because they matter most to users."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ class Gateway:
     ) -> None:
         """Set how often the event has occurred, and when it occurred last.
 
-        Raises NotFoundError if the event does not exist, since the API server deletes old events.
+        Raises NotFoundError if the event does not exist. The API server deletes old events.
         """
         path = f"{_events_path(namespace)}/{quote(name)}"
         series = {"count": count, "lastObservedTime": format_micro_time(last)}
