@@ -195,8 +195,8 @@ class RunFacts(ApiModel):
     )
     token: Identifier | None = Field(
         None,
-        description="Value of the annotation initpipeline.dev/rerun that this run is the response "
-        "to, if any.",
+        description="Value of the annotation initpipeline.dev/rerun that requested this run, "
+        "if any.",
     )
     cause: Cause | None = Field(
         None,
@@ -225,8 +225,8 @@ class RunFacts(ApiModel):
     reason: Identifier | None = Field(
         None,
         description="Machine-readable reason, in CamelCase, why the run failed or was lost, or why "
-        "it was not initialized when another run superseded it. Already set while the cluster is "
-        "evicting the run's Pod.",
+        "it was not initialized when another run superseded it. It is set as soon as the cluster "
+        "begins to evict the run's Pod.",
     )
     message: Message | None = Field(
         None,
@@ -256,7 +256,7 @@ class Run(RunFacts):
     )
     init_restart_baselines: tuple[RestartBaseline, ...] = Field(
         (),
-        description="Restart counts of the init containers that do not count for maxRestarts: "
+        description="Restarts of init containers that do not count toward maxRestarts: "
         "restarts before this run, and restarts after the loss of a sandbox or node.",
     )
     running_step: RunningStep | None = Field(
@@ -407,14 +407,14 @@ class InitPolicy(ApiModel):
         None,
         description="Duration in seconds that one attempt of the init container may take, from "
         "when the operator first observes it running. An attempt that takes longer fails the run, "
-        "and the Pod is deleted. Must be at least 1. If unset, attempts may take any time.",
+        "and the Pod is deleted. Must be at least 1. If unset, attempts are not limited.",
     )
     max_restarts: NonNegativeInt32 | None = Field(
         None,
         description="Number of times that the kubelet may restart the init container within a run. "
         "One more restart fails the run, and the Pod is deleted. If 0, the first failure fails the "
-        "run. If unset, the number is not limited. If the init container has a rule "
-        "RestartAllContainers, the count continues in the runs that the rule starts.",
+        "run. If unset, restarts are not limited. If the init container has a "
+        "RestartAllContainers rule, the count continues in the runs that the rule starts.",
     )
 
 
@@ -425,7 +425,7 @@ class Policies(ApiModel):
         RerunPolicy.ON_RESTART,
         description="Which events cause the operator to run all init containers again. Runs that "
         "the kubelet starts, that a user requests, or that follow a change of the template start "
-        "under every policy. Restarts are counted from when the policy is set. Defaults to "
+        "regardless of the policy. Restarts are counted from when the policy is set. Defaults to "
         "OnRestart.",
     )
     rerun_strategy: RerunStrategy = Field(
@@ -442,10 +442,10 @@ class Policies(ApiModel):
     init_deadline_seconds: TimeoutSeconds | None = Field(
         None,
         description="Duration in seconds that a run may take to be initialized, from the creation "
-        "of its Pod. Scheduling and image pulls count. Time behind a scheduling gate does not. A "
+        "of its Pod. Scheduling and image pulls count. Time while the Pod has scheduling gates does not. A "
         "run that the kubelet starts is counted from when the operator first observes it. A run "
-        "that takes longer fails, and its Pod is deleted. Must be at least 1. If unset, runs may "
-        "take any time.",
+        "that takes longer fails, and its Pod is deleted. Must be at least 1. If unset, runs are "
+        "not limited.",
     )
     init_policies: tuple[InitPolicy, ...] = Field(
         (),
@@ -485,8 +485,8 @@ class InitPipelineSpec(Policies):
     template: dict[str, Any] = Field(
         description="Template of the Pod. At least one init container must run to completion: "
         "sidecars alone are not allowed. Labels, annotations and finalizers of its metadata are "
-        "copied to the Pod. The Pod has the name of the InitPipeline. A change starts a new run "
-        "with a new Pod if the API server would store another Pod for it."
+        "copied to the Pod. The Pod has the name of the InitPipeline. A new run with a new Pod "
+        "starts if the template changes in a way that changes the stored Pod."
     )
 
 

@@ -39,8 +39,7 @@ POD_ANNOTATIONS: Final = frozenset(
 """Annotations that the operator sets on the Pod. It ignores them in the template."""
 
 RERUN_ANNOTATION: Final = f"{GROUP}/rerun"
-"""On the InitPipeline, set by a user: a token of any text. A value that has not started a run yet
-requests one."""
+"""On the InitPipeline, set by a user: any string. A new value requests a run."""
 
 MAX_NAME_LENGTH: Final = 63
 """Characters of an InitPipeline's name. It is also the name of the Pod and therefore its hostname,

@@ -17,11 +17,12 @@ class ConditionType(StrEnum):
     READY = "Ready"
     """The Pod is Ready, or it has succeeded."""
     RECONCILING = "Reconciling"
-    """A run is in progress, or it waits for something that can change without a user. Absent
-    otherwise."""
+    """A run is in progress, or the next run or its Pod is waiting for something that can resolve
+    without user action. Absent otherwise."""
     STALLED = "Stalled"
-    """The InitPipeline needs a user: it is given up, its Pod is refused or stuck in deletion, it
-    cannot be read, or the operator failed on it. The operator may still retry. Absent otherwise."""
+    """The InitPipeline needs user action: it is given up, its Pod is refused or stuck in deletion,
+    it cannot be read, or the operator failed on it. The operator may still retry. Absent
+    otherwise."""
     SUSPENDED = "Suspended"
     """spec.suspend is true and has taken effect. Absent otherwise."""
     IN_PLACE_UNAVAILABLE = "InPlaceUnavailable"
@@ -45,15 +46,15 @@ class Reason(StrEnum):
     STEP_PENDING = "StepPending"
     """The current step has not started: its volumes, network or image are not ready yet.
 
-    Wait. For the first step the kubelet reports an obstacle at once, for later steps within about
-    ten seconds. Until then see the Pod's events: `kubectl initpipeline explain NAME` lists them."""
+    Wait. If this lasts, run `kubectl initpipeline explain NAME`: volume and network problems are
+    reported only in the Pod's events."""
     STEP_RUNNING = "StepRunning"
     """The current step is running.
 
-    Wait, or follow its log: `kubectl initpipeline logs NAME`."""
+    Wait, or follow its log: `kubectl initpipeline logs NAME -f`."""
     STEP_FAILED = "StepFailed"
-    """The current step failed, or could not be started. The usual cause of the latter is a command
-    that its image does not have.
+    """The current step failed, or could not be started. A step that cannot be started usually has a
+    command that is not in its image.
 
     Read its log: `kubectl initpipeline logs NAME STEP`. Correct the template, which starts a
     run."""
@@ -63,10 +64,10 @@ class Reason(StrEnum):
     Read its log: `kubectl initpipeline logs NAME STEP`. Correct the template, which starts a
     run."""
     IMAGE_PULL_FAILED = "ImagePullFailed"
-    """An image cannot be pulled. The message has the image and the error.
+    """An image cannot be pulled. The message names the image and the error.
 
-    Correct the image or its pull secrets in the template. If the registry was not available, the
-    kubelet retries."""
+    Correct the image or its pull secrets in the template. If the registry was unavailable, wait:
+    the kubelet retries."""
     CONTAINER_CONFIG_ERROR = "ContainerConfigError"
     """A container cannot be created. The usual cause is a ConfigMap, a Secret or a key that does
     not exist.
@@ -109,7 +110,7 @@ class Reason(StrEnum):
     """The run's Pod was deleted, or the cluster terminated it: drain, node pressure, preemption,
     shutdown or loss of the node, rejection by the kubelet.
 
-    If rerunPolicy is Never, request a run. Otherwise the next run starts without a user."""
+    If rerunPolicy is Never, request a run. Otherwise the next run starts automatically."""
     POD_TERMINATING = "PodTerminating"
     """A Pod with this name is being deleted. The next Pod can be created only after that.
 
@@ -123,7 +124,8 @@ class Reason(StrEnum):
     """Pod Security, a LimitRange, RBAC, a policy or a webhook rejects the Pod. The message is the
     API server's.
 
-    Change the template, or create or allow what the message names."""
+    Change the template, create the missing object that the message names, or ask an administrator
+    to allow the Pod."""
     QUOTA_EXCEEDED = "QuotaExceeded"
     """The Pod exceeds a ResourceQuota. The message is the API server's.
 
@@ -157,8 +159,8 @@ class Reason(StrEnum):
 
     Read its log, and correct the template, or raise maxRestarts. Both start a run."""
     INIT_DEADLINE_EXCEEDED = "InitDeadlineExceeded"
-    """The run was not initialized within initDeadlineSeconds. The message has the step at which it
-    was.
+    """The run was not initialized within initDeadlineSeconds. The message names the step that was
+    current.
 
     Find out what the step waits for, or raise initDeadlineSeconds. Raising it starts a run."""
     SUSPENDED = "Suspended"
@@ -171,8 +173,8 @@ class Reason(StrEnum):
 
     Upgrade the cluster, or set rerunStrategy to Recreate."""
     IN_PLACE_TOO_OFTEN = "InPlaceTooOften"
-    """All containers were restarted in place within the last ten minutes, or restarts and losses
-    caused several runs in a row. If an app container restarts, the operator replaces the Pod, with
+    """The last in-place restart was less than ten minutes ago, or restarts and losses caused
+    several runs in a row. If an app container restarts, the operator replaces the Pod, with
     back-off.
 
     Find out why the container terminates: see the cause of the runs in status.history."""
@@ -182,8 +184,8 @@ class Reason(StrEnum):
 
     Correct the field. For a field of status: `kubectl edit ipl NAME --subresource=status`."""
     RECONCILE_ERROR = "ReconcileError"
-    """The operator failed to reconcile this InitPipeline, because of a bug. It retries with growing
-    delays. Initialized and Ready stay as they were last observed.
+    """The operator failed to reconcile this InitPipeline, because of a bug. It retries with
+    back-off. Initialized and Ready stay as they were last observed.
 
     Report the error that the operator logged."""
 
@@ -192,11 +194,11 @@ class EventReason(StrEnum):
     """Reasons of the events on an InitPipeline."""
 
     RUN_STARTED = "RunStarted"
-    """A run started. The note has its trigger and cause."""
+    """A run started. The note names its trigger and cause."""
     STEP_FAILED = "StepFailed"
     """An init container failed before the run was initialized. Further failures of the same init
-    container in the same run are counted in the series of this event. The operator writes the
-    series when the count has doubled, or after half an hour."""
+    container in the same run increase the count of this event, which is updated when it has
+    doubled, or after half an hour."""
     RUN_INITIALIZED = "RunInitialized"
     """All init containers of the run have succeeded."""
     RUN_FAILED = "RunFailed"
@@ -209,9 +211,9 @@ class EventReason(StrEnum):
     GIVEN_UP = "GivenUp"
     """The run failed or was lost, and no other run follows unless a user starts one."""
     STATUS_NOT_WRITTEN = "StatusNotWritten"
-    """The API server rejects the status. The note has its message. The usual cause is an
-    InitPipeline that is larger than etcd stores: make the template smaller. No run starts until the
-    status is written."""
+    """The API server rejects the status. The note contains its message. The usual cause is an
+    InitPipeline that is larger than etcd can store: make the template smaller. No run starts until
+    the status is written."""
 
 
 class Trigger(StrEnum):
@@ -220,7 +222,7 @@ class Trigger(StrEnum):
     CREATED = "Created"
     """The InitPipeline was created."""
     SPEC_CHANGED = "SpecChanged"
-    """The template was changed so that the API server would store another Pod for it."""
+    """The template was changed in a way that changes the stored Pod."""
     REQUESTED = "Requested"
     """A user set the annotation initpipeline.dev/rerun to a new value."""
     RESUMED = "Resumed"
@@ -261,7 +263,8 @@ class Result(StrEnum):
 
 class RerunPolicy(StrEnum):
     """Which events cause the operator to run all init containers again. Runs that the kubelet
-    starts, that a user requests, or that follow a change of the template start under each."""
+    starts, that a user requests, or that follow a change of the template start regardless of the
+    policy."""
 
     ON_RESTART = "OnRestart"
     """An app container restarts, or the Pod is lost. Restarts of sidecars do not count."""

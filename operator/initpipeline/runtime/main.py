@@ -18,11 +18,9 @@ The cluster is that of $KUBECONFIG, or else of the Pod's service account, or els
 Each option can also be set in the environment: --sweep-seconds as INITPIPELINE_SWEEP_SECONDS,
 --namespace as INITPIPELINE_NAMESPACES='["a", "b"]'.
 
-examples:
-  initpipeline run                          serve all namespaces of the current context
-  initpipeline run --namespace team-a       serve one namespace
-  KUBECONFIG=dev.yaml initpipeline run --log-level debug
-"""
+examples: initpipeline run                          watch all namespaces of the current context
+initpipeline run --namespace team-a       watch one namespace KUBECONFIG=dev.yaml initpipeline run
+--log-level debug """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ def _namespace(name: str) -> str:
     """Returns the name of a namespace. Raises ValueError if it is not valid: Kopf would treat it
     as a pattern, and watch no namespace."""
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
-        raise ValueError("a namespace's name has up to 63 characters of a-z, 0-9 and -")
+        raise ValueError(f"must be a valid namespace name, not {name!r}")
     return name
 
 
@@ -19,7 +19,7 @@ def _endpoint(url: str) -> str:
     """Returns the URL. Raises ValueError if it lacks a host, a port or a path: Kopf's defaults,
     port 80 and localhost, do not suit the kubelet's probes."""
     if url and not re.fullmatch(r"http://([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}/\S*", url):
-        raise ValueError("an address to listen on has the form http://HOST:PORT/PATH")
+        raise ValueError(f"must have the form http://HOST:PORT/PATH, not {url!r}")
     return url
 
 
@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     )
 
     namespaces: tuple[Annotated[str, AfterValidator(_namespace)], ...] = Field(
-        default=(), description="Serve only these namespaces. Without it: all namespaces."
+        default=(), description="Watch only these namespaces. Without it: all namespaces."
     )
     workers: int = Field(
         default=16, ge=1, le=256, description="Number of pipelines reconciled at the same time."
@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     )
     liveness_endpoint: Annotated[str, AfterValidator(_endpoint)] = Field(
         default="",
-        description="URL to answer liveness probes at, such as http://0.0.0.0:8080/healthz.",
+        description="URL on which to serve liveness probes, such as http://0.0.0.0:8080/healthz.",
     )
     log_format: Literal["auto", "plain", "json"] = Field(
         default="auto",
