@@ -39,7 +39,7 @@ class Workload:
     manifest: Callable[[str, Form], dict[str, Any]]
     """Returns the manifest of the object with this name."""
     initialized: Callable[[Status], bool] | None
-    """Whether the object's status reports that all init containers are done.
+    """Whether the object's status reports that all init containers have succeeded.
 
     None: its status has no such field.
     """
@@ -48,7 +48,7 @@ class Workload:
 
 
 def pod_initialized(status: Status) -> bool:
-    """Return whether the Pod's status reports that all init containers are done."""
+    """Return whether the Pod's status reports that all init containers have succeeded."""
     return _condition(status, "Initialized").get("status") == "True"
 
 

@@ -134,7 +134,7 @@ MISTAKES = {
     "failing-probe-of-a-sidecar": Mistake(
         beside(sidecar("proxy", "exec sleep 3600", startupProbe=CLOSED)),
         "StepRunning",
-        'sidecar 1 of 3 "proxy" is running, but its startupProbe has yet to succeed',
+        'sidecar 1 of 3 "proxy" is running, but its startupProbe has not succeeded yet',
     ),
     "exiting-sidecar": Mistake(
         beside(sidecar("proxy", "echo no config; sleep 1; exit 1")),

@@ -42,7 +42,7 @@ def test_failed_pipeline_is_inspected_repaired_and_run_again(env: E2EEnv, call: 
     _, out, _ = call("explain", "demo", "-o", "json")
     report = json.loads(out)
     assert report["operator"]["absent"] is None
-    assert report["whatHappensNext"] == ["no run starts until a user acts"]
+    assert report["whatHappensNext"] == ["no run starts until a user takes action"]
     assert report["whatYouCanDo"][-1]["effect"] == "start run 2 now"
 
     env.set("demo", template=template(FINE, REPAIRED, restartPolicy="Never"))

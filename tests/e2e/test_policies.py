@@ -188,7 +188,7 @@ class Limited:
         return self.trace_before.splitlines()[-1].strip()
 
 
-NOT_IN_TIME = "not initialized within the initDeadlineSeconds of 3 s"
+NOT_IN_TIME = "not initialized within initDeadlineSeconds (3 s)"
 NOWHERE = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. ..."
 
 LIMITS = {
@@ -222,16 +222,16 @@ LIMITS = {
         template(container("one", "echo no table >&2; exit 3")),
         """?0/1 StepRunning: init container 1 of 1 "one" is running
         ?0/1 StepFailed: init container 1 of 1 "one" exited with 3: no table
-        ?0/1 StepRunning: init container 1 of 1 "one" is running; before, it exited with 3...
+        ?0/1 StepRunning: init container 1 of 1 "one" is running; the previous attempt exited ...
         0/1 StepFailed: init container 1 of 1 "one" exited with 3, restarted 1 time: no table""",
         limit={"initPolicies": [{"name": "one", "maxRestarts": 1}]},
         higher={"initPolicies": [{"name": "one", "maxRestarts": 5}]},
-        why='RestartLimitExceeded: init container 1 of 1 "one" needs more restarts than its '
+        why='RestartLimitExceeded: init container 1 of 1 "one" exceeded its '
         "maxRestarts of 1: it exited with 3, restarted ...",
         failed={"name": "one", "exitCode": 3, "reason": "Error", "message": "no table"},
         meanwhile="""
         ?0/1 StepBackOff: init container 1 of 1 "one" exited with 3, restarted 1 time: no table
-        ?0/1 StepRunning: init container 1 of 1 "one" is running; before, it exited with 3...
+        ?0/1 StepRunning: init container 1 of 1 "one" is running; the previous attempt exited ...
         ?0/1 StepFailed: init container 1 of 1 "one" exited with 3, restarted 2 times: no table""",
     ),
 }

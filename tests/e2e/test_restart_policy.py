@@ -72,10 +72,10 @@ ROWS = [
         run 1 Created
         ?0/2 StepRunning: init container 1 of 2 "late" is running
         ?0/2 StepFailed: init container 1 of 2 "late" exited with 1
-        ?0/2 StepRunning: init container 1 of 2 "late" is running; before, it exited with 1, restarted 1 time
+        ?0/2 StepRunning: init container 1 of 2 "late" is running; the previous attempt exited with 1, restarted 1 time
         ?0/2 StepFailed: init container 1 of 2 "late" exited with 1, restarted 1 time
         0/2 StepBackOff: init container 1 of 2 "late" exited with 1, restarted 1 time
-        ?0/2 StepRunning: init container 1 of 2 "late" is running; before, it exited with 1, restarted 2 times
+        ?0/2 StepRunning: init container 1 of 2 "late" is running; the previous attempt exited with 1, restarted 2 times
         ?1/2 StepRunning: init container 2 of 2 "next" is running
         2/2 PodReady: the Pod is Ready
         """,  # noqa: E501
@@ -93,10 +93,10 @@ ROWS = [
         run 1 Created
         ?0/1 StepRunning: init container 1 of 1 "late" is running
         ?0/1 StepFailed: init container 1 of 1 "late" exited with 1
-        ?0/1 StepRunning: init container 1 of 1 "late" is running; before, it exited with 1, restarted 1 time
+        ?0/1 StepRunning: init container 1 of 1 "late" is running; the previous attempt exited with 1, restarted 1 time
         ?1/1 PodReady: the Pod is Ready
         run 1 ended Succeeded
-        1/1 PodSucceeded: all containers of the Pod ended well
+        1/1 PodSucceeded: all containers of the Pod succeeded
         """,  # noqa: E501
         id="on-failure-step-succeeds-late-and-the-app-ends",
     ),
@@ -107,7 +107,7 @@ ROWS = [
         run 1 Created
         ?0/1 StepRunning: init container 1 of 1 "broken" is running
         ?0/1 StepFailed: init container 1 of 1 "broken" exited with 3: no table
-        ?0/1 StepRunning: init container 1 of 1 "broken" is running; before, it exited with 3, restarted 1 time: no table
+        ?0/1 StepRunning: init container 1 of 1 "broken" is running; the previous attempt exited with 3, restarted 1 time: no table
         ?0/1 StepFailed: init container 1 of 1 "broken" exited with 3, restarted 1 time: no table
         ?0/1 StepBackOff: init container 1 of 1 "broken" exited with 3, restarted 1 time: no table
         """,  # noqa: E501
@@ -187,7 +187,7 @@ ROWS = [
         ?1/2 StepRunning: init container 2 of 2 "one" is running
         ?2/2 PodReady: the Pod is Ready
         run 1 ended Succeeded
-        2/2 PodSucceeded: all containers of the Pod ended well
+        2/2 PodSucceeded: all containers of the Pod succeeded
         """,
         id="never-app-exits-0-and-its-sidecar-with-it",
     ),
@@ -331,11 +331,11 @@ def test_deletion_of_a_succeeded_pod_starts_no_run_but_a_user_does(
         ?0/1 StepRunning: init container 1 of 1 "one" is running
         ?1/1 PodReady: the Pod is Ready
         run 1 ended Succeeded
-        1/1 PodSucceeded: all containers of the Pod ended well
+        1/1 PodSucceeded: all containers of the Pod succeeded
         run 2 {trigger}
         ?0/1 StepRunning: init container 1 of 1 "one" is running
         ?1/1 PodReady: the Pod is Ready
         ?run 2 ended Succeeded
-        ?1/1 PodSucceeded: all containers of the Pod ended well
+        ?1/1 PodSucceeded: all containers of the Pod succeeded
         """,
     )

@@ -103,9 +103,9 @@ STEPS = """
     ?1/2 StepRunning: init container 2 of 2 "two" is running
 """
 SIDECARS = """
-    *0/3 StepRunning: sidecar 1 of 3 "first" is running, but its startupProbe has yet to succeed
+    *0/3 StepRunning: sidecar 1 of 3 "first" is running, but its startupProbe has not succeeded yet
     *1/3 StepRunning: init container 2 of 3 "one" is running
-    *2/3 StepRunning: sidecar 3 of 3 "second" is running, but its startupProbe has yet to succeed
+    *2/3 StepRunning: sidecar 3 of 3 "second" is running, but its startupProbe has not succeeded yet
 """
 KEEPS_FAILING = """
     run 1 Created
@@ -123,7 +123,7 @@ SCENARIOS = {
         has_succeeded,
         f"""run 1 Created{STEPS}?2/2 PodReady: the Pod is Ready
         run 1 ended Succeeded
-        2/2 PodSucceeded: all containers of the Pod ended well""",
+        2/2 PodSucceeded: all containers of the Pod succeeded""",
         wrote=IN_ORDER,
     ),
     "fails-never": Scenario(
@@ -162,7 +162,7 @@ SCENARIOS = {
         has_succeeded,
         f"""run 1 Created{SIDECARS}?3/3 PodReady: the Pod is Ready
         run 1 ended Succeeded
-        3/3 PodSucceeded: all containers of the Pod ended well""",
+        3/3 PodSucceeded: all containers of the Pod succeeded""",
         wrote="first begins, one begins, one ends, second begins, app begins, second ends, "
         "first ends",
         printed_by="first",
@@ -175,7 +175,7 @@ SCENARIOS = {
         ),
         sidecar_is_back,
         """run 1 Created
-        ?0/2 StepRunning: sidecar 1 of 2 "first" is running, but its startupProbe has yet to succeed
+        ?0/2 StepRunning: sidecar 1 of 2 "first" is running, but its startupProbe has not ...
         ?1/2 StepRunning: init container 2 of 2 "one" is running
         ?2/2 PodReady: the Pod is Ready
         *2/2 Con...

@@ -442,8 +442,9 @@ class Policies(ApiModel):
     init_deadline_seconds: TimeoutSeconds | None = Field(
         None,
         description="Duration in seconds that a run may take to be initialized, from the creation "
-        "of its Pod. Scheduling and image pulls count. Time while the Pod has scheduling gates does not. A "
-        "run that the kubelet starts is counted from when the operator first observes it. A run "
+        "of its Pod. Scheduling and image pulls count. Time while the Pod has scheduling gates "
+        "does not. A run that the kubelet starts is counted "
+        "from when the operator first observes it. A run "
         "that takes longer fails, and its Pod is deleted. Must be at least 1. If unset, runs are "
         "not limited.",
     )

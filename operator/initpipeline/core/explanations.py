@@ -81,7 +81,7 @@ def readiness(observation: Observation) -> Explanation:
     """Returns why the Pod of an initialized run is Ready or not."""
     pod, fate = observation.pod, observation.fate
     if fate is Fate.SUCCEEDED:
-        return Explanation(Reason.POD_SUCCEEDED, "all containers of the Pod ended well")
+        return Explanation(Reason.POD_SUCCEEDED, "all containers of the Pod succeeded")
     if fate is Fate.LOST:
         return lost(pod)
     if pod.deleting:
@@ -101,7 +101,7 @@ def _not_ready(pod: Pod) -> Explanation:
         return Explanation(Reason.CONTAINERS_NOT_READY, ready.message)
     if ready is not None and ready.reason == "PodCompleted":
         # For a moment, until the kubelet reports the phase Succeeded.
-        return Explanation(Reason.CONTAINERS_NOT_READY, "app containers have ended")
+        return Explanation(Reason.CONTAINERS_NOT_READY, "app containers have terminated")
     if ready is not None and ready.status != "True" and containers and containers.status == "True":
         # The kubelet never reports the two like this without a message. The node lifecycle
         # controller does, for the Pods of a node that has stopped reporting.
@@ -123,7 +123,7 @@ def lost(pod: Pod | None) -> Explanation:
     if pod is None:
         return Explanation(Reason.POD_LOST, "the Pod was deleted")
     if pod.phase == "Succeeded":
-        unasked = "its containers ended with exit code 0 before it was complete"
+        unasked = "its containers exited with 0 before the Pod was done"
     else:
         unasked = "no reason given"
     return Explanation(Reason.POD_LOST, f"the Pod was lost: {_disruption(pod) or unasked}")
@@ -133,7 +133,7 @@ def lost_again(pod: Pod) -> Explanation:
     """Returns the failure of a Pod that ended like the Pod before it, without a disruption."""
     return Explanation(
         Reason.POD_FAILED,
-        f"{lost(pod).message}. No disruption is reported, and the previous run was lost as well: "
+        f"{lost(pod).message}. No disruption is reported, and the previous run was also lost, so "
         "the Pod may have exceeded a limit of its own spec. Check its events",
     )
 
@@ -161,16 +161,17 @@ def stuck(pod: Pod) -> Explanation:
     if pod.finalizers:
         return Explanation(
             Reason.POD_TERMINATING,
-            f"the Pod is being deleted but is kept by its finalizers {', '.join(pod.finalizers)}: "
+            "the Pod is being deleted, but is blocked by its finalizers "
+            f"{', '.join(pod.finalizers)}: "
             "check the controllers that remove them",
         )
     if pod.node_name is None:
         remedy = "delete it with --grace-period=0 --force"
     else:
         remedy = (
-            f'node "{pod.node_name}" has not confirmed that its containers have ended: if the node '
-            f"is down for good, kubectl taint node {pod.node_name} "
-            "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute, or delete the Pod with "
+            f'node "{pod.node_name}" has not confirmed that its containers have terminated: only '
+            f'if the node is permanently down: run "kubectl taint node {pod.node_name} '
+            'node.kubernetes.io/out-of-service=nodeshutdown:NoExecute", or delete the Pod with '
             "--grace-period=0 --force"
         )
     return Explanation(
@@ -199,13 +200,13 @@ def _unscheduled(pod: Pod) -> Explanation | None:
     if scheduled is None or scheduled.status == "True":
         return None
     reason = Reason.POD_UNSCHEDULABLE if scheduled.reason == "Unschedulable" else Reason.POD_PENDING
-    return Explanation(reason, scheduled.message or "the Pod has no node yet")
+    return Explanation(reason, scheduled.message or "the Pod has not been scheduled yet")
 
 
 def _not_started(pod: Pod, title: str, step: Step) -> Explanation:
     """Returns why the current step has not started. The kubelet reports details only in events."""
     if pod.node_name is None:
-        return Explanation(Reason.POD_PENDING, "the Pod has no node yet")
+        return Explanation(Reason.POD_PENDING, "the Pod has not been scheduled yet")
     obstacle = _obstacle(title, step.status) if step.status else None
     if obstacle is not None:
         return obstacle
@@ -213,7 +214,7 @@ def _not_started(pod: Pod, title: str, step: Step) -> Explanation:
     if not pod.init_container_statuses:
         message += f': node "{pod.node_name}" has not reported on the Pod'
     elif step.position == 1:
-        message += ": the Pod's volumes, network or its image are not ready"
+        message += ": the Pod's volumes or network, or the image, are not ready"
     return Explanation(Reason.STEP_PENDING, message)
 
 
@@ -238,12 +239,12 @@ def _running_step(title: str, step: Step, status: ContainerStatus) -> Explanatio
         return Explanation(Reason.STEP_BACK_OFF, f"{title} {ending(bad, status.restart_count)}")
     if status.running:
         probed = step.container.startup_probe
-        but = ", but its startupProbe has yet to succeed" if probed else ""
-        after = f"; before, it {ending(bad, status.restart_count)}" if bad else ""
+        but = ", but its startupProbe has not succeeded yet" if probed else ""
+        after = f"; the previous attempt {ending(bad, status.restart_count)}" if bad else ""
         return Explanation(Reason.STEP_RUNNING, f"{title} is running{but}{after}")
     if bad:
         return Explanation(Reason.STEP_FAILED, f"{title} {ending(bad, status.restart_count)}")
-    return Explanation(Reason.STEP_PENDING, f"{title} has yet to run again")
+    return Explanation(Reason.STEP_PENDING, f"{title} is waiting to run again")
 
 
 def _trouble(statuses: Iterable[ContainerStatus], kind: str) -> Explanation | None:
@@ -262,8 +263,8 @@ def _trouble(statuses: Iterable[ContainerStatus], kind: str) -> Explanation | No
 
 
 def _sidecars(pod: Pod) -> Iterable[ContainerStatus]:
-    """Returns the statuses of the sidecars. Once all app containers have ended, returns none, since
-    the kubelet ends the sidecars then."""
+    """Returns the statuses of the sidecars. Once all app containers have terminated, returns none,
+    since the kubelet ends the sidecars then."""
     if all(status.terminated for status in pod.container_statuses):
         return ()
     names = {container.name for container in pod.init_containers if container.sidecar}

@@ -39,7 +39,7 @@ def could_not_start(status: ContainerStatus) -> bool:
 
 def ending(end: Terminated, restart_count: int) -> str:
     """Returns for example "exited with 1, restarted 3 times: <termination message>"."""
-    how = f"was ended by signal {end.signal}" if end.signal else f"exited with {end.exit_code}"
+    how = f"was terminated by signal {end.signal}" if end.signal else f"exited with {end.exit_code}"
     if end.reason == START_ERROR:
         how = "could not be started"
     elif end.reason and end.reason not in {"Error", "Completed"}:

@@ -165,7 +165,7 @@ def _before_pod(facts: Facts, state: RunState, now: datetime) -> Explanation | N
     if state.rerun_count > 1:
         return _too_often(f"restarts or losses have caused {state.rerun_count} runs in a row")
     if pod is not None and _restarted_alone(run, pod):
-        return _unsupported(f"node {pod.node_name} has restarted a container of it alone")
+        return _unsupported(f"node {pod.node_name} restarted only one of its containers")
     return None
 
 
@@ -183,8 +183,7 @@ def _restarted_alone(run: Run, before: Pod) -> bool:
 
 
 _WITHOUT = (
-    "is created without rules for in-place restarts, so the operator replaces it if an app "
-    "container restarts"
+    "has no rules for in-place restarts, so the operator replaces it if an app container restarts"
 )
 
 

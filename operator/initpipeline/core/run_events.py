@@ -100,7 +100,7 @@ def _of_run(
             note = f"run {number}: {title} {_how(step)}"
             yield RunEvent(EventReason.STEP_FAILED, number, note, name)
     elif earlier is None or earlier.initialized_time is None:
-        note = f"run {number}: all init containers are done"
+        note = f"run {number}: all init containers have succeeded"
         yield RunEvent(EventReason.RUN_INITIALIZED, number, note)
     ended_before = earlier is not None and earlier.result is not None
     if run.result in _ENDS and not ended_before:
@@ -124,7 +124,9 @@ def _failed_create(before: InitPipelineStatus, after: InitPipelineStatus) -> Ite
     refused = _refused(after)
     if refused is not None and refused != _refused(before):
         run, reason, message = refused
-        yield RunEvent(EventReason.FAILED_CREATE, run, f"run {run}: no Pod ({reason}): {message}")
+        yield RunEvent(
+            EventReason.FAILED_CREATE, run, f"run {run}: Pod not created ({reason}): {message}"
+        )
 
 
 def _refused(status: InitPipelineStatus) -> tuple[int, str, str] | None:

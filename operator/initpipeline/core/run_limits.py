@@ -111,7 +111,7 @@ def _restarts(policies: Policies, run: Run, current: Step, title: str) -> Iterat
             run.start_time,
             Explanation(
                 Reason.RESTART_LIMIT_EXCEEDED,
-                f"{title} needs more restarts than its {MAX_RESTARTS} of {allowed}{how}",
+                f"{title} exceeded its {MAX_RESTARTS} of {allowed}{how}",
             ),
         )
 
@@ -146,6 +146,6 @@ def _deadline(
         since + timedelta(seconds=allowed),
         Explanation(
             Reason.INIT_DEADLINE_EXCEEDED,
-            f"not initialized within the {DEADLINE} of {allowed} s: {state}",
+            f"not initialized within {DEADLINE} ({allowed} s): {state}",
         ),
     )

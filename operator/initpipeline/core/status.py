@@ -23,8 +23,8 @@ from initpipeline.core.resources import effective_resources
 from initpipeline.core.runs import RunState
 from initpipeline.core.text import clip
 
-_INITIALIZED = Explanation(Reason.INITIALIZED, "all init containers are done")
-_SUCCEEDED = Explanation(Reason.POD_SUCCEEDED, "all containers of the Pod ended well")
+_INITIALIZED = Explanation(Reason.INITIALIZED, "all init containers have succeeded")
+_SUCCEEDED = Explanation(Reason.POD_SUCCEEDED, "all containers of the Pod succeeded")
 
 POD_DEADLINE: Final = timedelta(minutes=10)
 """How long a run may be without its Pod, because the API server refuses it or because its name is
@@ -39,7 +39,6 @@ _REMEDIES = {
     Reason.QUOTA_EXCEEDED: "free or raise the quota",
     Reason.POD_FORBIDDEN: "change the template, or create or allow what is missing",
 }
-_FOREIGN = "that does not belong to this InitPipeline"
 
 
 class _Mirror(TypedDict, total=False):
@@ -87,7 +86,7 @@ def suspended(facts: Facts, state: RunState | None, now: datetime) -> InitPipeli
     pipeline, pod = facts.pipeline, facts.pod
     before = pipeline.status
     token = runs.pending_token(pipeline, state or before)
-    waits = f'; then it answers the request "{token}"' if token else ""
+    waits = f'; that run then serves rerun request "{token}"' if token else ""
     why = Explanation(
         Reason.SUSPENDED, f"suspended: a run starts once spec.suspend is false{waits}"
     )
@@ -240,8 +239,8 @@ def _backing_off(state: RunState) -> Explanation | None:
     last = f"; run {run.number} ended: {run.message}" if run.message else ""
     return Explanation(
         Reason.RERUN_BACK_OFF,
-        f"the next run starts at {format_time(state.next_run_time)}: restarts, losses or failures "
-        f"of the Pod have caused {state.rerun_count + 1} in a row{last}",
+        f"the next run is delayed until {format_time(state.next_run_time)}: restarts, lost Pods or "
+        f"failures caused {state.rerun_count + 1} runs in a row{last}",
     )
 
 
@@ -265,12 +264,16 @@ def _why_no_pod(run: Run, facts: Facts, now: datetime) -> tuple[Explanation, Exp
         stuck = explanations.stuck(pod)
         return stuck, stuck
     if pod.deleting or is_owned_by(pod, pipeline):
-        whose = "of an earlier run" if is_owned_by(pod, pipeline) else _FOREIGN
+        whose = (
+            "of an earlier run"
+            if is_owned_by(pod, pipeline)
+            else "that does not belong to this InitPipeline"
+        )
         message = f'the Pod "{pipeline.name}" {whose} is being deleted'
         return Explanation(Reason.POD_TERMINATING, message), None
     message = (
-        f'a Pod "{pipeline.name}" exists {_FOREIGN}: delete it, or give the InitPipeline another '
-        "name"
+        f'Pod "{pipeline.name}" exists and does not belong to this InitPipeline: delete that Pod, '
+        "or give the InitPipeline another name"
     )
     conflict = Explanation(Reason.NAME_CONFLICT, message)
     return conflict, conflict if late else None

@@ -64,7 +64,9 @@ def unreadable_conditions(
     pipeline: UnreadablePipeline, now: datetime
 ) -> list[dict[str, Any]] | None:
     """Returns the conditions to write for an unreadable pipeline. None: they are already set."""
-    message = clip(f"{pipeline.problem}: correct it, or run the operator's version that wrote it")
+    message = clip(
+        f"{pipeline.problem}: correct the field, or run the operator version that wrote it"
+    )
     before = {lenient.text(one.get("type")): one for one in pipeline.conditions}
     reported = [
         _condition(before.get(type_, {}), type_, status, Reason.UNREADABLE, message, pipeline, now)

@@ -50,7 +50,7 @@ SUBCOMMANDS: Final[tuple[Subcommand, ...]] = (
 
 _EPILOG = f"""\
 examples:
-  # List all InitPipelines; those that need a user come first
+  # List all InitPipelines; those that need attention come first
   kubectl initpipeline status -A
 
   # Watch one until it is Ready or Stalled

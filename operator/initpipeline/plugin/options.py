@@ -86,7 +86,7 @@ def names_argument(parser: argparse.ArgumentParser) -> None:
 
 def wait_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds --wait and --timeout."""
-    parser.add_argument("--wait", action="store_true", help="wait for the result, show progress")
+    parser.add_argument("--wait", action="store_true", help="wait for the result and show progress")
     wait.add_timeout_option(parser, of="--wait, for all NAMEs together")
 
 

@@ -41,28 +41,28 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
         pytest.param(
             pod().node(None).init("one", reported=False),
             Reason.POD_PENDING,
-            "the Pod has no node yet",
+            "the Pod has not been scheduled yet",
             id="the scheduler has not reported",
         ),
         pytest.param(
             fresh_pod(),
             Reason.STEP_PENDING,
             'init container 1 of 2 "one" has not started yet: '
-            "the Pod's volumes, network or its image are not ready",
+            "the Pod's volumes or network, or the image, are not ready",
             id="volumes and network are made ready",
         ),
         pytest.param(
             fresh_pod().init("one", reported=False),
             Reason.STEP_PENDING,
             'init container 1 of 2 "one" has not started yet: '
-            "the Pod's volumes, network or its image are not ready",
+            "the Pod's volumes or network, or the image, are not ready",
             id="the kubelet has not reported it",
         ),
         pytest.param(
             fresh_pod().sidecar("one"),
             Reason.STEP_PENDING,
             'sidecar 1 of 2 "one" has not started yet: '
-            "the Pod's volumes, network or its image are not ready",
+            "the Pod's volumes or network, or the image, are not ready",
             id="a sidecar has not started",
         ),
         pytest.param(
@@ -114,8 +114,8 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
                 "migrate", running=True, restarts=2, last=End(1, message="no database")
             ),
             Reason.STEP_RUNNING,
-            'init container 2 of 4 "migrate" is running; before, it exited with 1, restarted 2 '
-            "times: no database",
+            'init container 2 of 4 "migrate" is running; the previous attempt exited with 1, '
+            "restarted 2 times: no database",
             id="runs again after failures",
         ),
         pytest.param(
@@ -127,7 +127,7 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
         pytest.param(
             fresh_pod().sidecar("one", running=True, started=False, startup_probe=True),
             Reason.STEP_RUNNING,
-            'sidecar 1 of 2 "one" is running, but its startupProbe has yet to succeed',
+            'sidecar 1 of 2 "one" is running, but its startupProbe has not succeeded yet',
             id="a sidecar whose startup probe has not succeeded yet",
         ),
         pytest.param(
@@ -189,13 +189,13 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
         pytest.param(
             four_steps().init("migrate", waiting="CrashLoopBackOff", last=End(143, signal=15)),
             Reason.STEP_BACK_OFF,
-            'init container 2 of 4 "migrate" was ended by signal 15',
+            'init container 2 of 4 "migrate" was terminated by signal 15',
             id="ended by a signal",
         ),
         pytest.param(
             four_steps().init("migrate", waiting="RestartingAllContainers", restarts=4),
             Reason.STEP_PENDING,
-            'init container 2 of 4 "migrate" has yet to run again',
+            'init container 2 of 4 "migrate" is waiting to run again',
             id="is about to be restarted with all others",
         ),
         pytest.param(
@@ -203,13 +203,13 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
                 "migrate", waiting="PodInitializing", restarts=4, last=RESTARTING_ALL, id=""
             ),
             Reason.STEP_PENDING,
-            'init container 2 of 4 "migrate" has yet to run again',
+            'init container 2 of 4 "migrate" is waiting to run again',
             id="waits for its turn after a restart in place",
         ),
         pytest.param(
             pod().init("a", exit=0, start=50, restarts=1).init("b", exit=0),
             Reason.STEP_PENDING,
-            'init container 2 of 2 "b" has yet to run again',
+            'init container 2 of 2 "b" is waiting to run again',
             id="its old success is still shown after a restart of the sandbox",
         ),
         pytest.param(
@@ -278,7 +278,7 @@ def test_why_a_run_is_not_initialized(observed: PodBuilder, reason: Reason, mess
         pytest.param(
             running_pod().app(exit=0).condition("Ready", "False", "PodCompleted"),
             Reason.CONTAINERS_NOT_READY,
-            "app containers have ended",
+            "app containers have terminated",
             id="all containers have ended well, and the Pod has yet to be called Succeeded",
         ),
         pytest.param(
@@ -370,7 +370,7 @@ def test_why_a_run_is_not_initialized(observed: PodBuilder, reason: Reason, mess
         pytest.param(
             completed_pod(),
             Reason.POD_SUCCEEDED,
-            "all containers of the Pod ended well",
+            "all containers of the Pod succeeded",
             id="succeeded",
         ),
         pytest.param(

@@ -271,7 +271,7 @@ class TestInitDeadlineSeconds:
         now = started(observed, initDeadlineSeconds=30).reconcile(observed, 40)
         ready = now.condition(ConditionType.READY)
         assert ready.reason == "InitDeadlineExceeded"
-        assert ready.message == f"not initialized within the initDeadlineSeconds of 30 s: {message}"
+        assert ready.message == f"not initialized within initDeadlineSeconds (30 s): {message}"
 
     def test_time_of_a_kubelet_run_counts_from_its_first_observation(self) -> None:
         now = started(running_pod(), initDeadlineSeconds=30).reconcile(sandbox_killed(), 65)
@@ -450,7 +450,7 @@ class TestMaxRestarts:
     def test_message_has_the_evidence(self) -> None:
         now = started(failing(restarts=2), **limits_of_one(maxRestarts=2))
         assert now.condition(ConditionType.READY).message == (
-            'init container 1 of 2 "one" needs more restarts than its maxRestarts of 2: it exited '
+            'init container 1 of 2 "one" exceeded its maxRestarts of 2: it exited '
             "with 3, restarted 2 times: no such table"
         )
 
@@ -594,7 +594,7 @@ class TestSuspend:
     def test_request_waits_while_suspended(self) -> None:
         now = new_pipeline(suspend=True).reconcile(None).token("t").reconcile(None, 60)
         assert now.status.run is None
-        assert 'the request "t"' in now.condition(ConditionType.SUSPENDED).message
+        assert 'rerun request "t"' in now.condition(ConditionType.SUSPENDED).message
 
     def test_request_is_answered_by_the_resumed_run(self) -> None:
         now = started(running_pod()).policy(suspend=True).token("t").reconcile(running_pod(), 60)

@@ -228,7 +228,7 @@ class TestRefusal:
             story.refused(refusal)
         assert brief(story.events) == [(STARTED, 1), (FAILED_CREATE, 1)]
         [_, event] = story.events
-        assert event.note == f"run 1: no Pod ({refusal.reason}): {refusal.message}"
+        assert event.note == f"run 1: Pod not created ({refusal.reason}): {refusal.message}"
         assert (event.type, event.action) == ("Warning", "CreatePod")
 
     def test_refusal_with_another_message_is_posted_again(self) -> None:
@@ -373,7 +373,8 @@ class TestNotes:
         run = RUN.model_copy(update={"trigger": Trigger.CONTAINER_RESTARTED, "cause": cause})
         (started,) = events_between(InitPipelineStatus(), InitPipelineStatus(run=run))
         assert started.note == (
-            'run 1 started (ContainerRestarted): container "app" was ended by signal 9 (OOMKilled)'
+            'run 1 started (ContainerRestarted): container "app" was terminated by signal 9 '
+            "(OOMKilled)"
         )
 
     def test_failed_step_has_position_and_termination_message(self) -> None:

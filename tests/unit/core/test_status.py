@@ -382,7 +382,7 @@ class TestFirstReportGrace:
     def test_new_pod_is_reported_after_the_grace_period(self) -> None:
         after = new_pipeline().reconcile(None, 0).reconcile(silent_pod(), 3)
         assert after.status.pod_uid == "pod-1"
-        assert after.condition(ConditionType.READY).message == "the Pod has no node yet"
+        assert after.condition(ConditionType.READY).message == "the Pod has not been scheduled yet"
 
     def test_new_pod_is_requeued_for_the_deadline(self) -> None:
         assert new_pipeline().reconcile(None, 0).reconcile(silent_pod(), 1).decision.wake_at == at(

@@ -78,7 +78,7 @@ def refused(refusal: Refusal) -> SimulatedPipeline:
         pytest.param(
             started(fresh_pod().init("one", exit=1, restarts=2)),
             fresh_pod().init("one", exit=1, restarts=2),
-            'the kubelet starts "one" again at any moment (back-off 20s, the default)',
+            'the kubelet starts "one" again any moment now (back-off 20s, the default)',
             id="back-off that is over",
         ),
         pytest.param(
@@ -153,7 +153,7 @@ def refused(refusal: Refusal) -> SimulatedPipeline:
         pytest.param(
             started(FAILED),
             FAILED,
-            "no run starts until a user acts",
+            "no run starts until a user takes action",
             id="given up",
         ),
         pytest.param(
@@ -214,8 +214,7 @@ class TestLimits:
             'timeoutSeconds of "one" the run fails after 90 s, at 12:01:30Z, in 30s',
             "initDeadlineSeconds the run fails after 300 s, at 12:05:00Z, in 4m",
             'maxRestarts of "one" at most 2 restarts in a run: 1 so far',
-            "backoffLimit at most 3 retries: 0 runs failed since the last run that a user "
-            "requested",
+            "backoffLimit at most 3 retries: 0 runs failed since the count was last reset",
         ]
 
     def test_limits_initialized_run_leave_only_backoff_limit(self) -> None:
@@ -332,7 +331,7 @@ class TestRemedies:
             pytest.param(
                 new_pipeline().reconcile(None).reconcile(FOREIGN),
                 FOREIGN,
-                ["kubectl get pod demo -o wide", "kubectl initpipeline suspend demo"],
+                ["kubectl describe pod demo", "kubectl initpipeline suspend demo"],
                 id="name taken",
             ),
             pytest.param(
@@ -378,7 +377,7 @@ class TestRemedies:
             ),
             pytest.param(refused(QUOTA), None, "stop retrying", id="no Pod"),
             pytest.param(
-                started(GATED), GATED, "delete the Pod and stop retrying", id="its own Pod"
+                started(GATED), GATED, "delete the Pod and start no more runs", id="its own Pod"
             ),
         ],
     )
@@ -542,7 +541,7 @@ class TestView:
         assert rows[start] == (
             'Initialized False for 1m StepFailed init container 1 of 2 "one" exited with 1'
         )
-        assert rows[start + 1] == 'Ready False for 1m StepFailed "'
+        assert rows[start + 1] == "Ready False for 1m StepFailed (same)"
 
     def test_view_pod_warning_has_count_and_age(self) -> None:
         slow = fresh_pod().init("one")

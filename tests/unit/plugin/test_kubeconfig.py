@@ -81,15 +81,20 @@ class TestFiles:
 @pytest.mark.parametrize(
     ("content", "context", "message"),
     [
-        pytest.param(None, None, "no kubeconfig: .* does not exist", id="no file"),
+        pytest.param(None, None, "no kubeconfig found: ", id="no file"),
         pytest.param("a: [", None, "is not valid YAML", id="broken"),
         pytest.param("hello", None, "is not a kubeconfig", id="text"),
         pytest.param({"contexts": "x"}, None, "is not a kubeconfig", id="another kind of file"),
         pytest.param(
-            {**document(), "current-context": ""}, None, "--context: here", id="no current context"
+            {**document(), "current-context": ""},
+            None,
+            r"--context \(here\)",
+            id="no current context",
         ),
         pytest.param(document(), "hre", "did you mean here?", id="typing error"),
-        pytest.param({**document(), "clusters": []}, None, "which has no server", id="no cluster"),
+        pytest.param(
+            {**document(), "clusters": []}, None, "not defined or has no server", id="no cluster"
+        ),
     ],
 )
 def test_invalid_configuration_is_an_error_of_one_line(
@@ -183,7 +188,10 @@ class TestExecPlugin:
             pytest.param("raise SystemExit(7)", {}, "failed with exit code 7", id="fails"),
             pytest.param("print('hello')", {}, "returned no ExecCredential", id="other output"),
             pytest.param(
-                "print('{\"status\": {}}')", {}, "no token and no certificate", id="no credentials"
+                "print('{\"status\": {}}')",
+                {},
+                "neither a token nor a client certificate",
+                id="no credentials",
             ),
             pytest.param(
                 "",

@@ -132,8 +132,7 @@ class TestNoCluster:
         answer = run("status", KUBECONFIG="/nonexistent")
         assert (answer.returncode, answer.stdout) == (3, "")
         assert answer.stderr == (
-            "error: no kubeconfig: /nonexistent does not exist; set KUBECONFIG or use "
-            "--kubeconfig\n"
+            "error: no kubeconfig found: /nonexistent; set KUBECONFIG or use --kubeconfig\n"
         )
 
     def test_unreachable_server_is_an_error(self, tmp_path: Path) -> None:

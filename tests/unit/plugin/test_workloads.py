@@ -375,13 +375,13 @@ class TestJob:
 class TestCronJob:
     def test_note_names_the_schedule_and_how_to_rerun(self) -> None:
         text = notes(wrap(cron_job()))
-        assert 'schedule "@daily" is left behind' in text
+        assert 'schedule "@daily" is not carried over' in text
         assert "kubectl initpipeline rerun a" in text
 
     def test_ttl_of_its_jobs_is_left_behind(self) -> None:
         wrapped = wrap(cron_job(ttlSecondsAfterFinished=5, backoffLimit=2))
         assert policies(wrapped) == {"backoffLimit": 2}
-        assert "ttlSecondsAfterFinished is left behind" in notes(wrapped)
+        assert "ttlSecondsAfterFinished is not carried over" in notes(wrapped)
 
     @pytest.mark.parametrize("suspended", [True, False])
     def test_suspended_cron_job_becomes_a_suspended_pipeline(self, suspended: bool) -> None:
@@ -463,16 +463,16 @@ class TestLeftBehind:
     def test_note_names_metadata_field_without_counterpart(self, kind: str, field: str) -> None:
         manifest = MAKERS[kind]()
         manifest["metadata"] = {**manifest["metadata"], field: SAMPLES[f"metadata.{field}"]}
-        assert f"metadata.{field} is left behind" in notes(wrap(manifest))
+        assert f"metadata.{field} is not carried over" in notes(wrap(manifest))
 
     def test_note_names_unknown_field(self) -> None:
         text = notes(wrap(workload("DaemonSet", fieldOfTheFuture=1)))
-        assert "spec.fieldOfTheFuture is left behind: this version" in text
+        assert "spec.fieldOfTheFuture is not carried over: this version" in text
 
     def test_note_names_job_metadata_of_a_cron_job(self) -> None:
         manifest = cron_job()
         manifest["spec"]["jobTemplate"]["metadata"] = {"labels": {"a": "b"}}
-        assert "spec.jobTemplate.metadata is left behind: labels of the Jobs" in notes(
+        assert "spec.jobTemplate.metadata is not carried over: labels of the Jobs" in notes(
             wrap(manifest)
         )
 
@@ -483,7 +483,7 @@ class TestLeftBehind:
             "paused": None,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}},
         }
-        assert "left behind" not in notes(wrap(workload("Deployment", **filled_in)))
+        assert "not carried over" not in notes(wrap(workload("Deployment", **filled_in)))
 
     @pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
     @pytest.mark.parametrize(

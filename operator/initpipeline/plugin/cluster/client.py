@@ -372,7 +372,7 @@ class ClusterClient:
         """Send a request. Returns the response if it succeeded, or if an object does not exist
         (404), which the caller reports."""
         if namespace is not None and not _NAME.fullmatch(namespace):
-            raise NotFoundError(f'"{namespace}" is not a valid name of a namespace')
+            raise NotFoundError(f'"{namespace}" is not a valid namespace name')
         url = "/".join(filter(None, [resource, path]))
         response = self._send(method, version=version, namespace=namespace, url=url, **options)
         if response.ok:
@@ -427,9 +427,7 @@ class ClusterClient:
                 "crds/), or choose another cluster with --context"
             )
         if response.status_code >= 500 or response.status_code == 429:
-            return NoAnswerError(
-                f"{self.server} failed to answer ({response.status_code}): {message}"
-            )
+            return NoAnswerError(f"{self.server} returned {response.status_code}: {message}")
         return PluginError(f"{self.server} refused the request ({response.status_code}): {message}")
 
 

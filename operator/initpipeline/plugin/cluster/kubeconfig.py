@@ -72,9 +72,7 @@ def load(path: str | None = None, context: str | None = None) -> Access:
         if path is None and context is None and _in_cluster():
             return _service_account()
         paths = ", ".join(map(str, files))
-        raise NotUsableError(
-            f"no kubeconfig: {paths} does not exist; set KUBECONFIG or use --kubeconfig"
-        )
+        raise NotUsableError(f"no kubeconfig found: {paths}; set KUBECONFIG or use --kubeconfig")
     return _selected(_merged(existing), context)
 
 
@@ -138,7 +136,7 @@ def _selected(config: Raw, context_name: str | None) -> Access:
     known = sorted(config["contexts"])
     if not name:
         raise NotUsableError(
-            f"the kubeconfig has no current context: choose one with --context: {', '.join(known)}"
+            f"the kubeconfig has no current context: choose one with --context ({', '.join(known)})"
         )
     if name not in known:
         similar = get_close_matches(name, known, 3) or known
@@ -150,7 +148,7 @@ def _selected(config: Raw, context_name: str | None) -> Access:
     if cluster is None or not cluster.get("server"):
         raise NotUsableError(
             f'context "{name}" of the kubeconfig refers to cluster "{context.get("cluster")}", '
-            "which has no server"
+            "which is not defined or has no server"
         )
     home = user.get("home", Path())
     return Access(
@@ -227,7 +225,9 @@ def _credentials(plugin: Raw, access: Access) -> Raw:
         return {"token": status["token"]}
     certificate, key = status.get("clientCertificateData"), status.get("clientKeyData")
     if not certificate or not key:
-        raise NotUsableError(f'the exec plugin "{command}" returned no token and no certificate')
+        raise NotUsableError(
+            f'the exec plugin "{command}" returned neither a token nor a client certificate'
+        )
     return {
         "client-certificate-data": base64.b64encode(certificate.encode()).decode(),
         "client-key-data": base64.b64encode(key.encode()).decode(),

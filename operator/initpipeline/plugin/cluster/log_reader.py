@@ -63,7 +63,7 @@ class LogReader:
                     if transcript.replaced and not before.replaced:
                         if not self._reads_ours():
                             transcript = before
-                            interruption = "the node already runs a later container"
+                            interruption = "a newer attempt is already running on the node"
                             break
                         before.replaced = True
                     if new:

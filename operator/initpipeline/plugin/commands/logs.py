@@ -44,7 +44,7 @@ bytes are copied unchanged, as in kubectl logs.
 With -f, logs follows each attempt of each step and, if a run fails, the next run. It starts with
 the previous attempt, if the node still has its log, and continues if the connection is cut. It ends
 when the run is initialized or STEP has succeeded (exit code 0), or when the InitPipeline is Stalled
-or suspended (1). Without STEP, it prints the log of a sidecar so far and does not follow it.
+or suspended (1). Without STEP, it prints a sidecar's log once, without following it.
 
 The logs of a Pod are deleted with the Pod. For a failed run, status.history records the exit code
 of the step, and its termination message or the end of its log. --run prints this record, and so
@@ -125,7 +125,7 @@ def _without_logs(session: Session, pipeline: Pipeline, pod: Pod | None) -> int:
     session.note(f"no logs yet: {formatting.one_line(message)}")
     if failed:
         number = max(failed)
-        session.note(f"history records how run {number} failed: see --run {number}")
+        session.note(f"history records how run {number} failed: use --run {number}")
     return 0
 
 
@@ -222,8 +222,8 @@ def _record(pipeline: Pipeline, number: int) -> RunFacts:
         if run.number == number:
             return run
     numbers = ", ".join(str(run.number) for run in runs)
-    kept = f"it has run {numbers}" if runs else "it is empty"
-    raise NotFoundError(f"run {number} is not in the history: {kept} (spec.runHistoryLimit)")
+    which = f"has run{'s' if len(runs) > 1 else ''} {numbers}" if runs else "is empty"
+    raise NotFoundError(f"run {number} is not in the history, which {which} (spec.runHistoryLimit)")
 
 
 def _recorded(session: Session, record: RunFacts) -> int:

@@ -34,13 +34,13 @@ _EXAMPLES = """\
 """
 
 _DESCRIPTION = """\
-Show what the operator would do after kubectl apply -f FILE: nothing, a policy change or a new run.
-For a new run, plan shows the changed fields of the template and the run that it interrupts. plan
-also shows what the API server would refuse.
+Show what the operator would do after kubectl apply -f FILE: nothing, a change without a new run, or
+a new run. For a new run, plan shows the changed fields of the template and the run that it
+interrupts. plan also shows what the API server would refuse.
 
 plan changes nothing. It sends the InitPipeline to the API server in a dry run, as kubectl diff
-does, and then the Pod, if you may create Pods. Paths are relative to spec.template. Objects of
-other kinds are ignored."""
+does, and then the Pod, if you may create Pods. Paths of template fields
+are relative to spec.template. Objects of other kinds are ignored."""
 
 _CODES = """\
 exit codes:

@@ -18,7 +18,7 @@ _POLL_SECONDS: Final = 2.0
 changes that a watch would report."""
 
 _EXAMPLES = """\
-  # List the InitPipelines of a namespace; those that need a user come first
+  # List the InitPipelines of a namespace; those that need attention come first
   kubectl initpipeline status
 
   # List those of all namespaces, with node and message

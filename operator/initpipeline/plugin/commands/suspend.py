@@ -21,8 +21,8 @@ _EXAMPLES = """\
 
 _DESCRIPTION = """\
 Set spec.suspend to true. The operator deletes the Pod and starts no run until you resume the
-InitPipeline. The history is kept. If the InitPipeline is synced from git, set spec.suspend there:
-the next sync would undo this change.
+InitPipeline. The history is kept. If git sets spec.suspend, change it there: the next sync
+would undo this change.
 
 With --wait, the exit code is 0 when the Pod is deleted, 1 if the InitPipeline becomes Stalled
 because the Pod does not terminate, and 124 after --timeout."""

@@ -100,9 +100,9 @@ def _overdue(facts: Facts, decision: Decision, pod_watched: bool) -> tuple[str, 
     """Returns the pending actions if status does not reflect a change, although the API server has
     notified the operator of it.
 
-    A Pod that has yet to be created or deleted is not enough: if status agrees with the facts, the
-    operator has observed them, and the API server may refuse its request. Another message is not
-    enough either: it may come from another version of the operator.
+    A Pod that has not been created or deleted yet is not enough: if status agrees with the facts,
+    the operator has observed them, and the API server may refuse its request. Another message is
+    not enough either: it may come from another version of the operator.
     """
     before, after = facts.pipeline.status, decision.status
     spec = facts.pipeline.generation != before.observed_generation
@@ -167,7 +167,7 @@ def _restarts(pipeline: Pipeline, run: Run, current: Step) -> Iterator[ActiveLim
 
 
 def _failed(limit: int, status: InitPipelineStatus) -> str:
-    failed = f"{_count(status.failed_runs, 'run')} failed since the last run that a user requested"
+    failed = f"{_count(status.failed_runs, 'run')} failed since the count was last reset"
     return f"{_count(limit, 'retry', 'retries')}: {failed}"
 
 

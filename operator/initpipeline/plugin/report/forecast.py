@@ -46,7 +46,10 @@ def forecast(facts: Facts, pipeline: Pipeline, decision: Decision, now: datetime
         yield from _without_user_action(pipeline, now, facts.pod)
     if decision.wake_at is not None and decision.wake_at != status.next_run_time:
         at = formatting.moment(decision.wake_at, now)
-        yield f"the operator reconciles it again at {at}, or earlier if something changes"
+        yield (
+            f"the operator reconciles the InitPipeline again at {at}, or earlier if something "
+            "changes"
+        )
 
 
 def is_retried(reason: str, decision: Decision) -> bool:
@@ -118,7 +121,7 @@ def _back_off_text(facts: Facts, pipeline: Pipeline, now: datetime) -> str:
         return " immediately"
     wait = _go_duration(reported[1]) if reported else _default_back_off(current.restart_count)
     at = end.finished_at + wait
-    about = f"at about {formatting.moment(at, now)}" if at > now else "at any moment"
+    about = f"at about {formatting.moment(at, now)}" if at > now else "any moment now"
     source = "" if reported else ", the default"
     return f" {about} (back-off {formatting.span(wait)}{source})"
 
@@ -138,7 +141,7 @@ def _go_duration(text: str) -> timedelta:
 
 
 def _without_user_action(pipeline: Pipeline, now: datetime, pod: Pod | None) -> Iterator[str]:
-    """Yields what happens to the pipeline if no user acts."""
+    """Yields what happens to the pipeline if no user takes action."""
     status, run, policies = pipeline.status, pipeline.status.run, pipeline.policies
     reason = formatting.ready_reason(status)
     ttl = policies.ttl_seconds_after_finished
@@ -146,7 +149,7 @@ def _without_user_action(pipeline: Pipeline, now: datetime, pod: Pod | None) -> 
         yield (
             "the operator creates the Pod when you fix the spec"
             if reason == Reason.INVALID_TEMPLATE
-            else "no run starts until a user acts"
+            else "no run starts until a user takes action"
         )
     elif status.condition(ConditionType.SUSPENDED):
         yield "no run starts until you resume it"

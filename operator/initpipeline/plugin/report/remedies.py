@@ -45,14 +45,14 @@ def remedies(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
     if reason != Reason.NAME_CONFLICT and admission.refusal_of_spec(pipeline) is None:
         soon = status.next_run_time is not None or reason in admission.REASONS
         ready = summary(status) == "Ready"
-        why = ", without waiting" if soon else ", although it is Ready" if ready else ""
+        why = ", without waiting" if soon else ", even though the Pod is Ready" if ready else ""
         yield Remedy(
             f"kubectl initpipeline rerun {name}{flags}", f"start run {run.number + 1} now{why}"
         )
     if status.condition(ConditionType.RECONCILING):
         yield Remedy(
             f"kubectl initpipeline suspend {name}{flags}",
-            "delete the Pod and stop retrying" if status.pod_uid else "stop retrying",
+            "delete the Pod and start no more runs" if status.pod_uid else "stop retrying",
         )
 
 
@@ -80,9 +80,7 @@ def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
             yield from _of_refusal(pipeline, flags)
         case Reason.NODE_NOT_READY:
             node = status.node_name
-            yield Remedy(
-                f"kubectl describe node {node}", "see since when the node has not reported"
-            )
+            yield Remedy(f"kubectl describe node {node}", "see when the node last reported")
         case Reason.CONTAINER_FAILED | Reason.CONTAINERS_NOT_READY:
             yield Remedy(
                 f"kubectl logs {name}{flags} --all-containers", "read the logs of its containers"
@@ -126,8 +124,8 @@ def _of_refusal(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
             )
         case Reason.NAME_CONFLICT:
             yield Remedy(
-                f"kubectl get pod {name}{flags} -o wide",
-                "see who owns this Pod; if you delete it, the operator creates its own",
+                f"kubectl describe pod {name}{flags}",
+                "show its owner (Controlled By); if you delete it, the operator creates its own",
             )
 
 

@@ -21,7 +21,7 @@ def summary(status: InitPipelineStatus) -> str:
 
 
 def short_forecast(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> str:
-    """Returns what happens next if no user acts, in one line. ``pod``: as in ``steps``."""
+    """Returns what happens next if no user takes action, in one line. ``pod``: as in ``steps``."""
     status = pipeline.status
     run = status.run
     if pipeline.deleting:
@@ -31,7 +31,7 @@ def short_forecast(pipeline: Pipeline, now: datetime, pod: Pod | None = None) ->
     if formatting.ready_reason(status) in admission.NOT_CREATED:
         return "the operator creates the Pod when the cause is removed"
     if status.condition(ConditionType.STALLED):
-        return "nothing until a user acts"
+        return "nothing until a user takes action"
     if status.condition(ConditionType.SUSPENDED):
         return "nothing until it is resumed"
     if run is None:

@@ -81,7 +81,7 @@ def _conditions(pipeline: Pipeline, now: datetime) -> Table:
             Text(one.status, style),
             f"for {formatting.span(now - one.last_transition_time)}",
             one.reason,
-            Text('"' if message == above else message),
+            Text("(same)" if message == above else message),
         )
         above = message
     return grid

@@ -119,7 +119,7 @@ def _trouble(step: Step) -> Iterator[str]:
 
 
 def table(pipelines: Sequence[Pipeline], now: datetime, *, namespaces: bool, wide: bool) -> Table:
-    """Returns a table with one line for each pipeline, those that need a user first."""
+    """Returns a table with one line for each pipeline, those that need attention first."""
     pipelines_table = Table(box=None, pad_edge=False, header_style="bold")
     heads = [*(["NAMESPACE"] if namespaces else []), "NAME", "STATUS", "INIT", "STEP", "RUN"]
     heads += ["TRIGGER", "STARTED", "REASON"] + (["NODE", "MESSAGE"] if wide else [])

@@ -33,8 +33,9 @@ class FieldRule:
 
     handling: FieldHandling
     explanation: str
-    """If the field is left behind: what differs afterwards, for the note. Empty if a conversion
-    rule adds a note of its own. Otherwise: which field has the effect, or why none is needed."""
+    """If the field is not carried over: what differs afterwards, for the note. Empty if a
+    conversion rule adds a note of its own. Otherwise: which field has
+    the effect, or why none is needed."""
     defaults: tuple[Any, ...] = ()
     """Values that have the same effect as an absent field."""
 
@@ -301,6 +302,8 @@ def _notes(rules: Mapping[str, FieldRule], values: Mapping[str, Any], path: str)
         if value in (None, [], {}) or (rule and value in rule.defaults):
             continue
         if rule is None:
-            yield f"{path}.{field} is left behind: this version of wrap does not know the field"
+            yield (
+                f"{path}.{field} is not carried over: this version of wrap does not know the field"
+            )
         elif rule.handling is FieldHandling.LEFT_BEHIND and rule.explanation:
-            yield f"{path}.{field} is left behind: {rule.explanation}"
+            yield f"{path}.{field} is not carried over: {rule.explanation}"

@@ -1,7 +1,7 @@
 """Conversion rules: what each workload kind contributes to the InitPipeline that replaces it.
 
 The Pod template is carried over verbatim. An InitPipeline runs one Pod, so replicas, update
-strategies and schedules have no counterpart. A note names each of them that is left behind.
+strategies and schedules have no counterpart. A note names each of them that is not carried over.
 """
 
 from collections.abc import Callable, Mapping
@@ -93,9 +93,13 @@ def _updates(spec: Raw, field: str) -> tuple[str, ...]:
         return ()
     note = "if the template changes, the operator replaces the Pod: for a while no Pod is Ready"
     if strategy.get("type") == "OnDelete":
-        note += f"; spec.{field} is left behind: a change does not wait until the Pod is deleted"
+        note += (
+            f"; spec.{field} is not carried over: a change does not wait until the Pod is deleted"
+        )
     elif (strategy.get("rollingUpdate") or {}).get("partition"):
-        note += f"; spec.{field}.rollingUpdate.partition is left behind: a change always applies"
+        note += (
+            f"; spec.{field}.rollingUpdate.partition is not carried over: a change always applies"
+        )
     return (note,)
 
 
@@ -285,22 +289,23 @@ def _cron_job(metadata: Raw, spec: Raw) -> ConvertedSpec:
     inner = _job(metadata, job)
     policies = {k: v for k, v in inner.policies.items() if k != "ttlSecondsAfterFinished"}
     notes: tuple[str, ...] = (
-        f'the schedule "{spec.get("schedule")}" is left behind: the pipeline runs once when it is '
-        f"applied; to run it again: kubectl initpipeline rerun {PIPELINE}",
+        f'the schedule "{spec.get("schedule")}" is not carried over: the pipeline runs once when '
+        f"it is applied; to run it again: kubectl initpipeline rerun {PIPELINE}",
     )
     if spec.get("suspend"):
         policies["suspend"] = True
         notes = (
-            f'the schedule "{spec.get("schedule")}" is left behind; the CronJob was suspended, so '
-            f"the pipeline is suspended; to start it: kubectl initpipeline resume {PIPELINE}",
+            f'the schedule "{spec.get("schedule")}" is not carried over; the CronJob was '
+            "suspended, so the pipeline is suspended; to start it: kubectl initpipeline resume "
+            f"{PIPELINE}",
         )
     job_metadata = [key for key, value in (job_template.get("metadata") or {}).items() if value]
     if job_metadata:
         keys = comma_separated(job_metadata)
-        notes += (f"spec.jobTemplate.metadata is left behind: {keys} of the Jobs",)
+        notes += (f"spec.jobTemplate.metadata is not carried over: {keys} of the Jobs",)
     notes += (*fields.spec_notes("Job", job, "spec.jobTemplate.spec"), *inner.notes)
     if "ttlSecondsAfterFinished" in inner.policies:
-        notes += ("ttlSecondsAfterFinished is left behind: it would delete the pipeline",)
+        notes += ("ttlSecondsAfterFinished is not carried over: it would delete the pipeline",)
     suspend = """-p '{"spec":{"suspend":true}}'"""
     return replace(
         inner,
