@@ -154,16 +154,6 @@ class Gateway:
             for raw in page["items"] or ():
                 yield key_of(raw), _pod_or_error(raw)
 
-    async def list_pipelines(
-        self, namespace: str | None
-    ) -> AsyncIterator[tuple[Key, Pipeline | UnreadablePipeline]]:
-        """Yields the InitPipelines of a namespace. With the namespace None: of all namespaces."""
-        async for page in self._pages(_list_path(Kind.PIPELINE, namespace)):
-            for raw in page["items"] or ():
-                # The reconcile of an unreadable one reads it again, and logs that.
-                with contextlib.suppress(UnreadableError):
-                    yield key_of(raw), read_pipeline(raw)
-
     async def list_uids(self, kind: Kind, namespace: str | None) -> ObjectUIDs:
         """Returns the UIDs of all objects of a kind. Requests only their metadata. With the
         namespace None: in all namespaces."""
@@ -174,16 +164,6 @@ class Gateway:
             # The items are null while the CRD is being deleted.
             uids |= {key_of(raw): raw["metadata"]["uid"] for raw in page["items"] or ()}
         return ObjectUIDs(uids, version)
-
-    async def list_pipeline_versions(
-        self, namespace: str | None
-    ) -> AsyncIterator[tuple[Key, str, str]]:
-        """Yields key, UID and resource version of each InitPipeline. Requests only their metadata.
-        With the namespace None: in all namespaces."""
-        path = _list_path(Kind.PIPELINE, namespace)
-        async for page in self._pages(path, accept=METADATA_LIST):
-            for raw in page["items"] or ():
-                yield key_of(raw), raw["metadata"]["uid"], raw["metadata"]["resourceVersion"]
 
     async def find_unlabelled_pods(
         self, namespace: str, keys: Collection[Key]

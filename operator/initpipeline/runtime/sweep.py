@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from initpipeline.core.facts import Pod
-from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime.cache import Cache, Store
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, OperatorError
 from initpipeline.runtime.gateway import Gateway, Key, Kind
@@ -39,12 +38,11 @@ class Sweeper:
         self._namespaces: Sequence[str | None] = namespaces or (None,)
 
     async def fill(self) -> None:
-        """Store all Pods in the cache, and queue all pipelines. A Pod that cannot be read is
-        logged.
+        """Store all Pods in the cache. A Pod that cannot be read is logged.
 
         Without the Pods, the first reconcile of each pipeline would request its Pod, because the
-        watch has not reported it yet. Of the pipelines only the metadata is listed, so that large
-        ones do not delay others.
+        watch has not reported it yet. Pipelines are left to Kopf: its watches must exist before the
+        operator deletes a Pod, or a deletion before the watch's own list would not be noticed.
         """
         for namespace in self._namespaces:
             async for key, pod in self._gateway.list_pods(namespace):
@@ -52,26 +50,10 @@ class Sweeper:
                     self._cache.pods.put(key, pod)
                 else:
                     self._unreadable.note(Kind.POD, key, str(pod))
-            versions = self._gateway.list_pipeline_versions(namespace)
-            async for key, uid, version in versions:
-                self._cache.pipelines.announce(key, uid, version)
-                self._queue.add(key)
-
-    async def preload(self) -> None:
-        """Read the pipelines in pages, which costs fewer requests than one for each pipeline. The
-        workers do not wait for it: they read pipelines that are not in the cache yet."""
-        try:
-            for namespace in self._namespaces:
-                async for key, pipeline in self._gateway.list_pipelines(namespace):
-                    if not isinstance(pipeline, UnreadablePipeline):
-                        self._cache.pipelines.replace(key, pipeline)
-        except (ApiError, ConnectionFailed) as error:
-            logger.warning("list of InitPipelines failed", extra={"error": str(error)})
 
     async def run(self, period_seconds: float) -> None:
-        """Preload the pipelines. Then sweep once in each period, until the task is cancelled. If a
-        sweep fails, the next one finds the deletions that it missed."""
-        await self.preload()
+        """Sweep once in each period, until the task is cancelled. If a sweep fails, the next one
+        finds the deletions that it missed."""
         while True:
             await asyncio.sleep(period_seconds)
             try:

@@ -141,6 +141,7 @@ class TestServing:
         written = {**pipeline().raw(), "status": {}}
         written["metadata"]["resourceVersion"] = "11"
         api[f"get {PIPELINES}"] - api[WATCH] << page(pipeline().raw())
+        api[f"get {PIPELINE}"] << pipeline().raw()
         api[f"patch {PIPELINE}/status"] << written
         api[f"post /api/v1/namespaces/{NAMESPACE}/pods"] << 403 << {"message": "exceeded quota"}
         running = run()
@@ -174,6 +175,7 @@ class TestServing:
         written["metadata"]["resourceVersion"] = "11"
         events = f"post /apis/events.k8s.io/v1/namespaces/{NAMESPACE}/events"
         api[f"get {PIPELINES}"] - api[WATCH] << page(pipeline().raw())
+        api[f"get {PIPELINE}"] << pipeline().raw()
         api[f"patch {PIPELINE}/status"] << written
         api[events] << (lambda: asyncio.sleep(0.3), {})
         running = run()

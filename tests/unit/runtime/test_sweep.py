@@ -1,7 +1,6 @@
 """The sweeper: it finds deletions that no watch has reported."""
 
 import asyncio
-from functools import partial
 
 import pytest
 
@@ -134,13 +133,12 @@ class TestRun:
     async def test_sweep_runs_once_per_period_despite_failures(
         self, api: FakeApi, sweeper: Sweeper, clock: Clock
     ) -> None:
-        """The first list is that of the pipelines themselves."""
-        api.failing["GET initpipelines"] = [ConnectionFailed("down"), ConnectionFailed("down")]
+        api.failing["GET initpipelines"] = [ConnectionFailed("down")]
         running = asyncio.ensure_future(sweeper.run(60))
         for seconds in (0, 60, 60, 60):
             await clock.advance(seconds)
         running.cancel()
-        assert api.calls == ["GET initpipelines", "GET initpipelines", *LISTS, *LISTS]
+        assert api.calls == ["GET initpipelines", *LISTS, *LISTS]
 
 
 class TestFill:
@@ -150,34 +148,5 @@ class TestFill:
         operator = Operator(api, clock)
         await Sweeper(Gateway(api), operator.cache, operator.queue, (), UnreadableObjects()).fill()
         assert cached(operator) == {PODS}
-
-    async def test_queues_all_pipelines_by_their_metadata(self, api: FakeApi, clock: Clock) -> None:
-        """A list of whole pipelines would delay the first reconcile until its end."""
-        operator = Operator(api, clock)
-        await Sweeper(Gateway(api), operator.cache, operator.queue, (), UnreadableObjects()).fill()
-        assert api.calls == ["GET pods", "GET initpipelines"]
-        assert operator.requeued
-        assert operator.cache.pipelines.get(KEY) is None
-        assert operator.cache.pipelines.unread(KEY) is not None
-
-
-class TestPreload:
-    async def test_pipelines_that_it_has_read_cost_no_request_later(
-        self, api: FakeApi, clock: Clock
-    ) -> None:
-        operator = Operator(api, clock)
-        sweeper = Sweeper(Gateway(api), operator.cache, operator.queue, (), UnreadableObjects())
-        await sweeper.fill()
-        await sweeper.preload()
-        assert "GET initpipelines" not in await operator.reconcile()
-
-    async def test_pipeline_deleted_meanwhile_does_not_come_back(
-        self, api: FakeApi, clock: Clock
-    ) -> None:
-        operator = Operator(api, clock)
-        sweeper = Sweeper(Gateway(api), operator.cache, operator.queue, (), UnreadableObjects())
-        await sweeper.fill()
-        uid = api.objects[PIPELINES, KEY]["metadata"]["uid"]
-        api.after["GET initpipelines"] = partial(operator.cache.pipelines.remove, KEY, uid)
-        await sweeper.preload()
-        assert len(operator.cache.pipelines) == 0
+        assert api.calls == ["GET pods"]
+        assert not operator.requeued, "the watches exist before the first reconcile"
