@@ -24,7 +24,7 @@ PATTERNS: Final = {
     r"words?": "name the thing: message, status, argument, term",
     r"whoever|whatever|nobody|somebody|anybody|no one|a person|people": "name the actor",
     r"anew|for ever|afresh|whence|thence|lest|thereof|wherein|befalls?|mends?|mended": "archaic",
-    r"(?:is|are) none(?: of)?|of which|of whom|of whose": "use a verb, or two sentences",
+    r"(?-i:(?:is|are) none)(?: of)?|of which|of whom|of whose": "use a verb, or two sentences",
     r"(?:it|that|this|which) is no": "use a verb: does not, cannot",
     r"looks? at|looked at|looking at|looks? again|one look|a look": "the operator reconciles",
 }

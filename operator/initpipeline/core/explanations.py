@@ -103,8 +103,8 @@ def _not_ready(pod: Pod) -> Explanation:
         # For a moment, until the kubelet reports the phase Succeeded.
         return Explanation(Reason.CONTAINERS_NOT_READY, "app containers have terminated")
     if ready is not None and ready.status != "True" and containers and containers.status == "True":
-        # The kubelet never reports the two like this without a message. The node lifecycle
-        # controller does, for the Pods of a node that has stopped reporting.
+        # If the kubelet reports Ready False and ContainersReady True, it adds a message. The node
+        # lifecycle controller adds none when it marks the Pods of a node that stopped reporting.
         return Explanation(
             Reason.NODE_NOT_READY,
             f'the Pod was marked not Ready because node "{pod.node_name}" has stopped reporting; '
@@ -219,8 +219,8 @@ def _not_started(pod: Pod, title: str, step: Step) -> Explanation:
 
 
 def _obstacle(title: str, status: ContainerStatus) -> Explanation | None:
-    """Returns what keeps a container from starting, with the kubelet's message. None: nothing does,
-    as far as the kubelet reports."""
+    """Returns what keeps a container from starting, with the kubelet's message. None: the kubelet
+    reports no obstacle."""
     waiting = status.waiting_reason
     reason = _OBSTACLES.get(waiting)
     if reason is None or could_not_start(status):
@@ -263,8 +263,8 @@ def _trouble(statuses: Iterable[ContainerStatus], kind: str) -> Explanation | No
 
 
 def _sidecars(pod: Pod) -> Iterable[ContainerStatus]:
-    """Returns the statuses of the sidecars. Once all app containers have terminated, returns none,
-    since the kubelet ends the sidecars then."""
+    """Returns the statuses of the sidecars. If all app containers have terminated, returns an empty
+    result, because the kubelet then terminates the sidecars."""
     if all(status.terminated for status in pod.container_statuses):
         return ()
     names = {container.name for container in pod.init_containers if container.sidecar}

@@ -6,8 +6,9 @@ re-runs come too often, the operator creates the Pod without its rules. If an ap
 a Pod restarts, the operator replaces the Pod. The condition InPlaceUnavailable reports this. Each
 run tries the rules again, once.
 
-An in-place re-run has no back-off and no preStop hooks, and two seconds between SIGTERM and
-SIGKILL. So if one follows another closely, the operator replaces the Pod instead, with back-off.
+The kubelet starts an in-place re-run without back-off. It runs no preStop hooks, and sends SIGKILL
+two seconds after SIGTERM. Therefore, if an in-place re-run closely follows another, the operator
+replaces the Pod instead, with back-off.
 """
 
 from collections.abc import Mapping
@@ -113,9 +114,9 @@ def too_often(run: Run, pod: Pod) -> bool:
 def obstacle(facts: Facts, state: RunState, pod: Pod | None, now: datetime) -> Explanation | None:
     """Returns why restarts do not re-run the Pod in place although the pipeline asks for it.
 
-    ``pod`` is the Pod of the current run. Without one, the result is why the next Pod is created
-    without the operator's rules. None: restarts do re-run the Pod in place, or the pipeline does
-    not ask for it.
+    ``pod`` is the Pod of the current run. If ``pod`` is None, the result is why the next Pod is
+    created without the operator's rules. None: restarts re-run the Pod in place, or the pipeline
+    does not ask for it.
     """
     if not wanted(facts.pipeline):
         return None
@@ -128,8 +129,8 @@ def obstacle(facts: Facts, state: RunState, pod: Pod | None, now: datetime) -> E
 
 
 def _of_pod(before: InitPipelineStatus, pod: Pod) -> Explanation | None:
-    """Returns why the Pod does not restart in place. None: it does, or it was created under another
-    rerunStrategy."""
+    """Returns why the Pod does not restart in place. None: the Pod restarts in place, or
+    it was created under another rerunStrategy."""
     if pod.rerun_in_place == IN_PLACE:
         dropped = "the API server has dropped the restartPolicyRules of the Pod"
         return None if pod.restarts_in_place else _unsupported(dropped)

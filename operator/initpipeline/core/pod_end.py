@@ -15,7 +15,7 @@ from initpipeline.core.facts import Container, ContainerStatus, Pod
 from initpipeline.core.kubelet_reasons import LOST_ENDS
 
 STUCK_AFTER = timedelta(minutes=5)
-"""How long after its grace period a Pod that still exists needs a user."""
+"""How long after its grace period a Pod that still exists needs user action."""
 
 DISRUPTION_TARGET: Final = "DisruptionTarget"
 """The Pod condition that the cluster sets on a Pod that it is about to terminate (KEP-3329)."""
@@ -109,7 +109,7 @@ def _failed_for_good(container: Container | None, status: ContainerStatus) -> bo
 
 
 def stuck_at(pod: Pod) -> datetime | None:
-    """Returns from when on a terminating Pod needs a user. None: the Pod is not terminating."""
+    """Returns from when on a terminating Pod needs user action. None: it is not terminating."""
     return None if pod.deletion_time is None else pod.deletion_time + STUCK_AFTER
 
 

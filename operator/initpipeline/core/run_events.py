@@ -130,7 +130,8 @@ def _failed_create(before: InitPipelineStatus, after: InitPipelineStatus) -> Ite
 
 
 def _refused(status: InitPipelineStatus) -> tuple[int, str, str] | None:
-    """Returns the run whose Pod was refused, with reason and message. None: none was refused."""
+    """Returns the run whose Pod was refused, with reason and message. None: no Pod was
+    refused."""
     run, ready = status.run, status.condition(ConditionType.READY)
     if run is None or run.completion_time is not None or ready is None:
         return None
@@ -146,8 +147,8 @@ def _given_up(before: InitPipelineStatus, after: InitPipelineStatus) -> Iterator
 
 
 def _run_given_up(status: InitPipelineStatus) -> int | None:
-    """Returns the run after which the pipeline was given up. None: it was not. Other reasons of
-    Stalled are temporary."""
+    """Returns the run after which the pipeline was given up. None: the pipeline was
+    not given up. Other reasons of Stalled are temporary."""
     run, stalled = status.run, status.condition(ConditionType.STALLED)
     if run is None or run.result not in _ENDS:
         return None

@@ -31,7 +31,7 @@ class RunLimit:
     at: datetime
     """From when on the run has exceeded it."""
     why: Explanation
-    """Why the run has failed then."""
+    """Why the run fails when it exceeds the limit."""
 
 
 def applicable(policies: Policies, run: Run, observation: Observation) -> tuple[RunLimit, ...]:
@@ -90,8 +90,9 @@ def failed_step(limit: RunLimit, observation: Observation) -> FailedStep | None:
 
 
 def _restarts(policies: Policies, run: Run, current: Step, title: str) -> Iterator[RunLimit]:
-    """Yields maxRestarts once the kubelet has restarted the step too often, or is about to. The
-    restart policy and rules of the container decide what the kubelet does (KEP-5307)."""
+    """Yields maxRestarts if the kubelet has restarted the step more often, or if its next restart
+    will exceed the limit. The restart policy and rules of the container decide whether the kubelet
+    restarts it (KEP-5307)."""
     allowed = policies.of_step(current.container.name).max_restarts
     status = current.status
     if allowed is None or status is None or current.container.sidecar:

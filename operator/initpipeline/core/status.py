@@ -80,8 +80,8 @@ def without_pod(facts: Facts, state: RunState, now: datetime) -> InitPipelineSta
 def suspended(facts: Facts, state: RunState | None, now: datetime) -> InitPipelineStatus:
     """Returns the status while spec.suspend keeps runs from starting.
 
-    ``state`` has a run that has ended. None: no run has started yet. The template hash is that of
-    the last run, so that a change of the template is one for the next run.
+    ``state`` has a run that has ended. None: no run has started yet. The template hash stays that
+    of the last run, so that the next run records a template that changed during the suspension.
     """
     pipeline, pod = facts.pipeline, facts.pod
     before = pipeline.status
@@ -232,7 +232,7 @@ def _given_up(state: RunState, why: Explanation, policies: Policies) -> Explanat
 
 
 def _backing_off(state: RunState) -> Explanation | None:
-    """Returns why the next run waits. None: it does not, or none is due."""
+    """Returns why the next run waits. None: no run is due, or the next one does not wait."""
     run = state.run
     if state.next_run_time is None:
         return None
@@ -245,8 +245,8 @@ def _backing_off(state: RunState) -> Explanation | None:
 
 
 def stalled_without_pod_at(run: Run) -> datetime:
-    """Returns when the pipeline becomes Stalled if the run still has no Pod. It does so earlier if
-    waiting is unlikely to help."""
+    """Returns when the pipeline becomes Stalled if the run still has no Pod. If waiting is
+    unlikely to help, it becomes Stalled earlier."""
     return run.start_time + POD_DEADLINE
 
 

@@ -1,7 +1,7 @@
 """Conditions of pipelines that the operator cannot read or cannot reconcile.
 
 A pipeline can be unreadable if another version of the CRD stored it, or if another client wrote its
-status. The operator does not know which state the user wants then, so it only reports the problem.
+status. The desired state is then unknown, so the operator only reports the problem.
 """
 
 from collections.abc import Mapping

@@ -2,8 +2,8 @@
 
 The tables METADATA_FIELDS and SPEC_FIELDS have one rule for each field that the API server
 publishes: tests/contract/test_wrap.py fails if a rule is missing. A field of a newer Kubernetes has
-no rule, and a note names it as left behind. The tables LABELS and ANNOTATIONS have rules for keys
-by which other tools act on the workload.
+no rule, and a note reports that it is not carried over. The tables LABELS and ANNOTATIONS have
+rules for keys by which other tools act on the workload.
 """
 
 import re
