@@ -134,6 +134,17 @@ class TestFollow:
         [record] = working.reconcile(end, 20).reconcile(None, 30).status.history[-1:]
         assert (record.result, record.failed_step) == (Result.LOST, None)
 
+    @pytest.mark.parametrize("reason", ["Evicted", "DeadlineExceeded"])
+    def test_step_that_still_runs_when_the_pod_exceeds_its_own_limit_is_in_history(
+        self, reason: str
+    ) -> None:
+        """The kubelet may report the phase before it has terminated the containers."""
+        running = fresh_pod().init("one", running=True)
+        [record] = started(running).reconcile(running.phase("Failed", reason), 20).status.history
+        assert record.failed_step is not None
+        assert (record.failed_step.name, record.failed_step.exit_code) == ("one", None)
+        assert record.failed_step.reason == record.reason
+
 
 class TestSuperseded:
     def test_uninitialized_run_is_superseded(self) -> None:
