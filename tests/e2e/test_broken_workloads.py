@@ -69,7 +69,7 @@ MISTAKES = {
         step(image="busybox:no-such-tag"), "ImagePullFailed", "busybox:no-such-tag: not found"
     ),
     "invalid-image-name": Mistake(
-        step(image="Busy Box"), "ImagePullFailed", "cannot pull an image of this name"
+        step(image="Busy Box"), "ImagePullFailed", "cannot pull an image with this name"
     ),
     "missing-image-of-the-app": Mistake(
         app(image="busybox:no-such-tag"), "ImagePullFailed", 'container "app": '

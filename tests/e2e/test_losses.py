@@ -402,7 +402,7 @@ def test_rejection_by_the_kubelet_is_a_loss_with_back_off(
         run 2 PodLost
         ?0/1 PodTerminating: the Pod "demo" of an earlier run is being deleted
         run 2 ended Lost, PodLost: the Pod was lost: {message}
-        0/1 RerunBackOff: the next run starts at ...
+        0/1 RerunBackOff: the next run is delayed until ...
         """,
     )
 
