@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from kubernetes import client
 
+from tests.builders import running_pod
 from tests.cluster.cluster import Cluster
 from tests.contract.contract_env import ContractEnv, RequestCounter
 from tests.operator_process import OperatorProcess
+from tests.statuses import is_ready
 
 
 @pytest.fixture
@@ -60,12 +62,22 @@ def shared_user() -> str:
 
 @pytest.fixture(scope="module")
 def shared_operator(
-    control_plane: Cluster, shared_user: str, tmp_path_factory: pytest.TempPathFactory
+    control_plane: Cluster,
+    api: client.ApiClient,
+    shared_user: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[OperatorProcess]:
-    """Starts an operator of all namespaces for all tests of a module."""
+    """Starts an operator of all namespaces for all tests of a module. Waits until a pipeline is
+    Ready: right after its start the API server can need seconds for a request, and a report that
+    comes so late costs a write of its own."""
     kubeconfig = control_plane.kubeconfig_for(shared_user, ["system:masters"])
     log = tmp_path_factory.mktemp("operator") / "operator.log"
     with OperatorProcess(kubeconfig, log, ["--sweep-seconds", "99999"]) as process:
+        first = ContractEnv(api, f"first-{shared_user}")
+        client.CoreV1Api(api).create_namespace({"metadata": {"name": first.namespace}})
+        first.create()
+        first.run_pod(running_pod())
+        first.wait("Ready", is_ready)
         yield process
 
 
