@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 
 from initpipeline.api.models import FailedStep
+from initpipeline.api.reasons import Reason
+from initpipeline.core.evolve import evolve
 from initpipeline.core.facts import ContainerStatus, Terminated
 from initpipeline.core.kubelet_reasons import (
     CANNOT_START,
@@ -10,6 +12,7 @@ from initpipeline.core.kubelet_reasons import (
     RESTARTING_ALL_CONTAINERS,
     START_ERROR,
 )
+from initpipeline.core.observation import Observation
 from initpipeline.core.text import clip
 
 
@@ -77,6 +80,18 @@ def evidence(name: str, status: ContainerStatus | None, end: Terminated | None) 
         message=clip(end.message) if end and end.message else None,
         restart_count=status.restart_count if status else 0,
     )
+
+
+def failure_of_current_step(observation: Observation, reason: Reason) -> FailedStep | None:
+    """Returns the evidence of the step at which the run was ended, although the kubelet may not
+    have terminated it yet. ``reason`` is recorded if its last attempt did not fail. None: all steps
+    are done."""
+    current = observation.current_step
+    if current is None:
+        return None
+    end = failure(current.status) if current.status else None
+    step = evidence(current.container.name, current.status, end)
+    return evolve(step, reason=step.reason or reason.value)
 
 
 _KILLED = frozenset({137, 143})

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from initpipeline.api.models import Exceeded, FailedStep, Policies, Run, RunningStep
+from initpipeline.api.models import Exceeded, Policies, Run, RunningStep
 from initpipeline.api.reasons import Reason
 from initpipeline.api.triggers import by_kubelet
 from initpipeline.core import explanations, failures
-from initpipeline.core.evolve import evolve
 from initpipeline.core.explanations import Explanation
 from initpipeline.core.facts import RESTART
 from initpipeline.core.kubelet_reasons import LOST_ENDS
@@ -75,18 +74,6 @@ def running_step(run: Run, observation: Observation, now: datetime) -> RunningSt
     if known is not None and known.container_id == status.container_id:
         return known
     return RunningStep(name=status.name, container_id=status.container_id, first_seen_time=now)
-
-
-def failed_step(limit: RunLimit, observation: Observation) -> FailedStep | None:
-    """Returns the step at which the limit ended the run, and how its last attempt failed, if one
-    did. None: there is no such step."""
-    current = observation.current_step
-    if current is None:
-        return None
-    status = current.status
-    end = failures.failure(status) if status else None
-    step = failures.evidence(current.container.name, status, end)
-    return evolve(step, reason=step.reason or limit.why.reason.value)
 
 
 def _restarts(policies: Policies, run: Run, current: Step, title: str) -> Iterator[RunLimit]:

@@ -24,7 +24,7 @@ from initpipeline.core import explanations, pod_restarts, pod_steps, run_limits
 from initpipeline.core.evolve import RunChanges, evolve
 from initpipeline.core.explanations import Explanation
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod
-from initpipeline.core.failures import evidence, failed_step
+from initpipeline.core.failures import failed_step, failure_of_current_step
 from initpipeline.core.observation import Observation, observe
 from initpipeline.core.pod_end import DISRUPTION_TARGET, Fate, own_end, unexplained
 from initpipeline.core.run_limits import RunLimit
@@ -204,11 +204,9 @@ def _end_with_pod(state: RunState, observation: Observation, now: datetime) -> R
     # did not fail.
     ended = fate is Fate.LOST or (initialized and own_end(pod) is not None)
     failed = failed_step(pod.init_container_statuses, pod_lost=ended)
-    current = observation.current_step
-    if failed is None and not initialized and current is not None and own_end(pod) is not None:
+    if failed is None and not initialized and own_end(pod) is not None:
         # The kubelet may report the phase Failed before it has terminated the running step.
-        step = evidence(current.container.name, current.status, None)
-        failed = evolve(step, reason=why.reason.value)
+        failed = failure_of_current_step(observation, why.reason)
     if unexplained(pod) and run.trigger is Trigger.POD_LOST:
         return end(state, Result.FAILED, now, why=explanations.lost_again(pod), failed=failed)
     recorded = None if fate is Fate.SUCCEEDED else why
@@ -218,7 +216,7 @@ def _end_with_pod(state: RunState, observation: Observation, now: datetime) -> R
 def _end_by_limit(
     state: RunState, limit: RunLimit, observation: Observation, now: datetime
 ) -> RunState:
-    failed = run_limits.failed_step(limit, observation)
+    failed = failure_of_current_step(observation, limit.why.reason)
     return end(state, Result.FAILED, now, why=limit.why, failed=failed, exceeded=limit.exceeded)
 
 
