@@ -24,11 +24,6 @@ Meanings = Mapping[str, Mapping[str, str]]
 
 LIST_KEYS: Final = {
     "conditions": "type",
-    "initContainerStatuses": "name",
-    "history": "number",
-    "completedInitContainers": "name",
-    "restartBaselines": "name",
-    "initRestartBaselines": "name",
     "initPolicies": "name",
 }
 """Keys of the lists of type map: each key is unique, and server-side apply merges items by it."""
@@ -128,6 +123,7 @@ def resource_schema(core: Definitions, meanings: Meanings) -> Schema:
     schema = _changed_at(_OBSERVED, schema, lambda item: item | {"default": NOT_OBSERVED})
     schema = _changed_at(_MIRROR, schema, lambda _: container_status_schema(core))
     schema = with_list_keys(schema)
+    schema = _changed_at(_STATUS, schema, with_atomic_fields)
     schema = _changed_at(
         _TEMPLATE,
         schema,
@@ -155,6 +151,22 @@ def with_list_keys(schema: Schema) -> Schema:
         if name in keyed.get("properties", {}):
             keyed["properties"][name] |= _list_by(key, keyed["properties"][name]["items"])
     return keyed
+
+
+def with_atomic_fields(status: Schema) -> Schema:
+    """Returns the schema of a status in which each list and object without a key is atomic.
+
+    Only the operator writes them, so nothing is gained by an owner per field. Without this, the API
+    server compares and stores managedFields for each nested field with each write of the status.
+    """
+    properties = {name: _atomic(field) for name, field in status["properties"].items()}
+    return status | {"properties": properties}
+
+
+def _atomic(field: Schema) -> Schema:
+    if field["type"] == "array" and "x-kubernetes-list-type" not in field:
+        return field | {"x-kubernetes-list-type": "atomic"}
+    return field | {"x-kubernetes-map-type": "atomic"} if field["type"] == "object" else field
 
 
 def _list_by(key: str, item: Schema) -> Schema:

@@ -133,9 +133,9 @@ class TestListKeys:
         assert conditions["x-kubernetes-list-map-keys"] == ["type"]
 
     def test_optional_key_is_rejected(self) -> None:
-        items = {"type": "object", "properties": {"number": {}}}
-        schema = {"properties": {"history": {"type": "array", "items": items}}}
-        with pytest.raises(ValueError, match="number"):
+        items = {"type": "object", "properties": {"name": {}}}
+        schema = {"properties": {"initPolicies": {"type": "array", "items": items}}}
+        with pytest.raises(ValueError, match="name"):
             with_list_keys(schema)
 
 
@@ -171,7 +171,22 @@ class TestResource:
     def test_init_container_statuses_keep_unknown_fields(self) -> None:
         mirror = self.STATUS["properties"]["initContainerStatuses"]
         assert mirror["items"]["x-kubernetes-preserve-unknown-fields"] is True
-        assert mirror["x-kubernetes-list-map-keys"] == ["name"]
+
+    def test_conditions_are_the_only_part_of_the_status_that_is_not_atomic(self) -> None:
+        status = self.STATUS["properties"]
+        kinds = {
+            name: field.get("x-kubernetes-list-type") or field.get("x-kubernetes-map-type")
+            for name, field in status.items()
+            if field["type"] in {"array", "object"}
+        }
+        assert kinds.pop("conditions") == "map"
+        assert status["conditions"]["x-kubernetes-list-map-keys"] == ["type"]
+        assert kinds == {
+            "effectiveResources": "atomic",
+            "history": "atomic",
+            "initContainerStatuses": "atomic",
+            "run": "atomic",
+        }
 
     def test_status_has_no_defaults_except_observed_generation(self) -> None:
         assert self.STATUS["default"] == {}
@@ -182,12 +197,6 @@ class TestResource:
     def test_descriptions_break_lines_only_between_values(self) -> None:
         broken = [text for text in descriptions(self.SCHEMA) if re.search(r"\n(?!- )", text)]
         assert broken == []
-
-    @pytest.mark.parametrize(
-        ("list_", "key"), [("conditions", "type"), ("history", "number")], ids=str
-    )
-    def test_list_is_keyed(self, list_: str, key: str) -> None:
-        assert self.STATUS["properties"][list_]["x-kubernetes-list-map-keys"] == [key]
 
 
 def descriptions(schema: Any) -> Iterator[str]:
