@@ -19,6 +19,7 @@ from typing import Any, Final, TypedDict, Unpack
 
 from initpipeline.api import names
 from initpipeline.api.models import InitPipelineStatus, format_time
+from initpipeline.api.raw import Raw
 from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.core.template import packed
 
@@ -36,7 +37,6 @@ NEVER: Final = (datetime(1970, 1, 1, tzinfo=UTC) - BASE).total_seconds()
 _UID: Final = "<uid>"
 """A placeholder, which ``raw()`` replaces with the Pod's UID."""
 
-Raw = dict[str, Any]
 
 _RULES: Final[Raw] = {
     "restartPolicy": "Always",

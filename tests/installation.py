@@ -12,9 +12,9 @@ from typing import Final
 import yaml
 
 from initpipeline.api import names
+from initpipeline.api.raw import Raw
 from tests.kubectl import Kubectl, program, run
 from tests.poll import poll_until
-from tests.statuses import Object
 
 MANIFESTS: Final = Path(__file__).parents[1] / "manifests"
 BASE: Final = MANIFESTS / "base"
@@ -24,7 +24,7 @@ TOKEN_DURATION: Final = "4h"
 
 
 @cache
-def rendered() -> tuple[Object, ...]:
+def rendered() -> tuple[Raw, ...]:
     """Return the objects that `kubectl apply -k manifests/base` applies."""
     return tuple(yaml.safe_load_all(run([str(program()), "kustomize", str(BASE)])))
 

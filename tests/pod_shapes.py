@@ -7,7 +7,8 @@ The expected values are those that ResourceQuota and the scheduler were observed
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-Raw = dict[str, Any]
+from initpipeline.api.raw import Raw
+
 Amounts = dict[str, str]
 
 RUNTIME_CLASS: Final = "heavy"

@@ -3,22 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
-Object = dict[str, Any]
-Status = Mapping[str, Any]
+from initpipeline.api.raw import Raw
 
 
-def condition(status: Status, type_: str) -> Object:
+def condition(status: Mapping[str, Any], type_: str) -> Raw:
     """Return a condition of a status. If it is absent, its fields are ""."""
     absent = {"status": "", "reason": "", "message": ""}
     return next((one for one in status.get("conditions", ()) if one["type"] == type_), absent)
 
 
-def is_ready(status: Status) -> bool:
+def is_ready(status: Mapping[str, Any]) -> bool:
     """Return whether the condition Ready of a status is True."""
     return bool(condition(status, "Ready")["status"] == "True")
 
 
-def runs_in(status: Status) -> list[tuple[int, str, str]]:
+def runs_in(status: Mapping[str, Any]) -> list[tuple[int, str, str]]:
     """Return number, trigger and result of all runs in a status, oldest first.
 
     The result of the current run is "" until it has ended. Before the first run, the list is empty.
@@ -30,27 +29,27 @@ def runs_in(status: Status) -> list[tuple[int, str, str]]:
     return past
 
 
-def status_of(state: Object, type_: str) -> str:
+def status_of(state: Raw, type_: str) -> str:
     """Return the status of a condition: "True" or "False". If it is absent, return ""."""
     return _field(state, type_, "status")
 
 
-def reason_of(state: Object, type_: str) -> str:
+def reason_of(state: Raw, type_: str) -> str:
     """Return the reason of a condition. If it is absent, return ""."""
     return _field(state, type_, "reason")
 
 
-def message_of(state: Object, type_: str) -> str:
+def message_of(state: Raw, type_: str) -> str:
     """Return the message of a condition. If it is absent, return ""."""
     return _field(state, type_, "message")
 
 
-def run_number(state: Object) -> int:
+def run_number(state: Raw) -> int:
     """Return the number of the current run. Before the first run, return 0."""
     return int(state.get("status", {}).get("run", {}).get("number", 0))
 
 
-def runs(state: Object) -> list[tuple[int, str, str]]:
+def runs(state: Raw) -> list[tuple[int, str, str]]:
     """Return number, trigger and result of all runs, oldest first.
 
     The result of the current run is "" until it has ended.
@@ -58,5 +57,5 @@ def runs(state: Object) -> list[tuple[int, str, str]]:
     return runs_in(state.get("status", {}))
 
 
-def _field(state: Object, type_: str, field: str) -> str:
+def _field(state: Raw, type_: str, field: str) -> str:
     return str(condition(state.get("status", {}), type_)[field])

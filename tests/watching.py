@@ -8,7 +8,7 @@ from typing import Any, Self
 from kubernetes import client, watch
 
 from initpipeline.api import names
-from tests.statuses import Object
+from initpipeline.api.raw import Raw
 
 DEFAULT_SECONDS = 60.0
 WATCH_SECONDS = 1
@@ -25,10 +25,10 @@ class WatchLog:
         self,
         list_function: Callable[..., Any],
         *arguments: str,
-        listener: Callable[[Object], object] | None = None,
+        listener: Callable[[Raw], object] | None = None,
     ) -> None:
         """Start to watch. The listener is called for each state, in the thread of the watch."""
-        self.states: list[Object] = []
+        self.states: list[Raw] = []
         self.times: list[float] = []
         """The time of each state's arrival, in seconds of the monotonic clock."""
         self.error: Exception | None = None
@@ -47,17 +47,17 @@ class WatchLog:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def all(self) -> list[Object]:
+    def all(self) -> list[Raw]:
         """Return the states of all objects so far."""
         with self._changed:
             return list(self.states)
 
-    def of(self, name: str) -> list[Object]:
+    def of(self, name: str) -> list[Raw]:
         """Return the states of the object of this name."""
         with self._changed:
             return [state for state in self.states if state["metadata"]["name"] == name]
 
-    def until(self, name: str, last: Object) -> list[Object]:
+    def until(self, name: str, last: Raw) -> list[Raw]:
         """Return the states of the object of this name up to the given one, inclusively."""
         states = self.of(name)
         return states[: states.index(last) + 1]
@@ -66,9 +66,9 @@ class WatchLog:
         self,
         name: str,
         what: str,
-        condition: Callable[[Object], bool],
+        condition: Callable[[Raw], bool],
         seconds: float = DEFAULT_SECONDS,
-    ) -> Object:
+    ) -> Raw:
         """Return the first state of the object for which the condition is true.
 
         Raise AssertionError with the last state after `seconds`.
@@ -125,7 +125,7 @@ class WatchLog:
 
 
 def pipelines(
-    api: client.ApiClient, namespace: str, listener: Callable[[Object], object] | None = None
+    api: client.ApiClient, namespace: str, listener: Callable[[Raw], object] | None = None
 ) -> WatchLog:
     """Start to record the InitPipelines of a namespace."""
     function = client.CustomObjectsApi(api).list_namespaced_custom_object
@@ -134,7 +134,7 @@ def pipelines(
 
 
 def pods(
-    api: client.ApiClient, namespace: str, listener: Callable[[Object], object] | None = None
+    api: client.ApiClient, namespace: str, listener: Callable[[Raw], object] | None = None
 ) -> WatchLog:
     """Start to record the Pods of a namespace."""
     return WatchLog(client.CoreV1Api(api).list_namespaced_pod, namespace, listener=listener)

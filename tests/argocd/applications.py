@@ -8,12 +8,12 @@ from typing import Any, Final
 from kubernetes import client
 
 from initpipeline.api import names
+from initpipeline.api.raw import Raw
 from tests.argocd.installation import NAMESPACE, ArgoCd
 from tests.argocd.repository import Repository
 from tests.cluster.progress import Progress
 from tests.e2e.conftest import E2EEnv
 from tests.poll import poll_until
-from tests.statuses import Object
 from tests.watching import WatchLog
 
 APPLICATIONS: Final = ("argoproj.io", "v1alpha1", NAMESPACE, "applications")
@@ -130,7 +130,7 @@ class Application:
         )
         return sorted(item["metadata"]["name"] for item in pipelines["items"])
 
-    def _wait(self, what: str, condition: Callable[[Object], bool], since: int) -> Object:
+    def _wait(self, what: str, condition: Callable[[Raw], bool], since: int) -> Raw:
         return self.watch_log.wait(
             self.name, what, lambda state: version(state) > since and condition(state), SECONDS
         )
@@ -146,19 +146,19 @@ def applications(api: client.ApiClient) -> WatchLog:
     return WatchLog(function, *APPLICATIONS)
 
 
-def version(state: Object) -> int:
+def version(state: Raw) -> int:
     """Returns a number that is higher for later states."""
     return int(state["metadata"]["resourceVersion"])
 
 
-def _failures(state: Object) -> str:
+def _failures(state: Raw) -> str:
     """Returns the messages that the UI shows: of the last sync, and of the conditions."""
     status = state.get("status", {})
     reports = [status.get("operationState", {}), *status.get("conditions", ())]
     return "\n".join(report.get("message", "") for report in reports)
 
 
-def sync_and_health(state: Object) -> tuple[str, str]:
+def sync_and_health(state: Raw) -> tuple[str, str]:
     """Returns the sync and health status. "": Argo CD has not reported it yet."""
     status = state.get("status", {})
     sync = status.get("sync", {}).get("status", "")

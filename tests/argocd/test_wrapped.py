@@ -6,18 +6,19 @@ from typing import Any
 import pytest
 import yaml
 
+from initpipeline.api.raw import Raw
 from initpipeline.plugin import main
 from tests.argocd.applications import Application
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, deployment, template
-from tests.statuses import Object, runs
+from tests.statuses import runs
 
 pytestmark = pytest.mark.argocd
 
 HEALTHY = ("Synced", "Healthy")
 
 
-def manifest() -> list[Object]:
+def manifest() -> list[Raw]:
     """Returns a Deployment with its Service."""
     workload = deployment("shop", template(container("migrate", "echo migrating")))
     selector = workload["spec"]["selector"]["matchLabels"]
@@ -108,7 +109,7 @@ PROBE = {"tcpSocket": {"port": 80}}
     ],
 )
 def test_failure_is_reported_until_git_has_the_correction(
-    wrapped_application: Application, env: E2EEnv, wrapped: str, mistake: Object, message: str
+    wrapped_application: Application, env: E2EEnv, wrapped: str, mistake: Raw, message: str
 ) -> None:
     since = commit(wrapped_application, with_step(wrapped, **mistake))
     wrapped_application.wait("Synced", "Progressing", since)
@@ -135,7 +136,7 @@ def test_failure_is_reported_until_git_has_the_correction(
     ],
 )
 def test_refused_manifest_leaves_the_pipeline_unchanged(
-    wrapped_application: Application, env: E2EEnv, wrapped: str, mistake: Object, message: str
+    wrapped_application: Application, env: E2EEnv, wrapped: str, mistake: Raw, message: str
 ) -> None:
     since = commit(wrapped_application, with_step(wrapped, **mistake))
     wrapped_application.wait_failed(message, since)

@@ -15,8 +15,6 @@ NAMESPACE: Final = "default"
 STEPS: Final = 3
 PODS_PATH: Final = f"/api/v1/namespaces/{NAMESPACE}/pods"
 
-Status = Mapping[str, Any]
-
 
 class Form(StrEnum):
     """Which part of the life cycle is measured."""
@@ -38,21 +36,21 @@ class Workload:
     """The user name of its controller, as in the audit log."""
     manifest: Callable[[str, Form], dict[str, Any]]
     """Returns the manifest of the object with this name."""
-    initialized: Callable[[Status], bool] | None
+    initialized: Callable[[Mapping[str, Any]], bool] | None
     """Whether the object's status reports that all init containers have succeeded.
 
     None: its status has no such field.
     """
-    finished: Callable[[Status], bool]
+    finished: Callable[[Mapping[str, Any]], bool]
     """Whether the object's status reports that the Pod has succeeded."""
 
 
-def pod_initialized(status: Status) -> bool:
+def pod_initialized(status: Mapping[str, Any]) -> bool:
     """Return whether the Pod's status reports that all init containers have succeeded."""
     return _condition(status, "Initialized").get("status") == "True"
 
 
-def pod_finished(status: Status) -> bool:
+def pod_finished(status: Mapping[str, Any]) -> bool:
     """Return whether the Pod's status reports that it has succeeded."""
     return status.get("phase") == "Succeeded"
 
@@ -66,11 +64,11 @@ def _pipeline(name: str, form: Form) -> dict[str, Any]:
     }
 
 
-def _pipeline_initialized(status: Status) -> bool:
+def _pipeline_initialized(status: Mapping[str, Any]) -> bool:
     return _condition(status, ConditionType.INITIALIZED).get("status") == "True"
 
 
-def _pipeline_finished(status: Status) -> bool:
+def _pipeline_finished(status: Mapping[str, Any]) -> bool:
     return _condition(status, ConditionType.READY).get("reason") == Reason.POD_SUCCEEDED
 
 
@@ -83,7 +81,7 @@ def _job(name: str, form: Form) -> dict[str, Any]:
     }
 
 
-def _job_finished(status: Status) -> bool:
+def _job_finished(status: Mapping[str, Any]) -> bool:
     # The Job controller counts the Pod as succeeded before it sets the condition Complete.
     complete = _condition(status, "Complete").get("status") == "True"
     return complete or bool(status.get("succeeded"))
@@ -111,7 +109,7 @@ def _container(name: str) -> dict[str, Any]:
     }
 
 
-def _condition(status: Status, type_: str) -> Mapping[str, Any]:
+def _condition(status: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
     conditions = status.get("conditions") or ()
     return next((one for one in conditions if one["type"] == type_), {})
 

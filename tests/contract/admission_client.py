@@ -8,9 +8,9 @@ from typing import Any
 from kubernetes import client
 
 from initpipeline.api import names
-from tests.statuses import Object
+from initpipeline.api.raw import Raw
 
-Template = Object
+Template = Raw
 
 
 def minimal_template() -> Template:
@@ -23,7 +23,7 @@ def minimal_template() -> Template:
     }
 
 
-def pipeline_of(template: object, name: str = "shop", **policies: Any) -> Object:
+def pipeline_of(template: object, name: str = "shop", **policies: Any) -> Raw:
     """Returns an InitPipeline with this template, and these other fields in its spec."""
     return {
         "apiVersion": names.API_VERSION,
@@ -38,7 +38,7 @@ class ApiRefusal:
     """The response of an API server that refuses an object."""
 
     code: int
-    status: Object
+    status: Raw
     """A metav1.Status."""
 
     @property
@@ -60,7 +60,7 @@ class AdmissionClient:
         custom.create_namespaced_custom_object(*self._resource, body, field_validation="Strict")
         return custom.get_namespaced_custom_object(*self._resource, "shop")["spec"]["template"]
 
-    def pipeline_refusal(self, body: Object) -> ApiRefusal | None:
+    def pipeline_refusal(self, body: Raw) -> ApiRefusal | None:
         """Returns how the API server would refuse this InitPipeline. None: it would accept it."""
         create = client.CustomObjectsApi(self.api).create_namespaced_custom_object
         return _refusal(

@@ -6,22 +6,22 @@ from typing import Final, NamedTuple
 import pytest
 import yaml
 
+from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import Reason
 from tests.contract.admission_client import minimal_template, pipeline_of
-from tests.statuses import Object
 
 REFUSED_WHEN_APPLIED: Final = ("schema", "policy")
 REFUSED_WHEN_POD_IS_CREATED: Final = (Reason.INVALID_TEMPLATE, Reason.POD_FORBIDDEN)
 
 _TABLE: Final = yaml.safe_load(Path(__file__).with_name("admission.yaml").read_text())
-ACCEPTED: Final[dict[str, Object]] = _TABLE["accepted"]
-REFUSED: Final[dict[str, Object]] = _TABLE["refused"]
+ACCEPTED: Final[dict[str, Raw]] = _TABLE["accepted"]
+REFUSED: Final[dict[str, Raw]] = _TABLE["refused"]
 
 
 class Case(NamedTuple):
     """A row of the table for which the API server refuses the InitPipeline or its Pod."""
 
-    body: Object
+    body: Raw
     """The InitPipeline."""
     by: str
     """What refuses it: "schema", "policy", or a reason of the condition Ready."""
@@ -29,15 +29,15 @@ class Case(NamedTuple):
     """A part of the API server's message."""
 
     @property
-    def template(self) -> Object:
-        template: Object = self.body["spec"]["template"]
+    def template(self) -> Raw:
+        template: Raw = self.body["spec"]["template"]
         return template
 
 
-def template_of(row: Object) -> Object:
+def template_of(row: Raw) -> Raw:
     """Returns the smallest template with the changes of a row."""
     if "template" in row:
-        template: Object = row["template"]
+        template: Raw = row["template"]
         return template
     spec = minimal_template()["spec"]
     spec["initContainers"][0] |= row.get("step", {})
@@ -46,7 +46,7 @@ def template_of(row: Object) -> Object:
     return {**metadata, "spec": spec | row.get("spec", {})}
 
 
-def body_of(row: Object) -> Object:
+def body_of(row: Raw) -> Raw:
     """Returns the InitPipeline of a row."""
     return pipeline_of(template_of(row), row.get("name", "shop"), **row.get("pipeline", {}))
 

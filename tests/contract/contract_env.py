@@ -13,10 +13,10 @@ from typing import Any, Final, Self
 from kubernetes import client
 
 from initpipeline.api import names
+from initpipeline.api.raw import Raw
 from tests.builders import NAME, PipelineBuilder, PodBuilder, pipeline
 from tests.cluster.audit import requests
 from tests.poll import poll_until, poll_until_stable
-from tests.statuses import Object
 
 TIMEOUT_SECONDS: Final = 15.0
 """The longest wait for something that the operator or the API server does."""
@@ -64,18 +64,18 @@ class ContractEnv:
             *self._resource, NAME, body={"propagationPolicy": policy}
         )
 
-    def pipeline(self) -> Object | None:
+    def pipeline(self) -> Raw | None:
         """Returns the pipeline. None: it does not exist."""
         raw = _read(lambda: self._custom.get_namespaced_custom_object(*self._resource, NAME))
         return None if raw is None else dict(raw)
 
-    def pod(self) -> Object | None:
+    def pod(self) -> Raw | None:
         """Returns the Pod. None: it does not exist."""
         read = self._core.read_namespaced_pod
         pod = _read(lambda: read(NAME, self.namespace))
         return None if pod is None else dict(self.api.sanitize_for_serialization(pod))
 
-    def status(self) -> Object:
+    def status(self) -> Raw:
         """Returns the pipeline's status. Empty if it is not set."""
         raw = self.pipeline()
         return raw.get("status", {}) if raw else {}
@@ -101,16 +101,16 @@ class ContractEnv:
         delete(NAME, self.namespace, grace_period_seconds=grace_seconds)
 
     def wait(
-        self, what: str, condition: Callable[[Object], Any], timeout: float = TIMEOUT_SECONDS
+        self, what: str, condition: Callable[[Raw], Any], timeout: float = TIMEOUT_SECONDS
     ) -> Any:
         """Wait until the pipeline's status meets the condition. Returns what the condition
         returned."""
         return poll_until(lambda: condition(self.status()), timeout, what, state=self.status)
 
-    def wait_for_pod(self, run: int) -> Object:
+    def wait_for_pod(self, run: int) -> Raw:
         """Wait for the Pod of this run. Returns it."""
 
-        def pod_of_run() -> Object | None:
+        def pod_of_run() -> Raw | None:
             pod = self.pod()
             matches = pod and pod["metadata"]["annotations"][names.RUN_ANNOTATION] == str(run)
             return pod if matches else None
@@ -179,9 +179,9 @@ class RequestCounter:
 class _Mirrors:
     """A condition: the status mirrors these states of the init containers."""
 
-    states: list[Object]
+    states: list[Raw]
 
-    def __call__(self, status: Object) -> bool:
+    def __call__(self, status: Raw) -> bool:
         return [c["state"] for c in status.get("initContainerStatuses", [])] == self.states
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 from kubernetes import client
 
+from initpipeline.api.raw import Raw
 from initpipeline.core import admission
 from tests.contract.admission_client import AdmissionClient, minimal_template, pipeline_of
 from tests.contract.admission_table import (
@@ -29,7 +30,6 @@ from tests.contract.admission_table import (
 )
 from tests.kubectl import Kubectl
 from tests.poll import poll_until
-from tests.statuses import Object
 
 POLICY: Final = Path(__file__).parents[2] / "manifests" / "base" / "admission.yaml"
 TAKES_EFFECT_SECONDS: Final = 30
@@ -37,7 +37,7 @@ TAKES_EFFECT_SECONDS: Final = 30
 PROBE: Final = {"readinessProbe": {"tcpSocket": {"port": 1}}}
 
 
-def with_step(**fields: Any) -> Object:
+def with_step(**fields: Any) -> Raw:
     """Returns an InitPipeline whose only init container has these fields."""
     return body_of({"step": fields})
 
@@ -115,7 +115,7 @@ class TestTable:
 class TestAccepted:
     @pytest.mark.parametrize("row", ACCEPTED.values(), ids=ACCEPTED)
     def test_template_of_a_valid_pod_is_accepted_in_a_pipeline(
-        self, admission_client: AdmissionClient, row: Object
+        self, admission_client: AdmissionClient, row: Raw
     ) -> None:
         assert admission_client.pod_refusal(template_of(row)) is None
         assert admission_client.pipeline_refusal(body_of(row)) is None
@@ -164,7 +164,7 @@ class TestRefused:
 class TestChange:
     """Changes of an existing InitPipeline."""
 
-    def patch(self, kubectl: Kubectl, name: str, change: Object, *options: str) -> str:
+    def patch(self, kubectl: Kubectl, name: str, change: Raw, *options: str) -> str:
         """Patch a pipeline with kubectl."""
         patch = json.dumps(change)
         return kubectl("patch", "ipl", name, "--type=merge", "-p", patch, *options)
@@ -194,7 +194,7 @@ class TestChange:
         ],
     )
     def test_pipeline_from_before_the_policy_accepts_a_change_outside_the_error(
-        self, kubectl: Kubectl, policy: str, change: Object, options: tuple[str, ...]
+        self, kubectl: Kubectl, policy: str, change: Raw, options: tuple[str, ...]
     ) -> None:
         self.patch(kubectl, policy, change, "--dry-run=server", *options)
 

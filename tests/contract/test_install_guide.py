@@ -3,17 +3,16 @@
 import re
 import shutil
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 import yaml
 
+from initpipeline.api.raw import Raw
 from tests.kubectl import program, run
 
 ROOT: Final = Path(__file__).parents[2]
 BLOCK: Final = re.compile(r"^```yaml\n# (manifests/\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-Manifest = dict[str, Any]
 
 
 @pytest.fixture
@@ -28,13 +27,13 @@ def manifests(tmp_path: Path) -> Path:
     return tmp_path / "manifests"
 
 
-def rendered(kustomization: Path) -> dict[str, Manifest]:
+def rendered(kustomization: Path) -> dict[str, Raw]:
     """Returns what `kubectl apply -k` would apply, by kind."""
     documents = yaml.safe_load_all(run([str(program()), "kustomize", str(kustomization)]))
     return {document["kind"]: document for document in documents}
 
 
-def operator_container(objects: dict[str, Manifest]) -> Manifest:
+def operator_container(objects: dict[str, Raw]) -> Raw:
     (container,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"]
     assert isinstance(container, dict)
     return container

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from initpipeline.api import names
+from initpipeline.api.raw import Raw
 from initpipeline.runtime import preflight
 from initpipeline.runtime.client import ApiClient
 from tests import installation
@@ -16,13 +17,12 @@ CRDS: Final = PROJECT / "crds"
 APPLIED_SUFFIXES: Final = {".yaml", ".yml", ".json"}
 """`kubectl apply -f DIRECTORY` applies files with these suffixes only."""
 
-Object = dict[str, Any]
 Permission = tuple[str, str, str]
 """API group, resource with its subresource, verb."""
 
 
 @pytest.fixture(scope="module")
-def rendered() -> dict[str, Object]:
+def rendered() -> dict[str, Raw]:
     """Return the objects that `kubectl apply -k manifests/base` applies, by kind."""
     objects = installation.rendered()
     by_kind = {found["kind"]: found for found in objects}
@@ -30,7 +30,7 @@ def rendered() -> dict[str, Object]:
     return by_kind
 
 
-def test_base_has_all_kinds(rendered: dict[str, Object]) -> None:
+def test_base_has_all_kinds(rendered: dict[str, Raw]) -> None:
     assert set(rendered) == {
         "Namespace",
         "CustomResourceDefinition",
@@ -43,12 +43,12 @@ def test_base_has_all_kinds(rendered: dict[str, Object]) -> None:
     }
 
 
-def test_deployment_runs_the_image_of_this_version(rendered: dict[str, Object]) -> None:
+def test_deployment_runs_the_image_of_this_version(rendered: dict[str, Raw]) -> None:
     (container,) = rendered["Deployment"]["spec"]["template"]["spec"]["containers"]
     assert container["image"] == IMAGE
 
 
-def test_role_is_bound_to_the_account_of_the_deployment(rendered: dict[str, Object]) -> None:
+def test_role_is_bound_to_the_account_of_the_deployment(rendered: dict[str, Raw]) -> None:
     deployment, account = rendered["Deployment"], rendered["ServiceAccount"]["metadata"]
     assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == account["name"]
     assert deployment["metadata"]["namespace"] == account["namespace"]
@@ -59,13 +59,13 @@ def test_role_is_bound_to_the_account_of_the_deployment(rendered: dict[str, Obje
     assert subject["namespace"] == account["namespace"]
 
 
-def test_cluster_scoped_objects_have_no_namespace(rendered: dict[str, Object]) -> None:
+def test_cluster_scoped_objects_have_no_namespace(rendered: dict[str, Raw]) -> None:
     """Kustomize's namespace field would also set it on cluster-scoped kinds it does not know."""
     namespaced = {kind for kind, found in rendered.items() if "namespace" in found["metadata"]}
     assert namespaced == {"ServiceAccount", "Deployment"}
 
 
-def test_policy_matches_pipelines_but_not_their_status(rendered: dict[str, Object]) -> None:
+def test_policy_matches_pipelines_but_not_their_status(rendered: dict[str, Raw]) -> None:
     policy, binding = (
         rendered[kind] for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
     )
@@ -78,7 +78,7 @@ def test_policy_matches_pipelines_but_not_their_status(rendered: dict[str, Objec
 
 
 async def test_role_permits_exactly_the_requests_of_the_operator(
-    rendered: dict[str, Object],
+    rendered: dict[str, Raw],
 ) -> None:
     client = _Recorder()
     await preflight.check(client, ())
@@ -87,12 +87,12 @@ async def test_role_permits_exactly_the_requests_of_the_operator(
     assert _permissions(rendered["ClusterRole"]) == client.asked | {finalizers}
 
 
-def test_role_has_no_wildcards(rendered: dict[str, Object]) -> None:
+def test_role_has_no_wildcards(rendered: dict[str, Raw]) -> None:
     for permission in _permissions(rendered["ClusterRole"]):
         assert not any("*" in part for part in permission), permission
 
 
-def test_crd_is_the_generated_one(rendered: dict[str, Object]) -> None:
+def test_crd_is_the_generated_one(rendered: dict[str, Raw]) -> None:
     (file,) = CRDS.glob("*.yaml")
     generated = yaml.safe_load(file.read_text())
     assert rendered["CustomResourceDefinition"]["spec"] == generated["spec"]
@@ -124,7 +124,7 @@ class _Recorder(ApiClient):
         return {"status": {"allowed": True}}
 
 
-def _permissions(role: Object) -> set[Permission]:
+def _permissions(role: Raw) -> set[Permission]:
     return {
         (group, resource, verb)
         for rule in role["rules"]

@@ -9,12 +9,13 @@ import pytest
 from kubernetes import client
 
 from initpipeline.api import names
+from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import Reason
 from tests.builders import NAME, fresh_pod, pipeline, running_pod
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv, RequestCounter
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
-from tests.statuses import Object, condition, is_ready, runs_in
+from tests.statuses import condition, is_ready, runs_in
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 
@@ -34,8 +35,8 @@ def free(env: ContractEnv, name: str = NAME) -> None:
     delete(name, env.namespace, grace_period_seconds=0)
 
 
-def wait_for_conflict(env: ContractEnv) -> Object:
-    status: Object = env.wait(
+def wait_for_conflict(env: ContractEnv) -> Raw:
+    status: Raw = env.wait(
         "the conflict", lambda s: condition(s, "Ready")["reason"] == Reason.NAME_CONFLICT and s
     )
     return status

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import pytest
 
+from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import Reason
 from initpipeline.core import admission
 from initpipeline.core.facts import Pipeline
@@ -21,7 +22,7 @@ from tests.contract.admission_table import REFUSED, Case, refused, template_of
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv, RequestCounter
 from tests.kubectl import Kubectl
 from tests.poll import poll_until
-from tests.statuses import Object, condition, runs_in
+from tests.statuses import condition, runs_in
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 
@@ -65,23 +66,23 @@ def test_invalid_pod_is_stalled_with_the_message(env: ContractEnv, row: str, mes
     assert env.pod() is None
 
 
-def step(**fields: Any) -> Object:
+def step(**fields: Any) -> Raw:
     """Returns a template whose only step has these fields."""
     return template_of({"step": fields})
 
 
-def pod(**fields: Any) -> Object:
+def pod(**fields: Any) -> Raw:
     """Returns a template with these fields in its Pod spec."""
     return template_of({"spec": fields})
 
 
-def limit_range(**limits: Object) -> Object:
+def limit_range(**limits: Raw) -> Raw:
     """Returns a LimitRange for containers."""
     spec = {"limits": [{"type": "Container", **limits}]}
     return {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "cause"}, "spec": spec}
 
 
-def quota(hard: Object, *, computed: bool = True) -> Object:
+def quota(hard: Raw, *, computed: bool = True) -> Raw:
     """Returns a ResourceQuota with zero usage, since no quota controller runs that would compute
     it."""
     return {
@@ -104,11 +105,11 @@ TEST_NAMESPACE: Final = {"matchLabels": {"kubernetes.io/metadata.name": "NAMESPA
 """Selects the namespace of the test. RefusalEnv replaces NAMESPACE with its name."""
 
 
-def policy(kind: str, **spec: Any) -> tuple[Object, Object]:
+def policy(kind: str, **spec: Any) -> tuple[Raw, Raw]:
     """Returns an admission policy of this kind for the Pods of the namespace, and its binding."""
     name = {"name": "cause-NAMESPACE"}
     match = {"namespaceSelector": TEST_NAMESPACE, "resourceRules": [ANY_POD]}
-    binding: Object = {"policyName": "cause-NAMESPACE"}
+    binding: Raw = {"policyName": "cause-NAMESPACE"}
     if kind.startswith("Validating"):
         binding["validationActions"] = ["Deny"]
     body = {"matchConstraints": match, "failurePolicy": "Fail", **spec}
@@ -118,14 +119,14 @@ def policy(kind: str, **spec: Any) -> tuple[Object, Object]:
     )
 
 
-def mutation(expression: str) -> tuple[Object, Object]:
+def mutation(expression: str) -> tuple[Raw, Raw]:
     """Returns a policy that applies this JSON patch to each Pod, and its binding."""
     change = {"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}
     kind = "MutatingAdmissionPolicy"
     return policy(kind, mutations=[change], reinvocationPolicy="Never")
 
 
-def webhook(url: str) -> Object:
+def webhook(url: str) -> Raw:
     """Returns a mutating webhook with this URL for the Pods of the namespace."""
     hook = {
         "name": "cause.example.com",
@@ -148,13 +149,13 @@ class Cause:
     reason: Reason
     message: str
     """A part of the API server's message."""
-    objects: tuple[Object, ...] = ()
+    objects: tuple[Raw, ...] = ()
     """Objects that cause the refusal until the test deletes them."""
-    missing: Object | None = None
+    missing: Raw | None = None
     """An object whose absence causes the refusal until the test creates it."""
     label: str = ""
     """A label of the namespace that causes the refusal until the test removes it."""
-    template: Object = field(default_factory=step)
+    template: Raw = field(default_factory=step)
     stalled: bool = False
     """True if the condition Stalled is set at once."""
 
@@ -279,7 +280,7 @@ class RefusalEnv:
         """Returns the cause with the namespace's name in its template."""
         return replace(cause, template=self.named(cause.template))
 
-    def create(self, template: Object) -> None:
+    def create(self, template: Raw) -> None:
         """Create an object, and its status if it has one."""
         manifest = self.named(template)
         self.kubectl("create", "-n", self.namespace, "-f", "-", stdin=manifest)
@@ -288,7 +289,7 @@ class RefusalEnv:
             options = ("--subresource=status", "--type=merge", "-p", patch)
             self.kubectl("patch", "-n", self.namespace, *self._name(manifest), *options)
 
-    def delete(self, template: Object) -> None:
+    def delete(self, template: Raw) -> None:
         """Delete an object, if it exists."""
         name = self._name(self.named(template))
         self.kubectl("delete", "-n", self.namespace, *name, "--ignore-not-found", "--wait=false")
@@ -298,7 +299,7 @@ class RefusalEnv:
         self.kubectl("label", "namespace", self.namespace, label)
 
     @staticmethod
-    def _name(manifest: Object) -> tuple[str, str]:
+    def _name(manifest: Raw) -> tuple[str, str]:
         return manifest["kind"], manifest["metadata"]["name"]
 
 

@@ -12,6 +12,7 @@ import pytest
 from kubernetes import client
 
 from initpipeline.api import names
+from initpipeline.api.raw import Raw
 from initpipeline.plugin.report.apply_patch import last_applied, merge_patch
 from tests.builders import NAME, pipeline, running_pod
 from tests.cluster.cluster import Cluster
@@ -19,7 +20,7 @@ from tests.contract.conftest import allow
 from tests.contract.contract_env import ContractEnv
 from tests.kubectl import Kubectl
 from tests.plugin import PluginResult, run_plugin
-from tests.statuses import Object, condition, is_ready
+from tests.statuses import condition, is_ready
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 
@@ -34,18 +35,18 @@ class Planner:
     directory: Path
     capsys: pytest.CaptureFixture[str]
 
-    def plan(self, *objects: Object, options: tuple[str, ...] = ()) -> PluginResult:
+    def plan(self, *objects: Raw, options: tuple[str, ...] = ()) -> PluginResult:
         """Run ``plan`` with a file of these objects."""
         file = self.directory / "file.json"
         file.write_text("\n".join(map(json.dumps, objects)))
         common = ("-n", self.env.namespace, "--kubeconfig", str(self.kubeconfig))
         return run_plugin(self.capsys, "plan", "-f", str(file), *common, *options)
 
-    def plan_json(self, *objects: Object) -> Any:
+    def plan_json(self, *objects: Raw) -> Any:
         """Returns the plan of the first object, as parsed JSON output."""
         return json.loads(self.plan(*objects, options=("-o", "json"))[1])[0]
 
-    def apply(self, manifest: Object) -> None:
+    def apply(self, manifest: Raw) -> None:
         """Apply an object with kubectl."""
         self.kubectl("apply", "-n", self.env.namespace, "-f", "-", stdin=manifest)
 
@@ -61,7 +62,7 @@ def planner(
     return Planner(env, kubectl, control_plane.kubeconfig, tmp_path, capsys)
 
 
-def manifest(**policies: Any) -> Object:
+def manifest(**policies: Any) -> Raw:
     raw = pipeline().raw()
     return {
         "apiVersion": raw["apiVersion"],
@@ -71,22 +72,22 @@ def manifest(**policies: Any) -> Object:
     }
 
 
-def changed(change: Callable[[Object], Any], of: Object | None = None) -> Object:
+def changed(change: Callable[[Raw], Any], of: Raw | None = None) -> Raw:
     new = copy.deepcopy(of or manifest())
     change(new)
     return new
 
 
-def containers(of: Object) -> list[Object]:
-    inits: list[Object] = of["spec"]["template"]["spec"]["initContainers"]
+def containers(of: Raw) -> list[Raw]:
+    inits: list[Raw] = of["spec"]["template"]["spec"]["initContainers"]
     return inits
 
 
-def other_image(of: Object) -> None:
+def other_image(of: Raw) -> None:
     containers(of)[1]["image"] = "busybox:2"
 
 
-def set_defaults(of: Object) -> None:
+def set_defaults(of: Raw) -> None:
     containers(of)[0] |= {"imagePullPolicy": "Always", "env": [], "resources": {"limits": {}}}
 
 
@@ -111,7 +112,7 @@ class TestPlan:
     )
     @pytest.mark.usefixtures("operator")
     def test_applying_the_file_has_the_planned_effect(
-        self, planner: Planner, change: Callable[[Object], Any], code: int, kind: str, run: int
+        self, planner: Planner, change: Callable[[Raw], Any], code: int, kind: str, run: int
     ) -> None:
         planner.apply(manifest())
         planner.env.run_pod(running_pod())
@@ -209,7 +210,7 @@ class TestMerge:
         ],
     )
     def test_merged_object_equals_that_of_kubectl_apply(
-        self, planner: Planner, api: client.ApiClient, new: Object
+        self, planner: Planner, api: client.ApiClient, new: Raw
     ) -> None:
         """This holds even if another client has changed the object since the file was applied."""
         planner.apply(LABELLED)

@@ -5,12 +5,13 @@ Each workload is tested as written and as read from a cluster. kubectl reads the
 
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 import yaml
 
 from initpipeline.api import names
+from initpipeline.api.raw import Raw
 from initpipeline.core import podspec
 from initpipeline.core.facts import Pipeline
 from initpipeline.plugin.manifests import read
@@ -18,8 +19,6 @@ from initpipeline.plugin.wrap import fields
 from initpipeline.plugin.wrap.convert import convert
 from initpipeline.plugin.wrap.workloads import KINDS, WrapOptions
 from tests.kubectl import Kubectl
-
-Raw = dict[str, Any]
 
 WORKLOADS: Final[dict[str, Raw]] = yaml.safe_load(
     Path(__file__).with_name("workloads.yaml").read_text()

@@ -9,10 +9,10 @@ from typing import Final, Protocol, Self
 
 from kubernetes import config
 
+from initpipeline.api.raw import Raw
 from tests import watching
 from tests.demo.errors import DemoError
 from tests.demo.snapshot import Row, Snapshot
-from tests.statuses import Object
 
 QUIET_SECONDS: Final = 0.1
 """A change of the Pod causes one of the pipeline. Changes this close together make one row."""
@@ -33,7 +33,7 @@ class OperatorFailed:
     reason: str
 
 
-Feed = SimpleQueue[Object | OperatorRestarted | OperatorFailed]
+Feed = SimpleQueue[Raw | OperatorRestarted | OperatorFailed]
 
 
 class Listener(Protocol):
@@ -105,7 +105,7 @@ class Observer:
             case _:
                 self._update(event)
 
-    def _update(self, state: Object) -> None:
+    def _update(self, state: Raw) -> None:
         if state["metadata"]["name"] != self.snapshot.name:
             return
         present = None if state["event"] == "DELETED" else state

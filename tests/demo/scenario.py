@@ -7,6 +7,7 @@ from typing import Final
 
 import yaml
 
+from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import Reason, Result, Trigger
 from tests.cluster.cluster import Cluster
 from tests.demo.cluster import APP, NAMESPACE, PIPELINE, DemoCluster
@@ -14,7 +15,6 @@ from tests.demo.errors import DemoError
 from tests.demo.observer import Observer, OperatorRestarted
 from tests.demo.snapshot import Snapshot
 from tests.demo.view import View
-from tests.statuses import Object
 
 MANIFEST: Final = Path(__file__).parents[2] / "manifests/examples/demo.yaml"
 FAILING_STEP: Final = "migrate"
@@ -98,7 +98,7 @@ def acts(cluster: DemoCluster, observer: Observer, view: View) -> Iterator[Act]:
     yield _pod(cluster)
 
 
-def manifest() -> list[Object]:
+def manifest() -> list[Raw]:
     """Return the objects of the example."""
     return [one for one in yaml.safe_load_all(MANIFEST.read_text()) if one]
 

@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import Any
 
 from initpipeline.api.models import Condition, InitPipelineStatus
+from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import ConditionType
-from tests.statuses import Object
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Snapshot:
     """The last observed states."""
 
     name: str
-    pipeline: Object | None = None
-    pod: Object | None = None
+    pipeline: Raw | None = None
+    pod: Raw | None = None
 
     @cached_property
     def status(self) -> InitPipelineStatus:
@@ -44,7 +44,7 @@ class Snapshot:
         types = (ConditionType.STALLED, ConditionType.RECONCILING, ConditionType.READY)
         return next(filter(None, map(self.status.condition, types)), None)
 
-    def container(self, name: str) -> Object:
+    def container(self, name: str) -> Raw:
         """Return the Pod's status of a container. Return {} until the kubelet has reported it."""
         status = (self.pod or {}).get("status", {})
         every = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
@@ -78,7 +78,7 @@ class Row:
         )
 
 
-def pod_status(pod: Object | None) -> str:
+def pod_status(pod: Raw | None) -> str:
     """Return the column STATUS of `kubectl get pods`."""
     if pod is None:
         return "(no Pod)"
@@ -94,7 +94,7 @@ def pod_status(pod: Object | None) -> str:
     return reason or status.get("reason") or status.get("phase", "Unknown")
 
 
-def _init_reason(pod: Object) -> str | None:
+def _init_reason(pod: Raw) -> str | None:
     total = len(pod["spec"].get("initContainers", ()))
     for done, one in enumerate(pod.get("status", {}).get("initContainerStatuses", ())):
         state: Mapping[str, Any] = one.get("state", {})
@@ -109,7 +109,7 @@ def _init_reason(pod: Object) -> str | None:
     return None
 
 
-def _app_reason(status: Object) -> str | None:
+def _app_reason(status: Raw) -> str | None:
     for one in status.get("containerStatuses", ()):
         state: Mapping[str, Any] = one.get("state", {})
         stopped: Mapping[str, Any] = state.get("waiting") or state.get("terminated") or {}

@@ -9,6 +9,7 @@ import pytest
 from kubernetes import client, config
 
 from initpipeline.api import names
+from initpipeline.api.raw import Raw
 from tests import watching
 from tests.cluster.cluster import Cluster
 from tests.e2e import target
@@ -16,7 +17,7 @@ from tests.installation import kubeconfig_of_the_operator
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
 from tests.plugin import PluginResult, run_plugin
-from tests.statuses import Object, reason_of, run_number, status_of
+from tests.statuses import reason_of, run_number, status_of
 from tests.watching import WatchLog
 
 Call = Callable[..., PluginResult]
@@ -83,7 +84,7 @@ class E2EEnv:
         }
         self._custom.create_namespaced_custom_object(*self._path, body)
 
-    def create_ready(self, name: str, template: dict[str, Any], **policies: Any) -> Object:
+    def create_ready(self, name: str, template: dict[str, Any], **policies: Any) -> Raw:
         """Create an InitPipeline, and return its first state in which it is Ready."""
         self.create(name, template, **policies)
         return self.wait_ready(name, run=1)
@@ -108,18 +109,18 @@ class E2EEnv:
     def delete_pod(self, name: str, **options: Any) -> None:
         self._core.delete_namespaced_pod(name, self.namespace, **options)
 
-    def pipeline(self, name: str) -> Object:
+    def pipeline(self, name: str) -> Raw:
         """Return the present state of the InitPipeline."""
-        pipeline: Object = self._custom.get_namespaced_custom_object(*self._path, name)
+        pipeline: Raw = self._custom.get_namespaced_custom_object(*self._path, name)
         return pipeline
 
-    def pod(self, name: str) -> Object:
+    def pod(self, name: str) -> Raw:
         """Return the present state of the Pod."""
         pod = self._core.read_namespaced_pod(name, self.namespace)
-        raw: Object = self.api.sanitize_for_serialization(pod)
+        raw: Raw = self.api.sanitize_for_serialization(pod)
         return raw
 
-    def wait_ready(self, name: str, run: int) -> Object:
+    def wait_ready(self, name: str, run: int) -> Raw:
         """Return the first state in which this run, or a later one, is Ready."""
         return self.pipelines.wait(
             name,
@@ -127,7 +128,7 @@ class E2EEnv:
             lambda state: run_number(state) >= run and status_of(state, "Ready") == "True",
         )
 
-    def wait_reason(self, name: str, reason: str, run: int = 1) -> Object:
+    def wait_reason(self, name: str, reason: str, run: int = 1) -> Raw:
         """Return the first state of this run in which the condition Ready has that reason."""
         return self.pipelines.wait(
             name,

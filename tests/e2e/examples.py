@@ -2,10 +2,11 @@
 
 import subprocess
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
+from initpipeline.api.raw import Raw
 from tests.installation import MANIFESTS
 
 FOLDER: Final = MANIFESTS / "examples"
@@ -13,31 +14,29 @@ BUSYBOX: Final = "busybox:1.36"
 MACHINE_PATHS: Final = ("/usr", "/lib", "/lib64")
 """The directories of the machine's programs and libraries."""
 
-Object = dict[str, Any]
-
 
 def names() -> list[str]:
     """Return the names of all examples."""
     return sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 
-def load(name: str) -> list[Object]:
+def load(name: str) -> list[Raw]:
     """Return the objects of an example."""
     return [one for one in yaml.safe_load_all((FOLDER / f"{name}.yaml").read_text()) if one]
 
 
-def pipeline_of(objects: list[Object]) -> Object:
+def pipeline_of(objects: list[Raw]) -> Raw:
     """Return the InitPipeline among the objects."""
     (pipeline,) = (one for one in objects if one["kind"] == "InitPipeline")
     return pipeline
 
 
-def without_pods(objects: list[Object]) -> list[Object]:
+def without_pods(objects: list[Raw]) -> list[Raw]:
     """Return the objects without the Pods, which represent external services."""
     return [one for one in objects if one["kind"] != "Pod"]
 
 
-def with_the_machines_git(objects: list[Object], repository: Path) -> list[Object]:
+def with_the_machines_git(objects: list[Raw], repository: Path) -> list[Raw]:
     """Return the objects with git from this machine and with a local repository.
 
     The node has this machine's disk. The example's image and repository need the internet.

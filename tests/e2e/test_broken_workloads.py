@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
+from initpipeline.api.raw import Raw
 from tests.e2e.conftest import Call, E2EEnv
 from tests.e2e.templates import container, deployment, sidecar, template
 from tests.kubectl import Kubectl
 from tests.poll import poll_until
-from tests.statuses import Object
 
 SECONDS = 60
 
@@ -47,7 +47,7 @@ def pod(**fields: Any) -> Callable[[Any], object]:
     return lambda spec: spec.update(fields)
 
 
-def beside(broken: Object) -> Callable[[Any], object]:
+def beside(broken: Raw) -> Callable[[Any], object]:
     """Return a mistake that adds this sidecar before all init containers."""
     return lambda spec: spec["initContainers"].insert(0, broken)
 
@@ -145,21 +145,21 @@ MISTAKES = {
 
 
 @pytest.fixture
-def wrapped(call: Call, tmp_path: Path) -> Object:
+def wrapped(call: Call, tmp_path: Path) -> Raw:
     """Return the pipeline that `wrap` creates from a Deployment."""
     file = tmp_path / "deployment.yaml"
     steps = container("fetch", "echo fetching"), container("migrate", "echo migrating")
     file.write_text(yaml.safe_dump(deployment("shop", template(*steps))))
     code, out, err = call("wrap", str(file))
     assert code == 0, err
-    pipeline: Object = yaml.safe_load(out)
+    pipeline: Raw = yaml.safe_load(out)
     return pipeline
 
 
 @pytest.mark.usefixtures("operator")
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
 def test_mistake_is_explained_and_repaired(
-    mistake: Mistake, wrapped: Object, env: E2EEnv, kubectl: Kubectl, call: Call
+    mistake: Mistake, wrapped: Raw, env: E2EEnv, kubectl: Kubectl, call: Call
 ) -> None:
     """Applying the original file repairs the pipeline."""
     repaired = yaml.safe_dump(wrapped)

@@ -2,15 +2,16 @@
 
 import pytest
 
+from initpipeline.api.raw import Raw
 from tests.cluster.cluster import Cluster
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.presence import BOTH, Presence, down
 from tests.e2e.templates import two_steps
 from tests.operator_process import OperatorProcess
-from tests.statuses import Object, reason_of, run_number, runs, status_of
+from tests.statuses import reason_of, run_number, runs, status_of
 
 
-def uid(state: Object) -> str:
+def uid(state: Raw) -> str:
     return str(state["metadata"]["uid"])
 
 
@@ -28,11 +29,11 @@ def kill_app(env: E2EEnv, node: Cluster, passes: int) -> None:
     )
 
 
-def terminating(pod: Object) -> bool:
+def terminating(pod: Raw) -> bool:
     return "deletionTimestamp" in pod["metadata"]
 
 
-def restarted(pod: Object, passes: int) -> bool:
+def restarted(pod: Raw, passes: int) -> bool:
     counts = [
         status["restartCount"]
         for kind in ("initContainerStatuses", "containerStatuses")

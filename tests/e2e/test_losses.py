@@ -12,6 +12,7 @@ from kubernetes import client
 from kubernetes.utils.quantity import parse_quantity
 
 from initpipeline.api import names
+from initpipeline.api.raw import Raw
 from tests.cluster.cluster import Cluster
 from tests.cluster.kubelet import NODE_NAME
 from tests.e2e import node_faults
@@ -19,7 +20,7 @@ from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, template
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
-from tests.statuses import Object, reason_of, run_number, status_of
+from tests.statuses import reason_of, run_number, status_of
 
 HANGS = container("hangs", "exec sleep 3600")
 NEVER_COMES = {"name": "absent", "image": "registry.example/absent:1"}
@@ -33,25 +34,25 @@ DRAINED = "the Pod was lost: Taint manager: deleting due to NoExecute taint"
 NODE_GONE = "the Pod was lost: PodGC: node no longer exists"
 
 
-def pod_is_unschedulable(pod: Object) -> bool:
+def pod_is_unschedulable(pod: Raw) -> bool:
     return reason_of(pod, "PodScheduled") == "Unschedulable"
 
 
-def step_runs(pod: Object) -> bool:
+def step_runs(pod: Raw) -> bool:
     return any("running" in s["state"] for s in pod["status"].get("initContainerStatuses", ()))
 
 
-def image_never_comes(pod: Object) -> bool:
+def image_never_comes(pod: Raw) -> bool:
     waiting = [s["state"].get("waiting") for s in pod["status"].get("initContainerStatuses", ())]
     return any(state and "ImagePull" in state.get("reason", "") for state in waiting)
 
 
-def first_step_is_done(pod: Object) -> bool:
+def first_step_is_done(pod: Raw) -> bool:
     first = pod["status"].get("initContainerStatuses", [{"state": {}}])[0]
     return bool(first["state"].get("terminated", {}).get("exitCode") == 0)
 
 
-def pod_is_ready(pod: Object) -> bool:
+def pod_is_ready(pod: Raw) -> bool:
     return status_of(pod, "Ready") == "True"
 
 
@@ -60,7 +61,7 @@ class Stage:
     """The progress of a Pod before it is lost."""
 
     template: dict[str, Any]
-    reached: Callable[[Object], bool]
+    reached: Callable[[Raw], bool]
     """Returns whether the Pod has reached the stage."""
     reason: str
     """The reason of the pipeline's condition Ready."""
@@ -282,7 +283,7 @@ def tolerating(pod: dict[str, Any]) -> dict[str, Any]:
     return {**pod, "spec": {**pod["spec"], "tolerations": tolerations}}
 
 
-def terminating(state: Object) -> bool:
+def terminating(state: Raw) -> bool:
     return reason_of(state, "Ready") == "PodTerminating"
 
 
@@ -350,7 +351,7 @@ def test_deletion_of_a_pod_with_finalizer_is_a_loss_once_it_is_gone(
     assert_lost(env, "demo", MID_INIT, DELETED)
 
 
-def pod_phase(pod: Object) -> str:
+def pod_phase(pod: Raw) -> str:
     return str(pod["status"]["phase"])
 
 
@@ -411,7 +412,7 @@ def wait_until_reached(env: E2EEnv, name: str, stage: Stage) -> None:
     """Wait until the Pod has reached the stage and the pipeline reports it."""
     env.pods.wait(name, "the stage at which it is lost", stage.reached)
 
-    def reported(state: Object) -> bool:
+    def reported(state: Raw) -> bool:
         progress = state.get("status", {}).get("initProgress")
         return progress == stage.progress and reason_of(state, "Ready") == stage.reason
 
@@ -442,7 +443,7 @@ def assert_lost(env: E2EEnv, name: str, stage: Stage, cause: str, seconds: float
 def assert_never_two_pods(env: E2EEnv, name: str) -> None:
     """Assert that the Pod of run 2 was created only after the first Pod was gone."""
 
-    def of_run_2(pod: Object) -> bool:
+    def of_run_2(pod: Raw) -> bool:
         return bool(pod["metadata"].get("annotations", {}).get(names.RUN_ANNOTATION) == "2")
 
     env.pods.wait(name, "the Pod of run 2", of_run_2)

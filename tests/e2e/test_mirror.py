@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from initpipeline.api.raw import Raw
 from tests.cluster.cluster import Cluster
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import IMAGE, container, sidecar, template, two_steps
 from tests.operator_process import OperatorProcess
-from tests.statuses import Object, run_number, status_of
+from tests.statuses import run_number, status_of
 
 SHARED = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
 WORK: dict[str, Any] = {"volumes": [{"name": "work", "emptyDir": {}}]}
@@ -82,7 +83,7 @@ TEMPLATES = [
 ]
 
 
-def settled(pod: Object, state: str) -> bool:
+def settled(pod: Raw, state: str) -> bool:
     """Return whether the Pod is in its final state, or repeats the same failure."""
     phase = pod["status"].get("phase")
     if state == "ready":
@@ -94,7 +95,7 @@ def settled(pod: Object, state: str) -> bool:
     return bool(phase == state.capitalize())
 
 
-def shape(pod: Object) -> dict[str, Any]:
+def shape(pod: Raw) -> dict[str, Any]:
     """Return the parts of the status that two Pods of one template have in common."""
 
     def states(key: str) -> list[tuple[Any, ...]]:

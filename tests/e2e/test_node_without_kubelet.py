@@ -12,14 +12,14 @@ import pytest
 from kubernetes import client
 
 from initpipeline.api.models import format_time
+from initpipeline.api.raw import Raw
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, template
 from tests.operator_process import OperatorProcess
 from tests.statuses import message_of, reason_of, run_number, runs, status_of
 
 SHUTDOWN = "Pod was terminated in response to imminent node shutdown."
-Condition = dict[str, Any]
-DISRUPTED: Condition = {
+DISRUPTED: Raw = {
     "type": "DisruptionTarget",
     "status": "True",
     "reason": "TerminationByKubelet",
@@ -62,7 +62,7 @@ def ended(name: str, code: int = 0, ago: float = 0) -> dict[str, Any]:
     return status(name, {"terminated": end}, ready=code == 0)
 
 
-def conditions(*others: Condition, ready: bool = False) -> list[Condition]:
+def conditions(*others: Raw, ready: bool = False) -> list[Raw]:
     return [
         {"type": "PodScheduled", "status": "True"},
         {"type": "ContainersReady", "status": str(ready)},

@@ -5,10 +5,11 @@ import json
 import pytest
 from kubernetes import client
 
+from initpipeline.api.raw import Raw
 from tests.e2e.conftest import Call, E2EEnv
 from tests.e2e.templates import container, template
 from tests.e2e.test_injection import injecting
-from tests.statuses import Object, reason_of, run_number, status_of
+from tests.statuses import reason_of, run_number, status_of
 
 FINE = container("fine", "echo all is well")
 BROKEN = container("broken", "(echo trying; echo no such table) >&2; exit 3")
@@ -78,7 +79,7 @@ def test_status_watch_ends_when_the_pipeline_is_ready(env: E2EEnv, call: Call) -
     assert err.splitlines()[-1].endswith("Ready 1/1 PodReady: the Pod is Ready")
 
 
-def failed_twice(state: Object) -> bool:
+def failed_twice(state: Raw) -> bool:
     # The kubelet reports CrashLoopBackOff only shortly before it ends.
     [step] = state.get("status", {}).get("initContainerStatuses", [{}])
     return reason_of(state, "Ready") == "StepFailed" and step.get("restartCount") == 1

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from initpipeline.api.raw import Raw
 from tests.cluster.cluster import Cluster
 from tests.e2e import node_faults, target
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.cutting_proxy import cutting_proxy
 from tests.e2e.templates import container, sidecar, template
 from tests.kubectl import Kubectl
-from tests.statuses import Object
 
 SECONDS = 90
 
@@ -94,7 +94,7 @@ def test_logs_of_arbitrary_bytes_equal_those_of_kubectl(
     assert logs("odd", "-f").stdout == each["odd"]
 
 
-def second_attempt_runs(state: Object) -> bool:
+def second_attempt_runs(state: Raw) -> bool:
     steps = state.get("status", {}).get("initContainerStatuses", ())
     return any(step.get("restartCount") and "running" in step["state"] for step in steps)
 

@@ -4,11 +4,12 @@ from typing import Any
 
 from kubernetes import client
 
+from initpipeline.api.raw import Raw
 from tests.cluster.cluster import Cluster
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, sidecar, template
 from tests.operator_process import OperatorProcess
-from tests.statuses import Object, message_of, reason_of, run_number, runs, status_of
+from tests.statuses import message_of, reason_of, run_number, runs, status_of
 
 WORK = {"name": "work", "mountPath": "/scratch"}
 RESIZABLE: dict[str, Any] = {
@@ -18,11 +19,11 @@ RESIZABLE: dict[str, Any] = {
 ON_88 = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}
 
 
-def stalled(state: Object) -> bool:
+def stalled(state: Raw) -> bool:
     return status_of(state, "Stalled") == "True"
 
 
-def run_of(state: Object) -> dict[str, Any]:
+def run_of(state: Raw) -> dict[str, Any]:
     run: dict[str, Any] = state.get("status", {}).get("run", {})
     return run
 
@@ -37,7 +38,7 @@ def resize(env: E2EEnv, cpu: str) -> None:
 def restarts(count: int) -> Any:
     """Return a condition: the app container is ready after that many restarts."""
 
-    def met(pod: Object) -> bool:
+    def met(pod: Raw) -> bool:
         statuses = pod["status"].get("containerStatuses", ())
         return any(s["restartCount"] == count and s["ready"] for s in statuses)
 

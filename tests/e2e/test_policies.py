@@ -9,23 +9,24 @@ from typing import Any
 
 import pytest
 
+from initpipeline.api.raw import Raw
 from tests.cluster.cluster import Cluster
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.presence import BOTH, Presence
 from tests.e2e.templates import container, template, two_steps
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
-from tests.statuses import Object, message_of, reason_of, run_number, runs, status_of
+from tests.statuses import message_of, reason_of, run_number, runs, status_of
 
 HANG = "exec sleep 3600"
 
 
-def uid_of(state: Object) -> str:
+def uid_of(state: Raw) -> str:
     """Return the UID of the current run's Pod."""
     return str(state["status"]["run"]["podUID"])
 
 
-def observed(generation: int) -> Callable[[Object], bool]:
+def observed(generation: int) -> Callable[[Raw], bool]:
     return lambda state: state.get("status", {}).get("observedGeneration") == generation
 
 
@@ -137,11 +138,11 @@ def test_pod_lost_under_never_is_recreated_after_the_policy_changes(
     assert runs(env.wait_ready("demo", run=2)) == [(1, "Created", "Lost"), (2, "PodLost", "")]
 
 
-def has_reached(expected: list[tuple[int, str, str]]) -> Callable[[Object], bool]:
+def has_reached(expected: list[tuple[int, str, str]]) -> Callable[[Raw], bool]:
     """Return a condition: the last of the expected runs is the current one and is settled."""
     number, _, result = expected[-1]
 
-    def reached(state: Object) -> bool:
+    def reached(state: Raw) -> bool:
         reason = "PodLost" if result else "PodReady"
         return run_number(state) == number and reason_of(state, "Ready") == reason
 
@@ -164,7 +165,7 @@ class Limited:
     meanwhile: str = ""
     """What the kubelet may report before the operator applies the limit."""
 
-    def reached(self, state: Object) -> bool:
+    def reached(self, state: Raw) -> bool:
         ready = f"{reason_of(state, 'Ready')}: {message_of(state, 'Ready')}"
         return f"{self.progress} {ready}".startswith(self._last_line.removesuffix("..."))
 
@@ -449,7 +450,7 @@ def test_back_off_survives_the_operator_and_ends_with_a_request(
             assert deletion_time(env, name, uid_of(waiting[name])) >= due
 
 
-def waits(state: Object) -> bool:
+def waits(state: Raw) -> bool:
     return reason_of(state, "Reconciling") == "RerunBackOff"
 
 

@@ -4,31 +4,32 @@ from typing import Any
 
 from kubernetes import client
 
+from initpipeline.api.raw import Raw
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, template
 from tests.operator_process import OperatorProcess
-from tests.statuses import Object, run_number
+from tests.statuses import run_number
 
 
-def requesting(name: str, script: str, cpu: str, memory: str, **more: Any) -> Object:
+def requesting(name: str, script: str, cpu: str, memory: str, **more: Any) -> Raw:
     resources = {"requests": {"cpu": cpu}, "limits": {"memory": memory}}
     return container(name, script, resources=resources, **more)
 
 
-def allocated(pod: Object) -> list[str]:
+def allocated(pod: Raw) -> list[str]:
     """Return the CPU requests of the app containers that the kubelet reports as allocated."""
     statuses = pod["status"].get("containerStatuses", ())
     return [one["resources"]["requests"]["cpu"] for one in statuses if one.get("resources")]
 
 
-def effective(pipeline: Object) -> Object | None:
-    resources: Object | None = pipeline.get("status", {}).get("effectiveResources")
+def effective(pipeline: Raw) -> Raw | None:
+    resources: Raw | None = pipeline.get("status", {}).get("effectiveResources")
     return resources
 
 
-def all_effective(env: E2EEnv) -> list[Object | None]:
+def all_effective(env: E2EEnv) -> list[Raw | None]:
     """Return the values of effectiveResources since the start of the first run, in their order."""
-    values: list[Object | None] = []
+    values: list[Raw | None] = []
     for state in env.pipelines.of("demo"):
         if run_number(state) and effective(state) not in values[-1:]:
             values.append(effective(state))

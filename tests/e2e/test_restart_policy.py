@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from initpipeline.api.raw import Raw
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, sidecar, template
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
-from tests.statuses import Object, reason_of, run_number, status_of
+from tests.statuses import reason_of, run_number, status_of
 
 SHARED: dict[str, Any] = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
 WORK: dict[str, Any] = {"volumes": [{"name": "work", "emptyDir": {}}]}
@@ -40,24 +41,24 @@ def exits_once(after: str) -> str:
     )
 
 
-def ready_is(reason: str) -> Callable[[Object], bool]:
+def ready_is(reason: str) -> Callable[[Raw], bool]:
     return lambda state: reason_of(state, "Ready") == reason
 
 
-def stalled(state: Object) -> bool:
+def stalled(state: Raw) -> bool:
     return status_of(state, "Stalled") == "True"
 
 
-def failed_twice(state: Object) -> bool:
+def failed_twice(state: Raw) -> bool:
     step = state.get("status", {}).get("initContainerStatuses", [{}])[0]
     return step.get("restartCount") == 1 and "running" not in step["state"]
 
 
-def second_run(state: Object) -> bool:
+def second_run(state: Raw) -> bool:
     return run_number(state) == 2
 
 
-def sidecar_is_back(state: Object) -> bool:
+def sidecar_is_back(state: Raw) -> bool:
     """Return whether the sidecar has restarted, and the Pod is Ready."""
     statuses = state.get("status", {}).get("initContainerStatuses", ())
     back = any(s["restartCount"] == 1 and "running" in s["state"] for s in statuses)
@@ -257,7 +258,7 @@ def test_trace_of_the_pipeline_matches_the_pod(
     env: E2EEnv,
     operator: OperatorProcess,  # noqa: ARG001
     pod_template: dict[str, Any],
-    end: Callable[[Object], bool],
+    end: Callable[[Raw], bool],
     expected: str,
 ) -> None:
     env.create("demo", pod_template)

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 from kubernetes import client
 
+from initpipeline.api.raw import Raw
 from tests.cluster.cluster import Cluster
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.presence import dying
@@ -18,7 +19,7 @@ from tests.e2e.templates import container, sidecar, template
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
-from tests.statuses import Object, reason_of, status_of
+from tests.statuses import reason_of, status_of
 
 SHARED: dict[str, Any] = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
 RUNS_ON = "cat /data/log; exec sleep 3600"
@@ -58,28 +59,28 @@ def pod(*init: dict[str, Any], app: str = RUNS_ON, **spec: Any) -> dict[str, Any
     return template(*init, containers=apps, **spec)
 
 
-def is_ready(state: Object) -> bool:
+def is_ready(state: Raw) -> bool:
     return status_of(state, "Ready") == "True"
 
 
-def has_succeeded(state: Object) -> bool:
+def has_succeeded(state: Raw) -> bool:
     return reason_of(state, "Ready") == "PodSucceeded"
 
 
-def is_ready_again(state: Object) -> bool:
+def is_ready_again(state: Raw) -> bool:
     return is_ready(state) and state["status"]["run"]["number"] == 2
 
 
-def is_given_up(state: Object) -> bool:
+def is_given_up(state: Raw) -> bool:
     return status_of(state, "Stalled") == "True"
 
 
-def has_failed_again_and_again(state: Object) -> bool:
+def has_failed_again_and_again(state: Raw) -> bool:
     statuses = state.get("status", {}).get("initContainerStatuses") or [{}]
     return bool(statuses[0].get("restartCount", 0) >= 2)
 
 
-def sidecar_is_back(state: Object) -> bool:
+def sidecar_is_back(state: Raw) -> bool:
     statuses = state.get("status", {}).get("initContainerStatuses") or [{}]
     back = (statuses[0].get("restartCount"), statuses[0].get("started")) == (1, True)
     return is_ready(state) and back
@@ -90,7 +91,7 @@ class Scenario:
     """A Pod, its last observed state, and what it and the pipeline must report until then."""
 
     template: dict[str, Any]
-    end: Callable[[Object], bool]
+    end: Callable[[Raw], bool]
     trace: str
     wrote: str = ""
     """What the containers did, in order, separated by commas. Empty: no app container started."""
@@ -224,7 +225,7 @@ def written(env: E2EEnv, pod: str, container: str, lines: int) -> str:
     return ", ".join(log())
 
 
-def assert_never_started(pods: list[Object], after: str) -> None:
+def assert_never_started(pods: list[Raw], after: str) -> None:
     """Assert that neither app containers nor init containers after the given one have started."""
     for state in pods:
         every = [

@@ -14,8 +14,8 @@ begins with an asterisk. A line that ends with three dots matches any continuati
 import re
 from collections.abc import Iterable, Iterator
 
+from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import Reason
-from tests.statuses import Object
 
 TRANSITIONAL = frozenset({Reason.POD_PENDING, Reason.STEP_PENDING, Reason.CONTAINERS_NOT_READY})
 """Reasons of short states that the kubelet may or may not report. Traces omit them."""
@@ -24,7 +24,7 @@ QUANTIFIERS = "?*"
 ANY_CONTINUATION = "..."
 
 
-def assert_trace(states: Iterable[Object], expected: str) -> None:
+def assert_trace(states: Iterable[Raw], expected: str) -> None:
     """Assert that the trace of one pipeline's states matches, and that each state is consistent."""
     states = [state for state in states if "run" in state.get("status", {})]
     for state in states:
@@ -35,7 +35,7 @@ def assert_trace(states: Iterable[Object], expected: str) -> None:
     assert re.fullmatch(pattern, actual), f"actual:\n{actual}\nexpected:\n" + "\n".join(wanted)
 
 
-def trace(states: Iterable[Object]) -> Iterator[str]:
+def trace(states: Iterable[Raw]) -> Iterator[str]:
     """Yield the lines that describe these states of one pipeline."""
     started, ended = 0, 0
     for state in states:
@@ -50,12 +50,12 @@ def trace(states: Iterable[Object]) -> Iterator[str]:
         yield from _conditions(status)
 
 
-def _end(record: Object) -> str:
+def _end(record: Raw) -> str:
     why = f", {record['reason']}: {record.get('message')}" if "reason" in record else ""
     return f"run {record['number']} ended {record['result']}{why}"
 
 
-def _conditions(status: Object) -> Iterator[str]:
+def _conditions(status: Raw) -> Iterator[str]:
     conditions = {condition["type"]: condition for condition in status["conditions"]}
     ready = conditions["Ready"]
     if ready["reason"] not in TRANSITIONAL:
@@ -64,7 +64,7 @@ def _conditions(status: Object) -> Iterator[str]:
         yield f"Stalled {conditions['Stalled']['reason']}"
 
 
-def _assert_consistent(state: Object) -> None:
+def _assert_consistent(state: Raw) -> None:
     """Assert that the fields of a status do not contradict each other."""
     status = state["status"]
     conditions = {condition["type"]: condition["status"] for condition in status["conditions"]}

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any, Final
 
 from initpipeline.api import names
+from initpipeline.api.raw import Raw
 from tests.builders import (
     End,
     PipelineBuilder,
@@ -22,8 +23,6 @@ from tests.builders import (
 )
 from tests.pod_shapes import SHAPES
 from tests.unit.core.simulation import SimulatedPipeline
-
-Raw = dict[str, Any]
 
 _NUMBERS: Final[list[Any]] = [
     0, 1, -1, -5, 2**31 - 1, 2**31, -(2**31), 2**53, 2**63 - 1, 2**63, -(2**63), 10**30, 1e300,

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import yaml
 
-Schema = dict[str, Any]
+from initpipeline.api.podtemplate import Schema
 
 _CRD: Final = Path(__file__).parents[2] / "crds/initpipelines.yaml"
 _TYPES: Final[dict[str, tuple[type, ...]]] = {

@@ -12,8 +12,6 @@ from tests.cluster.build import built
 from tests.gitops.customizations import Override
 from tests.gitops.programs import ENGINE
 
-Object = Mapping[str, Any]
-
 
 class EngineError(Exception):
     """The engine's message about a request that failed."""
@@ -26,26 +24,26 @@ class Engine:
     process: subprocess.Popen[str]
     override: Override
 
-    def health(self, pipeline: Object) -> dict[str, str]:
+    def health(self, pipeline: Mapping[str, Any]) -> dict[str, str]:
         """Returns the health in Argo CD: status and message."""
         return dict(self._request("health", pipeline))
 
-    def actions(self, pipeline: Object) -> dict[str, bool]:
+    def actions(self, pipeline: Mapping[str, Any]) -> dict[str, bool]:
         """Returns the actions in Argo CD, and whether each is enabled."""
         actions = self._request("actions", pipeline)
         return {action["name"]: not action.get("disabled", False) for action in actions}
 
-    def act(self, pipeline: Object, action: str) -> Any:
+    def act(self, pipeline: Mapping[str, Any], action: str) -> Any:
         """Returns the object to which Argo CD patches the pipeline when a user runs the action."""
         (impacted,) = self._request("act", pipeline, action)
         assert impacted["operation"] == "patch"
         return impacted["resource"]
 
-    def kstatus(self, pipeline: Object) -> str:
+    def kstatus(self, pipeline: Mapping[str, Any]) -> str:
         """Returns the status that kstatus computes."""
         return str(self._request("kstatus", pipeline)["Status"])
 
-    def _request(self, what: str, pipeline: Object, action: str = "") -> Any:
+    def _request(self, what: str, pipeline: Mapping[str, Any], action: str = "") -> Any:
         overrides = {f"{names.GROUP}/{names.KIND}": self.override}
         request = {"ask": what, "object": pipeline, "overrides": overrides, "action": action}
         assert self.process.stdin is not None

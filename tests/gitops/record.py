@@ -18,6 +18,7 @@ import yaml
 from kubernetes import client, config
 
 from initpipeline.api import names
+from initpipeline.api.raw import Raw
 from tests import watching
 from tests.builders import stamp
 from tests.cluster.cluster import Cluster
@@ -27,7 +28,7 @@ from tests.e2e.templates import two_steps
 from tests.gitops.customizations import SCRIPTS
 from tests.gitops.scenarios import NAME, SCENARIOS
 from tests.operator_process import OperatorProcess
-from tests.statuses import Object, reason_of, status_of
+from tests.statuses import reason_of, status_of
 
 FOLDER: Final = Path(__file__).parent / "recorded"
 TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -35,7 +36,7 @@ STATUS: Final = ("observedGeneration", "conditions")
 METADATA: Final = ("name", "generation", "deletionTimestamp", "annotations")
 TOKEN: Final = "1893499200"
 
-Choice = Callable[[Object], bool]
+Choice = Callable[[Raw], bool]
 
 EXAMPLES: Final[dict[str, tuple[str, Choice]]] = {
     "progressing_new": ("becomes-ready", lambda state: "run" not in state["status"]),
@@ -86,7 +87,7 @@ def record(scenarios: Sequence[str]) -> None:
                 _write(scenario, _normal(_play(api, scenario)))
 
 
-def _play(api: client.ApiClient, scenario: str) -> list[Object]:
+def _play(api: client.ApiClient, scenario: str) -> list[Raw]:
     core = client.CoreV1Api(api)
     core.create_namespace({"metadata": {"name": scenario}})
     env = E2EEnv(scenario, api, watching.pipelines(api, scenario), watching.pods(api, scenario))
@@ -106,7 +107,7 @@ def _await_watch(env: E2EEnv) -> None:
     env.pipelines.wait("first", "the first state is reported", lambda _: True)
 
 
-def _write(scenario: str, states: Sequence[Object]) -> None:
+def _write(scenario: str, states: Sequence[Raw]) -> None:
     FOLDER.mkdir(exist_ok=True)
     lines = ",\n".join(json.dumps(_fields_of_health(state)) for state in states)
     (FOLDER / f"{scenario}.json").write_text(f"[\n{lines}\n]\n")
@@ -117,7 +118,7 @@ def _write(scenario: str, states: Sequence[Object]) -> None:
             _write_example(f"testdata/{example}", chosen)
 
 
-def _write_example(path: str, state: Object) -> None:
+def _write_example(path: str, state: Raw) -> None:
     whole = {key: value for key, value in state.items() if key != "event"}
     (SCRIPTS / f"{path}.yaml").write_text(yaml.safe_dump(whole, sort_keys=False, width=100))
     if path == "testdata/healthy":
@@ -132,11 +133,11 @@ def _write_example(path: str, state: Object) -> None:
         _write_example("actions/testdata/resume", _changed(state, "spec", suspend=False))
 
 
-def _changed(state: Object, part: str, **fields: Any) -> Object:
+def _changed(state: Raw, part: str, **fields: Any) -> Raw:
     return state | {part: state[part] | fields}
 
 
-def _fields_of_health(state: Object) -> Object:
+def _fields_of_health(state: Raw) -> Raw:
     """Returns the fields that kstatus and a health script read."""
     metadata, status = state["metadata"], state["status"]
     return {
@@ -149,20 +150,20 @@ def _fields_of_health(state: Object) -> Object:
     }
 
 
-def _backs_off(state: Object) -> bool:
+def _backs_off(state: Raw) -> bool:
     return reason_of(state, "Reconciling") == "RerunBackOff"
 
 
-def _message(state: Object) -> str:
+def _message(state: Raw) -> str:
     return str(next(c["message"] for c in state["status"]["conditions"] if c["type"] == "Ready"))
 
 
-def _normal(states: Sequence[Object]) -> list[Object]:
+def _normal(states: Sequence[Raw]) -> list[Raw]:
     created = datetime.fromisoformat(states[0]["metadata"]["creationTimestamp"])
     return [_without_bookkeeping(_with_times_since(created, state)) for state in states]
 
 
-def _without_bookkeeping(state: Object) -> Object:
+def _without_bookkeeping(state: Raw) -> Raw:
     left_out = ("managedFields", "resourceVersion", "uid")
     kept = {key: value for key, value in state["metadata"].items() if key not in left_out}
     return state | {"metadata": kept}

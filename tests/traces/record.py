@@ -14,9 +14,10 @@ from typing import Any
 
 from kubernetes import client, config
 
+from initpipeline.api.raw import Raw
 from tests.builders import stamp
 from tests.cluster.cluster import Cluster
-from tests.traces.scenarios import POD, SCENARIOS, Raw, Scenario, ScenarioEnv
+from tests.traces.scenarios import POD, SCENARIOS, Scenario, ScenarioEnv
 from tests.watching import pods
 
 FOLDER = Path(__file__).parent / "recorded"

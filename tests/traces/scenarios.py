@@ -6,10 +6,9 @@ from typing import Any
 
 from kubernetes import client
 
+from initpipeline.api.raw import Raw
 from tests.cluster.cluster import Cluster
 from tests.watching import WatchLog
-
-Raw = dict[str, Any]
 
 IMAGE = "busybox:1.36"
 POD = "demo"

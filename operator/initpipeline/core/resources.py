@@ -13,7 +13,6 @@ from typing import Any, Final
 from initpipeline.api.models import EffectiveResources
 from initpipeline.core.quantity import Quantity
 
-Raw = Mapping[str, Any]
 Amounts = dict[str, Quantity]
 """Quantities by resource name."""
 
@@ -33,7 +32,7 @@ class _Resources:
     limits: Amounts
 
     @classmethod
-    def from_api(cls, raw: Raw | None) -> "_Resources":
+    def from_api(cls, raw: Mapping[str, Any] | None) -> "_Resources":
         return cls(_amounts((raw or {}).get("requests")), _amounts((raw or {}).get("limits")))
 
 
@@ -44,7 +43,9 @@ class _Container:
     is_sidecar: bool
 
 
-def effective_resources(spec: Raw, status: Raw | None = None) -> EffectiveResources | None:
+def effective_resources(
+    spec: Mapping[str, Any], status: Mapping[str, Any] | None = None
+) -> EffectiveResources | None:
     """Returns the effective requests and limits of a v1.PodSpec with this v1.PodStatus.
 
     The spec can be that of a template without a Pod: the API server's defaults are applied first.
@@ -67,7 +68,7 @@ def effective_resources(spec: Raw, status: Raw | None = None) -> EffectiveResour
     )
 
 
-def pod_level_defaults(spec: Raw) -> tuple[Amounts, Amounts]:
+def pod_level_defaults(spec: Mapping[str, Any]) -> tuple[Amounts, Amounts]:
     """Returns the Pod-level requests and limits that the API server sets by default, if the Pod has
     other Pod-level resources (KEP-2837). Raises ValueError if an amount is not a quantity."""
     asked = _Resources.from_api(spec.get("resources"))
@@ -89,7 +90,7 @@ def pod_level_defaults(spec: Raw) -> tuple[Amounts, Amounts]:
     return limited | shared, limits
 
 
-def _total(spec: Raw, status: Raw) -> _Resources:
+def _total(spec: Mapping[str, Any], status: Mapping[str, Any]) -> _Resources:
     containers = _containers(spec, status)
     requests = _aggregate(containers, lambda resources: resources.requests)
     limits = _aggregate(containers, lambda resources: resources.limits)
@@ -122,7 +123,7 @@ def _aggregate(containers: list[_Container], of: Callable[[_Resources], Amounts]
     return _most(_sum(apps, sidecars), most)
 
 
-def _containers(spec: Raw, status: Raw) -> list[_Container]:
+def _containers(spec: Mapping[str, Any], status: Mapping[str, Any]) -> list[_Container]:
     statuses = {
         one.get("name"): one
         for key in ("containerStatuses", "initContainerStatuses")
@@ -130,7 +131,7 @@ def _containers(spec: Raw, status: Raw) -> list[_Container]:
     }
     infeasible = _resize_is_infeasible(status)
 
-    def read(raw: Raw, is_init: bool) -> _Container:
+    def read(raw: Mapping[str, Any], is_init: bool) -> _Container:
         is_sidecar = is_init and raw.get("restartPolicy") == "Always"
         asked = _Resources.from_api(raw.get("resources"))
         asked = _Resources(asked.limits | asked.requests, asked.limits)
@@ -142,7 +143,7 @@ def _containers(spec: Raw, status: Raw) -> list[_Container]:
     return [*(read(raw, True) for raw in inits), *(read(raw, False) for raw in apps)]
 
 
-def _in_force(asked: _Resources, status: Raw | None, infeasible: bool) -> _Resources:
+def _in_force(asked: _Resources, status: Mapping[str, Any] | None, infeasible: bool) -> _Resources:
     """Returns the amounts that count, if the status of the container or Pod reports the allocated
     resources. Otherwise returns the requested ones."""
     if not status or status.get("resources") is None:
@@ -156,14 +157,16 @@ def _in_force(asked: _Resources, status: Raw | None, infeasible: bool) -> _Resou
     )
 
 
-def _resize_is_infeasible(status: Raw) -> bool:
+def _resize_is_infeasible(status: Mapping[str, Any]) -> bool:
     """Returns whether the kubelet has refused the resize. If so, the requested amounts do not
     count."""
     pending = (c for c in status.get("conditions") or () if c.get("type") == "PodResizePending")
     return any(condition.get("reason") == "Infeasible" for condition in pending)
 
 
-def _of_the_pod(spec: Raw, status: Raw, aggregate: Amounts) -> _Resources:
+def _of_the_pod(
+    spec: Mapping[str, Any], status: Mapping[str, Any], aggregate: Amounts
+) -> _Resources:
     """Returns the Pod-level requests and limits (KEP-2837).
 
     A missing Pod-level request defaults to the sum of the containers' requests. If no container
@@ -191,7 +194,7 @@ def _with_overhead(limits: Amounts, overhead: Amounts) -> Amounts:
     return _sum(limits, {name: amount for name, amount in overhead.items() if name in limited})
 
 
-def _amounts(raw: Raw | None) -> Amounts:
+def _amounts(raw: Mapping[str, Any] | None) -> Amounts:
     return {name: Quantity.parse(str(amount)) for name, amount in (raw or {}).items()}
 
 

@@ -15,14 +15,13 @@ from rich.status import Status
 from rich.text import Text
 
 from initpipeline.api import names
+from initpipeline.api.raw import Raw
 from initpipeline.core.facts import Pipeline, Pod, UnreadableError
 from initpipeline.plugin import terminal
 from initpipeline.plugin.cluster import kubeconfig
 from initpipeline.plugin.cluster.client import ClusterClient
 from initpipeline.plugin.errors import NotFoundError, NotUsableError, PluginError
 from initpipeline.plugin.report.formatting import one_line
-
-Raw = dict[str, Any]
 
 PROGRESS_DELAY_SECONDS: Final = 1.0
 """An operation that takes longer is shown as in progress."""

@@ -7,17 +7,15 @@ operator.
 import itertools
 import json
 from collections.abc import Iterable
-from typing import Any
 
 import pytest
 
+from initpipeline.api.raw import Raw
 from tests.gitops.engine import Engine
 from tests.gitops.record import FOLDER
 from tests.gitops.scenarios import SCENARIOS
 
-State = dict[str, Any]
-
-RECORDED: dict[str, list[State]] = {
+RECORDED: dict[str, list[Raw]] = {
     path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))
 }
 EVERY_STATE = [
@@ -67,18 +65,18 @@ def test_kstatus_changes_as_expected(engine: Engine, scenario: str) -> None:
 
 
 @pytest.mark.parametrize("state", EVERY_STATE)
-def test_kstatus_matches_conditions(engine: Engine, state: State) -> None:
+def test_kstatus_matches_conditions(engine: Engine, state: Raw) -> None:
     assert engine.kstatus(state) == expected_kstatus(state)
 
 
 @pytest.mark.parametrize("state", EVERY_STATE)
-def test_health_matches_conditions_and_has_a_message(engine: Engine, state: State) -> None:
+def test_health_matches_conditions_and_has_a_message(engine: Engine, state: Raw) -> None:
     health = engine.health(state)
     assert health["status"] == expected_health(state)
     assert health["message"]
 
 
-def expected_kstatus(state: State) -> str:
+def expected_kstatus(state: Raw) -> str:
     if "deletionTimestamp" in state["metadata"]:
         return "Terminating"
     if not is_observed(state):
@@ -88,7 +86,7 @@ def expected_kstatus(state: State) -> str:
     return "Current" if holds(state, "Ready") and not holds(state, "Reconciling") else "InProgress"
 
 
-def expected_health(state: State) -> str:
+def expected_health(state: Raw) -> str:
     """Returns the health that corresponds to kstatus, with two exceptions.
 
     kstatus has no status for a suspended pipeline. A Pod that is Ready while the next run is
@@ -102,11 +100,11 @@ def expected_health(state: State) -> str:
     return HEALTH[expected_kstatus(state)]
 
 
-def is_observed(state: State) -> bool:
+def is_observed(state: Raw) -> bool:
     return bool(state["status"]["observedGeneration"] == state["metadata"]["generation"])
 
 
-def holds(state: State, condition: str) -> bool:
+def holds(state: Raw, condition: str) -> bool:
     statuses = {one["type"]: one["status"] for one in state["status"].get("conditions", ())}
     return statuses.get(condition) == "True"
 

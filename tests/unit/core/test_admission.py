@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import ConditionType, Reason, Trigger
 from initpipeline.core import admission
 from initpipeline.core.admission import classify
 from initpipeline.core.decide import CreatePod, DeletePod
-from tests.builders import PipelineBuilder, Raw, pipeline, running_pod
+from tests.builders import PipelineBuilder, pipeline, running_pod
 from tests.unit.core.simulation import SimulatedPipeline, started
 
 TERMINATING: dict[str, Any] = {"details": {"causes": [{"reason": "NamespaceTerminating"}]}}

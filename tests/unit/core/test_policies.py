@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from initpipeline.core.decide import CreatePod, DeletePipeline, DeletePod
 from initpipeline.core.facts import Refusal
@@ -18,8 +19,6 @@ from tests.builders import (
     stamp,
 )
 from tests.unit.core.simulation import SimulatedPipeline, new_pipeline, started
-
-Raw = dict[str, Any]
 
 
 def restarted(run: int = 1, times: int = 1) -> PodBuilder:

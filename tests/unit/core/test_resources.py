@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from initpipeline.api.raw import Raw
 from initpipeline.core.resources import effective_resources
-from tests.pod_shapes import HUGE, SHAPES, Amounts, Raw, Shape, box, cpu, sidecar, spec
+from tests.pod_shapes import HUGE, SHAPES, Amounts, Shape, box, cpu, sidecar, spec
 
 
 def counted(spec: Raw, status: Raw | None = None) -> tuple[Amounts, Amounts]:

@@ -15,10 +15,9 @@ from enum import Enum, auto
 from typing import Any, Final
 
 from initpipeline.api.models import format_time
+from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import Trigger
 from initpipeline.core.facts import RESTART_ALL_CONTAINERS
-
-Raw = dict[str, Any]
 
 RESTARTING = "RestartingAllContainers"
 CRASH_LOOP = "CrashLoopBackOff"

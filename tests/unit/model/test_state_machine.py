@@ -20,13 +20,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from initpipeline.api.models import InitPipelineStatus
 from initpipeline.api.names import RERUN_ANNOTATION
+from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import RerunPolicy
 from initpipeline.core.facts import Pipeline
 from initpipeline.runtime import reconcile
 from initpipeline.runtime.errors import api_error
 from tests.builders import pipeline
 from tests.unit.model.cluster import Cluster
-from tests.unit.model.kubelet import Kind, Kubelet, Raw
+from tests.unit.model.kubelet import Kind, Kubelet
 from tests.unit.model.process import WATCHES, Process
 from tests.unit.model.witness import Witness
 from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS

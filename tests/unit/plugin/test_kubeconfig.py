@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from initpipeline.api.raw import Raw
 from initpipeline.plugin.cluster import kubeconfig
 from initpipeline.plugin.errors import NotUsableError
-from tests.builders import Raw
 
 
 def document(user: Raw | None = None, cluster: Raw | None = None, **context: str) -> Raw:

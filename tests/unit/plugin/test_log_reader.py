@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from initpipeline.api.raw import Raw
 from initpipeline.plugin.cluster import log_reader
 from initpipeline.plugin.cluster.log_reader import LogReader
 from initpipeline.plugin.errors import NoAnswerError, NotFoundError, NotUsableError
 from initpipeline.plugin.report.log_parts import Part
 from initpipeline.plugin.session import Session, Target
-from tests.builders import Raw
 from tests.unit.plugin.test_transcript import stamped
 
 CUT = NoAnswerError("cut")

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import pytest
 
+from initpipeline.api.raw import Raw
 from initpipeline.plugin.wrap.fields import METADATA_FIELDS, SPEC_FIELDS, FieldHandling, FieldRule
 from initpipeline.plugin.wrap.rules import CannotWrapError
 from initpipeline.plugin.wrap.workloads import WrapOptions, Wrapped, is_workload, wrap
-from tests.builders import Raw
 
 STEP = {"name": "step", "image": "busybox"}
 APP = {"name": "app", "image": "nginx"}

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from initpipeline.api import names
 from initpipeline.api.models import format_time
+from initpipeline.api.raw import Raw
 from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.client import JSON, MERGE_PATCH, ApiClient
@@ -19,7 +20,7 @@ from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
-from tests.builders import NAME, NAMESPACE, Raw
+from tests.builders import NAME, NAMESPACE
 from tests.unit.runtime.clock import Clock
 
 KEY = Key(NAMESPACE, NAME)

@@ -8,12 +8,13 @@ import kopf
 import pytest
 
 from initpipeline.api import names
+from initpipeline.api.raw import Raw
 from initpipeline.core.facts import Pipeline
 from initpipeline.runtime import handlers
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.gateway import Key, Kind
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
-from tests.builders import Raw, pipeline, running_pod
+from tests.builders import pipeline, running_pod
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, RecordingQueue
 

@@ -9,8 +9,8 @@ from datetime import datetime
 
 import pytest
 
+from initpipeline.api.raw import Raw
 from initpipeline.runtime import logs
-from tests.builders import Raw
 
 
 class Terminal(io.StringIO):

@@ -15,13 +15,14 @@ import pytest
 from kubernetes.aio import client
 
 from initpipeline.api import names
+from initpipeline.api.raw import Raw
 from initpipeline.runtime.client import ApiClient
 from initpipeline.runtime.errors import LoginError, OperatorError
 from initpipeline.runtime.operator import Operator
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.settings import Settings
 from initpipeline.runtime.sweep import Sweeper
-from tests.builders import NAME, NAMESPACE, Raw, fresh_pod, pipeline
+from tests.builders import NAME, NAMESPACE, fresh_pod, pipeline
 from tests.unit.core.simulation import new_pipeline
 
 pytestmark = pytest.mark.kmock(cls=mock.RawHandler)

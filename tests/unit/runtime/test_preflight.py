@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from initpipeline.api.raw import Raw
 from initpipeline.runtime import preflight
 from initpipeline.runtime.client import JSON, ApiClient
 from initpipeline.runtime.errors import ConnectionFailed, OperatorError, api_error
-from tests.builders import Raw
 
 
 class FakeReviewApi(ApiClient):

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from initpipeline.core.facts import Pod
 from initpipeline.runtime.errors import ConnectionFailed, api_error
 from initpipeline.runtime.reconcile import MAX_DECISIONS_PER_RECONCILE
-from tests.builders import Raw, completed_pod, fresh_pod, pipeline, running_pod
+from tests.builders import completed_pod, fresh_pod, pipeline, running_pod
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, Died, FakeApi, Operator
 

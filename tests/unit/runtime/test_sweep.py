@@ -4,13 +4,14 @@ import asyncio
 
 import pytest
 
+from initpipeline.api.raw import Raw
 from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.runtime import gateway
 from initpipeline.runtime.errors import ConnectionFailed, OperatorError
 from initpipeline.runtime.gateway import Gateway, Key
 from initpipeline.runtime.sweep import Sweeper
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
-from tests.builders import Raw, pipeline, running_pod
+from tests.builders import pipeline, running_pod
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, FakeApi, Operator
 

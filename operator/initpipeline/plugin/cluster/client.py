@@ -18,6 +18,7 @@ from requests import RequestException, Response
 
 from initpipeline import __version__
 from initpipeline.api import names
+from initpipeline.api.raw import Raw
 from initpipeline.core.admission import classify
 from initpipeline.plugin.cluster.kubeconfig import Access
 from initpipeline.plugin.errors import (
@@ -27,8 +28,6 @@ from initpipeline.plugin.errors import (
     PluginError,
     RefusedError,
 )
-
-Raw = dict[str, Any]
 
 REQUEST_SECONDS: Final = 15.0
 """Timeout of a request, and of a pause in a response that is not a stream."""

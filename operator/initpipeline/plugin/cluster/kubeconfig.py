@@ -21,9 +21,8 @@ from typing import Any, Final
 import pykube
 import yaml
 
+from initpipeline.api.raw import Raw
 from initpipeline.plugin.errors import NotUsableError
-
-Raw = dict[str, Any]
 
 _EXEC_GROUP: Final = "client.authentication.k8s.io"
 _EXEC_VERSIONS: Final = tuple(f"{_EXEC_GROUP}/{v}" for v in ("v1", "v1beta1", "v1alpha1"))

@@ -3,15 +3,14 @@
 from collections.abc import Iterator
 from copy import copy
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Final
 
+from initpipeline.api.raw import Raw
 from initpipeline.plugin.errors import NoAnswerError, NotFoundError, NotUsableError
 from initpipeline.plugin.report.formatting import one_line
 from initpipeline.plugin.report.log_parts import Part
 from initpipeline.plugin.report.transcript import Transcript
 from initpipeline.plugin.session import Session, Target
-
-Raw = dict[str, Any]
 
 SETTLE_SECONDS: Final = 4
 """Seconds after the end of a stream in which the Pod's status may still report the container as

@@ -9,12 +9,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-Raw = Mapping[str, Any]
-
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
 
-def last_applied(live: Raw) -> dict[str, Any]:
+def last_applied(live: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the file that was applied last. Empty if it does not exist or cannot be read."""
     annotations = live.get("metadata", {}).get("annotations") or {}
     try:
@@ -24,7 +22,9 @@ def last_applied(live: Raw) -> dict[str, Any]:
     return applied if isinstance(applied, dict) else {}
 
 
-def merge_patch(last: Raw, file: Raw, live: Raw) -> dict[str, Any]:
+def merge_patch(
+    last: Mapping[str, Any], file: Mapping[str, Any], live: Mapping[str, Any]
+) -> dict[str, Any]:
     """Returns the JSON merge patch (RFC 7386) that ``kubectl apply`` would send."""
     patch: dict[str, Any] = {}
     for key, value in file.items():

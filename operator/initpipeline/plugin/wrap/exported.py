@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-Raw = dict[str, Any]
+from initpipeline.api.raw import Raw
 
 _BOOKKEEPING: Final = re.compile(
     r"""kubectl\.kubernetes\.io/last-applied-configuration

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from initpipeline.api.raw import Raw
 from initpipeline.plugin.wrap import exported, fields
-from initpipeline.plugin.wrap.exported import Raw, was_read_back
+from initpipeline.plugin.wrap.exported import was_read_back
 from initpipeline.plugin.wrap.fields import OBJECT_ANNOTATIONS
 
 PIPELINE: Final = "<pipeline>"

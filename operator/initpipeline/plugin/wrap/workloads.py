@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from initpipeline.api import names
+from initpipeline.api.raw import Raw
 from initpipeline.plugin.wrap import exported, fields
-from initpipeline.plugin.wrap.exported import Raw, was_read_back
+from initpipeline.plugin.wrap.exported import was_read_back
 from initpipeline.plugin.wrap.fields import OBJECT_ANNOTATIONS
 from initpipeline.plugin.wrap.rules import (
     CONVERSION_RULES,

@@ -1,0 +1,6 @@
+"""The type of a Kubernetes object whose fields are not typed."""
+
+from typing import Any
+
+Raw = dict[str, Any]
+"""A JSON object of the Kubernetes API as parsed, such as a Pod, a Pod spec or a condition."""
