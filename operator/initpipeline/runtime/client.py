@@ -1,17 +1,20 @@
 """The connection to the API server: credentials, requests, lists and watches.
 
-The official client loads the kubeconfig and sends the operator's requests. Kopf's watches use the
-same credentials.
+The official client finds the cluster and the credentials. Requests are sent with aiohttp, which
+Kopf's watches use as well: for each request, the official client's transport looks up proxies and
+``~/.netrc`` in a thread, which costs more than the request itself.
 
-Requests and responses are dicts. The client's typed methods would convert each body to models that
-the operator does not use, and that costs more than the request itself.
+Requests and responses are dicts.
 """
 
 import asyncio
+import json
 import os
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
+from urllib.request import getproxies
 
 import aiohttp
 import kopf
@@ -58,8 +61,6 @@ async def load_configuration() -> client.Configuration:
         raise _unusable(error) from error
     if configuration.tls_server_name:
         raise _unusable("tls-server-name is set, which the operator's watches do not support")
-    # With the default of 100 connections, the requests of a burst would wait for each other.
-    configuration.connection_pool_maxsize = 512
     return configuration
 
 
@@ -105,10 +106,12 @@ class ApiClient:
     ) -> None:
         self._configuration = configuration
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-        self._transport = _transport(configuration)
+        self._tls = _tls(configuration)
+        """The TLS settings of the operator's own requests."""
+        self._kopf_tls = _tls(configuration)
         self._login = login
         self._logging_in = asyncio.Lock()
-        self._reading: aiohttp.ClientSession | None = None
+        self._open: aiohttp.ClientSession | None = None
         self._page_sizes: dict[tuple[str, str | None], responses.PageSize] = {}
         """By the path of the list and the requested form of its objects."""
 
@@ -116,9 +119,8 @@ class ApiClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._reading is not None:
-            await self._reading.close()
-        await self._transport.close()
+        if self._open is not None:
+            await self._open.close()
 
     @property
     def server(self) -> str:
@@ -131,31 +133,28 @@ class ApiClient:
         If Kopf had the credentials itself, it would close its connections when they expire. A watch
         that is being opened at that moment would then fail finally.
         """
-        session = self._session(_pipelines_as_metadata)
+        # Each connection serves one request. A connection that was opened with an expired client
+        # certificate is not used again.
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._kopf_tls, force_close=True)
+        session = self._new_session(connector, _pipelines_as_metadata, self._authorize)
         return kopf.AiohttpSession(server=self.server, aiohttp_session=session)
 
-    def _reader(self) -> aiohttp.ClientSession:
-        """Returns the session for the operator's own lists and watches."""
-        if self._reading is None:
-            self._reading = self._session()
-        return self._reading
+    def _session(self) -> aiohttp.ClientSession:
+        """Returns the session for the operator's own requests."""
+        if self._open is None:
+            self._open = self._new_session(aiohttp.TCPConnector(limit=0))
+        return self._open
 
-    def _session(self, *middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
-        """Returns a session without a limit of connections, whose requests carry the present
-        credentials."""
-        configuration = self._configuration
-        connection = kopf.ConnectionInfo(
-            server=self.server,
-            ca_path=configuration.ssl_ca_cert,
-            insecure=not configuration.verify_ssl,
-            certificate_path=configuration.cert_file,
-            private_key_path=configuration.key_file,
-        )
+    def _new_session(
+        self, connector: aiohttp.TCPConnector, *middlewares: aiohttp.ClientMiddlewareType
+    ) -> aiohttp.ClientSession:
+        # With trust_env, aiohttp looks up the proxies of the environment in a thread, for each
+        # request.
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=connection.as_ssl_context()),
-            proxy=configuration.proxy,
-            trust_env=True,
-            middlewares=(*middlewares, self._in_pages, self._authorize),
+            connector=connector,
+            proxy=self._configuration.proxy,
+            trust_env=bool(getproxies().keys() - {"no"}),
+            middlewares=(*middlewares, self._in_pages),
             response_class=responses.Response,
         )
 
@@ -192,11 +191,12 @@ class ApiClient:
     ) -> dict[str, Any]:
         """Send a request, and return the body of the response. Raises ApiError if the API server
         returns an error, ConnectionFailed if there is no response."""
-        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": USER_AGENT}
-        used = self._configuration
-        code, document = await self._send(method, path, headers, body)
-        if code == 401 and await self._renewed(used):
-            code, document = await self._send(method, path, headers, body)
+        headers = {"Accept": accept, "Content-Type": content_type}
+        code, data = await self._send(method, path, headers, body)
+        if len(data) > responses.LARGE:
+            document = await asyncio.to_thread(_parse_compact, code, data)
+        else:
+            document = _parse(code, data)
         if code >= 400:
             raise api_error(code, document)
         return document
@@ -204,14 +204,7 @@ class ApiClient:
     async def page(self, path: str, accept: str = JSON) -> dict[str, Any]:
         """Returns a page of a list. The ``limit`` in the path is replaced by one that bounds the
         page's size. Raises like ``request``."""
-        headers = {"Accept": accept, "User-Agent": USER_AGENT}
-        try:
-            async with self._reader().get(
-                self._configuration.host + path, headers=headers, timeout=self._timeout
-            ) as response:
-                code, data = response.status, await response.read()
-        except _NO_ANSWER as error:
-            raise ConnectionFailed(one_line(error)) from error
+        code, data = await self._send("GET", path, {"Accept": accept})
         document = await asyncio.to_thread(_parse, code, data)
         if code >= 400:
             raise api_error(code, document)
@@ -220,11 +213,10 @@ class ApiClient:
     async def watch(self, path: str, accept: str, seconds: int) -> AsyncGenerator[dict[str, Any]]:
         """Yields the events of a watch. The API server ends it after ``seconds``. Raises ApiError
         if the API server returns an error, ConnectionFailed if the connection breaks."""
-        headers = {"Accept": accept, "User-Agent": USER_AGENT}
         timeout = aiohttp.ClientTimeout(total=seconds + (self._timeout.total or 0))
         try:
-            async with self._reader().get(
-                self.server + path, headers=headers, timeout=timeout
+            async with await self._respond(
+                "GET", path, {"Accept": accept}, timeout=timeout
             ) as response:
                 code = response.status
                 if code >= 400:
@@ -237,28 +229,45 @@ class ApiClient:
             raise ConnectionFailed(one_line(error)) from error
 
     async def _send(
-        self, method: str, path: str, headers: dict[str, str], body: Mapping[str, Any] | None
-    ) -> tuple[int, dict[str, Any]]:
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: Mapping[str, Any] | None = None,
+    ) -> tuple[int, bytes]:
+        """Returns the code and the body of the response. Raises ConnectionFailed if there is no
+        response."""
+        data = None if body is None else json.dumps(body).encode()
         try:
-            authorization = await _authorization(self._configuration)
-            response = await self._transport.request(
-                method,
-                self._configuration.host + path,
-                headers={**headers, "Authorization": authorization} if authorization else headers,
-                body=body,
-                _request_timeout=self._timeout,
-            )
-            # Version 36 of the client reads the response and raises for an error, 37 does neither.
-            code, data = response.status, response.data
-            if data is None:
-                data = await response.read()
-        except client.ApiException as error:
-            code, data = error.status, error.body
+            async with await self._respond(
+                method, path, headers, data=data, timeout=self._timeout
+            ) as response:
+                return response.status, await response.read()
         except _NO_ANSWER as error:
             raise ConnectionFailed(one_line(error)) from error
-        if data is not None and len(data) > responses.LARGE:
-            return code, await asyncio.to_thread(_parse_compact, code, data)
-        return code, _parse(code, data)
+
+    async def _respond(
+        self, method: str, path: str, headers: dict[str, str], **options: Any
+    ) -> aiohttp.ClientResponse:
+        """Send a request. If the credentials are refused, load them again, and repeat it."""
+        used = self._configuration
+        response = await self._respond_once(method, path, headers, **options)
+        if response.status == 401 and await self._renewed(used):
+            response.release()
+            response = await self._respond_once(method, path, headers, **options)
+        return response
+
+    async def _respond_once(
+        self, method: str, path: str, headers: dict[str, str], **options: Any
+    ) -> aiohttp.ClientResponse:
+        headers = {**headers, "User-Agent": USER_AGENT}
+        authorization = await _authorization(self._configuration)
+        if authorization:
+            headers["Authorization"] = authorization
+        # A connection is used again only for requests with the same TLS settings.
+        return await self._session().request(
+            method, self.server + path, headers=headers, ssl=self._tls, **options
+        )
 
     async def _renewed(self, refused: client.Configuration) -> bool:
         """Load the credentials again, unless another request has done so. Returns whether there are
@@ -268,12 +277,11 @@ class ApiClient:
                 return True
             try:
                 configuration = await self._login()
-                transport = _transport(configuration)
+                tls = _tls(configuration)
+                _load_certificate(self._kopf_tls, configuration)
             except LoginError:
                 return False
-            replaced, self._transport = self._transport, transport
-            self._configuration = configuration
-            await replaced.close()
+            self._configuration, self._tls = configuration, tls
             return True
 
 
@@ -282,19 +290,33 @@ _NO_ANSWER = (
     config.ConfigException,
     OSError,
     TimeoutError,
-    # Raised if another request has just replaced the connections.
-    AssertionError,
-    RuntimeError,
 )
 
 
-def _transport(configuration: client.Configuration) -> Any:
-    """Returns the client's transport with these credentials. Raises LoginError if a certificate
-    cannot be read."""
+def _tls(configuration: client.Configuration) -> ssl.SSLContext:
+    """Returns the TLS settings of all connections. Raises LoginError if a certificate cannot be
+    read."""
     try:
-        return client.ApiClient(configuration).rest_client
-    except (OSError, ValueError) as error:
+        context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    except OSError as error:  # ssl.SSLError is one.
         raise _unusable(error) from error
+    if not configuration.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if configuration.disable_strict_ssl_verification:
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    _load_certificate(context, configuration)
+    return context
+
+
+def _load_certificate(context: ssl.SSLContext, configuration: client.Configuration) -> None:
+    """Load the client certificate, if there is one. Connections that are opened later present it.
+    Raises LoginError if it cannot be read."""
+    if configuration.cert_file:
+        try:
+            context.load_cert_chain(configuration.cert_file, configuration.key_file)
+        except OSError as error:
+            raise _unusable(error) from error
 
 
 async def _authorization(configuration: client.Configuration) -> str | None:
@@ -334,20 +356,19 @@ async def _pipelines_as_metadata(
     return await handler(request)
 
 
-def _parse_compact(code: int, data: bytes | str) -> dict[str, Any]:
+def _parse_compact(code: int, data: bytes) -> dict[str, Any]:
     """Returns the parsed body, compacted if it is an object."""
     return dict(compact(_parse(code, data)))
 
 
-def _parse(code: int, data: bytes | str | None) -> dict[str, Any]:
+def _parse(code: int, data: bytes) -> dict[str, Any]:
     """Returns the parsed body. For an error that is not JSON, returns a metav1.Status with its
     text. Raises ConnectionFailed if a success is not JSON, because a proxy or a login page has
     answered."""
     try:
-        raw = data.encode() if isinstance(data, str) else data
-        document = responses.decode(raw or b"{}")
+        document = responses.decode(data or b"{}")
     except ValueError:
-        document = data.decode(errors="replace") if isinstance(data, bytes) else data
+        document = data.decode(errors="replace")
     if isinstance(document, dict):
         return document
     text = one_line(str(document))[:200]

@@ -1,10 +1,4 @@
-"""Requests to the API server, sent to a local HTTP server.
-
-Client 36 and 37 differ in what they do with an answer, so this module is run with both. In a
-virtual environment of its own, with this project's dependencies, pytest, pytest-asyncio and kmock:
-
-    pip install 'kubernetes>=37,<38' && pytest -o addopts=--import-mode=importlib tests/unit/runtime
-"""
+"""Requests to the API server, sent to a local HTTP server."""
 
 import asyncio
 import json
