@@ -50,6 +50,12 @@ RETRIED = (
 )
 
 
+IN_PLACE = new_pipeline(rerunStrategy="InPlace").reconcile(None)
+WITHOUT_RULES = running_pod().in_place("InPlaceUnsupported")
+UNSUPPORTED = IN_PLACE.reconcile(WITHOUT_RULES)
+TOO_OFTEN = running_pod().in_place("InPlaceTooOften")
+
+
 def refused(refusal: Refusal) -> SimulatedPipeline:
     return new_pipeline().reconcile(None).reconcile(None, refusal=refusal)
 
@@ -352,6 +358,30 @@ class TestRemedies:
                 ["kubectl initpipeline rerun demo"],
                 id="ready",
             ),
+            pytest.param(
+                UNSUPPORTED,
+                WITHOUT_RULES,
+                ["kubectl edit ipl demo", "kubectl initpipeline rerun demo"],
+                id="ready, in-place restarts are not supported",
+            ),
+            pytest.param(
+                IN_PLACE.reconcile(TOO_OFTEN),
+                TOO_OFTEN,
+                ["kubectl initpipeline history demo", "kubectl initpipeline rerun demo"],
+                id="ready, in-place restarts come too often",
+            ),
+            pytest.param(
+                IN_PLACE.reconcile(running_pod().in_place()),
+                running_pod().in_place(),
+                ["kubectl initpipeline rerun demo"],
+                id="ready, restarts in place",
+            ),
+            pytest.param(
+                UNSUPPORTED.policy(suspend=True).reconcile(None, 20),
+                None,
+                ["kubectl initpipeline resume demo"],
+                id="suspended, in-place restarts are not supported",
+            ),
         ],
     )
     def test_remedies_state_has_commands(
@@ -365,6 +395,16 @@ class TestRemedies:
         state = started(slow, **policies).reconcile(slow, 40)
         effects = [remedy.effect for remedy in explained(state, slow).remedies]
         assert "raise initDeadlineSeconds above 30; this starts another run" in effects
+
+    def test_remedies_unsupported_in_place_restart_names_strategy_and_version(self) -> None:
+        edit = explained(UNSUPPORTED, WITHOUT_RULES).remedies[0]
+        assert "set rerunStrategy to Recreate" in edit.effect
+        assert "Kubernetes 1.36" in edit.effect
+
+    def test_remedies_other_strategy_after_edit_are_not_about_in_place(self) -> None:
+        after = UNSUPPORTED.policy(rerunStrategy="Recreate").reconcile(WITHOUT_RULES, 60)
+        commands = [remedy.command for remedy in explained(after, WITHOUT_RULES).remedies]
+        assert commands == ["kubectl initpipeline rerun demo"]
 
     @pytest.mark.parametrize(
         ("state", "pod", "effect"),

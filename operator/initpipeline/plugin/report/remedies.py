@@ -29,6 +29,7 @@ def remedies(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
     yield from _of_reason(pipeline, flags)
     if pipeline.deleting:
         return
+    yield from _of_in_place(pipeline, flags)
     if pipeline.policies.suspend:
         yield Remedy(f"kubectl initpipeline resume {name}{flags}", "start a run")
         return
@@ -139,6 +140,22 @@ def _limit_ranges(flags: str) -> Remedy:
 def _by_limit_range(message: str) -> bool:
     """Returns whether a LimitRange refuses the Pod, by the message of the LimitRanger plugin."""
     return any(part in message for part in ("usage per ", "limit to request ratio per "))
+
+
+def _of_in_place(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
+    condition = pipeline.status.condition(ConditionType.IN_PLACE_UNAVAILABLE)
+    match condition.reason if condition else None:
+        case Reason.IN_PLACE_UNSUPPORTED:
+            yield Remedy(
+                f"kubectl edit ipl {pipeline.name}{flags}",
+                "set rerunStrategy to Recreate. Or upgrade the cluster: in-place restarts need "
+                "Kubernetes 1.36, and the next run tries them again",
+            )
+        case Reason.IN_PLACE_TOO_OFTEN:
+            yield Remedy(
+                f"kubectl initpipeline history {pipeline.name}{flags}",
+                "see what caused each run",
+            )
 
 
 def _logs(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
