@@ -378,7 +378,7 @@ class TestCronJob:
         assert 'schedule "@daily" is not carried over' in text
         assert "kubectl initpipeline rerun a" in text
 
-    def test_ttl_of_its_jobs_is_left_behind(self) -> None:
+    def test_ttl_of_its_jobs_is_dropped(self) -> None:
         wrapped = wrap(cron_job(ttlSecondsAfterFinished=5, backoffLimit=2))
         assert policies(wrapped) == {"backoffLimit": 2}
         assert "ttlSecondsAfterFinished is not carried over" in notes(wrapped)
@@ -390,7 +390,7 @@ class TestCronJob:
         assert ("kubectl initpipeline resume a" in notes(wrapped)) is suspended
         assert ("kubectl patch cronjob a" in notes(wrapped)) is not suspended
 
-    def test_note_names_fields_of_its_job_that_are_left_behind(self) -> None:
+    def test_note_names_fields_of_its_job_that_are_dropped(self) -> None:
         text = notes(wrap(cron_job(podFailurePolicy={"rules": []})))
         assert "spec.jobTemplate.spec.podFailurePolicy" in text
 
@@ -431,14 +431,14 @@ MAKERS: Final[Mapping[str, Callable[..., Raw]]] = {
 }
 
 
-def left_behind(rules: Mapping[str, FieldRule]) -> list[str]:
-    return [field for field, rule in rules.items() if rule.handling is FieldHandling.LEFT_BEHIND]
+def dropped(rules: Mapping[str, FieldRule]) -> list[str]:
+    return [field for field, rule in rules.items() if rule.handling is FieldHandling.DROPPED]
 
 
-class TestLeftBehind:
+class TestDroppedField:
     @pytest.mark.parametrize(
         ("kind", "field"),
-        [(kind, field) for kind, rules in SPEC_FIELDS.items() for field in left_behind(rules)],
+        [(kind, field) for kind, rules in SPEC_FIELDS.items() for field in dropped(rules)],
     )
     def test_note_names_spec_field_without_counterpart_unless_default(
         self, kind: str, field: str
@@ -451,14 +451,14 @@ class TestLeftBehind:
             assert f"spec.{field}" not in notes(wrap(MAKERS[kind](**{field: default})))
 
     @pytest.mark.parametrize(
-        ("kind", "field"), [("CronJob", f) for f in left_behind(SPEC_FIELDS["Job"])]
+        ("kind", "field"), [("CronJob", f) for f in dropped(SPEC_FIELDS["Job"])]
     )
     def test_note_names_job_field_of_a_cron_job(self, kind: str, field: str) -> None:
         assert kind
         text = notes(wrap(cron_job(**{field: SAMPLES[f"Job.{field}"]})))
         assert f"spec.jobTemplate.spec.{field}" in text
 
-    @pytest.mark.parametrize("field", left_behind(METADATA_FIELDS))
+    @pytest.mark.parametrize("field", dropped(METADATA_FIELDS))
     @pytest.mark.parametrize("kind", SPEC_FIELDS)
     def test_note_names_metadata_field_without_counterpart(self, kind: str, field: str) -> None:
         manifest = MAKERS[kind]()

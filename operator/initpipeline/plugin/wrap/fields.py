@@ -19,7 +19,7 @@ class FieldHandling(StrEnum):
     CARRIED = "carried over"
     """The InitPipeline has the field, or another field with the same effect. A note names values
     for which the effect differs."""
-    LEFT_BEHIND = "left behind"
+    DROPPED = "dropped"
     """The InitPipeline has no counterpart. A note names the field unless it has its default."""
     REFUSED = "refused"
     """Only the default can be wrapped."""
@@ -44,8 +44,8 @@ def _carried(explanation: str = "unchanged") -> FieldRule:
     return FieldRule(FieldHandling.CARRIED, explanation)
 
 
-def _left_behind(explanation: str, *defaults: Any) -> FieldRule:
-    return FieldRule(FieldHandling.LEFT_BEHIND, explanation, defaults)
+def _dropped(explanation: str, *defaults: Any) -> FieldRule:
+    return FieldRule(FieldHandling.DROPPED, explanation, defaults)
 
 
 def _irrelevant(explanation: str) -> FieldRule:
@@ -58,7 +58,7 @@ _SELECTOR: Final = _irrelevant(
 )
 _REPLICAS: Final = _carried("0 becomes spec.suspend; a note names several replicas")
 _REVISIONS: Final = _irrelevant("no earlier templates are kept; a note names kubectl rollout")
-_MIN_READY: Final = _left_behind("the Pod counts as available as soon as it is Ready", 0)
+_MIN_READY: Final = _dropped("the Pod counts as available as soon as it is Ready", 0)
 _UPDATES: Final = _carried("a note describes how a template change takes effect")
 
 METADATA_FIELDS: Final[Mapping[str, FieldRule]] = {
@@ -68,11 +68,11 @@ METADATA_FIELDS: Final[Mapping[str, FieldRule]] = {
     "namespace": _carried(),
     "labels": _carried("labels of a Pod also go to the template; LABELS has others"),
     "annotations": _carried("annotations of a Pod go to the template; ANNOTATIONS has others"),
-    "finalizers": _left_behind("their controllers no longer clean up when the object is deleted"),
-    "ownerReferences": _left_behind(
+    "finalizers": _dropped("their controllers no longer clean up when the object is deleted"),
+    "ownerReferences": _dropped(
         "the garbage collector no longer deletes the object with its owner"
     ),
-    "deletionTimestamp": _left_behind("the workload is being deleted, but not the InitPipeline"),
+    "deletionTimestamp": _dropped("the workload is being deleted, but not the InitPipeline"),
     "deletionGracePeriodSeconds": _irrelevant("part of the deletion"),
     "creationTimestamp": _irrelevant("set by the API server"),
     "generation": _irrelevant("set by the API server"),
@@ -94,20 +94,20 @@ _JOB: Final[Mapping[str, FieldRule]] = {
         FieldHandling.REFUSED, "0 becomes spec.suspend; several Pods are refused", (0, 1)
     ),
     "completions": FieldRule(FieldHandling.REFUSED, "several completions are refused", (1,)),
-    "completionMode": _left_behind(
+    "completionMode": _dropped(
         "the containers have no JOB_COMPLETION_INDEX, and the hostname has no index",
         "NonIndexed",
     ),
-    "backoffLimitPerIndex": _left_behind("only spec.backoffLimit applies"),
-    "maxFailedIndexes": _left_behind("only spec.backoffLimit applies"),
-    "successPolicy": _left_behind("the run succeeds when all containers have exited with 0"),
-    "podFailurePolicy": _left_behind(
+    "backoffLimitPerIndex": _dropped("only spec.backoffLimit applies"),
+    "maxFailedIndexes": _dropped("only spec.backoffLimit applies"),
+    "successPolicy": _dropped("the run succeeds when all containers have exited with 0"),
+    "podFailurePolicy": _dropped(
         "every failed run counts against spec.backoffLimit, unless the cluster disrupted its Pod",
     ),
     "podReplacementPolicy": _irrelevant(
         "the operator creates the next Pod when the old one is gone"
     ),
-    "managedBy": _left_behind(
+    "managedBy": _dropped(
         "the operator starts the run at once, and no other controller can hold it back",
         "kubernetes.io/job-controller",
     ),
@@ -122,10 +122,10 @@ SPEC_FIELDS: Final[Mapping[str, Mapping[str, FieldRule]]] = {
         "selector": _SELECTOR,
         "strategy": _UPDATES,
         "minReadySeconds": _MIN_READY,
-        "progressDeadlineSeconds": _left_behind(
+        "progressDeadlineSeconds": _dropped(
             "to limit the time of the init containers, set spec.initDeadlineSeconds", 600
         ),
-        "paused": _left_behind("a template change takes effect at once", False),
+        "paused": _dropped("a template change takes effect at once", False),
         "revisionHistoryLimit": _REVISIONS,
     },
     "DaemonSet": {
@@ -153,17 +153,15 @@ SPEC_FIELDS: Final[Mapping[str, Mapping[str, FieldRule]]] = {
     "Job": _JOB,
     "CronJob": {
         "jobTemplate": _carried("converted as a Job"),
-        "schedule": _left_behind(""),
+        "schedule": _dropped(""),
         "suspend": _carried("spec.suspend"),
-        "timeZone": _left_behind("an InitPipeline has no schedule"),
-        "concurrencyPolicy": _left_behind("a rerun request replaces a run in progress", "Allow"),
-        "startingDeadlineSeconds": _left_behind("an InitPipeline has no schedule"),
-        "successfulJobsHistoryLimit": _left_behind(
+        "timeZone": _dropped("an InitPipeline has no schedule"),
+        "concurrencyPolicy": _dropped("a rerun request replaces a run in progress", "Allow"),
+        "startingDeadlineSeconds": _dropped("an InitPipeline has no schedule"),
+        "successfulJobsHistoryLimit": _dropped(
             "spec.runHistoryLimit applies to runs of any result", 3
         ),
-        "failedJobsHistoryLimit": _left_behind(
-            "spec.runHistoryLimit applies to runs of any result", 1
-        ),
+        "failedJobsHistoryLimit": _dropped("spec.runHistoryLimit applies to runs of any result", 1),
     },
     "Pod": {
         **dict.fromkeys(
@@ -181,11 +179,11 @@ SPEC_FIELDS: Final[Mapping[str, Mapping[str, FieldRule]]] = {
             _carried(),
         ),
         "volumes": _carried("without the token volume that admission added"),
-        "nodeName": _left_behind(
+        "nodeName": _dropped(
             "the scheduler chooses a node for the new Pod; if you set the field yourself, use "
             "spec.template.spec.nodeSelector"
         ),
-        "ephemeralContainers": _left_behind("they were added to the running Pod for debugging"),
+        "ephemeralContainers": _dropped("they were added to the running Pod for debugging"),
         "priority": _irrelevant("admission sets it from priorityClassName"),
         "preemptionPolicy": _irrelevant("admission sets it from priorityClassName"),
         "overhead": _irrelevant("admission sets it from runtimeClassName"),
@@ -305,5 +303,5 @@ def _notes(rules: Mapping[str, FieldRule], values: Mapping[str, Any], path: str)
             yield (
                 f"{path}.{field} is not carried over: this version of wrap does not know the field"
             )
-        elif rule.handling is FieldHandling.LEFT_BEHIND and rule.explanation:
+        elif rule.handling is FieldHandling.DROPPED and rule.explanation:
             yield f"{path}.{field} is not carried over: {rule.explanation}"
