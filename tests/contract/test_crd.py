@@ -83,7 +83,7 @@ class TestExplain:
             ("spec.template.spec.initContainers.restartPolicyRules.exitCodes.values", "exit codes"),
             ("spec.template.spec.containers.resources.limits", "maximum amount of compute"),
             ("spec.template.spec.containers.livenessProbe.httpGet.port", "Name or number"),
-            ("spec.template.spec.volumes.projected.sources.secret.items.mode", "mode bits"),
+            ("spec.template.spec.volumes.projected.sources.secret.items.mode", "Mode bits"),
             ("status.initContainerStatuses.lastState.terminated.exitCode", "Exit status"),
             ("status.history.failedStep.message", "Termination message"),
         ],

@@ -107,6 +107,15 @@ _REPLACED: Final[Definitions] = {
 # A sentence has at least two terms, so that "Required." alone is not one.
 _SENTENCE_END: Final = re.compile(r"(?<=\s\S)\S*(?<!\be\.g)(?<!\bi\.e)[.!?](?=\s+([A-Z]|- |http))")
 
+_MARK: Final = re.compile(r"(?:\w+ is )?[Oo]ptional: ")
+"""The start of the description of an optional field. ``kubectl explain`` marks required fields."""
+_LINK: Final = re.compile(r"\s+More info: http\S+$")
+_SUBJECT: Final = re.compile(
+    r"(\w+) (?:is|are|represents|specif(?:y|ies)|indicates|defines|describes|contains|lists?|"
+    r"holds?|provides|controls|determines) (?=(?:the|an?|all|whether|how|what|which|name|number)\b)"
+)
+"""A field's name and its verb, before a noun phrase or a question that needs neither."""
+
 
 def pod_template_schema(definitions: Definitions) -> Schema:
     """Returns the complete schema of core/v1 PodTemplateSpec."""
@@ -126,7 +135,21 @@ def first_sentence(text: str) -> str:
     """Returns the first sentence of a description, on one line."""
     paragraph = " ".join(text.strip().partition("\n\n")[0].split())
     end = _SENTENCE_END.search(paragraph)
-    return paragraph[: end.end()] if end else paragraph
+    return _LINK.sub("", paragraph[: end.end()] if end else paragraph)
+
+
+def without_subject(name: str, description: str) -> str:
+    """Returns the description of a field without its name at the start: ``kubectl explain`` shows
+    the name anyway, and the CRD is limited in size.
+
+    "medium represents what type of storage medium ..." becomes "What type of storage medium ...",
+    and "Optional: Host name ..." becomes "Host name ...".
+    """
+    short = _MARK.sub("", description, count=1) if _MARK.match(description) else description
+    subject = _SUBJECT.match(short)
+    if subject is not None and subject[1].lower() == name.lower():
+        short = short[subject.end() :]
+    return description if short == description else short[0].upper() + short[1:]
 
 
 def keywords(node: Schema, kept: Set[str], dropped: Set[str]) -> Schema:
@@ -172,7 +195,12 @@ def _structural(node: Schema, definitions: Definitions) -> Schema:
     if reference:
         # The description of a field takes precedence over that of its type.
         return _definition(reference, definitions) | own
-    return with_children(own, lambda child: _structural(child, definitions))
+    structural = with_children(own, lambda child: _structural(child, definitions))
+    for name, field in structural.get("properties", {}).items():
+        if "description" in field:
+            short = without_subject(name, field["description"])
+            structural["properties"][name] = field | {"description": short}
+    return structural
 
 
 def _reference(node: Schema) -> str | None:

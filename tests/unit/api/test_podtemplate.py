@@ -82,10 +82,35 @@ class TestFirstSentence:
             ("What it is. https://example.com/more", "What it is."),
             ("Required. A list of terms. ORed.", "Required. A list of terms."),
             ("It ends here.", "It ends here."),
+            ("A mount of NFS More info: https://example.com/a.md#b", "A mount of NFS"),
         ],
     )
     def test_first_sentence_is_kept(self, text: str, sentence: str) -> None:
         assert first_sentence(text) == sentence
+
+    @pytest.mark.parametrize(
+        ("description", "short"),
+        [
+            ("It is the name of a Secret.", "The name of a Secret."),
+            ("it represents what type of medium is used.", "What type of medium is used."),
+            ("It indicates whether links are injected.", "Whether links are injected."),
+            ("It specifies a list of names.", "A list of names."),
+            ("Other is the name of a Secret.", "Other is the name of a Secret."),
+            ("It is Optional: it is the path to a key.", "The path to a key."),
+            ("Optional: mode of the file.", "Mode of the file."),
+            ("It is optional.", "It is optional."),
+            ("It determines if it runs on the host.", "It determines if it runs on the host."),
+            ("It", "It"),
+        ],
+    )
+    def test_name_of_the_field_at_the_start_is_left_out(self, description: str, short: str) -> None:
+        field = {"type": "string", "description": description}
+        assert field_of("Some", field)["description"] == short
+
+    def test_description_of_a_referred_type_starts_without_the_name(self) -> None:
+        other = {"type": "string", "description": "It is the name of a Secret."}
+        field = reference(f"{CORE}Other")
+        assert field_of("Some", field, Other=other)["description"] == "The name of a Secret."
 
 
 class TestStructure:
