@@ -5,12 +5,13 @@ Reading order:
 1. What the API reports. ``facts``: Pod, Pipeline, ContainerStatus. ``lenient``: reads fields that
    may be malformed. ``kubelet_reasons``: reasons that the kubelet sets. ``resources``,
    ``quantity``: what the Pod counts as. ``template``: hash and changes of the Pod template.
-2. What the Pod reports for a run. ``pod_steps``: which steps are done. ``pod_restarts``: restarts
-   by the kubelet, of app containers, in place. ``pod_end``: completed, failed or lost; stuck.
+2. What the Pod's status shows about a run. ``pod_steps``: which steps are done.
+   ``pod_restarts``: restarts by the kubelet, of app containers, in place. ``pod_end``: completed, failed or lost; stuck.
    ``observation``: all of that, derived once per decision. ``pod_ownership``: whose Pod it is.
 3. Why something is as it is. ``failures``: how a container failed, and the evidence of it.
    ``explanations``: reason and message.
-4. Runs. ``run_limits``: when a run takes too long. ``runs``: how a run begins, follows its Pod and
+4. Runs. ``run_limits``: when a run exceeds initDeadlineSeconds, timeoutSeconds or maxRestarts.
+   ``runs``: how a run begins, follows its Pod and
    ends. ``in_place``: in-place re-runs. ``triggers``: when the next run starts, and why.
 5. What is reported. ``conditions``, ``mirror``, ``status``, ``status_size``, ``run_events``.
 6. What is done. ``admission``: refusals of a Pod. ``podspec``: the Pod's manifest. ``decide``: the
@@ -27,7 +28,8 @@ Modules in which each field of the spec takes effect. The defaults are those of
 - ``rerunStrategy``: ``in_place``.
 - ``backoffLimit``: ``triggers._retry``; reported in ``status._given_up``.
 - ``initDeadlineSeconds``, ``initPolicies``: ``run_limits``; validated in ``admission``.
-- ``suspend``: ``decide._suspend``, ``triggers._resumed``, ``status.suspended``.
+- ``suspend``: ``decide._current_run``, ``decide._suspend``, ``triggers._resumed``,
+  ``status.suspended``, and ``facts._known_hash``, which keeps the hash of the last run.
 - ``runHistoryLimit``: ``decide.decide``.
 - ``ttlSecondsAfterFinished``: ``decide._at_rest``.
 """

@@ -1,8 +1,7 @@
 """Refusals of a Pod: those by the API server, classified, and the operator's own.
 
-The operator refuses specs that the API server accepts and that a pipeline must not have. The rules
-and their messages are those of manifests/base/admission.yaml. If that policy is installed, no such
-spec gets this far.
+The operator's own refusals have the messages of manifests/base/admission.yaml. That policy may not
+be installed. If it is, no such spec reaches the operator.
 """
 
 import re
@@ -72,8 +71,8 @@ _ROWS: Final = (
 def classify(code: int, status: Mapping[str, Any]) -> Refusal | None:
     """Returns the refusal that an HTTP code and a metav1.Status express.
 
-    None: the answer is not a refusal of this Pod, but reports a fault of the API server or of the
-    connection, or is about something else.
+    None: the error does not concern this Pod: the API server or the connection failed, or the
+    namespace is terminating.
 
     The API server may accept the Pod later without a change of the InitPipeline, because quotas,
     LimitRanges, policies and webhooks change independently. The API server validates the Pod after

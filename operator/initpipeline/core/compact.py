@@ -1,9 +1,9 @@
 """Reduces the memory that an API object takes while it is queued. core.facts reads the same values
 from the compacted object.
 
-Parsed, an object takes ten times the memory of its JSON, and Kopf's watches queue parsed objects.
-So large objects are compacted before they are queued: a pipeline's template is compressed, and
-fields that no decision needs are removed from a Pod.
+Parsed, an object takes ten times the memory of its JSON, and the watch queues parsed Pods. So a
+large Pod is reduced to the fields that decisions need. The template of a large InitPipeline is
+compressed.
 """
 
 import base64
@@ -31,7 +31,7 @@ _CONTAINER: Final = frozenset(
 
 
 def compact(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the object, compacted if it is an InitPipeline, a Pod or the metadata of one."""
+    """Returns the object, compacted if it is an InitPipeline, a Pod or a PartialObjectMetadata."""
     spec = lenient.mapping(raw.get("spec"))
     if "template" in spec:
         return _pipeline(raw, spec)

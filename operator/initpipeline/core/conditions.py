@@ -26,8 +26,8 @@ class ConditionInputs:
 def conditions(
     before: InitPipelineStatus, inputs: ConditionInputs, generation: int, now: datetime
 ) -> tuple[Condition, ...]:
-    """Returns the conditions. All but Initialized and Ready are absent unless True, as kstatus
-    expects it of abnormal-true conditions."""
+    """Returns the conditions. Initialized and Ready are always present. The others are absent
+    unless True; kstatus expects that of Reconciling and Stalled."""
     rows: list[tuple[ConditionType, bool, Explanation]] = [
         (ConditionType.INITIALIZED, inputs.initialized, inputs.initialized_why),
         (ConditionType.READY, inputs.ready, inputs.ready_why),
@@ -45,7 +45,7 @@ def conditions(
 
 
 def of_generation(before: InitPipelineStatus, generation: int) -> tuple[Condition, ...]:
-    """Returns the conditions as last written, but of this generation."""
+    """Returns the conditions as last written, with this observedGeneration."""
     return tuple(
         evolve(condition, observed_generation=generation) for condition in before.conditions
     )

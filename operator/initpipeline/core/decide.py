@@ -1,6 +1,6 @@
 """The decision: from the facts about a pipeline to its status, one action and the next reconcile.
 
-``decide`` reads from top to bottom: which run is current, what its Pod reports, whether the run
+``decide`` has this order: which run is current, what its Pod reports, whether the run
 has ended, whether a new run is due, what must be done now, and what status reports.
 """
 
@@ -112,8 +112,8 @@ def _current_run(facts: Facts, now: datetime) -> RunState | None:
 
 def _follow_pod(facts: Facts, state: RunState, now: datetime) -> FollowedRun:
     """Updates the current run from its Pod. If the Pod is gone, the run ends as lost. A new Pod
-    changes the run only after the scheduler or the kubelet has reported on it, or after
-    FIRST_REPORT_GRACE."""
+    changes the run only after the kubelet has reported its init containers, after the scheduler has
+    reported that the Pod cannot be scheduled, or after FIRST_REPORT_GRACE."""
     pipeline, pod = facts.pipeline, facts.pod
     if pod is not None and pod_ownership.is_owned_by(pod, pipeline):
         if in_place.unfit(pod):
@@ -205,8 +205,8 @@ def _at_rest(
 ) -> Decision:
     """Returns the decision after a run that ended, if no other run is due.
 
-    If the Pod has terminated, it is kept for its logs. If it still runs, for example because its
-    run exceeded a limit, it is deleted.
+    If the Pod has terminated, it is kept for its logs. Otherwise the operator deletes it, for
+    example after an exceeded limit.
     """
     ttl, ended = pipeline.policies.ttl_seconds_after_finished, run.completion_time
     if pod is not None and not pod.ended and not pod.deleting:
@@ -227,8 +227,8 @@ def _next(now: datetime, *times: datetime | None) -> datetime | None:
 def _ensure_pod(
     facts: Facts, followed: FollowedRun, obstacle: Explanation | None, now: datetime
 ) -> Decision:
-    """Returns the decision for a run that has no Pod, or whose new Pod neither the scheduler nor
-    the kubelet has reported on."""
+    """Returns the decision for a run without a Pod, or with a Pod whose first report is awaited
+    (first_report_deadline)."""
     pipeline, pod, state = facts.pipeline, facts.pod, followed.state
     stalled_at = _next(now, statuses.stalled_without_pod_at(state.run))
     if facts.refusal is not None and not in_place.refused(facts):
@@ -263,8 +263,9 @@ def _keep_reported_status(facts: Facts, state: RunState, now: datetime) -> InitP
     """Returns the status to report while the API server has not answered the creation of the Pod,
     or while the first report on that Pod is awaited.
 
-    The conditions of this run are kept, so that the retry of a refused creation writes nothing. A
-    reported refusal is removed if the spec has changed since, or if the Pod now exists.
+    While the answer is awaited, the conditions of this run stay as written, so that each retry of a
+    refused Pod costs no status write. If the spec changed since the refusal, or the Pod exists, the
+    refusal is no longer reported.
     """
     before = facts.pipeline.status
     same_run = before.run is not None and before.run.number == state.run.number
@@ -279,9 +280,8 @@ def _keep_reported_status(facts: Facts, state: RunState, now: datetime) -> InitP
 def needs_live_pod(pipeline: Pipeline) -> bool:
     """Returns whether the API server must confirm that there is no Pod.
 
-    The watch does not report a Pod that has lost its label. If the operator treated that Pod as
-    deleted, it would end the run. Or it would leave the Pod, when a change of the spec requires its
-    deletion.
+    The watch does not report a Pod that has lost its label. If the operator took such a Pod for
+    deleted, it would end the run, or after a change of the spec it would not delete the old Pod.
     """
     status = pipeline.status
     if status.run is None or status.run.pod_uid is None:

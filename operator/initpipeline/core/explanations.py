@@ -50,7 +50,7 @@ class Explanation:
 
 
 def why(observation: Observation, *, initialized: bool) -> Explanation:
-    """Returns why the run is not initialized, or if it is, why its Pod is Ready or not."""
+    """Returns why the run is not initialized. If it is, returns why its Pod is Ready or not."""
     return readiness(observation) if initialized else initialization(observation)
 
 
@@ -130,7 +130,8 @@ def lost(pod: Pod | None) -> Explanation:
 
 
 def lost_again(pod: Pod) -> Explanation:
-    """Returns the failure of a Pod that ended like the Pod before it, without a disruption."""
+    """Returns PodFailed for a Pod that ended without a reported disruption (pod_end.unexplained) in
+    a run that a lost Pod had caused."""
     return Explanation(
         Reason.POD_FAILED,
         f"{lost(pod).message}. No disruption is reported, and the previous run was also lost, so "
@@ -155,8 +156,8 @@ def terminating(pod: Pod) -> Explanation:
 def stuck(pod: Pod) -> Explanation:
     """Returns why a terminating Pod still exists, and what the user can do about it.
 
-    The operator never forces a deletion. If the containers still run on the node, the next Pod
-    would be a second one.
+    The operator never forces a deletion. If the containers still run on the node, two Pods would
+    run at the same time.
     """
     if pod.finalizers:
         return Explanation(
@@ -248,8 +249,8 @@ def _running_step(title: str, step: Step, status: ContainerStatus) -> Explanatio
 
 
 def _trouble(statuses: Iterable[ContainerStatus], kind: str) -> Explanation | None:
-    """Returns why the first container that is not ready for a reported reason is not. None: the
-    kubelet reports no reason."""
+    """Returns the obstacle or failure of the first container that has one. None: the kubelet
+    reports neither."""
     for status in statuses:
         title = f'{kind} "{status.name}"'
         obstacle = _obstacle(title, status)

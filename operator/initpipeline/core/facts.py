@@ -1,4 +1,5 @@
-"""Pods and InitPipelines as typed values. Only this module reads them from the API's JSON.
+"""Pods and InitPipelines as typed values. This module converts them from the API's JSON. Container
+statuses, resources and the mirror are also read as JSON elsewhere.
 
 Only the fields that a decision needs are kept, so that the cache stays small. Container statuses
 are kept whole, because they are mirrored verbatim.
@@ -65,7 +66,8 @@ class Terminated:
     reason: str | None
     message: str | None
     started_at: datetime | None
-    """The time of the attempt if the container could not be started (StartError)."""
+    """When the container started. If it could not be started (StartError): when the kubelet
+    tried."""
     finished_at: datetime | None
     container_id: str = ""
 
@@ -138,7 +140,7 @@ class ContainerStatus:
 
     @property
     def started_at(self) -> datetime | None:
-        """When the container of the current state started. None while it is waiting."""
+        """When the current instance of the container started. None if the state is waiting."""
         state = self._state
         return _start(lenient.mapping(state.get("running") or state.get("terminated")))
 
@@ -186,8 +188,8 @@ class Container:
     """The container's restartPolicyRules. The first rule that matches the exit code applies. If no
     rule matches, restart_policy applies."""
     resize_restarts: tuple[tuple[str, str], ...]
-    """The requests and limits with resizePolicy RestartContainer: a change in place restarts the
-    container (KEP-1287). Pairs of the field's path and the amount."""
+    """The requests and limits whose resizePolicy is RestartContainer, as pairs of path and amount.
+    An in-place resize of one restarts the container (KEP-1287)."""
 
     def after_exit(self, exit_code: int) -> str:
         """Returns the kubelet's action after an exit with this code: RESTART,
@@ -304,9 +306,10 @@ class Pod:
 
     @property
     def silent_since(self) -> datetime | None:
-        """The time since which a status report about the Pod is pending: the Pod's creation until
-        the scheduler reports, and after that the time at which the Pod was scheduled. None: the
-        kubelet has reported too, or the scheduler could not schedule the Pod."""
+        """Since when the operator waits for the first status of a new Pod. Before the Pod is
+        scheduled: its creation. After that: lastTransitionTime of PodScheduled. None: the kubelet
+        has reported init container statuses, the Pod is unschedulable, is not Pending, or is
+        terminating."""
         if self.phase != "Pending" or self.init_container_statuses or self.deleting:
             return None
         scheduled = self.condition("PodScheduled")
@@ -402,7 +405,7 @@ class Pipeline(PipelineMetadata):
 
     def hashed(self) -> "Pipeline":
         """Returns the pipeline with its template_hash, computed if necessary. That takes 0.3 s for
-        a template of 1 MB, which is too long for the handler of a watch event."""
+        a template of 1 MB, so the reconcile computes it in a thread."""
         if self.template_hash:
             return self
         return replace(self, template_hash=templates.digest(self.template))
@@ -439,12 +442,13 @@ class Facts:
     """The Pod with the pipeline's name, whether or not the pipeline owns it. None: there is no such
     Pod."""
     refusal: Refusal | None = None
-    """Set if the creation of the current run's Pod was refused in this reconcile."""
+    """Why the current run's Pod cannot be created: the API server refused it in this reconcile, or
+    the operator's validation of the spec failed."""
     refused_in_place: bool = False
     """The refused Pod contained the operator's rules for a restart in place."""
     gone: Pod | None = None
-    """The previous Pod with that name, as the watch reported it at its deletion. None: the watch
-    reported no deletion, for instance because the operator was not running."""
+    """The last state of the deleted Pod, from the DELETED event. None: no such event was received,
+    or a Pod with this name exists."""
 
 
 def without_template(raw: Mapping[str, Any]) -> list[Any]:
@@ -520,7 +524,8 @@ def init_containers(pod_spec: Mapping[str, Any]) -> tuple[Container, ...]:
 
 
 def _containers(pod_spec: Mapping[str, Any], field: str) -> tuple[Container, ...]:
-    """Returns the containers in order. If two have the same name, the last one is returned."""
+    """Returns the containers in order. If two have the same name, the last one is returned, at the
+    position of the first."""
     pod_policy = pod_spec.get("restartPolicy") or "Always"
     containers = (
         Container(
@@ -540,8 +545,8 @@ def _containers(pod_spec: Mapping[str, Any], field: str) -> tuple[Container, ...
 
 
 def _rule(raw: Mapping[str, Any]) -> RestartRule:
-    """Returns the rule. The API server refuses a rule without exit codes. If there is one, it
-    matches no exit code."""
+    """Returns the rule. A rule without exitCodes matches no exit code. The API server refuses such
+    a rule."""
     codes = raw.get("exitCodes") or {"operator": "In"}
     return RestartRule(
         action=raw.get("action") or "",

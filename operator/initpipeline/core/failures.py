@@ -17,7 +17,8 @@ from initpipeline.core.text import clip
 
 
 def failure(status: ContainerStatus) -> Terminated | None:
-    """Returns how the container failed, or if it waits or runs again, how its last attempt failed.
+    """Returns the termination of the failed container. If it waits or runs again: its last
+    termination.
 
     None: the container has not failed. It has not failed either if the kubelet terminated it to
     restart all containers, or if it runs again after it was lost with its sandbox or node.
@@ -83,9 +84,9 @@ def evidence(name: str, status: ContainerStatus | None, end: Terminated | None) 
 
 
 def failure_of_current_step(observation: Observation, reason: Reason) -> FailedStep | None:
-    """Returns the evidence of the step at which the run was ended, although the kubelet may not
-    have terminated it yet. ``reason`` is recorded if its last attempt did not fail. None: all steps
-    are done."""
+    """Returns the evidence of the step that was current when the operator ended the run. The
+    kubelet may not have terminated the step yet; then the evidence has ``reason`` instead of the
+    kubelet's reason. None: all steps are done."""
     current = observation.current_step
     if current is None:
         return None
@@ -95,8 +96,7 @@ def failure_of_current_step(observation: Observation, reason: Reason) -> FailedS
 
 
 _KILLED = frozenset({137, 143})
-"""Exit codes after SIGKILL and SIGTERM: 128 and the number of the signal. The kubelet terminates
-containers with these."""
+"""128 + SIGKILL and 128 + SIGTERM, the signals that the kubelet terminates containers with."""
 
 
 def _failure_before_the_loss(status: ContainerStatus) -> Terminated | None:

@@ -26,7 +26,8 @@ MIN_IN_PLACE_INTERVAL: Final = timedelta(minutes=10)
 """If two in-place re-runs start within this time, the operator replaces the Pod."""
 
 FEATURE: Final = "RestartAllContainersOnContainerExits"
-"""The feature that a node declares (KEP-5328). Without it, the kubelet names it in its message."""
+"""The name of the feature as nodes declare it (KEP-5328). A kubelet without the feature rejects the
+Pod with a message that contains this name."""
 MISSING_FEATURE_MESSAGE: Final = "didn't match Pod's required features"
 """Part of the scheduler's message if no node declares a feature that the Pod needs. The message
 does not name the feature."""
@@ -41,8 +42,8 @@ _RULES: Final[Mapping[str, dict[str, Any]]] = {
         "exitCodes": {"operator": "NotIn", "values": [0]},
     },
 }
-"""The operator's rule by the container's restartPolicy. It never restarts a container that its
-restartPolicy would not restart."""
+"""The rule that the operator adds, by the container's restartPolicy. It applies only to exits after
+which that restartPolicy would restart the container."""
 
 
 def wanted(pipeline: Pipeline) -> bool:
@@ -83,8 +84,8 @@ def refused(facts: Facts) -> bool:
 
 
 def unfit(pod: Pod) -> bool:
-    """Returns whether no node accepts the Pod because of the operator's rules. Without the rules it
-    might run."""
+    """Returns whether the scheduler or a kubelet rejects the Pod because a node lacks the feature that
+    the operator's rules need."""
     return _unfit_by(pod) is not None
 
 
@@ -112,7 +113,8 @@ def too_often(run: Run, pod: Pod) -> bool:
 
 
 def obstacle(facts: Facts, state: RunState, pod: Pod | None, now: datetime) -> Explanation | None:
-    """Returns why restarts do not re-run the Pod in place although the pipeline asks for it.
+    """Returns why an app container's restart does not cause an in-place re-run, although
+    rerunStrategy is InPlace.
 
     ``pod`` is the Pod of the current run. If ``pod`` is None, the result is why the next Pod is
     created without the operator's rules. None: restarts re-run the Pod in place, or the pipeline
@@ -144,8 +146,8 @@ def _of_pod(before: InitPipelineStatus, pod: Pod) -> Explanation | None:
 
 
 def _known(before: InitPipelineStatus, run: Run) -> Explanation | None:
-    """Returns the obstacle that was reported before in the same run, which does not try the rules
-    again. None: there was no obstacle, or it cannot be read."""
+    """Returns the obstacle that the condition reports for this run. The operator adds its rules at
+    most once per run. None: there was no obstacle, or it cannot be read."""
     condition = before.condition(ConditionType.IN_PLACE_UNAVAILABLE)
     if condition is None or before.run is None or before.run.number != run.number:
         return None
@@ -171,8 +173,8 @@ def _before_pod(facts: Facts, state: RunState, now: datetime) -> Explanation | N
 
 
 def _restarted_alone(run: Run, before: Pod) -> bool:
-    """Returns whether the node has restarted one container although the first rule that matches its
-    exit restarts all. A container that admission injected does not have the operator's rules."""
+    """Returns whether the kubelet restarted only the container, although its first matching rule is
+    RestartAllContainers. A container that admission injected does not have the operator's rules."""
     if run.trigger is not Trigger.CONTAINER_RESTARTED or before.rerun_in_place != IN_PLACE:
         return False
     cause = run.cause

@@ -15,7 +15,7 @@ from initpipeline.core.text import plain
 
 
 def number(value: object) -> int | None:
-    """Returns the number of a run, from a text of ASCII digits. None: the text is not a number from
+    """Returns the number of a run, from a string of ASCII digits. None: the string is not a number from
     1 to INT32_MAX - 1."""
     if not isinstance(value, str) or len(value) > 10 or not (value.isascii() and value.isdigit()):
         return None
@@ -36,13 +36,13 @@ def count(value: object) -> int:
 
 
 def text(value: object) -> str:
-    """Returns the text. "" if the value is not a text."""
+    """Returns the string. "" if the value is not a string."""
     return value if isinstance(value, str) else ""
 
 
 def identifier(value: object) -> str:
-    """Returns the text, at most MAX_IDENTIFIER_LENGTH characters of it. The end of a longer text is
-    replaced by a digest of the whole text, so that different texts have different results."""
+    """Returns the string, shortened to MAX_IDENTIFIER_LENGTH characters: the end of a longer string
+    is replaced by a digest of the whole, so that different strings have different results."""
     whole = text(value)
     if len(whole) <= MAX_IDENTIFIER_LENGTH:
         return whole

@@ -25,8 +25,9 @@ class Observation:
 
     @property
     def initialized(self) -> bool:
-        """Whether the run is initialized. A Pod that is Ready or has completed is, even if the
-        node's clock or a crashed sidecar leaves a step in doubt."""
+        """Whether the run is initialized. True if all steps are done. Also True if the Pod is Ready
+        or has succeeded, because pod_steps cannot always prove that a step is done (node's clock,
+        crashed sidecar)."""
         ended_well = self.pod.has_condition("Ready") or self.fate is Fate.SUCCEEDED
         return ended_well or all(step.done for step in self.steps)
 

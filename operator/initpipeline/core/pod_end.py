@@ -1,8 +1,9 @@
 """Decides what has become of a Pod: completion, failure or loss.
 
-The phase alone does not separate completion from disruption. Since Kubernetes 1.27 a Pod that is
-evicted or shut down with its node gets the phase Succeeded if its containers exit with 0. And a Pod
-that exceeds a limit of its own spec gets the phase Failed, like one that the cluster disrupts.
+The phase alone does not separate completion from disruption. Since Kubernetes 1.27 the kubelet sets
+the phase Succeeded if it evicts a Pod, or shuts down its node, and all containers exit with 0. And
+a Pod that exceeds a limit of its own spec gets the phase Failed, like one that the cluster
+disrupts.
 """
 
 from collections.abc import Mapping
@@ -42,8 +43,9 @@ class Fate(Enum):
 def fate(pod: Pod) -> Fate:
     """Returns what has become of the Pod.
 
-    A Pod that is being deleted is ALIVE until it is gone, because its last phase depends on how its
-    containers handle the signal. The caller records a Pod that is gone as lost.
+    A Pod with a deletionTimestamp is ALIVE until it is gone, because its last phase depends on how
+    its containers handle the signal. When it is gone, ``decide`` ends the run as lost
+    (``runs.lost``).
     """
     if pod.deleting or not pod.ended:
         return Fate.ALIVE
@@ -74,7 +76,8 @@ def own_end(pod: Pod) -> Reason | None:
 def unexplained(pod: Pod) -> bool:
     """Returns whether the Pod was terminated, its containers exited with 0, and no disruption is
     reported. An eviction for a limit of the Pod may have this result, because the kubelet may
-    replace the phase Failed and the reason Evicted within milliseconds."""
+    overwrite the phase Failed and the reason Evicted with Succeeded within milliseconds, and the
+    operator then observes only Succeeded."""
     ended = pod.phase == "Succeeded" and not pod.deleting
     return ended and not pod.has_condition(DISRUPTION_TARGET) and not _completed(pod)
 
@@ -82,10 +85,10 @@ def unexplained(pod: Pod) -> bool:
 def _completed(pod: Pod) -> bool:
     """Returns whether a Succeeded Pod has done its work.
 
-    The Pod has not if the kubelet would restart an app container after exit code 0: only the
-    cluster can have terminated it. The Pod has not either if a container is reported that has not
-    terminated. A Job counts a Pod with a restartPolicy of OnFailure or Never that was disrupted and
-    exited with 0 as succeeded; so does the operator.
+    False if the kubelet would restart an app container after exit code 0, because then only the
+    cluster can have terminated it. Also False if a container other than a sidecar has not
+    terminated. If a Pod with restartPolicy OnFailure or Never is disrupted and exits with 0, the
+    Job controller counts it as succeeded. So does the operator.
     """
     sidecars = {container.name for container in pod.init_containers if container.sidecar}
     statuses = (*pod.init_container_statuses, *pod.container_statuses)
@@ -109,7 +112,8 @@ def _failed_for_good(container: Container | None, status: ContainerStatus) -> bo
 
 
 def stuck_at(pod: Pod) -> datetime | None:
-    """Returns from when on a terminating Pod needs user action. None: it is not terminating."""
+    """Returns the time after which a terminating Pod needs user action. None: it is not
+    terminating."""
     return None if pod.deletion_time is None else pod.deletion_time + STUCK_AFTER
 
 

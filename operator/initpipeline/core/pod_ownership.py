@@ -8,8 +8,8 @@ from initpipeline.core import in_place
 from initpipeline.core.facts import Facts, Pipeline, Pod
 
 FIRST_REPORT_GRACE: Final = timedelta(seconds=3)
-"""How long to hold back the status write for a new Pod. The scheduler and the kubelet usually
-report several times within milliseconds."""
+"""The longest delay of the first status write for a new Pod. The scheduler and the kubelet write
+several statuses at first; one status write reports them all."""
 
 
 def is_owned_by(pod: Pod, pipeline: Pipeline) -> bool:
@@ -21,8 +21,8 @@ def is_owned_by(pod: Pod, pipeline: Pipeline) -> bool:
 def belongs_to_run(pod: Pod, pipeline: Pipeline, run: Run) -> bool:
     """Returns whether the Pod has the UID that the run has recorded. If the run has not recorded a
     UID, returns whether the Pod was created for the run's number. A Pod that no node accepts
-    because of the operator's own rules does not belong to the run any more: the same run gets
-    another Pod."""
+    because of the restartPolicyRules that the operator added does not belong to the run. The run
+    gets another Pod."""
     if not is_owned_by(pod, pipeline) or in_place.unfit(pod):
         return False
     return pod.uid == run.pod_uid if run.pod_uid else pod.run == run.number

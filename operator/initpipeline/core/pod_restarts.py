@@ -1,7 +1,7 @@
 """Recognizes kubelet-initiated runs and restarts of app containers in the Pod of the current run.
 
 The kubelet's restart counts continue across the runs in a Pod. Each run therefore records
-baselines: the restart count of each container at its first start in the run.
+baselines: the part of each container's restart count that does not count in this run.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -30,10 +30,10 @@ RestartAllContainers rule (KEP-5532)."""
 
 
 def kubelet_rerun(run: Run, pod: Pod) -> Trigger | None:
-    """Returns the trigger of the run that the kubelet has begun by itself in the same Pod.
+    """Returns PodRestarted or RestartedInPlace if the kubelet has begun a run in the same Pod.
 
-    The kubelet has begun a run if an init container that had succeeded now has another container
-    ID, or waits to be restarted together with all others. None: there is no such run.
+    It has if an init container that had succeeded now has another container ID, or waits because
+    the kubelet is restarting all containers of the Pod. None: there is no such run.
     """
     succeeded = {step.name: step.container_id for step in run.completed_init_containers}
     for status in pod.init_container_statuses:
@@ -62,9 +62,10 @@ def _restarted_in_place(first: ContainerStatus, succeeded: Mapping[str, str], po
     """Returns whether the kubelet has restarted all containers in place. If not, it has re-created
     the sandbox.
 
-    ``first`` is the first init container whose container ID has changed. If it has failed since,
-    its status no longer shows why all containers restarted. A later init container whose ID has
-    changed still shows it.
+    ``first`` is the first init container whose container ID has changed. If its last termination
+    has exit code 0, the kubelet re-created the sandbox: an in-place restart replaces the last
+    termination. If it has failed since, its status no longer shows why all containers restarted. A
+    later init container whose ID has changed still shows it.
     """
     last = first.last_terminated
     if last is not None and last.exit_code == 0:
@@ -156,12 +157,14 @@ def _baseline(run: Run, pod: Pod, status: ContainerStatus, initialized: datetime
     """Returns the restart count of the container's first start in this run.
 
     The kubelet counts the first start after a restart of the sandbox as a restart of the container.
-    It counts a restart in place before the container starts. Neither counts as a restart in this
-    run.
+    For a restart in place, the kubelet raises restartCount before the new container starts. Neither
+    increase is a restart in this run.
     """
     count, last = status.restart_count, status.last_terminated
     if not by_kubelet(run.trigger) and not any(s.restart_count for s in _plain_inits(pod)):
-        return 0  # No init container has run twice, so the app container has started in this run.
+        # The init containers have run once in this Pod, so all restarts of the app container are of
+        # this run.
+        return 0
     restarted_unseen = _since(last, initialized, run.stale_container_ids)
     of_this_run = status.running or (
         status.container_id not in run.stale_container_ids
@@ -201,8 +204,8 @@ def init_restart_baselines(
     ``run`` is the previous run, ``mirrored`` its init containers as last mirrored.
 
     A restart of the sandbox raises the count when the kubelet creates the new container. An
-    in-place restart raises it before the new container exists. If the new container exists, it may
-    already have restarted unobserved. Such restarts are not counted.
+    in-place restart raises it before the new container exists. The new container may have restarted
+    before the operator observed it. These restarts do not count toward maxRestarts.
 
     If an init container's exit restarted all containers before initialization, its baseline stays,
     so that this restart counts against its maxRestarts.
@@ -232,9 +235,9 @@ def _still_the_old(status: ContainerStatus, old_ids: Mapping[str, str]) -> bool:
 def raised_baselines(run: Run, pod: Pod) -> tuple[RestartBaseline, ...]:
     """Returns the baselines of the init containers, raised so that some restarts do not count.
 
-    A restart does not count if the container was lost with its sandbox or node. A restart of all
-    containers does not count either if it followed a restart of the sandbox. That terminates the
-    app containers, so their restart rules apply and restart all containers again.
+    A restart does not count if the container was lost with its sandbox or node. After the kubelet
+    re-creates the sandbox, the app containers have terminated, so their RestartAllContainers rules
+    apply once more. That restart does not count either.
     """
     forgiven = set(LOST_ENDS)
     if run.trigger is Trigger.POD_RESTARTED:
@@ -251,9 +254,9 @@ def in_place_cause(pod: Pod) -> Cause | None:
     """Returns how the container terminated whose rule restarts all containers of the Pod
     (KEP-5532). None: no such restart is in progress, or its cause is not reported.
 
-    The kubelet reports this termination only until it starts over; afterwards every termination has
-    the reason of the restart. The cause is the container whose exit matches a RestartAllContainers
-    rule. The kubelet terminated the others.
+    The kubelet reports this termination only until it starts over. Afterwards the reason of every
+    termination is RestartingAllContainers. The cause is the
+    container whose exit matches a RestartAllContainers rule. The kubelet terminated the others.
     """
     if not pod.has_condition(ALL_CONTAINERS_RESTARTING):
         return None

@@ -59,8 +59,8 @@ class _Before:
 
     done: bool = True
     """All init containers before the step are done."""
-    once: bool = True
-    """No init container before the step has restarted in this run. Sidecars do not count."""
+    none_restarted: bool = True
+    """No init container before the step has run more than once in this run, except sidecars."""
     finished: datetime | None = None
     """When the last init container before the step finished, by the node's clock. Sidecars do not
     count. None: no init container has finished."""
@@ -71,7 +71,7 @@ class _Before:
         end = status.terminated if status and not container.sidecar else None
         return _Before(
             done=self.done and done,
-            once=self.once and not restarted,
+            none_restarted=self.none_restarted and not restarted,
             finished=end.finished_at if end else self.finished,
         )
 
@@ -112,13 +112,13 @@ class _Evidence:
     After a restart of the sandbox the kubelet reports the old success of an init container until it
     has run again. The first of these that applies decides:
 
-    - The container is recorded as stale: it belongs to an earlier run.
-    - It is recorded as a success of this run: it belongs to this run.
-    - A later container runs: it belongs to this run, because the kubelet terminates all containers
-      before it starts over.
-    - No init container before it has restarted in this run: it belongs to this run.
-    - It belongs to this run if it started when or after the init container before it finished, by
-      the node's clock. The clock may have been set back or forward meanwhile, so this comes last.
+    - The container is recorded as stale: earlier run.
+    - The container is recorded in completedInitContainers: this run.
+    - A later container is running: this run, because the kubelet terminates all containers before
+      it starts over.
+    - No init container before this one has restarted in this run: this run.
+    - Otherwise: this run if the container's startedAt is not before finishedAt of the previous init
+      container. The node's clock may have been set meanwhile, so this comes last.
     """
 
     statuses: Mapping[str, ContainerStatus]
@@ -143,13 +143,13 @@ class _Evidence:
     def is_of_this_run(self, status: ContainerStatus, later: _Later, before: _Before) -> bool:
         if status.container_id in self.stale or status.started_at is None:
             return False
-        if status.container_id in self.recorded or later.running or before.once:
+        if status.container_id in self.recorded or later.running or before.none_restarted:
             return True
         return _no_earlier(status.started_at, before.finished)
 
     def has_started(self, later: _Later, before: _Before) -> bool:
         """Returns whether a later container has started in this run."""
-        if later.running or (later.started and before.once):
+        if later.running or (later.started and before.none_restarted):
             return True
         return _no_earlier(later.latest_start, before.finished)
 
@@ -174,8 +174,8 @@ def _succeeded(status: ContainerStatus) -> bool:
 
 
 def completed(run: Run, all_steps: Collection[Step]) -> tuple[CompletedInitContainer, ...]:
-    """Returns the init containers that have succeeded in this run. If one of them gets another
-    container, the kubelet has begun another run. Sidecars are excluded, because the kubelet
+    """Returns the init containers that have succeeded in this run. If the container ID of one of
+    them changes, the kubelet has begun another run. Sidecars are excluded, because the kubelet
     restarts them within a run."""
     known = {entry.name for entry in run.completed_init_containers}
     return run.completed_init_containers + tuple(
@@ -189,16 +189,17 @@ def completed(run: Run, all_steps: Collection[Step]) -> tuple[CompletedInitConta
 def stale_container_ids(
     run: Run, mirrored: Collection[ContainerStatus], pod: Pod
 ) -> tuple[str, ...]:
-    """Returns the IDs of containers that the Pod still reports from earlier runs. The kubelet has
-    just begun a new run. ``run`` is the previous run, ``mirrored`` its init containers as last
-    mirrored.
+    """Returns the IDs of containers of earlier runs that the Pod's status still has after the
+    kubelet has begun a new run. ``run`` is the previous run, ``mirrored`` its init containers as
+    last mirrored.
 
     A container that was not mirrored before may belong to the previous or to the new run. The
     kubelet starts the init containers in order: if an init container has not succeeded in the new
     run, all later containers are of the previous one. A container cannot be of the previous run if
-    a later container runs, because the kubelet terminates all containers before it starts over. Nor
-    can it be of the previous run if its init container had already succeeded there, and the kubelet
-    has started over only once since. Otherwise the node's clock decides.
+    a later container runs, because the kubelet terminates all containers before it starts over. If
+    an init container had already succeeded in the previous run, and the kubelet has started over
+    only once since the last mirror, its present container is of the new run. Otherwise the node's
+    clock decides.
     """
     old = {*run.stale_container_ids, *(s.container_id for s in mirrored if s.container_id)}
     old |= {entry.container_id for entry in run.completed_init_containers}
@@ -239,8 +240,8 @@ def _started_over_once(
     )
 
 
-def last_finished(done: Collection[Step]) -> datetime | None:
+def last_finished(steps: Collection[Step]) -> datetime | None:
     """Returns when the last init container finished, by the node's clock. Sidecars do not count.
     None: no init container has finished."""
-    ends = [step.status.terminated for step in done if step.status and not step.container.sidecar]
+    ends = [step.status.terminated for step in steps if step.status and not step.container.sidecar]
     return max((end.finished_at for end in ends if end and end.finished_at), default=None)

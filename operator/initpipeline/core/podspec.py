@@ -24,8 +24,8 @@ def build(pipeline: Pipeline, run: int, rerun_in_place: str | None = None) -> di
     ``rerun_in_place`` is the value of the annotation RERUN_IN_PLACE_ANNOTATION. None: the Pod does
     not get the annotation.
 
-    The pipeline's labels are not copied to the Pod, because GitOps tools find the objects that they
-    manage by label.
+    The pipeline's labels are not copied to the Pod, because GitOps tools recognize the objects that
+    they manage by their labels, and would prune the Pod.
     """
     template = pipeline.template
     metadata = template.get("metadata") or {}

@@ -46,8 +46,7 @@ class Quantity:
 
     @classmethod
     def parse(cls, text: str) -> "Quantity":
-        """Returns the quantity. An amount above 2^63 - 1 is reduced to that, one below -(2^63 - 1)
-        is raised to that.
+        """Returns the quantity. Amounts are limited to the range -(2^63 - 1) to 2^63 - 1.
 
         Raises ValueError if the text is not a quantity.
         """

@@ -1,7 +1,8 @@
 """Derives the events that follow from one write of the status.
 
-The inputs are the status before the write and after it. So events need no state of their own, a
-reconcile that writes nothing posts no event, and an event reports nothing that status does not.
+The inputs are the status before the write and after it. So a reconcile that writes nothing posts no
+event, and an event reports nothing that status does not. The only exception is StatusNotWritten,
+which runtime.events posts if the API server refuses the status.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,8 +33,9 @@ _ACTIONS = {
 _NOT_GIVEN_UP = frozenset({Reason.POD_TERMINATING, Reason.UNREADABLE, Reason.RECONCILE_ERROR})
 
 MOST_AT_ONCE: Final = 50
-"""Events per status write. Steps fail one after the other, so only a forged status has more. That
-must not delay the events of other pipelines."""
+"""The most events of one status write. A real status has fewer, because
+steps fail one after the other. A status that another client wrote must not delay the events of
+other pipelines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +164,8 @@ def _failed_steps(
 ) -> dict[int, dict[str, FailedStep]]:
     """Returns the failures that ``before`` did not report, by run and step.
 
-    Failures in an initialized run are those of sidecars, which end with their sandbox and Pod. The
-    caller leaves them out.
+    In an initialized run only sidecars can fail, because the sandbox or the Pod ends.
+    events_between posts no event for them.
     """
     ended_before = {_ended(status) for status in _statuses(before)}
     mirrored_before = {status.container_id for status in _statuses(before)}
@@ -187,8 +189,9 @@ def _add_evidence(
 ) -> None:
     """Adds the failures that are only in history, since status mirrors another Pod by now.
 
-    History has no container IDs. A failure that equals one that was mirrored is taken for the same.
-    If two failures are equal, only RunFailed reports the second.
+    History has no container IDs, so a recorded failure is compared
+    with the mirrored ones by its content. If a later failure has the same content, no event
+    StepFailed is posted for it; RunFailed reports it.
     """
     recorded_before = {record.number for record in before.history}
     new = [record for record in after.history if record.number not in recorded_before]
@@ -228,7 +231,8 @@ def _places(status: InitPipelineStatus) -> dict[str, str]:
 
 
 def _how(step: FailedStep) -> str:
-    """Returns how the step failed. The event's series counts its restarts."""
+    """Returns how the step failed, without its restart count: notes of one series must be equal,
+    and the series has the count."""
     if step.exit_code is None:
         return f"failed: {step.message or step.reason or 'no reason given'}"
     return _ending(step)

@@ -1,6 +1,7 @@
 """The limits of a run: which apply, from when on they are exceeded, and the explanation of that.
 
-A limit is a time. It shows both whether the run has exceeded it, and when to requeue.
+Each limit that applies has a time ``at``: from then on the run has exceeded it. Until then the
+pipeline is requeued for that time. An exceeded maxRestarts has the start of the run.
 """
 
 from collections.abc import Iterator
@@ -77,9 +78,9 @@ def running_step(run: Run, observation: Observation, now: datetime) -> RunningSt
 
 
 def _restarts(policies: Policies, run: Run, current: Step, title: str) -> Iterator[RunLimit]:
-    """Yields maxRestarts if the kubelet has restarted the step more often, or if its next restart
-    will exceed the limit. The restart policy and rules of the container decide whether the kubelet
-    restarts it (KEP-5307)."""
+    """Yields the limit if the restarts of the step in this run exceed maxRestarts, or if the
+    restart that the kubelet is about to make will exceed it. The restart policy and rules of the
+    container decide whether the kubelet restarts it (KEP-5307)."""
     allowed = policies.of_step(current.container.name).max_restarts
     status = current.status
     if allowed is None or status is None or current.container.sidecar:
@@ -121,8 +122,8 @@ def _timeout(policies: Policies, run: Run, current: Step, title: str) -> Iterato
 def _deadline(
     policies: Policies, run: Run, observation: Observation, current: Step
 ) -> Iterator[RunLimit]:
-    """Yields initDeadlineSeconds. The time that the Pod spent behind a scheduling gate does not
-    count: it could not make progress."""
+    """Yields initDeadlineSeconds. Time while the Pod has scheduling gates does not count, because
+    the scheduler does not consider the Pod."""
     allowed, pod = policies.init_deadline_seconds, observation.pod
     if allowed is None or pod.scheduling_gated:
         return

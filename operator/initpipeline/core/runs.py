@@ -76,8 +76,8 @@ class FollowedRun:
     pod: Pod | None
     """The run's Pod. None: it does not exist yet, or does not exist any more."""
     observation: Observation | None
-    """What the Pod reports for this run. None: there is no Pod, or neither the scheduler nor the
-    kubelet has reported on the new Pod."""
+    """What the Pod reports for this run. None: there is no Pod, or the kubelet has not reported on
+    the new Pod yet, for at most FIRST_REPORT_GRACE."""
     limits: tuple[RunLimit, ...] = ()
     """The limits that apply to the run, earliest first."""
 
@@ -179,8 +179,7 @@ def follow(state: RunState, pipeline: Pipeline, pod: Pod, now: datetime) -> Foll
     """Updates the current run from its Pod. Recognizes a kubelet-initiated run, progress of steps,
     initialization, the termination of the Pod, and an exceeded limit.
 
-    If the kubelet has begun another run in the Pod, that run becomes the current one before the Pod
-    is observed.
+    If the kubelet has begun another run in the Pod, the steps are derived for that run.
     """
     ended = state.run.completion_time is not None
     if not ended:
@@ -202,8 +201,8 @@ def _end_with_pod(state: RunState, observation: Observation, now: datetime) -> R
     why = explanations.why(observation, initialized=initialized)
     # If the Pod exceeded a limit after initialization, the kubelet terminated its sidecars. They
     # did not fail.
-    ended = fate is Fate.LOST or (initialized and own_end(pod) is not None)
-    failed = failed_step(pod.init_container_statuses, pod_lost=ended)
+    terminated = fate is Fate.LOST or (initialized and own_end(pod) is not None)
+    failed = failed_step(pod.init_container_statuses, pod_lost=terminated)
     if failed is None and not initialized and own_end(pod) is not None:
         # The kubelet may report the phase Failed before it has terminated the running step.
         failed = failure_of_current_step(observation, why.reason)
@@ -223,9 +222,9 @@ def _end_by_limit(
 def lost(state: RunState, pipeline: Pipeline, last: Pod | None, now: datetime) -> RunState:
     """Ends the current run, whose Pod is gone.
 
-    ``last`` is the last known state of the Pod, or None. If it shows that the Pod had terminated
-    before its deletion, that termination decides the run's result. A reason recorded while the Pod
-    was terminating is kept.
+    ``last`` is the last known state of the Pod, or None. If it has a final phase and no
+    deletionTimestamp, that phase decides the run's result. Otherwise the run is Lost. A reason
+    recorded while the Pod was terminating is kept.
     """
     if last is not None:
         state = follow(state, pipeline, last, now).state
@@ -277,8 +276,9 @@ def without_unfit_pod(state: RunState, pod: Pod) -> RunState:
 
 
 def superseded(followed: FollowedRun, written: InitPipelineStatus, now: datetime) -> RunState:
-    """Ends the current run because another takes its place, or because of suspend. ``written`` is
-    the status as last written."""
+    """Ends the current run, unless it has ended: Initialized if it was initialized, else
+    Superseded. Called when another run starts or spec.suspend is true. ``written`` is the status as
+    last written."""
     state, observation = followed.state, followed.observation
     if observation is not None:
         failed = failed_step(observation.pod.init_container_statuses)
@@ -307,8 +307,8 @@ def _not_initialized(
 def _with_kubelet_run(
     state: RunState, written: InitPipelineStatus, pod: Pod, now: datetime
 ) -> RunState:
-    """Returns the state after checking for a kubelet-initiated run. If there is one, it is the
-    current run. Baselines are raised, so that restarts that no step caused do not count."""
+    """Returns the state with the kubelet-initiated run as the current run, if there is one. In both
+    cases restarts after the loss of a sandbox or node are added to the baselines."""
     trigger = pod_restarts.kubelet_rerun(state.run, pod)
     if trigger is not None:
         state = _kubelet_run(state, trigger, written, pod, now)
@@ -322,7 +322,7 @@ def _kubelet_run(
     """Ends the current run and begins the one that the kubelet has started in the same Pod.
 
     If the current run was never observed as initialized, the API does not report how it ended.
-    ``next_run_time`` is kept, so that kubelet-initiated runs do not restart the back-off of the
+    next_run_time is kept: a kubelet-initiated run neither shortens nor lengthens the delay of the
     operator's next run.
     """
     run, mirrored = state.run, _mirrored(written)

@@ -28,7 +28,8 @@ _SUCCEEDED = Explanation(Reason.POD_SUCCEEDED, "all containers of the Pod succee
 
 POD_DEADLINE: Final = timedelta(minutes=10)
 """How long a run may be without its Pod, because the API server refuses it or because its name is
-taken, before the pipeline is Stalled. The default of a Deployment's progressDeadlineSeconds."""
+taken, before the pipeline is Stalled. Ten minutes, like the default of a Deployment's
+progressDeadlineSeconds."""
 
 _LASTING = frozenset({Reason.INVALID_TEMPLATE, Reason.QUOTA_REQUIRES_RESOURCES})
 _REMEDIES = {
@@ -80,8 +81,9 @@ def without_pod(facts: Facts, state: RunState, now: datetime) -> InitPipelineSta
 def suspended(facts: Facts, state: RunState | None, now: datetime) -> InitPipelineStatus:
     """Returns the status while spec.suspend keeps runs from starting.
 
-    ``state`` has a run that has ended. None: no run has started yet. The template hash stays that
-    of the last run, so that the next run records a template that changed during the suspension.
+    ``state`` has a run that has ended. None: no run has started yet. status.templateHash stays that
+    of the last run. So after the suspension the operator still recognizes that the template
+    changed.
     """
     pipeline, pod = facts.pipeline, facts.pod
     before = pipeline.status
@@ -107,8 +109,8 @@ def suspended(facts: Facts, state: RunState | None, now: datetime) -> InitPipeli
 
 
 def unchanged(pipeline: Pipeline, state: RunState) -> InitPipelineStatus:
-    """Returns the status with the mirror and the conditions as last written, of the pipeline's
-    present generation."""
+    """Returns the status with the given run and the present observedGeneration. The mirror and the
+    conditions stay as last written."""
     before = pipeline.status
     return evolve(
         _with_state(before, state),
@@ -166,7 +168,7 @@ def _mirror_of(observation: Observation, run: Run) -> _Mirror:
 
 
 def _placeholder_fields(pipeline: Pipeline) -> _Mirror:
-    """Returns the mirror of a Pod that does not exist yet, by the template."""
+    """Returns these fields before the Pod exists, computed from the template."""
     spec = pipeline.template["spec"]
     containers = init_containers(spec)
     return {

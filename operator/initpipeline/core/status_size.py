@@ -1,7 +1,8 @@
 """Limits the size of a status, because etcd does not store an object above its limit.
 
 The user's template takes up most of the object. If there is too little room for the whole status,
-the mirror is left out, since the Pod has the same statuses, and then old runs are.
+the operator first leaves out the mirror, because the Pod has the same statuses. If that is not
+enough, it leaves out all entries of history but the newest.
 """
 
 from typing import Final
@@ -27,7 +28,7 @@ def fitted(status: InitPipelineStatus, size: int) -> InitPipelineStatus:
     status lists the fields that are left out.
     """
     left = (MOST_BYTES - _MARGIN - size) / _WITH_OWNERSHIP
-    # An earlier write left out the mirror. It stays empty until the Pod is read again.
+    # If the mirror is empty because an earlier write left it out, keep saying so.
     carried = status.omitted if not status.init_container_statuses else None
     whole = evolve(status, omitted=carried)
     for smaller in (whole, _without_mirror(whole), smallest(whole)):

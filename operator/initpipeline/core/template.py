@@ -152,7 +152,8 @@ def digest(template: Mapping[str, Any]) -> str:
     """Returns a hash that two templates share if the API server would store the same Pod for both.
 
     For a template of more than MOST_ELEMENTS, the hash is that of its JSON with sorted keys:
-    computing the normal form would take seconds, and no other pipeline is reconciled meanwhile.
+    computing the normal form would take seconds of CPU, which slows the reconciles of all
+    pipelines.
 
     The first four digits identify the version of the rules. Only hashes of the same version can be
     compared.
@@ -175,7 +176,7 @@ def _is_large(template: Mapping[str, Any]) -> bool:
 
 
 def by_these_rules(hash_: str | None) -> bool:
-    """Returns whether the hash was computed by this version of the rules."""
+    """Returns whether this version of this module computed the hash."""
     return hash_ is not None and len(hash_) == _HASH_LENGTH and hash_.startswith(_FORM)
 
 
@@ -392,14 +393,13 @@ _FIRST: Final = ("spec", "initContainers", "containers", "name", "image")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A field that differs between two templates."""
+    """A field that differs between two templates. The value of an absent field is None."""
 
     path: str
     """For instance spec.initContainers[1].image, with the index in the newer template. If an item
     was removed from a list, or its order changed, it is the path of the list."""
     old: Any
     new: Any
-    """None if the field is absent."""
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:

@@ -24,7 +24,7 @@ from initpipeline.core.runs import FollowedRun, RunState
 BACK_OFF_FIRST: Final = timedelta(seconds=10)
 BACK_OFF_LONGEST: Final = timedelta(minutes=5)
 BACK_OFF_RESET: Final = timedelta(minutes=10)
-"""After the Pod has been Ready for this long, the next rerun does not wait."""
+"""After the Pod has been Ready for this long, the next run of a series starts without delay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,8 @@ current one, a suspension ended it."""
 
 
 def _resumed(facts: Facts, followed: FollowedRun) -> DueRun | None:
-    """Due if a suspension ended the current run. ``decide`` does not call this while spec.suspend
-    is true."""
+    """Due if the current run has ended and the InitPipeline was suspended, whether or not the
+    suspension ended the run. ``decide`` does not call this while spec.suspend is true."""
     run = followed.state.run
     suspended = facts.pipeline.status.condition(ConditionType.SUSPENDED) is not None
     ended = run.completion_time is not None
@@ -120,7 +120,8 @@ def _template_changed(facts: Facts, followed: FollowedRun) -> bool:
         return False
     if followed.observation is None or template.by_these_rules(used):
         return True
-    # The operator was upgraded, and the spec changed meanwhile. The change may be in a policy only.
+    # Another version of the operator computed the hash, and the generation has changed, maybe only
+    # because of a policy. The template on the Pod shows whether the template changed.
     older = template.unpacked(followed.observation.pod.template_text)
     return older is None or template.digest(older) != pipeline.template_hash
 
@@ -138,8 +139,8 @@ def _changed_paths(facts: Facts, state: RunState) -> Cause | None:
 def reset_counts(state: RunState, written: InitPipelineStatus, now: datetime) -> RunState:
     """Resets the counts of reruns and failures if the Pod has been Ready for long enough.
 
-    ``written`` is the status as last written. The reset waits for the next reconcile, so that it
-    needs no requeue of its own.
+    ``written`` is the status as last written. No reconcile is queued for the reset: the next
+    one computes it.
     """
     ready = written.condition(ConditionType.READY)
     if ready is None or ready.status != "True":

@@ -1,7 +1,8 @@
 """Conditions of pipelines that the operator cannot read or cannot reconcile.
 
-A pipeline can be unreadable if another version of the CRD stored it, or if another client wrote its
-status. The desired state is then unknown, so the operator only reports the problem.
+A pipeline can be unreadable if it was stored while another version of the CRD was installed, or if
+another client wrote its status. The desired state is then unknown, so the operator only reports the
+problem.
 """
 
 from collections.abc import Mapping
