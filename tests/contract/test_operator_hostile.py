@@ -283,7 +283,7 @@ def test_status_that_is_too_large_omits_the_mirror(
     process: OperatorProcess, env: ContractEnv
 ) -> None:
     process.start()
-    env.create(large(LIMIT - 20_000))
+    env.create(large(LIMIT - 18_000))
     env.wait(
         "the list of omitted fields", lambda status: "initContainerStatuses" in omitted(status)
     )

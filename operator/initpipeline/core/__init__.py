@@ -6,13 +6,14 @@ Reading order:
    may be malformed. ``kubelet_reasons``: reasons that the kubelet sets. ``resources``,
    ``quantity``: what the Pod counts as. ``template``: hash and changes of the Pod template.
 2. What the Pod's status shows about a run. ``pod_steps``: which steps are done.
-   ``pod_restarts``: restarts by the kubelet, of app containers, in place. ``pod_end``: completed, failed or lost; stuck.
+   ``pod_restarts``: restarts by the kubelet, of app containers, in place. ``pod_end``: completed,
+   failed or lost; stuck.
    ``observation``: all of that, derived once per decision. ``pod_ownership``: whose Pod it is.
 3. Why something is as it is. ``failures``: how a container failed, and the evidence of it.
    ``explanations``: reason and message.
 4. Runs. ``run_limits``: when a run exceeds initDeadlineSeconds, timeoutSeconds or maxRestarts.
-   ``runs``: how a run begins, follows its Pod and
-   ends. ``in_place``: in-place re-runs. ``triggers``: when the next run starts, and why.
+   ``runs``: how a run begins, follows its Pod and ends. ``in_place``: in-place re-runs.
+   ``triggers``: when the next run starts, and why.
 5. What is reported. ``conditions``, ``mirror``, ``status``, ``status_size``, ``run_events``.
 6. What is done. ``admission``: refusals of a Pod. ``podspec``: the Pod's manifest. ``decide``: the
    decision. ``unreadable``: what is reported of an InitPipeline that cannot be read.

@@ -84,8 +84,8 @@ def refused(facts: Facts) -> bool:
 
 
 def unfit(pod: Pod) -> bool:
-    """Returns whether the scheduler or a kubelet rejects the Pod because a node lacks the feature that
-    the operator's rules need."""
+    """Returns whether the scheduler or a kubelet rejects the Pod because nodes lack the feature
+    that the operator's rules need."""
     return _unfit_by(pod) is not None
 
 

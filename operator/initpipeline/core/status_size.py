@@ -15,10 +15,8 @@ MOST_BYTES: Final = 1536 * 1024
 """etcd's default limit of a request (--max-request-bytes)."""
 
 _MARGIN: Final = 16 * 1024
-"""Bytes reserved for the rest of the request, and for metadata that grows later."""
-
-_WITH_OWNERSHIP: Final = 2.5
-"""Bytes that are stored per byte of status: managedFields lists every field that was written."""
+"""Bytes reserved for the rest of the request, and for metadata that grows later, such as the
+managedFields of the status. These take at most 2 KiB, because most of the status is atomic."""
 
 
 def fitted(status: InitPipelineStatus, size: int) -> InitPipelineStatus:
@@ -27,8 +25,8 @@ def fitted(status: InitPipelineStatus, size: int) -> InitPipelineStatus:
     ``size`` is that of the object without status, in bytes. The field ``omitted`` of the returned
     status lists the fields that are left out.
     """
-    left = (MOST_BYTES - _MARGIN - size) / _WITH_OWNERSHIP
-    # If the mirror is empty because an earlier write left it out, keep saying so.
+    left = MOST_BYTES - _MARGIN - size
+    # If the mirror is empty because an earlier write left it out, it is still omitted.
     carried = status.omitted if not status.init_container_statuses else None
     whole = evolve(status, omitted=carried)
     for smaller in (whole, _without_mirror(whole), smallest(whole)):
