@@ -82,7 +82,12 @@ def classify(code: int, status: Mapping[str, Any]) -> Refusal | None:
     if code == 403 and namespace_terminating(status):
         return None
     reason = next((row.reason for row in _ROWS if row.matches(code, message)), None)
-    return None if reason is None else Refusal(reason, message)
+    if reason is None:
+        return None
+    # A proxy before the API server may send no metav1.Status.
+    return Refusal(
+        reason, message or f"the API server answered with HTTP status {code} and no message"
+    )
 
 
 def namespace_terminating(status: Mapping[str, Any]) -> bool:

@@ -102,7 +102,7 @@ def _not_ready(pod: Pod) -> Explanation:
     if ready is not None and ready.reason == "PodCompleted":
         # For a moment, until the kubelet reports the phase Succeeded.
         return Explanation(Reason.CONTAINERS_NOT_READY, "app containers have terminated")
-    if ready is not None and ready.status != "True" and containers and containers.status == "True":
+    if ready is not None and containers is not None and containers.status == "True":
         # If the kubelet reports Ready False and ContainersReady True, it adds a message. The node
         # lifecycle controller adds none when it marks the Pods of a node that stopped reporting.
         return Explanation(

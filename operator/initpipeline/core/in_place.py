@@ -174,15 +174,15 @@ def _before_pod(facts: Facts, state: RunState, now: datetime) -> Explanation | N
 
 def _restarted_alone(run: Run, before: Pod) -> bool:
     """Returns whether the kubelet restarted only the container, although its first matching rule is
-    RestartAllContainers. A container that admission injected does not have the operator's rules."""
-    if run.trigger is not Trigger.CONTAINER_RESTARTED or before.rerun_in_place != IN_PLACE:
-        return False
+    RestartAllContainers. A container that admission injected does not have the operator's rules.
+
+    A cause with an exit code means that a restarted container caused the run.
+    """
     cause = run.cause
-    restarted = (c for c in before.containers if cause is not None and c.name == cause.container)
-    container = next(restarted, None)
-    if container is None or cause is None or cause.exit_code is None:
+    if before.rerun_in_place != IN_PLACE or cause is None or cause.exit_code is None:
         return False
-    return container.after_exit(cause.exit_code) == RESTART_ALL_CONTAINERS
+    restarted = (c for c in before.containers if c.name == cause.container)
+    return any(c.after_exit(cause.exit_code) == RESTART_ALL_CONTAINERS for c in restarted)
 
 
 _WITHOUT = (

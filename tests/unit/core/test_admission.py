@@ -149,6 +149,13 @@ def test_refusal_has_the_reason_and_is_never_final(reason: Reason, code: int, me
     assert (refusal.reason, refusal.message, refusal.final) == (reason, message, False)
 
 
+def test_refusal_without_a_message_has_the_http_status() -> None:
+    refusal = classify(413, {})
+    assert refusal is not None
+    assert refusal.reason is Reason.INVALID_TEMPLATE
+    assert refusal.message == "the API server answered with HTTP status 413 and no message"
+
+
 @pytest.mark.parametrize(
     ("code", "status"),
     [

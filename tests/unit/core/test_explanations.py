@@ -39,6 +39,12 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
             id="scheduling is gated",
         ),
         pytest.param(
+            fresh_pod().node(None).condition("PodScheduled", "False", "Unschedulable"),
+            Reason.POD_UNSCHEDULABLE,
+            "the Pod has not been scheduled yet",
+            id="no node fits, and the scheduler gives no details",
+        ),
+        pytest.param(
             pod().node(None).init("one", reported=False),
             Reason.POD_PENDING,
             "the Pod has not been scheduled yet",
@@ -249,6 +255,23 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
             "DeadlineExceeded: Pod was active on the node longer than allowed",
             id="the Pod failed between two steps",
         ),
+        pytest.param(
+            fresh_pod().init("one", running=True).phase("Failed", "DeadlineExceeded"),
+            Reason.POD_DEADLINE_EXCEEDED,
+            "DeadlineExceeded: a limit of the Pod was exceeded",
+            id="the Pod failed while a step ran, and the kubelet gives no details",
+        ),
+        pytest.param(
+            pod()
+            .init("a", exit=0, start=50, restarts=1)
+            .init("b", exit=0)
+            .app(exit=1)
+            .restarts("Never")
+            .phase("Failed"),
+            Reason.POD_FAILED,
+            "the Pod failed",
+            id="the Pod failed, and the old success of its step is still shown",
+        ),
     ],
 )
 def test_why_a_run_is_not_initialized(observed: PodBuilder, reason: Reason, message: str) -> None:
@@ -274,6 +297,19 @@ def test_why_a_run_is_not_initialized(observed: PodBuilder, reason: Reason, mess
             Reason.CONTAINERS_NOT_READY,
             "containers with unready status: [app]",
             id="not ready",
+        ),
+        pytest.param(
+            running_pod().ready(False).condition("ContainersReady"),
+            Reason.NODE_NOT_READY,
+            'the Pod was marked not Ready because node "node-1" has stopped reporting; '
+            "its containers were Ready when the kubelet last reported them",
+            id="the node does not report",
+        ),
+        pytest.param(
+            running_pod().app(running=True).app("web").app("log").ready(False),
+            Reason.CONTAINERS_NOT_READY,
+            'app containers are not ready: "web", "log"',
+            id="two of three app containers have not started",
         ),
         pytest.param(
             running_pod().app(exit=0).condition("Ready", "False", "PodCompleted"),
@@ -411,9 +447,91 @@ def test_why_an_initialized_pod_is_ready_or_not(
     assert (why.reason, why.message) == (reason, message)
 
 
-def test_missing_pod_was_deleted() -> None:
-    why = explanations.lost(None)
-    assert (why.reason, why.message) == (Reason.POD_LOST, "the Pod was deleted")
+PREEMPTED = ("DisruptionTarget", "True", "PreemptionByScheduler", "preempted by a Pod more dear")
+NOT_TERMINATED = (
+    "the Pod is still there long after its grace period: "
+    'node "node-1" has not confirmed that its containers have terminated: only if the node is '
+    'permanently down: run "kubectl taint node node-1 '
+    'node.kubernetes.io/out-of-service=nodeshutdown:NoExecute", or delete the Pod with '
+    "--grace-period=0 --force"
+)
+
+
+@pytest.mark.parametrize(
+    ("observed", "message"),
+    [
+        pytest.param(None, "the Pod was deleted", id="it does not exist"),
+        pytest.param(
+            running_pod().phase("Failed"),
+            "the Pod was lost: no reason given",
+            id="no reason is reported",
+        ),
+        pytest.param(
+            completed_pod(),
+            "the Pod was lost: its containers exited with 0 before the Pod was done",
+            id="its containers ended well",
+        ),
+        pytest.param(
+            completed_pod().condition(*PREEMPTED),
+            "the Pod was lost: preempted by a Pod more dear",
+            id="its containers ended well, and a disruption is reported",
+        ),
+        pytest.param(
+            running_pod().phase("Failed").condition(*PREEMPTED[:3]),
+            "the Pod was lost: PreemptionByScheduler",
+            id="the disruption has no message",
+        ),
+        pytest.param(
+            running_pod().phase("Failed", "NodeLost"),
+            "the Pod was lost: NodeLost",
+            id="only the Pod has a reason",
+        ),
+    ],
+)
+def test_lost_pod_has_the_message_of_who_ended_it(
+    observed: PodBuilder | None, message: str
+) -> None:
+    why = explanations.lost(None if observed is None else observed.build())
+    assert (why.reason, why.message) == (Reason.POD_LOST, message)
+
+
+def test_pod_that_was_lost_again_may_have_exceeded_its_own_limit() -> None:
+    why = explanations.lost_again(completed_pod().build())
+    assert why.reason is Reason.POD_FAILED
+    assert why.message == (
+        "the Pod was lost: its containers exited with 0 before the Pod was done. No disruption is "
+        "reported, and the previous run was also lost, so the Pod may have exceeded a limit of its "
+        "own spec. Check its events"
+    )
+
+
+def test_terminating_pod_has_the_message_of_the_disruption() -> None:
+    why = explanations.terminating(running_pod().deleting().condition(*PREEMPTED).build())
+    assert why.reason is Reason.POD_TERMINATING
+    assert why.message == "the Pod is being deleted: preempted by a Pod more dear"
+
+
+@pytest.mark.parametrize(
+    ("observed", "message"),
+    [
+        pytest.param(
+            running_pod().held_by("example.com/backup", "example.com/audit"),
+            "the Pod is being deleted, but is blocked by its finalizers "
+            "example.com/backup, example.com/audit: check the controllers that remove them",
+            id="finalizers",
+        ),
+        pytest.param(
+            fresh_pod().node(None),
+            "the Pod is still there long after its grace period: "
+            "delete it with --grace-period=0 --force",
+            id="never on a node",
+        ),
+        pytest.param(running_pod(), NOT_TERMINATED, id="on a node"),
+    ],
+)
+def test_stuck_pod_has_a_remedy(observed: PodBuilder, message: str) -> None:
+    why = explanations.stuck(observed.deleting().build())
+    assert (why.reason, why.message) == (Reason.POD_TERMINATING, message)
 
 
 @pytest.mark.parametrize(

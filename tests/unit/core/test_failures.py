@@ -1,10 +1,40 @@
 """How a container failed, and the evidence of it."""
 
+from typing import Any
+
 import pytest
 
+from initpipeline.api.models import FailedStep
+from initpipeline.api.reasons import Reason
 from initpipeline.core import failures
-from tests.builders import End, PodBuilder
-from tests.unit.core.samples import RESTARTING_ALL, four_steps
+from initpipeline.core.facts import Terminated
+from initpipeline.core.observation import observe
+from tests.builders import End, PodBuilder, fresh_pod, running_pod
+from tests.unit.core.samples import RESTARTING_ALL, a_run, four_steps
+
+
+@pytest.mark.parametrize(
+    ("end", "restarts", "text"),
+    [
+        pytest.param(End(1), 0, "exited with 1", id="no message"),
+        pytest.param(End(1, message="oh\n"), 0, "exited with 1: oh", id="message"),
+        pytest.param(End(1, message="\n"), 0, "exited with 1", id="empty message"),
+        pytest.param(End(0), 1, "exited with 0, restarted 1 time", id="restarted once"),
+        pytest.param(End(2), 2, "exited with 2, restarted 2 times", id="restarted twice"),
+        pytest.param(End(143, signal=15), 0, "was terminated by signal 15", id="signal"),
+        pytest.param(End(137, reason="OOMKilled"), 0, "exited with 137 (OOMKilled)", id="reason"),
+        pytest.param(
+            End(128, reason="StartError", message="no such file"),
+            0,
+            "could not be started: no such file",
+            id="not started",
+        ),
+    ],
+)
+def test_ending_has_code_reason_restarts_and_message(end: End, restarts: int, text: str) -> None:
+    terminated = Terminated.from_api({"terminated": end.raw()})
+    assert terminated is not None
+    assert failures.ending(terminated, restarts) == text
 
 
 class TestFailedStep:
@@ -106,3 +136,45 @@ class TestFailedStep:
         assert step is not None
         assert step.reason == "OOMKilled"
         assert step.message == "x" * 1020 + " ..."
+
+
+class TestFailureOfCurrentStep:
+    """The evidence of the step at which a run was ended. The step may still run."""
+
+    @pytest.mark.parametrize(
+        ("observed", "evidence"),
+        [
+            pytest.param(
+                four_steps().init(
+                    "migrate",
+                    waiting="CrashLoopBackOff",
+                    restarts=2,
+                    last=End(143, signal=15, message="stopped"),
+                ),
+                {"name": "migrate", "exit_code": 143, "signal": 15, "reason": "Error"}
+                | {"message": "stopped", "restart_count": 2},
+                id="failed",
+            ),
+            pytest.param(
+                four_steps().init("migrate", running=True, restarts=1),
+                {"name": "migrate", "reason": "InitDeadlineExceeded", "restart_count": 1},
+                id="still runs",
+            ),
+            pytest.param(
+                fresh_pod().init("one", reported=False),
+                {"name": "one", "reason": "InitDeadlineExceeded", "restart_count": 0},
+                id="never reported",
+            ),
+        ],
+    )
+    def test_current_step_has_evidence_or_the_reason_of_the_end(
+        self, observed: PodBuilder, evidence: dict[str, Any]
+    ) -> None:
+        step = failures.failure_of_current_step(
+            observe(observed.build(), a_run()), Reason.INIT_DEADLINE_EXCEEDED
+        )
+        assert step == FailedStep(**evidence)
+
+    def test_initialized_run_has_no_current_step(self) -> None:
+        observed = observe(running_pod().build(), a_run())
+        assert failures.failure_of_current_step(observed, Reason.INIT_DEADLINE_EXCEEDED) is None

@@ -106,6 +106,26 @@ def in_place_condition(of: SimulatedPipeline) -> tuple[str, str] | None:
     return None if condition is None else (condition.status, condition.reason)
 
 
+def twice(seconds: float, **policies: Any) -> SimulatedPipeline:
+    """Returns a pipeline with two in-place re-runs so many seconds apart."""
+    first = initialized(running_pod().in_place(), **policies)
+    first = (
+        first.reconcile(restarting(1), 100).reconcile(run_again(1), 130).reconcile(exited(1), 140)
+    )
+    return first.reconcile(restarting(2), 100 + seconds)
+
+
+def lost_twice() -> SimulatedPipeline:
+    """Returns a pipeline whose Pod was lost twice, with the third Pod."""
+    now = initialized(running_pod().in_place())
+    for run, seconds in ((2, 50), (3, 100)):
+        now = now.reconcile(None, seconds).reconcile(None, seconds + 30).reconcile(None)
+        pod = created(now)
+        now = now.reconcile(running_pod(run).in_place(pod["metadata"]["annotations"][ANNOTATION]))
+    return now
+
+
+ANNOTATION = names.RERUN_IN_PLACE_ANNOTATION
 UNSUPPORTED, TOO_OFTEN = ("True", "InPlaceUnsupported"), ("True", "InPlaceTooOften")
 
 
@@ -238,18 +258,8 @@ ONCE = {"name": "one", "maxRestarts": 0}
 class TestTooOften:
     """After a second in-place re-run within ten minutes, the operator replaces the Pod."""
 
-    def twice(self, seconds: float, **policies: Any) -> SimulatedPipeline:
-        """Returns a pipeline with two in-place re-runs so many seconds apart."""
-        first = initialized(running_pod().in_place(), **policies)
-        first = (
-            first.reconcile(restarting(1), 100)
-            .reconcile(run_again(1), 130)
-            .reconcile(exited(1), 140)
-        )
-        return first.reconcile(restarting(2), 100 + seconds)
-
     def test_second_in_place_rerun_replaces_the_pod(self) -> None:
-        after = self.twice(599)
+        after = twice(599)
         assert after.decision.action == DeletePod("pod-1")
         assert (after.run.number, after.run.trigger) == (4, Trigger.CONTAINER_RESTARTED)
         assert after.run.cause == Cause(container="app", exit_code=7, reason="Error")
@@ -261,15 +271,15 @@ class TestTooOften:
         ]
 
     def test_empty_history_does_not_hide_the_first(self) -> None:
-        after = self.twice(599, runHistoryLimit=0)
+        after = twice(599, runHistoryLimit=0)
         assert (after.run.number, after.run.trigger) == (4, Trigger.CONTAINER_RESTARTED)
 
     def test_reruns_ten_minutes_apart_keep_the_pod(self) -> None:
-        after = self.twice(600)
+        after = twice(600)
         assert (after.run.number, after.run.trigger) == (3, Trigger.RESTARTED_IN_PLACE)
 
     def test_replacement_pod_has_no_rules(self) -> None:
-        after = self.twice(599).reconcile(None)
+        after = twice(599).reconcile(None)
         assert "restartPolicyRules" not in app(after)
         assert in_place_condition(after) == TOO_OFTEN
         pod = running_pod(4).in_place("InPlaceTooOften")
@@ -277,19 +287,31 @@ class TestTooOften:
 
     def test_condition_is_kept_while_the_pod_exists(self) -> None:
         pod = running_pod(4).in_place("InPlaceTooOften")
-        before = self.twice(599).reconcile(None).reconcile(pod, 720)
+        before = twice(599).reconcile(None).reconcile(pod, 720)
         after = before.reconcile(pod.ready(False), 99_000)
         type_ = ConditionType.IN_PLACE_UNAVAILABLE
         assert after.condition(type_) == before.condition(type_)
 
     def test_restart_ten_minutes_later_creates_a_pod_with_rules(self) -> None:
         pod = running_pod(4).in_place("InPlaceTooOften").condition("Ready", since=720)
-        long_ready = self.twice(599).reconcile(None).reconcile(pod, 720)
+        long_ready = twice(599).reconcile(None).reconcile(pod, 720)
         crashed = pod.ready(False).app(running=True, restarts=1, last=End(1, start=730))
         after = long_ready.reconcile(crashed, 1400)
         assert (after.run.number, after.run.trigger) == (5, Trigger.CONTAINER_RESTARTED)
         assert app(after.reconcile(None))["restartPolicyRules"] == [ANY]
         assert in_place_condition(after) is None
+
+    @pytest.mark.parametrize(
+        ("seconds", "rules"),
+        [pytest.param(599, None, id="9:59"), pytest.param(600, [ANY], id="10:00")],
+    )
+    def test_pod_after_a_loss_has_rules_ten_minutes_after_the_last_in_place_rerun(
+        self, seconds: float, rules: list[Any] | None
+    ) -> None:
+        once = initialized(running_pod().in_place()).reconcile(restarting(1), 100)
+        lost = once.reconcile(run_again(1), 130).reconcile(None, 100 + seconds)
+        assert lost.run.trigger is Trigger.POD_LOST
+        assert app(lost.reconcile(None)).get("restartPolicyRules") == rules
 
     def test_further_in_place_reruns_keep_the_next_run_time(self) -> None:
         lost = initialized(running_pod().in_place()).reconcile(None, 50).reconcile(None)
@@ -308,13 +330,7 @@ class TestTooOften:
         assert after.run.trigger is Trigger.CONTAINER_RESTARTED
 
     def test_several_reruns_in_a_row_leave_the_rules_out(self) -> None:
-        now = initialized(running_pod().in_place())
-        for run, seconds in ((2, 50), (3, 100)):
-            now = now.reconcile(None, seconds).reconcile(None, seconds + 30).reconcile(None)
-            pod = created(now)
-            now = now.reconcile(
-                running_pod(run).in_place(pod["metadata"]["annotations"][ANNOTATION])
-            )
+        now = lost_twice()
         assert now.status.rerun_count == 2
         assert in_place_condition(now) == TOO_OFTEN
 
@@ -333,9 +349,6 @@ class TestTooOften:
         first = first.reconcile(theirs(restarting(1)), 100).reconcile(theirs(run_again(1)), 130)
         after = first.reconcile(theirs(restarting(2)), 150)
         assert (after.run.number, after.run.trigger) == (3, Trigger.RESTARTED_IN_PLACE)
-
-
-ANNOTATION = names.RERUN_IN_PLACE_ANNOTATION
 
 
 class TestUnsupported:
@@ -405,7 +418,8 @@ class TestUnsupported:
         spec = before.pipeline.template["spec"]
         template = {"spec": {**spec, "containers": [{"name": "app", "image": "nginx", **own}]}}
         before = before.change(before.pipeline.with_template(template))
-        pod = running_pod().in_place().with_spec(containers=[{"name": "app", **own}])
+        rules = {"restartPolicy": "Always", "restartPolicyRules": [OWN, ANY]}
+        pod = running_pod().in_place().with_spec(containers=[{"name": "app", **rules}])
         crashed = pod.app(running=True, restarts=1, last=End(42, start=20))
         after = before.reconcile(None).reconcile(pod).reconcile(crashed, 60)
         assert (after.run.trigger, in_place_condition(after)) == (Trigger.CONTAINER_RESTARTED, None)
@@ -416,6 +430,24 @@ class TestUnsupported:
         after = asking().reconcile(None).reconcile(pod).reconcile(crashed, 60).reconcile(None, 61)
         assert app(after)["restartPolicyRules"] == [ANY]
         assert in_place_condition(after.reconcile(silent_pod(2, created=61).in_place(), 61)) is None
+
+    @pytest.mark.parametrize(
+        ("annotation", "last"),
+        [
+            pytest.param(
+                "InPlaceTooOften", End(7, start=20), id="the rules are the template's own"
+            ),
+            pytest.param(names.IN_PLACE, None, id="the kubelet does not report the exit"),
+        ],
+    )
+    def test_restart_that_does_not_show_a_missing_feature_keeps_the_rules(
+        self, annotation: str, last: End | None
+    ) -> None:
+        pod = running_pod().in_place(annotation, rules=True)
+        crashed = pod.app(running=True, restarts=1, last=last)
+        after = asking().reconcile(None).reconcile(pod).reconcile(crashed, 60)
+        assert (after.run.number, after.run.trigger) == (2, Trigger.CONTAINER_RESTARTED)
+        assert app(after.reconcile(None))["restartPolicyRules"] == [ANY]
 
     def test_other_strategy_has_no_condition(self) -> None:
         before = initialized(running_pod().in_place(rules=False))
@@ -500,3 +532,46 @@ class TestUnfitPod:
         after = asking().reconcile(None).reconcile(pod, 5)
         assert after.decision.action is None
         assert after.condition(ConditionType.READY).reason == "PodUnschedulable"
+
+
+@pytest.mark.parametrize(
+    ("state", "cause"),
+    [
+        pytest.param(
+            asking().reconcile(None).reconcile(None, refusal=REFUSED, refused_in_place=True),
+            REFUSED.message,
+            id="the API server refuses the rules",
+        ),
+        pytest.param(
+            initialized(running_pod().in_place(rules=False)),
+            "the API server has dropped the restartPolicyRules of the Pod",
+            id="the API server drops the rules",
+        ),
+        pytest.param(asking().reconcile(None).reconcile(unschedulable()), NO_NODE, id="scheduler"),
+        pytest.param(
+            asking().reconcile(None).reconcile(not_admitted()), NOT_ADMITTED, id="kubelet"
+        ),
+        pytest.param(
+            initialized(running_pod().in_place()).reconcile(
+                running_pod().in_place().app(running=True, restarts=1, last=End(7, start=20)), 60
+            ),
+            "node node-1 restarted only one of its containers",
+            id="the node restarts one container",
+        ),
+        pytest.param(
+            twice(599),
+            "all containers were last restarted in place at 2030-01-01T12:11:39Z",
+            id="two in-place re-runs",
+        ),
+        pytest.param(
+            lost_twice(),
+            "restarts or losses have caused 2 runs in a row",
+            id="two losses",
+        ),
+    ],
+)
+def test_condition_has_the_consequence_and_its_cause(state: SimulatedPipeline, cause: str) -> None:
+    assert state.condition(ConditionType.IN_PLACE_UNAVAILABLE).message == (
+        "the Pod has no rules for in-place restarts, so the operator replaces it if an app "
+        f"container restarts: {cause}"
+    )
