@@ -61,6 +61,10 @@ unit: $(STAMP) ## Run the tests that need no cluster: two minutes
 fuzz: $(STAMP) ## Check all readers with 100,000 hostile objects: three minutes; ARGS="COUNT SEED"
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
+.PHONY: mutants
+mutants: $(STAMP) ## Change the core line by line, and list what no test notices: an hour; ARGS="MODULE"
+	@$(BIN)/python -m tests.mutation $(ARGS)
+
 .PHONY: e2e
 e2e: $(STAMP) ## Run the tests on a real kubelet; CLUSTER=current: on yours
 	@$(PYTEST) -n $(E2E_JOBS) --dist worksteal tests/e2e

@@ -1,0 +1,36 @@
+"""The list of changes that no test notices is about lines that exist, and gives a reason."""
+
+from tests.mutation.mutants import CORE, MODULES, ROOT
+from tests.mutation.survivors import Survivor, explained, render
+
+SOURCES = {
+    name: " ".join((ROOT / f"operator/{CORE}/{name}.py").read_text().split()) for name in MODULES
+}
+REASONS = ("Equivalent: ", "Covered by tests/", "Open: ")
+
+
+def test_listed_lines_exist() -> None:
+    stale = [
+        survivor
+        for survivor in explained()
+        if f"def {survivor.function.rpartition('.')[2]}(" not in SOURCES[survivor.module]
+        or survivor.before not in SOURCES[survivor.module]
+    ]
+    assert not stale, "remove them from tests/mutation/survivors.toml"
+
+
+def test_listed_lines_have_a_reason() -> None:
+    assert not [line for line, why in explained().items() if not why.startswith(REASONS)]
+
+
+def test_rendered_entries_are_those_of_the_list() -> None:
+    one = Survivor("runs.begin", 'x = "a  b"', "x = 'c'")
+    two = Survivor("runs.begin", 'x = "a  b"', "")
+    assert one.before == 'x = "a b"', "white space has no meaning"
+    assert render({one: "Open: why", two: "Open: why"}) == (
+        "[[survivor]]\n"
+        'function = "runs.begin"\n'
+        "before = 'x = \"a b\"'\n"
+        'after = [\n    "",\n    "x = \'c\'",\n]\n'
+        'reason = "Open: why"\n'
+    )
