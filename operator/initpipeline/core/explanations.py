@@ -61,9 +61,9 @@ def initialization(observation: Observation) -> Explanation:
     step from starting. Last, what the current step does.
     """
     pod, steps, fate = observation.pod, observation.steps, observation.fate
-    if not steps:
-        return readiness(observation)  # A Pod without init containers, which the user has made.
-    current = observation.current_step or steps[-1]
+    current = observation.current_step
+    if current is None:
+        return readiness(observation)  # Such as a Pod without init containers that a user created.
     title = step_title(current, len(steps))
     if pod.deleting:
         return terminating(pod)

@@ -272,6 +272,12 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
             "the Pod failed",
             id="the Pod failed, and the old success of its step is still shown",
         ),
+        pytest.param(
+            pod().app(exit=1, message="oh"),
+            Reason.CONTAINER_FAILED,
+            'container "app" exited with 1: oh',
+            id="a user created the Pod, without init containers",
+        ),
     ],
 )
 def test_why_a_run_is_not_initialized(observed: PodBuilder, reason: Reason, message: str) -> None:
@@ -382,6 +388,12 @@ def test_why_a_run_is_not_initialized(observed: PodBuilder, reason: Reason, mess
             Reason.POD_DEADLINE_EXCEEDED,
             "DeadlineExceeded: active too long",
             id="a sidecar was ended with the Pod",
+        ),
+        pytest.param(
+            running_pod().app(exit=137).phase("Failed", "DeadlineExceeded", "active too long"),
+            Reason.POD_DEADLINE_EXCEEDED,
+            "DeadlineExceeded: active too long",
+            id="an app container was ended with the Pod",
         ),
         pytest.param(
             running_pod().app(running=True, restarts=1, last=End(3)).ready(False),

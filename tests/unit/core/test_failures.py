@@ -45,6 +45,9 @@ class TestFailedStep:
         [
             pytest.param(four_steps().init("migrate", exit=3), "migrate", 3, 0, id="failed"),
             pytest.param(
+                four_steps().init("migrate", exit=137), "migrate", 137, 0, id="killed by SIGKILL"
+            ),
+            pytest.param(
                 four_steps().init("migrate", waiting="CrashLoopBackOff", restarts=2, last=End(4)),
                 "migrate",
                 4,
