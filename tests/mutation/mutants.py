@@ -39,7 +39,7 @@ def copy_tree(directory: str, modules: list[str]) -> Path:
     """Copy what the tests need, with the package at the top, because mutmut derives the name of a
     module from its path. Return the root of the copy."""
     root = Path(directory)
-    ignored = shutil.ignore_patterns("__pycache__", "mutation")
+    ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "operator/initpipeline", root / "initpipeline", ignore=ignored)
     for name in COPIED:
         if (ROOT / name).is_dir():
@@ -48,6 +48,7 @@ def copy_tree(directory: str, modules: list[str]) -> Path:
             shutil.copy2(ROOT / name, root / name)
     settings = {
         "source_paths": [f"{CORE}/{module}.py" for module in modules],
+        "pytest_add_cli_args": ("-p", "tests.mutation.order"),
         "pytest_add_cli_args_test_selection": TESTS,
         "also_copy": ["initpipeline", *COPIED],
     }

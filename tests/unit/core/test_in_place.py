@@ -4,6 +4,7 @@ Messages of the API server, scheduler and kubelet were recorded from Kubernetes 
 feature gate off.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -538,40 +539,46 @@ class TestUnfitPod:
     ("state", "cause"),
     [
         pytest.param(
-            asking().reconcile(None).reconcile(None, refusal=REFUSED, refused_in_place=True),
+            lambda: (
+                asking().reconcile(None).reconcile(None, refusal=REFUSED, refused_in_place=True)
+            ),
             REFUSED.message,
             id="the API server refuses the rules",
         ),
         pytest.param(
-            initialized(running_pod().in_place(rules=False)),
+            lambda: initialized(running_pod().in_place(rules=False)),
             "the API server has dropped the restartPolicyRules of the Pod",
             id="the API server drops the rules",
         ),
-        pytest.param(asking().reconcile(None).reconcile(unschedulable()), NO_NODE, id="scheduler"),
         pytest.param(
-            asking().reconcile(None).reconcile(not_admitted()), NOT_ADMITTED, id="kubelet"
+            lambda: asking().reconcile(None).reconcile(unschedulable()), NO_NODE, id="scheduler"
         ),
         pytest.param(
-            initialized(running_pod().in_place()).reconcile(
+            lambda: asking().reconcile(None).reconcile(not_admitted()), NOT_ADMITTED, id="kubelet"
+        ),
+        pytest.param(
+            lambda: initialized(running_pod().in_place()).reconcile(
                 running_pod().in_place().app(running=True, restarts=1, last=End(7, start=20)), 60
             ),
             "node node-1 restarted only one of its containers",
             id="the node restarts one container",
         ),
         pytest.param(
-            twice(599),
+            lambda: twice(599),
             "all containers were last restarted in place at 2030-01-01T12:11:39Z",
             id="two in-place re-runs",
         ),
         pytest.param(
-            lost_twice(),
+            lost_twice,
             "restarts or losses have caused 2 runs in a row",
             id="two losses",
         ),
     ],
 )
-def test_condition_has_the_consequence_and_its_cause(state: SimulatedPipeline, cause: str) -> None:
-    assert state.condition(ConditionType.IN_PLACE_UNAVAILABLE).message == (
+def test_condition_has_the_consequence_and_its_cause(
+    state: Callable[[], SimulatedPipeline], cause: str
+) -> None:
+    assert state().condition(ConditionType.IN_PLACE_UNAVAILABLE).message == (
         "the Pod has no rules for in-place restarts, so the operator replaces it if an app "
         f"container restarts: {cause}"
     )
