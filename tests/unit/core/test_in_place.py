@@ -162,6 +162,15 @@ class TestRules:
         assert app(asked).get("restartPolicyRules") == rules
         assert rules is None or app(asked)["restartPolicy"], "the API wants it beside rules"
 
+    def test_creation_has_the_run_and_whether_the_pod_has_rules(self) -> None:
+        first = asking().reconcile(None)
+        without = first.reconcile(None, refusal=REFUSED, refused_in_place=True)
+        for state, rules in ((first, True), (without, False)):
+            action = state.decision.action
+            assert isinstance(action, CreatePod)
+            assert action.in_place is rules
+            assert action.manifest["metadata"]["annotations"][names.RUN_ANNOTATION] == "1"
+
     def test_each_app_container_has_one_rule(self) -> None:
         sidecar = {"name": "log", "image": "busybox", "restartPolicy": "Always"}
         of = asking().pipeline.inits("one", sidecar)
@@ -395,6 +404,14 @@ class TestUnsupported:
         assert waiting.decision.retry
         assert "restartPolicyRules" not in app(waiting.reconcile(None, 30))
 
+    def test_refused_rules_after_a_change_of_the_spec_are_not_an_invalid_template(self) -> None:
+        refused = asking().reconcile(None).reconcile(None, refusal=QUOTA, refused_in_place=True)
+        assert refused.condition(ConditionType.READY).reason == "QuotaExceeded"
+        changed = refused.policy(backoffLimit=3)
+        after = changed.reconcile(None, refusal=REFUSED, refused_in_place=True)
+        assert after.condition(ConditionType.READY).reason == "PodPending"
+        assert in_place_condition(after) == UNSUPPORTED
+
     def test_next_run_tries_the_rules_again(self) -> None:
         refused = asking().reconcile(None).reconcile(None, refusal=REFUSED, refused_in_place=True)
         pod = running_pod().in_place("InPlaceUnsupported")
@@ -518,6 +535,12 @@ class TestUnfitPod:
             .reconcile(unschedulable().deleting(), 6)
         )
         assert (after.decision.action, after.run.number) == (None, 1)
+
+    def test_pod_that_the_kubelet_rejects_for_another_reason_is_lost(self) -> None:
+        rejected = not_admitted().phase("Failed", "OutOfcpu", "Pod was rejected: not enough cpu")
+        after = asking().reconcile(None).reconcile(rejected, 5)
+        assert after.past == [(1, "Created", "Lost")]
+        assert in_place_condition(after) is None
 
     @pytest.mark.parametrize(
         "pod",

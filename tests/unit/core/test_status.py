@@ -370,6 +370,15 @@ class TestGeneration:
         assert seen.status.observed_generation == 3
         assert {c.observed_generation for c in seen.status.conditions} == {3}
 
+    def test_change_while_the_pod_is_created_changes_only_the_observed_generation(self) -> None:
+        before = new_pipeline().reconcile(None)
+        after = before.policy(backoffLimit=3).reconcile(None)
+        assert after.status.observed_generation == 2
+        assert {c.observed_generation for c in after.status.conditions} == {2}
+        assert [c.message for c in after.status.conditions] == [
+            c.message for c in before.status.conditions
+        ]
+
 
 class TestFirstReportGrace:
     """The scheduler and kubelet report on a new Pod within milliseconds: not a write for each."""
