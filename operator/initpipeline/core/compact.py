@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from initpipeline.core import lenient
-from initpipeline.core.facts import COMPACT, canonical_json, without_template
+from initpipeline.core.facts import COMPACT, canonical_json, field_without_name, without_template
 
 _POD_SPEC: Final = frozenset(
     {"nodeName", "overhead", "resources", "restartPolicy", "schedulingGates"}
@@ -34,7 +34,9 @@ def compact(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns the object, compacted if it is an InitPipeline, a Pod or a PartialObjectMetadata."""
     spec = lenient.mapping(raw.get("spec"))
     if "template" in spec:
-        return _pipeline(raw, spec)
+        # A template that cannot be read is kept, so that core.facts reports the problem.
+        unreadable = field_without_name(spec["template"]) is not None
+        return _without_ownership(raw) if unreadable else _pipeline(raw, spec)
     if "containers" in spec:
         return _pod(raw, spec)
     return _without_ownership(raw) if "metadata" in raw else raw

@@ -456,16 +456,24 @@ def without_template(raw: Mapping[str, Any]) -> list[Any]:
     return [raw["metadata"], {**raw["spec"], "template": None}]
 
 
+def field_without_name(template: object) -> str | None:
+    """Returns the list of containers that has an item without a name. None: all have names."""
+    spec = lenient.mapping(lenient.mapping(template).get("spec"))
+    for field in ("containers", "initContainers"):
+        for container in spec.get(field) or ():
+            if not lenient.text(lenient.mapping(container).get("name")):
+                return field
+    return None
+
+
 def _template(raw: Mapping[str, Any]) -> tuple[bytes, int]:
     """Returns the template as compressed canonical JSON, and the object's size without status."""
     small = raw.get(COMPACT)
     if small is not None:
         return base64.b64decode(small["template"]), small["size"]
-    spec = lenient.mapping(raw["spec"]["template"]).get("spec")
-    for field in ("containers", "initContainers"):
-        for container in lenient.mapping(spec).get(field) or ():
-            if not lenient.text(lenient.mapping(container).get("name")):
-                raise UnreadableError(f"spec.template.spec.{field}: an item has no name")
+    unnamed = field_without_name(raw["spec"]["template"])
+    if unnamed is not None:
+        raise UnreadableError(f"spec.template.spec.{unnamed}: an item has no name")
     written = canonical_json(raw["spec"]["template"])
     return zlib.compress(written, 1), len(written) + len(canonical_json(without_template(raw)))
 

@@ -1,0 +1,125 @@
+"""Conditions of pipelines that the operator cannot read or cannot reconcile."""
+
+from typing import Any
+
+import pytest
+
+from initpipeline.api.raw import Raw
+from initpipeline.api.reasons import ConditionType
+from initpipeline.core.facts import Pipeline, UnreadableError
+from initpipeline.core.unreadable import (
+    UnreadablePipeline,
+    error_conditions,
+    read_pipeline,
+    unreadable_conditions,
+)
+from tests.builders import at, pipeline, running_pod, stamp
+from tests.unit.core.simulation import started
+
+PROBLEM = "status.rerunCount: Input should be greater than or equal to 0"
+
+REMEDY = "correct the field, or run the operator version that wrote it"
+
+
+def raw(**status: Any) -> Raw:
+    """Returns a pipeline whose status violates the schema."""
+    return {**pipeline().of_generation(4).raw(), "status": {"rerunCount": -1, **status}}
+
+
+def unreadable(**status: Any) -> UnreadablePipeline:
+    read = read_pipeline(raw(**status))
+    assert isinstance(read, UnreadablePipeline)
+    return read
+
+
+def stalled(conditions: list[dict[str, Any]] | None) -> dict[str, Any]:
+    assert conditions is not None
+    return next(one for one in conditions if one["type"] == "Stalled")
+
+
+class TestRead:
+    def test_valid_pipeline_is_read(self) -> None:
+        assert isinstance(read_pipeline(pipeline().raw()), Pipeline)
+
+    def test_unreadable_pipeline_has_its_metadata_and_the_problem(self) -> None:
+        read = unreadable(conditions=[{"type": "Ready"}, 7])
+        assert (read.namespace, read.name, read.generation) == ("default", "demo", 4)
+        assert read.problem == "status.conditions.0.status: Field required"
+        assert read.conditions == ({"type": "Ready"},), "others than objects are left out"
+
+    @pytest.mark.parametrize("metadata", [{}, None, 7])
+    def test_missing_metadata_raises_the_problem(self, metadata: Any) -> None:
+        with pytest.raises(UnreadableError):
+            read_pipeline({**raw(), "metadata": metadata})
+
+
+class TestUnreadableConditions:
+    def test_conditions_have_the_problem_and_the_remedy(self) -> None:
+        conditions = unreadable_conditions(unreadable(), at(5))
+        assert conditions == [
+            {
+                "type": type_,
+                "status": status,
+                "reason": "Unreadable",
+                "message": f"{PROBLEM}: {REMEDY}",
+                "observedGeneration": 4,
+                "lastTransitionTime": stamp(5),
+            }
+            for type_, status in (("Initialized", "False"), ("Ready", "False"), ("Stalled", "True"))
+        ]
+
+    def test_reported_conditions_are_not_written_again(self) -> None:
+        conditions = unreadable_conditions(unreadable(), at(5))
+        assert unreadable_conditions(unreadable(conditions=conditions), at(9)) is None
+
+    def test_transition_time_changes_only_with_the_status(self) -> None:
+        before = [
+            {"type": "Initialized", "status": "True", "lastTransitionTime": stamp(1)},
+            {"type": "Ready", "status": "False", "lastTransitionTime": stamp(2)},
+        ]
+        conditions = unreadable_conditions(unreadable(conditions=before), at(5))
+        assert conditions is not None
+        assert [one["lastTransitionTime"] for one in conditions] == [stamp(5), stamp(2), stamp(5)]
+
+
+class TestErrorConditions:
+    def test_stalled_has_the_exception_and_others_are_kept(self) -> None:
+        before = started(running_pod())
+        conditions = error_conditions(before.pipeline.build(), ValueError("a\n b"), at(20))
+        assert conditions is not None
+        assert conditions[:2] == [c.to_api() for c in before.status.conditions]
+        assert conditions[2:] == [
+            {
+                "type": "Stalled",
+                "status": "True",
+                "reason": "ReconcileError",
+                "message": "the operator failed on this InitPipeline, and retries: ValueError: a b",
+                "observedGeneration": 1,
+                "lastTransitionTime": stamp(20),
+            }
+        ]
+
+    def test_same_exception_is_not_written_again_and_another_is(self) -> None:
+        before = started(running_pod()).pipeline
+        conditions = error_conditions(before.build(), ValueError("a"), at(20))
+        failed = {**before.raw(), "status": {**before.status, "conditions": conditions}}
+        marked = Pipeline.from_api(failed)
+        assert error_conditions(marked, ValueError("b"), at(30)) is None
+        other = error_conditions(marked, KeyError("b"), at(30))
+        assert "KeyError: 'b'" in stalled(other)["message"]
+        assert stalled(other)["lastTransitionTime"] == stamp(20), "it was already True"
+        assert len(other or ()) == 3
+
+    def test_exception_replaces_another_reason_of_stalled(self) -> None:
+        refused = started(running_pod()).pipeline
+        given_up = {
+            "type": ConditionType.STALLED.value,
+            "status": "True",
+            "reason": "InvalidTemplate",
+            "message": "a ValueError: a",
+            "observedGeneration": 1,
+            "lastTransitionTime": stamp(3),
+        }
+        raw = {**refused.raw(), "status": {**refused.status, "conditions": [given_up]}}
+        conditions = error_conditions(Pipeline.from_api(raw), ValueError("a"), at(20))
+        assert stalled(conditions)["reason"] == "ReconcileError"
