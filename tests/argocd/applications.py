@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from kubernetes import client
 
-from initpipeline.api import names
 from initpipeline.api.raw import Raw
+from tests.api_client import Pipelines
 from tests.argocd.installation import NAMESPACE, ArgoCd
 from tests.argocd.repository import Repository
 from tests.cluster.progress import Progress
@@ -125,10 +125,8 @@ class Application:
 
     def pipelines(self) -> list[str]:
         """Returns the names of the pipelines that exist."""
-        pipelines = self._custom.list_namespaced_custom_object(
-            names.GROUP, names.VERSION, self.name, names.PLURAL
-        )
-        return sorted(item["metadata"]["name"] for item in pipelines["items"])
+        pipelines = Pipelines(self.env.api, self.name).list()
+        return sorted(one["metadata"]["name"] for one in pipelines)
 
     def _wait(self, what: str, condition: Callable[[Raw], bool], since: int) -> Raw:
         return self.watch_log.wait(

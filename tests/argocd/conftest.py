@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kubernetes import client, config
+from kubernetes import client
 
 from tests import watching
+from tests.api_client import connected
 from tests.argocd.applications import Application, applications
 from tests.argocd.installation import ArgoCd
 from tests.argocd.repository import Repository
@@ -36,8 +37,7 @@ def cluster(progress: Progress) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def api(cluster: Cluster) -> Iterator[client.ApiClient]:
-    kubeconfig = str(cluster.kubeconfig)
-    with config.new_client_from_config(kubeconfig, persist_config=False) as api:
+    with connected(cluster.kubeconfig) as api:
         yield api
 
 

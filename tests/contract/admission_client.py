@@ -7,8 +7,8 @@ from typing import Any
 
 from kubernetes import client
 
-from initpipeline.api import names
 from initpipeline.api.raw import Raw
+from tests.api_client import Pipelines, manifest
 
 Template = Raw
 
@@ -25,12 +25,7 @@ def minimal_template() -> Template:
 
 def pipeline_of(template: object, name: str = "shop", **policies: Any) -> Raw:
     """Returns an InitPipeline with this template, and these other fields in its spec."""
-    return {
-        "apiVersion": names.API_VERSION,
-        "kind": names.KIND,
-        "metadata": {"name": name},
-        "spec": {"template": template, **policies},
-    }
+    return manifest(name, {"template": template, **policies})
 
 
 @dataclass(frozen=True)
@@ -55,17 +50,13 @@ class AdmissionClient:
 
     def store_template(self, template: Template) -> Any:
         """Create an InitPipeline with this template. Returns the template as stored."""
-        custom = client.CustomObjectsApi(self.api)
-        body = pipeline_of(template)
-        custom.create_namespaced_custom_object(*self._resource, body, field_validation="Strict")
-        return custom.get_namespaced_custom_object(*self._resource, "shop")["spec"]["template"]
+        self._pipelines.create(pipeline_of(template), field_validation="Strict")
+        return self._pipelines.get("shop")["spec"]["template"]
 
     def pipeline_refusal(self, body: Raw) -> ApiRefusal | None:
         """Returns how the API server would refuse this InitPipeline. None: it would accept it."""
-        create = client.CustomObjectsApi(self.api).create_namespaced_custom_object
-        return _refusal(
-            lambda: create(*self._resource, body, dry_run="All", field_validation="Strict")
-        )
+        create = self._pipelines.create
+        return _refusal(lambda: create(body, dry_run="All", field_validation="Strict"))
 
     def pod_refusal(self, template: Template) -> ApiRefusal | None:
         """Returns how the API server would refuse a Pod of this template. None: it would accept
@@ -76,8 +67,8 @@ class AdmissionClient:
         return _refusal(lambda: create(self.namespace, pod, **options))
 
     @property
-    def _resource(self) -> tuple[str, str, str, str]:
-        return names.GROUP, names.VERSION, self.namespace, names.PLURAL
+    def _pipelines(self) -> Pipelines:
+        return Pipelines(self.api, self.namespace)
 
 
 def _refusal(create: Callable[[], Any]) -> ApiRefusal | None:

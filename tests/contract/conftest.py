@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from kubernetes import client, config
+from kubernetes import client
 
 from initpipeline.api import names
+from tests.api_client import connected
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Mode
 from tests.contract.admission_client import AdmissionClient
@@ -48,8 +49,7 @@ def kubectl(control_plane: Cluster) -> Kubectl:
 @pytest.fixture(scope="session")
 def api(control_plane: Cluster) -> Iterator[client.ApiClient]:
     """Returns the official client, with the rights of an administrator."""
-    kubeconfig = str(control_plane.kubeconfig)
-    with config.new_client_from_config(kubeconfig, persist_config=False) as api:
+    with connected(control_plane.kubeconfig) as api:
         yield api
 
 

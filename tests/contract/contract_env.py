@@ -14,6 +14,7 @@ from kubernetes import client
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
+from tests.api_client import Pipelines, manifest
 from tests.builders import NAME, PipelineBuilder, PodBuilder, pipeline
 from tests.cluster.audit import requests
 from tests.poll import poll_until, poll_until_stable
@@ -45,29 +46,20 @@ class ContractEnv:
 
     def create(self, builder: PipelineBuilder | None = None) -> None:
         """Create the pipeline."""
-        raw = (builder or pipeline()).raw()
-        body = {
-            "apiVersion": raw["apiVersion"],
-            "kind": raw["kind"],
-            "metadata": {"name": NAME},
-            "spec": raw["spec"],
-        }
-        self._custom.create_namespaced_custom_object(*self._resource, body)
+        self.pipelines.create(manifest(NAME, (builder or pipeline()).raw()["spec"]))
 
     def patch(self, change: Mapping[str, Any]) -> None:
         """Change the pipeline with a JSON merge patch, as a user would."""
-        self._custom.patch_namespaced_custom_object(*self._resource, NAME, dict(change))
+        self.pipelines.patch(NAME, dict(change))
 
     def delete(self, policy: str) -> None:
         """Delete the pipeline with this propagation policy."""
-        self._custom.delete_namespaced_custom_object(
-            *self._resource, NAME, body={"propagationPolicy": policy}
-        )
+        self.pipelines.delete(NAME, policy)
 
     def pipeline(self) -> Raw | None:
         """Returns the pipeline. None: it does not exist."""
-        raw = _read(lambda: self._custom.get_namespaced_custom_object(*self._resource, NAME))
-        return None if raw is None else dict(raw)
+        raw: Raw | None = _read(lambda: self.pipelines.get(NAME))
+        return raw
 
     def pod(self) -> Raw | None:
         """Returns the Pod. None: it does not exist."""
@@ -134,12 +126,9 @@ class ContractEnv:
         return client.CoreV1Api(self.api)
 
     @property
-    def _custom(self) -> client.CustomObjectsApi:
-        return client.CustomObjectsApi(self.api)
-
-    @property
-    def _resource(self) -> tuple[str, str, str, str]:
-        return names.GROUP, names.VERSION, self.namespace, names.PLURAL
+    def pipelines(self) -> Pipelines:
+        """All InitPipelines of the namespace."""
+        return Pipelines(self.api, self.namespace)
 
 
 @dataclass

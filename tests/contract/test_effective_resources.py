@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
-from kubernetes import client, config
+from kubernetes import client
 
 from initpipeline.core.quantity import Quantity
 from initpipeline.core.resources import effective_resources
+from tests.api_client import connected
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Component, Mode
 from tests.pod_shapes import DISK, GPU, HUGE, OVERHEAD, RUNTIME_CLASS, SHAPES, Amounts, Shape
@@ -43,17 +44,18 @@ def core() -> Iterator[client.CoreV1Api]:
     examples."""
     components = {Component.CONTROLLER_MANAGER, Component.SCHEDULER}
     name = f"resources-{os.getpid()}"
-    with Cluster(name, Mode.CONTROL_PLANE, components=components, flags=FLAGS) as cluster:
-        kubeconfig = str(cluster.kubeconfig)
-        with config.new_client_from_config(kubeconfig, persist_config=False) as api:
-            client.NodeV1Api(api).create_runtime_class(
-                {
-                    "metadata": {"name": RUNTIME_CLASS},
-                    "handler": "none",
-                    "overhead": {"podFixed": OVERHEAD},
-                }
-            )
-            yield client.CoreV1Api(api)
+    with (
+        Cluster(name, Mode.CONTROL_PLANE, components=components, flags=FLAGS) as cluster,
+        connected(cluster.kubeconfig) as api,
+    ):
+        client.NodeV1Api(api).create_runtime_class(
+            {
+                "metadata": {"name": RUNTIME_CLASS},
+                "handler": "none",
+                "overhead": {"podFixed": OVERHEAD},
+            }
+        )
+        yield client.CoreV1Api(api)
 
 
 class TestQuota:

@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from kubernetes import client, config
+from kubernetes import client
 
 from initpipeline.api.reasons import ConditionType
+from tests.api_client import connected
 from tests.builders import pipeline, running_pod
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Component, Mode
@@ -42,8 +43,7 @@ def control_plane(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def api(control_plane: Cluster) -> Iterator[client.ApiClient]:
-    kubeconfig = str(control_plane.kubeconfig)
-    with config.new_client_from_config(kubeconfig, persist_config=False) as api:
+    with connected(control_plane.kubeconfig) as api:
         yield api
 
 

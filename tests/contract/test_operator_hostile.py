@@ -13,6 +13,7 @@ import yaml
 from kubernetes import client
 
 from initpipeline.api import names
+from tests.api_client import manifest
 from tests.builders import NAME, pipeline
 from tests.cluster.cluster import Cluster
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv
@@ -252,9 +253,7 @@ def test_unreadable_pipeline_is_stalled_with_the_field(
 ) -> None:
     env.create()
     run = {"number": 1, "trigger": "Created", "startTime": "2030-01-01T00:00:00Z", **change}
-    place = (names.GROUP, names.VERSION, env.namespace, names.PLURAL, NAME)
-    custom = client.CustomObjectsApi(env.api)
-    custom.patch_namespaced_custom_object_status(*place, {"status": {"run": run}})
+    env.pipelines.patch_status(NAME, {"run": run})
     process.start()
     env.wait("Stalled", lambda status: condition(status, "Stalled")["status"] == "True")
     stalled = condition(env.status(), "Stalled")
@@ -262,7 +261,7 @@ def test_unreadable_pipeline_is_stalled_with_the_field(
     assert stalled["message"].startswith(field)
     assert env.pod() is None
     check_served(other)
-    custom.patch_namespaced_custom_object_status(*place, {"status": {"run": None}})
+    env.pipelines.patch_status(NAME, {"run": None})
     env.wait_for_pod(1)
 
 
@@ -342,17 +341,9 @@ def test_large_pipelines_do_not_exceed_the_memory_limit(
 ) -> None:
     """The operator lists them at its start, and receives them again when all of them change. It
     serves another pipeline once it has read them."""
-    custom = client.CustomObjectsApi(api)
-    place = (names.GROUP, names.VERSION, env.namespace, names.PLURAL)
     raw = large(1_300_000).raw()
     for index in range(150):
-        body = {
-            "apiVersion": names.API_VERSION,
-            "kind": names.KIND,
-            "metadata": {"name": f"big{index}"},
-            "spec": raw["spec"],
-        }
-        custom.create_namespaced_custom_object(*place, body)
+        env.pipelines.create(manifest(f"big{index}", raw["spec"]))
     process.start()
     check_served(other, AFTER_MANY_SECONDS)
     assert peak(process) < memory_limit()

@@ -11,6 +11,7 @@ from kubernetes import client
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import Reason
+from tests.api_client import manifest
 from tests.builders import NAME, fresh_pod, pipeline, running_pod
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv, RequestCounter
 from tests.operator_process import OperatorProcess
@@ -118,13 +119,8 @@ class TestNameTaken:
         pipelines = [f"demo-{number}" for number in range(MANY)]
         for name in pipelines:
             take(env, name)
-        custom = client.CustomObjectsApi(env.api)
-        resource = (names.GROUP, names.VERSION, env.namespace, names.PLURAL)
-        raw = pipeline().raw()
         for name in pipelines:
-            body = {key: raw[key] for key in ("apiVersion", "kind", "spec")}
-            body["metadata"] = {"name": name}
-            custom.create_namespaced_custom_object(*resource, body)
+            env.pipelines.create(manifest(name, pipeline().raw()["spec"]))
         counts = shared_request_counter.counts_at_rest(quiet=3)
         assert 2 * MANY <= counts.pop("get pods 200") <= 3 * MANY
         assert counts == Counter(

@@ -8,9 +8,9 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from kubernetes import config
 
 from initpipeline.api import names
+from tests.api_client import connected
 from tests.builders import running_pod
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Component, Mode
@@ -62,7 +62,7 @@ def served(process: OperatorProcess, cluster: Cluster, kubectl: Kubectl) -> Oper
 @pytest.fixture
 def env(cluster: Cluster, served: OperatorProcess) -> Iterator[ContractEnv]:
     """Returns an environment with a pipeline that is Ready."""
-    with config.new_client_from_config(str(cluster.kubeconfig), persist_config=False) as api:
+    with connected(cluster.kubeconfig) as api:
         env = ContractEnv.new(api)
         env.create()
         env.run_pod(READY)

@@ -209,9 +209,7 @@ class TestMerge:
             pytest.param(changed(lambda m: m["spec"].update(suspend=True), LABELLED), id="more"),
         ],
     )
-    def test_merged_object_equals_that_of_kubectl_apply(
-        self, planner: Planner, api: client.ApiClient, new: Raw
-    ) -> None:
+    def test_merged_object_equals_that_of_kubectl_apply(self, planner: Planner, new: Raw) -> None:
         """This holds even if another client has changed the object since the file was applied."""
         planner.apply(LABELLED)
         others = {"metadata": {"labels": {"c": "3"}}, "spec": {"rerunPolicy": "Never"}}
@@ -220,16 +218,8 @@ class TestMerge:
         assert live is not None
         apply = ("apply", "-n", planner.env.namespace, "--dry-run=server", "-o", "json", "-f", "-")
         expected = json.loads(planner.kubectl(*apply, stdin=new))
-        custom = client.CustomObjectsApi(api)
-        merged = custom.patch_namespaced_custom_object(
-            names.GROUP,
-            names.VERSION,
-            planner.env.namespace,
-            names.PLURAL,
-            NAME,
-            merge_patch(last_applied(live), new, live),
-            dry_run="All",
-        )
+        patch = merge_patch(last_applied(live), new, live)
+        merged = planner.env.pipelines.patch(NAME, patch, dry_run="All")
         assert merged["spec"] == expected["spec"]
         assert merged["metadata"].get("labels") == expected["metadata"].get("labels")
 

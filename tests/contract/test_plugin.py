@@ -16,6 +16,7 @@ from kubernetes import client
 
 from initpipeline.api import names
 from initpipeline.plugin import completion
+from tests.api_client import manifest
 from tests.builders import NAME, fresh_pod, pipeline, running_pod
 from tests.cluster.cluster import Cluster
 from tests.contract.conftest import allow
@@ -78,15 +79,10 @@ class TestNames:
         self, call: Call, api: client.ApiClient
     ) -> None:
         """The name is unique to this test."""
-        other_namespace = ContractEnv.new(api).namespace
-        body = {**pipeline().raw(), "metadata": {"name": "only-here"}}
-        body.pop("status")
-        custom = client.CustomObjectsApi(api)
-        custom.create_namespaced_custom_object(
-            names.GROUP, names.VERSION, other_namespace, names.PLURAL, body
-        )
+        other = ContractEnv.new(api)
+        other.pipelines.create(manifest("only-here", pipeline().raw()["spec"]))
         result = call("status", "only-here", "-A", "-o", "json", namespace="")
-        assert json.loads(result.out)["namespace"] == other_namespace
+        assert json.loads(result.out)["namespace"] == other.namespace
 
     def test_name_with_resource_as_printed_by_kubectl_is_accepted(
         self, call: Call, env: ContractEnv, kubectl: Kubectl
@@ -193,9 +189,7 @@ class TestExecCredentials:
 
 def write_status(env: ContractEnv, status: dict[str, Any]) -> None:
     """Write a status, as the operator would."""
-    client.CustomObjectsApi(env.api).patch_namespaced_custom_object_status(
-        names.GROUP, names.VERSION, env.namespace, names.PLURAL, NAME, {"status": status}
-    )
+    env.pipelines.patch_status(NAME, status)
 
 
 def test_status_prints_the_status_of_the_api(call: Call, env: ContractEnv) -> None:

@@ -7,10 +7,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final, Protocol, Self
 
-from kubernetes import config
-
 from initpipeline.api.raw import Raw
 from tests import watching
+from tests.api_client import connected
 from tests.demo.errors import DemoError
 from tests.demo.snapshot import Row, Snapshot
 
@@ -61,7 +60,7 @@ class Observer:
         listeners: Sequence[Listener],
     ) -> None:
         self.snapshot = Snapshot(name)
-        self._api = config.new_client_from_config(str(kubeconfig), persist_config=False)
+        self._api = connected(kubeconfig)
         self._feed, self._listeners = feed, listeners
         self._changed = False
         self._logs = [

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes import client, config
+from kubernetes import client
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
 from tests import watching
+from tests.api_client import Pipelines, connected, manifest
 from tests.cluster.cluster import Cluster
 from tests.e2e import target
 from tests.installation import kubeconfig_of_the_operator
@@ -76,13 +77,7 @@ class E2EEnv:
 
     def create(self, name: str, template: dict[str, Any], **policies: Any) -> None:
         """Create an InitPipeline with this Pod template and these other fields of the spec."""
-        body = {
-            "apiVersion": names.API_VERSION,
-            "kind": names.KIND,
-            "metadata": {"name": name},
-            "spec": {"template": template, **policies},
-        }
-        self._custom.create_namespaced_custom_object(*self._path, body)
+        self._client.create(manifest(name, {"template": template, **policies}))
 
     def create_ready(self, name: str, template: dict[str, Any], **policies: Any) -> Raw:
         """Create an InitPipeline, and return its first state in which it is Ready."""
@@ -96,7 +91,11 @@ class E2EEnv:
 
     def patch(self, name: str, patch: dict[str, Any]) -> None:
         """Apply a merge patch to an InitPipeline."""
-        self._custom.patch_namespaced_custom_object(*self._path, name, patch)
+        self._client.patch(name, patch)
+
+    def delete(self, name: str, policy: str) -> None:
+        """Delete an InitPipeline with this propagation policy."""
+        self._client.delete(name, policy)
 
     def set(self, name: str, **fields: Any) -> None:
         """Change fields of an InitPipeline's spec."""
@@ -111,8 +110,7 @@ class E2EEnv:
 
     def pipeline(self, name: str) -> Raw:
         """Return the present state of the InitPipeline."""
-        pipeline: Raw = self._custom.get_namespaced_custom_object(*self._path, name)
-        return pipeline
+        return self._client.get(name)
 
     def pod(self, name: str) -> Raw:
         """Return the present state of the Pod."""
@@ -145,22 +143,18 @@ class E2EEnv:
         )
 
     @property
-    def _custom(self) -> client.CustomObjectsApi:
-        return client.CustomObjectsApi(self.api)
+    def _client(self) -> Pipelines:
+        return Pipelines(self.api, self.namespace)
 
     @property
     def _core(self) -> client.CoreV1Api:
         return client.CoreV1Api(self.api)
 
-    @property
-    def _path(self) -> tuple[str, str, str, str]:
-        return names.GROUP, names.VERSION, self.namespace, names.PLURAL
-
 
 @pytest.fixture
 def env(cluster: target.Target, kube: Any) -> Iterator[E2EEnv]:
     """Return the test's namespace, which is watched from its beginning."""
-    with config.new_client_from_config(str(cluster.kubeconfig), persist_config=False) as api:
+    with connected(cluster.kubeconfig) as api:
         pipelines = watching.pipelines(api, kube.namespace)
         pods = watching.pods(api, kube.namespace)
         yield E2EEnv(kube.namespace, api, pipelines, pods)

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from kubernetes import client, config
+from kubernetes import client
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
 from tests import watching
+from tests.api_client import connected
 from tests.builders import stamp
 from tests.cluster.cluster import Cluster
 from tests.e2e.conftest import E2EEnv
@@ -77,7 +78,7 @@ def record(scenarios: Sequence[str]) -> None:
     """Records these scenarios, or all if none is given."""
     with (
         Cluster(f"scenarios-{os.getpid()}", progress=print) as cluster,
-        config.new_client_from_config(str(cluster.kubeconfig), persist_config=False) as api,
+        connected(cluster.kubeconfig) as api,
         tempfile.TemporaryDirectory() as logs,
     ):
         installed(Target(cluster.kubeconfig, own=cluster))

@@ -161,14 +161,7 @@ def is_requested(env: E2EEnv) -> Raw:
 def is_deleted(env: E2EEnv) -> Raw:
     env.create(NAME, two_steps())
     env.wait_ready(NAME, run=1)
-    client.CustomObjectsApi(env.api).delete_namespaced_custom_object(
-        names.GROUP,
-        names.VERSION,
-        env.namespace,
-        names.PLURAL,
-        NAME,
-        body={"propagationPolicy": "Foreground"},
-    )
+    env.delete(NAME, "Foreground")
     return _wait(env, lambda state: state["event"] == "DELETED")
 
 

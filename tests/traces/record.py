@@ -12,9 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kubernetes import client, config
+from kubernetes import client
 
 from initpipeline.api.raw import Raw
+from tests.api_client import connected
 from tests.builders import stamp
 from tests.cluster.cluster import Cluster
 from tests.traces.scenarios import POD, SCENARIOS, Scenario, ScenarioEnv
@@ -42,7 +43,7 @@ def record(names: Sequence[str]) -> None:
 
 
 def _play(cluster: Cluster, name: str, scenario: Scenario) -> list[tuple[float, Raw]]:
-    with config.new_client_from_config(str(cluster.kubeconfig), persist_config=False) as api:
+    with connected(cluster.kubeconfig) as api:
         core = client.CoreV1Api(api)
         core.create_namespace({"metadata": {"name": name}})
         with pods(api, name) as log:
