@@ -10,9 +10,7 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType
 
 from initpipeline.api import names, reasons
-
-Meanings = Mapping[str, Mapping[str, str]]
-"""By name of a class: the docstring of each attribute, by the attribute's value."""
+from initpipeline.api.crd import Meanings
 
 
 def of_values(module: ModuleType = reasons) -> Meanings:

@@ -16,6 +16,7 @@ from initpipeline.api.raw import Raw
 from tests.kubectl import Kubectl, program, run
 from tests.poll import poll_until
 
+CRDS: Final = Path(__file__).parents[1] / "crds"
 MANIFESTS: Final = Path(__file__).parents[1] / "manifests"
 BASE: Final = MANIFESTS / "base"
 SERVED_SECONDS: Final = 30.0

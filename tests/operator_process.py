@@ -1,4 +1,9 @@
-"""Run the operator as a process, against a real API server."""
+"""Run the operator as a process, against a real API server.
+
+This is a child process, not a Daemon of tests/cluster/processes.py: only the parent of a process
+can read its exit code, which tests check. The operator of the demo outlives the demo, so it is a
+Daemon.
+"""
 
 import json
 import os

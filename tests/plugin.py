@@ -1,5 +1,6 @@
 """Runs the kubectl plugin in the test's process."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
@@ -13,6 +14,10 @@ class PluginResult(NamedTuple):
     code: int
     out: str
     err: str
+
+
+Call = Callable[..., PluginResult]
+"""Calls the plugin with these arguments."""
 
 
 def run_plugin(capsys: pytest.CaptureFixture[str], *arguments: str) -> PluginResult:

@@ -44,6 +44,21 @@ def message_of(state: Raw, type_: str) -> str:
     return _field(state, type_, "message")
 
 
+def has_ready(state: Raw) -> bool:
+    """Return whether the condition Ready of an InitPipeline or a Pod is True."""
+    return status_of(state, "Ready") == "True"
+
+
+def is_stalled(state: Raw) -> bool:
+    """Return whether the condition Stalled is True."""
+    return status_of(state, "Stalled") == "True"
+
+
+def backs_off(state: Raw) -> bool:
+    """Return whether the operator delays the next run."""
+    return reason_of(state, "Reconciling") == "RerunBackOff"
+
+
 def run_number(state: Raw) -> int:
     """Return the number of the current run. Before the first run, return 0."""
     return int(state.get("status", {}).get("run", {}).get("number", 0))

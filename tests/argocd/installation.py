@@ -21,17 +21,11 @@ from tests.cluster.processes import Daemon, run
 from tests.gitops.customizations import FRAGMENT
 from tests.gitops.programs import ARGO_CD, ARGO_CD_MODULE
 from tests.poll import poll_until
+from tests.ports import free_port
 
 NAMESPACE: Final = "argocd"
 START_SECONDS: Final = 120.0
 RESPONSE_SECONDS: Final = 60.0
-
-
-def free_port() -> int:
-    """Returns a free port of this machine."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @dataclass(frozen=True)

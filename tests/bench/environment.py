@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import yaml
@@ -22,10 +21,10 @@ from tests.cluster.errors import ClusterError
 from tests.cluster.kwok import FakeNodes
 from tests.cluster.plan import Component, Mode
 from tests.cluster.processes import Usage, last_line
+from tests.installation import CRDS
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
 
-CRDS: Final = Path(__file__).parents[2] / "crds"
 CRD_PATH: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 SERVED_SECONDS: Final = 30.0
 FAKE_NODES: Final = 10

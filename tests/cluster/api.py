@@ -1,4 +1,9 @@
-"""The few API requests that are needed to start a cluster, with the standard library alone."""
+"""The few API requests that are needed to start a cluster, with the standard library alone.
+
+Tests use the official client (tests/api_client.py). This module must not use it: the machine's own
+Python, which runs `python -m tests.cluster` in a checkout without installation (decision 0011),
+does not have that package.
+"""
 
 import http.client
 import json

@@ -144,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument(
             "--name",
             default=DEFAULT_NAME,
-            type=_name,
+            type=cluster_name,
             help="name of the cluster (default: %(default)s)",
         )
         added.set_defaults(command=command, parser=added)
@@ -217,7 +217,8 @@ def _pod(text: str) -> tuple[str, str]:
     return namespace, name
 
 
-def _name(text: str) -> str:
+def cluster_name(text: str) -> str:
+    """Return the argument of --name. Raise ArgumentTypeError if it is not valid."""
     try:
         return valid_name(text)
     except ClusterError as error:

@@ -7,7 +7,6 @@ their namespaces, because without the controller manager a deletion would not fi
 import os
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -19,10 +18,10 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Mode
 from tests.contract.admission_client import AdmissionClient
 from tests.contract.contract_env import create_namespace
+from tests.installation import CRDS
 from tests.kubectl import Kubectl
 from tests.poll import poll_until
 
-CRDS: Final = Path(__file__).parents[2] / "crds"
 SERVED_SECONDS: Final = 30
 COMMAND_SECONDS: Final = 600.0
 """The timeout of kubectl, which also changes 150 large objects with one command."""

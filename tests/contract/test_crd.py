@@ -19,7 +19,7 @@ from initpipeline.api.crd import custom_resource_definition
 from initpipeline.api.podtemplate import CORE, MACHINERY, Definitions, Schema
 from tests.cluster.cluster import Cluster
 from tests.contract.admission_client import AdmissionClient, Template, minimal_template, pipeline_of
-from tests.contract.conftest import CRDS
+from tests.installation import CRDS
 from tests.kubectl import Kubectl
 
 pytestmark = pytest.mark.newest

@@ -14,8 +14,8 @@ from tests.api_client import connected
 from tests.builders import running_pod
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Component, Mode
-from tests.contract.conftest import CRDS
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv
+from tests.installation import CRDS
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until

@@ -6,7 +6,6 @@ An operator runs only if a test starts one. Otherwise the test writes the status
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,11 @@ from tests.contract.conftest import allow
 from tests.contract.contract_env import ContractEnv
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
-from tests.plugin import PluginResult, run_plugin
+from tests.plugin import Call, PluginResult, run_plugin
 from tests.statuses import condition, is_ready
 from tests.unit.core.simulation import started
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
-
-
-Call = Callable[..., PluginResult]
-"""Runs the plugin."""
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+from tests.cluster.cli import cluster_name
 from tests.cluster.cluster import DEFAULT_NAME
 from tests.cluster.errors import ClusterError
-from tests.cluster.plan import valid_name
 from tests.demo import checks, cluster, preparation, report, scenario
 from tests.demo.cluster import NAMESPACE, PIPELINE, DemoCluster
 from tests.demo.errors import DemoError, UsageError
@@ -122,15 +122,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     help_ = "name of the cluster (default: %(default)s)"
-    parser.add_argument("--name", type=_name, default=DEFAULT_NAME, help=help_)
+    parser.add_argument("--name", type=cluster_name, default=DEFAULT_NAME, help=help_)
     return parser
-
-
-def _name(text: str) -> str:
-    try:
-        return valid_name(text)
-    except ClusterError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ from tests.demo.cluster import NAMESPACE, DemoCluster
 from tests.demo.errors import DemoError
 from tests.demo.supervisor import Supervisor
 from tests.demo.view import View
+from tests.installation import CRDS
 from tests.poll import poll_until
 
-CRDS: Final = Path(__file__).parents[2] / "crds"
 LABEL: Final = "initpipeline.dev/demo"
 """Marks the demo's own namespace, which the demo may delete."""
 

@@ -1,6 +1,6 @@
 """Fixtures of the end-to-end tests: a cluster for all, a namespace and an operator for each."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,9 @@ from tests.e2e import target
 from tests.installation import kubeconfig_of_the_operator
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
-from tests.plugin import PluginResult, run_plugin
+from tests.plugin import Call, PluginResult, run_plugin
 from tests.statuses import reason_of, run_number, status_of
 from tests.watching import WatchLog
-
-Call = Callable[..., PluginResult]
-"""Calls the plugin."""
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,22 @@
 """Pod templates of the tests. They use busybox only."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 IMAGE = "busybox:1.36"
 
+SHARED: Final[Mapping[str, Any]] = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
+"""Fields of a container that mounts the volume of WORK at /data."""
+WORK: Final[Mapping[str, Any]] = {"volumes": [{"name": "work", "emptyDir": {}}]}
+"""Fields of a Pod's spec with an emptyDir, which survives restarts of containers."""
 
-def container(name: str, script: str, **more: Any) -> dict[str, Any]:
+
+def container(name: str, script: str = "sleep 0.5", **more: Any) -> dict[str, Any]:
     """Return a container that runs a shell script."""
     return {"name": name, "image": IMAGE, "command": ["sh", "-c", script], **more}
 
 
-def sidecar(name: str, script: str, **more: Any) -> dict[str, Any]:
+def sidecar(name: str, script: str = "exec sleep 3600", **more: Any) -> dict[str, Any]:
     """Return a sidecar: an init container with restartPolicy Always."""
     return container(name, script, restartPolicy="Always", **more)
 

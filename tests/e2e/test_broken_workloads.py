@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from initpipeline.api.raw import Raw
-from tests.e2e.conftest import Call, E2EEnv
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, deployment, sidecar, template
 from tests.kubectl import Kubectl
+from tests.plugin import Call
 from tests.poll import poll_until
 
 SECONDS = 60

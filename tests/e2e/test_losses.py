@@ -20,7 +20,7 @@ from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, template
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
-from tests.statuses import reason_of, run_number, status_of
+from tests.statuses import has_ready, reason_of, run_number
 
 HANGS = container("hangs", "exec sleep 3600")
 NEVER_COMES = {"name": "absent", "image": "registry.example/absent:1"}
@@ -50,10 +50,6 @@ def image_never_comes(pod: Raw) -> bool:
 def first_step_is_done(pod: Raw) -> bool:
     first = pod["status"].get("initContainerStatuses", [{"state": {}}])[0]
     return bool(first["state"].get("terminated", {}).get("exitCode") == 0)
-
-
-def pod_is_ready(pod: Raw) -> bool:
-    return status_of(pod, "Ready") == "True"
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ BETWEEN_STEPS = Stage(
 )
 RUNNING = Stage(
     template(container("one", "true"), **GRACE),
-    pod_is_ready,
+    has_ready,
     "PodReady",
     "1/1",
     """?0/1 StepRunning: init container 1 of 1 "one" is running

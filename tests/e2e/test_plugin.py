@@ -6,9 +6,10 @@ import pytest
 from kubernetes import client
 
 from initpipeline.api.raw import Raw
-from tests.e2e.conftest import Call, E2EEnv
+from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, template
 from tests.e2e.test_injection import injecting
+from tests.plugin import Call
 from tests.statuses import reason_of, run_number, status_of
 
 FINE = container("fine", "echo all is well")

@@ -9,7 +9,7 @@ from tests.cluster.cluster import Cluster
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, sidecar, template
 from tests.operator_process import OperatorProcess
-from tests.statuses import message_of, reason_of, run_number, runs, status_of
+from tests.statuses import is_stalled, message_of, reason_of, run_number, runs
 
 WORK = {"name": "work", "mountPath": "/scratch"}
 RESIZABLE: dict[str, Any] = {
@@ -17,10 +17,6 @@ RESIZABLE: dict[str, Any] = {
     "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}],
 }
 ON_88 = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}
-
-
-def stalled(state: Raw) -> bool:
-    return status_of(state, "Stalled") == "True"
 
 
 def run_of(state: Raw) -> dict[str, Any]:
@@ -59,7 +55,7 @@ def test_step_over_its_own_storage_limit_is_a_failed_run(
         ),
     )
 
-    state = env.pipelines.wait("demo", "it is given up", stalled, seconds=180)
+    state = env.pipelines.wait("demo", "it is given up", is_stalled, seconds=180)
 
     assert runs(state) == [(1, "Created", "Failed")]
     [record] = state["status"]["history"]
@@ -74,7 +70,7 @@ def test_app_over_its_active_deadline_is_a_failed_run(
 ) -> None:
     env.create("demo", template(container("one", "true"), activeDeadlineSeconds=5))
 
-    state = env.pipelines.wait("demo", "it is given up", stalled)
+    state = env.pipelines.wait("demo", "it is given up", is_stalled)
 
     assert runs(state) == [(1, "Created", "Failed")]
     assert state["status"]["history"][0]["reason"] == "PodDeadlineExceeded"
@@ -87,7 +83,7 @@ def test_deadline_before_any_container_started_is_a_failed_run(
     missing = {**container("one", "true"), "image": "registry.test/nothing:1"}
     env.create("demo", template(missing, activeDeadlineSeconds=2))
 
-    state = env.pipelines.wait("demo", "it is given up", stalled)
+    state = env.pipelines.wait("demo", "it is given up", is_stalled)
 
     assert runs(state) == [(1, "Created", "Failed")]
     assert "PodDeadlineExceeded" in {reason_of(state, "Ready"), reason_of(state, "Initialized")}
@@ -152,7 +148,7 @@ def test_step_that_only_its_own_rule_restarts_is_limited_by_max_restarts(
         initPolicies=[{"name": "one", "maxRestarts": 1}],
     )
 
-    state = env.pipelines.wait("demo", "it is given up", stalled)
+    state = env.pipelines.wait("demo", "it is given up", is_stalled)
 
     assert state["status"]["history"][0]["reason"] == "RestartLimitExceeded"
     assert "exited with 42" in message_of(state, "Stalled")

@@ -16,7 +16,7 @@ from tests.e2e.presence import BOTH, Presence
 from tests.e2e.templates import container, template, two_steps
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
-from tests.statuses import message_of, reason_of, run_number, runs, status_of
+from tests.statuses import backs_off, message_of, reason_of, run_number, runs, status_of
 
 HANG = "exec sleep 3600"
 
@@ -426,7 +426,7 @@ def test_back_off_survives_the_operator_and_ends_with_a_request(
     env.create("asked", crashing)
     env.create("retried", failing, backoffLimit=9)
     names = ("restarted", "asked", "retried")
-    waiting = {name: env.pipelines.wait(name, "back-off", waits) for name in names}
+    waiting = {name: env.pipelines.wait(name, "back-off", backs_off) for name in names}
     for state in waiting.values():
         assert run_number(state) == 2
         assert status_of(state, "Stalled") == ""
@@ -448,10 +448,6 @@ def test_back_off_survives_the_operator_and_ends_with_a_request(
         else:
             assert state["status"]["run"]["startTime"] >= due
             assert deletion_time(env, name, uid_of(waiting[name])) >= due
-
-
-def waits(state: Raw) -> bool:
-    return reason_of(state, "Reconciling") == "RerunBackOff"
 
 
 def next_run_times(env: E2EEnv, name: str) -> list[str]:

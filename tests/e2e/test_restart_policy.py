@@ -10,13 +10,11 @@ import pytest
 
 from initpipeline.api.raw import Raw
 from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import container, sidecar, template
+from tests.e2e.templates import SHARED, WORK, container, sidecar, template
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
-from tests.statuses import reason_of, run_number, status_of
+from tests.statuses import is_stalled, reason_of, run_number, status_of
 
-SHARED: dict[str, Any] = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
-WORK: dict[str, Any] = {"volumes": [{"name": "work", "emptyDir": {}}]}
 STARTED_BY_FILE: dict[str, Any] = {
     "startupProbe": {
         "exec": {"command": ["test", "-e", "/data/up"]},
@@ -43,10 +41,6 @@ def exits_once(after: str) -> str:
 
 def ready_is(reason: str) -> Callable[[Raw], bool]:
     return lambda state: reason_of(state, "Ready") == reason
-
-
-def stalled(state: Raw) -> bool:
-    return status_of(state, "Stalled") == "True"
 
 
 def failed_twice(state: Raw) -> bool:
@@ -121,7 +115,7 @@ ROWS = [
             container("unreached", "true"),
             restartPolicy="Never",
         ),
-        stalled,
+        is_stalled,
         """
         run 1 Created
         ?0/3 StepRunning: init container 1 of 3 "fine" is running
@@ -162,7 +156,7 @@ ROWS = [
     ),
     pytest.param(
         template(container("one", "sleep 1"), app="sleep 2; exit 7", restartPolicy="Never"),
-        stalled,
+        is_stalled,
         """
         run 1 Created
         ?0/1 StepRunning: init container 1 of 1 "one" is running

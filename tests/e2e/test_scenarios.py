@@ -15,13 +15,12 @@ from initpipeline.api.raw import Raw
 from tests.cluster.cluster import Cluster
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.presence import dying
-from tests.e2e.templates import container, sidecar, template
+from tests.e2e.templates import SHARED, container, sidecar, template
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
-from tests.statuses import reason_of, status_of
+from tests.statuses import has_ready, is_stalled, reason_of
 
-SHARED: dict[str, Any] = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
 RUNS_ON = "cat /data/log; exec sleep 3600"
 CRASHES_ONCE_THE_APP_IS_UP = (
     "[ -e /data/again ] || "
@@ -59,20 +58,12 @@ def pod(*init: dict[str, Any], app: str = RUNS_ON, **spec: Any) -> dict[str, Any
     return template(*init, containers=apps, **spec)
 
 
-def is_ready(state: Raw) -> bool:
-    return status_of(state, "Ready") == "True"
-
-
 def has_succeeded(state: Raw) -> bool:
     return reason_of(state, "Ready") == "PodSucceeded"
 
 
 def is_ready_again(state: Raw) -> bool:
-    return is_ready(state) and state["status"]["run"]["number"] == 2
-
-
-def is_given_up(state: Raw) -> bool:
-    return status_of(state, "Stalled") == "True"
+    return has_ready(state) and state["status"]["run"]["number"] == 2
 
 
 def has_failed_again_and_again(state: Raw) -> bool:
@@ -83,7 +74,7 @@ def has_failed_again_and_again(state: Raw) -> bool:
 def sidecar_is_back(state: Raw) -> bool:
     statuses = state.get("status", {}).get("initContainerStatuses") or [{}]
     back = (statuses[0].get("restartCount"), statuses[0].get("started")) == (1, True)
-    return is_ready(state) and back
+    return has_ready(state) and back
 
 
 @dataclass(frozen=True)
@@ -115,7 +106,7 @@ KEEPS_FAILING = """
 SCENARIOS = {
     "order-always": Scenario(
         pod(step("one"), step("two")),
-        is_ready,
+        has_ready,
         f"run 1 Created{STEPS}2/2 PodReady: the Pod is Ready",
         wrote=IN_ORDER,
     ),
@@ -129,7 +120,7 @@ SCENARIOS = {
     ),
     "fails-never": Scenario(
         pod(step("one", "exit 1"), step("two"), restartPolicy="Never"),
-        is_given_up,
+        is_stalled,
         """run 1 Created
         ?0/2 StepRunning: init container 1 of 2 "one" is running
         ?0/2 StepFailed: init container 1 of 2 "one" exited with 1

@@ -29,7 +29,7 @@ from tests.e2e.templates import two_steps
 from tests.gitops.customizations import SCRIPTS
 from tests.gitops.scenarios import NAME, SCENARIOS
 from tests.operator_process import OperatorProcess
-from tests.statuses import reason_of, status_of
+from tests.statuses import backs_off, reason_of, status_of
 
 FOLDER: Final = Path(__file__).parent / "recorded"
 TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -53,11 +53,11 @@ EXAMPLES: Final[dict[str, tuple[str, Choice]]] = {
     "progressing_no_quota": ("exceeds-quota", lambda s: reason_of(s, "Ready") == "QuotaExceeded"),
     "progressing_backing_off": (
         "app-keeps-restarting",
-        lambda s: _backs_off(s) and status_of(s, "Ready") == "False",
+        lambda s: backs_off(s) and status_of(s, "Ready") == "False",
     ),
     "healthy_rerun_ahead": (
         "app-keeps-restarting",
-        lambda s: _backs_off(s) and status_of(s, "Ready") == "True",
+        lambda s: backs_off(s) and status_of(s, "Ready") == "True",
     ),
     "progressing_app_failed": (
         "app-fails-without-rerun",
@@ -149,10 +149,6 @@ def _fields_of_health(state: Raw) -> Raw:
         "spec": {"suspend": state["spec"]["suspend"]},
         "status": {key: status[key] for key in STATUS if key in status},
     }
-
-
-def _backs_off(state: Raw) -> bool:
-    return reason_of(state, "Reconciling") == "RerunBackOff"
 
 
 def _message(state: Raw) -> str:

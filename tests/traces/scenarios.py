@@ -8,9 +8,9 @@ from kubernetes import client
 
 from initpipeline.api.raw import Raw
 from tests.cluster.cluster import Cluster
+from tests.e2e.templates import container, sidecar
 from tests.watching import WatchLog
 
-IMAGE = "busybox:1.36"
 POD = "demo"
 OBEDIENT = "trap 'exit 3' TERM; while true; do sleep 0.1; done"
 """A script that exits with 3 after SIGTERM."""
@@ -62,14 +62,6 @@ class Scenario:
 
     spec: Raw
     play: Callable[[ScenarioEnv], object]
-
-
-def container(name: str, script: str = "sleep 0.5", **more: Any) -> Raw:
-    return {"name": name, "image": IMAGE, "command": ["sh", "-c", script], **more}
-
-
-def sidecar(name: str, script: str = "exec sleep 3600", **more: Any) -> Raw:
-    return container(name, script, restartPolicy="Always", **more)
 
 
 def spec(*init: Raw, app: Raw | None = None, **more: Any) -> Raw:

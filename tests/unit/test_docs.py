@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 
 import initpipeline.core
 from initpipeline.api.models import InitPipelineSpec
+from tests.prose import FENCE
 from tests.unit.model.test_state_machine import Stories
 
 ROOT: Final = Path(__file__).parents[2]
@@ -33,7 +34,6 @@ MAPS: Final = [
 README_LINES: Final = 130
 README_COLUMNS: Final = 110
 
-FENCE: Final = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 CODE: Final = re.compile(r"`([^`\n]+)`")
 LINK: Final = re.compile(r"(?<!!)\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)")
 HEADING: Final = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)

@@ -23,6 +23,7 @@ from typing import Any, Final
 from initpipeline.api import names
 from initpipeline.api.models import Cause
 from initpipeline.api.podfields import DEFAULTS, KINDS
+from initpipeline.core import lenient
 from initpipeline.core.quantity import Notation, Quantity
 from initpipeline.core.resources import pod_level_defaults
 from initpipeline.core.text import clip
@@ -142,8 +143,8 @@ class Unordered(list[Any]):
 def normal_form(template: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the template without all that does not affect the stored Pod. Never raises: a value
     that the API server would refuse is returned unchanged."""
-    metadata = _mapping(template.get("metadata"))
-    spec = _mapping(template.get("spec"))
+    metadata = lenient.mapping(template.get("metadata"))
+    spec = lenient.mapping(template.get("spec"))
     form = {"metadata": _metadata(metadata), "spec": _pod_spec(spec)}
     return {key: value for key, value in form.items() if value}
 
@@ -194,7 +195,7 @@ def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
 def _without(values: Any, ours: frozenset[str]) -> dict[str, Any]:
     return {
         key: value
-        for key, value in _mapping(values).items()
+        for key, value in lenient.mapping(values).items()
         if key not in ours and value is not None
     }
 
@@ -223,7 +224,7 @@ def _without_conditional(container: dict[str, Any], is_init: bool, host_network:
     _drop(container, "imagePullPolicy", _pull_policy(container.get("image")))
     resources = container.get("resources")
     if isinstance(resources, dict):
-        _drop_equal(resources, "requests", _mapping(resources.get("limits")))
+        _drop_equal(resources, "requests", lenient.mapping(resources.get("limits")))
     if host_network:
         for port in _objects(container.get("ports")):
             _drop(port, "hostPort", port.get("containerPort"))
@@ -354,10 +355,6 @@ _ZERO: Final = _amount(Quantity(0))
 def _same(value: Any, default: Any) -> bool:
     """Returns whether two values are equal and have the same type. For Python, True equals 1."""
     return type(value) is type(default) and bool(value == default)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _list(value: Any) -> list[Any]:

@@ -24,6 +24,7 @@ from tests.builders import (
     running_pod,
     silent_pod,
 )
+from tests.unit.core.samples import RESTARTING_ALL
 from tests.unit.core.simulation import SimulatedPipeline, new_pipeline
 
 ANY = {"action": "RestartAllContainers", "exitCodes": {"operator": "NotIn", "values": []}}
@@ -45,8 +46,6 @@ OTHER_FAULT = Refusal(
     'Pod "demo" is invalid: spec.containers[0].volumeMounts[0].name: Not found: "data"',
 )
 QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: pods, used: pods=3")
-
-RESTARTED = End(137, start=None, end=None, reason="RestartingAllContainers")
 
 
 def asking(**policies: Any) -> SimulatedPipeline:
@@ -72,12 +71,12 @@ def restarting(passes: int) -> PodBuilder:
     for name in ("one", "two"):
         pod = pod.init(
             name,
-            waiting=RESTARTED.reason,
-            last=RESTARTED,
+            waiting=RESTARTING_ALL.reason,
+            last=RESTARTING_ALL,
             restarts=passes,
             id=container_id(name, passes - 1),
         )
-    return pod.app(waiting=RESTARTED.reason, last=RESTARTED, restarts=passes)
+    return pod.app(waiting=RESTARTING_ALL.reason, last=RESTARTING_ALL, restarts=passes)
 
 
 def run_again(passes: int) -> PodBuilder:
@@ -86,8 +85,8 @@ def run_again(passes: int) -> PodBuilder:
     pod = running_pod().in_place()
     for position, name in enumerate(("one", "two")):
         begin = start + 10 * position
-        pod = pod.init(name, exit=0, start=begin, restarts=passes, last=RESTARTED)
-    return pod.app(running=True, start=start + 20, restarts=passes, last=RESTARTED)
+        pod = pod.init(name, exit=0, start=begin, restarts=passes, last=RESTARTING_ALL)
+    return pod.app(running=True, start=start + 20, restarts=passes, last=RESTARTING_ALL)
 
 
 def created(of: SimulatedPipeline) -> dict[str, Any]:
@@ -251,11 +250,11 @@ class TestInPlaceRerun:
     def test_sandbox_restart_that_matches_the_rules_is_one_run(self) -> None:
         """It terminates the app container, and the rule matches: the first run is cut short."""
         begun = exited(code=137).init("one", running=True, start=100, restarts=1, last=End(0))
-        begun = begun.init("two", exit=0, restarts=1, last=RESTARTED, id=container_id("two"))
+        begun = begun.init("two", exit=0, restarts=1, last=RESTARTING_ALL, id=container_id("two"))
         before = initialized(running_pod().in_place(), initPolicies=[ONCE])
         after = before.reconcile(begun, 100).reconcile(restarting(2), 101)
         again = after.reconcile(
-            restarting(2).init("one", running=True, restarts=2, last=RESTARTED), 102
+            restarting(2).init("one", running=True, restarts=2, last=RESTARTING_ALL), 102
         )
         for state in (after, again, again.reconcile(run_again(2), 130)):
             assert (state.run.number, state.run.trigger) == (2, Trigger.POD_RESTARTED)

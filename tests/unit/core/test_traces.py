@@ -14,9 +14,8 @@ import pytest
 from initpipeline.api.reasons import Trigger
 from initpipeline.core.decide import DeletePod
 from tests.builders import End, PodBuilder, container_id, fresh_pod, running_pod
+from tests.unit.core.samples import RESTARTING_ALL
 from tests.unit.core.simulation import SimulatedPipeline, new_pipeline, started
-
-IN_PLACE = End(137, start=None, end=None, reason="RestartingAllContainers")
 
 
 @dataclass(frozen=True)
@@ -72,24 +71,28 @@ def restarted_in_place(pass_before: int, start: int) -> Iterator[Line]:
     """Returns the lines after a RestartAllContainers rule matched: all containers run again."""
     count = pass_before + 2
     new = count + 1
-    old = at_rest(count, start - 100, IN_PLACE)
-    exited = old.app(exit=7, start=start - 93, end=start, restarts=count, last=IN_PLACE)
+    old = at_rest(count, start - 100, RESTARTING_ALL)
+    exited = old.app(exit=7, start=start - 93, end=start, restarts=count, last=RESTARTING_ALL)
     exited = exited.ready(False)
     waiting = exited
     for name in ("one", "two"):
         waiting = waiting.init(
-            name, waiting=IN_PLACE.reason, restarts=new, id=container_id(name, count)
+            name, waiting=RESTARTING_ALL.reason, restarts=new, id=container_id(name, count)
         )
-    waiting = waiting.app(waiting=IN_PLACE.reason, restarts=new, id=container_id("app", count))
-    made = waiting.init("two", waiting="PodInitializing", restarts=new, last=IN_PLACE, id="")
-    made = made.app(waiting="PodInitializing", restarts=new, last=IN_PLACE, id="")
-    runs_one = made.init("one", running=True, start=start, restarts=new, last=IN_PLACE)
-    ran_one = made.init("one", exit=0, start=start, end=start + 2, restarts=new, last=IN_PLACE)
-    runs_two = ran_one.init("two", running=True, start=start + 2, restarts=new, last=IN_PLACE)
-    ran_two = ran_one.init(
-        "two", exit=0, start=start + 2, end=start + 4, restarts=new, last=IN_PLACE
+    waiting = waiting.app(
+        waiting=RESTARTING_ALL.reason, restarts=new, id=container_id("app", count)
     )
-    runs_app = ran_two.app(running=True, start=start + 4, restarts=new, last=IN_PLACE)
+    made = waiting.init("two", waiting="PodInitializing", restarts=new, last=RESTARTING_ALL, id="")
+    made = made.app(waiting="PodInitializing", restarts=new, last=RESTARTING_ALL, id="")
+    runs_one = made.init("one", running=True, start=start, restarts=new, last=RESTARTING_ALL)
+    ran_one = made.init(
+        "one", exit=0, start=start, end=start + 2, restarts=new, last=RESTARTING_ALL
+    )
+    runs_two = ran_one.init("two", running=True, start=start + 2, restarts=new, last=RESTARTING_ALL)
+    ran_two = ran_one.init(
+        "two", exit=0, start=start + 2, end=start + 4, restarts=new, last=RESTARTING_ALL
+    )
+    runs_app = ran_two.app(running=True, start=start + 4, restarts=new, last=RESTARTING_ALL)
     yield Line(start, exited.phase("Running"), pass_before, True)
     yield Line(start + 0.05, waiting.phase("Running"), pass_before + 1, False, succeeded=False)
     yield Line(start + 0.2, runs_one.phase("Pending"), pass_before + 1, False, succeeded=False)
@@ -106,7 +109,7 @@ PLACE_TWICE = (*PLACE, *restarted_in_place(2, 300))
 
 def known(trace: Sequence[Line]) -> SimulatedPipeline:
     """Returns the pipeline before the trace, with run 1 initialized."""
-    first = at_rest(0, 100) if trace[0] in SANDBOX else at_rest(3, 100, IN_PLACE)
+    first = at_rest(0, 100) if trace[0] in SANDBOX else at_rest(3, 100, RESTARTING_ALL)
     return started(first)
 
 

@@ -23,6 +23,7 @@ from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.settings import Settings
 from initpipeline.runtime.sweep import Sweeper
 from tests.builders import NAME, NAMESPACE, fresh_pod, pipeline
+from tests.ports import free_port
 from tests.unit.core.simulation import new_pipeline
 
 pytestmark = pytest.mark.kmock(cls=mock.RawHandler)
@@ -118,12 +119,6 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(SECONDS):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 async def answers(endpoint: str) -> bool:

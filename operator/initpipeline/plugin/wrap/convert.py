@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from initpipeline.api import names
+from initpipeline.core import lenient
 from initpipeline.plugin.manifests import Document, ManifestError, read, to_yaml
 from initpipeline.plugin.wrap.fields import CONTROLLER_LABELS
-from initpipeline.plugin.wrap.labels import as_mapping, matches
+from initpipeline.plugin.wrap.labels import matches
 from initpipeline.plugin.wrap.rules import CannotWrapError
 from initpipeline.plugin.wrap.workloads import KINDS, WrapOptions, Wrapped, is_workload, wrap
 
@@ -125,17 +126,17 @@ def _reference_remarks(
     """Yields a remark for each reference to a converted workload that no longer works."""
     if _namespace(manifest) != _namespace(workload):
         return
-    spec = as_mapping(manifest.get("spec"))
+    spec = lenient.mapping(manifest.get("spec"))
     workload_title = f'{workload["kind"]} "{_name(workload)}"'
     for field in ("scaleTargetRef", "targetRef", "workloadRef"):
-        target = as_mapping(spec.get(field))
+        target = lenient.mapping(spec.get(field))
         # The kind in a KEDA ScaledObject is optional and defaults to Deployment.
         kind = target.get("kind") or ("Deployment" if field == "scaleTargetRef" else None)
         if (kind, target.get("name")) == (workload["kind"], _name(workload)):
             yield Remark(f"{title} has lost its target, {workload_title}")
     labels = (wrapped.pipeline["spec"]["template"].get("metadata") or {}).get("labels") or {}
     for selector in _selectors(manifest["kind"], spec):
-        wanted = as_mapping(selector.get("matchLabels"))
+        wanted = lenient.mapping(selector.get("matchLabels"))
         lost = sorted(CONTROLLER_LABELS & wanted.keys())
         own = {key: value for key, value in wanted.items() if key not in lost}
         if lost and matches({**selector, "matchLabels": own}, labels):
@@ -161,9 +162,9 @@ def _selectors(kind: str, spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]
 
 
 def _namespace(manifest: Mapping[str, Any]) -> str:
-    return str(as_mapping(manifest.get("metadata")).get("namespace") or "")
+    return str(lenient.mapping(manifest.get("metadata")).get("namespace") or "")
 
 
 def _name(manifest: Mapping[str, Any]) -> str:
-    metadata = as_mapping(manifest.get("metadata"))
+    metadata = lenient.mapping(manifest.get("metadata"))
     return str(metadata.get("name") or metadata.get("generateName") or "")

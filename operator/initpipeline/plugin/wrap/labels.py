@@ -3,25 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
+from initpipeline.core import lenient
+
 
 def matches(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
     """Returns whether a selector matches these labels. An empty selector matches all labels. None
     and an expression with an unknown operator match nothing."""
     if not isinstance(selector, Mapping):
         return False
-    required = as_mapping(selector.get("matchLabels"))
+    required = lenient.mapping(selector.get("matchLabels"))
     expressions = selector.get("matchExpressions")
     expressions = expressions if isinstance(expressions, list) else []
     return required.items() <= labels.items() and all(_meets(one, labels) for one in expressions)
 
 
-def as_mapping(value: Any) -> Mapping[str, Any]:
-    """Returns the value if it is a mapping, otherwise an empty mapping."""
-    return value if isinstance(value, Mapping) else {}
-
-
 def _meets(requirement: Any, labels: Mapping[str, str]) -> bool:
-    expression = as_mapping(requirement)
+    expression = lenient.mapping(requirement)
     value, values = labels.get(str(expression.get("key"))), expression.get("values")
     values = values if isinstance(values, list) else []
     match expression.get("operator"):
