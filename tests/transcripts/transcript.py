@@ -26,6 +26,8 @@ from initpipeline.plugin.session import Session
 
 FILE: Final = Path(__file__).parent / "recorded.json"
 PROGRAM: Final = "kubectl initpipeline "
+WIDTH: Final = 100
+"""The width of the charts. A plain pipe has it too."""
 CHANGES: Final = re.compile(r"^\d\d:\d\d:\d\d .*\n", re.MULTILINE)
 KUBECONFIG: Final = {
     "clusters": [{"name": "recorded", "cluster": {"server": "http://recorded.test"}}],
@@ -61,7 +63,7 @@ class Transcript:
             kubeconfig.write_text(yaml.safe_dump(KUBECONFIG))
             with (
                 in_folder(folder, self.files),
-                patch.dict("os.environ", KUBECONFIG=str(kubeconfig)),
+                patch.dict("os.environ", KUBECONFIG=str(kubeconfig), COLUMNS=str(WIDTH)),
                 patch.object(requests.Session, "send", self._respond),
                 _waits_end_at_once(),
             ):
