@@ -271,9 +271,11 @@ def in_place_cause(pod: Pod) -> Cause | None:
         for name, end in ended
         if containers[name].after_exit(end.exit_code) == RESTART_ALL_CONTAINERS
     ]
-    name, end = max(by_rule, key=lambda entry: _finished(entry[1]), default=(None, None))
-    return None if name is None else _cause_of(name, end)
+    if not by_rule:
+        return None
+    name, end = max(by_rule, key=lambda entry: _finished(entry[1]))
+    return _cause_of(name, end)
 
 
-def _finished(end: Terminated | None) -> float:
-    return end.finished_at.timestamp() if end and end.finished_at else 0.0
+def _finished(end: Terminated) -> float:
+    return end.finished_at.timestamp() if end.finished_at else 0.0

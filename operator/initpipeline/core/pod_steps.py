@@ -196,10 +196,10 @@ def stale_container_ids(
     A container that was not mirrored before may belong to the previous or to the new run. The
     kubelet starts the init containers in order: if an init container has not succeeded in the new
     run, all later containers are of the previous one. A container cannot be of the previous run if
-    a later container runs, because the kubelet terminates all containers before it starts over. If
-    an init container had already succeeded in the previous run, and the kubelet has started over
-    only once since the last mirror, its present container is of the new run. Otherwise the node's
-    clock decides.
+    it or a later container runs, because the kubelet terminates all containers before it starts
+    over. If an init container had already succeeded in the previous run, and the kubelet has
+    started over only once since the last mirror, its present container is of the new run. Otherwise
+    the node's clock decides.
     """
     old = {*run.stale_container_ids, *(s.container_id for s in mirrored if s.container_id)}
     old |= {entry.container_id for entry in run.completed_init_containers}
@@ -215,7 +215,7 @@ def stale_container_ids(
             continue
         is_old = status.container_id in old or not reached
         if not container.sidecar:
-            proven = status.name in succeeded or later[position].running
+            proven = status.name in succeeded or status.running or later[position].running
             in_order = _no_earlier(status.started_at or finished, finished)
             is_old = is_old or not (proven or in_order)
             reached = not is_old and _succeeded(status)

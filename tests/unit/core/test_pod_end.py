@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from initpipeline.core.pod_end import Fate, fate
+from initpipeline.core.pod_end import Fate, fate, unexplained
 from tests.builders import PodBuilder, completed_pod, fresh_pod, running_pod
 
 EXIT_0 = running_pod().app(exit=0)
@@ -177,7 +177,29 @@ def test_pod_that_failed_by_itself_has_failed(observed: PodBuilder) -> None:
             id="its containers went with the node",
         ),
         pytest.param(ENDED.phase("Failed"), id="killed, although the kubelet would restart it"),
+        pytest.param(
+            with_app(ENDED, restartPolicy="Never", restartPolicyRules=[rule("Restart", 137)]).phase(
+                "Failed"
+            ),
+            id="killed, although a rule restarts it after this exit code",
+        ),
     ],
 )
 def test_failed_pod_that_the_cluster_ended_is_lost(observed: PodBuilder) -> None:
     assert fate(observed.build()) is Fate.LOST
+
+
+@pytest.mark.parametrize(
+    ("observed", "expected"),
+    [
+        pytest.param(EXIT_0.phase("Succeeded"), True, id="terminated, its containers exited 0"),
+        pytest.param(disrupted(EXIT_0.phase("Succeeded")), False, id="disrupted"),
+        pytest.param(EXIT_0.phase("Succeeded").deleting(), False, id="deleted"),
+        pytest.param(completed_pod(), False, id="completed"),
+        pytest.param(running_pod(), False, id="running"),
+    ],
+)
+def test_succeeded_pod_without_disruption_or_completion_is_unexplained(
+    observed: PodBuilder, expected: bool
+) -> None:
+    assert unexplained(observed.build()) is expected

@@ -1,11 +1,23 @@
 """Restarts: of the Pod in place or with its sandbox, and of an app container."""
 
+from dataclasses import replace
+
 import pytest
 
-from initpipeline.api.models import Cause
+from initpipeline.api.models import Cause, RestartBaseline
 from initpipeline.api.reasons import Trigger
 from initpipeline.core import pod_restarts
-from tests.builders import NEVER, End, PodBuilder, at, fresh_pod, pod, running_pod
+from initpipeline.core.evolve import evolve
+from tests.builders import (
+    NEVER,
+    End,
+    PodBuilder,
+    at,
+    container_id,
+    fresh_pod,
+    pod,
+    running_pod,
+)
 from tests.unit.core.samples import RESTARTING_ALL, a_run
 
 
@@ -65,6 +77,21 @@ class TestKubeletRerun:
                 Trigger.RESTARTED_IN_PLACE,
                 id="in place: removed, and its next container not made yet",
             ),
+            pytest.param(
+                pod()
+                .init("a", running=True, restarts=2, last=End())
+                .init("b", waiting="PodInitializing", restarts=1, last=RESTARTING_ALL, id=""),
+                Trigger.POD_RESTARTED,
+                id="sandbox re-created during a pass in place: the first had succeeded in it",
+            ),
+            pytest.param(
+                pod()
+                .init("a", running=True, restarts=2, last=End(1))
+                .init("b", exit=0)
+                .init("c", exit=1, restarts=1, last=RESTARTING_ALL),
+                Trigger.POD_RESTARTED,
+                id="sandbox re-created: a step that has not succeeded shows an earlier pass",
+            ),
         ],
     )
     def test_status_after_both_steps_succeeded_shows_trigger(
@@ -111,6 +138,16 @@ class TestRestartBaselines:
                 id="restarted before the first observation",
             ),
             pytest.param(
+                pod().app(running=True, start=120, restarts=2, last=End(1, start=110)),
+                0,
+                id="restarted twice before the first observation",
+            ),
+            pytest.param(
+                pod().app(running=True, start=100).with_spec(containers=[]),
+                0,
+                id="reported, but not in the spec",
+            ),
+            pytest.param(
                 pod().app(running=True, start=110, last=End(1, start=101)),
                 0,
                 id="restarted, and the kubelet has lost count",
@@ -129,6 +166,21 @@ class TestRestartBaselines:
                 AGAIN.app(running=True, start=130, restarts=2, last=End(1, start=101)),
                 1,
                 id="sandbox re-created, and restarted since",
+            ),
+            pytest.param(
+                AGAIN.app(running=True, start=110, last=End(1, start=101)),
+                0,
+                id="sandbox re-created, restarted since, and the kubelet has lost count",
+            ),
+            pytest.param(
+                AGAIN.app(running=True, start=90, restarts=1, last=End(137, start=20)),
+                1,
+                id="sandbox re-created, and the node's clock set back: it runs",
+            ),
+            pytest.param(
+                AGAIN.app(exit=1, start=100, restarts=1, last=End(137, start=20)),
+                1,
+                id="sandbox re-created: started in the second of initialization, ended since",
             ),
             pytest.param(
                 AGAIN.app(waiting="ContainerCreating", restarts=1, last=End(137, start=20)),
@@ -172,9 +224,108 @@ class TestRestartBaselines:
         assert (baseline.name, baseline.restart_count) == ("app", expected)
 
     def test_known_baseline_is_kept(self) -> None:
-        observed = pod().app(running=True, start=100, restarts=7).build()
-        kept = pod_restarts.restart_baselines(a_run(baselines={"app": 2}), observed, at(100))
-        assert [(b.name, b.restart_count) for b in kept] == [("app", 2)]
+        observed = pod().app(running=True, start=100, restarts=7).app("log", running=True)
+        run = a_run(baselines={"app": 2, "log": 0})
+        kept = pod_restarts.restart_baselines(run, observed.build(), at(100))
+        assert [(b.name, b.restart_count) for b in kept] == [("app", 2), ("log", 0)]
+
+
+class TestInitRestartBaselines:
+    """The restart count of each init container that counts as 0 restarts of a run."""
+
+    MIRRORED = pod().init("a", exit=0, restarts=3).init("b", exit=0)
+    CAUSE = Cause(container="a", exit_code=3)
+
+    @pytest.mark.parametrize(
+        ("observed", "initialized", "expected"),
+        [
+            pytest.param(
+                MIRRORED.init("a", running=True, restarts=4),
+                None,
+                {"a": 2, "b": 1},
+                id="a restarted all before initialization: counts. b: still the old container",
+            ),
+            pytest.param(
+                MIRRORED.init("a", running=True, restarts=4),
+                18,
+                {"a": 4, "b": 1},
+                id="a restarted all after initialization: does not count",
+            ),
+            pytest.param(
+                MIRRORED.init(
+                    "b",
+                    waiting="RestartingAllContainers",
+                    restarts=1,
+                    last=RESTARTING_ALL,
+                    id=container_id("b"),
+                ),
+                None,
+                {"a": 2, "b": 1},
+                id="b has been counted, but its old container is still reported",
+            ),
+            pytest.param(
+                pod().init("a", running=True, restarts=4).init("b"),
+                None,
+                {"a": 2},
+                id="b has no container",
+            ),
+        ],
+    )
+    def test_kubelet_run_has_baselines(
+        self, observed: PodBuilder, initialized: float | None, expected: dict[str, int]
+    ) -> None:
+        run = evolve(
+            a_run(initialized=initialized),
+            in_place_cause=self.CAUSE,
+            init_restart_baselines=(RestartBaseline(name="a", restart_count=2),),
+        )
+        mirrored = self.MIRRORED.build().init_container_statuses
+        baselines = pod_restarts.init_restart_baselines(run, mirrored, observed.build())
+        assert {b.name: b.restart_count for b in baselines} == expected
+
+    @pytest.mark.parametrize(
+        ("count", "expected"),
+        [
+            pytest.param(1, 2, id="below the baseline"),
+            pytest.param(3, 3, id="above the baseline"),
+        ],
+    )
+    def test_lost_container_raises_its_baseline(self, count: int, expected: int) -> None:
+        lost = End(137, reason="ContainerStatusUnknown")
+        observed = pod().init("a", running=True, restarts=count, last=lost).build()
+        known = (RestartBaseline(name="a", restart_count=2),)
+        run = evolve(a_run(), init_restart_baselines=known)
+        [baseline] = pod_restarts.raised_baselines(run, observed)
+        assert (baseline.name, baseline.restart_count) == ("a", expected)
+
+
+RESTARTS_ALL = pod().app("z", exit=3, end=30).app("b", exit=4, end=40).app("c", exit=5, end=35)
+RESTARTS_ALL = RESTARTS_ALL.in_place().condition(pod_restarts.ALL_CONTAINERS_RESTARTING)
+
+
+class TestInPlaceCause:
+    """The container whose rule restarts all containers of the Pod."""
+
+    def test_latest_matching_exit_is_the_cause(self) -> None:
+        cause = pod_restarts.in_place_cause(RESTARTS_ALL.build())
+        assert cause == Cause(container="b", exit_code=4, reason="Error")
+
+    def test_exit_without_time_is_the_earliest(self) -> None:
+        observed = RESTARTS_ALL.app("b", exit=4, end=40)
+        observed.apps[1].status["state"]["terminated"]["finishedAt"] = None  # type: ignore[index]
+        cause = pod_restarts.in_place_cause(observed.build())
+        assert cause is not None
+        assert cause.container == "c"
+
+    @pytest.mark.parametrize(
+        "observed",
+        [
+            pytest.param(replace(RESTARTS_ALL, conditions=()), id="no restart in progress"),
+            pytest.param(replace(RESTARTS_ALL, rules=False), id="no rule matches"),
+        ],
+    )
+    def test_unreported_cause_is_none(self, observed: PodBuilder) -> None:
+        assert pod_restarts.in_place_cause(observed.build()) is None
 
 
 class TestAppRestart:
@@ -235,6 +386,16 @@ class TestAppRestart:
                 running_pod().app("late", running=True, restarts=5),
                 None,
                 id="a container without a baseline",
+            ),
+            pytest.param(
+                fresh_pod()
+                .initialized("one", "two")
+                .app(running=True)
+                .app("late", running=True, restarts=5)
+                .reversed_statuses()
+                .app(running=True, restarts=1),
+                Cause(container="app"),
+                id="a container without a baseline before one that has restarted",
             ),
         ],
     )

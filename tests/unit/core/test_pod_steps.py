@@ -4,10 +4,20 @@ from datetime import datetime
 
 import pytest
 
+from initpipeline.api.models import CompletedInitContainer
 from initpipeline.core import pod_steps
+from initpipeline.core.evolve import evolve
 from initpipeline.core.observation import observe
 from tests.builders import End, PodBuilder, at, container_id, fresh_pod, pod
 from tests.unit.core.samples import a_run
+
+
+CRASHED_BEFORE_APP = (
+    pod()
+    .init("a", exit=0, start=50, restarts=1)
+    .sidecar("s", waiting="CrashLoopBackOff", restarts=1, last=End(1))
+)
+"""A step that has restarted in the run, and a sidecar that waits to be restarted."""
 
 
 def done(observed: PodBuilder, stale: tuple[str, ...] = ()) -> list[str]:
@@ -61,6 +71,13 @@ class TestSteps:
                 pod().init("a", exit=0, start=0, end=9, restarts=1).init("b", exit=0, start=3),
                 ["a"],
                 id="an old success: it started before the one before it finished",
+            ),
+            pytest.param(
+                pod()
+                .init("a", exit=0, start=50, last=End(137, reason="ContainerStatusUnknown"))
+                .init("b", exit=0, start=20),
+                ["a"],
+                id="an old success: the one before it was lost with its sandbox",
             ),
         ],
     )
@@ -135,6 +152,29 @@ class TestSteps:
                 id="last, crashed after the app container had started",
             ),
             pytest.param(
+                CRASHED_BEFORE_APP.app(running=True, start=20),
+                ["a", "s"],
+                id="last, crashed, the node's clock set back: the app container runs",
+            ),
+            pytest.param(
+                CRASHED_BEFORE_APP.app(exit=1, start=60),
+                ["a", "s"],
+                id="last, crashed: the app container started after the step before finished",
+            ),
+            pytest.param(
+                CRASHED_BEFORE_APP.init("a", exit=0, start=50).app(exit=1, start=20),
+                ["a", "s"],
+                id="last, crashed, the node's clock set back: no step has restarted",
+            ),
+            pytest.param(
+                pod()
+                .init("a", exit=0, start=50)
+                .sidecar("s", running=True, restarts=3, last=End(1))
+                .init("b", exit=0, start=20),
+                ["a", "s", "b"],
+                id="restarted, which does not make the steps after it uncertain",
+            ),
+            pytest.param(
                 pod()
                 .init("a", exit=0, start=50, restarts=1)
                 .sidecar("s", exit=137)
@@ -204,6 +244,69 @@ class TestCompleted:
             ("a", container_id("a")),
             ("b", container_id("b")),
         ]
+
+
+class TestStaleContainerIDs:
+    """Containers of earlier runs that the Pod still reports."""
+
+    @pytest.mark.parametrize(
+        ("mirrored", "observed", "expected"),
+        [
+            pytest.param(
+                pod().initialized("a", "b", "c").app(running=True),
+                pod().init("a", running=True, restarts=1).initialized("b", "c").app(exit=137),
+                ("b", "c", "app"),
+                id="the first runs again",
+            ),
+            pytest.param(
+                pod().initialized("a", "b", "c"),
+                pod()
+                .init("a", exit=0, restarts=1, start=50)
+                .init("b", reported=False)
+                .init("c", exit=0),
+                ("c",),
+                id="a step is not reported",
+            ),
+            pytest.param(
+                pod().init("a", exit=0, restarts=1).init("b", exit=0, restarts=1, id="x"),
+                pod().init("a", exit=0, restarts=2, start=50).init("b", exit=0, start=20, id="y"),
+                (),
+                id="started over once, the node's clock set back: b had succeeded before",
+            ),
+            pytest.param(
+                pod().init("a", exit=0).init("b", exit=0, id="x"),
+                pod().init("a", exit=0, restarts=2, start=50).init("b", exit=0, start=20),
+                ("b",),
+                id="started over twice: b started before a finished",
+            ),
+            pytest.param(
+                pod().init("a", exit=0).init("b", exit=0, id="x"),
+                pod().init("a", exit=0, restarts=2, start=50).init("b", running=True, start=20),
+                (),
+                id="started over twice, the node's clock set back: b runs",
+            ),
+            pytest.param(
+                pod().sidecar("s", running=True),
+                pod().sidecar("s", running=True, restarts=1),
+                (),
+                id="sidecars only",
+            ),
+        ],
+    )
+    def test_old_containers_are_stale(
+        self, mirrored: PodBuilder, observed: PodBuilder, expected: tuple[str, ...]
+    ) -> None:
+        known = evolve(
+            a_run(),
+            completed_init_containers=(
+                CompletedInitContainer(name="a", container_id=container_id("a")),
+                CompletedInitContainer(name="b", container_id="x"),
+            ),
+        )
+        stale = pod_steps.stale_container_ids(
+            known, mirrored.build().init_container_statuses, observed.build()
+        )
+        assert stale == tuple(container_id(name) for name in expected)
 
 
 class TestLastFinished:
