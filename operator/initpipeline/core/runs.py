@@ -331,7 +331,6 @@ def _kubelet_run(
     next_run = Run(
         number=run.number + 1,
         trigger=trigger,
-        pod_uid=run.pod_uid,
         cause=run.in_place_cause if trigger is Trigger.RESTARTED_IN_PLACE else None,
         start_time=now,
         stale_container_ids=pod_steps.stale_container_ids(run, mirrored, pod),

@@ -324,7 +324,7 @@ class TestInPlaceCause:
             pytest.param(replace(RESTARTS_ALL, rules=False), id="no rule matches"),
         ],
     )
-    def test_unreported_cause_is_none(self, observed: PodBuilder) -> None:
+    def test_unreported_cause_is_not_returned(self, observed: PodBuilder) -> None:
         assert pod_restarts.in_place_cause(observed.build()) is None
 
 

@@ -11,7 +11,6 @@ from initpipeline.core.observation import observe
 from tests.builders import End, PodBuilder, at, container_id, fresh_pod, pod
 from tests.unit.core.samples import a_run
 
-
 CRASHED_BEFORE_APP = (
     pod()
     .init("a", exit=0, start=50, restarts=1)

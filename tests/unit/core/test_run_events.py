@@ -152,6 +152,14 @@ def brief(events: Sequence[RunEvent]) -> Told:
             id="nor when the next Pod takes its place",
         ),
         pytest.param(
+            [
+                fresh_pod().init("one", exit=1, id=""),
+                fresh_pod().init("one", exit=1, start=20, id=""),
+            ],
+            [(STARTED, 1), (STEP_FAILED, 1, "one"), (STEP_FAILED, 1, "one")],
+            id="two failures, reported without container IDs",
+        ),
+        pytest.param(
             [running_pod(), running_pod().app(running=True, restarts=1)],
             [(STARTED, 1), (INITIALIZED, 1), (STARTED, 2)],
             id="an app container that restarts",
@@ -160,6 +168,19 @@ def brief(events: Sequence[RunEvent]) -> Told:
 )
 def test_life_of_a_pipeline_has_events(pods: list[PodBuilder | None], expected: Told) -> None:
     assert brief(Story.of(*pods).events) == expected
+
+
+def test_step_that_was_ended_with_its_lost_pod_has_no_event() -> None:
+    """The lost run stays the current one, because rerunPolicy is Never."""
+    disrupted = AT_STEP_TWO.init("two", exit=137).phase("Failed").condition("DisruptionTarget")
+    story = Story(new_pipeline(rerunPolicy="Never"), []).then(None, AT_STEP_TWO, disrupted)
+    assert brief(story.events) == [(STARTED, 1), (POD_LOST, 1), (GIVEN_UP, 1)]
+
+
+def test_pipeline_without_a_run_has_no_events() -> None:
+    story = Story(new_pipeline(suspend=True), []).then(None)
+    assert story.state.status.run is None
+    assert story.events == []
 
 
 IN_PLACE = running_pod().ready(False)
@@ -377,16 +398,23 @@ class TestNotes:
             "(OOMKilled)"
         )
 
+    def test_start_has_exit_code_0(self) -> None:
+        cause = Cause(container="app", exit_code=0, reason="Completed")
+        run = RUN.model_copy(update={"trigger": Trigger.CONTAINER_RESTARTED, "cause": cause})
+        (started,) = events_between(InitPipelineStatus(), InitPipelineStatus(run=run))
+        assert started.note.endswith(': container "app" exited with 0')
+
     def test_failed_step_has_position_and_termination_message(self) -> None:
         failed = Story.of(FAILED_ONCE).events[-1]
         assert failed.note == 'run 1: init container 1 of 2 "one" exited with 1: no such table'
 
     def test_end_has_the_message_of_status(self) -> None:
-        for result, note in (
-            (Result.FAILED, "run 1 failed: too slow"),
-            (Result.LOST, "run 1 ended: too slow"),
+        for result, message, note in (
+            (Result.FAILED, "too slow", "run 1 failed: too slow"),
+            (Result.LOST, "too slow", "run 1 ended: too slow"),
+            (Result.LOST, None, "run 1 ended"),
         ):
-            after = retried(ended(RUN, result, message="too slow"))
+            after = retried(ended(RUN, result, message=message))
             assert events_between(InitPipelineStatus(run=RUN), after)[0].note == note
 
     @pytest.mark.parametrize(

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from initpipeline.api.models import InitPipelineStatus
+from initpipeline.api.models import Condition, Exceeded, InitPipelineStatus
 from initpipeline.api.reasons import Reason, Result, Trigger
 from initpipeline.core import runs
+from initpipeline.core.evolve import evolve
 from initpipeline.core.facts import Refusal
-from initpipeline.core.runs import RunState
+from initpipeline.core.runs import FollowedRun, RunState
 from tests.builders import (
     End,
     PipelineBuilder,
@@ -116,6 +117,86 @@ class TestFollow:
         assert record.failed_step is not None
         assert (record.failed_step.name, record.failed_step.exit_code) == ("one", 7)
 
+    def test_failure_for_good_is_in_history(self) -> None:
+        failed = fresh_pod().init("one", exit=7).restarts("Never").phase("Failed")
+        [record] = started(fresh_pod()).reconcile(failed, 30).status.history
+        assert record.failed_step is not None
+        assert (record.failed_step.name, record.failed_step.exit_code) == ("one", 7)
+
+    def test_step_killed_by_the_deadline_of_its_pod_is_in_history(self) -> None:
+        killed = fresh_pod().init("one", exit=137).phase("Failed", "DeadlineExceeded")
+        [record] = started(fresh_pod()).reconcile(killed, 30).status.history
+        assert record.failed_step is not None
+        assert (record.failed_step.name, record.failed_step.exit_code) == ("one", 137)
+
+    def test_sidecar_killed_before_the_app_container_failed_is_in_history(self) -> None:
+        before = fresh_pod().init("one", exit=0).sidecar("two", running=True).restarts("Never")
+        before = before.app(running=True).phase("Running").ready()
+        failed = before.sidecar("two", exit=137).app(exit=1).phase("Failed").ready(False)
+        [record] = started(before).reconcile(failed, 30).status.history
+        assert (record.result, record.initialized_time) == (Result.FAILED, at(8))
+        assert record.failed_step is not None
+        assert (record.failed_step.name, record.failed_step.exit_code) == ("two", 137)
+
+    def test_failed_app_container_is_the_reason_of_an_initialized_run(self) -> None:
+        failed = running_pod().app(exit=3).restarts("Never").phase("Failed").ready(False)
+        [record] = started(running_pod()).reconcile(failed, 30).status.history
+        assert (record.reason, record.message) == (
+            "ContainerFailed",
+            'container "app" exited with 3',
+        )
+
+    def test_succeeded_run_has_no_reason(self) -> None:
+        [record] = started(running_pod()).reconcile(completed_pod(), 30).status.history
+        assert (record.result, record.reason, record.message) == (Result.SUCCEEDED, None, None)
+
+    def test_pod_lost_twice_without_disruption_fails_with_its_evidence(self) -> None:
+        ended = fresh_pod(2).init("one", exit=7).phase("Succeeded", message="usage exceeds limit")
+        [record, first] = started(fresh_pod()).reconcile(None).reconcile(ended, 30).status.history
+        assert (first.result, record.result) == (Result.LOST, Result.FAILED)
+        assert record.message is not None
+        assert "usage exceeds limit" in record.message
+        assert record.failed_step is not None
+        assert record.failed_step.exit_code == 7
+
+    def test_ended_run_does_not_follow_its_pod(self) -> None:
+        hanging = fresh_pod().init("one", running=True)
+        ended = started(hanging, initDeadlineSeconds=30).reconcile(hanging, 30)
+        assert ended.run.result is Result.FAILED
+        assert ended.reconcile(running_pod().deleting(30), 40).run == ended.run
+
+    def test_initialized_run_has_no_running_step(self) -> None:
+        ready = running_pod().init("two", running=True)
+        run = started(fresh_pod()).reconcile(ready, 30).run
+        assert run.initialized_time is not None
+        assert run.running_step is None
+
+    @pytest.mark.parametrize(
+        ("observed", "expected"),
+        [
+            pytest.param(
+                running_pod().deleting().condition("DisruptionTarget", message="preempted"),
+                "PodLost",
+                id="disrupted and deleted: recorded, because the report goes with the Pod",
+            ),
+            pytest.param(running_pod().deleting(), None, id="deleted"),
+            pytest.param(running_pod().condition("DisruptionTarget"), None, id="disrupted"),
+        ],
+    )
+    def test_disruption_of_a_deleted_pod_is_recorded(
+        self, observed: PodBuilder, expected: str | None
+    ) -> None:
+        run = started(running_pod()).reconcile(observed, 30).run
+        assert (run.reason, "preempted" in (run.message or "")) == (expected, bool(expected))
+
+    def test_pod_that_is_gated_again_has_no_ungated_time(self) -> None:
+        """The run got another Pod, which has scheduling gates too."""
+        gated = fresh_pod().with_spec(schedulingGates=[{"name": "quota"}])
+        ungated = started(gated).reconcile(fresh_pod(), 20)
+        assert ungated.run.ungated_time == at(20)
+        run = ungated.reconcile(gated, 30).run
+        assert (run.scheduling_gated, run.ungated_time) == (True, None)
+
     @pytest.mark.parametrize(
         "end",
         [
@@ -147,13 +228,55 @@ class TestFollow:
 
 
 class TestSuperseded:
-    def test_uninitialized_run_is_superseded(self) -> None:
-        after = started(fresh_pod().init("one", running=True)).token("go").reconcile(fresh_pod())
-        assert after.past == [(1, "Created", "Superseded")]
+    @pytest.mark.parametrize(
+        ("observed", "result"),
+        [
+            pytest.param(fresh_pod(), Result.SUPERSEDED, id="not initialized"),
+            pytest.param(running_pod(), Result.INITIALIZED, id="initialized"),
+        ],
+    )
+    def test_run_followed_by_another_ends(self, observed: PodBuilder, result: Result) -> None:
+        [record] = started(observed).token("go").reconcile(observed, 40).status.history
+        assert (record.result, record.completion_time) == (result, at(40))
 
-    def test_initialized_run_ends_as_initialized(self) -> None:
-        after = started(running_pod()).token("go").reconcile(running_pod())
-        assert after.past == [(1, "Created", "Initialized")]
+    def test_failed_sidecar_of_an_initialized_run_is_in_history(self) -> None:
+        before = fresh_pod().init("one", exit=0).sidecar("two", running=True).app(running=True)
+        crashed = before.sidecar("two", waiting="CrashLoopBackOff", restarts=1, last=End(5))
+        [record] = started(before).token("go").reconcile(crashed).status.history
+        assert record.failed_step is not None
+        assert (record.failed_step.name, record.failed_step.exit_code) == ("two", 5)
+
+    def test_run_without_pod_has_the_mirrored_failure(self) -> None:
+        written = started(fresh_pod().init("one", exit=9)).status
+        state = runs.superseded(FollowedRun(begun(), None, None), written, at(5))
+        assert state.history[0].failed_step is not None
+        assert state.history[0].failed_step.exit_code == 9
+
+    @pytest.mark.parametrize(
+        "conditions",
+        [
+            pytest.param((), id="absent"),
+            pytest.param(
+                (
+                    Condition(
+                        type="Initialized",
+                        status="False",
+                        observed_generation=1,
+                        last_transition_time=at(0),
+                        reason="Invented",
+                        message="by another client",
+                    ),
+                ),
+                id="of an unknown reason",
+            ),
+        ],
+    )
+    def test_run_without_pod_and_condition_has_no_reason(
+        self, conditions: tuple[Condition, ...]
+    ) -> None:
+        written = InitPipelineStatus(conditions=conditions)
+        [record] = runs.superseded(FollowedRun(begun(), None, None), written, at(5)).history
+        assert (record.result, record.reason) == (Result.SUPERSEDED, None)
 
     def test_superseded_run_has_its_last_state(self) -> None:
         without_image = fresh_pod().init("one", waiting="ErrImagePull", message="no such tag")
@@ -223,11 +346,72 @@ class TestKubeletRun:
     def test_uninitialized_run_ends_as_unknown(self) -> None:
         half = fresh_pod().init("one", exit=0).init("two", running=True)
         again = half.init("one", running=True, restarts=1, start=50, last=End())
-        assert started(half).reconcile(again, 50).past == [(1, "Created", "Unknown")]
+        after = started(half).reconcile(again, 50)
+        assert after.past == [(1, "Created", "Unknown")]
+        assert after.status.history[0].completion_time == at(50)
+
+    def test_mirrored_failure_of_the_previous_run_is_in_history(self) -> None:
+        half = fresh_pod().init("one", exit=0).init("two", exit=6)
+        again = half.init("one", running=True, restarts=1, start=50, last=End())
+        [record] = started(half).reconcile(again, 50).status.history
+        assert record.failed_step is not None
+        assert (record.failed_step.name, record.failed_step.exit_code) == ("two", 6)
 
     def test_restart_baselines_are_reset(self) -> None:
         after = started(running_pod()).reconcile(self.again(), 50)
         assert after.run.restart_baselines == ()
+
+
+class TestTerminationMessage:
+    """The termination message of the step at which the run exceeded a limit."""
+
+    TERMINATED = fresh_pod().init("one", exit=143, message="waits for the database")
+
+    def ended(self, message: str | None = None) -> RunState:
+        exceeded = Exceeded(
+            limit="timeoutSeconds", step="one", value=10, termination_message=message
+        )
+        past = runs.end(begun(), Result.LOST, at(1))
+        state = runs.begin(pipeline().build(), past, Trigger.POD_LOST, at(2))
+        state = replace(state, run=evolve(state.run, pod_uid="pod-1"))
+        return runs.end(state, Result.FAILED, at(9), exceeded=exceeded)
+
+    @pytest.mark.parametrize(
+        ("observed", "known", "expected"),
+        [
+            pytest.param(TERMINATED, None, "waits for the database", id="new"),
+            pytest.param(TERMINATED, "known", "known", id="recorded before"),
+            pytest.param(TERMINATED.of_run(2), None, None, id="of another Pod"),
+            pytest.param(fresh_pod().init("one", exit=143), None, None, id="none"),
+        ],
+    )
+    def test_message_is_added_to_run_and_history(
+        self, observed: PodBuilder, known: str | None, expected: str | None
+    ) -> None:
+        state = runs.with_termination_message(self.ended(known), observed.build())
+        run, (newest, oldest) = state.run, state.history
+        assert run.exceeded is not None
+        assert newest.exceeded is not None
+        assert run.exceeded.termination_message == expected
+        assert newest.exceeded.termination_message == expected
+        assert (oldest.number, oldest.exceeded) == (1, None)
+
+
+class TestUnfitPod:
+    @pytest.mark.parametrize(
+        ("uid", "ended", "expected"),
+        [
+            pytest.param("pod-1", False, None, id="of the run"),
+            pytest.param("pod-7", False, "pod-7", id="of an earlier run"),
+            pytest.param("pod-1", True, "pod-1", id="of the run, which has ended"),
+        ],
+    )
+    def test_unfit_pod_is_detached_from_an_active_run(
+        self, uid: str, ended: bool, expected: str | None
+    ) -> None:
+        state = replace(begun(), run=evolve(begun().run, pod_uid=uid))
+        state = runs.end(state, Result.LOST, at(1)) if ended else state
+        assert runs.without_unfit_pod(state, fresh_pod().build()).run.pod_uid == expected
 
 
 class TestTokens:

@@ -1,10 +1,15 @@
 """The reported status: the mirror of the init containers, and the conditions."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
 from initpipeline.api.models import EffectiveResources
-from initpipeline.api.reasons import ConditionType, Reason
-from initpipeline.core.facts import Refusal
+from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
+from initpipeline.core import runs, status
+from initpipeline.core.evolve import evolve
+from initpipeline.core.facts import Facts, Refusal
 from tests.builders import (
     End,
     PodBuilder,
@@ -71,6 +76,12 @@ class TestMirror:
             pytest.param(
                 fresh_pod().sidecar("one", running=True), "1/2", "two", id="a sidecar has started"
             ),
+            pytest.param(
+                running_pod().init("one", reported=False).init("two", reported=False),
+                "2/2",
+                None,
+                id="the Pod is Ready, the init containers are not reported",
+            ),
         ],
     )
     def test_progress_is_counted(
@@ -96,18 +107,19 @@ def conditions(state: SimulatedPipeline) -> dict[str, tuple[str, str]]:
 FAILED_APP = running_pod().app(exit=1).restarts("Never").phase("Failed").ready(False)
 FAILED_STEP = fresh_pod().init("one", exit=1).restarts("Never").phase("Failed")
 SUCCEEDED = completed_pod().ready(False)
+GOING = running_pod().deleting(60)
 INVALID = Refusal(Reason.INVALID_TEMPLATE, "image: Required value")
 QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: small")
 
 
 class TestConditions:
-    """Reconciling and Stalled are there only while they hold, as kstatus wants them."""
+    """Reconciling and Stalled are present only while they are True, as kstatus expects it."""
 
     @pytest.mark.parametrize(
         ("seen", "expected"),
         [
             pytest.param(
-                new_pipeline().reconcile(None),
+                lambda: new_pipeline().reconcile(None),
                 {
                     "Initialized": ("False", "PodPending"),
                     "Ready": ("False", "PodPending"),
@@ -116,7 +128,7 @@ class TestConditions:
                 id="the first write",
             ),
             pytest.param(
-                started(fresh_pod().init("one", running=True)),
+                lambda: started(fresh_pod().init("one", running=True)),
                 {
                     "Initialized": ("False", "StepRunning"),
                     "Ready": ("False", "StepRunning"),
@@ -125,22 +137,22 @@ class TestConditions:
                 id="a step runs",
             ),
             pytest.param(
-                started(running_pod().ready(False)),
+                lambda: started(running_pod().ready(False)),
                 {"Initialized": ("True", "Initialized"), "Ready": ("False", "ContainersNotReady")},
                 id="initialized, not ready",
             ),
             pytest.param(
-                started(running_pod()),
+                lambda: started(running_pod()),
                 {"Initialized": ("True", "Initialized"), "Ready": ("True", "PodReady")},
                 id="ready",
             ),
             pytest.param(
-                started(SUCCEEDED),
+                lambda: started(SUCCEEDED),
                 {"Initialized": ("True", "Initialized"), "Ready": ("True", "PodSucceeded")},
                 id="succeeded",
             ),
             pytest.param(
-                started(FAILED_STEP),
+                lambda: started(FAILED_STEP),
                 {
                     "Initialized": ("False", "StepFailed"),
                     "Ready": ("False", "StepFailed"),
@@ -149,7 +161,7 @@ class TestConditions:
                 id="failed at a step",
             ),
             pytest.param(
-                started(FAILED_APP),
+                lambda: started(FAILED_APP),
                 {
                     "Initialized": ("True", "Initialized"),
                     "Ready": ("False", "ContainerFailed"),
@@ -158,7 +170,7 @@ class TestConditions:
                 id="failed at an app container",
             ),
             pytest.param(
-                started(running_pod()).reconcile(running_pod().deleting()),
+                lambda: started(running_pod()).reconcile(running_pod().deleting()),
                 {
                     "Initialized": ("True", "Initialized"),
                     "Ready": ("False", "PodTerminating"),
@@ -167,7 +179,7 @@ class TestConditions:
                 id="its Pod is being deleted",
             ),
             pytest.param(
-                new_pipeline().reconcile(None).reconcile(None, refusal=QUOTA),
+                lambda: new_pipeline().reconcile(None).reconcile(None, refusal=QUOTA),
                 {
                     "Initialized": ("False", "QuotaExceeded"),
                     "Ready": ("False", "QuotaExceeded"),
@@ -176,7 +188,7 @@ class TestConditions:
                 id="refused, may pass",
             ),
             pytest.param(
-                new_pipeline().reconcile(None).reconcile(None, refusal=INVALID),
+                lambda: new_pipeline().reconcile(None).reconcile(None, refusal=INVALID),
                 {
                     "Initialized": ("False", "InvalidTemplate"),
                     "Ready": ("False", "InvalidTemplate"),
@@ -185,7 +197,7 @@ class TestConditions:
                 id="refused as invalid",
             ),
             pytest.param(
-                new_pipeline().reconcile(pod().owned_by("somebody-else")),
+                lambda: new_pipeline().reconcile(pod().owned_by("somebody-else")),
                 {
                     "Initialized": ("False", "NameConflict"),
                     "Ready": ("False", "NameConflict"),
@@ -194,7 +206,7 @@ class TestConditions:
                 id="a Pod of another owner has the name",
             ),
             pytest.param(
-                started(running_pod()).token("t").reconcile(running_pod()),
+                lambda: started(running_pod()).token("t").reconcile(running_pod()),
                 {
                     "Initialized": ("False", "PodTerminating"),
                     "Ready": ("False", "PodTerminating"),
@@ -202,12 +214,72 @@ class TestConditions:
                 },
                 id="the Pod of the run before is in the way",
             ),
+            pytest.param(
+                lambda: (
+                    started(FAILED_STEP, backoffLimit=9)
+                    .reconcile(None)
+                    .reconcile(FAILED_STEP.of_run(2))
+                ),
+                {
+                    "Initialized": ("False", "StepFailed"),
+                    "Ready": ("False", "RerunBackOff"),
+                    "Reconciling": ("True", "RerunBackOff"),
+                },
+                id="failed at a step, the next run waits",
+            ),
+            pytest.param(
+                lambda: (
+                    started(FAILED_APP, backoffLimit=9)
+                    .reconcile(None)
+                    .reconcile(FAILED_APP.of_run(2))
+                ),
+                {
+                    "Initialized": ("True", "Initialized"),
+                    "Ready": ("False", "RerunBackOff"),
+                    "Reconciling": ("True", "RerunBackOff"),
+                },
+                id="failed at an app container, the next run waits",
+            ),
+            pytest.param(
+                lambda: started(running_pod(), rerunPolicy="Never").reconcile(None),
+                {
+                    "Initialized": ("False", "PodLost"),
+                    "Ready": ("False", "PodLost"),
+                    "Stalled": ("True", "PodLost"),
+                },
+                id="lost after it was initialized, and no run follows",
+            ),
+            pytest.param(
+                lambda: started(running_pod()).policy(suspend=True).reconcile(GOING, 60),
+                {
+                    "Initialized": ("False", "Suspended"),
+                    "Ready": ("False", "Suspended"),
+                    "Reconciling": ("True", "PodTerminating"),
+                    "Suspended": ("True", "Suspended"),
+                },
+                id="suspended, its Pod is being deleted",
+            ),
+            pytest.param(
+                lambda: (
+                    started(running_pod())
+                    .policy(suspend=True)
+                    .reconcile(GOING, 60)
+                    .reconcile(GOING, 900)
+                ),
+                {
+                    "Initialized": ("False", "Suspended"),
+                    "Ready": ("False", "Suspended"),
+                    "Stalled": ("True", "PodTerminating"),
+                    "Suspended": ("True", "Suspended"),
+                },
+                id="suspended, its Pod is stuck",
+            ),
         ],
     )
     def test_state_has_conditions(
-        self, seen: SimulatedPipeline, expected: dict[str, tuple[str, str]]
+        self, seen: Callable[[], SimulatedPipeline], expected: dict[str, tuple[str, str]]
     ) -> None:
-        assert conditions(seen) == expected
+        assert conditions(seen()) == expected
 
     def test_in_place_rerun_is_not_initialized(self) -> None:
         """The kubelet leaves the Pod's own condition True."""
@@ -237,6 +309,63 @@ class TestConditions:
 
     def test_new_token_ends_stalled(self) -> None:
         assert "Stalled" not in conditions(started(FAILED_STEP).token("t").reconcile(FAILED_STEP))
+
+
+class TestMessages:
+    @pytest.mark.parametrize(
+        ("seen", "expected"),
+        [
+            pytest.param(
+                lambda: started(FAILED_STEP),
+                "1 run has failed, and backoffLimit is 0: "
+                'init container 1 of 2 "one" exited with 1',
+                id="given up after one run",
+            ),
+            pytest.param(
+                lambda: (
+                    started(FAILED_STEP, backoffLimit=1)
+                    .reconcile(None)
+                    .reconcile(FAILED_STEP.of_run(2))
+                ),
+                "2 runs have failed, and backoffLimit is 1: "
+                'init container 1 of 2 "one" exited with 1',
+                id="given up after two runs",
+            ),
+        ],
+    )
+    def test_stalled_has_count_limit_and_cause(
+        self, seen: Callable[[], SimulatedPipeline], expected: str
+    ) -> None:
+        assert seen().condition(ConditionType.STALLED).message == expected
+
+    def test_back_off_has_time_count_and_cause(self) -> None:
+        seen = started(FAILED_STEP, backoffLimit=9).reconcile(None)
+        seen = seen.reconcile(FAILED_STEP.of_run(2), 60)
+        assert seen.condition(ConditionType.RECONCILING).message == (
+            "the next run is delayed until 2030-01-01T12:01:10Z: restarts, lost Pods or failures "
+            'caused 2 runs in a row; run 2 ended: init container 1 of 2 "one" exited with 1'
+        )
+
+    def test_suspension_without_request_has_no_token(self) -> None:
+        seen = new_pipeline(suspend=True).reconcile(None)
+        assert seen.condition(ConditionType.SUSPENDED).message == (
+            "suspended: a run starts once spec.suspend is false"
+        )
+
+    @pytest.mark.parametrize("delayed", [False, True])
+    def test_run_ended_by_another_client_has_a_message(self, delayed: bool) -> None:
+        """It has recorded a reason that the operator does not know, and no message."""
+        of, state = pipeline().build(), runs.first(pipeline().build(), Trigger.CREATED, 1, at(0))
+        run = evolve(state.run, completion_time=at(5), result=Result.FAILED, reason="Invented")
+        state = replace(state, run=run, next_run_time=at(70) if delayed else None, rerun_count=1)
+        written = status.without_pod(Facts(of, None), state, at(60))
+        ready = written.condition(ConditionType.READY)
+        initialized = written.condition(ConditionType.INITIALIZED)
+        assert initialized is not None
+        assert (initialized.reason, initialized.message) == ("PodFailed", "the run has ended")
+        assert ready is not None
+        if delayed:
+            assert ready.message.endswith("caused 2 runs in a row")
 
 
 class TestEndedRun:
@@ -378,6 +507,29 @@ class TestGeneration:
         assert [c.message for c in after.status.conditions] == [
             c.message for c in before.status.conditions
         ]
+
+
+class TestSuspended:
+    def test_suspended_pipeline_has_no_mirror_of_its_pod(self) -> None:
+        seen = started(running_pod()).policy(suspend=True).reconcile(running_pod(), 60).status
+        assert (seen.pod_uid, seen.node_name, seen.init_progress) == (None, None, "0/2")
+        assert [s["state"] for s in seen.init_container_statuses] == [WAITING, WAITING]
+
+    def test_suspended_pipeline_has_pod_name_and_generation(self) -> None:
+        seen = SimulatedPipeline(pipeline().policy(suspend=True).of_generation(3)).reconcile(None)
+        assert (seen.status.pod_name, seen.status.observed_generation) == ("demo", 3)
+
+
+def test_unchanged_status_has_pod_name_hash_and_generation() -> None:
+    """While the first report on a new Pod is awaited, a user may change a policy."""
+    before = new_pipeline().reconcile(None).pipeline
+    lost = replace(before, status={"conditions": before.status["conditions"]}, generation=7)
+    of = lost.build()
+    state = replace(runs.first(of, Trigger.CREATED, 1, at(0)), template_hash=None)
+    written = status.unchanged(of, state)
+    assert (written.pod_name, written.template_hash) == ("demo", of.template_hash)
+    assert written.observed_generation == 7
+    assert {c.observed_generation for c in written.conditions} == {7}
 
 
 class TestFirstReportGrace:
