@@ -19,6 +19,8 @@ from initpipeline.core.quantity import Notation, Quantity
         pytest.param("007", "7", id="leading-zeros"),
         pytest.param("+1", "1", id="plus"),
         pytest.param(" 1 ", "1", id="spaces"),
+        pytest.param("-1.5", "-1500m", id="negative"),
+        pytest.param("0" * 200 + "1", "1", id="many-leading-zeros"),
         pytest.param("0", "0", id="zero"),
         pytest.param("0Gi", "0", id="zero-has-no-suffix"),
         pytest.param("100", "100", id="hundred"),
@@ -58,7 +60,23 @@ def test_quantity_is_written_in_canonical_form(written: str, canonical: str) -> 
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", ".", "m", "half", "1x", "1 Gi", "1,5", "1.2.3", "1e", "1e1.5", "1Kib", "--1", "٣"],
+    [
+        "",
+        " ",
+        ".",
+        "m",
+        "half",
+        "1x",
+        "1 Gi",
+        "1,5",
+        "1.2.3",
+        "1e",
+        "1e1.5",
+        "1Kib",
+        "--1",
+        "\u00a01",
+        "٣",
+    ],
     ids=lambda text: repr(text[:8]),
 )
 def test_text_that_is_not_a_quantity_is_refused(text: str) -> None:
