@@ -15,6 +15,8 @@ from typing import Any, Final
 import pytest
 from kubernetes import client
 
+from initpipeline.api.itempaths import MOST_ITEMS, number_of_items
+from initpipeline.api.podtemplate import MOST_NESTED
 from initpipeline.api.raw import Raw
 from initpipeline.core import admission
 from tests.contract.admission_client import AdmissionClient, minimal_template, pipeline_of
@@ -28,11 +30,16 @@ from tests.contract.admission_table import (
     refused,
     template_of,
 )
+from tests.contract.many_items import BOUNDED, COUNTED, template_with
 from tests.kubectl import Kubectl
 from tests.poll import poll_until
 
 POLICY: Final = Path(__file__).parents[2] / "manifests" / "base" / "admission.yaml"
 TAKES_EFFECT_SECONDS: Final = 30
+
+MOST_METADATA: Final = 1000
+MOST_FIELDS: Final = 20_000
+CROWDED: Final = "crowded"
 
 PROBE: Final = {"readinessProbe": {"tcpSocket": {"port": 1}}}
 
@@ -40,6 +47,13 @@ PROBE: Final = {"readinessProbe": {"tcpSocket": {"port": 1}}}
 def with_step(**fields: Any) -> Raw:
     """Returns an InitPipeline whose only init container has these fields."""
     return body_of({"step": fields})
+
+
+def with_labels(number: int, name: str = "shop") -> Raw:
+    """Returns an InitPipeline with this number of labels."""
+    body = pipeline_of(minimal_template(), name)
+    body["metadata"]["labels"] = {f"l{index}": "" for index in range(number)}
+    return body
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +64,11 @@ def admission_client(api: client.ApiClient) -> AdmissionClient:
 
 @pytest.fixture(scope="module")
 def existing_pipeline(kubectl: Kubectl) -> Iterator[str]:
-    """Creates a pipeline that the policy would refuse. Returns its name."""
+    """Creates two pipelines that the policy would refuse: one for its spec, whose name is returned,
+    and CROWDED for its number of labels."""
+    crowded = with_labels(MOST_METADATA + 1, CROWDED)
+    crowded["metadata"]["finalizers"] = ["example.com/wait"]
+    kubectl("create", "-f", "-", stdin=crowded)
     name = "existing"
     kubectl("create", "-f", "-", stdin=pipeline_of(with_step(**PROBE)["spec"]["template"], name))
     yield name
@@ -63,14 +81,16 @@ def policy(
 ) -> Iterator[str]:
     """Puts the admission policy in force. Returns the name of a pipeline from before."""
 
-    def in_force() -> bool:
-        return admission_client.pipeline_refusal(with_step(**PROBE)) is not None
+    probes = with_step(**PROBE), with_labels(MOST_METADATA + 1)
+
+    def refused() -> list[bool]:
+        return [admission_client.pipeline_refusal(probe) is not None for probe in probes]
 
     kubectl("apply", "-f", str(POLICY))
-    _wait(in_force, "the policy is in force")
+    _wait(lambda: all(refused()), "the policies are in force")
     yield existing_pipeline
     kubectl("delete", "-f", str(POLICY))
-    _wait(lambda: not in_force(), "the policy is no longer in force")
+    _wait(lambda: not any(refused()), "the policies are no longer in force")
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +179,140 @@ class TestRefused:
         refusal = admission_client.pipeline_refusal(body_of({"spec": {"initContainers": steps}}))
         assert refusal is not None
         assert refusal.message.endswith("Invalid value: has too many errors to list")
+
+
+@pytest.mark.usefixtures("policy")
+class TestSizes:
+    """Limits of the number of items, which the API server decodes one after the other."""
+
+    @pytest.mark.parametrize("path", COUNTED)
+    def test_template_with_too_many_items_is_refused(
+        self, admission_client: AdmissionClient, path: str
+    ) -> None:
+        template = template_with(path, MOST_ITEMS + 1)
+        refusal = admission_client.pipeline_refusal(pipeline_of(template))
+        assert refusal is not None
+        assert (
+            f"spec.template: Too many: {number_of_items(template)}: must have at most "
+            f"{MOST_ITEMS} list items and map entries in total: move variables to a ConfigMap, "
+            "and arguments to a script"
+        ) in refusal.message
+
+    @pytest.mark.parametrize("path", BOUNDED)
+    def test_outer_list_with_too_many_items_is_refused(
+        self, admission_client: AdmissionClient, path: str
+    ) -> None:
+        template = template_with(path, MOST_NESTED + 1)
+        refusal = admission_client.pipeline_refusal(pipeline_of(template))
+        assert refusal is not None
+        field = f"spec.template.{path}"
+        assert f"{field}: Too many: 501: must have at most 500 items" in refusal.message
+
+    def test_template_with_as_many_items_as_allowed_is_accepted(
+        self, admission_client: AdmissionClient
+    ) -> None:
+        template = template_with("spec.tolerations", MOST_ITEMS - 2)
+        assert number_of_items(template) == MOST_ITEMS
+        assert admission_client.pipeline_refusal(pipeline_of(template)) is None
+
+    def test_pipeline_of_900_containers_and_policies_is_accepted(
+        self, admission_client: AdmissionClient
+    ) -> None:
+        inits = [{"name": f"step-{number}", "image": "i", "args": [""]} for number in range(300)]
+        apps = [{"name": f"app-{number}", "image": "i", "args": [""]} for number in range(300)]
+        policies = [{"name": step["name"]} for step in inits]
+        body = pipeline_of({"spec": {"initContainers": inits, "containers": apps}})
+        body["spec"]["initPolicies"] = policies
+        assert admission_client.pipeline_refusal(body) is None
+
+    def test_metadata_with_too_many_labels_is_refused(
+        self, admission_client: AdmissionClient
+    ) -> None:
+        refusal = admission_client.pipeline_refusal(with_labels(MOST_METADATA + 1))
+        assert refusal is not None
+        assert (
+            "metadata: Too many: 1001: must have at most 1000 labels, annotations, finalizers and "
+            "ownerReferences in total"
+        ) in refusal.message
+        assert admission_client.pipeline_refusal(with_labels(MOST_METADATA)) is None
+
+    @pytest.mark.parametrize(
+        "field",
+        [
+            {"annotations": {f"a{index}": "" for index in range(MOST_METADATA + 1)}},
+            {"finalizers": [f"a.b/{index}" for index in range(MOST_METADATA + 1)]},
+            {
+                "ownerReferences": [
+                    {"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": f"{index}"}
+                    for index in range(MOST_METADATA + 1)
+                ]
+            },
+        ],
+        ids=lambda field: next(iter(field)),
+    )
+    def test_metadata_with_too_many_entries_is_refused(
+        self, admission_client: AdmissionClient, field: Raw
+    ) -> None:
+        body = pipeline_of(minimal_template())
+        body["metadata"] |= field
+        refusal = admission_client.pipeline_refusal(body)
+        assert refusal is not None
+        assert "metadata: Too many: 1001: " in refusal.message
+
+    def test_managed_fields_that_are_too_many_are_refused(
+        self, admission_client: AdmissionClient
+    ) -> None:
+        manager = {
+            "manager": "m",
+            "operation": "Update",
+            "apiVersion": "initpipeline.dev/v1alpha1",
+            "time": "2026-01-01T00:00:00Z",
+            "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:metadata": {f"f:{index}": {} for index in range(MOST_FIELDS)}},
+        }
+        body = pipeline_of(minimal_template())
+        body["metadata"]["managedFields"] = [manager]
+        refusal = admission_client.pipeline_refusal(body)
+        assert refusal is not None
+        assert "metadata.managedFields: Too many: 200" in refusal.message
+        assert "must have at most 20000 fields: remove field managers" in refusal.message
+
+    def test_managed_fields_in_a_template_are_refused(
+        self, admission_client: AdmissionClient
+    ) -> None:
+        template = minimal_template() | {"metadata": {"managedFields": [{"manager": "m"}]}}
+        refusal = admission_client.pipeline_refusal(pipeline_of(template))
+        assert refusal is not None
+        field = "spec.template.metadata.managedFields"
+        assert f"{field}: Too many: 1: must have at most 0 items" in refusal.message
+
+    def test_status_with_too_many_fields_is_refused(
+        self, kubectl: Kubectl, policy: str, tmp_path: Path
+    ) -> None:
+        statuses = [{"name": f"n{index}", "x": [""] * 1000} for index in range(21)]
+        patch = tmp_path / "patch.json"
+        patch.write_text(json.dumps({"status": {"initContainerStatuses": statuses}}))
+        options = ("--type=merge", f"--patch-file={patch}", "--subresource=status")
+        with pytest.raises(CalledProcessError) as refused:
+            kubectl("patch", "ipl", policy, *options)
+        assert "status: Too many: 210" in refused.value.stderr
+
+    def test_change_of_metadata_is_refused(self, kubectl: Kubectl, policy: str) -> None:
+        patch = json.dumps(
+            {"metadata": with_labels(MOST_METADATA + 1)["metadata"] | {"name": policy}}
+        )
+        with pytest.raises(CalledProcessError) as refused:
+            kubectl("patch", "ipl", policy, "--type=merge", "-p", patch)
+        assert "metadata: Too many: 1001" in refused.value.stderr
+
+    def test_deletion_of_an_object_above_the_limit_completes(self, kubectl: Kubectl) -> None:
+        patch = json.dumps({"metadata": {"finalizers": None}})
+        change = "patch", "ipl", CROWDED, "--type=merge", "-p", patch
+        with pytest.raises(CalledProcessError):
+            kubectl(*change)
+        kubectl("delete", "ipl", CROWDED, "--wait=false")
+        kubectl(*change)
+        assert kubectl("get", "ipl", CROWDED, "--ignore-not-found") == ""
 
 
 class TestChange:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from initpipeline.api import names
 from initpipeline.api.models import NOT_OBSERVED, InitPipeline
 from initpipeline.api.podtemplate import (
+    MOST_NESTED,
     Definitions,
     Schema,
     container_status_schema,
@@ -62,6 +63,7 @@ _KEPT: Final = frozenset(
 _DROPPED: Final = frozenset({"title", "$defs", "$ref", "anyOf"})
 
 _TEMPLATE: Final = ("properties", "spec", "properties", "template")
+_INIT_POLICIES: Final = ("properties", "spec", "properties", "initPolicies")
 _POD_SPEC: Final = (*_TEMPLATE, "properties", "spec")
 _STATUS: Final = ("properties", "status")
 _OBSERVED: Final = (*_STATUS, "properties", "observedGeneration")
@@ -129,6 +131,8 @@ def resource_schema(core: Definitions, meanings: Meanings) -> Schema:
         schema,
         lambda item: pod_template_schema(core) | {"description": item["description"]},
     )
+    # Each names another init container.
+    schema = _changed_at(_INIT_POLICIES, schema, lambda item: item | {"maxItems": MOST_NESTED})
     schema = _changed_at(_TEMPLATE, schema, lambda template: _requiring(template, "spec"))
     schema = _changed_at(_POD_SPEC, schema, lambda spec: _requiring(spec, *_CONTAINER_LISTS))
     return _changed_at(("properties",), schema, lambda fields: {"metadata": _METADATA} | fields)

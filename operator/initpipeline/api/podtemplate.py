@@ -93,7 +93,18 @@ _MAY_REPEAT: Final = frozenset(
 )
 """Published as lists with unique keys, although the API server accepts a Pod with duplicates."""
 
+MOST_NESTED: Final = 500
+"""The most items of a list whose items have lists, such as containers. The admission policy counts
+the items of the inner lists, so its cost grows with the number of outer ones."""
+
 _REPLACED: Final[Definitions] = {
+    # It has no effect, and JSON of any size and depth is valid.
+    "ObjectMeta.managedFields": {
+        "description": "Must be empty. The API server sets it in an object, not in a template.",
+        "type": "array",
+        "maxItems": 0,
+        "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+    },
     # The field is a sixth of the whole schema, and no Pod can be created with it.
     "PodSpec.ephemeralContainers": {
         "description": "Must be empty. Ephemeral containers can only be added to an existing Pod.",
@@ -118,8 +129,9 @@ _SUBJECT: Final = re.compile(
 
 
 def pod_template_schema(definitions: Definitions) -> Schema:
-    """Returns the complete schema of core/v1 PodTemplateSpec."""
-    return _definition(f"{CORE}PodTemplateSpec", definitions)
+    """Returns the complete schema of core/v1 PodTemplateSpec. Lists whose items have lists are
+    limited to MOST_NESTED items."""
+    return _bounded(_definition(f"{CORE}PodTemplateSpec", definitions))
 
 
 def container_status_schema(definitions: Definitions) -> Schema:
@@ -177,6 +189,19 @@ def with_children(schema: Schema, change: Callable[[Schema], Schema]) -> Schema:
         if keyword in schema:
             changed[keyword] = change(schema[keyword])
     return changed
+
+
+def has_lists(schema: Schema) -> bool:
+    """Returns whether an object of this schema has lists or maps."""
+    children = schema.get("properties", {}).values()
+    return "items" in schema or "additionalProperties" in schema or any(map(has_lists, children))
+
+
+def _bounded(schema: Schema) -> Schema:
+    bounded = with_children(schema, _bounded)
+    if "maxItems" not in schema and has_lists(schema.get("items", {})):
+        bounded["maxItems"] = MOST_NESTED
+    return bounded
 
 
 def _definition(name: str, definitions: Definitions) -> Schema:

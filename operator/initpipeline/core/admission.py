@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from initpipeline.api.itempaths import MOST_ITEMS, number_of_items
 from initpipeline.api.models import Policies
 from initpipeline.api.reasons import Reason
 from initpipeline.core.facts import Container, Pipeline, Refusal, init_containers
@@ -105,8 +106,13 @@ def refusal_of_spec(pipeline: Pipeline) -> Refusal | None:
     The refusal is final: only a changed spec helps. Several mistakes are written as the API server
     writes them: ``[first, second]``.
     """
-    containers = init_containers(pipeline.template["spec"])
-    errors = [*_step_errors(containers), *_init_policy_errors(pipeline.policies, containers)]
+    template = pipeline.template
+    containers = init_containers(template["spec"])
+    errors = [
+        *_step_errors(containers),
+        *_init_policy_errors(pipeline.policies, containers),
+        *_size_errors(template),
+    ]
     if not errors:
         return None
     message = errors[0] if len(errors) == 1 else f"[{', '.join(errors)}]"
@@ -137,3 +143,14 @@ def _init_policy_errors(policies: Policies, containers: tuple[Container, ...]) -
                 f'spec.initPolicies[{index}].name: Invalid value: "{name}": '
                 f"must be an init container {_NO_SIDECAR}"
             )
+
+
+def _size_errors(template: Mapping[str, Any]) -> Iterator[str]:
+    """Yields an error if the template has too many list items and map entries. The API server
+    decodes those of all InitPipelines one after the other."""
+    items = number_of_items(template)
+    if items > MOST_ITEMS:
+        yield (
+            f"spec.template: Too many: {items}: must have at most {MOST_ITEMS} list items and map "
+            "entries in total: move variables to a ConfigMap, and arguments to a script"
+        )

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from initpipeline.api.itempaths import MOST_ITEMS
 from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import ConditionType, Reason, Trigger
 from initpipeline.core import admission
@@ -201,6 +202,13 @@ def restarting(policy: str) -> Raw:
     return {"name": "step", "image": "busybox", "restartPolicy": policy}
 
 
+def with_variables(number: int) -> PipelineBuilder:
+    """Returns a pipeline with this number of list items, besides its two containers."""
+    step = {"name": "one", "image": "i", "env": [{"name": f"A{i}"} for i in range(number)]}
+    app = {"name": "app", "image": "i"}
+    return pipeline().with_template({"spec": {"initContainers": [step], "containers": [app]}})
+
+
 class TestRefusalOfSpec:
     @pytest.mark.parametrize(
         "good",
@@ -210,6 +218,7 @@ class TestRefusalOfSpec:
             pytest.param(pipeline().inits(SIDECAR, "step"), id="a step beside a sidecar"),
             pytest.param(pipeline().inits(restarting("Never")), id="a step that is tried once"),
             pytest.param(pipeline().inits(restarting("OnFailure")), id="a step that is retried"),
+            pytest.param(with_variables(MOST_ITEMS - 2), id="as many list items as allowed"),
         ],
     )
     def test_valid_spec_is_accepted(self, good: PipelineBuilder) -> None:
@@ -236,6 +245,12 @@ class TestRefusalOfSpec:
                 with_policies("typo", of=pipeline().inits(SIDECAR)),
                 f"[{NONE_COMPLETES}, {UNKNOWN}]",
                 id="two mistakes",
+            ),
+            pytest.param(
+                with_variables(MOST_ITEMS - 1),
+                "spec.template: Too many: 3001: must have at most 3000 list items and map entries "
+                "in total: move variables to a ConfigMap, and arguments to a script",
+                id="too many list items",
             ),
         ],
     )
