@@ -17,25 +17,39 @@ CRDS: Final = PROJECT / "crds"
 APPLIED_SUFFIXES: Final = {".yaml", ".yml", ".json"}
 """`kubectl apply -f DIRECTORY` applies files with these suffixes only."""
 
+POLICY_KINDS: Final = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+
 Permission = tuple[str, str, str]
 """API group, resource with its subresource, verb."""
 
 
 @pytest.fixture(scope="module")
 def rendered() -> dict[str, Raw]:
-    """Return the objects that `kubectl apply -k manifests/base` applies, by kind."""
-    objects = installation.rendered()
+    """Return the objects that `kubectl apply -k manifests/base` applies, by kind, without the
+    admission policies."""
+    objects = [found for found in installation.rendered() if found["kind"] not in POLICY_KINDS]
     by_kind = {found["kind"]: found for found in objects}
     assert len(by_kind) == len(objects), "two objects of one kind"
     return by_kind
+
+
+@pytest.fixture(scope="module")
+def policies() -> dict[str, Raw]:
+    """Return the admission policies of `manifests/base` by name. Each has a binding."""
+    objects = [found for found in installation.rendered() if found["kind"] in POLICY_KINDS]
+    found, bindings = ([one for one in objects if one["kind"] == kind] for kind in POLICY_KINDS)
+    bound = [binding["spec"] for binding in bindings]
+    assert bound == [
+        {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
+        for policy in found
+    ]
+    return {policy["metadata"]["name"]: policy for policy in found}
 
 
 def test_base_has_all_kinds(rendered: dict[str, Raw]) -> None:
     assert set(rendered) == {
         "Namespace",
         "CustomResourceDefinition",
-        "ValidatingAdmissionPolicy",
-        "ValidatingAdmissionPolicyBinding",
         "ServiceAccount",
         "ClusterRole",
         "ClusterRoleBinding",
@@ -65,16 +79,28 @@ def test_cluster_scoped_objects_have_no_namespace(rendered: dict[str, Raw]) -> N
     assert namespaced == {"ServiceAccount", "Deployment"}
 
 
-def test_policy_matches_pipelines_but_not_their_status(rendered: dict[str, Raw]) -> None:
-    policy, binding = (
-        rendered[kind] for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
-    )
-    assert binding["spec"] == {
-        "policyName": policy["metadata"]["name"],
-        "validationActions": ["Deny"],
-    }
-    (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
+def test_policy_of_specs_matches_pipelines_but_not_their_status(
+    policies: dict[str, Raw],
+) -> None:
+    (rule,) = policies["initpipelines.initpipeline.dev"]["spec"]["matchConstraints"][
+        "resourceRules"
+    ]
     assert (rule["apiGroups"], rule["resources"]) == ([names.GROUP], [names.PLURAL])
+
+
+def test_policy_of_sizes_matches_no_write_of_the_operator(
+    policies: dict[str, Raw], rendered: dict[str, Raw]
+) -> None:
+    policy = policies["sizes.initpipelines.initpipeline.dev"]
+    (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
+    assert (rule["apiGroups"], rule["resources"]) == (
+        [names.GROUP],
+        [names.PLURAL, f"{names.PLURAL}/status"],
+    )
+    account = rendered["ServiceAccount"]["metadata"]
+    user = f"system:serviceaccount:{account['namespace']}:{account['name']}"
+    conditions = [one["expression"] for one in policy["spec"]["matchConditions"]]
+    assert f"request.userInfo.username != '{user}'" in conditions
 
 
 async def test_role_permits_exactly_the_requests_of_the_operator(
