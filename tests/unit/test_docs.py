@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from pydantic.alias_generators import to_camel
 
 import initpipeline.core
@@ -40,6 +42,9 @@ HEADING: Final = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 FILE: Final = re.compile(r"[\w.-]+(?:/[\w.{},*-]+)*(?:/|\.(?:py|md|yaml|toml|txt|lua|json|go|sh))")
 REFERENCE: Final = re.compile(r"`([\w./-]+\.py)::([\w.]+)`")
 """A file and the qualified name of a class or function in it."""
+PIPE: Final = re.compile(r"(?<!\\)\|")
+BLOCK_MARK: Final = re.compile(r"(?<=\S) (?:[-*+] |#{1,6} |```|~~~)|\S  +\S")
+"""The start of a list item, a heading or a code block, or an indentation, after other text."""
 TARGET: Final = re.compile(r"\bmake ((?:[a-z][a-z0-9-]* ?)+)")
 
 SOURCE_FOLDERS: Final = (
@@ -133,6 +138,39 @@ def definitions(file: Path) -> set[str]:
     return set(names(ast.parse(file.read_text()).body, ""))
 
 
+def blocks(text: str) -> list[Token]:
+    """Returns the tokens of a document, parsed as GitHub does."""
+    return MarkdownIt("commonmark").enable("table").parse(text)
+
+
+def joined_lines(text: str) -> Iterator[str]:
+    """Yields each line of a paragraph that contains a row of a table, or the start of a list item,
+    a heading or a code block. GitHub shows it as text: a line break or an empty line is missing."""
+    in_cell = False
+    for token in blocks(text):
+        if token.type in {"th_open", "td_open", "th_close", "td_close"}:
+            in_cell = token.nesting == 1
+        if token.type == "inline" and not in_cell:
+            for line in CODE.sub("X", token.content).splitlines():
+                if PIPE.search(line) or BLOCK_MARK.search(line):
+                    yield line
+
+
+def uneven_rows(text: str) -> Iterator[str]:
+    """Yields each row of a table that has more or fewer cells than the header. GitHub drops surplus
+    cells, and adds empty ones for missing ones."""
+    lines, columns, in_head = text.splitlines(), 0, False
+    for token in blocks(text):
+        if token.type in {"thead_open", "thead_close"}:
+            in_head = token.nesting == 1
+        if token.type == "tr_open" and token.map:
+            row = lines[token.map[0]]
+            cells = len(PIPE.findall(row))
+            columns = cells if in_head else columns
+            if cells != columns:
+                yield row
+
+
 def makefile_targets() -> set[str]:
     return set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
@@ -189,3 +227,34 @@ def test_make_targets_named_in_documents_exist(document: Path) -> None:
     code = "\n".join(code_of(document.read_text()))
     named = {target for words in TARGET.findall(code) for target in words.split()}
     assert named <= makefile_targets()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_tables_lists_and_headings_start_on_lines_of_their_own(document: Path) -> None:
+    assert list(joined_lines(document.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The first row applies:  | status | when |\n|---|---|\n| a | b |",
+        "The first row applies:\n| status | when |\n|---|\n| a | b |",
+        "| status | when |\n| a | b |",
+        "Two things: - the first",
+        "A paragraph. ## A heading",
+        "A command: ```sh",
+        "examples:  initpipeline run",
+    ],
+)
+def test_joined_lines_are_found(text: str) -> None:
+    assert list(joined_lines(text))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_rows_of_a_table_have_as_many_cells_as_its_header(document: Path) -> None:
+    assert list(uneven_rows(document.read_text())) == []
+
+
+@pytest.mark.parametrize("row", ["| a |", "| a | b | c |", "| `a|b` | c |"])
+def test_uneven_row_is_found(row: str) -> None:
+    assert list(uneven_rows(f"| status | when |\n|---|---|\n{row}")) == [row]
