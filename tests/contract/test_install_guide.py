@@ -59,3 +59,26 @@ def test_overlay_for_one_namespace_limits_operator_and_permissions(manifests: Pa
     (subject,) = binding["subjects"]
     account = objects["ServiceAccount"]["metadata"]
     assert (subject["name"], subject["namespace"]) == (account["name"], account["namespace"])
+
+
+def test_overlay_for_a_further_operator_has_no_cluster_wide_objects(manifests: Path) -> None:
+    objects = rendered(manifests / "team-b")
+
+    assert objects.keys() == {"Namespace", "ServiceAccount", "Deployment"}
+    assert objects["Namespace"]["metadata"]["name"] == "initpipeline-team-b"
+    for kind in ("ServiceAccount", "Deployment"):
+        assert objects[kind]["metadata"]["namespace"] == "initpipeline-team-b"
+    assert operator_container(objects)["args"][-1] == "--namespace=team-b"
+
+
+def test_permissions_in_the_guide_are_those_of_the_cluster_role(manifests: Path) -> None:
+    guide = (ROOT / "docs" / "install.md").read_text()
+    section = guide.split("\n## Permissions of the operator\n")[1].split("\n## ")[0]
+    documented: dict[str, set[str]] = {}
+    resource = ""
+    for name, verbs in re.findall(r"^\| (?:`([\w/]+)`.*?)?\| ([a-z, ]+) \|", section, re.MULTILINE):
+        resource = name or resource
+        documented.setdefault(resource, set()).update(verbs.split(", "))
+
+    rules = rendered(manifests / "base")["ClusterRole"]["rules"]
+    assert documented == {one: set(rule["verbs"]) for rule in rules for one in rule["resources"]}
