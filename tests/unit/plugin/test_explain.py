@@ -1,5 +1,6 @@
 """Tests the report of ``explain``: what happens next, limits, remedies and overdue actions."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +12,13 @@ from initpipeline.core import status_size
 from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts, Refusal
 from initpipeline.core.unreadable import error_conditions
+from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.explain import Report, report
 from initpipeline.plugin.report.pod_events import PodWarning
+from initpipeline.plugin.report.summary import short_forecast
 from initpipeline.plugin.views import explain as view
 from initpipeline.plugin.views import status as status_view
-from tests.builders import End, PodBuilder, at, fresh_pod, running_pod, silent_pod
+from tests.builders import NAME, End, PodBuilder, at, fresh_pod, running_pod, silent_pod
 from tests.unit.core.simulation import SimulatedPipeline, new_pipeline, started
 from tests.unit.plugin.rendered import text
 
@@ -90,7 +93,7 @@ def refused(refusal: Refusal) -> SimulatedPipeline:
         pytest.param(
             started(fresh_pod().init("one", exit=1).restarts("Never")),
             fresh_pod().init("one", exit=1).restarts("Never"),
-            "in order: one, then two, then the app containers",
+            'the kubelet does not restart "one": the Pod and run 1 fail',
             id="failed, with restartPolicy Never",
         ),
         pytest.param(
@@ -122,7 +125,7 @@ def refused(refusal: Refusal) -> SimulatedPipeline:
         pytest.param(
             started(fresh_pod().init("one", waiting="InvalidImageName")),
             fresh_pod().init("one", waiting="InvalidImageName"),
-            "the kubelet cannot pull an image with this name; nothing happens until you fix it",
+            "the kubelet cannot pull an image with this name: correct it in the template",
             id="invalid image name",
         ),
         pytest.param(
@@ -153,7 +156,7 @@ def refused(refusal: Refusal) -> SimulatedPipeline:
         pytest.param(
             started(running_pod()).edited().reconcile(running_pod(), 20),
             running_pod().deleting(20),
-            "the operator creates the Pod of run 2 when the old Pod is deleted",
+            "the operator creates the Pod of run 2 when the old Pod is gone",
             id="old Pod terminates",
         ),
         pytest.param(
@@ -203,6 +206,413 @@ def test_forecast_ttl_in_future_has_time_of_deletion() -> None:
         "the operator deletes this InitPipeline at 12:01:30Z, in 30s (ttlSecondsAfterFinished)"
         in report.next
     )
+
+
+AUTOMATIC = re.compile(
+    r"^the operator (will|retries|creates|starts)|starts at|^then the operator|^in order|"
+    r"the name is free now|nothing: all containers"
+)
+USER_ACTION = re.compile(r"(no run starts|^nothing) until|when you fix|correct it in the template")
+
+
+def stuck(pod: PodBuilder) -> PodBuilder:
+    """Returns the Pod as it was more than five minutes after its deletion, at 500 seconds."""
+    return pod.deleting(20)
+
+
+def failing(state: SimulatedPipeline) -> SimulatedPipeline:
+    """Returns the pipeline after the operator reported that it fails on it."""
+    conditions = error_conditions(state.pipeline.build(), KeyError("x"), at(60))
+    raw = {**state.pipeline.status, "conditions": conditions}
+    return replace(state, pipeline=replace(state.pipeline, status=raw))
+
+
+ONE = fresh_pod().init("one", running=True)
+LIMITED: dict[str, Any] = {
+    "initDeadlineSeconds": 30,
+    "initPolicies": [{"name": "one", "timeoutSeconds": 20, "maxRestarts": 0}],
+}
+OLD_POD = started(running_pod()).edited().reconcile(running_pod(), 20)
+TWICE_LOST = started(running_pod()).reconcile(None, 20).reconcile(fresh_pod(2)).reconcile(None, 55)
+NAME_TAKEN = new_pipeline().reconcile(None).reconcile(FOREIGN)
+ENDED = running_pod().app(exit=0).phase("Succeeded")
+HELD = stuck(running_pod()).held_by("example.com/x")
+
+CASES: dict[str, tuple[Reason, SimulatedPipeline, PodBuilder | None, float]] = {
+    "Pod to be created": (Reason.POD_PENDING, new_pipeline().reconcile(None), None, 1),
+    "gated": (Reason.POD_PENDING, started(GATED), GATED, 60),
+    "unschedulable": (
+        Reason.POD_UNSCHEDULABLE,
+        started(UNSCHEDULABLE := GATED.condition("PodScheduled", "False", "Unschedulable", "cpu")),
+        UNSCHEDULABLE,
+        60,
+    ),
+    "not started": (Reason.STEP_PENDING, started(fresh_pod(), **LIMITED), fresh_pod(), 10),
+    "running": (Reason.STEP_RUNNING, started(ONE, **LIMITED), ONE, 10),
+    "failed": (
+        Reason.STEP_FAILED,
+        started(fresh_pod().init("one", exit=1)),
+        fresh_pod().init("one", exit=1),
+        10,
+    ),
+    "failed, never restarted": (
+        Reason.STEP_FAILED,
+        started(END := fresh_pod().init("one", exit=1).restarts("Never")),
+        END,
+        10,
+    ),
+    "failed, never restarted, retried": (
+        Reason.STEP_FAILED,
+        started(END, backoffLimit=1),
+        END,
+        10,
+    ),
+    "kubelet backs off": (Reason.STEP_BACK_OFF, started(steps_back_off()), steps_back_off(), 60),
+    "no image": (
+        Reason.IMAGE_PULL_FAILED,
+        started(fresh_pod().init("one", waiting="ImagePullBackOff")),
+        fresh_pod().init("one", waiting="ImagePullBackOff"),
+        60,
+    ),
+    "invalid image": (
+        Reason.IMAGE_PULL_FAILED,
+        started(fresh_pod().init("one", waiting="InvalidImageName")),
+        fresh_pod().init("one", waiting="InvalidImageName"),
+        60,
+    ),
+    "no ConfigMap": (
+        Reason.CONTAINER_CONFIG_ERROR,
+        started(fresh_pod().init("one", waiting="CreateContainerConfigError")),
+        fresh_pod().init("one", waiting="CreateContainerConfigError"),
+        60,
+    ),
+    "not ready": (
+        Reason.CONTAINERS_NOT_READY,
+        started(running_pod().ready(False)),
+        running_pod().ready(False),
+        60,
+    ),
+    "app failed": (
+        Reason.CONTAINER_FAILED,
+        started(CRASHED := running_pod().app(exit=1).ready(False), rerunPolicy="Never"),
+        CRASHED,
+        60,
+    ),
+    "ready": (Reason.POD_READY, started(running_pod()), running_pod(), 60),
+    "succeeded": (
+        Reason.POD_SUCCEEDED,
+        started(DONE := running_pod().app(exit=0).restarts("Never").phase("Succeeded")),
+        DONE,
+        60,
+    ),
+    "node is silent": (Reason.NODE_NOT_READY, started(SILENT), SILENT, 60),
+    "given up": (Reason.BACKOFF_LIMIT_EXCEEDED, started(FAILED), FAILED, 60),
+    "given up, deleted later": (
+        Reason.BACKOFF_LIMIT_EXCEEDED,
+        started(FAILED, ttlSecondsAfterFinished=90),
+        FAILED,
+        60,
+    ),
+    "step too slow": (
+        Reason.STEP_TIMED_OUT,
+        started(ONE, **LIMITED).reconcile(ONE, 25),
+        ONE.deleting(25),
+        40,
+    ),
+    "run too slow": (
+        Reason.INIT_DEADLINE_EXCEEDED,
+        started(fresh_pod(), **LIMITED).reconcile(fresh_pod(), 31),
+        None,
+        60,
+    ),
+    "too many restarts": (
+        Reason.RESTART_LIMIT_EXCEEDED,
+        started(AGAIN := fresh_pod().init("one", exit=1, restarts=1), **LIMITED),
+        AGAIN,
+        10,
+    ),
+    "failed without a cause": (
+        Reason.POD_FAILED,
+        started(ENDED).reconcile(ENDED, 15).reconcile(None, 20).reconcile(ENDED.of_run(2), 25),
+        ENDED.of_run(2),
+        60,
+    ),
+    "evicted": (
+        Reason.POD_EVICTED,
+        started(EVICTED := running_pod().phase("Failed", "Evicted", "emptyDir")),
+        EVICTED,
+        60,
+    ),
+    "out of time": (
+        Reason.POD_DEADLINE_EXCEEDED,
+        started(LATE := running_pod().phase("Failed", "DeadlineExceeded", "late")),
+        LATE,
+        60,
+    ),
+    "lost, rerunPolicy Never": (
+        Reason.POD_LOST,
+        started(running_pod(), rerunPolicy="Never").reconcile(None, 20),
+        None,
+        60,
+    ),
+    "back-off of the operator": (Reason.RERUN_BACK_OFF, TWICE_LOST, None, 60),
+    "old Pod terminates": (Reason.POD_TERMINATING, OLD_POD, running_pod().deleting(20), 30),
+    "old Pod is stuck": (Reason.POD_TERMINATING, OLD_POD, stuck(running_pod()), 500),
+    "old Pod is stuck on a finalizer": (Reason.POD_TERMINATING, OLD_POD, HELD, 500),
+    "stuck Pod is gone": (
+        Reason.POD_TERMINATING,
+        OLD_POD.reconcile(stuck(running_pod()), 500),
+        None,
+        501,
+    ),
+    "own Pod terminates": (
+        Reason.POD_TERMINATING,
+        started(running_pod()),
+        running_pod().deleting(20),
+        30,
+    ),
+    "own Pod terminates in a step": (
+        Reason.POD_TERMINATING,
+        started(ONE),
+        ONE.deleting(20),
+        30,
+    ),
+    "own Pod terminates, rerunPolicy Never": (
+        Reason.POD_TERMINATING,
+        started(running_pod(), rerunPolicy="Never"),
+        running_pod().deleting(20),
+        30,
+    ),
+    "own Pod is stuck": (
+        Reason.POD_TERMINATING,
+        started(running_pod()),
+        stuck(running_pod()),
+        500,
+    ),
+    "another owner's Pod is stuck": (
+        Reason.POD_TERMINATING,
+        NAME_TAKEN,
+        stuck(FOREIGN),
+        500,
+    ),
+    "suspended, Pod is stuck": (
+        Reason.POD_TERMINATING,
+        started(running_pod()).policy(suspend=True).reconcile(running_pod(), 20),
+        stuck(running_pod()),
+        500,
+    ),
+    "suspended": (
+        Reason.SUSPENDED,
+        started(running_pod()).policy(suspend=True).reconcile(None, 20),
+        None,
+        60,
+    ),
+    "refused as invalid": (Reason.INVALID_TEMPLATE, refused(INVALID), None, 60),
+    "refused by the operator": (
+        Reason.INVALID_TEMPLATE,
+        new_pipeline(initPolicies=[{"name": "typo"}]).reconcile(None),
+        None,
+        60,
+    ),
+    "forbidden": (Reason.POD_FORBIDDEN, refused(FORBIDDEN), None, 60),
+    "forbidden for long": (
+        Reason.POD_FORBIDDEN,
+        refused(FORBIDDEN).reconcile(None, 700, FORBIDDEN),
+        None,
+        701,
+    ),
+    "no room in the quota": (
+        Reason.QUOTA_EXCEEDED,
+        refused(QUOTA).reconcile(None, 700, QUOTA),
+        None,
+        701,
+    ),
+    "quota requires requests": (Reason.QUOTA_REQUIRES_RESOURCES, refused(UNSPECIFIED), None, 60),
+    "name taken": (Reason.NAME_CONFLICT, NAME_TAKEN, FOREIGN, 60),
+    "name taken for long": (
+        Reason.NAME_CONFLICT,
+        NAME_TAKEN.reconcile(FOREIGN, 700),
+        FOREIGN,
+        701,
+    ),
+    "name free again": (Reason.NAME_CONFLICT, NAME_TAKEN.reconcile(FOREIGN, 700), None, 701),
+    "operator fails while ready": (
+        Reason.RECONCILE_ERROR,
+        failing(started(running_pod())),
+        running_pod(),
+        60,
+    ),
+    "operator fails before it creates the Pod": (
+        Reason.RECONCILE_ERROR,
+        failing(new_pipeline().reconcile(None)),
+        None,
+        60,
+    ),
+}
+"""The reason of Stalled or else of Ready, what is stored, and the seconds of the report."""
+
+NOT_EXPLAINED = {
+    Reason.UNREADABLE,  # The plugin cannot read the object either.
+    Reason.INITIALIZED,  # A reason of the condition Initialized only.
+    Reason.IN_PLACE_UNSUPPORTED,  # Reasons of InPlaceUnavailable, which is informational.
+    Reason.IN_PLACE_TOO_OFTEN,
+}
+
+
+def test_cases_all_reasons_are_covered() -> None:
+    assert {reason for reason, *_ in CASES.values()} | NOT_EXPLAINED == set(Reason)
+
+
+@pytest.mark.parametrize(("reason", "state", "pod", "now"), CASES.values(), ids=CASES)
+class TestEveryReason:
+    def test_report_case_has_its_reason(
+        self, reason: Reason, state: SimulatedPipeline, pod: PodBuilder | None, now: float
+    ) -> None:
+        status = explained(state, pod, now).pipeline.status
+        reasons = (formatting.stalled_reason(status), formatting.ready_reason(status))
+        assert reason in reasons
+
+    def test_forecast_is_either_automatic_or_up_to_the_user(
+        self, reason: Reason, state: SimulatedPipeline, pod: PodBuilder | None, now: float
+    ) -> None:
+        del reason
+        current = explained(state, pod, now)
+        assert current.next
+        automatic = {line for line in current.next if AUTOMATIC.search(line)}
+        by_user = {line for line in current.next if USER_ACTION.search(line)}
+        # The deletion of the Pod of a failed run does not start another run.
+        automatic -= {f'the operator will delete the Pod "{NAME}"'}
+        assert not (automatic - by_user and by_user)
+        built = pod.build() if pod else None
+        short = short_forecast(current.pipeline, at(now), built)
+        given_up = "nothing until a user takes action"
+        assert (short == given_up) <= ("no run starts until a user takes action" in current.next)
+        assert not (short == given_up and automatic)
+
+    def test_remedies_rerun_is_offered_only_if_it_has_an_effect(
+        self, reason: Reason, state: SimulatedPipeline, pod: PodBuilder | None, now: float
+    ) -> None:
+        del reason
+        current = explained(state, pod, now)
+        if not any(" rerun " in remedy.command for remedy in current.remedies):
+            return
+        facts = Facts(state.token("t").pipeline.build(), pod.build() if pod else None)
+        after = decide(facts, at(now))
+        assert after.action or not formatting.stalled_reason(after.status)
+
+    def test_remedies_stalled_pipeline_have_a_command(
+        self, reason: Reason, state: SimulatedPipeline, pod: PodBuilder | None, now: float
+    ) -> None:
+        del reason
+        current = explained(state, pod, now)
+        assert current.remedies or not formatting.stalled_reason(current.pipeline.status)
+
+
+@pytest.mark.parametrize(
+    ("case", "lines"),
+    [
+        (
+            "old Pod is stuck",
+            [
+                "the operator creates the Pod of run 2 when the old Pod is gone: when the kubelet "
+                "confirms that its containers have terminated, or when a user takes action",
+                "in order: one, then two, then the app containers",
+            ],
+        ),
+        (
+            "old Pod is stuck on a finalizer",
+            [
+                "the operator creates the Pod of run 2 when the old Pod is gone: when its "
+                "finalizers are removed, or when a user takes action",
+                "in order: one, then two, then the app containers",
+            ],
+        ),
+        (
+            "own Pod terminates, rerunPolicy Never",
+            [
+                "run 1 ends when its Pod is gone",
+                "then no run starts until a user requests one, because rerunPolicy is Never",
+            ],
+        ),
+        (
+            "own Pod terminates",
+            [
+                "run 1 ends when its Pod is gone",
+                "then the operator starts run 2, after a back-off if one is due",
+            ],
+        ),
+        (
+            "suspended, Pod is stuck",
+            [
+                "the old Pod is gone: when the kubelet confirms that its containers have "
+                "terminated, or when a user takes action",
+                "no run starts until you resume it",
+            ],
+        ),
+        (
+            "failed, never restarted",
+            [
+                'the kubelet does not restart "one": the Pod and run 1 fail',
+                "then no run starts until a user takes action, because backoffLimit is 0",
+            ],
+        ),
+        (
+            "failed, never restarted, retried",
+            [
+                'the kubelet does not restart "one": the Pod and run 1 fail',
+                "then the operator starts run 2, after a back-off if one is due",
+            ],
+        ),
+        (
+            "operator fails before it creates the Pod",
+            [
+                "the operator retries with a back-off of up to 5 min, and does not act on this "
+                "InitPipeline until that succeeds"
+            ],
+        ),
+    ],
+)
+def test_forecast_case_has_lines(case: str, lines: list[str]) -> None:
+    _, state, pod, now = CASES[case]
+    shown = [line for line in explained(state, pod, now).next if "reconciles" not in line]
+    assert shown == lines
+
+
+@pytest.mark.parametrize(
+    ("case", "commands"),
+    [
+        (
+            "old Pod is stuck",
+            [
+                "kubectl describe node node-1 --context c",
+                "kubectl taint node node-1 --context c "
+                "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute",
+                "kubectl delete pod demo --context c -n x --grace-period=0 --force",
+            ],
+        ),
+        (
+            "old Pod is stuck on a finalizer",
+            ["kubectl get pod demo --context c -n x -o jsonpath='{.metadata.finalizers}'"],
+        ),
+        (
+            "run too slow",
+            [
+                "kubectl events --for pod/demo --context c -n x",
+                "kubectl edit ipl demo --context c -n x",
+                "kubectl edit ipl demo --context c -n x",
+                "kubectl initpipeline rerun demo --context c -n x",
+            ],
+        ),
+        (
+            "operator fails while ready",
+            ["kubectl logs deployment/initpipeline -n initpipeline-system --context c"],
+        ),
+    ],
+)
+def test_remedies_case_has_commands(case: str, commands: list[str]) -> None:
+    _, state, pod, now = CASES[case]
+    report = explained(state, pod, now, " --context c -n x")
+    assert [remedy.command for remedy in report.remedies] == commands
 
 
 class TestLimits:
@@ -412,10 +822,10 @@ class TestRemedies:
             pytest.param(
                 new_pipeline().reconcile(None).reconcile(FOREIGN),
                 FOREIGN,
-                "stop retrying",
+                "start no more runs",
                 id="foreign",
             ),
-            pytest.param(refused(QUOTA), None, "stop retrying", id="no Pod"),
+            pytest.param(refused(QUOTA), None, "start no more runs", id="no Pod"),
             pytest.param(
                 started(GATED), GATED, "delete the Pod and start no more runs", id="its own Pod"
             ),

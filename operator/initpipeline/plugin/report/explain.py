@@ -71,7 +71,7 @@ def report(
         pod=facts.pod,
         next=tuple(forecast(facts, pipeline, decision, now)),
         limits=tuple(_limits(facts, pipeline)),
-        remedies=tuple(remedies(pipeline, flags)),
+        remedies=tuple(remedies(pipeline, flags, facts.pod)),
         pending=(*_unwritten(facts, decision), *_not_done(facts, decision)),
         overdue=_overdue(facts, decision, pod_watched),
     )

@@ -10,7 +10,7 @@ from initpipeline.core.decide import CreatePod, Decision, DeletePipeline, Delete
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.core.kubelet_reasons import IMAGE_NEVER_PULLED, INVALID_IMAGE_NAME
 from initpipeline.plugin.report import formatting
-from initpipeline.plugin.report.summary import short_forecast
+from initpipeline.plugin.report.summary import steps_in_order
 
 _BACK_OFF = re.compile(r"back-off ((?:\d+h)?(?:\d+m)?(?:\d+s)?) restarting")
 """The duration in the kubelet's message for CrashLoopBackOff."""
@@ -24,26 +24,22 @@ def forecast(facts: Facts, pipeline: Pipeline, decision: Decision, now: datetime
         return
     status, run = pipeline.status, pipeline.status.run
     reason = formatting.ready_reason(status)
-    retried = is_retried(reason, decision)
-    if retried:
+    if formatting.stalled_reason(status) == Reason.RECONCILE_ERROR:
         yield (
-            "the operator retries the creation of the Pod, with a back-off of up to 5 min and "
-            "immediately when this InitPipeline changes"
+            "the operator retries with a back-off of up to 5 min, and does not act on this "
+            "InitPipeline until that succeeds"
         )
-    elif reason == Reason.NAME_CONFLICT and isinstance(decision.action, CreatePod):
-        yield f"the name is free now; the operator will {action_text(decision, pipeline)}"
-    elif decision.action is not None:
-        yield f"the operator will {action_text(decision, pipeline)}"
-    elif reason == Reason.POD_TERMINATING and run is not None and run.pod_uid is None:
-        yield f"the operator creates the Pod of run {run.number} when the old Pod is deleted"
+        yield from _by_others(reason, facts, pipeline, now)
+        return
+    yield from _by_operator(reason, facts, pipeline, decision)
     yield from _by_others(reason, facts, pipeline, now)
     if status.next_run_time is not None and run is not None:
         at = formatting.moment(status.next_run_time, now)
         yield f"run {run.number + 1} starts at {at}; a run that you request starts immediately"
     elif reason == Reason.NAME_CONFLICT and facts.pod is not None:
         yield "the operator creates the Pod within seconds after the name is free"
-    elif not retried:
-        yield from _without_user_action(pipeline, now, facts.pod)
+    elif not is_retried(reason, decision):
+        yield from _without_user_action(facts, pipeline, now)
     if decision.wake_at is not None and decision.wake_at != status.next_run_time:
         at = formatting.moment(decision.wake_at, now)
         yield (
@@ -57,12 +53,58 @@ def is_retried(reason: str, decision: Decision) -> bool:
     return reason in admission.REASONS and isinstance(decision.action, CreatePod)
 
 
+def _by_operator(
+    reason: str, facts: Facts, pipeline: Pipeline, decision: Decision
+) -> Iterator[str]:
+    """Yields the operator's next action on the Pod."""
+    if is_retried(reason, decision):
+        yield (
+            "the operator retries the creation of the Pod, with a back-off of up to 5 min and "
+            "immediately when this InitPipeline changes"
+        )
+    elif reason == Reason.NAME_CONFLICT and isinstance(decision.action, CreatePod):
+        yield f"the name is free now; the operator will {action_text(decision, pipeline)}"
+    elif decision.action is not None:
+        yield f"the operator will {action_text(decision, pipeline)}"
+    elif facts.pod is not None and facts.pod.deleting:
+        yield from _after_deletion(facts.pod, pipeline)
+
+
+def _after_deletion(pod: Pod, pipeline: Pipeline) -> Iterator[str]:
+    """Yields what the operator does when the terminating Pod no longer exists."""
+    run, policies = pipeline.status.run, pipeline.policies
+    gone = "is gone"
+    if formatting.stalled_reason(pipeline.status) == Reason.POD_TERMINATING:
+        confirmed = (
+            "its finalizers are removed"
+            if pod.finalizers
+            else "the kubelet confirms that its containers have terminated"
+            if pod.node_name
+            else "the API server removes it"
+        )
+        gone = f"is gone: when {confirmed}, or when a user takes action"
+    if pipeline.status.condition(ConditionType.SUSPENDED):
+        yield f"the old Pod {gone}"
+    elif run is None or run.completion_time is not None:
+        return
+    elif run.pod_uid is None:
+        yield f"the operator creates the Pod of run {run.number} when the old Pod {gone}"
+    elif policies.rerun_policy is RerunPolicy.NEVER:
+        yield f"run {run.number} ends when its Pod {gone}"
+        yield "then no run starts until a user requests one, because rerunPolicy is Never"
+    else:
+        yield f"run {run.number} ends when its Pod {gone}"
+        yield f"then the operator starts run {run.number + 1}, after a back-off if one is due"
+
+
 def _by_others(reason: str, facts: Facts, pipeline: Pipeline, now: datetime) -> Iterator[str]:
     """Yields what the kubelet, the scheduler or the control plane does."""
     step = f'"{pipeline.status.current_step}"'
     match reason:
         case Reason.STEP_BACK_OFF | Reason.STEP_FAILED if _restarts_step(facts, pipeline):
             yield f"the kubelet starts {step} again{_back_off_text(facts, pipeline, now)}"
+        case _ if _fails_the_run(facts, pipeline):
+            yield from _after_failure(step, pipeline)
         case Reason.IMAGE_PULL_FAILED:
             yield _next_pull(facts)
         case Reason.CONTAINER_CONFIG_ERROR:
@@ -81,14 +123,37 @@ def _by_others(reason: str, facts: Facts, pipeline: Pipeline, now: datetime) -> 
 
 
 def _next_pull(facts: Facts) -> str:
-    pod = facts.pod
-    statuses = (*pod.init_container_statuses, *pod.container_statuses) if pod else ()
-    reasons = {status.waiting_reason for status in statuses}
-    if INVALID_IMAGE_NAME in reasons:
-        return "the kubelet cannot pull an image with this name; nothing happens until you fix it"
-    if IMAGE_NEVER_PULLED in reasons:
+    if _waits_for(INVALID_IMAGE_NAME, facts):
+        return "the kubelet cannot pull an image with this name: correct it in the template"
+    if _waits_for(IMAGE_NEVER_PULLED, facts):
         return "the kubelet continues when the node has the image, because imagePullPolicy is Never"
     return "the kubelet retries the image pull, with a back-off of up to 5 min"
+
+
+def _waits_for(reason: str, facts: Facts) -> bool:
+    """Returns whether a container of the Pod is waiting for this reason."""
+    pod = facts.pod
+    statuses = (*pod.init_container_statuses, *pod.container_statuses) if pod else ()
+    return any(status.waiting_reason == reason for status in statuses)
+
+
+def _fails_the_run(facts: Facts, pipeline: Pipeline) -> bool:
+    """Returns whether the current step has failed and the kubelet does not restart it."""
+    status, run = pipeline.status, pipeline.status.run
+    failed = formatting.ready_reason(status) == Reason.STEP_FAILED
+    active = run is not None and run.completion_time is None
+    return failed and active and not _restarts_step(facts, pipeline)
+
+
+def _after_failure(step: str, pipeline: Pipeline) -> Iterator[str]:
+    """Yields what follows when the kubelet does not restart the failed step."""
+    run, limit = pipeline.status.run, pipeline.policies.backoff_limit
+    number = run.number if run else 1
+    yield f"the kubelet does not restart {step}: the Pod and run {number} fail"
+    if pipeline.status.failed_runs < limit:
+        yield f"then the operator starts run {number + 1}, after a back-off if one is due"
+    else:
+        yield f"then no run starts until a user takes action, because backoffLimit is {limit}"
 
 
 def _gated(facts: Facts) -> bool:
@@ -140,33 +205,38 @@ def _go_duration(text: str) -> timedelta:
     return timedelta(**{units[unit]: int(number) for number, unit in parts})
 
 
-def _without_user_action(pipeline: Pipeline, now: datetime, pod: Pod | None) -> Iterator[str]:
+def _without_user_action(facts: Facts, pipeline: Pipeline, now: datetime) -> Iterator[str]:
     """Yields what happens to the pipeline if no user takes action."""
-    status, run, policies = pipeline.status, pipeline.status.run, pipeline.policies
-    reason = formatting.ready_reason(status)
-    ttl = policies.ttl_seconds_after_finished
-    if status.condition(ConditionType.STALLED):
-        yield (
-            "the operator creates the Pod when you fix the spec"
-            if reason == Reason.INVALID_TEMPLATE
-            else "no run starts until a user takes action"
-        )
-    elif status.condition(ConditionType.SUSPENDED):
+    status, run = pipeline.status, pipeline.status.run
+    ttl = pipeline.policies.ttl_seconds_after_finished
+    if status.condition(ConditionType.SUSPENDED):
         yield "no run starts until you resume it"
-    elif run is not None and run.result is Result.SUCCEEDED:
+    elif run is None:
+        yield "the operator starts the first run"
+    elif run.completion_time is None:
+        yield from _rest_of_run(facts, pipeline)
+    elif run.result is Result.SUCCEEDED:
         yield "nothing: all containers of the Pod have succeeded"
-    elif run is None or run.initialized_time is None:
-        yield (
-            f"in order: {short_forecast(pipeline, now, pod)}"
-            if run
-            else "the operator starts the first run"
-        )
-        return
     else:
-        yield _causes_of_next_run(pipeline)
+        yield "no run starts until a user takes action"
     if ttl is not None and run is not None and run.completion_time is not None:
         at = formatting.moment(run.completion_time + timedelta(seconds=ttl), now)
         yield f"the operator deletes this InitPipeline at {at} (ttlSecondsAfterFinished)"
+
+
+def _rest_of_run(facts: Facts, pipeline: Pipeline) -> Iterator[str]:
+    """Yields what the rest of the current run does, or if it is initialized, what starts the next
+    one."""
+    reason, run = formatting.ready_reason(pipeline.status), pipeline.status.run
+    of_run = run is not None and run.pod_uid is not None
+    if reason == Reason.INVALID_TEMPLATE and facts.pod is None:
+        yield "the operator creates the Pod when you fix the spec"
+    elif reason == Reason.POD_TERMINATING and of_run:
+        return  # This run ends with its Pod.
+    elif run is not None and run.initialized_time is not None:
+        yield _causes_of_next_run(pipeline)
+    elif not _fails_the_run(facts, pipeline) and not _waits_for(INVALID_IMAGE_NAME, facts):
+        yield f"in order: {steps_in_order(pipeline, facts.pod)}"
 
 
 def _causes_of_next_run(pipeline: Pipeline) -> str:

@@ -48,6 +48,12 @@ def ready_reason(status: InitPipelineStatus) -> str:
     return ready.reason if ready else ""
 
 
+def stalled_reason(status: InitPipelineStatus) -> str:
+    """Returns the reason of the condition Stalled. Empty if it is not reported."""
+    stalled = status.condition(ConditionType.STALLED)
+    return stalled.reason if stalled else ""
+
+
 def ready_message(status: InitPipelineStatus) -> str:
     """Returns the message of the condition Stalled, or else of Ready."""
     condition = status.condition(ConditionType.STALLED) or status.condition(ConditionType.READY)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.core import admission, run_limits
-from initpipeline.core.facts import Pipeline
+from initpipeline.core.facts import ContainerStatus, Pipeline, Pod
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.summary import summary
 
@@ -19,19 +19,31 @@ class Remedy:
     """What the command does, as a verb phrase."""
 
 
-def remedies(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
+def remedies(pipeline: Pipeline, flags: str, pod: Pod | None) -> Iterator[Remedy]:
     """Yields the commands that may help in this state, the most useful first.
 
-    ``flags`` are the flags with which kubectl finds the pipeline.
+    ``flags`` are the flags with which kubectl finds the pipeline. ``pod`` is the Pod with the name
+    of the pipeline, with any owner.
     """
     name, status = pipeline.name, pipeline.status
-    run = status.run
-    yield from _of_reason(pipeline, flags)
+    run, terminating = status.run, pod is not None and pod.deleting
+    match formatting.stalled_reason(status):
+        case Reason.RECONCILE_ERROR:
+            yield Remedy(
+                f"kubectl logs deployment/initpipeline -n initpipeline-system{_cluster(flags)}",
+                "read the error that the operator logged, and report it",
+            )
+            return
+        case Reason.POD_TERMINATING if pod is not None:
+            yield from _of_stuck_pod(pod, name, flags)
+        case _:
+            yield from _of_reason(pipeline, flags)
     if pipeline.deleting:
         return
     yield from _of_in_place(pipeline, flags)
     if pipeline.policies.suspend:
-        yield Remedy(f"kubectl initpipeline resume {name}{flags}", "start a run")
+        when = "; its Pod is created when the old Pod is gone" if terminating else ""
+        yield Remedy(f"kubectl initpipeline resume {name}{flags}", f"start a run{when}")
         return
     if run is None:
         return
@@ -43,7 +55,8 @@ def remedies(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
             f"raise {limit.limit}{of} above {limit.value}; this starts another run",
         )
     reason = formatting.ready_reason(status)
-    if reason != Reason.NAME_CONFLICT and admission.refusal_of_spec(pipeline) is None:
+    blocked = reason == Reason.NAME_CONFLICT or (terminating and run.completion_time is None)
+    if not blocked and admission.refusal_of_spec(pipeline) is None:
         soon = status.next_run_time is not None or reason in admission.REASONS
         ready = summary(status) == "Ready"
         why = ", without waiting" if soon else ", even though the Pod is Ready" if ready else ""
@@ -53,7 +66,7 @@ def remedies(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
     if status.condition(ConditionType.RECONCILING):
         yield Remedy(
             f"kubectl initpipeline suspend {name}{flags}",
-            "delete the Pod and start no more runs" if status.pod_uid else "stop retrying",
+            "delete the Pod and start no more runs" if status.pod_uid else "start no more runs",
         )
 
 
@@ -64,7 +77,12 @@ def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
     describe = Remedy(f"kubectl describe pod {name}{flags}", "show the Pod and its events")
     stalled = status.condition(ConditionType.STALLED)
     if stalled is not None and stalled.reason == Reason.BACKOFF_LIMIT_EXCEEDED:
-        yield from _logs(pipeline, flags)
+        if _has_started(pipeline):
+            yield from _logs(pipeline, flags)
+        else:
+            yield Remedy(
+                f"kubectl events --for pod/{name}{flags}", "see why the step has not started"
+            )
         yield Remedy(
             edit,
             f"fix the template, or raise backoffLimit to {status.failed_runs} or more; either "
@@ -81,7 +99,8 @@ def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
             yield from _of_refusal(pipeline, flags)
         case Reason.NODE_NOT_READY:
             node = status.node_name
-            yield Remedy(f"kubectl describe node {node}", "see when the node last reported")
+            command = f"kubectl describe node {node}{_cluster(flags)}"
+            yield Remedy(command, "see when the node last reported")
         case Reason.CONTAINER_FAILED | Reason.CONTAINERS_NOT_READY:
             yield Remedy(
                 f"kubectl logs {name}{flags} --all-containers", "read the logs of its containers"
@@ -96,6 +115,32 @@ def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
         ) if status.pod_uid:
             yield describe
             yield fix
+
+
+def _of_stuck_pod(pod: Pod, name: str, flags: str) -> Iterator[Remedy]:
+    """Yields what helps if a Pod does not terminate. A request for another run does not."""
+    node, cluster = pod.node_name, _cluster(flags)
+    if pod.finalizers:
+        yield Remedy(
+            f"kubectl get pod {name}{flags} -o jsonpath='{{.metadata.finalizers}}'",
+            "see which finalizers block the deletion; check the controllers that remove them",
+        )
+        return
+    force = f"kubectl delete pod {name}{flags} --grace-period=0 --force"
+    if node is None:
+        yield Remedy(force, "remove the Pod, which is not on a node")
+        return
+    yield Remedy(
+        f"kubectl describe node {node}{cluster}", "see whether the node is down; else check kubelet"
+    )
+    yield Remedy(
+        f"kubectl taint node {node}{cluster} "
+        "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute",
+        "only if the node is shut down for good: remove all its Pods, and detach their volumes",
+    )
+    yield Remedy(
+        force, "only if the node is down for good: its containers may run on beside the next Pod's"
+    )
 
 
 def _of_refusal(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
@@ -156,6 +201,19 @@ def _of_in_place(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
                 f"kubectl initpipeline history {pipeline.name}{flags}",
                 "see what caused each run",
             )
+
+
+def _has_started(pipeline: Pipeline) -> bool:
+    """Returns whether the current step has started, or whether that is unknown."""
+    status = pipeline.status
+    statuses = map(ContainerStatus, status.init_container_statuses)
+    current = next((one for one in statuses if one.name == status.current_step), None)
+    return current is None or current.ever_started
+
+
+def _cluster(flags: str) -> str:
+    """Returns the flags without the namespace, which is the last one."""
+    return flags.partition(" -n ")[0]
 
 
 def _logs(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:

@@ -1,14 +1,13 @@
 """Summarizes the state of a pipeline and what happens next. Pure."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from initpipeline.api.models import InitPipelineStatus
-from initpipeline.api.reasons import ConditionType, Result
+from initpipeline.api.reasons import ConditionType, Reason, Result
 from initpipeline.core import admission
 from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.plugin.report import formatting
-from initpipeline.plugin.report.steps import State, Step, steps
+from initpipeline.plugin.report.steps import State, steps
 
 
 def summary(status: InitPipelineStatus) -> str:
@@ -30,10 +29,9 @@ def short_forecast(pipeline: Pipeline, now: datetime, pod: Pod | None = None) ->
         return f"the next run, at {formatting.moment(status.next_run_time, now)}"
     if formatting.ready_reason(status) in admission.NOT_CREATED:
         return "the operator creates the Pod when the cause is removed"
-    if status.condition(ConditionType.STALLED):
-        return "nothing until a user takes action"
-    if status.condition(ConditionType.SUSPENDED):
-        return "nothing until it is resumed"
+    blocked = _blocked(status)
+    if blocked:
+        return blocked
     if run is None:
         return "the operator starts run 1"
     if run.result is Result.SUCCEEDED:
@@ -41,11 +39,29 @@ def short_forecast(pipeline: Pipeline, now: datetime, pod: Pod | None = None) ->
     if run.initialized_time is not None:
         ready = summary(status) == "Ready"
         return "nothing, the Pod is Ready" if ready else "the app containers become ready"
-    return _remaining(steps(pipeline, pod), status)
+    return steps_in_order(pipeline, pod)
 
 
-def _remaining(all_steps: Sequence[Step], status: InitPipelineStatus) -> str:
-    """Returns the current step, the steps after it and the app containers."""
+def _blocked(status: InitPipelineStatus) -> str:
+    """Returns what the pipeline waits for if its current run does not progress. Empty if it does,
+    or if the pipeline is in order."""
+    run, stalled = status.run, formatting.stalled_reason(status)
+    if stalled == Reason.RECONCILE_ERROR:
+        return "the operator retries"
+    if status.condition(ConditionType.SUSPENDED):
+        return "nothing until it is resumed"
+    if formatting.ready_reason(status) == Reason.POD_TERMINATING and run is not None:
+        if run.pod_uid is None:
+            return "the operator creates the Pod when the old Pod is gone"
+        return f"run {run.number} ends when its Pod is gone"
+    return "nothing until a user takes action" if stalled else ""
+
+
+def steps_in_order(pipeline: Pipeline, pod: Pod | None) -> str:
+    """Returns the current step, the steps after it and the app containers. ``pod``: as in
+    ``steps``."""
+    status = pipeline.status
+    all_steps = steps(pipeline, pod)
     unfinished = [step for step in all_steps if step.state is not State.DONE and not step.sidecar]
     later = [step.name for step in unfinished if step.name != status.current_step]
     current = [status.current_step] if status.current_step else []
