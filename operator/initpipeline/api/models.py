@@ -169,7 +169,8 @@ class CompletedInitContainer(ApiModel):
 
 
 class RestartBaseline(ApiModel):
-    """The restart count of a container when it first started in the current run."""
+    """The part of a container's restart count that does not count as restarts in the current
+    run."""
 
     name: Identifier = Field(description="Name of the container.")
     restart_count: NonNegativeInt32 = Field(
@@ -226,7 +227,7 @@ class RunFacts(ApiModel):
         None,
         description="Machine-readable reason, in CamelCase, why the run failed or was lost, or why "
         "it was not initialized when another run superseded it. It is set as soon as the cluster "
-        "begins to evict the run's Pod.",
+        "begins to evict the run's Pod, before the result.",
     )
     message: Message | None = Field(
         None,
@@ -241,18 +242,20 @@ class Run(RunFacts):
     """The current run, and what the operator records to recognize the next one."""
 
     completed_init_containers: tuple[CompletedInitContainer, ...] = Field(
-        (), description="The init containers that have succeeded in this run."
+        (),
+        description="The init containers, without sidecars, that have succeeded in this run. If "
+        "the ID of one changes, the kubelet has started another run.",
     )
     stale_container_ids: tuple[Identifier, ...] = Field(
         (),
         alias="staleContainerIDs",
         description="IDs of containers of earlier runs in the same Pod. The kubelet reports each "
-        "of them until its successor has started.",
+        "of them until it has created the next container of the same name.",
     )
     restart_baselines: tuple[RestartBaseline, ...] = Field(
         (),
-        description="Restart counts of the app containers when this run was initialized. Set only "
-        "if rerunPolicy is OnRestart.",
+        description="Restart counts of the app containers that do not count as restarts in this "
+        "run. Set only if rerunPolicy is OnRestart.",
     )
     init_restart_baselines: tuple[RestartBaseline, ...] = Field(
         (),
@@ -272,8 +275,8 @@ class Run(RunFacts):
     )
     in_place_cause: Cause | None = Field(
         None,
-        description="Termination of the container that makes the kubelet restart all containers in "
-        "place. It becomes the cause of the next run.",
+        description="How the container terminated whose exit makes the kubelet restart all "
+        "containers in place. It becomes the cause of the next run.",
     )
     last_in_place_time: Time | None = Field(
         None, description="When the last in-place re-run before this run started."
@@ -283,7 +286,7 @@ class Run(RunFacts):
 class RunRecord(RunFacts):
     """A run that has ended."""
 
-    result: Result = Field(description="How the run ended. Unset while it is active.")
+    result: Result = Field(description="How the run ended.")
     failed_step: FailedStep | None = Field(
         None, description="The init container that failed in the run, if any."
     )
@@ -384,7 +387,7 @@ class InitPipelineStatus(ApiModel):
     last_rerun_token: Identifier | None = Field(
         None,
         description="The last value of the annotation initpipeline.dev/rerun that led to a run. "
-        "Setting the same value again has no effect.",
+        "This value, and that of any run in status.history, does not request another run.",
     )
     template_hash: Identifier | None = Field(
         None,
@@ -412,9 +415,10 @@ class InitPolicy(ApiModel):
     max_restarts: NonNegativeInt32 | None = Field(
         None,
         description="Number of times that the kubelet may restart the init container within a run. "
-        "One more restart fails the run, and the Pod is deleted. If 0, the first failure fails the "
-        "run. If unset, restarts are not limited. If the init container has a "
-        "RestartAllContainers rule, the count continues in the runs that the rule starts.",
+        "If it fails again after that many restarts, the run fails and the Pod is deleted. If 0, "
+        "the first failure fails the run. If unset, restarts are not limited. If the init "
+        "container has a RestartAllContainers rule, the count continues in the runs that the "
+        "rule starts.",
     )
 
 
@@ -423,10 +427,10 @@ class Policies(ApiModel):
 
     rerun_policy: RerunPolicy = Field(
         RerunPolicy.ON_RESTART,
-        description="Which events cause the operator to run all init containers again. Runs that "
-        "the kubelet starts, that a user requests, or that follow a change of the template start "
-        "regardless of the policy. Restarts are counted from when the policy is set. Defaults to "
-        "OnRestart.",
+        description="Which events cause the operator to run all init containers again. Retries, "
+        "and runs that the kubelet starts, that a user requests, or that follow a change of the "
+        "template start regardless of the policy. Restarts before the policy was set to OnRestart "
+        "do not start a run. Defaults to OnRestart.",
     )
     rerun_strategy: RerunStrategy = Field(
         RerunStrategy.RECREATE,
@@ -467,9 +471,10 @@ class Policies(ApiModel):
     ttl_seconds_after_finished: NonNegativeInt32 | None = Field(
         None,
         description="Time in seconds after which the operator deletes an InitPipeline that has "
-        "finished: its last run has ended, and no other follows. If 0, it is deleted immediately. "
-        "If unset, it is not deleted. Do not set this for an InitPipeline that is synced from git, "
-        "because the next sync would create it again.",
+        "finished: its Pod has succeeded, or no run follows a failed or lost one. The history is "
+        "deleted with it. If 0, it is deleted immediately. If unset, it is not deleted. Do not set "
+        "this for an InitPipeline that is synced from git, because the next sync would create it "
+        "again.",
     )
 
     def of_step(self, name: str) -> InitPolicy:
@@ -487,14 +492,14 @@ class InitPipelineSpec(Policies):
         description="Template of the Pod. At least one init container must run to completion: "
         "sidecars alone are not allowed. Labels, annotations and finalizers of its metadata are "
         "copied to the Pod. The Pod has the name of the InitPipeline. A new run with a new Pod "
-        "starts if the template changes in a way that changes the stored Pod."
+        "starts if the template changes, and the API server would store a different Pod for it."
     )
 
 
 class InitPipeline(ApiModel):
-    """InitPipeline creates a Pod, runs its init containers in order, and runs all of them again
-    when the Pod restarts (see spec.rerunPolicy). Its status has the progress and a history of
-    runs."""
+    """InitPipeline describes a Pod whose init containers must run before each start of its app
+    containers. The operator creates the Pod, and replaces it if an app container restarts or the
+    Pod is lost (see spec.rerunPolicy). Its status has the progress and a history of runs."""
 
     spec: InitPipelineSpec
     status: InitPipelineStatus = InitPipelineStatus()

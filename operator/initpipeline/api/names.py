@@ -14,8 +14,8 @@ NAME_LABEL: Final = f"{GROUP}/name"
 """On the Pod: the name of its InitPipeline. The operator watches only Pods with this label."""
 
 RUN_ANNOTATION: Final = f"{GROUP}/run"
-"""On the Pod: the number of the run that created it. It stays the same if the kubelet starts later
-runs in the Pod."""
+"""On the Pod: the number of the run that the operator created it for. It stays the same if the
+kubelet starts later runs in the Pod."""
 
 TEMPLATE_HASH_ANNOTATION: Final = f"{GROUP}/template-hash"
 """On the Pod: the hash of the template that it was created from."""
@@ -30,7 +30,7 @@ IN_PLACE: Final = "true"
 
 TEMPLATE_ANNOTATION: Final = f"{GROUP}/template"
 """On the Pod: its template, compressed. The operator compares a changed template with it. Absent if
-it would be larger than 12 KiB, or if the annotations of the Pod would be too large."""
+its value would be longer than 16 KiB, or if the annotations of the Pod would be too large."""
 
 POD_LABELS: Final = frozenset({NAME_LABEL})
 POD_ANNOTATIONS: Final = frozenset(
@@ -39,11 +39,12 @@ POD_ANNOTATIONS: Final = frozenset(
 """Annotations that the operator sets on the Pod. It ignores them in the template."""
 
 RERUN_ANNOTATION: Final = f"{GROUP}/rerun"
-"""On the InitPipeline, set by a user: any string. A new value requests a run."""
+"""On the InitPipeline, set by a user: any string. A value that neither status.lastRerunToken, the
+current run nor a run in status.history has requests a run."""
 
 MAX_NAME_LENGTH: Final = 63
-"""Characters of an InitPipeline's name. It is also the name of the Pod and therefore its hostname,
-which is one DNS label (RFC 1123)."""
+"""Characters of an InitPipeline's name. It is also the Pod's name, the Pod's hostname and the value
+of a label. A hostname (one DNS label, RFC 1123) and the value of a label have at most this many."""
 
 MAX_MESSAGE_LENGTH: Final = 1024
 """Bytes of a message in status. Each watcher gets a copy of the status, so it stays small."""

@@ -13,16 +13,18 @@ class ConditionType(StrEnum):
     """Types of ``status.conditions``. Reconciling and Stalled are as kstatus defines them."""
 
     INITIALIZED = "Initialized"
-    """All init containers of the current run have succeeded, and its sidecars have started."""
+    """All steps of the current run have completed: init containers have succeeded, and sidecars
+    have started."""
     READY = "Ready"
     """The Pod is Ready, or it has succeeded."""
     RECONCILING = "Reconciling"
     """A run is in progress, or the next run or its Pod is waiting for something that can resolve
     without user action. Absent otherwise."""
     STALLED = "Stalled"
-    """The InitPipeline needs user action: it is given up, its Pod is refused or stuck in deletion,
-    it cannot be read, or the operator failed on it. The operator may still retry. Absent
-    otherwise."""
+    """The InitPipeline needs user action. After a run that ended, no other run starts until a user
+    takes action. If the Pod is refused, does not terminate or has a name that is taken, or if the
+    operator failed on the InitPipeline, the operator continues when the cause is gone. If the
+    InitPipeline cannot be read, correct the value. Absent otherwise."""
     SUSPENDED = "Suspended"
     """spec.suspend is true and has taken effect. Absent otherwise."""
     IN_PLACE_UNAVAILABLE = "InPlaceUnavailable"
@@ -74,14 +76,14 @@ class Reason(StrEnum):
 
     Create the object that the message names: the kubelet retries. Or correct the template."""
     INITIALIZED = "Initialized"
-    """All init containers of the current run have succeeded."""
+    """All steps of the current run have completed."""
     CONTAINERS_NOT_READY = "ContainersNotReady"
     """The run is initialized, but the Pod is not Ready.
 
     Wait. If this lasts, read the logs of the containers that the message names, and check their
     readiness probes."""
     CONTAINER_FAILED = "ContainerFailed"
-    """An app container failed. If no app container has failed, a sidecar did.
+    """An app container or, if none, a sidecar failed. The message names it.
 
     Read its log: `kubectl logs NAME --all-containers`."""
     POD_READY = "PodReady"
@@ -112,12 +114,13 @@ class Reason(StrEnum):
 
     If rerunPolicy is Never, request a run. Otherwise the next run starts automatically."""
     POD_TERMINATING = "PodTerminating"
-    """A Pod with this name is being deleted. The next Pod can be created only after that.
+    """A Pod with the name of the InitPipeline is being deleted. The operator continues when that
+    Pod is gone.
 
     Wait. If the InitPipeline is Stalled, follow the remedy in the message."""
     INVALID_TEMPLATE = "InvalidTemplate"
-    """The API server rejects the Pod as invalid. The message is the API server's. Or the spec
-    breaks a rule of the admission policy, and the policy is not installed.
+    """The API server rejects the Pod as invalid, or the spec breaks a rule of the admission policy
+    that the operator also checks. In the first case the message is the API server's.
 
     Correct the template, or the LimitRange, webhook or policy that changes the Pod."""
     POD_FORBIDDEN = "PodForbidden"
@@ -155,9 +158,10 @@ class Reason(StrEnum):
 
     Find out what the step waits for, or raise timeoutSeconds. Raising it starts a run."""
     RESTART_LIMIT_EXCEEDED = "RestartLimitExceeded"
-    """The current step failed more often than its maxRestarts allows.
+    """The current step failed, and restarting it again would exceed its maxRestarts.
 
-    Read its log, and correct the template, or raise maxRestarts. Both start a run."""
+    Correct the template or raise maxRestarts: either starts a run. The log of the step shows the
+    cause."""
     INIT_DEADLINE_EXCEEDED = "InitDeadlineExceeded"
     """The run was not initialized within initDeadlineSeconds. The message names the step that was
     current.
@@ -187,7 +191,8 @@ class Reason(StrEnum):
     """The operator failed to reconcile this InitPipeline, because of a bug. It retries with
     back-off. Initialized and Ready stay as they were last observed.
 
-    Report the error that the operator logged."""
+    Open an issue with the error that the operator logged:
+    `kubectl logs deployment/initpipeline -n initpipeline-system`. The Pod is not changed."""
 
 
 class EventReason(StrEnum):
@@ -196,11 +201,11 @@ class EventReason(StrEnum):
     RUN_STARTED = "RunStarted"
     """A run started. The note names its trigger and cause."""
     STEP_FAILED = "StepFailed"
-    """An init container failed before the run was initialized. Further failures of the same init
-    container in the same run increase the count of this event, which is updated when it has
-    doubled, or after half an hour."""
+    """An init container failed before the run was initialized. The operator counts further failures
+    of the same init container in the same run. A failure updates the event if the count has
+    doubled, or if the last update is half an hour old."""
     RUN_INITIALIZED = "RunInitialized"
-    """All init containers of the run have succeeded."""
+    """All steps of the run have completed."""
     RUN_FAILED = "RunFailed"
     """The run failed. If another run follows, RunStarted is posted, otherwise GivenUp."""
     POD_LOST = "PodLost"
@@ -217,14 +222,16 @@ class EventReason(StrEnum):
 
 
 class Trigger(StrEnum):
-    """Why a run started. The last two are runs that the kubelet starts in the existing Pod."""
+    """Why a run started. PodRestarted and RestartedInPlace are runs that the kubelet starts in the
+    existing Pod."""
 
     CREATED = "Created"
     """The InitPipeline was created."""
     SPEC_CHANGED = "SpecChanged"
-    """The template was changed in a way that changes the stored Pod."""
+    """The template was changed, and the API server would store a different Pod for it."""
     REQUESTED = "Requested"
-    """A user set the annotation initpipeline.dev/rerun to a new value."""
+    """A user set the annotation initpipeline.dev/rerun to a value that neither
+    status.lastRerunToken, the current run nor a run in status.history has."""
     RESUMED = "Resumed"
     """spec.suspend was changed to false. Also the first run of an InitPipeline that was created
     suspended."""
@@ -262,9 +269,9 @@ class Result(StrEnum):
 
 
 class RerunPolicy(StrEnum):
-    """Which events cause the operator to run all init containers again. Runs that the kubelet
-    starts, that a user requests, or that follow a change of the template start regardless of the
-    policy."""
+    """Which events cause the operator to run all init containers again. Retries, and runs that the
+    kubelet starts, that a user requests, or that follow a change of the template start regardless
+    of the policy."""
 
     ON_RESTART = "OnRestart"
     """An app container restarts, or the Pod is lost. Restarts of sidecars do not count."""

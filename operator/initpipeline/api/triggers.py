@@ -1,4 +1,4 @@
-"""What follows from each trigger: one row per trigger.
+"""Who starts a run of each trigger, and the text of its event RunStarted.
 
 A new trigger is a value of ``reasons.Trigger``, a row here, and a function in ``core.triggers``. If
 the kubelet starts the run, the function is in ``core.pod_restarts`` instead.
@@ -19,10 +19,12 @@ class Starter(Enum):
     """By creating or changing the InitPipeline. The run starts immediately, and resets back-off and
     failedRuns."""
     OPERATOR = auto()
-    """After a restart, a loss or a failure. The run backs off, and continues what a user has
-    requested before."""
+    """The operator starts the run after a restart, a lost Pod or a failure, with back-off. The
+    counts of runs and failures are not reset, and ``rerun --wait`` of an earlier request waits for
+    this run."""
     KUBELET = auto()
-    """In the existing Pod. The run continues what a user has requested before."""
+    """The kubelet starts the run in the existing Pod. The counts of runs and failures are not
+    reset, and ``rerun --wait`` of an earlier request waits for this run."""
 
 
 @dataclass(frozen=True, slots=True)

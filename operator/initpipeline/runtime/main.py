@@ -18,9 +18,16 @@ The cluster is that of $KUBECONFIG, or else of the Pod's service account, or els
 Each option can also be set in the environment: --sweep-seconds as INITPIPELINE_SWEEP_SECONDS,
 --namespace as INITPIPELINE_NAMESPACES='["a", "b"]'.
 
-examples: initpipeline run                          watch all namespaces of the current context
-initpipeline run --namespace team-a       watch one namespace KUBECONFIG=dev.yaml initpipeline run
---log-level debug """
+examples:
+  # Watch all namespaces of the current context
+  initpipeline run
+
+  # Watch one namespace
+  initpipeline run --namespace team-a
+
+  # Use another kubeconfig, and log more
+  KUBECONFIG=dev.yaml initpipeline run --log-level debug
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
