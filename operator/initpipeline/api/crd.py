@@ -21,7 +21,7 @@ from initpipeline.api.podtemplate import (
 )
 
 Meanings = Mapping[str, Mapping[str, str]]
-"""By name of an enumeration: the meaning of each of its values."""
+"""Maps the name of an enumeration to the meanings of its values."""
 
 LIST_KEYS: Final = {
     "conditions": "type",
@@ -119,7 +119,8 @@ def custom_resource_definition(core: Definitions, meanings: Meanings) -> dict[st
 
 def resource_schema(core: Definitions, meanings: Meanings) -> Schema:
     """Returns the schema of an InitPipeline. The API server adds apiVersion, kind and the rest of
-    metadata. Its limit of names.MAX_NAME_LENGTH also holds for generated names."""
+    metadata. The schema limits metadata.name to names.MAX_NAME_LENGTH, also if the API server makes
+    it from generateName."""
     schema = model_schema(InitPipeline.model_json_schema(), meanings)
     schema = _changed_at(_STATUS, schema, lambda item: _without_defaults(item) | {"default": {}})
     schema = _changed_at(_OBSERVED, schema, lambda item: item | {"default": NOT_OBSERVED})

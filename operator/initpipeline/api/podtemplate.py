@@ -3,7 +3,8 @@
 The source is the OpenAPI document that an API server publishes for core/v1. A CRD needs a
 *structural* schema: no references, one type per node, fewer keywords. The schema must reject only
 templates that the API server rejects in a Pod. In some fields the published schema is stricter than
-the API server. There the result is relaxed. tests/contract/test_crd.py compares the two.
+the API server. For those fields this module relaxes the rule. tests/contract/test_crd.py compares
+the CRD with the API server.
 
 See https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
 """
@@ -48,8 +49,9 @@ _DROPPED: Final = frozenset(
     }
 )
 
-# A structural schema cannot express "a string or a number": a node has one type or, by this
-# extension, any. So the other types are excluded by bounds that none of their values can meet.
+# A structural schema cannot express "a string or a number". x-kubernetes-preserve-unknown-fields
+# allows any type. The bounds exclude lists and objects (the minimum is above the maximum), and the
+# enum excludes booleans.
 QUANTITY: Final[Schema] = {
     "x-kubernetes-preserve-unknown-fields": True,
     "pattern": r"^\s*[+-]?[0-9.]+([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?\s*$",
@@ -114,7 +116,8 @@ _REPLACED: Final[Definitions] = {
     },
 }
 
-# A sentence is followed by a capital letter, a list or an address, which an abbreviation rarely is.
+# A full stop ends a sentence if a capital letter, a list or a URL follows. After an abbreviation that
+# is rare.
 # A sentence has at least two terms, so that "Required." alone is not one.
 _SENTENCE_END: Final = re.compile(r"(?<=\s\S)\S*(?<!\be\.g)(?<!\bi\.e)[.!?](?=\s+([A-Z]|- |http))")
 

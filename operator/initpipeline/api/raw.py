@@ -1,4 +1,4 @@
-"""The type of a Kubernetes object whose fields are not typed."""
+"""JSON objects of the Kubernetes API."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""The shell around the core: everything that watches, remembers, waits, or talks to the API."""
+"""The controller: watches, cache, work queue and requests. It calls ``core`` for every decision."""

@@ -123,7 +123,7 @@ class Store(Generic[T]):
         return self._announced.get(key)
 
     def put(self, key: Key, obj: T) -> bool:
-        """Store the object, unless the stored one is as new. Returns whether it was stored."""
+        """Store the object if it is newer than the stored one. Returns whether it was stored."""
         if not self.is_newer(key, obj.resource_version):
             return False
         self._objects[key] = self._packed(obj)
@@ -193,8 +193,8 @@ class Store(Generic[T]):
         self._gone.pop(key, None)
 
     def missing_from(self, existing: ObjectUIDs, namespace: str | None) -> list[tuple[Key, str]]:
-        """Returns key and UID of each object in the store that the list does not have. Objects that
-        are newer than the list are left out. ``namespace`` None: all namespaces."""
+        """Returns key and UID of each stored object that is not in the list and not newer than it.
+        ``namespace`` None: all namespaces."""
         return [
             (key, uid)
             for key, uid, version in self._known()

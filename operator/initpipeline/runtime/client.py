@@ -113,7 +113,7 @@ class ApiClient:
         self._logging_in = asyncio.Lock()
         self._open: aiohttp.ClientSession | None = None
         self._page_sizes: dict[tuple[str, str | None], responses.PageSize] = {}
-        """By the path of the list and the requested form of its objects."""
+        """The size of a page, by the path of the list and the Accept header."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -127,11 +127,11 @@ class ApiClient:
         return str(self._configuration.host)
 
     def for_watches(self) -> kopf.AiohttpSession:
-        """Returns a session for Kopf that renews its credentials. It requests only the metadata of
-        InitPipelines.
+        """Returns a session for Kopf that renews its credentials. For InitPipelines it requests only
+        the metadata. Pods it requests whole.
 
         If Kopf had the credentials itself, it would close its connections when they expire. A watch
-        that is being opened at that moment would then fail finally.
+        that is being opened at that moment would then fail, and Kopf would not retry it.
         """
         # Each connection serves one request. A connection that was opened with an expired client
         # certificate is not used again.

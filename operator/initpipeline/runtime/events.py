@@ -5,8 +5,8 @@ waits for an event, and never fails because of one. A single task posts the even
 Events that exceed its queue, or that the API server refuses, are dropped.
 
 The API server accepts changes only to an event's series: its count and time. Two occurrences belong
-to one series if they have the same run, reason and step. Within a run only the failure of a step
-and a failed write of status occur repeatedly, so only those events are remembered.
+to one series if they have the same run, reason and step. Only StepFailed (for each run and step)
+and StatusNotWritten (for each InitPipeline) occur repeatedly, so only their series are remembered.
 """
 
 import asyncio
@@ -40,15 +40,15 @@ SERIES_LIMIT: Final = 4096
 forgotten first. The next occurrence of a forgotten series is posted as a new event."""
 
 _REPEATED: Final = frozenset({EventReason.STEP_FAILED, EventReason.STATUS_NOT_WRITTEN})
-"""Reasons of events that are repeated within a run, as a series."""
+"""Reasons of events that are repeated, as a series."""
 
 LOG_PERIOD: Final = timedelta(minutes=10)
 """The shortest time between two log lines about dropped events, which mostly have one cause."""
 
 REFRESH: Final = timedelta(minutes=30)
-"""The longest time until an occurrence is posted to the series. By default the API server deletes
-an event an hour after its last change (--event-ttl). A series that continues must not be deleted.
-"""
+"""If the last post of a series is this old, the next occurrence is posted even if the count has not
+doubled. By default the API server deletes an event an hour after its last change (--event-ttl). A
+series that continues must not be deleted."""
 
 
 class _SeriesKey(NamedTuple):
@@ -101,8 +101,7 @@ class _PendingEvent:
 
 
 class EventRecorder:
-    """Posts events about status writes. The task that posts them runs ``run``. It is not
-    thread-safe."""
+    """Queues and posts events on InitPipelines. One task runs ``run``. Not thread-safe."""
 
     def __init__(
         self,

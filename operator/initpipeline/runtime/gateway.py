@@ -90,7 +90,7 @@ class Gateway:
         return read_pipeline(await self._client.request("PATCH", path, body, MERGE_PATCH))
 
     async def create_pod(self, manifest: dict[str, Any]) -> Pod | Refusal:
-        """Create the Pod, and return it, or the API server's refusal.
+        """Create the Pod. Returns the Pod, or the refusal if the API server rejects it.
 
         Validation is strict: the API server refuses an unknown field instead of dropping it.
         Raises AlreadyExistsError if a Pod of that name exists.

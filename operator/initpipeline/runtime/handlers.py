@@ -1,5 +1,5 @@
-"""The handlers of Kopf's watch events, and Kopf's settings. Handlers take no decisions: they update
-the cache, and queue the key of the pipeline.
+"""The handlers of Kopf's watch events, and Kopf's settings. Handlers do not decide: they update the
+cache, and enqueue the key of the pipeline.
 
 Only ``on.event`` is used. Kopf's other handlers keep their state on the object. Each would cost
 writes per pipeline and a copy of the spec in an annotation, and some need a finalizer.
@@ -63,7 +63,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     # Kopf retries requests during an outage. With a finite list of delays, the process would exit.
     settings.networking.error_backoffs = _Backoffs(1, 1, 2, 3, 5, 8, 13, 21, 30)
     settings.networking.trust_env = True
-    # If Kopf hangs while it stops, it kills the process, which would otherwise seem to run.
+    # If shutdown takes longer than this, Kopf kills the process, so that the kubelet restarts it.
     settings.process.ultimate_exiting_timeout = 30
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
 

@@ -28,8 +28,8 @@ from initpipeline.runtime.workers import run_worker
 logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 5.0
-"""How long reconciles in progress may continue after SIGTERM. It is safe to interrupt them later.
-"""
+"""How long reconciles in progress may continue after SIGTERM. After that they are cancelled, which
+is safe at any point."""
 
 
 def now() -> datetime:
@@ -62,7 +62,8 @@ class Operator:
         self._settings = settings
         self._client = client
         gateway, cache = Gateway(client), Cache.empty()
-        # A namespace gets a quarter of the workers, because each of its requests may time out.
+        # At most a quarter of the workers serve one namespace, so that requests that time out
+        # there do not occupy all workers.
         self._queue: WorkQueue[Key] = WorkQueue(
             now, lambda key: key.namespace, max(1, settings.workers // 4)
         )
@@ -168,10 +169,10 @@ class Operator:
         deadline = loop.time() + DRAIN_SECONDS
         await self._queue.drain(DRAIN_SECONDS)
         await self._events.drain(deadline - loop.time())
-        # Kopf leaves tasks behind: requests that the signal interrupted, and the watch of one kind
-        # after that of the other has failed. Kopf would wait 5 s for them, and then report their
-        # cancellation as a failure. A watch's pause-waiter is not cancelled: its watch would treat
-        # that as a pause, and continue.
+        # Kopf does not cancel all its tasks: interrupted requests remain, and if one watch has
+        # failed, the other one remains. Kopf would wait 5 s for them, and then report their
+        # cancellation as a failure. Kopf's task "pause-waiter" is not cancelled: its watch would
+        # take that for a pause, and continue.
         left = asyncio.all_tasks() - self._before - {asyncio.current_task()}
         left = {task for task in left if not task.get_name().startswith("pause-waiter")}
         for task in left:

@@ -1,6 +1,6 @@
-"""Checks before the operator starts that the CRD is installed and that it has its permissions.
+"""Checks at start-up that the CRD is installed and that the operator has its permissions.
 
-A missing one ends the process with one line that names it and the remedy.
+If one is missing, the process ends with one line: what is missing, and the remedy.
 """
 
 from initpipeline.api import names

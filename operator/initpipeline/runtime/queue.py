@@ -25,7 +25,7 @@ K = TypeVar("K")
 
 FIRST_RETRY_SECONDS = 0.25
 LONGEST_RETRY_SECONDS = 300.0
-"""The default of the longest delay before a retry."""
+"""The longest delay before a retry, unless the caller gives another."""
 
 
 class WorkQueue(Generic[K]):

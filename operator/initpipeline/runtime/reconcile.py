@@ -6,11 +6,13 @@ No other module writes InitPipelines or Pods. (runtime.events writes Events.)
   reads from status what remains to be done.
 - A write requires that the pipeline has not changed since it was read. After a conflict, the
   pipeline is read and reconciled again.
-- Events are recorded after the write of the status that they repeat, and only if it succeeds.
+- Events are recorded after the write of the status that they repeat, and only if it succeeds. If
+  the API server rejects the write, the event StatusNotWritten is recorded.
 - If the API server refuses the Pod, or another Pod has its name, the same reconcile decides again.
 - If the pipeline does not exist any more, its state in memory is discarded. The garbage collector
   deletes its Pod.
-- A reconcile without a change makes no request.
+- A reconcile without a change makes no request, except to read a Pod that the watch does not
+  report.
 """
 
 import asyncio
@@ -65,8 +67,8 @@ LOGGED = 500
 """The most bytes of an API server's message in a log line. Webhooks may write long ones."""
 
 LARGE = 128 * 1024
-"""A pipeline with more bytes than this is decided in a thread, because it would block the event
-loop."""
+"""If an InitPipeline has more bytes than this, its decision is computed in a thread, so that it
+does not block the event loop."""
 
 AT_ONCE = 2
 """The number of Pods of one run that are created without a delay."""
@@ -265,7 +267,7 @@ class Reconciler:
         if isinstance(written, UnreadablePipeline):
             return None  # The CRD has changed. The next reconcile reports that.
         key = Key(pipeline.namespace, pipeline.name)
-        if _is_new_attempt(pipeline.status, written.status):
+        if _resets_back_off(pipeline.status, written.status):
             self._queue.forget_failures(key)
         _log_new_run(key, pipeline, written)
         self._events.status_written(pipeline, written)
@@ -332,8 +334,8 @@ class Reconciler:
                 return None
 
     async def _create(self, key: Key, creation: CreatePod, facts: Facts) -> Facts | None:
-        """Create the Pod, and cache it from the response. Otherwise a reconcile that precedes the
-        watch event would create it again. Returns facts with the Pod or the refusal. None: the
+        """Create the Pod, and store the response in the cache, because a reconcile before the watch
+        event would try to create it again. Returns facts with the Pod or the refusal. None: the
         creation is delayed, or the namespace is being deleted."""
         run = creation.manifest["metadata"]["annotations"][RUN_ANNOTATION]
         next_at = self._creations.next_at(key, run)
@@ -385,7 +387,7 @@ class Reconciler:
             logger.info("finished pipeline deleted", extra={"pipeline": str(key)})
 
 
-def _is_new_attempt(before: InitPipelineStatus, after: InitPipelineStatus) -> bool:
+def _resets_back_off(before: InitPipelineStatus, after: InitPipelineStatus) -> bool:
     """Returns whether to reset the back-off: a new run has started, or the spec has changed."""
     numbers = [status.run.number if status.run else 0 for status in (before, after)]
     return numbers[0] != numbers[1] or before.observed_generation != after.observed_generation

@@ -41,8 +41,9 @@ class Sweeper:
         """Store all Pods in the cache. A Pod that cannot be read is logged.
 
         Without the Pods, the first reconcile of each pipeline would request its Pod, because the
-        watch has not reported it yet. Pipelines are left to Kopf: its watches must exist before the
-        operator deletes a Pod, or a deletion before the watch's own list would not be noticed.
+        watch has not reported it yet. InitPipelines are not stored here, so that none is reconciled
+        before Kopf's watches exist. Otherwise the operator could delete a Pod before the watch
+        lists the Pods, and its deletion would not be reported.
         """
         for namespace in self._namespaces:
             async for key, pod in self._gateway.list_pods(namespace):

@@ -50,8 +50,9 @@ class UnlabelledPodWatcher:
         return key in self._names.get(key.namespace, ())
 
     def watch(self, key: Key) -> bool:
-        """Requeue the pipeline when the Pod changes. Returns whether the watch is new. If it is,
-        the caller must read the Pod again, because it may have been deleted before the watch."""
+        """Start to watch the Pod: when it changes, the pipeline is requeued. Returns whether the
+        watch is new. If it is, the caller must read the Pod again, because it may have been deleted
+        before the watch. False: the Pod is watched already."""
         if key in self:
             return False
         if key.namespace not in self._names:

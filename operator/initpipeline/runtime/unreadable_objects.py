@@ -1,7 +1,7 @@
-"""Counts and logs objects that cannot be read."""
+"""Logs objects that cannot be read, each once."""
 
 import logging
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from typing import Final
 
 from initpipeline.runtime.gateway import Key, Kind
@@ -17,14 +17,10 @@ class UnreadableObjects:
     """Logs each unreadable object once, although the watches report it many times."""
 
     def __init__(self) -> None:
-        self.seen: Counter[Kind] = Counter()
-        """How often an object of each kind could not be read since the operator started."""
         self._logged: OrderedDict[tuple[Kind, Key], str] = OrderedDict()
 
     def note(self, kind: Kind, key: Key, problem: str) -> None:
-        """Count an object that cannot be read, and log it unless it was logged for the same
-        problem."""
-        self.seen[kind] += 1
+        """Log an object that cannot be read, unless it was logged for the same problem."""
         before = self._logged.pop((kind, key), None)
         self._logged[kind, key] = problem
         if len(self._logged) > REMEMBERED:
