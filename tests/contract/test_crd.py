@@ -77,7 +77,7 @@ class TestExplain:
     @pytest.mark.parametrize(
         ("path", "description"),
         [
-            ("", "InitPipeline creates a Pod, runs its init containers in order"),
+            ("", "InitPipeline describes a Pod whose init containers must run before each start"),
             ("spec.template.metadata.labels", "Map of string keys and values"),
             ("spec.template.spec.initContainers", "List of initialization containers"),
             ("spec.template.spec.initContainers.restartPolicyRules.exitCodes.values", "exit codes"),

@@ -286,7 +286,7 @@ class TestWithAnOperator:
         call("rerun", NAME)
         shown = call("explain", NAME).out
         assert shown.startswith("The operator does not appear to be running, or does not watch ")
-        assert 'has not done this yet: start run 2 (Requested) and delete the Pod "demo"' in shown
+        assert 'it still has to do this: start run 2 (Requested) and delete the Pod "demo"' in shown
 
 
 class TestWarnings:

@@ -424,7 +424,7 @@ def assert_lost(env: E2EEnv, name: str, stage: Stage, cause: str, seconds: float
         f"""
         run 1 Created
         {stage.trace}
-        ?{stage.progress} NodeNotReady: the Pod was marked not Ready because node ...
+        ?{stage.progress} NodeNotReady: the node lifecycle controller set Ready ...
         ?{stage.progress} PodTerminating: the Pod is being deleted
         ?{stage.progress} PodTerminating: the Pod is being deleted{why}
         run 1 ended Lost, PodLost: {cause}

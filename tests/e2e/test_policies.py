@@ -227,8 +227,8 @@ LIMITS = {
         0/1 StepFailed: init container 1 of 1 "one" exited with 3, restarted 1 time: no table""",
         limit={"initPolicies": [{"name": "one", "maxRestarts": 1}]},
         higher={"initPolicies": [{"name": "one", "maxRestarts": 5}]},
-        why='RestartLimitExceeded: init container 1 of 1 "one" exceeded its '
-        "maxRestarts of 1: it exited with 3, restarted ...",
+        why='RestartLimitExceeded: init container 1 of 1 "one" failed, and its '
+        "maxRestarts of 1 allows no further restart: it exited with 3, restarted ...",
         failed={"name": "one", "exitCode": 3, "reason": "Error", "message": "no table"},
         meanwhile="""
         ?0/1 StepBackOff: init container 1 of 1 "one" exited with 3, restarted 1 time: no table

@@ -116,8 +116,8 @@ _REPLACED: Final[Definitions] = {
     },
 }
 
-# A full stop ends a sentence if a capital letter, a list or a URL follows. After an abbreviation that
-# is rare.
+# A full stop ends a sentence if a capital letter, a list or a URL follows. After an abbreviation
+# that is rare.
 # A sentence has at least two terms, so that "Required." alone is not one.
 _SENTENCE_END: Final = re.compile(r"(?<=\s\S)\S*(?<!\be\.g)(?<!\bi\.e)[.!?](?=\s+([A-Z]|- |http))")
 

@@ -107,8 +107,9 @@ def _not_ready(pod: Pod) -> Explanation:
         # lifecycle controller adds none when it marks the Pods of a node that stopped reporting.
         return Explanation(
             Reason.NODE_NOT_READY,
-            f'the Pod was marked not Ready because node "{pod.node_name}" has stopped reporting; '
-            "its containers were Ready when the kubelet last reported them",
+            "the node lifecycle controller set Ready to False, because node "
+            f'"{pod.node_name}" has stopped reporting; its containers were Ready when the kubelet '
+            "last reported them",
         )
     unready = ", ".join(f'"{s.name}"' for s in pod.container_statuses if not s.ready)
     if unready:
@@ -123,7 +124,7 @@ def lost(pod: Pod | None) -> Explanation:
     if pod is None:
         return Explanation(Reason.POD_LOST, "the Pod was deleted")
     if pod.phase == "Succeeded":
-        unasked = "its containers exited with 0 before the Pod was done"
+        unasked = "its phase became Succeeded before all containers had completed"
     else:
         unasked = "no reason given"
     return Explanation(Reason.POD_LOST, f"the Pod was lost: {_disruption(pod) or unasked}")
@@ -170,8 +171,9 @@ def stuck(pod: Pod) -> Explanation:
         remedy = "delete it with --grace-period=0 --force"
     else:
         remedy = (
-            f'node "{pod.node_name}" has not confirmed that its containers have terminated: only '
-            f'if the node is permanently down: run "kubectl taint node {pod.node_name} '
+            f'the kubelet of node "{pod.node_name}" has not confirmed that its containers have '
+            "terminated. If the node is up, check its kubelet. Only if it is down for good, run "
+            f'"kubectl taint node {pod.node_name} '
             'node.kubernetes.io/out-of-service=nodeshutdown:NoExecute", or delete the Pod with '
             "--grace-period=0 --force"
         )

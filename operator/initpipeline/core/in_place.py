@@ -168,7 +168,10 @@ def _before_pod(facts: Facts, state: RunState, now: datetime) -> Explanation | N
     if state.rerun_count > 1:
         return _too_often(f"restarts or losses have caused {state.rerun_count} runs in a row")
     if pod is not None and _restarted_alone(run, pod):
-        return _unsupported(f"node {pod.node_name} restarted only one of its containers")
+        return _unsupported(
+            f'the kubelet of node "{pod.node_name}" restarted only container '
+            f'"{run.cause.container if run.cause else ""}" of the Pod'
+        )
     return None
 
 

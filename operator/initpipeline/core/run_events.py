@@ -102,7 +102,7 @@ def _of_run(
             note = f"run {number}: {title} {_how(step)}"
             yield RunEvent(EventReason.STEP_FAILED, number, note, name)
     elif earlier is None or earlier.initialized_time is None:
-        note = f"run {number}: all init containers have succeeded"
+        note = f"run {number}: all init containers have completed"
         yield RunEvent(EventReason.RUN_INITIALIZED, number, note)
     ended_before = earlier is not None and earlier.result is not None
     if run.result in _ENDS and not ended_before:

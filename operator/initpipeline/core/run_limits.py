@@ -100,7 +100,8 @@ def _restarts(policies: Policies, run: Run, current: Step, title: str) -> Iterat
             run.start_time,
             Explanation(
                 Reason.RESTART_LIMIT_EXCEEDED,
-                f"{title} exceeded its {MAX_RESTARTS} of {allowed}{how}",
+                f"{title} failed, and its {MAX_RESTARTS} of {allowed} allows no further restart"
+                f"{how}",
             ),
         )
 

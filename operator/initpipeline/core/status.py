@@ -23,7 +23,7 @@ from initpipeline.core.resources import effective_resources
 from initpipeline.core.runs import RunState
 from initpipeline.core.text import clip
 
-_INITIALIZED = Explanation(Reason.INITIALIZED, "all init containers have succeeded")
+_INITIALIZED = Explanation(Reason.INITIALIZED, "all init containers have completed")
 _SUCCEEDED = Explanation(Reason.POD_SUCCEEDED, "all containers of the Pod succeeded")
 
 POD_DEADLINE: Final = timedelta(minutes=10)
@@ -88,7 +88,7 @@ def suspended(facts: Facts, state: RunState | None, now: datetime) -> InitPipeli
     pipeline, pod = facts.pipeline, facts.pod
     before = pipeline.status
     token = runs.pending_token(pipeline, state or before)
-    waits = f'; that run then serves rerun request "{token}"' if token else ""
+    waits = f'; that run also answers rerun request "{token}"' if token else ""
     why = Explanation(
         Reason.SUSPENDED, f"suspended: a run starts once spec.suspend is false{waits}"
     )
@@ -291,6 +291,8 @@ def _stalled_by(refusal: Refusal) -> Explanation:
     clipped."""
     if refusal.final:
         return Explanation(refusal.reason, refusal.message)
-    helps = f": {_REMEDIES[refusal.reason]}. The operator retries at least every 5 minutes"
+    helps = (
+        f". To continue: {_REMEDIES[refusal.reason]}. The operator retries at least every 5 minutes"
+    )
     message = clip(refusal.message, MAX_MESSAGE_LENGTH - len(helps))
     return Explanation(refusal.reason, message + helps)

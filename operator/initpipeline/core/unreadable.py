@@ -89,7 +89,10 @@ def error_conditions(
     if before and before.reason == Reason.RECONCILE_ERROR and f" {kind}: " in before.message:
         return None
     details = " ".join(str(error).split())
-    message = clip(f"the operator failed on this InitPipeline, and retries: {kind}: {details}")
+    message = clip(
+        "the operator failed on this InitPipeline, and retries. Open an issue with the error in "
+        f"its log: {kind}: {details}"
+    )
     stalled = _condition(
         before.to_api() if before else {},
         ConditionType.STALLED,

@@ -23,7 +23,7 @@ from initpipeline.plugin.commands import (
     wrap,
 )
 from initpipeline.plugin.errors import PluginError
-from initpipeline.plugin.options import EXIT_CODES, VALUED, Subparsers
+from initpipeline.plugin.options import VALUED, Subparsers
 from initpipeline.plugin.session import Session
 from initpipeline.plugin.terminal import console, discard_stdout, prepare_streams
 
@@ -48,7 +48,7 @@ SUBCOMMANDS: Final[tuple[Subcommand, ...]] = (
     wrap,
 )
 
-_EPILOG = f"""\
+_EPILOG = """\
 examples:
   # List all InitPipelines; those that need attention come first
   kubectl initpipeline status -A
@@ -68,7 +68,17 @@ examples:
   # Show what applying a file would do
   kubectl initpipeline plan -f shop.yaml
 
-{EXIT_CODES}
+exit codes:
+  0    success
+  1    failure: a run failed, an InitPipeline is Stalled, or the API server refused the request;
+       plan: the operator would do something
+  2    invalid usage
+  3    the cluster cannot be used: check kubeconfig, connection, permissions and CRD
+  4    the InitPipeline, step or run does not exist
+  5    plan: the API server would refuse an InitPipeline or its Pod
+  124  timed out
+  130  interrupted by Ctrl-C
+
 Output to a terminal is coloured, unless NO_COLOR is set. If shell completion of kubectl is set up
 (kubectl completion --help), it completes InitPipelines, steps, namespaces and contexts.
 """

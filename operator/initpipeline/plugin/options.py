@@ -16,16 +16,25 @@ VALUED: Final = ("-n", "--namespace", "--context", "--kubeconfig", "-o", "--outp
 TABLE: Final = ("table", "json", "yaml")
 WIDE: Final = ("table", "wide", "json", "yaml")
 
-EXIT_CODES: Final = """\
+_EXIT_CODES: Final = """\
 exit codes:
   0    success
-  1    failure: a run failed, an InitPipeline is Stalled, or the API server refused the request
+  1    {failure}
   2    invalid usage
   3    the cluster cannot be used: check kubeconfig, connection, permissions and CRD
   4    the InitPipeline, step or run does not exist
   124  timed out
   130  interrupted by Ctrl-C
 """
+
+
+def exit_codes(failure: str) -> str:
+    """Returns the exit codes of a subcommand. ``failure`` is the meaning of 1."""
+    return _EXIT_CODES.format(failure=failure)
+
+
+EXIT_CODES: Final = exit_codes("the API server refused the request")
+"""The exit codes of a subcommand that fails only if its requests do."""
 
 
 class Subparsers(Protocol):
@@ -47,12 +56,15 @@ def command(
     completes: Sequence[str] = (),
     codes: str = EXIT_CODES,
     all_namespaces: bool = True,
+    connects: bool = True,
 ) -> argparse.ArgumentParser:
     """Adds a subcommand with the shared options and returns its parser.
 
     ``outputs`` are the values of -o; the first is the default. ``completes`` gives the kind of each
     positional argument for shell completion: "pipeline", "step" or "file"; the last one repeats.
     ``all_namespaces`` adds -A, for subcommands that list InitPipelines or find them by name.
+    ``connects``: the subcommand sends requests. False: it accepts the options that choose the
+    cluster, because aliases may set them, and its help omits them.
     """
     parser = subparsers.add_parser(
         name,
@@ -60,7 +72,7 @@ def command(
         description=description,
         epilog=f"examples:\n{examples}\n{codes}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[_cluster_options(all_namespaces)],
+        parents=[_cluster_options(all_namespaces, connects)],
     )
     if outputs:
         parser.add_argument(
@@ -90,11 +102,18 @@ def wait_arguments(parser: argparse.ArgumentParser) -> None:
     wait.add_timeout_option(parser, of="--wait, for all NAMEs together")
 
 
-def _cluster_options(all_namespaces: bool) -> argparse.ArgumentParser:
+def _cluster_options(all_namespaces: bool, connects: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
-    group = parser.add_argument_group("cluster and namespace, as in kubectl")
+    group = parser.add_argument_group(
+        "cluster and namespace, as in kubectl" if connects else "namespace"
+    )
     group.add_argument(
-        "-n", "--namespace", metavar="NAME", help="namespace (default: that of the context)"
+        "-n",
+        "--namespace",
+        metavar="NAME",
+        help="namespace (default: that of the context)"
+        if connects
+        else "namespace for the commands in notes (default: that of the manifest)",
     )
     if all_namespaces:
         group.add_argument(
@@ -103,8 +122,9 @@ def _cluster_options(all_namespaces: bool) -> argparse.ArgumentParser:
             action="store_true",
             help="list all namespaces, or find NAME in any namespace",
         )
-    group.add_argument("--context", metavar="NAME", help="context of the kubeconfig")
-    group.add_argument(
-        "--kubeconfig", metavar="FILE", help="kubeconfig file (default: $KUBECONFIG)"
-    )
+    for option, value, help_text in (
+        ("--context", "NAME", "context of the kubeconfig"),
+        ("--kubeconfig", "FILE", "kubeconfig file (default: $KUBECONFIG)"),
+    ):
+        group.add_argument(option, metavar=value, help=help_text if connects else argparse.SUPPRESS)
     return parser

@@ -319,7 +319,7 @@ class TestRefusals:
         after = new_pipeline().reconcile(None).reconcile(None, refusal=refusal)
         stalled = after.condition(ConditionType.STALLED)
         assert stalled.reason == refusal.reason
-        assert stalled.message.startswith(f"{refusal.message}: ")
+        assert stalled.message.startswith(f"{refusal.message}. To continue: ")
         assert stalled.message.endswith("The operator retries at least every 5 minutes")
         assert after.status.condition(ConditionType.RECONCILING) is None
 

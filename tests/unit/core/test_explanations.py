@@ -307,8 +307,9 @@ def test_why_a_run_is_not_initialized(observed: PodBuilder, reason: Reason, mess
         pytest.param(
             running_pod().ready(False).condition("ContainersReady"),
             Reason.NODE_NOT_READY,
-            'the Pod was marked not Ready because node "node-1" has stopped reporting; '
-            "its containers were Ready when the kubelet last reported them",
+            "the node lifecycle controller set Ready to False, because node "
+            '"node-1" has stopped reporting; its containers were Ready when the kubelet last '
+            "reported them",
             id="the node does not report",
         ),
         pytest.param(
@@ -462,8 +463,8 @@ def test_why_an_initialized_pod_is_ready_or_not(
 PREEMPTED = ("DisruptionTarget", "True", "PreemptionByScheduler", "preempted by a Pod more dear")
 NOT_TERMINATED = (
     "the Pod is still there long after its grace period: "
-    'node "node-1" has not confirmed that its containers have terminated: only if the node is '
-    'permanently down: run "kubectl taint node node-1 '
+    'the kubelet of node "node-1" has not confirmed that its containers have terminated. If the '
+    'node is up, check its kubelet. Only if it is down for good, run "kubectl taint node node-1 '
     'node.kubernetes.io/out-of-service=nodeshutdown:NoExecute", or delete the Pod with '
     "--grace-period=0 --force"
 )
@@ -480,7 +481,7 @@ NOT_TERMINATED = (
         ),
         pytest.param(
             completed_pod(),
-            "the Pod was lost: its containers exited with 0 before the Pod was done",
+            "the Pod was lost: its phase became Succeeded before all containers had completed",
             id="its containers ended well",
         ),
         pytest.param(
@@ -511,9 +512,9 @@ def test_pod_that_was_lost_again_may_have_exceeded_its_own_limit() -> None:
     why = explanations.lost_again(completed_pod().build())
     assert why.reason is Reason.POD_FAILED
     assert why.message == (
-        "the Pod was lost: its containers exited with 0 before the Pod was done. No disruption is "
-        "reported, and the previous run was also lost, so the Pod may have exceeded a limit of its "
-        "own spec. Check its events"
+        "the Pod was lost: its phase became Succeeded before all containers had completed. No "
+        "disruption is reported, and the previous run was also lost, so the Pod may have exceeded "
+        "a limit of its own spec. Check its events"
     )
 
 

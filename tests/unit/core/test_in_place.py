@@ -582,7 +582,7 @@ class TestUnfitPod:
             lambda: initialized(running_pod().in_place()).reconcile(
                 running_pod().in_place().app(running=True, restarts=1, last=End(7, start=20)), 60
             ),
-            "node node-1 restarted only one of its containers",
+            'the kubelet of node "node-1" restarted only container "app" of the Pod',
             id="the node restarts one container",
         ),
         pytest.param(

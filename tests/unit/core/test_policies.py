@@ -449,8 +449,8 @@ class TestMaxRestarts:
     def test_message_has_the_evidence(self) -> None:
         now = started(failing(restarts=2), **limits_of_one(maxRestarts=2))
         assert now.condition(ConditionType.READY).message == (
-            'init container 1 of 2 "one" exceeded its maxRestarts of 2: it exited '
-            "with 3, restarted 2 times: no such table"
+            'init container 1 of 2 "one" failed, and its maxRestarts of 2 allows no further '
+            "restart: it exited with 3, restarted 2 times: no such table"
         )
 
     def test_restarts_count_within_a_kubelet_run(self) -> None:

@@ -186,8 +186,8 @@ class TestRulesOfContainers:
             failed = done.init("two", exit=7, restarts=times, id=f"two-{times}", start=start)
             now = now.reconcile(failed.condition("AllContainersRestarting"), start + 5)
         assert now.run.message == (
-            f'init container 2 of 2 "two" exceeded its maxRestarts of {allowed}: '
-            "it exited with 7, which restarts all containers"
+            f'init container 2 of 2 "two" failed, and its maxRestarts of {allowed} allows '
+            "no further restart: it exited with 7, which restarts all containers"
         )
 
 

@@ -91,6 +91,18 @@ class TestHelp:
     ) -> None:
         assert re.search(pattern.format(command), self.shown(capsys, command, "--help"))
 
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_help_of_command_has_cluster_options_if_it_connects(
+        self, command: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shown = self.shown(capsys, command, "--help")
+        assert ("--context" in shown) is (command != "wrap")
+        assert ("--kubeconfig" in shown) is (command != "wrap")
+
+    def test_wrap_accepts_the_cluster_options_that_an_alias_sets(self) -> None:
+        options = main.parse(["wrap", "--context", "c", "--kubeconfig", "f", "job.yaml"])
+        assert options.file == "job.yaml"
+
 
 @pytest.mark.parametrize(
     ("text", "seconds"),

@@ -371,6 +371,13 @@ class TestJob:
         wrapped = wrap(job(template=template_with(restartPolicy="OnFailure")))
         assert "maxRestarts" in notes(wrapped)
 
+    def test_note_on_waiting_waits_until_all_containers_have_succeeded(self) -> None:
+        """A Pod that ends is Ready before, while its app container runs."""
+        text = notes(wrap(job()))
+        assert "kubectl wait ipl/a --for=jsonpath=" in text
+        assert "=PodSucceeded" in text
+        assert "--watch" not in text
+
 
 class TestCronJob:
     def test_note_names_the_schedule_and_how_to_rerun(self) -> None:
@@ -641,6 +648,8 @@ class TestStopCommand:
                 True,
                 id="the node's network",
             ),
+            pytest.param(job(), True, id="a Job, which would do its work twice"),
+            pytest.param(cron_job(), True, id="a CronJob"),
         ],
     )
     def test_old_pods_are_stopped_first_if_both_cannot_run(

@@ -84,6 +84,13 @@ class TestHelp:
     def test_help_of_run_has_examples(self, run: str, text: str) -> None:
         assert text in run
 
+    def test_help_of_run_has_one_example_per_line_below_its_comment(self, run: str) -> None:
+        lines = run.partition("examples:\n")[2].rstrip().split("\n")
+        pairs = list(zip(lines[::3], lines[1::3], strict=True))
+        assert len(pairs) == 3
+        assert all(comment.startswith("  # ") for comment, _ in pairs)
+        assert all(example.count("initpipeline run") == 1 for _, example in pairs)
+
 
 def test_version_is_printed(call: Call) -> None:
     assert call("--version") == Answer(0, f"{__version__}\n", "")

@@ -126,9 +126,8 @@ def _status_not_written(session: Session, facts: Facts) -> bool:
 
 def _absent(current: Report, seconds: float) -> str:
     return (
-        "The operator does not appear to be running, or does not watch this namespace: after "
-        f"{seconds:.0f}s it has not done this yet: {' and '.join(current.overdue)}. What happens "
-        "next, below, is what a running operator would do. "
-        "Check kubectl get pods -n initpipeline-system, or "
-        "the namespace in which the operator is installed."
+        "The operator does not appear to be running, or does not watch this namespace: check "
+        "kubectl get pods -n initpipeline-system, or the namespace in which the operator is "
+        f"installed.\nAfter {seconds:.0f}s it still has to do this: "
+        f"{' and '.join(current.overdue)}. The rest shows what a running operator would do."
     )

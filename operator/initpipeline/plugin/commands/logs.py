@@ -13,7 +13,7 @@ from initpipeline.core.facts import Facts, Pipeline, Pod, init_containers
 from initpipeline.plugin.cluster.client import MAX_RETRIES, RETRY_SECONDS
 from initpipeline.plugin.cluster.log_reader import LogReader
 from initpipeline.plugin.errors import NoAnswerError, NotFoundError
-from initpipeline.plugin.options import Subparsers, command, name_argument
+from initpipeline.plugin.options import Subparsers, command, exit_codes, name_argument
 from initpipeline.plugin.report import formatting, log_parts, wait_results
 from initpipeline.plugin.report.history import last_message, recorded_runs
 from initpipeline.plugin.report.log_parts import Part
@@ -60,6 +60,10 @@ def add(subparsers: Subparsers) -> None:
         description=_DESCRIPTION,
         examples=_EXAMPLES,
         completes=["pipeline", "step"],
+        codes=exit_codes(
+            "with -f: the InitPipeline is Stalled or suspended; or the API server refused the "
+            "request"
+        ),
     )
     name_argument(parser)
     parser.add_argument(
@@ -122,7 +126,7 @@ def _without_logs(session: Session, pipeline: Pipeline, pod: Pod | None) -> int:
     if pod is None and run is not None and run.number in failed:
         return _recorded(session, failed[run.number])
     message = formatting.ready_message(pipeline.status)
-    session.note(f"no logs yet: {formatting.one_line(message)}")
+    session.note(f"no logs: {formatting.one_line(message)}")
     if failed:
         number = max(failed)
         session.note(f"history records how run {number} failed: use --run {number}")

@@ -10,6 +10,7 @@ from initpipeline.plugin.options import (
     TABLE,
     Subparsers,
     command,
+    exit_codes,
     names_argument,
     wait_arguments,
 )
@@ -29,11 +30,12 @@ _EXAMPLES = """\
 
 _DESCRIPTION = f"""\
 Request a new run of all init containers, by setting the annotation {RERUN_ANNOTATION}
-to a new token. The operator starts the run immediately, with a new Pod, even if the InitPipeline is
-Ready, Stalled or in back-off. If it is suspended, the request waits until you resume it.
+to a new token. The operator deletes the Pod immediately, even if the InitPipeline is Ready, Stalled
+or in back-off, and creates the new one when the old one is gone. If the InitPipeline is suspended,
+the request waits until you resume it.
 
 With --wait, the exit code is 0 when the requested run is Ready (or initialized, with --for), and 1
-if the operator has given up, or another request, a new template or suspend has ended the run. It
+if the InitPipeline is Stalled, or another request, a new template or suspend has ended the run. It
 is 124 after --timeout; the run continues. A retry within backoffLimit, or a run after the loss of
 the Pod, counts as the requested run."""
 
@@ -48,6 +50,7 @@ def add(subparsers: Subparsers) -> None:
         examples=_EXAMPLES,
         outputs=TABLE,
         completes=["pipeline"],
+        codes=exit_codes("with --wait: see above; or the API server refused the request"),
     )
     names_argument(parser)
     wait_arguments(parser)

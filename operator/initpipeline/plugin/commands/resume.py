@@ -5,6 +5,7 @@ from initpipeline.plugin.options import (
     TABLE,
     Subparsers,
     command,
+    exit_codes,
     names_argument,
     wait_arguments,
 )
@@ -36,6 +37,9 @@ def add(subparsers: Subparsers) -> None:
         examples=_EXAMPLES,
         outputs=TABLE,
         completes=["pipeline"],
+        codes=exit_codes(
+            "with --wait: the InitPipeline is Stalled; or the API server refused the request"
+        ),
     )
     names_argument(parser)
     wait_arguments(parser)

@@ -7,7 +7,7 @@ from rich.live import Live
 
 from initpipeline.core.facts import Pipeline, UnreadableError
 from initpipeline.plugin.cluster import wait
-from initpipeline.plugin.options import WIDE, Subparsers, command
+from initpipeline.plugin.options import WIDE, Subparsers, command, exit_codes
 from initpipeline.plugin.report import wait_results
 from initpipeline.plugin.report.summary import summary
 from initpipeline.plugin.session import Session, Target
@@ -38,7 +38,8 @@ _DESCRIPTION = """\
 Without NAME, list InitPipelines. With NAME, show the steps of its current run, with their
 durations, restarts, exit codes and last messages, and what happens next.
 
-The exit code is 1 if the InitPipeline NAME is Stalled."""
+A Pod that ends is first Ready with the reason PodReady, and then PodSucceeded. --watch ends when it
+is Ready for the first time."""
 
 
 def add(subparsers: Subparsers) -> None:
@@ -51,6 +52,7 @@ def add(subparsers: Subparsers) -> None:
         examples=_EXAMPLES,
         outputs=WIDE,
         completes=["pipeline"],
+        codes=exit_codes("the InitPipeline NAME is Stalled, or the API server refused the request"),
     )
     parser.add_argument(
         "name", nargs="?", metavar="NAME", help="name of an InitPipeline (default: all)"
@@ -59,7 +61,8 @@ def add(subparsers: Subparsers) -> None:
         "-w",
         "--watch",
         action="store_true",
-        help="watch until NAME is Ready or Stalled, or all until Ctrl-C",
+        help="watch until NAME is Ready or Stalled (a suspended one: until Ctrl-C), or all until "
+        "Ctrl-C",
     )
     wait.add_timeout_option(parser, of="--watch NAME")
 

@@ -50,6 +50,7 @@ def add(subparsers: Subparsers) -> None:
         completes=["file"],
         codes=_CODES,
         all_namespaces=False,
+        connects=False,
     )
     parser.add_argument("file", metavar="FILE", help="manifest file; - for standard input")
     parser.add_argument(

@@ -25,7 +25,7 @@ _MAX_VALUE: Final = 120
 _TITLES: Final = {
     CREATE: ("is created", styles.GOOD),
     NOTHING: ("nothing happens", styles.QUIET),
-    POLICY: ("changes without a new run", styles.BUSY),
+    POLICY: ("changed, no new run", styles.BUSY),
     REFUSED: ("would be refused", styles.BAD),
     RUN: ("a new run starts", styles.BUSY),
 }

@@ -217,8 +217,8 @@ ANNOTATIONS: Final = (
     ),
     KeyRule(
         r"argocd\.argoproj\.io/(hook|sync-wave)",
-        "Argo CD waits until the InitPipeline is healthy, if the health check in manifests/argocd "
-        "is installed",
+        "Argo CD waits until the init containers have succeeded and the Pod is Ready, not until "
+        "the app containers exit, if the health check in manifests/argocd is installed",
     ),
     KeyRule(
         r"argocd\.argoproj\.io/tracking-id|meta\.helm\.sh/release-name",

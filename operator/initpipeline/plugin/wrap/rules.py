@@ -49,7 +49,8 @@ class ConvertedSpec:
     notes: tuple[str, ...] = ()
     """What behaves differently afterwards, and what the user has to do."""
     exclusive: bool = False
-    """True if the old Pods and the pipeline's Pod must not run at the same time."""
+    """True if the old Pods and the pipeline's Pod must not run at the same time, or would do the
+    same work twice."""
 
 
 def _pod(metadata: Raw, spec: Raw) -> ConvertedSpec:
@@ -257,15 +258,16 @@ def _job(metadata: Raw, spec: Raw) -> ConvertedSpec:
             "InitPipeline: limit them with spec.initPolicies[].maxRestarts",
         )
     notes += (
-        "check what waits for the Job, such as kubectl wait, a CI job or a hook; to wait for the "
-        f"InitPipeline: kubectl initpipeline status {PIPELINE} --watch (exit code 0 if it "
-        "succeeded)",
+        "check what waits for the Job, such as kubectl wait, a CI job or a hook; to wait until all "
+        f"containers of the InitPipeline have succeeded: kubectl wait ipl/{PIPELINE} "
+        """--for=jsonpath='{.status.conditions[?(@.type=="Ready")].reason}'=PodSucceeded""",
     )
     return ConvertedSpec(
         template=template,
         stop_command=f"delete job {metadata['name']}" if metadata.get("name") and not idle else "",
         policies={key: value for key, value in policies.items() if value is not None},
         notes=notes,
+        exclusive=True,
     )
 
 
