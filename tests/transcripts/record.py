@@ -142,7 +142,7 @@ def record() -> list[Transcript]:
                 _warning(env, recorder)
                 operator.stop()
                 env.request_run("api", "2026-01")
-                recorder.record("explain api | head -1")
+                recorder.record("explain api | head -2")
                 operator.start()
                 _wrapped(recorder)
                 history_of_demo(env)

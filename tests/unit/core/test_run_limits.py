@@ -67,7 +67,10 @@ def test_max_restarts_does_not_apply(observed: PodBuilder) -> None:
 
 def test_exceeded_max_restarts_without_a_reported_end_has_no_cause() -> None:
     run = started(fresh_pod().init("one", running=True, restarts=2), **limits_of_one(maxRestarts=1))
-    assert run.run.message == 'init container 1 of 2 "one" exceeded its maxRestarts of 1'
+    assert (
+        run.run.message
+        == 'init container 1 of 2 "one" failed, and its maxRestarts of 1 allows no further restart'
+    )
 
 
 @pytest.mark.parametrize(
