@@ -3,9 +3,11 @@
 The tests build on each other: one operator runs through all of them.
 """
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -36,9 +38,9 @@ def cluster() -> Iterator[Cluster]:
 def process(
     cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OperatorProcess]:
-    """Returns an operator of all namespaces that sweeps often and was not started yet."""
+    """Returns an operator of all namespaces that does not sweep and was not started yet."""
     log = tmp_path_factory.mktemp("outage") / "operator.log"
-    process = OperatorProcess(cluster.kubeconfig, log, ["--sweep-seconds", "1"])
+    process = OperatorProcess(cluster.kubeconfig, log, ["--sweep-seconds", "99999"])
     yield process
     if process.running:
         process.kill()
@@ -96,21 +98,52 @@ def test_operator_continues_after_a_restart_of_the_api_server(
     assert served.running
 
 
-def test_deletion_that_the_watch_missed_is_found_by_the_sweep(
-    served: OperatorProcess, cluster: Cluster, env: ContractEnv
-) -> None:
-    """The test stops the operator until the resourceVersion of its watch is too old (410 Gone). The
-    operator then lists again, and the list does not have the deleted Pod."""
-    os.kill(served.pid, signal.SIGSTOP)
+@contextlib.contextmanager
+def expired_watches(process: OperatorProcess, cluster: Cluster, env: ContractEnv) -> Iterator[None]:
+    """Stop the operator until the resource versions of its watches are too old (410 Gone)."""
+    os.kill(process.pid, signal.SIGSTOP)
     try:
         env.patch({"metadata": {"labels": {"history": "longer"}}})
         restart(cluster)
-        env.delete_pod()
+        yield
     finally:
-        os.kill(served.pid, signal.SIGCONT)
+        os.kill(process.pid, signal.SIGCONT)
+
+
+def deletions(process: OperatorProcess) -> list[str]:
+    """Returns the kinds of the deleted objects that a list has found."""
+    found = (line for line in process.lines() if line["message"] == "deletion found by list")
+    return [line["kind"] for line in found]
+
+
+def test_deleted_pod_that_the_watch_missed_is_found_by_the_next_list(
+    served: OperatorProcess, cluster: Cluster, env: ContractEnv
+) -> None:
+    """The watch lists again, and the list does not have the deleted Pod."""
+    with expired_watches(served, cluster, env):
+        env.delete_pod()
     env.wait_for_pod(run=2)
     assert runs_in(env.status()) == LOST
-    assert "deletion found by sweep" in [line["message"] for line in served.lines()]
+    assert deletions(served) == ["Pod"]
+
+
+def test_deleted_pipeline_that_kopf_missed_is_found_by_the_sweep(
+    served: OperatorProcess, cluster: Cluster, env: ContractEnv, tmp_path: Path
+) -> None:
+    served.stop()
+    log = tmp_path / "operator.log"
+    with OperatorProcess(cluster.kubeconfig, log, ["--sweep-seconds", "1"]) as swept:
+        env.report(READY.ready(False))
+        env.wait("Ready is False", lambda status: not is_ready(status))
+        with expired_watches(swept, cluster, env):
+            env.delete("Background")
+        poll_until(
+            lambda: "InitPipeline" in deletions(swept),
+            TIMEOUT_SECONDS,
+            "the deletion in the log",
+            state=swept.tail,
+        )
+    served.start()
 
 
 def test_signal_during_an_outage_ends_the_operator_with_0(

@@ -1,7 +1,7 @@
 """The connection to the API server: credentials, requests, lists and watches.
 
 The official client finds the cluster and the credentials. Requests are sent with aiohttp, which
-Kopf's watches use as well: for each request, the official client's transport looks up proxies and
+Kopf's watch uses as well: for each request, the official client's transport looks up proxies and
 ``~/.netrc`` in a thread, which costs more than the request itself.
 
 Requests and responses are dicts.
@@ -10,10 +10,11 @@ Requests and responses are dicts.
 import asyncio
 import json
 import os
+import re
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.request import getproxies
 
 import aiohttp
@@ -192,41 +193,50 @@ class ApiClient:
         """Send a request, and return the body of the response. Raises ApiError if the API server
         returns an error, ConnectionFailed if there is no response."""
         headers = {"Accept": accept, "Content-Type": content_type}
-        code, data = await self._send(method, path, headers, body)
+        code, data, delay = await self._send(method, path, headers, body)
         if len(data) > responses.LARGE:
             document = await asyncio.to_thread(_parse_compact, code, data)
         else:
             document = _parse(code, data)
         if code >= 400:
-            raise api_error(code, document)
+            raise api_error(code, document, delay)
         return document
 
     async def page(self, path: str, accept: str = JSON) -> dict[str, Any]:
         """Returns a page of a list. The ``limit`` in the path is replaced by one that bounds the
         page's size. Raises like ``request``."""
-        code, data = await self._send("GET", path, {"Accept": accept})
+        code, data, delay = await self._send("GET", path, {"Accept": accept})
         document = await asyncio.to_thread(_parse, code, data)
         if code >= 400:
-            raise api_error(code, document)
+            raise api_error(code, document, delay)
         return document
 
     async def watch(self, path: str, accept: str, seconds: int) -> AsyncGenerator[dict[str, Any]]:
-        """Yields the events of a watch. The API server ends it after ``seconds``. Raises ApiError
-        if the API server returns an error, ConnectionFailed if the connection breaks."""
-        timeout = aiohttp.ClientTimeout(total=seconds + (self._timeout.total or 0))
+        """Yields the events of a watch, which the API server ends after ``seconds``. The watch also
+        ends if its connection is cut, or silent for longer.
+
+        Raises ApiError if the API server returns an error, as its response or as an event, and
+        ConnectionFailed if there is no response.
+        """
+        most = self._timeout.total or 0
+        timeout = aiohttp.ClientTimeout(total=seconds + most, sock_connect=most)
+        is_open = False
         try:
             async with await self._respond(
                 "GET", path, {"Accept": accept}, timeout=timeout
             ) as response:
                 code = response.status
                 if code >= 400:
-                    raise api_error(code, _parse(code, await response.read()))
-                # responses.Response yields whole lines, not chunks of this size.
-                async for line in response.content.iter_chunked(CHUNK_BYTES):
+                    status = _parse(code, await response.read())
+                    raise api_error(code, status, _retry_seconds(response))
+                is_open = True
+                lines = cast(responses.Lines, response.content)
+                async for line in lines.raw(CHUNK_BYTES):
                     if line.strip():
-                        yield _parse(code, line)
+                        yield _not_error(await _parsed_line(line))
         except _NO_ANSWER as error:
-            raise ConnectionFailed(one_line(error)) from error
+            if not is_open:
+                raise ConnectionFailed(one_line(error)) from error
 
     async def _send(
         self,
@@ -234,15 +244,15 @@ class ApiClient:
         path: str,
         headers: dict[str, str],
         body: Mapping[str, Any] | None = None,
-    ) -> tuple[int, bytes]:
-        """Returns the code and the body of the response. Raises ConnectionFailed if there is no
-        response."""
+    ) -> tuple[int, bytes, int]:
+        """Returns the code and the body of the response, and the delay before a retry that it
+        requests, in seconds. Raises ConnectionFailed if there is no response."""
         data = None if body is None else json.dumps(body).encode()
         try:
             async with await self._respond(
                 method, path, headers, data=data, timeout=self._timeout
             ) as response:
-                return response.status, await response.read()
+                return response.status, await response.read(), _retry_seconds(response)
         except _NO_ANSWER as error:
             raise ConnectionFailed(one_line(error)) from error
 
@@ -354,6 +364,28 @@ async def _pipelines_as_metadata(
         watch = "watch" in request.url.query
         request.headers["Accept"] = METADATA_EVENTS if watch else METADATA_LIST
     return await handler(request)
+
+
+def _retry_seconds(response: aiohttp.ClientResponse) -> int:
+    """Returns the delay before a retry that the API server requests. 0: it requests none."""
+    after = response.headers.get("Retry-After", "")
+    return int(after) if re.fullmatch(r"[0-9]{1,4}", after) else 0
+
+
+async def _parsed_line(line: bytes) -> dict[str, Any]:
+    """Returns the event. A large one is parsed in a thread."""
+    if len(line) > responses.LARGE:
+        return await asyncio.to_thread(_parse, 200, line)
+    return _parse(200, line)
+
+
+def _not_error(event: dict[str, Any]) -> dict[str, Any]:
+    """Returns the event. Raises ApiError if it reports an error, usually 410: the resource version
+    is too old."""
+    if event.get("type") != "ERROR":
+        return event
+    status = event["object"]
+    raise api_error(int(status.get("code") or 0), status)
 
 
 def _parse_compact(code: int, data: bytes) -> dict[str, Any]:

@@ -14,7 +14,7 @@ The two programs use different clients, and neither imports the other.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 
 class OperatorError(Exception):
@@ -24,6 +24,13 @@ class OperatorError(Exception):
 class LoginError(OperatorError):
     """There are no usable credentials, or there is no address of a cluster."""
 
+    @classmethod
+    def refused(cls, server: str) -> Self:
+        """Returns the error that the API server refuses the credentials, also newly loaded ones."""
+        return cls(
+            f"{server} no longer accepts the credentials: renew those of the current context"
+        )
+
 
 class ConnectionFailed(Exception):  # noqa: N818 - ConnectionError is Python's own
     """The API server did not answer: the connection was refused, reset or timed out."""
@@ -32,10 +39,13 @@ class ConnectionFailed(Exception):  # noqa: N818 - ConnectionError is Python's o
 class ApiError(Exception):
     """The API server answered with an error: an HTTP code and a metav1.Status."""
 
-    def __init__(self, code: int, status: Mapping[str, Any]) -> None:
+    def __init__(self, code: int, status: Mapping[str, Any], retry_seconds: int = 0) -> None:
+        """``retry_seconds`` is the delay before a retry that the API server requests. 0: it
+        requests none."""
         super().__init__(f"{code}: {one_line(status.get('message') or 'no message')}")
         self.code = code
         self.status = status
+        self.retry_seconds = retry_seconds
 
 
 class NotFoundError(ApiError):
@@ -58,16 +68,17 @@ _TOO_LARGE = ("request is too large", "Request entity too large", "message large
 """Parts of the messages of etcd, of the API server, and of their gRPC connection."""
 
 
-def api_error(code: int, status: Mapping[str, Any]) -> ApiError:
+def api_error(code: int, status: Mapping[str, Any], retry_seconds: int = 0) -> ApiError:
     """Returns the exception for an HTTP code and a metav1.Status."""
+    kind = ApiError
     if code == 404:
-        return NotFoundError(code, status)
-    if code == 409:
+        kind = NotFoundError
+    elif code == 409:
         exists = status.get("reason") == "AlreadyExists"
-        return (AlreadyExistsError if exists else ConflictError)(code, status)
-    if code == 413 or any(part in str(status.get("message")) for part in _TOO_LARGE):
-        return TooLargeError(code, status)
-    return ApiError(code, status)
+        kind = AlreadyExistsError if exists else ConflictError
+    elif code == 413 or any(part in str(status.get("message")) for part in _TOO_LARGE):
+        kind = TooLargeError
+    return kind(code, status, retry_seconds)
 
 
 def one_line(text: object) -> str:

@@ -1,6 +1,7 @@
-"""The operator's requests to the API server, except Kopf's watches: one method per request.
+"""The operator's requests to the API server, except Kopf's watch: one method per request.
 
-Objects are returned as the types of core.facts. No other module of runtime builds a path.
+Objects are returned as the types of core.facts, except those of lists and watches, which are not
+read if the cache has the same version. No other module of runtime builds a path.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ from initpipeline.api import names
 from initpipeline.api.models import format_micro_time
 from initpipeline.api.reasons import Reason
 from initpipeline.core import admission
-from initpipeline.core.facts import Pipeline, PipelineMetadata, Pod, Refusal, UnreadableError
+from initpipeline.core.facts import Pipeline, PipelineMetadata, Pod, Refusal
 from initpipeline.core.unreadable import UnreadablePipeline, read_pipeline
 from initpipeline.runtime.client import (
     JSON,
@@ -59,6 +60,10 @@ class Gateway:
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
+
+    @property
+    def server(self) -> str:
+        return self._client.server
 
     async def get_pipeline(
         self, key: Key, not_older_than: str | None = None
@@ -145,14 +150,17 @@ class Gateway:
         series = {"count": count, "lastObservedTime": format_micro_time(last)}
         await self._client.request("PATCH", path, {"series": series}, MERGE_PATCH)
 
-    async def list_pods(
-        self, namespace: str | None
-    ) -> AsyncIterator[tuple[Key, Pod | UnreadableError]]:
-        """Yields each Pod that has the operator's label, or the reason why it cannot be read. With
-        the namespace None: in all namespaces."""
-        async for page in self._pages(_list_path(Kind.POD, namespace)):
-            for raw in page["items"] or ():
-                yield key_of(raw), _pod_or_error(raw)
+    def list_pods(self, namespace: str | None) -> AsyncIterator[dict[str, Any]]:
+        """Yields the pages of the list of all Pods that have the operator's label. With the
+        namespace None: in all namespaces."""
+        return self._pages(_list_path(Kind.POD, namespace))
+
+    def watch_pods(
+        self, namespace: str | None, version: str, seconds: int
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """Yields the events of Pods that have the operator's label after this resource version, for
+        at most ``seconds``. With the namespace None: in all namespaces."""
+        return self._watch(_list_path(Kind.POD, namespace), JSON, version, seconds)
 
     async def list_uids(self, kind: Kind, namespace: str | None) -> ObjectUIDs:
         """Returns the UIDs of all objects of a kind. Requests only their metadata. With the
@@ -181,18 +189,20 @@ class Gateway:
         self, namespace: str, version: str, seconds: int
     ) -> AsyncGenerator[Key]:
         """Yields the key of each Pod without the operator's label that changes or is deleted after
-        this resource version, for at most ``seconds``. Raises ApiError if the watch ends with an
-        error, such as 410."""
-        query = f"watch=1&resourceVersion={quote(version)}&timeoutSeconds={seconds}"
-        path = f"{_unlabelled_path(namespace)}&{query}"
-        async with contextlib.aclosing(
-            self._client.watch(path, METADATA_EVENTS, seconds)
-        ) as events:
+        this resource version, for at most ``seconds``."""
+        path = _unlabelled_path(namespace)
+        watch = self._watch(path, METADATA_EVENTS, version, seconds)
+        async with contextlib.aclosing(watch) as events:
             async for event in events:
-                raw = event["object"]
-                if event["type"] == "ERROR":  # Usually 410: the resource version is too old.
-                    raise ApiError(int(raw.get("code") or 0), raw)
-                yield key_of(raw)
+                if event["type"] != "BOOKMARK":
+                    yield key_of(event["object"])
+
+    def _watch(
+        self, path: str, accept: str, version: str, seconds: int
+    ) -> AsyncGenerator[dict[str, Any]]:
+        query = f"resourceVersion={quote(version)}&timeoutSeconds={seconds}"
+        url = f"{path}&watch=true&allowWatchBookmarks=true&{query}"
+        return self._client.watch(url, accept, seconds)
 
     async def _get(self, path: str) -> dict[str, Any] | None:
         try:
@@ -213,13 +223,6 @@ class Gateway:
             token = page["metadata"].get("continue") or ""
             if not token:
                 return
-
-
-def _pod_or_error(raw: Mapping[str, Any]) -> Pod | UnreadableError:
-    try:
-        return Pod.from_api(raw)
-    except UnreadableError as error:
-        return error
 
 
 def key_of(raw: Mapping[str, Any]) -> Key:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from initpipeline.runtime.client import ApiClient, load_configuration
 from initpipeline.runtime.errors import LoginError, OperatorError, one_line
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.pod_watch import PodWatcher
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.settings import Settings
@@ -73,7 +74,9 @@ class Operator:
         self._reconciler = Reconciler(
             gateway, cache, self._queue, now, self._events, watcher, unreadable
         )
-        self._sweeper = Sweeper(gateway, cache, self._queue, settings.namespaces, unreadable)
+        self._pods = PodWatcher(gateway, cache.pods, self._queue, unreadable)
+        self._namespaces: Sequence[str | None] = settings.namespaces or (None,)
+        self._sweeper = Sweeper(gateway, cache, self._queue, self._namespaces)
         self._before: set[asyncio.Task[Any]] = set()
         """Tasks that were there before Kopf started."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,7 +88,7 @@ class Operator:
         self._registry = kopf.OperatorRegistry()
         self._kopf_settings = kopf.OperatorSettings()
         handlers.configure(self._kopf_settings)
-        handlers.register(self._registry, cache, self._queue, unreadable)
+        handlers.register(self._registry, cache.pipelines, self._queue)
         kopf.on.login(registry=self._registry)(self._login)
         kopf.on.startup(registry=self._registry)(self._start)
         kopf.on.cleanup(registry=self._registry)(self._stop)
@@ -95,7 +98,8 @@ class Operator:
         process must then be restarted, because it would seem to run but reconcile nothing."""
         self._before = asyncio.all_tasks()
         try:
-            await self._sweeper.fill()
+            for namespace in self._namespaces:
+                await self._pods.fill(namespace)
             await kopf.operator(
                 registry=self._registry,
                 settings=self._kopf_settings,
@@ -111,10 +115,7 @@ class Operator:
             )
         except Exception as error:
             if self._refused:
-                raise LoginError(
-                    f"{self._client.server} no longer accepts the credentials: renew those of the "
-                    "current context"
-                ) from error
+                raise LoginError.refused(self._client.server) from error
             raise OperatorError(
                 f"watching {self._client.server} failed: {one_line(error)}"
             ) from error
@@ -136,6 +137,8 @@ class Operator:
     async def _start(self, **_: object) -> None:
         for number in range(self._settings.workers):
             self._run(f"worker {number}", run_worker(self._queue, self._reconciler))
+        for namespace in self._namespaces:
+            self._run("watch of Pods", self._pods.run(namespace))
         self._run("events", self._events.run())
         self._run("sweeper", self._sweeper.run(self._settings.sweep_seconds))
         scope = ",".join(self._settings.namespaces) or "all"

@@ -111,9 +111,8 @@ class PageSize:
         return True
 
 
-class _Lines:
-    """The body of a watch, as whole lines that json.loads can parse. All other attributes are those
-    of the stream."""
+class Lines:
+    """The body of a watch, as whole lines. All other attributes are those of the stream."""
 
     def __init__(self, stream: aiohttp.StreamReader) -> None:
         self._stream = stream
@@ -122,15 +121,21 @@ class _Lines:
         return getattr(self._stream, name)
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        """Yields lines that json.loads can parse. Kopf calls this method."""
+        async for line in self.raw(size):
+            yield await readable_line(line) + b"\n"
+
+    async def raw(self, size: int) -> AsyncIterator[bytes]:
+        """Yields the unchanged lines, without their ends. Reads ``size`` bytes at a time."""
         begun: list[bytes] = []
         async for chunk in self._stream.iter_chunked(size):
             first, *others = chunk.split(b"\n")
             begun.append(first)
             for following in others:
-                yield await readable_line(b"".join(begun)) + b"\n"
+                yield b"".join(begun)
                 begun = [following]
         if any(begun):
-            yield await readable_line(b"".join(begun))
+            yield b"".join(begun)
 
 
 class Response(aiohttp.ClientResponse):
@@ -141,7 +146,7 @@ class Response(aiohttp.ClientResponse):
     async def start(self, connection: Any) -> "Response":
         await super().start(connection)
         if self.url.query.get("watch"):
-            self.content = cast(aiohttp.StreamReader, _Lines(self.content))
+            self.content = cast(aiohttp.StreamReader, Lines(self.content))
         return self
 
     async def read(self) -> bytes:

@@ -10,28 +10,22 @@ creation of the Pod costs writes.
 
 import asyncio
 import contextlib
-import logging
 from typing import Final
 
-from initpipeline.runtime.errors import ApiError, ConnectionFailed
 from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.pod_watch import WATCH_SECONDS, repeat
 from initpipeline.runtime.queue import WorkQueue
-
-logger = logging.getLogger(__name__)
 
 WATCHES: Final = 100
 """The most namespaces that are watched at the same time, because each watch costs a connection. If
 there are more, they take turns."""
 
-TURN_SECONDS: Final = 300
+TURN_SECONDS: Final = WATCH_SECONDS
 """The duration of a watch. Each watch starts with a list, which finds changes that the previous one
 missed."""
 
 SHORT_TURN_SECONDS: Final = 10
 """The duration of a watch while other namespaces wait for their turn."""
-
-LONGEST_PAUSE_SECONDS: Final = 30.0
-"""The longest pause between two attempts to watch, if the API server does not answer or refuses."""
 
 
 class UnlabelledPodWatcher:
@@ -78,23 +72,15 @@ class UnlabelledPodWatcher:
         self._tasks.pop(namespace).cancel()
 
     async def _run(self, namespace: str) -> None:
-        failures = 0
-        while True:
-            try:
-                async with self._turns:
-                    seconds = SHORT_TURN_SECONDS if self._turns.locked() else TURN_SECONDS
-                    await self._watch_once(namespace, seconds)
-                failures = 0
-                continue
-            except (ApiError, ConnectionFailed) as error:
-                fields = {"namespace": namespace, "error": str(error)}
-                logger.warning("watch of unlabelled Pods failed", extra=fields)
-            except Exception:
-                logger.exception("watch of unlabelled Pods failed", extra={"namespace": namespace})
-            await asyncio.sleep(min(2.0**failures, LONGEST_PAUSE_SECONDS))
-            failures += 1
+        fields = {"namespace": namespace}
+        await repeat("watch of unlabelled Pods failed", fields, lambda: self._watch_once(namespace))
 
-    async def _watch_once(self, namespace: str, seconds: int) -> None:
+    async def _watch_once(self, namespace: str) -> None:
+        async with self._turns:
+            seconds = SHORT_TURN_SECONDS if self._turns.locked() else TURN_SECONDS
+            await self._watch_for(namespace, seconds)
+
+    async def _watch_for(self, namespace: str, seconds: int) -> None:
         gateway, wanted = self._gateway, self._names[namespace]
         before = frozenset(wanted)
         found, version = await gateway.find_unlabelled_pods(namespace, before)

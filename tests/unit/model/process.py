@@ -8,15 +8,13 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
-from unittest.mock import patch
-
-import kopf
 
 from initpipeline.runtime import handlers
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.errors import ApiError, ConnectionFailed
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.pod_watch import PodWatcher
 from initpipeline.runtime.queue import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.sweep import Sweeper
@@ -77,13 +75,13 @@ class Process:
         self._reconciler = Reconciler(
             gateway, self._cache, self.agenda, clock, events, self._unlabelled_pods, unreadable
         )
-        self._sweeper = Sweeper(gateway, self._cache, self.agenda, (), unreadable)
-        self._handlers = _handlers(self._cache, self.agenda)
+        self._sweeper = Sweeper(gateway, self._cache, self.agenda, (None,))
+        self._pods = PodWatcher(gateway, self._cache.pods, self.agenda, unreadable)
         self._delivered = {PIPELINES: 0, PODS: 0}
         """Number of delivered events by watch. Has UNLABELLED while that watch is active."""
-        run(self._sweeper.fill())
-        for plural in (PIPELINES, PODS):
-            self.list_again(plural)
+        self._delivered[PODS] = len(api.events_of(PODS))
+        run(self._pods.fill(None))
+        self.list_again(PIPELINES)
 
     def undelivered(self, plural: str) -> int:
         """Returns the number of events of this watch that are not delivered yet."""
@@ -107,13 +105,20 @@ class Process:
             self._delivered[plural] += 1
 
     def list_again(self, plural: str) -> None:
-        """Restarts a watch after 410 Gone: Kopf delivers the existing objects, and no deletion."""
+        """Restarts a watch after 410 Gone. Of InitPipelines, Kopf delivers those that exist, and no
+        deletion."""
         if plural == UNLABELLED:
             self._watch_unlabelled()
             return
+        if plural == PODS:
+            # If a list fails, the watch has delivered no event since.
+            with contextlib.suppress(ApiError, ConnectionFailed):
+                run(self._pods.relist(None))
+                self._delivered[PODS] = len(self._api.events_of(PODS))
+            return
         self._delivered[plural] = len(self._api.events_of(plural))
         raw = self._api.objects.get((plural, KEY))
-        if raw is not None and (plural != PODS or is_labelled(raw)):
+        if raw is not None:
             self._handle(plural, None, raw)
 
     def _watch_unlabelled(self) -> None:
@@ -153,8 +158,11 @@ class Process:
     def _handle(self, plural: str, type_: str | None, raw: Any) -> None:
         if plural == UNLABELLED:
             self.agenda.add(KEY)
+        elif plural == PODS:
+            self._pods.handle({"type": type_, "object": raw})
         else:
-            run(self._handlers[plural](event={"type": type_, "object": raw}))
+            event = {"type": type_, "object": raw}
+            handlers.handle_pipeline(self._cache.pipelines, self.agenda, event)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -165,18 +173,3 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         result: T = end.value
         return result
     raise AssertionError("the coroutine waits")
-
-
-def _handlers(
-    cache: Cache, queue: WorkQueue[Key]
-) -> dict[str, Callable[..., Coroutine[Any, Any, None]]]:
-    """Returns the handlers that Kopf would call, by the plural of their resource."""
-    registered: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {}
-
-    def on_event(*selector: str, registry: object) -> Callable[[Any], Any]:
-        assert registry is not None
-        return lambda function: registered.setdefault(selector[-1], function)
-
-    with patch.object(kopf.on, "event", on_event):
-        handlers.register(kopf.OperatorRegistry(), cache, queue, UnreadableObjects())
-    return registered

@@ -101,6 +101,90 @@ class TestWatch:
         with pytest.raises(ConnectionFailed):
             await self.read(api)
 
+    async def test_error_event_has_code_and_status(
+        self, api: ApiClient, kmock: mock.RawHandler
+    ) -> None:
+        status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
+        kmock["get /things"] << ({"type": "ADDED"}, {"type": "ERROR", "object": status})
+        received = api.watch("/things?watch=1", JSON, 9)
+        assert await anext(received) == {"type": "ADDED"}
+        with pytest.raises(ApiError, match="410: too old") as raised:
+            await anext(received)
+        assert (raised.value.code, raised.value.status["reason"]) == (410, "Expired")
+
+    @pytest.mark.parametrize(
+        ("header", "seconds"), [("7", 7), ("", 0), ("-1", 0), ("Thu, 26 Nov 2026", 0), ("9" * 9, 0)]
+    )
+    async def test_error_has_the_delay_that_the_api_server_requests(
+        self, api: ApiClient, kmock: mock.RawHandler, header: str, seconds: int
+    ) -> None:
+        kmock["get /things"] << 429 << mock.headers({"Retry-After": header})
+        for request in (self.read(api), api.page("/things?limit=5")):
+            with pytest.raises(ApiError) as raised:
+                await request
+            assert raised.value.retry_seconds == seconds
+
+    async def test_line_of_ten_thousand_levels_is_parsed(
+        self, api: ApiClient, kmock: mock.RawHandler
+    ) -> None:
+        """Users can write such managedFields."""
+        deep = b'{"a":' * 10_000 + b"1" + b"}" * 10_000
+        kmock["get /things"] << b'{"type":"ADDED","object":' + deep + b"}\n{}\n"
+        first, second = await self.read(api)
+        assert (first["type"], second) == ("ADDED", {})
+
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            pytest.param([b'{"a":1}\n'], id="between two lines"),
+            pytest.param([b'{"a":1}\n{"b', b'":'], id="in the middle of a line"),
+        ],
+    )
+    async def test_cut_connection_ends_the_watch_after_the_last_whole_line(
+        self, sent: list[bytes]
+    ) -> None:
+        """The caller resumes it, as it does after the API server has ended it."""
+
+        async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for part in sent:
+                writer.write(b"%x\r\n%s\r\n" % (len(part), part))
+                await writer.drain()
+            writer.transport.abort()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as listener:
+            port = listener.sockets[0].getsockname()[1]
+            async with ApiClient(configuration(f"http://127.0.0.1:{port}"), 5) as api:
+                assert await self.read(api) == [{"a": 1}]
+
+    async def test_silent_connection_ends_the_watch(
+        self, server: str, kmock: mock.RawHandler
+    ) -> None:
+        """Later than the API server would have ended it."""
+        kmock["get /things"] << (b"{}\n", ...)
+        async with ApiClient(configuration(server), timeout_seconds=0.1) as api:
+            found = [document async for document in api.watch("/things?watch=1", JSON, 0)]
+        assert found == [{}]
+
+    async def test_watch_that_is_closed_closes_its_connection(self) -> None:
+        closed = asyncio.Event()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n")
+            while await reader.read(1000):
+                pass
+            closed.set()
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as listener:
+            port = listener.sockets[0].getsockname()[1]
+            async with ApiClient(configuration(f"http://127.0.0.1:{port}"), 5) as api:
+                received = api.watch("/things?watch=1", JSON, 300)
+                assert await anext(received) == {}
+                await received.aclose()
+                async with asyncio.timeout(5):
+                    await closed.wait()
+
     async def test_refused_connection_is_a_failed_connection(self) -> None:
         async with ApiClient(configuration(NOWHERE), timeout_seconds=5) as api:
             with pytest.raises(ConnectionFailed):

@@ -1,4 +1,4 @@
-"""Watch events are stored and queue their pipeline. Kopf itself never writes, pauses or hangs."""
+"""Watch events of InitPipelines queue them. Kopf itself never writes, pauses or hangs."""
 
 import itertools
 from collections.abc import Awaitable, Callable, Iterable
@@ -12,43 +12,38 @@ from initpipeline.api.raw import Raw
 from initpipeline.core.facts import Pipeline
 from initpipeline.runtime import handlers
 from initpipeline.runtime.cache import Cache
-from initpipeline.runtime.gateway import Key
-from initpipeline.runtime.unreadable_objects import UnreadableObjects
-from tests.builders import pipeline, running_pod
+from tests.builders import pipeline
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, RecordingQueue
 
-PIPELINE, POD = names.PLURAL, "pods"
-RAW = {PIPELINE: pipeline().raw, POD: running_pod().raw}
-
 
 class Handlers:
-    """The handlers of watch events, with a cache and a queue."""
+    """The handler of watch events, with a cache and a queue."""
 
     def __init__(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.cache, self.unreadable = Cache.empty(), UnreadableObjects()
+        self.pipelines = Cache.empty().pipelines
         self.queue = RecordingQueue(clock)
-        self.handlers: dict[str, Callable[..., Awaitable[None]]] = {}
+        self._handlers: dict[str, Callable[..., Awaitable[None]]] = {}
 
         def on_event(*selector: str, registry: object) -> Callable[[Any], Any]:
             assert registry is not None, "a handler of all operators of the process"
-            return lambda function: self.handlers.setdefault(selector[-1], function)
+            return lambda function: self._handlers.setdefault(selector[-1], function)
 
         monkeypatch.setattr(kopf.on, "event", on_event)
-        handlers.register(kopf.OperatorRegistry(), self.cache, self.queue, self.unreadable)
+        handlers.register(kopf.OperatorRegistry(), self.pipelines, self.queue)
+        assert set(self._handlers) == {names.PLURAL}, "Kopf watches another kind"
 
-    async def send(self, plural: str, type_: str | None, raw: Raw, version: int = 1) -> bool:
+    async def send(self, type_: str | None, raw: Raw, version: int = 1) -> bool:
         """Send a watch event. Returns whether it queued the pipeline."""
         self.queue.forget()
         raw["metadata"]["resourceVersion"] = str(version)
-        await self.handlers[plural](event={"type": type_, "object": raw}, extra="Kopf's")
+        await self._handlers[names.PLURAL](event={"type": type_, "object": raw}, extra="Kopf's")
         return self.queue.requeued
 
-    def known(self, plural: str, key: Key = KEY) -> bool:
-        """Returns whether the Pod is stored, or the pipeline is to be read."""
-        if plural == PIPELINE:
-            return self.cache.pipelines.unread(key) is not None
-        return self.cache.pods.get(key) is not None
+    @property
+    def known(self) -> bool:
+        """Whether the pipeline is to be read."""
+        return self.pipelines.unread(KEY) is not None
 
 
 @pytest.fixture
@@ -56,87 +51,69 @@ def shell(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Handlers:
     return Handlers(clock, monkeypatch)
 
 
-@pytest.mark.parametrize("plural", [PIPELINE, POD])
 class TestEvent:
     @pytest.mark.parametrize("type_", [None, "ADDED", "MODIFIED"], ids=str)
-    async def test_new_object_is_stored_and_queued(
-        self, shell: Handlers, plural: str, type_: str | None
+    async def test_new_object_is_announced_and_queued(
+        self, shell: Handlers, type_: str | None
     ) -> None:
         """Kopf sets no type for objects of the first list."""
-        assert await shell.send(plural, type_, RAW[plural]())
-        assert shell.known(plural)
+        assert await shell.send(type_, pipeline().raw())
+        assert shell.known
 
-    async def test_event_of_own_write_queues_nothing(self, shell: Handlers, plural: str) -> None:
-        await shell.send(plural, "ADDED", RAW[plural]())
-        assert not await shell.send(plural, "MODIFIED", RAW[plural]())
+    async def test_event_of_own_write_queues_nothing(self, shell: Handlers) -> None:
+        await shell.send("ADDED", pipeline().raw())
+        assert not await shell.send("MODIFIED", pipeline().raw())
 
-    async def test_repeated_list_queues_nothing(self, shell: Handlers, plural: str) -> None:
+    async def test_repeated_list_queues_nothing(self, shell: Handlers) -> None:
         """After 410 Gone, Kopf lists all objects again."""
-        await shell.send(plural, "ADDED", RAW[plural](), version=5)
-        assert not await shell.send(plural, None, RAW[plural](), version=5)
+        await shell.send("ADDED", pipeline().raw(), version=5)
+        assert not await shell.send(None, pipeline().raw(), version=5)
 
-    async def test_deleted_object_is_removed_and_queued(self, shell: Handlers, plural: str) -> None:
-        await shell.send(plural, "ADDED", RAW[plural]())
-        assert await shell.send(plural, "DELETED", RAW[plural](), version=2)
-        assert not shell.known(plural)
+    async def test_deleted_object_is_removed_and_queued(self, shell: Handlers) -> None:
+        await shell.send("ADDED", pipeline().raw())
+        assert await shell.send("DELETED", pipeline().raw(), version=2)
+        assert not shell.known
 
-    async def test_last_state_of_deleted_pod_is_kept(self, shell: Handlers, plural: str) -> None:
-        await shell.send(plural, "ADDED", RAW[plural]())
-        await shell.send(plural, "DELETED", RAW[plural](), version=7)
-        stores: dict[str, Any] = {PIPELINE: shell.cache.pipelines, POD: shell.cache.pods}
-        last = stores[plural].gone(KEY)
-        assert (last and last.resource_version) == ("7" if plural == POD else None)
+    async def test_last_state_of_deleted_pipeline_is_not_kept(self, shell: Handlers) -> None:
+        await shell.send("ADDED", pipeline().raw())
+        await shell.send("DELETED", pipeline().raw(), version=7)
+        assert shell.pipelines.gone(KEY) is None
 
-    async def test_deletion_of_unknown_object_queues_nothing(
-        self, shell: Handlers, plural: str
-    ) -> None:
-        assert not await shell.send(plural, "DELETED", RAW[plural]())
+    async def test_deletion_of_unknown_object_queues_nothing(self, shell: Handlers) -> None:
+        assert not await shell.send("DELETED", pipeline().raw())
 
-    async def test_deletion_of_unreadable_object_removes_it(
-        self, shell: Handlers, plural: str
-    ) -> None:
+    async def test_deletion_of_unreadable_object_removes_it(self, shell: Handlers) -> None:
         """Otherwise an unreadable object would never be removed."""
-        await shell.send(plural, "ADDED", RAW[plural]())
-        raw = {"metadata": RAW[plural]()["metadata"], "status": "odd"}
-        assert await shell.send(plural, "DELETED", raw, version=2)
+        await shell.send("ADDED", pipeline().raw())
+        raw = {"metadata": pipeline().raw()["metadata"], "status": "odd"}
+        assert await shell.send("DELETED", raw, version=2)
 
 
 async def test_pipeline_event_needs_the_metadata_only(shell: Handlers) -> None:
     """What Kopf gets of an InitPipeline has no spec."""
-    assert await shell.send(PIPELINE, "MODIFIED", {"metadata": pipeline().raw()["metadata"]})
-    assert shell.cache.pipelines.unread(KEY) == (pipeline().raw()["metadata"]["uid"], "1")
+    assert await shell.send("MODIFIED", {"metadata": pipeline().raw()["metadata"]})
+    assert shell.pipelines.unread(KEY) == (pipeline().raw()["metadata"]["uid"], "1")
 
 
 async def test_pipeline_that_is_being_deleted_is_not_read_again(shell: Handlers) -> None:
     """The operator does nothing more for it."""
     raw = pipeline().raw()
     raw["metadata"]["resourceVersion"] = "1"
-    shell.cache.pipelines.put(KEY, Pipeline.from_api(raw))
-    assert await shell.send(PIPELINE, "MODIFIED", pipeline().deleting().raw(), version=2)
-    known = shell.cache.pipelines.get(KEY)
+    shell.pipelines.put(KEY, Pipeline.from_api(raw))
+    assert await shell.send("MODIFIED", pipeline().deleting().raw(), version=2)
+    known = shell.pipelines.get(KEY)
     assert known is not None
     assert (known.deleting, known.resource_version) == (True, "2")
-    assert shell.cache.pipelines.unread(KEY) is None
+    assert shell.pipelines.unread(KEY) is None
 
 
 async def test_echo_of_a_write_that_was_answered_queues_nothing(shell: Handlers) -> None:
-    await shell.send(PIPELINE, "ADDED", pipeline().raw())
+    await shell.send("ADDED", pipeline().raw())
     written = pipeline().raw()
     written["metadata"]["resourceVersion"] = "2"
-    assert shell.cache.pipelines.replace(KEY, Pipeline.from_api(written))
-    assert not await shell.send(PIPELINE, "MODIFIED", pipeline().raw(), version=2)
-    assert shell.cache.pipelines.unread(KEY) is None
-
-
-async def test_pod_that_cannot_be_read_is_forgotten_and_queues_its_pipeline(
-    shell: Handlers, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Otherwise decisions would be made from its previous state."""
-    await shell.send(POD, "ADDED", running_pod().raw())
-    odd = {**running_pod().raw(), "spec": "none"}
-    assert await shell.send(POD, "MODIFIED", odd, version=2)
-    assert not shell.known(POD)
-    assert [record.message for record in caplog.records] == ["object cannot be read"]
+    assert shell.pipelines.replace(KEY, Pipeline.from_api(written))
+    assert not await shell.send("MODIFIED", pipeline().raw(), version=2)
+    assert shell.pipelines.unread(KEY) is None
 
 
 class TestSettings:

@@ -1,4 +1,4 @@
-"""The whole operator, with Kopf's watches, against a mock of an API server.
+"""The whole operator, with its watches, against a mock of an API server.
 
 If a watch or a worker ends, the process must end: it would not reconcile, but seem to run.
 """
@@ -30,6 +30,7 @@ pytestmark = pytest.mark.kmock(cls=mock.RawHandler)
 
 GROUP = f"/apis/{names.API_VERSION}"
 PIPELINES = f"{GROUP}/{names.PLURAL}"
+PODS = "/api/v1/pods"
 PIPELINE = f"{GROUP}/namespaces/{NAMESPACE}/{names.PLURAL}/{NAME}"
 SECONDS = 10
 
@@ -57,7 +58,7 @@ def api(kmock: mock.RawHandler) -> mock.RawHandler:
     fallback["get /apis"] << {"groups": [group]}
     fallback["get /api/v1"] << {"resources": [kind("pods", "Pod"), kind("namespaces", "Namespace")]}
     fallback[f"get {GROUP}"] << {"resources": [kind(names.PLURAL, names.KIND)]}
-    for path in (PIPELINES, "/api/v1/pods"):
+    for path in (PIPELINES, PODS):
         fallback[f"get {path}", WATCH] << (...,)
         fallback[f"get {path}"] << page()
     return kmock
@@ -144,14 +145,42 @@ class TestServing:
         await until(lambda: len(api[f"post /api/v1/namespaces/{NAMESPACE}/pods"]))
         await running.stop()
 
+    async def test_each_namespace_has_its_watch_of_pods(
+        self, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        paths = [f"/api/v1/namespaces/{namespace}/pods" for namespace in ("a", "b")]
+        for path in (*paths, *(f"{GROUP}/namespaces/{name}/{names.PLURAL}" for name in "ab")):
+            api.fallback[f"get {path}", WATCH] << (...,)
+            api.fallback[f"get {path}"] << page()
+        running = run(namespaces=("a", "b"))
+        await until(lambda: all(len(api[f"get {path}", WATCH]) for path in paths))
+        await running.stop()
+        assert not len(api[f"get {PODS}"])
+
+    async def test_pod_event_reaches_the_reconcile(
+        self, monkeypatch: pytest.MonkeyPatch, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        seen: list[object] = []
+
+        async def reconcile(_: object, key: object) -> None:
+            seen.append(key)
+
+        monkeypatch.setattr(Reconciler, "reconcile", reconcile)
+        raw = fresh_pod().raw()
+        raw["metadata"]["resourceVersion"] = "11"
+        api[f"get {PODS}", WATCH] << ({"type": "ADDED", "object": raw}, ...)
+        running = run()
+        await until(lambda: seen)
+        await running.stop()
+
     async def test_only_labelled_pods_are_listed_and_watched(
         self, api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:
         running = run()
-        await until(lambda: len(api["get /api/v1/pods", WATCH]))
+        await until(lambda: len(api[f"get {PODS}", WATCH]))
         await running.stop()
-        asked = list(api["get /api/v1/pods"])
-        assert len(asked) == 3, "one list of ours, one of Kopf's, one watch"
+        asked = list(api[f"get {PODS}"])
+        assert len(asked) == 2, "one list, one watch"
         assert {request.params.get("labelSelector") for request in asked} == {names.NAME_LABEL}
 
     async def test_kopf_writes_nothing(
@@ -234,7 +263,7 @@ class TestEnd:
     async def test_failed_first_list_ends_the_process(
         self, api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:
-        api["get /api/v1/pods"] << 500 << {"message": "etcd is away"}
+        api[f"get {PODS}"] << 500 << {"message": "etcd is away"}
         assert "etcd is away" in self.text_of(await run().ended())
 
     async def test_ended_worker_ends_the_process(
@@ -261,8 +290,8 @@ class TestEnd:
     async def test_failed_watch_ends_the_process_while_the_other_retries(
         self, api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:
-        """Kopf alone would wait for the other watch without end."""
-        api["get /api/v1/pods", WATCH] << 503 << {"kind": "Status", "code": 503}
+        """The watch of Pods never ends by itself."""
+        api[f"get {PODS}", WATCH] << 503 << {"kind": "Status", "code": 503}
         error = {"type": "ERROR", "object": {"kind": "Status", "code": 500}}
         api[f"get {PIPELINES}", WATCH] << (lambda: asyncio.sleep(0.3), error, ...)
         assert "watching" in self.text_of(await run().ended())
@@ -295,7 +324,7 @@ class TestExpiredCredentials:
         self, api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:
         """Both watches are refused at the same time."""
-        paths = (PIPELINES, "/api/v1/pods")
+        paths = (PIPELINES, PODS)
         for path in paths:
             api[f"get {path}", WATCH, bearer("old")] << 401 << {"message": "Unauthorized"}
         running = run(token="new")
@@ -303,10 +332,17 @@ class TestExpiredCredentials:
         await running.stop()
 
     @pytest.mark.parametrize("token", ["old", None], ids=["the same again", "none"])
+    @pytest.mark.parametrize(
+        "paths", [(PIPELINES,), (PODS,), (PIPELINES, PODS)], ids=["InitPipelines", "Pods", "both"]
+    )
     async def test_failed_login_ends_the_process(
-        self, api: mock.RawHandler, run: Callable[..., Running], token: str | None
+        self,
+        api: mock.RawHandler,
+        run: Callable[..., Running],
+        paths: tuple[str, ...],
+        token: str | None,
     ) -> None:
-        for path in (PIPELINES, "/api/v1/pods"):
+        for path in paths:
             api[f"get {path}", WATCH] << 401 << {"message": "Unauthorized"}
         error = await run(token=token).ended()
         assert isinstance(error, LoginError)

@@ -10,7 +10,6 @@ from initpipeline.runtime import gateway
 from initpipeline.runtime.errors import ConnectionFailed, OperatorError
 from initpipeline.runtime.gateway import Gateway, Key
 from initpipeline.runtime.sweep import Sweeper
-from initpipeline.runtime.unreadable_objects import UnreadableObjects
 from tests.builders import pipeline, running_pod
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, FakeApi, Operator
@@ -37,7 +36,7 @@ def operator(api: FakeApi, clock: Clock) -> Operator:
 
 @pytest.fixture
 def sweeper(api: FakeApi, operator: Operator) -> Sweeper:
-    return Sweeper(Gateway(api), operator.cache, operator.queue, (), UnreadableObjects())
+    return Sweeper(Gateway(api), operator.cache, operator.queue, (None,))
 
 
 def cached(operator: Operator) -> set[str]:
@@ -77,7 +76,7 @@ class TestSweep:
             raw = running_pod().raw()
             raw["metadata"] |= {"name": f"pod-{number}", "uid": f"uid-{number}"}
             api.put(PODS, raw)
-        sweeper = Sweeper(Gateway(api), operator.cache, operator.queue, (), UnreadableObjects())
+        sweeper = Sweeper(Gateway(api), operator.cache, operator.queue, (None,))
         await sweeper.sweep()
         assert cached(operator) == {PIPELINES, PODS}
         assert api.calls.count("GET pods") == 3
@@ -101,9 +100,7 @@ class TestSweep:
         raw = running_pod().raw()
         raw["metadata"]["namespace"] = "elsewhere"
         operator.cache.pods.put(elsewhere, Pod.from_api(raw))
-        await Sweeper(
-            Gateway(api), operator.cache, operator.queue, ("default",), UnreadableObjects()
-        ).sweep()
+        await Sweeper(Gateway(api), operator.cache, operator.queue, ("default",)).sweep()
         assert operator.cache.pods.get(elsewhere) is not None
         assert api.calls == LISTS
 
@@ -140,14 +137,3 @@ class TestRun:
             await clock.advance(seconds)
         running.cancel()
         assert api.calls == ["GET initpipelines", *LISTS, *LISTS]
-
-
-class TestFill:
-    async def test_fill_stores_all_pods_before_the_first_reconcile(
-        self, api: FakeApi, clock: Clock
-    ) -> None:
-        operator = Operator(api, clock)
-        await Sweeper(Gateway(api), operator.cache, operator.queue, (), UnreadableObjects()).fill()
-        assert cached(operator) == {PODS}
-        assert api.calls == ["GET pods"]
-        assert not operator.requeued, "the watches exist before the first reconcile"

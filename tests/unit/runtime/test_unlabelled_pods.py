@@ -9,9 +9,9 @@ import pytest
 from initpipeline.runtime import unlabelled_pods as module
 from initpipeline.runtime.errors import ApiError, ConnectionFailed
 from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.pod_watch import RETRY_SECONDS
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.unlabelled_pods import (
-    LONGEST_PAUSE_SECONDS,
     TURN_SECONDS,
     UnlabelledPodWatcher,
 )
@@ -127,6 +127,7 @@ async def test_ended_watch_restarts_with_a_list(
     watcher.watch(SHOP)
     await clock.advance()
     pods.there.clear()
+    await clock.advance(TURN_SECONDS)
     pods.changes("a").put_nowait(None)
     assert await due(queue, clock) == [SHOP]
     assert pods.asked.count("list a") == 2
@@ -187,16 +188,28 @@ async def test_failed_watch_is_retried_without_effect_on_others(
     assert await due(queue, clock) == [SHOP]
 
 
+async def test_watch_that_ends_at_once_is_retried_after_a_delay(
+    watcher: UnlabelledPodWatcher, pods: Pods, clock: Clock
+) -> None:
+    watcher.watch(SHOP)
+    await clock.advance()
+    pods.changes("a").put_nowait(None)
+    await clock.advance()
+    assert pods.asked.count("list a") == 1
+    await clock.advance(RETRY_SECONDS[0])
+    assert pods.asked.count("list a") == 2
+
+
 async def test_outage_is_retried_with_growing_delays(
     watcher: UnlabelledPodWatcher, pods: Pods, clock: Clock
 ) -> None:
     pods.failing = [ConnectionFailed("down")] * 99
     watcher.watch(SHOP)
     for _ in range(10):
-        await clock.advance(LONGEST_PAUSE_SECONDS)
+        await clock.advance(RETRY_SECONDS[-1])
     assert pods.asked.count("list a") <= 11
     pods.failing.clear()
-    await clock.advance(LONGEST_PAUSE_SECONDS)
+    await clock.advance(RETRY_SECONDS[-1])
     assert pods.open == 1
 
 

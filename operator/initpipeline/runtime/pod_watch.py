@@ -1,0 +1,178 @@
+"""Watches the Pods with the operator's label: stores them, and queues the keys of their pipelines.
+
+Most events are about Pods, and Kopf takes three times as long for each
+(docs/decisions/0018-watch-pods-without-kopf.md). The cases are those of client-go's Reflector:
+
+- A list, then a watch from the list's resource version. Between the two, nothing is missed.
+- A watch that ends, or is cut, continues from the last event or bookmark.
+- If that version is too old (410 Gone), the Pods are listed again. Pods in the cache that the list
+  does not have were deleted.
+- An error is retried without end, so the operator survives any outage of the API server. Only
+  refused credentials and a lower resource version end it.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from initpipeline.core.facts import Pod, UnreadableError
+from initpipeline.runtime import sweep
+from initpipeline.runtime.cache import Store
+from initpipeline.runtime.errors import ApiError, ConnectionFailed, LoginError, OperatorError
+from initpipeline.runtime.gateway import Gateway, Key, Kind, ObjectUIDs, key_of
+from initpipeline.runtime.queue import WorkQueue
+from initpipeline.runtime.unreadable_objects import UnreadableObjects
+
+logger = logging.getLogger(__name__)
+
+WATCH_SECONDS: Final = 5 * 60
+"""The duration after which the API server ends a watch."""
+
+RETRY_SECONDS: Final = (1, 1, 2, 3, 5, 8, 13, 21, 30)
+"""The delays before retries. The last one repeats."""
+
+SHORT_SECONDS: Final = 1.0
+"""A watch that ends earlier is followed by a delay, even if it ends without an error."""
+
+_UNAVAILABLE: Final = frozenset({429, 502, 503, 504})
+"""The API server cannot answer now. A list would cost it more than the watch does."""
+
+
+async def repeat(
+    failure: str, fields: Mapping[str, object], watch: Callable[[], Awaitable[None]]
+) -> None:
+    """Call ``watch`` again and again, until the task is cancelled. Logs each error as ``failure``
+    with these fields, and waits after it. Raises OperatorError if ``watch`` does."""
+    loop = asyncio.get_running_loop()
+    failures = 0
+    while True:
+        start, wanted = loop.time(), 0
+        try:
+            await watch()
+            if loop.time() - start >= SHORT_SECONDS:
+                failures = 0
+                continue
+        except OperatorError:
+            raise
+        except (ApiError, ConnectionFailed) as error:
+            logger.warning(failure, extra={**fields, "error": str(error)})
+            wanted = error.retry_seconds if isinstance(error, ApiError) else 0
+        except Exception:
+            logger.exception(failure, extra=dict(fields))
+        longest = RETRY_SECONDS[-1]
+        if loop.time() - start >= longest:
+            failures = 0
+        delay = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
+        await asyncio.sleep(max(delay, min(wanted, longest)))
+        failures += 1
+
+
+class PodWatcher:
+    """Keeps a store of Pods up to date. The namespace None stands for all namespaces."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        store: Store[Pod],
+        queue: WorkQueue[Key],
+        unreadable: UnreadableObjects,
+    ) -> None:
+        self._gateway = gateway
+        self._store = store
+        self._queue = queue
+        self._unreadable = unreadable
+        self._versions: dict[str | None, str] = {}
+        """The resource version from which the watch of each namespace continues. A namespace that
+        is missing must be listed."""
+
+    async def fill(self, namespace: str | None) -> None:
+        """Store all Pods. Queues no pipeline, because all are queued when Kopf has listed them.
+
+        Without the Pods, the first reconcile of each pipeline would request its Pod.
+        """
+        await self._list(namespace, lambda _: None)
+
+    async def relist(self, namespace: str | None) -> None:
+        """Store all Pods, and remove those that do not exist any more. Queues the pipeline of each
+        Pod that has changed. Raises OperatorError if the resource version of Pods went back."""
+        await self._list(namespace, self._queue.add)
+
+    async def run(self, namespace: str | None) -> None:
+        """Watch the Pods, until the task is cancelled. Raises LoginError if the API server refuses
+        the credentials, OperatorError if its resource version went back."""
+        fields = {"namespace": namespace or "all"}
+        await repeat("watch of Pods failed", fields, lambda: self._watch(namespace))
+
+    async def _watch(self, namespace: str | None) -> None:
+        """List the Pods if needed, and watch them until the watch ends."""
+        expired = namespace not in self._versions
+        try:
+            if expired:
+                await self.relist(namespace)
+            version = self._versions[namespace]
+            watch = self._gateway.watch_pods(namespace, version, WATCH_SECONDS)
+            async with contextlib.aclosing(watch) as events:
+                async for event in events:
+                    self._versions[namespace] = event["object"]["metadata"]["resourceVersion"]
+                    self.handle(event)
+        except ApiError as error:
+            if error.code == 401:
+                raise LoginError.refused(self._gateway.server) from error
+            if error.code not in _UNAVAILABLE:
+                self._versions.pop(namespace, None)
+            if error.code != 410 or expired:
+                raise
+
+    async def _list(self, namespace: str | None, changed: Callable[[Key], None]) -> None:
+        """List the Pods, and call ``changed`` for each one that differs from the store."""
+        newest = self._store.newest()
+        uids: dict[Key, str] = {}
+        version = ""
+        async for page in self._gateway.list_pods(namespace):
+            version = page["metadata"]["resourceVersion"]
+            for raw in page["items"] or ():
+                uids[key_of(raw)] = raw["metadata"]["uid"]
+                self._keep("ADDED", raw, changed)
+        existing = ObjectUIDs(uids, int(version))
+        sweep.compare(Kind.POD, self._store, newest, existing, namespace, changed)
+        self._versions[namespace] = version
+
+    def handle(self, event: Mapping[str, Any]) -> None:
+        """Store the Pod of a watch event, and queue its pipeline. An event about the operator's own
+        write queues nothing, because the response to the write was stored."""
+        if event["type"] in ("ADDED", "MODIFIED", "DELETED"):
+            self._keep(event["type"], event["object"], self._queue.add)
+
+    def _keep(self, type_: str, raw: Mapping[str, Any], changed: Callable[[Key], None]) -> None:
+        try:
+            key = key_of(raw)
+            if self._removed(key, raw) if type_ == "DELETED" else self._stored(key, raw):
+                changed(key)
+        except Exception:  # One Pod must not stop the watch of all others.
+            logger.exception("Pod cannot be stored")
+
+    def _removed(self, key: Key, raw: Mapping[str, Any]) -> bool:
+        return self._store.remove(key, raw["metadata"]["uid"], self._read_or_none(key, raw))
+
+    def _stored(self, key: Key, raw: Mapping[str, Any]) -> bool:
+        """Returns whether the Pod has changed."""
+        metadata = raw["metadata"]
+        if not self._store.is_newer(key, metadata["resourceVersion"]):
+            return False
+        pod = self._read_or_none(key, raw)
+        if pod is None:
+            # The stored Pod is out of date. The reconcile of the pipeline reads it again.
+            self._store.remove(key, metadata["uid"])
+        else:
+            self._store.put(key, pod)
+        return True
+
+    def _read_or_none(self, key: Key, raw: Mapping[str, Any]) -> Pod | None:
+        """Returns the Pod. None: the Pod cannot be read. The problem was logged."""
+        try:
+            return Pod.from_api(raw)
+        except UnreadableError as error:
+            self._unreadable.note(Kind.POD, key, str(error))
+            return None
