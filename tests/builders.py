@@ -143,6 +143,8 @@ class PodBuilder:
     inits: tuple[Container, ...] = ()
     apps: tuple[Container, ...] = ()
     template_text: str | None = None
+    template_hash: str | None = None
+    rerun_token: str | None = None
     rerun_in_place: str | None = None
     rules: bool = False
     reverse_statuses: bool = False
@@ -252,6 +254,11 @@ class PodBuilder:
         carried = packed(template) if isinstance(template, dict) else template
         return replace(self, template_text=carried)
 
+    def created_for(self, of: "PipelineBuilder") -> "PodBuilder":
+        """Set the annotations with the template's hash and the rerun token of this pipeline."""
+        token = of.annotations.get(names.RERUN_ANNOTATION, "")
+        return replace(self, template_hash=of.build().template_hash, rerun_token=token)
+
     def held_by(self, *finalizers: str) -> "PodBuilder":
         return replace(self, metadata={**self.metadata, "finalizers": list(finalizers)})
 
@@ -276,9 +283,12 @@ class PodBuilder:
         annotations = {
             names.RUN_ANNOTATION: None if self.run is None else str(self.run),
             names.RERUN_IN_PLACE_ANNOTATION: self.rerun_in_place,
-            names.TEMPLATE_ANNOTATION: self.template_text,
+            names.TEMPLATE_ANNOTATION: self.template_text or None,
+            names.TEMPLATE_HASH_ANNOTATION: self.template_hash,
+            names.RERUN_TOKEN_ANNOTATION: self.rerun_token,
         }
-        metadata["annotations"] = {key: value for key, value in annotations.items() if value}
+        given = {key: value for key, value in annotations.items() if value is not None}
+        metadata["annotations"] = given
         if self.owner is not None:
             metadata["ownerReferences"] = [
                 {

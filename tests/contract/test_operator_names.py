@@ -113,7 +113,7 @@ class TestNameTaken:
         self, env: ContractEnv, shared_request_counter: RequestCounter
     ) -> None:
         """Each pipeline costs one refused creation, two reads of the Pod (before and after the
-        start of the watch), two writes (run and conflict) and two events. A third read is possible
+        start of the watch), one write (run with conflict) and two events. A third read is possible
         if the watch delivers the write before its response arrives. Then there are no requests
         while the Pod remains."""
         pipelines = [f"demo-{number}" for number in range(MANY)]
@@ -127,7 +127,7 @@ class TestNameTaken:
             {
                 "create pods 409": MANY,
                 "get initpipelines 200": MANY,
-                "patch initpipelines/status 200": 2 * MANY,
+                "patch initpipelines/status 200": MANY,
                 "create events 201": 2 * MANY,
                 "list pods 200": 1,
             }

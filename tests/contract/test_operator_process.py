@@ -13,11 +13,15 @@ import pytest
 import yaml
 from kubernetes import client
 
+from initpipeline.api import names
+from initpipeline.api.times import parse_time
+from initpipeline.core.facts import Pod
 from tests.cluster.cluster import Cluster
 from tests.contract.conftest import allow
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
+from tests.statuses import runs_in
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 
@@ -112,8 +116,14 @@ class TestLog:
     def test_log_has_one_json_object_per_line(
         self, operator: OperatorProcess, env: ContractEnv
     ) -> None:
+        """The start of the run is logged after the status write that records it."""
         env.create()
-        env.wait_for_pod(run=1)
+        poll_until(
+            lambda: "run started" in [line["message"] for line in operator.lines()],
+            TIMEOUT_SECONDS,
+            "the start of the run in the log",
+            state=operator.tail,
+        )
         operator.stop()
         started, run, *_, stopped = operator.lines()
         assert [line["message"] for line in (started, run, stopped)] == [
@@ -152,15 +162,27 @@ class TestStop:
         assert operator.stop() == 0, operator.tail()
         assert {line["level"] for line in operator.lines()} == {"INFO"}
 
-    def test_run_that_was_recorded_gets_one_pod_across_a_restart(
+    def test_first_pod_is_adopted_across_a_restart(
         self, operator: OperatorProcess, env: ContractEnv
     ) -> None:
-        """The Pod is created before the operator stops, or after its next start."""
+        """Whether or not the operator has written the first status before it stops."""
         env.create()
-        poll_until(
-            lambda: env.status().get("run"), TIMEOUT_SECONDS, "the first run", state=env.status
-        )
+        created = Pod.from_api(env.wait_for_pod(run=1))
         operator.stop()
         operator.start()
+        run = env.wait("the first run", lambda status: status.get("run"))
+        assert (run["number"], run["podUID"]) == (1, created.uid)
+        assert parse_time(run["startTime"]) == created.created_at
+        assert env.wait_for_pod(run=1)["metadata"]["uid"] == created.uid
+
+    def test_rerun_requested_before_the_first_status_is_served_after_a_restart(
+        self, operator: OperatorProcess, env: ContractEnv
+    ) -> None:
+        env.create()
         env.wait_for_pod(run=1)
-        assert env.status()["run"]["number"] == 1
+        operator.stop()
+        env.patch({"metadata": {"annotations": {names.RERUN_ANNOTATION: "now"}}})
+        operator.start()
+        status = env.wait("the second run", lambda s: len(runs_in(s)) == 2 and s)
+        assert runs_in(status) == [(1, "Created", "Superseded"), (2, "Requested", "")]
+        env.wait_for_pod(run=2)

@@ -373,6 +373,4 @@ def test_pod_is_created_in_the_same_run_when_the_cause_is_removed(
     assert condition(status, "Stalled")["status"] == ""
     assert runs_in(status) == [(1, "Created", "")]
     writes = shared_request_counter.counts_at_rest()["patch initpipelines/status 200"]
-    assert writes == 3, (
-        "one for the run, one for the refusal, one for its end, and none for a retry"
-    )
+    assert writes == 2, "one for the run with its refusal, one for its end, and none for a retry"

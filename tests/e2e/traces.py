@@ -43,6 +43,9 @@ def trace(states: Iterable[Raw]) -> Iterator[str]:
         for record in reversed(status.get("history", [])):
             if record["number"] > ended:
                 ended = record["number"]
+                if not started:  # The first status may record a run that has ended already.
+                    started = ended
+                    yield f"run {started} {record['trigger']}"
                 yield _end(record)
         if status["run"]["number"] > started:
             started = status["run"]["number"]

@@ -210,8 +210,8 @@ class RunFacts(ApiModel):
         description="UID of the run's Pod. Unset until the operator has observed the Pod.",
     )
     start_time: Time = Field(
-        description="When the operator decided to start the run. If the kubelet started it, when "
-        "the operator first observed it."
+        description="When the operator decided to start the run. For the first run, when its Pod "
+        "was created. If the kubelet started the run, when the operator first observed it."
     )
     initialized_time: Time | None = Field(
         None,

@@ -20,6 +20,10 @@ kubelet starts later runs in the Pod."""
 TEMPLATE_HASH_ANNOTATION: Final = f"{GROUP}/template-hash"
 """On the Pod: the hash of the template that it was created from."""
 
+RERUN_TOKEN_ANNOTATION: Final = f"{GROUP}/rerun-token"
+"""On the Pod: the last rerun token for which a run had started when the Pod was created. Empty: no
+run had been requested."""
+
 RERUN_IN_PLACE_ANNOTATION: Final = f"{GROUP}/rerun-in-place"
 """On the Pod, if rerunStrategy is InPlace: true if the operator added rules that restart all
 containers in place, otherwise the reason why it did not. The API server or a webhook may have
@@ -34,7 +38,13 @@ its value would be longer than 16 KiB, or if the annotations of the Pod would be
 
 POD_LABELS: Final = frozenset({NAME_LABEL})
 POD_ANNOTATIONS: Final = frozenset(
-    {RUN_ANNOTATION, TEMPLATE_HASH_ANNOTATION, TEMPLATE_ANNOTATION, RERUN_IN_PLACE_ANNOTATION}
+    {
+        RUN_ANNOTATION,
+        TEMPLATE_HASH_ANNOTATION,
+        TEMPLATE_ANNOTATION,
+        RERUN_IN_PLACE_ANNOTATION,
+        RERUN_TOKEN_ANNOTATION,
+    }
 )
 """Annotations that the operator sets on the Pod. It ignores them in the template."""
 

@@ -31,7 +31,8 @@ from initpipeline.core.runs import FollowedRun, RunState
 
 @dataclass(frozen=True, slots=True)
 class CreatePod:
-    """Create this Pod. The status that names its run must have been written before."""
+    """Create this Pod. Its annotations carry the number of its run. Unless the run is the first,
+    the status that records the run must have been written before."""
 
     manifest: dict[str, Any]
     in_place: bool = False
@@ -70,6 +71,9 @@ class Decision:
     """When to reconcile again, even if nothing changes. None: only after a change."""
     retry: bool = False
     """Requeue with back-off, because the API server may accept the Pod later."""
+    defer_status: bool = False
+    """Do not write the status yet. It would report only that the first run has begun: its Pod is to
+    be created, or exists and neither the scheduler nor the kubelet has reported on it."""
 
 
 def decide(facts: Facts, now: datetime) -> Decision:
@@ -96,18 +100,17 @@ def decide(facts: Facts, now: datetime) -> Decision:
 def _current_run(facts: Facts, now: datetime) -> RunState | None:
     """Returns the current run, or begins the first one. None: the pipeline was created suspended.
 
-    If a pipeline without a run has a Pod, its status was lost, for instance by a restore from a
-    backup. The run numbers continue from that of the Pod.
+    If a pipeline without a run has a Pod, that Pod is new, or the status was lost, for instance by
+    a restore from a backup. The Pod has the number of its run, and later runs continue from there.
     """
     pipeline, pod, status = facts.pipeline, facts.pod, facts.pipeline.status
     if status.run is not None:
         return triggers.reset_counts(RunState.of(status, status.run), status, now)
-    number = pod.run if pod is not None and pod_ownership.is_owned_by(pod, pipeline) else None
-    if pipeline.policies.suspend and number is None:
-        return None
     resumed = status.condition(ConditionType.SUSPENDED) is not None
     trigger = Trigger.RESUMED if resumed else Trigger.CREATED
-    return runs.first(pipeline, trigger, number or 1, now)
+    if pod is not None and pod.run is not None and pod_ownership.is_owned_by(pod, pipeline):
+        return runs.adopted(pipeline, trigger, pod, pod.run, now)
+    return None if pipeline.policies.suspend else runs.first(pipeline, trigger, now)
 
 
 def _follow_pod(facts: Facts, state: RunState, now: datetime) -> FollowedRun:
@@ -237,11 +240,14 @@ def _ensure_pod(
             return Decision(blocked)
         return Decision(blocked, wake_at=stalled_at, retry=True)
     if pod is None:
-        creation = _creation(pipeline, state.run, obstacle)
-        return Decision(_keep_reported_status(facts, state, now), creation)
+        creation = _creation(pipeline, state, obstacle)
+        status = _keep_reported_status(facts, state, now)
+        return Decision(status, creation, defer_status=_is_deferred(pipeline, obstacle))
     if followed.pod is not None:
         deadline = pod_ownership.first_report_deadline(pod, state.run, now)
-        return Decision(_keep_reported_status(facts, state, now), wake_at=deadline)
+        status = _keep_reported_status(facts, state, now)
+        deferred = _is_deferred(pipeline, obstacle)
+        return Decision(status, wake_at=deadline, defer_status=deferred)
     blocked = statuses.without_pod(facts, state, now)
     if pod.deleting:
         return Decision(blocked, wake_at=_next(now, pod_end.stuck_at(pod)))
@@ -250,13 +256,22 @@ def _ensure_pod(
     return Decision(blocked, wake_at=stalled_at)
 
 
-def _creation(pipeline: Pipeline, run: Run, obstacle: Explanation | None) -> CreatePod:
+def _is_deferred(pipeline: Pipeline, obstacle: Explanation | None) -> bool:
+    """Returns whether the first status of the first run can wait: there is no obstacle to report,
+    and no earlier error to remove."""
+    stalled = pipeline.status.condition(ConditionType.STALLED)
+    return pipeline.status.run is None and obstacle is None and stalled is None
+
+
+def _creation(pipeline: Pipeline, state: RunState, obstacle: Explanation | None) -> CreatePod:
     """Returns the creation of the run's Pod. If the user wants in-place re-runs, an annotation
     records that the Pod has the rules for them, or why it does not have them."""
+    number, token = state.run.number, state.last_rerun_token
     if not in_place.wanted(pipeline):
-        return CreatePod(podspec.build(pipeline, run.number))
+        return CreatePod(podspec.build(pipeline, number, rerun_token=token))
     annotation = obstacle.reason.value if obstacle else names.IN_PLACE
-    return CreatePod(podspec.build(pipeline, run.number, annotation), in_place=obstacle is None)
+    manifest = podspec.build(pipeline, number, annotation, token)
+    return CreatePod(manifest, in_place=obstacle is None)
 
 
 def _keep_reported_status(facts: Facts, state: RunState, now: datetime) -> InitPipelineStatus:

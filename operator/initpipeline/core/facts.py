@@ -25,12 +25,15 @@ from initpipeline.api.models import (
     Policies,
 )
 from initpipeline.api.names import (
+    MAX_IDENTIFIER_LENGTH,
     MAX_MESSAGE_LENGTH,
     NAME_LABEL,
     RERUN_ANNOTATION,
     RERUN_IN_PLACE_ANNOTATION,
+    RERUN_TOKEN_ANNOTATION,
     RUN_ANNOTATION,
     TEMPLATE_ANNOTATION,
+    TEMPLATE_HASH_ANNOTATION,
 )
 from initpipeline.api.reasons import Reason
 from initpipeline.api.times import LATEST, parse_time
@@ -228,6 +231,12 @@ class Pod:
     run: int | None
     """Number of the run that the Pod was created for. None: the annotation is missing or cannot be
     read."""
+    template_hash: str | None
+    """The hash of the template that the Pod was created from. None: the annotation is missing, or
+    its value is not a hash by the present rules of core.template."""
+    rerun_token: str | None
+    """The last rerun token for which a run had started when the Pod was created. "": no run had
+    been requested. None: the annotation is missing."""
     deletion_time: datetime | None
     """The deletionTimestamp: when the grace period ends. None: the Pod is not being deleted."""
     finalizers: tuple[str, ...]
@@ -272,6 +281,8 @@ class Pod:
             labelled=NAME_LABEL in lenient.mapping(metadata.get("labels")),
             created_at=parse_time(metadata.get("creationTimestamp")),
             run=lenient.number(annotations.get(RUN_ANNOTATION)),
+            template_hash=_known(annotations.get(TEMPLATE_HASH_ANNOTATION)),
+            rerun_token=_short(annotations.get(RERUN_TOKEN_ANNOTATION), MAX_IDENTIFIER_LENGTH),
             deletion_time=_deletion_time(metadata),
             finalizers=tuple(filter(None, map(lenient.text, metadata.get("finalizers") or ()))),
             phase=lenient.text(status.get("phase")) or "Pending",
@@ -602,6 +613,10 @@ def _deletion_time(metadata: Mapping[str, Any]) -> datetime | None:
     deleted, but the time cannot be read."""
     value = metadata.get("deletionTimestamp")
     return (parse_time(value) or LATEST) if value else None
+
+
+def _known(hash_: object) -> str | None:
+    return hash_ if isinstance(hash_, str) and templates.by_these_rules(hash_) else None
 
 
 def _short(text: Any, limit: int) -> str | None:

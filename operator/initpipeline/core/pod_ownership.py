@@ -3,8 +3,8 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-from initpipeline.api.models import Run
-from initpipeline.core import in_place
+from initpipeline.api.models import InitPipelineStatus, Run
+from initpipeline.core import in_place, template
 from initpipeline.core.facts import Facts, Pipeline, Pod
 
 FIRST_REPORT_GRACE: Final = timedelta(seconds=3)
@@ -20,12 +20,31 @@ def is_owned_by(pod: Pod, pipeline: Pipeline) -> bool:
 
 def belongs_to_run(pod: Pod, pipeline: Pipeline, run: Run) -> bool:
     """Returns whether the Pod has the UID that the run has recorded. If the run has not recorded a
-    UID, returns whether the Pod was created for the run's number. A Pod that no node accepts
-    because of the restartPolicyRules that the operator added does not belong to the run. The run
-    gets another Pod."""
+    UID, returns whether the Pod was created for the run. A Pod that no node accepts because of the
+    restartPolicyRules that the operator added does not belong to the run. The run gets another
+    Pod."""
     if not is_owned_by(pod, pipeline) or in_place.unfit(pod):
         return False
-    return pod.uid == run.pod_uid if run.pod_uid else pod.run == run.number
+    if run.pod_uid:
+        return pod.uid == run.pod_uid
+    return pod.run == run.number and not _precedes(pod, pipeline.status, run)
+
+
+def _precedes(pod: Pod, status: InitPipelineStatus, run: Run) -> bool:
+    """Returns whether the Pod was created before status recorded the run, from another template or
+    before another rerun token.
+
+    The Pod of the first run is created before the run is recorded. If the response is lost, and the
+    user then changes the InitPipeline, the API server may refuse the next creation. That refusal is
+    recorded with the new template and token, and the first Pod may still appear.
+    """
+    if status.run is None or status.run.number != run.number:
+        return False
+    hashes = {hash_ for hash_ in (pod.template_hash, status.template_hash) if hash_}
+    comparable = all(template.by_these_rules(hash_) for hash_ in hashes)
+    other_template = comparable and len(hashes) > 1
+    known = pod.rerun_token is not None
+    return other_template or (known and pod.rerun_token != (status.last_rerun_token or ""))
 
 
 def pod_of_run(facts: Facts, run: Run) -> Pod | None:

@@ -11,7 +11,12 @@ _LARGEST_ANNOTATIONS: Final = 256 * 1024
 """The API server's limit for all annotations of an object, in bytes: TotalAnnotationSizeLimitB."""
 
 
-def build(pipeline: Pipeline, run: int, rerun_in_place: str | None = None) -> dict[str, Any]:
+def build(
+    pipeline: Pipeline,
+    run: int,
+    rerun_in_place: str | None = None,
+    rerun_token: str | None = None,
+) -> dict[str, Any]:
     """Returns the manifest of the Pod for this run.
 
     The manifest is the template with these additions:
@@ -22,7 +27,8 @@ def build(pipeline: Pipeline, run: int, rerun_in_place: str | None = None) -> di
     - with ``rerun_in_place`` IN_PLACE, the operator's restart rules on the app containers.
 
     ``rerun_in_place`` is the value of the annotation RERUN_IN_PLACE_ANNOTATION. None: the Pod does
-    not get the annotation.
+    not get the annotation. ``rerun_token`` is the last token for which a run has started. None: no
+    run was requested.
 
     The pipeline's labels are not copied to the Pod, because GitOps tools recognize the objects that
     they manage by their labels, and would prune the Pod.
@@ -46,6 +52,7 @@ def build(pipeline: Pipeline, run: int, rerun_in_place: str | None = None) -> di
                     **_not_ours(metadata.get("annotations") or {}),
                     names.RUN_ANNOTATION: str(run),
                     names.TEMPLATE_HASH_ANNOTATION: pipeline.template_hash,
+                    names.RERUN_TOKEN_ANNOTATION: rerun_token or "",
                     **in_place_note,
                 },
                 template,

@@ -20,7 +20,7 @@ from initpipeline.api.models import (
 )
 from initpipeline.api.reasons import ConditionType, Reason, RerunPolicy, Result, Trigger
 from initpipeline.api.triggers import by_user
-from initpipeline.core import explanations, pod_restarts, pod_steps, run_limits
+from initpipeline.core import explanations, pod_restarts, pod_steps, run_limits, template
 from initpipeline.core.evolve import RunChanges, evolve
 from initpipeline.core.explanations import Explanation
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod
@@ -90,12 +90,38 @@ def pending_token(pipeline: Pipeline, status: InitPipelineStatus | RunState) -> 
     return None if token in answered or (status.run and token == status.run.token) else token
 
 
-def first(pipeline: Pipeline, trigger: Trigger, number: int, now: datetime) -> RunState:
+def first(pipeline: Pipeline, trigger: Trigger, now: datetime) -> RunState:
     """Begins the first run of a pipeline. The run records the pending token, if there is one."""
     status = pipeline.status
     token = pending_token(pipeline, status)
-    run = Run(number=number, trigger=trigger, token=token, start_time=now)
+    run = Run(number=1, trigger=trigger, token=token, start_time=now)
     return _begun(RunState.of(status, run), pipeline)
+
+
+def adopted(pipeline: Pipeline, trigger: Trigger, pod: Pod, number: int, now: datetime) -> RunState:
+    """Returns the run of a Pod that exists although status records no run. The run has the number,
+    start, template and rerun token with which the Pod was created.
+
+    So a template that has changed since, and a token that was set since, start another run. If the
+    Pod does not show its template, it counts as unchanged. If the Pod does not show its token, a
+    run has started for the present one. Without evidence no run starts.
+    """
+    status = pipeline.status
+    unknown = pod.rerun_token is None
+    token = pending_token(pipeline, status) if unknown else pod.rerun_token or None
+    started = min(pod.created_at or now, now)
+    run = Run(number=number, trigger=trigger, token=token, start_time=started)
+    state = _begun(RunState.of(status, run), pipeline)
+    return replace(state, template_hash=_template_hash(pod) or pipeline.template_hash)
+
+
+def _template_hash(pod: Pod) -> str | None:
+    """Returns the hash of the template that the Pod was created from, by the present rules. None:
+    the Pod does not show it."""
+    if pod.template_hash is not None:
+        return pod.template_hash
+    used = template.unpacked(pod.template_text)
+    return None if used is None else template.digest(used)
 
 
 def begin(
@@ -280,6 +306,8 @@ def superseded(followed: FollowedRun, written: InitPipelineStatus, now: datetime
     Superseded. Called when another run starts or spec.suspend is true. ``written`` is the status as
     last written."""
     state, observation = followed.state, followed.observation
+    if observation is None and followed.pod is not None:
+        observation = observe(followed.pod, state.run)
     if observation is not None:
         failed = failed_step(observation.pod.init_container_statuses)
     else:
@@ -298,8 +326,8 @@ def _not_initialized(
     if observation is not None:
         return explanations.initialization(observation)
     reported = written.condition(ConditionType.INITIALIZED)
-    # Another client may have written the condition.
-    if reported is None or reported.reason not in set(Reason):
+    # Another client may have written the condition. If status records no run, it is about none.
+    if written.run is None or reported is None or reported.reason not in set(Reason):
         return None
     return Explanation(Reason(reported.reason), reported.message)
 

@@ -59,8 +59,9 @@ current one, a suspension ended it."""
 def _resumed(facts: Facts, followed: FollowedRun) -> DueRun | None:
     """Due if the current run has ended and the InitPipeline was suspended, whether or not the
     suspension ended the run. ``decide`` does not call this while spec.suspend is true."""
-    run = followed.state.run
-    suspended = facts.pipeline.status.condition(ConditionType.SUSPENDED) is not None
+    run, written = followed.state.run, facts.pipeline.status
+    # If status records no run, this run is the first one after the suspension.
+    suspended = written.run and written.condition(ConditionType.SUSPENDED)
     ended = run.completion_time is not None
     if run.result in _SUSPENDED_RESULTS or (ended and suspended):
         return DueRun(Trigger.RESUMED)
@@ -118,11 +119,11 @@ def _template_changed(facts: Facts, followed: FollowedRun) -> bool:
         return False
     if pipeline.template_hash == used:
         return False
-    if followed.observation is None or template.by_these_rules(used):
+    if followed.pod is None or template.by_these_rules(used):
         return True
     # Another version of the operator computed the hash, and the generation has changed, maybe only
     # because of a policy. The template on the Pod shows whether the template changed.
-    older = template.unpacked(followed.observation.pod.template_text)
+    older = template.unpacked(followed.pod.template_text)
     return older is None or template.digest(older) != pipeline.template_hash
 
 

@@ -3,7 +3,8 @@
 No other module writes InitPipelines or Pods. (runtime.events writes Events.)
 
 - Status is written before the action, so the process can stop after any request: the next reconcile
-  reads from status what remains to be done.
+  reads from status what remains to be done. The exception is the Pod of the first run, which is
+  created before the first status write. The Pod's annotations then show what remains to be done.
 - A write requires that the pipeline has not changed since it was read. After a conflict, the
   pipeline is read and reconciled again.
 - Events are recorded after the write of the status that they repeat, and only if it succeeds. If
@@ -89,6 +90,15 @@ class _Creations:
         self._made: dict[Key, tuple[str, int, datetime]] = {}
         """For each pipeline: the run, the number of Pods created for it, and the time of the last
         creation."""
+        self._requested: set[Key] = set()
+
+    def requested(self, key: Key) -> bool:
+        """Returns whether the creation of a Pod was requested before, with any result."""
+        return key in self._requested
+
+    def request(self, key: Key) -> None:
+        """Record that the creation of a Pod is requested."""
+        self._requested.add(key)
 
     def next_at(self, key: Key, run: str) -> datetime | None:
         """Returns the earliest time of the run's next Pod. None: at once."""
@@ -105,6 +115,7 @@ class _Creations:
 
     def forget(self, key: Key) -> None:
         self._made.pop(key, None)
+        self._requested.discard(key)
 
 
 class Reconciler:
@@ -177,15 +188,33 @@ class Reconciler:
                 return
         self._queue.retry(key)
 
+    def _is_deferred(self, key: Key, decision: Decision) -> bool:
+        """Returns whether not to write the decision's status yet.
+
+        If the creation of the Pod was requested before, the request failed or the Pod is gone. The
+        status is then written before the next creation, because the user would otherwise see none
+        as long as this goes on.
+        """
+        again = isinstance(decision.action, CreatePod) and self._creations.requested(key)
+        return decision.defer_status and not again
+
     async def _decide(self, facts: Facts) -> Decision:
         """Returns the decision. For a large pipeline, a thread computes it, because it would block
         the event loop."""
         now = self._clock()
+        facts = replace(facts, pipeline=await self._hashed(facts.pipeline))
         if facts.pipeline.size <= LARGE:
-            return decide(replace(facts, pipeline=facts.pipeline.hashed()), now)
-        pipeline = await asyncio.to_thread(facts.pipeline.hashed)
+            return decide(facts, now)
+        return await asyncio.to_thread(decide, facts, now)
+
+    async def _hashed(self, pipeline: Pipeline) -> Pipeline:
+        """Returns the pipeline with the hash of its template, which is computed once."""
+        if pipeline.template_hash:
+            return pipeline
+        large = pipeline.size > LARGE
+        pipeline = await asyncio.to_thread(pipeline.hashed) if large else pipeline.hashed()
         self._cache.pipelines.refine(Key(pipeline.namespace, pipeline.name), pipeline)
-        return await asyncio.to_thread(decide, replace(facts, pipeline=pipeline), now)
+        return pipeline
 
     def _requeue(self, key: Key, decision: Decision) -> None:
         """Requeue the pipeline for the decision's next deadline or retry, if it has any."""
@@ -238,7 +267,8 @@ class Reconciler:
             self._unlabelled_pods.forget(key)
         elif (needs_live_pod(pipeline) or key in self._unlabelled_pods) and not pipeline.deleting:
             pod = await self._get_pod(key)
-        return Facts(pipeline, pod, gone=None if pod else self._cache.pods.gone(key))
+        gone = None if pod else self._cache.pods.gone(key)
+        return Facts(await self._hashed(pipeline), pod, gone=gone)
 
     async def _get_pod(self, key: Key) -> Pod | None:
         """Returns the Pod from the API server, and watches it if it lacks the operator's label.
@@ -253,9 +283,12 @@ class Reconciler:
         return await self._get_pod(key) if self._unlabelled_pods.watch(key) else pod
 
     async def _write_status(self, pipeline: Pipeline, decision: Decision) -> Pipeline | None:
-        """Write the decision's status. Then log a new run, and post events for what changed.
-        Returns the stored pipeline. None: the pipeline has changed since it was read, so the
-        decision is out of date."""
+        """Write the decision's status, unless that is deferred. Then log a new run, and post events
+        for what changed. Returns the stored pipeline. None: the pipeline has changed since it was
+        read, so the decision is out of date."""
+        key = Key(pipeline.namespace, pipeline.name)
+        if self._is_deferred(key, decision):
+            return pipeline
         try:
             written = await self._patch_status(pipeline, decision.status)
         except ApiError as error:
@@ -266,7 +299,6 @@ class Reconciler:
             return written
         if isinstance(written, UnreadablePipeline):
             return None  # The CRD has changed. The next reconcile reports that.
-        key = Key(pipeline.namespace, pipeline.name)
         if _resets_back_off(pipeline.status, written.status):
             self._queue.forget_failures(key)
         _log_new_run(key, pipeline, written)
@@ -342,6 +374,7 @@ class Reconciler:
         if next_at is not None and next_at > self._clock():
             self._queue.add_at(key, next_at)
             return None
+        self._creations.request(key)
         try:
             with self._cache.pods.creation(key) as keep:
                 answer = await self._gateway.create_pod(creation.manifest)

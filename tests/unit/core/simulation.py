@@ -35,24 +35,25 @@ class SimulatedPipeline:
         refused_in_place: bool = False,
         gone: PodBuilder | None = None,
     ) -> "SimulatedPipeline":
-        """Reconciles ``seconds`` after BASE; the status write succeeds. ``gone`` is the last known
-        state of the Pod that the watch reported as deleted."""
+        """Reconciles ``seconds`` after BASE. The status write succeeds, unless the decision defers
+        it. ``gone`` is the last known state of the Pod that the watch reported as deleted."""
         seconds = self.now if seconds is None else seconds
         seen = None if pod is None else pod.build()
         facts = Facts(
             self.pipeline.build(), seen, refusal, refused_in_place, gone.build() if gone else None
         )
         decision = decide(facts, at(seconds))
+        written = self.pipeline.with_status(decision.status)
         after = replace(
             self,
-            pipeline=self.pipeline.with_status(decision.status),
+            pipeline=self.pipeline if decision.defer_status else written,
             decision=decision,
             now=seconds,
         )
         _check(facts.pipeline.status, decision, facts.pipeline.policies.run_history_limit)
         again = decide(replace(facts, pipeline=after.pipeline.build()), at(seconds))
-        written = merge_patch(decision.status.to_api(), again.status.to_api())
-        assert not written, f"a second reconcile of the same facts would write {written}"
+        patch = merge_patch(decision.status.to_api(), again.status.to_api())
+        assert not patch, f"a second reconcile of the same facts would write {patch}"
         assert again.action == decision.action, (
             "a second reconcile of the same facts would act otherwise"
         )

@@ -1,8 +1,16 @@
 """Decisions: when a run starts, what is done about Pods, and crashes between any two writes."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from initpipeline.api.names import RUN_ANNOTATION
+from initpipeline.api.models import Condition, InitPipelineStatus
+from initpipeline.api.names import (
+    RERUN_TOKEN_ANNOTATION,
+    RUN_ANNOTATION,
+    TEMPLATE_HASH_ANNOTATION,
+)
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from initpipeline.core.decide import CreatePod, DeletePod, decide, needs_live_pod
 from initpipeline.core.facts import Facts, Refusal
@@ -224,7 +232,8 @@ class TestPodName:
         ],
     )
     def test_pod_of_another_owner_is_kept(self, owner: str | None) -> None:
-        after = new_pipeline().reconcile(None).reconcile(fresh_pod().owned_by(owner), 60)
+        taken = fresh_pod().owned_by(owner)
+        after = new_pipeline().reconcile(None).reconcile(taken).reconcile(taken, 60)
         assert after.decision.action is None
         assert after.run.pod_uid is None
         assert after.condition(ConditionType.READY).reason == Reason.NAME_CONFLICT
@@ -232,7 +241,8 @@ class TestPodName:
 
     def test_name_taken_for_ten_minutes_is_stalled(self) -> None:
         foreign = fresh_pod().owned_by("somebody-else")
-        after = new_pipeline().reconcile(None).reconcile(foreign, 599).reconcile(foreign, 600)
+        after = new_pipeline().reconcile(None).reconcile(foreign)
+        after = after.reconcile(foreign, 599).reconcile(foreign, 600)
         assert after.condition(ConditionType.STALLED).reason == Reason.NAME_CONFLICT
         assert after.status.condition(ConditionType.RECONCILING) is None
         assert after.decision.wake_at is None
@@ -325,7 +335,8 @@ class TestRefusals:
 
     @pytest.mark.parametrize("refusal", [QUOTA, FORBIDDEN])
     def test_temporary_refusal_is_stalled_after_ten_minutes(self, refusal: Refusal) -> None:
-        waiting = new_pipeline().reconcile(None).reconcile(None, 599, refusal)
+        refused = new_pipeline().reconcile(None).reconcile(None, refusal=refusal)
+        waiting = refused.reconcile(None, 599).reconcile(None, 599, refusal)
         assert waiting.condition(ConditionType.RECONCILING).reason == refusal.reason
         assert waiting.status.condition(ConditionType.STALLED) is None
         assert waiting.decision.wake_at == at(600)
@@ -428,10 +439,12 @@ class TestCrashPoints:
         return run.number, run.trigger, run.pod_uid, state.past
 
     def test_crash_before_the_creation_of_the_pod(self) -> None:
-        written = new_pipeline().reconcile(None)
-        restarted = SimulatedPipeline(written.pipeline).reconcile(None, 60)
+        """The first status follows the Pod, so nothing was written."""
+        decided = new_pipeline().reconcile(None)
+        assert decided.pipeline.status == {}
+        restarted = SimulatedPipeline(decided.pipeline).reconcile(None, 60)
         assert created_for(restarted) == 1
-        assert restarted.status == written.status
+        assert restarted.pipeline.status == {}
 
     @pytest.mark.parametrize("observed", [silent_pod(), fresh_pod(), running_pod()])
     def test_crash_before_the_uid_is_written(self, observed: PodBuilder) -> None:
@@ -510,6 +523,228 @@ class TestCrashPoints:
         assert restarted.reconcile(again, 90).run.number == 3
 
 
+class TestFirstPod:
+    """The first run's Pod exists, and status does not record the run yet. Anything may happen in
+    between, and the operator may have been restarted: only the stored objects are known."""
+
+    NEW = pipeline().of_generation(1)
+
+    def test_creation_writes_no_status(self) -> None:
+        decided = new_pipeline().reconcile(None)
+        assert created_for(decided) == 1
+        assert decided.decision.defer_status
+
+    def test_pod_carries_what_the_run_needs(self) -> None:
+        action = new_pipeline().token("t").reconcile(None).decision.action
+        assert isinstance(action, CreatePod)
+        annotations = action.manifest["metadata"]["annotations"]
+        assert annotations[RUN_ANNOTATION] == "1"
+        assert annotations[RERUN_TOKEN_ANNOTATION] == "t"
+        assert annotations[TEMPLATE_HASH_ANNOTATION] == self.NEW.build().template_hash
+
+    def test_first_report_writes_the_first_status(self) -> None:
+        silent = new_pipeline().reconcile(None).reconcile(silent_pod(), 1)
+        assert silent.pipeline.status == {}
+        after = silent.reconcile(fresh_pod(), 2)
+        assert (after.run.number, after.run.trigger, after.run.pod_uid) == (1, "Created", "pod-1")
+        assert after.pipeline.status
+
+    def test_deadline_of_the_first_report_writes_the_first_status(self) -> None:
+        after = new_pipeline().reconcile(None).reconcile(silent_pod(), 3)
+        assert after.pipeline.status
+        assert after.condition(ConditionType.READY).reason == Reason.POD_PENDING
+
+    @pytest.mark.parametrize("seconds", [4, 60])
+    def test_run_starts_when_its_pod_was_created(self, seconds: int) -> None:
+        created = replace(fresh_pod(), created=4)
+        assert new_pipeline().reconcile(created, seconds).run.start_time == at(4)
+
+    def test_run_does_not_start_in_the_future_of_the_operators_clock(self) -> None:
+        assert new_pipeline().reconcile(fresh_pod(), -5).run.start_time == at(-5)
+
+    def test_stalled_pipeline_is_reported_at_once(self) -> None:
+        """An earlier error must not stay in status while the Pod is not reported."""
+        stalled = Condition(
+            type="Stalled",
+            status="True",
+            observed_generation=1,
+            last_transition_time=at(0),
+            reason="ReconcileError",
+            message="the operator failed",
+        )
+        status = InitPipelineStatus(conditions=(stalled,))
+        after = SimulatedPipeline(self.NEW.with_status(status)).reconcile(None)
+        assert created_for(after) == 1
+        assert not after.decision.defer_status
+        assert after.status.condition(ConditionType.STALLED) is None
+
+    @pytest.mark.parametrize(
+        "observed", [silent_pod(), fresh_pod(), running_pod()], ids=["silent", "fresh", "running"]
+    )
+    def test_changed_template_starts_another_run(self, observed: PodBuilder) -> None:
+        created = observed.created_for(self.NEW)
+        after = SimulatedPipeline(self.NEW.edited()).reconcile(created, 1)
+        assert (after.run.number, after.run.trigger) == (2, Trigger.SPEC_CHANGED)
+        assert after.pipeline.status, "the status was not written before the action"
+        assert after.decision.action == DeletePod("pod-1")
+        [record] = after.status.history
+        assert (record.number, record.trigger) == (1, Trigger.CREATED)
+
+    def test_changed_fields_are_recorded(self) -> None:
+        created = fresh_pod().created_for(self.NEW).made_of(self.NEW.template)
+        after = SimulatedPipeline(self.NEW.edited()).reconcile(created, 1)
+        assert after.run.cause is not None
+        assert after.run.cause.changed_paths == ("spec.containers[0].image",)
+
+    def test_template_in_another_spelling_starts_no_run(self) -> None:
+        spec = {**self.NEW.template["spec"], "dnsPolicy": "ClusterFirst"}
+        respelled = self.NEW.with_template({"spec": spec}).of_generation(2)
+        after = SimulatedPipeline(respelled).reconcile(fresh_pod().created_for(self.NEW), 1)
+        assert after.run.number == 1
+
+    @pytest.mark.parametrize("hash_", [None, "", "no hash", "0000000000000000"])
+    def test_pod_without_hash_is_compared_by_its_template(self, hash_: str | None) -> None:
+        created = replace(fresh_pod().made_of(self.NEW.template), template_hash=hash_)
+        assert SimulatedPipeline(self.NEW).reconcile(created, 1).run.number == 1
+        changed = SimulatedPipeline(self.NEW.edited()).reconcile(created, 1)
+        assert (changed.run.number, changed.run.trigger) == (2, Trigger.SPEC_CHANGED)
+
+    @pytest.mark.parametrize("hash_", [None, "no hash"])
+    @pytest.mark.parametrize("template", [None, "no template"])
+    def test_pod_that_does_not_show_its_template_counts_as_unchanged(
+        self, hash_: str | None, template: str | None
+    ) -> None:
+        created = replace(fresh_pod().made_of(template), template_hash=hash_)
+        assert SimulatedPipeline(self.NEW.edited()).reconcile(created, 1).run.number == 1
+
+    def test_token_from_before_the_pod_is_answered_by_its_run(self) -> None:
+        asked = self.NEW.token("t")
+        after = SimulatedPipeline(asked).reconcile(fresh_pod().created_for(asked), 1)
+        assert (after.run.number, after.run.token) == (1, "t")
+        assert after.status.last_rerun_token == "t"
+
+    @pytest.mark.parametrize("before", [None, "earlier"])
+    @pytest.mark.parametrize("observed", [silent_pod(), fresh_pod()], ids=["silent", "fresh"])
+    def test_token_from_after_the_pod_starts_another_run(
+        self, observed: PodBuilder, before: str | None
+    ) -> None:
+        created = observed.created_for(self.NEW.token(before) if before else self.NEW)
+        after = SimulatedPipeline(self.NEW.token("t")).reconcile(created, 1)
+        assert (after.run.number, after.run.trigger) == (2, Trigger.REQUESTED)
+        assert after.run.token == "t"
+        assert [record.token for record in after.status.history] == [before]
+
+    @pytest.mark.parametrize("observed", [silent_pod(), fresh_pod()], ids=["silent", "fresh"])
+    def test_suspension_deletes_the_pod_and_records_the_run(self, observed: PodBuilder) -> None:
+        created = observed.created_for(self.NEW)
+        after = SimulatedPipeline(self.NEW.policy(suspend=True)).reconcile(created, 1)
+        assert after.past == [(1, "Created", "Superseded")]
+        assert after.pipeline.status, "the status was not written before the action"
+        assert after.decision.action == DeletePod("pod-1")
+        [record] = after.status.history
+        assert record.reason in {Reason.POD_PENDING, Reason.STEP_PENDING}
+        resumed = after.reconcile(None, 2).policy(suspend=False).reconcile(None, 3)
+        assert (resumed.run.number, resumed.run.trigger) == (2, Trigger.RESUMED)
+
+    def test_template_changed_during_a_suspension_is_recorded_by_the_next_run(self) -> None:
+        edited = self.NEW.edited().policy(suspend=True)
+        after = SimulatedPipeline(edited).reconcile(fresh_pod().created_for(self.NEW), 1)
+        assert after.status.template_hash == self.NEW.build().template_hash
+
+    def test_first_run_after_a_suspension_has_the_trigger_resumed(self) -> None:
+        suspended = new_pipeline(suspend=True).reconcile(None)
+        resumed = suspended.policy(suspend=False).reconcile(None, 10)
+        assert created_for(resumed) == 1
+        assert resumed.decision.defer_status
+        after = SimulatedPipeline(resumed.pipeline).reconcile(replace(fresh_pod(), created=10), 11)
+        assert (after.run.number, after.run.trigger) == (1, Trigger.RESUMED)
+        assert after.status.condition(ConditionType.SUSPENDED) is None
+
+    def test_first_run_after_a_suspension_that_failed_unobserved_is_not_resumed_again(
+        self,
+    ) -> None:
+        resumed = new_pipeline(suspend=True).reconcile(None).policy(suspend=False)
+        failed = fresh_pod().init("one", exit=1).restarts("Never").phase("Failed")
+        after = resumed.reconcile(None, 10).reconcile(failed, 60)
+        assert after.past == [(1, "Resumed", "Failed")]
+        assert after.run.number == 1
+
+    def test_first_run_after_a_suspension_superseded_unobserved_has_its_own_reason(self) -> None:
+        resumed = new_pipeline(suspend=True).reconcile(None).policy(suspend=False)
+        created = silent_pod().created_for(resumed.pipeline)
+        after = resumed.reconcile(None, 0).edited().reconcile(created, 1)
+        [record] = after.status.history
+        assert (record.trigger, record.reason) == (Trigger.RESUMED, Reason.POD_PENDING)
+
+    def test_pod_deleted_before_any_report_is_created_again_for_the_same_run(self) -> None:
+        silent = new_pipeline().reconcile(None).reconcile(silent_pod(), 1)
+        again = silent.reconcile(None, 2, gone=silent_pod())
+        assert created_for(again) == 1
+        assert again.past == []
+
+    def test_terminating_pod_is_recorded_before_it_is_gone(self) -> None:
+        after = new_pipeline().reconcile(silent_pod().deleting(), 1).reconcile(None, 2)
+        assert after.past == [(1, "Created", "Lost")]
+        assert created_for(after) == 2
+
+    def test_evicted_pod_is_recorded_as_lost(self) -> None:
+        evicted = fresh_pod().phase("Failed", "Evicted").condition("DisruptionTarget")
+        after = new_pipeline().reconcile(None).reconcile(evicted, 1)
+        assert after.past == [(1, "Created", "Lost")]
+        assert (after.run.number, after.run.trigger) == (2, Trigger.POD_LOST)
+
+    def test_pod_without_run_number_is_deleted_and_reported(self) -> None:
+        """A webhook removes the annotation."""
+        after = new_pipeline().reconcile(None).reconcile(silent_pod().of_run(None, uid="x"), 1)
+        assert after.decision.action == DeletePod("x")
+        assert after.condition(ConditionType.READY).reason == Reason.POD_TERMINATING
+        assert after.pipeline.status
+
+    def test_pod_of_an_earlier_pipeline_of_this_name_is_a_conflict(self) -> None:
+        before = fresh_pod().owned_by("earlier").created_for(self.NEW)
+        after = new_pipeline().reconcile(None).reconcile(before, 1)
+        assert after.decision.action is None
+        assert after.condition(ConditionType.READY).reason == Reason.NAME_CONFLICT
+        assert after.pipeline.status
+
+    @EACH
+    def test_refusal_is_reported_at_once(self, refusal: Refusal) -> None:
+        after = new_pipeline().reconcile(None).reconcile(None, refusal=refusal)
+        assert after.pipeline.status
+        assert (after.run.number, after.condition(ConditionType.READY).reason) == (
+            1,
+            refusal.reason,
+        )
+
+    @pytest.mark.parametrize("change", ["template", "token", "token again"])
+    def test_unanswered_creation_from_before_a_change_is_replaced(self, change: str) -> None:
+        """The response to the first creation is lost. The user changes the InitPipeline, and the
+        API server refuses the next creation. Then the first Pod appears."""
+        before = self.NEW.token("first") if change == "token again" else self.NEW
+        created = fresh_pod().created_for(before)
+        changed = before.edited() if change == "template" else before.token("t")
+        refused = SimulatedPipeline(changed).reconcile(None).reconcile(None, refusal=QUOTA)
+        after = refused.reconcile(created, 5)
+        assert after.run.number == 1
+        assert after.decision.action == DeletePod("pod-1")
+        assert created_for(after.reconcile(None, 6)) == 1
+        follows = after.reconcile(None, 6).reconcile(fresh_pod().created_for(changed), 7)
+        assert (follows.run.pod_uid, follows.decision.action) == ("pod-1", None)
+
+    def test_unanswered_creation_without_a_change_is_adopted(self) -> None:
+        refused = new_pipeline().reconcile(None).reconcile(None, refusal=QUOTA)
+        after = refused.reconcile(fresh_pod().created_for(self.NEW), 5)
+        assert (after.run.pod_uid, after.decision.action) == ("pod-1", None)
+
+    @pytest.mark.parametrize("removed", ["template_hash", "rerun_token"])
+    def test_pod_without_an_annotation_is_adopted_after_a_refusal(self, removed: str) -> None:
+        asked = self.NEW.token("t")
+        refused = SimulatedPipeline(asked).reconcile(None).reconcile(None, refusal=QUOTA)
+        without: dict[str, Any] = {removed: None}
+        created = replace(fresh_pod().created_for(asked), **without)
+        assert refused.reconcile(created, 5).run.pod_uid == "pod-1"
+
+
 class TestLostStatus:
     """After a restore from a backup: the Pod exists, and the status is empty."""
 
@@ -537,6 +772,22 @@ class TestLostStatus:
             .reconcile(running_pod(5), 101)
         )
         assert after.run.number == 5
+
+    def test_token_of_an_earlier_run_starts_no_run(self) -> None:
+        """The Pod of run 5 carries the token that an earlier run has answered."""
+        asked = pipeline().of_generation(1).token("old")
+        restored = SimulatedPipeline(asked).reconcile(running_pod(5).created_for(asked), 100)
+        assert (restored.run.number, restored.status.last_rerun_token) == (5, "old")
+
+    def test_token_from_after_the_pod_starts_a_run(self) -> None:
+        carried = running_pod(5).created_for(pipeline().token("old"))
+        restored = new_pipeline().token("new").reconcile(carried, 100)
+        assert (restored.run.number, restored.run.trigger) == (6, Trigger.REQUESTED)
+
+    def test_template_that_changed_without_the_operator_starts_a_run(self) -> None:
+        carried = running_pod(5).created_for(pipeline())
+        restored = new_pipeline().edited().reconcile(carried, 100)
+        assert (restored.run.number, restored.run.trigger) == (6, Trigger.SPEC_CHANGED)
 
     def test_existing_template_starts_no_run(self) -> None:
         assert new_pipeline().edited().reconcile(running_pod(5), 100).run.number == 5

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from initpipeline.api.models import EffectiveResources
-from initpipeline.api.names import RERUN_ANNOTATION, RUN_ANNOTATION
+from initpipeline.api.names import (
+    RERUN_ANNOTATION,
+    RERUN_TOKEN_ANNOTATION,
+    RUN_ANNOTATION,
+    TEMPLATE_HASH_ANNOTATION,
+)
 from initpipeline.core.facts import (
     ContainerStatus,
     Pipeline,
@@ -198,6 +203,35 @@ class TestPod:
     def test_pod_with_deletion_timestamp_is_deleting(self) -> None:
         assert not pod().build().deleting
         assert pod().deleting().build().deleting
+
+
+class TestPodAnnotations:
+    """What the operator has recorded on the Pod. Users and webhooks can change it."""
+
+    def read(self, annotations: dict[str, str]) -> Pod:
+        raw = pod().raw()
+        raw["metadata"]["annotations"] = annotations
+        return Pod.from_api(raw)
+
+    def test_hash_by_the_present_rules_is_read(self) -> None:
+        hash_ = pipeline().build().template_hash
+        assert self.read({TEMPLATE_HASH_ANNOTATION: hash_}).template_hash == hash_
+
+    @pytest.mark.parametrize("hash_", ["", "x", "0" * 16, "x" * 100_000])
+    def test_other_hash_counts_as_absent(self, hash_: str) -> None:
+        assert self.read({TEMPLATE_HASH_ANNOTATION: hash_}).template_hash is None
+
+    @pytest.mark.parametrize(
+        ("annotations", "expected"),
+        [
+            pytest.param({}, None, id="absent"),
+            pytest.param({RERUN_TOKEN_ANNOTATION: ""}, "", id="no token"),
+            pytest.param({RERUN_TOKEN_ANNOTATION: "now"}, "now", id="a token"),
+            pytest.param({RERUN_TOKEN_ANNOTATION: "x" * 254}, None, id="longer than any token"),
+        ],
+    )
+    def test_token_is_read(self, annotations: dict[str, str], expected: str | None) -> None:
+        assert self.read(annotations).rerun_token == expected
 
 
 class TestPipeline:

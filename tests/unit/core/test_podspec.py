@@ -50,6 +50,7 @@ def test_labels_and_annotations_of_the_operator_override_the_template() -> None:
         "note": "kept",
         names.RUN_ANNOTATION: "3",
         names.TEMPLATE_HASH_ANNOTATION: pipeline().with_template(TEMPLATE).build().template_hash,
+        names.RERUN_TOKEN_ANNOTATION: "",
     }
 
 

@@ -26,7 +26,7 @@ from tests.unit.core.simulation import new_pipeline, started
 
 def begun(of: PipelineBuilder | None = None) -> RunState:
     """Returns the state after run 1 has begun."""
-    return runs.first((of or pipeline()).build(), Trigger.CREATED, 1, at(0))
+    return runs.first((of or pipeline()).build(), Trigger.CREATED, at(0))
 
 
 class TestBegin:

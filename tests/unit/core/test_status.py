@@ -355,7 +355,7 @@ class TestMessages:
     @pytest.mark.parametrize("delayed", [False, True])
     def test_run_ended_by_another_client_has_a_message(self, delayed: bool) -> None:
         """It has recorded a reason that the operator does not know, and no message."""
-        of, state = pipeline().build(), runs.first(pipeline().build(), Trigger.CREATED, 1, at(0))
+        of, state = pipeline().build(), runs.first(pipeline().build(), Trigger.CREATED, at(0))
         run = evolve(state.run, completion_time=at(5), result=Result.FAILED, reason="Invented")
         state = replace(state, run=run, next_run_time=at(70) if delayed else None, rerun_count=1)
         written = status.without_pod(Facts(of, None), state, at(60))
@@ -462,7 +462,7 @@ class TestEffectiveResources:
 
 class TestTransitionTimes:
     def test_equal_status_keeps_the_time(self) -> None:
-        first = new_pipeline().reconcile(None, 5)
+        first = new_pipeline().reconcile(fresh_pod(), 5)
         later = first.reconcile(fresh_pod().init("one", running=True), 20)
         assert later.condition(ConditionType.READY).reason == Reason.STEP_RUNNING
         assert later.condition(ConditionType.READY).last_transition_time == at(5)
@@ -521,11 +521,11 @@ class TestSuspended:
 
 
 def test_unchanged_status_has_pod_name_hash_and_generation() -> None:
-    """While the first report on a new Pod is awaited, a user may change a policy."""
-    before = new_pipeline().reconcile(None).pipeline
+    """While the first report on the Pod of a later run is awaited, a user may change a policy."""
+    before = started(running_pod()).reconcile(None, 60).pipeline
     lost = replace(before, status={"conditions": before.status["conditions"]}, generation=7)
     of = lost.build()
-    state = replace(runs.first(of, Trigger.CREATED, 1, at(0)), template_hash=None)
+    state = replace(runs.first(of, Trigger.CREATED, at(0)), template_hash=None)
     written = status.unchanged(of, state)
     assert (written.pod_name, written.template_hash) == ("demo", of.template_hash)
     assert written.observed_generation == 7
@@ -537,8 +537,16 @@ class TestFirstReportGrace:
 
     @pytest.mark.parametrize("seconds", [0, 1, 2])
     def test_new_pod_without_reports_writes_nothing(self, seconds: int) -> None:
-        before = new_pipeline().reconcile(None, 0)
-        assert before.reconcile(silent_pod(), seconds).status == before.status
+        after = new_pipeline().reconcile(None, 0).reconcile(silent_pod(), seconds)
+        assert after.decision.defer_status
+        assert after.pipeline.status == {}
+
+    @pytest.mark.parametrize("seconds", [0, 1, 2])
+    def test_new_pod_of_a_later_run_without_reports_writes_nothing(self, seconds: int) -> None:
+        before = new_pipeline().reconcile(running_pod(), 0).reconcile(None, 60)
+        assert not before.decision.defer_status
+        created = silent_pod(2, created=60)
+        assert before.reconcile(created, 60 + seconds).status == before.status
 
     def test_new_pod_is_reported_after_the_grace_period(self) -> None:
         after = new_pipeline().reconcile(None, 0).reconcile(silent_pod(), 3)

@@ -97,8 +97,10 @@ class Witness:
 
 
 def _of(pod: Pod, facts: Facts, run: Run | None) -> bool:
-    if run is None or pod.owner_uid != facts.pipeline.uid:
+    if pod.owner_uid != facts.pipeline.uid:
         return False
+    if run is None:  # The Pod of the first run is created before status records the run.
+        return pod.run is not None
     return pod.uid == run.pod_uid if run.pod_uid else pod.run == run.number
 
 

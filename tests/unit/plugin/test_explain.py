@@ -856,7 +856,7 @@ class TestRemedies:
             id="requested",
         ),
         pytest.param(
-            new_pipeline().reconcile(None).reconcile(silent_pod()),
+            started(fresh_pod()),
             running_pod(),
             ("set the status to Ready (PodReady)",),
             id="changed Pod",
@@ -928,6 +928,19 @@ def test_overdue_operator_that_may_wait_is_empty(
     facts = Facts(state.pipeline.build(), pod.build() if pod else None)
     found = report(facts, decide(facts, at(60)), at(60), pod_watched=watched)
     assert found.overdue == ()
+
+
+def test_overdue_first_status_of_a_silent_pod_is_empty() -> None:
+    """The operator defers the first status until the Pod is reported on, or for three seconds."""
+    found = explained(new_pipeline(), silent_pod(created=59), now=60)
+    assert (found.overdue, found.pending) == ((), ())
+    late = explained(new_pipeline(), silent_pod(created=57), now=60)
+    assert late.overdue == ("start run 1 (Created)",)
+
+
+def test_overdue_first_pod_has_actions() -> None:
+    found = explained(new_pipeline(), None)
+    assert found.overdue == ("start run 1 (Created)", "create the Pod of run 1")
 
 
 def test_overdue_operator_that_reports_its_failure_is_empty() -> None:

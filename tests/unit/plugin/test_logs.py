@@ -2,6 +2,8 @@
 
 import pytest
 
+from initpipeline.api.reasons import Reason
+from initpipeline.core.facts import Refusal
 from initpipeline.plugin.commands.logs import pod_of_run
 from tests.builders import PodBuilder, fresh_pod, running_pod
 from tests.unit.core.simulation import SimulatedPipeline, new_pipeline, started
@@ -13,27 +15,30 @@ NOT_ADMITTED = (
 )
 
 
+QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota")
+RECORDED = new_pipeline().reconcile(None, refusal=QUOTA)
+"""Status records a run that has no Pod yet."""
+
+
 @pytest.mark.parametrize(
     ("state", "pod", "belongs"),
     [
         pytest.param(started(running_pod()), running_pod(), True, id="Pod of the run"),
-        pytest.param(
-            new_pipeline().reconcile(None), fresh_pod(), True, id="Pod that is not observed yet"
-        ),
+        pytest.param(RECORDED, fresh_pod(), True, id="Pod that is not observed yet"),
         pytest.param(started(running_pod()), None, False, id="no Pod"),
         pytest.param(new_pipeline(), fresh_pod(), False, id="no run"),
         pytest.param(
             started(running_pod()), running_pod().of_run(1, "other"), False, id="another Pod"
         ),
-        pytest.param(new_pipeline().reconcile(None), fresh_pod(2), False, id="Pod of another run"),
+        pytest.param(RECORDED, fresh_pod(2), False, id="Pod of another run"),
         pytest.param(
-            new_pipeline().reconcile(None),
+            RECORDED,
             fresh_pod().owned_by("other"),
             False,
             id="Pod of another owner",
         ),
         pytest.param(
-            new_pipeline(rerunStrategy="InPlace").reconcile(None),
+            new_pipeline(rerunStrategy="InPlace").reconcile(None, refusal=QUOTA),
             NOT_ADMITTED,
             False,
             id="Pod to be replaced",

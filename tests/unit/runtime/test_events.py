@@ -19,7 +19,7 @@ from initpipeline.runtime.events import QUEUE_LIMIT, REFRESH, EventRecorder
 from initpipeline.runtime.gateway import Gateway
 from tests.builders import NAME, NAMESPACE, PIPELINE_UID, End, at, fresh_pod, pipeline
 from tests.unit.runtime.clock import Clock
-from tests.unit.runtime.fake_api import EVENTS, KEY, PIPELINES, FakeApi, Operator
+from tests.unit.runtime.fake_api import EVENTS, KEY, PIPELINES, PODS, FakeApi, Operator
 
 POST, PATCH = "POST events", "PATCH events"
 
@@ -328,9 +328,13 @@ class TestReconcile:
     """A reconcile posts events only after it has written the status that they report."""
 
     @pytest.fixture
-    def operator(self, api: FakeApi, clock: Clock) -> Operator:
+    async def operator(self, api: FakeApi, clock: Clock) -> Operator:
+        """Returns an operator whose next reconcile writes the first status."""
         api.put(PIPELINES, pipeline().raw())
         operator = Operator(api, clock)
+        await operator.settle()
+        assert not api.pipeline.status.run
+        api.edit(PODS, {"status": fresh_pod().raw()["status"]})
         operator.watch()
         return operator
 

@@ -60,6 +60,17 @@ async def running(api: FakeApi, operator: Operator) -> Operator:
     return operator
 
 
+@pytest.fixture
+async def reported(api: FakeApi, operator: Operator) -> Operator:
+    """Returns an operator whose next reconcile writes the first status: the kubelet has reported on
+    the first Pod."""
+    await operator.settle()
+    play(api, fresh_pod())
+    operator.watch()
+    api.calls.clear()
+    return operator
+
+
 def play(api: FakeApi, pod: Any) -> None:
     """Set the status of the existing Pod to that of this one, as scheduler and kubelet would."""
     raw = pod.raw()
@@ -90,9 +101,33 @@ def run(api: FakeApi) -> tuple[int, str]:
 
 
 class TestOrder:
-    async def test_new_run_is_written_before_its_pod_is_created(self, operator: Operator) -> None:
+    async def test_first_pod_is_created_before_the_first_status_write(
+        self, api: FakeApi, operator: Operator
+    ) -> None:
         operator.watch()
-        assert await operator.reconcile() == [STATUS, CREATE]
+        assert await operator.reconcile() == [CREATE]
+        assert operator.delay == 3, "the deadline of the first report"
+        operator.watch()
+        assert await operator.reconcile() == []
+        play(api, fresh_pod())
+        operator.watch()
+        assert await operator.reconcile() == [STATUS]
+        assert run(api) == (1, "Created")
+
+    async def test_first_status_is_written_at_the_deadline_if_the_pod_is_not_reported(
+        self, api: FakeApi, operator: Operator, clock: Clock
+    ) -> None:
+        await operator.settle()
+        await clock.advance(3)
+        assert await operator.reconcile() == [STATUS]
+        assert (run(api), condition(api)) == ((1, "Created"), ("False", Reason.POD_PENDING))
+
+    async def test_later_run_is_written_before_its_pod_is_created(
+        self, api: FakeApi, running: Operator
+    ) -> None:
+        api.gone(PODS)
+        running.watch()
+        assert await running.reconcile() == [GET_POD, STATUS, CREATE]
 
     async def test_end_of_run_is_written_before_its_pod_is_deleted(
         self, api: FakeApi, running: Operator
@@ -153,8 +188,8 @@ class TestNothingToDo:
 
         operator.watch()
         api.after[CREATE] = vanish
-        assert await operator.reconcile() == [STATUS, CREATE, CREATE]
-        assert api.runs_of_pods == [1, 1]
+        assert await operator.reconcile() == [CREATE, STATUS, CREATE], "the user sees no status"
+        assert (api.runs_of_pods, run(api)) == ([1, 1], (1, "Created"))
 
     async def test_pods_deleted_at_once_are_created_with_growing_delays(
         self, api: FakeApi, operator: Operator, clock: Clock
@@ -220,8 +255,11 @@ class TestAnnounced:
     async def test_echo_of_an_own_write_is_not_read(self, api: FakeApi, operator: Operator) -> None:
         """Whether it comes before the answer to the write or after it."""
         announce(api, operator)
+        assert await operator.reconcile() == [GET_PIPELINE, CREATE]
+        play(api, fresh_pod())
+        operator.watch(PODS)
         api.after[STATUS] = partial(announce, api, operator)
-        assert await operator.reconcile() == [GET_PIPELINE, STATUS, CREATE]
+        assert await operator.reconcile() == [STATUS]
         assert not announce(api, operator)
         assert await operator.reconcile() == []
 
@@ -249,7 +287,7 @@ class TestAnnounced:
         api.failing[GET_PIPELINE] = [ConnectionFailed("down")]
         with pytest.raises(ConnectionFailed):
             await operator.reconcile()
-        assert await operator.reconcile() == [GET_PIPELINE, STATUS, CREATE]
+        assert await operator.reconcile() == [GET_PIPELINE, CREATE]
 
     async def test_pipeline_that_cannot_be_read_is_logged_once(
         self, api: FakeApi, operator: Operator, caplog: pytest.LogCaptureFixture
@@ -266,42 +304,38 @@ class TestConflict:
     """Another client has written the pipeline since it was read."""
 
     async def test_conflict_reads_the_pipeline_and_requeues_it(
-        self, api: FakeApi, operator: Operator
+        self, api: FakeApi, reported: Operator
     ) -> None:
-        operator.watch()
         api.edit(PIPELINES, {})
-        assert await operator.reconcile() == [STATUS, GET_PIPELINE]
-        assert operator.requeued, "the pipeline was not requeued"
-        assert await operator.reconcile() == [STATUS, CREATE]
+        assert await reported.reconcile() == [STATUS, GET_PIPELINE]
+        assert reported.requeued, "the pipeline was not requeued"
+        assert await reported.reconcile() == [STATUS]
 
     async def test_conflict_without_newer_version_is_retried_with_delay(
-        self, api: FakeApi, operator: Operator
+        self, api: FakeApi, reported: Operator
     ) -> None:
-        operator.watch()
         api.failing[STATUS] = [CONFLICT, CONFLICT]
-        await operator.reconcile()
-        assert (operator.requeued, operator.delay) == (False, 0.25)
-        await operator.reconcile()
-        assert operator.queue.retry(KEY) == 1, "delays do not grow"
+        await reported.reconcile()
+        assert (reported.requeued, reported.delay) == (False, 0.25)
+        await reported.reconcile()
+        assert reported.queue.retry(KEY) == 1, "delays do not grow"
 
     async def test_conflict_with_deletion_is_not_retried(
-        self, api: FakeApi, operator: Operator
+        self, api: FakeApi, reported: Operator
     ) -> None:
-        operator.watch()
         api.failing[STATUS] = [CONFLICT]
         api.before[GET_PIPELINE] = lambda: api.gone(PIPELINES)
-        assert await operator.reconcile() == [STATUS, GET_PIPELINE]
-        assert (operator.requeued, operator.delay) == (False, None)
+        assert await reported.reconcile() == [STATUS, GET_PIPELINE]
+        assert (reported.requeued, reported.delay) == (False, None)
 
 
 class TestGone:
     async def test_pipeline_deleted_before_the_write_is_removed_from_the_cache(
-        self, api: FakeApi, operator: Operator
+        self, api: FakeApi, reported: Operator
     ) -> None:
-        operator.watch()
         api.gone(PIPELINES)
-        assert await operator.reconcile() == [STATUS]
-        assert operator.cache.pipelines.get(KEY) is None
+        assert await reported.reconcile() == [STATUS]
+        assert reported.cache.pipelines.get(KEY) is None
 
     async def test_deleted_pipeline_resets_its_back_off(self, clock: Clock) -> None:
         """Otherwise memory would grow with each pipeline that ever existed."""
@@ -351,7 +385,7 @@ class TestGone:
     ) -> None:
         api.failing[CREATE] = [api_error(404, {"message": "namespaces not found"})]
         operator.watch()
-        assert await operator.reconcile() == [STATUS, CREATE]
+        assert await operator.reconcile() == [CREATE]
         assert (operator.requeued, operator.delay) == (False, None)
 
     async def test_pod_deleted_by_another_client_is_not_deleted_again(
@@ -375,6 +409,9 @@ class TestNameTaken:
         late = Operator(api, clock)
         late.watch(PIPELINES)
         assert await late.reconcile() == [CREATE, GET_POD]
+        play(api, fresh_pod())
+        late.watch(PODS)
+        assert await late.reconcile() == [STATUS]
         assert (api.runs_of_pods, run(api)) == ([1], (1, "Created"))
 
     async def test_own_pod_of_older_run_is_deleted(
@@ -395,7 +432,7 @@ class TestNameTaken:
     ) -> None:
         api.put(PODS, running_pod().owned_by("somebody").raw())
         operator.watch(PIPELINES)
-        assert await operator.reconcile() == [STATUS, CREATE, GET_POD, STATUS]
+        assert await operator.reconcile() == [CREATE, GET_POD, STATUS]
         assert condition(api) == ("False", Reason.NAME_CONFLICT)
         assert KEY not in operator.unlabelled_pods, "the watch by label reports it"
         assert operator.delay == 600, "when it is Stalled"
@@ -405,7 +442,7 @@ class TestNameTaken:
     ) -> None:
         api.put(PODS, unlabelled(running_pod().owned_by("somebody").raw()))
         operator.watch()
-        assert await operator.reconcile() == [STATUS, CREATE, GET_POD, GET_POD, STATUS]
+        assert await operator.reconcile() == [CREATE, GET_POD, GET_POD, STATUS]
         assert condition(api) == ("False", Reason.NAME_CONFLICT)
         assert KEY in operator.unlabelled_pods
         await clock.advance(3600)
@@ -422,7 +459,7 @@ class TestNameTaken:
         api.put(PODS, unlabelled(running_pod().owned_by("somebody").raw()))
         operator.watch()
         api.after[GET_POD] = lambda: api.gone(PODS)
-        assert await operator.reconcile() == [STATUS, CREATE, GET_POD, GET_POD, CREATE]
+        assert await operator.reconcile() == [CREATE, GET_POD, GET_POD, STATUS, CREATE]
         assert KEY not in operator.unlabelled_pods
 
     async def test_foreign_pod_of_a_deleted_pipeline_is_no_longer_watched(
@@ -505,7 +542,7 @@ class TestLabel:
     ) -> None:
         operator.watch()
         api.strips_labels = True
-        assert await operator.reconcile() == [STATUS, CREATE, GET_POD, GET_POD]
+        assert await operator.reconcile() == [CREATE, GET_POD, GET_POD]
         assert KEY in operator.unlabelled_pods
         play(api, running_pod())
         assert await operator.reconcile() == [GET_POD, STATUS]
@@ -516,7 +553,7 @@ class TestRefusal:
     async def test_refusal_is_written_once(self, api: FakeApi, operator: Operator) -> None:
         api.failing[CREATE] = [QUOTA] * 9
         operator.watch()
-        assert await operator.reconcile() == [STATUS, CREATE, STATUS]
+        assert await operator.reconcile() == [CREATE, STATUS]
         assert condition(api) == ("False", Reason.QUOTA_EXCEEDED)
         assert await operator.reconcile() == [CREATE], "the status was written again"
 
@@ -562,7 +599,7 @@ class TestRefusal:
     ) -> None:
         api.failing[CREATE] = [INVALID] * 13
         operator.watch()
-        assert await operator.reconcile() == [STATUS, CREATE, STATUS]
+        assert await operator.reconcile() == [CREATE, STATUS]
         assert condition(api, ConditionType.STALLED) == ("True", Reason.INVALID_TEMPLATE)
         for _ in range(12):
             assert operator.delay is not None
@@ -605,7 +642,7 @@ class TestRefusal:
     ) -> None:
         api.failing[CREATE] = [TERMINATING]
         operator.watch()
-        assert await operator.reconcile() == [STATUS, CREATE]
+        assert await operator.reconcile() == [CREATE]
         assert (operator.delay, operator.requeued) == (None, False)
 
 
@@ -661,7 +698,7 @@ class TestNotInPlace:
     ) -> None:
         api.failing[CREATE] = [NOT_IN_PLACE]
         operator.watch()
-        assert await operator.reconcile() == [STATUS, CREATE, STATUS, CREATE]
+        assert await operator.reconcile() == [CREATE, STATUS, CREATE]
         assert condition(api, ConditionType.IN_PLACE_UNAVAILABLE) == (
             "True",
             Reason.IN_PLACE_UNSUPPORTED,
@@ -710,9 +747,16 @@ class TestFailure:
         api.failing[request_] = [error]
         operator.watch()
         with pytest.raises(type(error)):
-            await operator.reconcile()
-        await operator.settle()
+            await self.first_report(api, operator)
+        await self.first_report(api, operator)
         assert (api.runs_of_pods, run(api)) == ([1], (1, "Created"))
+
+    @staticmethod
+    async def first_report(api: FakeApi, operator: Operator) -> None:
+        """Let the operator create the Pod, and the kubelet report on it."""
+        await operator.settle()
+        play(api, fresh_pod())
+        await operator.settle()
 
     @pytest.mark.parametrize("request_", [STATUS, CREATE, DELETE])
     async def test_lost_response_causes_no_second_action(
@@ -791,11 +835,14 @@ class TestDying:
 
     @staticmethod
     async def until_rest(api: FakeApi, clock: Clock) -> None:
-        """Start a new process, and let the kubelet end terminating Pods."""
+        """Start a new process, and let the kubelet end terminating Pods and report on a new one."""
         operator = Operator(api, clock)
         await operator.settle()
         while api.pod is not None and api.pod.deleting:
             api.gone(PODS)
+            await operator.settle()
+        if api.pod is not None and api.pod.silent_since is not None:
+            play(api, fresh_pod())
             await operator.settle()
 
     @pytest.mark.parametrize(
@@ -838,6 +885,129 @@ class TestDying:
             assert api.pod is not None, where
             assert api.pod.run == end[0], where
         assert requests > 2, "no request was made"
+
+
+def suspend(api: FakeApi) -> None:
+    """Suspend the pipeline."""
+    raw = pipeline().policy(suspend=True).raw()
+    api.put(PIPELINES, {**raw, "status": api.pipeline.status.to_api()})
+
+
+class TestFirstPod:
+    """The Pod of the first run exists, and status does not record the run yet."""
+
+    @pytest.fixture(params=["same process", "another process"])
+    async def created(
+        self, request: pytest.FixtureRequest, api: FakeApi, operator: Operator, clock: Clock
+    ) -> Operator:
+        """Returns an operator that has created the first Pod, or one that was started after that
+        operator had died."""
+        operator.watch()
+        assert await operator.reconcile() == [CREATE]
+        assert not api.objects[PIPELINES, KEY].get("status")
+        return operator if request.param == "same process" else Operator(api, clock)
+
+    async def test_pod_is_adopted_with_its_first_report(
+        self, api: FakeApi, created: Operator
+    ) -> None:
+        assert await created.settle() == []
+        play(api, running_pod())
+        assert await created.settle() == [STATUS]
+        assert (api.runs_of_pods, run(api)) == ([1], (1, "Created"))
+
+    async def test_changed_template_replaces_the_pod(self, api: FakeApi, created: Operator) -> None:
+        edit(api)
+        created.watch()
+        assert await created.reconcile() == [STATUS, DELETE]
+        assert (run(api), history(api)) == ((2, "SpecChanged"), [(1, "Superseded")])
+        assert await created.settle() == [CREATE]
+        assert api.runs_of_pods == [1, 2]
+
+    async def test_later_token_starts_another_run(self, api: FakeApi, created: Operator) -> None:
+        ask(api)
+        created.watch()
+        assert await created.reconcile() == [STATUS, DELETE]
+        assert (run(api), history(api)) == ((2, "Requested"), [(1, "Superseded")])
+
+    async def test_suspension_records_the_run_and_deletes_its_pod(
+        self, api: FakeApi, created: Operator
+    ) -> None:
+        suspend(api)
+        created.watch()
+        assert await created.reconcile() == [STATUS, DELETE]
+        assert (api.pod, history(api)) == (None, [(1, "Superseded")])
+
+    async def test_deleted_pipeline_is_left_to_the_garbage_collector(
+        self, api: FakeApi, created: Operator
+    ) -> None:
+        api.gone(PIPELINES)
+        assert await created.settle() == []
+
+    async def test_pod_deleted_before_its_first_report_is_created_again(
+        self, api: FakeApi, created: Operator
+    ) -> None:
+        api.gone(PODS)
+        created.watch()
+        assert (await created.reconcile())[-1] == CREATE
+        play(api, fresh_pod())
+        await created.settle()
+        assert (api.runs_of_pods, run(api), history(api)) == ([1, 1], (1, "Created"), [])
+
+    async def test_status_is_written_before_the_creation_is_repeated(
+        self, api: FakeApi, operator: Operator
+    ) -> None:
+        """The user would otherwise see no status as long as the API server fails."""
+        api.failing[CREATE] = [ConnectionFailed("timed out")] * 3
+        operator.watch()
+        with pytest.raises(ConnectionFailed):
+            await operator.reconcile()
+        with pytest.raises(ConnectionFailed):
+            await operator.reconcile()
+        assert api.calls == [CREATE, STATUS, CREATE]
+        assert condition(api) == ("False", Reason.POD_PENDING)
+
+    async def test_creation_without_response_is_adopted(
+        self, api: FakeApi, operator: Operator
+    ) -> None:
+        api.unanswered.add(CREATE)
+        operator.watch()
+        with pytest.raises(ConnectionFailed):
+            await operator.reconcile()
+        assert await operator.reconcile() == [STATUS, CREATE, GET_POD]
+        assert (api.runs_of_pods, run(api)) == ([1], (1, "Created"))
+
+    @pytest.mark.parametrize("change", [edit, ask], ids=["template", "token"])
+    async def test_creation_without_response_before_a_change_is_replaced(
+        self, api: FakeApi, operator: Operator, change: Any
+    ) -> None:
+        """Status records the run as it is after the change."""
+        api.unanswered.add(CREATE)
+        operator.watch()
+        with pytest.raises(ConnectionFailed):
+            await operator.reconcile()
+        change(api)
+        operator.watch(PIPELINES)
+        assert await operator.reconcile() == [STATUS, CREATE, GET_POD, STATUS, DELETE]
+        assert await operator.settle() == [CREATE]
+        assert (api.runs_of_pods, run(api), history(api)) == ([1, 1], (1, "Created"), [])
+        assert api.pod is not None
+        assert api.pod.template_hash == api.pipeline.template_hash
+        assert api.pod.rerun_token == (api.pipeline.rerun_token or "")
+
+    async def test_pod_whose_run_annotation_a_webhook_removes_is_replaced_with_delays(
+        self, api: FakeApi, operator: Operator, clock: Clock
+    ) -> None:
+        for _ in range(600):
+            operator.watch()
+            await operator.reconcile()
+            raw = api.objects.get((PODS, KEY))
+            if raw is not None:
+                raw["metadata"]["annotations"] = {}
+                api.put(PODS, raw)
+            await clock.advance(1)
+        assert set(api.runs_of_pods) == {1}
+        assert 5 < len(api.runs_of_pods) < 15, "ten minutes"
+        assert run(api) == (1, "Created")
 
 
 class TestOtherPods:

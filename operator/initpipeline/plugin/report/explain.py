@@ -78,7 +78,10 @@ def report(
 
 
 def _unwritten(facts: Facts, decision: Decision) -> tuple[str, ...]:
-    """Returns the change of status that the operator has not written yet."""
+    """Returns the change of status that the operator has not written yet. The operator defers the
+    first status until the new Pod is reported on. That is not a pending change."""
+    if decision.defer_status and facts.pod is not None:
+        return ()
     before, after = facts.pipeline.status, decision.status
     number = before.run.number if before.run else 0
     if after.run is not None and after.run.number != number:
