@@ -28,16 +28,26 @@ def wait_for_first_run(env: ContractEnv) -> None:
     env.wait("Ready", is_ready)
 
 
+def wait_until_observed(api: client.ApiClient) -> None:
+    """Wait until the operator has observed all changes of pipelines so far: it serves a pipeline
+    that was created after them, and a watch reports events in order."""
+    probe = ContractEnv.new(api)
+    probe.create()
+    poll_until(probe.pod, TIMEOUT_SECONDS, "the Pod of a later pipeline")
+
+
 @pytest.mark.usefixtures("shared_operator")
 class TestDeletion:
-    """The test deletes the Pod before or after the pipeline, as the garbage collector would."""
+    """The test deletes the Pod before or after the pipeline, as the garbage collector would. The
+    operator watches both kinds, in no order between them, so the test waits in between."""
 
     def test_foreground_deletion_causes_no_request(
-        self, env: ContractEnv, shared_request_counter: RequestCounter
+        self, api: client.ApiClient, env: ContractEnv, shared_request_counter: RequestCounter
     ) -> None:
         wait_for_first_run(env)
         wait_for_events(shared_request_counter)
         env.delete("Foreground")
+        wait_until_observed(api)
         env.delete_pod()
         shared_request_counter.reset()
         assert not shared_request_counter.counts_at_rest(), (
@@ -50,13 +60,18 @@ class TestDeletion:
 
     @pytest.mark.parametrize("policy", ["Background", "Orphan"])
     def test_deletion_of_the_pipeline_before_its_pod_causes_no_request(
-        self, env: ContractEnv, shared_request_counter: RequestCounter, policy: str
+        self,
+        api: client.ApiClient,
+        env: ContractEnv,
+        shared_request_counter: RequestCounter,
+        policy: str,
     ) -> None:
         wait_for_first_run(env)
         wait_for_events(shared_request_counter)
         env.delete(policy)
         if policy == "Orphan":
             env.patch({"metadata": {"finalizers": None}})
+        wait_until_observed(api)
         shared_request_counter.reset()
         env.delete_pod()
         assert not shared_request_counter.counts_at_rest(), "requests for a deleted pipeline"
