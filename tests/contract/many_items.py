@@ -34,11 +34,21 @@ COUNTED: Final = [path for path in LISTS if path not in BOUNDED]
 """The other lists and maps."""
 
 
+_NOT_IN_STEPS: Final = {"lifecycle", "livenessProbe", "readinessProbe", "startupProbe"}
+
+
 def template_with(path: str, number: int) -> Template:
     """Returns a template with this number of items in the list or map at the path. If it is in the
-    items of another list, the template has OUTER such lists with MOST_NESTED items each."""
+    items of another list, the template has OUTER such lists with MOST_NESTED items each. Init
+    containers with fields that a step must not have are sidecars, beside a step."""
     template = minimal_template()
     _fill(template, _TEMPLATE, path.replace("[]", ".[]").split("."), number)
+    inits = template["spec"]["initContainers"]
+    sidecars = [container for container in inits if container.keys() & _NOT_IN_STEPS]
+    for container in sidecars:
+        container["restartPolicy"] = "Always"
+    if sidecars:
+        inits.append({"name": "step", "image": "i"})
     return template
 
 
