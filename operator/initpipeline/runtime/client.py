@@ -128,8 +128,8 @@ class ApiClient:
         return str(self._configuration.host)
 
     def for_watches(self) -> kopf.AiohttpSession:
-        """Returns a session for Kopf that renews its credentials. For InitPipelines it requests
-        only the metadata. Pods it requests whole.
+        """Returns a session for Kopf that renews its credentials. It requests only the metadata of
+        InitPipelines.
 
         If Kopf had the credentials itself, it would close its connections when they expire. A watch
         that is being opened at that moment would then fail, and Kopf would not retry it.
