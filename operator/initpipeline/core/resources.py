@@ -69,19 +69,19 @@ def effective_resources(
 
 
 def pod_level_defaults(spec: Mapping[str, Any]) -> tuple[Amounts, Amounts]:
-    """Returns the Pod-level requests and limits that the API server sets by default, if the Pod has
-    other Pod-level resources (KEP-2837). Raises ValueError if an amount is not a quantity."""
+    """Returns the requests and limits that the API server sets by default in the Pod-level
+    resources, if the Pod has Pod-level resources (KEP-2837). It sets requests only if there are
+    limits, and no limit for huge pages that are requested.
+
+    Raises ValueError if an amount is not a quantity.
+    """
     asked = _Resources.from_api(spec.get("resources"))
-    if not asked.requests and not asked.limits:
-        return {}, {}
     containers = _containers(spec, {})
     requests = _aggregate(containers, lambda resources: resources.requests)
     limits = {
         name: limit
         for name, limit in _aggregate(containers, lambda resources: resources.limits).items()
-        if name.startswith(_HUGE_PAGES)
-        and (name not in asked.requests or asked.limits.get(name, limit).milli == limit.milli)
-        and (name not in asked.requests or name in asked.limits)
+        if name.startswith(_HUGE_PAGES) and (name in asked.limits or name not in asked.requests)
     }
     limited = limits | asked.limits
     if not limited:

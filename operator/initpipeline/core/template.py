@@ -104,7 +104,7 @@ _ALL_DEFAULTS: Final = {
     for type_ in {*DEFAULTS, *_SET_BY_CODE}
 }
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 """Increase this with each change of this module that changes a normal form."""
 
 _FORM: Final = hashlib.sha256(
@@ -241,15 +241,20 @@ def _without_source(volume: dict[str, Any]) -> None:
 
 
 def _without_pod_level_defaults(form: dict[str, Any], spec: Mapping[str, Any]) -> None:
+    """Remove the Pod-level requests and limits that equal their defaults. If all do, keep the
+    limits: for a Pod without Pod-level resources, the API server sets no default."""
     resources = form.get("resources")
-    if not isinstance(resources, dict):
+    if not isinstance(resources, dict) or not resources:
         return
     try:
         requests, limits = pod_level_defaults(spec)
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
         return  # The API server will refuse the Pod.
+    default_limits = {k: _amount(q) for k, q in limits.items()}
     _drop_equal(resources, "requests", {k: _amount(q) for k, q in requests.items()})
-    _drop_equal(resources, "limits", {k: _amount(q) for k, q in limits.items()})
+    _drop_equal(resources, "limits", default_limits)
+    if not resources:
+        resources["limits"] = default_limits
 
 
 def _drop(fields: dict[str, Any], key: str, default: Any) -> None:

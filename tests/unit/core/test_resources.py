@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from initpipeline.api.raw import Raw
-from initpipeline.core.resources import effective_resources
-from tests.pod_shapes import HUGE, SHAPES, Amounts, Shape, box, cpu, sidecar, spec
+from initpipeline.core.resources import MOST_NAMES, effective_resources, pod_level_defaults
+from tests.pod_shapes import DISK, GPU, HUGE, SHAPES, Amounts, Shape, box, cpu, sidecar, spec
 
 
 def counted(spec: Raw, status: Raw | None = None) -> tuple[Amounts, Amounts]:
@@ -69,6 +69,80 @@ def test_template_and_its_pod_have_equal_resources() -> None:
 def test_resource_names_are_sorted() -> None:
     requests, _ = counted({"containers": [box("app", {"memory": "1Gi", "cpu": "1"})]})
     assert list(requests) == ["cpu", "memory"]
+
+
+@pytest.mark.parametrize(
+    ("requested", "limited", "reported"),
+    [
+        pytest.param(MOST_NAMES, MOST_NAMES, True, id="as many as the limit"),
+        pytest.param(MOST_NAMES + 1, 0, False, id="too many requests"),
+        pytest.param(0, MOST_NAMES + 1, False, id="too many limits"),
+    ],
+)
+def test_resources_of_more_names_than_the_limit_are_not_reported(
+    requested: int, limited: int, reported: bool
+) -> None:
+    """The kubelet reports limits that the spec does not have during a resize."""
+    requests, limits = (
+        {f"example.com/{n}": "1" for n in range(count)} for count in (requested, limited)
+    )
+    status = {"containerStatuses": [given("app", {}, limits, {})]}
+    found = effective_resources({"containers": [box("app", requests)]}, status)
+    assert (found is not None) == reported
+
+
+@pytest.mark.parametrize(
+    ("resources", "requests", "limits"),
+    [
+        pytest.param(
+            {"limits": {"cpu": "4"}},
+            {"cpu": "2", "memory": "1Gi", HUGE: "4Mi"},
+            {HUGE: "4Mi"},
+            id="limit",
+        ),
+        pytest.param(
+            {"limits": {"memory": "4Gi", GPU: "1"}},
+            {"cpu": "2", "memory": "1Gi", GPU: "1", HUGE: "4Mi"},
+            {HUGE: "4Mi"},
+            id="limit of a resource that no container requests",
+        ),
+        pytest.param(
+            {"requests": {"cpu": "3"}},
+            {"cpu": "2", "memory": "1Gi", HUGE: "4Mi"},
+            {HUGE: "4Mi"},
+            id="request",
+        ),
+        pytest.param(
+            {"limits": {HUGE: "10Mi"}},
+            {"cpu": "2", "memory": "1Gi", HUGE: "10Mi"},
+            {HUGE: "4Mi"},
+            id="limit of huge pages",
+        ),
+        pytest.param({"requests": {HUGE: "4Mi"}}, {}, {}, id="request of huge pages"),
+        pytest.param(
+            {"requests": {HUGE: "4Mi"}, "limits": {HUGE: "4Mi"}},
+            {"cpu": "2", "memory": "1Gi", HUGE: "4Mi"},
+            {HUGE: "4Mi"},
+            id="request and limit of huge pages",
+        ),
+    ],
+)
+def test_pod_level_resources_have_defaults_from_the_containers(
+    resources: Raw, requests: Amounts, limits: Amounts
+) -> None:
+    pod_spec = spec(
+        box("one", {"cpu": "2"}, {HUGE: "2Mi"}),
+        apps=(box("app", {"cpu": "1", "memory": "1Gi", DISK: "1Gi"}, {"cpu": "3", HUGE: "4Mi"}),),
+        resources=resources,
+    )
+    found = pod_level_defaults(pod_spec)
+    written = [{name: str(amount) for name, amount in amounts.items()} for amounts in found]
+    assert written == [requests, limits]
+
+
+def test_pod_level_requests_without_any_limit_have_no_defaults() -> None:
+    pod_spec = spec(cpu("one", "2"), apps=(cpu("app", "1"),), resources={"requests": {"cpu": "3"}})
+    assert pod_level_defaults(pod_spec) == ({}, {})
 
 
 def given(

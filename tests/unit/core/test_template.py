@@ -57,6 +57,13 @@ def requests(amounts: str) -> dict[str, Any]:
     return init(f"resources: {{requests: {{{amounts}}}}}")
 
 
+def pod_level(resources: str) -> dict[str, Any]:
+    """Returns a template with these Pod-level resources. The app requests 1 CPU and 2Mi of huge
+    pages."""
+    amounts = "{requests: {cpu: 1}, limits: {hugepages-2Mi: 2Mi}}"
+    return of(f"resources: {resources}", app=f"resources: {amounts}")
+
+
 EQUAL = [
     *(
         pytest.param(requests(f"cpu: {one}"), requests(f"cpu: {other}"), id=f"{one} = {other}")
@@ -102,6 +109,19 @@ EQUAL = [
         app("resources: {limits: {cpu: 1}}"),
         app("resources: {limits: {cpu: '1'}, requests: {cpu: 1000m}}"),
         id="a request like the limit",
+    ),
+    pytest.param(
+        pod_level("{limits: {cpu: 4, memory: 1Gi}}"),
+        pod_level(
+            "{limits: {cpu: 4, memory: 1Gi, hugepages-2Mi: 2Mi},"
+            " requests: {cpu: 1, memory: 1Gi, hugepages-2Mi: 2Mi}}"
+        ),
+        id="Pod-level resources",
+    ),
+    pytest.param(
+        pod_level("{limits: {hugepages-2Mi: 2Mi}}"),
+        pod_level("{requests: {cpu: 1, hugepages-2Mi: 2Mi}, limits: {hugepages-2Mi: 2Mi}}"),
+        id="Pod-level resources that all equal their defaults",
     ),
     pytest.param(
         app("ports: [{containerPort: 80}]"),
@@ -191,6 +211,15 @@ UNEQUAL = [
     pytest.param(
         volume("persistentVolumeClaim: {claimName: c}"), volume("emptyDir: {}"), id="source"
     ),
+    pytest.param(
+        pod_level("{}"), pod_level("{limits: {hugepages-2Mi: 2Mi}}"),
+        id="Pod-level resources that all equal their defaults",
+    ),
+    pytest.param(
+        of("resources: {}", app="resources: {requests: {cpu: 1}}"),
+        of("resources: {requests: {cpu: 1}}", app="resources: {requests: {cpu: 1}}"),
+        id="a Pod-level request without a Pod-level limit",
+    ),
     pytest.param(metadata("{labels: {a: ''}}"), metadata("{}"), id="an empty label"),
     pytest.param(metadata("{labels: {a: '1'}}"), metadata("{labels: {a: '1.0'}}"), id="label"),
     pytest.param(
@@ -234,7 +263,7 @@ class TestEquality:
         hashes = [digest(template) for template in CORPUS.values()]
         assert len({hash_[:4] for hash_ in hashes}) == 1
         content = hashlib.sha256("".join(hash_[4:] for hash_ in hashes).encode()).hexdigest()
-        assert (hashes[0][:4], content[:8]) == ("80eb", "8e0fc928")
+        assert (hashes[0][:4], content[:8]) == ("d1c9", "ce0eb491")
 
     @pytest.mark.parametrize("hash_", [None, "", "7dbc2c557849a1f3"])
     def test_hash_of_other_rules_is_rejected(self, hash_: str | None) -> None:
