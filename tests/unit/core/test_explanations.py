@@ -460,6 +460,13 @@ def test_why_an_initialized_pod_is_ready_or_not(
     assert (why.reason, why.message) == (reason, message)
 
 
+def test_initialized_pod_with_a_crashed_sidecar_and_app_has_the_end_of_the_app() -> None:
+    crashed = pod().sidecar("log", exit=1).app(waiting="CrashLoopBackOff", last=End(1))
+    observation = observe(crashed.build(), RUN)
+    before, after = (explanations.why(observation, initialized=done) for done in (False, True))
+    assert (before.reason, after.reason) == (Reason.STEP_FAILED, Reason.CONTAINER_FAILED)
+
+
 PREEMPTED = ("DisruptionTarget", "True", "PreemptionByScheduler", "preempted by a Pod more dear")
 NOT_TERMINATED = (
     "the Pod is still there long after its grace period: "

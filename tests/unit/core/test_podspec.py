@@ -36,6 +36,10 @@ def built(of: PipelineBuilder | None = None, run: int = 3) -> dict[str, Any]:
     return podspec.build((of or pipeline().with_template(TEMPLATE)).build(), run)
 
 
+def test_manifest_is_that_of_a_pod() -> None:
+    assert (built()["apiVersion"], built()["kind"]) == ("v1", "Pod")
+
+
 def test_pod_has_name_and_namespace_of_the_pipeline() -> None:
     metadata = built()["metadata"]
     assert (metadata["name"], metadata["namespace"]) == ("demo", "default")
@@ -70,6 +74,20 @@ def test_template_annotation_beyond_the_size_limit_is_omitted(size: int) -> None
     of = of.with_template({**template, "spec": {**TEMPLATE["spec"], "hostname": noise}})
     found = built(of)["metadata"]["annotations"]
     assert (names.TEMPLATE_ANNOTATION in found) == (size == 200_000)
+
+
+def test_template_annotation_is_kept_at_exactly_the_size_limit() -> None:
+    """The API server counts the bytes of keys and values."""
+    template = {**TEMPLATE, "metadata": {"annotations": {"example.com/large": "é" * 100_000}}}
+    of = pipeline().with_template(template).build()
+
+    def annotations(token: str) -> dict[str, str]:
+        found: dict[str, str] = podspec.build(of, 1, rerun_token=token)["metadata"]["annotations"]
+        return found
+
+    free = 256 * 1024 - sum(len(f"{k}{v}".encode()) for k, v in annotations("").items())
+    assert names.TEMPLATE_ANNOTATION in annotations("x" * free)
+    assert names.TEMPLATE_ANNOTATION not in annotations("x" * (free + 1))
 
 
 def test_operator_annotation_in_the_template_is_not_copied() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from initpipeline.api.models import EffectiveResources
+from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from initpipeline.core import runs, status
 from initpipeline.core.evolve import evolve
@@ -49,22 +50,47 @@ class TestMirror:
     def test_unreported_container_has_a_placeholder(self) -> None:
         observed = fresh_pod().init("one", exit=0).init("two", reported=False)
         mirrored = started(observed).status.init_container_statuses[1]
-        assert mirrored["name"] == "two"
-        assert mirrored["state"] == WAITING
-        assert mirrored["restartCount"] == 0
+        assert mirrored == {
+            "name": "two",
+            "image": "busybox",
+            "imageID": "",
+            "lastState": {},
+            "ready": False,
+            "restartCount": 0,
+            "started": False,
+            "state": WAITING,
+        }
 
     def test_missing_pod_has_placeholders_in_order_of_the_template(self) -> None:
         mirrored = new_pipeline().reconcile(None).status.init_container_statuses
         assert [(s["name"], s["state"]) for s in mirrored] == [("one", WAITING), ("two", WAITING)]
 
-    def test_null_is_left_out(self) -> None:
-        """metav1.Time writes the zero time as null, and a CRD's schema takes no null: it would be
-        pruned, and the difference written again at every reconcile."""
-        observed = fresh_pod().init("one", exit=137, id="")
-        terminated = {"exitCode": 137, "startedAt": None, "finishedAt": None}
-        observed.inits[0].status.update(state={"terminated": terminated})  # type: ignore[union-attr]
-        mirrored = started(observed).status.init_container_statuses[0]
-        assert mirrored["state"] == {"terminated": {"exitCode": 137}}
+    @pytest.mark.parametrize(
+        ("reported", "stored"),
+        [
+            # metav1.Time writes the zero time as null.
+            pytest.param({"startedAt": None, "finishedAt": None}, {}, id="time"),
+            pytest.param({"message": None}, {}, id="text"),
+            pytest.param({"future": [{"health": None}]}, {"future": [{}]}, id="in a list"),
+        ],
+    )
+    def test_null_is_left_out(self, reported: Raw, stored: Raw) -> None:
+        """A CRD's schema accepts no null: it would be pruned, and the difference written again at
+        each reconcile."""
+        assert mirrored_end(reported) == stored
+
+    @pytest.mark.parametrize(
+        ("time", "stored"),
+        [
+            pytest.param("2026-01-02T03:04:05Z", True, id="UTC"),
+            pytest.param("2026-01-02T03:04:05.678+01:00", True, id="fraction and offset"),
+            pytest.param("10000-01-02T03:04:05Z", False, id="year of five digits"),
+        ],
+    )
+    def test_time_that_the_schema_refuses_is_left_out(self, time: str, stored: bool) -> None:
+        times = {"startedAt": time, "finishedAt": time}
+        assert mirrored_end(times) == (times if stored else {})
+        assert mirrored_end({"message": time}) == {"message": time}
 
     @pytest.mark.parametrize(
         ("observed", "progress", "step"),
@@ -98,6 +124,17 @@ class TestMirror:
         status = started(running_pod()).token("t").reconcile(running_pod()).status
         assert (status.pod_uid, status.node_name, status.init_progress) == (None, None, "0/2")
         assert [s["state"] for s in status.init_container_statuses] == [WAITING, WAITING]
+
+
+def mirrored_end(fields: Raw) -> Raw:
+    """Returns the mirrored fields of the first init container's end, except the exit code."""
+    observed = fresh_pod().init("one", exit=137, id="")
+    terminated = {"exitCode": 137, **fields}
+    observed.inits[0].status.update(state={"terminated": terminated})  # type: ignore[union-attr]
+    state = started(observed).status.init_container_statuses[0]["state"]
+    assert state["terminated"].pop("exitCode") == 137
+    found: Raw = state["terminated"]
+    return found
 
 
 def conditions(state: SimulatedPipeline) -> dict[str, tuple[str, str]]:

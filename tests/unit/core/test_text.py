@@ -75,6 +75,8 @@ def test_escaped_text_is_valid_in_json_and_yaml(text: str) -> None:
         pytest.param("  \x1b[31mx\x1b[0m \n", "x", id="stripped"),
         pytest.param("\x1b[31m" * 1000 + "end", "end", id="cleaned before it is cut"),
         pytest.param("é" * 1000, "é" * 510 + " ...", id="cut between characters"),
+        pytest.param("x" + "é" * 1000, "x" + "é" * 509 + " ...", id="no part of a character"),
+        pytest.param("é" * 512, "é" * 512, id="of exactly the limit"),
     ],
 )
 def test_clipped_text_is_plain_and_short(text: str, expected: str) -> None:
