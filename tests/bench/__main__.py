@@ -4,33 +4,38 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn
 
+from tests.bench import report
 from tests.bench.errors import BenchError
-from tests.bench.measurement import Options, measure_all
-from tests.bench.report import Report
+from tests.bench.machine import Machine
+from tests.bench.measurement import Measurement, measure_all
+from tests.bench.options import Options
+from tests.bench.result import Result
 from tests.bench.workloads import Form
 from tests.cluster.errors import ClusterError
 from tests.cluster.progress import Lines
 
 DESCRIPTION: Final = """\
-Compare InitPipelines with Jobs: create a burst of each, with the same Pod of three init containers.
-Each burst runs on a new control plane on this machine, with simulated nodes. The rate limits of the
-Job controller are raised, so that only CPU limits it.
+Compare InitPipelines with Jobs: create some of each, with the same Pod of three init containers.
+Each measurement has a new control plane on this machine, with simulated nodes. The rate limits of
+the other controllers are raised, so that only CPU limits them.
 
-The ratios are meaningful, since both are measured within minutes on the same machine. On two cores
+The ratios are meaningful, since all are measured within minutes on the same machine. On two cores
 the benchmark takes about six minutes, after Kubernetes and kwok have been built once.
 """
 EPILOG: Final = """\
 examples:
   python -m tests.bench                        two rounds of both forms
   python -m tests.bench --form pod --rounds 5  only the creation of Pods, in more rounds
-  python -m tests.bench --objects 2000 --json bench.json
+  python -m tests.bench --objects 200 2000 --rate 5 --alone --json bench.json
 
-Progress is written to standard error, the table to standard output.
+Progress is written to standard error, the tables to standard output.
 Exit codes: 0 measured, 1 an object did not finish in time or the cluster failed, 2 invalid usage,
-130 Ctrl-C. tests/bench/README.md describes the method and the table.
+130 Ctrl-C. If a measurement fails, --json has those before it. tests/bench/README.md describes the
+method and the tables.
 """
 
 
@@ -38,14 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit code."""
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)
-    chosen = Options(options.objects, options.parallel, options.rest_seconds)
-    forms = [options.form] if options.form else list(Form)
     try:
-        measurements = measure_all(forms, options.rounds, chosen, Lines())
-        report = Report(measurements, chosen)
-        report.print()
-        if options.json:
-            report.write(options.json)
+        result = _measured(options)
+        report.show(result)
     except (BenchError, ClusterError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -53,6 +53,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted: the cluster has been removed", file=sys.stderr)
         return 130
     return 0
+
+
+def _measured(arguments: argparse.Namespace) -> Result:
+    """Measure, and write the result after each measurement."""
+    options = Options(
+        rounds=arguments.rounds,
+        objects=tuple(arguments.objects),
+        parallel=arguments.parallel,
+        rest_seconds=arguments.rest_seconds,
+        form=arguments.form,
+        rate=arguments.rate,
+        alone=arguments.alone,
+    )
+    measurements: list[Measurement] = []
+    date = datetime.now(UTC).date().isoformat()
+    result = Result(date, Machine.here(), options, measurements)
+    for measurement in measure_all(options, Lines()):
+        measurements.append(measurement)
+        if arguments.json:
+            result.write(arguments.json)
+    return result
 
 
 def _end(_number: int, _frame: object) -> NoReturn:
@@ -77,9 +98,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--objects",
         type=_count,
-        default=200,
+        nargs="+",
+        default=[200],
         metavar="N",
-        help="number of objects in a burst (default: %(default)s)",
+        help="numbers of objects in a burst (default: 200)",
     )
     parser.add_argument(
         "--parallel",
@@ -94,6 +116,20 @@ def _parser() -> argparse.ArgumentParser:
         choices=list(Form),
         help="pod: measure until the Pod is created; life: until the Pod has completed, and at "
         "rest (default: both)",
+    )
+    parser.add_argument(
+        "--rate",
+        type=_count,
+        metavar="N",
+        help="also measure the objects of the smallest burst, created at N a second",
+    )
+    parser.add_argument(
+        "--alone",
+        type=_count,
+        nargs="?",
+        const=50,
+        metavar="N",
+        help="also measure N objects that arrive one at a time (default: %(const)s)",
     )
     parser.add_argument(
         "--rest-seconds",

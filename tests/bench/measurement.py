@@ -1,45 +1,34 @@
-"""Take the measurements: one workload and one form on one control plane each."""
+"""Take the measurements: one workload and one case on one control plane each."""
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Self
 
 from tests.bench import generator
+from tests.bench.arrival import Arrival, Pace
 from tests.bench.connection import Connection, connect
 from tests.bench.environment import BenchEnv, prepared
-from tests.bench.generator import Burst
+from tests.bench.generator import Batch
 from tests.bench.generator_load import GeneratorLoad
 from tests.bench.neighbours import Neighbours
+from tests.bench.options import Case, Options
 from tests.bench.request_counts import RequestCounts
 from tests.bench.timeline import Timeline
-from tests.bench.workloads import JOB, PIPELINE, Form, Workload
+from tests.bench.workloads import Form, Workload
 from tests.cluster import audit
 from tests.cluster.progress import Progress
 
-WARM_UP: Final = 20
-"""Number of objects in a burst before the measured one, so that caches are filled."""
+WARM_UP: Final = Arrival(Pace.BURST, 20)
+"""A burst before the measured objects, so that caches are filled."""
 WARM_UP_SECONDS: Final = 60.0
 TRAILING_SECONDS: Final = 4.0
-"""The measurement continues after the burst, so that deferred work of a controller is included."""
+"""The measurement continues after the last object, to include deferred work of a controller."""
 QUIET_CPU_MS: Final = 100.0
 """If the API server uses less CPU than this in one second, it is idle."""
 QUIET_WITHIN_SECONDS: Final = 20.0
-
-
-@dataclass(frozen=True)
-class Options:
-    """The user's choices, the same for both workloads."""
-
-    objects: int
-    parallel: int
-    rest_seconds: float
-
-    @property
-    def deadline_seconds(self) -> float:
-        """The timeout of a burst: five times what the slower workload needs on two cores."""
-        return 60 + 0.25 * self.objects
 
 
 @dataclass(frozen=True)
@@ -47,11 +36,11 @@ class Measurement:
     """The result of a measurement. figures.py lists the keys of the figures."""
 
     workload: str
-    form: Form
-    figures: dict[str, float]
-    requests_per_object: dict[str, float]
+    case: Case
+    figures: Mapping[str, float]
+    requests_per_object: Mapping[str, float]
     """Number of requests by verb and resource."""
-    errors: dict[str, int]
+    errors: Mapping[str, int]
     """Number of failed requests except 409, by HTTP code, verb and resource."""
     generator_cpu_share: float
     generator_late_p99_ms: float
@@ -59,25 +48,32 @@ class Measurement:
     neighbours_cores: float
     """How many cores other processes kept busy meanwhile."""
 
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Self:
+        """Return the measurement of a document that dataclasses.asdict() returned."""
+        case, arrival = document["case"], document["case"]["arrival"]
+        pace = Pace(arrival["pace"])
+        read = Case(Form(case["form"]), Arrival(**(arrival | {"pace": pace})))
+        return cls(**{**document, "case": read})
 
-def measure_all(
-    forms: Sequence[Form], rounds: int, options: Options, progress: Progress
-) -> list[Measurement]:
-    """Take all measurements. Raise BenchError or ClusterError if one fails.
 
-    The workloads alternate, so that a change of the machine's load affects both.
+def measure_all(options: Options, progress: Progress) -> Iterator[Measurement]:
+    """Take and yield all measurements. Raise BenchError or ClusterError if one fails.
+
+    The workloads alternate, so that a change of the machine's load affects all of them.
     """
-    order = [(form, side) for form in forms for _ in range(rounds) for side in (JOB, PIPELINE)]
-    measurements = []
-    for number, (form, side) in enumerate(order, 1):
-        progress(f"{number} of {len(order)}: {side.name}, {form}")
-        measurements.append(_measure(side, form, options, progress))
-    return measurements
+    sides = options.workloads()
+    order = [
+        (case, side) for case in options.cases() for _ in range(options.rounds) for side in sides
+    ]
+    for number, (case, side) in enumerate(order, 1):
+        progress(f"{number} of {len(order)}: {side.name}, {case.form}, {case.arrival.title}")
+        yield _measure(side, case, options, progress)
 
 
-def _measure(workload: Workload, form: Form, options: Options, progress: Progress) -> Measurement:
-    with prepared(workload, form) as env:
-        return asyncio.run(_Session(env, workload, form, options, progress).run())
+def _measure(workload: Workload, case: Case, options: Options, progress: Progress) -> Measurement:
+    with prepared(workload, case.form) as env:
+        return asyncio.run(_Session(env, workload, case, options, progress).run())
 
 
 @dataclass(frozen=True)
@@ -110,34 +106,38 @@ class _Span:
 class _Session:
     env: BenchEnv
     workload: Workload
-    form: Form
+    case: Case
     options: Options
     progress: Progress
 
     async def run(self) -> Measurement:
         async with connect(self.env.cluster.kubeconfig, self.options.parallel) as connection:
-            await generator.run(connection, self._burst("warm-up", WARM_UP, WARM_UP_SECONDS))
+            await generator.run(connection, self._batch("warm-up", WARM_UP, WARM_UP_SECONDS))
             await asyncio.sleep(TRAILING_SECONDS)
             await self._quiet()
             span = _Span.begin(self.env, self.workload.user)
             neighbours = Neighbours.begin(self.env.all())
-            timeline, load = await self._measured_burst(connection)
+            timeline, load = await self._measured_batch(connection)
             busy = neighbours.cores()
             await asyncio.sleep(TRAILING_SECONDS)
-            figures = timeline.figures() | self._costs(span)
+            figures = timeline.latencies() | self._costs(span)
+            if self.case.arrival.pace is Pace.BURST:
+                figures |= timeline.throughput()
             counts = span.counts()
             figures |= self._requests(counts)
-            if self.form is Form.LIFE:
+            if self.case.rests:
                 figures |= await self._at_rest()
         return self._measurement(figures, counts, load, busy)
 
-    def _burst(self, prefix: str, count: int, deadline: float) -> Burst:
-        return Burst(self.workload, self.form, prefix, count, self.options.parallel, deadline)
+    def _batch(self, prefix: str, arrival: Arrival, deadline: float) -> Batch:
+        parallel = self.options.parallel
+        return Batch(self.workload, self.case.form, prefix, arrival, parallel, deadline)
 
-    async def _measured_burst(self, connection: Connection) -> tuple[Timeline, GeneratorLoad]:
-        count, deadline = self.options.objects, self.options.deadline_seconds
-        self.progress(f"  {count} {self.workload.name}s, each until {_GOALS[self.form]}")
-        return await generator.run(connection, self._burst("bench", count, deadline))
+    async def _measured_batch(self, connection: Connection) -> tuple[Timeline, GeneratorLoad]:
+        arrival, deadline = self.case.arrival, self.case.deadline_seconds
+        goal = _GOALS[self.case.form]
+        self.progress(f"  {arrival.objects} {self.workload.name}s, each until {goal}")
+        return await generator.run(connection, self._batch("bench", arrival, deadline))
 
     async def _quiet(self) -> None:
         """Wait until the API server has finished the work of its start, the CRD and the warm-up."""
@@ -151,18 +151,20 @@ class _Session:
         self.progress("  the API server is still busy: measuring nevertheless")
 
     def _costs(self, span: _Span) -> dict[str, float]:
+        objects = self.case.arrival.objects
         return {
-            "controller_cpu_ms": span.controller_cpu_ms() / self.options.objects,
-            "api_server_cpu_ms": span.api_server_cpu_ms() / self.options.objects,
+            "controller_cpu_ms": span.controller_cpu_ms() / objects,
+            "api_server_cpu_ms": span.api_server_cpu_ms() / objects,
             "controller_mib": self.env.controller.resident_mib(),
         }
 
     def _requests(self, counts: RequestCounts) -> dict[str, float]:
-        objects = self.options.objects
+        objects = self.case.arrival.objects
         by_verb = {f"{verb}_requests": count / objects for verb, count in counts.by_verb.items()}
         return {
             **by_verb,
             "requests": counts.total / objects,
+            "own_writes": own_writes(counts.by_kind, self.workload) / objects,
             "conflicts": float(counts.conflicts),
             "other_errors": float(counts.other_errors.total()),
         }
@@ -185,10 +187,10 @@ class _Session:
         load: GeneratorLoad,
         neighbours_cores: float,
     ) -> Measurement:
-        objects = self.options.objects
+        objects = self.case.arrival.objects
         return Measurement(
             workload=self.workload.name,
-            form=self.form,
+            case=self.case,
             figures=figures,
             requests_per_object={kind: n / objects for kind, n in counts.by_kind.most_common()},
             errors=dict(counts.other_errors),
@@ -197,6 +199,13 @@ class _Session:
             generator_saturated=load.saturated,
             neighbours_cores=neighbours_cores,
         )
+
+
+def own_writes(by_kind: Counter[str], workload: Workload) -> int:
+    """Return the number of writes to the workload's own objects and their status."""
+    plural = workload.path.rpartition("/")[2]
+    paths = (plural, f"{plural}/status")
+    return sum(by_kind[f"{verb} {path}"] for verb in ("patch", "update") for path in paths)
 
 
 _GOALS: Final = {

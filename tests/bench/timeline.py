@@ -1,4 +1,4 @@
-"""The times of events of each object in a burst, and the figures computed from them.
+"""The times of events of each object of a batch, and the figures computed from them.
 
 All times are seconds of the load generator's monotonic clock. The names of figures end with their
 unit.
@@ -33,7 +33,7 @@ class Times:
 
 
 class Timeline:
-    """The times of all objects of one burst."""
+    """The times of all objects of one batch."""
 
     def __init__(self, workload: Workload, form: Form, names: Sequence[str]) -> None:
         self._workload = workload
@@ -79,18 +79,23 @@ class Timeline:
         if times.pod_finished is not None and times.owner_finished is not None:
             self.unfinished.discard(name)
 
-    def figures(self) -> dict[str, float]:
-        """Return the figures of a complete burst."""
+    def throughput(self) -> dict[str, float]:
+        """Return the figures of a complete batch whose pace only the controller limits."""
         began = min(self._column("sent"))
+        figures = {"pods_per_second": len(self._times) / (max(self._column("pod")) - began)}
+        if self._form is Form.LIFE:
+            figures["all_finished_s"] = max(self._column("owner_finished")) - began
+        return figures
+
+    def latencies(self) -> dict[str, float]:
+        """Return the figures of a complete batch at any pace."""
         to_pod = self._between("sent", "pod")
         figures = {
             "pod_p50_ms": percentile(to_pod, 50),
             "pod_p99_ms": percentile(to_pod, 99),
             "post_p50_ms": percentile(self._between("sent", "answered"), 50),
-            "pods_per_second": len(self._times) / (max(self._column("pod")) - began),
         }
         if self._form is Form.LIFE:
-            figures["all_finished_s"] = max(self._column("owner_finished")) - began
             finished = self._between("pod_finished", "owner_finished")
             figures["finished_lag_p50_ms"] = percentile(finished, 50)
             figures["finished_lag_p99_ms"] = percentile(finished, 99)

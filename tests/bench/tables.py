@@ -1,0 +1,104 @@
+"""Tables of the measurements, as text: the same for the terminal and for docs/benchmarks.md."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tests.bench.figures import FIGURES, Figure
+from tests.bench.measurement import Measurement
+from tests.bench.options import Case
+from tests.bench.stats import Spread
+from tests.bench.workloads import JOB, PIPELINE
+
+NONE: Final = "-"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A heading, the names of the columns, and the rows."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def cases(measurements: Sequence[Measurement]) -> list[Case]:
+    """Return the measured cases in their order."""
+    return list(dict.fromkeys(one.case for one in measurements))
+
+
+def sides(measurements: Sequence[Measurement], case: Case) -> dict[str, list[Measurement]]:
+    """Return the measurements of a case by workload: InitPipeline, Job, then all others."""
+    measured = [one for one in measurements if one.case == case]
+    present = {one.workload for one in measured}
+    order = dict.fromkeys([PIPELINE.name, JOB.name, *(one.workload for one in measured)])
+    return {
+        name: [one for one in measured if one.workload == name] for name in order if name in present
+    }
+
+
+def comparison(measurements: Sequence[Measurement], case: Case) -> Table:
+    """Return the table of a case: each workload, and the ratio of InitPipeline to it."""
+    ours, *others = sides(measurements, case).items()
+    header = ["", ours[0], *(column for name, _ in others for column in (name, "ratio"))]
+    rows = [
+        [figure.title, *_row(figure, ours[1], [measured for _, measured in others])]
+        for figure in FIGURES
+        if _shown(figure, [one for one in measurements if one.case == case])
+    ]
+    return Table(case.title, header, rows)
+
+
+def requests(measurements: Sequence[Measurement], case: Case) -> Iterator[str]:
+    """Yield lines with the number of requests and errors of each kind."""
+    for name, measured in sides(measurements, case).items():
+        kinds: Counter[str] = Counter()
+        errors: Counter[str] = Counter()
+        for one in measured:
+            kinds.update(one.requests_per_object)
+            errors.update(one.errors)
+        counts = (f"{kind} {n / len(measured):.2f}" for kind, n in kinds.most_common())
+        yield f"{name}, requests per object: {', '.join(counts)}"
+        if errors:
+            yield f"{name}, errors in all rounds: " + ", ".join(
+                f"{kind}: {n}" for kind, n in errors.most_common()
+            )
+
+
+def values(figure: Figure, measurements: Sequence[Measurement]) -> list[float]:
+    """Return the values of a figure, one per round."""
+    found = [one.figures.get(figure.key, figure.absent) for one in measurements]
+    return [value for value in found if value is not None]
+
+
+def ratios(left: Sequence[float], right: Sequence[float]) -> list[float]:
+    """Return the ratios within each round. Rounds in which the divisor is 0 are omitted."""
+    return [a / b for a, b in zip(left, right, strict=False) if b]
+
+
+def cell(measured: Sequence[float], decimals: int) -> str:
+    """Return the median and, if there are several values, the lowest and the highest."""
+    if not measured:
+        return NONE
+    spread = Spread.of(measured)
+    median = f"{spread.median:,.{decimals}f}"
+    if len(measured) == 1:
+        return median
+    return f"{median} [{spread.low:,.{decimals}f}-{spread.high:,.{decimals}f}]"
+
+
+def _shown(figure: Figure, measurements: Sequence[Measurement]) -> bool:
+    measured = values(figure, measurements)
+    return bool(measured) and (figure.always or any(measured))
+
+
+def _row(
+    figure: Figure, ours: Sequence[Measurement], others: Sequence[Sequence[Measurement]]
+) -> Iterator[str]:
+    left = values(figure, ours)
+    yield cell(left, figure.decimals)
+    for measured in others:
+        right = values(figure, measured)
+        yield cell(right, figure.decimals)
+        yield cell(ratios(left, right), 2)
