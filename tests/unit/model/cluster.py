@@ -231,7 +231,7 @@ class Cluster:
     def _note(self, written: Raw) -> None:
         """Records the truth for the resource version that was written."""
         metadata = written["metadata"]
-        if self.kubelet is not None and self.kubelet.uid == metadata["uid"]:
+        if self.kubelet is not None and self.kubelet.uid == metadata.get("uid"):
             self.truths[metadata["resourceVersion"]] = self.kubelet.truth()
 
     def _pod(self) -> Raw:

@@ -148,7 +148,7 @@ class FakeApi(ApiClient):
             return self.put(plural, {**raw, **body})
         if body["metadata"]["resourceVersion"] != raw["metadata"]["resourceVersion"]:
             raise api_error(409, {"reason": "Conflict", "message": "has been modified"})
-        raw["status"] = _merged(raw.get("status") or {}, body["status"])
+        raw["status"] = merged(raw.get("status") or {}, body["status"])
         return self.put(plural, raw)
 
     def _post(self, plural: str, key: Key, body: Raw, _: object) -> Raw:
@@ -220,15 +220,15 @@ def _parse(path: str) -> tuple[str, Key, str]:
     return plural, Key(namespace, name), subresource
 
 
-def _merged(old: Raw, patch: Raw) -> Raw:
+def merged(old: Mapping[str, Any], patch: Mapping[str, Any]) -> Raw:
     """Applies a merge patch (RFC 7386)."""
-    merged = {key: value for key, value in old.items() if patch.get(key, "") is not None}
+    result = {key: value for key, value in old.items() if patch.get(key, "") is not None}
     for key, value in patch.items():
         if isinstance(value, dict):
-            merged[key] = _merged(old.get(key) or {}, value)
+            result[key] = merged(old.get(key) or {}, value)
         elif value is not None:
-            merged[key] = value
-    return merged
+            result[key] = value
+    return result
 
 
 class RecordingQueue(WorkQueue[Key]):

@@ -1,0 +1,1 @@
+"""What pipelines cost: lives of a pipeline, and the table of the exact numbers for each."""
