@@ -83,7 +83,11 @@ class ContractEnv:
 
     def report(self, builder: PodBuilder) -> None:
         """Report a status of the Pod, as the kubelet would."""
-        body = {"status": builder.raw()["status"]}
+        self.report_status(builder.raw()["status"])
+
+    def report_status(self, status: Raw) -> None:
+        """Report this status of the Pod, as the kubelet would."""
+        body = {"status": status}
         self._core.patch_namespaced_pod_status(NAME, self.namespace, body)
 
     def delete_pod(self, grace_seconds: int = 0) -> None:

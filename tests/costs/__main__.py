@@ -1,5 +1,6 @@
-"""Counts what the lives cost, and writes the numbers to the table: ``python -m tests.costs``."""
+"""Count what the lives cost, and write the numbers to tests/costs/table.md."""
 
+import argparse
 import asyncio
 
 from tests.costs import table
@@ -16,8 +17,10 @@ async def costs(life: Life) -> table.Row:
 
 
 def main() -> None:
-    table.rewrite({name: asyncio.run(costs(life)) for name, life in LIVES.items()})
+    counted = {name: asyncio.run(costs(life)) for name, life in LIVES.items()}
+    table.PATH.write_text(table.rewritten(counted))
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m tests.costs", description=__doc__).parse_args()
     main()

@@ -14,6 +14,9 @@ from initpipeline.api.raw import Raw
 from tests.builders import PipelineBuilder, pipeline
 from tests.unit.model.kubelet import Kubelet
 
+SANDBOX_READY: Final = {"type": "PodReadyToStartContainers", "status": "True"}
+"""A condition of a Pod that the operator does not read."""
+
 
 class World(Protocol):
     """A cluster with the operator, and at most one pipeline that is played."""
@@ -38,8 +41,8 @@ class World(Protocol):
     def delete_pod(self) -> None:
         """Delete the Pod as a user."""
 
-    def annotate_pod(self) -> None:
-        """Set an annotation of the Pod as a user."""
+    def report_sandbox(self) -> None:
+        """Set the condition PodReadyToStartContainers of the Pod as the kubelet."""
 
     def schedule(self) -> None:
         """Bind the Pod to a node."""
@@ -98,8 +101,8 @@ class Stage:
         self._world.delete_pod()
         await self._follow()
 
-    async def annotate_pod(self) -> None:
-        self._world.annotate_pod()
+    async def report_sandbox(self) -> None:
+        self._world.report_sandbox()
         await self._follow()
 
     async def start_pod(self) -> None:
@@ -201,7 +204,7 @@ LIVES: Final[Mapping[str, Life]] = {
     "the Pod completes": Life((("create", never_restarting()), ("run_pod", "one", "app"))),
     "the Pod completes, the TTL expires": Life(
         (
-            ("create", never_restarting(ttlSecondsAfterFinished=5)),
+            ("create", never_restarting(ttlSecondsAfterFinished=2)),
             ("run_pod", "one", "app"),
             ("rest",),
         )
@@ -228,7 +231,7 @@ LIVES: Final[Mapping[str, Life]] = {
     "resumed": Life((RESUME, AGAIN), (*ready(), SUSPEND)),
     "deleted": Life((("delete",),), ready()),
     "a label of the pipeline changes": Life((LABEL,), ready()),
-    "an annotation of the Pod changes": Life((("annotate_pod",),), ready()),
+    "a condition of the Pod changes": Life((("report_sandbox",),), ready()),
     "the operator restarts, 10 pipelines": Life((("restart", 10),), ready()),
     "at rest: Ready": Life((("rest",),), ready()),
     "at rest: a step runs": Life((("rest",),), (("create", TWO), ("start_pod",))),
@@ -245,8 +248,9 @@ LIVES: Final[Mapping[str, Life]] = {
 async def play(life: Life, world: World) -> None:
     """Play the life, and count it with the rest that follows."""
     stage = Stage(world)
-    await stage.play(*life.before)
-    await world.rest()
+    if life.before:
+        await stage.play(*life.before)
+        await world.rest()
     world.count()
     await stage.play(*life.counted)
     await world.rest()

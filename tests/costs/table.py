@@ -45,13 +45,13 @@ def rows() -> dict[str, Row]:
     return found
 
 
-def rewrite(counted: Mapping[str, Row]) -> None:
-    """Replace the numbers of the file by those that were counted."""
-    lines = PATH.read_text().splitlines()
-    changed = [
-        _line(life, counted[life]) if (life := _cells(x)[0]) in counted else x for x in lines
-    ]
-    PATH.write_text("".join(f"{line}\n" for line in changed))
+def rewritten(counted: Mapping[str, Row]) -> str:
+    """Returns the text of the file with the numbers that were counted."""
+    lines: list[str] = []
+    for line in PATH.read_text().splitlines():
+        life = _cells(line)[0]
+        lines.append(_line(life, counted[life]) if life in counted else line)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def difference(life: str, counted: Row, columns: Iterable[str] = COLUMNS) -> str:

@@ -33,6 +33,7 @@ from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
 from initpipeline.runtime.workers import run_worker
 from tests.builders import NAME, PIPELINE_UID, PipelineBuilder
+from tests.costs.lives import SANDBOX_READY
 from tests.costs.table import BYTES, DECISIONS, PIPELINES_READ, PODS_READ, RECONCILES
 from tests.unit.model.cluster import Api, Cluster
 from tests.unit.model.kubelet import Kubelet
@@ -236,10 +237,10 @@ class CountedWorld:
     def delete_pod(self) -> None:
         self._api.delete(PODS)
 
-    def annotate_pod(self) -> None:
-        pod = copy.deepcopy(self._api.objects[PODS, KEY])
-        pod["metadata"]["annotations"]["team"] = "a"
-        self._api.put(PODS, pod)
+    def report_sandbox(self) -> None:
+        status = self._api.objects[PODS, KEY]["status"]
+        conditions = [*status["conditions"], SANDBOX_READY]
+        self._api.edit(PODS, {"status": {**status, "conditions": conditions}})
 
     def schedule(self) -> None:
         self._cluster.schedule()

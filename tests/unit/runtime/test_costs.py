@@ -34,3 +34,7 @@ async def test_life_costs_the_same_requests_if_events_precede_responses(
 
 def test_table_has_a_row_for_each_life() -> None:
     assert [*table.rows()] == [*LIVES]
+
+
+def test_table_has_the_layout_that_the_program_writes() -> None:
+    assert table.rewritten(table.rows()) == table.PATH.read_text()
