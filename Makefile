@@ -88,7 +88,7 @@ demo: $(STAMP) ## Show a pipeline and three faults on a real kubelet; CLUSTER=cu
 	@$(BIN)/python -m tests.demo
 
 .PHONY: bench
-bench: $(STAMP) ## Compare InitPipelines with Jobs, on fake nodes: six minutes; ARGS="--help"
+bench: $(STAMP) ## Compare InitPipelines with Jobs and others, on fake nodes: six minutes; ARGS="--help"
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: run

@@ -3,16 +3,19 @@
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
-from tests.bench import report
+from tests.bench import report, reruns
 from tests.bench.errors import BenchError
 from tests.bench.machine import Machine
 from tests.bench.measurement import Measurement, measure_all
 from tests.bench.options import Options
+from tests.bench.peers import PEERS
+from tests.bench.publish import publish
+from tests.bench.reruns import Reruns
 from tests.bench.result import Result
 from tests.bench.workloads import Form
 from tests.cluster.errors import ClusterError
@@ -26,11 +29,20 @@ the other controllers are raised, so that only CPU limits them.
 The ratios are meaningful, since all are measured within minutes on the same machine. On two cores
 the benchmark takes about six minutes, after Kubernetes and kwok have been built once.
 """
+ALL: Final[Mapping[str, Any]] = {
+    "objects": [200, 2000],
+    "rate": 5,
+    "alone": 50,
+    "reruns": 20,
+    "peers": list(PEERS),
+}
 EPILOG: Final = """\
 examples:
   python -m tests.bench                        two rounds of both forms
   python -m tests.bench --form pod --rounds 5  only the creation of Pods, in more rounds
-  python -m tests.bench --objects 200 2000 --rate 5 --alone --json bench.json
+  python -m tests.bench --all --rounds 5 --json bench.json
+                                               everything, in two hours
+  python -m tests.bench --from bench.json --publish
 
 Progress is written to standard error, the tables to standard output.
 Exit codes: 0 measured, 1 an object did not finish in time or the cluster failed, 2 invalid usage,
@@ -44,8 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)
     try:
-        result = _measured(options)
+        result = Result.load(options.source) if options.source else _measured(options)
         report.show(result)
+        for file in publish(result) if options.publish else ():
+            print(f"wrote {file}", file=sys.stderr)
     except (BenchError, ClusterError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -57,23 +71,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measured(arguments: argparse.Namespace) -> Result:
     """Measure, and write the result after each measurement."""
-    options = Options(
-        rounds=arguments.rounds,
-        objects=tuple(arguments.objects),
-        parallel=arguments.parallel,
-        rest_seconds=arguments.rest_seconds,
-        form=arguments.form,
-        rate=arguments.rate,
-        alone=arguments.alone,
-    )
+    options = _options(arguments)
     measurements: list[Measurement] = []
+    latencies: list[Reruns] = []
     date = datetime.now(UTC).date().isoformat()
-    result = Result(date, Machine.here(), options, measurements)
-    for measurement in measure_all(options, Lines()):
+    versions = {PEERS[key].workload.name: PEERS[key].version for key in options.peers}
+    result = Result(date, Machine.here(versions), options, measurements, latencies)
+    progress = Lines()
+    for measurement in measure_all(options, progress):
         measurements.append(measurement)
         if arguments.json:
             result.write(arguments.json)
+    for latency in reruns.measure_all(options, progress):
+        latencies.extend(latency)
+        if arguments.json:
+            result.write(arguments.json)
     return result
+
+
+def options_of(*arguments: str) -> Options:
+    """Return what these arguments select."""
+    return _options(_parser().parse_args(arguments))
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    chosen = {name: value for name, value in vars(arguments).items() if value is not None}
+    default = ALL if arguments.all else {"objects": [200]}
+    values: dict[str, Any] = {name: chosen.get(name, default.get(name)) for name in Options.names()}
+    values |= {name: tuple(values[name] or ()) for name in ("objects", "peers")}
+    return Options(**values)
 
 
 def _end(_number: int, _frame: object) -> NoReturn:
@@ -99,7 +125,6 @@ def _parser() -> argparse.ArgumentParser:
         "--objects",
         type=_count,
         nargs="+",
-        default=[200],
         metavar="N",
         help="numbers of objects in a burst (default: 200)",
     )
@@ -132,6 +157,13 @@ def _parser() -> argparse.ArgumentParser:
         help="also measure N objects that arrive one at a time (default: %(const)s)",
     )
     parser.add_argument(
+        "--peers",
+        nargs="*",
+        action=_Peers,
+        choices=list(PEERS),
+        help="also measure Tekton and Argo Workflows, or only the one that is named",
+    )
+    parser.add_argument(
         "--rest-seconds",
         type=_count,
         default=20,
@@ -139,9 +171,47 @@ def _parser() -> argparse.ArgumentParser:
         help="duration of the measurement at rest (default: %(default)s)",
     )
     parser.add_argument(
+        "--reruns",
+        type=_count,
+        nargs="?",
+        const=20,
+        metavar="N",
+        help="also measure N re-runs for each trigger (default: %(const)s)",
+    )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="measure everything: bursts of 200 and 2000, --rate 5, --alone, --reruns and --peers",
+    )
+    parser.add_argument(
         "--json", type=Path, metavar="FILE", help="also write all measurements to this file"
     )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FILE",
+        help="measure nothing: read what --json has written",
+    )
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="write the tables and a plot to docs/benchmarks.md and docs/benchmarks.svg",
+    )
     return parser
+
+
+class _Peers(argparse.Action):
+    """Without a value, the option means all peers."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        _option: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, list(values or PEERS))
 
 
 def _count(text: str) -> int:

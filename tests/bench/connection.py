@@ -5,7 +5,7 @@ import base64
 import json
 import ssl
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +35,21 @@ class Connection:
 
     async def create(self, path: str, body: bytes) -> None:
         """POST a manifest, given as JSON."""
-        headers = {"Content-Type": "application/json"}
-        async with self.session.post(self.server + path, data=body, headers=headers) as answer:
-            await _body(answer, "POST", path)
+        await self._send("POST", path, body, "application/json")
+
+    async def merge(self, path: str, patch: Mapping[str, Any]) -> None:
+        """PATCH an object. Lists are replaced."""
+        await self._send("PATCH", path, json.dumps(patch).encode(), "application/merge-patch+json")
+
+    async def delete(self, path: str, options: Mapping[str, Any]) -> None:
+        """DELETE an object, with these DeleteOptions."""
+        await self._send("DELETE", path, json.dumps(options).encode(), "application/json")
+
+    async def _send(self, method: str, path: str, body: bytes, content: str) -> None:
+        headers = {"Content-Type": content}
+        url = self.server + path
+        async with self.session.request(method, url, data=body, headers=headers) as answer:
+            await _body(answer, method, path)
 
     async def open(self, connections: int) -> None:
         """Open this number of connections in advance, since a TLS handshake is expensive."""

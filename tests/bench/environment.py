@@ -1,31 +1,35 @@
 """Set up one measurement: a new control plane with the controller of one workload.
 
-Both workloads have the same setup: the CRD, the scheduler, and a controller manager with the Job
+All workloads have the same setup: the CRD, the scheduler, and a controller manager with the Job
 controller and the controllers that fake nodes need. About thirty other controllers would watch
 every Pod, too. They are disabled, so that their CPU time is not attributed to the Job controller.
 """
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import yaml
 
 from initpipeline.api import names
 from tests.bench.errors import BenchError
-from tests.bench.workloads import PIPELINE, Form, Workload
+from tests.bench.peers import PEERS, Peer
+from tests.bench.workloads import JOB, PIPELINE, Form, Workload
 from tests.cluster.cluster import Cluster
 from tests.cluster.errors import ClusterError
 from tests.cluster.kwok import FakeNodes
 from tests.cluster.plan import Component, Mode
 from tests.cluster.processes import Usage, last_line
+from tests.cluster.progress import Progress
 from tests.installation import CRDS
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
 
 CRD_PATH: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+STAGES: Final = Path(__file__).with_name("stages.yaml")
 SERVED_SECONDS: Final = 30.0
 FAKE_NODES: Final = 10
 CONTROLLERS: Final = ("job-controller", "node-lifecycle-controller", "serviceaccount-controller")
@@ -36,7 +40,7 @@ FLAGS: Final = {
         "--concurrent-job-syncs=50",
         f"--controllers={','.join(CONTROLLERS)}",
     ),
-    # At its default of 50 requests per second, the scheduler would limit both workloads.
+    # At its default of 50 requests per second, the scheduler would limit all workloads.
     Component.SCHEDULER: ("--kube-api-qps=1000", "--kube-api-burst=2000"),
 }
 
@@ -47,7 +51,7 @@ class BenchEnv:
 
     cluster: Cluster
     controller: Usage
-    """The operator, or the controller manager."""
+    """The operator, the controller manager, or the controller of a peer."""
     api_server: Usage
 
     def all(self) -> list[Usage]:
@@ -59,7 +63,7 @@ class BenchEnv:
 
 
 @contextmanager
-def prepared(workload: Workload, form: Form) -> Iterator[BenchEnv]:
+def prepared(workload: Workload, form: Form, progress: Progress) -> Iterator[BenchEnv]:
     """Start a cluster with the workload's controller. Remove it at the end of the context."""
     components = frozenset({Component.CONTROLLER_MANAGER, Component.SCHEDULER})
     name = f"bench-{os.getpid()}"
@@ -67,12 +71,33 @@ def prepared(workload: Workload, form: Form) -> Iterator[BenchEnv]:
         _install_crd(cluster)
         if form is Form.LIFE:
             # They are removed with the cluster.
-            FakeNodes(cluster, FAKE_NODES).start()
-        if workload is PIPELINE:
-            with _operator(cluster) as env:
-                yield env
-        else:
-            yield _env(cluster, _usage(cluster, Component.CONTROLLER_MANAGER))
+            FakeNodes(cluster, FAKE_NODES, (STAGES,)).start()
+        with _controller(workload, cluster, progress) as env:
+            yield env
+
+
+def _controller(
+    workload: Workload, cluster: Cluster, progress: Progress
+) -> AbstractContextManager[BenchEnv]:
+    if workload is PIPELINE:
+        return _operator(cluster)
+    if workload is JOB:
+        return nullcontext(_env(cluster, _usage(cluster, Component.CONTROLLER_MANAGER)))
+    (peer,) = (one for one in PEERS.values() if one.workload is workload)
+    return _peer(peer, cluster, progress)
+
+
+@contextmanager
+def _peer(peer: Peer, cluster: Cluster, progress: Progress) -> Iterator[BenchEnv]:
+    # It is stopped with the cluster.
+    daemon = peer.start(cluster, progress)
+    process = daemon.running()
+    if process is None:
+        raise daemon.failure("it has ended")
+    try:
+        yield _env(cluster, Usage(process.pid))
+    except (BenchError, FileNotFoundError) as error:
+        raise daemon.failure(str(error)) from error
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def measure_all(options: Options, progress: Progress) -> Iterator[Measurement]:
 
 
 def _measure(workload: Workload, case: Case, options: Options, progress: Progress) -> Measurement:
-    with prepared(workload, case.form) as env:
+    with prepared(workload, case.form, progress) as env:
         return asyncio.run(_Session(env, workload, case, options, progress).run())
 
 

@@ -1,9 +1,10 @@
 """What to measure: the user's choices, and the cases that follow from them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from tests.bench.arrival import Arrival, Pace
+from tests.bench.peers import PEERS
 from tests.bench.workloads import JOB, PIPELINE, Form, Workload
 
 
@@ -51,6 +52,15 @@ class Options:
     """Objects per second of a steady arrival. None: not measured."""
     alone: int | None = None
     """Number of objects that arrive one at a time. None: not measured."""
+    reruns: int | None = None
+    """Number of runs per trigger whose latency is measured. None: not measured."""
+    peers: Sequence[str] = ()
+    """Further workloads, by their keys in PEERS."""
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of the choices."""
+        return [field.name for field in fields(cls)]
 
     def cases(self) -> list[Case]:
         """Return the cases to measure."""
@@ -64,4 +74,4 @@ class Options:
 
     def workloads(self) -> list[Workload]:
         """Return the workloads in the order in which they are measured in each round."""
-        return [JOB, PIPELINE]
+        return [JOB, PIPELINE, *(PEERS[key].workload for key in self.peers)]

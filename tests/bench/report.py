@@ -18,12 +18,11 @@ def show(result: Result) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
-    for case in tables.cases(result.measurements):
-        table = tables.comparison(result.measurements, case)
-        console.print()
-        console.print(table.title, soft_wrap=True)
+    for table in tables.of(result):
+        console.print(f"\n{table.title}", soft_wrap=True)
         console.print(_rich(table, console.is_terminal))
-        console.print()
+    for case in tables.cases(result.measurements):
+        console.print(f"\n{case.title}", soft_wrap=True)
         for line in tables.requests(result.measurements, case):
             console.print(line, soft_wrap=True)
     console.print()

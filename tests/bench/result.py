@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -10,6 +10,7 @@ from tests.bench.errors import BenchError
 from tests.bench.machine import Machine
 from tests.bench.measurement import Measurement
 from tests.bench.options import Options
+from tests.bench.reruns import Reruns
 from tests.bench.workloads import Form
 
 BUSY_CORES: Final = 0.2
@@ -24,6 +25,7 @@ class Result:
     machine: Machine
     options: Options
     measurements: Sequence[Measurement]
+    reruns: Sequence[Reruns] = field(default_factory=list)
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -41,11 +43,13 @@ class Result:
         options = dict(document["options"])
         options["form"] = options["form"] and Form(options["form"])
         options["objects"] = tuple(options["objects"])
+        options["peers"] = tuple(options["peers"])
         return cls(
             document["date"],
             Machine(**document["machine"]),
             Options(**options),
             [Measurement.read(one) for one in document["measurements"]],
+            [Reruns(**one) for one in document["reruns"]],
         )
 
     def write(self, file: Path) -> None:
@@ -61,6 +65,8 @@ class Result:
             "[minimum-maximum] over the rounds. The ratio is InitPipeline divided by the workload "
             "to its left, computed within each round."
         )
+        if not measured:
+            return
         share = max(one.generator_cpu_share for one in measured)
         late = max(one.generator_late_p99_ms for one in measured)
         yield (

@@ -8,10 +8,22 @@ from typing import Final
 from tests.bench.figures import FIGURES, Figure
 from tests.bench.measurement import Measurement
 from tests.bench.options import Case
+from tests.bench.reruns import Reruns
+from tests.bench.result import Result
 from tests.bench.stats import Spread
 from tests.bench.workloads import JOB, PIPELINE
 
 NONE: Final = "-"
+RERUN_TITLE: Final = "Re-runs of InitPipelines: from the cause of the run"
+RERUN_COLUMNS: Final = {
+    "pod_p50_ms": "to its Pod, p50, ms",
+    "pod_p99_ms": "p99",
+    "recorded_p50_ms": "to the status, p50, ms",
+    "recorded_p99_ms": "p99",
+}
+
+Row = Sequence[str]
+"""The title of a row, and its values."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +31,14 @@ class Table:
     """A heading, the names of the columns, and the rows."""
 
     title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    header: Row
+    rows: Sequence[Row]
+
+
+def of(result: Result) -> list[Table]:
+    """Return all tables of a result."""
+    compared = [comparison(result.measurements, case) for case in cases(result.measurements)]
+    return [*compared, *([latencies(result.reruns)] if result.reruns else [])]
 
 
 def cases(measurements: Sequence[Measurement]) -> list[Case]:
@@ -48,6 +66,15 @@ def comparison(measurements: Sequence[Measurement], case: Case) -> Table:
         if _shown(figure, [one for one in measurements if one.case == case])
     ]
     return Table(case.title, header, rows)
+
+
+def latencies(reruns: Sequence[Reruns]) -> Table:
+    """Return the table of re-runs: a row for each trigger."""
+    triggers = dict.fromkeys(one.trigger for one in reruns)
+    rows = [
+        [name, *_latencies([one for one in reruns if one.trigger == name])] for name in triggers
+    ]
+    return Table(RERUN_TITLE, ["trigger", *RERUN_COLUMNS.values()], rows)
 
 
 def requests(measurements: Sequence[Measurement], case: Case) -> Iterator[str]:
@@ -102,3 +129,8 @@ def _row(
         right = values(figure, measured)
         yield cell(right, figure.decimals)
         yield cell(ratios(left, right), 2)
+
+
+def _latencies(rounds: Sequence[Reruns]) -> Iterator[str]:
+    for key in RERUN_COLUMNS:
+        yield cell([one.figures[key] for one in rounds if key in one.figures], 0)

@@ -1,6 +1,8 @@
-"""The two workloads: their manifests, and how their status reports the state of the Pod.
+"""The workloads: their manifests, and how their status reports the state of the Pod.
 
-Both have the same Pod: three init containers that run to completion, and one app container.
+InitPipeline and Job have the same Pod: three init containers that run to completion, and one app
+container. An Argo Workflow's Pod has the same, and two containers of Argo's executor. The steps of
+a Tekton TaskRun are three app containers that run one after the other, after an init container.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +29,7 @@ class Form(StrEnum):
 
 @dataclass(frozen=True)
 class Workload:
-    """One of the two kinds of objects that are compared."""
+    """One of the kinds of objects that are compared."""
 
     name: str
     path: str
@@ -47,7 +49,7 @@ class Workload:
 
 def pod_initialized(status: Mapping[str, Any]) -> bool:
     """Return whether the Pod's status reports that all init containers have succeeded."""
-    return _condition(status, "Initialized").get("status") == "True"
+    return condition(status, "Initialized").get("status") == "True"
 
 
 def pod_finished(status: Mapping[str, Any]) -> bool:
@@ -65,11 +67,11 @@ def _pipeline(name: str, form: Form) -> dict[str, Any]:
 
 
 def _pipeline_initialized(status: Mapping[str, Any]) -> bool:
-    return _condition(status, ConditionType.INITIALIZED).get("status") == "True"
+    return condition(status, ConditionType.INITIALIZED).get("status") == "True"
 
 
 def _pipeline_finished(status: Mapping[str, Any]) -> bool:
-    return _condition(status, ConditionType.READY).get("reason") == Reason.POD_SUCCEEDED
+    return condition(status, ConditionType.READY).get("reason") == Reason.POD_SUCCEEDED
 
 
 def _job(name: str, form: Form) -> dict[str, Any]:
@@ -83,22 +85,73 @@ def _job(name: str, form: Form) -> dict[str, Any]:
 
 def _job_finished(status: Mapping[str, Any]) -> bool:
     # The Job controller counts the Pod as succeeded before it sets the condition Complete.
-    complete = _condition(status, "Complete").get("status") == "True"
+    complete = condition(status, "Complete").get("status") == "True"
     return complete or bool(status.get("succeeded"))
+
+
+def _task_run(name: str, form: Form) -> dict[str, Any]:
+    pod = {"schedulerName": "none"} if form is Form.POD else {}
+    steps = [container(f"step-{number}") for number in range(STEPS)]
+    for step in steps:
+        step["computeResources"] = step.pop("resources")
+    return {
+        "apiVersion": "tekton.dev/v1",
+        "kind": "TaskRun",
+        "metadata": {"name": name, "labels": {"app": "bench"}},
+        # Tekton's webhook, which does not run, would set the defaults of all but the steps.
+        "spec": {
+            "serviceAccountName": "default",
+            "timeout": "1h0m0s",
+            "podTemplate": pod,
+            "taskSpec": {"steps": steps},
+        },
+    }
+
+
+def _task_run_finished(status: Mapping[str, Any]) -> bool:
+    return condition(status, "Succeeded").get("status") == "True"
+
+
+def _workflow(name: str, form: Form) -> dict[str, Any]:
+    main = container("app")
+    del main["name"]  # Argo Workflows calls it main
+    spec: dict[str, Any] = {
+        "entrypoint": "main",
+        "templates": [
+            {
+                "name": "main",
+                "metadata": {"labels": {"app": "bench"}},
+                "initContainers": [container(f"step-{number}") for number in range(STEPS)],
+                "container": main,
+            }
+        ],
+    }
+    if form is Form.POD:
+        spec["schedulerName"] = "none"
+    return {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
+def _workflow_finished(status: Mapping[str, Any]) -> bool:
+    return status.get("phase") == "Succeeded"
 
 
 def _template(form: Form) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
-        "initContainers": [_container(f"step-{number}") for number in range(STEPS)],
-        "containers": [_container("app")],
+        "initContainers": [container(f"step-{number}") for number in range(STEPS)],
+        "containers": [container("app")],
     }
     if form is Form.POD:
         spec["schedulerName"] = "none"
     return {"metadata": {"labels": {"app": "bench"}}, "spec": spec}
 
 
-def _container(name: str) -> dict[str, Any]:
+def container(name: str) -> dict[str, Any]:
     """Return a container of realistic size. Fake nodes run nothing, but its bytes are sent."""
     return {
         "name": name,
@@ -109,7 +162,8 @@ def _container(name: str) -> dict[str, Any]:
     }
 
 
-def _condition(status: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
+def condition(status: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
+    """Return the condition of that type. Empty if the status does not have it."""
     conditions = status.get("conditions") or ()
     return next((one for one in conditions if one["type"] == type_), {})
 
@@ -129,4 +183,20 @@ JOB: Final = Workload(
     manifest=_job,
     initialized=None,
     finished=_job_finished,
+)
+TASK_RUN: Final = Workload(
+    name="Tekton TaskRun",
+    path=f"/apis/tekton.dev/v1/namespaces/{NAMESPACE}/taskruns",
+    user="bench-tekton",
+    manifest=_task_run,
+    initialized=None,
+    finished=_task_run_finished,
+)
+WORKFLOW: Final = Workload(
+    name="Argo Workflow",
+    path=f"/apis/argoproj.io/v1alpha1/namespaces/{NAMESPACE}/workflows",
+    user="bench-argo",
+    manifest=_workflow,
+    initialized=None,
+    finished=_workflow_finished,
 )

@@ -3,7 +3,9 @@
 kwok/stages.yaml defines their life cycle. kwok is built when it is first used, by benchmarks.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Self
 
 from tests.cluster import build
@@ -31,6 +33,8 @@ class FakeNodes:
 
     cluster: Cluster
     count: int = 1
+    more_stages: Sequence[Path] = ()
+    """Files with more stages. A stage with a weight has precedence over one without."""
 
     def __enter__(self) -> Self:
         """Start the fake nodes."""
@@ -55,7 +59,7 @@ class FakeNodes:
             [
                 str(program),
                 f"--kubeconfig={kubeconfig}",
-                f"--config={STAGES}",
+                *(f"--config={file}" for file in (STAGES, *self.more_stages)),
                 "--node-ip=127.0.0.1",
                 "--v=WARN",
             ]

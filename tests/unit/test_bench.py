@@ -1,15 +1,19 @@
 """The benchmark computes its figures from audit events and watch events."""
 
 import asyncio
+import json
 import platform
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench import generator, machine, tables
+from tests.bench import generator, machine, peers, plot, publish, report, reruns, tables
+from tests.bench.__main__ import options_of
 from tests.bench.arrival import Arrival, Pace
 from tests.bench.connection import Connection
 from tests.bench.errors import BenchError
@@ -17,13 +21,17 @@ from tests.bench.generator import Sender
 from tests.bench.machine import Machine
 from tests.bench.measurement import Measurement, own_writes
 from tests.bench.options import Case, Options
+from tests.bench.peers import PEERS, Peer
 from tests.bench.request_counts import RequestCounts
+from tests.bench.reruns import Reruns, Subject
 from tests.bench.result import Result
 from tests.bench.stats import Spread, percentile
 from tests.bench.timeline import Timeline
-from tests.bench.workloads import JOB, PIPELINE, Form, Workload
+from tests.bench.workloads import JOB, PIPELINE, TASK_RUN, WORKFLOW, Form, Workload
 from tests.cluster.audit import Request
 
+TRACES = Path(__file__).parents[1] / "traces" / "recorded"
+POD_LOST = reruns.CAUSES[0]
 POD_STATUS = {
     "phase": "Succeeded",
     "conditions": [{"type": "Initialized", "status": "True"}],
@@ -100,6 +108,10 @@ def test_options_select_the_cases_and_the_alternating_workloads() -> None:
         Case(Form.POD, Arrival(Pace.ALONE, 3)),
     ]
     assert options.workloads() == [JOB, PIPELINE]
+    assert replace(options, peers=("argo", "tekton")).workloads() == [
+        *(JOB, PIPELINE),
+        *(WORKFLOW, TASK_RUN),
+    ]
 
 
 def test_deadline_includes_the_time_of_a_steady_arrival() -> None:
@@ -163,6 +175,92 @@ def test_own_writes_are_those_to_the_objects_of_the_workload(
     assert own_writes(kinds, workload) == written
 
 
+@pytest.mark.parametrize("name", ["app-exits", "sandbox-killed", "restarted-in-place"])
+def test_restart_is_played_like_that_of_a_kubelet(name: str) -> None:
+    play = {
+        "app-exits": reruns.container_restarted,
+        "sandbox-killed": reruns.sandbox_restarted,
+        "restarted-in-place": reruns.restarted_in_place,
+    }[name]
+    trace = json.loads((TRACES / f"{name}.json").read_text())
+    statuses = [state["status"] for state in trace["states"]]
+    after = next(status for status in statuses if restarted(status) and not removed(status))
+    before = [one for one in statuses[: statuses.index(after)] if runs(one)][-1]
+    changed = before | play(before, "2030-01-01T12:00:07Z")
+    assert summary(changed) == summary(after)
+    ids = {one.get("containerID") for one in containers(changed)} - {None}
+    assert len(ids - {one["containerID"] for one in containers(before)}) == 1
+
+
+def containers(status: Mapping[str, Any]) -> list[Any]:
+    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+
+
+def restarted(status: Mapping[str, Any]) -> bool:
+    return any(one["restartCount"] for one in containers(status))
+
+
+def removed(status: Mapping[str, Any]) -> bool:
+    """Return whether an in-place re-run has only removed the containers."""
+    states = [one["state"].get("waiting", {}) for one in containers(status)]
+    return {"RestartingAllContainers"} == {state.get("reason") for state in states}
+
+
+def runs(status: Mapping[str, Any]) -> bool:
+    return any("running" in one["state"] for one in status.get("containerStatuses", []))
+
+
+def summary(status: Mapping[str, Any]) -> object:
+    """Return what an observer sees, without IDs and times."""
+    return (
+        status["phase"],
+        [(one["type"], one["status"]) for one in status["conditions"]],
+        [
+            (one["name"], one["ready"], one["restartCount"], *one["state"], *one["lastState"])
+            for one in containers(status)
+        ],
+    )
+
+
+def run_status(number: int, trigger: str = "PodLost") -> dict[str, Any]:
+    return {"status": {"run": {"number": number, "trigger": trigger}}}
+
+
+def rerun(pod_at: float, recorded_at: float, trigger: str = "PodLost") -> Subject:
+    subject = Subject("a", {})
+    subject.pod_changed({"metadata": {"uid": "1"}}, 1.0)
+    subject.owner_changed(run_status(1, "Created"), 1.0)
+    subject.cause(2.0)
+    subject.pod_changed({"metadata": {"uid": "1"}}, 2.1)
+    subject.owner_changed(run_status(1, "Created"), 2.1)
+    assert (subject.pod_ms(), subject.recorded_ms()) == (None, None)
+    for later in (0, 1):
+        subject.owner_changed(run_status(2, trigger), recorded_at + later)
+        subject.pod_changed({"metadata": {"uid": "2"}}, pod_at + later)
+    return subject
+
+
+def test_rerun_is_measured_until_its_first_pod_and_until_its_first_status() -> None:
+    measured = reruns.result(POD_LOST, [rerun(2.25, 2.5), rerun(3, 4)])
+    assert measured.trigger == "PodLost"
+    assert measured.figures == {
+        "pod_p50_ms": 250,
+        "pod_p99_ms": 1000,
+        "recorded_p50_ms": 500,
+        "recorded_p99_ms": 2000,
+    }
+
+
+def test_rerun_in_the_same_pod_has_no_time_of_a_pod() -> None:
+    measured = reruns.result(replace(POD_LOST, new_pod=False), [rerun(2.25, 2.5)])
+    assert set(measured.figures) == {"recorded_p50_ms", "recorded_p99_ms"}
+
+
+def test_rerun_with_another_trigger_fails_the_benchmark() -> None:
+    with pytest.raises(BenchError, match="a has a run with the trigger Retry"):
+        reruns.result(POD_LOST, [rerun(2.25, 2.5, trigger="Retry")])
+
+
 def measurement(workload: Workload, case: Case, **figures: float) -> Measurement:
     return Measurement(
         workload=workload.name,
@@ -201,6 +299,10 @@ RESULT = Result(
     MACHINE,
     Options(rounds=2, objects=(40,), parallel=5, rest_seconds=1, alone=3),
     MEASUREMENTS,
+    [
+        Reruns("PodLost", {"pod_p50_ms": 1, "pod_p99_ms": 5}),
+        Reruns("PodLost", {"pod_p50_ms": 3, "recorded_p50_ms": 9}),
+    ],
 )
 
 
@@ -261,3 +363,115 @@ def test_machine_is_read_from_proc() -> None:
     assert machine.memory_gib("MemTotal:       24626464 kB\nMemFree: 1 kB\n") == 23.5
     assert machine.processor("processor : 0\nmodel name\t: A processor\n") == "A processor"
     assert machine.processor("processor : 0\n") == platform.machine()
+
+
+def test_everything_is_measured_on_request_unless_a_choice_is_given() -> None:
+    everything = options_of("--all", "--objects", "40", "--peers", "argo")
+    assert everything.objects == (40,)
+    assert everything.peers == ("argo",)
+    assert (everything.rate, everything.alone, everything.reruns) == (5, 50, 20)
+    assert options_of("--peers").peers == ("tekton", "argo")
+    assert options_of() == Options(rounds=2, objects=(200,), parallel=50, rest_seconds=20)
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x", "100001"])
+def test_count_that_is_out_of_range_is_refused(
+    number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        options_of("--objects", number)
+    assert "is not an integer from 1 to 100000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("peer", PEERS.values(), ids=list(PEERS))
+def test_version_of_a_peer_is_that_of_its_module_file(peer: Peer) -> None:
+    assert f"{peer.module} {peer.version}" in (peer.program.folder / "go.mod").read_text()
+    assert f"{peer.module} {peer.version} h1:" in (peer.program.folder / "go.sum").read_text()
+
+
+def test_crd_is_installed_without_its_conversion_webhook() -> None:
+    crd = {"kind": "CustomResourceDefinition", "spec": {"scope": "x", "conversion": {"a": 1}}}
+    assert peers.without_webhook(crd)["spec"] == {"scope": "x", "conversion": {"strategy": "None"}}
+    assert peers.without_webhook({"kind": "ConfigMap"}) == {"kind": "ConfigMap"}
+
+
+@pytest.mark.parametrize(
+    ("workload", "status"),
+    [
+        (TASK_RUN, {"conditions": [{"type": "Succeeded", "status": "True"}]}),
+        (WORKFLOW, {"phase": "Succeeded"}),
+    ],
+    ids=["tekton", "argo"],
+)
+def test_object_of_a_peer_has_three_steps_and_reports_its_end(
+    workload: Workload, status: Mapping[str, Any]
+) -> None:
+    for form in Form:
+        text = json.dumps(workload.manifest("a", form))
+        assert [text.count(f'"name": "step-{number}"') for number in range(4)] == [1, 1, 1, 0]
+        assert ('"schedulerName": "none"' in text) is (form is Form.POD)
+    assert workload.finished(status)
+    assert not workload.finished({"phase": "Running", "conditions": []})
+
+
+def test_page_gets_the_tables_between_its_marks(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    page.write_text("before\n<!-- generated: results -->\nold\n<!-- end -->\nafter\n")
+    written = publish.publish(RESULT, tmp_path)
+    assert written == [page, tmp_path / "benchmarks.svg"]
+    text = page.read_text()
+    assert text.startswith("before\n<!-- generated: results -->\n- 2026-01-01. Commit 0123")
+    assert text.endswith("\n<!-- end -->\nafter\n")
+    assert "old" not in text
+    assert "|  | InitPipeline | Job | ratio |\n| --- | ---: | ---: | ---: |\n" in text
+    assert "\n| PodLost | 2 [1-3] | 5 | 9 | - |\n" in text
+    publish.publish(RESULT, tmp_path)
+    assert page.read_text() == text
+
+
+def test_page_without_marks_is_refused() -> None:
+    with pytest.raises(BenchError, match="0 places"):
+        publish.filled("no mark", RESULT)
+
+
+def test_part_of_a_figure_is_a_dash_in_markdown() -> None:
+    table = tables.Table("T", ["", "a"], [["whole", "2"], ["  part", "1"]])
+    assert publish.markdown(table) == (
+        "### T\n\n|  | a |\n| --- | ---: |\n| whole | 2 |\n| - part | 1 |\n"
+    )
+
+
+def test_plot_has_the_ratios_to_job() -> None:
+    assert list(plot.ratio_rows(MEASUREMENTS)) == [
+        (BURST.title, ()),
+        ("request -> Pod, p50, ms", [("InitPipeline", Spread(median=1.25, low=0.5, high=2))]),
+        (ALONE.title, ()),
+        ("request -> Pod, p50, ms", [("InitPipeline", Spread(median=2, low=2, high=2))]),
+    ]
+
+
+def test_plot_places_equal_ratios_on_the_line_of_job() -> None:
+    rows = [("a & b", [("us", Spread(1, 0.5, 2)), ("them", Spread(0, 0, 300))])]
+    picture = ElementTree.fromstring(plot.svg(rows))
+    space = "{http://www.w3.org/2000/svg}"
+    (line,) = picture.iterfind(f"{space}path[@class='one']")
+    *_, dot = picture.iterfind(f"{space}circle")
+    assert f"M{dot.get('cx')} " in str(line.get("d"))
+    texts = {text.text for text in picture.iterfind(f"{space}text")}
+    assert {"a & b", "us", "them", "1 (Job)"} <= texts
+
+
+def test_plot_without_measurements_is_a_document() -> None:
+    assert ElementTree.fromstring(plot.svg([])).tag.endswith("svg")
+
+
+def test_report_has_all_tables_requests_and_circumstances(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report.show(RESULT)
+    printed = capsys.readouterr().out
+    for table in tables.of(RESULT):
+        assert table.title in printed
+    assert "1.25 [0.50-2.00]" in printed
+    assert "Job, requests per object: create pods 1.00" in printed
+    assert "Commit 0123456789ab with local changes" in printed
