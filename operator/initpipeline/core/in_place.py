@@ -167,25 +167,26 @@ def _before_pod(facts: Facts, state: RunState, now: datetime) -> Explanation | N
         return _too_often(f"all containers were last restarted in place at {format_time(last)}")
     if state.rerun_count > 1:
         return _too_often(f"restarts or losses have caused {state.rerun_count} runs in a row")
-    if pod is not None and _restarted_alone(run, pod):
+    if pod is not None and (alone := _restarted_alone(run, pod)):
         return _unsupported(
-            f'the kubelet of node "{pod.node_name}" restarted only container '
-            f'"{run.cause.container if run.cause else ""}" of the Pod'
+            f'the kubelet of node "{pod.node_name}" restarted only container "{alone}" of the Pod'
         )
     return None
 
 
-def _restarted_alone(run: Run, before: Pod) -> bool:
-    """Returns whether the kubelet restarted only the container, although its first matching rule is
-    RestartAllContainers. A container that admission injected does not have the operator's rules.
+def _restarted_alone(run: Run, before: Pod) -> str | None:
+    """Returns the name of the container that the kubelet restarted alone, although its first
+    matching rule is RestartAllContainers. A container that admission injected does not have the
+    operator's rules. None: the kubelet restarted no container alone, or without such a rule.
 
     A cause with an exit code means that a restarted container caused the run.
     """
     cause = run.cause
     if before.rerun_in_place != IN_PLACE or cause is None or cause.exit_code is None:
-        return False
+        return None
     restarted = (c for c in before.containers if c.name == cause.container)
-    return any(c.after_exit(cause.exit_code) == RESTART_ALL_CONTAINERS for c in restarted)
+    rules = ((c.name, c.after_exit(cause.exit_code)) for c in restarted)
+    return next((name for name, action in rules if action == RESTART_ALL_CONTAINERS), None)
 
 
 _WITHOUT = (

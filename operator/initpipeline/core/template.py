@@ -160,7 +160,7 @@ def digest(template: Mapping[str, Any]) -> str:
     compared.
     """
     text = _text(template if _is_large(template) else _sorted(normal_form(template)))
-    content = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    content = hashlib.sha256(text.encode()).hexdigest()
     return (_FORM + content)[:_HASH_LENGTH]
 
 

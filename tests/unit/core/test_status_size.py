@@ -38,8 +38,9 @@ def fitted(room: int) -> InitPipelineStatus:
 
 def outcome(status: InitPipelineStatus) -> tuple[str | None, bool, list[int]]:
     """Returns what was omitted, whether the mirror is there, and the runs in history."""
-    mirrored = bool(status.init_container_statuses)
-    assert mirrored is (status.effective_resources is not None)
+    written = status.to_api()
+    mirrored = "initContainerStatuses" in written
+    assert mirrored is ("effectiveResources" in written)
     return status.omitted, mirrored, [run.number for run in status.history]
 
 

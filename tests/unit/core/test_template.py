@@ -270,12 +270,20 @@ class TestEquality:
         assert not by_these_rules(hash_)
         assert by_these_rules(digest(of()))
 
-    def test_template_with_too_many_elements_is_compared_literally(self) -> None:
-        many = of(f"tolerations: [{', '.join(['{}'] * (MOST_ELEMENTS + 1))}]")
-        spelled = {**many, "spec": {**many["spec"], "dnsPolicy": "ClusterFirst"}}
+    @pytest.mark.parametrize("excess", [0, 1, 2])
+    def test_template_with_too_many_elements_is_compared_literally(self, excess: int) -> None:
+        items = MOST_ELEMENTS + excess - 14  # The template has 14 other fields and items.
+        spec = f"{{dnsPolicy: ClusterFirst, tolerations: [{', '.join(['{}'] * items)}]}}"
+        many = of(spec, metadata="{labels: {a: x}}")
+        spelled = {**many, "spec": {**many["spec"], "dnsPolicy": None}}
         assert digest(many) == digest(copy.deepcopy(many))
-        assert digest(many) != digest(spelled)
-        assert cause(many, app("image: a")) is None
+        assert (digest(many) == digest(spelled)) is not bool(excess)
+        assert (cause(many, app("image: a")) is None) is bool(excess)
+
+    def test_lone_surrogate_is_hashed(self) -> None:
+        """A JSON string may contain one. UTF-8 cannot encode it."""
+        one, other = ({"spec": {"hostname": text}} for text in ("\ud800", "\udfff"))
+        assert digest(one) != digest(other)
 
     def test_large_script_does_not_count_as_many_elements(self) -> None:
         script = app(json.dumps({"args": ["echo a, b {c} [d];\n" * 10_000]}))

@@ -49,7 +49,7 @@ class TestRead:
 
     @pytest.mark.parametrize("metadata", [{}, None, 7])
     def test_missing_metadata_raises_the_problem(self, metadata: Any) -> None:
-        with pytest.raises(UnreadableError):
+        with pytest.raises(UnreadableError, match="not a valid InitPipeline"):
             read_pipeline({**raw(), "metadata": metadata})
 
 
