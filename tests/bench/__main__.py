@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 from tests.bench import report, reruns
 from tests.bench.errors import BenchError
 from tests.bench.machine import Machine
-from tests.bench.measurement import Measurement, measure_all
+from tests.bench.measurement import Failure, Measurement, measure_all
 from tests.bench.options import Options
 from tests.bench.peers import PEERS
 from tests.bench.publish import publish
@@ -46,8 +46,8 @@ examples:
 
 Progress is written to standard error, the tables to standard output.
 Exit codes: 0 measured, 1 an object did not finish in time or the cluster failed, 2 invalid usage,
-130 Ctrl-C. If a measurement fails, --json has those before it. tests/bench/README.md describes the
-method and the tables.
+130 Ctrl-C. If a measurement fails, the others continue. --json is written after each.
+tests/bench/README.md describes the method and the tables.
 """
 
 
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: the cluster has been removed", file=sys.stderr)
         return 130
-    return 0
+    return 1 if result.failures else 0
 
 
 def _measured(arguments: argparse.Namespace) -> Result:
@@ -74,12 +74,16 @@ def _measured(arguments: argparse.Namespace) -> Result:
     options = _options(arguments)
     measurements: list[Measurement] = []
     latencies: list[Reruns] = []
+    failures: list[Failure] = []
     date = datetime.now(UTC).date().isoformat()
     versions = {PEERS[key].workload.name: PEERS[key].version for key in options.peers}
-    result = Result(date, Machine.here(versions), options, measurements, latencies)
+    result = Result(date, Machine.here(versions), options, measurements, latencies, failures)
     progress = Lines()
-    for measurement in measure_all(options, progress):
-        measurements.append(measurement)
+    for measured in measure_all(options, progress):
+        if isinstance(measured, Failure):
+            failures.append(measured)
+        else:
+            measurements.append(measured)
         if arguments.json:
             result.write(arguments.json)
     for latency in reruns.measure_all(options, progress):

@@ -11,6 +11,7 @@ from tests.bench import generator
 from tests.bench.arrival import Arrival, Pace
 from tests.bench.connection import Connection, connect
 from tests.bench.environment import BenchEnv, prepared
+from tests.bench.errors import BenchError
 from tests.bench.generator import Batch
 from tests.bench.generator_load import GeneratorLoad
 from tests.bench.neighbours import Neighbours
@@ -19,6 +20,7 @@ from tests.bench.request_counts import RequestCounts
 from tests.bench.timeline import Timeline
 from tests.bench.workloads import Form, Workload
 from tests.cluster import audit
+from tests.cluster.errors import ClusterError
 from tests.cluster.progress import Progress
 
 WARM_UP: Final = Arrival(Pace.BURST, 20)
@@ -37,6 +39,7 @@ class Measurement:
 
     workload: str
     case: Case
+    round: int
     figures: Mapping[str, float]
     requests_per_object: Mapping[str, float]
     """Number of requests by verb and resource."""
@@ -51,29 +54,61 @@ class Measurement:
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Self:
         """Return the measurement of a document that dataclasses.asdict() returned."""
-        case, arrival = document["case"], document["case"]["arrival"]
-        pace = Pace(arrival["pace"])
-        read = Case(Form(case["form"]), Arrival(**(arrival | {"pace": pace})))
-        return cls(**{**document, "case": read})
+        return cls(**{**document, "case": _case(document["case"])})
 
 
-def measure_all(options: Options, progress: Progress) -> Iterator[Measurement]:
-    """Take and yield all measurements. Raise BenchError or ClusterError if one fails.
+@dataclass(frozen=True)
+class Failure:
+    """A measurement that failed. Its round has no ratio."""
+
+    workload: str
+    case: Case
+    round: int
+    message: str
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Self:
+        """Return the failure of a document that dataclasses.asdict() returned."""
+        return cls(**{**document, "case": _case(document["case"])})
+
+    def __str__(self) -> str:
+        """Return a line for the user."""
+        case = f"{self.case.form}, {self.case.arrival.title}"
+        return f"{self.workload}, {case}, round {self.round}: {self.message}"
+
+
+def _case(document: Mapping[str, Any]) -> Case:
+    arrival = document["arrival"] | {"pace": Pace(document["arrival"]["pace"])}
+    return Case(Form(document["form"]), Arrival(**arrival))
+
+
+def measure_all(options: Options, progress: Progress) -> Iterator[Measurement | Failure]:
+    """Take and yield all measurements. The first raises BenchError or ClusterError if it fails.
 
     The workloads alternate, so that a change of the machine's load affects all of them.
     """
-    sides = options.workloads()
     order = [
-        (case, side) for case in options.cases() for _ in range(options.rounds) for side in sides
+        (case, number, side)
+        for case in options.cases()
+        for number in range(1, options.rounds + 1)
+        for side in options.workloads()
     ]
-    for number, (case, side) in enumerate(order, 1):
-        progress(f"{number} of {len(order)}: {side.name}, {case.form}, {case.arrival.title}")
-        yield _measure(side, case, options, progress)
+    for position, (case, number, side) in enumerate(order, 1):
+        progress(f"{position} of {len(order)}: {side.name}, {case.form}, {case.arrival.title}")
+        try:
+            yield _measure(side, case, number, options, progress)
+        except (BenchError, ClusterError) as error:
+            if position == 1:  # most probably, all would fail
+                raise
+            progress(f"  failed: {error}")
+            yield Failure(side.name, case, number, str(error))
 
 
-def _measure(workload: Workload, case: Case, options: Options, progress: Progress) -> Measurement:
+def _measure(
+    workload: Workload, case: Case, number: int, options: Options, progress: Progress
+) -> Measurement:
     with prepared(workload, case.form, progress) as env:
-        return asyncio.run(_Session(env, workload, case, options, progress).run())
+        return asyncio.run(_Session(env, workload, case, number, options, progress).run())
 
 
 @dataclass(frozen=True)
@@ -107,6 +142,7 @@ class _Session:
     env: BenchEnv
     workload: Workload
     case: Case
+    number: int
     options: Options
     progress: Progress
 
@@ -191,6 +227,7 @@ class _Session:
         return Measurement(
             workload=self.workload.name,
             case=self.case,
+            round=self.number,
             figures=figures,
             requests_per_object={kind: n / objects for kind, n in counts.by_kind.most_common()},
             errors=dict(counts.other_errors),

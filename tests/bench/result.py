@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 from tests.bench.errors import BenchError
 from tests.bench.machine import Machine
-from tests.bench.measurement import Measurement
+from tests.bench.measurement import Failure, Measurement
 from tests.bench.options import Options
 from tests.bench.reruns import Reruns
 from tests.bench.workloads import Form
@@ -26,6 +26,7 @@ class Result:
     options: Options
     measurements: Sequence[Measurement]
     reruns: Sequence[Reruns] = field(default_factory=list)
+    failures: Sequence[Failure] = field(default_factory=list)
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -50,6 +51,7 @@ class Result:
             Options(**options),
             [Measurement.read(one) for one in document["measurements"]],
             [Reruns(**one) for one in document["reruns"]],
+            [Failure.read(one) for one in document["failures"]],
         )
 
     def write(self, file: Path) -> None:
@@ -65,6 +67,8 @@ class Result:
             "[minimum-maximum] over the rounds. The ratio is InitPipeline divided by the workload "
             "to its left, computed within each round."
         )
+        for failure in self.failures:
+            yield f"FAILED: {failure}"
         if not measured:
             return
         share = max(one.generator_cpu_share for one in measured)

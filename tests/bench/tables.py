@@ -1,7 +1,7 @@
 """Tables of the measurements, as text: the same for the terminal and for docs/benchmarks.md."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -93,15 +93,18 @@ def requests(measurements: Sequence[Measurement], case: Case) -> Iterator[str]:
             )
 
 
-def values(figure: Figure, measurements: Sequence[Measurement]) -> list[float]:
-    """Return the values of a figure, one per round."""
-    found = [one.figures.get(figure.key, figure.absent) for one in measurements]
-    return [value for value in found if value is not None]
+def values(figure: Figure, measurements: Sequence[Measurement]) -> dict[int, float]:
+    """Return the values of a figure by round."""
+    found = {one.round: one.figures.get(figure.key, figure.absent) for one in measurements}
+    return {number: value for number, value in found.items() if value is not None}
 
 
-def ratios(left: Sequence[float], right: Sequence[float]) -> list[float]:
-    """Return the ratios within each round. Rounds in which the divisor is 0 are omitted."""
-    return [a / b for a, b in zip(left, right, strict=False) if b]
+def ratios(left: Mapping[int, float], right: Mapping[int, float]) -> list[float]:
+    """Return the ratios within each round.
+
+    Rounds in which a workload has no value, or in which the divisor is 0, are omitted.
+    """
+    return [value / right[number] for number, value in left.items() if right.get(number)]
 
 
 def cell(measured: Sequence[float], decimals: int) -> str:
@@ -116,18 +119,18 @@ def cell(measured: Sequence[float], decimals: int) -> str:
 
 
 def _shown(figure: Figure, measurements: Sequence[Measurement]) -> bool:
-    measured = values(figure, measurements)
-    return bool(measured) and (figure.always or any(measured))
+    found = [value for one in measurements for value in values(figure, [one]).values()]
+    return bool(found) and (figure.always or any(found))
 
 
 def _row(
     figure: Figure, ours: Sequence[Measurement], others: Sequence[Sequence[Measurement]]
 ) -> Iterator[str]:
     left = values(figure, ours)
-    yield cell(left, figure.decimals)
+    yield cell(list(left.values()), figure.decimals)
     for measured in others:
         right = values(figure, measured)
-        yield cell(right, figure.decimals)
+        yield cell(list(right.values()), figure.decimals)
         yield cell(ratios(left, right), 2)
 
 

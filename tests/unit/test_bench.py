@@ -13,13 +13,14 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.bench import generator, machine, peers, plot, publish, report, reruns, tables
+from tests.bench import measurement as benchmark
 from tests.bench.__main__ import options_of
 from tests.bench.arrival import Arrival, Pace
 from tests.bench.connection import Connection
 from tests.bench.errors import BenchError
 from tests.bench.generator import Sender
 from tests.bench.machine import Machine
-from tests.bench.measurement import Measurement, own_writes
+from tests.bench.measurement import Failure, Measurement, own_writes
 from tests.bench.options import Case, Options
 from tests.bench.peers import PEERS, Peer
 from tests.bench.request_counts import RequestCounts
@@ -29,6 +30,7 @@ from tests.bench.stats import Spread, percentile
 from tests.bench.timeline import Timeline
 from tests.bench.workloads import JOB, PIPELINE, TASK_RUN, WORKFLOW, Form, Workload
 from tests.cluster.audit import Request
+from tests.cluster.progress import silent
 
 TRACES = Path(__file__).parents[1] / "traces" / "recorded"
 POD_LOST = reruns.CAUSES[0]
@@ -261,10 +263,13 @@ def test_rerun_with_another_trigger_fails_the_benchmark() -> None:
         reruns.result(POD_LOST, [rerun(2.25, 2.5, trigger="Retry")])
 
 
-def measurement(workload: Workload, case: Case, **figures: float) -> Measurement:
+def measurement(
+    workload: Workload, case: Case, number: int = 1, /, **figures: float
+) -> Measurement:
     return Measurement(
         workload=workload.name,
         case=case,
+        round=number,
         figures=figures,
         requests_per_object={"create pods": 1.0},
         errors={"500 get pods": 2},
@@ -280,8 +285,8 @@ BURST = Case(Form.LIFE, Arrival(Pace.BURST, 40))
 MEASUREMENTS = [
     measurement(JOB, BURST, pod_p50_ms=10, requests=4, conflicts=0),
     measurement(PIPELINE, BURST, pod_p50_ms=20, requests=4, conflicts=0),
-    measurement(JOB, BURST, pod_p50_ms=20, requests=0, conflicts=0),
-    measurement(PIPELINE, BURST, pod_p50_ms=10, requests=4, conflicts=0),
+    measurement(JOB, BURST, 2, pod_p50_ms=20, requests=0, conflicts=0),
+    measurement(PIPELINE, BURST, 2, pod_p50_ms=10, requests=4, conflicts=0),
     measurement(JOB, ALONE, pod_p50_ms=1, other_errors=0),
     measurement(PIPELINE, ALONE, pod_p50_ms=2, patch_requests=0),
 ]
@@ -303,6 +308,7 @@ RESULT = Result(
         Reruns("PodLost", {"pod_p50_ms": 1, "pod_p99_ms": 5}),
         Reruns("PodLost", {"pod_p50_ms": 3, "recorded_p50_ms": 9}),
     ],
+    [Failure("Tekton TaskRun", BURST, 2, "3 of 40 have no Pod")],
 )
 
 
@@ -314,6 +320,47 @@ def test_comparison_has_medians_ranges_and_ratios_within_each_round() -> None:
         ["API requests per object", "4.00 [4.00-4.00]", "2.00 [0.00-4.00]", "1.00"],
         ["conflicts (409)", "0 [0-0]", "0 [0-0]", "-"],
     ]
+
+
+def test_ratio_is_that_of_the_same_round_if_another_round_failed() -> None:
+    table = tables.comparison(MEASUREMENTS[1:4], BURST)
+    assert table.rows[0] == [
+        "request -> Pod, p50, ms",
+        *("15 [10-20]", "20", "0.50"),
+    ]
+
+
+def test_failure_of_a_measurement_does_not_end_the_benchmark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outcomes = iter([None, BenchError("too slow"), None, None])
+
+    def measure(workload: Workload, case: Case, number: int, *_: object) -> Measurement:
+        outcome = next(outcomes)
+        if outcome:
+            raise outcome
+        return measurement(workload, case, number)
+
+    monkeypatch.setattr(benchmark, "_measure", measure)
+    options = Options(rounds=2, objects=(40,), parallel=5, rest_seconds=1, form=Form.LIFE)
+    results = list(benchmark.measure_all(options, silent))
+    assert [(one.workload, one.round, type(one)) for one in results] == [
+        ("Job", 1, Measurement),
+        ("InitPipeline", 1, Failure),
+        ("Job", 2, Measurement),
+        ("InitPipeline", 2, Measurement),
+    ]
+
+
+def test_failure_of_the_first_measurement_ends_the_benchmark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def measure(*_: object) -> Measurement:
+        raise BenchError("no Go")
+
+    monkeypatch.setattr(benchmark, "_measure", measure)
+    with pytest.raises(BenchError, match="no Go"):
+        next(benchmark.measure_all(RESULT.options, silent))
 
 
 def test_comparison_omits_rows_without_values() -> None:
@@ -475,3 +522,4 @@ def test_report_has_all_tables_requests_and_circumstances(
     assert "1.25 [0.50-2.00]" in printed
     assert "Job, requests per object: create pods 1.00" in printed
     assert "Commit 0123456789ab with local changes" in printed
+    assert "FAILED: Tekton TaskRun, life, 40 at once, round 2: 3 of 40 have no Pod" in printed
