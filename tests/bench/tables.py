@@ -102,7 +102,7 @@ def values(figure: Figure, measurements: Sequence[Measurement]) -> dict[int, flo
 def ratios(left: Mapping[int, float], right: Mapping[int, float]) -> list[float]:
     """Return the ratios within each round.
 
-    Rounds in which a workload has no value, or in which the divisor is 0, are omitted.
+    A round is omitted if one of the workloads has no value, or if the divisor is 0.
     """
     return [value / right[number] for number, value in left.items() if right.get(number)]
 
