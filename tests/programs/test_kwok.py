@@ -1,10 +1,12 @@
-"""Fake nodes run the init containers of a Pod like a kubelet."""
+"""Fake nodes run the containers of a Pod like a kubelet."""
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.bench import environment
 from tests.cluster.cluster import Cluster
 from tests.cluster.kwok import FakeNodes
 from tests.cluster.plan import Component, Mode
@@ -15,38 +17,68 @@ pytestmark = pytest.mark.cluster
 
 PODS = 20
 STEPS = 4
+STEP_OF_TEKTON = {"app.kubernetes.io/managed-by": "tekton-pipelines"}
 
 
-def pod(name: str) -> dict[str, Any]:
-    steps = [{"name": f"step-{i}", "image": "none.test/none"} for i in range(STEPS)]
-    main = {"name": "main", "image": "none.test/none"}
-    spec = {"restartPolicy": "Never", "initContainers": steps, "containers": [main]}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
-
-
-def states(status: dict[str, Any]) -> str:
-    """Return the initial letters of the init containers' states: waiting, running, terminated."""
-    return "".join(next(iter(one["state"]))[0] for one in status.get("initContainerStatuses", []))
-
-
-def test_init_containers_run_one_after_the_other() -> None:
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[FakeNodes]:
+    """Start a cluster with fake nodes, which also know the stages of the benchmark."""
     components = {Component.CONTROLLER_MANAGER, Component.SCHEDULER}
     with (
         Cluster(f"test-kwok-{os.getpid()}", Mode.CONTROL_PLANE, components=components) as cluster,
-        FakeNodes(cluster, 3) as nodes,
+        FakeNodes(cluster, 3, (environment.STAGES,)) as nodes,
     ):
-        pods = [pod(f"p-{number}") for number in range(PODS)]
-        Kubectl(cluster.kubeconfig)("create", "-f", "-", stdin=pods)
-        seen: set[str] = set()
-
-        def all_succeeded() -> bool:
-            listed = cluster.api.get("/api/v1/namespaces/default/pods") or {"items": []}
-            statuses = [one["status"] for one in listed["items"]]
-            seen.update(map(states, statuses))
-            return [one["phase"] for one in statuses] == ["Succeeded"] * PODS
-
-        poll_until(all_succeeded, 60, "all Pods have succeeded", state=lambda: seen)
-        sequential = {f"{'t' * i}r{'w' * (STEPS - 1 - i)}" for i in range(STEPS)}
-        assert seen <= sequential | {"", "t" * STEPS}
-        assert len(seen & sequential) > 1
+        yield nodes
         assert "failed to apply stage" not in nodes.daemon.log.read_text()
+
+
+def containers(count: int) -> list[dict[str, Any]]:
+    return [{"name": f"step-{i}", "image": "none.test/none"} for i in range(count)]
+
+
+def pod(name: str, labels: dict[str, str], **containers: Any) -> dict[str, Any]:
+    metadata = {"name": name, "labels": labels}
+    spec = {"restartPolicy": "Never", **containers}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def states(status: dict[str, Any], field: str) -> str:
+    """Return the initial letters of the containers' states: waiting, running, terminated."""
+    return "".join(next(iter(one["state"]))[0] for one in status.get(field, []))
+
+
+def observed(nodes: FakeNodes, pods: list[dict[str, Any]], field: str) -> set[str]:
+    """Create the Pods, and return all observed states of their containers until the end."""
+    cluster, label = nodes.cluster, next(iter(pods[0]["metadata"]["labels"]))
+    Kubectl(cluster.kubeconfig)("create", "-f", "-", stdin=pods)
+    path = f"/api/v1/namespaces/default/pods?labelSelector={label}"
+    seen: set[str] = set()
+
+    def all_succeeded() -> bool:
+        listed = cluster.api.get(path) or {"items": []}
+        statuses = [one["status"] for one in listed["items"]]
+        seen.update(states(status, field) for status in statuses)
+        return [one["phase"] for one in statuses] == ["Succeeded"] * len(pods)
+
+    poll_until(all_succeeded, 60, "all Pods have succeeded", state=lambda: seen)
+    return seen
+
+
+def test_init_containers_run_one_after_the_other(nodes: FakeNodes) -> None:
+    parts = {"initContainers": containers(STEPS), "containers": containers(1)}
+    parts["containers"][0]["name"] = "main"
+    pods = [pod(f"p-{number}", {"init": ""}, **parts) for number in range(PODS)]
+    seen = observed(nodes, pods, "initContainerStatuses")
+    sequential = {f"{'t' * i}r{'w' * (STEPS - 1 - i)}" for i in range(STEPS)}
+    assert seen <= sequential | {"", "t" * STEPS}
+    assert len(seen & sequential) > 1
+
+
+def test_steps_of_tekton_start_together_and_end_one_after_the_other(nodes: FakeNodes) -> None:
+    pods = [
+        pod(f"t-{number}", STEP_OF_TEKTON, containers=containers(STEPS)) for number in range(PODS)
+    ]
+    seen = observed(nodes, pods, "containerStatuses")
+    sequential = {f"{'t' * i}{'r' * (STEPS - i)}" for i in range(STEPS)}
+    assert seen <= sequential | {"", "w" * STEPS, "t" * STEPS}
+    assert len(seen & sequential) > 1
