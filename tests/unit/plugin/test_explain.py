@@ -605,7 +605,57 @@ def test_forecast_case_has_lines(case: str, lines: list[str]) -> None:
         ),
         (
             "operator fails while ready",
-            ["kubectl logs deployment/initpipeline -n initpipeline-system --context c"],
+            [
+                "kubectl logs deployment/initpipeline -n initpipeline-system --context c",
+                "kubectl get ipl demo --context c -n x -o yaml",
+            ],
+        ),
+        (
+            "failed without a cause",
+            [
+                "kubectl describe pod demo --context c -n x",
+                "kubectl edit ipl demo --context c -n x",
+                "kubectl initpipeline rerun demo --context c -n x",
+            ],
+        ),
+        (
+            "evicted",
+            [
+                "kubectl describe pod demo --context c -n x",
+                "kubectl edit ipl demo --context c -n x",
+                "kubectl initpipeline rerun demo --context c -n x",
+            ],
+        ),
+        (
+            "out of time",
+            [
+                "kubectl initpipeline logs demo --context c -n x",
+                "kubectl edit ipl demo --context c -n x",
+                "kubectl initpipeline rerun demo --context c -n x",
+            ],
+        ),
+        (
+            "lost, rerunPolicy Never",
+            [
+                "kubectl initpipeline history demo --context c -n x",
+                "kubectl edit ipl demo --context c -n x",
+                "kubectl initpipeline rerun demo --context c -n x",
+            ],
+        ),
+        (
+            "back-off of the operator",
+            [
+                "kubectl initpipeline history demo --context c -n x",
+                "kubectl initpipeline rerun demo --context c -n x",
+                "kubectl initpipeline suspend demo --context c -n x",
+            ],
+        ),
+        (
+            "own Pod terminates",
+            [
+                "kubectl describe pod demo --context c -n x",
+                "kubectl initpipeline suspend demo --context c -n x",
+            ],
         ),
     ],
 )
@@ -613,6 +663,46 @@ def test_remedies_case_has_commands(case: str, commands: list[str]) -> None:
     _, state, pod, now = CASES[case]
     report = explained(state, pod, now, " --context c -n x")
     assert [remedy.command for remedy in report.remedies] == commands
+
+
+@pytest.mark.parametrize(
+    ("case", "effect"),
+    [
+        pytest.param(
+            "evicted",
+            "raise the exceeded limit in the template, or let the containers write less, or raise "
+            "backoffLimit to 1 or more; either starts a new run",
+            id="evicted",
+        ),
+        pytest.param(
+            "out of time",
+            "raise activeDeadlineSeconds in the template, or raise backoffLimit to 1 or more; "
+            "either starts a new run",
+            id="deadline of the Pod",
+        ),
+        pytest.param(
+            "lost, rerunPolicy Never",
+            "set rerunPolicy to OnPodLoss or OnRestart; this starts a new run",
+            id="lost",
+        ),
+    ],
+)
+def test_remedies_ended_run_names_the_field_to_change(case: str, effect: str) -> None:
+    _, state, pod, now = CASES[case]
+    effects = {remedy.command: remedy.effect for remedy in explained(state, pod, now).remedies}
+    assert effects["kubectl edit ipl demo"] == effect
+
+
+def test_remedies_set_rerun_policy_after_a_loss_starts_a_run() -> None:
+    _, state, pod, now = CASES["lost, rerunPolicy Never"]
+    after = state.policy(rerunPolicy="OnPodLoss").reconcile(pod, now)
+    assert after.run.number == 2
+
+
+def test_remedies_failed_pod_that_is_gone_are_its_events() -> None:
+    _, state, _, now = CASES["evicted"]
+    commands = [remedy.command for remedy in explained(state.reconcile(None), None, now).remedies]
+    assert commands[0] == "kubectl events --for pod/demo"
 
 
 class TestLimits:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initpipeline.api.reasons import ConditionType, Reason
+from initpipeline.api.models import Run
+from initpipeline.api.reasons import ConditionType, Reason, Result
 from initpipeline.core import admission, run_limits
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod
 from initpipeline.plugin.report import formatting
@@ -33,11 +34,15 @@ def remedies(pipeline: Pipeline, flags: str, pod: Pod | None) -> Iterator[Remedy
                 f"kubectl logs deployment/initpipeline -n initpipeline-system{_cluster(flags)}",
                 "read the error that the operator logged, and report it",
             )
+            yield Remedy(
+                f"kubectl get ipl {name}{flags} -o yaml",
+                "attach it to the report, without what is confidential",
+            )
             return
         case Reason.POD_TERMINATING if pod is not None:
             yield from _of_stuck_pod(pod, name, flags)
         case _:
-            yield from _of_reason(pipeline, flags)
+            yield from _of_reason(pipeline, flags, pod)
     if pipeline.deleting:
         return
     yield from _of_in_place(pipeline, flags)
@@ -70,31 +75,27 @@ def remedies(pipeline: Pipeline, flags: str, pod: Pod | None) -> Iterator[Remedy
         )
 
 
-def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
+def _of_reason(pipeline: Pipeline, flags: str, pod: Pod | None) -> Iterator[Remedy]:
     name, status = pipeline.name, pipeline.status
     edit = f"kubectl edit ipl {name}{flags}"
     fix = Remedy(edit, "fix the template; this starts a new run")
     describe = Remedy(f"kubectl describe pod {name}{flags}", "show the Pod and its events")
-    stalled = status.condition(ConditionType.STALLED)
-    if stalled is not None and stalled.reason == Reason.BACKOFF_LIMIT_EXCEEDED:
-        if _has_started(pipeline):
-            yield from _logs(pipeline, flags)
-        else:
-            yield Remedy(
-                f"kubectl events --for pod/{name}{flags}", "see why the step has not started"
-            )
-        yield Remedy(
-            edit,
-            f"fix the template, or raise backoffLimit to {status.failed_runs} or more; either "
-            "starts a new run",
-        )
+    run, reason = status.run, formatting.ready_reason(status)
+    ended = run is not None and run.result in {Result.FAILED, Result.LOST}
+    if run is not None and ended and reason != Reason.SUSPENDED:
+        yield from _of_ended_run(pipeline, run, flags, pod)
         return
-    match formatting.ready_reason(status):
+    match reason:
         case Reason.STEP_FAILED | Reason.STEP_BACK_OFF:
             yield from _logs(pipeline, flags)
             yield fix
-        case Reason.STEP_RUNNING | Reason.RERUN_BACK_OFF:
+        case Reason.STEP_RUNNING:
             yield from _logs(pipeline, flags)
+        case Reason.POD_TERMINATING if pod is not None and pod.deleting:
+            yield Remedy(
+                f"kubectl describe pod {name}{flags}",
+                "see until when its containers may terminate, and whether finalizers block it",
+            )
         case reason if reason in admission.NOT_CREATED:
             yield from _of_refusal(pipeline, flags)
         case Reason.NODE_NOT_READY:
@@ -115,6 +116,52 @@ def _of_reason(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
         ) if status.pod_uid:
             yield describe
             yield fix
+
+
+def _of_ended_run(pipeline: Pipeline, run: Run, flags: str, pod: Pod | None) -> Iterator[Remedy]:
+    """Yields the commands that show why a run failed or was lost, and what to change."""
+    name, status = pipeline.name, pipeline.status
+    edit = f"kubectl edit ipl {name}{flags}"
+    if run.result is Result.LOST:
+        yield Remedy(f"kubectl initpipeline history {name}{flags}", "see why each Pod was lost")
+        if formatting.stalled_reason(status) == Reason.POD_LOST:
+            yield Remedy(edit, "set rerunPolicy to OnPodLoss or OnRestart; this starts a new run")
+        return
+    yield from _evidence(pipeline, run, flags, pod)
+    if status.next_run_time is not None:
+        yield Remedy(edit, f"{_correction(run)}; this starts a new run")
+    else:
+        yield Remedy(
+            edit,
+            f"{_correction(run)}, or raise backoffLimit to {status.failed_runs} or more; either "
+            "starts a new run",
+        )
+
+
+def _evidence(pipeline: Pipeline, run: Run, flags: str, pod: Pod | None) -> Iterator[Remedy]:
+    """Yields the command that shows the cause of a failed run."""
+    name = pipeline.name
+    events = f"kubectl events --for pod/{name}{flags}"
+    of_pod = run.reason in {Reason.POD_FAILED, Reason.POD_EVICTED}
+    if of_pod and pod is not None and pod.uid == run.pod_uid:
+        yield Remedy(f"kubectl describe pod {name}{flags}", "show the Pod and its events")
+    elif of_pod:
+        yield Remedy(events, "see the events of the Pod, which the API server keeps for an hour")
+    elif _has_started(pipeline):
+        yield from _logs(pipeline, flags)
+    else:
+        yield Remedy(events, "see why the step has not started")
+
+
+def _correction(run: Run) -> str:
+    """Returns what to change in the template after a failed run, as a verb phrase."""
+    match run.reason:
+        case Reason.POD_EVICTED:
+            return "raise the exceeded limit in the template, or let the containers write less"
+        case Reason.POD_DEADLINE_EXCEEDED:
+            return "raise activeDeadlineSeconds in the template"
+        case _:
+            return "fix the template"
 
 
 def _of_stuck_pod(pod: Pod, name: str, flags: str) -> Iterator[Remedy]:
