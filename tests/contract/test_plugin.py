@@ -6,6 +6,7 @@ An operator runs only if a test starts one. Otherwise the test writes the status
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
 from tests.plugin import Call, PluginResult, run_plugin
 from tests.statuses import condition, is_ready
-from tests.unit.core.simulation import started
+from tests.unit.core.simulation import new_pipeline, started
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 
@@ -201,6 +202,16 @@ def test_status_of_a_stalled_pipeline_exits_with_1(call: Call, env: ContractEnv)
     failed = fresh_pod().init("one", exit=1).phase("Failed").restarts("Never")
     write_status(env, started(failed).status.to_api())
     assert call("status", NAME).code == 1
+
+
+def test_status_watch_of_a_suspended_pipeline_ends_with_1(call: Call, env: ContractEnv) -> None:
+    env.create(replace(pipeline(), policies={"suspend": True}))
+    write_status(env, new_pipeline(suspend=True).reconcile(None).status.to_api())
+    result = call("status", NAME, "--watch")
+    assert result.code == 1
+    assert result.out.splitlines()[0] == (
+        f"demo  namespace {env.namespace}  Suspended  Suspended  0/2"
+    )
 
 
 @pytest.mark.parametrize("output", ["json", "yaml"])

@@ -80,6 +80,43 @@ def test_suspended_state_has_result(state: SimulatedPipeline, expected: bool | N
 
 
 @pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        pytest.param(started(running_pod()), True, id="ready"),
+        pytest.param(started(FAILED), False, id="given up"),
+        pytest.param(started(fresh_pod()), None, id="at a step"),
+        pytest.param(new_pipeline(suspend=True), None, id="never reconciled"),
+        pytest.param(new_pipeline(suspend=True).reconcile(None), False, id="created suspended"),
+        pytest.param(
+            started(running_pod()).policy(suspend=True), None, id="suspension not observed yet"
+        ),
+        pytest.param(
+            started(running_pod()).policy(suspend=True).reconcile(running_pod().deleting(20), 20),
+            None,
+            id="suspended, Pod terminates",
+        ),
+        pytest.param(
+            started(running_pod()).policy(suspend=True).reconcile(None, 20),
+            False,
+            id="suspended, no Pod",
+        ),
+        pytest.param(
+            new_pipeline(suspend=True).reconcile(None).policy(suspend=False), None, id="resumed"
+        ),
+    ],
+)
+def test_watched_state_has_result(state: SimulatedPipeline, expected: bool | None) -> None:
+    assert outcome(state, wait_results.ready_stalled_or_suspended) is expected
+
+
+def test_watched_suspended_state_names_the_command_that_resumes_it() -> None:
+    state = new_pipeline(suspend=True).reconcile(None)
+    found = wait_results.ready_stalled_or_suspended(state.pipeline.build())
+    assert found is not None
+    assert found.message == "suspended: no run starts until kubectl initpipeline resume"
+
+
+@pytest.mark.parametrize(
     ("state", "ready", "initialized"),
     [
         pytest.param(started(running_pod()).token("t"), None, None, id="no run yet"),

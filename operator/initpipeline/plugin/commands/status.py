@@ -27,7 +27,7 @@ _EXAMPLES = """\
   # Show the steps of the current run, and what happens next
   kubectl initpipeline status shop
 
-  # Watch the steps until the InitPipeline is Ready (exit code 0) or Stalled (1)
+  # Watch the steps until the InitPipeline is Ready (exit code 0), Stalled or suspended (1)
   kubectl initpipeline status shop --watch
 
   # Print the steps as JSON
@@ -39,7 +39,7 @@ Without NAME, list InitPipelines. With NAME, show the steps of its current run, 
 durations, restarts, exit codes and last messages, and what happens next.
 
 A Pod that ends is first Ready with the reason PodReady, and then PodSucceeded. --watch ends when it
-is Ready for the first time."""
+is Ready for the first time. If the InitPipeline is suspended, --watch ends when there is no Pod."""
 
 
 def add(subparsers: Subparsers) -> None:
@@ -52,7 +52,10 @@ def add(subparsers: Subparsers) -> None:
         examples=_EXAMPLES,
         outputs=WIDE,
         completes=["pipeline"],
-        codes=exit_codes("the InitPipeline NAME is Stalled, or the API server refused the request"),
+        codes=exit_codes(
+            "the InitPipeline NAME is Stalled, or for --watch suspended; or the API server refused "
+            "the request"
+        ),
     )
     parser.add_argument(
         "name", nargs="?", metavar="NAME", help="name of an InitPipeline (default: all)"
@@ -61,8 +64,7 @@ def add(subparsers: Subparsers) -> None:
         "-w",
         "--watch",
         action="store_true",
-        help="watch until NAME is Ready or Stalled (a suspended one: until Ctrl-C), or all until "
-        "Ctrl-C",
+        help="watch until NAME is Ready, Stalled or suspended, or all until Ctrl-C",
     )
     wait.add_timeout_option(parser, of="--watch NAME")
 
@@ -82,7 +84,7 @@ def _show_one(session: Session, target: Target) -> int:
 
 
 def _watch_one(session: Session, target: Target) -> int:
-    check, timeout = wait_results.ready_or_stalled, session.options.timeout
+    check, timeout = wait_results.ready_stalled_or_suspended, session.options.timeout
     pipeline, result = wait.wait(session, target, check, timeout)
     _show(session, target, pipeline)
     return 0 if result.ok else 1

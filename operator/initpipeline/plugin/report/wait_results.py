@@ -28,6 +28,15 @@ class WaitResult:
     message: str
 
 
+def ready_stalled_or_suspended(pipeline: Pipeline) -> WaitResult | None:
+    """Returns the result when the pipeline is Ready, Stalled, or suspended: no run starts then, so
+    waiting does not help. None: it is still in progress, or its Pod terminates."""
+    result = ready_or_stalled(pipeline)
+    if result is None and pipeline.policies.suspend and suspended(pipeline) is not None:
+        return WaitResult(False, "suspended: no run starts until kubectl initpipeline resume")
+    return result
+
+
 def ready_or_stalled(pipeline: Pipeline) -> WaitResult | None:
     """Returns the result when the pipeline is Ready or Stalled. None: it is still in progress."""
     status = pipeline.status
