@@ -57,7 +57,8 @@ def test_given_up_pipeline_is_degraded_with_its_message(
     assert application.argo_cd.health(application.name, "shop") == {
         "status": "Degraded",
         "message": "BackoffLimitExceeded: 1 run has failed, and backoffLimit is 0: init container "
-        '1 of 1 "migrate" exited with 3: the schema is locked',
+        '1 of 1 "migrate" exited with 3: the schema is locked. To continue: change the template, '
+        "request a run, or raise backoffLimit to 1",
     }
 
 

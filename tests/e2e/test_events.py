@@ -33,5 +33,9 @@ def test_events_of_a_stalled_pipeline_are_complete_and_ordered(
         ("RunStarted", "run 2 started (Retry): the run before it failed"),
         ("StepFailed", f"run 2: {failed}"),
         ("RunFailed", f"run 2 failed: {failed}"),
-        ("GivenUp", f"2 runs have failed, and backoffLimit is 1: {failed}"),
+        (
+            "GivenUp",
+            f"2 runs have failed, and backoffLimit is 1: {failed}. To continue: change the "
+            "template, request a run, or raise backoffLimit to 2",
+        ),
     ]

@@ -130,7 +130,10 @@ def test_pod_lost_under_never_is_recreated_after_the_policy_changes(
     env.create_ready("demo", AT_ONCE, rerunPolicy="Never")
     delete_pod(env, "demo")
     state = env.wait_reason("demo", "PodLost")
-    assert message_of(state, "Stalled") == "the Pod was deleted; rerunPolicy is Never"
+    assert message_of(state, "Stalled") == (
+        "rerunPolicy is Never, and the Pod was deleted. "
+        "To continue: request a run, or set another rerunPolicy"
+    )
 
     with presence(operator):
         env.set("demo", rerunPolicy="OnPodLoss")
@@ -301,7 +304,10 @@ def test_backoff_limit_allows_that_many_retries(
         Stalled BackoffLimitExceeded
         """,
     )
-    assert message_of(last, "Stalled") == f"2 runs have failed, and backoffLimit is 1: {failed}"
+    assert message_of(last, "Stalled") == (
+        f"2 runs have failed, and backoffLimit is 1: {failed}. "
+        "To continue: change the template, request a run, or raise backoffLimit to 2"
+    )
     pod = env.pod("demo")
     assert (pod["metadata"]["uid"], pod["status"]["phase"]) == (uid_of(last), "Failed")
     assert "deletionTimestamp" not in pod["metadata"]

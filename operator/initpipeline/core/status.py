@@ -222,15 +222,26 @@ def _end_of(run: Run) -> Explanation:
 
 
 def _given_up(state: RunState, why: Explanation, policies: Policies) -> Explanation:
-    """Returns why no further run follows. It names the policy that a user can change."""
+    """Returns why no further run follows, and what a user can do to start one."""
     if state.run.result is Result.LOST:
-        return Explanation(why.reason, f"{why.message}; rerunPolicy is {policies.rerun_policy}")
-    failed = state.failed_runs
+        cause = f"rerunPolicy is {policies.rerun_policy}, and {why.message}"
+        remedy = "request a run, or set another rerunPolicy"
+        return Explanation(why.reason, _with_remedy(cause, remedy))
+    failed, exceeded = state.failed_runs, state.run.exceeded
     subject = "1 run has" if failed == 1 else f"{failed} runs have"
-    return Explanation(
-        Reason.BACKOFF_LIMIT_EXCEEDED,
-        f"{subject} failed, and backoffLimit is {policies.backoff_limit}: {why.message}",
-    )
+    cause = f"{subject} failed, and backoffLimit is {policies.backoff_limit}: {why.message}"
+    limits = f"backoffLimit to {failed}"
+    if exceeded is not None:
+        limits = f"{exceeded.limit} above {exceeded.value}, or {limits}"
+    remedy = f"change the template, request a run, or raise {limits}"
+    return Explanation(Reason.BACKOFF_LIMIT_EXCEEDED, _with_remedy(cause, remedy))
+
+
+def _with_remedy(cause: str, remedy: str) -> str:
+    """Returns both in one message. If they are too long, the cause is clipped."""
+    end = f"To continue: {remedy}"
+    clipped = clip(cause, MAX_MESSAGE_LENGTH - len(end.encode()) - len(". "))
+    return f"{clipped}{' ' if clipped.endswith('.') else '. '}{end}"
 
 
 def _backing_off(state: RunState) -> Explanation | None:
@@ -287,12 +298,8 @@ def _is_lasting(refusal: Refusal) -> bool:
 
 
 def _stalled_by(refusal: Refusal) -> Explanation:
-    """Returns the refusal with its remedy. If both are too long, the API server's message is
-    clipped."""
+    """Returns the refusal with its remedy."""
     if refusal.final:
         return Explanation(refusal.reason, refusal.message)
-    helps = (
-        f". To continue: {_REMEDIES[refusal.reason]}. The operator retries at least every 5 minutes"
-    )
-    message = clip(refusal.message, MAX_MESSAGE_LENGTH - len(helps))
-    return Explanation(refusal.reason, message + helps)
+    remedy = f"{_REMEDIES[refusal.reason]}. The operator retries at least every 5 minutes"
+    return Explanation(refusal.reason, _with_remedy(refusal.message, remedy))

@@ -139,7 +139,8 @@ class TestRerunPolicy:
         stalled = now.condition(ConditionType.STALLED)
         assert stalled.reason == "PodLost"
         assert stalled.message == (
-            "the Pod was lost: The node was low on memory.; rerunPolicy is Never"
+            "rerunPolicy is Never, and the Pod was lost: The node was low on memory. "
+            "To continue: request a run, or set another rerunPolicy"
         )
         assert not has(now, ConditionType.RECONCILING)
         assert now.decision.wake_at is None
@@ -178,7 +179,8 @@ class TestBackoffLimit:
         assert now.status.failed_runs == 3
         assert now.condition(ConditionType.STALLED).message == (
             "3 runs have failed, and backoffLimit is 2: "
-            'init container 1 of 2 "one" exited with 3: no such table'
+            'init container 1 of 2 "one" exited with 3: no such table. '
+            "To continue: change the template, request a run, or raise backoffLimit to 3"
         )
 
     def test_retry_has_a_new_pod(self) -> None:

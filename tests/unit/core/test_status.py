@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from initpipeline.api.models import EffectiveResources
+from initpipeline.api.names import MAX_MESSAGE_LENGTH
 from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from initpipeline.core import runs, status
@@ -355,7 +356,8 @@ class TestMessages:
             pytest.param(
                 lambda: started(FAILED_STEP),
                 "1 run has failed, and backoffLimit is 0: "
-                'init container 1 of 2 "one" exited with 1',
+                'init container 1 of 2 "one" exited with 1. '
+                "To continue: change the template, request a run, or raise backoffLimit to 1",
                 id="given up after one run",
             ),
             pytest.param(
@@ -365,15 +367,40 @@ class TestMessages:
                     .reconcile(FAILED_STEP.of_run(2))
                 ),
                 "2 runs have failed, and backoffLimit is 1: "
-                'init container 1 of 2 "one" exited with 1',
+                'init container 1 of 2 "one" exited with 1. '
+                "To continue: change the template, request a run, or raise backoffLimit to 2",
                 id="given up after two runs",
+            ),
+            pytest.param(
+                lambda: started(
+                    fresh_pod().init("one", running=True), initDeadlineSeconds=30
+                ).reconcile(fresh_pod().init("one", running=True), 31),
+                "1 run has failed, and backoffLimit is 0: not initialized within "
+                'initDeadlineSeconds (30 s): init container 1 of 2 "one" is running. '
+                "To continue: change the template, request a run, or raise initDeadlineSeconds "
+                "above 30, or backoffLimit to 1",
+                id="given up after an exceeded limit",
+            ),
+            pytest.param(
+                lambda: started(running_pod(), rerunPolicy="Never").reconcile(None, 60),
+                "rerunPolicy is Never, and the Pod was deleted. "
+                "To continue: request a run, or set another rerunPolicy",
+                id="given up after a loss",
             ),
         ],
     )
-    def test_stalled_has_count_limit_and_cause(
+    def test_stalled_has_count_limit_cause_and_remedy(
         self, seen: Callable[[], SimulatedPipeline], expected: str
     ) -> None:
         assert seen().condition(ConditionType.STALLED).message == expected
+
+    def test_stalled_with_a_long_cause_keeps_the_remedy(self) -> None:
+        failing = fresh_pod().init("one", exit=1, message="é" * 600).phase("Failed")
+        message = started(failing.restarts("Never")).condition(ConditionType.STALLED).message
+        assert len(message.encode()) <= MAX_MESSAGE_LENGTH
+        assert message.endswith(
+            "é ... To continue: change the template, request a run, or raise backoffLimit to 1"
+        )
 
     def test_back_off_has_time_count_and_cause(self) -> None:
         seen = started(FAILED_STEP, backoffLimit=9).reconcile(None)
