@@ -15,7 +15,7 @@ from initpipeline.api import names
 from initpipeline.api.crd import PRINTER_COLUMNS, model_schema
 from initpipeline.api.models import InitPipeline
 from initpipeline.api.podtemplate import Schema
-from initpipeline.api.reasons import EventReason
+from initpipeline.api.reasons import CONDITIONS, EventReason, Reason
 from initpipeline.api.triggers import TRIGGERS
 from initpipeline.core.run_events import RunEvent
 from initpipeline.runtime.settings import Settings
@@ -143,8 +143,9 @@ def _reasons() -> str:
     rows = []
     for value, text in _MEANINGS["Reason"].items():
         meaning, _, remedy = text.partition("\n\n")
-        rows.append((f"`{value}`", cell(meaning), cell(remedy)))
-    return _table(("reason", "meaning", "what to do"), rows)
+        conditions = ", ".join(f"`{type_}`" for type_ in CONDITIONS[Reason(value)])
+        rows.append((f"`{value}`", conditions, cell(meaning), cell(remedy)))
+    return _table(("reason", "conditions", "meaning", "what to do"), rows)
 
 
 def _events() -> str:

@@ -6,7 +6,9 @@ The docstring below a value is its text in docs/reference.md, and for a field's 
 about it. ``make generate`` writes both.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 
 class ConditionType(StrEnum):
@@ -193,6 +195,52 @@ class Reason(StrEnum):
 
     Open an issue with the error that the operator logged:
     `kubectl logs deployment/initpipeline -n initpipeline-system`. The Pod is not changed."""
+
+
+_STEP: Final = (ConditionType.INITIALIZED, ConditionType.READY, ConditionType.RECONCILING)
+_FAILED: Final = (ConditionType.INITIALIZED, ConditionType.READY)
+_NO_POD: Final = (*_STEP, ConditionType.STALLED)
+_REFUSED: Final = (*_FAILED, ConditionType.STALLED)
+_READY: Final = (ConditionType.READY,)
+_IN_PLACE: Final = (ConditionType.IN_PLACE_UNAVAILABLE,)
+
+CONDITIONS: Final[Mapping[Reason, tuple[ConditionType, ...]]] = {
+    Reason.POD_PENDING: _STEP,
+    Reason.POD_UNSCHEDULABLE: _STEP,
+    Reason.STEP_PENDING: _STEP,
+    Reason.STEP_RUNNING: _STEP,
+    Reason.STEP_FAILED: _STEP,
+    Reason.STEP_BACK_OFF: _STEP,
+    Reason.IMAGE_PULL_FAILED: _STEP,
+    Reason.CONTAINER_CONFIG_ERROR: _STEP,
+    Reason.INITIALIZED: (ConditionType.INITIALIZED,),
+    Reason.CONTAINERS_NOT_READY: _READY,
+    Reason.CONTAINER_FAILED: _READY,
+    Reason.POD_READY: _READY,
+    Reason.POD_SUCCEEDED: _READY,
+    Reason.POD_FAILED: _FAILED,
+    Reason.POD_EVICTED: _FAILED,
+    Reason.POD_DEADLINE_EXCEEDED: _FAILED,
+    Reason.NODE_NOT_READY: _READY,
+    Reason.POD_LOST: _REFUSED,
+    Reason.POD_TERMINATING: _NO_POD,
+    Reason.INVALID_TEMPLATE: _REFUSED,
+    Reason.POD_FORBIDDEN: _NO_POD,
+    Reason.QUOTA_EXCEEDED: _NO_POD,
+    Reason.QUOTA_REQUIRES_RESOURCES: _REFUSED,
+    Reason.NAME_CONFLICT: _NO_POD,
+    Reason.RERUN_BACK_OFF: (ConditionType.READY, ConditionType.RECONCILING),
+    Reason.BACKOFF_LIMIT_EXCEEDED: (ConditionType.STALLED,),
+    Reason.STEP_TIMED_OUT: _FAILED,
+    Reason.RESTART_LIMIT_EXCEEDED: _FAILED,
+    Reason.INIT_DEADLINE_EXCEEDED: _FAILED,
+    Reason.SUSPENDED: (*_FAILED, ConditionType.SUSPENDED),
+    Reason.IN_PLACE_UNSUPPORTED: _IN_PLACE,
+    Reason.IN_PLACE_TOO_OFTEN: _IN_PLACE,
+    Reason.UNREADABLE: _REFUSED,
+    Reason.RECONCILE_ERROR: (ConditionType.STALLED,),
+}
+"""The conditions that can have each reason."""
 
 
 class EventReason(StrEnum):

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from initpipeline.api.models import InitPipelineStatus, Run, RunRecord
-from initpipeline.api.reasons import ConditionType, RerunPolicy, Result, Trigger
+from initpipeline.api.reasons import (
+    CONDITIONS,
+    ConditionType,
+    Reason,
+    RerunPolicy,
+    Result,
+    Trigger,
+)
 from initpipeline.core import decide as core
 from initpipeline.core.decide import Decision
 from initpipeline.core.facts import Facts, Pod
@@ -309,6 +316,8 @@ def conditions_agree(case: Case) -> None:
     for condition in conditions.values():
         assert condition.reason, f"{condition.type} has no reason"
         assert condition.message, f"{condition.type} has no message"
+        carriers = CONDITIONS[Reason(condition.reason)]
+        assert condition.type in carriers, f"{condition.type} has the reason {condition.reason}"
     if case.after.next_run_time is not None:
         assert "Reconciling" in true, "the next run waits, but Reconciling is not True"
 
