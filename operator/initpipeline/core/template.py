@@ -341,7 +341,7 @@ def _plain(raw: Any, depth: int = 0) -> Any:
 
 
 def _quantity(raw: Any) -> Any:
-    if isinstance(raw, bool) or not isinstance(raw, str | int | float):
+    if not isinstance(raw, str | int | float):
         return raw
     try:
         return _amount(Quantity.parse(str(raw)))
@@ -517,10 +517,8 @@ def packed(template: Mapping[str, Any]) -> str | None:
     text = _text(template)
     if len(text) > _LARGEST_UNPACKED:
         return None
-    small = zlib.compress(text.encode(), level=6)
-    if len(small) > LARGEST_PACKED * 3 // 4:
-        return None
-    return base64.b64encode(small).decode()
+    value = base64.b64encode(zlib.compress(text.encode())).decode()
+    return value if len(value) <= LARGEST_PACKED else None
 
 
 def verified(text: str | None, hash_: str | None) -> dict[str, Any] | None:

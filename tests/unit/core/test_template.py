@@ -12,15 +12,18 @@ import pytest
 import yaml
 
 from initpipeline.api import names
+from initpipeline.api.models import Cause
 from initpipeline.core.template import (
     LARGEST_PACKED,
     MOST_ELEMENTS,
     by_these_rules,
     cause,
+    changed_fields_message,
     changes,
     digest,
     normal_form,
     packed,
+    unpacked,
     verified,
 )
 
@@ -64,6 +67,8 @@ def pod_level(resources: str) -> dict[str, Any]:
     return of(f"resources: {resources}", app=f"resources: {amounts}")
 
 
+DIGEST = f"sha256:{'0' * 64}"
+
 EQUAL = [
     *(
         pytest.param(requests(f"cpu: {one}"), requests(f"cpu: {other}"), id=f"{one} = {other}")
@@ -95,6 +100,21 @@ EQUAL = [
         app("{image: 'r:5000/b:latest', imagePullPolicy: Always}"),
         id="latest",
     ),
+    *(
+        pytest.param(
+            app(f"image: '{image}'"),
+            app(f"{{image: '{image}', imagePullPolicy: {policy}}}"),
+            id=f"pull policy of {id_}",
+        )
+        for image, policy, id_ in (
+            (f"b@{DIGEST}", "IfNotPresent", "a digest"),
+            (f"b:latest@{DIGEST}", "Always", "latest with a digest"),
+            ("b:latest@sha256", "IfNotPresent", "a malformed digest"),
+            ("b@", "IfNotPresent", "an empty digest"),
+            ("Registry/B", "IfNotPresent", "a malformed repository"),
+            ("b" * 256, "IfNotPresent", "a repository that is too long"),
+        )
+    ),
     pytest.param(app("{}"), app("terminationMessagePolicy: File"), id="message of an app"),
     pytest.param(
         init("{}"),
@@ -104,6 +124,24 @@ EQUAL = [
     pytest.param(init("{}"), init("terminationMessagePath: /dev/termination-log"), id="message"),
     pytest.param(app("{}"), app("{env: [], args: null, command: [], ports: []}"), id="empty"),
     pytest.param(app("env: [{name: A}]"), app("env: [{name: A, value: ''}]"), id="empty variable"),
+    pytest.param(app("args: ['', a]"), app("args: [null, a]"), id="null in a list of strings"),
+    pytest.param(app("env: [{}]"), app("env: [null]"), id="null in a list of objects"),
+    pytest.param(
+        of("securityContext: {supplementalGroups: [0, 7]}"),
+        of("securityContext: {supplementalGroups: [null, 7]}"),
+        id="null in a list of integers",
+    ),
+    pytest.param(
+        of("terminationGracePeriodSeconds: 60"), of("terminationGracePeriodSeconds: 60.0"),
+        id="an integer with a decimal point",
+    ),
+    pytest.param(
+        app("env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}]"),
+        app(
+            "env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: '0'}}}]"
+        ),
+        id="a divisor of 0",
+    ),
     pytest.param(app("resources: {}"), app("{}"), id="no resources"),
     pytest.param(
         app("resources: {limits: {cpu: 1}}"),
@@ -153,6 +191,16 @@ EQUAL = [
     pytest.param(of("serviceAccount: a"), of("serviceAccountName: a"), id="the deprecated name"),
     pytest.param(volume("emptyDir: {}"), of("volumes: [{name: v}]"), id="no volume source"),
     pytest.param(
+        volume("image: {reference: 'data:1'}"),
+        volume("image: {reference: 'data:1', pullPolicy: IfNotPresent}"),
+        id="pull policy of an image volume with a tag",
+    ),
+    pytest.param(
+        volume("image: {reference: data}"),
+        volume("image: {reference: data, pullPolicy: Always}"),
+        id="pull policy of an image volume without a tag",
+    ),
+    pytest.param(
         volume("secret: {secretName: s}"), volume("secret: {secretName: s, defaultMode: 420}"),
         id="mode",
     ),
@@ -195,6 +243,10 @@ UNEQUAL = [
     ),
     pytest.param(app("args: [a, b]"), app("args: [b, a]"), id="arguments in another order"),
     pytest.param(app("args: ['']"), app("args: []"), id="an empty argument"),
+    pytest.param(
+        app("{args: [], command: [a]}"), app("{args: [], command: [b]}"),
+        id="a command after empty arguments",
+    ),
     pytest.param(
         app("livenessProbe: {tcpSocket: {port: 80}}"),
         app("livenessProbe: {tcpSocket: {port: '80'}}"),
@@ -257,6 +309,14 @@ class TestEquality:
             digest({"metadata": odd, "spec": {"initContainers": [{fields: odd}]}})
         digest({"spec": {"containers": [{"resources": {"requests": odd, "limits": odd}}]}})
 
+    def test_value_that_is_nested_too_deeply_raises_nothing(self) -> None:
+        """An API server parses 10,000 levels. Python's stack has 1,000."""
+        lists: Any = []
+        objects: Any = {}
+        for _ in range(5000):
+            lists, objects = [lists], {"a": objects}
+        assert digest({"spec": {"future": lists}}) != digest({"spec": {"future": objects}})
+
     def test_changed_rules_change_the_version(self) -> None:
         """Otherwise hashes of different rules would be compared. If the second value has changed,
         increase _VERSION in core/template.py, and update both values here."""
@@ -273,12 +333,13 @@ class TestEquality:
     @pytest.mark.parametrize("excess", [0, 1, 2])
     def test_template_with_too_many_elements_is_compared_literally(self, excess: int) -> None:
         items = MOST_ELEMENTS + excess - 14  # The template has 14 other fields and items.
-        spec = f"{{dnsPolicy: ClusterFirst, tolerations: [{', '.join(['{}'] * items)}]}}"
-        many = of(spec, metadata="{labels: {a: x}}")
+        many = of("{dnsPolicy: ClusterFirst, tolerations: []}", metadata="{labels: {a: x}}")
+        many["spec"]["tolerations"] += [{}] * items
         spelled = {**many, "spec": {**many["spec"], "dnsPolicy": None}}
         assert digest(many) == digest(copy.deepcopy(many))
         assert (digest(many) == digest(spelled)) is not bool(excess)
-        assert (cause(many, app("image: a")) is None) is bool(excess)
+        for old, new in ((many, app("image: a")), (app("image: a"), many)):
+            assert (cause(old, new) is None) is bool(excess)
 
     def test_lone_surrogate_is_hashed(self) -> None:
         """A JSON string may contain one. UTF-8 cannot encode it."""
@@ -360,12 +421,65 @@ class TestChanges:
                 of("automountServiceAccountToken: false"), of(),
                 ["spec.automountServiceAccountToken"], id="a removed field",
             ),
+            pytest.param(
+                of("nodeSelector: {a: x}"), of(r'nodeSelector: {a: x, "b\n c": x}'),
+                ["spec.nodeSelector[b c]"], id="a key with a line break",
+            ),
+            pytest.param(
+                app("env: [{name: A}]"), app("env: [{value: x}]"),
+                ["spec.containers[0].env[0].name", "spec.containers[0].env[0].value"],
+                id="an item that loses its name",
+            ),
         ],
     )  # fmt: skip
     def test_changes_have_the_paths_of_their_fields(
         self, old: Any, new: Any, paths: list[str]
     ) -> None:
         assert [change.path for change in changes(old, new)] == paths
+
+    @pytest.mark.parametrize(
+        ("old", "new", "values"),
+        [
+            pytest.param(app("image: a"), app("image: b"), ("a", "b"), id="a value"),
+            pytest.param(of(), of("hostPID: true"), (None, True), id="a new field"),
+            pytest.param(of("hostPID: true"), of(), (True, None), id="a removed field"),
+            pytest.param(app("args: [a, b]"), app("args: [b]"), (["a", "b"], ["b"]), id="a list"),
+            pytest.param(
+                app("env: [{name: A}]"), app("env: [{name: A}, {name: B, value: x}]"),
+                (None, {"name": "B", "value": "x"}), id="a new item",
+            ),
+            pytest.param(
+                app("env: [{name: A}, {name: B}]"), app("env: [{name: B}]"),
+                (["A", "B"], ["B"]), id="a removed item: the names",
+            ),
+            pytest.param(app("args: [a]"), app("args: b"), (["a"], "b"), id="not a list any more"),
+            pytest.param(app("args: a"), app("args: [b]"), ("a", ["b"]), id="now a list"),
+            pytest.param(
+                app("securityContext: {runAsUser: 1}"), app("securityContext: 1"),
+                ({"runAsUser": 1}, 1), id="not an object any more",
+            ),
+            pytest.param(
+                app("securityContext: 1"), app("securityContext: {runAsUser: 1}"),
+                (1, {"runAsUser": 1}), id="now an object",
+            ),
+        ],
+    )  # fmt: skip
+    def test_change_has_the_old_and_the_new_value(
+        self, old: Any, new: Any, values: tuple[Any, Any]
+    ) -> None:
+        [change] = changes(old, new)
+        assert (change.old, change.new) == values
+
+    @pytest.mark.parametrize(
+        ("count", "message"),
+        [
+            pytest.param(2, "spec.a, spec.b changed", id="all"),
+            pytest.param(3, "spec.a, spec.b and 1 more changed", id="all but one"),
+        ],
+    )
+    def test_message_lists_the_first_changed_fields(self, count: int, message: str) -> None:
+        changed = Cause(changed_paths=("spec.a", "spec.b"), changed_path_count=count)
+        assert changed_fields_message(changed) == message
 
     def test_path_with_long_key_is_shortened(self) -> None:
         old, new = ({"spec": {"nodeSelector": {"k" * 9999: value}}} for value in "xz")
@@ -381,9 +495,19 @@ class TestPacked:
     def test_template_with_another_hash_is_not_verified(self) -> None:
         assert verified(packed(app("image: a")), digest(app("image: b"))) is None
 
-    def test_large_template_is_not_packed(self) -> None:
+    def test_template_is_packed_if_its_value_has_at_most_the_limit(self) -> None:
         noise = "".join(hashlib.sha256(str(i).encode()).hexdigest() for i in range(1000))
-        assert packed(app(f"args: ['{noise}']")) is None
+        templates = [{"spec": noise[:size]} for size in range(21_000, 21_300, 2)]
+        values = {text: template for template in templates if (text := packed(template))}
+        assert len(values) < len(templates)
+        assert max(map(len, values)) == LARGEST_PACKED
+        assert all(unpacked(text) == template for text, template in values.items())
+
+    def test_template_is_packed_if_its_json_has_at_most_1_mib(self) -> None:
+        """A longer one would be compressed well enough, but not be unpacked."""
+        largest = {"spec": "x" * (1024 * 1024 - len('{"spec":""}'))}
+        assert unpacked(packed(largest)) == largest
+        assert packed({"spec": largest["spec"] + "x"}) is None
 
     @pytest.mark.parametrize(
         "text",
