@@ -487,7 +487,15 @@ class TestChanges:
         assert len(change.path) <= 256
 
 
+def annotation(text: bytes) -> str:
+    """Returns the text in the form of the annotation with the packed template."""
+    return base64.b64encode(zlib.compress(text)).decode()
+
+
 class TestPacked:
+    def test_json_in_the_form_of_the_annotation_is_read(self) -> None:
+        assert unpacked(annotation(b'{"spec": {}}')) == {"spec": {}}
+
     def test_packed_template_is_unpacked(self) -> None:
         for template in CORPUS.values():
             assert verified(packed(template), digest(template)) == template
@@ -512,21 +520,23 @@ class TestPacked:
     @pytest.mark.parametrize(
         "text",
         [
-            None,
-            "",
-            "no base64",
-            base64.b64encode(b"no zlib").decode(),
-            base64.b64encode(zlib.compress(b"no json")).decode(),
-            base64.b64encode(zlib.compress(b"[" * 5000)).decode(),
-            *(
-                base64.b64encode(zlib.compress(b'{"spec":' * n + b"[0]" + b"}" * n)).decode()
-                for n in range(300, 1000, 100)
-            ),
-            base64.b64encode(zlib.compress(b"1")).decode(),
-            base64.b64encode(zlib.compress(json.dumps({"spec": {}}).encode())[:-2]).decode(),
-            base64.b64encode(zlib.compress(b" " * 12_000_000)[:12_000]).decode(),
-            "A" * (LARGEST_PACKED + 4),
+            pytest.param(None, id="absent"),
+            pytest.param("", id="empty"),
+            pytest.param("no base64", id="not base64"),
+            pytest.param(annotation(b'{"spec": {}}') + "!", id="a character outside base64"),
+            pytest.param(base64.b64encode(b"no zlib").decode(), id="not compressed"),
+            pytest.param(annotation(b"no json"), id="not JSON"),
+            pytest.param(annotation(b"[" * 5000), id="nested too deeply for the parser"),
+            pytest.param(annotation(b"1"), id="not an object"),
+            pytest.param(annotation(b'{"spec": {}}'[:-2]), id="cut"),
+            pytest.param(annotation(b'{"spec": {}}' + b" " * 2_000_000), id="larger than 1 MiB"),
+            pytest.param("A" * (LARGEST_PACKED + 4), id="larger than the limit"),
         ],
     )
     def test_invalid_annotation_is_not_read(self, text: str | None) -> None:
+        assert unpacked(text) is None
+
+    @pytest.mark.parametrize("levels", range(300, 1000, 100))
+    def test_deeply_nested_annotation_raises_nothing(self, levels: int) -> None:
+        text = annotation(b'{"spec":' * levels + b"[0]" + b"}" * levels)
         assert verified(text, digest(of())) is None
