@@ -215,8 +215,8 @@ class RunFacts(ApiModel):
     )
     initialized_time: Time | None = Field(
         None,
-        description="When the last init container succeeded, by the node's clock. Unset if the run "
-        "is not initialized.",
+        description="When the last init container succeeded, by the node's clock. If the kubelet "
+        "reports no time: when the operator observed it. Unset if the run is not initialized.",
     )
     completion_time: Time | None = Field(
         None,
@@ -226,8 +226,8 @@ class RunFacts(ApiModel):
     reason: Identifier | None = Field(
         None,
         description="Machine-readable reason, in CamelCase, why the run failed or was lost, or why "
-        "it was not initialized when another run superseded it. It is set as soon as the cluster "
-        "begins to evict the run's Pod, before the result.",
+        "it was not initialized when it was superseded. If the cluster evicts the run's Pod, the "
+        "reason is set when the eviction begins, before the result.",
     )
     message: Message | None = Field(
         None,
@@ -254,13 +254,13 @@ class Run(RunFacts):
     )
     restart_baselines: tuple[RestartBaseline, ...] = Field(
         (),
-        description="Restart counts of the app containers that do not count as restarts in this "
-        "run. Set only if rerunPolicy is OnRestart.",
+        description="The part of each app container's restart count that does not count as "
+        "restarts in this run. Set only if rerunPolicy is OnRestart.",
     )
     init_restart_baselines: tuple[RestartBaseline, ...] = Field(
         (),
-        description="Restarts of init containers that do not count toward maxRestarts: "
-        "restarts before this run, and restarts after the loss of a sandbox or node.",
+        description="The part of each init container's restart count that does not count toward "
+        "maxRestarts: restarts before this run, and restarts after the loss of a sandbox or node.",
     )
     running_step: RunningStep | None = Field(
         None, description="The running attempt of the current init container, if any."
@@ -305,8 +305,8 @@ class EffectiveResources(ApiModel):
 
 
 NOT_OBSERVED = -1
-"""The observedGeneration of an InitPipeline that the operator has not reconciled yet. Without it
-kstatus reports an object without status as Current."""
+"""The observedGeneration until the operator first writes status. Without it kstatus reports an
+object without status as Current."""
 
 
 class InitPipelineStatus(ApiModel):
@@ -317,13 +317,13 @@ class InitPipelineStatus(ApiModel):
         None,
         ge=NOT_OBSERVED,
         description="The metadata.generation that this status is based on. -1 until the operator "
-        "has first reconciled the InitPipeline.",
+        "first writes status.",
     )
     conditions: tuple[Condition, ...] = Field(
         (),
         description="Latest observations of the InitPipeline's state. Initialized and Ready are "
-        "always present. Reconciling, Stalled, Suspended and InPlaceUnavailable are absent unless "
-        "they are True.",
+        "present once the operator has written status. Reconciling, Stalled, Suspended and "
+        "InPlaceUnavailable are absent unless they are True.",
     )
     pod_name: Identifier | None = Field(
         None, description="Name of the Pod. It is the name of the InitPipeline."
@@ -447,10 +447,9 @@ class Policies(ApiModel):
         None,
         description="Duration in seconds that a run may take to be initialized, from the creation "
         "of its Pod. Scheduling and image pulls count. Time while the Pod has scheduling gates "
-        "does not. A run that the kubelet starts is counted "
-        "from when the operator first observes it. A run "
-        "that takes longer fails, and its Pod is deleted. Must be at least 1. If unset, runs are "
-        "not limited.",
+        "does not. A run that the kubelet starts is counted from when the operator first observes "
+        "it. A run that takes longer fails, and its Pod is deleted. Must be at least 1. If unset, "
+        "runs are not limited.",
     )
     init_policies: tuple[InitPolicy, ...] = Field(
         (),

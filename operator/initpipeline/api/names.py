@@ -34,7 +34,8 @@ IN_PLACE: Final = "true"
 
 TEMPLATE_ANNOTATION: Final = f"{GROUP}/template"
 """On the Pod: its template, compressed. The operator compares a changed template with it. Absent if
-its value would be longer than 16 KiB, or if the annotations of the Pod would be too large."""
+it has more than 12 KiB compressed (16 KiB in base64), or if the annotations of the Pod would be too
+large."""
 
 POD_LABELS: Final = frozenset({NAME_LABEL})
 POD_ANNOTATIONS: Final = frozenset(

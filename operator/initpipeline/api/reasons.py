@@ -23,10 +23,10 @@ class ConditionType(StrEnum):
     """A run is in progress, or the next run or its Pod is waiting for something that can resolve
     without user action. Absent otherwise."""
     STALLED = "Stalled"
-    """The InitPipeline needs user action. After a run that ended, no other run starts until a user
-    takes action. If the Pod is refused, does not terminate or has a name that is taken, or if the
-    operator failed on the InitPipeline, the operator continues when the cause is gone. If the
-    InitPipeline cannot be read, correct the value. Absent otherwise."""
+    """The InitPipeline needs user action, which the message names. After the last run that
+    backoffLimit or rerunPolicy allows, no other run starts until a user takes action. The operator
+    continues by itself when the cause is gone if the Pod is refused, if its name is taken, if it
+    does not terminate, or if the operator failed on the InitPipeline. Absent otherwise."""
     SUSPENDED = "Suspended"
     """spec.suspend is true and has taken effect. Absent otherwise."""
     IN_PLACE_UNAVAILABLE = "InPlaceUnavailable"

@@ -25,12 +25,13 @@ Modules in which each field of the spec takes effect. The defaults are those of
 
 - ``template``: ``podspec``, and ``triggers`` if it changes.
 - ``rerunPolicy``: ``triggers`` (_pod_lost, _container_restarted), ``in_place.wanted``, and
-  ``runs._progressed``, which records restart counts.
+  ``runs._progressed``, which records restart counts. Reported in ``status._given_up``.
 - ``rerunStrategy``: ``in_place``.
 - ``backoffLimit``: ``triggers._retry``; reported in ``status._given_up``.
 - ``initDeadlineSeconds``, ``initPolicies``: ``run_limits``; validated in ``admission``.
 - ``suspend``: ``decide._current_run``, ``decide._suspend``, ``triggers._resumed``,
-  ``status.suspended``, and ``facts._known_hash``, which keeps the hash of the last run.
+  ``status.suspended``, and ``facts._known_hash``: while suspended, status has the hash of the last
+  run.
 - ``runHistoryLimit``: ``decide.decide``.
 - ``ttlSecondsAfterFinished``: ``decide._at_rest``.
 """

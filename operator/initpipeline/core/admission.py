@@ -1,7 +1,7 @@
 """Refusals of a Pod: those by the API server, classified, and the operator's own.
 
-The operator's own refusals have the messages of manifests/base/admission.yaml. That policy may not
-be installed. If it is, no such spec reaches the operator.
+The operator's own refusals have the messages of manifests/base/admission.yaml. They are needed if
+that policy is not installed, or if a spec was stored before it was.
 """
 
 import re

@@ -1,8 +1,8 @@
-"""Reduces the memory that an API object takes while it is queued. core.facts reads the same values
-from the compacted object.
+"""Reduces the memory that a parsed API object takes until core.facts reads it. core.facts reads the
+same values from the compacted object.
 
-Parsed, an object takes ten times the memory of its JSON, and the watch queues parsed Pods. So a
-large Pod is reduced to the fields that decisions need. The template of a large InitPipeline is
+Parsed, an object takes ten times the memory of its JSON, and a page of a list has many objects. So
+a large Pod is reduced to the fields that decisions need. The template of a large InitPipeline is
 compressed.
 """
 

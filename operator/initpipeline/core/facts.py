@@ -1,5 +1,5 @@
-"""Pods and InitPipelines as typed values. This module converts them from the API's JSON. Container
-statuses, resources and the mirror are also read as JSON elsewhere.
+"""Pods and InitPipelines as typed values, converted from the API's JSON. The modules ``resources``,
+``mirror`` and ``template`` read JSON as well.
 
 Only the fields that a decision needs are kept, so that the cache stays small. Container statuses
 are kept whole, because they are mirrored verbatim.
@@ -317,10 +317,10 @@ class Pod:
 
     @property
     def silent_since(self) -> datetime | None:
-        """Since when the operator waits for the first status of a new Pod. Before the Pod is
-        scheduled: its creation. After that: lastTransitionTime of PodScheduled. None: the kubelet
-        has reported init container statuses, the Pod is unschedulable, is not Pending, or is
-        terminating."""
+        """The time from which the operator waits for the kubelet's first report on a new Pod:
+        lastTransitionTime of PodScheduled, or the creation of the Pod if the scheduler has not
+        reported yet. None: the kubelet has reported init container statuses, or the Pod is
+        unschedulable, not Pending, or terminating."""
         if self.phase != "Pending" or self.init_container_statuses or self.deleting:
             return None
         scheduled = self.condition("PodScheduled")

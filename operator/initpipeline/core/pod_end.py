@@ -16,7 +16,7 @@ from initpipeline.core.facts import Container, ContainerStatus, Pod
 from initpipeline.core.kubelet_reasons import LOST_ENDS
 
 STUCK_AFTER = timedelta(minutes=5)
-"""How long after its grace period a Pod that still exists needs user action."""
+"""If a Pod still exists this long after its grace period, it needs user action."""
 
 DISRUPTION_TARGET: Final = "DisruptionTarget"
 """The Pod condition that the cluster sets on a Pod that it is about to terminate (KEP-3329)."""

@@ -54,8 +54,9 @@ def pod_of_run(facts: Facts, run: Run) -> Pod | None:
 
 
 def first_report_deadline(pod: Pod, run: Run, now: datetime) -> datetime | None:
-    """Returns until when to hold back the status write for a new Pod. None: write now. That is also
-    the result if the clocks disagree, or if the run has recorded the Pod before."""
+    """Returns the time until which the status write for a new Pod is deferred. None: it is not
+    deferred, because the scheduler or the kubelet has reported, FIRST_REPORT_GRACE has passed, the
+    clocks disagree, or the run has recorded the Pod before."""
     since = pod.silent_since
     if run.pod_uid is not None or since is None or not since <= now < since + FIRST_REPORT_GRACE:
         return None

@@ -1,7 +1,8 @@
-"""The limits of a run: which apply, from when on they are exceeded, and the explanation of that.
+"""The limits of a run: which apply, when the run exceeds each, and why it then fails.
 
-Each limit that applies has a time ``at``: from then on the run has exceeded it. Until then the
-pipeline is requeued for that time. An exceeded maxRestarts has the start of the run.
+Each limit that applies has a time ``at``, for which the pipeline is requeued. If the run has not
+ended by then, it has exceeded the limit. For an exceeded maxRestarts, ``at`` is the start of the
+run.
 """
 
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ class RunLimit:
 
     exceeded: Exceeded
     at: datetime
-    """From when on the run has exceeded it."""
+    """When the run exceeds the limit."""
     why: Explanation
     """Why the run fails when it exceeds the limit."""
 

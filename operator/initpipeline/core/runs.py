@@ -102,9 +102,9 @@ def adopted(pipeline: Pipeline, trigger: Trigger, pod: Pod, number: int, now: da
     """Returns the run of a Pod that exists although status records no run. The run has the number,
     start, template and rerun token with which the Pod was created.
 
-    So a template that has changed since, and a token that was set since, start another run. If the
-    Pod does not show its template, it counts as unchanged. If the Pod does not show its token, a
-    run has started for the present one. Without evidence no run starts.
+    So a template that has changed since, and a token that was set since, start another run. Without
+    evidence no run starts: if the Pod does not show its template, the template counts as unchanged,
+    and if the Pod does not show its token, the present token counts as answered.
     """
     status = pipeline.status
     unknown = pod.rerun_token is None

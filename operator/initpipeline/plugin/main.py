@@ -53,7 +53,7 @@ examples:
   # List all InitPipelines; those that need attention come first
   kubectl initpipeline status -A
 
-  # Watch one until it is Ready or Stalled
+  # Watch one until it is Ready, Stalled or suspended
   kubectl initpipeline status shop --watch
 
   # Explain its state, what happens next and what you can do
@@ -70,8 +70,8 @@ examples:
 
 exit codes:
   0    success
-  1    failure: a run failed, an InitPipeline is Stalled, or the API server refused the request;
-       plan: the operator would do something
+  1    failure: a run failed, an InitPipeline is Stalled or suspended, or the API server refused the
+       request; plan: the operator would do something
   2    invalid usage
   3    the cluster cannot be used: check kubeconfig, connection, permissions and CRD
   4    the InitPipeline, step or run does not exist

@@ -1,1 +1,16 @@
-"""The controller: watches, cache, work queue and requests. It calls ``core`` for every decision."""
+"""The controller: watches, cache, work queue and requests. It calls ``core`` for every decision.
+
+Reading order:
+
+1. Start. ``main``: the command line. ``settings``, ``logs``. ``operator``: the parts, and the tasks
+   that run them under Kopf. ``preflight``: the CRD and the permissions.
+2. From a watch event to a key. ``handlers``: Kopf's events of InitPipelines. ``pod_watch``: events
+   of Pods. ``cache``: the newest known objects. ``queue``: the keys to reconcile.
+3. From a key to a write. ``workers``: take a key, retry. ``reconcile``: read the facts, decide,
+   write status, act.
+4. Requests. ``gateway``: one method per request. ``client``: connection and credentials.
+   ``responses``: parses what the API server sends. ``errors``: the exceptions.
+5. Beside the reconcile. ``events``: posts Events. ``sweep``: finds deletions that a watch missed.
+   ``unlabelled_pods``: watches Pods without the operator's label. ``unreadable_objects``: logs
+   objects that cannot be read.
+"""

@@ -1,9 +1,9 @@
-"""The docstring of the package lists every module and every field of the spec."""
+"""The docstrings of core and runtime list every module, that of core also every spec field."""
 
 import re
 from pathlib import Path
 
-from initpipeline import core
+from initpipeline import core, runtime
 from initpipeline.api.models import InitPipelineSpec
 
 
@@ -15,6 +15,12 @@ def _parts() -> tuple[str, str]:
 def test_reading_order_names_each_module_once() -> None:
     modules = [path.stem for path in Path(core.__file__).parent.glob("[!_]*.py")]
     assert sorted(re.findall(r"``(\w+)``", _parts()[0])) == sorted(modules)
+
+
+def test_reading_order_of_the_runtime_names_each_module_once() -> None:
+    modules = [path.stem for path in Path(runtime.__file__).parent.glob("[!_]*.py")]
+    order = (runtime.__doc__ or "").partition("Reading order:")[2]
+    assert sorted(re.findall(r"``(\w+)``", order)) == sorted(modules)
 
 
 def test_index_of_the_spec_names_each_field() -> None:

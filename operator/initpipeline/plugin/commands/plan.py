@@ -39,8 +39,8 @@ a new run. For a new run, plan shows the changed fields of the template and the 
 interrupts. plan also shows what the API server would refuse.
 
 plan changes nothing. It sends the InitPipeline to the API server in a dry run, as kubectl diff
-does, and then the Pod, if you may create Pods. Paths of template fields
-are relative to spec.template. Objects of other kinds are ignored."""
+does, and then the Pod, if you may create Pods. Paths of template fields are relative to
+spec.template. Objects of other kinds are ignored."""
 
 _CODES = """\
 exit codes:
