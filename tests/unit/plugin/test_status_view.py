@@ -58,7 +58,7 @@ class TestTree:
     def test_tree_without_status_is_not_ready(self) -> None:
         assert tree(new_pipeline()) == [
             "demo  namespace default  NotReady",
-            "├── the operator has not reconciled it yet",
+            "├── the operator has not written its status yet",
             "└── next: the operator starts run 1",
         ]
 

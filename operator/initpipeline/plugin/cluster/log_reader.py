@@ -106,7 +106,8 @@ class LogReader:
         return self._previous or self._await(_State.RUNNING, SETTLE_SECONDS) is not _State.OTHER
 
     def _await(self, passing: _State, seconds: int) -> _State:
-        """Returns the state of the container once it differs from ``passing``, or time is up."""
+        """Returns the state of the container when it differs from ``passing``, or after
+        ``seconds``."""
         pod_key = self._target.namespace, self._target.name
         try:
             pod = self._session.cluster.find_pod(*pod_key)

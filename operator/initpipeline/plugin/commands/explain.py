@@ -73,7 +73,7 @@ def _warnings(session: Session, target: Target, pipeline: Pipeline) -> tuple[Pod
         return ()
     with session.progress("reading the events of the Pod"):
         events = session.cluster.list_events(target.namespace, uid)
-    return warnings(events, formatting.ready_message(pipeline.status))
+    return warnings(events, formatting.state_message(pipeline.status))
 
 
 def _report(session: Session, target: Target) -> tuple[Report, str | None]:

@@ -125,7 +125,7 @@ def _without_logs(session: Session, pipeline: Pipeline, pod: Pod | None) -> int:
     run = pipeline.status.run
     if pod is None and run is not None and run.number in failed:
         return _recorded(session, failed[run.number])
-    message = formatting.ready_message(pipeline.status)
+    message = formatting.state_message(pipeline.status)
     session.note(f"no logs: {formatting.one_line(message)}")
     if failed:
         number = max(failed)
@@ -177,7 +177,7 @@ class _Follower:
         code = self._exit_code(pipeline, pod)
         if code is None:
             with self._session.progress(
-                formatting.one_line(formatting.ready_message(pipeline.status))
+                formatting.one_line(formatting.state_message(pipeline.status))
             ):
                 self._session.cluster.wait_for_pod_change(
                     self._target.namespace, self._target.name, raw_pod, POLL_SECONDS
@@ -203,7 +203,7 @@ class _Follower:
             return None
         if status.condition(ConditionType.STALLED) or status.condition(ConditionType.SUSPENDED):
             self._session.note(
-                f"{pipeline.name}: {formatting.one_line(formatting.ready_message(status))}"
+                f"{pipeline.name}: {formatting.one_line(formatting.state_message(status))}"
             )
             return 1
         if status.run is None or status.next_run_time is not None:

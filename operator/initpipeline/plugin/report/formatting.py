@@ -54,10 +54,10 @@ def stalled_reason(status: InitPipelineStatus) -> str:
     return stalled.reason if stalled else ""
 
 
-def ready_message(status: InitPipelineStatus) -> str:
+def state_message(status: InitPipelineStatus) -> str:
     """Returns the message of the condition Stalled, or else of Ready."""
     condition = status.condition(ConditionType.STALLED) or status.condition(ConditionType.READY)
-    return condition.message if condition else "the operator has not reconciled it yet"
+    return condition.message if condition else "the operator has not written its status yet"
 
 
 def exit_text(exit_code: int | None, signal: int | None, reason: str | None) -> str:

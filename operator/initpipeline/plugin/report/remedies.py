@@ -205,7 +205,7 @@ def _of_refusal(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
                 "fix the template; this starts a new run. Or create what the message names, or "
                 "ask an administrator to allow it",
             )
-            if _by_limit_range(formatting.ready_message(status)):
+            if _by_limit_range(formatting.state_message(status)):
                 yield _limit_ranges(flags)
         case Reason.QUOTA_REQUIRES_RESOURCES:
             yield Remedy(edit, "add the requests or limits in the message; this starts a new run")

@@ -68,7 +68,7 @@ def _list(lines: tuple[str, ...]) -> Table:
 
 
 def _conditions(pipeline: Pipeline, now: datetime) -> Table:
-    """Returns the conditions. A message that is equal to the one above is shown as a ditto mark."""
+    """Returns the conditions. A message that is equal to the one above is shown as "(same)"."""
     grid, above = _grid(5), ""
     for one in pipeline.status.conditions:
         message = formatting.one_line(one.message)

@@ -32,7 +32,7 @@ def tree(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> Renderabl
     ``pod``: as in ``steps``."""
     status = pipeline.status
     root = Tree(_title(pipeline), guide_style=styles.QUIET)
-    message = formatting.ready_message(status)
+    message = formatting.state_message(status)
     if message:
         root.add(Text(formatting.one_line(message)))
     if status.run is not None:
@@ -151,7 +151,7 @@ def _row(pipeline: Pipeline, now: datetime, namespaces: bool, wide: bool) -> lis
     if namespaces:
         cells.insert(0, Text(pipeline.namespace))
     if wide:
-        message = formatting.one_line(formatting.ready_message(status))
+        message = formatting.one_line(formatting.state_message(status))
         cells += [Text(status.node_name or formatting.NONE), Text(message)]
     return cells
 
@@ -162,7 +162,7 @@ def line(pipeline: Pipeline) -> str:
     status, run = pipeline.status, pipeline.status.run
     parts = [f"run {run.number} ({run.trigger})" if run else "no run yet", summary(status)]
     parts += [status.init_progress or formatting.NONE, formatting.ready_reason(status)]
-    message = formatting.one_line(formatting.ready_message(status))
+    message = formatting.one_line(formatting.state_message(status))
     return f"{pipeline.name}: {' '.join(filter(None, parts))}: {message}"
 
 
@@ -179,7 +179,7 @@ def data(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> dict[str,
         "name": pipeline.name,
         "status": summary(status),
         "reason": formatting.ready_reason(status),
-        "message": formatting.ready_message(status),
+        "message": formatting.state_message(status),
         "initProgress": status.init_progress,
         "currentStep": status.current_step,
         "podName": status.pod_name if status.pod_uid else None,

@@ -75,8 +75,8 @@ def template(template: Raw) -> Raw:
     """Returns the template of a workload that was read from a cluster. Most defaults of the API
     server are harmless and kept.
 
-    The default of an init container's terminationMessagePolicy is removed: only if the field is not
-    set does the operator make the kubelet report the end of a failed container's log.
+    The default of an init container's terminationMessagePolicy is removed, because the operator
+    sets FallbackToLogsOnError only on init containers without the field.
     """
     metadata = {k: v for k, v in (template.get("metadata") or {}).items() if v is not None}
     spec = dict(template["spec"])

@@ -33,9 +33,8 @@ class FieldRule:
 
     handling: FieldHandling
     explanation: str
-    """If the field is not carried over: what differs afterwards, for the note. Empty if a
-    conversion rule adds a note of its own. Otherwise: which field has
-    the effect, or why none is needed."""
+    """If the field is dropped: what differs afterwards, for the note. Empty if a conversion rule
+    adds a note of its own. In all other cases: the reason for the handling. Users do not see it."""
     defaults: tuple[Any, ...] = ()
     """Values that have the same effect as an absent field."""
 
