@@ -36,7 +36,7 @@ $(STAMP): $(VENV)/.packages pyproject.toml
 venv: $(STAMP) ## Install the pinned packages into .venv: half a minute
 
 .PHONY: test
-test: lint $(STAMP) ## Run lint and all tests except those with a full Argo CD (make argocd)
+test: lint $(STAMP) ## Run lint and all tests except fuzz, mutants, oldest, argocd and bench
 	@echo "== build the test cluster, Argo CD's Lua engine and kstatus"
 	@$(BIN)/python -m tests.cluster prepare
 	@$(BIN)/python -m tests.gitops prepare
