@@ -26,7 +26,10 @@ def test_failed_pipeline_is_inspected_repaired_and_run_again(env: E2EEnv, call: 
     assert code == 1
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert lines[0].endswith(" Stalled StepFailed 1/2")
-    assert lines[1].endswith('"broken" exited with 3: trying no such table')
+    assert lines[1].endswith(
+        '"broken" exited with 3: trying no such table. To continue: change the template, request a '
+        "run, or raise backoffLimit to 1"
+    )
     assert "2 broken failed" in lines[4]
     assert "exit 3, trying no such table" in lines[4]
 
