@@ -88,7 +88,7 @@ def suspended(facts: Facts, state: RunState | None, now: datetime) -> InitPipeli
     pipeline, pod = facts.pipeline, facts.pod
     before = pipeline.status
     token = runs.pending_token(pipeline, state or before)
-    waits = f'; that run also answers rerun request "{token}"' if token else ""
+    waits = f'; that run also records the rerun token "{token}"' if token else ""
     why = Explanation(
         Reason.SUSPENDED, f"suspended: a run starts once spec.suspend is false{waits}"
     )

@@ -595,7 +595,7 @@ class TestSuspend:
     def test_request_waits_while_suspended(self) -> None:
         now = new_pipeline(suspend=True).reconcile(None).token("t").reconcile(None, 60)
         assert now.status.run is None
-        assert 'rerun request "t"' in now.condition(ConditionType.SUSPENDED).message
+        assert 'rerun token "t"' in now.condition(ConditionType.SUSPENDED).message
 
     def test_request_is_answered_by_the_resumed_run(self) -> None:
         now = started(running_pod()).policy(suspend=True).token("t").reconcile(running_pod(), 60)
