@@ -73,6 +73,11 @@ def test_ready_or_stalled_state_has_result(state: SimulatedPipeline, expected: b
             False,
             id="Pod does not terminate",
         ),
+        pytest.param(
+            started(running_pod()).policy(suspend=True).policy(suspend=False),
+            False,
+            id="resumed meanwhile",
+        ),
     ],
 )
 def test_suspended_state_has_result(state: SimulatedPipeline, expected: bool | None) -> None:

@@ -23,8 +23,8 @@ _EXAMPLES = """\
 _DESCRIPTION = """\
 Set spec.suspend to false. The operator starts a new run with the current template.
 
-With --wait, the exit code is 0 when the run is Ready, 1 if the InitPipeline becomes Stalled, and
-124 after --timeout."""
+With --wait, the exit code is 0 when the run is Ready, 1 if the InitPipeline becomes Stalled or is
+suspended again, and 124 after --timeout."""
 
 
 def add(subparsers: Subparsers) -> None:
@@ -38,7 +38,8 @@ def add(subparsers: Subparsers) -> None:
         outputs=TABLE,
         completes=["pipeline"],
         codes=exit_codes(
-            "with --wait: the InitPipeline is Stalled; or the API server refused the request"
+            "with --wait: the InitPipeline is Stalled or suspended; or the API server refused the "
+            "request"
         ),
     )
     names_argument(parser)
@@ -46,4 +47,4 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(session: Session) -> int:
-    return set_suspend(session, False, "resumed", wait_results.ready_or_stalled)
+    return set_suspend(session, False, "resumed", wait_results.ready_stalled_or_suspended)

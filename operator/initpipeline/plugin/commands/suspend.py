@@ -26,7 +26,7 @@ InitPipeline. The history is kept. If git sets spec.suspend, change it there: th
 would undo this change.
 
 With --wait, the exit code is 0 when the Pod is deleted, 1 if the InitPipeline becomes Stalled
-because the Pod does not terminate, and 124 after --timeout."""
+because the Pod does not terminate, or is resumed, and 124 after --timeout."""
 
 
 def add(subparsers: Subparsers) -> None:
@@ -40,7 +40,8 @@ def add(subparsers: Subparsers) -> None:
         outputs=TABLE,
         completes=["pipeline"],
         codes=exit_codes(
-            "with --wait: the InitPipeline is Stalled; or the API server refused the request"
+            "with --wait: the InitPipeline is Stalled or resumed; or the API server refused the "
+            "request"
         ),
     )
     names_argument(parser)

@@ -50,8 +50,11 @@ def ready_or_stalled(pipeline: Pipeline) -> WaitResult | None:
 
 
 def suspended(pipeline: Pipeline) -> WaitResult | None:
-    """Returns the result when spec.suspend has taken effect: there is no Pod. None: not yet."""
+    """Returns the result when spec.suspend has taken effect: there is no Pod. If a user has resumed
+    the pipeline meanwhile, that state will not be reached. None: not yet."""
     status = pipeline.status
+    if not pipeline.policies.suspend:
+        return WaitResult(False, "resumed: spec.suspend is false")
     if not up_to_date(pipeline):
         return None
     stalled = status.condition(ConditionType.STALLED)
