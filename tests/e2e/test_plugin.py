@@ -83,6 +83,17 @@ def test_status_watch_ends_when_the_pipeline_is_ready(env: E2EEnv, call: Call) -
     assert err.splitlines()[-1].endswith("Ready 1/1 PodReady: the Pod is Ready")
 
 
+@pytest.mark.usefixtures("operator")
+def test_status_watch_ends_when_the_suspended_pipeline_has_no_pod(env: E2EEnv, call: Call) -> None:
+    env.create_ready("demo", template(container("only", "sleep 1")))
+    assert call("suspend", "demo")[0] == 0
+    code, out, _ = call("status", "demo", "--watch")
+    assert code == 1
+    assert out.splitlines()[0].endswith("Suspended  Suspended  0/1")
+    with pytest.raises(client.ApiException, match="404"):
+        env.pod("demo")
+
+
 def failed_twice(state: Raw) -> bool:
     # The kubelet reports CrashLoopBackOff only shortly before it ends.
     [step] = state.get("status", {}).get("initContainerStatuses", [{}])

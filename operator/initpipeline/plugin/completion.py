@@ -77,8 +77,8 @@ def _source(
     position: int | None,
     commands: dict[str, argparse.ArgumentParser],
 ) -> tuple[Source, int]:
-    command = commands[before[position]] if position is not None else None
     """Returns the source of the proposals for the last argument, and the directive."""
+    command = commands[before[position]] if position is not None else None
     option = before[-1] if before and before[-1].startswith("-") else ""
     if option in ("-n", "--namespace"):
         return _namespaces, NO_FILES
