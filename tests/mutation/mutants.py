@@ -112,9 +112,12 @@ def _differences(mutated: Path, names: set[str]) -> Iterator[Survivor]:
     }
     for name in names:
         mangled = name.partition("__mutmut_")[0]
-        original = functions[f"{mangled}__mutmut_orig"]
-        changed = [line.replace(name, f"{mangled}__mutmut_orig") for line in functions[name]]
         function = mangled.removeprefix("x_").removeprefix("xǁ").replace("ǁ", ".")
+        written = function.rpartition(".")[2]  # The name in the source.
+        original, changed = (
+            [line.replace(version, written) for line in functions[version]]
+            for version in (f"{mangled}__mutmut_orig", name)
+        )
         yield Survivor(f"{mutated.stem}.{function}", *_changed_lines(original, changed))
 
 

@@ -243,9 +243,16 @@ UNEQUAL = [
     ),
     pytest.param(app("args: [a, b]"), app("args: [b, a]"), id="arguments in another order"),
     pytest.param(app("args: ['']"), app("args: []"), id="an empty argument"),
-    pytest.param(
-        app("{args: [], command: [a]}"), app("{args: [], command: [b]}"),
-        id="a command after empty arguments",
+    *(
+        pytest.param(
+            app(f"{{{field}, command: [a]}}"), app(f"{{{field}, command: [b]}}"),
+            id=f"a command after {id_}",
+        )
+        for field, id_ in (
+            ("args: []", "empty arguments"),
+            ("args: null", "null"),
+            ("terminationMessagePath: /dev/termination-log", "a default"),
+        )
     ),
     pytest.param(
         app("livenessProbe: {tcpSocket: {port: 80}}"),
@@ -452,8 +459,12 @@ class TestChanges:
                 app("env: [{name: A}, {name: B}]"), app("env: [{name: B}]"),
                 (["A", "B"], ["B"]), id="a removed item: the names",
             ),
-            pytest.param(app("args: [a]"), app("args: b"), (["a"], "b"), id="not a list any more"),
-            pytest.param(app("args: a"), app("args: [b]"), ("a", ["b"]), id="now a list"),
+            pytest.param(app("args: [a]"), app("args: 7"), (["a"], 7), id="not a list any more"),
+            pytest.param(app("args: 7"), app("args: [b]"), (7, ["b"]), id="now a list"),
+            pytest.param(
+                volume("emptyDir: {sizeLimit: 0}"), volume("emptyDir: {sizeLimit: 1}"),
+                ("0", "1"), id="an amount of 0",
+            ),
             pytest.param(
                 app("securityContext: {runAsUser: 1}"), app("securityContext: 1"),
                 ({"runAsUser": 1}, 1), id="not an object any more",
