@@ -792,6 +792,13 @@ class TestLostStatus:
     def test_existing_template_starts_no_run(self) -> None:
         assert new_pipeline().edited().reconcile(running_pod(5), 100).run.number == 5
 
+    def test_pod_of_the_run_that_is_due_is_followed_at_once(self) -> None:
+        """The restored status is older than the Pod."""
+        failed = running_pod(2).restarts("Never").app(exit=1).phase("Failed").ready(False)
+        after = started(running_pod()).token("t").reconcile(failed, 60)
+        assert (after.run.number, after.run.pod_uid, after.run.result) == (2, "pod-2", "Failed")
+        assert after.run.completion_time == at(60)
+
     def test_without_pod_run_1_starts(self) -> None:
         assert created_for(started(running_pod()).without_status().reconcile(None)) == 1
 

@@ -363,6 +363,16 @@ class TestTooOften:
 class TestUnsupported:
     """If the cluster does not support it, the Pod has no rules, and a condition reports that."""
 
+    def test_pod_with_rules_carries_the_token_of_its_run(self) -> None:
+        carried = created(asking().token("t").reconcile(None))["metadata"]["annotations"]
+        assert (carried[ANNOTATION], carried[names.RERUN_TOKEN_ANNOTATION]) == (names.IN_PLACE, "t")
+
+    def test_obstacle_is_reported_before_the_first_report_on_the_pod(self) -> None:
+        """Otherwise the first status of a run waits for that report."""
+        silent = asking().reconcile(None).reconcile(silent_pod().in_place("InPlaceUnsupported"), 1)
+        assert in_place_condition(silent) == UNSUPPORTED
+        assert silent.pipeline.status
+
     @pytest.mark.parametrize(
         "refusal",
         [
