@@ -39,6 +39,9 @@ TAKES_EFFECT_SECONDS: Final = 30
 
 MOST_METADATA: Final = 1000
 MOST_FIELDS: Final = 5000
+MOST_CHARACTERS: Final = 65536
+MOST_ANNOTATIONS: Final = 131072
+MOST_TEXT: Final = 262144
 CROWDED: Final = "crowded"
 
 PROBE: Final = {"readinessProbe": {"tcpSocket": {"port": 1}}}
@@ -54,6 +57,40 @@ def with_labels(number: int, name: str = "shop") -> Raw:
     body = pipeline_of(minimal_template(), name)
     body["metadata"]["labels"] = {f"l{index}": "" for index in range(number)}
     return body
+
+
+def with_managed_fields(fields: Raw) -> Raw:
+    """Returns an InitPipeline with a field manager of these fields of metadata."""
+    body = pipeline_of(minimal_template())
+    body["metadata"]["managedFields"] = [
+        {
+            "manager": "m",
+            "operation": "Update",
+            "apiVersion": "initpipeline.dev/v1alpha1",
+            "time": "2026-01-01T00:00:00Z",
+            "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:metadata": fields},
+        }
+    ]
+    return body
+
+
+def long_template(characters: int) -> Raw:
+    """Returns a template whose JSON has this number of characters, with a space after each comma.
+    It has values of all types."""
+    container: Raw = {
+        "name": "app",
+        "image": "i",
+        "args": ['"quoted" \u00e4 {\n}, ', ""],
+        "ports": [{"containerPort": 80}],
+        "resources": {"limits": {"cpu": 1, "memory": "1Gi"}, "requests": {}},
+        "securityContext": {"privileged": False, "runAsNonRoot": True},
+    }
+    template = minimal_template()
+    template["spec"]["containers"] = [container]
+    text = json.dumps(template, ensure_ascii=False, separators=(", ", ":"))
+    container["args"][1] = "x" * (characters - len(text))
+    return template
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +252,23 @@ class TestSizes:
         assert number_of_items(template) == MOST_ITEMS
         assert admission_client.pipeline_refusal(pipeline_of(template)) is None
 
+    def test_template_with_as_many_characters_as_allowed_is_accepted(
+        self, admission_client: AdmissionClient
+    ) -> None:
+        template = long_template(MOST_CHARACTERS)
+        assert admission_client.pipeline_refusal(pipeline_of(template)) is None
+
+    def test_template_with_too_many_characters_is_refused(
+        self, admission_client: AdmissionClient
+    ) -> None:
+        template = long_template(MOST_CHARACTERS + 1)
+        refusal = admission_client.pipeline_refusal(pipeline_of(template))
+        assert refusal is not None
+        assert (
+            f"spec.template: Too long: {MOST_CHARACTERS + 1}: must have at most "
+            f"{MOST_CHARACTERS} characters in total: move files and scripts to a ConfigMap"
+        ) in refusal.message
+
     def test_pipeline_of_900_containers_and_policies_is_accepted(
         self, admission_client: AdmissionClient
     ) -> None:
@@ -262,20 +316,30 @@ class TestSizes:
     def test_managed_fields_that_are_too_many_are_refused(
         self, admission_client: AdmissionClient
     ) -> None:
-        manager = {
-            "manager": "m",
-            "operation": "Update",
-            "apiVersion": "initpipeline.dev/v1alpha1",
-            "time": "2026-01-01T00:00:00Z",
-            "fieldsType": "FieldsV1",
-            "fieldsV1": {"f:metadata": {f"f:{index}": {} for index in range(MOST_FIELDS)}},
-        }
-        body = pipeline_of(minimal_template())
-        body["metadata"]["managedFields"] = [manager]
-        refusal = admission_client.pipeline_refusal(body)
+        fields: Raw = {f"f:{index}": {} for index in range(MOST_FIELDS)}
+        refusal = admission_client.pipeline_refusal(with_managed_fields(fields))
         assert refusal is not None
         assert "metadata.managedFields: Too many: 50" in refusal.message
         assert "must have at most 5000 fields: remove field managers" in refusal.message
+
+    def test_annotations_that_are_too_long_are_refused(
+        self, admission_client: AdmissionClient
+    ) -> None:
+        body = pipeline_of(minimal_template())
+        body["metadata"]["annotations"] = {"a": "x" * MOST_ANNOTATIONS}
+        refusal = admission_client.pipeline_refusal(body)
+        assert refusal is not None
+        message = "metadata.annotations: Too long: 131080: must have at most 131072 characters"
+        assert message in refusal.message
+
+    def test_managed_fields_that_are_too_long_are_refused(
+        self, admission_client: AdmissionClient
+    ) -> None:
+        fields: Raw = {f"f:{index}{'x' * 1000}": {} for index in range(MOST_TEXT // 1000)}
+        refusal = admission_client.pipeline_refusal(with_managed_fields(fields))
+        assert refusal is not None
+        assert "metadata.managedFields: Too long: 26" in refusal.message
+        assert "must have at most 262144 characters: remove field managers" in refusal.message
 
     def test_managed_fields_in_a_template_are_refused(
         self, admission_client: AdmissionClient
@@ -286,16 +350,28 @@ class TestSizes:
         field = "spec.template.metadata.managedFields"
         assert f"{field}: Too many: 1: must have at most 0 items" in refusal.message
 
-    def test_status_with_too_many_fields_is_refused(
-        self, kubectl: Kubectl, policy: str, tmp_path: Path
+    @pytest.mark.parametrize(
+        ("statuses", "message"),
+        [
+            pytest.param(
+                [{"name": f"n{index}", "x": [""] * 1000} for index in range(6)],
+                "status: Too many: 60",
+                id="fields",
+            ),
+            pytest.param(
+                [{"name": "n", "image": "x" * MOST_TEXT}], "status: Too long: 262", id="characters"
+            ),
+        ],
+    )
+    def test_status_above_the_limit_is_refused(
+        self, kubectl: Kubectl, policy: str, tmp_path: Path, statuses: list[Raw], message: str
     ) -> None:
-        statuses = [{"name": f"n{index}", "x": [""] * 1000} for index in range(6)]
         patch = tmp_path / "patch.json"
         patch.write_text(json.dumps({"status": {"initContainerStatuses": statuses}}))
         options = ("--type=merge", f"--patch-file={patch}", "--subresource=status")
         with pytest.raises(CalledProcessError) as refused:
             kubectl("patch", "ipl", policy, *options)
-        assert "status: Too many: 60" in refused.value.stderr
+        assert message in refused.value.stderr
 
     def test_change_of_metadata_is_refused(self, kubectl: Kubectl, policy: str) -> None:
         patch = json.dumps(

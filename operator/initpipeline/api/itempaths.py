@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from initpipeline.api.podlists import LISTS
 
-MOST_ITEMS: Final = 3000
+MOST_ITEMS: Final = 1500
 """The most list items and map entries of a template, in total."""
 
 Lists = dict[str, Any]

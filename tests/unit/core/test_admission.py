@@ -248,7 +248,7 @@ class TestRefusalOfSpec:
             ),
             pytest.param(
                 with_variables(MOST_ITEMS - 1),
-                "spec.template: Too many: 3001: must have at most 3000 list items and map entries "
+                "spec.template: Too many: 1501: must have at most 1500 list items and map entries "
                 "in total: move variables to a ConfigMap, and arguments to a script",
                 id="too many list items",
             ),
