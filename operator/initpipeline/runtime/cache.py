@@ -85,13 +85,11 @@ class Store(Generic[T]):
         self._gone: dict[Key, T | _Packed[T]] = {}
         """The last state of each deleted object, until another object with the same key is stored
         or ``forget_gone`` is called."""
-        self._announced: dict[Key, tuple[str, str]] = {}
-        """UID and resource version of each object that is newer on the API server than here."""
         self._creating: dict[Key, set[str]] = {}
         """For each creation in progress, the UIDs of objects whose deletion was reported since."""
 
     def __len__(self) -> int:
-        return len(self._objects.keys() | self._announced.keys())
+        return len(self._objects)
 
     def get(self, key: Key) -> T | None:
         """Returns the stored object. None: the store has no object with this key."""
@@ -99,28 +97,12 @@ class Store(Generic[T]):
 
     def newest(self) -> int:
         """Returns the highest resource version of all objects. 0 if the store is empty."""
-        return max((version for _, _, version in self._known()), default=0)
+        return max((int(obj.resource_version) for obj in self._objects.values()), default=0)
 
     def is_newer(self, key: Key, resource_version: str) -> bool:
         """Returns whether the version is newer than that of the stored object."""
         known = self._objects.get(key)
         return known is None or int(resource_version) > int(known.resource_version)
-
-    def announce(self, key: Key, uid: str, resource_version: str) -> bool:
-        """Record that the object has this resource version, without storing it. Returns whether
-        the version is newer than the recorded and the stored one."""
-        announced = self._announced.get(key)
-        if announced is not None and int(resource_version) <= int(announced[1]):
-            return False
-        if not self.is_newer(key, resource_version):
-            return False
-        self._announced[key] = (uid, resource_version)
-        return True
-
-    def unread(self, key: Key) -> tuple[str, str] | None:
-        """Returns the UID and resource version that were announced. None: that version, or a newer
-        one, is stored."""
-        return self._announced.get(key)
 
     def put(self, key: Key, obj: T) -> bool:
         """Store the object if it is newer than the stored one. Returns whether it was stored."""
@@ -128,15 +110,12 @@ class Store(Generic[T]):
             return False
         self._objects[key] = self._packed(obj)
         self._gone.pop(key, None)
-        announced = self._announced.get(key)
-        if announced is not None and int(obj.resource_version) >= int(announced[1]):
-            del self._announced[key]
         return True
 
     def replace(self, key: Key, obj: T) -> bool:
         """Store the response to one of the operator's own requests, if it is newer. Returns whether
         it was stored. If the object was removed meanwhile, the response is ignored."""
-        return (key in self._objects or key in self._announced) and self.put(key, obj)
+        return key in self._objects and self.put(key, obj)
 
     def refine(self, key: Key, obj: T) -> None:
         """Replace the object by the same version with computed fields, such as the template's hash.
@@ -165,16 +144,12 @@ class Store(Generic[T]):
 
     def remove(self, key: Key, uid: str, last: T | None = None) -> bool:
         """Remove the object, if it has this UID. With ``keep_gone``, ``last`` is kept as its last
-        state. Returns whether the object was stored or announced."""
+        state. Returns whether the object was stored."""
         if key in self._creating:
             self._creating[key].add(uid)
-        announced = self._announced.get(key)
-        was_announced = announced is not None and announced[0] == uid
-        if was_announced:
-            del self._announced[key]
         known = self._objects.get(key)
         if known is None or known.uid != uid:
-            return was_announced
+            return False
         del self._objects[key]
         if last is not None and self._keep_gone:
             self._gone[key] = self._packed(last)
@@ -196,19 +171,12 @@ class Store(Generic[T]):
         """Returns key and UID of each stored object that is not in the list and not newer than it.
         ``namespace`` None: all namespaces."""
         return [
-            (key, uid)
-            for key, uid, version in self._known()
+            (key, obj.uid)
+            for key, obj in self._objects.items()
             if namespace in (None, key.namespace)
-            and version <= existing.version
-            and existing.uids.get(key) != uid
+            and int(obj.resource_version) <= existing.version
+            and existing.uids.get(key) != obj.uid
         ]
-
-    def _known(self) -> Iterator[tuple[Key, str, int]]:
-        """Yields key, UID and resource version of each object that was stored or announced."""
-        for key, obj in self._objects.items():
-            yield key, obj.uid, int(obj.resource_version)
-        for key, (uid, version) in self._announced.items():
-            yield key, uid, int(version)
 
 
 @dataclass(frozen=True, slots=True)

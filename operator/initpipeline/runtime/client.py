@@ -23,7 +23,6 @@ import yaml
 from kubernetes.aio import client, config
 
 from initpipeline import __version__
-from initpipeline.api import names
 from initpipeline.core.compact import compact
 from initpipeline.runtime import responses
 from initpipeline.runtime.errors import ConnectionFailed, LoginError, api_error, one_line
@@ -128,8 +127,7 @@ class ApiClient:
         return str(self._configuration.host)
 
     def for_watches(self) -> kopf.AiohttpSession:
-        """Returns a session for Kopf that renews its credentials. It requests only the metadata of
-        InitPipelines.
+        """Returns a session for Kopf that renews its credentials.
 
         If Kopf had the credentials itself, it would close its connections when they expire. A watch
         that is being opened at that moment would then fail, and Kopf would not retry it.
@@ -137,7 +135,7 @@ class ApiClient:
         # Each connection serves one request. A connection that was opened with an expired client
         # certificate is not used again.
         connector = aiohttp.TCPConnector(limit=0, ssl=self._kopf_tls, force_close=True)
-        session = self._new_session(connector, _pipelines_as_metadata, self._authorize)
+        session = self._new_session(connector, self._authorize)
         return kopf.AiohttpSession(server=self.server, aiohttp_session=session)
 
     def _session(self) -> aiohttp.ClientSession:
@@ -350,20 +348,6 @@ async def _authorized(
     if authorization:
         request.headers["Authorization"] = authorization
     return request
-
-
-async def _pipelines_as_metadata(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Send a request. A list or watch of InitPipelines requests only their metadata.
-
-    The API server sends the events of a watch one after the other. A large object would delay the
-    events of all namespaces. See docs/decisions/0016-watch-the-metadata-of-pipelines.md.
-    """
-    if request.method == "GET" and request.url.path.endswith(f"/{names.PLURAL}"):
-        watch = "watch" in request.url.query
-        request.headers["Accept"] = METADATA_EVENTS if watch else METADATA_LIST
-    return await handler(request)
 
 
 def _retry_seconds(response: aiohttp.ClientResponse) -> int:

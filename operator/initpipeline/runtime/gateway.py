@@ -65,16 +65,9 @@ class Gateway:
     def server(self) -> str:
         return self._client.server
 
-    async def get_pipeline(
-        self, key: Key, not_older_than: str | None = None
-    ) -> Pipeline | UnreadablePipeline | None:
-        """Returns the InitPipeline. None: it does not exist.
-
-        With ``not_older_than``, the pipeline has at least this resource version, and the API server
-        answers from its watch cache instead of etcd.
-        """
-        query = f"?resourceVersion={quote(not_older_than)}" if not_older_than else ""
-        raw = await self._get(f"{_pipeline_path(key)}{query}")
+    async def get_pipeline(self, key: Key) -> Pipeline | UnreadablePipeline | None:
+        """Returns the InitPipeline. None: it does not exist."""
+        raw = await self._get(_pipeline_path(key))
         return None if raw is None else read_pipeline(raw)
 
     async def get_pod(self, key: Key) -> Pod | None:

@@ -8,31 +8,32 @@ writes per pipeline and a copy of the spec in an annotation, and some need a fin
 import itertools
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import kopf
 
 from initpipeline.api import names
 from initpipeline.core.facts import Pipeline
-from initpipeline.core.unreadable import UnreadablePipeline
+from initpipeline.core.unreadable import UnreadablePipeline, read_pipeline
 from initpipeline.runtime.cache import Store
-from initpipeline.runtime.gateway import Key, key_of
+from initpipeline.runtime.gateway import Key, Kind, key_of
 from initpipeline.runtime.pod_watch import RETRY_SECONDS, WATCH_SECONDS
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.responses import LARGEST_PAGE
+from initpipeline.runtime.unreadable_objects import UnreadableObjects
 
 
 def register(
     registry: kopf.OperatorRegistry,
     store: Store[Pipeline | UnreadablePipeline],
     queue: WorkQueue[Key],
+    unreadable: UnreadableObjects,
 ) -> None:
     """Register the handler for the events of InitPipelines."""
 
     @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
     async def pipeline_event(event: Mapping[str, Any], **_: object) -> None:
-        handle_pipeline(store, queue, event)
+        handle_pipeline(store, queue, unreadable, event)
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
@@ -62,27 +63,26 @@ def configure(settings: kopf.OperatorSettings) -> None:
 
 
 def handle_pipeline(
-    store: Store[Pipeline | UnreadablePipeline], queue: WorkQueue[Key], event: Mapping[str, Any]
+    store: Store[Pipeline | UnreadablePipeline],
+    queue: WorkQueue[Key],
+    unreadable: UnreadableObjects,
+    event: Mapping[str, Any],
 ) -> None:
-    """Queue the pipeline of a watch event, which has only its metadata.
-
-    The reconcile reads the pipeline. An event about the operator's own write queues nothing,
-    because the response to the write was stored.
-    """
+    """Store the pipeline of a watch event, and queue it. An event about the operator's own write
+    queues nothing, because the response to the write was stored."""
     raw = event["object"]
     key, metadata = key_of(raw), raw["metadata"]
     if event["type"] == "DELETED":
         if store.remove(key, metadata["uid"]):
             queue.add(key)
         return
-    uid, version = metadata["uid"], metadata["resourceVersion"]
-    known = store.get(key)
-    if metadata.get("deletionTimestamp") and known is not None and known.uid == uid:
-        # The operator does nothing more for it, so it need not be read.
-        if store.put(key, replace(known, deleting=True, resource_version=version)):
-            queue.add(key)
-    elif store.announce(key, uid, version):
-        queue.add(key)
+    if not store.is_newer(key, metadata["resourceVersion"]):
+        return
+    pipeline = read_pipeline(raw)
+    if isinstance(pipeline, UnreadablePipeline):
+        unreadable.note(Kind.PIPELINE, key, pipeline.problem)
+    store.put(key, pipeline)
+    queue.add(key)
 
 
 class _Backoffs:

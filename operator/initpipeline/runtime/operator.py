@@ -71,9 +71,7 @@ class Operator:
         self._events = EventRecorder(gateway, now)
         watcher = UnlabelledPodWatcher(gateway, self._queue)
         unreadable = UnreadableObjects()
-        self._reconciler = Reconciler(
-            gateway, cache, self._queue, now, self._events, watcher, unreadable
-        )
+        self._reconciler = Reconciler(gateway, cache, self._queue, now, self._events, watcher)
         self._pods = PodWatcher(gateway, cache.pods, self._queue, unreadable)
         self._namespaces: Sequence[str | None] = settings.namespaces or (None,)
         self._sweeper = Sweeper(gateway, cache, self._queue, self._namespaces)
@@ -88,7 +86,7 @@ class Operator:
         self._registry = kopf.OperatorRegistry()
         self._kopf_settings = kopf.OperatorSettings()
         handlers.configure(self._kopf_settings)
-        handlers.register(self._registry, cache.pipelines, self._queue)
+        handlers.register(self._registry, cache.pipelines, self._queue, unreadable)
         kopf.on.login(registry=self._registry)(self._login)
         kopf.on.startup(registry=self._registry)(self._start)
         kopf.on.cleanup(registry=self._registry)(self._stop)

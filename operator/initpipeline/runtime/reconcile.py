@@ -52,10 +52,9 @@ from initpipeline.runtime.errors import (
     one_line,
 )
 from initpipeline.runtime.events import EventRecorder
-from initpipeline.runtime.gateway import Gateway, Key, Kind
+from initpipeline.runtime.gateway import Gateway, Key
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
-from initpipeline.runtime.unreadable_objects import UnreadableObjects
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +129,6 @@ class Reconciler:
         clock: Callable[[], datetime],
         events: EventRecorder,
         unlabelled_pods: UnlabelledPodWatcher,
-        unreadable: UnreadableObjects,
     ) -> None:
         self._gateway = gateway
         self._cache = cache
@@ -138,7 +136,6 @@ class Reconciler:
         self._clock = clock
         self._events = events
         self._unlabelled_pods = unlabelled_pods
-        self._unreadable = unreadable
         self._creations = _Creations()
         self._large = asyncio.Lock()
 
@@ -149,29 +146,12 @@ class Reconciler:
         Large pipelines are reconciled one at a time. A request about one may occupy the API server
         for seconds, and several at once would delay all other requests.
         """
-        pipeline = await self._current(key)
+        pipeline = self._cache.pipelines.get(key)
         if isinstance(pipeline, Pipeline) and pipeline.size > LARGE:
             async with self._large:
                 await self._reconcile(key)
         else:
             await self._reconcile(key)
-
-    async def _current(self, key: Key) -> Pipeline | UnreadablePipeline | None:
-        """Returns the pipeline from the cache, or from the API server if the watch has announced a
-        newer version. None: it does not exist."""
-        store = self._cache.pipelines
-        announced = store.unread(key)
-        if announced is None:
-            return store.get(key)
-        uid, version = announced
-        fresh = await self._gateway.get_pipeline(key, version)
-        if fresh is None:
-            store.remove(key, uid)
-        else:
-            if isinstance(fresh, UnreadablePipeline):
-                self._unreadable.note(Kind.PIPELINE, key, fresh.problem)
-            store.replace(key, fresh)
-        return store.get(key)
 
     async def _reconcile(self, key: Key) -> None:
         facts = await self._read(key)
@@ -251,7 +231,7 @@ class Reconciler:
     async def _read(self, key: Key) -> Facts | None:
         """Returns the facts for the decision. None: the pipeline does not exist, or it cannot be
         read, and nothing more is to be done."""
-        pipeline = await self._current(key)
+        pipeline = self._cache.pipelines.get(key)
         if pipeline is None:
             self._queue.forget_failures(key)
             self._cache.pods.forget_gone(key)

@@ -169,11 +169,7 @@ class Response(aiohttp.ClientResponse):
         """Returns the parsed body. Raises ValueError if it is not JSON."""
         data = await self.read()
         large = len(data) > LARGE
-        document = await asyncio.to_thread(compact_list, data) if large else decode(data)
-        if isinstance(document, dict) and document.get("items", ()) is None:
-            # The API server writes an empty list of metadata as null, on which Kopf would fail.
-            document["items"] = []
-        return document
+        return await asyncio.to_thread(compact_list, data) if large else decode(data)
 
 
 async def in_pages(

@@ -71,12 +71,12 @@ class Process:
         gateway = Gateway(api)
         events = EventRecorder(gateway, clock, "operator-0")  # Its events stay in its queue.
         self._unlabelled_pods = ManualPodWatcher(gateway, self.agenda)
-        unreadable = UnreadableObjects()
+        self._unreadable = UnreadableObjects()
         self._reconciler = Reconciler(
-            gateway, self._cache, self.agenda, clock, events, self._unlabelled_pods, unreadable
+            gateway, self._cache, self.agenda, clock, events, self._unlabelled_pods
         )
         self._sweeper = Sweeper(gateway, self._cache, self.agenda, (None,))
-        self._pods = PodWatcher(gateway, self._cache.pods, self.agenda, unreadable)
+        self._pods = PodWatcher(gateway, self._cache.pods, self.agenda, self._unreadable)
         self._delivered = {PIPELINES: 0, PODS: 0}
         """Number of delivered events by watch. Has UNLABELLED while that watch is active."""
         self._delivered[PODS] = len(api.events_of(PODS))
@@ -162,7 +162,7 @@ class Process:
             self._pods.handle({"type": type_, "object": raw})
         else:
             event = {"type": type_, "object": raw}
-            handlers.handle_pipeline(self._cache.pipelines, self.agenda, event)
+            handlers.handle_pipeline(self._cache.pipelines, self.agenda, self._unreadable, event)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -1,8 +1,8 @@
 """An operator in memory whose work is counted, in the cluster of tests/unit/model.
 
 The watch of Pods, the cache, the queue, a worker, the reconciler and the task that posts events are
-those of the real process. Only the transport and Kopf are left out: Kopf delivers the metadata of
-the pipelines that it lists and watches. No thread runs, and only the test advances the time, so
+those of the real process. Only the transport and Kopf are left out: Kopf delivers the pipelines
+that it lists and watches. No thread runs, and only the test advances the time, so
 each count is exact.
 """
 
@@ -132,14 +132,14 @@ class CountedOperator:
     ) -> None:
         self._api, self._costs, self._early = api, costs, events_before_responses
         self.client = CountedClient(api, costs, self._answering)
-        gateway, unreadable = Gateway(self.client), UnreadableObjects()
+        gateway, self._unreadable = Gateway(self.client), UnreadableObjects()
         self._cache, self._queue = Cache.empty(), CountedQueue(clock, costs)
         self._events = EventRecorder(gateway, clock, "operator-0")
         unlabelled_pods = UnlabelledPodWatcher(gateway, self._queue)
         self._reconciler = Reconciler(
-            gateway, self._cache, self._queue, clock, self._events, unlabelled_pods, unreadable
+            gateway, self._cache, self._queue, clock, self._events, unlabelled_pods
         )
-        self._pods = PodWatcher(gateway, self._cache.pods, self._queue, unreadable)
+        self._pods = PodWatcher(gateway, self._cache.pods, self._queue, self._unreadable)
         self._delivered = 0
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -174,8 +174,8 @@ class CountedOperator:
 
     def _report_pipeline(self, type_: str | None, raw: Raw) -> None:
         self._costs[PIPELINES_READ] += 1
-        event = {"type": type_, "object": {"metadata": raw["metadata"]}}
-        handlers.handle_pipeline(self._cache.pipelines, self._queue, event)
+        event = {"type": type_, "object": raw}
+        handlers.handle_pipeline(self._cache.pipelines, self._queue, self._unreadable, event)
 
 
 async def run_other_tasks() -> None:

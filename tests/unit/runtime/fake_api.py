@@ -19,7 +19,6 @@ from initpipeline.runtime.gateway import Gateway, Key
 from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
-from initpipeline.runtime.unreadable_objects import UnreadableObjects
 from tests.builders import NAME, NAMESPACE
 from tests.unit.runtime.clock import Clock
 
@@ -275,13 +274,7 @@ class Operator:
         """Its task is not started, so its events stay queued."""
         self.unlabelled_pods = ManualPodWatcher(gateway, self.queue)
         self.reconciler = Reconciler(
-            gateway,
-            self.cache,
-            self.queue,
-            clock,
-            self.events,
-            self.unlabelled_pods,
-            UnreadableObjects(),
+            gateway, self.cache, self.queue, clock, self.events, self.unlabelled_pods
         )
 
     def watch(self, *plurals: str) -> None:

@@ -123,56 +123,6 @@ class TestDeletion:
         assert known(store) == ("2", "new")
 
 
-class TestAnnounce:
-    """A version of an object that is known, and not read yet."""
-
-    def test_newer_version_is_unread_until_it_is_stored(self, store: Store[Pod]) -> None:
-        store.put(KEY, version(1))
-        assert store.announce(KEY, "pod-1", "3")
-        assert store.unread(KEY) == ("pod-1", "3")
-        store.put(KEY, version(2))
-        assert store.unread(KEY) == ("pod-1", "3")
-        store.put(KEY, version(3))
-        assert store.unread(KEY) is None
-
-    @pytest.mark.parametrize("announced", ["1", "2"], ids=["older", "the echo of an own write"])
-    def test_version_that_is_stored_is_no_news(self, store: Store[Pod], announced: str) -> None:
-        store.put(KEY, version(2))
-        assert not store.announce(KEY, "pod-1", announced)
-        assert store.unread(KEY) is None
-
-    def test_version_that_was_announced_is_no_news(self, store: Store[Pod]) -> None:
-        assert store.announce(KEY, "pod-1", "2")
-        assert not store.announce(KEY, "pod-1", "2")
-
-    def test_answer_to_a_read_is_stored_for_an_announced_object_only(
-        self, store: Store[Pod]
-    ) -> None:
-        assert not store.replace(KEY, version(2))
-        store.announce(KEY, "pod-1", "2")
-        assert store.replace(KEY, version(2))
-
-    def test_deletion_forgets_the_announcement(self, store: Store[Pod]) -> None:
-        store.announce(KEY, "pod-1", "2")
-        assert store.remove(KEY, "pod-1")
-        assert store.unread(KEY) is None
-        assert not store.replace(KEY, version(2)), "the answer to a read comes after the deletion"
-
-    def test_deletion_of_the_previous_object_keeps_the_announcement_of_the_next(
-        self, store: Store[Pod]
-    ) -> None:
-        store.put(KEY, version(1, "old"))
-        store.announce(KEY, "new", "3")
-        assert store.remove(KEY, "old")
-        assert store.unread(KEY) == ("new", "3")
-
-    def test_announced_object_counts_for_the_sweep(self, store: Store[Pod]) -> None:
-        store.announce(KEY, "pod-1", "7")
-        assert (len(store), store.newest()) == (1, 7)
-        assert store.missing_from(ObjectUIDs({}, 9), None) == [(KEY, "pod-1")]
-        assert store.missing_from(ObjectUIDs({KEY: "pod-1"}, 9), None) == []
-
-
 class TestMissingFrom:
     """Objects that are stored and were gone when the UIDs were listed."""
 

@@ -13,7 +13,6 @@ import yaml
 from kubernetes.aio import client
 
 from initpipeline import __version__
-from initpipeline.api import names
 from initpipeline.core.facts import COMPACT
 from initpipeline.runtime.client import (
     JSON,
@@ -333,50 +332,6 @@ class TestNoAnswer:
         async with ApiClient(made, 5) as api:
             with pytest.raises(ConnectionFailed, match="no token file"):
                 await api.request("GET", "/thing")
-
-
-class TestMetadataOfPipelines:
-    """What Kopf gets of InitPipelines. A watch delivers the events of all namespaces in turn, so a
-    large object in it delays all others."""
-
-    LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-    EVENTS = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-    PIPELINES = f"/apis/{names.API_VERSION}/{names.PLURAL}"
-    NAMESPACED = f"/apis/{names.API_VERSION}/namespaces/team-a/{names.PLURAL}"
-
-    @pytest.mark.parametrize(
-        ("path", "accept"),
-        [
-            pytest.param(f"{PIPELINES}?limit=500", LIST, id="list"),
-            pytest.param(f"{PIPELINES}?watch=true", EVENTS, id="watch"),
-            pytest.param(f"{NAMESPACED}?watch=true", EVENTS, id="watch of a namespace"),
-            pytest.param("/api/v1/pods?watch=true", JSON, id="Pods"),
-            pytest.param(f"/apis/{names.API_VERSION}", JSON, id="discovery"),
-        ],
-    )
-    async def test_watch_session_requests_the_metadata_of_pipelines_only(
-        self, api: ApiClient, server: str, kmock: mock.RawHandler, path: str, accept: str
-    ) -> None:
-        kmock["get"] << {}
-        headers = {"Accept": JSON}
-        session = api.for_watches().aiohttp_session
-        async with session, session.get(f"{server}{path}", headers=headers):
-            pass
-        assert only(kmock).headers["Accept"] == accept
-
-    async def test_own_list_has_whole_objects(self, api: ApiClient, kmock: mock.RawHandler) -> None:
-        kmock["get"] << {}
-        await api.page(f"{self.PIPELINES}?limit=500")
-        assert only(kmock).headers["Accept"] == JSON
-
-    async def test_empty_list_of_metadata_has_items(
-        self, api: ApiClient, server: str, kmock: mock.RawHandler
-    ) -> None:
-        """The API server writes null for them, on which Kopf fails."""
-        kmock["get"] << {"items": None}
-        session = api.for_watches().aiohttp_session
-        async with session, session.get(f"{server}{self.PIPELINES}?limit=500") as response:
-            assert await response.json() == {"items": []}
 
 
 class TestRequest:

@@ -10,8 +10,10 @@ import pytest
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
 from initpipeline.core.facts import Pipeline
+from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime import handlers
 from initpipeline.runtime.cache import Cache
+from initpipeline.runtime.unreadable_objects import UnreadableObjects
 from tests.builders import pipeline
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, RecordingQueue
@@ -30,7 +32,7 @@ class Handlers:
             return lambda function: self._handlers.setdefault(selector[-1], function)
 
         monkeypatch.setattr(kopf.on, "event", on_event)
-        handlers.register(kopf.OperatorRegistry(), self.pipelines, self.queue)
+        handlers.register(kopf.OperatorRegistry(), self.pipelines, self.queue, UnreadableObjects())
         assert set(self._handlers) == {names.PLURAL}, "Kopf watches another kind"
 
     async def send(self, type_: str | None, raw: Raw, version: int = 1) -> bool:
@@ -42,8 +44,8 @@ class Handlers:
 
     @property
     def known(self) -> bool:
-        """Whether the pipeline is to be read."""
-        return self.pipelines.unread(KEY) is not None
+        """Whether the pipeline is stored."""
+        return self.pipelines.get(KEY) is not None
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def shell(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Handlers:
 
 class TestEvent:
     @pytest.mark.parametrize("type_", [None, "ADDED", "MODIFIED"], ids=str)
-    async def test_new_object_is_announced_and_queued(
+    async def test_new_object_is_stored_and_queued(
         self, shell: Handlers, type_: str | None
     ) -> None:
         """Kopf sets no type for objects of the first list."""
@@ -89,22 +91,15 @@ class TestEvent:
         assert await shell.send("DELETED", raw, version=2)
 
 
-async def test_pipeline_event_needs_the_metadata_only(shell: Handlers) -> None:
-    """What Kopf gets of an InitPipeline has no spec."""
-    assert await shell.send("MODIFIED", {"metadata": pipeline().raw()["metadata"]})
-    assert shell.pipelines.unread(KEY) == (pipeline().raw()["metadata"]["uid"], "1")
-
-
-async def test_pipeline_that_is_being_deleted_is_not_read_again(shell: Handlers) -> None:
-    """The operator does nothing more for it."""
-    raw = pipeline().raw()
-    raw["metadata"]["resourceVersion"] = "1"
-    shell.pipelines.put(KEY, Pipeline.from_api(raw))
-    assert await shell.send("MODIFIED", pipeline().deleting().raw(), version=2)
-    known = shell.pipelines.get(KEY)
-    assert known is not None
-    assert (known.deleting, known.resource_version) == (True, "2")
-    assert shell.pipelines.unread(KEY) is None
+async def test_unreadable_pipeline_is_logged_once(
+    shell: Handlers, caplog: pytest.LogCaptureFixture
+) -> None:
+    for version in (1, 2):
+        raw = {**pipeline().raw(), "spec": {}}
+        assert await shell.send("MODIFIED", raw, version)
+    assert isinstance(shell.pipelines.get(KEY), UnreadablePipeline)
+    [record] = [one for one in caplog.records if one.message == "object cannot be read"]
+    assert vars(record)["error"] == "not a valid InitPipeline: KeyError: 'template'"
 
 
 async def test_echo_of_a_write_that_was_answered_queues_nothing(shell: Handlers) -> None:
@@ -113,7 +108,6 @@ async def test_echo_of_a_write_that_was_answered_queues_nothing(shell: Handlers)
     written["metadata"]["resourceVersion"] = "2"
     assert shell.pipelines.replace(KEY, Pipeline.from_api(written))
     assert not await shell.send("MODIFIED", pipeline().raw(), version=2)
-    assert shell.pipelines.unread(KEY) is None
 
 
 class TestSettings:

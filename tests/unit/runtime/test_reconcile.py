@@ -5,7 +5,6 @@ state. The decisions themselves are tested in tests/unit/core.
 """
 
 import contextlib
-from functools import partial
 from typing import Any
 
 import pytest
@@ -231,73 +230,6 @@ class TestNothingToDo:
         api.gone(PODS)
         running.watch()
         assert await running.reconcile() == []
-
-
-def announce(api: FakeApi, operator: Operator) -> bool:
-    """Deliver the pipeline's metadata by the watch. Returns whether its version is newer."""
-    metadata = api.objects[PIPELINES, KEY]["metadata"]
-    store = operator.cache.pipelines
-    return store.announce(KEY, metadata["uid"], metadata["resourceVersion"])
-
-
-class TestAnnounced:
-    """The watch of pipelines delivers their metadata. A reconcile reads what is new."""
-
-    async def test_pipeline_is_read_once_however_many_versions_were_announced(
-        self, api: FakeApi, running: Operator
-    ) -> None:
-        for number in range(3):
-            api.edit(PIPELINES, {})
-            assert announce(api, running), number
-        assert await running.reconcile() == [GET_PIPELINE]
-        assert await running.reconcile() == []
-
-    async def test_echo_of_an_own_write_is_not_read(self, api: FakeApi, operator: Operator) -> None:
-        """Whether it comes before the answer to the write or after it."""
-        announce(api, operator)
-        assert await operator.reconcile() == [GET_PIPELINE, CREATE]
-        play(api, fresh_pod())
-        operator.watch(PODS)
-        api.after[STATUS] = partial(announce, api, operator)
-        assert await operator.reconcile() == [STATUS]
-        assert not announce(api, operator)
-        assert await operator.reconcile() == []
-
-    async def test_pipeline_that_is_gone_by_then_is_forgotten(
-        self, api: FakeApi, operator: Operator
-    ) -> None:
-        announce(api, operator)
-        api.gone(PIPELINES)
-        assert await operator.reconcile() == [GET_PIPELINE]
-        assert len(operator.cache.pipelines) == 0
-
-    async def test_pipeline_deleted_while_it_is_read_does_not_come_back(
-        self, api: FakeApi, operator: Operator
-    ) -> None:
-        announce(api, operator)
-        uid = api.objects[PIPELINES, KEY]["metadata"]["uid"]
-        api.after[GET_PIPELINE] = partial(operator.cache.pipelines.remove, KEY, uid)
-        assert await operator.reconcile() == [GET_PIPELINE]
-        assert len(operator.cache.pipelines) == 0
-
-    async def test_read_that_fails_is_repeated_by_the_next_reconcile(
-        self, api: FakeApi, operator: Operator
-    ) -> None:
-        announce(api, operator)
-        api.failing[GET_PIPELINE] = [ConnectionFailed("down")]
-        with pytest.raises(ConnectionFailed):
-            await operator.reconcile()
-        assert await operator.reconcile() == [GET_PIPELINE, CREATE]
-
-    async def test_pipeline_that_cannot_be_read_is_logged_once(
-        self, api: FakeApi, operator: Operator, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        for _ in range(2):
-            api.edit(PIPELINES, {"spec": {}})
-            announce(api, operator)
-            await operator.reconcile()
-        [record] = [one for one in caplog.records if one.message == "object cannot be read"]
-        assert vars(record)["error"] == "not a valid InitPipeline: KeyError: 'template'"
 
 
 class TestConflict:
