@@ -126,8 +126,9 @@ class ApiClient:
     def server(self) -> str:
         return str(self._configuration.host)
 
-    def for_watches(self) -> kopf.AiohttpSession:
-        """Returns a session for Kopf that renews its credentials.
+    def for_watches(self, is_known: Callable[[Mapping[str, Any]], bool]) -> kopf.AiohttpSession:
+        """Returns a session for Kopf that renews its credentials. Its watches leave out the events
+        for which ``is_known`` returns True.
 
         If Kopf had the credentials itself, it would close its connections when they expire. A watch
         that is being opened at that moment would then fail, and Kopf would not retry it.
@@ -135,7 +136,16 @@ class ApiClient:
         # Each connection serves one request. A connection that was opened with an expired client
         # certificate is not used again.
         connector = aiohttp.TCPConnector(limit=0, ssl=self._kopf_tls, force_close=True)
-        session = self._new_session(connector, self._authorize)
+
+        async def without_known(
+            request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+        ) -> aiohttp.ClientResponse:
+            response = await handler(request)
+            if isinstance(response.content, responses.Lines):
+                response.content.is_known = is_known
+            return response
+
+        session = self._new_session(connector, without_known, self._authorize)
         return kopf.AiohttpSession(server=self.server, aiohttp_session=session)
 
     def _session(self) -> aiohttp.ClientSession:

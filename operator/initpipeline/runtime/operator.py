@@ -6,6 +6,7 @@ import logging
 import signal
 from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 
 import kopf
@@ -83,6 +84,7 @@ class Operator:
         self._stopping = False
         self._broken = asyncio.Event()
         self._fault: OperatorError | None = None
+        self._pipelines = cache.pipelines
         self._registry = kopf.OperatorRegistry()
         self._kopf_settings = kopf.OperatorSettings()
         handlers.configure(self._kopf_settings)
@@ -130,7 +132,7 @@ class Operator:
             self._refused = True
             return None
         self._logged_in = True
-        return self._client.for_watches()
+        return self._client.for_watches(partial(handlers.is_known, self._pipelines))
 
     async def _start(self, **_: object) -> None:
         for number in range(self._settings.workers):

@@ -9,7 +9,7 @@ prevent the operator from reading the others.
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final, cast
 
 import aiohttp
@@ -116,6 +116,8 @@ class Lines:
 
     def __init__(self, stream: aiohttp.StreamReader) -> None:
         self._stream = stream
+        self.is_known: Callable[[Mapping[str, Any]], bool] = lambda _: False
+        """Returns whether ``iter_chunked`` leaves out an event."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -123,7 +125,9 @@ class Lines:
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
         """Yields lines that json.loads can parse. Kopf calls this method."""
         async for line in self.raw(size):
-            yield await readable_line(line) + b"\n"
+            readable = await readable_line(line)
+            if not readable or not self.is_known(json.loads(readable)):
+                yield readable + b"\n"
 
     async def raw(self, size: int) -> AsyncIterator[bytes]:
         """Yields the unchanged lines, without their ends. Reads ``size`` bytes at a time."""

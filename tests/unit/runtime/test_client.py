@@ -319,7 +319,10 @@ class TestNoAnswer:
 
         made = configuration(server)
         made.refresh_api_key_hook = unreadable
-        async with ApiClient(made, 5) as api, api.for_watches().aiohttp_session as session:
+        async with (
+            ApiClient(made, 5) as api,
+            api.for_watches(lambda _: False).aiohttp_session as session,
+        ):
             with pytest.raises(aiohttp.ClientConnectionError, match="no token file"):
                 await session.get(f"{server}/thing")
 
@@ -332,6 +335,17 @@ class TestNoAnswer:
         async with ApiClient(made, 5) as api:
             with pytest.raises(ConnectionFailed, match="no token file"):
                 await api.request("GET", "/thing")
+
+
+class TestWatchOfKopf:
+    async def test_known_event_is_left_out(
+        self, api: ApiClient, server: str, kmock: mock.RawHandler
+    ) -> None:
+        kmock["get /things"] << b'{"type": "ADDED"}\n{"type": "MODIFIED"}\n{"type": "BOOKMARK"}\n'
+        session = api.for_watches(lambda event: event["type"] == "MODIFIED").aiohttp_session
+        async with session, session.get(f"{server}/things?watch=true") as response:
+            lines = [line async for line in response.content.iter_chunked(1024)]
+        assert lines == [b'{"type": "ADDED"}\n', b'{"type": "BOOKMARK"}\n']
 
 
 class TestRequest:
@@ -442,7 +456,7 @@ class TestExpiredCredentials:
         """Kopf gets a session that never has to be replaced."""
         login, _ = self.login(server, token)
         async with ApiClient(configuration(server, "old"), 5, login) as api:
-            session = api.for_watches().aiohttp_session
+            session = api.for_watches(lambda _: False).aiohttp_session
             async with session, session.get(f"{server}/thing") as response:
                 assert response.status == code
 
@@ -450,7 +464,7 @@ class TestExpiredCredentials:
         login, times = self.login(server, "new")
         async with ApiClient(configuration(server, "old"), 5, login) as api:
             await api.request("GET", "/thing")
-            session = api.for_watches().aiohttp_session
+            session = api.for_watches(lambda _: False).aiohttp_session
             async with session, session.get(f"{server}/thing") as response:
                 assert response.status == 200
         assert len(times) == 1

@@ -110,6 +110,32 @@ async def test_echo_of_a_write_that_was_answered_queues_nothing(shell: Handlers)
     assert not await shell.send("MODIFIED", pipeline().raw(), version=2)
 
 
+class TestKnownEvent:
+    """Events that Kopf need not get, because the handler would ignore them."""
+
+    @pytest.mark.parametrize(
+        ("type_", "version", "known"),
+        [
+            pytest.param("MODIFIED", "2", True, id="own write"),
+            pytest.param("ADDED", "1", True, id="older version"),
+            pytest.param("MODIFIED", "3", False, id="newer version"),
+            pytest.param("DELETED", "2", False, id="deletion"),
+        ],
+    )
+    async def test_event_is_known_if_the_version_is_stored(
+        self, shell: Handlers, type_: str, version: str, known: bool
+    ) -> None:
+        await shell.send("ADDED", pipeline().raw(), version=2)
+        raw = pipeline().raw()
+        raw["metadata"]["resourceVersion"] = version
+        assert handlers.is_known(shell.pipelines, {"type": type_, "object": raw}) is known
+
+    @pytest.mark.parametrize("type_", ["ADDED", "BOOKMARK", "ERROR"])
+    def test_event_of_no_stored_pipeline_is_not_known(self, shell: Handlers, type_: str) -> None:
+        event = {"type": type_, "object": pipeline().raw()}
+        assert not handlers.is_known(shell.pipelines, event)
+
+
 class TestSettings:
     """Each setting prevents a fault that was observed."""
 
