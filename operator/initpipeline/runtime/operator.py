@@ -12,6 +12,7 @@ from typing import Any, cast
 import kopf
 
 from initpipeline import __version__
+from initpipeline.core.facts import Pod
 from initpipeline.runtime import handlers, preflight
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.client import ApiClient, load_configuration
@@ -57,6 +58,12 @@ def _end_cleanly_at_sigterm() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
+def _is_urgent(pod: Pod | None) -> bool:
+    """Returns whether a pipeline with this Pod precedes others: it needs a Pod, or its init
+    containers have ended. The others probably wait for reports of their progress."""
+    return pod is None or pod.phase != "Pending"
+
+
 class Operator:
     """The parts of the operator, and the tasks that run them during Kopf's lifetime."""
 
@@ -67,7 +74,11 @@ class Operator:
         # At most a quarter of the workers serve one namespace, so that requests that time out
         # there do not occupy all workers.
         self._queue: WorkQueue[Key] = WorkQueue(
-            now, lambda key: key.namespace, max(1, settings.workers // 4)
+            now,
+            group=lambda key: key.namespace,
+            max_urgent=max(1, settings.workers * 3 // 16),
+            max_others=max(1, settings.workers // 16),
+            urgent=lambda key: _is_urgent(cache.pods.get(key)),
         )
         self._events = EventRecorder(gateway, now)
         watcher = UnlabelledPodWatcher(gateway, self._queue)

@@ -4,9 +4,10 @@
 - No concurrency per key: at most one worker has a key at any time. If the key is added meanwhile,
   it is processed once more afterwards.
 - Delays: a key can be added at a later time, and retried with exponential back-off.
-- Order: groups are served in turn, and the keys of one group in the order in which they were added.
-  The operator's groups are namespaces. A namespace with a thousand keys, or with slow requests,
-  does not delay the keys of other namespaces.
+- Order: groups are served in turn, and the keys of one group in the order in which they were added,
+  the urgent ones first. Fewer workers serve the others, so in a burst those wait longer, and are
+  processed less often. The operator's groups are namespaces. A namespace with a thousand keys, or
+  with slow requests, does not delay the keys of other namespaces.
 
 A key does not carry what has changed: a worker that gets one compares the whole current state.
 
@@ -16,8 +17,10 @@ events instead of keys.
 
 import asyncio
 import contextlib
-from collections import Counter, OrderedDict, deque
+import math
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar
 
@@ -28,32 +31,67 @@ LONGEST_RETRY_SECONDS = 300.0
 """The longest delay before a retry, unless the caller gives another."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Group(Generic[K]):
+    """The keys of one group. Those that wait are in the order in which they were added."""
+
+    urgent: deque[K] = field(default_factory=deque)
+    others: dict[K, None] = field(default_factory=dict)
+    active_urgent: set[K] = field(default_factory=set)
+    active_others: set[K] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return any((self.urgent, self.others, self.active_urgent, self.active_others))
+
+    def next(self, max_urgent: float, max_others: float) -> K | None:
+        """Remove the first key that a worker may get, and return it. None: there is no key, or the
+        group has reached its limits."""
+        if self.urgent and len(self.active_urgent) < max_urgent:
+            key = self.urgent.popleft()
+            self.active_urgent.add(key)
+            return key
+        if self.others and len(self.active_others) < max_others:
+            key = next(iter(self.others))
+            del self.others[key]
+            self.active_others.add(key)
+            return key
+        return None
+
+    def done(self, key: K) -> None:
+        self.active_urgent.discard(key)
+        self.active_others.discard(key)
+
+
 class WorkQueue(Generic[K]):
     """A work queue for one event loop. It is not thread-safe.
 
     ``clock`` returns the current time, to which the times passed to ``add_at`` are compared.
-    ``group`` returns the group of a key. At most ``max_per_group`` keys of one group are with
-    workers at any time. None: the number is not limited.
+    ``group`` returns the group of a key, and ``urgent`` whether it precedes others of its group. At
+    most ``max_urgent`` urgent keys and ``max_others`` other keys of one group are with workers at
+    any time.
     """
 
     def __init__(
         self,
         clock: Callable[[], datetime],
         group: Callable[[K], Hashable] = lambda _: None,
-        max_per_group: int | None = None,
+        max_urgent: float = math.inf,
+        max_others: float = math.inf,
+        urgent: Callable[[K], bool] = lambda _: False,
     ) -> None:
         self._clock = clock
+        self._urgent = urgent
         self._group = group
-        self._max_per_group = max_per_group
+        self._max_urgent = max_urgent
+        self._max_others = max_others
         self._waiting: set[K] = set()
         """Keys that were added and that no worker has got since. A key can be here and in _active:
         it was added again while a worker processes it."""
         self._active: set[K] = set()
         """Keys that a worker is processing."""
-        self._ready: OrderedDict[Hashable, deque[K]] = OrderedDict()
-        """The keys that a worker may get, by group: those of _waiting that are not in _active. The
-        first group is served next. No group is empty."""
-        self._active_per_group: Counter[Hashable] = Counter()
+        self._groups: OrderedDict[Hashable, _Group[K]] = OrderedDict()
+        """The keys of _waiting that are not in _active, and those of _active, by group. The first
+        group is served next. No group is empty."""
         self._getters: deque[asyncio.Future[None]] = deque()
         """One future for each worker that waits for a key."""
         self._timers: dict[K, asyncio.TimerHandle] = {}
@@ -67,9 +105,16 @@ class WorkQueue(Generic[K]):
         self._closed = False
 
     def add(self, key: K) -> None:
-        """Add the key, to be processed as soon as possible. Does nothing if the key is waiting
-        already, or after ``close``."""
-        if self._closed or key in self._waiting:
+        """Add the key, to be processed as soon as possible. A key that is waiting already is added
+        only if it has become urgent. Does nothing after ``close``."""
+        if self._closed:
+            return
+        if key in self._waiting:
+            group = self._groups.get(self._group(key))
+            if group is not None and key in group.others and self._urgent(key):
+                del group.others[key]
+                group.urgent.append(key)
+                self._wake_one()  # The others may have been at their limit.
             return
         self._waiting.add(key)
         if key not in self._active:
@@ -110,24 +155,24 @@ class WorkQueue(Generic[K]):
                 raise
         self._waiting.discard(key)
         self._active.add(key)
-        self._active_per_group[self._group(key)] += 1
         self._idle.clear()
         return key
 
     def _make_ready(self, key: K) -> None:
-        self._ready.setdefault(self._group(key), deque()).append(key)
+        group = self._groups.setdefault(self._group(key), _Group())
+        if self._urgent(key):
+            group.urgent.append(key)
+        else:
+            group.others[key] = None
         self._wake_one()
 
     def _next(self) -> K | None:
-        """Remove the oldest key of the next group, and return it. None: there is no key, or all
+        """Remove the first key of the next group, and return it. None: there is no key, or all
         groups with keys have reached their limit."""
-        for group, keys in self._ready.items():
-            if self._max_per_group is None or self._active_per_group[group] < self._max_per_group:
-                key = keys.popleft()
-                if keys:
-                    self._ready.move_to_end(group)
-                else:
-                    del self._ready[group]
+        for name, group in self._groups.items():
+            key = group.next(self._max_urgent, self._max_others)
+            if key is not None:
+                self._groups.move_to_end(name)
                 return key
         return None
 
@@ -142,10 +187,11 @@ class WorkQueue(Generic[K]):
         """Record that the worker has finished with the key. If the key was added meanwhile, it is
         ready to be processed again."""
         self._active.discard(key)
-        group = self._group(key)
-        self._active_per_group[group] -= 1
-        if self._active_per_group[group] <= 0:
-            del self._active_per_group[group]
+        name = self._group(key)
+        group = self._groups[name]
+        group.done(key)
+        if not group:
+            del self._groups[name]
         if not self._active:
             self._idle.set()
         if key in self._waiting:
@@ -168,7 +214,9 @@ class WorkQueue(Generic[K]):
             timer.cancel()
         self._timers.clear()
         self._waiting.clear()
-        self._ready.clear()
+        for group in self._groups.values():
+            group.urgent.clear()
+            group.others.clear()
 
     def _add_after(self, key: K, seconds: float) -> None:
         if self._closed:

@@ -34,7 +34,7 @@ class Settings(BaseSettings):
         default=(), description="Watch only these namespaces. Without it: all namespaces."
     )
     workers: int = Field(
-        default=16, ge=1, le=256, description="Number of pipelines reconciled at the same time."
+        default=64, ge=1, le=256, description="Number of pipelines reconciled at the same time."
     )
     sweep_seconds: float = Field(
         default=600,

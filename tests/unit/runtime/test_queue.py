@@ -182,12 +182,60 @@ class TestDrain:
         assert await take(keys) is None, "a closed queue returned a key"
 
 
+class TestUrgent:
+    """Keys that precede those of their group that are not urgent. In upper case here."""
+
+    @pytest.fixture
+    def queue(self, clock: Clock) -> WorkQueue[str]:
+        return WorkQueue(clock, lambda key: key[-1], 2, 1, str.isupper)
+
+    async def test_urgent_keys_come_first_in_order_of_addition(self, queue: WorkQueue[str]) -> None:
+        for key in ("a1", "B1", "c1", "D1"):
+            queue.add(key)
+        assert await taken(queue) == ["B1", "D1", "a1", "c1"]
+
+    async def test_urgent_key_does_not_precede_another_group(self, queue: WorkQueue[str]) -> None:
+        for key in ("a1", "b2", "C2", "D2"):
+            queue.add(key)
+        assert await taken(queue) == ["a1", "C2", "D2", "b2"]
+
+    async def test_waiting_key_that_becomes_urgent_comes_first(self, clock: Clock) -> None:
+        urgent: set[str] = set()
+        queue = WorkQueue[str](clock, max_others=1, urgent=urgent.__contains__)
+        for key in "abc":
+            queue.add(key)
+        assert await take(queue) == "a"
+        urgent.add("c")
+        queue.add("c")
+        assert await taken(queue) == ["c"]
+        queue.done("a")
+        assert await taken(queue) == ["b"]
+
+    async def test_other_keys_have_a_limit_of_their_own(self, queue: WorkQueue[str]) -> None:
+        for key in ("a1", "b1"):
+            queue.add(key)
+        assert (await take(queue), await take(queue)) == ("a1", None)
+        queue.add("C1")
+        assert await take(queue) == "C1"
+        queue.done("a1")
+        assert await take(queue) == "b1"
+
+    async def test_urgent_keys_at_their_limit_do_not_delay_others(
+        self, queue: WorkQueue[str]
+    ) -> None:
+        for key in ("A1", "B1", "C1", "d1"):
+            queue.add(key)
+        assert [await take(queue) for _ in range(4)] == ["A1", "B1", "d1", None]
+        queue.done("A1")
+        assert await take(queue) == "C1"
+
+
 class TestGroups:
     """Keys are named by group and number: "a1"."""
 
     @pytest.fixture
     def queue(self, clock: Clock) -> WorkQueue[str]:
-        return WorkQueue(clock, lambda key: key[0], max_per_group=2)
+        return WorkQueue(clock, lambda key: key[0], max_others=2)
 
     async def test_groups_are_served_in_turn(self, queue: WorkQueue[str]) -> None:
         for key in ("a1", "a2", "a3", "b1", "b2", "c1"):
