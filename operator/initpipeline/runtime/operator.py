@@ -183,10 +183,10 @@ class Operator:
         deadline = loop.time() + DRAIN_SECONDS
         await self._queue.drain(DRAIN_SECONDS)
         await self._events.drain(deadline - loop.time())
-        # Kopf does not cancel all its tasks: interrupted requests remain, and if one watch has
-        # failed, the other one remains. Kopf would wait 5 s for them, and then report their
-        # cancellation as a failure. Kopf's task "pause-waiter" is not cancelled: its watch would
-        # take that for a pause, and continue.
+        # Kopf does not cancel all its tasks: interrupted requests remain, and if the watch of one
+        # namespace has failed, the others remain. Kopf would wait 5 s for them, and then report
+        # their cancellation as a failure. Kopf's task "pause-waiter" is not cancelled: its watch
+        # would take that for a pause, and continue.
         left = asyncio.all_tasks() - self._before - {asyncio.current_task()}
         left = {task for task in left if not task.get_name().startswith("pause-waiter")}
         for task in left:

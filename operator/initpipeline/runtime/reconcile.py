@@ -54,6 +54,7 @@ from initpipeline.runtime.errors import (
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
 from initpipeline.runtime.queue import WorkQueue
+from initpipeline.runtime.responses import LARGE
 from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
 
 logger = logging.getLogger(__name__)
@@ -65,10 +66,6 @@ not occupy a worker."""
 
 LOGGED = 500
 """The most bytes of an API server's message in a log line. Webhooks may write long ones."""
-
-LARGE = 128 * 1024
-"""If an InitPipeline has more bytes than this, its decision is computed in a thread, so that it
-does not block the event loop."""
 
 AT_ONCE = 2
 """The number of Pods of one run that are created without a delay."""

@@ -21,7 +21,8 @@ DEEPEST: Final = 100
 twenty."""
 
 LARGE: Final = 128 * 1024
-"""In bytes. A larger object, or a larger page of objects, is parsed in a thread and compacted."""
+"""In bytes. A larger object, or a larger page of objects, is parsed in a thread and compacted. The
+decision for a larger InitPipeline is computed in a thread."""
 
 _SHALLOW: Final = 500
 """A line with fewer opening brackets than this cannot be too deep to parse."""
