@@ -9,6 +9,7 @@ import pytest
 
 from initpipeline.api.models import EffectiveResources
 from initpipeline.api.names import (
+    NAME_LABEL,
     RERUN_ANNOTATION,
     RERUN_TOKEN_ANNOTATION,
     RUN_ANNOTATION,
@@ -153,6 +154,7 @@ class TestPod:
         ("operator", "values", "matching"),
         [
             pytest.param("In", [0, 3, 70000], [0, 3, 70000], id="In"),
+            pytest.param("In", [-1], [-1], id="In a negative code"),
             pytest.param("In", [], [], id="In no code"),
             pytest.param("NotIn", [0, 3], [-1, 1, 255, 70000], id="NotIn"),
             pytest.param("NotIn", [], [-1, 0, 1, 3, 255, 70000], id="NotIn no code"),
@@ -163,6 +165,33 @@ class TestPod:
     ) -> None:
         (rule,) = rules_of({"operator": operator, "values": values})
         assert [code for code in (-1, 0, 1, 3, 255, 70000) if rule.matches(code)] == matching
+
+    @pytest.mark.parametrize(
+        ("policy", "exit_code", "action"),
+        [
+            pytest.param("Always", 0, "Restart", id="Always after success"),
+            pytest.param("OnFailure", 0, "", id="OnFailure after success"),
+            pytest.param("OnFailure", 1, "Restart", id="OnFailure after a failure"),
+            pytest.param("Never", 1, "", id="Never after a failure"),
+        ],
+    )
+    def test_restart_policy_decides_if_no_rule_matches(
+        self, policy: str, exit_code: int, action: str
+    ) -> None:
+        [app] = pod().app().restarts(policy).build().containers
+        assert app.after_exit(exit_code) == action
+
+    @pytest.mark.parametrize("labelled", [True, False])
+    def test_label_and_version_are_read(self, labelled: bool) -> None:
+        raw = pod().raw()
+        raw["metadata"]["resourceVersion"] = "7"
+        raw["metadata"]["labels"] = {NAME_LABEL: "demo"} if labelled else {}
+        found = Pod.from_api(raw)
+        assert (found.labelled, found.resource_version) == (labelled, "7")
+
+    def test_unreadable_pod_is_named_in_the_error(self) -> None:
+        with pytest.raises(UnreadableError, match="not a valid Pod"):
+            Pod.from_api({"metadata": {}})
 
     def test_restart_rule_takes_no_more_memory_than_its_text(self) -> None:
         codes = list(range(1000, 1255))

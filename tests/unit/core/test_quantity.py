@@ -11,6 +11,12 @@ from initpipeline.core.quantity import Notation, Quantity
     ("written", "canonical"),
     [
         pytest.param("1500m", "1500m", id="thousandths"),
+        pytest.param("1e10", "10e9", id="zero-at-the-end-of-the-exponent"),
+        pytest.param(f"1e{'0' * 30}3", "1e3", id="zeros-in-front-of-the-exponent"),
+        pytest.param("1e4294967299", "1e3", id="exponent-above-32-bits"),
+        pytest.param("1e9223372036854775807", "100e-3", id="largest-exponent"),
+        pytest.param("1e-9223372036854775808", "1", id="smallest-exponent"),
+        pytest.param(f"1.{'0' * 99}1", "1001m", id="more-digits-than-are-read"),
         pytest.param("1.5", "1500m", id="fraction"),
         pytest.param("0.5", "500m", id="fraction-below-one"),
         pytest.param(".5", "500m", id="no-digit-before-the-point"),
@@ -59,9 +65,22 @@ def test_quantity_is_written_in_canonical_form(written: str, canonical: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("quantity", "text"),
+    [
+        pytest.param(Quantity(1024**7 * 1000, Notation.BINARY), "1024Ei", id="binary"),
+        pytest.param(Quantity(10**24), "1000E", id="decimal"),
+    ],
+)
+def test_amount_beyond_the_largest_suffix_has_that_suffix(quantity: Quantity, text: str) -> None:
+    assert str(quantity) == text
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
+        "1e9223372036854775808",
+        "1e-9223372036854775809",
         " ",
         ".",
         "m",
