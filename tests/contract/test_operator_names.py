@@ -126,7 +126,6 @@ class TestNameTaken:
         assert counts == Counter(
             {
                 "create pods 409": MANY,
-                "get initpipelines 200": MANY,
                 "patch initpipelines/status 200": MANY,
                 "create events 201": 2 * MANY,
                 "list pods 200": 1,
