@@ -67,6 +67,9 @@ not occupy a worker."""
 LOGGED = 500
 """The most bytes of an API server's message in a log line. Webhooks may write long ones."""
 
+ONE_AT_A_TIME = 16 * 1024
+"""In bytes. See ``Reconciler.reconcile``, and the measurements in docs/decisions/0017."""
+
 AT_ONCE = 2
 """The number of Pods of one run that are created without a delay."""
 
@@ -134,18 +137,19 @@ class Reconciler:
         self._events = events
         self._unlabelled_pods = unlabelled_pods
         self._creations = _Creations()
-        self._large = asyncio.Lock()
+        self._large: dict[str, asyncio.Lock] = {}
+        """By namespace: held while a large pipeline is reconciled."""
 
     async def reconcile(self, key: Key) -> None:
         """Reconcile one pipeline, until nothing more can be done now. Requeues it for its next
         deadline or retry.
 
-        Large pipelines are reconciled one at a time. A request about one may occupy the API server
-        for seconds, and several at once would delay all other requests.
+        Those above ONE_AT_A_TIME are reconciled one at a time in each namespace. The API server
+        needs more CPU for them, and would decode the InitPipelines of all namespaces later.
         """
         pipeline = self._cache.pipelines.get(key)
-        if isinstance(pipeline, Pipeline) and pipeline.size > LARGE:
-            async with self._large:
+        if isinstance(pipeline, Pipeline) and pipeline.size > ONE_AT_A_TIME:
+            async with self._large.setdefault(key.namespace, asyncio.Lock()):
                 await self._reconcile(key)
         else:
             await self._reconcile(key)

@@ -4,16 +4,20 @@ Each test sets the state of a fake API server, reconciles, and checks the reques
 state. The decisions themselves are tested in tests/unit/core.
 """
 
+import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
-from initpipeline.core.facts import Pod
+from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.runtime.client import JSON
 from initpipeline.runtime.errors import ConnectionFailed, api_error
-from initpipeline.runtime.reconcile import MAX_DECISIONS_PER_RECONCILE
+from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.reconcile import MAX_DECISIONS_PER_RECONCILE, ONE_AT_A_TIME
 from tests.builders import completed_pod, fresh_pod, pipeline, running_pod
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, Died, FakeApi, Operator
@@ -953,3 +957,66 @@ class TestOtherPods:
         api.gone(PODS)
         operator.watch()
         assert await operator.reconcile() == [CREATE]
+
+
+class SlowApi(FakeApi):
+    """Answers when the test sets ``answering``."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.answering = asyncio.Event()
+        self.requested: list[str] = []
+        """The paths of the requests in their order."""
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = JSON,
+        accept: str = JSON,
+    ) -> Raw:
+        self.requested.append(path)
+        await self.answering.wait()
+        return await super().request(method, path, body, content_type, accept)
+
+
+class TestLargePipelines:
+    """Pipelines for which the API server needs more CPU."""
+
+    @staticmethod
+    async def requests_at_once(clock: Clock, characters: int, *keys: Key) -> int:
+        """Returns the number of requests before the API server answers any of them."""
+        api = SlowApi(clock)
+        operator = Operator(api, clock)
+        template = {
+            "spec": {
+                "initContainers": [{"name": "one", "image": "i", "args": ["x" * characters]}],
+                "containers": [{"name": "app", "image": "i"}],
+            }
+        }
+        for key in keys:
+            raw = pipeline().with_template(template).raw()
+            raw["metadata"] |= {"name": key.name, "namespace": key.namespace}
+            operator.cache.pipelines.put(key, Pipeline.from_api(raw))
+        tasks = [asyncio.create_task(operator.reconciler.reconcile(key)) for key in keys]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return len(api.requested)
+
+    @pytest.mark.parametrize(
+        ("characters", "namespaces", "requests"),
+        [
+            pytest.param(ONE_AT_A_TIME, "aaa", 1, id="large ones of a namespace"),
+            pytest.param(ONE_AT_A_TIME, "abc", 3, id="large ones of three namespaces"),
+            pytest.param(ONE_AT_A_TIME // 2, "aaa", 3, id="small ones of a namespace"),
+        ],
+    )
+    async def test_large_pipelines_of_a_namespace_are_reconciled_one_at_a_time(
+        self, clock: Clock, characters: int, namespaces: str, requests: int
+    ) -> None:
+        keys = [Key(namespace, f"p{index}") for index, namespace in enumerate(namespaces)]
+        assert await self.requests_at_once(clock, characters, *keys) == requests
