@@ -63,9 +63,9 @@ def configure(settings: kopf.OperatorSettings) -> None:
 
 
 def is_known(store: Store[Pipeline | UnreadablePipeline], event: Mapping[str, Any]) -> bool:
-    """Returns whether ``handle_pipeline`` would ignore this event of a watch: the store has that
-    version already. Most events repeat the operator's own writes. Kopf needs 1 ms for each."""
-    if event.get("type") not in {"ADDED", "MODIFIED"}:
+    """Returns whether ``handle_pipeline`` ignores this event: the store has that version already.
+    Most events repeat the operator's own writes. Kopf needs 1 ms for each."""
+    if event.get("type") not in {None, "ADDED", "MODIFIED"}:  # None: from Kopf's list.
         return False
     raw = event["object"]
     return not store.is_newer(key_of(raw), raw["metadata"]["resourceVersion"])
@@ -85,7 +85,7 @@ def handle_pipeline(
         if store.remove(key, metadata["uid"]):
             queue.add(key)
         return
-    if not store.is_newer(key, metadata["resourceVersion"]):
+    if is_known(store, event):
         return
     pipeline = read_pipeline(raw)
     if isinstance(pipeline, UnreadablePipeline):

@@ -110,8 +110,8 @@ class WorkQueue(Generic[K]):
         if self._closed:
             return
         if key in self._waiting:
-            group = self._groups.get(self._group(key))
-            if group is not None and key in group.others and self._urgent(key):
+            group = self._groups[self._group(key)]
+            if key in group.others and self._urgent(key):
                 del group.others[key]
                 group.urgent.append(key)
                 self._wake_one()  # The others may have been at their limit.

@@ -18,6 +18,7 @@ No other module writes InitPipelines or Pods. (runtime.events writes Events.)
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -137,7 +138,7 @@ class Reconciler:
         self._events = events
         self._unlabelled_pods = unlabelled_pods
         self._creations = _Creations()
-        self._large: dict[str, asyncio.Lock] = {}
+        self._large: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """By namespace: held while a large pipeline is reconciled."""
 
     async def reconcile(self, key: Key) -> None:
@@ -149,7 +150,7 @@ class Reconciler:
         """
         pipeline = self._cache.pipelines.get(key)
         if isinstance(pipeline, Pipeline) and pipeline.size > ONE_AT_A_TIME:
-            async with self._large.setdefault(key.namespace, asyncio.Lock()):
+            async with self._large[key.namespace]:
                 await self._reconcile(key)
         else:
             await self._reconcile(key)
@@ -159,6 +160,7 @@ class Reconciler:
         for _ in range(MAX_DECISIONS_PER_RECONCILE):
             if facts is None:
                 return
+            facts = replace(facts, pipeline=await self._hashed(facts.pipeline))
             decision = await self._decide(facts)
             pipeline = await self._write_status(facts.pipeline, decision)
             if pipeline is None:
@@ -183,7 +185,6 @@ class Reconciler:
         """Returns the decision. For a large pipeline, a thread computes it, because it would block
         the event loop."""
         now = self._clock()
-        facts = replace(facts, pipeline=await self._hashed(facts.pipeline))
         if facts.pipeline.size <= LARGE:
             return decide(facts, now)
         return await asyncio.to_thread(decide, facts, now)
@@ -248,8 +249,7 @@ class Reconciler:
             self._unlabelled_pods.forget(key)
         elif (needs_live_pod(pipeline) or key in self._unlabelled_pods) and not pipeline.deleting:
             pod = await self._get_pod(key)
-        gone = None if pod else self._cache.pods.gone(key)
-        return Facts(await self._hashed(pipeline), pod, gone=gone)
+        return Facts(pipeline, pod, gone=None if pod else self._cache.pods.gone(key))
 
     async def _get_pod(self, key: Key) -> Pod | None:
         """Returns the Pod from the API server, and watches it if it lacks the operator's label.
