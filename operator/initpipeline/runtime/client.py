@@ -18,14 +18,13 @@ from typing import Any, Self, cast
 from urllib.request import getproxies
 
 import aiohttp
-import kopf
 import yaml
-from kubernetes.aio import client, config
 
 from initpipeline import __version__
 from initpipeline.core.compact import compact
 from initpipeline.runtime import responses
 from initpipeline.runtime.errors import ConnectionFailed, LoginError, api_error, one_line
+from initpipeline.runtime.lean_imports import Configuration, config, kopf
 
 USER_AGENT = f"initpipeline/{__version__}"
 
@@ -40,13 +39,13 @@ METADATA_EVENTS = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 CHUNK_BYTES = 2**16
 
 
-async def load_configuration() -> client.Configuration:
+async def load_configuration() -> Configuration:
     """Returns the configuration from $KUBECONFIG, or else from the Pod's service account, or else
     from ~/.kube/config. controller-runtime has the same order.
 
     Raises LoginError if it cannot be used.
     """
-    configuration = client.Configuration()
+    configuration = Configuration()
     kubeconfig = os.environ.get("KUBECONFIG")
     try:
         if not kubeconfig and "KUBERNETES_SERVICE_HOST" in os.environ:
@@ -100,9 +99,9 @@ class ApiClient:
 
     def __init__(
         self,
-        configuration: client.Configuration,
+        configuration: Configuration,
         timeout_seconds: float,
-        login: Callable[[], Awaitable[client.Configuration]] = load_configuration,
+        login: Callable[[], Awaitable[Configuration]] = load_configuration,
     ) -> None:
         self._configuration = configuration
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
@@ -287,7 +286,7 @@ class ApiClient:
             method, self.server + path, headers=headers, ssl=self._tls, **options
         )
 
-    async def _renewed(self, refused: client.Configuration) -> bool:
+    async def _renewed(self, refused: Configuration) -> bool:
         """Load the credentials again, unless another request has done so. Returns whether there are
         other credentials than the refused ones."""
         async with self._logging_in:
@@ -311,7 +310,7 @@ _NO_ANSWER = (
 )
 
 
-def _tls(configuration: client.Configuration) -> ssl.SSLContext:
+def _tls(configuration: Configuration) -> ssl.SSLContext:
     """Returns the TLS settings of all connections. Raises LoginError if a certificate cannot be
     read."""
     try:
@@ -327,7 +326,7 @@ def _tls(configuration: client.Configuration) -> ssl.SSLContext:
     return context
 
 
-def _load_certificate(context: ssl.SSLContext, configuration: client.Configuration) -> None:
+def _load_certificate(context: ssl.SSLContext, configuration: Configuration) -> None:
     """Load the client certificate, if there is one. Connections that are opened later present it.
     Raises LoginError if it cannot be read."""
     if configuration.cert_file:
@@ -337,7 +336,7 @@ def _load_certificate(context: ssl.SSLContext, configuration: client.Configurati
             raise _unusable(error) from error
 
 
-async def _authorization(configuration: client.Configuration) -> str | None:
+async def _authorization(configuration: Configuration) -> str | None:
     """Returns the Authorization header. None: there is no token and no password. The
     client must call this for each request, because tokens expire and are refreshed."""
     token = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
@@ -349,7 +348,7 @@ async def _authorization(configuration: client.Configuration) -> str | None:
 
 
 async def _authorized(
-    request: aiohttp.ClientRequest, configuration: client.Configuration
+    request: aiohttp.ClientRequest, configuration: Configuration
 ) -> aiohttp.ClientRequest:
     try:
         authorization = await _authorization(configuration)

@@ -10,13 +10,12 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import kopf
-
 from initpipeline.api import names
 from initpipeline.core.facts import Pipeline
 from initpipeline.core.unreadable import UnreadablePipeline, read_pipeline
 from initpipeline.runtime.cache import Store
 from initpipeline.runtime.gateway import Key, Kind, key_of
+from initpipeline.runtime.lean_imports import kopf
 from initpipeline.runtime.pod_watch import RETRY_SECONDS, WATCH_SECONDS
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.responses import LARGEST_PAGE

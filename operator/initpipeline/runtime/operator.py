@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
 
-import kopf
-
 from initpipeline import __version__
 from initpipeline.core.facts import Pod
 from initpipeline.runtime import handlers, preflight
@@ -19,6 +17,7 @@ from initpipeline.runtime.client import ApiClient, load_configuration
 from initpipeline.runtime.errors import LoginError, OperatorError, one_line
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.lean_imports import kopf
 from initpipeline.runtime.pod_watch import PodWatcher
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
