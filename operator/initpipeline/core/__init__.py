@@ -17,8 +17,8 @@ Reading order:
 5. What is reported. ``conditions``, ``mirror``, ``status``, ``status_size``, ``run_events``.
 6. What is done. ``admission``: refusals of a Pod. ``podspec``: the Pod's manifest. ``decide``: the
    decision. ``unreadable``: what is reported of an InitPipeline that cannot be read.
-7. Tools. ``evolve``: changed copies of models. ``compact``: objects that take up less memory.
-   ``patch``: merge patches. ``text``: texts of limited size.
+7. Tools. ``encoding``: JSON. ``evolve``: changed copies of models. ``compact``: objects that take
+   up less memory. ``patch``: merge patches. ``text``: texts of limited size.
 
 Modules in which each field of the spec takes effect. The defaults are those of
 ``api.models.Policies``. The CRD's schema is generated from it.

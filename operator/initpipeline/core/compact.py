@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from initpipeline.core import lenient
-from initpipeline.core.facts import COMPACT, canonical_json, field_without_name, without_template
+from initpipeline.core.encoding import encode
+from initpipeline.core.facts import COMPACT, field_without_name, without_template
 
 _POD_SPEC: Final = frozenset(
     {"nodeName", "overhead", "resources", "restartPolicy", "schedulingGates"}
@@ -43,8 +44,8 @@ def compact(raw: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _pipeline(raw: Mapping[str, Any], spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    written = canonical_json(spec["template"])
-    size = len(written) + len(canonical_json(without_template(raw)))
+    written = encode(spec["template"])
+    size = len(written) + len(encode(without_template(raw)))
     zipped = base64.b64encode(zlib.compress(written, 1)).decode()
     return {
         **_without_ownership(raw),

@@ -7,7 +7,6 @@ are kept whole, because they are mirrored verbatim.
 
 import base64
 import contextlib
-import json
 import zlib
 from array import array
 from collections.abc import Iterator, Mapping
@@ -39,6 +38,7 @@ from initpipeline.api.reasons import Reason
 from initpipeline.api.times import LATEST, parse_time
 from initpipeline.core import lenient
 from initpipeline.core import template as templates
+from initpipeline.core.encoding import decode, encode
 from initpipeline.core.resources import effective_resources
 
 RESTART_ALL_CONTAINERS = "RestartAllContainers"
@@ -429,7 +429,7 @@ class Pipeline(PipelineMetadata):
     @property
     def template(self) -> dict[str, Any]:
         """spec.template, parsed at each call."""
-        template: dict[str, Any] = json.loads(self.template_json)
+        template: dict[str, Any] = decode(self.template_json)
         return template
 
 
@@ -485,8 +485,8 @@ def _template(raw: Mapping[str, Any]) -> tuple[bytes, int]:
     unnamed = field_without_name(raw["spec"]["template"])
     if unnamed is not None:
         raise UnreadableError(f"spec.template.spec.{unnamed}: an item has no name")
-    written = canonical_json(raw["spec"]["template"])
-    return zlib.compress(written, 1), len(written) + len(canonical_json(without_template(raw)))
+    written = encode(raw["spec"]["template"])
+    return zlib.compress(written, 1), len(written) + len(encode(without_template(raw)))
 
 
 def _known_hash(status: InitPipelineStatus, policies: Policies, generation: int) -> str | None:
@@ -530,11 +530,6 @@ def _unreadable_as_error(kind: str) -> Iterator[None]:
         raise UnreadableError(f"not a valid {kind}: {type(error).__name__}: {message}") from error
     except RecursionError as error:
         raise UnreadableError(f"not a valid {kind}: it is nested too deeply") from error
-
-
-def canonical_json(value: Any) -> bytes:
-    """Returns the value as JSON with sorted keys, so that equal values have equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def init_containers(pod_spec: Mapping[str, Any]) -> tuple[Container, ...]:

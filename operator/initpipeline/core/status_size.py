@@ -8,8 +8,8 @@ enough, it leaves out all entries of history but the newest.
 from typing import Final
 
 from initpipeline.api.models import InitPipelineStatus
+from initpipeline.core.encoding import encode
 from initpipeline.core.evolve import evolve
-from initpipeline.core.facts import canonical_json
 
 MOST_BYTES: Final = 1536 * 1024
 """etcd's default limit of a request (--max-request-bytes)."""
@@ -57,4 +57,4 @@ def _omitted(fields: str) -> str:
 
 
 def _size(status: InitPipelineStatus) -> int:
-    return len(canonical_json(status.to_api()))
+    return len(encode(status.to_api()))

@@ -8,7 +8,6 @@ Requests and responses are dicts.
 """
 
 import asyncio
-import json
 import os
 import re
 import ssl
@@ -22,6 +21,7 @@ import yaml
 
 from initpipeline import __version__
 from initpipeline.core.compact import compact
+from initpipeline.core.encoding import decode, encode
 from initpipeline.runtime import responses
 from initpipeline.runtime.errors import ConnectionFailed, LoginError, api_error, one_line
 from initpipeline.runtime.lean_imports import Configuration, config, kopf
@@ -254,7 +254,7 @@ class ApiClient:
     ) -> tuple[int, bytes, int]:
         """Returns the code and the body of the response, and the delay before a retry that it
         requests, in seconds. Raises ConnectionFailed if there is no response."""
-        data = None if body is None else json.dumps(body).encode()
+        data = None if body is None else encode(body)
         try:
             async with await self._respond(
                 method, path, headers, data=data, timeout=self._timeout
@@ -391,7 +391,7 @@ def _parse(code: int, data: bytes) -> dict[str, Any]:
     text. Raises ConnectionFailed if a success is not JSON, because a proxy or a login page has
     answered."""
     try:
-        document = responses.decode(data or b"{}")
+        document = decode(data or b"{}")
     except ValueError:
         document = data.decode(errors="replace")
     if isinstance(document, dict):

@@ -8,17 +8,13 @@ prevent the operator from reading the others.
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final, cast
 
 import aiohttp
 
 from initpipeline.core.compact import compact
-
-DEEPEST: Final = 100
-"""The levels that are kept of a document that is too deep to parse. Kubernetes' own objects have
-twenty."""
+from initpipeline.core.encoding import decode, encode, without_depths
 
 LARGE: Final = 128 * 1024
 """In bytes. A larger object, or a larger page of objects, is parsed in a thread and compacted. The
@@ -27,42 +23,12 @@ decision for a larger InitPipeline is computed in a thread."""
 _SHALLOW: Final = 500
 """A line with fewer opening brackets than this cannot be too deep to parse."""
 
-_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{]|[\]}]')
-
 FIRST_PAGE: Final = 50
 """Objects in the first page of the first list."""
 LARGEST_PAGE: Final = 500
 """The most objects in a page."""
 PAGE_BYTES: Final = 4 * 2**20
 """The most bytes of a page with more than one object. Parsed, it takes about ten times as much."""
-
-
-def decode(data: bytes) -> Any:
-    """Returns the document. If it is too deep to parse, the values below DEEPEST levels are null.
-    Raises ValueError if the data is not JSON."""
-    try:
-        return json.loads(data)
-    except RecursionError:
-        return json.loads(without_depths(data))
-
-
-def without_depths(data: bytes) -> bytes:
-    """Returns the document, in which each value below DEEPEST levels is replaced by null. Takes one
-    pass and no recursion."""
-    kept: list[bytes] = []
-    depth, start = 0, 0
-    for token in _TOKEN.finditer(data):
-        first = data[token.start()]
-        if first in b"[{":
-            depth += 1
-            if depth == DEEPEST + 1:
-                kept += [data[start : token.start()], b"null"]
-        elif first in b"]}":
-            if depth == DEEPEST + 1:
-                start = token.end()
-            depth -= 1
-    kept.append(data[start:] if depth <= DEEPEST else b"")
-    return b"".join(kept)
 
 
 async def readable_line(line: bytes) -> bytes:
@@ -84,7 +50,7 @@ def compact_line(line: bytes) -> bytes:
     event = decode(line)
     if isinstance(event, dict) and isinstance(event.get("object"), dict):
         event["object"] = compact(event["object"])
-    return json.dumps(event).encode()
+    return encode(event)
 
 
 def compact_list(data: bytes) -> Any:
@@ -127,7 +93,7 @@ class Lines:
         """Yields lines that json.loads can parse. Kopf calls this method."""
         async for line in self.raw(size):
             readable = await readable_line(line)
-            if not readable or not self.is_known(json.loads(readable)):
+            if not readable or not self.is_known(decode(readable)):
                 yield readable + b"\n"
 
     async def raw(self, size: int) -> AsyncIterator[bytes]:

@@ -4,8 +4,8 @@ import pytest
 
 from initpipeline.api.models import InitPipelineStatus
 from initpipeline.core import status_size
+from initpipeline.core.encoding import encode
 from initpipeline.core.evolve import evolve
-from initpipeline.core.facts import canonical_json
 from initpipeline.core.status_size import MOST_BYTES
 from tests.builders import running_pod
 from tests.unit.core.simulation import started
@@ -28,7 +28,7 @@ def two_past_runs() -> InitPipelineStatus:
 
 
 def size(status: InitPipelineStatus) -> int:
-    return len(canonical_json(status.to_api()))
+    return len(encode(status.to_api()))
 
 
 def fitted(room: int) -> InitPipelineStatus:
