@@ -4,7 +4,8 @@ The paths of its lists and maps are those of podlists.py. A list within the item
 path "volumes[].projected.sources".
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
@@ -13,46 +14,42 @@ from initpipeline.api.podlists import LISTS
 MOST_ITEMS: Final = 1500
 """The most list items and map entries of a template, in total."""
 
-Lists = dict[str, Any]
-"""By path of a list or map in an object: the lists and maps in its items, in the same form."""
 
+@dataclass(slots=True)
+class _Field:
+    """A field of a template that is or contains a list or map."""
 
-def lists_by_path(paths: Iterable[str]) -> Lists:
-    """Returns the paths as a tree."""
-    tree: Lists = {}
-    for path in paths:
-        node = tree
-        for part in path.split("[]."):
-            node = node.setdefault(part, {})
-    return tree
+    counted: bool = False
+    """The field is a list or map. If not, it is an object."""
+    inner: "dict[str, _Field]" = field(default_factory=dict)
+    """The fields of the object, or of each item of the list."""
 
 
 def number_of_items(template: Mapping[str, Any]) -> int:
     """Returns the number of list items and map entries of a Pod template, in total."""
-    return _count(template, _template_lists())
+    return _count(template, _template())
 
 
 @cache
-def _template_lists() -> Lists:
-    return lists_by_path(LISTS)
+def _template() -> dict[str, _Field]:
+    root = _Field()
+    for path in LISTS:
+        node = root
+        for name in path.replace("[]", "").split("."):
+            node = node.inner.setdefault(name, _Field())
+        node.counted = True
+    return root.inner
 
 
-def _count(owner: object, lists: Lists) -> int:
+def _count(owner: object, fields: Mapping[str, _Field]) -> int:
     total = 0
-    for path, inner in lists.items():
-        items = _at(owner, path)
-        if isinstance(items, list | dict):
-            total += len(items)
-            if inner and isinstance(items, list):
-                total += sum(_count(item, inner) for item in items)
+    if isinstance(owner, dict):
+        for name in owner.keys() & fields.keys():
+            value, known = owner[name], fields[name]
+            if not known.counted:
+                total += _count(value, known.inner)
+            elif isinstance(value, list | dict):
+                total += len(value)
+                if known.inner and isinstance(value, list):
+                    total += sum(_count(item, known.inner) for item in value)
     return total
-
-
-def _at(owner: object, path: str) -> object:
-    """Returns the value at the path. None: the owner has no such field."""
-    value = owner
-    for name in path.split("."):
-        if not isinstance(value, dict):
-            return None
-        value = value.get(name)
-    return value

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from crds import itempaths as generated
-from initpipeline.api.itempaths import MOST_ITEMS, lists_by_path, number_of_items
+from initpipeline.api.itempaths import MOST_ITEMS, number_of_items
 
 SCHEMA: dict[str, Any] = {
     "properties": {
@@ -67,6 +67,9 @@ class TestNumberOfItems:
             pytest.param({"spec": {"hostAliases": [None, {"hostnames": ["a"]}]}}, 3, id="null"),
             pytest.param({"spec": {"containers": None, "volumes": 1}}, 0, id="other types"),
             pytest.param({"spec": {"affinity": "a"}}, 0, id="string instead of an object"),
+            pytest.param({"spec": {"affinity": [{"nodeAffinity": {}}]}}, 0, id="list, not object"),
+            pytest.param({"spec": {"containers": {"args": [""]}}}, 1, id="object, not list"),
+            pytest.param({"spec": {"unknown": [1], "hostname": "a"}}, 0, id="other fields"),
         ],
     )
     def test_items_of_all_lists_and_maps_are_counted(
@@ -80,7 +83,7 @@ class TestGenerated:
         assert generated.paths(SCHEMA) == PATHS
 
     def test_paths_become_a_tree_of_lists(self) -> None:
-        assert lists_by_path(PATHS) == {
+        assert generated.lists_by_path(PATHS) == {
             "metadata.labels": {},
             "spec.containers": {"args": {}},
             "spec.volumes": {"projected.sources": {"items": {}}},
