@@ -24,7 +24,7 @@ from initpipeline.api.times import parse_time, within_calendar
 
 def format_time(time: datetime) -> str:
     """Returns the time in the format of metav1.Time: RFC 3339, in UTC, in whole seconds."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{time.astimezone(UTC).isoformat()[:19]}Z"  # strftime takes twice as long.
 
 
 def format_micro_time(time: datetime) -> str:

@@ -31,6 +31,8 @@ def parse_time(value: object) -> datetime | None:
 def within_calendar(value: datetime) -> datetime:
     """Returns the time in UTC, within EARLIEST and LATEST. A time without an offset counts as
     UTC."""
+    if value.tzinfo is UTC and EARLIEST <= value <= LATEST:
+        return value
     if value.tzinfo is None:
         value = value.replace(tzinfo=UTC)
     return min(max(value, EARLIEST), LATEST).astimezone(UTC)
