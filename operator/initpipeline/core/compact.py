@@ -13,22 +13,16 @@ from typing import Any, Final
 
 from initpipeline.core import lenient
 from initpipeline.core.encoding import encode
-from initpipeline.core.facts import COMPACT, field_without_name, without_template
+from initpipeline.core.facts import (
+    COMPACT,
+    CONTAINER_FIELDS,
+    SPEC_FIELDS,
+    field_without_name,
+    without_template,
+)
 
-_POD_SPEC: Final = frozenset(
-    {"nodeName", "overhead", "resources", "restartPolicy", "schedulingGates"}
-)
-_CONTAINER: Final = frozenset(
-    {
-        "image",
-        "name",
-        "resizePolicy",
-        "resources",
-        "restartPolicy",
-        "restartPolicyRules",
-        "startupProbe",
-    }
-)
+_POD_SPEC: Final = frozenset({"nodeName", "schedulingGates", *SPEC_FIELDS})
+_CONTAINER: Final = frozenset(CONTAINER_FIELDS)
 
 
 def compact(raw: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,9 +10,10 @@ import contextlib
 import zlib
 from array import array
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
@@ -36,10 +37,9 @@ from initpipeline.api.names import (
 )
 from initpipeline.api.reasons import Reason
 from initpipeline.api.times import LATEST, parse_time
-from initpipeline.core import lenient
+from initpipeline.core import lenient, resources
 from initpipeline.core import template as templates
 from initpipeline.core.encoding import decode, encode
-from initpipeline.core.resources import effective_resources
 
 RESTART_ALL_CONTAINERS = "RestartAllContainers"
 """The action of a container's restartPolicyRules that re-runs the Pod in place (KEP-5532)."""
@@ -75,9 +75,10 @@ class Terminated:
     container_id: str = ""
 
     @classmethod
-    def from_api(cls, state: Mapping[str, Any] | None) -> "Terminated | None":
-        raw = (state or {}).get("terminated")
-        if not isinstance(raw, Mapping):
+    def from_api(cls, state: Mapping[str, Any]) -> "Terminated | None":
+        """Returns the termination in a v1.ContainerState. None: the state is another."""
+        raw = state.get("terminated")
+        if not isinstance(raw, dict):
             return None
         return cls(
             exit_code=lenient.int32(raw.get("exitCode")),
@@ -95,61 +96,44 @@ class ContainerStatus:
     """v1.ContainerStatus, as the kubelet reported it."""
 
     raw: Mapping[str, Any]
-    """The JSON. The properties read it leniently."""
+    """The JSON, for the mirror."""
+    name: str
+    container_id: str
+    """The container runtime's ID of the container. "" until the container is created."""
+    restart_count: int
+    started: bool
+    """Whether the container runs and its startup probe has succeeded. A sidecar in this state
+    counts as initialized (KEP-753)."""
+    ready: bool
+    waiting: Mapping[str, Any] | None
+    running: bool
+    terminated: Terminated | None
+    last_terminated: Terminated | None
+    started_at: datetime | None
+    """When the current instance of the container started. None if the state is waiting."""
 
-    @property
-    def name(self) -> str:
-        return lenient.identifier(self.raw.get("name"))
-
-    @property
-    def container_id(self) -> str:
-        """The container runtime's ID of the container. "" until the container is created."""
-        return lenient.identifier(self.raw.get("containerID"))
-
-    @property
-    def restart_count(self) -> int:
-        return min(lenient.count(self.raw.get("restartCount")), INT32_MAX - 1)
-
-    @property
-    def started(self) -> bool:
-        """Whether the container runs and its startup probe has succeeded. A sidecar in this state
-        counts as initialized (KEP-753)."""
-        return self.raw.get("started") is True
-
-    @property
-    def ready(self) -> bool:
-        return self.raw.get("ready") is True
-
-    @property
-    def waiting(self) -> Mapping[str, Any] | None:
-        waiting = self._state.get("waiting")
-        return waiting if isinstance(waiting, Mapping) else None
+    @classmethod
+    def from_api(cls, raw: Mapping[str, Any]) -> "ContainerStatus":
+        """Returns the status. A field that cannot be read counts as absent."""
+        state = lenient.mapping(raw.get("state"))
+        waiting, running = state.get("waiting"), state.get("running")
+        return cls(
+            raw=raw,
+            name=lenient.identifier(raw.get("name")),
+            container_id=lenient.identifier(raw.get("containerID")),
+            restart_count=min(lenient.count(raw.get("restartCount")), INT32_MAX - 1),
+            started=raw.get("started") is True,
+            ready=raw.get("ready") is True,
+            waiting=waiting if isinstance(waiting, dict) else None,
+            running="running" in state,
+            terminated=Terminated.from_api(state),
+            last_terminated=Terminated.from_api(lenient.mapping(raw.get("lastState"))),
+            started_at=_start(lenient.mapping(running or state.get("terminated"))),
+        )
 
     @property
     def waiting_reason(self) -> str:
-        return lenient.identifier((self.waiting or {}).get("reason"))
-
-    @property
-    def running(self) -> bool:
-        return "running" in self._state
-
-    @property
-    def terminated(self) -> Terminated | None:
-        return Terminated.from_api(self._state)
-
-    @property
-    def last_terminated(self) -> Terminated | None:
-        return Terminated.from_api(lenient.mapping(self.raw.get("lastState")))
-
-    @property
-    def started_at(self) -> datetime | None:
-        """When the current instance of the container started. None if the state is waiting."""
-        state = self._state
-        return _start(lenient.mapping(state.get("running") or state.get("terminated")))
-
-    @property
-    def _state(self) -> Mapping[str, Any]:
-        return lenient.mapping(self.raw.get("state"))
+        return lenient.identifier(self.waiting.get("reason")) if self.waiting else ""
 
     @property
     def ever_started(self) -> bool:
@@ -203,6 +187,52 @@ class Container:
         if self.restart_policy == "Always":
             return RESTART
         return RESTART if self.restart_policy == "OnFailure" and exit_code else ""
+
+
+SPEC_FIELDS: Final = ("overhead", "resources", "restartPolicy")
+"""The fields of a v1.PodSpec that PodSpec reads, besides the containers."""
+CONTAINER_FIELDS: Final = (
+    "image",
+    "name",
+    "resizePolicy",
+    "resources",
+    "restartPolicy",
+    "restartPolicyRules",
+    "startupProbe",
+)
+"""The fields of a v1.Container that are read."""
+
+_LARGEST_KEPT: Final = 4096
+"""In bytes of JSON. Larger specs are not kept in memory for the next Pod."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodSpec:
+    """What decisions need of the containers of a v1.PodSpec."""
+
+    init_containers: tuple[Container, ...]
+    containers: tuple[Container, ...]
+    """The app containers."""
+    effective_resources: EffectiveResources | None
+    """See core.resources."""
+
+    @classmethod
+    def from_api(
+        cls, spec: Mapping[str, Any], status: Mapping[str, Any] | None = None
+    ) -> "PodSpec":
+        """Returns the containers of the spec, and its effective resources with this v1.PodStatus.
+
+        Each event of a Pod repeats its spec, and many Pods have the same. So the last results are
+        kept in memory, and Pods share them.
+        """
+        read = {field: spec[field] for field in SPEC_FIELDS if field in spec}
+        for field in ("initContainers", "containers"):
+            read[field] = [
+                {name: container[name] for name in CONTAINER_FIELDS if name in container}
+                for container in lenient.mappings(spec.get(field))
+            ]
+        data = encode([read, resources.counted(status or {})])
+        return _kept_spec(data) if len(data) <= _LARGEST_KEPT else _pod_spec(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +304,7 @@ class Pod:
     def _read(cls, raw: Mapping[str, Any]) -> "Pod":
         metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
         annotations = metadata.get("annotations") or {}
+        known = PodSpec.from_api(spec, status)
         return cls(
             uid=metadata["uid"],
             resource_version=metadata["resourceVersion"],
@@ -292,10 +323,10 @@ class Pod:
             scheduling_gated=bool(spec.get("schedulingGates")),
             template_text=_short(annotations.get(TEMPLATE_ANNOTATION), templates.LARGEST_PACKED),
             rerun_in_place=lenient.text(annotations.get(RERUN_IN_PLACE_ANNOTATION)) or None,
-            effective_resources=effective_resources(spec, status),
+            effective_resources=known.effective_resources,
             conditions=_conditions(status.get("conditions")),
-            init_containers=init_containers(spec),
-            containers=_containers(spec, "containers"),
+            init_containers=known.init_containers,
+            containers=known.containers,
             init_container_statuses=_statuses(status.get("initContainerStatuses")),
             container_statuses=_statuses(status.get("containerStatuses")),
         )
@@ -350,17 +381,18 @@ class PipelineMetadata:
     deleting: bool
 
 
-def pipeline_metadata(raw: Mapping[str, Any]) -> PipelineMetadata:
-    """Returns the metadata. Raises LookupError, TypeError or AttributeError if it is incomplete."""
+def pipeline_metadata(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of PipelineMetadata. Raises LookupError, TypeError or AttributeError if
+    the object does not have them."""
     metadata = raw["metadata"]
-    return PipelineMetadata(
-        namespace=metadata["namespace"],
-        name=metadata["name"],
-        uid=metadata["uid"],
-        resource_version=metadata["resourceVersion"],
-        generation=metadata["generation"],
-        deleting=bool(metadata.get("deletionTimestamp")),
-    )
+    return {
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "resource_version": metadata["resourceVersion"],
+        "generation": metadata["generation"],
+        "deleting": bool(metadata.get("deletionTimestamp")),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,26 +421,34 @@ class Pipeline(PipelineMetadata):
         return cls.from_api_unhashed(raw).hashed()
 
     @classmethod
-    def from_api_unhashed(cls, raw: Mapping[str, Any]) -> "Pipeline":
+    def from_api_unhashed(
+        cls, raw: Mapping[str, Any], before: "Pipeline | None" = None
+    ) -> "Pipeline":
         """Returns the InitPipeline. The template_hash is copied from status, or "".
 
-        Raises UnreadableError like ``from_api``.
+        With ``before``, this is the answer to a write of that version's status. The write is
+        refused if the InitPipeline has changed, so the template is not read again. Raises
+        UnreadableError like ``from_api``.
         """
         with _unreadable_as_error("InitPipeline"):
-            return cls._read(raw)
+            return cls._read(raw, before)
 
     @classmethod
-    def _read(cls, raw: Mapping[str, Any]) -> "Pipeline":
+    def _read(cls, raw: Mapping[str, Any], before: "Pipeline | None") -> "Pipeline":
         metadata = pipeline_metadata(raw)
         annotations = raw["metadata"].get("annotations") or {}
         policies = _validated(Policies, "spec", raw["spec"])
         status = _status(raw.get("status") or {})
-        zipped, size = _template(raw)
+        if before is not None and before.generation == metadata["generation"]:
+            zipped, size, hash_ = before.template_zip, before.size, before.template_hash
+        else:
+            zipped, size = _template(raw)
+            hash_ = _known_hash(status, policies, metadata["generation"]) or ""
         return cls(
-            **asdict(metadata),
+            **metadata,
             rerun_token=lenient.identifier(annotations.get(RERUN_ANNOTATION)) or None,
             template_zip=zipped,
-            template_hash=_known_hash(status, policies, metadata.generation) or "",
+            template_hash=hash_,
             size=size,
             policies=policies,
             status=status,
@@ -460,6 +500,10 @@ class Facts:
     gone: Pod | None = None
     """The last state of the deleted Pod, from the DELETED event. None: no such event was received,
     or a Pod with this name exists."""
+
+    def with_pipeline(self, pipeline: Pipeline) -> "Facts":
+        """Returns the facts with this version of the pipeline."""
+        return self if pipeline is self.pipeline else replace(self, pipeline=pipeline)
 
 
 def without_template(raw: Mapping[str, Any]) -> list[Any]:
@@ -534,7 +578,19 @@ def _unreadable_as_error(kind: str) -> Iterator[None]:
 
 def init_containers(pod_spec: Mapping[str, Any]) -> tuple[Container, ...]:
     """Returns the init containers of a v1.PodSpec, in order."""
-    return _containers(pod_spec, "initContainers")
+    return PodSpec.from_api(pod_spec).init_containers
+
+
+def _pod_spec(data: bytes) -> PodSpec:
+    spec, status = decode(data)
+    return PodSpec(
+        init_containers=_containers(spec, "initContainers"),
+        containers=_containers(spec, "containers"),
+        effective_resources=resources.effective_resources(spec, status),
+    )
+
+
+_kept_spec: Final = lru_cache(maxsize=256)(_pod_spec)
 
 
 def _containers(pod_spec: Mapping[str, Any], field: str) -> tuple[Container, ...]:
@@ -575,18 +631,18 @@ def _resize_restarts(container: Mapping[str, Any]) -> tuple[tuple[str, str], ...
         for policy in lenient.mappings(container.get("resizePolicy"))
         if policy.get("restartPolicy") == "RestartContainer"
     }
-    resources = container.get("resources") or {}
+    given = container.get("resources") or {}
     return tuple(
         (f"{kind}.{name}", lenient.identifier(str(amount)))
         for kind in ("requests", "limits")
-        for name, amount in sorted((resources.get(kind) or {}).items())
+        for name, amount in sorted((given.get(kind) or {}).items())
         if name in restarting
     )
 
 
 def _statuses(raw: object) -> tuple[ContainerStatus, ...]:
     """Returns the last status of each name, because users can write two statuses of one name."""
-    statuses = (ContainerStatus(status) for status in lenient.mappings(raw))
+    statuses = map(ContainerStatus.from_api, lenient.mappings(raw))
     return tuple({status.name: status for status in statuses if status.name}.values())
 
 

@@ -57,10 +57,10 @@ def reason(value: object) -> str:
 
 def mapping(value: object) -> Mapping[str, Any]:
     """Returns the JSON object. An empty one if the value is not an object."""
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def mappings(value: object) -> Iterator[Mapping[str, Any]]:
     """Yields the JSON objects in a list, and skips its other items."""
     items = value if isinstance(value, list | tuple) else ()
-    return (item for item in items if isinstance(item, Mapping))
+    return (item for item in items if isinstance(item, dict))

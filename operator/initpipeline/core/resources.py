@@ -69,6 +69,22 @@ def effective_resources(
     )
 
 
+def counted(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a v1.PodStatus on which the effective resources depend."""
+    fields = {
+        field: status[field] for field in ("resources", "allocatedResources") if field in status
+    }
+    if _resize_is_infeasible(status):
+        fields["conditions"] = [{"type": "PodResizePending", "reason": "Infeasible"}]
+    for key in ("initContainerStatuses", "containerStatuses"):
+        fields[key] = [
+            {field: one.get(field) for field in ("name", "resources", "allocatedResources")}
+            for one in status.get(key) or ()
+            if one.get("resources") is not None
+        ]
+    return fields
+
+
 def pod_level_defaults(spec: Mapping[str, Any]) -> tuple[Amounts, Amounts]:
     """Returns the requests and limits that the API server sets by default in the Pod-level
     resources, if the Pod has Pod-level resources (KEP-2837). It sets requests only if there are

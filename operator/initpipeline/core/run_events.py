@@ -212,16 +212,13 @@ def _pod_lost(status: InitPipelineStatus) -> bool:
 
 
 def _statuses(status: InitPipelineStatus) -> Iterator[ContainerStatus]:
-    return (ContainerStatus(raw) for raw in status.init_container_statuses)
+    return (ContainerStatus.from_api(raw) for raw in status.init_container_statuses)
 
 
 def _ended(status: ContainerStatus) -> str:
     """Returns the ID of the container that terminated last, by this status. "": none has."""
-    for state in ("state", "lastState"):
-        end = (status.raw.get(state) or {}).get("terminated")
-        if end is not None:
-            return end.get("containerID") or f"{status.name} {end.get('finishedAt')}"
-    return ""
+    end = status.terminated or status.last_terminated
+    return (end.container_id or f"{status.name} {end.finished_at}") if end else ""
 
 
 def _places(status: InitPipelineStatus) -> dict[str, str]:

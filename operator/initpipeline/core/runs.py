@@ -263,7 +263,7 @@ def lost(state: RunState, pipeline: Pipeline, last: Pod | None, now: datetime) -
 def _mirrored(status: InitPipelineStatus) -> tuple[ContainerStatus, ...]:
     """Returns the init containers as last mirrored. After the Pod is gone, nothing else reports
     them."""
-    return tuple(ContainerStatus(raw) for raw in status.init_container_statuses)
+    return tuple(ContainerStatus.from_api(raw) for raw in status.init_container_statuses)
 
 
 def with_termination_message(state: RunState, pod: Pod) -> RunState:
@@ -273,12 +273,12 @@ def with_termination_message(state: RunState, pod: Pod) -> RunState:
     the run has ended, when the Pod terminates. It is added to the run and to the newest entry of
     history.
     """
-    run, history = state.run, state.history
-    if (exceeded := _with_message(pod, run)) is not None:
-        run = evolve(run, exceeded=exceeded)
-    if history and (exceeded := _with_message(pod, history[0])) is not None:
-        history = (evolve(history[0], exceeded=exceeded), *history[1:])
-    return replace(state, run=run, history=history)
+    if (exceeded := _with_message(pod, state.run)) is not None:
+        state = replace(state, run=evolve(state.run, exceeded=exceeded))
+    if state.history and (exceeded := _with_message(pod, state.history[0])) is not None:
+        newest = evolve(state.history[0], exceeded=exceeded)
+        state = replace(state, history=(newest, *state.history[1:]))
+    return state
 
 
 def _with_message(pod: Pod, run: RunFacts) -> Exceeded | None:
@@ -341,6 +341,8 @@ def _with_kubelet_run(
     if trigger is not None:
         state = _kubelet_run(state, trigger, written, pod, now)
     baselines = pod_restarts.raised_baselines(state.run, pod)
+    if baselines == state.run.init_restart_baselines:
+        return state
     return replace(state, run=evolve(state.run, init_restart_baselines=baselines))
 
 

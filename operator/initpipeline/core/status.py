@@ -16,10 +16,9 @@ from initpipeline.core import conditions, explanations, mirror, pod_end, runs
 from initpipeline.core.conditions import ConditionInputs
 from initpipeline.core.evolve import evolve
 from initpipeline.core.explanations import Explanation
-from initpipeline.core.facts import Facts, Pipeline, Refusal, init_containers
+from initpipeline.core.facts import Facts, Pipeline, PodSpec, Refusal
 from initpipeline.core.observation import Observation
 from initpipeline.core.pod_ownership import is_owned_by
-from initpipeline.core.resources import effective_resources
 from initpipeline.core.runs import RunState
 from initpipeline.core.text import clip
 
@@ -169,15 +168,15 @@ def _mirror_of(observation: Observation, run: Run) -> _Mirror:
 
 def _placeholder_fields(pipeline: Pipeline) -> _Mirror:
     """Returns these fields before the Pod exists, computed from the template."""
-    spec = pipeline.template["spec"]
-    containers = init_containers(spec)
+    spec = PodSpec.from_api(pipeline.template["spec"])
+    containers = spec.init_containers
     return {
         "pod_uid": None,
         "node_name": None,
         "init_container_statuses": tuple(mirror.placeholder(c) for c in containers),
         "init_progress": f"0/{len(containers)}",
         "current_step": containers[0].name if containers else None,
-        "effective_resources": effective_resources(spec),
+        "effective_resources": spec.effective_resources,
     }
 
 

@@ -6,7 +6,7 @@ problem.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -40,18 +40,22 @@ class UnreadablePipeline(PipelineMetadata):
     """The stored conditions, not validated."""
 
 
-def read_pipeline(raw: Mapping[str, Any]) -> Pipeline | UnreadablePipeline:
+def read_pipeline(
+    raw: Mapping[str, Any], before: PipelineMetadata | None = None
+) -> Pipeline | UnreadablePipeline:
     """Returns the pipeline, not yet ``hashed``, or an UnreadablePipeline.
 
-    Raises UnreadableError if the metadata that the API server sets is missing.
+    ``before`` is the version whose status was written, if this is the answer to that write. Raises
+    UnreadableError if the metadata that the API server sets is missing.
     """
+    known = before if isinstance(before, Pipeline) else None
     try:
-        return Pipeline.from_api_unhashed(raw)
+        return Pipeline.from_api_unhashed(raw, known)
     except UnreadableError as error:
         problem = str(error)
     try:
         return UnreadablePipeline(
-            **asdict(pipeline_metadata(raw)),
+            **pipeline_metadata(raw),
             problem=problem,
             conditions=tuple(
                 lenient.mappings(lenient.mapping(raw.get("status")).get("conditions"))

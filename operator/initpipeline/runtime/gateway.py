@@ -85,7 +85,9 @@ class Gateway:
         """
         path = f"{_pipeline_path(Key(pipeline.namespace, pipeline.name))}/status"
         body = {"metadata": {"resourceVersion": pipeline.resource_version}, "status": patch}
-        return read_pipeline(await self._client.request("PATCH", path, body, MERGE_PATCH))
+        return read_pipeline(
+            await self._client.request("PATCH", path, body, MERGE_PATCH), before=pipeline
+        )
 
     async def create_pod(self, manifest: dict[str, Any]) -> Pod | Refusal:
         """Create the Pod. Returns the Pod, or the refusal if the API server rejects it.

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -35,7 +36,7 @@ def rules_of(exit_codes: dict[str, Any]) -> tuple[RestartRule, ...]:
 
 
 def container(**raw: Any) -> ContainerStatus:
-    return ContainerStatus({"name": "one", **raw})
+    return ContainerStatus.from_api({"name": "one", **raw})
 
 
 class TestContainerStatus:
@@ -112,6 +113,34 @@ class TestPod:
         raw["status"]["containerStatuses"] = [given]
         counted = Pod.from_api(raw).effective_resources
         assert counted == EffectiveResources(requests={"cpu": "2"})
+
+    def test_pods_of_one_spec_share_their_containers(self) -> None:
+        one, other = pod().app().build(), pod().app().of_run(2).node("other").build()
+        assert one.containers is other.containers
+        assert one.init_containers is other.init_containers
+
+    def test_containers_of_another_spec_differ(self) -> None:
+        found = pod().app().raw()
+        one = Pod.from_api(found)
+        found["spec"]["containers"][0]["image"] = "other"
+        assert [c.image for c in Pod.from_api(found).containers] == ["other"]
+        assert one.containers != Pod.from_api(found).containers
+
+    def test_large_spec_is_not_kept_in_memory(self) -> None:
+        found = pod().app().raw()
+        found["spec"]["containers"][0]["image"] = "x" * 5000
+        one, other = Pod.from_api(found), Pod.from_api(found)
+        assert one.containers == other.containers
+        assert one.containers is not other.containers
+
+    def test_effective_resources_follow_the_status_of_the_same_spec(self) -> None:
+        found = pod().app().with_spec(containers=[box("app", {"cpu": "1"})]).raw()
+        Pod.from_api(found)
+        given = {"name": "app", "resources": {"requests": {"cpu": "2"}}}
+        found["status"]["containerStatuses"] = [given]
+        read = Pod.from_api(found).effective_resources
+        assert read is not None
+        assert read.requests == {"cpu": "2"}
 
     def test_new_pod_without_status_is_pending(self) -> None:
         raw = {"metadata": {"uid": "u", "resourceVersion": "7"}, "spec": {}}
@@ -291,6 +320,28 @@ class TestPipeline:
         raw = pipeline().raw()
         raw["metadata"]["annotations"] = annotations
         assert Pipeline.from_api(raw).rerun_token == expected
+
+    def test_answer_to_a_status_write_has_its_status_and_version(self) -> None:
+        before = pipeline().build()
+        raw = pipeline().raw()
+        raw["metadata"]["resourceVersion"] = "77"
+        raw["status"] = {"rerunCount": 2}
+        answer = Pipeline.from_api_unhashed(raw, before)
+        assert (answer.resource_version, answer.status.rerun_count) == ("77", 2)
+        assert answer == replace(before, resource_version="77", status=answer.status)
+
+    def test_template_of_an_answer_is_not_read_again(self) -> None:
+        before = pipeline().build()
+        raw = pipeline().raw()
+        del raw["spec"]["template"]
+        assert Pipeline.from_api_unhashed(raw, before).template == before.template
+
+    def test_template_of_another_generation_is_read(self) -> None:
+        before = pipeline().build()
+        raw = pipeline().edited().of_generation(before.generation + 1).raw()
+        answer = Pipeline.from_api_unhashed(raw, before)
+        assert answer.template != before.template
+        assert answer.hashed().template_hash != before.template_hash
 
     def test_unknown_status_fields_are_ignored(self) -> None:
         raw = pipeline().raw()

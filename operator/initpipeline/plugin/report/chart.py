@@ -182,7 +182,7 @@ def _steps_section(pipeline: Pipeline, run: Run, now: datetime, pod: Pod | None)
     """Returns the steps from the start of the run until the run is initialized or has ended."""
     end = max(run.initialized_time or run.completion_time or now, run.start_time)
     sidecar_names = sidecars(pipeline, pod)
-    statuses = map(ContainerStatus, pipeline.status.init_container_statuses)
+    statuses = map(ContainerStatus.from_api, pipeline.status.init_container_statuses)
     rows = (_step_row(status, status.name in sidecar_names, run, end) for status in statuses)
     return _section(f"Steps of run {run.number}", rows, [run.start_time, end])
 
@@ -228,11 +228,10 @@ def _last_is_of(run: Run, status: ContainerStatus) -> bool:
     It always does in a run that the operator started, since that has a Pod of its own. In a
     kubelet-initiated run, it may belong to the run before.
     """
-    raw = (status.raw.get("lastState") or {}).get("terminated") or {}
     last = status.last_terminated
     if last is None or last.reason == RESTARTING_ALL_CONTAINERS:
         return False
-    if raw.get("containerID") in run.stale_container_ids:
+    if last.container_id in run.stale_container_ids:
         return False
     if not by_kubelet(run.trigger):
         return True

@@ -91,13 +91,11 @@ def _newest(title: str, sidecar: bool, status: ContainerStatus) -> Part | None:
 
 def _previous(title: str, sidecar: bool, status: ContainerStatus) -> Part | None:
     end = status.last_terminated
-    last = (status.raw.get("lastState") or {}).get("terminated") or {}
-    id_ = last.get("containerID") or ""
-    if end is None or not id_ or id_ == status.container_id:
+    if end is None or end.container_id in ("", status.container_id):
         return None
     return Part(
         status.name,
-        id_,
+        end.container_id,
         f"{title}{_attempt(status.restart_count - 1)}: {_how(end)}",
         previous=True,
         running=False,

@@ -232,7 +232,7 @@ def _interrupted(status: InitPipelineStatus, now: datetime) -> str | None:
     if status.current_step is None:
         return f"run {run.number}, whose Pod does not exist yet"
     step = f'run {run.number} at step "{status.current_step}"'
-    statuses = (ContainerStatus(raw) for raw in status.init_container_statuses)
+    statuses = (ContainerStatus.from_api(raw) for raw in status.init_container_statuses)
     running = [s for s in statuses if s.name == status.current_step and s.running]
     if not running:
         return step

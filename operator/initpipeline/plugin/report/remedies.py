@@ -253,7 +253,7 @@ def _of_in_place(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
 def _has_started(pipeline: Pipeline) -> bool:
     """Returns whether the current step has started, or whether that is unknown."""
     status = pipeline.status
-    statuses = map(ContainerStatus, status.init_container_statuses)
+    statuses = map(ContainerStatus.from_api, status.init_container_statuses)
     current = next((one for one in statuses if one.name == status.current_step), None)
     return current is None or current.ever_started
 

@@ -68,7 +68,7 @@ def sidecars(pipeline: Pipeline, pod: Pod | None) -> frozenset[str]:
     if pod is not None and run is not None and pod.uid == run.pod_uid:
         return frozenset(one.name for one in pod.init_containers if one.sidecar)
     known = {one.name: one.sidecar for one in init_containers(pipeline.template["spec"])}
-    statuses = [ContainerStatus(raw) for raw in pipeline.status.init_container_statuses]
+    statuses = [ContainerStatus.from_api(raw) for raw in pipeline.status.init_container_statuses]
     injected = {
         one.name
         for position, one in enumerate(statuses)
@@ -88,7 +88,7 @@ def steps(pipeline: Pipeline, pod: Pod | None = None) -> tuple[Step, ...]:
     baselines = {}
     if status.run is not None:
         baselines = {b.name: b.restart_count for b in status.run.init_restart_baselines}
-    statuses = (ContainerStatus(raw) for raw in status.init_container_statuses)
+    statuses = (ContainerStatus.from_api(raw) for raw in status.init_container_statuses)
     return tuple(
         _step(position, one, one.name in sidecar_names, baselines.get(one.name, 0), status)
         for position, one in enumerate(statuses, start=1)
