@@ -61,6 +61,8 @@ def with_in_place_unavailable(
     """Returns the status with the condition InPlaceUnavailable, True for this obstacle. Without an
     obstacle, the condition is absent."""
     type_ = ConditionType.IN_PLACE_UNAVAILABLE
+    if obstacle is None and status.condition(type_) is None:
+        return status
     others = tuple(condition for condition in status.conditions if condition.type != type_)
     if obstacle is not None:
         others += (_condition(before.condition(type_), type_, True, obstacle, generation, now),)

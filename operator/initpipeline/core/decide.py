@@ -4,7 +4,7 @@
 has ended, whether a new run is due, what must be done now, and what status reports.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,6 +26,7 @@ from initpipeline.core import status as statuses
 from initpipeline.core.evolve import evolve
 from initpipeline.core.explanations import Explanation
 from initpipeline.core.facts import Facts, Pipeline, Pod
+from initpipeline.core.patch import merge_patch
 from initpipeline.core.runs import FollowedRun, RunState
 
 
@@ -66,6 +67,8 @@ class Decision:
     """
 
     status: InitPipelineStatus
+    patch: dict[str, Any] = field(default_factory=dict, kw_only=True)
+    """The merge patch that writes this status. Empty: it is stored already."""
     action: Action | None = None
     wake_at: datetime | None = None
     """When to reconcile again, even if nothing changes. None: only after a change."""
@@ -92,9 +95,12 @@ def decide(facts: Facts, now: datetime) -> Decision:
     else:
         decision = _reconcile_run(facts, followed, now)
     # Last, cut the status to what may be stored: runHistoryLimit and the size of the object.
-    kept = decision.status.history[: pipeline.policies.run_history_limit]
-    whole = evolve(decision.status, history=kept)
-    return replace(decision, status=status_size.fitted(whole, pipeline.size))
+    status, limit = decision.status, pipeline.policies.run_history_limit
+    if len(status.history) > limit:
+        status = evolve(status, history=status.history[:limit])
+    status, written = status_size.fitted(status, pipeline.size)
+    patch = merge_patch(pipeline.status.to_api(), written)
+    return replace(decision, status=status, patch=patch)
 
 
 def _current_run(facts: Facts, now: datetime) -> RunState | None:
@@ -158,20 +164,20 @@ def _reconcile_run(facts: Facts, followed: FollowedRun, now: datetime) -> Decisi
     status = conditions.with_in_place_unavailable(
         decision.status, pipeline.status, obstacle, pipeline.generation, now
     )
-    return replace(decision, status=status)
+    return decision if status is decision.status else replace(decision, status=status)
 
 
 def _start_due_run(facts: Facts, followed: FollowedRun, now: datetime) -> FollowedRun:
     """Returns the next run if one is due and does not have to wait, else the current one."""
     state, due = followed.state, triggers.due(facts, followed)
-    if due is None:
-        return replace(followed, state=replace(state, next_run_time=None))
-    at = triggers.start_time(due, state, now)
-    if at > now:
-        return replace(followed, state=replace(state, next_run_time=at))
-    state = runs.replace_run(facts.pipeline, followed, due.trigger, due.cause, now)
-    # After a restore from a backup there may already be a Pod with the number of the new run.
-    return _follow_pod(facts, state, now)
+    at = triggers.start_time(due, state, now) if due else None
+    if due and at and at <= now:
+        state = runs.replace_run(facts.pipeline, followed, due.trigger, due.cause, now)
+        # After a restore from a backup there may already be a Pod with the number of the new run.
+        return _follow_pod(facts, state, now)
+    if at == state.next_run_time:
+        return followed
+    return replace(followed, state=replace(state, next_run_time=at))
 
 
 def _with_own_validation(facts: Facts, run: Run) -> Facts:

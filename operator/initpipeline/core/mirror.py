@@ -28,14 +28,18 @@ def init_container_statuses(pod: Pod) -> tuple[dict[str, Any], ...]:
     return tuple(statuses.get(c.name) or placeholder(c) for c in pod.init_containers)
 
 
-def _storable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _storable(inner) for key, inner in value.items() if _is_storable(key, inner)}
-    return [_storable(item) for item in value] if isinstance(value, list) else value
-
-
-def _is_storable(key: str, value: Any) -> bool:
-    return value is not None and (key not in _TIMES or _STORABLE.fullmatch(str(value)) is not None)
+def _storable(fields: Mapping[str, Any]) -> dict[str, Any]:
+    stored: dict[str, Any] = {}
+    for key, value in fields.items():
+        if key in _TIMES and not (isinstance(value, str) and _STORABLE.fullmatch(value)):
+            continue
+        if isinstance(value, dict):
+            stored[key] = _storable(value)
+        elif isinstance(value, list):
+            stored[key] = [_storable(one) if isinstance(one, dict) else one for one in value]
+        elif value is not None:
+            stored[key] = value
+    return stored
 
 
 def placeholder(container: Container) -> dict[str, Any]:

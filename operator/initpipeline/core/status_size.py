@@ -5,7 +5,7 @@ the operator first leaves out the mirror, because the Pod has the same statuses.
 enough, it leaves out all entries of history but the newest.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from initpipeline.api.models import InitPipelineStatus
 from initpipeline.core.encoding import encode
@@ -19,8 +19,8 @@ _MARGIN: Final = 16 * 1024
 managedFields of the status. These take at most 2 KiB, because most of the status is atomic."""
 
 
-def fitted(status: InitPipelineStatus, size: int) -> InitPipelineStatus:
-    """Returns the status, without some fields if it is too large to be stored.
+def fitted(status: InitPipelineStatus, size: int) -> tuple[InitPipelineStatus, dict[str, Any]]:
+    """Returns the status, without some fields if it is too large to be stored, and its JSON.
 
     ``size`` is that of the object without status, in bytes. The field ``omitted`` of the returned
     status lists the fields that are left out.
@@ -28,11 +28,14 @@ def fitted(status: InitPipelineStatus, size: int) -> InitPipelineStatus:
     left = MOST_BYTES - _MARGIN - size
     # If the mirror is empty because an earlier write left it out, it is still omitted.
     carried = status.omitted if not status.init_container_statuses else None
-    whole = evolve(status, omitted=carried)
-    for smaller in (whole, _without_mirror(whole), smallest(whole)):
-        if _size(smaller) <= left:
-            return smaller
-    return smallest(whole)
+    whole = status if status.omitted == carried else evolve(status, omitted=carried)
+    kept, written = whole, whole.to_api()
+    for cut in (_without_mirror, smallest):
+        if len(encode(written)) <= left:
+            break
+        kept = cut(whole)
+        written = kept.to_api()
+    return kept, written
 
 
 def smallest(status: InitPipelineStatus) -> InitPipelineStatus:
@@ -54,7 +57,3 @@ def _without_mirror(status: InitPipelineStatus) -> InitPipelineStatus:
 
 def _omitted(fields: str) -> str:
     return f"{fields}: with them the InitPipeline would be larger than etcd's limit of 1.5 MiB"
-
-
-def _size(status: InitPipelineStatus) -> int:
-    return len(encode(status.to_api()))

@@ -160,12 +160,12 @@ class Reconciler:
         for _ in range(MAX_DECISIONS_PER_RECONCILE):
             if facts is None:
                 return
-            facts = replace(facts, pipeline=await self._hashed(facts.pipeline))
+            facts = await self._hashed(facts)
             decision = await self._decide(facts)
             pipeline = await self._write_status(facts.pipeline, decision)
             if pipeline is None:
                 return
-            facts = await self._act(key, decision, replace(facts, pipeline=pipeline))
+            facts = await self._act(key, decision, facts.with_pipeline(pipeline))
             if facts is None:
                 self._requeue(key, decision)
                 return
@@ -189,14 +189,15 @@ class Reconciler:
             return decide(facts, now)
         return await asyncio.to_thread(decide, facts, now)
 
-    async def _hashed(self, pipeline: Pipeline) -> Pipeline:
-        """Returns the pipeline with the hash of its template, which is computed once."""
+    async def _hashed(self, facts: Facts) -> Facts:
+        """Returns the facts with the hash of the template, which is computed once."""
+        pipeline = facts.pipeline
         if pipeline.template_hash:
-            return pipeline
+            return facts
         large = pipeline.size > LARGE
         pipeline = await asyncio.to_thread(pipeline.hashed) if large else pipeline.hashed()
         self._cache.pipelines.refine(Key(pipeline.namespace, pipeline.name), pipeline)
-        return pipeline
+        return facts.with_pipeline(pipeline)
 
     def _requeue(self, key: Key, decision: Decision) -> None:
         """Requeue the pipeline for the decision's next deadline or retry, if it has any."""
@@ -271,7 +272,7 @@ class Reconciler:
         if self._is_deferred(key, decision):
             return pipeline
         try:
-            written = await self._patch_status(pipeline, decision.status)
+            written = await self._patch_status(pipeline, decision)
         except ApiError as error:
             if _refused(error):
                 self._events.not_written(pipeline, str(error))
@@ -287,18 +288,17 @@ class Reconciler:
         return written
 
     async def _patch_status(
-        self, pipeline: Pipeline, status: InitPipelineStatus
+        self, pipeline: Pipeline, decision: Decision
     ) -> Pipeline | UnreadablePipeline | None:
         """Write the status, or a smaller one if the cluster cannot store it. Returns the stored
         pipeline. None: the pipeline has changed since it was read, or does not exist."""
-        before = pipeline.status.to_api()
-        patch = merge_patch(before, status.to_api())
-        if not patch:
+        if not decision.patch:
             return pipeline
         try:
-            return await self._patch(pipeline, patch)
+            return await self._patch(pipeline, decision.patch)
         except TooLargeError:
-            patch = merge_patch(before, status_size.smallest(status).to_api())
+            smallest = status_size.smallest(decision.status)
+            patch = merge_patch(pipeline.status.to_api(), smallest.to_api())
             return await self._patch(pipeline, patch) if patch else pipeline
 
     async def _patch(

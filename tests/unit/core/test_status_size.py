@@ -33,7 +33,9 @@ def size(status: InitPipelineStatus) -> int:
 
 def fitted(room: int) -> InitPipelineStatus:
     """Returns what of the status fits into this number of bytes."""
-    return status_size.fitted(two_past_runs(), MOST_BYTES - RESERVED - room)
+    status, written = status_size.fitted(two_past_runs(), MOST_BYTES - RESERVED - room)
+    assert written == status.to_api()
+    return status
 
 
 def outcome(status: InitPipelineStatus) -> tuple[str | None, bool, list[int]]:
@@ -59,4 +61,4 @@ def test_omission_is_reported_until_the_mirror_returns(mirrored: bool) -> None:
     before = evolve(two_past_runs(), omitted=MIRROR)
     if not mirrored:
         before = evolve(before, init_container_statuses=())
-    assert status_size.fitted(before, 0).omitted == (None if mirrored else MIRROR)
+    assert status_size.fitted(before, 0)[0].omitted == (None if mirrored else MIRROR)

@@ -14,7 +14,6 @@ from initpipeline.core import run_limits, runs
 from initpipeline.core.decide import Decision
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.core.observation import observe
-from initpipeline.core.patch import merge_patch
 from initpipeline.core.pod_steps import Step
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.forecast import action_text, forecast, is_retried
@@ -86,7 +85,7 @@ def _unwritten(facts: Facts, decision: Decision) -> tuple[str, ...]:
     number = before.run.number if before.run else 0
     if after.run is not None and after.run.number != number:
         return (f"start run {after.run.number} ({after.run.trigger})",)
-    if merge_patch(before.to_api(), after.to_api()):
+    if decision.patch:
         return (f"set the status to {_summary_text(after)}",)
     return ()
 
