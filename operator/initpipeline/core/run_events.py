@@ -167,14 +167,18 @@ def _failed_steps(
     In an initialized run only sidecars can fail, because the sandbox or the Pod ends.
     events_between posts no event for them.
     """
-    ended_before = {_ended(status) for status in _statuses(before)}
-    mirrored_before = {status.container_id for status in _statuses(before)}
     failures: dict[int, dict[str, FailedStep]] = {}
-    if after.run is not None:
+    lost = _pod_lost(after)
+    failed = [
+        (one, step) for one in _statuses(after) if (step := failed_step([one], pod_lost=lost))
+    ]
+    if after.run is not None and failed:
+        mirrored = list(_statuses(before))
+        ended_before = {_ended(status) for status in mirrored}
+        mirrored_before = {status.container_id for status in mirrored}
         known = before.run.number if before.run else after.run.number
-        for status in _statuses(after):
-            step = failed_step([status], pod_lost=_pod_lost(after))
-            if step is None or _ended(status) in ended_before:
+        for status, step in failed:
+            if _ended(status) in ended_before:
                 continue
             run = known if _ended(status) in mirrored_before else after.run.number
             failures.setdefault(run, {})[step.name] = step
