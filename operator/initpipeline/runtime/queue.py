@@ -3,7 +3,8 @@
 - Deduplication: a key that is added several times before a worker gets it is processed once.
 - No concurrency per key: at most one worker has a key at any time. If the key is added meanwhile,
   it is processed once more afterwards.
-- Delays: a key can be added at a later time, and retried with exponential back-off.
+- Delays: a key can be added at a later time, and retried with exponential back-off. A delay ends
+  when a worker gets the key, because the worker derives the next one from the current state.
 - Order: groups are served in turn, and the keys of one group in the order in which they were added,
   the urgent ones first. Fewer workers serve the others, so in a burst those wait longer, and are
   processed less often. The operator's groups are namespaces. A namespace with a thousand keys, or
@@ -156,6 +157,8 @@ class WorkQueue(Generic[K]):
         self._waiting.discard(key)
         self._active.add(key)
         self._idle.clear()
+        if timer := self._timers.pop(key, None):
+            timer.cancel()
         return key
 
     def _make_ready(self, key: K) -> None:

@@ -106,6 +106,26 @@ class TestAddAt:
         keys.done("a")
         assert await taken(keys) == ["a"]
 
+    async def test_time_is_discarded_when_a_worker_gets_the_key(
+        self, keys: WorkQueue[str], clock: Clock
+    ) -> None:
+        keys.add_at("a", at(5))
+        keys.add("a")
+        assert await take(keys) == "a"
+        keys.add_at("a", at(10))
+        keys.done("a")
+        await clock.advance(5)
+        assert await taken(keys) == [], "only the worker's time counts"
+        await clock.advance(5)
+        assert await taken(keys) == ["a"]
+
+    async def test_time_of_another_key_is_kept(self, keys: WorkQueue[str], clock: Clock) -> None:
+        keys.add_at("a", at(5))
+        keys.add("b")
+        assert await taken(keys) == ["b"]
+        await clock.advance(5)
+        assert await taken(keys) == ["a"]
+
     async def test_close_discards_all_times(self, keys: WorkQueue[str], clock: Clock) -> None:
         keys.add_at("a", at(1))
         keys.close()
