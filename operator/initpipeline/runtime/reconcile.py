@@ -26,7 +26,7 @@ from typing import Any
 
 from initpipeline.api.models import InitPipelineStatus
 from initpipeline.api.names import RUN_ANNOTATION
-from initpipeline.core import admission, status_size
+from initpipeline.core import admission, pod_end, status_size
 from initpipeline.core.decide import (
     CreatePod,
     Decision,
@@ -386,6 +386,9 @@ class Reconciler:
             return replace(facts, pod=await self._get_pod(key))
         if deleting is not None:
             self._cache.pods.replace(key, deleting)
+            if (stuck_at := pod_end.stuck_at(deleting)) is not None:
+                # The watch may report nothing more, for example if the node is down.
+                self._queue.add_at(key, stuck_at)
         return None
 
     async def _delete_pipeline(self, key: Key, pipeline: Pipeline) -> None:

@@ -821,6 +821,18 @@ class TestDying:
         assert requests > 2, "no request was made"
 
 
+async def test_pod_on_a_dead_node_that_the_operator_deletes_is_reported_as_stuck(
+    api: FakeApi, running: Operator, clock: Clock
+) -> None:
+    suspend(api)
+    running.watch()
+    assert await running.reconcile() == [STATUS, DELETE]
+    assert running.delay == 30 + 300, "the watch reports nothing more about the Pod"
+    await clock.advance(330)
+    assert await running.reconcile() == [STATUS]
+    assert condition(api, ConditionType.STALLED) == ("True", Reason.POD_TERMINATING)
+
+
 def suspend(api: FakeApi) -> None:
     """Suspend the pipeline."""
     raw = pipeline().policy(suspend=True).raw()
