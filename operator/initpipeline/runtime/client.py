@@ -125,9 +125,16 @@ class ApiClient:
     def server(self) -> str:
         return str(self._configuration.host)
 
-    def for_watches(self, is_known: Callable[[Mapping[str, Any]], bool]) -> kopf.AiohttpSession:
-        """Returns a session for Kopf that renews its credentials. Its watches leave out the events
-        for which ``is_known`` returns True.
+    def for_watches(
+        self,
+        listed: Callable[[dict[str, Any]], None],
+        is_known: Callable[[Mapping[str, Any]], bool],
+    ) -> kopf.AiohttpSession:
+        """Returns a session for Kopf that renews its credentials.
+
+        Kopf gets no objects from its lists: ``listed`` is called with each one instead. Kopf would
+        queue all objects, each with a task and with state of its own. Its watches leave out the
+        events for which ``is_known`` returns True.
 
         If Kopf had the credentials itself, it would close its connections when they expire. A watch
         that is being opened at that moment would then fail, and Kopf would not retry it.
@@ -142,6 +149,8 @@ class ApiClient:
             response = await handler(request)
             if isinstance(response.content, responses.Lines):
                 response.content.is_known = is_known
+            elif isinstance(response, responses.Response) and "limit" in request.url.query:
+                response.listed = listed
             return response
 
         session = self._new_session(connector, without_known, self._authorize)

@@ -5,6 +5,7 @@ read if the cache has the same version. No other module of runtime builds a path
 """
 
 import contextlib
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -222,7 +223,8 @@ class Gateway:
 
 def key_of(raw: Mapping[str, Any]) -> Key:
     """Returns the key of an API object."""
-    return Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
+    # Thousands of keys share one string for their namespace.
+    return Key(sys.intern(raw["metadata"]["namespace"]), raw["metadata"]["name"])
 
 
 def _list_path(kind: Kind, namespace: str | None) -> str:

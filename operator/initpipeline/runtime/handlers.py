@@ -7,7 +7,7 @@ writes per pipeline and a copy of the spec in an annotation, and some need a fin
 
 import itertools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from initpipeline.api import names
@@ -20,6 +20,8 @@ from initpipeline.runtime.pod_watch import RETRY_SECONDS, WATCH_SECONDS
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.responses import LARGEST_PAGE
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
+
+logger = logging.getLogger(__name__)
 
 
 def register(
@@ -64,7 +66,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
 def is_known(store: Store[Pipeline | UnreadablePipeline], event: Mapping[str, Any]) -> bool:
     """Returns whether ``handle_pipeline`` ignores this event: the store has that version already.
     Most events repeat the operator's own writes. Kopf needs 1 ms for each."""
-    if event.get("type") not in {None, "ADDED", "MODIFIED"}:  # None: from Kopf's list.
+    if event.get("type") not in {"ADDED", "MODIFIED"}:
         return False
     raw = event["object"]
     return not store.is_newer(key_of(raw), raw["metadata"]["resourceVersion"])
@@ -83,14 +85,70 @@ def handle_pipeline(
     if event["type"] == "DELETED":
         if store.remove(key, metadata["uid"]):
             queue.add(key)
-        return
-    if is_known(store, event):
-        return
+    elif _stored(store, unreadable, key, raw):
+        queue.add(key)
+
+
+def _stored(
+    store: Store[Pipeline | UnreadablePipeline],
+    unreadable: UnreadableObjects,
+    key: Key,
+    raw: Mapping[str, Any],
+    listed: bool = False,
+) -> Pipeline | UnreadablePipeline | None:
+    """Store the pipeline, and return it. None: the store has this version already."""
+    if not store.is_newer(key, raw["metadata"]["resourceVersion"]):
+        return None
     pipeline = read_pipeline(raw)
     if isinstance(pipeline, UnreadablePipeline):
         unreadable.note(Kind.PIPELINE, key, pipeline.problem)
-    store.put(key, pipeline)
-    queue.add(key)
+    store.put(key, pipeline, listed=listed)
+    return pipeline
+
+
+class ListedPipelines:
+    """Stores and queues the pipelines of Kopf's lists, one by one, instead of Kopf.
+
+    A pipeline without a run is queued at once. Until all Pods are known, the others wait: the
+    operator would have to request the Pod of each.
+    """
+
+    def __init__(
+        self,
+        store: Store[Pipeline | UnreadablePipeline],
+        queue: WorkQueue[Key],
+        unreadable: UnreadableObjects,
+        namespaces: Iterable[str | None],
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._unreadable = unreadable
+        self._without_pods = set(namespaces)
+        """The namespaces whose Pods are not listed yet."""
+        self._waiting: list[Key] = []
+
+    def handle(self, raw: Mapping[str, Any]) -> None:
+        """Store and queue a pipeline. An exception is only logged, because one pipeline must not
+        stop the list of all others."""
+        try:
+            key = key_of(raw)
+            pipeline = _stored(self._store, self._unreadable, key, raw, listed=True)
+        except Exception:
+            logger.exception("pipeline cannot be stored")
+            return
+        if self._without_pods and isinstance(pipeline, Pipeline) and pipeline.status.run:
+            self._waiting.append(key)
+        elif pipeline is not None:
+            self._queue.add(key)
+
+    def pods_listed(self, namespace: str | None) -> None:
+        """Record that the Pods of the namespace are known. Queues the pipelines that wait, if no
+        other namespace is missing."""
+        self._without_pods.discard(namespace)
+        if not self._without_pods:
+            for key in self._waiting:
+                self._queue.add(key)
+            self._waiting = []
 
 
 class _Backoffs:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValidationError, SettingsError) as error:
         return _fail(_first_problem(error), 2)
     logs.configure(settings.log_format, settings.log_level)
+    _collect_garbage_less_often()
     try:
         asyncio.run(operator.run(settings))
     except OperatorError as error:
@@ -50,6 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _collect_garbage_less_often() -> None:
+    """Reduce the CPU of the garbage collector.
+
+    Parsed JSON consists of many objects without cycles. With Python's defaults, the first list of
+    10,000 pipelines spends 16 % of the CPU on searching them for cycles, again and again. With
+    these settings it is 3 %, and the process has the same size.
+    """
+    gc.collect()
+    gc.freeze()  # Modules and classes live as long as the process.
+    gc.set_threshold(10_000, 10, 10)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, cast
 
 from initpipeline import __version__
-from initpipeline.core.facts import Pod
 from initpipeline.runtime import handlers, preflight
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.client import ApiClient, load_configuration
@@ -57,9 +56,13 @@ def _end_cleanly_at_sigterm() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
-def _is_urgent(pod: Pod | None) -> bool:
-    """Returns whether a pipeline with this Pod precedes others: it needs a Pod, or its init
-    containers have ended. The others probably wait for reports of their progress."""
+def _is_urgent(cache: Cache, key: Key) -> bool:
+    """Returns whether a pipeline precedes others: it needs a Pod, or its init containers have
+    ended. The others probably wait for reports of their progress, or are at rest and were queued
+    because the operator has started."""
+    if cache.pipelines.is_packed(key) and cache.pods.is_packed(key):
+        return False
+    pod = cache.pods.get(key)
     return pod is None or pod.phase != "Pending"
 
 
@@ -77,14 +80,19 @@ class Operator:
             group=lambda key: key.namespace,
             max_urgent=max(1, settings.workers * 3 // 16),
             max_others=max(1, settings.workers // 16),
-            urgent=lambda key: _is_urgent(cache.pods.get(key)),
+            urgent=partial(_is_urgent, cache),
         )
         self._events = EventRecorder(gateway, now)
         watcher = UnlabelledPodWatcher(gateway, self._queue)
         unreadable = UnreadableObjects()
         self._reconciler = Reconciler(gateway, cache, self._queue, now, self._events, watcher)
-        self._pods = PodWatcher(gateway, cache.pods, self._queue, unreadable)
         self._namespaces: Sequence[str | None] = settings.namespaces or (None,)
+        self._listed = handlers.ListedPipelines(
+            cache.pipelines, self._queue, unreadable, self._namespaces
+        )
+        self._pods = PodWatcher(
+            gateway, cache.pods, self._queue, unreadable, self._listed.pods_listed
+        )
         self._sweeper = Sweeper(gateway, cache, self._queue, self._namespaces)
         self._before: set[asyncio.Task[Any]] = set()
         """Tasks that were there before Kopf started."""
@@ -108,8 +116,6 @@ class Operator:
         process must then be restarted, because it would seem to run but reconcile nothing."""
         self._before = asyncio.all_tasks()
         try:
-            for namespace in self._namespaces:
-                await self._pods.fill(namespace)
             await kopf.operator(
                 registry=self._registry,
                 settings=self._kopf_settings,
@@ -142,7 +148,9 @@ class Operator:
             self._refused = True
             return None
         self._logged_in = True
-        return self._client.for_watches(partial(handlers.is_known, self._pipelines))
+        return self._client.for_watches(
+            self._listed.handle, partial(handlers.is_known, self._pipelines)
+        )
 
     async def _start(self, **_: object) -> None:
         for number in range(self._settings.workers):

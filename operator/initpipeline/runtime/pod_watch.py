@@ -78,26 +78,32 @@ class PodWatcher:
         store: Store[Pod],
         queue: WorkQueue[Key],
         unreadable: UnreadableObjects,
+        filled: Callable[[str | None], None] = lambda _: None,
     ) -> None:
+        """``filled`` is called with each namespace when all its Pods are stored for the first
+        time."""
+        self._filled = filled
         self._gateway = gateway
         self._store = store
         self._queue = queue
         self._unreadable = unreadable
+        self._known: set[str | None] = set()
+        """The namespaces that were listed at least once."""
         self._versions: dict[str | None, str] = {}
         """The resource version from which the watch of each namespace continues. A namespace that
         is missing must be listed."""
 
     async def fill(self, namespace: str | None) -> None:
-        """Store all Pods. Queues no pipeline, because all are queued when Kopf has listed them.
-
-        Without the Pods, the first reconcile of each pipeline would request its Pod.
-        """
-        await self._list(namespace, lambda _: None)
+        """Store all Pods for the first time. Queues no pipeline, except of Pods that the operator
+        has created meanwhile. ``filled`` queues the others."""
+        await self._list(namespace, first=True)
+        self._known.add(namespace)
+        self._filled(namespace)
 
     async def relist(self, namespace: str | None) -> None:
         """Store all Pods, and remove those that do not exist any more. Queues the pipeline of each
         Pod that has changed. Raises OperatorError if the resource version of Pods went back."""
-        await self._list(namespace, self._queue.add)
+        await self._list(namespace)
 
     async def run(self, namespace: str | None) -> None:
         """Watch the Pods, until the task is cancelled. Raises LoginError if the API server refuses
@@ -109,7 +115,9 @@ class PodWatcher:
         """List the Pods if needed, and watch them until the watch ends."""
         expired = namespace not in self._versions
         try:
-            if expired:
+            if namespace not in self._known:
+                await self.fill(namespace)
+            elif expired:
                 await self.relist(namespace)
             version = self._versions[namespace]
             watch = self._gateway.watch_pods(namespace, version, WATCH_SECONDS)
@@ -125,18 +133,21 @@ class PodWatcher:
             if error.code != 410 or expired:
                 raise
 
-    async def _list(self, namespace: str | None, changed: Callable[[Key], None]) -> None:
-        """List the Pods, and call ``changed`` for each one that differs from the store."""
+    async def _list(self, namespace: str | None, first: bool = False) -> None:
+        """Store all Pods, and queue the pipeline of each one that has changed or is gone. With
+        ``first``, a Pod that was not stored queues nothing."""
         newest = self._store.newest()
         uids: dict[Key, str] = {}
         version = ""
         async for page in self._gateway.list_pods(namespace):
             version = page["metadata"]["resourceVersion"]
             for raw in page["items"] or ():
-                uids[key_of(raw)] = raw["metadata"]["uid"]
-                self._keep("ADDED", raw, changed)
+                key = key_of(raw)
+                uids[key] = raw["metadata"]["uid"]
+                is_new = first and key not in self._store
+                self._keep("LISTED", raw, _ignore if is_new else self._queue.add)
         existing = ObjectUIDs(uids, int(version))
-        sweep.compare(Kind.POD, self._store, newest, existing, namespace, changed)
+        sweep.compare(Kind.POD, self._store, newest, existing, namespace, self._queue.add)
         self._versions[namespace] = version
 
     def handle(self, event: Mapping[str, Any]) -> None:
@@ -148,7 +159,11 @@ class PodWatcher:
     def _keep(self, type_: str, raw: Mapping[str, Any], changed: Callable[[Key], None]) -> None:
         try:
             key = key_of(raw)
-            if self._removed(key, raw) if type_ == "DELETED" else self._stored(key, raw):
+            if type_ == "DELETED":
+                is_new = self._removed(key, raw)
+            else:
+                is_new = self._stored(key, raw, listed=type_ == "LISTED")
+            if is_new:
                 changed(key)
         except Exception:  # One Pod must not stop the watch of all others.
             logger.exception("Pod cannot be stored")
@@ -156,7 +171,7 @@ class PodWatcher:
     def _removed(self, key: Key, raw: Mapping[str, Any]) -> bool:
         return self._store.remove(key, raw["metadata"]["uid"], self._read_or_none(key, raw))
 
-    def _stored(self, key: Key, raw: Mapping[str, Any]) -> bool:
+    def _stored(self, key: Key, raw: Mapping[str, Any], listed: bool) -> bool:
         """Returns whether the Pod has changed."""
         metadata = raw["metadata"]
         if not self._store.is_newer(key, metadata["resourceVersion"]):
@@ -166,7 +181,7 @@ class PodWatcher:
             # The stored Pod is out of date. The reconcile of the pipeline reads it again.
             self._store.remove(key, metadata["uid"])
         else:
-            self._store.put(key, pod)
+            self._store.put(key, pod, listed=listed)
         return True
 
     def _read_or_none(self, key: Key, raw: Mapping[str, Any]) -> Pod | None:
@@ -176,3 +191,6 @@ class PodWatcher:
         except UnreadableError as error:
             self._unreadable.note(Kind.POD, key, str(error))
             return None
+
+
+def _ignore(_key: Key) -> None: ...

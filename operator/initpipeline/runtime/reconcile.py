@@ -151,12 +151,12 @@ class Reconciler:
         pipeline = self._cache.pipelines.get(key)
         if isinstance(pipeline, Pipeline) and pipeline.size > ONE_AT_A_TIME:
             async with self._large[key.namespace]:
-                await self._reconcile(key)
+                await self._reconcile(key, self._cache.pipelines.get(key))
         else:
-            await self._reconcile(key)
+            await self._reconcile(key, pipeline)
 
-    async def _reconcile(self, key: Key) -> None:
-        facts = await self._read(key)
+    async def _reconcile(self, key: Key, pipeline: Pipeline | UnreadablePipeline | None) -> None:
+        facts = await self._read(key, pipeline)
         for _ in range(MAX_DECISIONS_PER_RECONCILE):
             if facts is None:
                 return
@@ -231,10 +231,9 @@ class Reconciler:
                 self._events.not_written(pipeline, f"{pipeline.problem}; {error}")
             raise
 
-    async def _read(self, key: Key) -> Facts | None:
+    async def _read(self, key: Key, pipeline: Pipeline | UnreadablePipeline | None) -> Facts | None:
         """Returns the facts for the decision. None: the pipeline does not exist, or it cannot be
         read, and nothing more is to be done."""
-        pipeline = self._cache.pipelines.get(key)
         if pipeline is None:
             self._queue.forget_failures(key)
             self._cache.pods.forget_gone(key)

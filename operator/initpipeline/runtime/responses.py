@@ -112,6 +112,9 @@ class Lines:
 class Response(aiohttp.ClientResponse):
     """A response that can always be parsed, or a watch with lines that can always be parsed."""
 
+    listed: Callable[[dict[str, Any]], None] | None = None
+    """If it is set, it is called with each object of a list, and ``json`` returns none of them."""
+
     _page: bytes | None = None
 
     async def start(self, connection: Any) -> "Response":
@@ -140,7 +143,13 @@ class Response(aiohttp.ClientResponse):
         """Returns the parsed body. Raises ValueError if it is not JSON."""
         data = await self.read()
         large = len(data) > LARGE
-        return await asyncio.to_thread(compact_list, data) if large else decode(data)
+        document = await asyncio.to_thread(compact_list, data) if large else decode(data)
+        if self.listed is not None and isinstance(document, dict):
+            for item in document.get("items") or ():
+                self.listed(item)
+                await asyncio.sleep(0)  # Other tasks need not wait for the whole page.
+            document["items"] = []
+        return document
 
 
 async def in_pages(

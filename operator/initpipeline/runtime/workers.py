@@ -1,5 +1,6 @@
 """The worker loop: take a key from the queue, reconcile its pipeline, requeue it if that failed."""
 
+import asyncio
 import logging
 
 from initpipeline.runtime.errors import ApiError, ConnectionFailed
@@ -22,6 +23,8 @@ async def run_worker(queue: WorkQueue[Key], reconciler: Reconciler) -> None:
             logger.debug("reconciled", extra={"pipeline": str(key)})
         finally:
             queue.done(key)
+        # A reconcile that sends no request does not let other tasks run.
+        await asyncio.sleep(0)
 
 
 async def _reconcile(key: Key, queue: WorkQueue[Key], reconciler: Reconciler) -> None:

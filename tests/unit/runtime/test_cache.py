@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from initpipeline.core.facts import Pod
+from initpipeline.core.decide import decide
+from initpipeline.core.facts import Facts, Pod
 from initpipeline.runtime.cache import Cache, Store
 from initpipeline.runtime.errors import ConnectionFailed
 from initpipeline.runtime.gateway import Key, ObjectUIDs
-from tests.builders import pod
+from tests.builders import at, pipeline, pod, running_pod
 
 KEY = Key("default", "demo")
 OTHER = Key("other", "demo")
@@ -146,6 +147,79 @@ class TestMissingFrom:
         store.put(OTHER, version(1))
         assert store.missing_from(ObjectUIDs({}, 9), "default") == []
         assert store.missing_from(ObjectUIDs({}, 9), "other") == [(OTHER, "pod-1")]
+
+
+class TestPacked:
+    """Objects at rest take a tenth of the memory."""
+
+    def test_all_but_the_objects_stored_last_are_packed(self) -> None:
+        store = Store[Pod](max_unpacked=2)
+        keys = [Key("default", name) for name in "abc"]
+        for key in keys:
+            store.put(key, version(1))
+        assert [store.is_packed(key) for key in keys] == [True, False, False]
+        assert [store.get(key) for key in keys] == [version(1)] * 3
+
+    def test_change_of_packed_object_unpacks_it(self) -> None:
+        store = Store[Pod](max_unpacked=2)
+        keys = [Key("default", name) for name in "abc"]
+        for key in keys:
+            store.put(key, version(1))
+        store.put(keys[0], version(2))
+        assert [store.is_packed(key) for key in keys] == [False, True, False]
+        assert store.get(keys[0]) == version(2)
+
+    def test_removed_object_does_not_count(self) -> None:
+        store = Store[Pod](max_unpacked=2)
+        keys = [Key("default", name) for name in "abc"]
+        for key in keys[:2]:
+            store.put(key, version(1))
+        store.remove(keys[0], "pod-1")
+        store.put(keys[2], version(1))
+        assert not any(map(store.is_packed, keys))
+
+    def test_object_of_list_is_packed_until_it_changes(self, store: Store[Pod]) -> None:
+        store.put(KEY, version(1), listed=True)
+        assert store.is_packed(KEY)
+        assert not store.put(KEY, version(1))
+        assert known(store) == ("1", "pod-1")
+        assert store.put(KEY, version(2))
+        assert not store.is_packed(KEY)
+
+    def test_packed_object_with_computed_fields_stays_packed(self, store: Store[Pod]) -> None:
+        store.put(KEY, version(1), listed=True)
+        store.refine(KEY, replace(version(1), phase="Running"))
+        assert store.is_packed(KEY)
+        assert store.get(KEY) == replace(version(1), phase="Running")
+
+    def test_absent_object_is_not_packed(self, store: Store[Pod]) -> None:
+        assert not store.is_packed(KEY)
+
+    def test_pipeline_with_its_pod_takes_a_few_kilobytes(self) -> None:
+        """10,000 of them are to fit into 200 MiB, with the process itself."""
+        count = 200
+        running = running_pod()
+        facts = Facts(pipeline().build(), running.build())
+        reported = pipeline().with_status(decide(facts, at(100)).status)
+
+        def fill(cache: Cache) -> None:
+            for number in range(count):
+                key = Key("default", f"demo-{number}")
+                cache.pods.put(key, running.build(), listed=True)
+                cache.pipelines.put(key, reported.build(), listed=True)
+
+        fill(Cache.empty())  # Caches of other modules.
+        cache = Cache.empty()
+        gc.collect()
+        tracemalloc.start()
+        try:
+            fill(cache)
+            gc.collect()
+            kept, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert len(cache.pipelines) == len(cache.pods) == count
+        assert kept / count < 4 * 1024
 
 
 class TestPodOfManyContainers:

@@ -9,14 +9,19 @@ import pytest
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
-from initpipeline.core.facts import Pipeline
+from initpipeline.core.decide import decide
+from initpipeline.core.facts import Facts, Pipeline
 from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime import handlers
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
-from tests.builders import pipeline
+from tests.builders import at, pipeline, running_pod
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, RecordingQueue
+
+RUNNING = pipeline().with_status(
+    decide(Facts(pipeline().build(), running_pod().build()), at(100)).status
+)
 
 
 class Handlers:
@@ -108,6 +113,68 @@ async def test_echo_of_a_write_that_was_answered_queues_nothing(shell: Handlers)
     written["metadata"]["resourceVersion"] = "2"
     assert shell.pipelines.replace(KEY, Pipeline.from_api(written))
     assert not await shell.send("MODIFIED", pipeline().raw(), version=2)
+
+
+class Listed:
+    """What stores and queues the pipelines of Kopf's lists."""
+
+    def __init__(self, clock: Clock, namespaces: Iterable[str | None] = (None,)) -> None:
+        self.pipelines, self.queue = Cache.empty().pipelines, RecordingQueue(clock)
+        self._listed = handlers.ListedPipelines(
+            self.pipelines, self.queue, UnreadableObjects(), namespaces
+        )
+
+    def handle(self, raw: Raw) -> bool:
+        """Pass on a pipeline. Returns whether it was queued."""
+        self.queue.forget()
+        self._listed.handle(raw)
+        return self.queue.requeued
+
+    def pods_listed(self, namespace: str | None) -> bool:
+        """Report a list of Pods. Returns whether the pipeline was queued."""
+        self.queue.forget()
+        self._listed.pods_listed(namespace)
+        return self.queue.requeued
+
+
+class TestListed:
+    @pytest.fixture
+    def listed(self, clock: Clock) -> Listed:
+        return Listed(clock)
+
+    def test_pipeline_without_run_is_queued_at_once(self, listed: Listed) -> None:
+        assert listed.handle(pipeline().raw())
+        assert listed.pipelines.is_packed(KEY)
+        assert not listed.pods_listed(None)
+
+    def test_unreadable_pipeline_is_queued_at_once(self, listed: Listed) -> None:
+        assert listed.handle(pipeline().with_template({"spec": {"containers": [{}]}}).raw())
+
+    def test_pipeline_with_run_waits_for_list_of_pods(self, listed: Listed) -> None:
+        assert not listed.handle(RUNNING.raw())
+        assert listed.pipelines.is_packed(KEY)
+        assert listed.pods_listed(None)
+        assert not listed.pods_listed(None)
+
+    def test_pipeline_with_run_waits_for_pods_of_all_namespaces(self, clock: Clock) -> None:
+        listed = Listed(clock, ("a", "b"))
+        assert not listed.handle(RUNNING.raw())
+        assert not listed.pods_listed("a")
+        assert listed.pods_listed("b")
+
+    def test_pipeline_with_run_is_queued_when_pods_are_known(self, listed: Listed) -> None:
+        listed.pods_listed(None)
+        assert listed.handle(RUNNING.raw())
+
+    def test_stored_version_is_not_queued(self, listed: Listed) -> None:
+        listed.handle(pipeline().raw())
+        assert not listed.handle(pipeline().raw())
+
+    def test_object_without_metadata_is_logged(
+        self, listed: Listed, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert not listed.handle({"metadata": {}})
+        assert "pipeline cannot be stored" in caplog.text
 
 
 class TestKnownEvent:

@@ -260,12 +260,6 @@ class TestEnd:
         )
         assert "could not find it" in self.text_of(await run().ended())
 
-    async def test_failed_first_list_ends_the_process(
-        self, api: mock.RawHandler, run: Callable[..., Running]
-    ) -> None:
-        api[f"get {PODS}"] << 500 << {"message": "etcd is away"}
-        assert "etcd is away" in self.text_of(await run().ended())
-
     async def test_ended_worker_ends_the_process(
         self, monkeypatch: pytest.MonkeyPatch, api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:

@@ -91,7 +91,10 @@ class Watching:
         self.clock, self.server, self.queue = clock, Server(), RecordingQueue(clock)
         self.store, self.unreadable = Cache.empty().pods, UnreadableObjects()
         gateway: Any = self.server
-        self.watcher = PodWatcher(gateway, self.store, self.queue, self.unreadable)
+        self.filled: list[str | None] = []
+        self.watcher = PodWatcher(
+            gateway, self.store, self.queue, self.unreadable, self.filled.append
+        )
         self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self, namespace: str | None = None) -> None:
@@ -133,9 +136,10 @@ async def pods(clock: Clock) -> AsyncIterator[Watching]:
 
 class TestStart:
     async def test_first_list_stores_all_pages_and_queues_nothing(self, pods: Watching) -> None:
-        """Kopf's list of InitPipelines queues all of them."""
+        """The lists of InitPipelines queue them."""
         pods.server.pages = [[pod(5)], [pod(6, OTHER)], []]
         await pods.watcher.fill(None)
+        assert pods.filled == [None]
         assert (pods.version(), pods.version(OTHER)) == ("5", "6")
         assert not pods.queue.requeued
 
@@ -149,11 +153,31 @@ class TestStart:
         await pods.start()
         assert pods.watches == ["10"]
 
-    async def test_failed_first_list_is_an_error(self, pods: Watching) -> None:
-        """The process ends, as for other errors at its start."""
+    @pytest.mark.parametrize(
+        ("listed", "version"),
+        [
+            pytest.param([pod(5)], "5", id="changed"),
+            pytest.param([], None, id="deleted"),
+        ],
+    )
+    async def test_pod_created_before_the_first_list_queues_its_pipeline(
+        self, pods: Watching, listed: list[Raw], version: str | None
+    ) -> None:
+        pods.store.put(KEY, Pod.from_api(pod(4)))
+        pods.server.pages = [listed]
+        await pods.watcher.fill(None)
+        assert pods.version() == version
+        assert pods.queue.requeued
+
+    async def test_failed_first_list_is_repeated(self, pods: Watching) -> None:
         pods.server.failing = [ApiError(500, {"message": "etcd is away"})]
-        with pytest.raises(ApiError):
-            await pods.watcher.fill(None)
+        pods.tasks.append(asyncio.create_task(pods.watcher.run(None)))
+        await pods.clock.advance()
+        assert pods.filled == []
+        await pods.clock.advance(RETRY_SECONDS[0])
+        assert pods.filled == [None]
+        assert pods.lists == 2
+        assert not pods.queue.requeued
 
     async def test_each_namespace_has_its_own_watch(self, pods: Watching) -> None:
         for namespace in ("a", "b"):
