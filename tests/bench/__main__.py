@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from tests.bench import report, reruns
+from tests.bench import report, reruns, scale
 from tests.bench.errors import BenchError
 from tests.bench.machine import Machine
 from tests.bench.measurement import Failure, Measurement, measure_all
@@ -17,6 +17,7 @@ from tests.bench.peers import PEERS
 from tests.bench.publish import publish
 from tests.bench.reruns import Reruns
 from tests.bench.result import Result
+from tests.bench.scale import Scale
 from tests.bench.workloads import Form
 from tests.cluster.errors import ClusterError
 from tests.cluster.progress import Lines
@@ -34,6 +35,7 @@ ALL: Final[Mapping[str, Any]] = {
     "rate": 5,
     "alone": 50,
     "reruns": 20,
+    "scale": [100, 1000, 10_000],
     "peers": list(PEERS),
 }
 EPILOG: Final = """\
@@ -74,10 +76,13 @@ def _measured(arguments: argparse.Namespace) -> Result:
     options = _options(arguments)
     measurements: list[Measurement] = []
     latencies: list[Reruns] = []
+    scales: list[Scale] = []
     failures: list[Failure] = []
     date = datetime.now(UTC).date().isoformat()
     versions = {PEERS[key].workload.name: PEERS[key].version for key in options.peers}
-    result = Result(date, Machine.here(versions), options, measurements, latencies, failures)
+    result = Result(
+        date, Machine.here(versions), options, measurements, latencies, scales, failures
+    )
     progress = Lines()
     for measured in measure_all(options, progress):
         if isinstance(measured, Failure):
@@ -88,6 +93,10 @@ def _measured(arguments: argparse.Namespace) -> Result:
             result.write(arguments.json)
     for latency in reruns.measure_all(options, progress):
         latencies.extend(latency)
+        if arguments.json:
+            result.write(arguments.json)
+    for start in scale.measure_all(options, progress):
+        scales.append(start)
         if arguments.json:
             result.write(arguments.json)
     return result
@@ -102,7 +111,7 @@ def _options(arguments: argparse.Namespace) -> Options:
     chosen = {name: value for name, value in vars(arguments).items() if value is not None}
     default = ALL if arguments.all else {"objects": [200]}
     values: dict[str, Any] = {name: chosen.get(name, default.get(name)) for name in Options.names()}
-    values |= {name: tuple(values[name] or ()) for name in ("objects", "peers")}
+    values |= {name: tuple(values[name] or ()) for name in ("objects", "scale", "peers")}
     return Options(**values)
 
 
@@ -163,7 +172,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--peers",
         nargs="*",
-        action=_Peers,
+        action=_ConstIfEmpty,
+        const=list(PEERS),
         choices=list(PEERS),
         help="also measure Tekton and Argo Workflows, or only the one that is named",
     )
@@ -183,9 +193,20 @@ def _parser() -> argparse.ArgumentParser:
         help="also measure N re-runs for each trigger (default: %(const)s)",
     )
     parser.add_argument(
+        "--scale",
+        type=_count,
+        nargs="*",
+        metavar="N",
+        action=_ConstIfEmpty,
+        const=[100, 10_000],
+        help="also measure a start of the operator with N InitPipelines at rest (default: 100 and "
+        "10000)",
+    )
+    parser.add_argument(
         "--all",
         action="store_true",
-        help="measure everything: bursts of 200 and 2000, --rate 5, --alone, --reruns and --peers",
+        help="measure everything: bursts of 200 and 2000, --rate 5, --alone, --reruns, --scale and "
+        "--peers",
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="also write all measurements to this file"
@@ -205,8 +226,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _Peers(argparse.Action):
-    """Without a value, the option means all peers."""
+class _ConstIfEmpty(argparse.Action):
+    """Without a value, the option has the value ``const``."""
 
     def __call__(
         self,
@@ -215,7 +236,7 @@ class _Peers(argparse.Action):
         values: str | Sequence[Any] | None,
         _option: str | None = None,
     ) -> None:
-        setattr(namespace, self.dest, list(values or PEERS))
+        setattr(namespace, self.dest, list(values or self.const))
 
 
 def _count(text: str) -> int:

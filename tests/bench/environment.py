@@ -101,10 +101,23 @@ def _peer(peer: Peer, cluster: Cluster, progress: Progress) -> Iterator[BenchEnv
 
 
 @contextmanager
-def _operator(cluster: Cluster) -> Iterator[BenchEnv]:
-    log = cluster.layout.log("operator")
+def storage() -> Iterator[Cluster]:
+    """Start etcd and an API server with the CRD. Remove both at the end of the context."""
+    with Cluster(f"bench-{os.getpid()}", Mode.CONTROL_PLANE) as cluster:
+        _install_crd(cluster)
+        yield cluster
+
+
+def operator_process(cluster: Cluster) -> OperatorProcess:
+    """Return an operator of this cluster, which is not started."""
     kubeconfig = cluster.kubeconfig_for(PIPELINE.user, ["system:masters"])
-    operator = OperatorProcess(kubeconfig, log, environment={"NO_PROXY": "127.0.0.1"})
+    log = cluster.layout.log("operator")
+    return OperatorProcess(kubeconfig, log, environment={"NO_PROXY": "127.0.0.1"})
+
+
+@contextmanager
+def _operator(cluster: Cluster) -> Iterator[BenchEnv]:
+    operator, log = operator_process(cluster), cluster.layout.log("operator")
     try:
         operator.start()
         yield _env(cluster, Usage(operator.pid))

@@ -54,6 +54,8 @@ class Options:
     """Number of objects that arrive one at a time. None: not measured."""
     reruns: int | None = None
     """Number of runs per trigger whose latency is measured. None: not measured."""
+    scale: Sequence[int] = ()
+    """Numbers of InitPipelines at rest with which the operator is started."""
     peers: Sequence[str] = ()
     """Further workloads, by their keys in PEERS."""
 

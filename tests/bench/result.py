@@ -11,6 +11,7 @@ from tests.bench.machine import Machine
 from tests.bench.measurement import Failure, Measurement
 from tests.bench.options import Options
 from tests.bench.reruns import Reruns
+from tests.bench.scale import Scale
 from tests.bench.workloads import Form
 
 BUSY_CORES: Final = 0.2
@@ -26,6 +27,7 @@ class Result:
     options: Options
     measurements: Sequence[Measurement]
     reruns: Sequence[Reruns] = field(default_factory=list)
+    scales: Sequence[Scale] = field(default_factory=list)
     failures: Sequence[Failure] = field(default_factory=list)
 
     @classmethod
@@ -45,12 +47,14 @@ class Result:
         options["form"] = options["form"] and Form(options["form"])
         options["objects"] = tuple(options["objects"])
         options["peers"] = tuple(options["peers"])
+        options["scale"] = tuple(options["scale"])
         return cls(
             document["date"],
             Machine(**document["machine"]),
             Options(**options),
             [Measurement.read(one) for one in document["measurements"]],
             [Reruns(**one) for one in document["reruns"]],
+            [Scale(**one) for one in document["scales"]],
             [Failure.read(one) for one in document["failures"]],
         )
 

@@ -10,6 +10,7 @@ from tests.bench.measurement import Measurement
 from tests.bench.options import Case
 from tests.bench.reruns import Reruns
 from tests.bench.result import Result
+from tests.bench.scale import Scale
 from tests.bench.stats import Spread
 from tests.bench.workloads import JOB, PIPELINE
 
@@ -21,6 +22,19 @@ RERUN_COLUMNS: Final = {
     "recorded_p50_ms": "to the status, p50, ms",
     "recorded_p99_ms": "p99",
 }
+SCALE_TITLE: Final = "A start of the operator with InitPipelines at rest, and 20 new ones"
+SCALE_ROWS: Final = (
+    Figure("first_pod_s", "start -> first new Pod, s", 1),
+    Figure("last_pod_s", "start -> all new Pods, s", 1),
+    Figure("backlog_s", "start -> at rest, s", 1),
+    Figure("start_cpu_ms", "CPU until then, ms", 0),
+    Figure("start_cpu_per_pipeline_ms", "  per InitPipeline, ms", 2),
+    Figure("start_requests", "API requests until then", 0),
+    Figure("mib", "resident, MiB", 0),
+    Figure("peak_mib", "  at its peak, MiB", 0),
+    Figure("rest_cpu_percent", "at rest: CPU, % of a core", 2),
+    Figure("rest_requests", "at rest: API requests", 0),
+)
 
 Row = Sequence[str]
 """The title of a row, and its values."""
@@ -38,7 +52,11 @@ class Table:
 def of(result: Result) -> list[Table]:
     """Return all tables of a result."""
     compared = [comparison(result.measurements, case) for case in cases(result.measurements)]
-    return [*compared, *([latencies(result.reruns)] if result.reruns else [])]
+    further = [
+        *([latencies(result.reruns)] if result.reruns else []),
+        *([starts(result.scales)] if result.scales else []),
+    ]
+    return [*compared, *further]
 
 
 def cases(measurements: Sequence[Measurement]) -> list[Case]:
@@ -75,6 +93,20 @@ def latencies(reruns: Sequence[Reruns]) -> Table:
         [name, *_latencies([one for one in reruns if one.trigger == name])] for name in triggers
     ]
     return Table(RERUN_TITLE, ["trigger", *RERUN_COLUMNS.values()], rows)
+
+
+def starts(scales: Sequence[Scale]) -> Table:
+    """Return the table of starts: a column for each number of InitPipelines."""
+    numbers = list(dict.fromkeys(one.pipelines for one in scales))
+
+    def measured(figure: Figure, number: int) -> list[float]:
+        return [one.figures[figure.key] for one in scales if one.pipelines == number]
+
+    rows = [
+        [figure.title, *(cell(measured(figure, n), figure.decimals) for n in numbers)]
+        for figure in SCALE_ROWS
+    ]
+    return Table(SCALE_TITLE, ["InitPipelines at rest", *(f"{n:,}" for n in numbers)], rows)
 
 
 def requests(measurements: Sequence[Measurement], case: Case) -> Iterator[str]:

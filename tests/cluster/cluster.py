@@ -109,6 +109,11 @@ class Cluster:
         """The API server's URL."""
         return self._plan().server
 
+    @property
+    def etcd(self) -> str:
+        """The URL of etcd. It requires no credentials."""
+        return self._parts().control_plane.etcd
+
     def log(self, component: Component) -> Path:
         """Return the path of a component's log."""
         return self.layout.log(component)

@@ -49,6 +49,11 @@ class ControlPlane:
         port = self.plan.ports[Component.API_SERVER]
         return Api(str(self.plan.api_address), port, self.authority.pair, user)
 
+    @property
+    def etcd(self) -> str:
+        """The URL of etcd."""
+        return f"http://{LOOPBACK}:{self.plan.ports[Component.ETCD]}"
+
     def prepare(self) -> None:
         """Write the certificates, kubeconfigs and files that the components read."""
         authority = self.authority
@@ -96,7 +101,7 @@ class ControlPlane:
         return answers(f"{scheme}://{LOOPBACK}:{self.plan.ports[component]}/{path}")
 
     def _etcd(self) -> list[str]:
-        client = f"http://{LOOPBACK}:{self.plan.ports[Component.ETCD]}"
+        client = self.etcd
         peer = f"http://{LOOPBACK}:{self.plan.ports['etcd-peer']}"
         return [
             f"--name={self.plan.name}",
@@ -115,7 +120,7 @@ class ControlPlane:
     def _api_server(self) -> list[str]:
         pki, pair = self.layout.pki, self.authority.service_accounts
         return [
-            f"--etcd-servers=http://{LOOPBACK}:{self.plan.ports[Component.ETCD]}",
+            f"--etcd-servers={self.etcd}",
             f"--bind-address={self.plan.api_address}",
             f"--advertise-address={self.plan.api_address}",
             f"--secure-port={self.plan.ports[Component.API_SERVER]}",

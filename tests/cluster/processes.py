@@ -78,8 +78,15 @@ class Usage:
 
     def resident_mib(self) -> float:
         """Return its present memory usage in MiB."""
+        return self._mib("VmRSS:")
+
+    def peak_mib(self) -> float:
+        """Return its highest memory usage so far in MiB."""
+        return self._mib("VmHWM:")
+
+    def _mib(self, field: str) -> float:
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(field):
                 return int(line.split()[1]) / 1024
         return 0.0
 

@@ -26,6 +26,7 @@ from tests.bench.peers import PEERS, Peer
 from tests.bench.request_counts import RequestCounts
 from tests.bench.reruns import Reruns, Subject
 from tests.bench.result import Result
+from tests.bench.scale import MODEL, Scale, copies
 from tests.bench.stats import Spread, percentile
 from tests.bench.timeline import Timeline
 from tests.bench.workloads import JOB, PIPELINE, TASK_RUN, WORKFLOW, Form, Workload
@@ -299,6 +300,7 @@ MACHINE = Machine(
     python="3.11.7",
     kubernetes="1.36.3",
 )
+STARTS = [figure.key for figure in tables.SCALE_ROWS]
 RESULT = Result(
     "2026-01-01",
     MACHINE,
@@ -308,6 +310,7 @@ RESULT = Result(
         Reruns("PodLost", {"pod_p50_ms": 1, "pod_p99_ms": 5}),
         Reruns("PodLost", {"pod_p50_ms": 3, "recorded_p50_ms": 9}),
     ],
+    [Scale(100, dict.fromkeys(STARTS, 1.0)), Scale(100, dict.fromkeys(STARTS, 3.0))],
     [Failure("Tekton TaskRun", BURST, 2, "3 of 40 have no Pod")],
 )
 
@@ -320,6 +323,29 @@ def test_comparison_has_medians_ranges_and_ratios_within_each_round() -> None:
         ["API requests per object", "4.00 [4.00-4.00]", "2.00 [0.00-4.00]", "1.00"],
         ["conflicts (409)", "0 [0-0]", "0 [0-0]", "-"],
     ]
+
+
+def test_starts_have_a_column_for_each_number_of_pipelines() -> None:
+    table = tables.starts([*RESULT.scales, Scale(10_000, dict.fromkeys(STARTS, 2.0))])
+    assert table.header == ["InitPipelines at rest", "100", "10,000"]
+    assert table.rows[0] == ["start -> first new Pod, s", "2.0 [1.0-3.0]", "2.0"]
+
+
+def test_copies_have_names_and_uids_of_their_own() -> None:
+    owner, made = "uid-1", "uid-2"
+    model = {
+        f"/pipelines/{MODEL}": json.dumps({"metadata": {"name": MODEL, "uid": owner}}),
+        f"/pods/{MODEL}": json.dumps({"metadata": {"uid": made, "ownerReferences": [owner]}}),
+    }
+    written = dict(copies(model, range(2)))
+    assert len(written) == 4
+    for number in range(2):
+        name = f"rest-{number:07}"
+        pipeline = json.loads(written[f"/pipelines/{name}"])["metadata"]
+        pod = json.loads(written[f"/pods/{name}"])["metadata"]
+        assert pipeline["name"] == name
+        assert pod["ownerReferences"] == [pipeline["uid"]]
+        assert len({owner, made, pipeline["uid"], pod["uid"]}) == 4
 
 
 def test_ratio_is_that_of_the_same_round_if_another_round_failed() -> None:
@@ -417,6 +443,9 @@ def test_everything_is_measured_on_request_unless_a_choice_is_given() -> None:
     assert everything.objects == (40,)
     assert everything.peers == ("argo",)
     assert (everything.rate, everything.alone, everything.reruns) == (5, 50, 20)
+    assert everything.scale == (100, 1000, 10_000)
+    assert options_of("--scale").scale == (100, 10_000)
+    assert options_of("--scale", "50000").scale == (50_000,)
     assert options_of("--peers").peers == ("tekton", "argo")
     assert options_of() == Options(rounds=2, objects=(200,), parallel=50, rest_seconds=20)
 
