@@ -6,6 +6,7 @@ API server returned, because core/v1 defines what they may hold.
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -22,9 +23,10 @@ from initpipeline.api.reasons import (
 from initpipeline.api.times import parse_time, within_calendar
 
 
+@lru_cache(maxsize=256)  # Each write of an object repeats its times.
 def format_time(time: datetime) -> str:
     """Returns the time in the format of metav1.Time: RFC 3339, in UTC, in whole seconds."""
-    return f"{time.astimezone(UTC).isoformat()[:19]}Z"  # strftime takes twice as long.
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def format_micro_time(time: datetime) -> str:
@@ -397,7 +399,23 @@ class InitPipelineStatus(ApiModel):
 
     def condition(self, type_: ConditionType) -> Condition | None:
         """Returns the condition of this type. None: there is no such condition."""
-        return next((c for c in self.conditions if c.type == type_), None)
+        for condition in self.conditions:
+            if condition.type == type_:
+                return condition
+        return None
+
+    def to_api(self) -> dict[str, Any]:
+        """Returns the JSON object that the API server stores. The mirror is JSON already, so it is
+        not copied."""
+        fields = self.model_dump(
+            mode="json",
+            by_alias=True,
+            exclude_defaults=True,
+            exclude={"init_container_statuses"},
+        )
+        if self.init_container_statuses:
+            fields["initContainerStatuses"] = list(self.init_container_statuses)
+        return fields
 
 
 class InitPolicy(ApiModel):

@@ -4,6 +4,7 @@ A grace period or an offset can result in a year of five digits, or in the year 
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 EARLIEST: Final = datetime(1000, 1, 1, tzinfo=UTC)
@@ -20,8 +21,11 @@ def parse_time(value: object) -> datetime | None:
 
     None: the value is not a time.
     """
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST:
-        return None
+    return _parsed(value) if isinstance(value, str) and len(value) <= _LONGEST else None
+
+
+@lru_cache(maxsize=256)  # Each report on an object repeats its times.
+def _parsed(value: str) -> datetime | None:
     try:
         return within_calendar(datetime.fromisoformat(value))
     except ValueError:
@@ -31,8 +35,6 @@ def parse_time(value: object) -> datetime | None:
 def within_calendar(value: datetime) -> datetime:
     """Returns the time in UTC, within EARLIEST and LATEST. A time without an offset counts as
     UTC."""
-    if value.tzinfo is UTC and EARLIEST <= value <= LATEST:
-        return value
     if value.tzinfo is None:
         value = value.replace(tzinfo=UTC)
     return min(max(value, EARLIEST), LATEST).astimezone(UTC)
