@@ -10,6 +10,7 @@ expression does not backtrack, and no number larger than the largest quantity is
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Final
 
 # Possessive quantifiers do not backtrack, so each character is read once.
@@ -44,20 +45,13 @@ class Quantity:
     """The amount in thousandths."""
     notation: Notation = Notation.DECIMAL
 
-    @classmethod
-    def parse(cls, text: str) -> "Quantity":
+    @staticmethod
+    def parse(text: str) -> "Quantity":
         """Returns the quantity. Amounts are limited to the range -(2^63 - 1) to 2^63 - 1.
 
         Raises ValueError if the text is not a quantity.
         """
-        match = _SYNTAX.fullmatch(text.strip(_SPACES))
-        if match is None or not (match[2] or match[3]):
-            raise ValueError(f"not a quantity: {text[:80]!r}")
-        sign, whole, fraction, suffix, exponent_sign, exponent = match.groups(default="")
-        power = _exponent(exponent_sign, exponent) + _POWERS.get(suffix, 0) - len(fraction)
-        base = 1024 ** _BINARY.index(suffix) if suffix in _BINARY else 1
-        milli = _thousandths((whole + fraction).lstrip("0"), base, power)
-        return cls(-milli if sign == "-" else milli, _notation(suffix, exponent))
+        return _kept(text) if len(text) <= _SHORT else _parse(text)
 
     def __add__(self, other: "Quantity") -> "Quantity":
         """Returns the sum, in this quantity's notation, or in the other's if this one is zero."""
@@ -76,6 +70,24 @@ class Quantity:
             return f"{number}e{3 * power - 3}" if power != 1 else str(number)
         number, power = _reduced(self.milli, 1000, len(_DECIMAL) - 1)
         return f"{number}{_DECIMAL[power]}"
+
+
+def _parse(text: str) -> Quantity:
+    match = _SYNTAX.fullmatch(text.strip(_SPACES))
+    if match is None or not (match[2] or match[3]):
+        raise ValueError(f"not a quantity: {text[:80]!r}")
+    sign, whole, fraction, suffix, exponent_sign, exponent = match.groups(default="")
+    power = _exponent(exponent_sign, exponent) + _POWERS.get(suffix, 0) - len(fraction)
+    base = 1024 ** _BINARY.index(suffix) if suffix in _BINARY else 1
+    milli = _thousandths((whole + fraction).lstrip("0"), base, power)
+    return Quantity(-milli if sign == "-" else milli, _notation(suffix, exponent))
+
+
+_SHORT: Final = 32
+"""The length of texts up to which a parsed quantity is kept in memory."""
+
+# A cluster has few different amounts, and each report of the kubelet repeats those of its Pod.
+_kept: Final = lru_cache(maxsize=1024)(_parse)
 
 
 def _exponent(sign: str, digits: str) -> int:

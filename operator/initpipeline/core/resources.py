@@ -8,7 +8,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 from initpipeline.api.models import EffectiveResources
@@ -212,18 +211,7 @@ def _with_overhead(limits: Amounts, overhead: Amounts) -> Amounts:
 
 
 def _amounts(raw: Mapping[str, Any] | None) -> Amounts:
-    return {name: _quantity(str(amount)) for name, amount in (raw or {}).items()}
-
-
-def _quantity(text: str) -> Quantity:
-    return _parsed(text) if len(text) <= _SHORT else Quantity.parse(text)
-
-
-_SHORT: Final = 32
-"""The length of texts up to which a parsed quantity is kept in memory."""
-
-# A cluster has few different amounts, and each report of the kubelet repeats those of its Pod.
-_parsed: Final = lru_cache(maxsize=1024)(Quantity.parse)
+    return {name: Quantity.parse(str(amount)) for name, amount in (raw or {}).items()}
 
 
 def _sum(amounts: Amounts, more: Amounts) -> Amounts:

@@ -136,6 +136,9 @@ MOST_ELEMENTS: Final = 20_000
 """The most fields and list items of a template that is compared by its normal form."""
 
 
+_NESTED: Final = (dict, list)
+
+
 class Unordered(list[Any]):
     """A list whose order has no effect."""
 
@@ -165,14 +168,13 @@ def digest(template: Mapping[str, Any]) -> str:
 
 
 def _is_large(template: Mapping[str, Any]) -> bool:
-    count, values = 0, [template]
-    while values and count <= MOST_ELEMENTS:
-        value: Any = values.pop()
-        if isinstance(value, Mapping):
-            value = list(value.values())
-        if isinstance(value, list):
-            count += len(value)
-            values += value
+    count = 0
+    pending: list[Any] = [template]
+    while pending and count <= MOST_ELEMENTS:
+        value = pending.pop()
+        items = list(value.values()) if isinstance(value, dict) else value
+        count += len(items)
+        pending += [item for item in items if isinstance(item, _NESTED)]
     return count > MOST_ELEMENTS
 
 
@@ -374,7 +376,9 @@ def _sorted(value: Any) -> Any:
     """Returns the value, in which each Unordered list is replaced by the sorted JSON texts of its
     items."""
     if isinstance(value, dict):
-        return {key: _sorted(one) for key, one in value.items()}
+        return {
+            key: _sorted(one) if isinstance(one, _NESTED) else one for key, one in value.items()
+        }
     if isinstance(value, list):
         items = [_sorted(item) for item in value]
         return sorted(map(_text, items)) if isinstance(value, Unordered) else items
