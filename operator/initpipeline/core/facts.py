@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -235,6 +235,18 @@ class PodSpec:
         return _kept_spec(data) if len(data) <= _LARGEST_KEPT else _pod_spec(data)
 
 
+PodConditionType = Literal[
+    "AllContainersRestarting",
+    "ContainersReady",
+    "DisruptionTarget",
+    "PodResizePending",
+    "PodScheduled",
+    "Ready",
+]
+"""The types of the conditions that decisions need. No others are kept."""
+_CONDITIONS: Final = frozenset(get_args(PodConditionType))
+
+
 @dataclass(frozen=True, slots=True)
 class PodCondition:
     """The fields of a v1.PodCondition that decisions need."""
@@ -359,11 +371,11 @@ class Pod:
             return self.created_at
         return scheduled.since if scheduled.status == "True" else None
 
-    def condition(self, type_: str) -> PodCondition | None:
+    def condition(self, type_: PodConditionType) -> PodCondition | None:
         """Returns the condition of this type. None: the Pod does not have it."""
         return next((c for c in self.conditions if c.type == type_), None)
 
-    def has_condition(self, type_: str) -> bool:
+    def has_condition(self, type_: PodConditionType) -> bool:
         """Returns whether the condition is present and True."""
         condition = self.condition(type_)
         return condition is not None and condition.status == "True"
@@ -649,13 +661,14 @@ def _statuses(raw: object) -> tuple[ContainerStatus, ...]:
 def _conditions(raw: object) -> tuple[PodCondition, ...]:
     return tuple(
         PodCondition(
-            type=lenient.text(condition.get("type")),
+            type=type_,
             status=lenient.text(condition.get("status")),
             reason=lenient.reason(condition.get("reason")),
             message=lenient.text(condition.get("message")),
             since=parse_time(condition.get("lastTransitionTime")),
         )
         for condition in lenient.mappings(raw)
+        if (type_ := lenient.text(condition.get("type"))) in _CONDITIONS
     )
 
 

@@ -6,6 +6,7 @@ baselines: the part of each container's restart count that does not count in thi
 
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
+from typing import Final
 
 from initpipeline.api.models import Cause, RestartBaseline, Run
 from initpipeline.api.reasons import Trigger
@@ -24,7 +25,7 @@ from initpipeline.core.kubelet_reasons import (
 )
 from initpipeline.core.text import clip
 
-ALL_CONTAINERS_RESTARTING = "AllContainersRestarting"
+ALL_CONTAINERS_RESTARTING: Final = "AllContainersRestarting"
 """The Pod condition that the kubelet sets while it terminates all containers because of a
 RestartAllContainers rule (KEP-5532)."""
 

@@ -227,6 +227,11 @@ class TestPod:
         (rule,) = rules_of({"operator": "In", "values": codes})
         assert sys.getsizeof(rule.exit_codes) < len(json.dumps(codes))
 
+    def test_only_conditions_that_decisions_need_are_kept(self) -> None:
+        found = pod().condition("Ready").condition("example.com/gate").raw()
+        found["status"]["conditions"].append({"type": ["odd"]})
+        assert [condition.type for condition in Pod.from_api(found).conditions] == ["Ready"]
+
     def test_false_condition_is_not_true(self) -> None:
         found = pod().condition("Ready", "False").build()
         assert not found.has_condition("Ready")
