@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from initpipeline.api.models import EffectiveResources
+from initpipeline.core import lenient
 from initpipeline.core.quantity import Quantity
 
 Amounts = dict[str, Quantity]
@@ -57,7 +58,7 @@ def effective_resources(
     """
     try:
         total = _total(spec, status or {})
-    except ValueError:
+    except (AttributeError, TypeError, ValueError):  # The API server would refuse such a Pod.
         return None
     if not total.requests and not total.limits:
         return None
@@ -78,7 +79,7 @@ def counted(status: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("initContainerStatuses", "containerStatuses"):
         fields[key] = [
             {field: one.get(field) for field in ("name", "resources", "allocatedResources")}
-            for one in status.get(key) or ()
+            for one in lenient.mappings(status.get(key))
             if one.get("resources") is not None
         ]
     return fields
@@ -176,8 +177,10 @@ def _in_force(asked: _Resources, status: Mapping[str, Any] | None, infeasible: b
 def _resize_is_infeasible(status: Mapping[str, Any]) -> bool:
     """Returns whether the kubelet has refused the resize. If so, the requested amounts do not
     count."""
-    pending = (c for c in status.get("conditions") or () if c.get("type") == "PodResizePending")
-    return any(condition.get("reason") == "Infeasible" for condition in pending)
+    return any(
+        condition.get("type") == "PodResizePending" and condition.get("reason") == "Infeasible"
+        for condition in lenient.mappings(status.get("conditions"))
+    )
 
 
 def _of_the_pod(

@@ -34,6 +34,8 @@ def test_effective_resources_of_each_shape_match(shape: Shape) -> None:
             {"containers": [{"name": "app", "resources": {"limits": None}}]}, id="limits-null"
         ),
         pytest.param(spec(cpu("one", "1"), apps=(cpu("app", "1.2.3"),)), id="not-a-quantity"),
+        pytest.param({"containers": [{"name": "app", "resources": {"limits": 1}}]}, id="number"),
+        pytest.param({"containers": [{"name": "app", "resources": "a"}]}, id="string"),
     ],
 )
 def test_pod_without_resources_has_none(pod_spec: Raw) -> None:
