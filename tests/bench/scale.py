@@ -26,9 +26,11 @@ from tests.bench.options import Options
 from tests.bench.workloads import NAMESPACE, PIPELINE, PODS_PATH, STEPS, Form, condition
 from tests.cluster import audit
 from tests.cluster.cluster import Cluster
+from tests.cluster.plan import Component
 from tests.cluster.processes import Usage
 from tests.cluster.progress import Progress
 from tests.operator_process import OperatorProcess
+from tests.poll import poll_until_stable
 
 NEW: Final = 20
 """InitPipelines that are created while the operator is stopped."""
@@ -37,9 +39,12 @@ MODEL: Final = "model-000000"
 AT_ONCE: Final = 100
 """Objects per request to etcd, which allows 128."""
 POLL_SECONDS: Final = 0.1
-QUIET_SECONDS: Final = 1.5
-QUIET_CPU_MS: Final = 30.0
-"""If the operator uses less CPU than this in QUIET_SECONDS, its backlog is done."""
+QUIET_SECONDS: Final = 4.0
+QUIET_CPU_MS: Final = 50.0
+"""If the operator uses less CPU than this in QUIET_SECONDS, its backlog is done. A page of a list
+takes less time."""
+QUIET_API_SERVER_MS: Final = 100.0
+"""If the API server uses less CPU than this in QUIET_SECONDS, it is idle."""
 DEADLINE_SECONDS: Final = 300.0
 SETTLING_SECONDS: Final = 5.0
 """Between the end of the backlog and the measurement at rest."""
@@ -89,12 +94,25 @@ class _Scale:
         numbers = range(self._present, pipelines)
         asyncio.run(_write(self._cluster.etcd, copies(self._model, numbers)))
         self._present = pipelines
+        self._await_quiet()
         operator = operator_process(self._cluster)
         try:
             return Scale(pipelines, asyncio.run(self._figures(operator, pipelines)))
         finally:
             if operator.running:
                 operator.stop()
+
+    def _await_quiet(self) -> None:
+        """Wait until the API server has read what was written to etcd."""
+        pid = self._cluster.pid(Component.API_SERVER)
+        assert pid is not None
+        api_server = Usage(pid)
+        poll_until_stable(
+            lambda: api_server.cpu_ms() // QUIET_API_SERVER_MS,
+            QUIET_SECONDS,
+            DEADLINE_SECONDS,
+            "the API server is idle",
+        )
 
     async def _figures(self, operator: OperatorProcess, pipelines: int) -> dict[str, float]:
         async with connect(self._cluster.kubeconfig, 1) as connection:
