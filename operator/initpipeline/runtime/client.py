@@ -128,13 +128,13 @@ class ApiClient:
     def for_watches(
         self,
         listed: Callable[[dict[str, Any]], None],
-        handle: Callable[[Mapping[str, Any]], bool],
+        is_known: Callable[[Mapping[str, Any]], bool],
     ) -> kopf.AiohttpSession:
         """Returns a session for Kopf that renews its credentials.
 
         Kopf gets no objects from its lists: ``listed`` is called with each one instead. Kopf would
-        queue all objects, each with a task and with state of its own. ``handle`` is called with
-        each event of its watches. Kopf gets those for which that returns False.
+        queue all objects, each with a task and with state of its own. Its watches leave out the
+        events for which ``is_known`` returns True.
 
         If Kopf had the credentials itself, it would close its connections when they expire. A watch
         that is being opened at that moment would then fail, and Kopf would not retry it.
@@ -143,17 +143,17 @@ class ApiClient:
         # certificate is not used again.
         connector = aiohttp.TCPConnector(limit=0, ssl=self._kopf_tls, force_close=True)
 
-        async def with_handlers(
+        async def without_known(
             request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
         ) -> aiohttp.ClientResponse:
             response = await handler(request)
             if isinstance(response.content, responses.Lines):
-                response.content.handle = handle
+                response.content.is_known = is_known
             elif isinstance(response, responses.Response) and "limit" in request.url.query:
                 response.listed = listed
             return response
 
-        session = self._new_session(connector, with_handlers, self._authorize)
+        session = self._new_session(connector, without_known, self._authorize)
         return kopf.AiohttpSession(server=self.server, aiohttp_session=session)
 
     def _session(self) -> aiohttp.ClientSession:

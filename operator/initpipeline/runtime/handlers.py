@@ -1,7 +1,5 @@
-"""The handlers of InitPipelines, which Kopf lists and watches, and Kopf's settings. The handlers
-take no decisions: they update the cache, and queue the key of the pipeline.
-
-Kopf opens and resumes the watch. It gets no InitPipeline, because it needs 1 ms for each event.
+"""The handler of Kopf's watch events of InitPipelines, and Kopf's settings. The handler takes no
+decisions: it updates the cache, and queues the key of the pipeline.
 
 Only ``on.event`` is used. Kopf's other handlers keep their state on the object. Each would cost
 writes per pipeline and a copy of the spec in an annotation, and some need a finalizer.
@@ -26,12 +24,17 @@ from initpipeline.runtime.unreadable_objects import UnreadableObjects
 logger = logging.getLogger(__name__)
 
 
-def register(registry: kopf.OperatorRegistry) -> None:
-    """Let Kopf list and watch InitPipelines."""
+def register(
+    registry: kopf.OperatorRegistry,
+    store: Store[Pipeline | UnreadablePipeline],
+    queue: WorkQueue[Key],
+    unreadable: UnreadableObjects,
+) -> None:
+    """Register the handler for the events of InitPipelines."""
 
     @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
-    async def unused(**_: object) -> None:
-        """Kopf watches a kind only if there is a handler. It gets no event that it could pass."""
+    async def pipeline_event(event: Mapping[str, Any], **_: object) -> None:
+        handle_pipeline(store, queue, unreadable, event)
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
@@ -60,21 +63,13 @@ def configure(settings: kopf.OperatorSettings) -> None:
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
 
 
-def handle_event(
-    store: Store[Pipeline | UnreadablePipeline],
-    queue: WorkQueue[Key],
-    unreadable: UnreadableObjects,
-    event: Mapping[str, Any],
-) -> bool:
-    """Handle an event of the watch. Returns whether Kopf need not get it. Kopf gets bookmarks and
-    errors, because it resumes the watch."""
-    if event.get("type") not in ("ADDED", "MODIFIED", "DELETED"):
+def is_known(store: Store[Pipeline | UnreadablePipeline], event: Mapping[str, Any]) -> bool:
+    """Returns whether ``handle_pipeline`` ignores this event: the store has that version already.
+    Most events repeat the operator's own writes. Kopf needs 1 ms for each."""
+    if event.get("type") not in {"ADDED", "MODIFIED"}:
         return False
-    try:
-        handle_pipeline(store, queue, unreadable, event)
-    except Exception:  # One InitPipeline must not stop the watch of all others.
-        logger.exception("pipeline cannot be stored")
-    return True
+    raw = event["object"]
+    return not store.is_newer(key_of(raw), raw["metadata"]["resourceVersion"])
 
 
 def handle_pipeline(

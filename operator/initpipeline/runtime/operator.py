@@ -102,11 +102,11 @@ class Operator:
         self._stopping = False
         self._broken = asyncio.Event()
         self._fault: OperatorError | None = None
-        self._handle = partial(handlers.handle_event, cache.pipelines, self._queue, unreadable)
+        self._pipelines = cache.pipelines
         self._registry = kopf.OperatorRegistry()
         self._kopf_settings = kopf.OperatorSettings()
         handlers.configure(self._kopf_settings)
-        handlers.register(self._registry)
+        handlers.register(self._registry, cache.pipelines, self._queue, unreadable)
         kopf.on.login(registry=self._registry)(self._login)
         kopf.on.startup(registry=self._registry)(self._start)
         kopf.on.cleanup(registry=self._registry)(self._stop)
@@ -148,7 +148,9 @@ class Operator:
             self._refused = True
             return None
         self._logged_in = True
-        return self._client.for_watches(self._listed.handle, self._handle)
+        return self._client.for_watches(
+            self._listed.handle, partial(handlers.is_known, self._pipelines)
+        )
 
     async def _start(self, **_: object) -> None:
         for number in range(self._settings.workers):

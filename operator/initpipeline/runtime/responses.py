@@ -83,8 +83,8 @@ class Lines:
 
     def __init__(self, stream: aiohttp.StreamReader) -> None:
         self._stream = stream
-        self.handle: Callable[[Mapping[str, Any]], bool] = lambda _: False
-        """Handles an event of ``iter_chunked``, and returns whether to leave out its line."""
+        self.is_known: Callable[[Mapping[str, Any]], bool] = lambda _: False
+        """Returns whether ``iter_chunked`` leaves out an event."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -93,7 +93,7 @@ class Lines:
         """Yields lines that json.loads can parse. Kopf calls this method."""
         async for line in self.raw(size):
             readable = await readable_line(line)
-            if not readable or not self.handle(decode(readable)):
+            if not readable or not self.is_known(decode(readable)):
                 yield readable + b"\n"
 
     async def raw(self, size: int) -> AsyncIterator[bytes]:

@@ -339,12 +339,12 @@ class TestNoAnswer:
 
 
 class TestWatchOfKopf:
-    async def test_handled_event_is_left_out(
+    async def test_known_event_is_left_out(
         self, api: ApiClient, server: str, kmock: mock.RawHandler
     ) -> None:
         kmock["get /things"] << b'{"type": "ADDED"}\n{"type": "MODIFIED"}\n{"type": "BOOKMARK"}\n'
-        kopf = api.for_watches(lambda _: None, lambda event: event["type"] == "MODIFIED")
-        async with kopf.aiohttp_session as session:
+        known = api.for_watches(lambda _: None, lambda event: event["type"] == "MODIFIED")
+        async with known.aiohttp_session as session:
             response = await session.get(f"{server}/things?watch=true")
             lines = [line async for line in response.content.iter_chunked(1024)]
         assert lines == [b'{"type": "ADDED"}\n', b'{"type": "BOOKMARK"}\n']

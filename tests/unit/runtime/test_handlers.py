@@ -1,7 +1,7 @@
 """Watch events of InitPipelines queue them. Kopf itself never writes, pauses or hangs."""
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import kopf
@@ -27,21 +27,25 @@ RUNNING = pipeline().with_status(
 class Handlers:
     """The handler of watch events, with a cache and a queue."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pipelines = Cache.empty().pipelines
         self.queue = RecordingQueue(clock)
-        self._unreadable = UnreadableObjects()
+        self._handlers: dict[str, Callable[..., Awaitable[None]]] = {}
 
-    def send(self, type_: str, raw: Raw, version: int = 1) -> bool:
-        """Send an event of a watch. Returns whether it queued the pipeline."""
-        raw["metadata"]["resourceVersion"] = str(version)
-        assert self.handle({"type": type_, "object": raw}), "Kopf gets the event"
-        return self.queue.requeued
+        def on_event(*selector: str, registry: object) -> Callable[[Any], Any]:
+            assert registry is not None, "a handler of all operators of the process"
+            return lambda function: self._handlers.setdefault(selector[-1], function)
 
-    def handle(self, event: Raw) -> bool:
-        """Handle an event. Returns whether Kopf need not get it."""
+        monkeypatch.setattr(kopf.on, "event", on_event)
+        handlers.register(kopf.OperatorRegistry(), self.pipelines, self.queue, UnreadableObjects())
+        assert set(self._handlers) == {names.PLURAL}, "Kopf watches another kind"
+
+    async def send(self, type_: str | None, raw: Raw, version: int = 1) -> bool:
+        """Send a watch event. Returns whether it queued the pipeline."""
         self.queue.forget()
-        return handlers.handle_event(self.pipelines, self.queue, self._unreadable, event)
+        raw["metadata"]["resourceVersion"] = str(version)
+        await self._handlers[names.PLURAL](event={"type": type_, "object": raw}, extra="Kopf's")
+        return self.queue.requeued
 
     @property
     def known(self) -> bool:
@@ -50,100 +54,65 @@ class Handlers:
 
 
 @pytest.fixture
-def shell(clock: Clock) -> Handlers:
-    return Handlers(clock)
-
-
-def test_kopf_watches_only_pipelines(monkeypatch: pytest.MonkeyPatch) -> None:
-    watched: list[tuple[str, ...]] = []
-
-    def on_event(*selector: str, registry: object) -> Callable[[Any], Any]:
-        assert registry is not None, "a handler of all operators of the process"
-        watched.append(selector)
-        return lambda function: function
-
-    monkeypatch.setattr(kopf.on, "event", on_event)
-    handlers.register(kopf.OperatorRegistry())
-    assert watched == [(names.GROUP, names.VERSION, names.PLURAL)]
+def shell(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Handlers:
+    return Handlers(clock, monkeypatch)
 
 
 class TestEvent:
-    @pytest.mark.parametrize("type_", ["ADDED", "MODIFIED"])
-    def test_new_object_is_stored_and_queued(self, shell: Handlers, type_: str) -> None:
-        assert shell.send(type_, pipeline().raw())
+    @pytest.mark.parametrize("type_", [None, "ADDED", "MODIFIED"], ids=str)
+    async def test_new_object_is_stored_and_queued(
+        self, shell: Handlers, type_: str | None
+    ) -> None:
+        """Kopf sets no type for objects of the first list."""
+        assert await shell.send(type_, pipeline().raw())
         assert shell.known
 
-    def test_event_of_own_write_queues_nothing(self, shell: Handlers) -> None:
-        shell.send("ADDED", pipeline().raw())
-        assert not shell.send("MODIFIED", pipeline().raw())
+    async def test_event_of_own_write_queues_nothing(self, shell: Handlers) -> None:
+        await shell.send("ADDED", pipeline().raw())
+        assert not await shell.send("MODIFIED", pipeline().raw())
 
-    @pytest.mark.parametrize("version", [4, 5], ids=["older", "same"])
-    def test_repeated_event_queues_nothing(self, shell: Handlers, version: int) -> None:
-        """Kopf resumes its watch from the last bookmark."""
-        shell.send("ADDED", pipeline().raw(), version=5)
-        assert not shell.send("MODIFIED", pipeline().raw(), version)
+    async def test_repeated_list_queues_nothing(self, shell: Handlers) -> None:
+        """After 410 Gone, Kopf lists all objects again."""
+        await shell.send("ADDED", pipeline().raw(), version=5)
+        assert not await shell.send(None, pipeline().raw(), version=5)
 
-    def test_deleted_object_is_removed_and_queued(self, shell: Handlers) -> None:
-        shell.send("ADDED", pipeline().raw())
-        assert shell.send("DELETED", pipeline().raw(), version=2)
+    async def test_deleted_object_is_removed_and_queued(self, shell: Handlers) -> None:
+        await shell.send("ADDED", pipeline().raw())
+        assert await shell.send("DELETED", pipeline().raw(), version=2)
         assert not shell.known
 
-    def test_last_state_of_deleted_pipeline_is_not_kept(self, shell: Handlers) -> None:
-        shell.send("ADDED", pipeline().raw())
-        shell.send("DELETED", pipeline().raw(), version=7)
+    async def test_last_state_of_deleted_pipeline_is_not_kept(self, shell: Handlers) -> None:
+        await shell.send("ADDED", pipeline().raw())
+        await shell.send("DELETED", pipeline().raw(), version=7)
         assert shell.pipelines.gone(KEY) is None
 
-    def test_deletion_of_unknown_object_queues_nothing(self, shell: Handlers) -> None:
-        assert not shell.send("DELETED", pipeline().raw())
+    async def test_deletion_of_unknown_object_queues_nothing(self, shell: Handlers) -> None:
+        assert not await shell.send("DELETED", pipeline().raw())
 
-    def test_deletion_of_unreadable_object_removes_it(self, shell: Handlers) -> None:
+    async def test_deletion_of_unreadable_object_removes_it(self, shell: Handlers) -> None:
         """Otherwise an unreadable object would never be removed."""
-        shell.send("ADDED", pipeline().raw())
+        await shell.send("ADDED", pipeline().raw())
         raw = {"metadata": pipeline().raw()["metadata"], "status": "odd"}
-        assert shell.send("DELETED", raw, version=2)
+        assert await shell.send("DELETED", raw, version=2)
 
 
-class TestOtherEvent:
-    @pytest.mark.parametrize("type_", ["BOOKMARK", "ERROR", "SOMETHING", None], ids=str)
-    def test_kopf_gets_other_events(self, shell: Handlers, type_: str | None) -> None:
-        """It resumes the watch from a bookmark, and lists the objects again after an error."""
-        assert not shell.handle({"type": type_, "object": pipeline().raw()})
-        assert not shell.handle({"object": pipeline().raw()})
-        assert not shell.known
-
-    def test_event_without_metadata_is_logged(
-        self, shell: Handlers, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """It must not stop the watch of all other pipelines."""
-        assert shell.handle({"type": "ADDED", "object": {}})
-        assert "pipeline cannot be stored" in caplog.text
-
-    def test_late_deletion_of_an_earlier_pipeline_removes_nothing(self, shell: Handlers) -> None:
-        """A list can be read while the watch still reports what was before it."""
-        new = pipeline().raw()
-        new["metadata"]["uid"] = "new"
-        shell.send("ADDED", new, version=9)
-        assert not shell.send("DELETED", pipeline().raw(), version=8)
-        assert shell.known
-
-
-def test_unreadable_pipeline_is_logged_once(
+async def test_unreadable_pipeline_is_logged_once(
     shell: Handlers, caplog: pytest.LogCaptureFixture
 ) -> None:
     for version in (1, 2):
         raw = {**pipeline().raw(), "spec": {}}
-        assert shell.send("MODIFIED", raw, version)
+        assert await shell.send("MODIFIED", raw, version)
     assert isinstance(shell.pipelines.get(KEY), UnreadablePipeline)
     [record] = [one for one in caplog.records if one.message == "object cannot be read"]
     assert vars(record)["error"] == "not a valid InitPipeline: KeyError: 'template'"
 
 
-def test_echo_of_a_write_that_was_answered_queues_nothing(shell: Handlers) -> None:
-    shell.send("ADDED", pipeline().raw())
+async def test_echo_of_a_write_that_was_answered_queues_nothing(shell: Handlers) -> None:
+    await shell.send("ADDED", pipeline().raw())
     written = pipeline().raw()
     written["metadata"]["resourceVersion"] = "2"
     assert shell.pipelines.replace(KEY, Pipeline.from_api(written))
-    assert not shell.send("MODIFIED", pipeline().raw(), version=2)
+    assert not await shell.send("MODIFIED", pipeline().raw(), version=2)
 
 
 class Listed:
@@ -206,6 +175,32 @@ class TestListed:
     ) -> None:
         assert not listed.handle({"metadata": {}})
         assert "pipeline cannot be stored" in caplog.text
+
+
+class TestKnownEvent:
+    """Events that Kopf need not get, because the handler would ignore them."""
+
+    @pytest.mark.parametrize(
+        ("type_", "version", "known"),
+        [
+            pytest.param("MODIFIED", "2", True, id="own write"),
+            pytest.param("ADDED", "1", True, id="older version"),
+            pytest.param("MODIFIED", "3", False, id="newer version"),
+            pytest.param("DELETED", "2", False, id="deletion"),
+        ],
+    )
+    async def test_event_is_known_if_the_version_is_stored(
+        self, shell: Handlers, type_: str, version: str, known: bool
+    ) -> None:
+        await shell.send("ADDED", pipeline().raw(), version=2)
+        raw = pipeline().raw()
+        raw["metadata"]["resourceVersion"] = version
+        assert handlers.is_known(shell.pipelines, {"type": type_, "object": raw}) is known
+
+    @pytest.mark.parametrize("type_", ["ADDED", "BOOKMARK", "ERROR"])
+    def test_event_of_no_stored_pipeline_is_not_known(self, shell: Handlers, type_: str) -> None:
+        event = {"type": type_, "object": pipeline().raw()}
+        assert not handlers.is_known(shell.pipelines, event)
 
 
 class TestSettings:
