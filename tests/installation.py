@@ -3,6 +3,7 @@
 The process authenticates as the service account of manifests/base and has its permissions only.
 """
 
+import copy
 import json
 import subprocess
 from functools import cache
@@ -58,3 +59,14 @@ def kubeconfig_of_the_operator(kubectl: Kubectl, file: Path) -> Path:
     file.touch(mode=0o600)
     file.write_text(json.dumps(content))
     return file
+
+
+def allow_leases(kubectl: Kubectl, namespace: str) -> None:
+    """Permit the Deployment's service account all requests of the leader election in this
+    namespace, for a Lease of any name. Each operator of the tests has one of its own."""
+    objects = [one for one in rendered() if one["kind"] in ("Role", "RoleBinding")]
+    for one in copy.deepcopy(objects):
+        one["metadata"]["namespace"] = namespace
+        for rule in one.get("rules", ()):
+            rule.pop("resourceNames", None)
+        kubectl("apply", "--server-side", "-f", "-", stdin=[one])

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +23,11 @@ STOP_SECONDS = 15.0
 
 
 class OperatorProcess:
-    """``initpipeline run``, with its log in a file. It can be started again after it has ended."""
+    """``initpipeline run``, with its log in a file. It can be started again after it has ended.
+
+    By default it has a Lease of its own, so that it does not stand by for the operator of another
+    test. When it is started again, it has the same identity, and does not wait for its own Lease.
+    """
 
     def __init__(
         self,
@@ -34,6 +39,8 @@ class OperatorProcess:
         self._command = [sys.executable, "-m", "initpipeline", "run", *arguments]
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("INITPIPELINE_")},
+            "INITPIPELINE_LEASE_NAME": f"operator-{uuid.uuid4()}",
+            "INITPIPELINE_IDENTITY": f"replica-{uuid.uuid4()}",
             **(environment or {}),
             "KUBECONFIG": str(kubeconfig),
         }

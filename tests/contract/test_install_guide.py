@@ -64,10 +64,13 @@ def test_overlay_for_one_namespace_limits_operator_and_permissions(manifests: Pa
 def test_overlay_for_a_further_operator_has_no_cluster_wide_objects(manifests: Path) -> None:
     objects = rendered(manifests / "team-b")
 
-    assert objects.keys() == {"Namespace", "ServiceAccount", "Deployment"}
+    installed = {"ServiceAccount", "Role", "RoleBinding", "Deployment", "PodDisruptionBudget"}
+    assert objects.keys() == {"Namespace", *installed}
     assert objects["Namespace"]["metadata"]["name"] == "initpipeline-team-b"
-    for kind in ("ServiceAccount", "Deployment"):
+    for kind in installed:
         assert objects[kind]["metadata"]["namespace"] == "initpipeline-team-b"
+    (subject,) = objects["RoleBinding"]["subjects"]
+    assert subject["namespace"] == "initpipeline-team-b"
     assert operator_container(objects)["args"][-1] == "--namespace=team-b"
 
 
@@ -80,5 +83,9 @@ def test_permissions_in_the_guide_are_those_of_the_cluster_role(manifests: Path)
         resource = name or resource
         documented.setdefault(resource, set()).update(verbs.split(", "))
 
-    rules = rendered(manifests / "base")["ClusterRole"]["rules"]
-    assert documented == {one: set(rule["verbs"]) for rule in rules for one in rule["resources"]}
+    objects = rendered(manifests / "base")
+    granted: dict[str, set[str]] = {}
+    for rule in objects["ClusterRole"]["rules"] + objects["Role"]["rules"]:
+        for one in rule["resources"]:
+            granted.setdefault(one, set()).update(rule["verbs"])
+    assert documented == granted

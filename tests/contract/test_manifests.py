@@ -10,6 +10,8 @@ from initpipeline.api import names
 from initpipeline.api.raw import Raw
 from initpipeline.runtime import preflight
 from initpipeline.runtime.client import ApiClient
+from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.settings import Settings
 from tests import installation
 from tests.image.build import IMAGE, PROJECT
 
@@ -53,7 +55,10 @@ def test_base_has_all_kinds(rendered: dict[str, Raw]) -> None:
         "ServiceAccount",
         "ClusterRole",
         "ClusterRoleBinding",
+        "Role",
+        "RoleBinding",
         "Deployment",
+        "PodDisruptionBudget",
     }
 
 
@@ -62,12 +67,16 @@ def test_deployment_runs_the_image_of_this_version(rendered: dict[str, Raw]) -> 
     assert container["image"] == IMAGE
 
 
-def test_role_is_bound_to_the_account_of_the_deployment(rendered: dict[str, Raw]) -> None:
+@pytest.mark.parametrize("role", ["ClusterRole", "Role"])
+def test_role_is_bound_to_the_account_of_the_deployment(
+    rendered: dict[str, Raw], role: str
+) -> None:
     deployment, account = rendered["Deployment"], rendered["ServiceAccount"]["metadata"]
     assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == account["name"]
     assert deployment["metadata"]["namespace"] == account["namespace"]
-    binding = rendered["ClusterRoleBinding"]
-    assert binding["roleRef"]["name"] == rendered["ClusterRole"]["metadata"]["name"]
+    binding = rendered[f"{role}Binding"]
+    assert binding["roleRef"]["kind"] == role
+    assert binding["roleRef"]["name"] == rendered[role]["metadata"]["name"]
     (subject,) = binding["subjects"]
     assert (subject["kind"], subject["name"]) == ("ServiceAccount", account["name"])
     assert subject["namespace"] == account["namespace"]
@@ -76,7 +85,17 @@ def test_role_is_bound_to_the_account_of_the_deployment(rendered: dict[str, Raw]
 def test_cluster_scoped_objects_have_no_namespace(rendered: dict[str, Raw]) -> None:
     """Kustomize's namespace field would also set it on cluster-scoped kinds it does not know."""
     namespaced = {kind for kind, found in rendered.items() if "namespace" in found["metadata"]}
-    assert namespaced == {"ServiceAccount", "Deployment"}
+    installed = {"ServiceAccount", "Deployment", "PodDisruptionBudget", "Role", "RoleBinding"}
+    assert namespaced == installed
+
+
+def test_budget_and_spread_select_the_replicas(rendered: dict[str, Raw]) -> None:
+    deployment = rendered["Deployment"]["spec"]
+    labels = deployment["template"]["metadata"]["labels"]
+    budget = rendered["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"]
+    (spread,) = deployment["template"]["spec"]["topologySpreadConstraints"]
+    assert deployment["selector"]["matchLabels"] == labels
+    assert budget == spread["labelSelector"]["matchLabels"] == labels
 
 
 def test_policy_of_specs_matches_pipelines_but_not_their_status(
@@ -107,14 +126,25 @@ async def test_role_permits_exactly_the_requests_of_the_operator(
     rendered: dict[str, Raw],
 ) -> None:
     client = _Recorder()
-    await preflight.check(client, ())
+    role = rendered["Role"]
+    lease = Key(role["metadata"]["namespace"], Settings().lease_name)
+    await preflight.check(client, (), lease)
     # Needed if the cluster has the admission plugin OwnerReferencesPermissionEnforcement.
     finalizers = (names.GROUP, f"{names.PLURAL}/finalizers", "update")
-    assert _permissions(rendered["ClusterRole"]) == client.asked | {finalizers}
+    permitted = _permissions(rendered["ClusterRole"]) | _permissions(role)
+    assert permitted == client.asked | {finalizers}
+
+
+def test_role_of_the_lease_is_limited_to_its_name_and_namespace(rendered: dict[str, Raw]) -> None:
+    role = rendered["Role"]
+    assert role["metadata"]["namespace"] == rendered["Deployment"]["metadata"]["namespace"]
+    named, unnamed = role["rules"]
+    assert named["resourceNames"] == [Settings().lease_name]
+    assert unnamed["verbs"] == ["create"]
 
 
 def test_role_has_no_wildcards(rendered: dict[str, Raw]) -> None:
-    for permission in _permissions(rendered["ClusterRole"]):
+    for permission in _permissions(rendered["ClusterRole"]) | _permissions(rendered["Role"]):
         assert not any("*" in part for part in permission), permission
 
 
@@ -141,7 +171,8 @@ class _Recorder(ApiClient):
         method: str,  # noqa: ARG002 - the request's signature
         path: str,  # noqa: ARG002
         body: Mapping[str, Any] | None = None,
-        *_: str,
+        *_: object,
+        **__: object,
     ) -> dict[str, Any]:
         if body:
             asked = body["spec"]["resourceAttributes"]

@@ -125,10 +125,12 @@ class TestLog:
             state=operator.tail,
         )
         operator.stop()
-        started, run, *_, stopped = operator.lines()
-        assert [line["message"] for line in (started, run, stopped)] == [
+        started, leads, run, *_, released, stopped = operator.lines()
+        assert [line["message"] for line in (started, leads, run, released, stopped)] == [
             "operator started",
+            "Lease acquired",
             "run started",
+            "Lease released",
             "operator stopped",
         ]
         assert run["pipeline"] == f"{env.namespace}/demo"
@@ -136,7 +138,10 @@ class TestLog:
 
     def test_idle_operator_logs_nothing(self, operator: OperatorProcess) -> None:
         time.sleep(1)
-        assert [line["message"] for line in operator.lines()] == ["operator started"]
+        assert [line["message"] for line in operator.lines()] == [
+            "operator started",
+            "Lease acquired",
+        ]
 
 
 class TestStop:

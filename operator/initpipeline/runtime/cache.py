@@ -108,6 +108,10 @@ class Store(Generic[T]):
         """Returns the stored object. None: the store has no object with this key."""
         return _unpacked(self._objects.get(key))
 
+    def all_keys(self) -> list[Key]:
+        """Returns the keys of all objects."""
+        return list(self._objects)
+
     def is_packed(self, key: Key) -> bool:
         """Returns whether there is an object with this key that has not changed for long."""
         return isinstance(self._objects.get(key), _Packed)

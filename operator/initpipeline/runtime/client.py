@@ -8,6 +8,7 @@ Requests and responses are dicts.
 """
 
 import asyncio
+import math
 import os
 import re
 import ssl
@@ -205,11 +206,20 @@ class ApiClient:
         body: Mapping[str, Any] | None = None,
         content_type: str = JSON,
         accept: str = JSON,
+        seconds: float = math.inf,
     ) -> dict[str, Any]:
         """Send a request, and return the body of the response. Raises ApiError if the API server
-        returns an error, ConnectionFailed if there is no response."""
+        returns an error, ConnectionFailed if there is no response.
+
+        If ``seconds`` is finite, the API server and the client end the request after that time at
+        the latest.
+        """
         headers = {"Accept": accept, "Content-Type": content_type}
-        code, data, delay = await self._send(method, path, headers, body)
+        if seconds < math.inf:
+            # The API server accepts whole seconds. It starts to count when the request arrives.
+            separator = "&" if "?" in path else "?"
+            path = f"{path}{separator}timeout={math.floor(seconds)}s"
+        code, data, delay = await self._send(method, path, headers, body, seconds)
         if len(data) > responses.LARGE:
             document = await asyncio.to_thread(_parse_compact, code, data)
         else:
@@ -260,13 +270,17 @@ class ApiClient:
         path: str,
         headers: dict[str, str],
         body: Mapping[str, Any] | None = None,
+        seconds: float = math.inf,
     ) -> tuple[int, bytes, int]:
         """Returns the code and the body of the response, and the delay before a retry that it
         requests, in seconds. Raises ConnectionFailed if there is no response."""
         data = None if body is None else encode(body)
+        timeout = self._timeout
+        if seconds < (timeout.total or 0):
+            timeout = aiohttp.ClientTimeout(total=seconds)
         try:
             async with await self._respond(
-                method, path, headers, data=data, timeout=self._timeout
+                method, path, headers, data=data, timeout=timeout
             ) as response:
                 return response.status, await response.read(), _retry_seconds(response)
         except _NO_ANSWER as error:

@@ -2,12 +2,14 @@
 
 OperatorError           ends the process with a message of one line
   LoginError            there are no usable credentials, or no address of a cluster
+  LeaseLost             this process may not write any more
 ApiError                the API server answered with an error
   NotFoundError         404: the object does not exist
   ConflictError         409: the object has changed since it was read
   AlreadyExistsError    409: an object with this name exists
   TooLargeError         the object is larger than the API server or etcd accepts
 ConnectionFailed        the API server did not answer
+  LeaseExpiring         a write was not sent, because the Lease may expire before it ends
 
 The plugin has its own exceptions in plugin/errors.py, with the same names if they mean the same.
 The two programs use different clients, and neither imports the other.
@@ -32,8 +34,16 @@ class LoginError(OperatorError):
         )
 
 
+class LeaseLost(OperatorError):  # noqa: N818 - an event, not an error of the program
+    """Another process holds the Lease, or it could not be renewed in time."""
+
+
 class ConnectionFailed(Exception):  # noqa: N818 - ConnectionError is Python's own
     """The API server did not answer: the connection was refused, reset or timed out."""
+
+
+class LeaseExpiring(ConnectionFailed):
+    """A write was not sent, because the Lease may expire before the write ends."""
 
 
 class ApiError(Exception):

@@ -5,12 +5,13 @@ read if the cache has the same version. No other module of runtime builds a path
 """
 
 import contextlib
+import math
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 from initpipeline.api import names
@@ -26,7 +27,7 @@ from initpipeline.runtime.client import (
     METADATA_LIST,
     ApiClient,
 )
-from initpipeline.runtime.errors import ApiError, NotFoundError, TooLargeError
+from initpipeline.runtime.errors import ApiError, LeaseExpiring, NotFoundError, TooLargeError
 from initpipeline.runtime.responses import LARGEST_PAGE
 
 
@@ -56,11 +57,51 @@ class ObjectUIDs:
     version: int
 
 
-class Gateway:
-    """Reads and writes API objects. Each method may raise ApiError or ConnectionFailed."""
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A version of a Lease of coordination.k8s.io/v1."""
 
-    def __init__(self, client: ApiClient) -> None:
+    resource_version: str
+    holder: str
+    """Empty: the Lease is free."""
+    seconds: int
+    """The time without a change after which it expires."""
+    renewed: str
+    transitions: int
+    """How often the holder has changed."""
+
+    @classmethod
+    def from_api(cls, raw: Mapping[str, Any]) -> Self:
+        spec = raw.get("spec") or {}
+        return cls(
+            raw["metadata"]["resourceVersion"],
+            spec.get("holderIdentity") or "",
+            spec.get("leaseDurationSeconds") or 0,
+            spec.get("renewTime") or "",
+            spec.get("leaseTransitions") or 0,
+        )
+
+
+MARGIN_SECONDS: Final = 1.0
+"""The time between the end of a write and the end of the Lease. It covers a time-out that the API
+server notices late."""
+LEAST_SECONDS: Final = 1.0
+"""A write with less time is not sent."""
+
+
+class Gateway:
+    """Reads and writes API objects. Each method may raise ApiError or ConnectionFailed.
+
+    The API server and this process end each write before the Lease expires. What another replica
+    reads when it has taken the Lease over is thus not changed by this process any more.
+    """
+
+    def __init__(
+        self, client: ApiClient, remaining: Callable[[], float] = lambda: math.inf
+    ) -> None:
+        """``remaining`` returns the seconds until the Lease expires."""
         self._client = client
+        self._remaining = remaining
 
     @property
     def server(self) -> str:
@@ -86,9 +127,7 @@ class Gateway:
         """
         path = f"{_pipeline_path(Key(pipeline.namespace, pipeline.name))}/status"
         body = {"metadata": {"resourceVersion": pipeline.resource_version}, "status": patch}
-        return read_pipeline(
-            await self._client.request("PATCH", path, body, MERGE_PATCH), before=pipeline
-        )
+        return read_pipeline(await self._write("PATCH", path, body, MERGE_PATCH), before=pipeline)
 
     async def create_pod(self, manifest: dict[str, Any]) -> Pod | Refusal:
         """Create the Pod. Returns the Pod, or the refusal if the API server rejects it.
@@ -99,7 +138,7 @@ class Gateway:
         namespace = manifest["metadata"]["namespace"]
         path = f"/api/v1/namespaces/{quote(namespace)}/pods?fieldValidation=Strict"
         try:
-            return Pod.from_api(await self._client.request("POST", path, manifest))
+            return Pod.from_api(await self._write("POST", path, manifest))
         except ApiError as error:
             if isinstance(error, TooLargeError):
                 details = error.status.get("message")
@@ -117,7 +156,7 @@ class Gateway:
         NotFoundError if no Pod has this name, ConflictError if another Pod has it.
         """
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
-        answer = await self._client.request("DELETE", _pod_path(key), options)
+        answer = await self._write("DELETE", _pod_path(key), options)
         # A Pod without a grace period or a node is deleted at once. The API server may then return
         # it without a resource version.
         there = answer.get("kind") == Kind.POD.value and answer["metadata"].get("resourceVersion")
@@ -129,11 +168,11 @@ class Gateway:
         known = {"uid": pipeline.uid, "resourceVersion": pipeline.resource_version}
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": known}
         path = _pipeline_path(Key(pipeline.namespace, pipeline.name))
-        await self._client.request("DELETE", path, options)
+        await self._write("DELETE", path, options)
 
     async def create_event(self, event: dict[str, Any]) -> None:
         """Create the event. Raises NotFoundError if its namespace does not exist."""
-        await self._client.request("POST", _events_path(event["metadata"]["namespace"]), event)
+        await self._write("POST", _events_path(event["metadata"]["namespace"]), event)
 
     async def patch_event_series(
         self, namespace: str, name: str, count: int, last: datetime
@@ -144,7 +183,43 @@ class Gateway:
         """
         path = f"{_events_path(namespace)}/{quote(name)}"
         series = {"count": count, "lastObservedTime": format_micro_time(last)}
-        await self._client.request("PATCH", path, {"series": series}, MERGE_PATCH)
+        await self._write("PATCH", path, {"series": series}, MERGE_PATCH)
+
+    async def get_lease(self, key: Key) -> Lease | None:
+        """Returns the Lease. None: it does not exist."""
+        raw = await self._get(_lease_path(key))
+        return None if raw is None else Lease.from_api(raw)
+
+    async def create_lease(self, key: Key, spec: Mapping[str, Any]) -> Lease:
+        """Create the Lease. Raises AlreadyExistsError if it exists, NotFoundError if the namespace
+        does not."""
+        body = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": key.name, "namespace": key.namespace},
+            "spec": spec,
+        }
+        return Lease.from_api(await self._client.request("POST", _leases_path(key), body))
+
+    async def patch_lease(self, key: Key, version: str, spec: Mapping[str, Any]) -> Lease:
+        """Set these fields of the Lease. Raises ConflictError if it has changed since it had this
+        resource version, NotFoundError if it does not exist."""
+        body = {"metadata": {"resourceVersion": version}, "spec": spec}
+        path = _lease_path(key)
+        return Lease.from_api(await self._client.request("PATCH", path, body, MERGE_PATCH))
+
+    async def watch_lease(
+        self, key: Key, version: str, seconds: int
+    ) -> AsyncGenerator[Lease | None]:
+        """Yields the versions of the Lease after this one, for at most ``seconds``. None: it was
+        deleted."""
+        path = f"{_leases_path(key)}?fieldSelector={quote(f'metadata.name={key.name}')}"
+        async with contextlib.aclosing(self._watch(path, JSON, version, seconds)) as events:
+            async for event in events:
+                if event["type"] == "DELETED":
+                    yield None
+                elif event["type"] != "BOOKMARK":
+                    yield Lease.from_api(event["object"])
 
     def list_pods(self, namespace: str | None) -> AsyncIterator[dict[str, Any]]:
         """Yields the pages of the list of all Pods that have the operator's label. With the
@@ -200,6 +275,16 @@ class Gateway:
         url = f"{path}&watch=true&allowWatchBookmarks=true&{query}"
         return self._client.watch(url, accept, seconds)
 
+    async def _write(
+        self, method: str, path: str, body: Mapping[str, Any], content_type: str = JSON
+    ) -> dict[str, Any]:
+        """Send a write that ends before the Lease does. Raises LeaseExpiring if there is not
+        enough time."""
+        seconds = self._remaining() - MARGIN_SECONDS
+        if seconds < LEAST_SECONDS:
+            raise LeaseExpiring("not sent, because the Lease is about to expire")
+        return await self._client.request(method, path, body, content_type, seconds=seconds)
+
     async def _get(self, path: str) -> dict[str, Any] | None:
         try:
             return await self._client.request("GET", path)
@@ -245,6 +330,14 @@ def _pipeline_path(key: Key) -> str:
 
 def _pod_path(key: Key) -> str:
     return f"/api/v1/namespaces/{quote(key.namespace)}/pods/{quote(key.name)}"
+
+
+def _leases_path(key: Key) -> str:
+    return f"/apis/coordination.k8s.io/v1/namespaces/{quote(key.namespace)}/leases"
+
+
+def _lease_path(key: Key) -> str:
+    return f"{_leases_path(key)}/{quote(key.name)}"
 
 
 def _events_path(namespace: str) -> str:

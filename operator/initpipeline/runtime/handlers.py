@@ -141,6 +141,13 @@ class ListedPipelines:
         elif pipeline is not None:
             self._queue.add(key)
 
+    def queue_all(self) -> None:
+        """Queue all stored pipelines, except those that wait for the Pods."""
+        waiting = set(self._waiting)
+        for key in self._store.all_keys():
+            if key not in waiting:
+                self._queue.add(key)
+
     def pods_listed(self, namespace: str | None) -> None:
         """Record that the Pods of the namespace are known. Queues the pipelines that wait, if no
         other namespace is missing."""

@@ -93,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--request-timeout-seconds", metavar="N", help=_help("request_timeout_seconds")
     )
+    run.add_argument("--lease-namespace", metavar="NAME", help=_help("lease_namespace"))
+    run.add_argument("--lease-name", metavar="NAME", help=_help("lease_name"))
+    run.add_argument("--lease-seconds", metavar="N", help=_help("lease_seconds"))
+    run.add_argument("--renew-seconds", metavar="N", help=_help("renew_seconds"))
+    run.add_argument("--retry-seconds", metavar="N", help=_help("retry_seconds"))
+    run.add_argument("--identity", metavar="NAME", help=_help("identity"))
     run.add_argument("--liveness-endpoint", metavar="URL", help=_help("liveness_endpoint"))
     run.add_argument("--log-format", metavar="auto|plain|json", help=_help("log_format"))
     run.add_argument("--log-level", metavar="LEVEL", help=_help("log_level"))

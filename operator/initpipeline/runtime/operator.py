@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import logging
+import platform
 import signal
+import uuid
 from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 from initpipeline import __version__
@@ -16,6 +19,7 @@ from initpipeline.runtime.client import ApiClient, load_configuration
 from initpipeline.runtime.errors import LoginError, OperatorError, one_line
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.leader import LeaderElection, Periods
 from initpipeline.runtime.lean_imports import kopf
 from initpipeline.runtime.pod_watch import PodWatcher
 from initpipeline.runtime.queue import WorkQueue
@@ -28,9 +32,12 @@ from initpipeline.runtime.workers import run_worker
 
 logger = logging.getLogger(__name__)
 
-DRAIN_SECONDS = 5.0
-"""How long reconciles in progress may continue after SIGTERM. After that they are cancelled, which
-is safe at any point."""
+DRAIN_SECONDS = 1.0
+"""How long reconciles in progress may continue after SIGTERM, before another replica continues.
+After that they are cancelled, which is safe at any point."""
+
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+"""The namespace of the Pod in which the process runs."""
 
 
 def now() -> datetime:
@@ -45,8 +52,21 @@ async def run(settings: Settings) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         configuration = await load_configuration()
         async with ApiClient(configuration, settings.request_timeout_seconds) as client:
-            await preflight.check(client, settings.namespaces)
+            await preflight.check(client, settings.namespaces, lease_key(settings))
             await Operator(settings, client).serve()
+
+
+def lease_key(settings: Settings) -> Key:
+    """Returns the namespace and the name of the Lease."""
+    namespace = settings.lease_namespace
+    if not namespace and NAMESPACE_FILE.exists():
+        namespace = NAMESPACE_FILE.read_text().strip()
+    return Key(namespace or next(iter(settings.namespaces), "default"), settings.lease_name)
+
+
+def identity(settings: Settings) -> str:
+    """Returns the name of this process in the Lease."""
+    return settings.identity or f"{platform.node()}_{uuid.uuid4()}"
 
 
 def _end_cleanly_at_sigterm() -> None:
@@ -72,7 +92,12 @@ class Operator:
     def __init__(self, settings: Settings, client: ApiClient) -> None:
         self._settings = settings
         self._client = client
-        gateway, cache = Gateway(client), Cache.empty()
+        periods = Periods(settings.lease_seconds, settings.renew_seconds, settings.retry_seconds)
+        self._leader = LeaderElection(
+            Gateway(client), lease_key(settings), identity(settings), periods, now
+        )
+        gateway, self._cache = Gateway(client, self._leader.remaining), Cache.empty()
+        cache = self._cache
         # At most a quarter of the workers serve one namespace, so that requests that time out
         # there do not occupy all workers.
         self._queue: WorkQueue[Key] = WorkQueue(
@@ -102,7 +127,6 @@ class Operator:
         self._stopping = False
         self._broken = asyncio.Event()
         self._fault: OperatorError | None = None
-        self._pipelines = cache.pipelines
         self._registry = kopf.OperatorRegistry()
         self._kopf_settings = kopf.OperatorSettings()
         handlers.configure(self._kopf_settings)
@@ -149,12 +173,14 @@ class Operator:
             return None
         self._logged_in = True
         return self._client.for_watches(
-            self._listed.handle, partial(handlers.is_known, self._pipelines)
+            self._listed.handle, partial(handlers.is_known, self._cache.pipelines)
         )
 
     async def _start(self, **_: object) -> None:
         for number in range(self._settings.workers):
-            self._run(f"worker {number}", run_worker(self._queue, self._reconciler))
+            worker = run_worker(self._queue, self._reconciler, self._leader.leads)
+            self._run(f"worker {number}", worker)
+        self._run("leader election", self._lead())
         for namespace in self._namespaces:
             self._run("watch of Pods", self._pods.run(namespace))
         self._run("events", self._events.run())
@@ -164,6 +190,15 @@ class Operator:
             "operator started",
             extra={"version": __version__, "server": self._client.server, "namespaces": scope},
         )
+
+    async def _lead(self) -> None:
+        """Take the Lease, queue all pipelines, and renew the Lease, until the task is cancelled.
+        Before that, the watches keep the cache up to date, and no worker reconciles. Raises
+        LeaseLost if another process has taken the Lease from this one."""
+        while True:
+            await self._leader.acquire()
+            self._listed.queue_all()
+            await self._leader.keep()
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)
@@ -183,7 +218,7 @@ class Operator:
 
     async def _stop(self, **_: object) -> None:
         """Wait for reconciles in progress, which is cheaper than to repeat them. Post their events,
-        because the next process could not. Then cancel all tasks."""
+        because the next process could not. Then cancel all tasks, and release the Lease."""
         self._stopping = True
         self._queue.close()
         loop = asyncio.get_running_loop()
@@ -199,4 +234,5 @@ class Operator:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        await self._leader.release()
         logger.info("operator stopped")

@@ -6,6 +6,7 @@ If one is missing, the process ends with one line: what is missing, and the reme
 from initpipeline.api import names
 from initpipeline.runtime.client import ApiClient
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, NotFoundError, OperatorError
+from initpipeline.runtime.gateway import Key
 
 _NEEDED = (
     (names.GROUP, names.PLURAL, "", ("list", "watch", "get", "delete")),
@@ -15,8 +16,12 @@ _NEEDED = (
 )
 
 
-async def check(client: ApiClient, namespaces: tuple[str, ...]) -> None:
-    """Check the CRD, and the permissions in each namespace. Without namespaces: cluster-wide.
+_LEASE_VERBS = ("get", "watch", "create", "patch")
+
+
+async def check(client: ApiClient, namespaces: tuple[str, ...], lease: Key) -> None:
+    """Check the CRD, the permissions in each namespace, and those for the Lease. Without
+    namespaces: cluster-wide.
 
     Raises OperatorError for the first one that is missing, or if the API server does not answer.
     """
@@ -26,6 +31,12 @@ async def check(client: ApiClient, namespaces: tuple[str, ...]) -> None:
             for group, resource, subresource, verbs in _NEEDED:
                 for verb in verbs:
                     await _check_permission(client, namespace, group, resource, subresource, verb)
+        for verb in _LEASE_VERBS:
+            # A role cannot limit the creation of objects to a name.
+            name = "" if verb == "create" else lease.name
+            await _check_permission(
+                client, lease.namespace, "coordination.k8s.io", "leases", "", verb, name
+            )
     except ConnectionFailed as error:
         raise OperatorError(
             f"no answer from the API server at {client.server} ({error}): check that the cluster "
@@ -53,11 +64,19 @@ async def _check_crd(client: ApiClient) -> None:
 
 
 async def _check_permission(
-    client: ApiClient, namespace: str | None, group: str, resource: str, subresource: str, verb: str
+    client: ApiClient,
+    namespace: str | None,
+    group: str,
+    resource: str,
+    subresource: str,
+    verb: str,
+    name: str = "",
 ) -> None:
     attributes = {"group": group, "resource": resource, "subresource": subresource, "verb": verb}
     if namespace:
         attributes["namespace"] = namespace
+    if name:
+        attributes["name"] = name
     review = await client.request(
         "POST",
         "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",

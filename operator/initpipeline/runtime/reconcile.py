@@ -208,6 +208,14 @@ class Reconciler:
         else:
             self._queue.forget_failures(key)
 
+    def forget_if_deleted(self, key: Key) -> None:
+        """Discard what is kept in memory about a pipeline that does not exist any more."""
+        if self._cache.pipelines.get(key) is None:
+            self._queue.forget_failures(key)
+            self._cache.pods.forget_gone(key)
+            self._unlabelled_pods.forget(key)
+            self._creations.forget(key)
+
     async def report_error(self, key: Key, error: Exception) -> None:
         """Report an exception of the reconcile in the pipeline's conditions, unless they report it
         already."""
@@ -235,10 +243,7 @@ class Reconciler:
         """Returns the facts for the decision. None: the pipeline does not exist, or it cannot be
         read, and nothing more is to be done."""
         if pipeline is None:
-            self._queue.forget_failures(key)
-            self._cache.pods.forget_gone(key)
-            self._unlabelled_pods.forget(key)
-            self._creations.forget(key)
+            self.forget_if_deleted(key)
             return None
         if isinstance(pipeline, UnreadablePipeline):
             await self._report_unreadable(pipeline)

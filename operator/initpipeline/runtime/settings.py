@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -21,6 +21,16 @@ def _endpoint(url: str) -> str:
     if url and not re.fullmatch(r"http://([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}/\S*", url):
         raise ValueError(f"must have the form http://HOST:PORT/PATH, not {url!r}")
     return url
+
+
+def _lease_name(name: str) -> str:
+    """Returns the name of a Lease. Raises ValueError if the API server would refuse it."""
+    if len(name) > 253 or not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", name):
+        raise ValueError(f"must be a valid name of a Lease, not {name!r}")
+    return name
+
+
+_LABEL = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 
 
 class Settings(BaseSettings):
@@ -44,6 +54,35 @@ class Settings(BaseSettings):
     request_timeout_seconds: float = Field(
         default=30, gt=0, description="Timeout of a request to the API server, in seconds."
     )
+    lease_name: Annotated[str, AfterValidator(_lease_name)] = Field(
+        default="initpipeline",
+        description="Lease that only one replica holds at a time. The others stand by.",
+    )
+    lease_namespace: Annotated[str, AfterValidator(_namespace)] | None = Field(
+        default=None,
+        description="Namespace of the Lease. Without it: that of the operator's Pod, or else the "
+        "first --namespace, or else default.",
+    )
+    lease_seconds: int = Field(
+        default=15,
+        ge=3,
+        le=600,
+        description="Seconds without a renewal after which another replica takes the Lease over.",
+    )
+    retry_seconds: float = Field(
+        default=2, gt=0, description="Seconds between two renewals of the Lease."
+    )
+    renew_seconds: float = Field(
+        default=10,
+        gt=0,
+        description="Seconds without a successful renewal after which the holder ends.",
+    )
+    identity: str = Field(
+        default="",
+        max_length=253,
+        description="Name of this replica in the Lease. A process that is restarted with the same "
+        "name takes the Lease over at once. Without it: the name of the host with a random suffix.",
+    )
     liveness_endpoint: Annotated[str, AfterValidator(_endpoint)] = Field(
         default="",
         description="URL on which to serve liveness probes, such as http://0.0.0.0:8080/healthz.",
@@ -55,3 +94,14 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe level that is logged."
     )
+
+    @field_validator("renew_seconds")
+    @classmethod
+    def _fits(cls, seconds: float, earlier: ValidationInfo) -> float:
+        """Returns the seconds. Raises ValueError if the holder could not renew its Lease twice
+        before it ends, or if it would end after the Lease. The fields before this one have been
+        validated, and those that are invalid are missing."""
+        retry, lease = (earlier.data.get(name) for name in ("retry_seconds", "lease_seconds"))
+        if retry is not None and lease is not None and not 2 * retry <= seconds < lease:
+            raise ValueError("must be at least twice --retry-seconds, and below --lease-seconds")
+        return seconds

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from initpipeline.runtime.errors import ApiError, ConnectionFailed
 from initpipeline.runtime.gateway import Key
@@ -14,12 +15,18 @@ OUTAGE_RETRY_SECONDS = 30.0
 """The longest delay before a retry if the API server is unavailable."""
 
 
-async def run_worker(queue: WorkQueue[Key], reconciler: Reconciler) -> None:
-    """Reconcile one key of the queue after another, until the task is cancelled."""
+async def run_worker(
+    queue: WorkQueue[Key], reconciler: Reconciler, leads: Callable[[], bool] = lambda: True
+) -> None:
+    """Reconcile one key of the queue after another, until the task is cancelled. While ``leads``
+    returns False, no key is reconciled. The caller must queue all keys when it returns True."""
     while True:
         key = await queue.get()
         try:
-            await _reconcile(key, queue, reconciler)
+            if leads():
+                await _reconcile(key, queue, reconciler)
+            else:
+                reconciler.forget_if_deleted(key)
             logger.debug("reconciled", extra={"pipeline": str(key)})
         finally:
             queue.done(key)

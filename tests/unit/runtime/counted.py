@@ -68,6 +68,7 @@ class CountedClient(ApiClient):
         body: Mapping[str, Any] | None = None,
         content_type: str = JSON,
         accept: str = JSON,
+        seconds: float = math.inf,  # noqa: ARG002
     ) -> Raw:
         name, size = _name(method, path), 0 if body is None else _size(body)
         self._costs.update({name: 1, BYTES: size})

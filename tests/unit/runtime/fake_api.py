@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -95,6 +96,7 @@ class FakeApi(ApiClient):
         body: Mapping[str, Any] | None = None,
         content_type: str = JSON,
         accept: str = JSON,
+        seconds: float = math.inf,  # noqa: ARG002
     ) -> Raw:
         target = urlsplit(path)
         plural, key, subresource = _parse(target.path)

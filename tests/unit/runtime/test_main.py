@@ -16,6 +16,8 @@ from initpipeline.runtime.settings import Settings
 OPTIONS = [
     *("--namespace", "--workers", "--sweep-seconds"),
     *("--request-timeout-seconds", "--liveness-endpoint", "--log-format", "--log-level"),
+    *("--lease-namespace", "--lease-name", "--lease-seconds", "--renew-seconds"),
+    *("--retry-seconds", "--identity"),
 ]
 
 
@@ -130,6 +132,14 @@ class TestBadInput:
             ("--sweep-seconds", "inf"),
             ("--request-timeout-seconds", "-1"),
             ("--request-timeout-seconds", "inf"),
+            ("--lease-name", "Operator"),
+            ("--lease-name", "a..b"),
+            ("--lease-namespace", "team-*"),
+            ("--lease-seconds", "2"),
+            ("--retry-seconds", "0"),
+            pytest.param("--renew-seconds", "15", id="renewals end with the Lease"),
+            pytest.param("--renew-seconds", "3", id="one renewal only"),
+            ("--identity", "x" * 254),
             ("--liveness-endpoint", "8080"),
             ("--liveness-endpoint", "http://0.0.0.0/healthz"),
             ("--liveness-endpoint", "https://0.0.0.0:8080/healthz"),

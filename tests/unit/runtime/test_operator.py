@@ -7,6 +7,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,9 +17,11 @@ from kubernetes.aio import client
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
+from initpipeline.runtime import operator
 from initpipeline.runtime.client import ApiClient
-from initpipeline.runtime.errors import LoginError, OperatorError
-from initpipeline.runtime.operator import Operator
+from initpipeline.runtime.errors import LeaseLost, LoginError, OperatorError
+from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.operator import Operator, identity, lease_key
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.settings import Settings
 from initpipeline.runtime.sweep import Sweeper
@@ -31,6 +34,7 @@ pytestmark = pytest.mark.kmock(cls=mock.RawHandler)
 GROUP = f"/apis/{names.API_VERSION}"
 PIPELINES = f"{GROUP}/{names.PLURAL}"
 PODS = "/api/v1/pods"
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
 PIPELINE = f"{GROUP}/namespaces/{NAMESPACE}/{names.PLURAL}/{NAME}"
 SECONDS = 10
 
@@ -58,6 +62,10 @@ def api(kmock: mock.RawHandler) -> mock.RawHandler:
     fallback["get /apis"] << {"groups": [group]}
     fallback["get /api/v1"] << {"resources": [kind("pods", "Pod"), kind("namespaces", "Namespace")]}
     fallback[f"get {GROUP}"] << {"resources": [kind(names.PLURAL, names.KIND)]}
+    lease = {"metadata": {"resourceVersion": "1"}, "spec": {"holderIdentity": "me"}}
+    fallback[f"get {LEASES}/initpipeline"] << 404 << {"kind": "Status", "code": 404}
+    fallback[f"post {LEASES}"] << lease
+    fallback[f"patch {LEASES}/initpipeline"] << lease
     for path in (PIPELINES, PODS):
         fallback[f"get {path}", WATCH] << (...,)
         fallback[f"get {path}"] << page()
@@ -71,7 +79,7 @@ class Running:
         """Starts with the token "old". A new login returns ``token``."""
         self._server = server
         self._token = token
-        self._settings = Settings.model_construct(**{"workers": 2, **settings})
+        self._settings = Settings.model_construct(**{"workers": 2, "identity": "me", **settings})
         self._stop: Callable[[], object] = lambda: None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -189,7 +197,8 @@ class TestServing:
         running = run()
         await until(lambda: len(api[f"get {PIPELINES}", WATCH]))
         await running.stop()
-        assert {request.method for request in api} == {mock.method.GET}
+        writes = [request for request in api if request.method != mock.method.GET]
+        assert {request.url.path for request in writes} == {LEASES}
 
     async def test_queued_events_are_posted_before_the_end(
         self, api: mock.RawHandler, run: Callable[..., Running]
@@ -208,6 +217,100 @@ class TestServing:
         assert len(api[events]) == 1, "they are posted one after the other"
         await running.stop()
         assert [request.data["reason"] for request in api[events]] == ["RunStarted", "StepFailed"]
+
+
+class TestLeaderElection:
+    """Only the holder of the Lease writes. The others have the same watches."""
+
+    @staticmethod
+    def lease(holder: str, version: str = "1") -> Raw:
+        spec = {"holderIdentity": holder, "leaseDurationSeconds": 15}
+        return {"metadata": {"resourceVersion": version}, "spec": spec}
+
+    async def test_standby_watches_and_writes_nothing(
+        self, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        api[f"get {PIPELINES}"] - api[WATCH] << page(pipeline().raw())
+        api[f"get {LEASES}/initpipeline"] << self.lease("other")
+        api[f"get {LEASES}", WATCH] << (...,)
+        running = run(identity="me")
+        watches = (f"get {PIPELINES}", f"get {PODS}", f"get {LEASES}")
+        await until(lambda: all(len(api[path, WATCH]) for path in watches))
+        await running.stop()
+        assert {request.method for request in api} == {mock.method.GET}
+
+    async def test_standby_that_gets_the_lease_reconciles_what_it_has_cached(
+        self, monkeypatch: pytest.MonkeyPatch, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        seen: list[object] = []
+
+        async def reconcile(_: object, key: object) -> None:
+            seen.append(key)
+
+        monkeypatch.setattr(Reconciler, "reconcile", reconcile)
+        api[f"get {PIPELINES}"] - api[WATCH] << page(pipeline().raw())
+        api[f"get {LEASES}/initpipeline"] << self.lease("other")
+        free = {"type": "MODIFIED", "object": self.lease("", "2")}
+        api[f"get {LEASES}", WATCH] << (lambda: asyncio.sleep(0.5), free, ...)
+        running = run(identity="me")
+        await until(lambda: len(api[f"get {PIPELINES}", WATCH]))
+        assert not seen
+        await until(lambda: seen)
+        await running.stop()
+
+    async def test_lost_lease_ends_the_process(
+        self, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        api[f"patch {LEASES}/initpipeline"] << 409 << {"kind": "Status", "code": 409}
+        running = run(identity="me", retry_seconds=0.1)
+        await until(lambda: len(api[f"post {LEASES}"]))
+        api[f"get {LEASES}/initpipeline"] << self.lease("other")
+        error = await running.ended()
+        assert isinstance(error, LeaseLost)
+        assert str(error) == 'the Lease default/initpipeline is lost: "other" holds it'
+
+    async def test_end_releases_the_lease(
+        self, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        running = run(identity="me")
+        await until(lambda: len(api[f"post {LEASES}"]))
+        api[f"get {LEASES}/initpipeline"] << self.lease("me")
+        await running.stop()
+        last = list(api[f"patch {LEASES}/initpipeline"])[-1]
+        assert last.data["spec"] == {"holderIdentity": ""}
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        pytest.param({}, Key("default", "initpipeline"), id="none"),
+        pytest.param({"namespaces": ("a", "b")}, Key("a", "initpipeline"), id="watched namespaces"),
+        pytest.param(
+            {"namespaces": ("a",), "lease_namespace": "c", "lease_name": "d"},
+            Key("c", "d"),
+            id="settings",
+        ),
+    ],
+)
+def test_lease_outside_of_a_pod_is_in_the_first_namespace(
+    settings: dict[str, Any], key: Key
+) -> None:
+    assert lease_key(Settings(**settings)) == key
+
+
+def test_lease_in_a_pod_is_in_the_namespace_of_the_pod(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "namespace"
+    file.write_text("system\n")
+    monkeypatch.setattr(operator, "NAMESPACE_FILE", file)
+    assert lease_key(Settings(namespaces=("a",))) == Key("system", "initpipeline")
+    assert lease_key(Settings(lease_namespace="b")) == Key("b", "initpipeline")
+
+
+def test_identities_of_two_processes_differ() -> None:
+    assert identity(Settings()) != identity(Settings())
+    assert identity(Settings(identity="me")) == "me"
 
 
 class TestLiveness:

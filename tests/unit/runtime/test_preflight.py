@@ -1,5 +1,6 @@
 """The checks before the operator starts: each missing thing is reported in one line."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from initpipeline.api.raw import Raw
 from initpipeline.runtime import preflight
 from initpipeline.runtime.client import JSON, ApiClient
 from initpipeline.runtime.errors import ConnectionFailed, OperatorError, api_error
+from initpipeline.runtime.gateway import Key
 
 
 class FakeReviewApi(ApiClient):
@@ -22,6 +24,8 @@ class FakeReviewApi(ApiClient):
     ) -> None:
         self._kind, self._review, self._forbidden = kind, review, forbidden
         self.asked: list[tuple[str | None, str]] = []
+        self.named: dict[str, str] = {}
+        """The verbs that were reviewed for an object of this name."""
 
     @property
     def server(self) -> str:
@@ -34,6 +38,7 @@ class FakeReviewApi(ApiClient):
         body: Mapping[str, Any] | None = None,
         content_type: str = JSON,
         accept: str = JSON,
+        seconds: float = math.inf,  # noqa: ARG002
     ) -> Raw:
         assert (content_type, accept) == (JSON, JSON)
         if method == "GET":
@@ -47,9 +52,13 @@ class FakeReviewApi(ApiClient):
         resource = "/".join(filter(None, [asked["resource"], asked["subresource"]]))
         question = f"{asked['verb']} {resource}"
         self.asked.append((asked.get("namespace"), question))
+        if "name" in asked:
+            self.named[asked["verb"]] = asked["name"]
         return self._review or {"status": {"allowed": question not in self._forbidden}}
 
 
+LEASE = Key("system", "initpipeline")
+LEASE_VERBS = ("get", "watch", "create", "patch")
 NEEDED = [
     *("list initpipelines", "watch initpipelines", "get initpipelines", "delete initpipelines"),
     "patch initpipelines/status",
@@ -61,14 +70,33 @@ NEEDED = [
 @pytest.mark.parametrize("namespaces", [(), ("a",), ("a", "b")], ids=str)
 async def test_each_permission_is_reviewed_in_each_namespace(namespaces: tuple[str, ...]) -> None:
     cluster = FakeReviewApi()
-    await preflight.check(cluster, namespaces)
-    assert cluster.asked == [(at, what) for at in namespaces or (None,) for what in NEEDED]
+    await preflight.check(cluster, namespaces, LEASE)
+    leases = [("system", f"{verb} leases") for verb in LEASE_VERBS]
+    needed = [(at, what) for at in namespaces or (None,) for what in NEEDED]
+    assert cluster.asked == [*needed, *leases]
+
+
+async def test_permissions_for_leases_are_reviewed_for_the_name_except_to_create() -> None:
+    """A role can limit all verbs but create to a name."""
+    cluster = FakeReviewApi()
+    await preflight.check(cluster, (), LEASE)
+    assert cluster.named == {verb: "initpipeline" for verb in LEASE_VERBS if verb != "create"}
+
+
+@pytest.mark.parametrize("verb", LEASE_VERBS)
+async def test_missing_permission_for_leases_is_named_with_the_namespace(verb: str) -> None:
+    with pytest.raises(OperatorError) as raised:
+        await preflight.check(FakeReviewApi(forbidden=(f"{verb} leases",)), ("a",), LEASE)
+    assert str(raised.value) == (
+        f'not permitted to {verb} leases in namespace "system": bind a role with that permission '
+        "to these credentials"
+    )
 
 
 @pytest.mark.parametrize("what", NEEDED)
 async def test_missing_permission_is_named(what: str) -> None:
     with pytest.raises(OperatorError) as raised:
-        await preflight.check(FakeReviewApi(forbidden=(what,)), ())
+        await preflight.check(FakeReviewApi(forbidden=(what,)), (), LEASE)
     assert str(raised.value) == (
         f"not permitted to {what} in all namespaces: bind a role with that permission to these "
         "credentials"
@@ -77,7 +105,7 @@ async def test_missing_permission_is_named(what: str) -> None:
 
 async def test_scope_of_missing_permission_is_named() -> None:
     with pytest.raises(OperatorError, match='to list pods in namespace "a":'):
-        await preflight.check(FakeReviewApi(forbidden=("list pods",)), ("a",))
+        await preflight.check(FakeReviewApi(forbidden=("list pods",)), ("a",), LEASE)
 
 
 @pytest.mark.parametrize(
@@ -118,5 +146,5 @@ async def test_scope_of_missing_permission_is_named() -> None:
 )
 async def test_problem_is_reported_in_one_line(cluster: FakeReviewApi, message: str) -> None:
     with pytest.raises(OperatorError, match=message) as raised:
-        await preflight.check(cluster, ())
+        await preflight.check(cluster, (), LEASE)
     assert "\n" not in str(raised.value)

@@ -26,11 +26,15 @@ class FakeReconciler(Reconciler):
         self.report_fails_with: Exception | None = None
         self.reconciled: list[Key] = []
         self.reported: list[Exception] = []
+        self.forgotten: list[Key] = []
 
     async def reconcile(self, key: Key) -> None:
         self.reconciled.append(key)
         if self.error is not None and key == KEY:
             raise self.error
+
+    def forget_if_deleted(self, key: Key) -> None:
+        self.forgotten.append(key)
 
     async def report_error(self, key: Key, error: Exception) -> None:
         assert key == KEY
@@ -168,3 +172,20 @@ async def test_each_reconcile_is_logged_at_debug_when_it_has_ended(
     assert reconciler.reconciled == [OTHER]
     [record] = caplog.records
     assert (record.getMessage(), vars(record)["pipeline"]) == ("reconciled", "default/site")
+
+
+async def test_standby_reconciles_nothing_and_forgets_what_was_deleted(
+    queue: WorkQueue[Key], clock: Clock
+) -> None:
+    reconciler, leads = FakeReconciler(), [False]
+    worker = asyncio.create_task(run_worker(queue, reconciler, lambda: leads[0]))
+    queue.add(KEY)
+    await clock.advance()
+    assert (reconciler.reconciled, reconciler.forgotten) == ([], [KEY])
+    leads[0] = True
+    queue.add(KEY)
+    await clock.advance()
+    assert (reconciler.reconciled, reconciler.forgotten) == ([KEY], [KEY])
+    worker.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await worker

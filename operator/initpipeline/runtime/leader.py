@@ -1,0 +1,288 @@
+"""Leader election: of all replicas, only the holder of the Lease writes.
+
+The protocol is that of client-go's leaderelection. The holder renews its Lease. If it stops doing
+so, another replica takes the Lease over when it has expired.
+
+- A replica does not trust the clock of another. A Lease expires if it has not changed for its
+  duration, measured by the clock of the replica that observes it.
+- The clock also runs while the machine sleeps. A process that was paused, with or without its
+  machine, knows at once that its Lease has expired.
+- ``remaining`` is counted from before the request that renewed the Lease, so it ends before any
+  other replica takes the Lease over.
+- A holder that cannot renew its Lease, as in an outage of the API server, stops reconciling, but
+  does not end. It continues if no other replica has taken the Lease meanwhile. client-go's holder
+  ends, and would be restarted again and again until the outage is over.
+
+The Lease does not order the writes of two replicas. ``Gateway`` ends each write before the Lease
+does. docs/decisions/0021-lease-and-deadlines.md has the reasons.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from initpipeline.api.models import format_micro_time
+from initpipeline.runtime.errors import (
+    AlreadyExistsError,
+    ApiError,
+    ConflictError,
+    ConnectionFailed,
+    LeaseLost,
+    NotFoundError,
+    OperatorError,
+    one_line,
+)
+from initpipeline.runtime.gateway import Gateway, Key, Lease
+
+logger = logging.getLogger(__name__)
+
+_FAILED: Final = (ApiError, ConnectionFailed)
+
+
+def uptime() -> float:
+    """Returns the seconds since the machine started, including those in which it slept. On systems
+    other than Linux, the seconds in which it slept may be missing."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+@dataclass(frozen=True, slots=True)
+class Periods:
+    """The periods of the election, in seconds. Defaults as in client-go's users."""
+
+    lease: int = 15
+    """After this time without a renewal, other replicas take the Lease over."""
+    renew: float = 10
+    """After this time without a successful renewal, the holder stops reconciling."""
+    retry: float = 2
+    """The time between two renewals, and before a failed request is repeated."""
+
+
+class LeaderElection:
+    """Takes, renews and releases one Lease. It is not thread-safe."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        key: Key,
+        identity: str,
+        periods: Periods,
+        now: Callable[[], datetime],
+        clock: Callable[[], float] = uptime,
+    ) -> None:
+        """``key`` is that of the Lease, ``identity`` its holder's. ``now`` returns the times that
+        are written to the Lease. No replica compares them."""
+        self._gateway = gateway
+        self._key = key
+        self._identity = identity
+        self._periods = periods
+        self._now = now
+        self._clock = clock
+        self._lease: Lease | None = None
+        """The last observed Lease. None: it does not exist."""
+        self._changed_at = 0.0
+        """When that Lease was observed first."""
+        self._renewed_at: float | None = None
+        """When the request was sent that took or renewed the Lease. None: this process does not
+        hold the Lease."""
+        self._held = False
+        """This process has held the Lease."""
+        self._sent: dict[str, float] = {}
+        """The renewTime of the last successful write and of each one since, with the time when it
+        was sent. A write may succeed although its response is lost."""
+
+    def remaining(self) -> float:
+        """Returns for how many seconds no other replica takes the Lease over. 0 or less: this
+        process does not hold the Lease."""
+        if self._renewed_at is None:
+            return 0.0
+        return self._renewed_at + self._periods.lease - self._clock()
+
+    def leads(self) -> bool:
+        """Returns whether this process may reconcile: it holds the Lease, and the last renewal is
+        not too long ago."""
+        return self._renewed_at is not None and self._clock() < self._late_at(self._renewed_at)
+
+    def _late_at(self, renewed_at: float) -> float:
+        return renewed_at + self._periods.renew
+
+    async def acquire(self) -> None:
+        """Wait until this process holds the Lease. Raises LeaseLost if it has held the Lease
+        before, and another process has written to it since."""
+        await self._read()
+        while self._expires_in() > 0 or not await self._taken():
+            await self._changed()
+        logger.info("Lease acquired", extra=self._fields())
+
+    async def keep(self) -> None:
+        """Renew the Lease. Returns when that has failed for too long, so that this process must
+        not reconcile. Raises LeaseLost if another process has written to the Lease."""
+        while self.leads():
+            await asyncio.sleep(self._periods.retry)
+            await self._renew()
+
+    async def release(self) -> None:
+        """Give the Lease up, so that another replica takes it over at once. The caller must have
+        ended all writes. Does nothing if this process does not hold the Lease."""
+        if self.remaining() <= 0:
+            return
+        self._renewed_at = None
+        try:
+            async with asyncio.timeout(self._periods.retry):
+                # The last renewal may have been interrupted, so the version may be out of date.
+                lease = await self._gateway.get_lease(self._key)
+                if lease is not None and lease.holder == self._identity:
+                    await self._gateway.patch_lease(
+                        self._key, lease.resource_version, {"holderIdentity": ""}
+                    )
+        except (*_FAILED, TimeoutError) as error:
+            logger.warning("Lease not released", extra={**self._fields(), "error": one_line(error)})
+        else:
+            logger.info("Lease released", extra=self._fields())
+
+    def _fields(self) -> dict[str, str]:
+        return {"lease": str(self._key), "identity": self._identity}
+
+    def _observe(self, lease: Lease | None) -> None:
+        """Record the Lease, and when it has changed. Raises LeaseLost if this process has held the
+        Lease, and another one has written to it since."""
+        if self._held and not self._is_own(lease):
+            self._renewed_at = None
+            holder = f'"{lease.holder}" holds it' if lease and lease.holder else "it is free"
+            raise LeaseLost(f"the Lease {self._key} is lost: {holder}")
+        if lease is None or lease != self._lease:
+            self._changed_at = self._clock()
+        before, self._lease = self._lease, lease
+        holder = lease.holder if lease is not None else ""
+        if holder not in ("", self._identity, before.holder if before is not None else ""):
+            logger.info("standing by", extra={**self._fields(), "holder": holder})
+
+    def _is_own(self, lease: Lease | None) -> bool:
+        """Returns whether this process has written the holder and the time of the Lease. Two
+        processes may have the same identity."""
+        return lease is not None and lease.holder == self._identity and lease.renewed in self._sent
+
+    async def _read(self) -> None:
+        """Read the Lease, and repeat that until it succeeds."""
+        while True:
+            try:
+                self._observe(await self._gateway.get_lease(self._key))
+            except _FAILED as error:
+                await self._pause(error)
+            else:
+                return
+
+    async def _taken(self) -> bool:
+        """Take the Lease. Returns whether this process holds it. Otherwise it was read again."""
+        try:
+            await self._write(self._taking())
+        except NotFoundError as error:
+            if self._lease is None:
+                raise OperatorError(
+                    f"the Lease {self._key} cannot be created ({error}): create the namespace, or "
+                    "set --lease-namespace"
+                ) from error
+        except (AlreadyExistsError, ConflictError):
+            pass  # Another replica was faster.
+        except _FAILED as error:
+            await self._pause(error)
+        else:
+            return True
+        await self._read()
+        return False
+
+    def _expires_in(self) -> float:
+        """Returns the seconds after which this process may take the Lease."""
+        if self._lease is None or self._lease.holder in ("", self._identity):
+            return 0.0
+        return self._changed_at + self._lease.seconds - self._clock()
+
+    def _taking(self) -> dict[str, Any]:
+        """Returns the fields with which this process becomes the holder."""
+        return {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": self._periods.lease,
+            "acquireTime": format_micro_time(self._now()),
+            "leaseTransitions": 0 if self._lease is None else self._lease.transitions + 1,
+        }
+
+    async def _write(self, fields: Mapping[str, Any]) -> None:
+        """Write the fields and the time as the holder. Raises ConflictError or AlreadyExistsError
+        if the Lease has changed since it was observed."""
+        sent_at, time = self._clock(), format_micro_time(self._now())
+        self._sent[time] = sent_at
+        fields = {**fields, "renewTime": time}
+        try:
+            if self._lease is None:
+                lease = await self._gateway.create_lease(self._key, fields)
+            else:
+                version = self._lease.resource_version
+                lease = await self._gateway.patch_lease(self._key, version, fields)
+        except ApiError as error:
+            if error.code < 500:  # The write has certainly not succeeded.
+                del self._sent[time]
+            raise
+        self._hold(lease, sent_at)
+
+    def _hold(self, lease: Lease, sent_at: float) -> None:
+        self._observe(lease)
+        self._held, self._renewed_at = True, sent_at
+        self._sent = {lease.renewed: sent_at}
+
+    async def _changed(self) -> None:
+        """Wait until the Lease has expired, or is free. Observes its changes meanwhile."""
+        if self._lease is None or self._expires_in() <= 0:
+            return
+        version = self._lease.resource_version
+        with contextlib.suppress(TimeoutError):
+            try:
+                async with asyncio.timeout(self._expires_in()) as waiting:
+                    await self._watch(version, waiting)
+            except _FAILED as error:
+                await self._pause(error)
+                await self._read()
+
+    async def _watch(self, version: str, waiting: asyncio.Timeout) -> None:
+        """Observe the Lease until it is free. Each change defers the end of ``waiting``."""
+        loop = asyncio.get_running_loop()
+        seconds = 10 * self._periods.lease
+        watch = self._gateway.watch_lease(self._key, version, seconds)
+        async with contextlib.aclosing(watch) as leases:
+            async for lease in leases:
+                self._observe(lease)
+                left = self._expires_in()
+                if left <= 0:
+                    return
+                waiting.reschedule(loop.time() + left)
+        # The API server has ended the watch, or the connection is cut.
+        await asyncio.sleep(self._periods.retry)
+        await self._read()
+
+    async def _renew(self) -> None:
+        assert self._renewed_at is not None
+        left = self._late_at(self._renewed_at) - self._clock()
+        try:
+            async with asyncio.timeout(min(left, self._periods.renew / 2)):
+                try:
+                    await self._write({})
+                except (ConflictError, NotFoundError):
+                    await self._check()
+        except (*_FAILED, TimeoutError) as error:
+            logger.warning("Lease not renewed", extra={**self._fields(), "error": one_line(error)})
+
+    async def _check(self) -> None:
+        """Read the Lease after a conflict. It may have been renewed by a request whose response was
+        lost."""
+        lease = await self._gateway.get_lease(self._key)
+        self._observe(lease)
+        if lease is not None:
+            self._hold(lease, self._sent[lease.renewed])
+
+    async def _pause(self, error: Exception) -> None:
+        logger.warning("Lease request failed", extra={**self._fields(), "error": one_line(error)})
+        await asyncio.sleep(self._periods.retry * random.uniform(1, 1.2))

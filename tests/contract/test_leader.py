@@ -1,0 +1,162 @@
+"""Several replicas against a real API server: who reconciles, and what a paused one can write."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+from kubernetes import client
+
+from initpipeline.api import names
+from tests.builders import running_pod
+from tests.cluster.cluster import Cluster
+from tests.contract.contract_env import ContractEnv
+from tests.operator_process import OperatorProcess
+from tests.poll import poll_until
+from tests.statuses import is_ready, runs_in
+
+pytest_plugins = ["tests.contract.operator_fixtures"]
+
+LEASE: Final = "replicas"
+FAILOVER_SECONDS: Final = 60
+"""Longer than any failover, because machines are slow at times."""
+
+
+class Replicas:
+    """Operators of one namespace that share a Lease."""
+
+    def __init__(self, kubeconfig: Path, api: client.ApiClient, namespace: str, logs: Path) -> None:
+        self._kubeconfig, self._namespace, self._logs = kubeconfig, namespace, logs
+        self._leases = client.CoordinationV1Api(api)
+        self.started: list[OperatorProcess] = []
+
+    def start(self, identity: str, *arguments: str) -> OperatorProcess:
+        """Start a replica. Returns when its watches are set up."""
+        environment = {"INITPIPELINE_LEASE_NAME": LEASE, "INITPIPELINE_IDENTITY": identity}
+        process = OperatorProcess(
+            self._kubeconfig,
+            self._logs / f"{identity}.log",
+            ["--namespace", self._namespace, "--sweep-seconds", "99999", *arguments],
+            environment,
+        )
+        self.started.append(process)
+        process.start()
+        return process
+
+    def holder(self) -> str:
+        """Returns the holder of the Lease. Empty: the Lease is free, or does not exist."""
+        leases = self._leases.list_namespaced_lease(self._namespace).items
+        return next((one.spec.holder_identity or "" for one in leases), "")
+
+    def wait_for(self, holder: str) -> None:
+        """Wait until this replica holds the Lease."""
+        poll_until(
+            lambda: self.holder() == holder,
+            FAILOVER_SECONDS,
+            f"{holder} holds the Lease",
+            state=lambda: "\n".join(process.tail() for process in self.started),
+        )
+
+    def stop(self) -> None:
+        for process in self.started:
+            if process.running:
+                os.kill(process.pid, signal.SIGCONT)
+                process.kill()
+
+
+@pytest.fixture
+def replicas(
+    control_plane: Cluster, api: client.ApiClient, user: str, namespace: str, tmp_path: Path
+) -> Iterator[Replicas]:
+    kubeconfig = control_plane.kubeconfig_for(user, ["system:masters"])
+    replicas = Replicas(kubeconfig, api, namespace, tmp_path)
+    yield replicas
+    replicas.stop()
+
+
+@contextmanager
+def paused(process: OperatorProcess) -> Iterator[None]:
+    """Stops the process within the context, as if its machine slept."""
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+
+
+def test_only_the_holder_reconciles(replicas: Replicas, env: ContractEnv) -> None:
+    first = replicas.start("first")
+    replicas.wait_for("first")
+    second = replicas.start("second")
+    env.create()
+    env.run_pod(running_pod())
+    env.wait("Ready", is_ready)
+    assert [runs_started(process) for process in (first, second)] == [1, 0]
+
+
+def test_standby_takes_over_when_the_holder_is_stopped(
+    replicas: Replicas, env: ContractEnv
+) -> None:
+    """It has all objects in memory, so it lists nothing."""
+    first = replicas.start("first")
+    replicas.wait_for("first")
+    second = replicas.start("second")
+    assert first.stop() == 0
+    replicas.wait_for("second")
+    env.create()
+    poll_until(lambda: runs_started(second) == 1, FAILOVER_SECONDS, "second has started the run")
+
+
+def test_standby_takes_over_when_the_holder_is_killed(replicas: Replicas, env: ContractEnv) -> None:
+    """The pipeline that was created meanwhile is reconciled, although its event came before."""
+    first = replicas.start("first")
+    replicas.wait_for("first")
+    second = replicas.start("second")
+    first.kill()
+    env.create()
+    replicas.wait_for("second")
+    poll_until(lambda: runs_started(second) == 1, FAILOVER_SECONDS, "second has started the run")
+
+
+def test_restarted_replica_takes_its_own_lease_at_once(
+    replicas: Replicas, env: ContractEnv
+) -> None:
+    first = replicas.start("first", "--lease-seconds", "600")
+    replicas.wait_for("first")
+    first.kill()
+    first.start()
+    env.create()
+    env.wait_for_pod(1)
+
+
+def test_paused_holder_ends_after_another_has_taken_over(
+    replicas: Replicas, env: ContractEnv
+) -> None:
+    """Meanwhile the other one has served a user's request. Nothing is done twice."""
+    first = replicas.start("first")
+    replicas.wait_for("first")
+    replicas.start("second")
+    env.create()
+    env.run_pod(running_pod())
+    env.wait("Ready", is_ready)
+    with paused(first):
+        replicas.wait_for("second")
+        env.patch({"metadata": {"annotations": {names.RERUN_ANNOTATION: "again"}}})
+        env.wait("the request", lambda status: status["run"]["number"] == 2)
+        env.delete_pod()
+        env.run_pod(running_pod(run=2), run=2)
+        env.wait("run 2 is Ready", is_ready)
+    poll_until(lambda: not first.running, FAILOVER_SECONDS, "the paused holder ends")
+    assert 'is lost: "second" holds it' in first.tail()
+    assert replicas.holder() == "second"
+    assert [(number, trigger) for number, trigger, _ in runs_in(env.status())] == [
+        (1, "Created"),
+        (2, "Requested"),
+    ]
+
+
+def runs_started(process: OperatorProcess) -> int:
+    return sum(line["message"] == "run started" for line in process.lines())

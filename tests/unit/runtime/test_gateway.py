@@ -1,0 +1,89 @@
+"""Requests of the gateway: writes end before the Lease does."""
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import pytest
+
+from initpipeline.api.raw import Raw
+from initpipeline.core.facts import Pipeline
+from initpipeline.runtime.client import JSON, ApiClient
+from initpipeline.runtime.errors import ConnectionFailed, LeaseExpiring
+from initpipeline.runtime.gateway import Gateway, Key
+from tests.builders import NAME, NAMESPACE, fresh_pod, pipeline
+
+KEY: Final = Key(NAMESPACE, NAME)
+
+
+class Recorder(ApiClient):
+    """Answers each request with one object, and records the time it was given."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, float]] = []
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,  # noqa: ARG002
+        content_type: str = JSON,  # noqa: ARG002
+        accept: str = JSON,  # noqa: ARG002
+        seconds: float = math.inf,
+    ) -> Raw:
+        self.sent.append((method, seconds))
+        raw = (fresh_pod() if "/pods" in path else pipeline()).raw()
+        raw["metadata"]["resourceVersion"] = "7"
+        return raw
+
+
+def _pipeline() -> Pipeline:
+    return Pipeline.from_api(pipeline().raw())
+
+
+Write = Callable[[Gateway], Awaitable[object]]
+
+WRITES: Final[dict[str, Write]] = {
+    "patch_status": lambda gateway: gateway.patch_status(_pipeline(), {}),
+    "create_pod": lambda gateway: gateway.create_pod(fresh_pod().raw()),
+    "delete_pod": lambda gateway: gateway.delete_pod(KEY, "uid"),
+    "delete_pipeline": lambda gateway: gateway.delete_pipeline(_pipeline()),
+    "create_event": lambda gateway: gateway.create_event({"metadata": {"namespace": NAMESPACE}}),
+    "patch_event_series": lambda gateway: gateway.patch_event_series(
+        NAMESPACE, "event", 2, datetime(2026, 1, 1, tzinfo=UTC)
+    ),
+}
+
+
+@pytest.fixture
+def client() -> Recorder:
+    return Recorder()
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+async def test_write_has_the_time_of_the_lease_less_a_second(
+    client: Recorder, write: Write
+) -> None:
+    await write(Gateway(client, lambda: 12.5))
+    ((method, seconds),) = client.sent
+    assert method != "GET"
+    assert seconds == 11.5
+
+
+@pytest.mark.parametrize("remaining", [1.9, 0.0, -5.0])
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+async def test_write_is_not_sent_if_the_lease_is_about_to_expire(
+    client: Recorder, write: Write, remaining: float
+) -> None:
+    with pytest.raises(LeaseExpiring) as raised:
+        await write(Gateway(client, lambda: remaining))
+    assert not client.sent
+    assert isinstance(raised.value, ConnectionFailed), "it is retried like a failed request"
+
+
+async def test_reads_do_not_depend_on_the_lease(client: Recorder) -> None:
+    gateway = Gateway(client, lambda: -1.0)
+    await gateway.get_pipeline(KEY)
+    await gateway.get_pod(KEY)
+    assert client.sent == [("GET", math.inf)] * 2

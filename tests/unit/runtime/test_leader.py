@@ -1,0 +1,554 @@
+"""Leader election: who holds the Lease, for how long, and what ends it."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from initpipeline.runtime.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    ConnectionFailed,
+    LeaseLost,
+    NotFoundError,
+    OperatorError,
+    api_error,
+)
+from initpipeline.runtime.gateway import Gateway, Key, Lease
+from initpipeline.runtime.leader import LeaderElection, Periods
+from tests.unit.runtime.clock import Clock
+
+KEY = Key("system", "operator")
+PERIODS = Periods(lease=15, renew=10, retry=2)
+
+
+class FakeLeases(Gateway):
+    """Stores one Lease with a resource version, and feeds its watches."""
+
+    def __init__(self) -> None:
+        self.lease: Lease | None = None
+        self.failing: list[Exception | None] = []
+        """Errors of the next requests, instead of carrying them out. None: it is carried out."""
+        self.unanswered = 0
+        """Number of the next writes that are carried out, and whose response is lost."""
+        self.hanging = False
+        """Requests are not answered."""
+        self.requests = 0
+        self._versions = itertools.count(100)
+        self._watches: list[asyncio.Queue[Lease | None]] = []
+
+    async def _serve(self) -> None:
+        self.requests += 1
+        if self.failing and (error := self.failing.pop(0)):
+            raise error
+        if self.hanging:
+            await asyncio.get_running_loop().create_future()
+
+    async def get_lease(self, key: Key) -> Lease | None:
+        assert key == KEY
+        await self._serve()
+        return self.lease
+
+    async def create_lease(self, key: Key, spec: Mapping[str, Any]) -> Lease:
+        assert key == KEY
+        await self._serve()
+        if self.lease is not None:
+            raise AlreadyExistsError(409, {})
+        return self._store({"metadata": {}, "spec": spec})
+
+    async def patch_lease(self, key: Key, version: str, spec: Mapping[str, Any]) -> Lease:
+        assert key == KEY
+        await self._serve()
+        if self.lease is None:
+            raise NotFoundError(404, {})
+        if self.lease.resource_version != version:
+            raise ConflictError(409, {})
+        return self._store({"spec": {**_spec(self.lease), **spec}})
+
+    def _store(self, raw: dict[str, Any]) -> Lease:
+        raw["metadata"] = {"resourceVersion": str(next(self._versions))}
+        lease = Lease.from_api(raw)
+        self.put(lease)
+        if self.unanswered:
+            self.unanswered -= 1
+            raise ConnectionFailed("reset")
+        return lease
+
+    def put(self, lease: Lease | None) -> None:
+        """Store the Lease, or delete it, as another client."""
+        self.lease = lease
+        for watch in self._watches:
+            watch.put_nowait(lease)
+
+    def edit(self, **fields: Any) -> None:
+        """Change the Lease, as another client."""
+        assert self.lease is not None
+        self.put(replace(self.lease, resource_version=str(next(self._versions)), **fields))
+
+    async def watch_lease(
+        self,
+        key: Key,
+        version: str,  # noqa: ARG002
+        seconds: int,  # noqa: ARG002
+    ) -> AsyncGenerator[Lease | None]:
+        assert key == KEY
+        await self._serve()
+        events: asyncio.Queue[Lease | None] = asyncio.Queue()
+        self._watches.append(events)
+        try:
+            while True:
+                yield await events.get()
+        finally:
+            self._watches.remove(events)
+
+
+def _spec(lease: Lease) -> dict[str, Any]:
+    return {
+        "holderIdentity": lease.holder,
+        "leaseDurationSeconds": lease.seconds,
+        "renewTime": lease.renewed,
+        "leaseTransitions": lease.transitions,
+    }
+
+
+class Replica:
+    """A process that takes the Lease and renews it."""
+
+    def __init__(self, leases: FakeLeases, identity: str, clock: Clock) -> None:
+        self.election = LeaderElection(leases, KEY, identity, PERIODS, clock, lambda: clock.seconds)
+        self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            await self.election.acquire()
+            await self.election.keep()
+
+    @property
+    def leads(self) -> bool:
+        return self.election.leads()
+
+    @property
+    def lost(self) -> str:
+        """Returns the message with which the process has ended."""
+        assert self.task.done(), "it has not ended"
+        error = self.task.exception()
+        assert isinstance(error, LeaseLost), repr(error)
+        return str(error)
+
+    async def die(self) -> None:
+        """End without releasing the Lease, like a killed process."""
+        self.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, LeaseLost, OperatorError):
+            await self.task
+
+
+@pytest.fixture
+def leases() -> FakeLeases:
+    return FakeLeases()
+
+
+@pytest.fixture
+async def start(clock: Clock, leases: FakeLeases) -> AsyncIterator[Callable[[str], Replica]]:
+    """Returns a function that starts a replica."""
+    started: list[Replica] = []
+
+    def start(identity: str) -> Replica:
+        started.append(Replica(leases, identity, clock))
+        return started[-1]
+
+    yield start
+    for replica in started:
+        await replica.die()
+
+
+Start = Callable[[str], Replica]
+
+
+async def pass_time(clock: Clock, seconds: int) -> None:
+    """Advance the time second by second."""
+    for _ in range(seconds):
+        await clock.advance(1)
+
+
+class TestAcquiring:
+    async def test_missing_lease_is_created(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        replica = start("a")
+        await clock.advance()
+        assert replica.leads
+        assert leases.lease is not None
+        assert (leases.lease.holder, leases.lease.seconds, leases.lease.transitions) == ("a", 15, 0)
+
+    async def test_held_lease_is_not_taken(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        first = start("a")
+        await clock.advance()
+        second = start("b")
+        await pass_time(clock, 300)
+        assert first.leads
+        assert not second.leads
+        assert leases.lease is not None
+        assert (leases.lease.holder, leases.lease.transitions) == ("a", 0)
+
+    async def test_standby_sends_no_request_while_it_waits(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        """Its watch reports the renewals."""
+        start("a")
+        await clock.advance()
+        start("b")
+        await clock.advance()
+        before = leases.requests
+        await pass_time(clock, 20)
+        assert leases.requests - before == 10, "one renewal every two seconds"
+
+    async def test_lease_of_a_dead_holder_is_taken_when_it_expires(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        first = start("a")
+        await clock.advance()
+        second = start("b")
+        await clock.advance()
+        await first.die()
+        await pass_time(clock, 14)
+        assert not second.leads
+        await pass_time(clock, 1)
+        assert second.leads
+        assert leases.lease is not None
+        assert (leases.lease.holder, leases.lease.transitions) == ("b", 1)
+
+    async def test_two_replicas_never_lead_at_the_same_time(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        """The holder stops leading before its successor starts, without any exchange."""
+        first = start("a")
+        await clock.advance()
+        second = start("b")
+        await clock.advance()
+        leases.failing = [ConnectionFailed("reset")] * 100
+        for _ in range(30):
+            await clock.advance(1)
+            assert not (first.leads and second.leads)
+        assert not first.leads
+
+    async def test_lease_that_was_renewed_before_the_first_look_is_not_taken_early(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        """The age of a Lease is unknown at first, because clocks may differ."""
+        leases.put(Lease("1", "gone", 15, "2020-01-01T00:00:00.000000Z", 3))
+        replica = start("b")
+        await clock.advance()
+        await pass_time(clock, 14)
+        assert not replica.leads
+        await pass_time(clock, 1)
+        assert replica.leads
+        assert leases.lease is not None
+        assert leases.lease.transitions == 4
+
+    async def test_duration_of_the_holder_counts(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        """Replicas may have different settings during a rollout."""
+        leases.put(Lease("1", "gone", 60, "", 0))
+        replica = start("b")
+        await clock.advance()
+        await pass_time(clock, 59)
+        assert not replica.leads
+        await pass_time(clock, 1)
+        assert replica.leads
+
+    async def test_released_lease_is_taken_at_once(self, start: Start, clock: Clock) -> None:
+        first = start("a")
+        await clock.advance()
+        second = start("b")
+        await clock.advance(1)
+        await first.die()
+        await first.election.release()
+        assert not first.leads
+        await clock.advance()
+        assert second.leads
+
+    async def test_deleted_lease_is_created_again(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        leases.put(Lease("1", "gone", 15, "", 0))
+        replica = start("b")
+        await clock.advance(1)
+        leases.put(None)
+        await clock.advance()
+        assert replica.leads
+
+    async def test_restarted_process_of_the_same_identity_leads_at_once(
+        self, start: Start, clock: Clock
+    ) -> None:
+        await clock.advance()
+        first = start("a")
+        await clock.advance()
+        await first.die()
+        second = start("a")
+        await clock.advance()
+        assert second.leads
+
+    @pytest.mark.parametrize(
+        "error",
+        [ConnectionFailed("refused"), api_error(500, {}), api_error(403, {})],
+        ids=["no answer", "500", "403"],
+    )
+    @pytest.mark.parametrize("position", [0, 1], ids=["read", "write"])
+    async def test_failed_request_is_repeated(
+        self, leases: FakeLeases, start: Start, clock: Clock, error: Exception, position: int
+    ) -> None:
+        leases.failing = [None] * position + [error]
+        replica = start("a")
+        await pass_time(clock, 4)
+        assert replica.leads
+
+    async def test_lost_response_to_the_first_write_does_not_delay(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        leases.unanswered = 1
+        replica = start("a")
+        await pass_time(clock, 4)
+        assert replica.leads
+
+    async def test_ended_watch_of_a_standby_continues(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        leases.put(Lease("1", "x", 15, "", 0))
+        leases.failing = [None, api_error(410, {})]
+        replica = start("b")
+        await pass_time(clock, 5)
+        assert not leases.failing
+        leases.edit(holder="")
+        await clock.advance()
+        assert replica.leads
+
+    async def test_missing_namespace_is_an_error_with_a_remedy(
+        self, leases: FakeLeases, clock: Clock
+    ) -> None:
+        leases.failing = [None, NotFoundError(404, {"message": 'namespaces "system" not found'})]
+        election = LeaderElection(leases, KEY, "a", PERIODS, clock, lambda: clock.seconds)
+        with pytest.raises(OperatorError, match="create the namespace, or set --lease-namespace"):
+            await election.acquire()
+
+
+class TestKeeping:
+    async def test_renewal_extends_the_lease(self, start: Start, clock: Clock) -> None:
+        replica = start("a")
+        await clock.advance()
+        for _ in range(60):
+            await clock.advance(1)
+            assert replica.election.remaining() >= 13
+
+    async def test_remaining_time_counts_from_before_the_request(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        """The API server may have stored the Lease right after the request was sent."""
+        real = leases.create_lease
+
+        async def slow(key: Key, spec: Mapping[str, Any]) -> Lease:
+            lease = await real(key, spec)
+            await asyncio.sleep(4)
+            return lease
+
+        leases.create_lease = slow  # type: ignore[method-assign]
+        replica = start("b")
+        await clock.advance()
+        await pass_time(clock, 4)
+        assert replica.election.remaining() == 11
+
+    async def test_failed_renewals_are_repeated(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        replica = start("a")
+        await clock.advance()
+        leases.failing = [ConnectionFailed("reset"), api_error(500, {}), api_error(429, {})]
+        await pass_time(clock, 60)
+        assert replica.leads
+
+    @pytest.mark.parametrize("hanging", [False, True], ids=["errors", "no answer"])
+    async def test_holder_in_an_outage_stops_reconciling_and_continues_afterwards(
+        self, leases: FakeLeases, start: Start, clock: Clock, hanging: bool
+    ) -> None:
+        """Its last writes end before the Lease does."""
+        replica = start("a")
+        await clock.advance()
+        leases.hanging = hanging
+        leases.failing = [] if hanging else [ConnectionFailed("reset")] * 1000
+        await pass_time(clock, 9)
+        assert replica.leads
+        await pass_time(clock, 1)
+        assert not replica.leads
+        assert replica.election.remaining() == 5
+        await pass_time(clock, 50)
+        assert replica.election.remaining() < 0
+        leases.failing = []
+        if hanging:
+            return
+        await pass_time(clock, 3)
+        assert replica.leads
+
+    async def test_holder_after_an_outage_ends_if_another_has_taken_the_lease(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        replica = start("a")
+        await clock.advance()
+        leases.failing = [ConnectionFailed("reset")] * 1000
+        await pass_time(clock, 20)
+        leases.edit(holder="b")
+        leases.failing = []
+        await pass_time(clock, 3)
+        assert replica.lost == 'the Lease system/operator is lost: "b" holds it'
+
+    async def test_holder_after_an_outage_ends_if_another_has_released_the_lease(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        replica = start("a")
+        await clock.advance()
+        leases.failing = [ConnectionFailed("reset")] * 1000
+        await pass_time(clock, 20)
+        leases.edit(holder="", renewed="later")
+        leases.failing = []
+        await pass_time(clock, 3)
+        assert replica.lost.endswith("it is free")
+
+    async def test_standby_that_was_slower_continues_to_stand_by(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        """It has never held the Lease, so it has nothing to lose."""
+        leases.put(Lease("1", "gone", 15, "", 0))
+        first, second = start("a"), start("b")
+        await pass_time(clock, 60)
+        assert [first.leads, second.leads].count(True) == 1
+        assert not first.task.done()
+        assert not second.task.done()
+
+    async def test_lease_taken_by_another_is_lost_at_the_next_renewal(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        replica = start("a")
+        await clock.advance()
+        leases.edit(holder="b")
+        await pass_time(clock, 2)
+        assert not replica.leads
+        assert replica.lost == 'the Lease system/operator is lost: "b" holds it'
+
+    async def test_deleted_lease_is_lost(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        """Another replica may have created it again, and released it."""
+        replica = start("a")
+        await clock.advance()
+        leases.put(None)
+        await pass_time(clock, 2)
+        assert replica.lost == "the Lease system/operator is lost: it is free"
+
+    async def test_lost_response_to_a_renewal_is_not_a_lost_lease(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        replica = start("a")
+        await clock.advance()
+        leases.unanswered = 2
+        await pass_time(clock, 60)
+        assert replica.leads
+
+    async def test_label_by_a_user_is_not_a_lost_lease(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        replica = start("a")
+        await clock.advance()
+        await pass_time(clock, 4)
+        leases.edit()
+        await pass_time(clock, 60)
+        assert replica.leads
+
+    async def test_second_process_of_the_same_identity_ends_the_first(
+        self, start: Start, clock: Clock
+    ) -> None:
+        first = start("a")
+        await clock.advance(1)
+        second = start("a")
+        await pass_time(clock, 60)
+        assert "holds it" in first.lost
+        assert second.leads
+
+    async def test_paused_process_does_not_reconcile_before_it_has_renewed(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        replica = start("a")
+        await clock.advance()
+        leases.failing = [ConnectionFailed("reset")] * 2
+        await clock.advance(20)
+        assert not replica.leads
+        assert replica.election.remaining() < 0
+        await pass_time(clock, 3)
+        assert replica.leads, "no other process has taken the Lease"
+
+    async def test_paused_process_ends_if_another_has_taken_the_lease(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        replica = start("a")
+        await clock.advance()
+        leases.edit(holder="b")
+        await clock.advance(20)
+        assert not replica.leads
+        assert replica.lost == 'the Lease system/operator is lost: "b" holds it'
+
+
+class TestReleasing:
+    async def test_release_without_the_lease_sends_no_request(
+        self, leases: FakeLeases, clock: Clock
+    ) -> None:
+        election = LeaderElection(leases, KEY, "a", PERIODS, clock, lambda: clock.seconds)
+        await election.release()
+        assert leases.requests == 0
+
+    async def test_release_after_an_interrupted_renewal_succeeds(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        replica = start("a")
+        await clock.advance()
+        leases.edit(renewed="later")
+        await replica.die()
+        await replica.election.release()
+        assert leases.lease is not None
+        assert leases.lease.holder == ""
+
+    async def test_lease_of_another_is_not_released(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        replica = start("a")
+        await clock.advance()
+        leases.edit(holder="b")
+        await replica.die()
+        await replica.election.release()
+        assert leases.lease is not None
+        assert leases.lease.holder == "b"
+
+    @pytest.mark.parametrize("hanging", [False, True], ids=["error", "no answer"])
+    async def test_failed_release_is_only_logged(
+        self, leases: FakeLeases, start: Start, clock: Clock, hanging: bool
+    ) -> None:
+        replica = start("a")
+        await clock.advance()
+        await replica.die()
+        leases.hanging = hanging
+        leases.failing = [] if hanging else [ConnectionFailed("reset")]
+        releasing = asyncio.create_task(replica.election.release())
+        await pass_time(clock, 3)
+        assert releasing.done()
+        assert releasing.exception() is None
+
+
+@pytest.mark.parametrize(
+    "spec", [{}, None, {"holderIdentity": None}], ids=["empty", "none", "null"]
+)
+def test_lease_without_fields_is_free(spec: Any) -> None:
+    lease = Lease.from_api({"metadata": {"resourceVersion": "1"}, "spec": spec})
+    assert (lease.holder, lease.seconds, lease.transitions) == ("", 0, 0)
