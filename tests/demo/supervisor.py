@@ -27,7 +27,9 @@ class Supervisor:
         program = Path(sys.executable).with_name("initpipeline")
         if not program.exists():
             raise DemoError(f"there is no {program}: install the project with make venv")
-        self._command = [str(program), "run", *cluster.operator_arguments]
+        # With the same identity, a restarted operator does not wait until its Lease has expired.
+        identity = ("--identity", "demo")
+        self._command = [str(program), "run", *identity, *cluster.operator_arguments]
         self._environment = {"KUBECONFIG": str(cluster.kubeconfig), **cluster.proxies}
         layout = cluster.layout
         self._daemon = Daemon("operator", layout.pid_file("operator"), layout.log("operator"))
