@@ -176,8 +176,12 @@ class TestServing:
         monkeypatch.setattr(Reconciler, "reconcile", reconcile)
         raw = fresh_pod().raw()
         raw["metadata"]["resourceVersion"] = "11"
-        api[f"get {PODS}", WATCH] << ({"type": "ADDED", "object": raw}, ...)
-        running = run()
+        leads = asyncio.Event()
+        event = {"type": "ADDED", "object": raw}
+        api[f"get {PODS}", WATCH] << (leads.wait, event, ...)
+        running = run(retry_seconds=0.1)
+        await until(lambda: len(api[f"patch {LEASES}/initpipeline"]))
+        leads.set()
         await until(lambda: seen)
         await running.stop()
 
