@@ -119,6 +119,7 @@ class Listed:
     """What stores and queues the pipelines of Kopf's lists."""
 
     def __init__(self, clock: Clock, namespaces: Iterable[str | None] = (None,)) -> None:
+        self.clock = clock
         self.pipelines, self.queue = Cache.empty().pipelines, RecordingQueue(clock)
         self._listed = handlers.ListedPipelines(
             self.pipelines, self.queue, UnreadableObjects(), namespaces
@@ -128,6 +129,12 @@ class Listed:
         """Pass on a pipeline. Returns whether it was queued."""
         self.queue.forget()
         self._listed.handle(raw)
+        return self.queue.requeued
+
+    def queue_all(self) -> bool:
+        """Start to lead. Returns whether the pipeline was queued."""
+        self.queue.forget()
+        self._listed.queue_all()
         return self.queue.requeued
 
     def pods_listed(self, namespace: str | None) -> bool:
@@ -155,6 +162,19 @@ class TestListed:
         assert listed.pipelines.is_packed(KEY)
         assert listed.pods_listed(None)
         assert not listed.pods_listed(None)
+
+    def test_new_leader_queues_all_but_those_that_wait_for_the_pods(self, listed: Listed) -> None:
+        assert listed.handle(pipeline().raw())
+        assert listed.queue_all()
+        assert not Listed(listed.clock).queue_all(), "there is no pipeline"
+
+    def test_new_leader_does_not_queue_a_pipeline_whose_pod_is_not_listed(
+        self, listed: Listed
+    ) -> None:
+        listed.handle(RUNNING.raw())
+        assert not listed.queue_all()
+        listed.pods_listed(None)
+        assert listed.queue_all()
 
     def test_pipeline_with_run_waits_for_pods_of_all_namespaces(self, clock: Clock) -> None:
         listed = Listed(clock, ("a", "b"))

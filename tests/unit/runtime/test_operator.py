@@ -177,8 +177,12 @@ class TestServing:
         raw = fresh_pod().raw()
         raw["metadata"]["resourceVersion"] = "11"
         leads = asyncio.Event()
+
+        async def until_it_leads() -> None:
+            await leads.wait()
+
         event = {"type": "ADDED", "object": raw}
-        api[f"get {PODS}", WATCH] << (leads.wait, event, ...)
+        api[f"get {PODS}", WATCH] << (until_it_leads, event, ...)
         running = run(retry_seconds=0.1)
         await until(lambda: len(api[f"patch {LEASES}/initpipeline"]))
         leads.set()
