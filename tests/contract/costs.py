@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from initpipeline.api.raw import Raw
-from tests.builders import PipelineBuilder
+from tests.builders import NAME, PipelineBuilder
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv, RequestCounter
 from tests.costs.lives import LIVES, SANDBOX_READY, play
+from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
 from tests.unit.model.kubelet import Kubelet
 from tests.unit.runtime.clock import Clock
@@ -33,9 +34,12 @@ SENT: Final = tuple(_COLUMNS.values())
 """The columns of the table that this level counts."""
 
 
-def requests_of(life: str, env: ContractEnv, counter: RequestCounter) -> Counter[str]:
-    """Play the life. Returns the requests of the operator by the columns of the table."""
-    world = RealWorld(env, counter, asyncio.run(_progress_of(life)))
+def requests_of(
+    life: str, env: ContractEnv, counter: RequestCounter, operator: OperatorProcess
+) -> Counter[str]:
+    """Play the life. Returns the requests of the operator by the columns of the table. The operator
+    must log at level debug."""
+    world = RealWorld(env, counter, operator, asyncio.run(_progress_of(life)))
     asyncio.run(play(LIVES[life], world))
     return world.requests
 
@@ -60,10 +64,14 @@ class RealWorld:
     """
 
     def __init__(
-        self, env: ContractEnv, counter: RequestCounter, expected: Iterable[Counter[str]]
+        self,
+        env: ContractEnv,
+        counter: RequestCounter,
+        operator: OperatorProcess,
+        expected: Iterable[Counter[str]],
     ) -> None:
         self.kubelet: Kubelet | None = None
-        self._env, self._counter = env, counter
+        self._env, self._counter, self._operator = env, counter, operator
         self._expected = iter(expected)
         self._skew = timedelta()
         """How far the kubelet's clock is ahead, since back-off is not waited for."""
@@ -91,8 +99,23 @@ class RealWorld:
         self._env.patch(change)
 
     def delete(self) -> None:
+        before = self._reconciles()
         self._env.delete("Background")
+        # The garbage collector deletes the Pod later than the operator observes the deletion.
+        poll_until(
+            lambda: self._reconciles() > before,
+            TIMEOUT_SECONDS,
+            "the operator observes the deletion",
+        )
         self.delete_pod()
+
+    def _reconciles(self) -> int:
+        """Returns how often the operator has reconciled the pipeline."""
+        key = f"{self._env.namespace}/{NAME}"
+        return sum(
+            (line["message"], line.get("pipeline")) == ("reconciled", key)
+            for line in self._operator.lines()
+        )
 
     def delete_pod(self) -> None:
         self._env.delete_pod(GRACE_SECONDS)

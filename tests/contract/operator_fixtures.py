@@ -72,7 +72,8 @@ def shared_operator(
     comes so late costs a write of its own."""
     kubeconfig = control_plane.kubeconfig_for(shared_user, ["system:masters"])
     log = tmp_path_factory.mktemp("operator") / "operator.log"
-    with OperatorProcess(kubeconfig, log, ["--sweep-seconds", "99999"]) as process:
+    arguments = ["--sweep-seconds", "99999", "--log-level", "debug"]
+    with OperatorProcess(kubeconfig, log, arguments) as process:
         first = ContractEnv(api, f"first-{shared_user}")
         client.CoreV1Api(api).create_namespace({"metadata": {"name": first.namespace}})
         first.create()

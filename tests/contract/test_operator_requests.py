@@ -28,25 +28,32 @@ PLAYED = [
 ]
 
 
-@pytest.mark.usefixtures("shared_operator")
 class TestRequests:
     @pytest.mark.parametrize("life", PLAYED)
     def test_life_costs_the_requests_of_the_table(
-        self, life: str, env: ContractEnv, shared_request_counter: RequestCounter
+        self,
+        life: str,
+        env: ContractEnv,
+        shared_operator: OperatorProcess,
+        shared_request_counter: RequestCounter,
     ) -> None:
-        requests = requests_of(life, env, shared_request_counter)
+        requests = requests_of(life, env, shared_request_counter, shared_operator)
         changed = table.difference(life, requests, SENT)
         assert not changed, changed
 
     def test_effective_resources_cost_no_request_of_their_own(
-        self, api: client.ApiClient, env: ContractEnv, shared_request_counter: RequestCounter
+        self,
+        api: client.ApiClient,
+        env: ContractEnv,
+        shared_operator: OperatorProcess,
+        shared_request_counter: RequestCounter,
     ) -> None:
         """Admission sets a memory request that the template does not have."""
         memory = {"type": "Container", "defaultRequest": {"memory": "64Mi"}}
         limits = {"metadata": {"name": "memory"}, "spec": {"limits": [memory]}}
         client.CoreV1Api(api).create_namespaced_limit_range(env.namespace, limits)
         life = "one step, to Ready"
-        requests = requests_of(life, env, shared_request_counter)
+        requests = requests_of(life, env, shared_request_counter, shared_operator)
         assert env.status()["effectiveResources"] == {"requests": {"memory": "64Mi"}}
         changed = table.difference(life, requests, SENT)
         assert not changed, changed
