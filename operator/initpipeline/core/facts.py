@@ -10,7 +10,7 @@ import contextlib
 import zlib
 from array import array
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, Literal, TypeVar, get_args
@@ -225,11 +225,11 @@ class PodSpec:
         Each event of a Pod repeats its spec, and many Pods have the same. So the last results are
         kept in memory, and Pods share them.
         """
-        read = {field: spec[field] for field in SPEC_FIELDS if field in spec}
-        for field in ("initContainers", "containers"):
-            read[field] = [
+        read = {name: spec[name] for name in SPEC_FIELDS if name in spec}
+        for key in ("initContainers", "containers"):
+            read[key] = [
                 {name: container[name] for name in CONTAINER_FIELDS if name in container}
-                for container in lenient.mappings(spec.get(field))
+                for container in lenient.mappings(spec.get(key))
             ]
         data = encode([read, resources.counted(status or {})])
         return _kept_spec(data) if len(data) <= _LARGEST_KEPT else _pod_spec(data)
@@ -261,10 +261,11 @@ class PodCondition:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """The fields of a v1.Pod that decisions need."""
+    """The fields of a v1.Pod that decisions need. Two versions of a Pod are equal if no decision
+    depends on which of them is read."""
 
     uid: str
-    resource_version: str
+    resource_version: str = field(compare=False)
     owner_uid: str | None
     """UID of the controlling owner."""
     labelled: bool
@@ -526,10 +527,10 @@ def without_template(raw: Mapping[str, Any]) -> list[Any]:
 def field_without_name(template: object) -> str | None:
     """Returns the list of containers that has an item without a name. None: all have names."""
     spec = lenient.mapping(lenient.mapping(template).get("spec"))
-    for field in ("containers", "initContainers"):
-        for container in spec.get(field) or ():
+    for key in ("containers", "initContainers"):
+        for container in spec.get(key) or ():
             if not lenient.text(lenient.mapping(container).get("name")):
-                return field
+                return key
     return None
 
 

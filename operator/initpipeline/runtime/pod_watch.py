@@ -172,17 +172,18 @@ class PodWatcher:
         return self._store.remove(key, raw["metadata"]["uid"], self._read_or_none(key, raw))
 
     def _stored(self, key: Key, raw: Mapping[str, Any], listed: bool) -> bool:
-        """Returns whether the Pod has changed."""
+        """Returns whether the Pod has changed. Other controllers change fields that no decision
+        needs, such as annotations."""
         metadata = raw["metadata"]
         if not self._store.is_newer(key, metadata["resourceVersion"]):
             return False
-        pod = self._read_or_none(key, raw)
+        known, pod = self._store.get(key), self._read_or_none(key, raw)
         if pod is None:
             # The stored Pod is out of date. The reconcile of the pipeline reads it again.
             self._store.remove(key, metadata["uid"])
         else:
             self._store.put(key, pod, listed=listed)
-        return True
+        return pod is None or pod != known
 
     def _read_or_none(self, key: Key, raw: Mapping[str, Any]) -> Pod | None:
         """Returns the Pod. None: the Pod cannot be read. The problem was logged."""

@@ -163,7 +163,7 @@ class TestStart:
     async def test_pod_created_before_the_first_list_queues_its_pipeline(
         self, pods: Watching, listed: list[Raw], version: str | None
     ) -> None:
-        pods.store.put(KEY, Pod.from_api(pod(4)))
+        pods.store.put(KEY, Pod.from_api(pod(4, status={})))
         pods.server.pages = [listed]
         await pods.watcher.fill(None)
         assert pods.version() == version
@@ -202,6 +202,38 @@ class TestEvent:
         await pods.start()
         pods.store.put(KEY, Pod.from_api(pod(11)))
         assert not await pods.send(event("ADDED", 11))
+
+    async def test_change_that_no_decision_needs_is_stored_and_queues_nothing(
+        self, pods: Watching
+    ) -> None:
+        await pods.start()
+        assert await pods.send(event("ADDED", 11))
+        changed = event("MODIFIED", 12)
+        changed["object"]["metadata"]["annotations"]["example.com/network"] = "a"
+        changed["object"]["status"]["hostIP"] = "10.0.0.1"
+        assert not await pods.send(changed)
+        assert pods.version() == "12"
+
+    @pytest.mark.parametrize(
+        "part",
+        [
+            pytest.param(("status", "phase", "Failed"), id="phase"),
+            pytest.param(("status", "initContainerStatuses", []), id="statuses"),
+            pytest.param(("metadata", "labels", {}), id="label"),
+            pytest.param(("metadata", "uid", "another"), id="uid"),
+            pytest.param(("metadata", "annotations", {}), id="annotations"),
+            pytest.param(("spec", "nodeName", "node-2"), id="node"),
+        ],
+    )
+    async def test_change_that_a_decision_needs_is_queued(
+        self, pods: Watching, part: tuple[str, str, Any]
+    ) -> None:
+        await pods.start()
+        assert await pods.send(event("ADDED", 11))
+        changed = event("MODIFIED", 12)
+        section, field, value = part
+        changed["object"][section][field] = value
+        assert await pods.send(changed)
 
     async def test_deleted_pod_is_removed_and_queued_and_its_last_state_kept(
         self, pods: Watching
