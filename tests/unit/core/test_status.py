@@ -63,8 +63,15 @@ class TestMirror:
         }
 
     def test_missing_pod_has_placeholders_in_order_of_the_template(self) -> None:
-        mirrored = new_pipeline().reconcile(None).status.init_container_statuses
+        status = new_pipeline().reconcile(None).status
+        mirrored = status.init_container_statuses
         assert [(s["name"], s["state"]) for s in mirrored] == [("one", WAITING), ("two", WAITING)]
+        assert (status.init_progress, status.current_step) == ("0/2", "one")
+
+    def test_missing_pod_of_a_template_without_init_containers_has_no_current_step(self) -> None:
+        status = SimulatedPipeline(pipeline().inits()).reconcile(None).status
+        assert status.init_container_statuses == ()
+        assert (status.init_progress, status.current_step) == ("0/0", None)
 
     @pytest.mark.parametrize(
         ("reported", "stored"),
@@ -123,6 +130,13 @@ class TestMirror:
 
     def test_new_run_has_no_mirror_of_the_old_pod(self) -> None:
         status = started(running_pod()).token("t").reconcile(running_pod()).status
+        assert (status.pod_uid, status.node_name, status.init_progress) == (None, None, "0/2")
+        assert [s["state"] for s in status.init_container_statuses] == [WAITING, WAITING]
+
+    def test_delayed_run_has_no_mirror_of_the_lost_pod(self) -> None:
+        second = started(running_pod()).reconcile(None, 50).reconcile(running_pod(2), 60)
+        status = second.reconcile(None, 70).status
+        assert status.next_run_time == at(80)
         assert (status.pod_uid, status.node_name, status.init_progress) == (None, None, "0/2")
         assert [s["state"] for s in status.init_container_statuses] == [WAITING, WAITING]
 

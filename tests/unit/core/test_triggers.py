@@ -195,6 +195,7 @@ class TestChangedTemplate:
             pytest.param(None, id="nothing"),
             pytest.param("AAAA", id="what cannot be read"),
             pytest.param({"spec": {"hostname": "x"}}, id="another template"),
+            pytest.param(pipeline().edited().template, id="the new template"),
         ],
     )
     def test_no_fields_are_recorded_if_the_pod_does_not_carry_the_template(
