@@ -2,28 +2,36 @@
 
 import json
 import sys
+from array import array
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
-from initpipeline.api.models import EffectiveResources
+from initpipeline.api.models import INT32_MAX, EffectiveResources
 from initpipeline.api.names import (
     NAME_LABEL,
     RERUN_ANNOTATION,
+    RERUN_IN_PLACE_ANNOTATION,
     RERUN_TOKEN_ANNOTATION,
     RUN_ANNOTATION,
+    TEMPLATE_ANNOTATION,
     TEMPLATE_HASH_ANNOTATION,
 )
+from initpipeline.api.times import LATEST
 from initpipeline.core.facts import (
+    Container,
     ContainerStatus,
     Pipeline,
     Pod,
+    PodCondition,
     RestartRule,
     Terminated,
     UnreadableError,
+    field_without_name,
 )
+from initpipeline.core.template import LARGEST_PACKED
 from tests.builders import NEVER, End, PodBuilder, at, fresh_pod, pipeline, pod, silent_pod, stamp
 from tests.pod_shapes import box
 
@@ -101,9 +109,228 @@ class TestContainerStatus:
 
     def test_terminated_state_is_read(self) -> None:
         end = End(137, 3, 7, reason="OOMKilled", message="oh", signal=9)
-        assert container(state={"terminated": end.raw()}).terminated == Terminated(
-            137, 9, "OOMKilled", "oh", at(3), at(7)
+        assert container(state={"terminated": end.raw("runtime://1")}).terminated == Terminated(
+            137, 9, "OOMKilled", "oh", at(3), at(7), "runtime://1"
         )
+
+    def test_terminated_state_without_fields_is_read(self) -> None:
+        found = container(lastState={"terminated": {}}).last_terminated
+        assert found == Terminated(0, None, None, None, None, None, "")
+
+    def test_fields_are_read(self) -> None:
+        waiting = {"reason": "ErrImagePull", "message": "not found"}
+        found = container(
+            containerID="runtime://1",
+            restartCount=2,
+            started=True,
+            ready=True,
+            state={"waiting": waiting},
+            lastState={"terminated": End(1).raw()},
+        )
+        assert (found.name, found.container_id, found.restart_count) == ("one", "runtime://1", 2)
+        assert (found.started, found.ready, found.running) == (True, True, False)
+        assert (found.waiting, found.waiting_reason) == (waiting, "ErrImagePull")
+        assert (found.terminated, found.last_terminated is None) == (None, False)
+
+    def test_restart_count_leaves_room_for_the_next_restart(self) -> None:
+        assert container(restartCount=INT32_MAX).restart_count == INT32_MAX - 1
+
+
+class TestPodFields:
+    """Each field of a v1.Pod that decisions need."""
+
+    RAW: Final = {
+        "metadata": {
+            "uid": "pod-1",
+            "resourceVersion": "7",
+            "creationTimestamp": stamp(1),
+            "deletionTimestamp": stamp(2),
+            "finalizers": ["example.com/backup", 1, "", "example.com/audit"],
+            "labels": {NAME_LABEL: "demo"},
+            "annotations": {
+                RUN_ANNOTATION: "3",
+                RERUN_TOKEN_ANNOTATION: "now",
+                TEMPLATE_ANNOTATION: "packed",
+                RERUN_IN_PLACE_ANNOTATION: "true",
+            },
+            "ownerReferences": [{"uid": "owner", "controller": True}],
+        },
+        "spec": {
+            "nodeName": "node-1",
+            "schedulingGates": [{"name": "quota"}],
+            "initContainers": [{"name": "one", "image": "busybox"}],
+            "containers": [box("app", {"cpu": "1"})],
+        },
+        "status": {
+            "phase": "Failed",
+            "reason": "Evicted",
+            "message": "low on memory",
+            "conditions": [
+                {
+                    "type": "Ready",
+                    "status": "False",
+                    "reason": "PodFailed",
+                    "message": "ended",
+                    "lastTransitionTime": stamp(3),
+                }
+            ],
+            "initContainerStatuses": [{"name": "one", "restartCount": 4}],
+            "containerStatuses": [{"name": "app", "restartCount": 5}],
+        },
+    }
+    BARE: Final = {"metadata": {"uid": "pod-1", "resourceVersion": "7"}}
+
+    @pytest.mark.parametrize(
+        ("field", "value", "absent"),
+        [
+            pytest.param("uid", "pod-1", "pod-1"),
+            pytest.param("resource_version", "7", "7"),
+            pytest.param("created_at", at(1), None),
+            pytest.param("deletion_time", at(2), None),
+            pytest.param("finalizers", ("example.com/backup", "example.com/audit"), ()),
+            pytest.param("labelled", True, False),
+            pytest.param("run", 3, None),
+            pytest.param("rerun_token", "now", None),
+            pytest.param("template_text", "packed", None),
+            pytest.param("rerun_in_place", "true", None),
+            pytest.param("owner_uid", "owner", None),
+            pytest.param("node_name", "node-1", None),
+            pytest.param("scheduling_gated", True, False),
+            pytest.param("effective_resources", EffectiveResources(requests={"cpu": "1"}), None),
+            pytest.param("phase", "Failed", "Pending"),
+            pytest.param("reason", "Evicted", ""),
+            pytest.param("message", "low on memory", ""),
+            pytest.param(
+                "conditions", (PodCondition("Ready", "False", "PodFailed", "ended", at(3)),), ()
+            ),
+        ],
+    )
+    def test_field_is_read_and_may_be_absent(self, field: str, value: Any, absent: Any) -> None:
+        found, bare = Pod.from_api(self.RAW), Pod.from_api(self.BARE)
+        assert (getattr(found, field), getattr(bare, field)) == (value, absent)
+
+    def test_containers_and_statuses_are_read(self) -> None:
+        found, bare = Pod.from_api(self.RAW), Pod.from_api(self.BARE)
+        assert [(c.name, c.image) for c in found.init_containers] == [("one", "busybox")]
+        assert [c.name for c in found.containers] == ["app"]
+        assert [(s.name, s.restart_count) for s in found.init_container_statuses] == [("one", 4)]
+        assert [(s.name, s.restart_count) for s in found.container_statuses] == [("app", 5)]
+        assert (bare.init_containers, bare.containers) == ((), ())
+        assert (bare.init_container_statuses, bare.container_statuses) == ((), ())
+
+    def test_null_counts_as_absent(self) -> None:
+        nulls = {"spec": None, "status": None}
+        metadata = {"labels": None, "annotations": None, "finalizers": None, "nodeName": None}
+        raw = {"metadata": {**self.BARE["metadata"], **metadata}, **nulls}
+        assert Pod.from_api(raw) == Pod.from_api(self.BARE)
+
+    def test_unreadable_deletion_time_is_the_latest(self) -> None:
+        raw = {"metadata": {**self.BARE["metadata"], "deletionTimestamp": "tomorrow"}}
+        assert Pod.from_api(raw).deletion_time == LATEST
+
+    @pytest.mark.parametrize(
+        ("length", "kept"), [(LARGEST_PACKED, True), (LARGEST_PACKED + 1, False)]
+    )
+    def test_template_larger_than_any_is_not_kept(self, length: int, kept: bool) -> None:
+        text = "x" * length
+        raw = {"metadata": {**self.BARE["metadata"], "annotations": {TEMPLATE_ANNOTATION: text}}}
+        assert Pod.from_api(raw).template_text == (text if kept else None)
+
+    def test_two_statuses_of_one_name_count_as_the_last(self) -> None:
+        """Users can write the status of a Pod. A status without a name is ignored."""
+        written = [{"name": "one"}, {"name": "two"}, {}, {"name": "one", "restartCount": 9}]
+        found = Pod.from_api({**self.BARE, "status": {"containerStatuses": written}})
+        read = [(status.name, status.restart_count) for status in found.container_statuses]
+        assert read == [("one", 9), ("two", 0)]
+
+
+class TestContainer:
+    """The containers of a v1.PodSpec."""
+
+    RULE: Final = {"action": "Restart", "exitCodes": {"operator": "NotIn", "values": [3]}}
+
+    def read(self, *containers: Any, **spec: Any) -> tuple[Container, ...]:
+        raw = {**TestPodFields.BARE, "spec": {"initContainers": list(containers), **spec}}
+        return Pod.from_api(raw).init_containers
+
+    def test_fields_are_read(self) -> None:
+        raw = {
+            "name": "one",
+            "image": "busybox",
+            "restartPolicy": "Always",
+            "startupProbe": {"tcpSocket": {"port": 80}},
+            "restartPolicyRules": [self.RULE],
+            "resizePolicy": [
+                {"resourceName": "cpu", "restartPolicy": "RestartContainer"},
+                {"resourceName": "memory", "restartPolicy": "NotRequired"},
+            ],
+            "resources": {
+                "requests": {"memory": "1Gi", "cpu": "1"},
+                "limits": {"cpu": 2, "memory": "1Gi"},
+            },
+        }
+        assert self.read(raw) == (
+            Container(
+                name="one",
+                image="busybox",
+                sidecar=True,
+                startup_probe=True,
+                restart_policy="Always",
+                restart_rules=(RestartRule("Restart", True, array("i", [3]).tobytes()),),
+                resize_restarts=(("requests.cpu", "1"), ("limits.cpu", "2")),
+            ),
+        )
+
+    def test_container_without_fields_is_read(self) -> None:
+        assert self.read({}) == (Container("", "", False, False, "Always", (), ()),)
+
+    def test_null_counts_as_absent(self) -> None:
+        resized = [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]
+        absent = {"restartPolicyRules": None, "resizePolicy": resized, "startupProbe": None}
+        for resources in (None, {"requests": None}):
+            [found] = self.read({"name": "one", **absent, "resources": resources})
+            assert found == Container("one", "", False, False, "Always", (), ())
+
+    def test_container_without_restart_policy_has_that_of_the_pod(self) -> None:
+        own, other = self.read(
+            {"name": "own", "restartPolicy": "Never"}, {"name": "other"}, restartPolicy="OnFailure"
+        )
+        assert (own.restart_policy, other.restart_policy) == ("Never", "OnFailure")
+
+    def test_app_container_with_restart_policy_always_is_not_a_sidecar(self) -> None:
+        spec = {"containers": [{"name": "app", "restartPolicy": "Always"}]}
+        [app] = Pod.from_api({**TestPodFields.BARE, "spec": spec}).containers
+        assert not app.sidecar
+
+    def test_two_containers_of_one_name_count_as_the_last(self) -> None:
+        """A template is not validated before the Pod is created."""
+        names = [{"name": "one"}, {"name": "two"}, {"name": "one", "image": "last"}]
+        assert [(c.name, c.image) for c in self.read(*names)] == [("one", "last"), ("two", "")]
+
+    def test_image_is_limited(self) -> None:
+        [found] = self.read({"name": "one", "image": "x" * 5000})
+        assert found.image == "x" * 1024
+
+    @pytest.mark.parametrize(
+        ("rule", "action"),
+        [
+            pytest.param({}, "", id="nothing"),
+            pytest.param({"action": "Restart"}, "", id="no exit codes"),
+            pytest.param({"action": "Restart", "exitCodes": None}, "", id="null"),
+            pytest.param(
+                {"action": "Restart", "exitCodes": {"operator": "In", "values": None}},
+                "",
+                id="In nothing",
+            ),
+            pytest.param(
+                {"exitCodes": {"operator": "In", "values": [3]}}, "", id="a code, without action"
+            ),
+        ],
+    )
+    def test_incomplete_rule_has_no_effect(self, rule: Any, action: str) -> None:
+        """The API server refuses such a rule."""
+        [found] = self.read({"name": "one", "restartPolicyRules": [rule]}, restartPolicy="Never")
+        assert found.after_exit(3) == action
 
 
 class TestPod:
@@ -347,6 +574,98 @@ class TestPipeline:
         answer = Pipeline.from_api_unhashed(raw, before)
         assert answer.template != before.template
         assert answer.hashed().template_hash != before.template_hash
+
+    def test_metadata_is_read(self) -> None:
+        raw = pipeline().of_generation(3).raw()
+        raw["metadata"] |= {"namespace": "team", "name": "db", "uid": "u", "resourceVersion": "7"}
+        found = Pipeline.from_api(raw)
+        assert (found.namespace, found.name, found.uid) == ("team", "db", "u")
+        assert (found.resource_version, found.generation, found.deleting) == ("7", 3, False)
+        assert pipeline().deleting().build().deleting is True
+
+    def test_size_is_that_of_the_object_without_status(self) -> None:
+        raw = pipeline().raw()
+        raw["spec"]["template"]["metadata"] = {"annotations": {"x": "ä" * 500}}
+        whole = {"metadata": raw["metadata"], "spec": raw["spec"]}
+        written = len(json.dumps(whole, separators=(",", ":"), ensure_ascii=False).encode())
+        assert abs(Pipeline.from_api(raw).size - written) < 40
+
+    @pytest.mark.parametrize(
+        ("status", "policies", "known"),
+        [
+            pytest.param({"observedGeneration": 3}, {}, True, id="of this generation"),
+            pytest.param({"observedGeneration": 2}, {}, False, id="of another generation"),
+            pytest.param({}, {}, False, id="never observed"),
+            pytest.param(
+                {"observedGeneration": 3}, {"suspend": True}, False, id="suspended: the last run's"
+            ),
+            pytest.param(
+                {"observedGeneration": 3, "templateHash": "0" * 16},
+                {},
+                False,
+                id="by other rules",
+            ),
+        ],
+    )
+    def test_hash_in_status_is_used_if_it_is_of_this_template(
+        self, status: dict[str, Any], policies: dict[str, Any], known: bool
+    ) -> None:
+        of = pipeline().policy(**policies).of_generation(3)
+        hash_ = pipeline().edited().build().template_hash
+        raw = {**of.raw(), "status": {"templateHash": hash_, **status}}
+        assert Pipeline.from_api_unhashed(raw).template_hash == (hash_ if known else "")
+
+    @pytest.mark.parametrize(("number", "readable"), [(INT32_MAX - 1, True), (INT32_MAX, False)])
+    def test_run_without_a_next_number_is_unreadable(self, number: int, readable: bool) -> None:
+        run = {"number": number, "trigger": "Created", "startTime": stamp(0)}
+        raw = {**pipeline().raw(), "status": {"run": run}}
+        if readable:
+            assert Pipeline.from_api(raw).status.run is not None
+        else:
+            with pytest.raises(UnreadableError) as caught:
+                Pipeline.from_api(raw)
+            assert str(caught.value) == (
+                "status.run.number: there is no next number for another run"
+            )
+
+    @pytest.mark.parametrize("field", ["containers", "initContainers"])
+    def test_container_without_a_name_is_named_in_the_error(self, field: str) -> None:
+        raw = pipeline().raw()
+        raw["spec"]["template"]["spec"][field].append({"image": "x"})
+        with pytest.raises(UnreadableError) as caught:
+            Pipeline.from_api(raw)
+        assert str(caught.value) == f"spec.template.spec.{field}: an item has no name"
+
+    def test_missing_metadata_is_named_in_the_error(self) -> None:
+        raw = pipeline().raw()
+        del raw["metadata"]["uid"]
+        with pytest.raises(UnreadableError) as caught:
+            Pipeline.from_api(raw)
+        assert str(caught.value) == "not a valid InitPipeline: KeyError: 'uid'"
+
+    def test_too_deep_template_is_named_in_the_error(self) -> None:
+        raw = pipeline().raw()
+        deep: dict[str, Any] = {}
+        for _ in range(100_000):
+            deep = {"x": deep}
+        raw["spec"]["template"]["spec"]["x"] = deep
+        with pytest.raises(UnreadableError) as caught:
+            Pipeline.from_api_unhashed(raw)
+        assert str(caught.value) == "not a valid InitPipeline: it is nested too deeply"
+        while deep:  # Python's own deallocation of it would recurse.
+            deep = deep.pop("x")
+
+    @pytest.mark.parametrize(
+        "template",
+        [
+            pytest.param(None, id="nothing"),
+            pytest.param({"spec": None}, id="null"),
+            pytest.param({"spec": {"containers": None}}, id="no containers"),
+            pytest.param({"spec": {"containers": [{"name": "app"}]}}, id="a name"),
+        ],
+    )
+    def test_template_without_unnamed_containers_is_readable(self, template: object) -> None:
+        assert field_without_name(template) is None
 
     def test_unknown_status_fields_are_ignored(self) -> None:
         raw = pipeline().raw()
