@@ -160,6 +160,9 @@ FAILED_APP = running_pod().app(exit=1).restarts("Never").phase("Failed").ready(F
 FAILED_STEP = fresh_pod().init("one", exit=1).restarts("Never").phase("Failed")
 SUCCEEDED = completed_pod().ready(False)
 GOING = running_pod().deleting(60)
+WITH_SIDECAR = running_pod().sidecar("two", running=True)
+ALL_CRASHED = WITH_SIDECAR.sidecar("two", exit=1).ready(False)
+ALL_CRASHED = ALL_CRASHED.app(waiting="CrashLoopBackOff", last=End(1))
 INVALID = Refusal(Reason.INVALID_TEMPLATE, "image: Required value")
 QUOTA = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: small")
 
@@ -197,6 +200,11 @@ class TestConditions:
                 lambda: started(running_pod()),
                 {"Initialized": ("True", "Initialized"), "Ready": ("True", "PodReady")},
                 id="ready",
+            ),
+            pytest.param(
+                lambda: started(WITH_SIDECAR, rerunPolicy="OnPodLoss").reconcile(ALL_CRASHED),
+                {"Initialized": ("True", "Initialized"), "Ready": ("False", "ContainerFailed")},
+                id="initialized, then its sidecar and its app container failed",
             ),
             pytest.param(
                 lambda: started(SUCCEEDED),
@@ -350,6 +358,32 @@ class TestConditions:
     def test_message_of_the_api_server_is_verbatim(self) -> None:
         seen = new_pipeline().reconcile(None).reconcile(None, refusal=QUOTA)
         assert seen.condition(ConditionType.READY).message == "exceeded quota: small"
+
+    @pytest.mark.parametrize(
+        ("seen", "expected"),
+        [
+            pytest.param(None, "the Pod is about to be created", id="no Pod has the name"),
+            pytest.param(
+                running_pod().of_run(7).deleting(60),
+                'the Pod "demo" of an earlier run is being deleted',
+                id="a terminating Pod of an earlier run",
+            ),
+            pytest.param(
+                pod().owned_by("somebody-else").deleting(60),
+                'the Pod "demo" that does not belong to this InitPipeline is being deleted',
+                id="a terminating Pod of another owner",
+            ),
+            pytest.param(
+                pod().owned_by("somebody-else"),
+                'Pod "demo" exists and does not belong to this InitPipeline: delete that Pod, '
+                "or give the InitPipeline another name",
+                id="a Pod of another owner",
+            ),
+        ],
+    )
+    def test_missing_pod_has_the_reason(self, seen: PodBuilder | None, expected: str) -> None:
+        after = started(running_pod()).reconcile(None, 50).reconcile(seen, 60)
+        assert after.condition(ConditionType.READY).message == expected
 
     def test_failure_has_step_position_and_cause(self) -> None:
         failing = fresh_pod().init("one", exit=0).init("two", exit=1, restarts=3, message="no db")
