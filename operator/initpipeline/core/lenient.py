@@ -43,11 +43,12 @@ def text(value: object) -> str:
 def identifier(value: object) -> str:
     """Returns the string, shortened to MAX_IDENTIFIER_LENGTH characters: the end of a longer string
     is replaced by a digest of the whole, so that different strings have different results."""
-    whole = text(value)
-    if len(whole) <= MAX_IDENTIFIER_LENGTH:
-        return whole
-    digest = hashlib.sha256(whole.encode(errors="surrogatepass")).hexdigest()[:32]
-    return f"{whole[: MAX_IDENTIFIER_LENGTH - len(digest) - 3]}...{digest}"
+    if not isinstance(value, str):
+        return ""
+    if len(value) <= MAX_IDENTIFIER_LENGTH:
+        return value
+    digest = hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()[:32]
+    return f"{value[: MAX_IDENTIFIER_LENGTH - len(digest) - 3]}...{digest}"
 
 
 def reason(value: object) -> str:
