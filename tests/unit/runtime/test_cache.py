@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from initpipeline.api.raw import Raw
 from initpipeline.core.decide import decide
-from initpipeline.core.facts import Facts, Pod
+from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.runtime.cache import Cache, Store
 from initpipeline.runtime.errors import ConnectionFailed
 from initpipeline.runtime.gateway import Key, ObjectUIDs
@@ -16,6 +17,10 @@ from tests.builders import at, pipeline, pod, running_pod
 
 KEY = Key("default", "demo")
 OTHER = Key("other", "demo")
+
+REPORTED = pipeline().with_status(
+    decide(Facts(pipeline().build(), running_pod().build()), at(100)).status
+)
 
 
 def version(number: int, uid: str = "pod-1") -> Pod:
@@ -192,21 +197,49 @@ class TestPacked:
         assert store.is_packed(KEY)
         assert store.get(KEY) == replace(version(1), phase="Running")
 
+    def test_object_that_cannot_be_packed_is_stored_unchanged(self) -> None:
+        nested: Raw = {}
+        for _ in range(5000):
+            nested = {"x": nested}
+        (status, *_) = running_pod().build().init_container_statuses
+        odd = replace(version(1), init_container_statuses=(replace(status, raw=nested),))
+        store = Store[Pod](max_unpacked=1)
+        store.put(KEY, odd)
+        assert store.put(OTHER, version(2))
+        assert store.get(KEY) is odd
+
+    @pytest.mark.parametrize(
+        "stored",
+        [
+            pytest.param(pipeline().build(), id="without status"),
+            pytest.param(
+                pipeline()
+                .with_status(
+                    decide(Facts(pipeline().build(), running_pod().build()), at(100)).status
+                )
+                .build(),
+                id="with status",
+            ),
+        ],
+    )
+    def test_packed_pipeline_is_returned_unchanged(self, stored: Pipeline) -> None:
+        pipelines = Cache.empty().pipelines
+        pipelines.put(KEY, stored, listed=True)
+        assert pipelines.is_packed(KEY)
+        assert pipelines.get(KEY) == stored
+
     def test_absent_object_is_not_packed(self, store: Store[Pod]) -> None:
         assert not store.is_packed(KEY)
 
     def test_pipeline_with_its_pod_takes_a_few_kilobytes(self) -> None:
         """10,000 of them are to fit into 200 MiB, with the process itself."""
         count = 200
-        running = running_pod()
-        facts = Facts(pipeline().build(), running.build())
-        reported = pipeline().with_status(decide(facts, at(100)).status)
 
         def fill(cache: Cache) -> None:
             for number in range(count):
                 key = Key("default", f"demo-{number}")
-                cache.pods.put(key, running.build(), listed=True)
-                cache.pipelines.put(key, reported.build(), listed=True)
+                cache.pods.put(key, running_pod().build(), listed=True)
+                cache.pipelines.put(key, REPORTED.build(), listed=True)
 
         fill(Cache.empty())  # Caches of other modules.
         cache = Cache.empty()
