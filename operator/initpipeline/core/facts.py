@@ -630,7 +630,7 @@ def _containers(pod_spec: Mapping[str, Any], field: str) -> tuple[Container, ...
 def _rule(raw: Mapping[str, Any]) -> RestartRule:
     """Returns the rule. A rule without exitCodes matches no exit code. The API server refuses such
     a rule."""
-    codes = raw.get("exitCodes") or {"operator": "In"}
+    codes = raw.get("exitCodes") or {}
     return RestartRule(
         action=raw.get("action") or "",
         negated=codes.get("operator") == "NotIn",

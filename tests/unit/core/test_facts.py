@@ -23,6 +23,7 @@ from initpipeline.api.times import LATEST
 from initpipeline.core.facts import (
     Container,
     ContainerStatus,
+    Facts,
     Pipeline,
     Pod,
     PodCondition,
@@ -131,6 +132,10 @@ class TestContainerStatus:
         assert (found.started, found.ready, found.running) == (True, True, False)
         assert (found.waiting, found.waiting_reason) == (waiting, "ErrImagePull")
         assert (found.terminated, found.last_terminated is None) == (None, False)
+
+    def test_waiting_state_that_is_not_an_object_counts_as_absent(self) -> None:
+        found = container(state={"waiting": "ErrImagePull"})
+        assert (found.waiting, found.waiting_reason) == (None, "")
 
     def test_restart_count_leaves_room_for_the_next_restart(self) -> None:
         assert container(restartCount=INT32_MAX).restart_count == INT32_MAX - 1
@@ -667,6 +672,11 @@ class TestPipeline:
     def test_template_without_unnamed_containers_is_readable(self, template: object) -> None:
         assert field_without_name(template) is None
 
+    def test_spec_that_violates_the_schema_is_unreadable(self) -> None:
+        raw = pipeline().policy(backoffLimit=-1).raw()
+        with pytest.raises(UnreadableError, match=r"^spec\.backoffLimit: Input"):
+            Pipeline.from_api(raw)
+
     def test_unknown_status_fields_are_ignored(self) -> None:
         raw = pipeline().raw()
         raw["status"] = {"fromTheFuture": 1, "rerunCount": 2}
@@ -684,3 +694,10 @@ def test_reasons_have_no_control_characters() -> None:
     ended = Terminated.from_api(raw)
     assert ended is not None
     assert ended.reason == "Error"
+
+
+def test_facts_with_another_version_of_the_pipeline_keep_the_rest() -> None:
+    before, newer = pipeline().build(), pipeline().edited().build()
+    facts = Facts(before, pod().build(), gone=fresh_pod().build())
+    assert facts.with_pipeline(newer) == replace(facts, pipeline=newer)
+    assert facts.with_pipeline(before) is facts

@@ -17,6 +17,7 @@ from initpipeline.core.quantity import Notation, Quantity
         pytest.param("1e9223372036854775807", "100e-3", id="largest-exponent"),
         pytest.param("1e-9223372036854775808", "1", id="smallest-exponent"),
         pytest.param(f"1.{'0' * 99}1", "1001m", id="more-digits-than-are-read"),
+        pytest.param(f"1.{'0' * 120}", "1", id="zeros-after-the-digits-that-are-read"),
         pytest.param("1.5", "1500m", id="fraction"),
         pytest.param("0.5", "500m", id="fraction-below-one"),
         pytest.param(".5", "500m", id="no-digit-before-the-point"),
