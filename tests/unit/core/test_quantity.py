@@ -110,6 +110,15 @@ def test_huge_exponent_is_limited_without_computing_the_power() -> None:
 
 
 @pytest.mark.parametrize(
+    ("length", "kept"), [pytest.param(32, True, id="short"), pytest.param(33, False, id="long")]
+)
+def test_quantity_of_a_short_text_is_kept_in_memory(length: int, kept: bool) -> None:
+    text = "1".zfill(length)
+    assert (Quantity.parse(text) is Quantity.parse(text)) is kept
+    assert Quantity.parse(text) == Quantity(1000)
+
+
+@pytest.mark.parametrize(
     ("one", "other", "total"),
     [
         pytest.param("1Gi", "1G", "2073741824", id="binary-first-but-not-a-multiple-of-1024"),
