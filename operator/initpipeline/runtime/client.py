@@ -26,6 +26,7 @@ from initpipeline.core.encoding import decode, encode
 from initpipeline.runtime import responses
 from initpipeline.runtime.errors import ConnectionFailed, LoginError, api_error, one_line
 from initpipeline.runtime.lean_imports import Configuration, config, kopf
+from initpipeline.runtime.probes import Freshness
 
 USER_AGENT = f"initpipeline/{__version__}"
 
@@ -38,6 +39,10 @@ METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 METADATA_EVENTS = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 CHUNK_BYTES = 2**16
+
+SILENT_SECONDS = 90.0
+"""A watch without an event for longer is opened again: its connection may be dead. The API server
+sends a bookmark every minute."""
 
 
 async def load_configuration() -> Configuration:
@@ -130,8 +135,10 @@ class ApiClient:
         self,
         listed: Callable[[dict[str, Any]], None],
         is_known: Callable[[Mapping[str, Any]], bool],
+        freshness: Callable[[str], Freshness | None] = lambda _: None,
     ) -> kopf.AiohttpSession:
-        """Returns a session for Kopf that renews its credentials.
+        """Returns a session for Kopf that renews its credentials. ``freshness`` returns, for the
+        path of a list or a watch, what records its events and failures.
 
         Kopf gets no objects from its lists: ``listed`` is called with each one instead. Kopf would
         queue all objects, each with a task and with state of its own. Its watches leave out the
@@ -147,9 +154,20 @@ class ApiClient:
         async def without_known(
             request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
         ) -> aiohttp.ClientResponse:
-            response = await handler(request)
-            if isinstance(response.content, responses.Lines):
+            fresh = freshness(request.url.path)
+            try:
+                response = await handler(request)
+            except _NO_ANSWER:
+                if fresh is not None:
+                    fresh.failed()
+                raise
+            if fresh is not None and response.status >= 400:
+                fresh.failed()
+            elif isinstance(response.content, responses.Lines):
                 response.content.is_known = is_known
+                if fresh is not None:
+                    fresh.seen()  # Kopf has listed the objects before.
+                    response.content.seen = fresh.seen
             elif isinstance(response, responses.Response) and "limit" in request.url.query:
                 response.listed = listed
             return response
@@ -239,13 +257,15 @@ class ApiClient:
 
     async def watch(self, path: str, accept: str, seconds: int) -> AsyncGenerator[dict[str, Any]]:
         """Yields the events of a watch, which the API server ends after ``seconds``. The watch also
-        ends if its connection is cut, or silent for longer.
+        ends if its connection is cut, or silent for SILENT_SECONDS.
 
         Raises ApiError if the API server returns an error, as its response or as an event, and
         ConnectionFailed if there is no response.
         """
         most = self._timeout.total or 0
-        timeout = aiohttp.ClientTimeout(total=seconds + most, sock_connect=most)
+        timeout = aiohttp.ClientTimeout(
+            total=seconds + most, sock_connect=most, sock_read=SILENT_SECONDS
+        )
         is_open = False
         try:
             async with await self._respond(

@@ -319,6 +319,12 @@ def _list_path(kind: Kind, namespace: str | None) -> str:
     return f"/api/v1{scope}/pods?labelSelector={quote(names.NAME_LABEL)}"
 
 
+def pipelines_path(namespace: str | None) -> str:
+    """Returns the path with which Kopf lists and watches InitPipelines. With the namespace None: in
+    all namespaces."""
+    return _list_path(Kind.PIPELINE, namespace)
+
+
 def _unlabelled_path(namespace: str) -> str:
     selector = quote(f"!{names.NAME_LABEL}")
     return f"/api/v1/namespaces/{quote(namespace)}/pods?labelSelector={selector}"

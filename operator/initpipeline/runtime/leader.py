@@ -90,6 +90,8 @@ class LeaderElection:
         self._renewed_at: float | None = None
         """When the request was sent that took or renewed the Lease. None: this process does not
         hold the Lease."""
+        self._tried_at = clock()
+        """When a request was last sent, or a change was last observed."""
         self._held = False
         """This process has held the Lease."""
         self._sent: dict[str, float] = {}
@@ -107,6 +109,11 @@ class LeaderElection:
         """Returns whether this process may reconcile: it holds the Lease, and the last renewal is
         not too long ago."""
         return self._renewed_at is not None and self._clock() < self._late_at(self._renewed_at)
+
+    def idle_seconds(self) -> float:
+        """Returns the seconds since this process has last tried to take or to renew the Lease, or
+        has observed a change of it."""
+        return self._clock() - self._tried_at
 
     def _late_at(self, renewed_at: float) -> float:
         return renewed_at + self._periods.renew
@@ -151,6 +158,7 @@ class LeaderElection:
     def _observe(self, lease: Lease | None) -> None:
         """Record the Lease, and when it has changed. Raises LeaseLost if this process has held the
         Lease, and another one has written to it since."""
+        self._tried_at = self._clock()
         if self._held and not self._is_own(lease):
             self._renewed_at = None
             holder = f'"{lease.holder}" holds it' if lease and lease.holder else "it is free"
@@ -170,6 +178,7 @@ class LeaderElection:
     async def _read(self) -> None:
         """Read the Lease, and repeat that until it succeeds."""
         while True:
+            self._tried_at = self._clock()
             try:
                 self._observe(await self._gateway.get_lease(self._key))
             except _FAILED as error:
@@ -215,7 +224,7 @@ class LeaderElection:
         """Write the fields and the time as the holder. Raises ConflictError or AlreadyExistsError
         if the Lease has changed since it was observed."""
         sent_at, time = self._clock(), format_micro_time(self._now())
-        self._sent[time] = sent_at
+        self._tried_at = self._sent[time] = sent_at
         fields = {**fields, "renewTime": time}
         try:
             if self._lease is None:

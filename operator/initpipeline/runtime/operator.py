@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from initpipeline import __version__
-from initpipeline.runtime import handlers, preflight
+from initpipeline.runtime import handlers, preflight, probes
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.client import ApiClient, load_configuration
 from initpipeline.runtime.errors import LoginError, OperatorError, one_line
 from initpipeline.runtime.events import EventRecorder
-from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.gateway import Gateway, Key, pipelines_path
 from initpipeline.runtime.leader import LeaderElection, Periods
 from initpipeline.runtime.lean_imports import kopf
 from initpipeline.runtime.pod_watch import PodWatcher
+from initpipeline.runtime.probes import Freshness
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.settings import Settings
@@ -35,6 +36,9 @@ logger = logging.getLogger(__name__)
 DRAIN_SECONDS = 1.0
 """How long reconciles in progress may continue after SIGTERM, before another replica continues.
 After that they are cancelled, which is safe at any point."""
+
+STUCK_SECONDS = 1800.0
+"""A reconcile does not take that long: each of its requests has a time-out."""
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 """The namespace of the Pod in which the process runs."""
@@ -86,6 +90,12 @@ def _is_urgent(cache: Cache, key: Key) -> bool:
     return pod is None or pod.phase != "Pending"
 
 
+def _freshness(objects: str, namespaces: Sequence[str | None]) -> dict[str | None, Freshness]:
+    return {
+        name: Freshness(objects if name is None else f"{objects} in {name}") for name in namespaces
+    }
+
+
 class Operator:
     """The parts of the operator, and the tasks that run them during Kopf's lifetime."""
 
@@ -115,8 +125,15 @@ class Operator:
         self._listed = handlers.ListedPipelines(
             cache.pipelines, self._queue, unreadable, self._namespaces
         )
+        self._fresh_pipelines = _freshness("InitPipelines", self._namespaces)
+        self._fresh_pods = _freshness("Pods", self._namespaces)
         self._pods = PodWatcher(
-            gateway, cache.pods, self._queue, unreadable, self._listed.pods_listed
+            gateway,
+            cache.pods,
+            self._queue,
+            unreadable,
+            self._listed.pods_listed,
+            self._fresh_pods,
         )
         self._sweeper = Sweeper(gateway, cache, self._queue, self._namespaces)
         self._before: set[asyncio.Task[Any]] = set()
@@ -140,19 +157,24 @@ class Operator:
         process must then be restarted, because it would seem to run but reconcile nothing."""
         self._before = asyncio.all_tasks()
         try:
-            await kopf.operator(
-                registry=self._registry,
-                settings=self._kopf_settings,
-                clusterwide=not self._settings.namespaces,
-                namespaces=self._settings.namespaces,
-                stop_flag=self._broken,
-                # It answers whenever the event loop runs, also during an outage of the API server.
-                # No probe is needed for a watch, worker or sweeper: if one ends, the process ends.
-                liveness_endpoint=self._settings.liveness_endpoint or None,
-                # Kopf would otherwise look up the local user's name, although peering is off. A
-                # Pod with a UID that the cluster assigned has no user name.
-                identity=cast(Any, "initpipeline"),
-            )
+            ready = [*self._fresh_pipelines.values(), *self._fresh_pods.values()]
+            async with probes.served(
+                self._settings.probe_address,
+                live=(self._stuck_worker, self._stuck_election),
+                ready=[freshness.problem for freshness in ready],
+            ):
+                await kopf.operator(
+                    registry=self._registry,
+                    settings=self._kopf_settings,
+                    clusterwide=not self._settings.namespaces,
+                    namespaces=self._settings.namespaces,
+                    stop_flag=self._broken,
+                    # Kopf would otherwise look up the local user's name, although peering is off.
+                    # A Pod with a UID that the cluster assigned has no user name.
+                    identity=cast(Any, "initpipeline"),
+                )
+        except OperatorError:
+            raise
         except Exception as error:
             if self._refused:
                 raise LoginError.refused(self._client.server) from error
@@ -161,6 +183,31 @@ class Operator:
             ) from error
         if self._fault is not None:
             raise self._fault
+
+    def _stuck_worker(self) -> str | None:
+        """Returns the pipeline that a worker has had for too long. If a worker ends, the process
+        ends, so no probe is needed for that."""
+        key = self._queue.stuck(STUCK_SECONDS)
+        return None if key is None else f"a worker has had {key} for {STUCK_SECONDS:.0f} seconds"
+
+    def _stuck_election(self) -> str | None:
+        """Returns for how long the leader election has done nothing. Its requests have time-outs,
+        so an outage of the API server does not count."""
+        idle = self._leader.idle_seconds()
+        most = 2 * (self._settings.lease_seconds + self._settings.request_timeout_seconds)
+        return f"the leader election is stuck for {idle:.0f} seconds" if idle > most else None
+
+    def _freshness_of(self, path: str) -> Freshness | None:
+        """Returns the freshness of the InitPipelines that are listed and watched with this path.
+        None: it is the path of something else."""
+        return next(
+            (
+                fresh
+                for name, fresh in self._fresh_pipelines.items()
+                if path == pipelines_path(name)
+            ),
+            None,
+        )
 
     async def _login(self, **_: object) -> kopf.AiohttpSession | None:
         """Returns the session for Kopf at the first call, and None at the second.
@@ -173,7 +220,9 @@ class Operator:
             return None
         self._logged_in = True
         return self._client.for_watches(
-            self._listed.handle, partial(handlers.is_known, self._cache.pipelines)
+            self._listed.handle,
+            partial(handlers.is_known, self._cache.pipelines),
+            self._freshness_of,
         )
 
     async def _start(self, **_: object) -> None:

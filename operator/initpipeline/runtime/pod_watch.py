@@ -14,6 +14,7 @@ Most events are about Pods, and each costs less CPU than with Kopf
 import asyncio
 import contextlib
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from initpipeline.runtime import sweep
 from initpipeline.runtime.cache import Store
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, LoginError, OperatorError
 from initpipeline.runtime.gateway import Gateway, Key, Kind, ObjectUIDs, key_of
+from initpipeline.runtime.probes import Freshness
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
 
@@ -79,10 +81,12 @@ class PodWatcher:
         queue: WorkQueue[Key],
         unreadable: UnreadableObjects,
         filled: Callable[[str | None], None] = lambda _: None,
+        freshness: Mapping[str | None, Freshness] | None = None,
     ) -> None:
         """``filled`` is called with each namespace when all its Pods are stored for the first
-        time."""
+        time. ``freshness`` records the events and failures of each namespace's watch."""
         self._filled = filled
+        self._freshness = freshness or defaultdict(lambda: Freshness("Pods"))
         self._gateway = gateway
         self._store = store
         self._queue = queue
@@ -114,6 +118,7 @@ class PodWatcher:
     async def _watch(self, namespace: str | None) -> None:
         """List the Pods if needed, and watch them until the watch ends."""
         expired = namespace not in self._versions
+        freshness = self._freshness[namespace]
         try:
             if namespace not in self._known:
                 await self.fill(namespace)
@@ -124,8 +129,13 @@ class PodWatcher:
             async with contextlib.aclosing(watch) as events:
                 async for event in events:
                     self._versions[namespace] = event["object"]["metadata"]["resourceVersion"]
+                    freshness.seen()
                     self.handle(event)
+        except ConnectionFailed:
+            freshness.failed()
+            raise
         except ApiError as error:
+            freshness.failed()
             if error.code == 401:
                 raise LoginError.refused(self._gateway.server) from error
             if error.code not in _UNAVAILABLE:
@@ -149,6 +159,7 @@ class PodWatcher:
         existing = ObjectUIDs(uids, int(version))
         sweep.compare(Kind.POD, self._store, newest, existing, namespace, self._queue.add)
         self._versions[namespace] = version
+        self._freshness[namespace].seen()
 
     def handle(self, event: Mapping[str, Any]) -> None:
         """Store the Pod of a watch event, and queue its pipeline. An event about the operator's own

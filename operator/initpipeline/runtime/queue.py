@@ -88,8 +88,8 @@ class WorkQueue(Generic[K]):
         self._waiting: set[K] = set()
         """Keys that were added and that no worker has got since. A key can be here and in _active:
         it was added again while a worker processes it."""
-        self._active: set[K] = set()
-        """Keys that a worker is processing."""
+        self._active: dict[K, float] = {}
+        """Keys that a worker is processing, with the time at which it got them."""
         self._groups: OrderedDict[Hashable, _Group[K]] = OrderedDict()
         """The keys of _waiting that are not in _active, and those of _active, by group. The first
         group is served next. No group is empty."""
@@ -155,7 +155,7 @@ class WorkQueue(Generic[K]):
                 self._wake_one()  # This getter may have been woken for a key. Pass that on.
                 raise
         self._waiting.discard(key)
-        self._active.add(key)
+        self._active[key] = asyncio.get_running_loop().time()
         self._idle.clear()
         if timer := self._timers.pop(key, None):
             timer.cancel()
@@ -189,7 +189,7 @@ class WorkQueue(Generic[K]):
     def done(self, key: K) -> None:
         """Record that the worker has finished with the key. If the key was added meanwhile, it is
         ready to be processed again."""
-        self._active.discard(key)
+        self._active.pop(key, None)
         name = self._group(key)
         group = self._groups[name]
         group.done(key)
@@ -201,6 +201,14 @@ class WorkQueue(Generic[K]):
             self._make_ready(key)
         else:
             self._wake_one()  # The group may have been at its limit.
+
+    def stuck(self, seconds: float) -> K | None:
+        """Returns a key that a worker has had for longer than this. None: no worker has."""
+        if not self._active:
+            return None
+        key = next(iter(self._active))  # The first one was taken first.
+        late = asyncio.get_running_loop().time() - self._active[key] > seconds
+        return key if late else None
 
     async def drain(self, seconds: float) -> None:
         """Wait until no worker has a key, but not longer than ``seconds``."""

@@ -85,6 +85,8 @@ class Lines:
         self._stream = stream
         self.is_known: Callable[[Mapping[str, Any]], bool] = lambda _: False
         """Returns whether ``iter_chunked`` leaves out an event."""
+        self.seen: Callable[[], None] = lambda: None
+        """Is called for each line of ``iter_chunked``."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -93,6 +95,7 @@ class Lines:
         """Yields lines that json.loads can parse. Kopf calls this method."""
         async for line in self.raw(size):
             readable = await readable_line(line)
+            self.seen()
             if not readable or not self.is_known(decode(readable)):
                 yield readable + b"\n"
 

@@ -15,12 +15,11 @@ def _namespace(name: str) -> str:
     return name
 
 
-def _endpoint(url: str) -> str:
-    """Returns the URL. Raises ValueError if it lacks a host, a port or a path: Kopf's defaults,
-    port 80 and localhost, do not suit the kubelet's probes."""
-    if url and not re.fullmatch(r"http://([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}/\S*", url):
-        raise ValueError(f"must have the form http://HOST:PORT/PATH, not {url!r}")
-    return url
+def _address(address: str) -> str:
+    """Returns the address. Raises ValueError if it lacks a host or a port."""
+    if address and not re.fullmatch(r"([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}", address):
+        raise ValueError(f"must have the form HOST:PORT, not {address!r}")
+    return address
 
 
 def _lease_name(name: str) -> str:
@@ -83,9 +82,9 @@ class Settings(BaseSettings):
         description="Name of this replica in the Lease. A process that is restarted with the same "
         "name takes the Lease over at once. Without it: the name of the host with a random suffix.",
     )
-    liveness_endpoint: Annotated[str, AfterValidator(_endpoint)] = Field(
+    probe_address: Annotated[str, AfterValidator(_address)] = Field(
         default="",
-        description="URL on which to serve liveness probes, such as http://0.0.0.0:8080/healthz.",
+        description="Address on which to serve /healthz and /readyz, such as 0.0.0.0:8080.",
     )
     log_format: Literal["auto", "plain", "json"] = Field(
         default="auto",

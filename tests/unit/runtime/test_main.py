@@ -15,7 +15,7 @@ from initpipeline.runtime.settings import Settings
 
 OPTIONS = [
     *("--namespace", "--workers", "--sweep-seconds"),
-    *("--request-timeout-seconds", "--liveness-endpoint", "--log-format", "--log-level"),
+    *("--request-timeout-seconds", "--probe-address", "--log-format", "--log-level"),
     *("--lease-namespace", "--lease-name", "--lease-seconds", "--renew-seconds"),
     *("--retry-seconds", "--identity"),
 ]
@@ -140,9 +140,9 @@ class TestBadInput:
             pytest.param("--renew-seconds", "15", id="renewals end with the Lease"),
             pytest.param("--renew-seconds", "3", id="one renewal only"),
             ("--identity", "x" * 254),
-            ("--liveness-endpoint", "8080"),
-            ("--liveness-endpoint", "http://0.0.0.0/healthz"),
-            ("--liveness-endpoint", "https://0.0.0.0:8080/healthz"),
+            ("--probe-address", "8080"),
+            ("--probe-address", "0.0.0.0"),
+            ("--probe-address", "http://0.0.0.0:8080"),
             ("--log-format", "xml"),
             ("--log-level", "loud"),
             ("--namespace", ""),

@@ -48,6 +48,7 @@ def page(*items: Raw) -> Raw:
     return {"metadata": {"resourceVersion": "10"}, "items": list(items)}
 
 
+BOOKMARK = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "10"}}}
 WATCH: mock.params[str] = mock.params({"watch": "true"})
 
 
@@ -130,13 +131,23 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def answers(endpoint: str) -> bool:
-    """Returns whether the endpoint answers a probe."""
+async def answer(address: str, probe: str) -> tuple[int, str]:
+    """Returns code and text of the answer to a probe. 0: nothing answers."""
     try:
-        async with aiohttp.ClientSession() as session, session.get(endpoint) as answer:
-            return answer.status == 200
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://{address}/{probe}") as response,
+        ):
+            return response.status, await response.text()
     except aiohttp.ClientConnectionError:
-        return False
+        return 0, ""
+
+
+async def until_ready_is(address: str, expected: tuple[int, str]) -> None:
+    """Wait until the readiness probe has this answer."""
+    async with asyncio.timeout(SECONDS):
+        while await answer(address, "readyz") != expected:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 class TestServing:
@@ -321,28 +332,59 @@ def test_identities_of_two_processes_differ() -> None:
     assert identity(Settings(identity="me")) == "me"
 
 
-class TestLiveness:
-    """The endpoint for the kubelet's liveness probe."""
+class TestProbes:
+    """The endpoints for the kubelet's probes."""
 
-    async def test_endpoint_answers_while_the_operator_runs(
-        self, run: Callable[..., Running]
+    async def test_standby_is_alive_and_ready_when_all_objects_are_listed(
+        self, api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:
-        endpoint = f"http://127.0.0.1:{free_port()}/healthz"
-        running = run(liveness_endpoint=endpoint)
-        async with asyncio.timeout(SECONDS):
-            while not await answers(endpoint):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        api[f"get {LEASES}/initpipeline"] << TestLeaderElection.lease("other")
+        api[f"get {LEASES}", WATCH] << (...,)
+        api[f"get {PIPELINES}", WATCH] << (BOOKMARK, ...)
+        address = f"127.0.0.1:{free_port()}"
+        running = run(probe_address=address)
+        await until_ready_is(address, (200, "ok"))
+        assert await answer(address, "healthz") == (200, "ok")
         await running.stop()
-        assert not await answers(endpoint)
+        assert await answer(address, "healthz") == (0, "")
+
+    @pytest.mark.parametrize(
+        ("path", "kind"), [(PODS, "Pods"), (PIPELINES, "InitPipelines")], ids=["Pods", "pipelines"]
+    )
+    async def test_operator_is_not_ready_before_the_objects_are_listed(
+        self, api: mock.RawHandler, run: Callable[..., Running], path: str, kind: str
+    ) -> None:
+        api[f"get {PIPELINES}", WATCH] << (BOOKMARK, ...)
+        api[f"get {path}"] << 503 << {"kind": "Status", "code": 503}
+        address = f"127.0.0.1:{free_port()}"
+        running = run(probe_address=address)
+        await until_ready_is(address, (503, f"{kind} are not listed yet"))
+        assert await answer(address, "healthz") == (200, "ok")
+        await running.stop()
+
+    async def test_each_watched_namespace_counts(
+        self, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        for path in (f"{GROUP}/namespaces/a/{names.PLURAL}", "/api/v1/namespaces/a/pods"):
+            api.fallback[f"get {path}", WATCH] << (BOOKMARK, ...)
+            api.fallback[f"get {path}"] << page()
+        for path in (f"{GROUP}/namespaces/b/{names.PLURAL}", "/api/v1/namespaces/b/pods"):
+            api.fallback[f"get {path}"] << 503 << {"kind": "Status", "code": 503}
+        address = f"127.0.0.1:{free_port()}"
+        running = run(probe_address=address, namespaces=("a", "b"))
+        missing = "InitPipelines in b are not listed yet\nPods in b are not listed yet"
+        await until_ready_is(address, (503, missing))
+        await running.stop()
 
     async def test_address_in_use_ends_the_start(self, run: Callable[..., Running]) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
-            running = run(liveness_endpoint=f"http://127.0.0.1:{taken.getsockname()[1]}/healthz")
+            running = run(probe_address=f"127.0.0.1:{taken.getsockname()[1]}")
             error = await running.ended()
         assert isinstance(error, OperatorError)
         assert "in use" in str(error)
+        assert str(error).endswith("set --probe-address")
 
 
 class TestEnd:

@@ -295,3 +295,19 @@ class TestGroups:
         queue.add("a1")
         first.cancel()
         assert await asyncio.wait_for(second, 1) == "a1"
+
+
+async def test_key_that_a_worker_has_for_long_is_stuck(clock: Clock) -> None:
+    queue: WorkQueue[str] = WorkQueue(clock)
+    assert queue.stuck(10) is None
+    queue.add("a")
+    queue.add("b")
+    await queue.get()
+    await clock.advance(6)
+    await queue.get()
+    await clock.advance(6)
+    assert queue.stuck(10) == "a"
+    queue.done("a")
+    assert queue.stuck(10) is None
+    await clock.advance(6)
+    assert queue.stuck(10) == "b"

@@ -1,0 +1,95 @@
+"""Answers the kubelet's probes.
+
+- ``/healthz`` fails if only a restart of the process helps: a worker or the leader election is
+  stuck. It does not fail in an outage of the API server.
+- ``/readyz`` fails while the cache is not up to date: the objects are not listed yet, or a watch is
+  refused or silent. A replica that stands by is ready.
+
+If a probe fails, the response lists the reasons, one per line.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+from aiohttp import web
+
+from initpipeline.runtime.errors import OperatorError, one_line
+
+Check = Callable[[], str | None]
+"""Returns what is wrong. None: all is well."""
+
+REFUSED_SECONDS = 30.0
+"""A watch that fails for longer makes the process unready."""
+SILENT_SECONDS = 150.0
+"""A watch without an event for longer makes the process unready. The API server sends a bookmark
+every minute."""
+
+
+class Freshness:
+    """Whether the objects of one watch are up to date. ``clock`` returns seconds."""
+
+    def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._name = name
+        self._clock = clock
+        self._seen_at = -math.inf
+        """When the API server has last sent an event, or the end of a list."""
+        self._failing_since: float | None = None
+        """When the first request failed since then."""
+
+    def seen(self) -> None:
+        """Record an event of the watch, or the end of its list."""
+        self._seen_at = self._clock()
+        self._failing_since = None
+
+    def failed(self) -> None:
+        """Record that a list or a watch has failed."""
+        if self._failing_since is None:
+            self._failing_since = self._clock()
+
+    def problem(self) -> str | None:
+        """Returns why the objects are not up to date. None: they are."""
+        now = self._clock()
+        if self._seen_at == -math.inf:
+            return f"{self._name} are not listed yet"
+        if self._failing_since is not None and now - self._failing_since > REFUSED_SECONDS:
+            return f"the watch of {self._name} fails for {now - self._failing_since:.0f} seconds"
+        if now - self._seen_at > SILENT_SECONDS:
+            return f"the watch of {self._name} is silent for {now - self._seen_at:.0f} seconds"
+        return None
+
+
+@contextlib.asynccontextmanager
+async def served(
+    address: str, live: Iterable[Check], ready: Iterable[Check]
+) -> AsyncIterator[None]:
+    """Answer probes on this address, HOST:PORT, within the context. An empty address serves
+    nothing. Raises OperatorError if the address cannot be used."""
+    if not address:
+        yield
+        return
+    app = web.Application()
+    app.router.add_get("/healthz", _handler(tuple(live)))
+    app.router.add_get("/readyz", _handler(tuple(ready)))
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
+    await runner.setup()
+    host, _, port = address.rpartition(":")
+    try:
+        try:
+            await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+        except OSError as error:
+            raise OperatorError(
+                f"probes cannot be served on {address} ({one_line(error)}): set --probe-address"
+            ) from error
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _handler(checks: tuple[Check, ...]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(_: web.Request) -> web.Response:
+        problems = [problem for check in checks if (problem := check())]
+        return web.Response(status=503 if problems else 200, text="\n".join(problems or ["ok"]))
+
+    return handle

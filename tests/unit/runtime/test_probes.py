@@ -1,0 +1,81 @@
+"""When the objects of a watch are up to date, and what a probe answers."""
+
+import aiohttp
+import pytest
+
+from initpipeline.runtime.probes import REFUSED_SECONDS, SILENT_SECONDS, Freshness, served
+from tests.ports import free_port
+
+
+class Time:
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def freshness(time: Time) -> Freshness:
+    return Freshness("Pods", time)
+
+
+class TestFreshness:
+    def test_objects_that_were_not_listed_are_reported(self, freshness: Freshness) -> None:
+        assert freshness.problem() == "Pods are not listed yet"
+        freshness.failed()
+        assert freshness.problem() == "Pods are not listed yet"
+
+    def test_listed_objects_are_up_to_date(self, freshness: Freshness) -> None:
+        freshness.seen()
+        assert freshness.problem() is None
+
+    def test_silent_watch_is_reported(self, freshness: Freshness, time: Time) -> None:
+        freshness.seen()
+        time.seconds += SILENT_SECONDS
+        assert freshness.problem() is None
+        time.seconds += 1
+        assert freshness.problem() == "the watch of Pods is silent for 151 seconds"
+        freshness.seen()
+        assert freshness.problem() is None
+
+    def test_watch_that_fails_for_long_is_reported(self, freshness: Freshness, time: Time) -> None:
+        """The time counts from the first failure, although later ones follow."""
+        freshness.seen()
+        freshness.failed()
+        time.seconds += REFUSED_SECONDS
+        freshness.failed()
+        assert freshness.problem() is None
+        time.seconds += 1
+        assert freshness.problem() == "the watch of Pods fails for 31 seconds"
+
+    def test_event_after_a_failure_ends_it(self, freshness: Freshness, time: Time) -> None:
+        freshness.seen()
+        freshness.failed()
+        freshness.seen()
+        time.seconds += REFUSED_SECONDS + 1
+        assert freshness.problem() is None
+
+
+async def test_probe_lists_all_problems() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    problems: list[str | None] = [None, "one", "two"]
+    checks = [lambda problem=problem: problem for problem in problems]
+    async with (
+        served(address, live=checks[:1], ready=checks),
+        aiohttp.ClientSession(f"http://{address}") as session,
+    ):
+        async with session.get("/healthz") as response:
+            assert (response.status, await response.text()) == (200, "ok")
+        async with session.get("/readyz") as response:
+            assert (response.status, await response.text()) == (503, "one\ntwo")
+
+
+async def test_no_address_serves_nothing() -> None:
+    async with served("", live=(), ready=()):
+        pass
