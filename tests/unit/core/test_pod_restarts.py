@@ -18,7 +18,15 @@ from tests.builders import (
     pod,
     running_pod,
 )
+from tests.pod_shapes import box
 from tests.unit.core.samples import RESTARTING_ALL, a_run
+
+
+def resized(restarts: int) -> PodBuilder:
+    """Returns a Pod whose running app container requests 2 CPUs, and is restarted by a resize."""
+    restarting = {"resourceName": "cpu", "restartPolicy": "RestartContainer"}
+    app = {**box("app", {"cpu": "2"}), "resizePolicy": [restarting]}
+    return running_pod().app(running=True, restarts=restarts).with_spec(containers=[app])
 
 
 class TestKubeletRerun:
@@ -42,6 +50,11 @@ class TestKubeletRerun:
                 pod().init("a", exit=0, id="").init("b", exit=0, restarts=1),
                 Trigger.POD_RESTARTED,
                 id="only a later one shows it",
+            ),
+            pytest.param(
+                pod().sidecar("s", running=True).init("a", exit=0, restarts=1, last=End()),
+                Trigger.POD_RESTARTED,
+                id="sandbox re-created: a sidecar precedes the first",
             ),
             pytest.param(
                 pod().init("a", exit=1, restarts=1, last=End()).init("b", exit=0),
@@ -168,6 +181,11 @@ class TestRestartBaselines:
                 id="sandbox re-created, and restarted since",
             ),
             pytest.param(
+                AGAIN.app(running=True, start=130, restarts=2, last=End(1, start=100)),
+                1,
+                id="sandbox re-created: started in the second of initialization, restarted since",
+            ),
+            pytest.param(
                 AGAIN.app(running=True, start=110, last=End(1, start=101)),
                 0,
                 id="sandbox re-created, restarted since, and the kubelet has lost count",
@@ -230,6 +248,55 @@ class TestRestartBaselines:
         assert [(b.name, b.restart_count) for b in kept] == [("app", 2), ("log", 0)]
 
 
+class TestRestartBaselinesAfterAResize:
+    """An in-place resize of CPU restarts the app container (KEP-1287)."""
+
+    KNOWN = RestartBaseline(name="app", restart_count=0, resources={"requests.cpu": "1"})
+
+    @pytest.mark.parametrize(
+        ("observed", "expected"),
+        [
+            pytest.param(resized(restarts=1), (1, {"requests.cpu": "2"}), id="has restarted it"),
+            pytest.param(resized(restarts=0), (0, {"requests.cpu": "1"}), id="is in progress"),
+            pytest.param(
+                resized(restarts=1).condition("PodResizePending"),
+                (0, {"requests.cpu": "1"}),
+                id="is deferred: the container restarted for another reason",
+            ),
+            pytest.param(
+                resized(restarts=1).with_spec(containers=[]),
+                (0, {"requests.cpu": "1"}),
+                id="unknown: the container is not in the spec",
+            ),
+        ],
+    )
+    def test_baseline_follows_a_resize_that_is_done(
+        self, observed: PodBuilder, expected: tuple[int, dict[str, str]]
+    ) -> None:
+        run = evolve(a_run(initialized=18), restart_baselines=(self.KNOWN,))
+        [baseline] = pod_restarts.restart_baselines(run, observed.build(), at(18))
+        assert (baseline.restart_count, baseline.resources) == expected
+
+    @pytest.mark.parametrize(
+        ("observed", "expected"),
+        [
+            pytest.param(resized(restarts=0), {"requests.cpu": "2"}, id="restarted by a resize"),
+            pytest.param(running_pod(), None, id="not restarted by a resize"),
+        ],
+    )
+    def test_first_baseline_has_the_resources(
+        self, observed: PodBuilder, expected: dict[str, str] | None
+    ) -> None:
+        [baseline] = pod_restarts.restart_baselines(a_run(), observed.build(), at(18))
+        assert (baseline.restart_count, baseline.resources) == (0, expected)
+
+    def test_initialized_run_without_baselines_counts_from_now_on(self) -> None:
+        """The user has just changed rerunPolicy to OnRestart."""
+        observed = resized(restarts=3).build()
+        [baseline] = pod_restarts.restart_baselines(a_run(initialized=18), observed, at(18))
+        assert (baseline.restart_count, baseline.resources) == (3, {"requests.cpu": "2"})
+
+
 class TestInitRestartBaselines:
     """The restart count of each init container that counts as 0 restarts of a run."""
 
@@ -281,6 +348,28 @@ class TestInitRestartBaselines:
         )
         mirrored = self.MIRRORED.build().init_container_statuses
         baselines = pod_restarts.init_restart_baselines(run, mirrored, observed.build())
+        assert {b.name: b.restart_count for b in baselines} == expected
+
+    def test_first_restart_of_all_counts_from_zero(self) -> None:
+        """The init container whose exit restarted all containers has no baseline yet."""
+        run = evolve(a_run(), in_place_cause=self.CAUSE)
+        mirrored = self.MIRRORED.build().init_container_statuses
+        observed = pod().init("a", running=True, restarts=4).build()
+        [baseline] = pod_restarts.init_restart_baselines(run, mirrored, observed)
+        assert (baseline.name, baseline.restart_count) == ("a", 0)
+
+    @pytest.mark.parametrize(
+        ("last", "expected"),
+        [
+            pytest.param(End(137, reason="ContainerStatusUnknown"), {"a": 3}, id="lost"),
+            pytest.param(End(1), {}, id="failed: its restarts count"),
+        ],
+    )
+    def test_container_without_baseline_gets_one_if_it_was_lost(
+        self, last: End, expected: dict[str, int]
+    ) -> None:
+        observed = pod().init("a", running=True, restarts=3, last=last).init("b").build()
+        baselines = pod_restarts.raised_baselines(a_run(), observed)
         assert {b.name: b.restart_count for b in baselines} == expected
 
     @pytest.mark.parametrize(
@@ -408,6 +497,20 @@ class TestAppRestart:
         observed = running_pod().app(waiting="CrashLoopBackOff", last=End(1, start=5))
         run = a_run(baselines={"app": 1}, initialized=18)
         assert pod_restarts.app_restart(run, observed.build()) is None
+
+    @pytest.mark.parametrize(
+        ("amount", "restarted"),
+        [
+            pytest.param("1", False, id="since the run was initialized"),
+            pytest.param("2", True, id="before: the container restarted for another reason"),
+        ],
+    )
+    def test_restart_by_a_resize_in_place_does_not_count(
+        self, amount: str, restarted: bool
+    ) -> None:
+        baseline = RestartBaseline(name="app", restart_count=0, resources={"requests.cpu": amount})
+        run = evolve(a_run(initialized=18), restart_baselines=(baseline,))
+        assert bool(pod_restarts.app_restart(run, resized(restarts=1).build())) is restarted
 
     def test_second_of_two_app_containers_is_the_cause(self) -> None:
         observed = running_pod().app("log", running=True, restarts=1, last=End(4, start=20))

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from initpipeline.api.models import CompletedInitContainer
+from initpipeline.api.models import CompletedInitContainer, RestartBaseline, Run
 from initpipeline.core import pod_steps
 from initpipeline.core.evolve import evolve
 from initpipeline.core.observation import observe
@@ -78,10 +78,44 @@ class TestSteps:
                 ["a"],
                 id="an old success: the one before it was lost with its sandbox",
             ),
+            pytest.param(
+                pod().init("a", exit=0, start=50, restarts=1).init("b", exit=0, start=60),
+                ["a", "b"],
+                id="started after the second attempt of the one before it",
+            ),
+            pytest.param(
+                pod().init("a", exit=0, start=50, end=58, restarts=1).init("b", exit=0, start=58),
+                ["a", "b"],
+                id="started in the second in which the second attempt of the one before it ended",
+            ),
+            pytest.param(
+                pod()
+                .init("a", exit=0, start=50, restarts=1)
+                .init("b", exit=0, start=20)
+                .init("c", running=True),
+                ["a", "b"],
+                id="the node's clock set back: a later one runs",
+            ),
         ],
     )
     def test_plain_init_containers_done(self, observed: PodBuilder, expected: list[str]) -> None:
         assert done(observed) == expected
+
+    @pytest.mark.parametrize(
+        "run",
+        [
+            pytest.param(a_run(("b",)), id="its success is recorded"),
+            pytest.param(
+                evolve(
+                    a_run(), init_restart_baselines=(RestartBaseline(name="a", restart_count=1),)
+                ),
+                id="the step before it restarted in an earlier run",
+            ),
+        ],
+    )
+    def test_success_counts_although_the_clock_was_set_back(self, run: Run) -> None:
+        observed = pod().init("a", exit=0, start=50, restarts=1).init("b", exit=0, start=20)
+        assert all(step.done for step in pod_steps.steps(observed.build(), run))
 
     def test_success_of_the_previous_run_does_not_count(self) -> None:
         observed = pod().init("a", exit=0, restarts=1).init("b", exit=0)
