@@ -399,6 +399,15 @@ class TestInPlaceCause:
         cause = pod_restarts.in_place_cause(RESTARTS_ALL.build())
         assert cause == Cause(container="b", exit_code=4, reason="Error")
 
+    def test_later_exit_that_matches_no_rule_is_not_the_cause(self) -> None:
+        codes = {"operator": "In", "values": [3]}
+        rules = [{"action": "RestartAllContainers", "exitCodes": codes}]
+        containers = [{"name": name, "restartPolicyRules": rules} for name in ("z", "b", "c")]
+        observed = RESTARTS_ALL.with_spec(containers=containers).build()
+        assert pod_restarts.in_place_cause(observed) == Cause(
+            container="z", exit_code=3, reason="Error"
+        )
+
     def test_exit_without_time_is_the_earliest(self) -> None:
         observed = RESTARTS_ALL.app("b", exit=4, end=40)
         observed.apps[1].status["state"]["terminated"]["finishedAt"] = None  # type: ignore[index]

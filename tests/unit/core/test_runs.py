@@ -138,8 +138,20 @@ class TestFollow:
         assert record.failed_step is not None
         assert (record.failed_step.name, record.failed_step.exit_code) == ("two", 137)
 
-    def test_failed_app_container_is_the_reason_of_an_initialized_run(self) -> None:
-        failed = running_pod().app(exit=3).restarts("Never").phase("Failed").ready(False)
+    @pytest.mark.parametrize(
+        "observed",
+        [
+            pytest.param(running_pod(), id="reported"),
+            pytest.param(
+                running_pod().init("one", reported=False).init("two", reported=False),
+                id="without its init containers",
+            ),
+        ],
+    )
+    def test_failed_app_container_is_the_reason_of_an_initialized_run(
+        self, observed: PodBuilder
+    ) -> None:
+        failed = observed.app(exit=3).restarts("Never").phase("Failed").ready(False)
         [record] = started(running_pod()).reconcile(failed, 30).status.history
         assert (record.reason, record.message) == (
             "ContainerFailed",
