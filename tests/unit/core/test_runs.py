@@ -47,6 +47,11 @@ class TestBegin:
         state = runs.begin(pipeline().build(), before, Trigger.POD_LOST, at(0))
         assert (state.run.token, state.last_rerun_token) == (None, "old")
 
+    def test_run_has_the_hash_of_the_present_template(self) -> None:
+        of = pipeline().edited().build()
+        state = runs.begin(of, begun(), Trigger.SPEC_CHANGED, at(0))
+        assert state.template_hash == of.template_hash
+
 
 class TestEnd:
     def test_second_end_is_ignored(self) -> None:
@@ -286,7 +291,12 @@ class TestSuperseded:
     def test_run_without_pod_and_condition_has_no_reason(
         self, conditions: tuple[Condition, ...]
     ) -> None:
-        written = InitPipelineStatus(conditions=conditions)
+        written = InitPipelineStatus(run=begun().run, conditions=conditions)
+        [record] = runs.superseded(FollowedRun(begun(), None, None), written, at(5)).history
+        assert (record.result, record.reason) == (Result.SUPERSEDED, None)
+
+    def test_condition_of_a_status_without_run_is_not_the_reason(self) -> None:
+        written = evolve(started(fresh_pod()).status, run=None)
         [record] = runs.superseded(FollowedRun(begun(), None, None), written, at(5)).history
         assert (record.result, record.reason) == (Result.SUPERSEDED, None)
 
