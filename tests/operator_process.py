@@ -69,19 +69,19 @@ class OperatorProcess:
         text = self.log.read_text() if self.log.exists() else ""
         return [json.loads(line) for line in text.splitlines()]
 
-    def start(self) -> None:
-        """Start the operator, and wait until it logs that it has started.
+    def start(self, event: str = "operator started") -> None:
+        """Start the operator, and wait until it logs this event.
 
         Raises AssertionError if it does not.
         """
-        starts_before = self._starts()
+        starts_before = self._count(event)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self._environment, stderr=log)
         try:
             poll_until(
-                lambda: self._started(starts_before),
+                lambda: self._started(event, starts_before),
                 START_SECONDS,
-                "the operator has started",
+                f"the operator logs {event!r}",
                 state=self.tail,
                 error=AssertionError,
             )
@@ -89,8 +89,8 @@ class OperatorProcess:
             self.kill()
             raise
 
-    def _started(self, starts_before: int) -> bool:
-        if self._starts() > starts_before:
+    def _started(self, event: str, starts_before: int) -> bool:
+        if self._count(event) > starts_before:
             return True
         assert self._process is not None
         assert self.running, f"the operator ended with {self._process.returncode}: {self.tail()}"
@@ -112,5 +112,5 @@ class OperatorProcess:
         """Return the end of the log, for the message of a failure."""
         return self.log.read_text()[-2000:] if self.log.exists() else "(no log)"
 
-    def _starts(self) -> int:
-        return self.log.read_text().count('"operator started"') if self.log.exists() else 0
+    def _count(self, event: str) -> int:
+        return self.log.read_text().count(f'"{event}"') if self.log.exists() else 0

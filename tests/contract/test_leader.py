@@ -33,8 +33,10 @@ class Replicas:
         self._leases = client.CoordinationV1Api(api)
         self.started: list[OperatorProcess] = []
 
-    def start(self, identity: str, *arguments: str) -> OperatorProcess:
-        """Start a replica. Returns when its watches are set up."""
+    def start(
+        self, identity: str, *arguments: str, event: str = "operator started"
+    ) -> OperatorProcess:
+        """Start a replica. Returns when it has logged this event."""
         environment = {"INITPIPELINE_LEASE_NAME": LEASE, "INITPIPELINE_IDENTITY": identity}
         process = OperatorProcess(
             self._kubeconfig,
@@ -43,7 +45,7 @@ class Replicas:
             environment,
         )
         self.started.append(process)
-        process.start()
+        process.start(event)
         return process
 
     def holder(self) -> str:
@@ -160,3 +162,18 @@ def test_paused_holder_ends_after_another_has_taken_over(
 
 def runs_started(process: OperatorProcess) -> int:
     return sum(line["message"] == "run started" for line in process.lines())
+
+
+def test_cold_standby_takes_over_when_the_holder_is_stopped(
+    replicas: Replicas, env: ContractEnv
+) -> None:
+    first = replicas.start("first")
+    replicas.wait_for("first")
+    second = replicas.start("second", "--standby", "cold", event="standing by")
+    env.create()
+    env.wait("the first run", lambda status: status.get("run"))
+    assert first.stop() == 0
+    replicas.wait_for("second")
+    env.run_pod(running_pod())
+    env.wait("Ready", is_ready)
+    assert runs_started(second) == 0

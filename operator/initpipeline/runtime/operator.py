@@ -161,8 +161,10 @@ class Operator:
             async with probes.served(
                 self._settings.probe_address,
                 live=(self._stuck_worker, self._stuck_election),
-                ready=[freshness.problem for freshness in ready],
+                ready=[partial(self._unready, freshness) for freshness in ready],
             ):
+                if self._settings.standby == "cold":
+                    await self._leader.acquire()
                 await kopf.operator(
                     registry=self._registry,
                     settings=self._kopf_settings,
@@ -183,6 +185,12 @@ class Operator:
             ) from error
         if self._fault is not None:
             raise self._fault
+
+    def _unready(self, freshness: Freshness) -> str | None:
+        """Returns why the objects are not up to date. A cold standby has none, and is ready:
+        otherwise a rollout would wait for it, and it for the replica that the rollout ends."""
+        is_cold = self._settings.standby == "cold" and not self._leader.leads()
+        return None if is_cold else freshness.problem()
 
     def _stuck_worker(self) -> str | None:
         """Returns the pipeline that a worker has had for too long. If a worker ends, the process
@@ -245,7 +253,8 @@ class Operator:
         Before that, the watches keep the cache up to date, and no worker reconciles. Raises
         LeaseLost if another process has taken the Lease from this one."""
         while True:
-            await self._leader.acquire()
+            if not self._leader.leads():  # A cold standby holds the Lease before it starts.
+                await self._leader.acquire()
             self._listed.queue_all()
             await self._leader.keep()
 

@@ -76,6 +76,11 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds without a successful renewal after which the holder ends.",
     )
+    standby: Literal["warm", "cold"] = Field(
+        default="warm",
+        description="What a replica without the Lease does. warm: it watches, so that it continues "
+        "at once. cold: it waits, needs little memory, and lists all objects when it continues.",
+    )
     identity: str = Field(
         default="",
         max_length=253,

@@ -17,7 +17,7 @@ OPTIONS = [
     *("--namespace", "--workers", "--sweep-seconds"),
     *("--request-timeout-seconds", "--probe-address", "--log-format", "--log-level"),
     *("--lease-namespace", "--lease-name", "--lease-seconds", "--renew-seconds"),
-    *("--retry-seconds", "--identity"),
+    *("--retry-seconds", "--standby", "--identity"),
 ]
 
 
@@ -139,6 +139,7 @@ class TestBadInput:
             ("--retry-seconds", "0"),
             pytest.param("--renew-seconds", "15", id="renewals end with the Lease"),
             pytest.param("--renew-seconds", "3", id="one renewal only"),
+            ("--standby", "hot"),
             ("--identity", "x" * 254),
             ("--probe-address", "8080"),
             ("--probe-address", "0.0.0.0"),

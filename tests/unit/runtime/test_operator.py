@@ -82,6 +82,8 @@ class Running:
         self._token = token
         self._settings = Settings.model_construct(**{"workers": 2, "identity": "me", **settings})
         self._stop: Callable[[], object] = lambda: None
+        self.cancel: Callable[[], object] = lambda: None
+        """Ends it like SIGTERM before Kopf has started."""
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -97,6 +99,9 @@ class Running:
         async with ApiClient(self._configuration("old"), 5, self._login) as api:
             running = Operator(self._settings, api)
             self._stop = lambda: loop.call_soon_threadsafe(running._broken.set)
+            task = asyncio.current_task()
+            assert task is not None
+            self.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
             await running.serve()
 
     def _configuration(self, token: str) -> client.Configuration:
@@ -275,6 +280,29 @@ class TestLeaderElection:
         await until(lambda: len(api[f"get {PIPELINES}", WATCH]))
         assert not seen
         await until(lambda: seen)
+        await running.stop()
+
+    async def test_cold_standby_is_ready_and_watches_only_the_lease(
+        self, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        api[f"get {LEASES}/initpipeline"] << self.lease("other")
+        api[f"get {LEASES}", WATCH] << (...,)
+        address = f"127.0.0.1:{free_port()}"
+        running = run(standby="cold", probe_address=address)
+        await until(lambda: len(api[f"get {LEASES}", WATCH]))
+        await until_ready_is(address, (200, "ok"))
+        assert {request.url.path for request in api} == {LEASES, f"{LEASES}/initpipeline"}
+        running.cancel()
+        assert isinstance(await running.ended(), asyncio.CancelledError)
+
+    async def test_cold_standby_that_gets_the_lease_lists_all_objects(
+        self, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        api[f"get {LEASES}/initpipeline"] << self.lease("other")
+        free = {"type": "MODIFIED", "object": self.lease("", "2")}
+        api[f"get {LEASES}", WATCH] << (free, ...)
+        running = run(standby="cold")
+        await until(lambda: all(len(api[f"get {path}", WATCH]) for path in (PIPELINES, PODS)))
         await running.stop()
 
     async def test_lost_lease_ends_the_process(
