@@ -40,6 +40,9 @@ METADATA_EVENTS = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 CHUNK_BYTES = 2**16
 
+CLOCK_TICK = 0.01
+"""In seconds. A time-out of 12 s is sent as 12 s, although some microseconds have passed."""
+
 SILENT_SECONDS = 90.0
 """A watch without an event for longer is opened again: its connection may be dead. The API server
 sends a bookmark every minute."""
@@ -230,13 +233,9 @@ class ApiClient:
         returns an error, ConnectionFailed if there is no response.
 
         If ``seconds`` is finite, the API server and the client end the request after that time at
-        the latest.
+        the latest, also if credentials are loaded meanwhile.
         """
         headers = {"Accept": accept, "Content-Type": content_type}
-        if seconds < math.inf:
-            # The API server accepts whole seconds. It starts to count when the request arrives.
-            separator = "&" if "?" in path else "?"
-            path = f"{path}{separator}timeout={math.floor(seconds)}s"
         code, data, delay = await self._send(method, path, headers, body, seconds)
         if len(data) > responses.LARGE:
             document = await asyncio.to_thread(_parse_compact, code, data)
@@ -295,35 +294,48 @@ class ApiClient:
         """Returns the code and the body of the response, and the delay before a retry that it
         requests, in seconds. Raises ConnectionFailed if there is no response."""
         data = None if body is None else encode(body)
-        timeout = self._timeout
-        if seconds < (timeout.total or 0):
-            timeout = aiohttp.ClientTimeout(total=seconds)
+        options = {"data": data, "timeout": self._timeout}
+        end = asyncio.get_running_loop().time() + seconds
         try:
-            async with await self._respond(
-                method, path, headers, data=data, timeout=timeout
-            ) as response:
+            async with (
+                asyncio.timeout_at(end if end < math.inf else None),
+                await self._respond(method, path, headers, end, **options) as response,
+            ):
                 return response.status, await response.read(), _retry_seconds(response)
         except _NO_ANSWER as error:
             raise ConnectionFailed(one_line(error)) from error
 
     async def _respond(
-        self, method: str, path: str, headers: dict[str, str], **options: Any
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        end: float = math.inf,
+        **options: Any,
     ) -> aiohttp.ClientResponse:
-        """Send a request. If the credentials are refused, load them again, and repeat it."""
+        """Send a request. If the credentials are refused, load them again, and repeat it. ``end``
+        is the loop's time at which the API server must have ended the request."""
         used = self._configuration
-        response = await self._respond_once(method, path, headers, **options)
+        response = await self._respond_once(method, path, headers, end, **options)
         if response.status == 401 and await self._renewed(used):
             response.release()
-            response = await self._respond_once(method, path, headers, **options)
+            response = await self._respond_once(method, path, headers, end, **options)
         return response
 
     async def _respond_once(
-        self, method: str, path: str, headers: dict[str, str], **options: Any
+        self, method: str, path: str, headers: dict[str, str], end: float, **options: Any
     ) -> aiohttp.ClientResponse:
         headers = {**headers, "User-Agent": USER_AGENT}
         authorization = await _authorization(self._configuration)
         if authorization:
             headers["Authorization"] = authorization
+        if end < math.inf:
+            # The API server starts to count when the request arrives. It accepts whole seconds,
+            # and takes 0 for no time-out.
+            seconds = math.floor(end - asyncio.get_running_loop().time() + CLOCK_TICK)
+            if seconds < 1:
+                raise TimeoutError("not sent, because no time is left")
+            path = f"{path}{'&' if '?' in path else '?'}timeout={seconds}s"
         # A connection is used again only for requests with the same TLS settings.
         return await self._session().request(
             method, self.server + path, headers=headers, ssl=self._tls, **options

@@ -467,6 +467,37 @@ class TestExpiredCredentials:
         async with ApiClient(configuration(server, "old"), 5, login) as api:
             assert await api.request("GET", "/thing") == {"ok": True}
 
+    async def test_request_with_a_deadline_is_not_repeated_after_it(
+        self, server: str, kmock: mock.RawHandler
+    ) -> None:
+        """The login took the time. The API server would end the request after the deadline."""
+        login, _ = self.login(server, "new")
+
+        async def slow() -> client.Configuration:
+            await asyncio.sleep(0.05)
+            return await login()
+
+        async with ApiClient(configuration(server, "old"), 5, slow) as api:
+            with pytest.raises(ConnectionFailed, match="no time is left"):
+                await api.request("GET", "/thing", seconds=1.0)
+        assert len(kmock) == 1
+
+    async def test_login_ends_with_the_deadline_of_the_request(self, server: str) -> None:
+        async def stuck() -> client.Configuration:
+            return await asyncio.get_running_loop().create_future()
+
+        async with ApiClient(configuration(server, "old"), 5, stuck) as api:
+            with pytest.raises(ConnectionFailed):
+                await api.request("GET", "/thing", seconds=1.0)
+
+    @pytest.mark.parametrize(("seconds", "sent"), [(1.0, "1s"), (12.9, "12s"), (13.0, "13s")])
+    async def test_deadline_is_sent_in_whole_seconds(
+        self, server: str, kmock: mock.RawHandler, seconds: float, sent: str
+    ) -> None:
+        async with ApiClient(configuration(server, "new"), 5) as api:
+            await api.request("GET", "/thing?a=b", seconds=seconds)
+        assert dict(only(kmock).params) == {"a": "b", "timeout": sent}
+
     async def test_one_login_serves_all_requests(self, server: str) -> None:
         login, times = self.login(server, "new")
         async with ApiClient(configuration(server, "old"), 5, login) as api:
