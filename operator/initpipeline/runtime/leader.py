@@ -111,8 +111,9 @@ class LeaderElection:
         return self._renewed_at is not None and self._clock() < self._late_at(self._renewed_at)
 
     def idle_seconds(self) -> float:
-        """Returns the seconds since this process has last tried to take or to renew the Lease, or
-        has observed a change of it."""
+        """Returns the seconds since this process has last read, watched or written the Lease, or
+        has observed a change of it. While it runs, that is at most a few seconds more than the
+        duration of its own Lease."""
         return self._clock() - self._tried_at
 
     def _late_at(self, renewed_at: float) -> float:
@@ -135,22 +136,31 @@ class LeaderElection:
 
     async def release(self) -> None:
         """Give the Lease up, so that another replica takes it over at once. The caller must have
-        ended all writes. Does nothing if this process does not hold the Lease."""
-        if self.remaining() <= 0:
-            return
+        ended all writes. Does nothing if another process has written to the Lease since."""
         self._renewed_at = None
+        if not self._sent:
+            return
         try:
             async with asyncio.timeout(self._periods.retry):
-                # The last renewal may have been interrupted, so the version may be out of date.
-                lease = await self._gateway.get_lease(self._key)
-                if lease is not None and lease.holder == self._identity:
-                    await self._gateway.patch_lease(
-                        self._key, lease.resource_version, {"holderIdentity": ""}
-                    )
+                while not await self._released():
+                    pass
         except (*_FAILED, TimeoutError) as error:
             logger.warning("Lease not released", extra={**self._fields(), "error": one_line(error)})
-        else:
-            logger.info("Lease released", extra=self._fields())
+
+    async def _released(self) -> bool:
+        """Release the Lease if it is this process's. Returns False if it changed meanwhile: the
+        API server may still carry out a write that was interrupted."""
+        lease = await self._gateway.get_lease(self._key)
+        if lease is None or not self._is_own(lease):
+            return True
+        try:
+            await self._gateway.patch_lease(
+                self._key, lease.resource_version, {"holderIdentity": ""}
+            )
+        except ConflictError:
+            return False
+        logger.info("Lease released", extra=self._fields())
+        return True
 
     def _fields(self) -> dict[str, str]:
         return {"lease": str(self._key), "identity": self._identity}
@@ -161,8 +171,13 @@ class LeaderElection:
         self._tried_at = self._clock()
         if self._held and not self._is_own(lease):
             self._renewed_at = None
-            holder = f'"{lease.holder}" holds it' if lease and lease.holder else "it is free"
-            raise LeaseLost(f"the Lease {self._key} is lost: {holder}")
+            if lease is None or not lease.holder:
+                why = "it is free"
+            elif lease.holder == self._identity:
+                why = "another client has written to it"
+            else:
+                why = f'"{lease.holder}" holds it'
+            raise LeaseLost(f"the Lease {self._key} is lost: {why}")
         if lease is None or lease != self._lease:
             self._changed_at = self._clock()
         before, self._lease = self._lease, lease
@@ -189,7 +204,8 @@ class LeaderElection:
     async def _taken(self) -> bool:
         """Take the Lease. Returns whether this process holds it. Otherwise it was read again."""
         try:
-            await self._write(self._taking())
+            # A process that has held the Lease since continues, as after an outage.
+            await self._write({} if self._held else self._taking())
         except NotFoundError as error:
             if self._lease is None:
                 raise OperatorError(
@@ -215,9 +231,8 @@ class LeaderElection:
         """Returns the fields with which this process becomes the holder."""
         return {
             "holderIdentity": self._identity,
-            "leaseDurationSeconds": self._periods.lease,
             "acquireTime": format_micro_time(self._now()),
-            "leaseTransitions": 0 if self._lease is None else self._lease.transitions + 1,
+            "leaseTransitions": 0 if self._lease is None else (self._lease.transitions + 1) % 2**31,
         }
 
     async def _write(self, fields: Mapping[str, Any]) -> None:
@@ -225,7 +240,8 @@ class LeaderElection:
         if the Lease has changed since it was observed."""
         sent_at, time = self._clock(), format_micro_time(self._now())
         self._tried_at = self._sent[time] = sent_at
-        fields = {**fields, "renewTime": time}
+        # The duration is written each time, because a user may have changed it.
+        fields = {**fields, "leaseDurationSeconds": self._periods.lease, "renewTime": time}
         try:
             if self._lease is None:
                 lease = await self._gateway.create_lease(self._key, fields)
@@ -244,32 +260,39 @@ class LeaderElection:
         self._sent = {lease.renewed: sent_at}
 
     async def _changed(self) -> None:
-        """Wait until the Lease has expired, or is free. Observes its changes meanwhile."""
+        """Wait until the Lease has expired, or is free. Observes its changes meanwhile. Returns
+        earlier if there is no change for the duration of this process's own Lease."""
         if self._lease is None or self._expires_in() <= 0:
             return
+        self._tried_at = self._clock()
         version = self._lease.resource_version
         with contextlib.suppress(TimeoutError):
             try:
-                async with asyncio.timeout(self._expires_in()) as waiting:
+                async with asyncio.timeout(self._quiet_seconds()) as waiting:
                     await self._watch(version, waiting)
             except _FAILED as error:
                 await self._pause(error)
                 await self._read()
 
+    def _quiet_seconds(self) -> float:
+        """Returns for how long to wait for a change. The holder may have chosen a much longer
+        duration than this process, and ``idle_seconds`` must not grow meanwhile."""
+        return min(self._expires_in(), self._periods.lease)
+
     async def _watch(self, version: str, waiting: asyncio.Timeout) -> None:
         """Observe the Lease until it is free. Each change defers the end of ``waiting``."""
         loop = asyncio.get_running_loop()
-        seconds = 10 * self._periods.lease
+        start, seconds = loop.time(), 10 * self._periods.lease
         watch = self._gateway.watch_lease(self._key, version, seconds)
         async with contextlib.aclosing(watch) as leases:
             async for lease in leases:
                 self._observe(lease)
-                left = self._expires_in()
-                if left <= 0:
+                if self._expires_in() <= 0:
                     return
-                waiting.reschedule(loop.time() + left)
-        # The API server has ended the watch, or the connection is cut.
-        await asyncio.sleep(self._periods.retry)
+                waiting.reschedule(loop.time() + self._quiet_seconds())
+        # The API server has ended the watch, or the connection is cut. Without a delay, one that
+        # ends at once would be opened again and again.
+        await asyncio.sleep(max(0.0, start + self._periods.retry - loop.time()))
         await self._read()
 
     async def _renew(self) -> None:

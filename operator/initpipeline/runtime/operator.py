@@ -164,7 +164,7 @@ class Operator:
                 ready=[partial(self._unready, freshness) for freshness in ready],
             ):
                 if self._settings.standby == "cold":
-                    await self._leader.acquire()
+                    await self._wait_cold()
                 await kopf.operator(
                     registry=self._registry,
                     settings=self._kopf_settings,
@@ -185,6 +185,14 @@ class Operator:
             ) from error
         if self._fault is not None:
             raise self._fault
+
+    async def _wait_cold(self) -> None:
+        """Wait for the Lease. If SIGTERM interrupts that, the Lease may just have been taken."""
+        try:
+            await self._leader.acquire()
+        except asyncio.CancelledError:
+            await self._leader.release()
+            raise
 
     def _unready(self, freshness: Freshness) -> str | None:
         """Returns why the objects are not up to date. A cold standby has none, and is ready:

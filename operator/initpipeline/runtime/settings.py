@@ -74,7 +74,8 @@ class Settings(BaseSettings):
     renew_seconds: float = Field(
         default=10,
         gt=0,
-        description="Seconds without a successful renewal after which the holder ends.",
+        description="Seconds without a successful renewal after which the holder stops "
+        "reconciling.",
     )
     standby: Literal["warm", "cold"] = Field(
         default="warm",

@@ -37,9 +37,12 @@ class FakeLeases(Gateway):
         """Number of the next writes that are carried out, and whose response is lost."""
         self.hanging = False
         """Requests are not answered."""
+        self.mute = False
+        """Writes are carried out, and not answered."""
         self.requests = 0
         self._versions = itertools.count(100)
         self._watches: list[asyncio.Queue[Lease | None]] = []
+        self._ended: set[asyncio.Queue[Lease | None]] = set()
 
     async def _serve(self) -> None:
         self.requests += 1
@@ -58,7 +61,7 @@ class FakeLeases(Gateway):
         await self._serve()
         if self.lease is not None:
             raise AlreadyExistsError(409, {})
-        return self._store({"metadata": {}, "spec": spec})
+        return await self._store({"metadata": {}, "spec": spec})
 
     async def patch_lease(self, key: Key, version: str, spec: Mapping[str, Any]) -> Lease:
         assert key == KEY
@@ -67,12 +70,14 @@ class FakeLeases(Gateway):
             raise NotFoundError(404, {})
         if self.lease.resource_version != version:
             raise ConflictError(409, {})
-        return self._store({"spec": {**_spec(self.lease), **spec}})
+        return await self._store({"spec": {**_spec(self.lease), **spec}})
 
-    def _store(self, raw: dict[str, Any]) -> Lease:
+    async def _store(self, raw: dict[str, Any]) -> Lease:
         raw["metadata"] = {"resourceVersion": str(next(self._versions))}
         lease = Lease.from_api(raw)
         self.put(lease)
+        if self.mute:
+            await asyncio.get_running_loop().create_future()
         if self.unanswered:
             self.unanswered -= 1
             raise ConnectionFailed("reset")
@@ -89,6 +94,12 @@ class FakeLeases(Gateway):
         assert self.lease is not None
         self.put(replace(self.lease, resource_version=str(next(self._versions)), **fields))
 
+    def end_watches(self) -> None:
+        """End all watches, as the API server does."""
+        for watch in self._watches:
+            self._ended.add(watch)
+            watch.put_nowait(None)
+
     async def watch_lease(
         self,
         key: Key,
@@ -101,7 +112,10 @@ class FakeLeases(Gateway):
         self._watches.append(events)
         try:
             while True:
-                yield await events.get()
+                lease = await events.get()
+                if events in self._ended:
+                    return
+                yield lease
         finally:
             self._watches.remove(events)
 
@@ -263,6 +277,42 @@ class TestAcquiring:
         await pass_time(clock, 1)
         assert replica.leads
 
+    async def test_standby_of_a_longer_lease_is_never_idle_for_longer_than_its_own(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        """Otherwise the kubelet would restart it, and it would wait from the beginning."""
+        leases.put(Lease("1", "gone", 3600, "", 0))
+        replica = start("b")
+        await clock.advance()
+        for _ in range(300):
+            await clock.advance(1)
+            assert replica.election.idle_seconds() <= PERIODS.lease
+
+    async def test_watch_that_the_server_ends_is_opened_again_without_a_gap(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        start("a")
+        await clock.advance()
+        standby = start("b")
+        await pass_time(clock, 60)
+        leases.end_watches()
+        await clock.advance()
+        leases.edit(holder="")
+        await clock.advance()
+        assert standby.leads
+
+    async def test_watch_that_ends_at_once_is_opened_again_after_a_delay(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        leases.put(Lease("1", "x", 15, "", 0))
+        start("b")
+        await clock.advance()
+        before = leases.requests
+        for _ in range(10):
+            leases.end_watches()
+            await clock.advance()
+        assert leases.requests == before
+
     async def test_released_lease_is_taken_at_once(self, start: Start, clock: Clock) -> None:
         first = start("a")
         await clock.advance()
@@ -273,6 +323,17 @@ class TestAcquiring:
         assert not first.leads
         await clock.advance()
         assert second.leads
+
+    async def test_lease_with_the_highest_number_of_transitions_is_taken(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        """The API server refuses a higher one, so that no replica could take the Lease."""
+        leases.put(Lease("1", "", 15, "", 2**31 - 1))
+        replica = start("b")
+        await clock.advance()
+        assert replica.leads
+        assert leases.lease is not None
+        assert leases.lease.transitions == 0
 
     async def test_deleted_lease_is_created_again(
         self, leases: FakeLeases, start: Start, clock: Clock
@@ -363,6 +424,18 @@ class TestKeeping:
         await pass_time(clock, 4)
         assert replica.election.remaining() == 11
 
+    async def test_renewal_restores_the_duration(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        """A user has changed it. Other replicas count with the stored one."""
+        replica = start("a")
+        await clock.advance()
+        leases.edit(seconds=3600)
+        await pass_time(clock, 4)
+        assert replica.leads
+        assert leases.lease is not None
+        assert leases.lease.seconds == PERIODS.lease
+
     async def test_failed_renewals_are_repeated(
         self, leases: FakeLeases, start: Start, clock: Clock
     ) -> None:
@@ -393,6 +466,8 @@ class TestKeeping:
             return
         await pass_time(clock, 3)
         assert replica.leads
+        assert leases.lease is not None
+        assert leases.lease.transitions == 0
 
     async def test_holder_after_an_outage_ends_if_another_has_taken_the_lease(
         self, leases: FakeLeases, start: Start, clock: Clock
@@ -475,7 +550,7 @@ class TestKeeping:
         await clock.advance(1)
         second = start("a")
         await pass_time(clock, 60)
-        assert "holds it" in first.lost
+        assert first.lost.endswith("another client has written to it")
         assert second.leads
 
     async def test_paused_process_does_not_reconcile_before_it_has_renewed(
@@ -514,11 +589,52 @@ class TestReleasing:
     ) -> None:
         replica = start("a")
         await clock.advance()
-        leases.edit(renewed="later")
+        leases.mute = True
+        await pass_time(clock, 2)
         await replica.die()
+        leases.mute = False
         await replica.election.release()
         assert leases.lease is not None
         assert leases.lease.holder == ""
+
+    async def test_release_after_an_interrupted_acquisition_succeeds(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        """The process does not know yet that it holds the Lease."""
+        leases.mute = True
+        replica = start("a")
+        await clock.advance()
+        assert not replica.leads
+        await replica.die()
+        leases.mute = False
+        await replica.election.release()
+        assert leases.lease is not None
+        assert leases.lease.holder == ""
+
+    async def test_release_is_repeated_if_the_lease_changes_meanwhile(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        """The API server carries out an interrupted renewal late."""
+        replica = start("a")
+        await clock.advance()
+        await replica.die()
+        leases.failing = [None, ConflictError(409, {})]
+        await replica.election.release()
+        assert leases.lease is not None
+        assert leases.lease.holder == ""
+
+    async def test_lease_of_another_process_of_the_same_identity_is_not_released(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        replica = start("a")
+        await clock.advance()
+        await replica.die()
+        second = start("a")
+        await clock.advance(1)
+        await replica.election.release()
+        assert second.leads
+        assert leases.lease is not None
+        assert leases.lease.holder == "a"
 
     async def test_lease_of_another_is_not_released(
         self, leases: FakeLeases, start: Start, clock: Clock
