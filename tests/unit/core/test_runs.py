@@ -383,6 +383,17 @@ class TestKubeletRun:
         after = started(running_pod()).reconcile(self.again(), 50)
         assert after.run.restart_baselines == ()
 
+    def test_restart_after_initialization_counts_if_both_are_reported_at_once(self) -> None:
+        """The restart of the sandbox and that of the container raise restartCount by one each."""
+        done = (
+            self.again()
+            .init("one", exit=0, restarts=1, start=50, end=51, last=End())
+            .init("two", exit=0, restarts=1, start=51, end=52, last=End())
+            .app(running=True, start=60, restarts=2, last=End(1, start=55))
+        )
+        after = started(running_pod()).reconcile(self.again(), 50).reconcile(done, 70)
+        assert (after.run.number, after.run.trigger) == (3, Trigger.CONTAINER_RESTARTED)
+
 
 class TestTerminationMessage:
     """The termination message of the step at which the run exceeded a limit."""
