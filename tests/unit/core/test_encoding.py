@@ -75,6 +75,18 @@ class TestDecode:
     def test_levels_of_a_deep_document_are_limited(self, number: bytes) -> None:
         assert depth(decode(nested(10_000).replace(b"1", number))) == DEEPEST
 
+    def test_values_beside_deep_ones_are_kept(self) -> None:
+        deep = nested(10_000)
+        document = decode(b'{"x":%b,"y":%b,"z":7}' % (deep, deep))
+        depths = (depth(document["x"]), depth(document["y"]))
+        assert (depths, document["z"]) == ((DEEPEST - 1, DEEPEST - 1), 7)
+
+    def test_deep_document_without_its_end_is_an_error(self) -> None:
+        levels = 10_000
+        data = b"[" + b"[" * levels + b"]" * levels + b"," + b"[" * levels
+        with pytest.raises(ValueError):
+            decode(data)
+
     def test_document_of_a_hundred_levels_is_whole(self) -> None:
         assert depth(decode(nested(100))) == 100
 

@@ -294,6 +294,11 @@ class TestTooOften:
         pod = running_pod(4).in_place("InPlaceTooOften")
         assert in_place_condition(after.reconcile(pod, 720)) == TOO_OFTEN
 
+    def test_condition_is_removed_if_the_user_no_longer_wants_in_place_reruns(self) -> None:
+        before = twice(599).reconcile(None)
+        assert in_place_condition(before) == TOO_OFTEN
+        assert in_place_condition(before.policy(rerunStrategy="Recreate").reconcile(None)) is None
+
     def test_condition_is_kept_while_the_pod_exists(self) -> None:
         pod = running_pod(4).in_place("InPlaceTooOften")
         before = twice(599).reconcile(None).reconcile(pod, 720)

@@ -5,14 +5,16 @@ from typing import Any
 import pytest
 
 from initpipeline.api.raw import Raw
+from initpipeline.core import resources
 from initpipeline.core.resources import MOST_NAMES, effective_resources, pod_level_defaults
 from tests.pod_shapes import DISK, GPU, HUGE, SHAPES, Amounts, Shape, box, cpu, sidecar, spec
 
 
 def counted(spec: Raw, status: Raw | None = None) -> tuple[Amounts, Amounts]:
-    """Returns the effective requests and limits."""
+    """Returns the effective requests and limits. They depend only on some fields of the status."""
     found = effective_resources(spec, status)
     assert found is not None
+    assert effective_resources(spec, resources.counted(status or {})) == found
     return found.requests or {}, found.limits or {}
 
 

@@ -99,6 +99,17 @@ def brief(events: Sequence[RunEvent]) -> Told:
             id="the same failure, shown while it waits and while it runs again",
         ),
         pytest.param(
+            [
+                FAILED_ONCE,
+                AGAIN,
+                AT_STEP_TWO.init("one", exit=0, start=20, restarts=1, last=FAILED).init(
+                    "two", exit=1, start=30
+                ),
+            ],
+            [(STARTED, 1), (STEP_FAILED, 1, "one"), (STEP_FAILED, 1, "two")],
+            id="a step that fails after one that was retried",
+        ),
+        pytest.param(
             [FAILED_ONCE, AGAIN, FAILED_TWICE],
             [(STARTED, 1), (STEP_FAILED, 1, "one"), (STEP_FAILED, 1, "one")],
             id="a step that fails again",
@@ -175,6 +186,13 @@ def test_step_that_was_ended_with_its_lost_pod_has_no_event() -> None:
     disrupted = AT_STEP_TWO.init("two", exit=137).phase("Failed").condition("DisruptionTarget")
     story = Story(new_pipeline(rerunPolicy="Never"), []).then(None, AT_STEP_TWO, disrupted)
     assert brief(story.events) == [(STARTED, 1), (POD_LOST, 1), (GIVEN_UP, 1)]
+
+
+def test_first_status_write_with_a_failed_step_has_both_events() -> None:
+    """The write for the first run may be deferred until the kubelet has reported."""
+    written = Story.of(FAILED_ONCE).state.status
+    events = events_between(InitPipelineStatus(), written)
+    assert brief(events) == [(STARTED, 1), (STEP_FAILED, 1, "one")]
 
 
 def test_pipeline_without_a_run_has_no_events() -> None:

@@ -100,6 +100,10 @@ class TestMirror:
         assert mirrored_end(times) == (times if stored else {})
         assert mirrored_end({"message": time}) == {"message": time}
 
+    def test_fields_after_a_time_that_the_schema_refuses_are_mirrored(self) -> None:
+        end = {"finishedAt": "10000-01-02T03:04:05Z", "reason": "Error"}
+        assert mirrored_end(end) == {"reason": "Error"}
+
     @pytest.mark.parametrize(
         ("observed", "progress", "step"),
         [

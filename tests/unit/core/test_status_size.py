@@ -56,6 +56,11 @@ def test_fields_are_omitted_if_the_status_does_not_fit() -> None:
     assert {room: outcome(fitted(room)) for room in rooms} == rooms
 
 
+def test_omitted_mirror_is_empty() -> None:
+    rooms = (size(two_past_runs()) - 1, 0)
+    assert [fitted(room).init_container_statuses for room in rooms] == [(), ()]
+
+
 @pytest.mark.parametrize("mirrored", [True, False])
 def test_omission_is_reported_until_the_mirror_returns(mirrored: bool) -> None:
     before = evolve(two_past_runs(), omitted=MIRROR)

@@ -131,6 +131,19 @@ class TestNoRun:
         changed = changed.edited() if edited else changed.policy(backoffLimit=3)
         assert changed.reconcile(seen).run.number == run
 
+    def test_spec_changed_during_an_upgrade_and_without_a_pod_starts_a_run(self) -> None:
+        """The hashes cannot be compared, and no Pod carries the template."""
+        before = started(running_pod())
+        by_others = before.status.model_copy(update={"template_hash": "0123456789abcdef"})
+        changed = SimulatedPipeline(before.pipeline.with_status(by_others), now=before.now)
+        after = changed.edited().reconcile(None, 60)
+        assert (after.run.number, after.run.trigger) == (2, Trigger.SPEC_CHANGED)
+
+    def test_template_on_the_pod_is_not_compared_if_the_hashes_can_be(self) -> None:
+        """Another client may have changed the annotation of the Pod."""
+        annotated = running_pod().made_of(pipeline().edited().template)
+        assert started(running_pod()).edited().reconcile(annotated).run.number == 2
+
     def test_template_in_another_spelling_starts_no_run(self) -> None:
         before = started(running_pod())
         app = {"name": "app", "image": "nginx", "imagePullPolicy": "Always", "env": []}

@@ -47,6 +47,19 @@ class TestRead:
         assert read.problem == "status.conditions.0.status: Field required"
         assert read.conditions == ({"type": "Ready"},), "others than objects are left out"
 
+    def test_template_of_an_answer_to_a_status_write_is_not_read_again(self) -> None:
+        before = pipeline().build()
+        answer = pipeline().raw()
+        del answer["spec"]["template"]
+        read = read_pipeline(answer, before)
+        assert isinstance(read, Pipeline)
+        assert read.template_zip == before.template_zip
+
+    def test_pipeline_that_was_unreadable_before_is_read(self) -> None:
+        before = unreadable()
+        answer = pipeline().of_generation(before.generation).raw()
+        assert isinstance(read_pipeline(answer, before), Pipeline)
+
     @pytest.mark.parametrize("metadata", [{}, None, 7])
     def test_missing_metadata_raises_the_problem(self, metadata: Any) -> None:
         with pytest.raises(UnreadableError, match="not a valid InitPipeline"):
