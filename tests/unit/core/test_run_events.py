@@ -34,6 +34,7 @@ FAILED_ONCE = fresh_pod().init("one", exit=1, message="no such table")
 BACK_OFF = fresh_pod().init("one", waiting="CrashLoopBackOff", last=FAILED)
 AGAIN = fresh_pod().init("one", running=True, start=20, restarts=1, last=FAILED)
 FAILED_TWICE = fresh_pod().init("one", exit=1, start=20, restarts=1, last=FAILED)
+SIDECAR_BACK_OFF = fresh_pod().sidecar("one", waiting="CrashLoopBackOff", last=FAILED)
 AT_STEP_TWO = fresh_pod().initialized("one").init("two", running=True)
 DONE = fresh_pod().initialized("one", "two")
 FAILED_FOR_GOOD = FAILED_ONCE.restarts("Never").phase("Failed")
@@ -100,14 +101,12 @@ def brief(events: Sequence[RunEvent]) -> Told:
         ),
         pytest.param(
             [
-                FAILED_ONCE,
-                AGAIN,
-                AT_STEP_TWO.init("one", exit=0, start=20, restarts=1, last=FAILED).init(
-                    "two", exit=1, start=30
-                ),
+                SIDECAR_BACK_OFF,
+                SIDECAR_BACK_OFF.init("two", running=True),
+                SIDECAR_BACK_OFF.init("two", exit=1),
             ],
             [(STARTED, 1), (STEP_FAILED, 1, "one"), (STEP_FAILED, 1, "two")],
-            id="a step that fails after one that was retried",
+            id="a step that fails while a sidecar is in back-off",
         ),
         pytest.param(
             [FAILED_ONCE, AGAIN, FAILED_TWICE],
