@@ -23,7 +23,7 @@ from initpipeline.runtime.leader import LeaderElection, Periods
 from initpipeline.runtime.lean_imports import kopf
 from initpipeline.runtime.pod_watch import PodWatcher
 from initpipeline.runtime.probes import Freshness
-from initpipeline.runtime.queue import WorkQueue
+from initpipeline.runtime.queue import Urgency, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.settings import Settings
 from initpipeline.runtime.sweep import Sweeper
@@ -80,14 +80,16 @@ def _end_cleanly_at_sigterm() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
-def _is_urgent(cache: Cache, key: Key) -> bool:
-    """Returns whether a pipeline precedes others: it needs a Pod, or its init containers have
-    ended. The others probably wait for reports of their progress, or are at rest and were queued
-    because the operator has started."""
+def _urgency(cache: Cache, key: Key) -> Urgency:
+    """Returns the place of a pipeline in the queue. First those that need a Pod, then those whose
+    init containers have ended. The others probably wait for reports of their progress, or are at
+    rest and were queued because the operator has started."""
     if cache.pipelines.is_packed(key) and cache.pods.is_packed(key):
-        return False
+        return Urgency.LAST
     pod = cache.pods.get(key)
-    return pod is None or pod.phase != "Pending"
+    if pod is None:
+        return Urgency.FIRST
+    return Urgency.LAST if pod.phase == "Pending" else Urgency.NEXT
 
 
 def _freshness(objects: str, namespaces: Sequence[str | None]) -> dict[str | None, Freshness]:
@@ -114,8 +116,8 @@ class Operator:
             now,
             group=lambda key: key.namespace,
             max_urgent=max(1, settings.workers * 3 // 16),
-            max_others=max(1, settings.workers // 16),
-            urgent=partial(_is_urgent, cache),
+            max_last=max(1, settings.workers // 16),
+            urgency=partial(_urgency, cache),
         )
         self._events = EventRecorder(gateway, now)
         watcher = UnlabelledPodWatcher(gateway, self._queue)

@@ -21,8 +21,8 @@ import contextlib
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
 from datetime import datetime
+from enum import IntEnum
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -32,44 +32,66 @@ LONGEST_RETRY_SECONDS = 300.0
 """The longest delay before a retry, unless the caller gives another."""
 
 
-@dataclass(frozen=True, slots=True)
+class Urgency(IntEnum):
+    """The order in which the keys of a group are served."""
+
+    FIRST = 0
+    NEXT = 1
+    LAST = 2
+
+
 class _Group(Generic[K]):
     """The keys of one group. Those that wait are in the order in which they were added."""
 
-    urgent: deque[K] = field(default_factory=deque)
-    others: dict[K, None] = field(default_factory=dict)
-    active_urgent: set[K] = field(default_factory=set)
-    active_others: set[K] = field(default_factory=set)
+    def __init__(self) -> None:
+        self.waiting: dict[Urgency, dict[K, None]] = {urgency: {} for urgency in Urgency}
+        self._urgent: set[K] = set()
+        """The keys with workers that were not the last ones."""
+        self._last: set[K] = set()
+        """The other keys with workers."""
 
     def __bool__(self) -> bool:
-        return any((self.urgent, self.others, self.active_urgent, self.active_others))
+        return any((*self.waiting.values(), self._urgent, self._last))
 
-    def next(self, max_urgent: float, max_others: float) -> K | None:
+    def next(self, max_urgent: float, max_last: float) -> K | None:
         """Remove the first key that a worker may get, and return it. None: there is no key, or the
         group has reached its limits."""
-        if self.urgent and len(self.active_urgent) < max_urgent:
-            key = self.urgent.popleft()
-            self.active_urgent.add(key)
-            return key
-        if self.others and len(self.active_others) < max_others:
-            key = next(iter(self.others))
-            del self.others[key]
-            self.active_others.add(key)
-            return key
+        first, following, last = self.waiting.values()
+        if (urgent := first or following) and len(self._urgent) < max_urgent:
+            return _moved(urgent, self._urgent)
+        if last and len(self._last) < (1 if first else max_last):
+            return _moved(last, self._last)
         return None
 
+    def add(self, key: K, urgency: Urgency) -> bool:
+        """Add the key, or move it if it waits with less urgency. Returns whether it did so."""
+        for other in Urgency:
+            if key in self.waiting[other]:
+                if other <= urgency:
+                    return False
+                del self.waiting[other][key]
+        self.waiting[urgency][key] = None
+        return True
+
     def done(self, key: K) -> None:
-        self.active_urgent.discard(key)
-        self.active_others.discard(key)
+        self._urgent.discard(key)
+        self._last.discard(key)
+
+
+def _moved(waiting: dict[K, None], active: set[K]) -> K:
+    key = next(iter(waiting))
+    del waiting[key]
+    active.add(key)
+    return key
 
 
 class WorkQueue(Generic[K]):
     """A work queue for one event loop. It is not thread-safe.
 
     ``clock`` returns the current time, to which the times passed to ``add_at`` are compared.
-    ``group`` returns the group of a key, and ``urgent`` whether it precedes others of its group. At
-    most ``max_urgent`` urgent keys and ``max_others`` other keys of one group are with workers at
-    any time.
+    ``group`` returns the group of a key, and ``urgency`` its place in the group. At most
+    ``max_urgent`` keys of one group are with workers at any time, and ``max_last`` of those that
+    are served last. While keys that are served first wait, it is one of those.
     """
 
     def __init__(
@@ -77,14 +99,14 @@ class WorkQueue(Generic[K]):
         clock: Callable[[], datetime],
         group: Callable[[K], Hashable] = lambda _: None,
         max_urgent: float = math.inf,
-        max_others: float = math.inf,
-        urgent: Callable[[K], bool] = lambda _: False,
+        max_last: float = math.inf,
+        urgency: Callable[[K], Urgency] = lambda _: Urgency.LAST,
     ) -> None:
         self._clock = clock
-        self._urgent = urgent
+        self._urgency = urgency
         self._group = group
         self._max_urgent = max_urgent
-        self._max_others = max_others
+        self._max_last = max_last
         self._waiting: set[K] = set()
         """Keys that were added and that no worker has got since. A key can be here and in _active:
         it was added again while a worker processes it."""
@@ -106,16 +128,9 @@ class WorkQueue(Generic[K]):
         self._closed = False
 
     def add(self, key: K) -> None:
-        """Add the key, to be processed as soon as possible. A key that is waiting already is added
-        only if it has become urgent. Does nothing after ``close``."""
+        """Add the key, to be processed as soon as possible. A key that is waiting already is moved
+        if it has become more urgent. Does nothing after ``close``."""
         if self._closed:
-            return
-        if key in self._waiting:
-            group = self._groups[self._group(key)]
-            if key in group.others and self._urgent(key):
-                del group.others[key]
-                group.urgent.append(key)
-                self._wake_one()  # The others may have been at their limit.
             return
         self._waiting.add(key)
         if key not in self._active:
@@ -163,17 +178,14 @@ class WorkQueue(Generic[K]):
 
     def _make_ready(self, key: K) -> None:
         group = self._groups.setdefault(self._group(key), _Group())
-        if self._urgent(key):
-            group.urgent.append(key)
-        else:
-            group.others[key] = None
-        self._wake_one()
+        if group.add(key, self._urgency(key)):
+            self._wake_one()
 
     def _next(self) -> K | None:
         """Remove the first key of the next group, and return it. None: there is no key, or all
         groups with keys have reached their limit."""
         for name, group in self._groups.items():
-            key = group.next(self._max_urgent, self._max_others)
+            key = group.next(self._max_urgent, self._max_last)
             if key is not None:
                 self._groups.move_to_end(name)
                 return key
@@ -226,8 +238,8 @@ class WorkQueue(Generic[K]):
         self._timers.clear()
         self._waiting.clear()
         for group in self._groups.values():
-            group.urgent.clear()
-            group.others.clear()
+            for keys in group.waiting.values():
+                keys.clear()
 
     def _add_after(self, key: K, seconds: float) -> None:
         if self._closed:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from initpipeline.runtime.queue import WorkQueue
+from initpipeline.runtime.queue import Urgency, WorkQueue
 from tests.builders import at
 from tests.unit.runtime.clock import Clock
 
@@ -202,52 +202,83 @@ class TestDrain:
         assert await take(keys) is None, "a closed queue returned a key"
 
 
-class TestUrgent:
-    """Keys that precede those of their group that are not urgent. In upper case here."""
+def urgency(key: str) -> Urgency:
+    """Returns the urgency of a key: "!a1" is served first, "A1" next, "a1" last."""
+    if key.startswith("!"):
+        return Urgency.FIRST
+    return Urgency.NEXT if key.isupper() else Urgency.LAST
+
+
+class TestUrgency:
+    """Keys of one group are served in the order of their urgency."""
 
     @pytest.fixture
     def queue(self, clock: Clock) -> WorkQueue[str]:
-        return WorkQueue(clock, lambda key: key[-1], 2, 1, str.isupper)
+        return WorkQueue(clock, lambda key: key[-1], 2, 2, urgency)
 
-    async def test_urgent_keys_come_first_in_order_of_addition(self, queue: WorkQueue[str]) -> None:
-        for key in ("a1", "B1", "c1", "D1"):
+    async def test_keys_come_in_order_of_urgency_and_addition(self, queue: WorkQueue[str]) -> None:
+        for key in ("a1", "B1", "!c1", "d1", "!e1", "F1"):
             queue.add(key)
-        assert await taken(queue) == ["B1", "D1", "a1", "c1"]
+        assert await taken(queue) == ["!c1", "!e1", "B1", "F1", "a1", "d1"]
 
     async def test_urgent_key_does_not_precede_another_group(self, queue: WorkQueue[str]) -> None:
-        for key in ("a1", "b2", "C2", "D2"):
+        for key in ("a1", "b2", "C2", "!d2"):
             queue.add(key)
-        assert await taken(queue) == ["a1", "C2", "D2", "b2"]
+        assert await taken(queue) == ["a1", "!d2", "C2", "b2"]
 
-    async def test_waiting_key_that_becomes_urgent_comes_first(self, clock: Clock) -> None:
-        urgent: set[str] = set()
-        queue = WorkQueue[str](clock, max_others=1, urgent=urgent.__contains__)
+    @pytest.mark.parametrize("more", [Urgency.FIRST, Urgency.NEXT])
+    async def test_waiting_key_that_becomes_more_urgent_comes_first(
+        self, clock: Clock, more: Urgency
+    ) -> None:
+        changed: dict[str, Urgency] = {}
+        queue = WorkQueue[str](
+            clock, max_last=1, urgency=lambda key: changed.get(key, Urgency.LAST)
+        )
         for key in "abc":
             queue.add(key)
         assert await take(queue) == "a"
-        urgent.add("c")
+        changed["c"] = more
         queue.add("c")
         assert await taken(queue) == ["c"]
         queue.done("a")
         assert await taken(queue) == ["b"]
 
-    async def test_other_keys_have_a_limit_of_their_own(self, queue: WorkQueue[str]) -> None:
-        for key in ("a1", "b1"):
-            queue.add(key)
-        assert (await take(queue), await take(queue)) == ("a1", None)
-        queue.add("C1")
-        assert await take(queue) == "C1"
-        queue.done("a1")
-        assert await take(queue) == "b1"
+    async def test_waiting_key_that_becomes_less_urgent_keeps_its_place(self, clock: Clock) -> None:
+        """A worker reconciles the newest state in any case."""
+        changed = {"b": Urgency.FIRST}
+        queue = WorkQueue[str](clock, urgency=lambda key: changed.get(key, Urgency.NEXT))
+        queue.add("a")
+        queue.add("b")
+        changed.clear()
+        queue.add("b")
+        assert await taken(queue) == ["b", "a"]
 
-    async def test_urgent_keys_at_their_limit_do_not_delay_others(
+    async def test_last_keys_have_a_limit_of_their_own(self, queue: WorkQueue[str]) -> None:
+        for key in ("a1", "b1", "c1"):
+            queue.add(key)
+        assert [await take(queue) for _ in range(3)] == ["a1", "b1", None]
+        queue.add("D1")
+        assert await take(queue) == "D1"
+        queue.done("a1")
+        assert await take(queue) == "c1"
+
+    async def test_urgent_keys_at_their_limit_do_not_delay_the_last(
         self, queue: WorkQueue[str]
     ) -> None:
-        for key in ("A1", "B1", "C1", "d1"):
+        for key in ("A1", "!b1", "C1", "d1", "e1"):
             queue.add(key)
-        assert [await take(queue) for _ in range(4)] == ["A1", "B1", "d1", None]
+        assert [await take(queue) for _ in range(5)] == ["!b1", "A1", "d1", "e1", None]
         queue.done("A1")
         assert await take(queue) == "C1"
+
+    async def test_one_worker_serves_the_last_while_the_first_wait(
+        self, queue: WorkQueue[str]
+    ) -> None:
+        for key in ("!a1", "!b1", "!c1", "d1", "e1"):
+            queue.add(key)
+        assert [await take(queue) for _ in range(4)] == ["!a1", "!b1", "d1", None]
+        queue.done("!a1")
+        assert [await take(queue) for _ in range(3)] == ["!c1", "e1", None]
 
 
 class TestGroups:
@@ -255,7 +286,7 @@ class TestGroups:
 
     @pytest.fixture
     def queue(self, clock: Clock) -> WorkQueue[str]:
-        return WorkQueue(clock, lambda key: key[0], max_others=2)
+        return WorkQueue(clock, lambda key: key[0], max_last=2)
 
     async def test_groups_are_served_in_turn(self, queue: WorkQueue[str]) -> None:
         for key in ("a1", "a2", "a3", "b1", "b2", "c1"):
