@@ -116,7 +116,7 @@ class Operator:
             now,
             group=lambda key: key.namespace,
             max_urgent=max(1, settings.workers * 3 // 16),
-            max_last=max(1, settings.workers // 16),
+            max_last=max(1, settings.workers // 32),
             urgency=partial(_urgency, cache),
         )
         self._events = EventRecorder(gateway, now)
