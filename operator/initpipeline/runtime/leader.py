@@ -42,6 +42,9 @@ from initpipeline.runtime.gateway import Gateway, Key, Lease
 
 logger = logging.getLogger(__name__)
 
+LATE_SECONDS: Final = 120.0
+"""After this time, the API server does not carry out a write any more. Its time-out is a minute."""
+
 _FAILED: Final = (ApiError, ConnectionFailed)
 
 
@@ -239,6 +242,7 @@ class LeaderElection:
         """Write the fields and the time as the holder. Raises ConflictError or AlreadyExistsError
         if the Lease has changed since it was observed."""
         sent_at, time = self._clock(), format_micro_time(self._now())
+        self._forget_late_writes()
         self._tried_at = self._sent[time] = sent_at
         # The duration is written each time, because a user may have changed it.
         fields = {**fields, "leaseDurationSeconds": self._periods.lease, "renewTime": time}
@@ -253,6 +257,17 @@ class LeaderElection:
                 del self._sent[time]
             raise
         self._hold(lease, sent_at)
+
+    def _forget_late_writes(self) -> None:
+        """Forget writes that have certainly not succeeded, because a fault of the API server can
+        last for days."""
+        current = "" if self._lease is None else self._lease.renewed
+        since = self._clock() - LATE_SECONDS
+        self._sent = {
+            time: sent_at
+            for time, sent_at in self._sent.items()
+            if time == current or sent_at > since
+        }
 
     def _hold(self, lease: Lease, sent_at: float) -> None:
         self._observe(lease)

@@ -370,6 +370,23 @@ class TestAcquiring:
         await pass_time(clock, 4)
         assert replica.leads
 
+    async def test_failed_writes_of_hours_are_forgotten(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        """A broken admission webhook refuses writes, and reads succeed."""
+
+        async def refuse(key: Key, version: str, spec: Mapping[str, Any]) -> Lease:  # noqa: ARG001
+            raise api_error(500, {})
+
+        replica = start("a")
+        await clock.advance()
+        real, leases.patch_lease = leases.patch_lease, refuse  # type: ignore[method-assign]
+        await pass_time(clock, 1000)
+        assert len(replica.election._sent) < 100
+        leases.patch_lease = real  # type: ignore[method-assign]
+        await pass_time(clock, 3)
+        assert replica.leads, "no other client has written to the Lease"
+
     async def test_lost_response_to_the_first_write_does_not_delay(
         self, leases: FakeLeases, start: Start, clock: Clock
     ) -> None:
