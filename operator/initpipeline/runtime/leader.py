@@ -42,6 +42,10 @@ from initpipeline.runtime.gateway import Gateway, Key, Lease
 
 logger = logging.getLogger(__name__)
 
+EARLY_SECONDS: Final = 0.5
+"""A Lease expires this much earlier than its duration, for the holder and for the others. So the
+next holder continues within the duration."""
+
 LATE_SECONDS: Final = 120.0
 """After this time, the API server does not carry out a write any more. Its time-out is a minute."""
 
@@ -106,7 +110,7 @@ class LeaderElection:
         process does not hold the Lease."""
         if self._renewed_at is None:
             return 0.0
-        return self._renewed_at + self._periods.lease - self._clock()
+        return self._renewed_at + self._periods.lease - EARLY_SECONDS - self._clock()
 
     def leads(self) -> bool:
         """Returns whether this process may reconcile: it holds the Lease, and the last renewal is
@@ -228,7 +232,7 @@ class LeaderElection:
         """Returns the seconds after which this process may take the Lease."""
         if self._lease is None or self._lease.holder in ("", self._identity):
             return 0.0
-        return self._changed_at + self._lease.seconds - self._clock()
+        return self._changed_at + self._lease.seconds - EARLY_SECONDS - self._clock()
 
     def _taking(self) -> dict[str, Any]:
         """Returns the fields with which this process becomes the holder."""

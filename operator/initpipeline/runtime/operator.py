@@ -142,6 +142,8 @@ class Operator:
         """Tasks that were there before Kopf started."""
         self._tasks: set[asyncio.Task[None]] = set()
         """The event loop has only weak references to its tasks."""
+        self._is_cold = False
+        """The process waits for the Lease before it watches."""
         self._logged_in = self._refused = False
         self._stopping = False
         self._broken = asyncio.Event()
@@ -190,17 +192,18 @@ class Operator:
 
     async def _wait_cold(self) -> None:
         """Wait for the Lease. If SIGTERM interrupts that, the Lease may just have been taken."""
+        self._is_cold = True
         try:
             await self._leader.acquire()
         except asyncio.CancelledError:
             await self._leader.release()
             raise
+        self._is_cold = False
 
     def _unready(self, freshness: Freshness) -> str | None:
         """Returns why the objects are not up to date. A cold standby has none, and is ready:
         otherwise a rollout would wait for it, and it for the replica that the rollout ends."""
-        is_cold = self._settings.standby == "cold" and not self._leader.leads()
-        return None if is_cold else freshness.problem()
+        return None if self._is_cold else freshness.problem()
 
     def _stuck_worker(self) -> str | None:
         """Returns the pipeline that a worker has had for too long. If a worker ends, the process

@@ -85,8 +85,9 @@ class Settings(BaseSettings):
     identity: str = Field(
         default="",
         max_length=253,
-        description="Name of this replica in the Lease. A process that is restarted with the same "
-        "name takes the Lease over at once. Without it: the name of the host with a random suffix.",
+        description="Name of this replica in the Lease, unlike that of any other. A process that "
+        "is restarted with the same name takes the Lease over at once. Without it: the name of "
+        "the host with a random suffix.",
     )
     probe_address: Annotated[str, AfterValidator(_address)] = Field(
         default="",

@@ -487,8 +487,9 @@ class TestExpiredCredentials:
             return await asyncio.get_running_loop().create_future()
 
         async with ApiClient(configuration(server, "old"), 5, stuck) as api:
-            with pytest.raises(ConnectionFailed):
-                await api.request("GET", "/thing", seconds=1.0)
+            async with asyncio.timeout(10):
+                with pytest.raises(ConnectionFailed):
+                    await api.request("GET", "/thing", seconds=1.0)
 
     @pytest.mark.parametrize(("seconds", "sent"), [(1.0, "1s"), (12.9, "12s"), (13.0, "13s")])
     async def test_deadline_is_sent_in_whole_seconds(

@@ -439,7 +439,7 @@ class TestKeeping:
         replica = start("b")
         await clock.advance()
         await pass_time(clock, 4)
-        assert replica.election.remaining() == 11
+        assert replica.election.remaining() == 10.5
 
     async def test_renewal_restores_the_duration(
         self, leases: FakeLeases, start: Start, clock: Clock
@@ -475,7 +475,7 @@ class TestKeeping:
         assert replica.leads
         await pass_time(clock, 1)
         assert not replica.leads
-        assert replica.election.remaining() == 5
+        assert replica.election.remaining() == 4.5
         await pass_time(clock, 50)
         assert replica.election.remaining() < 0
         leases.failing = []
