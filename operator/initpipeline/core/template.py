@@ -24,6 +24,7 @@ from initpipeline.api import names
 from initpipeline.api.models import Cause
 from initpipeline.api.podfields import DEFAULTS, KINDS
 from initpipeline.core import lenient
+from initpipeline.core.encoding import without_depths
 from initpipeline.core.quantity import Notation, Quantity
 from initpipeline.core.resources import pod_level_defaults
 from initpipeline.core.text import clip
@@ -540,8 +541,9 @@ def unpacked(text: str | None) -> dict[str, Any] | None:
     try:
         reader = zlib.decompressobj()
         data = reader.decompress(base64.b64decode(text, validate=True), _LARGEST_UNPACKED)
-        template = json.loads(data) if reader.eof else None
-        _text(template)  # Raises RecursionError if it is nested too deeply to be compared.
-    except (binascii.Error, zlib.error, ValueError, RecursionError):
+        if not reader.eof or without_depths(data) != data:
+            return None  # It is nested too deeply to be compared.
+        template = json.loads(data)
+    except (binascii.Error, zlib.error, ValueError):
         return None
     return template if isinstance(template, dict) else None

@@ -13,6 +13,7 @@ import yaml
 
 from initpipeline.api import names
 from initpipeline.api.models import Cause
+from initpipeline.core.encoding import DEEPEST
 from initpipeline.core.template import (
     LARGEST_PACKED,
     MOST_ELEMENTS,
@@ -546,6 +547,14 @@ class TestPacked:
     )
     def test_invalid_annotation_is_not_read(self, text: str | None) -> None:
         assert unpacked(text) is None
+
+    def test_annotation_is_read_up_to_the_limit_of_levels(self) -> None:
+        deepest, deeper = (
+            annotation(b'{"spec":' * levels + b"0" + b"}" * levels)
+            for levels in (DEEPEST, DEEPEST + 1)
+        )
+        assert unpacked(deepest) is not None
+        assert unpacked(deeper) is None
 
     @pytest.mark.parametrize("levels", range(300, 1000, 100))
     def test_deeply_nested_annotation_raises_nothing(self, levels: int) -> None:
