@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 
+from initpipeline.api import names
 from tests import installation
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Component
@@ -37,10 +38,21 @@ def test_installation_serves_pipelines_and_is_removed_with_them(cluster: Cluster
     system("rollout", "status", "deployment/initpipeline", TIMEOUT)
     kubectl("apply", "-f", str(examples.FOLDER / "volume-permissions.yaml"))
     kubectl("wait", "ipl/notes", "--for=condition=Ready", TIMEOUT)
-    (pod,) = system.json("get", "pods")["items"]
-    (container,) = pod["status"]["containerStatuses"]
-    assert container["restartCount"] == 0
-    assert container["started"], "its probe was answered"
+    replicas = system.json("get", "pods")["items"]
+    assert len(replicas) == 2
+    for pod in replicas:
+        (container,) = pod["status"]["containerStatuses"]
+        assert container["restartCount"] == 0
+        assert container["ready"], "its probe was answered"
+
+    system("rollout", "restart", "deployment/initpipeline")
+    system("rollout", "status", "deployment/initpipeline", TIMEOUT)
+    holder = system.json("get", "lease", "initpipeline")["spec"]["holderIdentity"]
+    assert holder not in [pod["metadata"]["name"] for pod in replicas]
+    kubectl("annotate", "ipl/notes", f"{names.RERUN_ANNOTATION}=again")
+    kubectl("wait", "ipl/notes", "--for=jsonpath={.status.run.number}=2", TIMEOUT)
+    kubectl("wait", "ipl/notes", "--for=condition=Ready", TIMEOUT)
+
     labels = kubectl.json("get", "namespace", NAMESPACE)["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
