@@ -439,9 +439,9 @@ class Pipeline(PipelineMetadata):
     ) -> "Pipeline":
         """Returns the InitPipeline. The template_hash is copied from status, or "".
 
-        With ``before``, this is the answer to a write of that version's status. The write is
-        refused if the InitPipeline has changed, so the template is not read again. Raises
-        UnreadableError like ``from_api``.
+        ``before`` is the version whose status was written, if ``raw`` is the answer to that write.
+        Its template is not read again: the API server refuses the write if the InitPipeline has
+        changed. Raises UnreadableError like ``from_api``.
         """
         with _unreadable_as_error("InitPipeline"):
             return cls._read(raw, before)

@@ -84,7 +84,7 @@ def _parse(text: str) -> Quantity:
 
 
 _SHORT: Final = 32
-"""The length of texts up to which a parsed quantity is kept in memory."""
+"""Quantities parsed from texts of at most this length are kept in memory."""
 
 # A cluster has few different amounts, and each report of the kubelet repeats those of its Pod.
 _kept: Final = lru_cache(maxsize=1024)(_parse)

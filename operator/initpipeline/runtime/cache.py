@@ -55,7 +55,7 @@ for _class in (Pod, Pipeline, Container, ContainerStatus, PodCondition, Terminat
 copyreg.pickle(InitPipelineStatus, lambda status: (_read_status, (encode(status.to_api()),)))
 
 MAX_UNPACKED = 2000
-"""The number of objects of a kind that are not packed: those that have changed last."""
+"""The most objects of a kind that are not packed. These are the ones that have changed last."""
 
 MAX_UNPACKED_CONTAINERS = 100
 """A Pod with more containers and container statuses than this is always packed."""
@@ -121,8 +121,8 @@ class Store(Generic[T]):
         max_unpacked: int = MAX_UNPACKED,
     ) -> None:
         """Create an empty store. With ``keep_gone``, it keeps the last state of a deleted object,
-        see ``gone``. Objects for which ``is_large`` returns True are stored packed, and all except
-        the ``max_unpacked`` that were stored last."""
+        see ``gone``. The store packs objects for which ``is_large`` returns True, those from lists,
+        and all others except the ``max_unpacked`` that were stored last."""
         self._keep_gone = keep_gone
         self._is_large = is_large
         self._max_unpacked = max_unpacked
@@ -150,7 +150,8 @@ class Store(Generic[T]):
         return list(self._objects)
 
     def is_packed(self, key: Key) -> bool:
-        """Returns whether there is an object with this key that has not changed for long."""
+        """Returns whether the object with this key is stored packed: it has not changed for long,
+        came from a list, or is large. False if the store does not have it."""
         return isinstance(self._objects.get(key), _Packed)
 
     def newest(self) -> int:

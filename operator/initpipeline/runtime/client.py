@@ -41,7 +41,8 @@ METADATA_EVENTS = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 CHUNK_BYTES = 2**16
 
 CLOCK_TICK = 0.01
-"""In seconds. A time-out of 12 s is sent as 12 s, although some microseconds have passed."""
+"""In seconds. It is added before a time-out is rounded down to whole seconds, because some
+microseconds of it have passed: 12 s are sent as 12 s."""
 
 SILENT_SECONDS = 90.0
 """A watch without an event for longer is opened again: its connection may be dead. The API server

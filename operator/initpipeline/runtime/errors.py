@@ -2,7 +2,7 @@
 
 OperatorError           ends the process with a message of one line
   LoginError            there are no usable credentials, or no address of a cluster
-  LeaseLost             this process may not write any more
+  LeaseLost             this process has lost the Lease, and must not write any more
 ApiError                the API server answered with an error
   NotFoundError         404: the object does not exist
   ConflictError         409: the object has changed since it was read
@@ -35,7 +35,7 @@ class LoginError(OperatorError):
 
 
 class LeaseLost(OperatorError):  # noqa: N818 - an event, not an error of the program
-    """Another process holds the Lease, or it could not be renewed in time."""
+    """The Lease was deleted, or another process has written to it, since this process held it."""
 
 
 class ConnectionFailed(Exception):  # noqa: N818 - ConnectionError is Python's own

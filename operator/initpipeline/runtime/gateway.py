@@ -86,14 +86,15 @@ MARGIN_SECONDS: Final = 1.0
 """The time between the end of a write and the end of the Lease. It covers a time-out that the API
 server notices late."""
 LEAST_SECONDS: Final = 1.0
-"""A write with less time is not sent."""
+"""If less time is left for a write, it is not sent."""
 
 
 class Gateway:
     """Reads and writes API objects. Each method may raise ApiError or ConnectionFailed.
 
-    The API server and this process end each write before the Lease expires. What another replica
-    reads when it has taken the Lease over is thus not changed by this process any more.
+    The API server and this process end each write before the Lease expires. So what another replica
+    reads when it has taken the Lease over stays unchanged. A pause between the check of the time
+    and the request is the exception (docs/decisions/0021-lease-and-deadlines.md).
     """
 
     def __init__(

@@ -107,10 +107,10 @@ def _stored(
 
 
 class ListedPipelines:
-    """Stores and queues the pipelines of Kopf's lists, one by one, instead of Kopf.
+    """Stores and queues the pipelines of Kopf's lists, one by one. Kopf gets empty lists.
 
-    A pipeline without a run is queued at once. Until all Pods are known, the others wait: the
-    operator would have to request the Pod of each.
+    A pipeline without a run is queued at once. The others wait until all Pods are known. Without
+    that, the operator would have to request the Pod of each.
     """
 
     def __init__(

@@ -5,8 +5,8 @@ so, another replica takes the Lease over when it has expired.
 
 - A replica does not trust the clock of another. A Lease expires if it has not changed for its
   duration, measured by the clock of the replica that observes it.
-- The clock also runs while the machine sleeps. A process that was paused, with or without its
-  machine, knows at once that its Lease has expired.
+- The clock also runs while the machine sleeps. When a process continues after a pause of itself or
+  of its machine, it observes at once that its Lease has expired.
 - ``remaining`` is counted from before the request that renewed the Lease, so it ends before any
   other replica takes the Lease over.
 - A holder that cannot renew its Lease, as in an outage of the API server, stops reconciling, but
@@ -60,7 +60,7 @@ def uptime() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Periods:
-    """The periods of the election, in seconds. Defaults as in client-go's users."""
+    """The periods of the election, in seconds, with the defaults of kube-controller-manager."""
 
     lease: int = 15
     """After this time without a renewal, other replicas take the Lease over."""
@@ -100,14 +100,14 @@ class LeaderElection:
         self._tried_at = clock()
         """When a request was last sent, or a change was last observed."""
         self._held = False
-        """This process has held the Lease."""
+        """This process holds the Lease or has held it."""
         self._sent: dict[str, float] = {}
-        """The renewTime of the last successful write and of each one since, with the time when it
-        was sent. A write may succeed although its response is lost."""
+        """The renewTime of the last successful write and of each later attempt, with the time when
+        it was sent. A write may succeed although its response is lost."""
 
     def remaining(self) -> float:
-        """Returns for how many seconds no other replica takes the Lease over. 0 or less: this
-        process does not hold the Lease."""
+        """Returns the seconds during which no other replica can take the Lease over. 0 or less:
+        this process does not hold the Lease."""
         if self._renewed_at is None:
             return 0.0
         return self._renewed_at + self._periods.lease - EARLY_SECONDS - self._clock()
@@ -155,8 +155,8 @@ class LeaderElection:
             logger.warning("Lease not released", extra={**self._fields(), "error": one_line(error)})
 
     async def _released(self) -> bool:
-        """Release the Lease if it is this process's. Returns False if it changed meanwhile: the
-        API server may still carry out a write that was interrupted."""
+        """Release the Lease if this process holds it. Returns False if it changed meanwhile. The
+        caller must then repeat this: the API server may still carry out an interrupted write."""
         lease = await self._gateway.get_lease(self._key)
         if lease is None or not self._is_own(lease):
             return True
@@ -211,7 +211,7 @@ class LeaderElection:
     async def _taken(self) -> bool:
         """Take the Lease. Returns whether this process holds it. Otherwise it was read again."""
         try:
-            # A process that has held the Lease since continues, as after an outage.
+            # After an outage, this process may still hold the Lease. It then only renews it.
             await self._write({} if self._held else self._taking())
         except NotFoundError as error:
             if self._lease is None:
@@ -280,7 +280,7 @@ class LeaderElection:
 
     async def _changed(self) -> None:
         """Wait until the Lease has expired, or is free. Observes its changes meanwhile. Returns
-        earlier if there is no change for the duration of this process's own Lease."""
+        earlier if it does not change for the duration that this process's settings have."""
         if self._lease is None or self._expires_in() <= 0:
             return
         self._tried_at = self._clock()

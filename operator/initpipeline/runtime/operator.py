@@ -81,9 +81,8 @@ def _end_cleanly_at_sigterm() -> None:
 
 
 def _urgency(cache: Cache, key: Key) -> Urgency:
-    """Returns the place of a pipeline in the queue. First those that need a Pod, then those whose
-    init containers have ended. The others probably wait for reports of their progress, or are at
-    rest and were queued because the operator has started."""
+    """Returns the urgency of a pipeline in the queue. FIRST: it needs a Pod. NEXT: all its init
+    containers have ended. LAST: its steps run, or it is at rest and was queued at the start."""
     if cache.pipelines.is_packed(key) and cache.pods.is_packed(key):
         return Urgency.LAST
     pod = cache.pods.get(key)
@@ -139,7 +138,7 @@ class Operator:
         )
         self._sweeper = Sweeper(gateway, cache, self._queue, self._namespaces)
         self._before: set[asyncio.Task[Any]] = set()
-        """Tasks that were there before Kopf started."""
+        """The tasks that ran before Kopf started."""
         self._tasks: set[asyncio.Task[None]] = set()
         """The event loop has only weak references to its tasks."""
         self._is_cold = False
@@ -201,8 +200,8 @@ class Operator:
         self._is_cold = False
 
     def _unready(self, freshness: Freshness) -> str | None:
-        """Returns why the objects are not up to date. A cold standby has none, and is ready:
-        otherwise a rollout would wait for it, and it for the replica that the rollout ends."""
+        """Returns why the objects are not up to date. None: they are, or this is a cold standby.
+        A rollout waits until a new replica is ready, and only then ends the holder of the Lease."""
         return None if self._is_cold else freshness.problem()
 
     def _stuck_worker(self) -> str | None:

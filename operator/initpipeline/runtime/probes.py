@@ -18,7 +18,7 @@ from aiohttp import web
 from initpipeline.runtime.errors import OperatorError, one_line
 
 Check = Callable[[], str | None]
-"""Returns what is wrong. None: all is well."""
+"""Returns the problem. None: there is no problem."""
 
 REFUSED_SECONDS = 30.0
 """A watch that fails for longer makes the process unready."""

@@ -5,10 +5,10 @@
   it is processed once more afterwards.
 - Delays: a key can be added at a later time, and retried with exponential back-off. A delay ends
   when a worker gets the key, because the worker derives the next one from the current state.
-- Order: groups are served in turn, and the keys of one group in the order in which they were added,
-  the urgent ones first. Fewer workers serve the others, so in a burst those wait longer, and are
-  processed less often. The operator's groups are namespaces. A namespace with a thousand keys, or
-  with slow requests, does not delay the keys of other namespaces.
+- Order: groups are served in turn. The keys of one group are served by their urgency, and with the
+  same urgency in the order in which they were added. Fewer workers serve the least urgent keys, so
+  in a burst those wait longer, and are processed less often. The operator's groups are namespaces.
+  A namespace with a thousand keys, or with slow requests, does not delay the keys of others.
 
 A key does not carry what has changed: a worker that gets one compares the whole current state.
 
@@ -46,15 +46,15 @@ class _Group(Generic[K]):
     def __init__(self) -> None:
         self.waiting: dict[Urgency, dict[K, None]] = {urgency: {} for urgency in Urgency}
         self._urgent: set[K] = set()
-        """The keys with workers that were not the last ones."""
+        """The keys that workers have, of the urgencies FIRST and NEXT."""
         self._last: set[K] = set()
-        """The other keys with workers."""
+        """The keys that workers have, of the urgency LAST."""
 
     def __bool__(self) -> bool:
         return any((*self.waiting.values(), self._urgent, self._last))
 
     def next(self, max_urgent: float, max_last: float) -> K | None:
-        """Remove the first key that a worker may get, and return it. None: there is no key, or the
+        """Remove the first key that a worker may get, and return it. None: no key waits, or the
         group has reached its limits."""
         first, following, last = self.waiting.values()
         if (urgent := first or following) and len(self._urgent) < max_urgent:
@@ -64,7 +64,8 @@ class _Group(Generic[K]):
         return None
 
     def add(self, key: K, urgency: Urgency) -> bool:
-        """Add the key, or move it if it waits with less urgency. Returns whether it did so."""
+        """Add the key, or move it if it waits with less urgency. Returns False if the key waits
+        with this urgency or a higher one."""
         for other in Urgency:
             if key in self.waiting[other]:
                 if other <= urgency:
@@ -89,9 +90,10 @@ class WorkQueue(Generic[K]):
     """A work queue for one event loop. It is not thread-safe.
 
     ``clock`` returns the current time, to which the times passed to ``add_at`` are compared.
-    ``group`` returns the group of a key, and ``urgency`` its place in the group. At most
-    ``max_urgent`` keys of one group are with workers at any time, and ``max_last`` of those that
-    are served last. While keys that are served first wait, it is one of those.
+    ``group`` returns the group of a key, and ``urgency`` its place in the group. Of one
+    group, workers have at most ``max_urgent`` keys of the urgencies FIRST and NEXT at any time, and
+    at most ``max_last`` of the urgency LAST. While keys of the urgency FIRST wait, a worker gets a
+    key of the urgency LAST only if no other worker has one.
     """
 
     def __init__(

@@ -79,15 +79,16 @@ class Settings(BaseSettings):
     )
     standby: Literal["warm", "cold"] = Field(
         default="warm",
-        description="What a replica without the Lease does. warm: it watches, so that it continues "
-        "at once. cold: it waits, needs little memory, and lists all objects when it continues.",
+        description="What a replica without the Lease does. warm: it watches all objects, so that "
+        "it can take over at once. cold: it watches only the Lease, which needs little memory, and "
+        "lists all objects when it takes over.",
     )
     identity: str = Field(
         default="",
         max_length=253,
-        description="Name of this replica in the Lease, unlike that of any other. A process that "
-        "is restarted with the same name takes the Lease over at once. Without it: the name of "
-        "the host with a random suffix.",
+        description="Name of this replica in the Lease. No other replica may have it. A process "
+        "that is restarted with the same name takes the Lease over at once. Without it: the name "
+        "of the host with a random suffix.",
     )
     probe_address: Annotated[str, AfterValidator(_address)] = Field(
         default="",
@@ -104,9 +105,9 @@ class Settings(BaseSettings):
     @field_validator("renew_seconds")
     @classmethod
     def _fits(cls, seconds: float, earlier: ValidationInfo) -> float:
-        """Returns the seconds. Raises ValueError if the holder could not renew its Lease twice
-        before it ends, or if it would end after the Lease. The fields before this one have been
-        validated, and those that are invalid are missing."""
+        """Returns the seconds. Raises ValueError if the holder would stop before it has tried twice
+        to renew its Lease, or only after the Lease has expired. Pydantic has validated the earlier
+        fields, and leaves out the invalid ones."""
         retry, lease = (earlier.data.get(name) for name in ("retry_seconds", "lease_seconds"))
         if retry is not None and lease is not None and not 2 * retry <= seconds < lease:
             raise ValueError("must be at least twice --retry-seconds, and below --lease-seconds")
