@@ -3,7 +3,7 @@
 - ``/healthz`` fails if only a restart of the process helps: a worker or the leader election is
   stuck. It does not fail in an outage of the API server.
 - ``/readyz`` fails while the cache is not up to date: the objects are not listed yet, or a watch is
-  refused or silent. A replica that stands by is ready.
+  refused or silent. It does not fail while a cold standby waits for the Lease.
 
 If a probe fails, the response lists the reasons, one per line.
 """
