@@ -542,7 +542,7 @@ def unpacked(text: str | None) -> dict[str, Any] | None:
         reader = zlib.decompressobj()
         data = reader.decompress(base64.b64decode(text, validate=True), _LARGEST_UNPACKED)
         if not reader.eof or without_depths(data) != data:
-            return None  # It is nested too deeply to be compared.
+            return None  # It is cut, too long, or nested too deeply to be compared.
         template = json.loads(data)
     except (binascii.Error, zlib.error, ValueError):
         return None

@@ -139,10 +139,10 @@ class ApiClient:
         self,
         listed: Callable[[dict[str, Any]], None],
         is_known: Callable[[Mapping[str, Any]], bool],
-        freshness: Callable[[str], Freshness | None] = lambda _: None,
+        freshness: Mapping[str, Freshness],
     ) -> kopf.AiohttpSession:
-        """Returns a session for Kopf that renews its credentials. ``freshness`` returns, for the
-        path of a list or a watch, what records its events and failures.
+        """Returns a session for Kopf that renews its credentials. ``freshness`` has, by the path of
+        a list and its watch, what records their events and failures.
 
         Kopf gets no objects from its lists: ``listed`` is called with each one instead. Kopf would
         queue all objects, each with a task and with state of its own. Its watches leave out the
@@ -158,20 +158,18 @@ class ApiClient:
         async def without_known(
             request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
         ) -> aiohttp.ClientResponse:
-            fresh = freshness(request.url.path)
+            fresh = freshness.get(request.url.path) or Freshness("other objects")
             try:
                 response = await handler(request)
             except _NO_ANSWER:
-                if fresh is not None:
-                    fresh.failed()
+                fresh.failed()
                 raise
-            if fresh is not None and response.status >= 400:
+            if response.status >= 400:
                 fresh.failed()
             elif isinstance(response.content, responses.Lines):
                 response.content.is_known = is_known
-                if fresh is not None:
-                    fresh.seen()  # Kopf has listed the objects before.
-                    response.content.seen = fresh.seen
+                fresh.seen()  # Kopf has listed the objects before.
+                response.content.seen = fresh.seen
             elif isinstance(response, responses.Response) and "limit" in request.url.query:
                 response.listed = listed
             return response

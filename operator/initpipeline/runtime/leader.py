@@ -60,13 +60,13 @@ def uptime() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Periods:
-    """The periods of the election, in seconds, with the defaults of kube-controller-manager."""
+    """The periods of the election, in seconds."""
 
-    lease: int = 15
+    lease: int
     """After this time without a renewal, other replicas take the Lease over."""
-    renew: float = 10
+    renew: float
     """After this time without a successful renewal, the holder stops reconciling."""
-    retry: float = 2
+    retry: float
     """The time between two renewals, and before a failed request is repeated."""
 
 

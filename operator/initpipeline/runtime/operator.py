@@ -107,8 +107,7 @@ class Operator:
         self._leader = LeaderElection(
             Gateway(client), lease_key(settings), identity(settings), periods, now
         )
-        gateway, self._cache = Gateway(client, self._leader.remaining), Cache.empty()
-        cache = self._cache
+        gateway, cache = Gateway(client, self._leader.remaining), Cache.empty()
         # At most a quarter of the workers serve one namespace, so that requests that time out
         # there do not occupy all workers.
         self._queue: WorkQueue[Key] = WorkQueue(
@@ -126,7 +125,9 @@ class Operator:
         self._listed = handlers.ListedPipelines(
             cache.pipelines, self._queue, unreadable, self._namespaces
         )
-        self._fresh_pipelines = _freshness("InitPipelines", self._namespaces)
+        self._pipelines = cache.pipelines
+        by_namespace = _freshness("InitPipelines", self._namespaces)
+        self._fresh_pipelines = {pipelines_path(name): one for name, one in by_namespace.items()}
         self._fresh_pods = _freshness("Pods", self._namespaces)
         self._pods = PodWatcher(
             gateway,
@@ -217,18 +218,6 @@ class Operator:
         most = 2 * (self._settings.lease_seconds + self._settings.request_timeout_seconds)
         return f"the leader election is stuck for {idle:.0f} seconds" if idle > most else None
 
-    def _freshness_of(self, path: str) -> Freshness | None:
-        """Returns the freshness of the InitPipelines that are listed and watched with this path.
-        None: it is the path of something else."""
-        return next(
-            (
-                fresh
-                for name, fresh in self._fresh_pipelines.items()
-                if path == pipelines_path(name)
-            ),
-            None,
-        )
-
     async def _login(self, **_: object) -> kopf.AiohttpSession | None:
         """Returns the session for Kopf at the first call, and None at the second.
 
@@ -241,8 +230,8 @@ class Operator:
         self._logged_in = True
         return self._client.for_watches(
             self._listed.handle,
-            partial(handlers.is_known, self._cache.pipelines),
-            self._freshness_of,
+            partial(handlers.is_known, self._pipelines),
+            self._fresh_pipelines,
         )
 
     async def _start(self, **_: object) -> None:

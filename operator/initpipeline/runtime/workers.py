@@ -25,9 +25,9 @@ async def run_worker(
         try:
             if leads():
                 await _reconcile(key, queue, reconciler)
+                logger.debug("reconciled", extra={"pipeline": str(key)})
             else:
                 reconciler.forget_if_deleted(key)
-            logger.debug("reconciled", extra={"pipeline": str(key)})
         finally:
             queue.done(key)
         # A reconcile that sends no request does not let other tasks run.

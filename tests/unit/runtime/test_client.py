@@ -322,7 +322,7 @@ class TestNoAnswer:
         made.refresh_api_key_hook = unreadable
         async with (
             ApiClient(made, 5) as api,
-            api.for_watches(lambda _: None, lambda _: False).aiohttp_session as session,
+            api.for_watches(lambda _: None, lambda _: False, {}).aiohttp_session as session,
         ):
             with pytest.raises(aiohttp.ClientConnectionError, match="no token file"):
                 await session.get(f"{server}/thing")
@@ -343,7 +343,7 @@ class TestWatchOfKopf:
         self, api: ApiClient, server: str, kmock: mock.RawHandler
     ) -> None:
         kmock["get /things"] << b'{"type": "ADDED"}\n{"type": "MODIFIED"}\n{"type": "BOOKMARK"}\n'
-        known = api.for_watches(lambda _: None, lambda event: event["type"] == "MODIFIED")
+        known = api.for_watches(lambda _: None, lambda event: event["type"] == "MODIFIED", {})
         async with known.aiohttp_session as session:
             response = await session.get(f"{server}/things?watch=true")
             lines = [line async for line in response.content.iter_chunked(1024)]
@@ -356,7 +356,7 @@ class TestWatchOfKopf:
         page = {"metadata": {"resourceVersion": "7"}, "items": [{"a": 1}, {"b": "x" * size}]}
         kmock["get /things"] << page
         listed: list[Any] = []
-        async with api.for_watches(listed.append, lambda _: False).aiohttp_session as session:
+        async with api.for_watches(listed.append, lambda _: False, {}).aiohttp_session as session:
             response = await session.get(f"{server}/things?limit=500")
             document = await response.json()
         assert document == {**page, "items": []}
@@ -367,7 +367,7 @@ class TestWatchOfKopf:
     ) -> None:
         kmock["get /thing"] << {"items": [1]}
         listed: list[Any] = []
-        async with api.for_watches(listed.append, lambda _: False).aiohttp_session as session:
+        async with api.for_watches(listed.append, lambda _: False, {}).aiohttp_session as session:
             response = await session.get(f"{server}/thing")
             assert await response.json() == {"items": [1]}
         assert listed == []
@@ -513,7 +513,7 @@ class TestExpiredCredentials:
         """Kopf gets a session that never has to be replaced."""
         login, _ = self.login(server, token)
         async with ApiClient(configuration(server, "old"), 5, login) as api:
-            session = api.for_watches(lambda _: None, lambda _: False).aiohttp_session
+            session = api.for_watches(lambda _: None, lambda _: False, {}).aiohttp_session
             async with session, session.get(f"{server}/thing") as response:
                 assert response.status == code
 
@@ -521,7 +521,7 @@ class TestExpiredCredentials:
         login, times = self.login(server, "new")
         async with ApiClient(configuration(server, "old"), 5, login) as api:
             await api.request("GET", "/thing")
-            session = api.for_watches(lambda _: None, lambda _: False).aiohttp_session
+            session = api.for_watches(lambda _: None, lambda _: False, {}).aiohttp_session
             async with session, session.get(f"{server}/thing") as response:
                 assert response.status == 200
         assert len(times) == 1

@@ -129,6 +129,18 @@ def run(api: mock.RawHandler) -> Callable[..., Running]:
     return lambda **settings: Running(str(api.url).rstrip("/"), **settings)
 
 
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Returns the keys of all reconciles, which do nothing else."""
+    keys: list[object] = []
+
+    async def reconcile(_: object, key: object) -> None:
+        keys.append(key)
+
+    monkeypatch.setattr(Reconciler, "reconcile", reconcile)
+    return keys
+
+
 async def until(condition: Callable[[], object]) -> None:
     """Wait for a condition that another thread fulfils, so it must be polled."""
     async with asyncio.timeout(SECONDS):
@@ -182,14 +194,8 @@ class TestServing:
         assert not len(api[f"get {PODS}"])
 
     async def test_pod_event_reaches_the_reconcile(
-        self, monkeypatch: pytest.MonkeyPatch, api: mock.RawHandler, run: Callable[..., Running]
+        self, seen: list[object], api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:
-        seen: list[object] = []
-
-        async def reconcile(_: object, key: object) -> None:
-            seen.append(key)
-
-        monkeypatch.setattr(Reconciler, "reconcile", reconcile)
         raw = fresh_pod().raw()
         raw["metadata"]["resourceVersion"] = "11"
         leads = asyncio.Event()
@@ -264,14 +270,8 @@ class TestLeaderElection:
         assert {request.method for request in api} == {mock.method.GET}
 
     async def test_standby_that_gets_the_lease_reconciles_what_it_has_cached(
-        self, monkeypatch: pytest.MonkeyPatch, api: mock.RawHandler, run: Callable[..., Running]
+        self, seen: list[object], api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:
-        seen: list[object] = []
-
-        async def reconcile(_: object, key: object) -> None:
-            seen.append(key)
-
-        monkeypatch.setattr(Reconciler, "reconcile", reconcile)
         api[f"get {PIPELINES}"] - api[WATCH] << page(pipeline().raw())
         api[f"get {LEASES}/initpipeline"] << self.lease("other")
         free = {"type": "MODIFIED", "object": self.lease("", "2")}
