@@ -1,5 +1,7 @@
 """Fake nodes run the containers of a Pod like a kubelet."""
 
+import asyncio
+import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +9,9 @@ from typing import Any
 import pytest
 
 from tests.bench import environment
+from tests.bench.connection import Connection, connect
+from tests.bench.errors import BenchError
+from tests.bench.workloads import PODS_PATH
 from tests.cluster.cluster import Cluster
 from tests.cluster.kwok import FakeNodes
 from tests.cluster.plan import Component, Mode
@@ -82,3 +87,47 @@ def test_steps_of_tekton_start_together_and_end_one_after_the_other(nodes: FakeN
     sequential = {f"{'t' * i}{'r' * (STEPS - i)}" for i in range(STEPS)}
     assert seen <= sequential | {"", "w" * STEPS, "t" * STEPS}
     assert len(seen & sequential) > 1
+
+
+def test_deleted_pods_are_removed_once(nodes: FakeNodes) -> None:
+    """A second DELETE would remove the next Pod of the name, which is created at once."""
+    pods = [pod(f"d-{number}", {"deleted": ""}, containers=containers(1)) for number in range(PODS)]
+    for one in pods:
+        one["spec"] |= {"restartPolicy": "Always"}
+    observed_until(nodes, pods, "Running")
+    created = asyncio.run(_replaced(nodes, pods))
+    assert observed_until(nodes, [], "Running") == created
+
+
+def observed_until(nodes: FakeNodes, pods: list[dict[str, Any]], phase: str) -> dict[str, str]:
+    """Create the Pods. When all deleted= Pods have that phase, return their UIDs by name."""
+    cluster = nodes.cluster
+    if pods:
+        Kubectl(cluster.kubeconfig)("create", "-f", "-", stdin=pods)
+
+    def uids() -> dict[str, str] | None:
+        listed = cluster.api.get(f"{PODS_PATH}?labelSelector=deleted") or {"items": []}
+        phases = {one["status"]["phase"] for one in listed["items"]}
+        metadata = [one["metadata"] for one in listed["items"]]
+        reached = len(metadata) == PODS and phases == {phase}
+        return {one["name"]: one["uid"] for one in metadata} if reached else None
+
+    return poll_until(uids, 60, f"all Pods are {phase}")
+
+
+async def _replaced(nodes: FakeNodes, pods: list[dict[str, Any]]) -> dict[str, str]:
+    """Delete the Pods, create each as soon as its name is free, and return the UIDs by name."""
+    async with connect(nodes.cluster.kubeconfig, PODS) as connection:
+        return dict(await asyncio.gather(*(_replace(connection, one) for one in pods)))
+
+
+async def _replace(connection: Connection, manifest: dict[str, Any]) -> tuple[str, str]:
+    name = manifest["metadata"]["name"]
+    await connection.delete(f"{PODS_PATH}/{name}", {})
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await connection.create(PODS_PATH, json.dumps(manifest).encode())
+                return name, (await connection.get(f"{PODS_PATH}/{name}"))["metadata"]["uid"]
+            except BenchError:  # 409: the name is taken until kwok has removed the Pod
+                await asyncio.sleep(0.002)
