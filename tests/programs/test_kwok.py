@@ -105,12 +105,12 @@ def observed_until(nodes: FakeNodes, pods: list[dict[str, Any]], phase: str) -> 
     if pods:
         Kubectl(cluster.kubeconfig)("create", "-f", "-", stdin=pods)
 
-    def uids() -> dict[str, str] | None:
+    def uids() -> dict[str, str]:
         listed = cluster.api.get(f"{PODS_PATH}?labelSelector=deleted") or {"items": []}
         phases = {one["status"]["phase"] for one in listed["items"]}
         metadata = [one["metadata"] for one in listed["items"]]
         reached = len(metadata) == PODS and phases == {phase}
-        return {one["name"]: one["uid"] for one in metadata} if reached else None
+        return {one["name"]: one["uid"] for one in metadata} if reached else {}
 
     return poll_until(uids, 60, f"all Pods are {phase}")
 
