@@ -36,7 +36,7 @@ $(STAMP): $(VENV)/.packages pyproject.toml
 venv: $(STAMP) ## Install the pinned packages into .venv: half a minute
 
 .PHONY: test
-test: lint $(STAMP) ## Run lint and all tests except fuzz, mutants, oldest, argocd and bench
+test: lint $(STAMP) ## Run lint and all tests except fuzz, deaths, mutants, oldest, argocd and bench
 	@echo "== build the test cluster, Argo CD's Lua engine and kstatus"
 	@$(BIN)/python -m tests.cluster prepare
 	@$(BIN)/python -m tests.gitops prepare
@@ -60,6 +60,10 @@ unit: $(STAMP) ## Run the tests that need no cluster: two minutes
 .PHONY: fuzz
 fuzz: $(STAMP) ## Check all readers with 100,000 hostile objects: three minutes; ARGS="COUNT SEED"
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+.PHONY: deaths
+deaths: $(STAMP) ## Let the operator die before and after each write, and twice: two minutes
+	@INITPIPELINE_DEATHS=1 $(PYTEST) -n $(JOBS) tests/unit/runtime/test_deaths.py
 
 .PHONY: mutants
 mutants: $(STAMP) ## Change the core line by line, and list what no test notices: an hour; ARGS="MODULE"

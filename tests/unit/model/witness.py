@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from initpipeline.api.models import InitPipelineStatus, Run, RunRecord
+from initpipeline.api.names import IN_PLACE
 from initpipeline.api.reasons import (
     CONDITIONS,
     ConditionType,
@@ -242,7 +243,15 @@ def runs_start_for_a_cause(case: Case) -> None:
 
 def _container_restarted(case: Case, _: Result | None) -> bool:
     judged = case.facts.pipeline.policies.rerun_policy is RerunPolicy.ON_RESTART
-    return judged and case.truth.app_restarted and case.pod is not None and not case.pod.deleting
+    restarted = case.truth.app_restarted or _restarted_in_place_twice(case)
+    return judged and restarted and case.pod is not None and not case.pod.deleting
+
+
+def _restarted_in_place_twice(case: Case) -> bool:
+    """Returns whether the kubelet has begun at least two passes in this Pod by the operator's rules
+    for in-place re-runs. If they follow closely, the operator replaces the Pod."""
+    by_rules = case.pod is not None and case.pod.rerun_in_place == IN_PLACE
+    return by_rules and case.truth.passes > 2 and case.truth.by is Trigger.RESTARTED_IN_PLACE
 
 
 def _begun_by_kubelet(case: Case, by: Trigger) -> bool:

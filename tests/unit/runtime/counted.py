@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Final
 from unittest.mock import patch
+from urllib.parse import quote
 
 from initpipeline.api.names import TEMPLATE_ANNOTATION
 from initpipeline.api.raw import Raw
@@ -35,7 +36,7 @@ from initpipeline.runtime.workers import run_worker
 from tests.builders import NAME, PIPELINE_UID, PipelineBuilder
 from tests.costs.lives import SANDBOX_READY
 from tests.costs.table import BYTES, DECISIONS, PIPELINES_READ, PODS_READ, RECONCILES
-from tests.unit.model.cluster import Api, Cluster
+from tests.unit.model.cluster import UNLABELLED, Api, Cluster
 from tests.unit.model.kubelet import Kubelet
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, FakeApi, merged
@@ -58,6 +59,7 @@ class CountedClient(ApiClient):
         """``answering`` is awaited before each response."""
         self._api, self._costs, self._answering = api, costs, answering
         self._pod_events: asyncio.Queue[Raw] = asyncio.Queue()
+        self._unlabelled_events: asyncio.Queue[Raw] = asyncio.Queue()
         self.sent: list[str] = []
         """The requests, with the length of each body."""
 
@@ -83,14 +85,16 @@ class CountedClient(ApiClient):
         return page
 
     async def watch(self, path: str, accept: str, seconds: int) -> AsyncGenerator[Raw]:  # noqa: ARG002
+        unlabelled = f"labelSelector={quote('!')}" in path
+        events = self._unlabelled_events if unlabelled else self._pod_events
         while True:
-            event = await self._pod_events.get()
+            event = await events.get()
             self._costs[PODS_READ] += 1
             yield event
 
-    def report(self, event: Raw) -> None:
-        """Add an event to the watch of Pods."""
-        self._pod_events.put_nowait(event)
+    def report(self, event: Raw, unlabelled: bool = False) -> None:
+        """Add an event to the watch of Pods, or of those without the operator's label."""
+        (self._unlabelled_events if unlabelled else self._pod_events).put_nowait(event)
 
 
 def _name(method: str, path: str) -> str:
@@ -125,14 +129,22 @@ class CountedQueue(WorkQueue[Key]):
         super().done(key)
 
 
+NewClient = Callable[[FakeApi, Counter[str], Callable[[], Awaitable[None]]], CountedClient]
+
+
 class CountedOperator:
     """The operator's process. It lists all objects when it starts."""
 
     def __init__(
-        self, api: Api, clock: Clock, costs: Counter[str], events_before_responses: bool
+        self,
+        api: Api,
+        clock: Clock,
+        costs: Counter[str],
+        events_before_responses: bool = False,
+        new_client: NewClient = CountedClient,
     ) -> None:
         self._api, self._costs, self._early = api, costs, events_before_responses
-        self.client = CountedClient(api, costs, self._answering)
+        self.client = new_client(api, costs, self._answering)
         gateway, self._unreadable = Gateway(self.client), UnreadableObjects()
         self._cache, self._queue = Cache.empty(), CountedQueue(clock, costs)
         self._events = EventRecorder(gateway, clock, "operator-0")
@@ -143,8 +155,12 @@ class CountedOperator:
         self._pods = PodWatcher(gateway, self._cache.pods, self._queue, self._unreadable)
         self._delivered = 0
         self._tasks: list[asyncio.Task[None]] = []
+        """The event loop has only weak references to its tasks."""
+        self._before: set[asyncio.Task[Any]] = set()
+        """The tasks that ran before this operator started."""
 
     async def start(self) -> None:
+        self._before = asyncio.all_tasks()
         self._delivered = len(self._api.events)
         await self._pods.fill(None)
         work = run_worker(self._queue, self._reconciler), self._pods.run(None), self._events.run()
@@ -154,9 +170,10 @@ class CountedOperator:
                 self._report_pipeline(None, raw)
 
     async def stop(self) -> None:
-        for task in self._tasks:
+        tasks = asyncio.all_tasks() - self._before - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def deliver(self) -> bool:
         """Deliver the events of the watches since the last call. Returns whether there are any."""
@@ -165,8 +182,9 @@ class CountedOperator:
         for event in news:
             if event.watch == PIPELINES:
                 self._report_pipeline(event.type, event.object)
-            elif event.watch == PODS:
-                self.client.report({"type": event.type, "object": event.object})
+            elif event.watch in (PODS, UNLABELLED):
+                raw = {"type": event.type, "object": event.object}
+                self.client.report(raw, unlabelled=event.watch == UNLABELLED)
         return bool(news)
 
     async def _answering(self) -> None:
