@@ -382,8 +382,8 @@ class InitPipelineStatus(ApiModel):
     )
     next_run_time: Time | None = Field(
         None,
-        description="Earliest start of the next run, while back-off delays it. A run that a user "
-        "starts is not delayed. Unset if no run is delayed.",
+        description="Earliest start of the next run, while back-off delays it, or while the rate "
+        "of the runs that users start delays it. Unset if no run is delayed.",
     )
     effective_resources: EffectiveResources | None = None
     last_rerun_token: Identifier | None = Field(

@@ -150,6 +150,11 @@ class Reason(StrEnum):
     caused several runs in a row.
 
     Find the cause in status.history. Request a run to start it now."""
+    RATE_LIMITED = "RateLimited"
+    """The next run, which a user has started, waits until status.nextRunTime. Of the runs that
+    users start, at most five of an InitPipeline start at once, and then one every ten seconds.
+
+    Wait. If this lasts, find out which client changes the template or requests runs that often."""
     BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded"
     """More runs have failed than spec.backoffLimit allows, and no other run follows.
 
@@ -230,6 +235,7 @@ CONDITIONS: Final[Mapping[Reason, tuple[ConditionType, ...]]] = {
     Reason.QUOTA_REQUIRES_RESOURCES: _REFUSED,
     Reason.NAME_CONFLICT: _NO_POD,
     Reason.RERUN_BACK_OFF: (ConditionType.READY, ConditionType.RECONCILING),
+    Reason.RATE_LIMITED: (*_STEP, ConditionType.SUSPENDED),
     Reason.BACKOFF_LIMIT_EXCEEDED: (ConditionType.STALLED,),
     Reason.STEP_TIMED_OUT: _FAILED,
     Reason.RESTART_LIMIT_EXCEEDED: _FAILED,

@@ -16,8 +16,8 @@ class Starter(Enum):
     """Who starts a run."""
 
     USER = auto()
-    """By creating or changing the InitPipeline. The run starts immediately, and resets back-off and
-    failedRuns."""
+    """By creating or changing the InitPipeline. The run starts without back-off, and resets
+    back-off and failedRuns."""
     OPERATOR = auto()
     """The operator starts the run after a restart, a lost Pod or a failure, with back-off. The
     counts of runs and failures are not reset, and ``rerun --wait`` of an earlier request waits for

@@ -13,7 +13,7 @@ Reading order:
    ``explanations``: reason and message.
 4. Runs. ``run_limits``: when a run exceeds initDeadlineSeconds, timeoutSeconds or maxRestarts.
    ``runs``: how a run begins, follows its Pod and ends. ``in_place``: in-place re-runs.
-   ``triggers``: when the next run starts, and why.
+   ``rates``: how often something may happen. ``triggers``: when the next run starts, and why.
 5. What is reported. ``conditions``, ``mirror``, ``status``, ``status_size``, ``run_events``.
 6. What is done. ``admission``: refusals of a Pod. ``podspec``: the Pod's manifest. ``decide``: the
    decision. ``unreadable``: what is reported of an InitPipeline that cannot be read.

@@ -11,6 +11,7 @@ from typing import Any
 from initpipeline.api import names
 from initpipeline.api.models import InitPipelineStatus, Run
 from initpipeline.api.reasons import ConditionType, Reason, Trigger
+from initpipeline.api.triggers import by_user
 from initpipeline.core import (
     admission,
     conditions,
@@ -142,14 +143,15 @@ def _follow_pod(facts: Facts, state: RunState, now: datetime) -> FollowedRun:
 def _suspend(facts: Facts, followed: FollowedRun | None, now: datetime) -> Decision:
     """Ends the current run and deletes its Pod. A Pod that has terminated is deleted as well,
     because it has the name that the next run's Pod needs. ``followed`` None: no run has started
-    yet."""
+    yet. If the pipeline is resumed, and the rate of runs delays the next one, the suspension
+    continues until then."""
     pod, pipeline = facts.pod, facts.pipeline
     state = runs.superseded(followed, pipeline.status, now) if followed else None
     status = statuses.suspended(facts, state, now)
     if pod is None or not pod_ownership.is_owned_by(pod, pipeline):
-        return Decision(status)
+        return Decision(status, wake_at=status.next_run_time)
     if pod.deleting:
-        return Decision(status, wake_at=_next(now, pod_end.stuck_at(pod)))
+        return Decision(status, wake_at=_next(now, pod_end.stuck_at(pod), status.next_run_time))
     return Decision(status, DeletePod(pod.uid))
 
 
@@ -158,6 +160,8 @@ def _reconcile_run(facts: Facts, followed: FollowedRun, now: datetime) -> Decisi
     one."""
     pipeline = facts.pipeline
     followed = _start_due_run(facts, followed, now)
+    if followed.state.waits and pipeline.status.condition(ConditionType.SUSPENDED):
+        return _suspend(facts, followed, now)
     facts = _with_own_validation(facts, followed.state.run)
     obstacle = in_place.obstacle(facts, followed.state, followed.pod, now)
     decision = _decide_with_status(facts, followed, obstacle, now)
@@ -175,9 +179,11 @@ def _start_due_run(facts: Facts, followed: FollowedRun, now: datetime) -> Follow
         state = runs.replace_run(facts.pipeline, followed, due.trigger, due.cause, now)
         # After a restore from a backup there may already be a Pod with the number of the new run.
         return _follow_pod(facts, state, now)
-    if at == state.next_run_time:
-        return followed
-    return replace(followed, state=replace(state, next_run_time=at))
+    waits = due.trigger if due and by_user(due.trigger) else None
+    # A template that waits for its run is still to be recognized as changed.
+    used = state.template_hash if waits is Trigger.SPEC_CHANGED else facts.pipeline.template_hash
+    state = replace(state, next_run_time=at, waits=waits, template_hash=used)
+    return replace(followed, state=state)
 
 
 def _with_own_validation(facts: Facts, run: Run) -> Facts:
@@ -239,6 +245,9 @@ def _ensure_pod(
     """Returns the decision for a run without a Pod, or with a Pod whose first report is awaited
     (first_report_deadline)."""
     pipeline, pod, state = facts.pipeline, facts.pod, followed.state
+    if pod is None and state.waits is not None:
+        # The next run would replace the Pod within seconds.
+        return Decision(statuses.without_pod(facts, state, now), wake_at=state.next_run_time)
     stalled_at = _next(now, statuses.stalled_without_pod_at(state.run))
     if facts.refusal is not None and not in_place.refused(facts):
         blocked = statuses.without_pod(facts, state, now)
@@ -251,15 +260,16 @@ def _ensure_pod(
         return Decision(status, creation, defer_status=_is_deferred(pipeline, obstacle))
     if followed.pod is not None:
         deadline = pod_ownership.first_report_deadline(pod, state.run, now)
+        wake_at = _next(now, deadline, state.next_run_time)
         status = _keep_reported_status(facts, state, now)
         deferred = _is_deferred(pipeline, obstacle)
-        return Decision(status, wake_at=deadline, defer_status=deferred)
+        return Decision(status, wake_at=wake_at, defer_status=deferred)
     blocked = statuses.without_pod(facts, state, now)
     if pod.deleting:
-        return Decision(blocked, wake_at=_next(now, pod_end.stuck_at(pod)))
+        return Decision(blocked, wake_at=_next(now, pod_end.stuck_at(pod), state.next_run_time))
     if pod_ownership.is_owned_by(pod, pipeline):
         return Decision(blocked, DeletePod(pod.uid))
-    return Decision(blocked, wake_at=stalled_at)
+    return Decision(blocked, wake_at=_next(now, stalled_at, state.next_run_time))
 
 
 def _is_deferred(pipeline: Pipeline, obstacle: Explanation | None) -> bool:

@@ -49,6 +49,9 @@ class RunState:
     next_run_time: datetime | None
     last_rerun_token: str | None
     template_hash: str | None
+    waits: Trigger | None = None
+    """The trigger of the run that a user has started, and that the rate of such runs delays until
+    next_run_time. None: there is no such run."""
 
     @classmethod
     def of(cls, status: InitPipelineStatus, run: Run) -> "RunState":
@@ -152,6 +155,7 @@ def _begun(state: RunState, pipeline: Pipeline) -> RunState:
         last_rerun_token=state.run.token or state.last_rerun_token,
         template_hash=pipeline.template_hash,
         next_run_time=None,
+        waits=None,
     )
 
 

@@ -11,8 +11,8 @@ from initpipeline.api.models import (
     format_time,
 )
 from initpipeline.api.names import MAX_MESSAGE_LENGTH
-from initpipeline.api.reasons import Reason, Result
-from initpipeline.core import conditions, explanations, mirror, pod_end, runs
+from initpipeline.api.reasons import Reason, Result, Trigger
+from initpipeline.core import conditions, explanations, mirror, pod_end, runs, triggers
 from initpipeline.core.conditions import ConditionInputs
 from initpipeline.core.evolve import evolve
 from initpipeline.core.explanations import Explanation
@@ -69,6 +69,8 @@ def without_pod(facts: Facts, state: RunState, now: datetime) -> InitPipelineSta
     pipeline = facts.pipeline
     if state.run.completion_time is None:
         why, stalled = _why_no_pod(state.run, facts, now)
+        if facts.pod is None and (delayed := _delayed(state)):
+            why, stalled = delayed, None
         inputs = ConditionInputs(False, why, False, why, None if stalled else why, stalled)
         return _reported(pipeline, state, _placeholder_fields(pipeline), inputs, now)
     kept = state.next_run_time is None
@@ -78,7 +80,8 @@ def without_pod(facts: Facts, state: RunState, now: datetime) -> InitPipelineSta
 
 
 def suspended(facts: Facts, state: RunState | None, now: datetime) -> InitPipelineStatus:
-    """Returns the status while spec.suspend keeps runs from starting.
+    """Returns the status while spec.suspend keeps runs from starting, and after that until the
+    next run may start (triggers.USER_RUNS).
 
     ``state`` has a run that has ended. None: no run has started yet. status.templateHash stays that
     of the last run. So after the suspension the operator still recognizes that the template
@@ -88,22 +91,25 @@ def suspended(facts: Facts, state: RunState | None, now: datetime) -> InitPipeli
     before = pipeline.status
     token = runs.pending_token(pipeline, state or before)
     waits = f'; that run also records the rerun token "{token}"' if token else ""
-    why = Explanation(
+    delayed = _delayed(state) if state else None
+    why = delayed or Explanation(
         Reason.SUSPENDED, f"suspended: a run starts once spec.suspend is false{waits}"
     )
     terminating = stuck = None
     if pod is not None and is_owned_by(pod, pipeline):
         stuck = explanations.stuck(pod) if pod_end.is_stuck(pod, now) else None
         terminating = None if stuck else explanations.terminating(pod)
-    inputs = ConditionInputs(False, why, False, why, terminating, stuck, suspended=why)
+    reconciling = None if stuck else terminating or delayed
+    inputs = ConditionInputs(False, why, False, why, reconciling, stuck, suspended=why)
     status = _with_state(before, state) if state else before
+    generation = _observed_generation(pipeline, state) if state else pipeline.generation
     return evolve(
         status,
         **_placeholder_fields(pipeline),
         pod_name=pipeline.name,
-        observed_generation=pipeline.generation,
-        next_run_time=None,
-        conditions=conditions.conditions(before, inputs, pipeline.generation, now),
+        observed_generation=generation,
+        next_run_time=state.next_run_time if state and delayed else None,
+        conditions=conditions.conditions(before, inputs, generation, now),
     )
 
 
@@ -114,9 +120,8 @@ def unchanged(pipeline: Pipeline, state: RunState) -> InitPipelineStatus:
     return evolve(
         _with_state(before, state),
         pod_name=pipeline.name,
-        observed_generation=pipeline.generation,
-        template_hash=pipeline.template_hash,
-        conditions=conditions.of_generation(before, pipeline.generation),
+        observed_generation=_observed_generation(pipeline, state),
+        conditions=conditions.of_generation(before, _observed_generation(pipeline, state)),
     )
 
 
@@ -127,15 +132,22 @@ def _reported(
     inputs: ConditionInputs,
     now: datetime,
 ) -> InitPipelineStatus:
-    before = pipeline.status
+    before, generation = pipeline.status, _observed_generation(pipeline, state)
     return evolve(
         _with_state(before, state),
         **fields,
         pod_name=pipeline.name,
-        observed_generation=pipeline.generation,
-        template_hash=pipeline.template_hash,
-        conditions=conditions.conditions(before, inputs, pipeline.generation, now),
+        observed_generation=generation,
+        conditions=conditions.conditions(before, inputs, generation, now),
     )
+
+
+def _observed_generation(pipeline: Pipeline, state: RunState) -> int:
+    """Returns the generation that status reflects. While the run for a changed spec waits, that is
+    the generation before the change."""
+    if state.waits in {None, Trigger.REQUESTED}:
+        return pipeline.generation
+    return max(pipeline.status.observed_generation or 0, 0)
 
 
 def _with_state(status: InitPipelineStatus, state: RunState) -> InitPipelineStatus:
@@ -201,7 +213,7 @@ def _conditions_of_ended_run(state: RunState, policies: Policies) -> ConditionIn
     or disruption of its Pod afterwards does not change them."""
     run = state.run
     if run.result is Result.SUCCEEDED:
-        return ConditionInputs(True, _INITIALIZED, True, _SUCCEEDED)
+        return ConditionInputs(True, _INITIALIZED, True, _SUCCEEDED, _backing_off(state))
     why = _end_of(run)
     initialized = run.initialized_time is not None and run.result is not Result.LOST
     init_why = _INITIALIZED if initialized else why
@@ -243,11 +255,26 @@ def _with_remedy(cause: str, remedy: str) -> str:
     return f"{clipped}{' ' if clipped.endswith('.') else '. '}{end}"
 
 
+def _delayed(state: RunState) -> Explanation | None:
+    """Returns why the next run waits if a user has started it. None: there is no such run."""
+    if state.waits is None or state.next_run_time is None:
+        return None
+    rate = triggers.USER_RUNS
+    return Explanation(
+        Reason.RATE_LIMITED,
+        f"the next run ({state.waits}) is delayed until {format_time(state.next_run_time)}: of the "
+        f"runs that users start, at most {rate.burst} start at once, and then one every "
+        f"{rate.interval.total_seconds():.0f} s",
+    )
+
+
 def _backing_off(state: RunState) -> Explanation | None:
     """Returns why the next run waits. None: no run is due, or the next one does not wait."""
     run = state.run
     if state.next_run_time is None:
         return None
+    if (delayed := _delayed(state)) is not None:
+        return delayed
     last = f"; run {run.number} ended: {run.message}" if run.message else ""
     return Explanation(
         Reason.RERUN_BACK_OFF,

@@ -1,16 +1,16 @@
 """When the operator starts the next run, and why.
 
 Each trigger is one function in ``_CHAIN``. The first that is due decides, so several causes at the
-same time start only one run. Runs that a user starts come first and start immediately. Runs after a
-restart, a loss or a failure start with growing delays. The delays reset after the Pod has been
-Ready for BACK_OFF_RESET.
+same time start only one run. Runs that a user starts come first. They start immediately, unless
+there are more of them than USER_RUNS allows. Runs after a restart, a loss or a failure start with
+growing delays. The delays reset after the Pod has been Ready for BACK_OFF_RESET.
 
 The triggers of the first run (see ``decide``) and of kubelet-initiated runs (see ``pod_restarts``)
 are not in the chain.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -19,12 +19,18 @@ from initpipeline.api.reasons import ConditionType, RerunPolicy, Result, Trigger
 from initpipeline.api.triggers import by_user
 from initpipeline.core import in_place, pod_restarts, run_limits, runs, template
 from initpipeline.core.facts import Facts
+from initpipeline.core.rates import Rate
 from initpipeline.core.runs import FollowedRun, RunState
 
 BACK_OFF_FIRST: Final = timedelta(seconds=10)
 BACK_OFF_LONGEST: Final = timedelta(minutes=5)
 BACK_OFF_RESET: Final = timedelta(minutes=10)
 """After the Pod has been Ready for this long, the next run of a series starts without delay."""
+
+USER_RUNS: Final = Rate(burst=5, interval=timedelta(seconds=10))
+"""How often users can start runs of one pipeline. Each run replaces the Pod. See
+docs/decisions/0023."""
+_LIMITED: Final = frozenset({Trigger.SPEC_CHANGED, Trigger.REQUESTED, Trigger.RESUMED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +158,32 @@ def reset_counts(state: RunState, written: InitPipelineStatus, now: datetime) ->
 
 
 def start_time(run: DueRun, state: RunState, now: datetime) -> datetime:
-    """Returns when the run may start: immediately if a user starts it, or if it is the first rerun
-    since the counts were reset, else after 10 s, 20 s ... 5 min. If next_run_time is already set,
-    it is kept."""
-    if by_user(run.trigger) or state.rerun_count == 0:
+    """Returns when the run may start. If a user starts it: immediately, or when USER_RUNS allows
+    it. Otherwise immediately if it is the first rerun since the counts were reset, else after 10 s,
+    20 s ... 5 min. If such a rerun has a next_run_time already, it is kept."""
+    if by_user(run.trigger):
+        return _user_run_time(state, now)
+    if state.rerun_count == 0:
         return now
     if state.next_run_time is not None:
         return state.next_run_time
     doubled: timedelta = BACK_OFF_FIRST * 2 ** min(state.rerun_count - 1, 10)
     return now + min(doubled, BACK_OFF_LONGEST)
+
+
+def _user_run_time(state: RunState, now: datetime) -> datetime:
+    """Returns when USER_RUNS allows the next run that a user starts: at most ten seconds after the
+    last one, and not before ``now``.
+
+    The starts of earlier runs are read from status. If history does not have all runs, the burst is
+    not larger than the number of runs that status has. A start in the future does not count,
+    because a clock was set back.
+    """
+    known = {run.number: run for run in (*state.history, state.run)}
+    complete = state.run.number <= len(known)
+    rate = USER_RUNS if complete else replace(USER_RUNS, burst=min(USER_RUNS.burst, len(known)))
+    full_at: datetime | None = None
+    for _, run in sorted(known.items()):
+        if run.trigger in _LIMITED and run.start_time <= now:
+            full_at = rate.used(full_at, run.start_time)
+    return now if full_at is None else max(now, rate.free_at(full_at))

@@ -13,7 +13,7 @@ from initpipeline.api.reasons import ConditionType
 from initpipeline.core.decide import Decision, decide
 from initpipeline.core.facts import Facts, Refusal
 from initpipeline.core.patch import merge_patch
-from tests.builders import PipelineBuilder, PodBuilder, at, pipeline
+from tests.builders import PipelineBuilder, PodBuilder, at, pipeline, running_pod
 
 NOTHING_YET = Decision(InitPipelineStatus())
 
@@ -111,6 +111,16 @@ def new_pipeline(**policies: Any) -> SimulatedPipeline:
 def started(pod: PodBuilder, **policies: Any) -> SimulatedPipeline:
     """Returns a pipeline whose first Pod was created and then observed as ``pod``."""
     return new_pipeline(**policies).reconcile(None).reconcile(pod)
+
+
+def after_requests(count: int, seconds: float, **policies: Any) -> SimulatedPipeline:
+    """Returns a pipeline after ``count`` requested runs at that time. The Pod of the last one is
+    Ready."""
+    state = started(running_pod(), **policies)
+    for number in range(1, count + 1):
+        state = state.token(str(number)).reconcile(running_pod(number), seconds)
+        state = state.reconcile(running_pod(number + 1), seconds)
+    return state
 
 
 def _check(before: InitPipelineStatus, decision: Decision, limit: int) -> None:

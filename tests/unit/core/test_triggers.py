@@ -5,7 +5,7 @@ from typing import Any, Final
 import pytest
 
 from initpipeline.api.models import Cause
-from initpipeline.api.reasons import ConditionType, Reason, Trigger
+from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from tests.builders import (
     End,
     PodBuilder,
@@ -14,8 +14,9 @@ from tests.builders import (
     fresh_pod,
     pipeline,
     running_pod,
+    silent_pod,
 )
-from tests.unit.core.simulation import SimulatedPipeline, started
+from tests.unit.core.simulation import SimulatedPipeline, after_requests, started
 
 
 def restarted(run: int = 1, start: float = 20) -> PodBuilder:
@@ -351,3 +352,170 @@ class TestBackOff:
         state = started(running_pod()).reconcile(restarted(), 50).reconcile(running_pod(2), 60)
         crashed = running_pod(2).app(exit=1).ready(False)
         assert state.reconcile(crashed, 700).reconcile(restarted(2), 701).run.number == 3
+
+
+DELAYED = (
+    "the next run (Requested) is delayed until 2030-01-01T12:01:10Z: of the runs that users start, "
+    "at most 5 start at once, and then one every 10 s"
+)
+
+
+class TestUserRuns:
+    """At most five runs that users start begin at once, and then one every ten seconds."""
+
+    def limited(self, **policies: Any) -> SimulatedPipeline:
+        """Returns run 6, the fifth that was requested at second 60, with another request."""
+        return after_requests(5, 60, **policies).token("6").reconcile(running_pod(6), 60)
+
+    def test_sixth_request_waits_and_is_reported(self) -> None:
+        state = self.limited()
+        assert (state.run.number, state.status.next_run_time) == (6, at(70))
+        assert (state.decision.action, state.decision.wake_at) == (None, at(70))
+        reconciling = state.condition(ConditionType.RECONCILING)
+        assert (reconciling.reason, reconciling.message) == (Reason.RATE_LIMITED, DELAYED)
+        assert state.condition(ConditionType.READY).status == "True"
+
+    def test_one_more_run_starts_every_ten_seconds(self) -> None:
+        state, starts = self.limited(), []
+        for second in range(60, 100):
+            before = state.run.number
+            state = state.token(f"at {second}").reconcile(running_pod(before), second)
+            if state.run.number != before:
+                starts.append(second)
+                state = state.reconcile(running_pod(before + 1), second)
+        assert starts == [70, 80, 90]
+
+    def test_newest_request_is_answered(self) -> None:
+        after = self.limited().token("7").reconcile(running_pod(6), 65)
+        assert after.run.number == 6
+        after = after.reconcile(running_pod(6), 70)
+        assert (after.run.number, after.run.token, after.status.next_run_time) == (7, "7", None)
+        assert after.condition(ConditionType.RECONCILING).reason != Reason.RATE_LIMITED
+
+    def test_further_requests_write_no_status(self) -> None:
+        assert not self.limited().token("7").reconcile(running_pod(6), 65).decision.patch
+
+    def test_withdrawn_request_starts_no_run(self) -> None:
+        state = self.limited()
+        after = state.token("5").reconcile(running_pod(6), 65)
+        assert (after.status.next_run_time, after.decision.wake_at) == (None, None)
+        assert after.status.condition(ConditionType.RECONCILING) is None
+
+    @pytest.mark.parametrize("limit", [0, 1, 2, 3, 4, 10])
+    def test_burst_is_not_larger_than_the_recorded_runs(self, limit: int) -> None:
+        """If all runs are recorded, the burst is five, so the first runs are left out."""
+        state = after_requests(5, 0, runHistoryLimit=limit)
+        now, allowed = 1000, 0
+        while (
+            state.token(f"t{allowed}").reconcile(running_pod(), now).run.number > state.run.number
+        ):
+            number = state.run.number
+            state = state.token(f"t{allowed}").reconcile(running_pod(number), now)
+            state = state.reconcile(running_pod(number + 1), now)
+            allowed += 1
+        assert allowed == min(limit + 1, 5)
+
+    def test_runs_by_others_do_not_count(self) -> None:
+        state = after_requests(4, 60)
+        state = state.reconcile(None, 60).reconcile(None, 60).reconcile(running_pod(6), 60)
+        after = state.token("6").reconcile(running_pod(6), 60)
+        assert (after.run.number, after.run.trigger) == (7, Trigger.REQUESTED)
+
+    def test_start_in_the_future_does_not_count(self) -> None:
+        state = after_requests(5, 7200).token("6")
+        assert state.reconcile(running_pod(6), 60).run.number == 7
+
+    def test_request_replaces_the_back_off_by_its_delay(self) -> None:
+        state = self.limited()
+        lost = state.reconcile(None, 62)
+        assert (lost.run.result, lost.status.next_run_time) == (Result.LOST, at(70))
+        assert lost.reconcile(None, 70).run.trigger is Trigger.REQUESTED
+
+    def test_run_without_a_pod_gets_none_before_the_next_run(self) -> None:
+        """The next run would replace it within seconds."""
+        state = after_requests(4, 60).token("5").reconcile(running_pod(5), 60)
+        after = state.token("6").reconcile(running_pod(5).deleting(60), 61).reconcile(None, 62)
+        assert (after.run.number, after.run.pod_uid) == (6, None)
+        assert (after.decision.action, after.decision.wake_at) == (None, at(70))
+        assert after.condition(ConditionType.READY).message == DELAYED
+
+    def test_succeeded_pipeline_is_reconciling(self) -> None:
+        """kstatus would otherwise report the end state before the requested run."""
+        done = running_pod(6).app(exit=0).restarts("Never").phase("Succeeded")
+        state = after_requests(5, 60).reconcile(done, 60).token("6").reconcile(done, 60)
+        assert state.condition(ConditionType.RECONCILING).message == DELAYED
+
+
+class TestChangedTemplateThatWaits:
+    def changed(self) -> SimulatedPipeline:
+        state = after_requests(5, 60)
+        return state.edited("nginx:6").reconcile(running_pod(6), 60)
+
+    def test_observed_generation_and_hash_stay_until_the_run_starts(self) -> None:
+        """So ``kubectl wait`` waits, and the change is still recognized after a restart."""
+        before, after = after_requests(5, 60).status, self.changed().status
+        assert after.observed_generation == before.observed_generation
+        assert after.template_hash == before.template_hash
+        assert {c.observed_generation for c in after.conditions} == {before.observed_generation}
+
+    def test_template_that_changes_ten_times_a_second_writes_no_status(self) -> None:
+        state = self.changed()
+        for number in range(50):
+            state = state.edited(f"nginx:{number + 7}").reconcile(running_pod(6), 61)
+            assert (state.decision.patch, state.decision.action) == ({}, None)
+
+    def test_run_has_the_newest_template(self) -> None:
+        state = self.changed().edited("nginx:7").reconcile(running_pod(6), 70)
+        assert (state.run.number, state.run.trigger) == (7, Trigger.SPEC_CHANGED)
+        assert state.status.template_hash == state.pipeline.build().template_hash
+        assert state.status.observed_generation == state.pipeline.build().generation
+
+    def test_reverted_template_starts_no_run(self) -> None:
+        before = after_requests(5, 60)
+        after = (
+            self.changed().change(before.pipeline.of_generation(99)).reconcile(running_pod(6), 61)
+        )
+        assert (after.run.number, after.status.next_run_time) == (6, None)
+        assert after.status.observed_generation == 99
+
+    def test_pod_without_reports_is_awaited(self) -> None:
+        state = after_requests(4, 60).token("5").reconcile(running_pod(5), 60)
+        silent = silent_pod(6, created=62)
+        after = state.reconcile(silent, 62).edited().reconcile(silent, 62)
+        assert (after.run.number, after.decision.wake_at) == (6, at(65))
+        assert after.reconcile(silent, 65).condition(ConditionType.RECONCILING).reason == (
+            Reason.RATE_LIMITED
+        )
+
+
+class TestResumedPipelineThatWaits:
+    def resumed(self, pod: PodBuilder | None = None) -> SimulatedPipeline:
+        state = after_requests(5, 60)
+        if pod is not None:
+            state = state.reconcile(pod, 60)
+        state = state.policy(suspend=True).reconcile(pod, 60).reconcile(None, 60)
+        return state.policy(suspend=False).reconcile(None, 61)
+
+    @pytest.mark.parametrize(
+        "pod",
+        [
+            pytest.param(running_pod(6), id="initialized"),
+            pytest.param(
+                fresh_pod(6).init("one", exit=1).restarts("Never").phase("Failed"), id="failed"
+            ),
+        ],
+    )
+    def test_suspension_continues_until_the_run_may_start(self, pod: PodBuilder) -> None:
+        state = self.resumed(pod)
+        assert state.run.number == 6
+        assert (state.status.next_run_time, state.decision.wake_at) == (at(70), at(70))
+        for type_ in (ConditionType.SUSPENDED, ConditionType.RECONCILING):
+            assert state.condition(type_).reason == Reason.RATE_LIMITED
+        after = state.reconcile(None, 65).reconcile(None, 70)
+        assert (after.run.number, after.run.trigger) == (7, Trigger.RESUMED)
+        assert after.status.condition(ConditionType.SUSPENDED) is None
+
+    def test_further_suspension_ends_the_wait(self) -> None:
+        after = self.resumed().policy(suspend=True).reconcile(None, 62)
+        assert (after.status.next_run_time, after.decision.wake_at) == (None, None)
+        assert after.condition(ConditionType.SUSPENDED).reason == Reason.SUSPENDED

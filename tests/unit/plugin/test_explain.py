@@ -19,7 +19,7 @@ from initpipeline.plugin.report.summary import short_forecast
 from initpipeline.plugin.views import explain as view
 from initpipeline.plugin.views import status as status_view
 from tests.builders import NAME, End, PodBuilder, at, fresh_pod, running_pod, silent_pod
-from tests.unit.core.simulation import SimulatedPipeline, new_pipeline, started
+from tests.unit.core.simulation import SimulatedPipeline, after_requests, new_pipeline, started
 from tests.unit.plugin.rendered import text
 
 
@@ -57,6 +57,7 @@ IN_PLACE = new_pipeline(rerunStrategy="InPlace").reconcile(None)
 WITHOUT_RULES = running_pod().in_place("InPlaceUnsupported")
 UNSUPPORTED = IN_PLACE.reconcile(WITHOUT_RULES)
 TOO_OFTEN = running_pod().in_place("InPlaceTooOften")
+LIMITED_BY_RATE = after_requests(5, 55).token("6").reconcile(running_pod(6), 55)
 
 
 def refused(refusal: Refusal) -> SimulatedPipeline:
@@ -150,8 +151,14 @@ def refused(refusal: Refusal) -> SimulatedPipeline:
         pytest.param(
             started(running_pod()).reconcile(None, 20).reconcile(fresh_pod(2)).reconcile(None, 55),
             None,
-            "run 3 starts at 12:01:05Z, in 5s; a run that you request starts immediately",
+            "run 3 starts at 12:01:05Z, in 5s; a run that you request starts without this back-off",
             id="back-off of the operator",
+        ),
+        pytest.param(
+            LIMITED_BY_RATE,
+            running_pod(6),
+            "run 7 starts at 12:01:05Z, in 5s",
+            id="many runs by users",
         ),
         pytest.param(
             started(running_pod()).edited().reconcile(running_pod(), 20),
@@ -354,6 +361,13 @@ CASES: dict[str, tuple[Reason, SimulatedPipeline, PodBuilder | None, float]] = {
         started(running_pod(), rerunPolicy="Never").reconcile(None, 20),
         None,
         60,
+    ),
+    "many runs by users": (Reason.RATE_LIMITED, LIMITED_BY_RATE.reconcile(None, 56), None, 60),
+    "many runs by users, suspended": (
+        Reason.RATE_LIMITED,
+        LIMITED_BY_RATE.policy(suspend=True).reconcile(None, 55).policy(suspend=False),
+        None,
+        55,
     ),
     "back-off of the operator": (Reason.RERUN_BACK_OFF, TWICE_LOST, None, 60),
     "old Pod terminates": (Reason.POD_TERMINATING, OLD_POD, running_pod().deleting(20), 30),

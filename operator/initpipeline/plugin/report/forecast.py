@@ -35,7 +35,9 @@ def forecast(facts: Facts, pipeline: Pipeline, decision: Decision, now: datetime
     yield from _by_others(reason, facts, pipeline, now)
     if status.next_run_time is not None and run is not None:
         at = formatting.moment(status.next_run_time, now)
-        yield f"run {run.number + 1} starts at {at}; a run that you request starts immediately"
+        limited = formatting.is_rate_limited(status)
+        more = "" if limited else "; a run that you request starts without this back-off"
+        yield f"run {run.number + 1} starts at {at}{more}"
     elif reason == Reason.NAME_CONFLICT and facts.pod is not None:
         yield "the operator creates the Pod within seconds after the name is free"
     elif not is_retried(reason, decision):

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from initpipeline.api.models import Cause, InitPipelineStatus
-from initpipeline.api.reasons import ConditionType
+from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.core.template import changed_fields_message
 from initpipeline.core.text import plain
 
@@ -54,9 +54,18 @@ def stalled_reason(status: InitPipelineStatus) -> str:
     return stalled.reason if stalled else ""
 
 
+def is_rate_limited(status: InitPipelineStatus) -> bool:
+    """Returns whether a user has started the next run, and the rate of such runs delays it."""
+    reconciling = status.condition(ConditionType.RECONCILING)
+    return reconciling is not None and reconciling.reason == Reason.RATE_LIMITED
+
+
 def state_message(status: InitPipelineStatus) -> str:
-    """Returns the message of the condition Stalled, or else of Ready."""
+    """Returns the message of the condition Stalled, or else of Ready. If a user has started the
+    next run and it is delayed, returns the message about that: the Pod may be Ready meanwhile."""
     condition = status.condition(ConditionType.STALLED) or status.condition(ConditionType.READY)
+    if is_rate_limited(status):
+        condition = status.condition(ConditionType.RECONCILING)
     return condition.message if condition else "the operator has not written its status yet"
 
 

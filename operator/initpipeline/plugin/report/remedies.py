@@ -61,7 +61,11 @@ def remedies(pipeline: Pipeline, flags: str, pod: Pod | None) -> Iterator[Remedy
         )
     reason = formatting.ready_reason(status)
     blocked = reason == Reason.NAME_CONFLICT or (terminating and run.completion_time is None)
-    if not blocked and admission.refusal_of_spec(pipeline) is None:
+    if (
+        not blocked
+        and not formatting.is_rate_limited(status)
+        and admission.refusal_of_spec(pipeline) is None
+    ):
         soon = status.next_run_time is not None or reason in admission.REASONS
         ready = summary(status) == "Ready"
         why = ", without waiting" if soon else ", even though the Pod is Ready" if ready else ""

@@ -18,6 +18,7 @@ _BUSY_REASONS: Final = frozenset(
         Reason.CONTAINERS_NOT_READY,
         Reason.POD_TERMINATING,
         Reason.SUSPENDED,
+        Reason.RATE_LIMITED,
     }
 )
 

@@ -1,0 +1,23 @@
+"""A token bucket without a clock: the caller keeps one time, at which the bucket is full again."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``burst`` uses at once, and one more in each ``interval``."""
+
+    burst: int
+    interval: timedelta
+
+    def used(self, full_at: datetime | None, time: datetime) -> datetime:
+        """Returns when the bucket is full again after a use at ``time``. None: it was full. A use
+        that the rate did not allow empties the bucket."""
+        full: datetime = max(full_at or time, time) + self.interval
+        return min(full, time + self.burst * self.interval)
+
+    def free_at(self, full_at: datetime) -> datetime:
+        """Returns from when on the rate allows the next use. ``full_at`` is the result of
+        ``used``."""
+        return full_at - (self.burst - 1) * self.interval
