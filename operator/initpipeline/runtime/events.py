@@ -1,8 +1,9 @@
 """Records events on InitPipelines (events.k8s.io/v1), which ``kubectl describe`` lists.
 
 Events repeat what status reports, so a lost event loses no information. A reconcile therefore never
-waits for an event, and never fails because of one. A single task posts the events, one at a time.
-Events that exceed its queue, or that the API server refuses, are dropped.
+waits for an event, and never fails because of one. Tasks post the events, one at a time of each
+namespace, and the namespaces in turn. Events are dropped if too many wait, if a pipeline has more
+than its rate, or if the API server refuses them.
 
 The API server accepts changes only to an event's series: its count and time. Two occurrences belong
 to one series if they have the same run, reason and step. Only StepFailed (for each run and step)
@@ -24,8 +25,10 @@ from initpipeline.api.models import format_micro_time
 from initpipeline.api.reasons import EventReason
 from initpipeline.core.admission import namespace_terminating
 from initpipeline.core.facts import Pipeline, PipelineMetadata
+from initpipeline.core.rates import Rate
 from initpipeline.core.run_events import RunEvent, events_between
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, NotFoundError
+from initpipeline.runtime.fair_buffer import FairBuffer
 from initpipeline.runtime.gateway import Gateway
 
 logger = logging.getLogger(__name__)
@@ -33,7 +36,20 @@ logger = logging.getLogger(__name__)
 REPORTING_CONTROLLER: Final = f"{names.GROUP}/operator"
 
 QUEUE_LIMIT: Final = 1000
-"""The most events that wait to be posted, at most 3 MiB. Further ones are dropped."""
+"""The most events that wait to be posted, at most 3 MiB. Further ones are dropped, first those of
+the namespace with the most."""
+
+POSTERS: Final = 4
+"""The most events that are posted at the same time. An admission webhook may be slow for the events
+of a namespace."""
+
+RATE: Final = Rate(burst=25, interval=timedelta(minutes=1))
+"""How often the events of one pipeline are posted. The burst is that of client-go, see
+docs/decisions/0023."""
+
+RATES_LIMIT: Final = 4096
+"""The most pipelines whose rate is remembered, about 1 MiB. The one with the oldest event is
+forgotten first."""
 
 SERIES_LIMIT: Final = 4096
 """The most series that are remembered, about 2 MiB. The one whose last occurrence is oldest is
@@ -114,9 +130,12 @@ class EventRecorder:
         self._gateway = gateway
         self._clock = clock
         self._instance = (instance or platform.node() or "unknown")[:128]
-        self._waiting: asyncio.Queue[_PendingEvent] = asyncio.Queue(QUEUE_LIMIT)
+        self._waiting: FairBuffer[_PendingEvent] = FairBuffer(QUEUE_LIMIT)
         self._series: OrderedDict[_SeriesKey, _Series] = OrderedDict()
         """The least recent occurrence first."""
+        self._full_at: OrderedDict[str, datetime] = OrderedDict()
+        """When the bucket of RATE is full again, by the UID of the pipeline. The pipeline with the
+        oldest event first."""
         self._last_time: datetime | None = None
         self._dropped = 0
         """Events dropped since the last log line about them."""
@@ -144,13 +163,17 @@ class EventRecorder:
         self._put(_PendingEvent(_regarding(pipeline, event), event, self._time()))
 
     def _put(self, pending: _PendingEvent) -> None:
-        try:
-            self._waiting.put_nowait(pending)
-        except asyncio.QueueFull:
-            self._drop(pending, f"more than {QUEUE_LIMIT} events wait to be posted")
+        dropped = self._waiting.put(pending.regarding["namespace"], pending)
+        if dropped is not None:
+            self._drop(dropped, f"more than {QUEUE_LIMIT} events wait to be posted")
 
     async def run(self) -> None:
         """Post the queued events, until the task is cancelled."""
+        async with asyncio.TaskGroup() as posters:
+            for _ in range(POSTERS):
+                posters.create_task(self._post_all())
+
+    async def _post_all(self) -> None:
         while True:
             pending = await self._waiting.get()
             try:
@@ -161,7 +184,7 @@ class EventRecorder:
             except Exception:
                 logger.exception("event dropped", extra={"pipeline": pending.pipeline})
             finally:
-                self._waiting.task_done()
+                self._waiting.done(pending.regarding["namespace"])
 
     async def drain(self, seconds: float) -> None:
         """Wait until all queued events are posted, for at most so many seconds."""
@@ -179,14 +202,19 @@ class EventRecorder:
         return now
 
     async def _post_or_count(self, pending: _PendingEvent) -> None:
-        """Post a new event, or update the count of its series."""
+        """Post a new event, or update the count of its series. Drops it if the pipeline has more
+        events than RATE. A series keeps its count."""
         series = self._series.get(pending.series_key)
+        if series is not None:
+            self._series.move_to_end(pending.series_key)
+            series.count += 1
+            if not series.is_due(pending.time):
+                return
+        if not self._allowed(pending):
+            self._drop(pending, "the InitPipeline has too many events")
+            return
         if series is None:
             await self._post(pending)
-            return
-        self._series.move_to_end(pending.series_key)
-        series.count += 1
-        if not series.is_due(pending.time):
             return
         try:
             await self._gateway.patch_event_series(
@@ -196,6 +224,18 @@ class EventRecorder:
             await self._post(pending)
             return
         series.posted_count, series.posted_at = series.count, pending.time
+
+    def _allowed(self, pending: _PendingEvent) -> bool:
+        """Returns whether RATE allows the event, and if so counts it."""
+        uid, now = pending.regarding["uid"], pending.time
+        full_at = self._full_at.get(uid)
+        if full_at is not None and RATE.free_at(full_at) > now:
+            return False
+        self._full_at[uid] = RATE.used(full_at, now)
+        self._full_at.move_to_end(uid)
+        if len(self._full_at) > RATES_LIMIT:
+            self._full_at.popitem(last=False)
+        return True
 
     async def _post(self, pending: _PendingEvent) -> None:
         body = _event(pending, self._instance)

@@ -6,7 +6,7 @@ import logging
 import platform
 import signal
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -91,6 +91,21 @@ def _urgency(cache: Cache, key: Key) -> Urgency:
     return Urgency.LAST if pod.phase == "Pending" else Urgency.NEXT
 
 
+def work_queue(workers: int, cache: Cache, clock: Callable[[], datetime]) -> WorkQueue[Key]:
+    """Returns the queue of the pipelines to reconcile, for this number of workers.
+
+    At most a quarter of the workers serve one namespace, so that requests that time out there do
+    not occupy all workers.
+    """
+    return WorkQueue(
+        clock,
+        group=lambda key: key.namespace,
+        max_urgent=max(1, workers * 3 // 16),
+        max_last=max(1, workers // 32),
+        urgency=partial(_urgency, cache),
+    )
+
+
 def _freshness(objects: str, namespaces: Sequence[str | None]) -> dict[str | None, Freshness]:
     return {
         name: Freshness(objects if name is None else f"{objects} in {name}") for name in namespaces
@@ -108,15 +123,7 @@ class Operator:
             Gateway(client), lease_key(settings), identity(settings), periods, now
         )
         gateway, cache = Gateway(client, self._leader.remaining), Cache.empty()
-        # At most a quarter of the workers serve one namespace, so that requests that time out
-        # there do not occupy all workers.
-        self._queue: WorkQueue[Key] = WorkQueue(
-            now,
-            group=lambda key: key.namespace,
-            max_urgent=max(1, settings.workers * 3 // 16),
-            max_last=max(1, settings.workers // 32),
-            urgency=partial(_urgency, cache),
-        )
+        self._queue = work_queue(settings.workers, cache, now)
         self._events = EventRecorder(gateway, now)
         watcher = UnlabelledPodWatcher(gateway, self._queue)
         unreadable = UnreadableObjects()

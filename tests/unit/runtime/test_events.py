@@ -50,7 +50,13 @@ async def posting(recorder: EventRecorder) -> AsyncIterator[EventRecorder]:
         await task
 
 
-def in_run(run: int, failures: int = 0, name: str = "one", uid: str = PIPELINE_UID) -> Pipeline:
+def in_run(
+    run: int,
+    failures: int = 0,
+    name: str = "one",
+    uid: str = PIPELINE_UID,
+    namespace: str = NAMESPACE,
+) -> Pipeline:
     """Returns a pipeline in this run, whose step has failed so often."""
     statuses: tuple[dict[str, Any], ...] = ()
     if failures:
@@ -62,7 +68,7 @@ def in_run(run: int, failures: int = 0, name: str = "one", uid: str = PIPELINE_U
         init_container_statuses=statuses,
     )
     raw = pipeline().with_status(status).raw()
-    raw["metadata"]["uid"] = uid
+    raw["metadata"] |= {"uid": uid, "namespace": namespace}
     return Pipeline.from_api(raw)
 
 
@@ -232,6 +238,134 @@ class TestSeries:
         assert counts(api) == [4, 1, 1, 1]
 
 
+class TestRate:
+    """At most 25 events of a pipeline are posted at once, and then one a minute."""
+
+    async def test_events_beyond_the_rate_are_dropped(
+        self, api: FakeApi, posting: EventRecorder, clock: Clock
+    ) -> None:
+        for run in range(1, 40):
+            posting.status_written(in_run(run), in_run(run + 1))
+        await clock.advance()
+        assert len(api.posted_events) == 25
+        posting.status_written(in_run(40), in_run(41))
+        await clock.advance(61)
+        assert len(api.posted_events) == 25
+        posting.status_written(in_run(41), in_run(42))
+        await clock.advance()
+        assert [raw["note"][:6] for raw in api.posted_events[25:]] == ["run 42"]
+
+    async def test_other_pipelines_have_their_own_rate(
+        self, api: FakeApi, posting: EventRecorder, clock: Clock
+    ) -> None:
+        for run in range(1, 40):
+            posting.status_written(in_run(run), in_run(run + 1))
+        posting.status_written(NEW, in_run(1, uid="other"))
+        await clock.advance()
+        assert api.posted_events[-1]["regarding"]["uid"] == "other"
+
+    async def test_count_of_a_series_includes_what_was_not_posted(
+        self, api: FakeApi, posting: EventRecorder, clock: Clock
+    ) -> None:
+        await fail(posting, clock, 1)
+        for run in range(2, 40):
+            posting.status_written(in_run(run), in_run(run + 1))
+        await clock.advance()
+        for count in range(1, 9):
+            posting.status_written(in_run(1, count), in_run(1, count + 1))
+        await clock.advance(60)
+        assert counts(api)[0] == 1
+        posting.status_written(in_run(1, 9), in_run(1, 10))
+        await clock.advance()
+        assert counts(api)[0] == 10
+
+    async def test_pipeline_that_fails_every_five_minutes_loses_no_event(
+        self, api: FakeApi, posting: EventRecorder, clock: Clock
+    ) -> None:
+        """Five minutes are the longest back-off. A failed run has up to four events."""
+        for run in range(1, 100):
+            for _ in range(4):
+                posting.status_written(in_run(run), in_run(run + 1))
+            await clock.advance(300)
+        assert len(api.posted_events) == 4 * 99
+
+    async def test_rates_that_are_remembered_are_limited(
+        self,
+        api: FakeApi,
+        posting: EventRecorder,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Otherwise memory would grow with each pipeline that ever had an event."""
+        monkeypatch.setattr(events, "RATES_LIMIT", 2)
+        for run in range(1, 40):
+            posting.status_written(in_run(run), in_run(run + 1))
+        for uid in ("a", "b"):
+            posting.status_written(NEW, in_run(1, uid=uid))
+        posting.status_written(in_run(40), in_run(41))
+        await clock.advance()
+        assert api.posted_events[-1]["note"].startswith("run 41 "), "the rate is still remembered"
+
+
+class TestNamespaces:
+    """The events of a namespace neither delay nor displace those of others."""
+
+    async def test_event_of_another_namespace_is_the_second_to_be_posted(
+        self, api: FakeApi, recorder: EventRecorder
+    ) -> None:
+        self.noise(recorder, 500)
+        recorder.status_written(NEW, in_run(1, uid="quiet", namespace="quiet"))
+        await self.post(recorder)
+        order = [key.namespace for (plural, key) in api.objects if plural == EVENTS]
+        assert order.index("quiet") <= 1
+
+    async def test_event_of_another_namespace_displaces_one_of_a_full_queue(
+        self, api: FakeApi, recorder: EventRecorder, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        self.noise(recorder, QUEUE_LIMIT)
+        recorder.status_written(NEW, in_run(1, uid="quiet", namespace="quiet"))
+        assert [vars(record)["pipeline"] for record in caplog.records] == ["noisy/demo"]
+        await self.post(recorder)
+        namespaces = [key.namespace for (plural, key) in api.objects if plural == EVENTS]
+        assert (namespaces.count("quiet"), len(namespaces)) == (1, QUEUE_LIMIT)
+
+    async def test_slow_webhook_of_a_namespace_delays_only_its_events(
+        self, api: FakeApi, recorder: EventRecorder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answers, create = asyncio.Event(), Gateway.create_event
+
+        async def slow(gateway: Gateway, event: dict[str, Any]) -> None:
+            if event["metadata"]["namespace"] == "noisy":
+                await answers.wait()
+            await create(gateway, event)
+
+        monkeypatch.setattr(Gateway, "create_event", slow)
+        self.noise(recorder, 10)
+        task = asyncio.create_task(recorder.run())
+        for number in range(5):
+            new = in_run(1, uid=f"quiet-{number}", namespace="quiet")
+            recorder.status_written(NEW, new)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert [raw["metadata"]["namespace"] for raw in api.posted_events] == ["quiet"] * 5
+        answers.set()
+        await recorder.drain(60)
+        task.cancel()
+        assert len(api.posted_events) == 15
+
+    @staticmethod
+    def noise(recorder: EventRecorder, count: int) -> None:
+        for number in range(count):
+            new = in_run(1, uid=f"noisy-{number}", namespace="noisy")
+            recorder.status_written(NEW, new)
+
+    @staticmethod
+    async def post(recorder: EventRecorder) -> None:
+        task = asyncio.create_task(recorder.run())
+        await recorder.drain(60)
+        task.cancel()
+
+
 class TestTrouble:
     """A failure to post an event raises no exception in the caller that wrote the status."""
 
@@ -281,7 +415,8 @@ class TestTrouble:
     ) -> None:
         """For instance if the API server does not answer. The first events are kept."""
         for run in range(QUEUE_LIMIT + 5):
-            recorder.status_written(in_run(run + 1), in_run(run + 2))
+            uid = f"uid-{run}"
+            recorder.status_written(in_run(run + 1, uid=uid), in_run(run + 2, uid=uid))
         errors = [vars(record)["error"] for record in caplog.records]
         assert errors == [f"more than {QUEUE_LIMIT} events wait to be posted"]
         task = asyncio.create_task(recorder.run())
