@@ -36,7 +36,7 @@ $(STAMP): $(VENV)/.packages pyproject.toml
 venv: $(STAMP) ## Install the pinned packages into .venv: half a minute
 
 .PHONY: test
-test: lint $(STAMP) ## Run lint and all tests except fuzz, deaths, mutants, oldest, argocd and bench
+test: lint $(STAMP) ## Run lint and all tests except fuzz, deaths, mutants, oldest, argocd, bench, soak
 	@echo "== build the test cluster, Argo CD's Lua engine and kstatus"
 	@$(BIN)/python -m tests.cluster prepare
 	@$(BIN)/python -m tests.gitops prepare
@@ -94,6 +94,14 @@ demo: $(STAMP) ## Show a pipeline and three faults on a real kubelet; CLUSTER=cu
 .PHONY: bench
 bench: $(STAMP) ## Compare InitPipelines with Jobs and others, on fake nodes: six minutes; ARGS="--help"
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+.PHONY: soak
+soak: $(STAMP) ## Inject random faults for an hour, and judge 200 pipelines; SEED=N repeats; ARGS="--help"
+	@$(BIN)/python -m tests.soak $(ARGS)
+
+.PHONY: soak-short
+soak-short: $(STAMP) ## The same in ten minutes
+	@$(BIN)/python -m tests.soak --cycles 1 --seconds 420 $(ARGS)
 
 .PHONY: run
 run: $(STAMP) ## Run the operator in the foreground, on the cluster of KUBECONFIG; ARGS="--help"

@@ -61,10 +61,10 @@ class Pipelines:
         patch = self._custom.patch_namespaced_custom_object_status
         patch(*self._path, name, {"status": status})
 
-    def delete(self, name: str, policy: str) -> None:
+    def delete(self, name: str, policy: str, **options: Any) -> None:
         """Delete an InitPipeline with this propagation policy."""
         delete = self._custom.delete_namespaced_custom_object
-        delete(*self._path, name, body={"propagationPolicy": policy})
+        delete(*self._path, name, body={"propagationPolicy": policy}, **options)
 
     @property
     def _custom(self) -> client.CustomObjectsApi:

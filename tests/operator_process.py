@@ -64,6 +64,11 @@ class OperatorProcess:
         assert self._process is not None, "the operator was never started"
         return self._process.pid
 
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, or the negative number of the signal that ended it. None: it runs."""
+        return None if self._process is None else self._process.poll()
+
     def lines(self) -> list[dict[str, Any]]:
         """Return the log of all starts, parsed."""
         text = self.log.read_text() if self.log.exists() else ""

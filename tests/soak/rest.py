@@ -1,0 +1,66 @@
+"""What must hold when no user acts and no fault is present."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from initpipeline.api import names
+from initpipeline.api.raw import Raw
+from tests.statuses import condition, reason_of
+
+
+def unsettled(pipeline: Raw, pod: Raw | None) -> str:
+    """Return what is still to happen to a pipeline. Empty: it is at rest."""
+    metadata, spec, status = pipeline["metadata"], pipeline["spec"], pipeline.get("status", {})
+    if "deletionTimestamp" in metadata:
+        return "it is being deleted"
+    if status.get("observedGeneration") != metadata["generation"]:
+        return f"observedGeneration is {status.get('observedGeneration')}"
+    if status.get("nextRunTime"):
+        return f"the next run waits until {status['nextRunTime']}"
+    if condition(status, "Reconciling")["status"] == "True":
+        return f"Reconciling: {reason_of(pipeline, 'Reconciling')}"
+    if spec.get("suspend"):
+        suspended = condition(status, "Suspended")["status"] == "True"
+        return "" if suspended and pod is None else "it is not suspended yet"
+    if token := unanswered_token(pipeline):
+        return f"no run has started for the token {token}"
+    return next(_differences(status, pod), "")
+
+
+def unanswered_token(pipeline: Raw) -> str:
+    """Return the rerun token for which no run has started. Empty: each token has a run."""
+    status = pipeline.get("status", {})
+    token = str(pipeline["metadata"].get("annotations", {}).get(names.RERUN_ANNOTATION, ""))
+    answered = {status.get("lastRerunToken"), *(one.get("token") for one in _runs(status))}
+    return "" if token in answered else token
+
+
+def _runs(status: Mapping[str, Any]) -> list[Raw]:
+    current = status.get("run")
+    return [*([current] if current else []), *status.get("history", [])]
+
+
+def _differences(status: Mapping[str, Any], pod: Raw | None) -> Iterator[str]:
+    """Yield what status reports otherwise than the Pod."""
+    run = status.get("run", {})
+    if condition(status, "Stalled")["status"] == "True":
+        if pod is not None and pod["status"]["phase"] not in ("Succeeded", "Failed"):
+            yield "it is Stalled, and its Pod runs"
+        return
+    if condition(status, "Ready")["status"] != "True":
+        yield f"Ready is {condition(status, 'Ready')}"
+    if condition(status, "Initialized")["status"] != "True":
+        yield f"Initialized is {condition(status, 'Initialized')}"
+    if pod is None:
+        if run.get("result") != "Succeeded":
+            yield f"run {run.get('number')} has no Pod"
+        return
+    if run.get("podUID") != pod["metadata"]["uid"]:
+        yield f"the Pod is {pod['metadata']['uid']}, that of the run {run.get('podUID')}"
+    mirrored = status.get("initContainerStatuses", [])
+    if _essence(mirrored) != _essence(pod["status"].get("initContainerStatuses", [])):
+        yield f"status mirrors {_essence(mirrored)}"
+
+
+def _essence(statuses: list[Raw]) -> list[tuple[Any, ...]]:
+    return sorted((one["name"], one.get("containerID"), str(one.get("state"))) for one in statuses)
