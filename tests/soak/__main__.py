@@ -3,11 +3,15 @@
 import argparse
 import os
 import random
+import signal
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
+from types import FrameType
+from typing import NoReturn
 
 from tests.cluster.errors import ClusterError
 from tests.cluster.progress import Lines
@@ -41,17 +45,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (logs / "schedule.txt").write_text(
         "\n".join(str(cycle) for cycle in schedule.cycles(options.seed, size))
     )
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         observed = Soak(options.seed, size, logs, progress).run()
     except ClusterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return _report(observed, options.seed, logs)
+
+
+def _interrupt(_: int, __: FrameType | None) -> NoReturn:
+    """Let the replicas and the cluster be removed."""
+    raise KeyboardInterrupt
 
 
 def _report(observed: Observed, seed: int, logs: Path) -> int:
     figures = observed.judge.world.figures + observed.figures
     lines = [f"{count:6} {what}" for what, count in sorted(figures.items())]
+    lines += _waits(observed)
     lines += [str(growth) for growth in observed.growths]
     lines += [str(violation) for violation in observed.violations]
     count = len(observed.violations)
@@ -60,6 +74,20 @@ def _report(observed: Observed, seed: int, logs: Path) -> int:
     (logs / "report.txt").write_text(f"{text}\n")
     print(text)
     return 1 if count else 0
+
+
+def _waits(observed: Observed) -> list[str]:
+    """Return how long requested runs have waited. That is not judged."""
+    waits: dict[str, list[float]] = {"in storms": [], "in calms": []}
+    for at, wait in observed.judge.world.waits:
+        calm = any(since <= at - wait and at <= until for since, until in observed.calms)
+        waits["in calms" if calm else "in storms"].append(wait)
+    return [
+        f"{len(seconds)} requested runs {when} waited {median(seconds):.1f} s (median), "
+        f"{max(seconds):.1f} s (longest)"
+        for when, seconds in waits.items()
+        if seconds
+    ]
 
 
 def _judge(file: Path) -> int:

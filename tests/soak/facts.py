@@ -38,6 +38,8 @@ class PipelineSeen:
     gone: bool
     """The object was deleted."""
     suspend: bool
+    requested: str
+    """The rerun token that the user has set."""
     history_limit: int
     template_hash: str
     conditions: Mapping[str, str]
@@ -133,6 +135,7 @@ def pipeline(raw: Mapping[str, Any], at: float, *, gone: bool = False) -> Pipeli
         uid=metadata["uid"],
         gone=gone,
         suspend=bool(spec.get("suspend")),
+        requested=metadata.get("annotations", {}).get(names.RERUN_ANNOTATION, ""),
         history_limit=int(spec.get("runHistoryLimit", 10)),
         template_hash=status.get("templateHash", ""),
         conditions={one["type"]: one["status"] for one in conditions},

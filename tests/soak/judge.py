@@ -78,6 +78,8 @@ class PipelineMemory:
     """The runs during which spec.suspend was true."""
     checked: set[int] = field(default_factory=set)
     """The runs whose initialization was judged."""
+    asked: dict[str, float] = field(default_factory=dict)
+    """When each token was set for which no run has started yet."""
 
 
 @dataclass
@@ -92,6 +94,8 @@ class World:
     """UIDs of the Pods that were created for a run, by the UID of the owner and the number."""
     hidden: dict[str, int] = field(default_factory=dict)
     """The objects with missing states, by UID, and the version at which the gap ended."""
+    waits: list[tuple[float, float]] = field(default_factory=list)
+    """When each requested run was first observed, and the seconds since its token was set."""
     figures: Counter[str] = field(default_factory=Counter)
 
     def pod(self, uid: str) -> PodMemory | None:
@@ -291,7 +295,7 @@ class Judge:
             for rule in RULES:
                 for evidence in rule(known, now, world):
                     yield _violation(rule.__name__, now, evidence)
-        _remember(known, now, world.figures)
+        _remember(known, now, world)
 
     def _pod(self, now: PodSeen) -> Iterator[Violation]:
         world, new = self.world, now.uid not in self.world.pods
@@ -340,7 +344,12 @@ def _containers(seen: ContainersSeen) -> Iterator[Violation]:
             yield Violation("one_pod_on_the_node", name, uids[0], 0, seen.at, evidence)
 
 
-def _remember(known: PipelineMemory, now: PipelineSeen, figures: Counter[str]) -> None:
+def _remember(known: PipelineMemory, now: PipelineSeen, world: World) -> None:
+    figures = world.figures
+    if now.suspend:
+        known.asked.clear()
+    elif now.requested and now.requested not in known.tokens:
+        known.asked.setdefault(now.requested, now.at)
     for run in _runs(now):
         before = known.runs.get(run.number)
         if before is None:
@@ -350,6 +359,8 @@ def _remember(known: PipelineMemory, now: PipelineSeen, figures: Counter[str]) -
         known.runs[run.number] = run
         if run.token:
             known.tokens.setdefault(run.token, run.number)
+            if (asked := known.asked.pop(run.token, None)) is not None:
+                world.waits.append((now.at, now.at - asked))
     number = now.run.number if now.run else 0
     if now.template_hash:
         known.hashes[number] = now.template_hash

@@ -24,7 +24,17 @@ def unsettled(pipeline: Raw, pod: Raw | None) -> str:
         return "" if suspended and pod is None else "it is not suspended yet"
     if token := unanswered_token(pipeline):
         return f"no run has started for the token {token}"
+    if pod is not None and _steps(spec["template"]["spec"]) != _steps(pod["spec"]):
+        return f"the Pod has other steps than the template: {_steps(pod['spec'])}"
     return next(_differences(status, pod), "")
+
+
+def _steps(spec: Raw) -> list[tuple[Any, ...]]:
+    """Return the fields of the init containers that the soak changes."""
+    return [
+        (step["name"], step["image"], [one["value"] for one in step.get("env", [])])
+        for step in spec["initContainers"]
+    ]
 
 
 def unanswered_token(pipeline: Raw) -> str:
@@ -57,10 +67,19 @@ def _differences(status: Mapping[str, Any], pod: Raw | None) -> Iterator[str]:
         return
     if run.get("podUID") != pod["metadata"]["uid"]:
         yield f"the Pod is {pod['metadata']['uid']}, that of the run {run.get('podUID')}"
-    mirrored = status.get("initContainerStatuses", [])
-    if _essence(mirrored) != _essence(pod["status"].get("initContainerStatuses", [])):
-        yield f"status mirrors {_essence(mirrored)}"
+    mirrored = _by_name(status.get("initContainerStatuses", []))
+    reported = _by_name(pod["status"].get("initContainerStatuses", []))
+    for name in sorted({*mirrored, *reported}):
+        if mirrored.get(name) != reported.get(name):
+            yield f"step {name} is {reported.get(name)}, status mirrors {mirrored.get(name)}"
 
 
-def _essence(statuses: list[Raw]) -> list[tuple[Any, ...]]:
-    return sorted((one["name"], one.get("containerID"), str(one.get("state"))) for one in statuses)
+def _by_name(statuses: list[Raw]) -> dict[str, Any]:
+    """Return the statuses by name, without null fields: an absent field means the same."""
+    return {one["name"]: _without_nulls(one) for one in statuses}
+
+
+def _without_nulls(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_nulls(part) for key, part in value.items() if part is not None}

@@ -59,6 +59,8 @@ class Observed:
     violations: list[Violation] = field(default_factory=list)
     figures: Counter[str] = field(default_factory=Counter)
     growths: list[resources.Growth] = field(default_factory=list)
+    calms: list[tuple[float, float]] = field(default_factory=list)
+    """When faults were absent: from, until."""
     _merger: Merger = field(default_factory=lambda: Merger(observer.PATHS))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -190,6 +192,7 @@ class Soak:
                 calm_at = self._clock()
             phase = "calm" if calm_at else "storm"
             self._report(f"{title}, {phase}, {clock():.0f} of {self.size.seconds:.0f} s", observed)
+        observed.calms.append((calm_at, self._clock()))
         for growth in resources.growths(observed.processes, calm_at, self._clock()):
             observed.growths.append(growth)
             if not growth.flat:

@@ -42,6 +42,7 @@ def state(version: int, *runs: RunSeen, **fields: Any) -> PipelineSeen:
         uid=UID,
         gone=False,
         suspend=False,
+        requested="",
         history_limit=10,
         template_hash="hash-1",
         conditions={},
@@ -252,6 +253,14 @@ def test_outdated_pod_is_counted() -> None:
     assert judge.violations == []
 
 
+def test_wait_for_a_requested_run_is_measured() -> None:
+    judge = Judge()
+    asked = replace(READY[-1], version=5, at=5.0, requested="t2")
+    for fact in (*READY, asked, state(9, DONE, run(2), requested="t2")):
+        judge.observe(fact)
+    assert judge.world.waits == [(9.0, 4.0)]
+
+
 def test_merger_orders_the_states_of_two_watches() -> None:
     merger = Merger(["pods", "pipelines"])
     for version in (1, 3):
@@ -342,7 +351,7 @@ def at_rest(**status: Any) -> tuple[Raw, Raw]:
     mirror = [{"name": "a", "containerID": "a1", "state": {"terminated": {"exitCode": 0}}}]
     object_ = {
         "metadata": {"name": "p001", "generation": 3},
-        "spec": {},
+        "spec": {"template": {"spec": {"initContainers": [{"name": "a", "image": "v1"}]}}},
         "status": {
             "observedGeneration": 3,
             "conditions": true("Initialized", "Ready"),
@@ -353,6 +362,7 @@ def at_rest(**status: Any) -> tuple[Raw, Raw]:
     }
     return object_, {
         "metadata": {"uid": OLD},
+        "spec": {"initContainers": [{"name": "a", "image": "v1"}]},
         "status": {"phase": "Running", "initContainerStatuses": mirror},
     }
 
@@ -362,7 +372,12 @@ def true(*types: str) -> list[Raw]:
 
 
 def test_pipeline_that_reports_its_pod_is_at_rest() -> None:
-    assert rest.unsettled(*at_rest()) == ""
+    object_, its_pod = at_rest()
+    assert rest.unsettled(object_, its_pod) == ""
+    (step,) = its_pod["status"]["initContainerStatuses"]
+    step = {**step, "state": {"terminated": {"exitCode": 0, "startedAt": None}}}
+    its_pod["status"]["initContainerStatuses"] = [step]
+    assert rest.unsettled(object_, its_pod) == "", "a null field is absent"
 
 
 @pytest.mark.parametrize(
@@ -374,11 +389,17 @@ def test_pipeline_that_reports_its_pod_is_at_rest() -> None:
         ({"conditions": true("Stalled")}, "it is Stalled, and its Pod runs"),
         ({"conditions": true("Initialized")}, "Ready is"),
         ({"run": {"number": 1, "podUID": NEW}}, "the Pod is pod-1"),
-        ({"initContainerStatuses": []}, "status mirrors []"),
+        ({"initContainerStatuses": []}, "step a is"),
     ],
 )
 def test_pipeline_that_differs_from_its_pod_is_not_at_rest(status: Raw, why: str) -> None:
     assert rest.unsettled(*at_rest(**status)).startswith(why)
+
+
+def test_pod_of_an_earlier_template_is_not_at_rest() -> None:
+    object_, its_pod = at_rest()
+    its_pod["spec"]["initContainers"][0]["image"] = "v0"
+    assert rest.unsettled(object_, its_pod).startswith("the Pod has other steps")
 
 
 def test_pipeline_with_an_unanswered_token_is_not_at_rest() -> None:
