@@ -87,7 +87,7 @@ def with_dependencies(package: str, progress: Progress = silent) -> Packages:
 
 
 def which(program: str) -> str | None:
-    """Return the path of a program, also if it is in sbin and PATH does not contain sbin."""
+    """Return the path of a program, even if it is in sbin and PATH does not contain sbin."""
     return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 

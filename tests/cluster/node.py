@@ -60,7 +60,7 @@ class Node:
         return self.layout.node / "programs" / cached.relative_to(cache_root())
 
     def exists(self) -> bool:
-        """Return whether any part of the node exists, also if the cluster's files are lost."""
+        """Return whether any part of the node exists, even if the cluster's files are lost."""
         return self._interface_exists() or self.groups.exist()
 
     def prepare(self, network: Network) -> None:

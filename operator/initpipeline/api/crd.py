@@ -119,7 +119,7 @@ def custom_resource_definition(core: Definitions, meanings: Meanings) -> dict[st
 
 def resource_schema(core: Definitions, meanings: Meanings) -> Schema:
     """Returns the schema of an InitPipeline. The API server adds apiVersion, kind and the rest of
-    metadata. The schema limits metadata.name to names.MAX_NAME_LENGTH, also if the API server makes
+    metadata. The schema limits metadata.name to names.MAX_NAME_LENGTH, even if the API server makes
     it from generateName."""
     schema = model_schema(InitPipeline.model_json_schema(), meanings)
     schema = _changed_at(_STATUS, schema, lambda item: _without_defaults(item) | {"default": {}})

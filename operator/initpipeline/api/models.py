@@ -171,8 +171,7 @@ class CompletedInitContainer(ApiModel):
 
 
 class RestartBaseline(ApiModel):
-    """The part of a container's restart count that does not count as restarts in the current
-    run."""
+    """The restart count of a container from which restarts in the current run are counted."""
 
     name: Identifier = Field(description="Name of the container.")
     restart_count: NonNegativeInt32 = Field(
@@ -190,7 +189,8 @@ class RunFacts(ApiModel):
     """The fields that the current run has in common with its later entry in history."""
 
     number: Annotated[int, Field(ge=1, le=INT32_MAX)] = Field(
-        description="Number of the run: 1, 2, 3 ... A number is never reused."
+        description="Number of the run: 1, 2, 3 ... A number is not reused as long as status or "
+        "the Pod exists."
     )
     trigger: Trigger = Field(
         description="Why the run started. The kubelet starts runs with the triggers PodRestarted "
@@ -256,13 +256,13 @@ class Run(RunFacts):
     )
     restart_baselines: tuple[RestartBaseline, ...] = Field(
         (),
-        description="The part of each app container's restart count that does not count as "
-        "restarts in this run. Set only if rerunPolicy is OnRestart.",
+        description="The restart count of each app container from which restarts in this run are "
+        "counted. Set only if rerunPolicy is OnRestart.",
     )
     init_restart_baselines: tuple[RestartBaseline, ...] = Field(
         (),
-        description="The part of each init container's restart count that does not count toward "
-        "maxRestarts: restarts before this run, and restarts after the loss of a sandbox or node.",
+        description="The restart count of each init container from which maxRestarts is counted: "
+        "restarts before this run, and restarts after the loss of a sandbox or node.",
     )
     running_step: RunningStep | None = Field(
         None, description="The running attempt of the current init container, if any."
@@ -376,9 +376,9 @@ class InitPipelineStatus(ApiModel):
     )
     rerun_count: NonNegativeInt32 = Field(
         0,
-        description="Number of runs in a row that a restart, a lost Pod or a failure caused. After "
-        "the first, the next one is delayed by 10s, then by 20s, 40s ... 5m. Reset like "
-        "failedRuns.",
+        description="Number of consecutive runs that the operator started because of a restart, a "
+        "lost Pod or a failure. After the first, the next one is delayed by 10s, then by 20s, "
+        "40s ... 5m. Reset like failedRuns.",
     )
     next_run_time: Time | None = Field(
         None,
@@ -445,10 +445,10 @@ class Policies(ApiModel):
 
     rerun_policy: RerunPolicy = Field(
         RerunPolicy.ON_RESTART,
-        description="Which events cause the operator to run all init containers again. Retries, "
-        "and runs that the kubelet starts, that a user requests, or that follow a change of the "
-        "template start regardless of the policy. Restarts before the policy was set to OnRestart "
-        "do not start a run. Defaults to OnRestart.",
+        description="Which events cause the operator to run all init containers again. The policy "
+        "does not apply to retries, to runs that the kubelet starts, or to runs that a user "
+        "starts by a request, by a change of the template, or by resuming. Restarts before the "
+        "policy was set to OnRestart do not start a run. Defaults to OnRestart.",
     )
     rerun_strategy: RerunStrategy = Field(
         RerunStrategy.RECREATE,
@@ -509,7 +509,7 @@ class InitPipelineSpec(Policies):
         description="Template of the Pod. At least one init container must run to completion: "
         "sidecars alone are not allowed. Labels, annotations and finalizers of its metadata are "
         "copied to the Pod. The Pod has the name of the InitPipeline. A new run with a new Pod "
-        "starts if the template changes, and the API server would store a different Pod for it."
+        "starts if the template changes in a way that the API server would store a different Pod."
     )
 
 

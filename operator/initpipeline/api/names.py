@@ -11,7 +11,8 @@ SINGULAR: Final = "initpipeline"
 SHORT_NAME: Final = "ipl"
 
 NAME_LABEL: Final = f"{GROUP}/name"
-"""On the Pod: the name of its InitPipeline. The operator watches only Pods with this label."""
+"""On the Pod: the name of its InitPipeline. The operator selects Pods by this label. It watches a
+Pod without it only if the Pod has the name that an InitPipeline needs for its Pod."""
 
 RUN_ANNOTATION: Final = f"{GROUP}/run"
 """On the Pod: the number of the run that the operator created it for. It stays the same if the

@@ -96,7 +96,7 @@ _MAY_REPEAT: Final = frozenset(
 """Published as lists with unique keys, although the API server accepts a Pod with duplicates."""
 
 MOST_NESTED: Final = 500
-"""The most items of a list whose items have lists, such as containers. The admission policy counts
+"""Maximum number of items of a list whose items have lists, such as containers. The policy counts
 the items of the inner lists, so its cost grows with the number of outer ones."""
 
 _REPLACED: Final[Definitions] = {

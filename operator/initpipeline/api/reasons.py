@@ -24,9 +24,9 @@ class ConditionType(StrEnum):
     without user action. Absent otherwise."""
     STALLED = "Stalled"
     """The InitPipeline needs user action, which the message names. After the last run that
-    backoffLimit or rerunPolicy allows, no other run starts until a user takes action. The operator
-    continues by itself when the cause is gone if the Pod is refused, if its name is taken, if it
-    does not terminate, or if the operator failed on the InitPipeline. Absent otherwise."""
+    backoffLimit or rerunPolicy allows, no other run starts until a user takes action. Four causes
+    need no further action once they are gone: the Pod is refused, its name is taken, it does not
+    terminate, or the operator failed to reconcile the InitPipeline. Absent otherwise."""
     SUSPENDED = "Suspended"
     """spec.suspend is true and has taken effect. Absent otherwise."""
     IN_PLACE_UNAVAILABLE = "InPlaceUnavailable"
@@ -318,14 +318,15 @@ class Result(StrEnum):
     """Before the run was initialized, the template changed, a user requested a run, the
     InitPipeline was suspended, or in-place restarts came too often."""
     UNKNOWN = "Unknown"
-    """The run ended before the operator observed it as initialized, and the API does not report
-    how."""
+    """The kubelet started another run in the same Pod before the operator observed this one as
+    initialized, for example because the sandbox was re-created during a step. The API does not
+    report how this run ended."""
 
 
 class RerunPolicy(StrEnum):
-    """Which events cause the operator to run all init containers again. Retries, and runs that the
-    kubelet starts, that a user requests, or that follow a change of the template start regardless
-    of the policy."""
+    """Which events cause the operator to run all init containers again. The policy does not apply
+    to retries, to runs that the kubelet starts, or to runs that a user starts by a request, by a
+    change of the template, or by resuming."""
 
     ON_RESTART = "OnRestart"
     """An app container restarts, or the Pod is lost. Restarts of sidecars do not count."""

@@ -13,7 +13,7 @@ LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
 and the year has four digits."""
 
 _LONGEST: Final = 64
-"""The most characters of a time. RFC 3339 needs 35, with nanoseconds and an offset."""
+"""Maximum length of a time. RFC 3339 needs 35 characters, with nanoseconds and an offset."""
 
 
 def parse_time(value: object) -> datetime | None:

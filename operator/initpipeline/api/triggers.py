@@ -20,11 +20,11 @@ class Starter(Enum):
     back-off and failedRuns."""
     OPERATOR = auto()
     """The operator starts the run after a restart, a lost Pod or a failure, with back-off. The
-    counts of runs and failures are not reset, and ``rerun --wait`` of an earlier request waits for
-    this run."""
+    counts of runs and failures are not reset. If ``rerun --wait`` is in progress, it waits for this
+    run as well."""
     KUBELET = auto()
     """The kubelet starts the run in the existing Pod. The counts of runs and failures are not
-    reset, and ``rerun --wait`` of an earlier request waits for this run."""
+    reset. If ``rerun --wait`` is in progress, it waits for this run as well."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ Reading order:
 
 1. What the API reports. ``facts``: Pod, Pipeline, ContainerStatus. ``lenient``: reads fields that
    may be malformed. ``kubelet_reasons``: reasons that the kubelet sets. ``resources``,
-   ``quantity``: what the Pod counts as. ``template``: hash and changes of the Pod template.
+   ``quantity``: the Pod's effective requests and limits. ``template``: hash and changes of the Pod
+   template.
 2. What the Pod's status shows about a run. ``pod_steps``: which steps are done.
    ``pod_restarts``: restarts by the kubelet, of app containers, in place. ``pod_end``: completed,
    failed or lost; stuck.

@@ -61,7 +61,8 @@ Action = CreatePod | DeletePod | DeletePipeline
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What follows from the facts, to be carried out in the order of the fields.
+    """What follows from the facts, to be carried out in this order: write the status, carry out the
+    action, requeue. With ``defer_status``, a later decision writes the status.
 
     If the operator stops between two of these steps, the next reconcile decides the remaining ones
     from the facts and the written status.
@@ -81,8 +82,8 @@ class Decision:
 
 
 def decide(facts: Facts, now: datetime) -> Decision:
-    """Returns what to do about a pipeline. ``now`` is UTC; its fraction of a second is ignored,
-    like in times of the API."""
+    """Returns what to do about a pipeline. ``now`` is UTC. Its fraction of a second is dropped, as
+    in a metav1.Time."""
     now = now.replace(microsecond=0)
     pipeline = facts.pipeline
     if pipeline.deleting:

@@ -22,7 +22,7 @@ _SHARED: Final = frozenset({"cpu", "memory"})
 """Resources whose Pod-level request defaults to the containers' sum."""
 
 MOST_NAMES: Final = 100
-"""The most resources that status lists. Clusters have a few, and the size of status is limited."""
+"""Maximum number of resources in status. Clusters have a few, and the size of status is limited."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ _ACTIONS = {
 _NOT_GIVEN_UP = frozenset({Reason.POD_TERMINATING, Reason.UNREADABLE, Reason.RECONCILE_ERROR})
 
 MOST_AT_ONCE: Final = 50
-"""The most events of one status write. A real status has fewer, because
+"""Maximum number of events of one status write. A real status has fewer, because
 steps fail one after the other. A status that another client wrote must not delay the events of
 other pipelines."""
 

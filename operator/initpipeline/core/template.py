@@ -134,7 +134,7 @@ _PLAIN_KEY: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 
 
 MOST_ELEMENTS: Final = 20_000
-"""The most fields and list items of a template that is compared by its normal form."""
+"""Maximum number of fields and list items of a template that is compared by its normal form."""
 
 
 _NESTED: Final = (dict, list)
@@ -278,7 +278,7 @@ def _drop_equal(fields: dict[str, Any], key: str, defaults: Mapping[str, Any]) -
 
 def _pull_policy(image: Any) -> str:
     """Returns the API server's default of imagePullPolicy: Always if the tag is latest, or if the
-    image has neither tag nor digest. IfNotPresent otherwise, also if the image cannot be parsed.
+    image has neither tag nor digest. IfNotPresent otherwise, even if the image cannot be parsed.
     """
     match = _IMAGE.fullmatch(image) if isinstance(image, str) else None
     if match is None or len(match["name"]) > _LONGEST_REPOSITORY:

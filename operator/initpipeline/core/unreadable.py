@@ -94,8 +94,8 @@ def error_conditions(
         return None
     details = " ".join(str(error).split())
     message = clip(
-        "the operator failed on this InitPipeline, and retries. Open an issue with the error in "
-        f"its log: {kind}: {details}"
+        "the operator failed to reconcile this InitPipeline, and retries. Open an issue with the "
+        f"error in its log: {kind}: {details}"
     )
     stalled = _condition(
         before.to_api() if before else {},

@@ -106,8 +106,8 @@ class TestErrorConditions:
                 "type": "Stalled",
                 "status": "True",
                 "reason": "ReconcileError",
-                "message": "the operator failed on this InitPipeline, and retries. Open an issue "
-                "with the error in its log: ValueError: a b",
+                "message": "the operator failed to reconcile this InitPipeline, and retries. Open "
+                "an issue with the error in its log: ValueError: a b",
                 "observedGeneration": 1,
                 "lastTransitionTime": stamp(20),
             }
