@@ -1,10 +1,16 @@
 """The operator's settings, from the command line or the environment (``INITPIPELINE_...``)."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from initpipeline.runtime.gateway import LEAST_SECONDS, MARGIN_SECONDS
+from initpipeline.runtime.leader import EARLY_SECONDS
+
+WRITE_SECONDS: Final = EARLY_SECONDS + MARGIN_SECONDS + LEAST_SECONDS
+"""A write is sent only if the Lease lasts for longer than this."""
 
 
 def _namespace(name: str) -> str:
@@ -75,7 +81,8 @@ class Settings(BaseSettings):
         default=10,
         gt=0,
         description="Seconds without a successful renewal after which the holder stops "
-        "reconciling.",
+        "reconciling. At least twice --retry-seconds, and at least "
+        f"{WRITE_SECONDS} less than --lease-seconds, so that a write has time.",
     )
     standby: Literal["warm", "cold"] = Field(
         default="warm",
@@ -106,9 +113,12 @@ class Settings(BaseSettings):
     @classmethod
     def _fits(cls, seconds: float, earlier: ValidationInfo) -> float:
         """Returns the seconds. Raises ValueError if the holder would stop before it has tried twice
-        to renew its Lease, or only after the Lease has expired. Pydantic has validated the earlier
-        fields, and leaves out the invalid ones."""
+        to renew its Lease, or if it could reconcile when too little of the Lease is left for a
+        write. Pydantic has validated the earlier fields, and leaves out the invalid ones."""
         retry, lease = (earlier.data.get(name) for name in ("retry_seconds", "lease_seconds"))
-        if retry is not None and lease is not None and not 2 * retry <= seconds < lease:
-            raise ValueError("must be at least twice --retry-seconds, and below --lease-seconds")
-        return seconds
+        if retry is None or lease is None or 2 * retry <= seconds <= lease - WRITE_SECONDS:
+            return seconds
+        raise ValueError(
+            f"must be at least twice --retry-seconds ({retry:g}), and at least {WRITE_SECONDS:g} "
+            f"less than --lease-seconds ({lease})"
+        )

@@ -137,7 +137,7 @@ class TestBadInput:
             ("--lease-namespace", "team-*"),
             ("--lease-seconds", "2"),
             ("--retry-seconds", "0"),
-            pytest.param("--renew-seconds", "15", id="renewals end with the Lease"),
+            pytest.param("--renew-seconds", "12.6", id="no time for a write"),
             pytest.param("--renew-seconds", "3", id="one renewal only"),
             ("--standby", "hot"),
             ("--identity", "x" * 254),
@@ -165,6 +165,26 @@ class TestBadInput:
             [line] = answer.err.splitlines()
             assert line.startswith(f"error: {option} (or INITPIPELINE_{setting.upper()}): ")
             assert line.endswith(f", not {value!r}")
+
+    @pytest.mark.parametrize(
+        ("lease", "retry", "renew"),
+        [
+            pytest.param("3", "1", "2", id="half a second for a write"),
+            pytest.param("12", "2", "10", id="shorter Lease with the default of the others"),
+            pytest.param("15", "2", "3.9", id="one renewal only"),
+        ],
+    )
+    def test_periods_without_time_for_a_write_or_a_second_renewal_are_reported(
+        self, call: Call, lease: str, retry: str, renew: str
+    ) -> None:
+        options = ("--lease-seconds", lease, "--retry-seconds", retry, "--renew-seconds", renew)
+        answer = call("run", *options)
+        assert answer.code == 2
+        [line] = answer.err.splitlines()
+        assert line.startswith(
+            "error: --renew-seconds (or INITPIPELINE_RENEW_SECONDS): must be at least twice "
+            f"--retry-seconds ({retry}), and at least 2.5 less than --lease-seconds ({lease})"
+        )
 
     def test_list_in_the_environment_that_is_not_json_is_reported(self, call: Call) -> None:
         answer = call("run", INITPIPELINE_NAMESPACES="a,b")
