@@ -12,7 +12,7 @@ from typing import Any, Final
 from initpipeline.api.podlists import LISTS
 
 MOST_ITEMS: Final = 1500
-"""The most list items and map entries of a template, in total."""
+"""Maximum number of list items and map entries of a template, in total."""
 
 
 @dataclass(slots=True)

@@ -35,7 +35,7 @@ Source = Callable[[argparse.Namespace], list[str]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the proposals for the last argument. Returns 0, also without proposals."""
+    """Print the proposals for the last argument. Returns 0, even without proposals."""
     prepare_streams()
     typed = list(sys.argv[1:] if arguments is None else arguments) or [""]
     proposals, directive = complete(typed)

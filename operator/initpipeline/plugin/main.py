@@ -121,7 +121,7 @@ def _handle(session: Session) -> int:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Returns the parsed command line. As in kubectl, options may be at any position, also before
+    """Returns the parsed command line. As in kubectl, options may be at any position, even before
     the subcommand and between positional arguments."""
     parser, commands = build()
     position = command_position(arguments, list(commands))

@@ -55,7 +55,7 @@ for _class in (Pod, Pipeline, Container, ContainerStatus, PodCondition, Terminat
 copyreg.pickle(InitPipelineStatus, lambda status: (_read_status, (encode(status.to_api()),)))
 
 MAX_UNPACKED = 2000
-"""The most objects of a kind that are not packed. These are the ones that have changed last."""
+"""Maximum number of unpacked objects of a kind. They are the most recently changed ones."""
 
 MAX_UNPACKED_CONTAINERS = 100
 """A Pod with more containers and container statuses than this is always packed."""

@@ -232,7 +232,7 @@ class ApiClient:
         returns an error, ConnectionFailed if there is no response.
 
         If ``seconds`` is finite, the API server and the client end the request after that time at
-        the latest, also if credentials are loaded meanwhile.
+        the latest, even if credentials are loaded meanwhile.
         """
         headers = {"Accept": accept, "Content-Type": content_type}
         code, data, delay = await self._send(method, path, headers, body, seconds)

@@ -28,9 +28,11 @@ class LoginError(OperatorError):
 
     @classmethod
     def refused(cls, server: str) -> Self:
-        """Returns the error that the API server refuses the credentials, also newly loaded ones."""
+        """Returns the error for an API server that refuses the credentials, even newly loaded
+        ones."""
         return cls(
-            f"{server} no longer accepts the credentials: renew those of the current context"
+            f"{server} no longer accepts the credentials: renew those of the current context, or "
+            "check the ServiceAccount of the operator's Pod"
         )
 
 

@@ -36,11 +36,11 @@ logger = logging.getLogger(__name__)
 REPORTING_CONTROLLER: Final = f"{names.GROUP}/operator"
 
 QUEUE_LIMIT: Final = 1000
-"""The most events that wait to be posted, at most 3 MiB. Further ones are dropped, first those of
+"""Maximum number of events that wait to be posted, 3 MiB. Further ones are dropped, first those of
 the namespace with the most."""
 
 POSTERS: Final = 4
-"""The most events that are posted at the same time. An admission webhook may be slow for the events
+"""Maximum number of events that are posted at the same time. A webhook may be slow for the events
 of a namespace."""
 
 RATE: Final = Rate(burst=25, interval=timedelta(minutes=1))
@@ -48,11 +48,11 @@ RATE: Final = Rate(burst=25, interval=timedelta(minutes=1))
 docs/decisions/0023."""
 
 RATES_LIMIT: Final = 4096
-"""The most pipelines whose rate is remembered, about 1 MiB. The one with the oldest event is
+"""Maximum number of remembered rates of pipelines, about 1 MiB. The one with the oldest event is
 forgotten first."""
 
 SERIES_LIMIT: Final = 4096
-"""The most series that are remembered, about 2 MiB. The one whose last occurrence is oldest is
+"""Maximum number of remembered series, about 2 MiB. The one whose last occurrence is oldest is
 forgotten first. The next occurrence of a forgotten series is posted as a new event."""
 
 _REPEATED: Final = frozenset({EventReason.STEP_FAILED, EventReason.STATUS_NOT_WRITTEN})

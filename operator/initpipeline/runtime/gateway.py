@@ -1,7 +1,10 @@
-"""The operator's requests to the API server, except Kopf's watch: one method per request.
+"""The operator's requests to the API server: one method per request.
 
-Objects are returned as the types of core.facts, except those of lists and watches, which are not
-read if the cache has the same version. No other module of runtime builds a path.
+Kopf's watch and the checks at start-up (runtime.preflight) are not here. No other module of runtime
+builds a path.
+
+Objects are parsed into the types of core.facts. Those of lists and watches are returned as JSON,
+because the cache has the version of most of them, so they need no parsing.
 """
 
 import contextlib
@@ -83,8 +86,8 @@ class Lease:
 
 
 MARGIN_SECONDS: Final = 1.0
-"""The time between the end of a write and the end of the Lease. It covers a time-out that the API
-server notices late."""
+"""The time between the end of a write and the expiry of the Lease. It covers a time-out that the
+API server notices late."""
 LEAST_SECONDS: Final = 1.0
 """If less time is left for a write, it is not sent."""
 
@@ -92,9 +95,10 @@ LEAST_SECONDS: Final = 1.0
 class Gateway:
     """Reads and writes API objects. Each method may raise ApiError or ConnectionFailed.
 
-    The API server and this process end each write before the Lease expires. So what another replica
-    reads when it has taken the Lease over stays unchanged. A pause between the check of the time
-    and the request is the exception (docs/decisions/0021-lease-and-deadlines.md).
+    The API server and this process end each write, except those of the Lease itself, before the
+    Lease expires. So no late write of this process changes what the next holder has read. A pause
+    between the check of the time and the request is the exception
+    (docs/decisions/0021-lease-and-deadlines.md).
     """
 
     def __init__(
@@ -279,7 +283,7 @@ class Gateway:
     async def _write(
         self, method: str, path: str, body: Mapping[str, Any], content_type: str = JSON
     ) -> dict[str, Any]:
-        """Send a write that ends before the Lease does. Raises LeaseExpiring if there is not
+        """Send a write that ends before the Lease expires. Raises LeaseExpiring if there is not
         enough time."""
         seconds = self._remaining() - MARGIN_SECONDS
         if seconds < LEAST_SECONDS:

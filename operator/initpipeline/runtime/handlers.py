@@ -50,7 +50,8 @@ def configure(settings: kopf.OperatorSettings) -> None:
     # The operator's kinds are fixed, so it needs no watch of CRDs and no permission for it.
     settings.scanning.disabled = True
     settings.watching.chunk_size = LARGEST_PAGE
-    # The API server ends a watch after five minutes. If the connection is dead, the client does.
+    # The API server ends a watch after five minutes. If the connection is dead, the client ends it
+    # 30 seconds later, or after 70 seconds without an event: Kopf's ``inactivity_timeout``.
     settings.watching.server_timeout = WATCH_SECONDS
     settings.watching.client_timeout = WATCH_SECONDS + 30
     # Kopf has one worker per changed object. Most objects are at rest, so workers stop soon.
@@ -149,8 +150,8 @@ class ListedPipelines:
                 self._queue.add(key)
 
     def pods_listed(self, namespace: str | None) -> None:
-        """Record that the Pods of the namespace are known. Queues the pipelines that wait, if no
-        other namespace is missing."""
+        """Record that the Pods of the namespace are known. Queues the waiting pipelines when the
+        Pods of all namespaces are known."""
         self._without_pods.discard(namespace)
         if not self._without_pods:
             for key in self._waiting:

@@ -14,7 +14,7 @@ so, another replica takes the Lease over when it has expired.
   ends, and would be restarted again and again until the outage is over.
 
 The Lease does not order the writes of two replicas. ``Gateway`` ends each write before the Lease
-does. docs/decisions/0021-lease-and-deadlines.md has the reasons.
+expires. docs/decisions/0021-lease-and-deadlines.md has the reasons.
 """
 
 import asyncio
@@ -47,7 +47,8 @@ EARLY_SECONDS: Final = 0.5
 next holder continues within the duration."""
 
 LATE_SECONDS: Final = 120.0
-"""After this time, the API server does not carry out a write any more. Its time-out is a minute."""
+"""The API server carries out no write that was sent longer ago. Its request timeout is a minute,
+and the rest is a margin."""
 
 _FAILED: Final = (ApiError, ConnectionFailed)
 
@@ -82,8 +83,8 @@ class LeaderElection:
         now: Callable[[], datetime],
         clock: Callable[[], float] = uptime,
     ) -> None:
-        """``key`` is that of the Lease, ``identity`` its holder's. ``now`` returns the times that
-        are written to the Lease. No replica compares them."""
+        """``key`` names the Lease, ``identity`` this process in it. ``now`` returns the times to
+        write to the Lease. No replica compares them with its clock."""
         self._gateway = gateway
         self._key = key
         self._identity = identity
@@ -93,7 +94,7 @@ class LeaderElection:
         self._lease: Lease | None = None
         """The last observed Lease. None: it does not exist."""
         self._changed_at = 0.0
-        """When that Lease was observed first."""
+        """When this version of the Lease was first observed."""
         self._renewed_at: float | None = None
         """When the request was sent that took or renewed the Lease. None: this process does not
         hold the Lease."""
@@ -118,9 +119,9 @@ class LeaderElection:
         return self._renewed_at is not None and self._clock() < self._late_at(self._renewed_at)
 
     def idle_seconds(self) -> float:
-        """Returns the seconds since this process has last read, watched or written the Lease, or
-        has observed a change of it. While it runs, that is at most a few seconds more than the
-        duration of its own Lease."""
+        """Returns the seconds since this process last read, watched or wrote the Lease, or observed
+        a change of it. Unless the election is stuck, that is at most a few seconds more than
+        ``Periods.lease``."""
         return self._clock() - self._tried_at
 
     def _late_at(self, renewed_at: float) -> float:
@@ -155,8 +156,9 @@ class LeaderElection:
             logger.warning("Lease not released", extra={**self._fields(), "error": one_line(error)})
 
     async def _released(self) -> bool:
-        """Release the Lease if this process holds it. Returns False if it changed meanwhile. The
-        caller must then repeat this: the API server may still carry out an interrupted write."""
+        """Release the Lease if this process holds it. Returns False if the Lease has changed since
+        it was read, for example by an interrupted renewal that the API server carried out late.
+        The caller must then repeat this."""
         lease = await self._gateway.get_lease(self._key)
         if lease is None or not self._is_own(lease):
             return True
@@ -179,7 +181,7 @@ class LeaderElection:
         if self._held and not self._is_own(lease):
             self._renewed_at = None
             if lease is None or not lease.holder:
-                why = "it is free"
+                why = "it was deleted, or its holder was removed"
             elif lease.holder == self._identity:
                 why = "another client has written to it"
             else:
@@ -209,7 +211,7 @@ class LeaderElection:
                 return
 
     async def _taken(self) -> bool:
-        """Take the Lease. Returns whether this process holds it. Otherwise it was read again."""
+        """Take the Lease. Returns whether that succeeded. If not, the Lease has been read again."""
         try:
             # After an outage, this process may still hold the Lease. It then only renews it.
             await self._write({} if self._held else self._taking())
@@ -279,8 +281,8 @@ class LeaderElection:
         self._sent = {lease.renewed: sent_at}
 
     async def _changed(self) -> None:
-        """Wait until the Lease has expired, or is free. Observes its changes meanwhile. Returns
-        earlier if it does not change for the duration that this process's settings have."""
+        """Wait until the Lease has expired, or has no holder. Observes its changes meanwhile.
+        Returns earlier if it does not change for this process's own ``Periods.lease``."""
         if self._lease is None or self._expires_in() <= 0:
             return
         self._tried_at = self._clock()
@@ -299,7 +301,8 @@ class LeaderElection:
         return min(self._expires_in(), self._periods.lease)
 
     async def _watch(self, version: str, waiting: asyncio.Timeout) -> None:
-        """Observe the Lease until it is free. Each change defers the end of ``waiting``."""
+        """Observe the Lease until this process may take it. Each change defers the end of
+        ``waiting``."""
         loop = asyncio.get_running_loop()
         start, seconds = loop.time(), 10 * self._periods.lease
         watch = self._gateway.watch_lease(self._key, version, seconds)

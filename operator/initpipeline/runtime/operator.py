@@ -81,8 +81,9 @@ def _end_cleanly_at_sigterm() -> None:
 
 
 def _urgency(cache: Cache, key: Key) -> Urgency:
-    """Returns the urgency of a pipeline in the queue. FIRST: it needs a Pod. NEXT: all its init
-    containers have ended. LAST: its steps run, or it is at rest and was queued at the start."""
+    """Returns the urgency of a pipeline in the queue. FIRST: the cache has no Pod for it. NEXT: all
+    its init containers except sidecars have ended. LAST: its steps run, or it and its Pod are
+    packed, because they are at rest."""
     if cache.pipelines.is_packed(key) and cache.pods.is_packed(key):
         return Urgency.LAST
     pod = cache.pods.get(key)
@@ -223,7 +224,7 @@ class Operator:
         so an outage of the API server does not count."""
         idle = self._leader.idle_seconds()
         most = 2 * (self._settings.lease_seconds + self._settings.request_timeout_seconds)
-        return f"the leader election is stuck for {idle:.0f} seconds" if idle > most else None
+        return f"the leader election has been stuck for {idle:.0f} seconds" if idle > most else None
 
     async def _login(self, **_: object) -> kopf.AiohttpSession | None:
         """Returns the session for Kopf at the first call, and None at the second.

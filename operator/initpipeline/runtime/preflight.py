@@ -48,7 +48,8 @@ async def check(client: ApiClient, namespaces: tuple[str, ...], lease: Key) -> N
 
 
 _HINTS = {
-    401: "renew the credentials of the current context",
+    401: "renew the credentials of the current context, or check the ServiceAccount of the "
+    "operator's Pod",
     403: "bind a role with that permission to these credentials",
 }
 

@@ -36,7 +36,7 @@ class Freshness:
         self._seen_at = -math.inf
         """When the API server has last sent an event, or the end of a list."""
         self._failing_since: float | None = None
-        """When the first request failed since then."""
+        """When the first request after ``_seen_at`` failed. None: none has failed."""
 
     def seen(self) -> None:
         """Record an event of the watch, or the end of its list."""
@@ -54,9 +54,11 @@ class Freshness:
         if self._seen_at == -math.inf:
             return f"{self._name} are not listed yet"
         if self._failing_since is not None and now - self._failing_since > REFUSED_SECONDS:
-            return f"the watch of {self._name} fails for {now - self._failing_since:.0f} seconds"
+            failing = now - self._failing_since
+            return f"the watch of {self._name} has been failing for {failing:.0f} seconds"
         if now - self._seen_at > SILENT_SECONDS:
-            return f"the watch of {self._name} is silent for {now - self._seen_at:.0f} seconds"
+            silent = now - self._seen_at
+            return f"the watch of {self._name} has been silent for {silent:.0f} seconds"
         return None
 
 

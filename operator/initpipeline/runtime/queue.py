@@ -217,7 +217,7 @@ class WorkQueue(Generic[K]):
             self._wake_one()  # The group may have been at its limit.
 
     def stuck(self, seconds: float) -> K | None:
-        """Returns a key that a worker has had for longer than this. None: no worker has."""
+        """Returns a key that a worker has had for longer than this. None: there is no such key."""
         if not self._active:
             return None
         key = next(iter(self._active))  # The first one was taken first.

@@ -61,12 +61,12 @@ from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
 logger = logging.getLogger(__name__)
 
 MAX_DECISIONS_PER_RECONCILE = 4
-"""The most decisions in one reconcile. A response of the API server, such as a refusal, may require
-another decision at once. After this number, the pipeline is requeued with back-off, so that it does
-not occupy a worker."""
+"""Maximum number of decisions in one reconcile. A response of the API server, such as a refusal,
+may require another decision at once. After this number, the pipeline is requeued with back-off, so
+that it does not occupy a worker."""
 
 LOGGED = 500
-"""The most bytes of an API server's message in a log line. Webhooks may write long ones."""
+"""Maximum size in bytes of an API server's message in a log line. Webhooks may write long ones."""
 
 ONE_AT_A_TIME = 16 * 1024
 """In bytes. See ``Reconciler.reconcile``, and the measurements in docs/decisions/0017."""

@@ -26,9 +26,10 @@ _SHALLOW: Final = 500
 FIRST_PAGE: Final = 50
 """Objects in the first page of the first list."""
 LARGEST_PAGE: Final = 500
-"""The most objects in a page."""
+"""Maximum number of objects in a page."""
 PAGE_BYTES: Final = 4 * 2**20
-"""The most bytes of a page with more than one object. Parsed, it takes about ten times as much."""
+"""Maximum number of bytes of a page with more than one object. Parsed, it takes about ten times as
+much."""
 
 
 async def readable_line(line: bytes) -> bytes:

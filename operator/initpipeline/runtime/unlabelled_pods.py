@@ -17,8 +17,8 @@ from initpipeline.runtime.pod_watch import WATCH_SECONDS, repeat
 from initpipeline.runtime.queue import WorkQueue
 
 WATCHES: Final = 100
-"""The most namespaces that are watched at the same time, because each watch costs a connection. If
-there are more, they take turns."""
+"""Maximum number of namespaces that are watched at the same time, because each watch costs a
+connection. If there are more, they take turns."""
 
 TURN_SECONDS: Final = WATCH_SECONDS
 """The duration of a watch. Each watch starts with a list, which finds changes that the previous one

@@ -9,7 +9,7 @@ from initpipeline.runtime.gateway import Key, Kind
 logger = logging.getLogger(__name__)
 
 REMEMBERED: Final = 1024
-"""The most objects that are remembered as logged. If there are more, the least recently reported
+"""Maximum number of objects that are remembered as logged. Beyond it, the least recently reported
 one is forgotten, and logged again at its next report."""
 
 

@@ -508,7 +508,7 @@ class TestKeeping:
         leases.edit(holder="", renewed="later")
         leases.failing = []
         await pass_time(clock, 3)
-        assert replica.lost.endswith("it is free")
+        assert replica.lost.endswith("it was deleted, or its holder was removed")
 
     async def test_standby_that_was_slower_continues_to_stand_by(
         self, leases: FakeLeases, start: Start, clock: Clock
@@ -539,7 +539,8 @@ class TestKeeping:
         await clock.advance()
         leases.put(None)
         await pass_time(clock, 2)
-        assert replica.lost == "the Lease system/operator is lost: it is free"
+        why = "it was deleted, or its holder was removed"
+        assert replica.lost == f"the Lease system/operator is lost: {why}"
 
     async def test_lost_response_to_a_renewal_is_not_a_lost_lease(
         self, leases: FakeLeases, start: Start, clock: Clock

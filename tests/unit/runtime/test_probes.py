@@ -40,7 +40,7 @@ class TestFreshness:
         time.seconds += SILENT_SECONDS
         assert freshness.problem() is None
         time.seconds += 1
-        assert freshness.problem() == "the watch of Pods is silent for 151 seconds"
+        assert freshness.problem() == "the watch of Pods has been silent for 151 seconds"
         freshness.seen()
         assert freshness.problem() is None
 
@@ -52,7 +52,7 @@ class TestFreshness:
         freshness.failed()
         assert freshness.problem() is None
         time.seconds += 1
-        assert freshness.problem() == "the watch of Pods fails for 31 seconds"
+        assert freshness.problem() == "the watch of Pods has been failing for 31 seconds"
 
     def test_event_after_a_failure_ends_it(self, freshness: Freshness, time: Time) -> None:
         freshness.seen()
