@@ -3,8 +3,8 @@
 Kopf's watch and the checks at start-up (runtime.preflight) are not here. No other module of runtime
 builds a path.
 
-Objects are parsed into the types of core.facts. Those of lists and watches are returned as JSON,
-because the cache has the version of most of them, so they need no parsing.
+Objects are parsed into the types of core.facts. Pods of lists and watches are returned as JSON: the
+cache has the version of most of them, so they need no parsing.
 """
 
 import contextlib
