@@ -35,8 +35,9 @@ class OperatorProcess:
         log: Path,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        module: str = "initpipeline",
     ) -> None:
-        self._command = [sys.executable, "-m", "initpipeline", "run", *arguments]
+        self._command = [sys.executable, "-m", module, "run", *arguments]
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("INITPIPELINE_")},
             "INITPIPELINE_LEASE_NAME": f"operator-{uuid.uuid4()}",

@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +15,7 @@ from tests.api_client import connected
 from tests.builders import running_pod
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Component, Mode
+from tests.contract.conftest import install_crd
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv
 from tests.installation import CRDS
 from tests.kubectl import Kubectl
@@ -127,23 +127,18 @@ def test_deleted_pod_that_the_watch_missed_is_found_by_the_next_list(
     assert deletions(served) == ["Pod"]
 
 
-def test_deleted_pipeline_that_kopf_missed_is_found_by_the_sweep(
-    served: OperatorProcess, cluster: Cluster, env: ContractEnv, tmp_path: Path
+def test_deleted_pipeline_that_the_watch_missed_is_found_by_the_next_list(
+    served: OperatorProcess, cluster: Cluster, env: ContractEnv
 ) -> None:
-    served.stop()
-    log = tmp_path / "operator.log"
-    with OperatorProcess(cluster.kubeconfig, log, ["--sweep-seconds", "1"]) as swept:
-        env.report(READY.ready(False))
-        env.wait("Ready is False", lambda status: not is_ready(status))
-        with expired_watches(swept, cluster, env):
-            env.delete("Background")
-        poll_until(
-            lambda: "InitPipeline" in deletions(swept),
-            TIMEOUT_SECONDS,
-            "the deletion in the log",
-            state=swept.tail,
-        )
-    served.start()
+    """Kopf lists again, and reports no deletion itself."""
+    with expired_watches(served, cluster, env):
+        env.delete("Background")
+    poll_until(
+        lambda: "InitPipeline" in deletions(served),
+        TIMEOUT_SECONDS,
+        "the deletion in the log",
+        state=served.tail,
+    )
 
 
 def test_signal_during_an_outage_ends_the_operator_with_0(
@@ -166,16 +161,22 @@ def test_outages_are_logged_without_tracebacks(served: OperatorProcess) -> None:
     assert "Traceback" not in served.log.read_text()
 
 
-def test_operator_exits_with_1_when_the_crd_is_deleted(
-    served: OperatorProcess, kubectl: Kubectl, env: ContractEnv
+def test_operator_continues_when_the_crd_is_deleted_and_created_again(
+    served: OperatorProcess, cluster: Cluster, kubectl: Kubectl, env: ContractEnv
 ) -> None:
-    """The operator has nothing left to watch, so it must not appear to be running."""
-    assert env.pod() is not None
-    kubectl("delete", "-f", str(CRDS), "--wait=false")
+    """The API server deletes all InitPipelines with the CRD. No garbage collector runs here."""
+    pid = served.pid
+    kubectl("delete", "-f", str(CRDS), "--timeout=60s")
     poll_until(
-        lambda: not served.running, TIMEOUT_SECONDS, "the end of the process", state=served.tail
+        lambda: "404" in served.log.read_text(),
+        TIMEOUT_SECONDS,
+        "the operator has noticed the deletion",
+        state=served.tail,
     )
-    *_, line = served.log.read_text().splitlines()
-    assert served.stop() == 1
-    assert line.startswith("error: watching https://127.0.0.1:"), line
+    install_crd(cluster)
+    env.delete_pod()
+    env.create()
+    env.run_pod(READY)
+    env.wait("Ready", is_ready)
+    assert (served.running, served.pid) == (True, pid)
     assert "Traceback" not in served.log.read_text()

@@ -248,6 +248,16 @@ class Store(Generic[T]):
             and existing.uids.get(key) != obj.uid
         ]
 
+    def older_in(self, existing: ObjectUIDs) -> tuple[Key, int, int] | None:
+        """Returns an object that the list has in an older version than the stored one, with both
+        versions. The stored one is not newer than the list, so the list should have it. None: there
+        is no such object."""
+        for key, version in existing.versions.items():
+            known = self._objects.get(key)
+            if known is not None and version < int(known.resource_version) <= existing.version:
+                return key, int(known.resource_version), version
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Cache:

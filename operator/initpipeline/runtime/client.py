@@ -26,7 +26,6 @@ from initpipeline.core.encoding import decode, encode
 from initpipeline.runtime import responses
 from initpipeline.runtime.errors import ConnectionFailed, LoginError, api_error, one_line
 from initpipeline.runtime.lean_imports import Configuration, config, kopf
-from initpipeline.runtime.probes import Freshness
 
 USER_AGENT = f"initpipeline/{__version__}"
 
@@ -135,18 +134,8 @@ class ApiClient:
     def server(self) -> str:
         return str(self._configuration.host)
 
-    def for_watches(
-        self,
-        listed: Callable[[dict[str, Any]], None],
-        is_known: Callable[[Mapping[str, Any]], bool],
-        freshness: Mapping[str, Freshness],
-    ) -> kopf.AiohttpSession:
-        """Returns a session for Kopf that renews its credentials. ``freshness`` has, by the path of
-        a list and its watch, what records their events and failures.
-
-        Kopf gets no objects from its lists: ``listed`` is called with each one instead. Kopf would
-        queue all objects, each with a task and with state of its own. Its watches leave out the
-        events for which ``is_known`` returns True.
+    def for_watches(self, guard: aiohttp.ClientMiddlewareType) -> kopf.AiohttpSession:
+        """Returns a session for Kopf that renews its credentials. ``guard`` gets all its requests.
 
         If Kopf had the credentials itself, it would close its connections when they expire. A watch
         that is being opened at that moment would then fail, and Kopf would not retry it.
@@ -154,27 +143,7 @@ class ApiClient:
         # Each connection serves one request. A connection that was opened with an expired client
         # certificate is not used again.
         connector = aiohttp.TCPConnector(limit=0, ssl=self._kopf_tls, force_close=True)
-
-        async def without_known(
-            request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-        ) -> aiohttp.ClientResponse:
-            fresh = freshness.get(request.url.path) or Freshness("other objects")
-            try:
-                response = await handler(request)
-            except _NO_ANSWER:
-                fresh.failed()
-                raise
-            if response.status >= 400:
-                fresh.failed()
-            elif isinstance(response.content, responses.Lines):
-                response.content.is_known = is_known
-                fresh.seen()  # Kopf has listed the objects before.
-                response.content.seen = fresh.seen
-            elif isinstance(response, responses.Response) and "limit" in request.url.query:
-                response.listed = listed
-            return response
-
-        session = self._new_session(connector, without_known, self._authorize)
+        session = self._new_session(connector, guard, self._authorize)
         return kopf.AiohttpSession(server=self.server, aiohttp_session=session)
 
     def _session(self) -> aiohttp.ClientSession:
@@ -251,11 +220,17 @@ class ApiClient:
         document = await asyncio.to_thread(_parse, code, data)
         if code >= 400:
             raise api_error(code, document, delay)
-        return document
+        try:
+            return responses.page_of(document)
+        except ValueError as error:
+            raise ConnectionFailed(one_line(error)) from error
 
-    async def watch(self, path: str, accept: str, seconds: int) -> AsyncGenerator[dict[str, Any]]:
+    async def watch(
+        self, path: str, accept: str, seconds: int, opened: Callable[[], None] = lambda: None
+    ) -> AsyncGenerator[dict[str, Any]]:
         """Yields the events of a watch, which the API server ends after ``seconds``. The watch also
-        ends if its connection is cut, or silent for SILENT_SECONDS.
+        ends if its connection is cut, or silent for SILENT_SECONDS. ``opened`` is called when the
+        API server has accepted the watch.
 
         Raises ApiError if the API server returns an error, as its response or as an event, and
         ConnectionFailed if there is no response.
@@ -272,13 +247,14 @@ class ApiClient:
                 code = response.status
                 if code >= 400:
                     status = _parse(code, await response.read())
-                    raise api_error(code, status, _retry_seconds(response))
+                    raise api_error(code, status, retry_seconds(response))
                 is_open = True
+                opened()
                 lines = cast(responses.Lines, response.content)
                 async for line in lines.raw(CHUNK_BYTES):
                     if line.strip():
                         yield _not_error(await _parsed_line(line))
-        except _NO_ANSWER as error:
+        except NO_ANSWER as error:
             if not is_open:
                 raise ConnectionFailed(one_line(error)) from error
 
@@ -300,8 +276,8 @@ class ApiClient:
                 asyncio.timeout_at(end if end < math.inf else None),
                 await self._respond(method, path, headers, end, **options) as response,
             ):
-                return response.status, await response.read(), _retry_seconds(response)
-        except _NO_ANSWER as error:
+                return response.status, await response.read(), retry_seconds(response)
+        except NO_ANSWER as error:
             raise ConnectionFailed(one_line(error)) from error
 
     async def _respond(
@@ -356,7 +332,7 @@ class ApiClient:
             return True
 
 
-_NO_ANSWER = (
+NO_ANSWER = (
     aiohttp.ClientError,
     config.ConfigException,
     OSError,
@@ -413,17 +389,21 @@ async def _authorized(
     return request
 
 
-def _retry_seconds(response: aiohttp.ClientResponse) -> int:
+def retry_seconds(response: aiohttp.ClientResponse) -> int:
     """Returns the delay before a retry that the API server requests. 0: it requests none."""
     after = response.headers.get("Retry-After", "")
     return int(after) if re.fullmatch(r"[0-9]{1,4}", after) else 0
 
 
 async def _parsed_line(line: bytes) -> dict[str, Any]:
-    """Returns the event. A large one is parsed in a thread."""
-    if len(line) > responses.LARGE:
-        return await asyncio.to_thread(_parse, 200, line)
-    return _parse(200, line)
+    """Returns the event. A large one is parsed in a thread. Raises ConnectionFailed if the line is
+    no event."""
+    try:
+        if len(line) > responses.LARGE:
+            return await asyncio.to_thread(responses.event_of, line)
+        return responses.event_of(line)
+    except ValueError as error:
+        raise ConnectionFailed(one_line(error)) from error
 
 
 def _not_error(event: dict[str, Any]) -> dict[str, Any]:
@@ -444,8 +424,12 @@ def _parse(code: int, data: bytes) -> dict[str, Any]:
     """Returns the parsed body. For an error that is not JSON, returns a metav1.Status with its
     text. Raises ConnectionFailed if a success is not JSON, because a proxy or a login page has
     answered."""
+    if not data:
+        if code < 400:
+            raise ConnectionFailed("the response is empty")
+        return {}
     try:
-        document = decode(data or b"{}")
+        document = decode(data)
     except ValueError:
         document = data.decode(errors="replace")
     if isinstance(document, dict):

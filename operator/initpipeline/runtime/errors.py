@@ -3,6 +3,7 @@
 OperatorError           ends the process with a message of one line
   LoginError            there are no usable credentials, or no address of a cluster
   LeaseLost             this process has lost the Lease, and must not write any more
+  HistoryLost           objects are older than before: the operator starts over
 ApiError                the API server answered with an error
   NotFoundError         404: the object does not exist
   ConflictError         409: the object has changed since it was read
@@ -16,7 +17,7 @@ The two programs use different clients, and neither imports the other.
 """
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Final
 
 
 class OperatorError(Exception):
@@ -26,18 +27,20 @@ class OperatorError(Exception):
 class LoginError(OperatorError):
     """There are no usable credentials, or there is no address of a cluster."""
 
-    @classmethod
-    def refused(cls, server: str) -> Self:
-        """Returns the error for an API server that refuses the credentials, even newly loaded
-        ones."""
-        return cls(
-            f"{server} no longer accepts the credentials: renew those of the current context, or "
-            "check the ServiceAccount of the operator's Pod"
-        )
-
 
 class LeaseLost(OperatorError):  # noqa: N818 - an event, not an error of the program
     """The Lease was deleted, or another process has written to it, since this process held it."""
+
+
+class HistoryLost(OperatorError):  # noqa: N818 - an event, not an error of the program
+    """The API server has an older version of an object than it had before, as after a restore of
+    etcd. What the operator has in memory is not the state of the cluster any more."""
+
+    def __init__(self, what: str, before: int | str, now: int | str) -> None:
+        super().__init__(
+            f"the resource version of {what} went back from {before} to {now}, as after a restore "
+            "of etcd"
+        )
 
 
 class ConnectionFailed(Exception):  # noqa: N818 - ConnectionError is Python's own
@@ -91,6 +94,10 @@ def api_error(code: int, status: Mapping[str, Any], retry_seconds: int = 0) -> A
     elif code == 413 or any(part in str(status.get("message")) for part in _TOO_LARGE):
         kind = TooLargeError
     return kind(code, status, retry_seconds)
+
+
+UNAVAILABLE: Final = frozenset({429, 502, 503, 504})
+"""The API server cannot answer now. A list would cost it more than a watch does."""
 
 
 def one_line(text: object) -> str:

@@ -11,7 +11,7 @@ import contextlib
 import math
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, Self
@@ -58,6 +58,25 @@ class ObjectUIDs:
 
     uids: Mapping[Key, str]
     version: int
+    versions: Mapping[Key, int] = field(default_factory=dict)
+    """The resource version of each object."""
+
+
+class ListedObjects:
+    """Collects what a list has, page by page."""
+
+    def __init__(self) -> None:
+        self._uids: dict[Key, str] = {}
+        self._versions: dict[Key, int] = {}
+
+    def add(self, key: Key, raw: Mapping[str, Any]) -> None:
+        """Add an object of the list."""
+        self._uids[key] = raw["metadata"]["uid"]
+        self._versions[key] = int(raw["metadata"]["resourceVersion"])
+
+    def at(self, version: str) -> ObjectUIDs:
+        """Returns the whole list, which has this resource version."""
+        return ObjectUIDs(self._uids, int(version), self._versions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,22 +251,28 @@ class Gateway:
         return self._pages(_list_path(Kind.POD, namespace))
 
     def watch_pods(
-        self, namespace: str | None, version: str, seconds: int
+        self,
+        namespace: str | None,
+        version: str,
+        seconds: int,
+        opened: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[dict[str, Any]]:
         """Yields the events of Pods that have the operator's label after this resource version, for
-        at most ``seconds``. With the namespace None: in all namespaces."""
-        return self._watch(_list_path(Kind.POD, namespace), JSON, version, seconds)
+        at most ``seconds``. With the namespace None: in all namespaces. ``opened`` is called when
+        the API server has accepted the watch."""
+        return self._watch(_list_path(Kind.POD, namespace), JSON, version, seconds, opened)
 
     async def list_uids(self, kind: Kind, namespace: str | None) -> ObjectUIDs:
         """Returns the UIDs of all objects of a kind. Requests only their metadata. With the
         namespace None: in all namespaces."""
-        uids: dict[Key, str] = {}
-        version = 0
+        listed = ListedObjects()
+        version = ""
         async for page in self._pages(_list_path(kind, namespace), accept=METADATA_LIST):
-            version = int(page["metadata"]["resourceVersion"])
+            version = page["metadata"]["resourceVersion"]
             # The items are null while the CRD is being deleted.
-            uids |= {key_of(raw): raw["metadata"]["uid"] for raw in page["items"] or ()}
-        return ObjectUIDs(uids, version)
+            for raw in page["items"] or ():
+                listed.add(key_of(raw), raw)
+        return listed.at(version)
 
     async def find_unlabelled_pods(
         self, namespace: str, keys: Collection[Key]
@@ -274,11 +299,16 @@ class Gateway:
                     yield key_of(event["object"])
 
     def _watch(
-        self, path: str, accept: str, version: str, seconds: int
+        self,
+        path: str,
+        accept: str,
+        version: str,
+        seconds: int,
+        opened: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[dict[str, Any]]:
         query = f"resourceVersion={quote(version)}&timeoutSeconds={seconds}"
         url = f"{path}&watch=true&allowWatchBookmarks=true&{query}"
-        return self._client.watch(url, accept, seconds)
+        return self._client.watch(url, accept, seconds, opened)
 
     async def _write(
         self, method: str, path: str, body: Mapping[str, Any], content_type: str = JSON

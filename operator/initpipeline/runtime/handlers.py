@@ -7,16 +7,20 @@ writes per pipeline and a copy of the spec in an annotation, and some need a fin
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from initpipeline.api import names
 from initpipeline.core.facts import Pipeline
 from initpipeline.core.unreadable import UnreadablePipeline, read_pipeline
+from initpipeline.runtime import sweep
 from initpipeline.runtime.cache import Store
-from initpipeline.runtime.gateway import Key, Kind, key_of
+from initpipeline.runtime.client import SILENT_SECONDS
+from initpipeline.runtime.errors import OperatorError
+from initpipeline.runtime.gateway import Key, Kind, ListedObjects, ObjectUIDs, key_of
 from initpipeline.runtime.lean_imports import kopf
 from initpipeline.runtime.pod_watch import RETRY_SECONDS, WATCH_SECONDS
+from initpipeline.runtime.probes import Freshness
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.responses import LARGEST_PAGE
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
@@ -54,6 +58,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     # 30 seconds later, or after 70 seconds without an event: Kopf's ``inactivity_timeout``.
     settings.watching.server_timeout = WATCH_SECONDS
     settings.watching.client_timeout = WATCH_SECONDS + 30
+    settings.watching.inactivity_timeout = SILENT_SECONDS
     # Kopf has one worker per changed object. Most objects are at rest, so workers stop soon.
     settings.queueing.idle_timeout = 0.1
     # Kopf retries requests during an outage. With a finite list of delays, the process would exit.
@@ -120,27 +125,42 @@ class ListedPipelines:
         queue: WorkQueue[Key],
         unreadable: UnreadableObjects,
         namespaces: Iterable[str | None],
+        fail: Callable[[OperatorError], None],
     ) -> None:
+        """``fail`` ends the operator with an error."""
         self._store = store
         self._queue = queue
         self._unreadable = unreadable
         self._without_pods = set(namespaces)
         """The namespaces whose Pods are not listed yet."""
         self._waiting: list[Key] = []
+        self._fail = fail
 
-    def handle(self, raw: Mapping[str, Any]) -> None:
-        """Store and queue a pipeline. An exception is only logged, because one pipeline must not
-        stop the list of all others."""
+    def handle(self, raw: Mapping[str, Any]) -> Key | None:
+        """Store and queue a pipeline, and return its key. An exception is only logged, because one
+        pipeline must not stop the list of all others. None is returned then."""
         try:
             key = key_of(raw)
             pipeline = _stored(self._store, self._unreadable, key, raw, listed=True)
         except Exception:
             logger.exception("pipeline cannot be stored")
-            return
+            return None
         if self._without_pods and isinstance(pipeline, Pipeline) and pipeline.status.run:
             self._waiting.append(key)
         elif pipeline is not None:
             self._queue.add(key)
+        return key
+
+    def newest(self) -> int:
+        """Returns the highest resource version of all stored pipelines."""
+        return self._store.newest()
+
+    def compare(self, newest: int, existing: ObjectUIDs, namespace: str | None) -> None:
+        """Remove and queue the stored pipelines of the namespace that the list does not have."""
+        try:
+            sweep.compare(Kind.PIPELINE, self._store, newest, existing, namespace, self._queue.add)
+        except OperatorError as error:
+            self._fail(error)
 
     def queue_all(self) -> None:
         """Queue all stored pipelines, except those that wait for the Pods."""
@@ -157,6 +177,35 @@ class ListedPipelines:
             for key in self._waiting:
                 self._queue.add(key)
             self._waiting = []
+
+
+class PipelineLists:
+    """The lists of one namespace's InitPipelines. With the namespace None: of all namespaces."""
+
+    def __init__(
+        self, namespace: str | None, pipelines: ListedPipelines, freshness: Freshness
+    ) -> None:
+        self._namespace = namespace
+        self._pipelines = pipelines
+        self._freshness = freshness
+        self.begin()
+
+    def begin(self) -> None:
+        """Record that a list is requested. A list that was not completed before is discarded."""
+        self._newest = self._pipelines.newest()
+        self._listed = ListedObjects()
+
+    def handle(self, raw: Mapping[str, Any]) -> None:
+        """Store and queue a pipeline of the list."""
+        key = self._pipelines.handle(raw)
+        if key is not None:
+            self._listed.add(key, raw)
+
+    def end(self, version: str) -> None:
+        """Remove the stored pipelines that the list does not have, which is now complete."""
+        self._freshness.listed()
+        self._pipelines.compare(self._newest, self._listed.at(version), self._namespace)
+        self._listed = ListedObjects()
 
 
 class _Backoffs:

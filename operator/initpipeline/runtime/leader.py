@@ -33,6 +33,7 @@ from initpipeline.runtime.errors import (
     ApiError,
     ConflictError,
     ConnectionFailed,
+    HistoryLost,
     LeaseLost,
     NotFoundError,
     OperatorError,
@@ -178,6 +179,10 @@ class LeaderElection:
         """Record the Lease, and when it has changed. Raises LeaseLost if this process has held the
         Lease, and another one has written to it since."""
         self._tried_at = self._clock()
+        if lease is not None and self._lease is not None:
+            before, now = self._lease.resource_version, lease.resource_version
+            if int(now) < int(before):
+                raise HistoryLost(f"the Lease {self._key}", before, now)
         if self._held and not self._is_own(lease):
             self._renewed_at = None
             if lease is None or not lease.holder:
@@ -189,9 +194,9 @@ class LeaderElection:
             raise LeaseLost(f"the Lease {self._key} is lost: {why}")
         if lease is None or lease != self._lease:
             self._changed_at = self._clock()
-        before, self._lease = self._lease, lease
+        known, self._lease = self._lease, lease
         holder = lease.holder if lease is not None else ""
-        if holder not in ("", self._identity, before.holder if before is not None else ""):
+        if holder not in ("", self._identity, known.holder if known is not None else ""):
             logger.info("standing by", extra={**self._fields(), "holder": holder})
 
     def _is_own(self, lease: Lease | None) -> bool:

@@ -16,9 +16,11 @@ from initpipeline import __version__
 from initpipeline.runtime import handlers, preflight, probes
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.client import ApiClient, load_configuration
-from initpipeline.runtime.errors import LoginError, OperatorError, one_line
+from initpipeline.runtime.errors import HistoryLost, OperatorError, one_line
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key, pipelines_path
+from initpipeline.runtime.handlers import PipelineLists
+from initpipeline.runtime.kopf_guard import KopfGuard, Watched
 from initpipeline.runtime.leader import LeaderElection, Periods
 from initpipeline.runtime.lean_imports import kopf
 from initpipeline.runtime.pod_watch import PodWatcher
@@ -57,7 +59,15 @@ async def run(settings: Settings) -> None:
         configuration = await load_configuration()
         async with ApiClient(configuration, settings.request_timeout_seconds) as client:
             await preflight.check(client, settings.namespaces, lease_key(settings))
-            await Operator(settings, client).serve()
+            # The same name in the Lease, so that a new start need not wait for it.
+            settings = settings.model_copy(update={"identity": identity(settings)})
+            while True:
+                try:
+                    await Operator(settings, client).serve()
+                except HistoryLost as error:
+                    logger.warning("operator starts over", extra={"error": str(error)})
+                else:
+                    return
 
 
 def lease_key(settings: Settings) -> Key:
@@ -131,11 +141,14 @@ class Operator:
         self._reconciler = Reconciler(gateway, cache, self._queue, now, self._events, watcher)
         self._namespaces: Sequence[str | None] = settings.namespaces or (None,)
         self._listed = handlers.ListedPipelines(
-            cache.pipelines, self._queue, unreadable, self._namespaces
+            cache.pipelines, self._queue, unreadable, self._namespaces, self._fail
         )
         self._pipelines = cache.pipelines
         by_namespace = _freshness("InitPipelines", self._namespaces)
-        self._fresh_pipelines = {pipelines_path(name): one for name, one in by_namespace.items()}
+        self._watched = {
+            pipelines_path(name): Watched(fresh, PipelineLists(name, self._listed, fresh))
+            for name, fresh in by_namespace.items()
+        }
         self._fresh_pods = _freshness("Pods", self._namespaces)
         self._pods = PodWatcher(
             gateway,
@@ -152,7 +165,6 @@ class Operator:
         """The event loop has only weak references to its tasks."""
         self._is_cold = False
         """The process waits for the Lease before it watches."""
-        self._logged_in = self._refused = False
         self._stopping = False
         self._broken = asyncio.Event()
         self._fault: OperatorError | None = None
@@ -169,7 +181,8 @@ class Operator:
         process must then be restarted, because it would seem to run but reconcile nothing."""
         self._before = asyncio.all_tasks()
         try:
-            ready = [*self._fresh_pipelines.values(), *self._fresh_pods.values()]
+            pipelines = (watched.freshness for watched in self._watched.values())
+            ready = [*pipelines, *self._fresh_pods.values()]
             async with probes.served(
                 self._settings.probe_address,
                 live=(self._stuck_worker, self._stuck_election),
@@ -190,8 +203,6 @@ class Operator:
         except OperatorError:
             raise
         except Exception as error:
-            if self._refused:
-                raise LoginError.refused(self._client.server) from error
             raise OperatorError(
                 f"watching {self._client.server} failed: {one_line(error)}"
             ) from error
@@ -226,21 +237,10 @@ class Operator:
         most = 2 * (self._settings.lease_seconds + self._settings.request_timeout_seconds)
         return f"the leader election has been stuck for {idle:.0f} seconds" if idle > most else None
 
-    async def _login(self, **_: object) -> kopf.AiohttpSession | None:
-        """Returns the session for Kopf at the first call, and None at the second.
-
-        The session renews its credentials itself. If the API server refuses them nevertheless,
-        Kopf calls again. None makes Kopf stop.
-        """
-        if self._logged_in:
-            self._refused = True
-            return None
-        self._logged_in = True
-        return self._client.for_watches(
-            self._listed.handle,
-            partial(handlers.is_known, self._pipelines),
-            self._fresh_pipelines,
-        )
+    async def _login(self, **_: object) -> kopf.AiohttpSession:
+        """Returns a session for Kopf. It renews its credentials itself."""
+        is_known = partial(handlers.is_known, self._pipelines)
+        return self._client.for_watches(KopfGuard(self._watched, is_known))
 
     async def _start(self, **_: object) -> None:
         for number in range(self._settings.workers):
@@ -280,6 +280,10 @@ class Operator:
         error = None if task.cancelled() else task.exception()
         if not isinstance(error, OperatorError):
             error = OperatorError(f"{task.get_name()} ended: {one_line(error or 'cancelled')}")
+        self._fail(error)
+
+    def _fail(self, error: OperatorError) -> None:
+        """End the operator with this error."""
         self._fault = self._fault or error
         self._broken.set()
 

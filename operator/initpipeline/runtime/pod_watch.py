@@ -7,13 +7,13 @@ Most events are about Pods, and each costs less CPU than with Kopf
 - A watch that ends, or is cut, continues from the last event or bookmark.
 - If that version is too old (410 Gone), the Pods are listed again. Pods in the cache that the list
   does not have were deleted.
-- An error is retried without end, so the operator survives any outage of the API server. Only
-  refused credentials and a lower resource version end it.
+- An error is retried without end, so the operator survives any outage of the API server.
 """
 
 import asyncio
 import contextlib
 import logging
+import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -21,8 +21,8 @@ from typing import Any, Final
 from initpipeline.core.facts import Pod, UnreadableError
 from initpipeline.runtime import sweep
 from initpipeline.runtime.cache import Store
-from initpipeline.runtime.errors import ApiError, ConnectionFailed, LoginError, OperatorError
-from initpipeline.runtime.gateway import Gateway, Key, Kind, ObjectUIDs, key_of
+from initpipeline.runtime.errors import UNAVAILABLE, ApiError, ConnectionFailed, OperatorError
+from initpipeline.runtime.gateway import Gateway, Key, Kind, ListedObjects, key_of
 from initpipeline.runtime.probes import Freshness
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
@@ -37,9 +37,6 @@ RETRY_SECONDS: Final = (1, 1, 2, 3, 5, 8, 13, 21, 30)
 
 SHORT_SECONDS: Final = 1.0
 """A watch that ends earlier is followed by a delay, even if it ends without an error."""
-
-_UNAVAILABLE: Final = frozenset({429, 502, 503, 504})
-"""The API server cannot answer now. A list would cost it more than the watch does."""
 
 
 async def repeat(
@@ -67,7 +64,8 @@ async def repeat(
         if loop.time() - start >= longest:
             failures = 0
         delay = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
-        await asyncio.sleep(max(delay, min(wanted, longest)))
+        # With jitter, so that replicas and watches do not retry at the same time.
+        await asyncio.sleep(max(delay, min(wanted, longest)) * random.uniform(1, 1.2))
         failures += 1
 
 
@@ -106,12 +104,13 @@ class PodWatcher:
 
     async def relist(self, namespace: str | None) -> None:
         """Store all Pods, and remove those that do not exist any more. Queues the pipeline of each
-        Pod that has changed. Raises OperatorError if the resource version of Pods went back."""
+        Pod that has changed. Raises HistoryLost if the API server has older versions than
+        before."""
         await self._list(namespace)
 
     async def run(self, namespace: str | None) -> None:
-        """Watch the Pods, until the task is cancelled. Raises LoginError if the API server refuses
-        the credentials, OperatorError if its resource version went back."""
+        """Watch the Pods, until the task is cancelled. Raises HistoryLost if the API server has
+        older versions than before."""
         fields = {"namespace": namespace or "all"}
         await repeat("watch of Pods failed", fields, lambda: self._watch(namespace))
 
@@ -125,41 +124,39 @@ class PodWatcher:
             elif expired:
                 await self.relist(namespace)
             version = self._versions[namespace]
-            watch = self._gateway.watch_pods(namespace, version, WATCH_SECONDS)
+            watch = self._gateway.watch_pods(namespace, version, WATCH_SECONDS, freshness.opened)
             async with contextlib.aclosing(watch) as events:
                 async for event in events:
                     self._versions[namespace] = event["object"]["metadata"]["resourceVersion"]
                     freshness.seen()
                     self.handle(event)
-        except ConnectionFailed:
-            freshness.failed()
-            raise
         except ApiError as error:
             freshness.failed()
-            if error.code == 401:
-                raise LoginError.refused(self._gateway.server) from error
-            if error.code not in _UNAVAILABLE:
+            if error.code not in UNAVAILABLE:
                 self._versions.pop(namespace, None)
             if error.code != 410 or expired:
                 raise
+        except Exception:
+            freshness.failed()
+            raise
 
     async def _list(self, namespace: str | None, first: bool = False) -> None:
         """Store all Pods, and queue the pipeline of each one that has changed or is gone. With
         ``first``, a Pod that was not stored queues nothing."""
         newest = self._store.newest()
-        uids: dict[Key, str] = {}
+        listed = ListedObjects()
         version = ""
         async for page in self._gateway.list_pods(namespace):
             version = page["metadata"]["resourceVersion"]
             for raw in page["items"] or ():
                 key = key_of(raw)
-                uids[key] = raw["metadata"]["uid"]
+                listed.add(key, raw)
                 is_new = first and key not in self._store
                 self._keep("LISTED", raw, _ignore if is_new else self._queue.add)
-        existing = ObjectUIDs(uids, int(version))
+        existing = listed.at(version)
         sweep.compare(Kind.POD, self._store, newest, existing, namespace, self._queue.add)
         self._versions[namespace] = version
-        self._freshness[namespace].seen()
+        self._freshness[namespace].listed()
 
     def handle(self, event: Mapping[str, Any]) -> None:
         """Store the Pod of a watch event, and queue its pipeline. An event about the operator's own

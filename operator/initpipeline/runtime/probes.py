@@ -22,6 +22,8 @@ Check = Callable[[], str | None]
 
 REFUSED_SECONDS = 30.0
 """A watch that fails for longer makes the process unready."""
+STABLE_SECONDS = 1.0
+"""A watch that stays open for longer works again, although no event has arrived yet."""
 SILENT_SECONDS = 150.0
 """A watch without an event for longer makes the process unready. The API server sends a bookmark
 every minute."""
@@ -35,27 +37,41 @@ class Freshness:
         self._clock = clock
         self._seen_at = -math.inf
         """When the API server has last sent an event, or the end of a list."""
+        self._opened_at: float | None = None
+        """When the watch was opened. None: it has failed since."""
         self._failing_since: float | None = None
-        """When the first request after ``_seen_at`` failed. None: none has failed."""
+        """When the first request failed since the watch last worked."""
+
+    def listed(self) -> None:
+        """Record that the objects were listed. A list does not end a failure of the watch."""
+        self._seen_at = self._clock()
+
+    def opened(self) -> None:
+        """Record that the watch was opened. It ends a failure if the watch stays open."""
+        self._opened_at = self._clock()
 
     def seen(self) -> None:
-        """Record an event of the watch, or the end of its list."""
+        """Record an event of the watch."""
         self._seen_at = self._clock()
         self._failing_since = None
 
     def failed(self) -> None:
         """Record that a list or a watch has failed."""
-        if self._failing_since is None:
+        if self._failing_since is None or self._works():
             self._failing_since = self._clock()
+        self._opened_at = None
+
+    def _works(self) -> bool:
+        return self._opened_at is not None and self._clock() - self._opened_at > STABLE_SECONDS
 
     def problem(self) -> str | None:
         """Returns why the objects are not up to date. None: they are."""
-        now = self._clock()
         if self._seen_at == -math.inf:
             return f"{self._name} are not listed yet"
-        if self._failing_since is not None and now - self._failing_since > REFUSED_SECONDS:
-            failing = now - self._failing_since
-            return f"the watch of {self._name} has been failing for {failing:.0f} seconds"
+        now = self._clock()
+        since = None if self._works() else self._failing_since
+        if since is not None and now - since > REFUSED_SECONDS:
+            return f"the watch of {self._name} has been failing for {now - since:.0f} seconds"
         if now - self._seen_at > SILENT_SECONDS:
             silent = now - self._seen_at
             return f"the watch of {self._name} has been silent for {silent:.0f} seconds"

@@ -48,6 +48,7 @@ from initpipeline.runtime.errors import (
     AlreadyExistsError,
     ApiError,
     ConflictError,
+    HistoryLost,
     NotFoundError,
     TooLargeError,
     one_line,
@@ -328,9 +329,12 @@ class Reconciler:
         If the version read is not newer than the cached one, no other write caused the conflict. A
         webhook may have caused it. The pipeline is then requeued with back-off.
         """
+        known = self._cache.pipelines.get(key)
         fresh = await self._gateway.get_pipeline(key)
         if fresh is None:
             return
+        if known is not None and int(fresh.resource_version) < int(known.resource_version):
+            raise HistoryLost(f"InitPipeline {key}", known.resource_version, fresh.resource_version)
         if self._cache.pipelines.replace(key, fresh):
             self._queue.add(key)
         else:

@@ -8,13 +8,14 @@ prevent the operator from reading the others.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, cast
 
 import aiohttp
 
 from initpipeline.core.compact import compact
 from initpipeline.core.encoding import decode, encode, without_depths
+from initpipeline.runtime.errors import one_line
 
 LARGE: Final = 128 * 1024
 """In bytes. A larger object, or a larger page of objects, is parsed in a thread and compacted. The
@@ -33,17 +34,43 @@ much."""
 
 
 async def readable_line(line: bytes) -> bytes:
-    """Returns the line of a watch so that json.loads can parse it. A large line is compacted."""
-    if len(line) > LARGE:
-        # In a thread, so that the event loop is not blocked.
-        return await asyncio.to_thread(compact_line, line)
-    if line.count(b"{") + line.count(b"[") < _SHALLOW:
-        return line
+    """Returns the line of a watch so that json.loads can parse it. A large line is compacted.
+    A line that is not JSON is returned unchanged."""
     try:
-        json.loads(line)
+        if len(line) > LARGE:
+            # In a thread, so that the event loop is not blocked.
+            return await asyncio.to_thread(compact_line, line)
+        if line.count(b"{") + line.count(b"[") >= _SHALLOW:
+            json.loads(line)
     except RecursionError:
         return without_depths(line)
+    except ValueError:
+        pass  # It is not JSON.
     return line
+
+
+def event_of(line: bytes) -> dict[str, Any]:
+    """Returns the parsed event of a watch. Raises ValueError if the line has no type or no object.
+    An object needs a resource version, unless the event reports an error."""
+    event = decode(line)
+    try:
+        if event["type"] == "ERROR":
+            event["object"].get("code")
+        else:
+            int(event["object"]["metadata"]["resourceVersion"])
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        text = one_line(line[:200].decode(errors="replace"))
+        raise ValueError(f"no event of a watch: {text}") from error
+    return dict(event)
+
+
+def page_of(document: Any) -> dict[str, Any]:
+    """Returns the page of a list. Raises ValueError if the document has no resource version."""
+    try:
+        int(document["metadata"]["resourceVersion"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"no list of objects: {one_line(str(document))[:200]}") from error
+    return dict(document)
 
 
 def compact_line(line: bytes) -> bytes:
@@ -84,10 +111,9 @@ class Lines:
 
     def __init__(self, stream: aiohttp.StreamReader) -> None:
         self._stream = stream
-        self.is_known: Callable[[Mapping[str, Any]], bool] = lambda _: False
-        """Returns whether ``iter_chunked`` leaves out an event."""
-        self.seen: Callable[[], None] = lambda: None
-        """Is called for each line of ``iter_chunked``."""
+        self.accepted: Callable[[bytes], bytes | None] = lambda line: line
+        """Returns what ``iter_chunked`` yields for a line. None: nothing. May raise an exception,
+        which ends the watch."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -95,10 +121,11 @@ class Lines:
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
         """Yields lines that json.loads can parse. Kopf calls this method."""
         async for line in self.raw(size):
-            readable = await readable_line(line)
-            self.seen()
-            if not readable or not self.is_known(decode(readable)):
-                yield readable + b"\n"
+            if not line.strip():
+                continue
+            accepted = self.accepted(await readable_line(line))
+            if accepted is not None:
+                yield accepted + b"\n"
 
     async def raw(self, size: int) -> AsyncIterator[bytes]:
         """Yields the unchanged lines, without their ends. Reads ``size`` bytes at a time."""
@@ -116,10 +143,8 @@ class Lines:
 class Response(aiohttp.ClientResponse):
     """A response that can always be parsed, or a watch with lines that can always be parsed."""
 
-    listed: Callable[[dict[str, Any]], None] | None = None
-    """If it is set, it is called with each object of a list, and ``json`` returns none of them."""
-
     _page: bytes | None = None
+    _document: Any = None
 
     async def start(self, connection: Any) -> "Response":
         await super().start(connection)
@@ -143,17 +168,29 @@ class Response(aiohttp.ClientResponse):
         self._page = b"".join(chunks)
         return size
 
+    async def parse(
+        self, handle: Callable[[dict[str, Any]], None], end: Callable[[str], None]
+    ) -> None:
+        """Parse a page of a list, and call ``handle`` with each object. ``json`` then returns none
+        of them. After the last page, call ``end`` with the resource version of the list. Raises
+        ValueError if the body is not a page."""
+        document = page_of(await self.json())
+        metadata = document["metadata"]
+        for item in document.get("items") or ():
+            handle(item)
+            await asyncio.sleep(0)  # Other tasks need not wait for the whole page.
+        document["items"] = []
+        self._document = document
+        if not metadata.get("continue"):
+            end(metadata["resourceVersion"])
+
     async def json(self, **_: Any) -> Any:
         """Returns the parsed body. Raises ValueError if it is not JSON."""
+        if self._document is not None:
+            return self._document
         data = await self.read()
         large = len(data) > LARGE
-        document = await asyncio.to_thread(compact_list, data) if large else decode(data)
-        if self.listed is not None and isinstance(document, dict):
-            for item in document.get("items") or ():
-                self.listed(item)
-                await asyncio.sleep(0)  # Other tasks need not wait for the whole page.
-            document["items"] = []
-        return document
+        return await asyncio.to_thread(compact_list, data) if large else decode(data)
 
 
 async def in_pages(

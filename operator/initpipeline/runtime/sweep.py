@@ -1,9 +1,8 @@
-"""Finds deletions that the watches did not report, by comparing a list with the cache.
+"""Compares lists with the cache: finds deletions that no watch reported, and a restore of etcd.
 
-When its watch of InitPipelines is too far behind (410 Gone), Kopf lists them again. It reports no
-deletion of an object that was deleted in between. So the operator periodically lists the metadata
-of all objects. The watch of Pods compares each of its own lists (runtime.pod_watch). The periodic
-list of Pods finds out whether their resource versions went back.
+After a watch that is too far behind (410 Gone), the objects are listed again, and no event reports
+what was deleted in between. So each list of a watch is compared with the cache. In addition, the
+operator periodically lists the metadata of all objects, and compares that.
 """
 
 import asyncio
@@ -12,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from initpipeline.runtime.cache import Cache, Store
-from initpipeline.runtime.errors import ApiError, ConnectionFailed, OperatorError
+from initpipeline.runtime.errors import ApiError, ConnectionFailed, HistoryLost
 from initpipeline.runtime.gateway import Gateway, Key, Kind, ObjectUIDs
 from initpipeline.runtime.queue import WorkQueue
 
@@ -30,15 +29,14 @@ def compare(
     """Remove the objects from the store that the list does not have, and call ``removed`` for each.
     ``newest`` is the store's highest resource version before the list was requested.
 
-    Raises OperatorError if the cache holds objects newer than those of the API server.
+    Raises HistoryLost if the cache holds versions that the API server should have and does not. The
+    cache and the watches would ignore every older version.
     """
     if existing.version < newest:
-        # The cache and the watches ignore objects with lower resource versions than those they
-        # have. After a restore of etcd they would ignore every change.
-        raise OperatorError(
-            f"the cluster's resource version went back from {newest} to {existing.version}, "
-            "as after a restore of etcd: restart the operator"
-        )
+        raise HistoryLost(f"all {kind.value}s", newest, existing.version)
+    if older := store.older_in(existing):
+        key, before, now = older
+        raise HistoryLost(f"{kind.value} {key}", before, now)
     for key, uid in store.missing_from(existing, namespace):
         store.remove(key, uid)
         removed(key)
@@ -72,8 +70,8 @@ class Sweeper:
                 logger.warning("sweep failed", extra={"error": str(error)})
 
     async def sweep(self) -> None:
-        """Remove deleted objects from the cache, and queue their pipelines. Raises OperatorError if
-        the cache holds objects newer than those of the API server."""
+        """Remove deleted objects from the cache, and queue their pipelines. Raises HistoryLost if
+        the API server has older versions than before."""
         for namespace in self._namespaces:
             await self._compare(Kind.PIPELINE, self._cache.pipelines, namespace)
             await self._compare(Kind.POD, self._cache.pods, namespace)

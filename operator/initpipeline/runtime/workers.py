@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from initpipeline.runtime.errors import ApiError, ConnectionFailed
+from initpipeline.runtime.errors import ApiError, ConnectionFailed, OperatorError
 from initpipeline.runtime.gateway import Key
 from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
@@ -41,6 +41,8 @@ async def _reconcile(key: Key, queue: WorkQueue[Key], reconciler: Reconciler) ->
         delay = queue.retry(key, _longest_delay(error))
         fields = {"pipeline": str(key), "error": str(error), "retry_seconds": delay}
         logger.warning("API request failed", extra=fields)
+    except OperatorError:
+        raise
     except Exception as error:
         delay = queue.retry(key)
         fields = {"pipeline": str(key), "retry_seconds": delay}

@@ -1,5 +1,7 @@
 """Fixtures for the tests of the runtime."""
 
+import random
+
 import pytest
 
 from initpipeline.runtime.gateway import Key
@@ -15,3 +17,9 @@ async def clock() -> Clock:
 @pytest.fixture
 def queue(clock: Clock) -> WorkQueue[Key]:
     return WorkQueue(clock)
+
+
+@pytest.fixture(autouse=True)
+def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delays are as short as possible, so that tests can predict them."""
+    monkeypatch.setattr(random, "uniform", lambda low, _: low)

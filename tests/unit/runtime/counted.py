@@ -84,8 +84,8 @@ class CountedClient(ApiClient):
         self._costs.update({"LIST Pods": 1, PODS_READ: len(page["items"])})
         return page
 
-    async def watch(self, path: str, accept: str, seconds: int) -> AsyncGenerator[Raw]:  # noqa: ARG002
-        unlabelled = f"labelSelector={quote('!')}" in path
+    async def watch(self, *request: Any) -> AsyncGenerator[Raw]:
+        unlabelled = f"labelSelector={quote('!')}" in request[0]
         events = self._unlabelled_events if unlabelled else self._pod_events
         while True:
             event = await events.get()

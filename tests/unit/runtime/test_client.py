@@ -28,10 +28,15 @@ from initpipeline.runtime.errors import (
     LoginError,
     NotFoundError,
 )
-from initpipeline.runtime.responses import LARGE
 
 NOWHERE = "http://127.0.0.1:1"
 TOKEN = "BearerToken"
+
+
+async def unguarded(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    return await handler(request)
 
 
 def configuration(server: str, token: str | None = None) -> client.Configuration:
@@ -59,6 +64,12 @@ async def api(server: str) -> AsyncIterator[ApiClient]:
         yield api
 
 
+def event(version: int) -> bytes:
+    """Returns a line of a watch."""
+    raw = {"type": "ADDED", "object": {"metadata": {"resourceVersion": str(version)}}}
+    return json.dumps(raw).encode()
+
+
 class TestWatch:
     """A watch: a response of many lines."""
 
@@ -68,8 +79,8 @@ class TestWatch:
     async def test_each_line_is_parsed_as_a_document(
         self, api: ApiClient, kmock: mock.RawHandler
     ) -> None:
-        kmock["get /things"] << b'{"a":1}\n\n{"a":2}\n'
-        assert await self.read(api) == [{"a": 1}, {"a": 2}]
+        kmock["get /things"] << event(1) + b"\n\n" + event(2)
+        assert await self.read(api) == [json.loads(event(1)), json.loads(event(2))]
 
     async def test_watch_request_has_its_headers(
         self, api: ApiClient, kmock: mock.RawHandler
@@ -82,9 +93,10 @@ class TestWatch:
     async def test_line_of_a_megabyte_is_parsed(
         self, api: ApiClient, kmock: mock.RawHandler
     ) -> None:
-        kmock["get /things"] << json.dumps({"a": "x" * 1_000_000}).encode() + b"\n{}\n"
-        first, second = await self.read(api)
-        assert (len(first["a"]), second) == (1_000_000, {})
+        large = json.loads(event(1))
+        large["object"]["a"] = "x" * 1_000_000
+        kmock["get /things"] << json.dumps(large).encode() + b"\n" + event(2)
+        assert await self.read(api) == [large, json.loads(event(2))]
 
     async def test_an_error_has_code_and_status(
         self, api: ApiClient, kmock: mock.RawHandler
@@ -94,10 +106,11 @@ class TestWatch:
             await self.read(api)
         assert str(raised.value) == "410: too old"
 
-    async def test_page_of_a_proxy_is_a_failed_connection(
-        self, api: ApiClient, kmock: mock.RawHandler
+    @pytest.mark.parametrize("line", [b"<html>log in</html>", b"{}", b'{"type":"ADDED"}'])
+    async def test_line_without_an_event_is_a_failed_connection(
+        self, api: ApiClient, kmock: mock.RawHandler, line: bytes
     ) -> None:
-        kmock["get /things"] << b"<html>log in</html>\n"
+        kmock["get /things"] << line + b"\n"
         with pytest.raises(ConnectionFailed):
             await self.read(api)
 
@@ -105,9 +118,9 @@ class TestWatch:
         self, api: ApiClient, kmock: mock.RawHandler
     ) -> None:
         status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
-        kmock["get /things"] << ({"type": "ADDED"}, {"type": "ERROR", "object": status})
+        kmock["get /things"] << (json.loads(event(1)), {"type": "ERROR", "object": status})
         received = api.watch("/things?watch=1", JSON, 9)
-        assert await anext(received) == {"type": "ADDED"}
+        assert await anext(received) == json.loads(event(1))
         with pytest.raises(ApiError, match="410: too old") as raised:
             await anext(received)
         assert (raised.value.code, raised.value.status["reason"]) == (410, "Expired")
@@ -129,15 +142,16 @@ class TestWatch:
     ) -> None:
         """Users can write such managedFields."""
         deep = b'{"a":' * 10_000 + b"1" + b"}" * 10_000
-        kmock["get /things"] << b'{"type":"ADDED","object":' + deep + b"}\n{}\n"
+        line = event(1).replace(b'"metadata": {', b'"metadata": {"managedFields":' + deep + b",")
+        kmock["get /things"] << line + b"\n" + event(2)
         first, second = await self.read(api)
-        assert (first["type"], second) == ("ADDED", {})
+        assert (first["type"], second) == ("ADDED", json.loads(event(2)))
 
     @pytest.mark.parametrize(
         "sent",
         [
-            pytest.param([b'{"a":1}\n'], id="between two lines"),
-            pytest.param([b'{"a":1}\n{"b', b'":'], id="in the middle of a line"),
+            pytest.param([event(1) + b"\n"], id="between two lines"),
+            pytest.param([event(1) + b'\n{"b', b'":'], id="in the middle of a line"),
         ],
     )
     async def test_cut_connection_ends_the_watch_after_the_last_whole_line(
@@ -155,22 +169,24 @@ class TestWatch:
         async with await asyncio.start_server(answer, "127.0.0.1", 0) as listener:
             port = listener.sockets[0].getsockname()[1]
             async with ApiClient(configuration(f"http://127.0.0.1:{port}"), 5) as api:
-                assert await self.read(api) == [{"a": 1}]
+                assert await self.read(api) == [json.loads(event(1))]
 
     async def test_silent_connection_ends_the_watch(
         self, server: str, kmock: mock.RawHandler
     ) -> None:
         """Later than the API server would have ended it."""
-        kmock["get /things"] << (b"{}\n", ...)
+        kmock["get /things"] << (event(1) + b"\n", ...)
         async with ApiClient(configuration(server), timeout_seconds=0.1) as api:
             found = [document async for document in api.watch("/things?watch=1", JSON, 0)]
-        assert found == [{}]
+        assert found == [json.loads(event(1))]
 
     async def test_watch_that_is_closed_closes_its_connection(self) -> None:
         closed = asyncio.Event()
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n")
+            line = event(1) + b"\n"
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            writer.write(b"%x\r\n%s\r\n" % (len(line), line))
             while await reader.read(1000):
                 pass
             closed.set()
@@ -180,7 +196,7 @@ class TestWatch:
             port = listener.sockets[0].getsockname()[1]
             async with ApiClient(configuration(f"http://127.0.0.1:{port}"), 5) as api:
                 received = api.watch("/things?watch=1", JSON, 300)
-                assert await anext(received) == {}
+                assert await anext(received) == json.loads(event(1))
                 await received.aclose()
                 async with asyncio.timeout(5):
                     await closed.wait()
@@ -202,11 +218,20 @@ class TestAnswer:
         kmock["get /thing"] << {"a": [1]}
         assert await api.request("GET", "/thing") == {"a": [1]}
 
-    async def test_empty_response_is_an_empty_object(
+    async def test_empty_response_is_a_failed_connection(
         self, api: ApiClient, kmock: mock.RawHandler
     ) -> None:
         kmock["delete /thing"] << b""
-        assert await api.request("DELETE", "/thing") == {}
+        with pytest.raises(ConnectionFailed, match="empty"):
+            await api.request("DELETE", "/thing")
+
+    @pytest.mark.parametrize("body", [b"{}", b"[]", b'{"metadata":{}}', b"1"])
+    async def test_page_without_a_version_is_a_failed_connection(
+        self, api: ApiClient, kmock: mock.RawHandler, body: bytes
+    ) -> None:
+        kmock["get /things"] << body
+        with pytest.raises(ConnectionFailed):
+            await api.page("/things?limit=5")
 
     @pytest.mark.parametrize(
         ("code", "reason", "error"),
@@ -322,7 +347,7 @@ class TestNoAnswer:
         made.refresh_api_key_hook = unreadable
         async with (
             ApiClient(made, 5) as api,
-            api.for_watches(lambda _: None, lambda _: False, {}).aiohttp_session as session,
+            api.for_watches(unguarded).aiohttp_session as session,
         ):
             with pytest.raises(aiohttp.ClientConnectionError, match="no token file"):
                 await session.get(f"{server}/thing")
@@ -336,41 +361,6 @@ class TestNoAnswer:
         async with ApiClient(made, 5) as api:
             with pytest.raises(ConnectionFailed, match="no token file"):
                 await api.request("GET", "/thing")
-
-
-class TestWatchOfKopf:
-    async def test_known_event_is_left_out(
-        self, api: ApiClient, server: str, kmock: mock.RawHandler
-    ) -> None:
-        kmock["get /things"] << b'{"type": "ADDED"}\n{"type": "MODIFIED"}\n{"type": "BOOKMARK"}\n'
-        known = api.for_watches(lambda _: None, lambda event: event["type"] == "MODIFIED", {})
-        async with known.aiohttp_session as session:
-            response = await session.get(f"{server}/things?watch=true")
-            lines = [line async for line in response.content.iter_chunked(1024)]
-        assert lines == [b'{"type": "ADDED"}\n', b'{"type": "BOOKMARK"}\n']
-
-    @pytest.mark.parametrize("size", [1, LARGE], ids=["small", "large: parsed in a thread"])
-    async def test_objects_of_list_are_passed_on_without_kopf(
-        self, api: ApiClient, server: str, kmock: mock.RawHandler, size: int
-    ) -> None:
-        page = {"metadata": {"resourceVersion": "7"}, "items": [{"a": 1}, {"b": "x" * size}]}
-        kmock["get /things"] << page
-        listed: list[Any] = []
-        async with api.for_watches(listed.append, lambda _: False, {}).aiohttp_session as session:
-            response = await session.get(f"{server}/things?limit=500")
-            document = await response.json()
-        assert document == {**page, "items": []}
-        assert listed == page["items"]
-
-    async def test_other_document_is_unchanged(
-        self, api: ApiClient, server: str, kmock: mock.RawHandler
-    ) -> None:
-        kmock["get /thing"] << {"items": [1]}
-        listed: list[Any] = []
-        async with api.for_watches(listed.append, lambda _: False, {}).aiohttp_session as session:
-            response = await session.get(f"{server}/thing")
-            assert await response.json() == {"items": [1]}
-        assert listed == []
 
 
 class TestRequest:
@@ -513,7 +503,7 @@ class TestExpiredCredentials:
         """Kopf gets a session that never has to be replaced."""
         login, _ = self.login(server, token)
         async with ApiClient(configuration(server, "old"), 5, login) as api:
-            session = api.for_watches(lambda _: None, lambda _: False, {}).aiohttp_session
+            session = api.for_watches(unguarded).aiohttp_session
             async with session, session.get(f"{server}/thing") as response:
                 assert response.status == code
 
@@ -521,7 +511,7 @@ class TestExpiredCredentials:
         login, times = self.login(server, "new")
         async with ApiClient(configuration(server, "old"), 5, login) as api:
             await api.request("GET", "/thing")
-            session = api.for_watches(lambda _: None, lambda _: False, {}).aiohttp_session
+            session = api.for_watches(unguarded).aiohttp_session
             async with session, session.get(f"{server}/thing") as response:
                 assert response.status == 200
         assert len(times) == 1

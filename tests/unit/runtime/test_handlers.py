@@ -14,6 +14,7 @@ from initpipeline.core.facts import Facts, Pipeline
 from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime import handlers
 from initpipeline.runtime.cache import Cache
+from initpipeline.runtime.errors import OperatorError
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
 from tests.builders import at, pipeline, running_pod
 from tests.unit.runtime.clock import Clock
@@ -121,8 +122,9 @@ class Listed:
     def __init__(self, clock: Clock, namespaces: Iterable[str | None] = (None,)) -> None:
         self.clock = clock
         self.pipelines, self.queue = Cache.empty().pipelines, RecordingQueue(clock)
+        self.faults: list[OperatorError] = []
         self._listed = handlers.ListedPipelines(
-            self.pipelines, self.queue, UnreadableObjects(), namespaces
+            self.pipelines, self.queue, UnreadableObjects(), namespaces, self.faults.append
         )
 
     def handle(self, raw: Raw) -> bool:

@@ -3,7 +3,13 @@
 import aiohttp
 import pytest
 
-from initpipeline.runtime.probes import REFUSED_SECONDS, SILENT_SECONDS, Freshness, served
+from initpipeline.runtime.probes import (
+    REFUSED_SECONDS,
+    SILENT_SECONDS,
+    STABLE_SECONDS,
+    Freshness,
+    served,
+)
 from tests.ports import free_port
 
 
@@ -53,6 +59,35 @@ class TestFreshness:
         assert freshness.problem() is None
         time.seconds += 1
         assert freshness.problem() == "the watch of Pods has been failing for 31 seconds"
+
+    def test_list_after_a_failure_does_not_end_it(self, freshness: Freshness, time: Time) -> None:
+        """The API server may permit lists and refuse watches."""
+        freshness.listed()
+        freshness.failed()
+        freshness.listed()
+        time.seconds += REFUSED_SECONDS + 1
+        assert freshness.problem() == "the watch of Pods has been failing for 31 seconds"
+
+    def test_watch_that_stays_open_ends_a_failure(self, freshness: Freshness, time: Time) -> None:
+        """In a cluster at rest, the next event is a bookmark after a minute."""
+        freshness.listed()
+        freshness.failed()
+        freshness.opened()
+        time.seconds += REFUSED_SECONDS + 1
+        assert freshness.problem() is None
+        freshness.failed()
+        assert freshness.problem() is None, "the time counts from the later failure"
+
+    def test_watch_that_fails_at_once_does_not_end_a_failure(
+        self, freshness: Freshness, time: Time
+    ) -> None:
+        freshness.listed()
+        for _ in range(2):
+            freshness.opened()
+            time.seconds += STABLE_SECONDS
+            freshness.failed()
+            time.seconds += REFUSED_SECONDS / 2
+        assert "has been failing for" in (freshness.problem() or "")
 
     def test_event_after_a_failure_ends_it(self, freshness: Freshness, time: Time) -> None:
         freshness.seen()

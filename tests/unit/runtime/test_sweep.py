@@ -111,7 +111,7 @@ class TestSweep:
         restored = {**api.objects[PIPELINES, KEY]}
         restored["metadata"] = {**restored["metadata"], "resourceVersion": "99999"}
         operator.cache.pipelines.put(KEY, Pipeline.from_api(restored))
-        with pytest.raises(OperatorError, match="resource version went back"):
+        with pytest.raises(OperatorError, match="went back from"):
             await sweeper.sweep()
 
     async def test_object_stored_during_the_list_is_no_lower_version(

@@ -19,6 +19,12 @@ FAR = "http://api.example:6443"
 """An address that only a proxy can resolve."""
 
 
+async def unguarded(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    return await handler(request)
+
+
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the proxies of this machine from the environment."""
@@ -76,7 +82,7 @@ class TestProxy:
     ) -> None:
         monkeypatch.setenv("HTTP_PROXY", proxy)
         async with ApiClient(client.Configuration(host=FAR), timeout_seconds=5) as api:
-            session = api.for_watches(lambda _: None, lambda _: False, {}).aiohttp_session
+            session = api.for_watches(unguarded).aiohttp_session
             async with session, session.get(f"{FAR}/thing") as response:
                 assert await response.json() == {"from": "proxy"}
 
@@ -159,7 +165,7 @@ class TestClientCertificate:
         self, server: str, authority: Authority
     ) -> None:
         async with self.api(server, authority, "old", "new") as api:
-            session = api.for_watches(lambda _: None, lambda _: False, {}).aiohttp_session
+            session = api.for_watches(unguarded).aiohttp_session
             async with session, session.get(f"{server}/thing") as response:
                 assert await response.json() == {"user": "new"}
 
