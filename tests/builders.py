@@ -353,7 +353,13 @@ class PipelineBuilder:
     annotations: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     is_deleting: bool = False
+    created_at: float | None = None
+    """None: the object has no creationTimestamp."""
     status: Raw = field(default_factory=dict)
+
+    def created(self, seconds: float) -> "PipelineBuilder":
+        """Set the creationTimestamp."""
+        return replace(self, created_at=seconds)
 
     def inits(self, *containers: str | Raw) -> "PipelineBuilder":
         """Set the init containers, given by name or as v1.Container."""
@@ -400,6 +406,8 @@ class PipelineBuilder:
         }
         if self.is_deleting:
             metadata["deletionTimestamp"] = stamp(0)
+        if self.created_at is not None:
+            metadata["creationTimestamp"] = stamp(self.created_at)
         return copy.deepcopy(
             {
                 "apiVersion": names.API_VERSION,

@@ -3,6 +3,7 @@ name of the pipeline, or the pipeline's Pod loses the label.
 """
 
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pytest
@@ -11,6 +12,7 @@ from kubernetes import client
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import Reason
+from initpipeline.api.times import parse_time
 from tests.api_client import manifest
 from tests.builders import NAME, fresh_pod, pipeline, running_pod
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv, RequestCounter
@@ -81,6 +83,25 @@ class TestNameTaken:
             ),
         )
         env.delete_pod()
+        env.wait_for_pod(run=1)
+
+    def test_pod_of_a_deleted_pipeline_of_the_name_is_replaced(self, env: ContractEnv) -> None:
+        """No garbage collector runs. In a cluster it misses the deletion if the API server restarts
+        while the InitPipeline is deleted and created again."""
+        env.create()
+        old = env.wait_for_pod(run=1)["metadata"]
+        created = parse_time(old["creationTimestamp"])
+        assert created is not None
+        env.pipelines.delete(NAME, "Background")
+        later = created + timedelta(seconds=1)
+        poll_until(lambda: datetime.now(UTC) >= later, TIMEOUT_SECONDS, "a later second")
+        env.create()
+        poll_until(
+            lambda: (found := env.pod()) and found["metadata"]["uid"] != old["uid"],
+            TIMEOUT_SECONDS,
+            "the Pod of the new InitPipeline",
+            state=env.status,
+        )
         env.wait_for_pod(run=1)
 
     def test_name_that_is_taken_again_is_a_conflict_again(self, env: ContractEnv) -> None:

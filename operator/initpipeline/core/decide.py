@@ -149,7 +149,7 @@ def _suspend(facts: Facts, followed: FollowedRun | None, now: datetime) -> Decis
     pod, pipeline = facts.pod, facts.pipeline
     state = runs.superseded(followed, pipeline.status, now) if followed else None
     status = statuses.suspended(facts, state, now)
-    if pod is None or not pod_ownership.is_owned_by(pod, pipeline):
+    if pod is None or not pod_ownership.may_be_deleted(pod, pipeline):
         return Decision(status, wake_at=status.next_run_time)
     if pod.deleting:
         return Decision(status, wake_at=_next(now, pod_end.stuck_at(pod), status.next_run_time))
@@ -268,7 +268,7 @@ def _ensure_pod(
     blocked = statuses.without_pod(facts, state, now)
     if pod.deleting:
         return Decision(blocked, wake_at=_next(now, pod_end.stuck_at(pod), state.next_run_time))
-    if pod_ownership.is_owned_by(pod, pipeline):
+    if pod_ownership.may_be_deleted(pod, pipeline):
         return Decision(blocked, DeletePod(pod.uid))
     return Decision(blocked, wake_at=_next(now, stalled_at, state.next_run_time))
 

@@ -25,6 +25,7 @@ from initpipeline.api.models import (
     Policies,
 )
 from initpipeline.api.names import (
+    KIND,
     MAX_IDENTIFIER_LENGTH,
     MAX_MESSAGE_LENGTH,
     NAME_LABEL,
@@ -268,6 +269,8 @@ class Pod:
     resource_version: str = field(compare=False)
     owner_uid: str | None
     """UID of the controlling owner."""
+    only_owner_is_pipeline: bool
+    """The controlling owner is an InitPipeline of the Pod's name, and there is no other owner."""
     labelled: bool
     """The Pod has the operator's label, so the operator's watch of Pods reports it."""
     created_at: datetime | None
@@ -322,6 +325,7 @@ class Pod:
             uid=metadata["uid"],
             resource_version=metadata["resourceVersion"],
             owner_uid=_controller_uid(metadata),
+            only_owner_is_pipeline=_only_owner_is_pipeline(metadata),
             labelled=NAME_LABEL in lenient.mapping(metadata.get("labels")),
             created_at=parse_time(metadata.get("creationTimestamp")),
             run=lenient.number(annotations.get(RUN_ANNOTATION)),
@@ -421,6 +425,7 @@ class Pipeline(PipelineMetadata):
     the same Pod for both. "" until it is computed, see ``hashed``."""
     size: int
     """Bytes of the InitPipeline as JSON, without status."""
+    created_at: datetime | None
     policies: Policies
     status: InitPipelineStatus
 
@@ -463,6 +468,7 @@ class Pipeline(PipelineMetadata):
             template_zip=zipped,
             template_hash=hash_,
             size=size,
+            created_at=parse_time(raw["metadata"].get("creationTimestamp")),
             policies=policies,
             status=status,
         )
@@ -691,6 +697,12 @@ def _short(text: Any, limit: int) -> str | None:
 def _controller_uid(metadata: Mapping[str, Any]) -> str | None:
     owners = metadata.get("ownerReferences") or ()
     return next((owner["uid"] for owner in owners if owner.get("controller")), None)
+
+
+def _only_owner_is_pipeline(metadata: Mapping[str, Any]) -> bool:
+    expected = {"kind": KIND, "name": metadata.get("name"), "controller": True}
+    owners: list[dict[str, Any]] = metadata.get("ownerReferences") or []
+    return len(owners) == 1 and expected.items() <= owners[0].items()
 
 
 def _start(state: Mapping[str, Any]) -> datetime | None:

@@ -18,6 +18,26 @@ def is_owned_by(pod: Pod, pipeline: Pipeline) -> bool:
     return pod.owner_uid == pipeline.uid
 
 
+def is_of_earlier_pipeline(pod: Pod, pipeline: Pipeline) -> bool:
+    """Returns whether the Pod's only owner was an InitPipeline of the same name that was deleted.
+
+    Garbage collection deletes such a Pod. But if the InitPipeline is deleted and created again
+    while the garbage collector's watch is interrupted, as by a restart of the API server, the Pod
+    would remain. A Pod that is not older than the pipeline may belong to a later one, if the
+    pipeline is read from an outdated cache.
+    """
+    if not pod.only_owner_is_pipeline or is_owned_by(pod, pipeline):
+        return False
+    if pod.created_at is None or pipeline.created_at is None:
+        return False
+    return pod.created_at < pipeline.created_at
+
+
+def may_be_deleted(pod: Pod, pipeline: Pipeline) -> bool:
+    """Returns whether the operator may delete the Pod on behalf of the pipeline."""
+    return is_owned_by(pod, pipeline) or is_of_earlier_pipeline(pod, pipeline)
+
+
 def belongs_to_run(pod: Pod, pipeline: Pipeline, run: Run) -> bool:
     """Returns whether the Pod has the UID that the run has recorded. If the run has not recorded a
     UID, returns whether the Pod was created for the run. A Pod that no node accepts because of the

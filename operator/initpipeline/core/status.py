@@ -18,7 +18,11 @@ from initpipeline.core.evolve import evolve
 from initpipeline.core.explanations import Explanation
 from initpipeline.core.facts import Facts, Pipeline, PodSpec, Refusal
 from initpipeline.core.observation import Observation
-from initpipeline.core.pod_ownership import is_owned_by
+from initpipeline.core.pod_ownership import (
+    is_of_earlier_pipeline,
+    is_owned_by,
+    may_be_deleted,
+)
 from initpipeline.core.runs import RunState
 from initpipeline.core.text import clip
 
@@ -96,7 +100,7 @@ def suspended(facts: Facts, state: RunState | None, now: datetime) -> InitPipeli
         Reason.SUSPENDED, f"suspended: a run starts once spec.suspend is false{waits}"
     )
     terminating = stuck = None
-    if pod is not None and is_owned_by(pod, pipeline):
+    if pod is not None and may_be_deleted(pod, pipeline):
         stuck = explanations.stuck(pod) if pod_end.is_stuck(pod, now) else None
         terminating = None if stuck else explanations.terminating(pod)
     reconciling = None if stuck else terminating or delayed
@@ -302,12 +306,12 @@ def _why_no_pod(run: Run, facts: Facts, now: datetime) -> tuple[Explanation, Exp
     if pod.deleting and pod_end.is_stuck(pod, now):
         stuck = explanations.stuck(pod)
         return stuck, stuck
-    if pod.deleting or is_owned_by(pod, pipeline):
-        whose = (
-            "of an earlier run"
-            if is_owned_by(pod, pipeline)
-            else "that does not belong to this InitPipeline"
-        )
+    if pod.deleting or may_be_deleted(pod, pipeline):
+        whose = "that does not belong to this InitPipeline"
+        if is_owned_by(pod, pipeline):
+            whose = "of an earlier run"
+        elif is_of_earlier_pipeline(pod, pipeline):
+            whose = "of an earlier InitPipeline of this name"
         message = f'the Pod "{pipeline.name}" {whose} is being deleted'
         return Explanation(Reason.POD_TERMINATING, message), None
     message = (

@@ -249,6 +249,33 @@ class TestPodName:
         freed = after.reconcile(None, 9999).reconcile(fresh_pod(), 10000)
         assert freed.status.condition(ConditionType.STALLED) is None
 
+    EARLIER = fresh_pod().owned_by("deleted-pipeline")
+
+    @pytest.mark.parametrize("suspend", [False, True])
+    def test_pod_of_an_earlier_pipeline_of_the_name_is_deleted(self, suspend: bool) -> None:
+        """The garbage collector misses a deletion and creation in a gap of its watch."""
+        later = SimulatedPipeline(pipeline().created(1).policy(suspend=suspend))
+        after = later.reconcile(self.EARLIER, 2)
+        assert after.decision.action == DeletePod(self.EARLIER.build().uid)
+        assert after.condition(ConditionType.RECONCILING).reason == Reason.POD_TERMINATING
+        gone = after.reconcile(None, 3)
+        assert gone.status.run is None if suspend else created_for(gone) == 1
+
+    def test_message_names_the_pod_of_an_earlier_pipeline(self) -> None:
+        after = SimulatedPipeline(pipeline().created(1)).reconcile(self.EARLIER, 2)
+        message = after.condition(ConditionType.READY).message
+        assert message == (
+            'the Pod "demo" of an earlier InitPipeline of this name is being deleted'
+        )
+
+    @pytest.mark.parametrize("created", [None, 0])
+    def test_pod_that_is_not_older_than_the_pipeline_is_kept(self, created: float | None) -> None:
+        """It may belong to a later pipeline, if this one is read from an outdated cache."""
+        known = pipeline() if created is None else pipeline().created(created)
+        after = SimulatedPipeline(known).reconcile(self.EARLIER, 2)
+        assert after.decision.action is None
+        assert after.condition(ConditionType.READY).reason == Reason.NAME_CONFLICT
+
     def test_terminating_pod_of_another_owner_is_awaited(self) -> None:
         after = (
             new_pipeline()

@@ -199,6 +199,7 @@ class TestPodFields:
             pytest.param("template_text", "packed", None),
             pytest.param("rerun_in_place", "true", None),
             pytest.param("owner_uid", "owner", None),
+            pytest.param("only_owner_is_pipeline", False, False),
             pytest.param("node_name", "node-1", None),
             pytest.param("scheduling_gated", True, False),
             pytest.param("effective_resources", EffectiveResources(requests={"cpu": "1"}), None),
@@ -222,6 +223,23 @@ class TestPodFields:
         assert [(s.name, s.restart_count) for s in found.container_statuses] == [("app", 5)]
         assert (bare.init_containers, bare.containers) == ((), ())
         assert (bare.init_container_statuses, bare.container_statuses) == ((), ())
+
+    OWNER: Final = {"kind": "InitPipeline", "name": "demo", "uid": "u", "controller": True}
+
+    @pytest.mark.parametrize(
+        ("owners", "expected"),
+        [
+            pytest.param([OWNER], True, id="InitPipeline of the name"),
+            pytest.param([{**OWNER, "kind": "Job"}], False, id="another kind"),
+            pytest.param([{**OWNER, "name": "other"}], False, id="another name"),
+            pytest.param([{**OWNER, "controller": False}], False, id="no controller"),
+            pytest.param([OWNER, {"kind": "Job", "uid": "j"}], False, id="another owner as well"),
+            pytest.param([], False, id="no owner"),
+        ],
+    )
+    def test_only_owner_is_recognized(self, owners: list[Any], expected: bool) -> None:
+        metadata = {**self.BARE["metadata"], "name": "demo", "ownerReferences": owners}
+        assert Pod.from_api({"metadata": metadata}).only_owner_is_pipeline is expected
 
     def test_null_counts_as_absent(self) -> None:
         nulls = {"spec": None, "status": None}
