@@ -7,6 +7,9 @@ from typing import Literal, TextIO
 from pythonjsonlogger.json import JsonFormatter
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_OF_WATCHES = ("request_cancel_callback", "closing of asynchronous generator")
+"""The message of asyncio names the callback of a cancelled request, or the generator of a watch
+that was cancelled while Kopf handled one of its events."""
 _NAMES = {"levelname": "level", "name": "logger"}
 
 
@@ -33,8 +36,8 @@ def _without_framework_traceback(record: logging.LogRecord) -> bool:
         return True
     if record.name.startswith("kopf"):
         record.exc_info = record.exc_text = None
-    # Kopf's callback for a cancelled request fails if its watch has ended in the meantime.
-    return not (record.name == "asyncio" and "request_cancel_callback" in record.getMessage())
+    # Both fail if a watch of Kopf is cancelled at an unusual moment. The watch ends nevertheless.
+    return record.name != "asyncio" or not any(name in record.getMessage() for name in _OF_WATCHES)
 
 
 class PlainFormatter(logging.Formatter):

@@ -110,12 +110,26 @@ def test_kopf_traceback_is_omitted(configure: Configure) -> None:
 
 
 @pytest.mark.parametrize(("level", "lines"), [("info", 0), ("debug", 1)])
-def test_failed_callback_of_cancelled_watch_is_logged_at_debug_only(
-    configure: Configure, level: str, lines: int
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Exception in callback stream.request_cancel_callback()",
+        "an error occurred during closing of asynchronous generator <async_generator object "
+        "infinite_watch at 0x7fe48c718580>",
+    ],
+)
+def test_failure_of_a_cancelled_watch_is_logged_at_debug_only(
+    configure: Configure, level: str, lines: int, message: str
 ) -> None:
     stream = configure("json", level)
-    logging.getLogger("asyncio").error("Exception in callback stream.request_cancel_callback()")
+    logging.getLogger("asyncio").error(message)
     assert len(parsed(stream)) == lines
+
+
+def test_error_of_asyncio_is_logged(configure: Configure) -> None:
+    stream = configure("json")
+    logging.getLogger("asyncio").error("Task exception was never retrieved")
+    assert len(parsed(stream)) == 1
 
 
 @pytest.mark.parametrize(
