@@ -14,6 +14,8 @@ No other module writes InitPipelines or Pods. (runtime.events writes Events.)
   deletes its Pod.
 - A reconcile without a change makes no request, except to read a Pod that the watch does not
   report.
+- The first write about a pipeline whose status another process has written follows on a read of
+  the pipeline and its Pod. The watches of this process may be behind that status.
 """
 
 import asyncio
@@ -139,6 +141,9 @@ class Reconciler:
         self._events = events
         self._unlabelled_pods = unlabelled_pods
         self._creations = _Creations()
+        self._followed: dict[Key, str] = {}
+        """The UIDs of pipelines with a status that this process has written, or whose Pod it has
+        read."""
         self._large: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """By namespace: held while a large pipeline is reconciled."""
 
@@ -163,6 +168,9 @@ class Reconciler:
                 return
             facts = await self._hashed(facts)
             decision = await self._decide(facts)
+            if self._is_unconfirmed(key, facts.pipeline, decision):
+                facts = await self._confirm(key, facts, decision)
+                continue
             pipeline = await self._write_status(facts.pipeline, decision)
             if pipeline is None:
                 return
@@ -181,6 +189,39 @@ class Reconciler:
         """
         again = isinstance(decision.action, CreatePod) and self._creations.requested(key)
         return decision.defer_status and not again
+
+    def _is_unconfirmed(self, key: Key, pipeline: Pipeline, decision: Decision) -> bool:
+        """Returns whether another process may have written the pipeline's status from a newer Pod,
+        or may have created a newer Pod, than the watches of this process have reported.
+
+        If so, the Pod would seem to go back in time, which the decision would take for a restart or
+        a loss. Only a decision to write something matters. Once this process has written the
+        status, or has read the Pod, the cache is at least as new as the status.
+        """
+        followed = pipeline.status.run is None or self._followed.get(key) == pipeline.uid
+        return not followed and bool(decision.patch or decision.action)
+
+    async def _confirm(self, key: Key, facts: Facts, decision: Decision) -> Facts | None:
+        """Read the Pod from the API server, and the pipeline as well if no status write would find
+        out that it has changed. Returns the facts. None: the pipeline is gone or cannot be read, or
+        the Pod is gone and the watch has not reported that yet. Its event has the last state."""
+        pipeline: Pipeline | UnreadablePipeline | None = facts.pipeline
+        if not decision.patch:
+            pipeline = await self._gateway.get_pipeline(key)
+        if pipeline is None:
+            return None  # The watch or the sweep reports that.
+        self._cache.pipelines.replace(key, pipeline)
+        if isinstance(pipeline, UnreadablePipeline):
+            self._queue.add(key)
+            return None
+        pod = await self._get_pod(key)
+        if pod is None and key in self._cache.pods:
+            self._queue.retry(key)
+            return None
+        if pod is not None and pod.labelled:
+            self._cache.pods.put(key, pod)
+        self._followed[key] = pipeline.uid
+        return Facts(pipeline, pod, gone=None if pod else self._cache.pods.gone(key))
 
     async def _decide(self, facts: Facts) -> Decision:
         """Returns the decision. For a large pipeline, a thread computes it, because it would block
@@ -216,6 +257,7 @@ class Reconciler:
             self._cache.pods.forget_gone(key)
             self._unlabelled_pods.forget(key)
             self._creations.forget(key)
+            self._followed.pop(key, None)
 
     async def report_error(self, key: Key, error: Exception) -> None:
         """Report an exception of the reconcile in the pipeline's conditions, unless they report it
@@ -286,6 +328,7 @@ class Reconciler:
             return written
         if isinstance(written, UnreadablePipeline):
             return None  # The CRD has changed. The next reconcile reports that.
+        self._followed[key] = written.uid
         if _resets_back_off(pipeline.status, written.status):
             self._queue.forget_failures(key)
         _log_new_run(key, pipeline, written)

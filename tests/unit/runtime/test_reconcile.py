@@ -358,7 +358,7 @@ class TestNameTaken:
             await running.reconcile()
         late = Operator(api, clock)
         late.watch(PIPELINES)
-        assert await late.reconcile() == [CREATE, GET_POD, DELETE]
+        assert await late.reconcile() == [GET_PIPELINE, GET_POD, DELETE]
         assert condition(api) == ("False", Reason.POD_TERMINATING)
 
     async def test_pod_of_another_owner_is_not_changed(
@@ -446,7 +446,7 @@ class TestLabel:
         api.put(PIPELINES, {**suspended, "status": api.pipeline.status.to_api()})
         late = Operator(api, clock)
         late.watch()
-        assert await late.reconcile() == [GET_POD, GET_POD, STATUS, DELETE]
+        assert await late.reconcile() == [GET_POD, GET_POD, GET_POD, STATUS, DELETE]
         again = Operator(api, clock)
         again.watch()
         assert await again.reconcile() == [GET_POD, GET_POD], "until it is gone"
@@ -837,6 +837,63 @@ def suspend(api: FakeApi) -> None:
     """Suspend the pipeline."""
     raw = pipeline().policy(suspend=True).raw()
     api.put(PIPELINES, {**raw, "status": api.pipeline.status.to_api()})
+
+
+class TestTakeover:
+    """The watches of a new leader may be behind the writes of the previous one."""
+
+    async def test_pod_older_than_the_status_starts_no_run(
+        self, api: FakeApi, operator: Operator, clock: Clock
+    ) -> None:
+        await operator.settle()
+        play(api, fresh_pod())
+        await operator.settle()
+        late = Operator(api, clock)
+        late.watch(PODS)
+        play(api, running_pod())
+        await operator.settle()
+        late.watch(PIPELINES)
+        assert await late.reconcile() == [GET_POD]
+        assert late.cache.pods.get(KEY) == api.pod
+        assert run(api) == (1, "Created")
+
+    async def test_deletion_that_the_watch_has_not_reported_is_awaited(
+        self, api: FakeApi, operator: Operator, clock: Clock
+    ) -> None:
+        """The event of the deletion has the Pod's last state."""
+        await operator.settle()
+        play(api, running_pod())
+        await operator.settle()
+        api.edit(PODS, {"status": completed_pod().raw()["status"]})
+        late = Operator(api, clock)
+        late.watch()
+        api.gone(PODS)
+        assert await late.reconcile() == [GET_POD]
+        assert late.delay is not None
+        assert run(api) == (1, "Created")
+
+    async def test_pod_of_a_resumed_pipeline_is_not_deleted(
+        self, api: FakeApi, running: Operator, clock: Clock
+    ) -> None:
+        status = api.pipeline.status.to_api()
+        api.put(PIPELINES, {**pipeline().policy(suspend=True).raw(), "status": status})
+        await running.settle()
+        api.gone(PODS)
+        await running.settle()
+        late = Operator(api, clock)
+        late.watch(PIPELINES)
+        status = api.pipeline.status.to_api()
+        api.put(PIPELINES, {**pipeline().of_generation(3).raw(), "status": status})
+        await running.settle()
+        late.watch(PODS)
+        assert await late.reconcile() == [GET_POD, STATUS, GET_PIPELINE]
+        assert api.pod is not None
+        assert run(api) == (2, "Resumed")
+
+    async def test_own_status_needs_no_confirmation(self, api: FakeApi, running: Operator) -> None:
+        play(api, completed_pod())
+        running.watch()
+        assert await running.reconcile() == [STATUS]
 
 
 class TestFirstPod:
