@@ -62,8 +62,9 @@ fuzz: $(STAMP) ## Check all readers with 100,000 hostile objects: three minutes;
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 .PHONY: deaths
-deaths: $(STAMP) ## Let the operator die before and after each write, and twice: two minutes
-	@INITPIPELINE_DEATHS=1 $(PYTEST) -n $(JOBS) tests/unit/runtime/test_deaths.py
+deaths: $(STAMP) ## Let the operator die or pause at each write, and see old states: five minutes
+	@INITPIPELINE_DEATHS=1 $(PYTEST) -n $(JOBS) tests/unit/runtime/test_deaths.py \
+		tests/contract/test_operator_killed.py tests/contract/test_fencing.py
 
 .PHONY: mutants
 mutants: $(STAMP) ## Change the core line by line, and list what no test notices: an hour; ARGS="MODULE"

@@ -10,6 +10,7 @@ from kubernetes import client
 from tests.builders import running_pod
 from tests.cluster.cluster import Cluster
 from tests.contract.contract_env import ContractEnv, RequestCounter
+from tests.contract.replicas import Replicas
 from tests.operator_process import OperatorProcess
 from tests.statuses import is_ready
 
@@ -88,3 +89,13 @@ def shared_request_counter(
 ) -> RequestCounter:
     """Returns a counter of the shared operator's requests in the test's namespace."""
     return RequestCounter(control_plane.audit_log, shared_user, namespace)
+
+
+@pytest.fixture
+def replicas(
+    control_plane: Cluster, api: client.ApiClient, user: str, namespace: str, tmp_path: Path
+) -> Iterator[Replicas]:
+    kubeconfig = control_plane.kubeconfig_for(user, ["system:masters"])
+    replicas = Replicas(kubeconfig, api, namespace, tmp_path)
+    yield replicas
+    replicas.stop()

@@ -1,92 +1,14 @@
 """Several replicas against a real API server: who reconciles, and what a paused one can write."""
 
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Final
-
-import pytest
-from kubernetes import client
-
 from initpipeline.api import names
 from tests.builders import running_pod
-from tests.cluster.cluster import Cluster
 from tests.contract.contract_env import ContractEnv
+from tests.contract.replicas import FAILOVER_SECONDS, Replicas, paused
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
 from tests.statuses import is_ready, runs_in
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
-
-LEASE: Final = "replicas"
-FAILOVER_SECONDS: Final = 60
-"""Longer than any failover, because machines are slow at times."""
-
-
-class Replicas:
-    """Operators of one namespace that share a Lease."""
-
-    def __init__(self, kubeconfig: Path, api: client.ApiClient, namespace: str, logs: Path) -> None:
-        self._kubeconfig, self._namespace, self._logs = kubeconfig, namespace, logs
-        self._leases = client.CoordinationV1Api(api)
-        self.started: list[OperatorProcess] = []
-
-    def start(
-        self, identity: str, *arguments: str, event: str = "operator started"
-    ) -> OperatorProcess:
-        """Start a replica. Returns when it has logged this event."""
-        environment = {"INITPIPELINE_LEASE_NAME": LEASE, "INITPIPELINE_IDENTITY": identity}
-        process = OperatorProcess(
-            self._kubeconfig,
-            self._logs / f"{identity}.log",
-            ["--namespace", self._namespace, "--sweep-seconds", "99999", *arguments],
-            environment,
-        )
-        self.started.append(process)
-        process.start(event)
-        return process
-
-    def holder(self) -> str:
-        """Returns the holder of the Lease. Empty: the Lease is free, or does not exist."""
-        leases = self._leases.list_namespaced_lease(self._namespace).items
-        return next((one.spec.holder_identity or "" for one in leases), "")
-
-    def wait_for(self, holder: str) -> None:
-        """Wait until this replica holds the Lease."""
-        poll_until(
-            lambda: self.holder() == holder,
-            FAILOVER_SECONDS,
-            f"{holder} holds the Lease",
-            state=lambda: "\n".join(process.tail() for process in self.started),
-        )
-
-    def stop(self) -> None:
-        for process in self.started:
-            if process.running:
-                os.kill(process.pid, signal.SIGCONT)
-                process.kill()
-
-
-@pytest.fixture
-def replicas(
-    control_plane: Cluster, api: client.ApiClient, user: str, namespace: str, tmp_path: Path
-) -> Iterator[Replicas]:
-    kubeconfig = control_plane.kubeconfig_for(user, ["system:masters"])
-    replicas = Replicas(kubeconfig, api, namespace, tmp_path)
-    yield replicas
-    replicas.stop()
-
-
-@contextmanager
-def paused(process: OperatorProcess) -> Iterator[None]:
-    """Stops the process within the context, as if its machine slept."""
-    os.kill(process.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(process.pid, signal.SIGCONT)
 
 
 def test_only_the_holder_reconciles(replicas: Replicas, env: ContractEnv) -> None:

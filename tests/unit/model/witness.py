@@ -267,10 +267,7 @@ STARTS: dict[Trigger, Callable[[Case, Result | None], bool]] = {
         case.before.template_hash != case.facts.pipeline.template_hash
     ),
     Trigger.REQUESTED: lambda case, _: case.facts.pipeline.rerun_token is not None,
-    Trigger.RESUMED: lambda case, _: (
-        case.before.condition(ConditionType.SUSPENDED) is not None
-        and not case.facts.pipeline.policies.suspend
-    ),
+    Trigger.RESUMED: lambda case, _: _resumed(case),
     Trigger.CONTAINER_RESTARTED: _container_restarted,
     Trigger.POD_LOST: lambda case, previous: previous is Result.LOST or _lost_now(case),
     Trigger.RETRY: lambda case, previous: (
@@ -279,6 +276,14 @@ STARTS: dict[Trigger, Callable[[Case, Result | None], bool]] = {
     Trigger.POD_RESTARTED: lambda case, _: case.new_pass and case.truth.by is Trigger.POD_RESTARTED,
     Trigger.RESTARTED_IN_PLACE: lambda case, _: _begun_by_kubelet(case, Trigger.RESTARTED_IN_PLACE),
 }
+
+
+def _resumed(case: Case) -> bool:
+    """Returns whether the user has resumed the pipeline. If status records no run, the operator may
+    have created the Pod before the user suspended the pipeline again."""
+    created = case.before.run is None and case.pod is not None
+    resumed = created or not case.facts.pipeline.policies.suspend
+    return resumed and case.before.condition(ConditionType.SUSPENDED) is not None
 
 
 def _lost_now(case: Case) -> bool:

@@ -36,7 +36,7 @@ from initpipeline.runtime.workers import run_worker
 from tests.builders import NAME, PIPELINE_UID, PipelineBuilder
 from tests.costs.lives import SANDBOX_READY
 from tests.costs.table import BYTES, DECISIONS, PIPELINES_READ, PODS_READ, RECONCILES
-from tests.unit.model.cluster import UNLABELLED, Api, Cluster
+from tests.unit.model.cluster import UNLABELLED, Api, Cluster, Event
 from tests.unit.model.kubelet import Kubelet
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, FakeApi, merged
@@ -165,9 +165,11 @@ class CountedOperator:
         await self._pods.fill(None)
         work = run_worker(self._queue, self._reconciler), self._pods.run(None), self._events.run()
         self._tasks = [asyncio.create_task(one) for one in work]
-        for (plural, _), raw in self._api.objects.items():
-            if plural == PIPELINES:
-                self._report_pipeline(None, raw)
+        for raw in self._listed_pipelines():
+            self._report_pipeline(None, raw)
+
+    def _listed_pipelines(self) -> list[Raw]:
+        return [raw for (plural, _), raw in self._api.objects.items() if plural == PIPELINES]
 
     async def stop(self) -> None:
         tasks = asyncio.all_tasks() - self._before - {asyncio.current_task()}
@@ -180,12 +182,15 @@ class CountedOperator:
         news = self._api.events[self._delivered :]
         self._delivered += len(news)
         for event in news:
-            if event.watch == PIPELINES:
-                self._report_pipeline(event.type, event.object)
-            elif event.watch in (PODS, UNLABELLED):
-                raw = {"type": event.type, "object": event.object}
-                self.client.report(raw, unlabelled=event.watch == UNLABELLED)
+            self._report(event)
         return bool(news)
+
+    def _report(self, event: Event) -> None:
+        if event.watch == PIPELINES:
+            self._report_pipeline(event.type, event.object)
+        elif event.watch in (PODS, UNLABELLED):
+            raw = {"type": event.type, "object": event.object}
+            self.client.report(raw, unlabelled=event.watch == UNLABELLED)
 
     async def _answering(self) -> None:
         if self._early and self.deliver():

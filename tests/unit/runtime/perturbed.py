@@ -14,16 +14,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn
 from unittest.mock import patch
 
 from initpipeline.api.names import RERUN_ANNOTATION
 from initpipeline.api.raw import Raw
-from initpipeline.core.decide import Decision
+from initpipeline.core.decide import Decision, decide
 from initpipeline.core.facts import Facts
 from initpipeline.runtime import reconcile
 from initpipeline.runtime.client import JSON
 from initpipeline.runtime.errors import api_error
+from initpipeline.runtime.gateway import Gateway
+from initpipeline.runtime.sweep import Sweeper
 from tests.builders import PipelineBuilder
 from tests.costs.lives import (
     AGAIN,
@@ -40,6 +42,7 @@ from tests.costs.lives import (
     ready,
     with_policies,
 )
+from tests.unit.model.cluster import UNLABELLED, Api
 from tests.unit.model.witness import Witness
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.counted import CountedClient, CountedOperator, CountedWorld
@@ -147,6 +150,16 @@ class End:
             found.append(f"events that nothing has caused: {sorted(invented)}")
         return found
 
+    def outline(self) -> list[Any]:
+        """Returns what does not depend on the states that were observed: the conditions, and the
+        Pod."""
+        conditions = [
+            (raw["kind"], one["type"], one["status"], one.get("reason"))
+            for raw in self.objects.values()
+            for one in raw.get("status", {}).get("conditions", ())
+        ]
+        return [*self.objects, *conditions]
+
 
 def _differences(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
     if isinstance(before, Mapping) and isinstance(after, Mapping):
@@ -189,6 +202,8 @@ class MortalClient(CountedClient):
         self._deaths = deaths
         self._written = 0
         self.dead = False
+        self.next_page: Raw | None = None
+        """The next page of a list, in place of the present one."""
 
     async def request(
         self,
@@ -217,7 +232,8 @@ class MortalClient(CountedClient):
     async def page(self, path: str, accept: str = JSON) -> Raw:
         if self.dead:
             await _never()
-        return await super().page(path, accept)
+        page, self.next_page = self.next_page, None
+        return page or await super().page(path, accept)
 
 
 async def _never() -> NoReturn:
@@ -225,25 +241,114 @@ async def _never() -> NoReturn:
     raise AssertionError
 
 
+@dataclass(frozen=True)
+class Lag:
+    """By how many events of each watch the lists of an operator are out of date when it starts. Its
+    watches then report these events, one by one. Single objects are read up to date, because the
+    API server reads them from etcd."""
+
+    pipelines: int = 0
+    pods: int = 0
+
+
+class PerturbedOperator(CountedOperator):
+    """An operator with a lagging or interrupted view of the cluster."""
+
+    client: MortalClient
+
+    def __init__(
+        self, api: Api, clock: Clock, costs: Counter[str], deaths: Deaths, lag: Lag
+    ) -> None:
+        super().__init__(api, clock, costs, new_client=partial(MortalClient, deaths))
+        self._sweeper = Sweeper(Gateway(self.client), self._cache, self._queue, (None,))
+        self._late = {PIPELINES: lag.pipelines, PODS: lag.pods, UNLABELLED: 0}
+        """How many events each watch has not reported yet, at the start."""
+        self._seen: dict[str, int] = {}
+        """How many events each watch has reported."""
+        self.blind = False
+        """The watches report nothing."""
+
+    async def start(self) -> None:
+        for watch, late in self._late.items():
+            self._seen[watch] = max(0, len(self._api.events_of(watch)) - late)
+        if self._late[PODS]:
+            items = self._listed(PODS)
+            version = self._api.events_of(PODS)[: self._seen[PODS]][-1:]
+            newest = version[0].object["metadata"]["resourceVersion"] if version else "1"
+            metadata = {"resourceVersion": newest, "continue": ""}
+            self.client.next_page = {"metadata": metadata, "items": items}
+        await super().start()
+
+    def _listed_pipelines(self) -> list[Raw]:
+        return self._listed(PIPELINES)
+
+    def _listed(self, watch: str) -> list[Raw]:
+        """Returns the objects as they were when the last reported event occurred."""
+        found: dict[str, Raw] = {}
+        for event in self._api.events_of(watch)[: self._seen[watch]]:
+            found.pop(event.object["metadata"]["uid"], None)
+            if event.type != "DELETED":
+                found[event.object["metadata"]["uid"]] = event.object
+        return list(found.values())
+
+    def deliver(self) -> bool:
+        if self.blind:
+            return False
+        reported = False
+        for watch in self._seen:
+            for event in self._api.events_of(watch)[self._seen[watch] :]:
+                self._seen[watch] += 1
+                self._report(event)
+                reported = True
+                if self._late[watch]:
+                    self._late[watch] -= 1
+                    return True
+        return reported
+
+    async def see(self) -> None:
+        """Let the watches continue after 410 Gone: with a list, and without the events between."""
+        self.blind = False
+        for watch in self._seen:
+            self._seen[watch] = len(self._api.events_of(watch))
+        await self._pods.relist(None)
+        for raw in self._listed_pipelines():
+            self._report_pipeline(None, raw)
+        await self._sweeper.sweep()
+
+
 class PerturbedWorld(CountedWorld):
     """A cluster whose operators die. Each decision is judged by the truth of the model."""
 
-    def __init__(self, clock: Clock, deaths: Deaths | None = None) -> None:
+    _operator: PerturbedOperator
+
+    def __init__(
+        self,
+        clock: Clock,
+        deaths: Deaths | None = None,
+        lag: Lag | None = None,
+        blind: range = range(0),
+    ) -> None:
+        self._lag = lag or Lag()
+        self._blind = blind
+        """The settlings in which the operator sees nothing."""
+        self.settled = 0
+        """How often the world has settled."""
         self.deaths = deaths or Deaths([], carried_out=False)
         self.faults: list[str] = []
         """What the witness has found wrong with decisions."""
         super().__init__(clock)
 
-    def _new_operator(self) -> CountedOperator:
-        return CountedOperator(
-            self._api, self._clock, self.costs, new_client=partial(MortalClient, self.deaths)
-        )
+    def _new_operator(self, lag: Lag | None = None) -> PerturbedOperator:
+        deaths, lag = self.deaths, lag or Lag()
+        return PerturbedOperator(self._api, self._clock, self.costs, deaths, lag)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         witness = Witness(self._cluster)
 
         def judged(facts: Facts, now: datetime) -> Decision:
+            if self._lag != Lag():
+                return decide(facts, now)  # The status may be newer than the Pod.
             try:
                 return witness.decide(facts, now)
             except AssertionError as error:  # The worker would only log it.
@@ -256,14 +361,32 @@ class PerturbedWorld(CountedWorld):
 
     async def _work(self) -> None:
         await super()._work()
-        while cast(MortalClient, self._operator.client).dead:
-            await self.replace_operator()
+        while self._operator.client.dead:
+            await self._operator.stop()
+            self._operator = self._new_operator(self._lag)
+            await self._operator.start()
+            await self._work_blindly()
             await super()._work()
 
-    async def replace_operator(self) -> None:
-        await self._operator.stop()
-        self._operator = self._new_operator()
-        await self._operator.start()
+    async def _work_blindly(self) -> None:
+        """Work until the operator has nothing to do, before its watches report anything."""
+        self._operator.blind = True
+        await super()._work()
+        self._operator.blind = False
+
+    async def settle(self) -> None:
+        self.settled += 1
+        if self.settled in self._blind:
+            self._operator.blind = True
+        await super().settle()
+        if self.settled + 1 not in self._blind:
+            await self.see()
+
+    async def see(self) -> None:
+        """Let the operator see the cluster again, if it does not."""
+        if self._operator.blind:
+            await self._operator.see()
+            await self._work()
 
     async def rest(self) -> None:
         for seconds in RESTS:
@@ -272,6 +395,12 @@ class PerturbedWorld(CountedWorld):
     async def wait(self, seconds: int) -> None:
         for part in (1, seconds - 1):
             await self._pass(part)
+
+    @property
+    def is_pod_new(self) -> bool:
+        """Whether there is a Pod without a node."""
+        pod = self._cluster.pod
+        return pod is not None and "nodeName" not in pod["spec"]
 
     def take_name(self) -> None:
         """Create a Pod with the name of the pipeline as another client."""
@@ -312,12 +441,28 @@ class PerturbedWorld(CountedWorld):
         return self._api.foreign_deleted
 
 
+class ImpossibleError(Exception):
+    """The life cannot go on, because the operator has not seen what should have made it act."""
+
+
 class HarshStage(Stage):
     """The actions of all lives, and of those that only this world has."""
 
     def __init__(self, world: PerturbedWorld) -> None:
         super().__init__(world)
         self._perturbed = world
+
+    async def start_pod(self) -> None:
+        if not self._perturbed.is_pod_new:
+            await self.see()
+        if not self._perturbed.is_pod_new:
+            raise ImpossibleError
+        await super().start_pod()
+
+    async def see(self) -> None:
+        """Let the operator see the cluster again, and finish its work."""
+        await self._perturbed.see()
+        await self._follow()
 
     async def take_name(self) -> None:
         self._perturbed.take_name()
@@ -365,7 +510,8 @@ ALL_LIVES: Final = {
 
 
 async def play(life: Life, world: PerturbedWorld) -> range:
-    """Play the life. Returns the numbers of the writes that belong to its counted part."""
+    """Play the life. Returns the numbers of the writes that belong to its counted part. Raises
+    ImpossibleError if the life cannot go on."""
     stage = HarshStage(world)
     async with world.running():
         await stage.play(*life.before)
@@ -373,6 +519,7 @@ async def play(life: Life, world: PerturbedWorld) -> range:
             await world.rest()
         start = len(world.deaths.writes)
         await stage.play(*life.counted)
+        await stage.see()
         await world.rest()
     assert not world.faults, world.faults
     assert not world.foreign_deleted, "the operator deleted a Pod of another owner"
