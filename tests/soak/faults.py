@@ -5,7 +5,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final
 
 import urllib3
@@ -14,8 +14,21 @@ from kubernetes import client
 from tests.api_client import connected
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Component
+from tests.faultproxy import (
+    Answer,
+    Cut,
+    Latency,
+    LostResponse,
+    Reset,
+    Silence,
+    Truncated,
+    Unanswered,
+    WatchFault,
+    error_event,
+)
+from tests.faultproxy import Fault as RequestFault
 from tests.soak.replicas import LEASE_NAMESPACE, Replica, holder
-from tests.soak.schedule import HOLDER, OF_REPLICAS, Fault, Step
+from tests.soak.schedule import HOLDER, OF_CONNECTIONS, OF_REPLICAS, Fault, Step
 
 RESTARTED: Final = {
     Fault.API_RESTART: Component.API_SERVER,
@@ -24,6 +37,19 @@ RESTARTED: Final = {
     Fault.KUBELET_RESTART: Component.KUBELET,
 }
 PAUSED: Final = {Fault.API_PAUSE: Component.API_SERVER, Fault.ETCD_PAUSE: Component.ETCD}
+CONNECTIONS: Final[dict[Fault, tuple[RequestFault | WatchFault, ...]]] = {
+    Fault.SLOW_REQUESTS: (Latency(1),),
+    Fault.RESET_REQUESTS: (Reset(),),
+    Fault.LOST_RESPONSES: (LostResponse(),),
+    Fault.TRUNCATED_RESPONSES: (Truncated(),),
+    Fault.ANSWER_429: (Answer(429, retry_after=2),),
+    Fault.ANSWER_500: (Answer(500),),
+    Fault.PARTITION: (Silence(), Unanswered()),
+    Fault.CUT_WATCHES: (Cut(by_reset=True),),
+    Fault.SILENT_WATCHES: (Silence(),),
+    Fault.WATCH_410: (error_event(410),),
+    Fault.WATCH_500: (error_event(500),),
+}
 REQUEST_SECONDS: Final = 5.0
 
 
@@ -57,7 +83,7 @@ class Faults:
     def _inject(self, step: Step) -> None:
         seconds = float(step.value or 0)
         if step.action in OF_REPLICAS:
-            self._on_replica(step.action, self._target(step.target), seconds)
+            self._on_replica(Fault(step.action), self._target(step.target), seconds)
         elif step.action in RESTARTED:
             component = RESTARTED[Fault(step.action)]
             self._stopped.add(component)
@@ -74,7 +100,13 @@ class Faults:
         else:
             self._on_lease(step.action)
 
-    def _on_replica(self, action: str, replica: Replica, seconds: float) -> None:
+    def _on_replica(self, action: Fault, replica: Replica, seconds: float) -> None:
+        if action in OF_CONNECTIONS:
+            with ExitStack() as stack:
+                for fault in CONNECTIONS[action]:
+                    stack.enter_context(replica.proxy.inject(fault))
+                time.sleep(seconds)
+            return
         match action:
             case Fault.KILL:
                 replica.send(signal.SIGKILL)

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from tests.faultproxy import FaultProxy
 from tests.operator_process import OperatorProcess
 from tests.soak.facts import ProcessSeen
 from tests.soak.observer import Clock
@@ -46,11 +47,15 @@ class End:
 class Replica:
     """One replica. It keeps its identity when its process is restarted, like a container."""
 
-    def __init__(self, number: int, kubeconfig: Path, logs: Path, clock: Clock) -> None:
+    def __init__(
+        self, number: int, kubeconfig: Path, proxy: FaultProxy, logs: Path, clock: Clock
+    ) -> None:
         self.number = number
+        self.proxy = proxy
+        """All requests of the replica pass through this proxy."""
         self.ends: list[End] = []
         self.logs: list[Path] = []
-        self._kubeconfig = kubeconfig
+        self._kubeconfig = proxy.kubeconfig(kubeconfig)
         self._folder = logs
         self._clock = clock
         self._identities = self._starts = 0

@@ -30,7 +30,7 @@ class User(StrEnum):
 
 
 class Fault(StrEnum):
-    """What happens to replicas, their Lease, the API server, or the node."""
+    """What happens to replicas, their connections, their Lease, the API server, or the node."""
 
     KILL = "sigkill"
     REPLACE = "sigkill-new-identity"
@@ -45,6 +45,17 @@ class Fault(StrEnum):
     CONTROLLERS_RESTART = "controller-manager-restart"
     SCHEDULER_RESTART = "scheduler-restart"
     KUBELET_RESTART = "kubelet-restart"
+    SLOW_REQUESTS = "slow-requests"
+    RESET_REQUESTS = "reset-requests"
+    LOST_RESPONSES = "lost-responses"
+    TRUNCATED_RESPONSES = "truncated-responses"
+    ANSWER_429 = "answer-429"
+    ANSWER_500 = "answer-500"
+    PARTITION = "partition"
+    CUT_WATCHES = "cut-watches"
+    SILENT_WATCHES = "silent-watches"
+    WATCH_410 = "watch-410"
+    WATCH_500 = "watch-500"
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +245,36 @@ _FAULTS: Final[dict[Fault, tuple[float, Sequence[float]]]] = {
     Fault.CONTROLLERS_RESTART: (1, (0, 5)),
     Fault.SCHEDULER_RESTART: (1, (0, 5)),
     Fault.KUBELET_RESTART: (1, (0, 5, 15)),
+    # These affect the connection of one replica.
+    Fault.SLOW_REQUESTS: (1, (5, 20)),
+    Fault.RESET_REQUESTS: (1, (1, 5, 12)),
+    Fault.LOST_RESPONSES: (2, (1, 5)),
+    Fault.TRUNCATED_RESPONSES: (1, (1, 5)),
+    Fault.ANSWER_429: (1, (2, 8)),
+    Fault.ANSWER_500: (1, (2, 8)),
+    Fault.PARTITION: (3, (4, 12, 20, 30)),
+    Fault.CUT_WATCHES: (1, (1,)),
+    Fault.SILENT_WATCHES: (1, (5,)),
+    Fault.WATCH_410: (1, (1,)),
+    Fault.WATCH_500: (1, (1,)),
 }
-OF_REPLICAS: Final = frozenset({Fault.KILL, Fault.REPLACE, Fault.TERM, Fault.PAUSE})
+OF_PROCESSES: Final = frozenset({Fault.KILL, Fault.REPLACE, Fault.TERM, Fault.PAUSE})
+OF_CONNECTIONS: Final = frozenset(
+    {
+        Fault.SLOW_REQUESTS,
+        Fault.RESET_REQUESTS,
+        Fault.LOST_RESPONSES,
+        Fault.TRUNCATED_RESPONSES,
+        Fault.ANSWER_429,
+        Fault.ANSWER_500,
+        Fault.PARTITION,
+        Fault.CUT_WATCHES,
+        Fault.SILENT_WATCHES,
+        Fault.WATCH_410,
+        Fault.WATCH_500,
+    }
+)
+OF_REPLICAS: Final = OF_PROCESSES | OF_CONNECTIONS
 HOLDER: Final = "holder"
 FIRST_FAULT: Final = 15.0
 LONGEST_GAP: Final = 15.0

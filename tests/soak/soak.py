@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import threading
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ from tests.cluster.audit import requests
 from tests.cluster.cluster import Cluster
 from tests.cluster.kwok import FakeNodes
 from tests.cluster.progress import Progress
+from tests.faultproxy import FaultProxy
 from tests.installation import install_but_the_deployment, kubeconfig_of_the_operator
 from tests.kubectl import Kubectl
 from tests.soak import observer, resources, rest, schedule
@@ -112,8 +114,6 @@ class Soak:
     size: schedule.Size
     logs: Path
     progress: Progress
-    keep: bool = False
-    """Leave the cluster up after violations."""
     _began: float = field(default_factory=time.monotonic)
 
     def run(self) -> Observed:
@@ -123,16 +123,19 @@ class Soak:
             record = stack.enter_context(Record(self.logs / "facts.jsonl"))
             observed = Observed(self.progress, record)
             stack.enter_context(cluster)
+            stack.callback(self._keep_logs, cluster, observed)
             stack.enter_context(FakeNodes(cluster, FAKE_NODES))
             kubectl = Kubectl(cluster.kubeconfig)
             install_but_the_deployment(kubectl)
             create_namespaces(cluster.kubeconfig)
             operators = kubeconfig_of_the_operator(kubectl, self.logs / "operator.kubeconfig")
             stack.enter_context(self._observation(cluster, observed))
-            replicas = [
-                Replica(number, operators, self.logs, self._clock)
-                for number in range(self.size.replicas)
-            ]
+            replicas = []
+            for number in range(self.size.replicas):
+                folder = self.logs / f"proxy-{number}"
+                folder.mkdir(exist_ok=True)
+                proxy = stack.enter_context(FaultProxy(folder))
+                replicas.append(Replica(number, operators, proxy, self.logs, self._clock))
             for replica in replicas:
                 replica.start()
                 stack.callback(replica.end)
@@ -146,6 +149,12 @@ class Soak:
                 self._rest(title, cluster, users, observed)
                 _judge_replicas(replicas, observed)
         return observed
+
+    def _keep_logs(self, cluster: Cluster, observed: Observed) -> None:
+        """Copy the logs of the cluster, if there are violations to explain."""
+        if observed.violations:
+            for file in (cluster.audit_log, *map(cluster.log, cluster.present())):
+                shutil.copy(file, self.logs)
 
     def _clock(self) -> float:
         return time.monotonic() - self._began
