@@ -97,7 +97,7 @@ class Cause(ApiModel):
     )
     changed_paths: tuple[Identifier, ...] = Field(
         (),
-        description="The first three fields of spec.template that changed, such as "
+        description="The first three fields that changed, as paths within spec.template, such as "
         "spec.initContainers[1].image. Empty if the previous template is not known.",
     )
     changed_path_count: NonNegativeInt32 = Field(
@@ -246,7 +246,7 @@ class Run(RunFacts):
     completed_init_containers: tuple[CompletedInitContainer, ...] = Field(
         (),
         description="The init containers, without sidecars, that have succeeded in this run. If "
-        "the ID of one changes, the kubelet has started another run.",
+        "the container ID of one of them changes, the kubelet has started another run.",
     )
     stale_container_ids: tuple[Identifier, ...] = Field(
         (),
@@ -261,8 +261,8 @@ class Run(RunFacts):
     )
     init_restart_baselines: tuple[RestartBaseline, ...] = Field(
         (),
-        description="The restart count of each init container from which maxRestarts is counted: "
-        "restarts before this run, and restarts after the loss of a sandbox or node.",
+        description="The restart count of each init container from which maxRestarts is counted. "
+        "Restarts before this run, and restarts because a sandbox or node was lost, do not count.",
     )
     running_step: RunningStep | None = Field(
         None, description="The running attempt of the current init container, if any."
@@ -277,11 +277,11 @@ class Run(RunFacts):
     )
     in_place_cause: Cause | None = Field(
         None,
-        description="How the container terminated whose exit makes the kubelet restart all "
-        "containers in place. It becomes the cause of the next run.",
+        description="Termination of the container that made the kubelet restart all containers in "
+        "place. It becomes the cause of the next run.",
     )
     last_in_place_time: Time | None = Field(
-        None, description="When the last in-place re-run before this run started."
+        None, description="Start of the last in-place re-run before this run."
     )
 
 
@@ -382,14 +382,14 @@ class InitPipelineStatus(ApiModel):
     )
     next_run_time: Time | None = Field(
         None,
-        description="Earliest start of the next run, while back-off delays it, or while the rate "
-        "of the runs that users start delays it. Unset if no run is delayed.",
+        description="Earliest start of the next run, if back-off or the rate limit of runs delays "
+        "it. Unset if no run is delayed.",
     )
     effective_resources: EffectiveResources | None = None
     last_rerun_token: Identifier | None = Field(
         None,
         description="The last value of the annotation initpipeline.dev/rerun that led to a run. "
-        "This value, and that of any run in status.history, does not request another run.",
+        "Neither this token nor one in status.history requests another run.",
     )
     template_hash: Identifier | None = Field(
         None,

@@ -51,8 +51,8 @@ POD_ANNOTATIONS: Final = frozenset(
 """Annotations that the operator sets on the Pod. It ignores them in the template."""
 
 RERUN_ANNOTATION: Final = f"{GROUP}/rerun"
-"""On the InitPipeline, set by a user: any string. A value that neither status.lastRerunToken, the
-current run nor a run in status.history has requests a run."""
+"""On the InitPipeline, set by a user: any string. It requests a run if it is not in
+status.lastRerunToken, status.run.token or status.history[].token."""
 
 MAX_NAME_LENGTH: Final = 63
 """Characters of an InitPipeline's name. It is also the Pod's name, the Pod's hostname and the value

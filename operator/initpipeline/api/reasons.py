@@ -23,12 +23,14 @@ class ConditionType(StrEnum):
     """A run is in progress, or the next run or its Pod is waiting for something that can resolve
     without user action. Absent otherwise."""
     STALLED = "Stalled"
-    """The InitPipeline needs user action, which the message names. After the last run that
-    backoffLimit or rerunPolicy allows, no other run starts until a user takes action. Four causes
-    need no further action once they are gone: the Pod is refused, its name is taken, it does not
-    terminate, or the operator failed to reconcile the InitPipeline. Absent otherwise."""
+    """The InitPipeline needs user action, which the message names. If the API server refuses the
+    Pod, its name is taken, it does not terminate, or a reconcile failed, the operator continues by
+    itself once that is over. If no further run follows (backoffLimit, rerunPolicy), or if the
+    operator itself refuses spec or status, it continues only after a change by a user. Absent
+    otherwise."""
     SUSPENDED = "Suspended"
-    """spec.suspend is true and has taken effect. Absent otherwise."""
+    """spec.suspend is true and has taken effect. Or it is false again, and the next run waits with
+    the reason RateLimited. Absent otherwise."""
     IN_PLACE_UNAVAILABLE = "InPlaceUnavailable"
     """spec.rerunStrategy is InPlace, but if an app container restarts, the operator replaces the
     Pod. Absent otherwise."""
@@ -85,7 +87,7 @@ class Reason(StrEnum):
     Wait. If this lasts, read the logs of the containers that the message names, and check their
     readiness probes."""
     CONTAINER_FAILED = "ContainerFailed"
-    """An app container or, if none, a sidecar failed. The message names it.
+    """An app container failed, or a sidecar if no app container did. The message names it.
 
     Read its log: `kubectl logs NAME --all-containers`."""
     POD_READY = "PodReady"
@@ -139,7 +141,7 @@ class Reason(StrEnum):
     """A ResourceQuota requires requests or limits that containers of the Pod do not have. The
     message is the API server's and names them.
 
-    Add them to the template, or create a LimitRange with defaults."""
+    Add the requests or limits to the template, or create a LimitRange with defaults."""
     NAME_CONFLICT = "NameConflict"
     """A Pod with this name exists, and the InitPipeline does not own it.
 
@@ -149,10 +151,11 @@ class Reason(StrEnum):
     """The next run waits until status.nextRunTime, because restarts, lost Pods or failures have
     caused several runs in a row.
 
-    Find the cause in status.history. Request a run to start it now."""
+    Find the cause in status.history. To start a run without this delay, request one."""
     RATE_LIMITED = "RateLimited"
-    """The next run, which a user has started, waits until status.nextRunTime. Of the runs that
-    users start, at most five of an InitPipeline start at once, and then one every ten seconds.
+    """A user changed the template, requested a run or resumed the InitPipeline, and the run waits
+    until status.nextRunTime. Users can start five runs of an InitPipeline at once, and then one
+    every ten seconds. With a runHistoryLimit below 4, fewer can start at once.
 
     Wait. If this lasts, find out which client changes the template or requests runs that often."""
     BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded"
@@ -175,7 +178,7 @@ class Reason(StrEnum):
 
     Find out what the step waits for, or raise initDeadlineSeconds. Raising it starts a run."""
     SUSPENDED = "Suspended"
-    """spec.suspend is true: there is no Pod, and no run starts.
+    """spec.suspend is true: the operator deletes the Pod and starts no run.
 
     Set spec.suspend to false, which starts a run."""
     IN_PLACE_UNSUPPORTED = "InPlaceUnsupported"
@@ -284,8 +287,8 @@ class Trigger(StrEnum):
     SPEC_CHANGED = "SpecChanged"
     """The template was changed, and the API server would store a different Pod for it."""
     REQUESTED = "Requested"
-    """A user set the annotation initpipeline.dev/rerun to a value that neither
-    status.lastRerunToken, the current run nor a run in status.history has."""
+    """A user set the annotation initpipeline.dev/rerun to a value that is not in
+    status.lastRerunToken, status.run.token or status.history[].token."""
     RESUMED = "Resumed"
     """spec.suspend was changed to false. Also the first run of an InitPipeline that was created
     suspended."""
