@@ -32,8 +32,8 @@ _DESCRIPTION = f"""\
 Request a new run of all init containers, by setting the annotation {RERUN_ANNOTATION}
 to a new token. The operator deletes the Pod immediately, even if the InitPipeline is Ready, Stalled
 or in back-off, and creates the new one when the old one is gone. If the InitPipeline is suspended,
-the request waits until you resume it. Users can start five runs of an InitPipeline at once, then one
-every ten seconds. --wait shows until when the run is delayed.
+the request waits until you resume it. Users can start five runs of an InitPipeline at once, then
+one every ten seconds. --wait shows until when the run is delayed.
 
 With --wait, the exit code is 0 when the requested run is Ready (or initialized, with --for), and 1
 if the InitPipeline is Stalled, or another request, a new template or suspend has ended the run. It
