@@ -448,7 +448,9 @@ class Policies(ApiModel):
         description="Which events cause the operator to run all init containers again. The policy "
         "does not apply to retries, to runs that the kubelet starts, or to runs that a user "
         "starts by a request, by a change of the template, or by resuming. Restarts before the "
-        "policy was set to OnRestart do not start a run. Defaults to OnRestart.",
+        "policy was set to OnRestart do not start a run. If rerunStrategy is InPlace, the present "
+        "Pod keeps its rules for restarts in place, or stays without them, until the next Pod. "
+        "Defaults to OnRestart.",
     )
     rerun_strategy: RerunStrategy = Field(
         RerunStrategy.RECREATE,

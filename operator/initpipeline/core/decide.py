@@ -246,9 +246,11 @@ def _ensure_pod(
     """Returns the decision for a run without a Pod, or with a Pod whose first report is awaited
     (first_report_deadline)."""
     pipeline, pod, state = facts.pipeline, facts.pod, followed.state
-    if pod is None and state.waits is not None:
-        # The next run would replace the Pod within seconds.
-        return Decision(statuses.without_pod(facts, state, now), wake_at=state.next_run_time)
+    deadline = pod_ownership.first_report_deadline(pod, state.run, now) if pod else None
+    if state.waits is not None and (pod is None or followed.pod is not None):
+        # The next run replaces the Pod within seconds, so a run without a Pod gets none.
+        delayed = statuses.without_pod(replace(facts, pod=None), state, now)
+        return Decision(delayed, wake_at=_next(now, deadline, state.next_run_time))
     stalled_at = _next(now, statuses.stalled_without_pod_at(state.run))
     if facts.refusal is not None and not in_place.refused(facts):
         blocked = statuses.without_pod(facts, state, now)
@@ -260,11 +262,9 @@ def _ensure_pod(
         status = _keep_reported_status(facts, state, now)
         return Decision(status, creation, defer_status=_is_deferred(pipeline, obstacle))
     if followed.pod is not None:
-        deadline = pod_ownership.first_report_deadline(pod, state.run, now)
-        wake_at = _next(now, deadline, state.next_run_time)
         status = _keep_reported_status(facts, state, now)
         deferred = _is_deferred(pipeline, obstacle)
-        return Decision(status, wake_at=wake_at, defer_status=deferred)
+        return Decision(status, wake_at=deadline, defer_status=deferred)
     blocked = statuses.without_pod(facts, state, now)
     if pod.deleting:
         return Decision(blocked, wake_at=_next(now, pod_end.stuck_at(pod), state.next_run_time))

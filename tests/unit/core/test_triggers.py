@@ -478,14 +478,13 @@ class TestChangedTemplateThatWaits:
         assert (after.run.number, after.status.next_run_time) == (6, None)
         assert after.status.observed_generation == 99
 
-    def test_pod_without_reports_is_awaited(self) -> None:
+    def test_delay_is_reported_before_the_first_report_on_the_pod(self) -> None:
         state = after_requests(4, 60).token("5").reconcile(running_pod(5), 60)
         silent = silent_pod(6, created=62)
         after = state.reconcile(silent, 62).edited().reconcile(silent, 62)
         assert (after.run.number, after.decision.wake_at) == (6, at(65))
-        assert after.reconcile(silent, 65).condition(ConditionType.RECONCILING).reason == (
-            Reason.RATE_LIMITED
-        )
+        assert after.condition(ConditionType.RECONCILING).reason == Reason.RATE_LIMITED
+        assert after.reconcile(silent, 65).decision.wake_at == at(70)
 
 
 class TestResumedPipelineThatWaits:

@@ -110,11 +110,13 @@ class Container:
         return ended["exitCode"] if ended else None
 
     def rule(self, code: int) -> str:
-        """Returns the action of the first rule that matches this exit code. "": none does."""
+        """Returns the action of the first rule that matches this exit code. "": none does. An
+        incomplete rule, which the API server would refuse, does not match."""
         for rule in self.rules:
-            codes = rule["exitCodes"]
-            if (code in codes.get("values", ())) is (codes["operator"] == "In"):
-                return str(rule["action"])
+            codes = rule.get("exitCodes", {})
+            is_in = {"In": True, "NotIn": False}.get(codes.get("operator", ""))
+            if (code in codes.get("values", ())) is is_in:
+                return str(rule.get("action", ""))
         return ""
 
     def wait(self, reason: str) -> None:

@@ -19,16 +19,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from initpipeline.api.models import InitPipelineStatus
-from initpipeline.api.names import RERUN_ANNOTATION
 from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import RerunPolicy
 from initpipeline.core.facts import Pipeline
 from initpipeline.runtime import reconcile
 from initpipeline.runtime.errors import api_error
 from tests.builders import pipeline
-from tests.unit.model.cluster import Cluster
-from tests.unit.model.kubelet import Kind, Kubelet
-from tests.unit.model.process import WATCHES, Process
+from tests.unit.model.kubelet import Kind
+from tests.unit.model.process import WATCHES
+from tests.unit.model.scene import Scene, is_ours, without_none
 from tests.unit.model.witness import Witness
 from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS
 
@@ -127,17 +126,15 @@ exit_codes = st.sampled_from([0, 0, 0, 1, 137])
 plurals = st.sampled_from(WATCHES)
 
 
-class Stories(RuleBasedStateMachine):
+class Stories(Scene, RuleBasedStateMachine):
     """One pipeline, from its creation on."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.cluster = Cluster()
-        self.api = self.cluster.api
+        RuleBasedStateMachine.__init__(self)
+        Scene.__init__(self)
         self.witness = Witness(self.cluster)
         self._spy = patch.object(reconcile, "decide", self.witness.decide)
         self._spy.start()
-        self.process = Process(self.api, self.cluster.clock)
         self.tokens = 0
         self.requested: dict[str, int] = {}
         """The number of Pods that had been created when the token was set first."""
@@ -157,17 +154,14 @@ class Stories(RuleBasedStateMachine):
     @initialize(template=templates, chosen=some_policies, suspended=seldom)
     def user_creates_pipeline(self, template: int, chosen: dict[str, Any], suspended: bool) -> None:
         spec = {"template": {"spec": TEMPLATES[template]}, **chosen, "suspend": suspended}
-        self.api.put(PIPELINES, {**pipeline().raw(), "spec": _without_none(spec)})
+        self.api.put(PIPELINES, {**pipeline().raw(), "spec": without_none(spec)})
 
-    def exists(self) -> bool:
-        return (PIPELINES, KEY) in self.api.objects
-
-    @precondition(exists)
+    @precondition(Scene.exists)
     @rule(template=templates)
     def user_changes_template(self, template: int) -> None:
         self.change_spec({"template": {"spec": TEMPLATES[template]}})
 
-    @precondition(exists)
+    @precondition(Scene.exists)
     @rule()
     def user_rewrites_template_without_effect(self) -> None:
         """Changes the spelling of the template. The API server would store the same Pod, so no run
@@ -175,13 +169,13 @@ class Stories(RuleBasedStateMachine):
         spec = {**self.pipeline.template["spec"], "dnsPolicy": "ClusterFirst", "volumes": []}
         self.change_spec({"template": {"spec": spec}})
 
-    @precondition(exists)
+    @precondition(Scene.exists)
     @rule(chosen=one_policy)
     def user_changes_policy(self, chosen: dict[str, Any]) -> None:
         self.policy_changed |= "rerunPolicy" in chosen
         self.change_spec(chosen)
 
-    @precondition(exists)
+    @precondition(Scene.exists)
     @rule(twice=st.booleans())
     def user_toggles_suspend(self, twice: bool) -> None:
         self.change_spec({"suspend": not self.pipeline.policies.suspend})
@@ -189,18 +183,16 @@ class Stories(RuleBasedStateMachine):
             self.work()
             self.change_spec({"suspend": not self.pipeline.policies.suspend})
 
-    @precondition(exists)
+    @precondition(Scene.exists)
     @rule(new=st.booleans())
     def user_requests_run(self, new: bool) -> None:
         """Requests a run with a new token, or with one that was used before."""
         self.tokens += new
         token = f"token-{self.tokens}"
         self.requested.setdefault(token, len(self.api.runs_of_pods))
-        raw = self.api.objects[PIPELINES, KEY]
-        annotations = {RERUN_ANNOTATION: token}
-        self.api.edit(PIPELINES, {"metadata": {**raw["metadata"], "annotations": annotations}})
+        self.set_token(token)
 
-    @precondition(exists)
+    @precondition(Scene.exists)
     @rule(meanwhile=st.booleans())
     def another_client_labels_pipeline(self, meanwhile: bool) -> None:
         """Changes a label, which is irrelevant to the operator. ``meanwhile``: in the middle of a
@@ -217,14 +209,6 @@ class Stories(RuleBasedStateMachine):
         labels = {"some": f"label-{self.api.count()}"}
         self.api.edit(PIPELINES, {"metadata": {**raw["metadata"], "labels": labels}})
 
-    def change_spec(self, change: Raw) -> None:
-        raw = self.api.objects[PIPELINES, KEY]
-        spec = _without_none({**raw["spec"], **change})
-        if spec != raw["spec"]:
-            generation = raw["metadata"]["generation"] + 1
-            metadata = {**raw["metadata"], "generation": generation}
-            self.api.edit(PIPELINES, {"metadata": metadata, "spec": spec})
-
     # Events that happen to the Pod.
 
     def has_pod(self) -> bool:
@@ -233,25 +217,7 @@ class Stories(RuleBasedStateMachine):
     def has_no_pod(self) -> bool:
         return self.cluster.pod is None
 
-    def has_unscheduled_pod(self) -> bool:
-        pod = self.cluster.pod
-        if pod is None or "nodeName" in pod["spec"] or not _is_ours(pod):
-            return False
-        return "schedulingGates" not in pod["spec"]
-
-    def has_live_pod(self) -> bool:
-        pod, kubelet = self.cluster.pod, self.cluster.kubelet
-        if pod is None or kubelet is None or kubelet.uid != pod["metadata"]["uid"]:
-            return False
-        return "deletionTimestamp" not in pod["metadata"] and not kubelet.ended
-
-    def has_running(self) -> bool:
-        return self.has_live_pod() and bool(self.kubelet.running)
-
-    def has_running_step(self) -> bool:
-        return self.has_running() and any(c.kind is Kind.STEP for c in self.kubelet.running)
-
-    @precondition(has_unscheduled_pod)
+    @precondition(Scene.has_unscheduled_pod)
     @rule(verdict=st.sampled_from(["node", "node", "no node", "node without room"]))
     def scheduler_decides(self, verdict: str) -> None:
         if verdict == "no node":
@@ -267,14 +233,14 @@ class Stories(RuleBasedStateMachine):
         for _ in range(steps):
             self.cluster.node_step(exit_code)
 
-    @precondition(has_running_step)
+    @precondition(Scene.has_running_step)
     @rule(code=exit_codes, seconds=st.integers(0, 3))
     def step_ends(self, code: int, seconds: int) -> None:
         self.cluster.clock.seconds += seconds
         step = next(c for c in self.kubelet.running if c.kind is Kind.STEP)
         self.kubelet.exits(step.name, code)
 
-    @precondition(has_running)
+    @precondition(Scene.has_running)
     @rule(what=pod_events, number=st.integers(0, 3), code=exit_codes, steps=st.integers(0, 2))
     def pod_event(self, what: str, number: int, code: int, steps: int) -> None:
         """Lets an event happen to the Pod. A restart of the sandbox takes two seconds, a reboot
@@ -303,7 +269,7 @@ class Stories(RuleBasedStateMachine):
         for _ in range(steps):
             self.cluster.node_step(code)
 
-    @precondition(exists)
+    @precondition(Scene.exists)
     @rule(
         what=pod_events,
         number=st.integers(0, 3),
@@ -351,7 +317,7 @@ class Stories(RuleBasedStateMachine):
     def scheduling_gates_are_removed(self) -> None:
         self.cluster.ungate()
 
-    @precondition(has_live_pod)
+    @precondition(Scene.has_live_pod)
     @rule(missing=st.booleans())
     def image_becomes_missing_or_available(self, missing: bool) -> None:
         self.kubelet.missing = {"two", "app"} if missing else set()
@@ -370,7 +336,7 @@ class Stories(RuleBasedStateMachine):
     @precondition(has_pod)
     @rule(really=seldom, ours=st.booleans())
     def user_changes_pod_label(self, really: bool, ours: bool) -> None:
-        if really and _is_ours(self.the_pod):
+        if really and is_ours(self.the_pod):
             self.cluster.label(ours)
 
     # The operator, its watches and the API server.
@@ -430,43 +396,6 @@ class Stories(RuleBasedStateMachine):
                 error
             ] * times
 
-    def work(self) -> None:
-        if not self.process.work():
-            self.restart()
-
-    def restart(self) -> None:
-        """Starts another operator, which succeeds to list all objects."""
-        self.api.dies_after = None
-        self.api.failing.pop("GET pods", None)
-        self.api.unanswered.discard("GET pods")
-        self.process = Process(self.api, self.cluster.clock)
-
-    def deliver_all(self) -> None:
-        for plural in WATCHES:
-            self.process.deliver(plural, self.process.undelivered(plural))
-
-    def settle(self) -> None:
-        """Lets scheduler, kubelet, API server and operator work until there is nothing to do."""
-        for _ in range(100):
-            if self.has_unscheduled_pod() and "conditions" not in self.the_pod["status"]:
-                self.cluster.schedule()
-            moved = self.cluster.node_step(0)
-            self.collect_garbage()
-            delivered = sum(self.process.undelivered(plural) for plural in WATCHES)
-            self.deliver_all()
-            due = self.process.agenda.is_due
-            self.work()
-            if not (moved or delivered or due):
-                return
-        raise AssertionError(f"does not come to rest: {self.api.calls[-20:]}")
-
-    def collect_garbage(self) -> None:
-        pod = self.cluster.pod
-        if pod is None or self.exists() or not _is_ours(pod):
-            return
-        if "deletionTimestamp" not in pod["metadata"]:
-            self.api.delete(PODS)
-
     # Invariants.
 
     @invariant()
@@ -513,22 +442,9 @@ class Stories(RuleBasedStateMachine):
             self.nothing_is_written()
             self.status_is_complete()
 
-    def wait(self) -> bool:
-        """Sets the clock to the next time for which operator or kubelet waits. Returns False if
-        neither waits."""
-        times = [self.process.agenda.due]
-        if self.has_live_pod():
-            times.append(self.kubelet.back_off_ends())
-        waiting = [time for time in times if time is not None]
-        if not waiting:
-            return False
-        clock = self.cluster.clock
-        clock.seconds += max((min(waiting) - clock()).total_seconds(), 0)
-        return True
-
     def name_is_taken(self) -> bool:
         """Returns whether a Pod of another owner exists."""
-        return self.has_pod() and not _is_ours(self.the_pod)
+        return self.has_pod() and not is_ours(self.the_pod)
 
     def nothing_is_written(self) -> None:
         """Asserts that a pipeline at rest has no requeue, and that a reconcile writes nothing."""
@@ -547,7 +463,7 @@ class Stories(RuleBasedStateMachine):
         run = status.run
         if policies.suspend:
             assert "Suspended" in true
-            assert self.has_no_pod() or not _is_ours(self.the_pod), "suspended, with a Pod"
+            assert self.has_no_pod() or not is_ours(self.the_pod), "suspended, with a Pod"
             return
         assert "Suspended" not in true
         assert run is not None
@@ -589,30 +505,12 @@ class Stories(RuleBasedStateMachine):
             assert not truth.app_restarted, "no run started after the restart of an app container"
 
     @property
-    def kubelet(self) -> Kubelet:
-        assert self.cluster.kubelet is not None
-        return self.cluster.kubelet
-
-    @property
-    def the_pod(self) -> Raw:
-        assert self.cluster.pod is not None
-        return self.cluster.pod
-
-    @property
     def pipeline(self) -> Pipeline:
         return self.api.pipeline
 
     @property
     def status(self) -> InitPipelineStatus:
         return self.pipeline.status
-
-
-def _is_ours(pod: Raw) -> bool:
-    return bool(pod["metadata"].get("ownerReferences"))
-
-
-def _without_none(spec: Raw) -> Raw:
-    return {key: value for key, value in spec.items() if value is not None}
 
 
 TestStories = Stories.TestCase
