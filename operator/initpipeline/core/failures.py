@@ -13,7 +13,11 @@ from initpipeline.core.kubelet_reasons import (
     START_ERROR,
 )
 from initpipeline.core.observation import Observation
-from initpipeline.core.text import clip
+from initpipeline.core.text import clip_start
+
+MOST_IN_MESSAGE = 640
+"""Maximum number of bytes of a termination message in a condition or event. The rest of 1 KiB is
+for what precedes it."""
 
 
 def failure(status: ContainerStatus) -> Terminated | None:
@@ -42,7 +46,8 @@ def could_not_start(status: ContainerStatus) -> bool:
 
 
 def ending(end: Terminated, restart_count: int) -> str:
-    """Returns for example "exited with 1, restarted 3 times: <termination message>"."""
+    """Returns for example "exited with 1, restarted 3 times: <termination message>". Of a long
+    message, only the end."""
     how = f"was terminated by signal {end.signal}" if end.signal else f"exited with {end.exit_code}"
     if end.reason == START_ERROR:
         how = "could not be started"
@@ -50,7 +55,8 @@ def ending(end: Terminated, restart_count: int) -> str:
         how += f" ({end.reason})"
     if restart_count:
         how += f", restarted {restart_count} time{'s' if restart_count > 1 else ''}"
-    return f"{how}: {end.message.strip()}" if end.message and end.message.strip() else how
+    message = clip_start(end.message or "", MOST_IN_MESSAGE)
+    return f"{how}: {message}" if message else how
 
 
 def failed_step(
@@ -78,7 +84,7 @@ def evidence(name: str, status: ContainerStatus | None, end: Terminated | None) 
         exit_code=end.exit_code if end else None,
         signal=end.signal if end else None,
         reason=end.reason if end else None,
-        message=clip(end.message) if end and end.message else None,
+        message=clip_start(end.message) if end and end.message else None,
         restart_count=status.restart_count if status else 0,
     )
 

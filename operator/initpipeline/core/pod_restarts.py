@@ -23,7 +23,7 @@ from initpipeline.core.kubelet_reasons import (
     LOST_ENDS,
     RESTARTING_ALL_CONTAINERS,
 )
-from initpipeline.core.text import clip
+from initpipeline.core.text import clip_start
 
 ALL_CONTAINERS_RESTARTING: Final = "AllContainersRestarting"
 """The Pod condition that the kubelet sets while it terminates all containers because of a
@@ -113,7 +113,7 @@ def _cause_of(name: str, end: Terminated | None) -> Cause:
         exit_code=end.exit_code,
         signal=end.signal,
         reason=end.reason,
-        message=clip(end.message) if end.message else None,
+        message=clip_start(end.message) if end.message else None,
     )
 
 

@@ -28,7 +28,7 @@ from initpipeline.core.failures import failed_step, failure_of_current_step
 from initpipeline.core.observation import Observation, observe
 from initpipeline.core.pod_end import DISRUPTION_TARGET, Fate, own_end, unexplained
 from initpipeline.core.run_limits import RunLimit
-from initpipeline.core.text import clip
+from initpipeline.core.text import clip_start
 
 _RESULT_OF_FATE = {
     Fate.SUCCEEDED: Result.SUCCEEDED,
@@ -292,7 +292,7 @@ def _with_message(pod: Pod, run: RunFacts) -> Exceeded | None:
     if exceeded is None or exceeded.termination_message or run.pod_uid != pod.uid:
         return None
     ends = (s.terminated for s in pod.init_container_statuses if s.name == exceeded.step)
-    message = next((clip(end.message) for end in ends if end and end.message), "")
+    message = next((clip_start(end.message) for end in ends if end and end.message), "")
     if not message or message in (run.message or ""):
         return None
     return evolve(exceeded, termination_message=message)

@@ -66,3 +66,13 @@ def clip(text: str, limit: int = MAX_MESSAGE_LENGTH) -> str:
         return data.decode()
     mark = " ..."
     return data[: limit - len(mark)].decode(errors="ignore") + mark
+
+
+def clip_start(text: str, limit: int = MAX_MESSAGE_LENGTH) -> str:
+    """Returns the plain text like ``clip``, but cuts its start. The last lines of a log have the
+    error."""
+    data = plain(text).strip().encode()
+    if len(data) <= limit:
+        return data.decode()
+    mark = "... "
+    return mark + data[len(mark) - limit :].decode(errors="ignore")

@@ -5,8 +5,9 @@ Reading order:
 1. Start. ``main``: the command line. ``settings``, ``logs``. ``operator``: the parts, and the tasks
    that run them under Kopf. ``preflight``: the CRD and the permissions. ``leader``: which replica
    reconciles.
-2. From a watch event to a key. ``handlers``: Kopf's events of InitPipelines. ``pod_watch``: events
-   of Pods. ``cache``: the newest known objects. ``queue``: the keys to reconcile.
+2. From a watch event to a key. ``handlers``: Kopf's events of InitPipelines. ``kopf_guard``: keeps
+   Kopf's watch running through faults. ``pod_watch``: events of Pods. ``cache``: the newest known
+   objects. ``queue``: the keys to reconcile.
 3. From a key to a write. ``workers``: take a key, retry. ``reconcile``: read the facts, decide,
    write status, act.
 4. Requests. ``gateway``: one method per request. ``client``: connection and credentials.

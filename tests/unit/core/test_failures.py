@@ -19,6 +19,12 @@ from tests.unit.core.samples import RESTARTING_ALL, a_run, four_steps
         pytest.param(End(1), 0, "exited with 1", id="no message"),
         pytest.param(End(1, message="oh\n"), 0, "exited with 1: oh", id="message"),
         pytest.param(End(1, message="\n"), 0, "exited with 1", id="empty message"),
+        pytest.param(
+            End(1, message="x" * 2000 + "oh"),
+            0,
+            "exited with 1: ... " + "x" * 634 + "oh",
+            id="end of a long message",
+        ),
         pytest.param(End(0), 1, "exited with 0, restarted 1 time", id="restarted once"),
         pytest.param(End(2), 2, "exited with 2, restarted 2 times", id="restarted twice"),
         pytest.param(End(143, signal=15), 0, "was terminated by signal 15", id="signal"),
@@ -133,12 +139,13 @@ class TestFailedStep:
         step = failures.failed_step(observed.build().init_container_statuses, pod_lost=True)
         assert (step and step.exit_code) == exit_code
 
-    def test_evidence_has_reason_and_clipped_message(self) -> None:
-        observed = four_steps().init("migrate", exit=137, reason="OOMKilled", message="x" * 5000)
+    def test_evidence_has_reason_and_end_of_long_message(self) -> None:
+        log = "x" * 2000 + "cannot connect"
+        observed = four_steps().init("migrate", exit=137, reason="OOMKilled", message=log)
         step = failures.failed_step(observed.build().init_container_statuses)
         assert step is not None
         assert step.reason == "OOMKilled"
-        assert step.message == "x" * 1020 + " ..."
+        assert step.message == "... " + "x" * 1006 + "cannot connect"
 
 
 class TestFailureOfCurrentStep:

@@ -446,13 +446,27 @@ class TestMessages:
     ) -> None:
         assert seen().condition(ConditionType.STALLED).message == expected
 
-    def test_stalled_with_a_long_cause_keeps_the_remedy(self) -> None:
-        failing = fresh_pod().init("one", exit=1, message="é" * 600).phase("Failed")
+    @pytest.mark.parametrize(
+        ("failing", "end"),
+        [
+            pytest.param(
+                fresh_pod().init("one", exit=1, message="é" * 600 + "oh").phase("Failed"),
+                "éoh. To continue: change the template, request a run, or raise backoffLimit to 1",
+                id="termination message",
+            ),
+            pytest.param(
+                fresh_pod().init("one").phase("Failed", "DeadlineExceeded", "é" * 600),
+                "é ... To continue: change the template, request a run, or raise backoffLimit to 1",
+                id="message of the Pod",
+            ),
+        ],
+    )
+    def test_stalled_with_a_long_cause_keeps_the_remedy(
+        self, failing: PodBuilder, end: str
+    ) -> None:
         message = started(failing.restarts("Never")).condition(ConditionType.STALLED).message
         assert len(message.encode()) <= MAX_MESSAGE_LENGTH
-        assert message.endswith(
-            "é ... To continue: change the template, request a run, or raise backoffLimit to 1"
-        )
+        assert message.endswith(end)
 
     def test_back_off_has_time_count_and_cause(self) -> None:
         seen = started(FAILED_STEP, backoffLimit=9).reconcile(None)

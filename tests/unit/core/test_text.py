@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from initpipeline.api.names import MAX_MESSAGE_LENGTH
-from initpipeline.core.text import clip, escaped, is_plain, plain
+from initpipeline.core.text import clip, clip_start, escaped, is_plain, plain
 
 SAFE = ["no such table", "zwei Zeilen\nund ein\tTab", "日本語 🙂 e\u0301", "שלום", ""]
 """Nothing in these is changed, or escaped."""
@@ -82,3 +82,19 @@ def test_escaped_text_is_valid_in_json_and_yaml(text: str) -> None:
 def test_clipped_text_is_plain_and_short(text: str, expected: str) -> None:
     assert clip(text) == expected
     assert len(clip(text).encode()) <= MAX_MESSAGE_LENGTH
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("  \x1b[31mx\x1b[0m \n", "x", id="stripped"),
+        pytest.param("end" + "\x1b[31m" * 1000, "end", id="cleaned before it is cut"),
+        pytest.param("é" * 1000, "... " + "é" * 510, id="cut between characters"),
+        pytest.param("é" * 1000 + "x", "... " + "é" * 509 + "x", id="no part of a character"),
+        pytest.param("é" * 512, "é" * 512, id="of exactly the limit"),
+        pytest.param("é" * 512 + "x", "... " + "é" * 509 + "x", id="one byte too long"),
+    ],
+)
+def test_text_with_clipped_start_is_plain_short_and_has_its_end(text: str, expected: str) -> None:
+    assert clip_start(text) == expected
+    assert len(clip_start(text).encode()) <= MAX_MESSAGE_LENGTH
