@@ -181,7 +181,8 @@ def _start_due_run(facts: Facts, followed: FollowedRun, now: datetime) -> Follow
         # After a restore from a backup there may already be a Pod with the number of the new run.
         return _follow_pod(facts, state, now)
     waits = due.trigger if due and by_user(due.trigger) else None
-    # A template that waits for its run is still to be recognized as changed.
+    # While the run for a changed template waits, the old hash is kept, so that the next reconcile
+    # recognizes the change again.
     used = state.template_hash if waits is Trigger.SPEC_CHANGED else facts.pipeline.template_hash
     state = replace(state, next_run_time=at, waits=waits, template_hash=used)
     return replace(followed, state=state)
@@ -295,9 +296,9 @@ def _keep_reported_status(facts: Facts, state: RunState, now: datetime) -> InitP
     """Returns the status to report while the API server has not answered the creation of the Pod,
     or while the first report on that Pod is awaited.
 
-    While the answer is awaited, the conditions of this run stay as written, so that each retry of a
-    refused Pod costs no status write. If the spec changed since the refusal, or the Pod exists, the
-    refusal is no longer reported.
+    The conditions of this run stay as written. So if an earlier creation was refused, a retry that
+    is refused with the same message costs no status write. If the spec changed since the refusal,
+    or the Pod exists, the refusal is no longer reported.
     """
     before = facts.pipeline.status
     same_run = before.run is not None and before.run.number == state.run.number
@@ -312,8 +313,9 @@ def _keep_reported_status(facts: Facts, state: RunState, now: datetime) -> InitP
 def needs_live_pod(pipeline: Pipeline) -> bool:
     """Returns whether the API server must confirm that there is no Pod.
 
-    The watch does not report a Pod that has lost its label. If the operator took such a Pod for
-    deleted, it would end the run, or after a change of the spec it would not delete the old Pod.
+    The watch does not report a Pod that has lost its label. If the operator assumed that such a Pod
+    was deleted, it would end the run. Or, after a change of the spec, it would not delete the old
+    Pod.
     """
     status = pipeline.status
     if status.run is None or status.run.pod_uid is None:

@@ -12,8 +12,9 @@ class Rate:
     interval: timedelta
 
     def used(self, full_at: datetime | None, time: datetime) -> datetime:
-        """Returns when the bucket is full again after a use at ``time``. None: it was full. A use
-        that the rate did not allow empties the bucket."""
+        """Returns when the bucket is full again after a use at ``time``. ``full_at`` is the result
+        before that use, or None if the bucket was full. A use beyond the rate leaves the bucket
+        empty, not in debt."""
         full: datetime = max(full_at or time, time) + self.interval
         return min(full, time + self.burst * self.interval)
 

@@ -50,7 +50,7 @@ class RunState:
     last_rerun_token: str | None
     template_hash: str | None
     waits: Trigger | None = None
-    """The trigger of the run that a user has started, and that the rate of such runs delays until
+    """The trigger of the run that a user asked for, and that the rate of such runs delays until
     next_run_time. None: there is no such run."""
 
     @classmethod
@@ -102,8 +102,8 @@ def first(pipeline: Pipeline, trigger: Trigger, now: datetime) -> RunState:
 
 
 def adopted(pipeline: Pipeline, trigger: Trigger, pod: Pod, number: int, now: datetime) -> RunState:
-    """Returns the run of a Pod that exists although status records no run. The run has the number,
-    start, template and rerun token with which the Pod was created.
+    """Returns the state whose run is that of an existing Pod, if status records no run. The run has
+    the number, start, template and rerun token with which the Pod was created.
 
     So a template that has changed since, and a token that was set since, start another run. Without
     evidence no run starts: if the Pod does not show its template, the template counts as unchanged,
@@ -339,8 +339,8 @@ def _not_initialized(
 def _with_kubelet_run(
     state: RunState, written: InitPipelineStatus, pod: Pod, now: datetime
 ) -> RunState:
-    """Returns the state with the kubelet-initiated run as the current run, if there is one. In both
-    cases restarts after the loss of a sandbox or node are added to the baselines."""
+    """Returns the state with the kubelet-initiated run as the current run, if there is one. With or
+    without such a run, restarts because a sandbox or node was lost are added to the baselines."""
     trigger = pod_restarts.kubelet_rerun(state.run, pod)
     if trigger is not None:
         state = _kubelet_run(state, trigger, written, pod, now)

@@ -38,8 +38,8 @@ _LASTING = frozenset({Reason.INVALID_TEMPLATE, Reason.QUOTA_REQUIRES_RESOURCES})
 _REMEDIES = {
     Reason.INVALID_TEMPLATE: "change the template, or the LimitRange, webhook or policy that "
     "changes the Pod",
-    Reason.QUOTA_REQUIRES_RESOURCES: "add them to the template, or create a LimitRange with "
-    "defaults",
+    Reason.QUOTA_REQUIRES_RESOURCES: "add the requests or limits to the template, or create a "
+    "LimitRange with defaults",
     Reason.QUOTA_EXCEEDED: "free or raise the quota",
     Reason.POD_FORBIDDEN: "change the template, or create or allow what is missing",
 }
@@ -68,8 +68,8 @@ def with_pod(
 
 
 def without_pod(facts: Facts, state: RunState, now: datetime) -> InitPipelineStatus:
-    """Returns the status while the current run has no Pod, not yet or no more. If the run has ended
-    and no other follows, the last mirror of its Pod is kept."""
+    """Returns the status while the current run has no Pod yet, or no Pod any more. If the run has
+    ended and no other follows, the last mirror of its Pod is kept."""
     pipeline = facts.pipeline
     if state.run.completion_time is None:
         why, stalled = _why_no_pod(state.run, facts, now)
@@ -87,9 +87,9 @@ def suspended(facts: Facts, state: RunState | None, now: datetime) -> InitPipeli
     """Returns the status while spec.suspend keeps runs from starting, and after that until the
     next run may start (triggers.USER_RUNS).
 
-    ``state`` has a run that has ended. None: no run has started yet. status.templateHash stays that
-    of the last run. So after the suspension the operator still recognizes that the template
-    changed.
+    ``state`` has a run that has ended. None: no run has started yet. status.templateHash remains
+    the hash of the last run. So after the suspension the operator still recognizes that the
+    template changed.
     """
     pipeline, pod = facts.pipeline, facts.pod
     before = pipeline.status
@@ -260,15 +260,15 @@ def _with_remedy(cause: str, remedy: str) -> str:
 
 
 def _delayed(state: RunState) -> Explanation | None:
-    """Returns why the next run waits if a user has started it. None: there is no such run."""
+    """Returns why a run that a user asked for waits. None: there is no such run."""
     if state.waits is None or state.next_run_time is None:
         return None
-    rate = triggers.USER_RUNS
+    interval = triggers.USER_RUNS.interval
+    # The burst is left out, because runHistoryLimit can make it smaller.
     return Explanation(
         Reason.RATE_LIMITED,
-        f"the next run ({state.waits}) is delayed until {format_time(state.next_run_time)}: of the "
-        f"runs that users start, at most {rate.burst} start at once, and then one every "
-        f"{rate.interval.total_seconds():.0f} s",
+        f"the next run ({state.waits}) is delayed until {format_time(state.next_run_time)}: after "
+        f"a burst, users can start one run every {interval.total_seconds():.0f} s",
     )
 
 
@@ -294,7 +294,7 @@ def stalled_without_pod_at(run: Run) -> datetime:
 
 
 def _why_no_pod(run: Run, facts: Facts, now: datetime) -> tuple[Explanation, Explanation | None]:
-    """Returns why the run has no Pod yet, and the explanation of Stalled. None for that: the
+    """Returns why the run has no Pod yet, and the explanation of Stalled. The second is None if the
     pipeline is not Stalled."""
     pod, pipeline = facts.pod, facts.pipeline
     late = stalled_without_pod_at(run) <= now

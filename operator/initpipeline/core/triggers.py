@@ -25,7 +25,8 @@ from initpipeline.core.runs import FollowedRun, RunState
 BACK_OFF_FIRST: Final = timedelta(seconds=10)
 BACK_OFF_LONGEST: Final = timedelta(minutes=5)
 BACK_OFF_RESET: Final = timedelta(minutes=10)
-"""After the Pod has been Ready for this long, the next run of a series starts without delay."""
+"""After the Pod has been Ready for this long, the series of runs ends: the next run starts without
+delay."""
 
 USER_RUNS: Final = Rate(burst=5, interval=timedelta(seconds=10))
 """How often users can start runs of one pipeline. Each run replaces the Pod. See
@@ -128,7 +129,7 @@ def _template_changed(facts: Facts, followed: FollowedRun) -> bool:
     if followed.pod is None or template.by_these_rules(used):
         return True
     # Another version of the operator computed the hash, and the generation has changed, maybe only
-    # because of a policy. The template on the Pod shows whether the template changed.
+    # because another field of spec has. The template on the Pod shows whether the template changed.
     older = template.unpacked(followed.pod.template_text)
     return older is None or template.digest(older) != pipeline.template_hash
 
@@ -147,7 +148,7 @@ def reset_counts(state: RunState, written: InitPipelineStatus, now: datetime) ->
     """Resets the counts of reruns and failures if the Pod has been Ready for long enough.
 
     ``written`` is the status as last written. No reconcile is queued for the reset: the next
-    one computes it.
+    reconcile, for any cause, computes it.
     """
     ready = written.condition(ConditionType.READY)
     if ready is None or ready.status != "True":
@@ -176,8 +177,8 @@ def _user_run_time(state: RunState, now: datetime) -> datetime:
     last one, and not before ``now``.
 
     The starts of earlier runs are read from status. If history does not have all runs, the burst is
-    not larger than the number of runs that status has. A start in the future does not count,
-    because a clock was set back.
+    not larger than the number of runs that status has. A start in the future is ignored: it shows
+    that the clock was set back.
     """
     known = {run.number: run for run in (*state.history, state.run)}
     complete = state.run.number <= len(known)

@@ -355,8 +355,8 @@ class TestBackOff:
 
 
 DELAYED = (
-    "the next run (Requested) is delayed until 2030-01-01T12:01:10Z: of the runs that users start, "
-    "at most 5 start at once, and then one every 10 s"
+    "the next run (Requested) is delayed until 2030-01-01T12:01:10Z: after a burst, users can "
+    "start one run every 10 s"
 )
 
 
