@@ -1,9 +1,9 @@
 """Records events on InitPipelines (events.k8s.io/v1), which ``kubectl describe`` lists.
 
 Events repeat what status reports, so a lost event loses no information. A reconcile therefore never
-waits for an event, and never fails because of one. Tasks post the events, one at a time of each
-namespace, and the namespaces in turn. Events are dropped if too many wait, if a pipeline has more
-than its rate, or if the API server refuses them.
+waits for an event, and never fails because of one. A few tasks post the events. They serve the
+namespaces in turn, and post at most one event of a namespace at a time. Events are dropped if too
+many wait, if a pipeline exceeds its rate, or if the API server refuses them.
 
 The API server accepts changes only to an event's series: its count and time. Two occurrences belong
 to one series if they have the same run, reason and step. Only StepFailed (for each run and step)
@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 REPORTING_CONTROLLER: Final = f"{names.GROUP}/operator"
 
 QUEUE_LIMIT: Final = 1000
-"""Maximum number of events that wait to be posted, 3 MiB. Further ones are dropped, first those of
-the namespace with the most."""
+"""Maximum number of events that wait to be posted, about 3 MiB in memory. Further ones are dropped,
+first those of the namespace with the most."""
 
 POSTERS: Final = 4
 """Maximum number of events that are posted at the same time. A webhook may be slow for the events
@@ -48,12 +48,12 @@ RATE: Final = Rate(burst=25, interval=timedelta(minutes=1))
 docs/decisions/0023."""
 
 RATES_LIMIT: Final = 4096
-"""Maximum number of remembered rates of pipelines, about 1 MiB. The one with the oldest event is
-forgotten first."""
+"""Maximum number of pipelines whose rate is remembered, about 1 MiB in memory. The one with the
+oldest event is forgotten first."""
 
 SERIES_LIMIT: Final = 4096
-"""Maximum number of remembered series, about 2 MiB. The one whose last occurrence is oldest is
-forgotten first. The next occurrence of a forgotten series is posted as a new event."""
+"""Maximum number of remembered series, about 2 MiB in memory. The one whose last occurrence is
+oldest is forgotten first. The next occurrence of a forgotten series is posted as a new event."""
 
 _REPEATED: Final = frozenset({EventReason.STEP_FAILED, EventReason.STATUS_NOT_WRITTEN})
 """Reasons of events that are repeated, as a series."""
@@ -202,8 +202,8 @@ class EventRecorder:
         return now
 
     async def _post_or_count(self, pending: _PendingEvent) -> None:
-        """Post a new event, or update the count of its series. Drops it if the pipeline has more
-        events than RATE. A series keeps its count."""
+        """Post a new event, or update the count of its series. Drops it if the pipeline exceeds
+        RATE. The count of a series includes dropped occurrences, and the next update posts it."""
         series = self._series.get(pending.series_key)
         if series is not None:
             self._series.move_to_end(pending.series_key)

@@ -15,13 +15,14 @@ class FairBuffer(Generic[T]):
     """
 
     def __init__(self, limit: int) -> None:
-        """``limit`` is the most items that wait."""
+        """``limit`` is the maximum number of waiting items."""
         self._limit = limit
         self._count = 0
         self._waiting: dict[str, deque[T]] = {}
         """The items that wait, by namespace. A namespace stays here until its consumer is done."""
         self._turns: asyncio.Queue[str] = asyncio.Queue()
-        """The namespaces to serve, in turn: items wait, and no consumer has one."""
+        """The namespaces to serve next: each has waiting items, and no consumer has an item of
+        it."""
 
     def put(self, namespace: str, item: T) -> T | None:
         """Add an item. Returns the item that is dropped if the buffer is full: the newest one of

@@ -109,7 +109,7 @@ class LeaderElection:
 
     def remaining(self) -> float:
         """Returns the seconds during which no other replica can take the Lease over. 0 or less:
-        this process does not hold the Lease."""
+        this process does not hold the Lease, or its Lease has expired."""
         if self._renewed_at is None:
             return 0.0
         return self._renewed_at + self._periods.lease - EARLY_SECONDS - self._clock()
@@ -121,8 +121,8 @@ class LeaderElection:
 
     def idle_seconds(self) -> float:
         """Returns the seconds since this process last read, watched or wrote the Lease, or observed
-        a change of it. Unless the election is stuck, that is at most a few seconds more than
-        ``Periods.lease``."""
+        a change of it. Unless the election is stuck, that is at most a few seconds more than the
+        longer of ``Periods.lease`` and the timeout of a request."""
         return self._clock() - self._tried_at
 
     def _late_at(self, renewed_at: float) -> float:
@@ -270,8 +270,8 @@ class LeaderElection:
         self._hold(lease, sent_at)
 
     def _forget_late_writes(self) -> None:
-        """Forget writes that have certainly not succeeded, because a fault of the API server can
-        last for days."""
+        """Forget writes that are too old to succeed. Otherwise ``_sent`` would grow during an
+        outage."""
         current = "" if self._lease is None else self._lease.renewed
         since = self._clock() - LATE_SECONDS
         self._sent = {
@@ -286,8 +286,9 @@ class LeaderElection:
         self._sent = {lease.renewed: sent_at}
 
     async def _changed(self) -> None:
-        """Wait until the Lease has expired, or has no holder. Observes its changes meanwhile.
-        Returns earlier if it does not change for this process's own ``Periods.lease``."""
+        """Wait until the Lease has expired, or has no holder. Observes its changes meanwhile. If
+        the Lease does not change for this process's own ``Periods.lease``, returns so that the
+        caller tries to take it."""
         if self._lease is None or self._expires_in() <= 0:
             return
         self._tried_at = self._clock()

@@ -36,11 +36,11 @@ class Freshness:
         self._name = name
         self._clock = clock
         self._seen_at = -math.inf
-        """When the API server has last sent an event, or the end of a list."""
+        """When the API server last sent an event, or the end of a list."""
         self._opened_at: float | None = None
         """When the watch was opened. None: it has failed since."""
         self._failing_since: float | None = None
-        """When the first request failed since the watch last worked."""
+        """When a request first failed after the watch last worked."""
 
     def listed(self) -> None:
         """Record that the objects were listed. A list does not end a failure of the watch."""

@@ -6,9 +6,10 @@
 - Delays: a key can be added at a later time, and retried with exponential back-off. A delay ends
   when a worker gets the key, because the worker derives the next one from the current state.
 - Order: groups are served in turn. The keys of one group are served by their urgency, and with the
-  same urgency in the order in which they were added. Fewer workers serve the least urgent keys, so
-  in a burst those wait longer, and are processed less often. The operator's groups are namespaces.
-  A namespace with a thousand keys, or with slow requests, does not delay the keys of others.
+  same urgency in the order in which they were added. Fewer workers serve the least urgent keys. So
+  in a burst those wait longer, and several changes of one key are processed together. The
+  operator's groups are namespaces. A namespace with a thousand keys, or with slow requests, does
+  not delay the keys of others.
 
 A key does not carry what has changed: a worker that gets one compares the whole current state.
 

@@ -5,8 +5,9 @@ No other module writes InitPipelines or Pods. (runtime.events writes Events.)
 - Status is written before the action, so the process can stop after any request: the next reconcile
   reads from status what remains to be done. The exception is the Pod of the first run, which is
   created before the first status write. The Pod's annotations then show what remains to be done.
-- A write requires that the pipeline has not changed since it was read. After a conflict, the
-  pipeline is read and reconciled again.
+- A status write, and the deletion of the pipeline, require that the pipeline has not changed since
+  it was read. A Pod is created with the pipeline's name, and deleted by UID. After a conflict, the
+  pipeline or the Pod is read, and the pipeline is reconciled again.
 - Events are recorded after the write of the status that they repeat, and only if it succeeds. If
   the API server rejects the write, the event StatusNotWritten is recorded.
 - If the API server refuses the Pod, or another Pod has its name, the same reconcile decides again.
@@ -151,8 +152,8 @@ class Reconciler:
         """Reconcile one pipeline, until nothing more can be done now. Requeues it for its next
         deadline or retry.
 
-        Those above ONE_AT_A_TIME are reconciled one at a time in each namespace. The API server
-        needs more CPU for them, and would decode the InitPipelines of all namespaces later.
+        Pipelines larger than ONE_AT_A_TIME are reconciled one at a time in each namespace. The API
+        server needs more CPU for them, which delays the InitPipelines of all namespaces.
         """
         pipeline = self._cache.pipelines.get(key)
         if isinstance(pipeline, Pipeline) and pipeline.size > ONE_AT_A_TIME:
@@ -183,9 +184,9 @@ class Reconciler:
     def _is_deferred(self, key: Key, decision: Decision) -> bool:
         """Returns whether not to write the decision's status yet.
 
-        If the creation of the Pod was requested before, the request failed or the Pod is gone. The
-        status is then written before the next creation, because the user would otherwise see none
-        as long as this goes on.
+        A second creation means that the first request failed, or that its Pod is gone. The status
+        is then written before the creation, because otherwise there would be no status until a
+        creation succeeds.
         """
         again = isinstance(decision.action, CreatePod) and self._creations.requested(key)
         return decision.defer_status and not again

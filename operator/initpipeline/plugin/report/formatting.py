@@ -55,7 +55,7 @@ def stalled_reason(status: InitPipelineStatus) -> str:
 
 
 def is_rate_limited(status: InitPipelineStatus) -> bool:
-    """Returns whether a user has started the next run, and the rate of such runs delays it."""
+    """Returns whether a user asked for the next run, and the rate of such runs delays it."""
     reconciling = status.condition(ConditionType.RECONCILING)
     return reconciling is not None and reconciling.reason == Reason.RATE_LIMITED
 
