@@ -260,11 +260,14 @@ class FaultProxy:
         seen = Seen(request.method, request.path_qs, watch, time.monotonic())
         self.seen.append(seen)
         exchange = _Exchange(self, request, seen, next(self._numbers))
-        for rule in self._rules:
-            if isinstance(rule.fault, Fault) and rule.matches(seen):
-                rule.hits += 1
-                return await rule.fault.respond(exchange)
-        return await exchange.relay()
+        try:
+            for rule in self._rules:
+                if isinstance(rule.fault, Fault) and rule.matches(seen):
+                    rule.hits += 1
+                    return await rule.fault.respond(exchange)
+            return await exchange.relay()
+        except (aiohttp.ClientError, ConnectionError):  # The API server is down.
+            return exchange.reset()
 
     async def open(self, request: web.Request) -> aiohttp.ClientResponse:
         """Send the request to the API server."""
@@ -300,12 +303,9 @@ class _Exchange:
         self.seen = seen
 
     async def relay(self) -> web.StreamResponse:
-        try:
-            if self.seen.watch:
-                return await self._relay_watch()
-            code, headers, body = await self.body()
-        except (aiohttp.ClientError, ConnectionError):
-            return self.reset()
+        if self.seen.watch:
+            return await self._relay_watch()
+        code, headers, body = await self.body()
         return web.Response(status=code, headers=headers, body=body)
 
     async def body(self) -> tuple[int, Mapping[str, str], bytes]:
