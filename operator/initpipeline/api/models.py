@@ -93,7 +93,8 @@ class Cause(ApiModel):
         None, description="The kubelet's reason for the termination, such as OOMKilled."
     )
     message: Message | None = Field(
-        None, description="Termination message of the container. At most 1 KiB."
+        None,
+        description="Termination message of the container: the last 1 KiB of it.",
     )
     changed_paths: tuple[Identifier, ...] = Field(
         (),
@@ -120,8 +121,8 @@ class FailedStep(ApiModel):
     )
     message: Message | None = Field(
         None,
-        description="Termination message of the init container, or the end of its log. At most "
-        "1 KiB.",
+        description="Termination message of the init container, or the end of its log: the last "
+        "1 KiB of it.",
     )
     restart_count: NonNegativeInt32 = Field(
         description="Number of times that the kubelet restarted the init container in this Pod."
@@ -144,7 +145,7 @@ class Exceeded(ApiModel):
     termination_message: Message | None = Field(
         None,
         description="Termination message of the init container when it was stopped because of the "
-        "limit, or the end of its log. At most 1 KiB.",
+        "limit, or the end of its log: the last 1 KiB of it.",
     )
 
 
