@@ -65,11 +65,14 @@ class Periods:
     """The periods of the election, in seconds."""
 
     lease: int
-    """After this time without a renewal, other replicas take the Lease over."""
+    """After this time without a renewal, other replicas take the Lease over. client-go's
+    LeaseDuration."""
     renew: float
-    """After this time without a successful renewal, the holder stops reconciling."""
+    """After this time without a successful renewal, the holder stops reconciling. client-go's
+    RenewDeadline."""
     retry: float
-    """The time between two renewals, and before a failed request is repeated."""
+    """The time between two renewals, and before a failed request is repeated. client-go's
+    RetryPeriod."""
 
 
 class LeaderElection:

@@ -72,16 +72,19 @@ class Settings(BaseSettings):
         default=15,
         ge=3,
         le=600,
-        description="Seconds without a renewal after which another replica takes the Lease over.",
+        description="Seconds without a renewal after which another replica takes the Lease over "
+        "(client-go: LeaseDuration).",
     )
     retry_seconds: float = Field(
-        default=2, gt=0, description="Seconds between two renewals of the Lease."
+        default=2,
+        gt=0,
+        description="Seconds between two renewals of the Lease (client-go: RetryPeriod).",
     )
     renew_seconds: float = Field(
         default=10,
         gt=0,
         description="Seconds without a successful renewal after which the holder stops "
-        "reconciling. At least twice --retry-seconds, and at least "
+        "reconciling (client-go: RenewDeadline). At least twice --retry-seconds, and at least "
         f"{WRITE_SECONDS} less than --lease-seconds, so that a write has time.",
     )
     standby: Literal["warm", "cold"] = Field(

@@ -130,7 +130,7 @@ class ClusterClient:
         self, namespace: str, name: str, manifest: Mapping[str, Any], manager: str, *, force: bool
     ) -> Raw:
         """Apply an InitPipeline server-side as a dry run. Returns it as the API server would store
-        it. Raises RefusedError, also if another manager conflicts and ``force`` is False."""
+        it. Raises RefusedError, for instance if another manager conflicts, without ``force``."""
         flags = {"fieldManager": manager, "force": "true" if force else "false"}
         return self._dry_run("patch", "patch", namespace, name, manifest, _APPLY, _OURS, flags)
 

@@ -61,8 +61,8 @@ def is_rate_limited(status: InitPipelineStatus) -> bool:
 
 
 def state_message(status: InitPipelineStatus) -> str:
-    """Returns the message of the condition Stalled, or else of Ready. If a user has started the
-    next run and it is delayed, returns the message about that: the Pod may be Ready meanwhile."""
+    """Returns the message of the condition Stalled, or else of Ready. If a user asked for the next
+    run and it is delayed, returns the message about that: the Pod may be Ready meanwhile."""
     condition = status.condition(ConditionType.STALLED) or status.condition(ConditionType.READY)
     if is_rate_limited(status):
         condition = status.condition(ConditionType.RECONCILING)
