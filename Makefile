@@ -36,13 +36,13 @@ $(STAMP): $(VENV)/.packages pyproject.toml
 venv: $(STAMP) ## Install the pinned packages into .venv: half a minute
 
 .PHONY: test
-test: lint $(STAMP) ## Run lint and all tests except fuzz, deaths, mutants, oldest, argocd, bench, soak
+test: lint $(STAMP) ## Run lint and all tests except fuzz, deaths, faults, mutants, oldest, argocd, bench, soak
 	@echo "== build the test cluster, Argo CD's Lua engine and kstatus"
 	@$(BIN)/python -m tests.cluster prepare
 	@$(BIN)/python -m tests.gitops prepare
 	@echo "== unit, contract, cluster and end-to-end tests, $(JOBS) at a time"
 	@$(PYTEST) -m alone tests/programs
-	@$(PYTEST) -m "not alone and not argocd" -n $(JOBS) --dist worksteal tests
+	@$(PYTEST) -m "not alone and not argocd and not long" -n $(JOBS) --dist worksteal tests
 
 .PHONY: lint
 lint: $(STAMP) ## Check style, types, layers and language
@@ -60,6 +60,11 @@ unit: $(STAMP) ## Run the tests that need no cluster: two minutes
 .PHONY: fuzz
 fuzz: $(STAMP) ## Check all readers with 100,000 hostile objects: three minutes; ARGS="COUNT SEED"
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+.PHONY: faults
+faults: $(STAMP) ## Inject all faults between the operator and a real API server: four minutes
+	@$(PYTEST) tests/contract/test_operator_faults.py tests/contract/test_operator_outage.py \
+		tests/contract/test_operator_permissions.py
 
 .PHONY: deaths
 deaths: $(STAMP) ## Let the operator die or pause at each write, and see old states: five minutes

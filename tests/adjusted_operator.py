@@ -1,19 +1,26 @@
-"""Runs the operator with other values of module constants, so that a test need not wait for long.
+"""Runs the operator with other values of module constants, and with a wall clock that can jump.
 
-The environment variable ADJUST has them as a JSON object, such as
-``{"initpipeline.runtime.client.SILENT_SECONDS": 3}``.
+The environment variable ADJUST has the constants as a JSON object, such as
+``{"initpipeline.runtime.client.SILENT_SECONDS": 3}``, so that a test need not wait for long.
+CLOCK_FILE names a file with the seconds by which the wall clock is ahead.
 """
 
 import importlib
 import json
 import os
 import sys
+import time
+from pathlib import Path
 
 ADJUST = "ADJUST"
+CLOCK_FILE = "CLOCK_FILE"
 
 
 def main() -> int:
-    """Set the constants, and run the operator with the command line of this process."""
+    """Adjust the process, and run the operator with its command line."""
+    if CLOCK_FILE in os.environ:
+        file, wall = Path(os.environ[CLOCK_FILE]), time.time
+        time.time = lambda: wall() + float(file.read_text())
     # The first module that is imported decides how Kopf and the official client are imported.
     operator = importlib.import_module("initpipeline.runtime.main")
     for path, value in json.loads(os.environ.get(ADJUST, "{}")).items():

@@ -7,6 +7,8 @@ import contextlib
 import json
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -15,7 +17,8 @@ import pytest
 from kubernetes import client
 
 from initpipeline.api import names
-from tests.adjusted_operator import ADJUST
+from tests.adjusted_operator import ADJUST, CLOCK_FILE
+from tests.builders import pipeline
 from tests.cluster.cluster import Cluster
 from tests.contract.contract_env import ContractEnv, RequestCounter
 from tests.faultproxy import (
@@ -65,8 +68,31 @@ EITHER: Final = [pytest.param(PIPELINES, id="InitPipelines"), pytest.param(PODS,
 class Behind:
     """An operator of all namespaces behind a proxy."""
 
-    def __init__(self, proxy: FaultProxy, operator: OperatorProcess, probes: str) -> None:
-        self.proxy, self.operator, self._probes = proxy, operator, probes
+    def __init__(
+        self,
+        proxy: FaultProxy,
+        upstream: Path,
+        operator: OperatorProcess,
+        probes: str,
+        clock: Path,
+    ) -> None:
+        """``upstream`` is the kubeconfig of the API server."""
+        self.proxy, self.upstream, self.operator = proxy, upstream, operator
+        self._probes, self._clock = probes, clock
+
+    @contextlib.contextmanager
+    def wall_clock_ahead(self, seconds: float) -> Iterator[None]:
+        """Within the context, the operator's wall clock has jumped by these seconds."""
+        self._set_clock(seconds)
+        try:
+            yield
+        finally:
+            self._set_clock(0)
+
+    def _set_clock(self, seconds: float) -> None:
+        new = self._clock.with_suffix(".new")
+        new.write_text(str(seconds))
+        new.rename(self._clock)  # The operator reads the file at any time.
 
     def probe(self, path: str) -> str:
         """Returns the response to a probe."""
@@ -104,14 +130,17 @@ def behind(
     folder = tmp_path_factory.mktemp("faults")
     probes = f"127.0.0.1:{free_port()}"
     with FaultProxy(folder) as proxy:
-        kubeconfig = proxy.kubeconfig(control_plane.kubeconfig_for(user, ["system:masters"]))
+        upstream = control_plane.kubeconfig_for(user, ["system:masters"])
+        kubeconfig = proxy.kubeconfig(upstream)
         arguments = ["--sweep-seconds", "99999", "--probe-address", probes]
-        environment = {ADJUST: json.dumps(ADJUSTED)}
+        clock = folder / "clock"
+        clock.write_text("0")
+        environment = {ADJUST: json.dumps(ADJUSTED), CLOCK_FILE: str(clock)}
         log = folder / "operator.log"
         module = "tests.adjusted_operator"
         with OperatorProcess(kubeconfig, log, arguments, environment, module) as operator:
             pid = operator.pid
-            behind = Behind(proxy, operator, probes)
+            behind = Behind(proxy, upstream, operator, probes, clock)
             behind.wait_until_ready()
             yield behind
             assert operator.running
@@ -233,6 +262,8 @@ def test_list_is_repeated_after_each_fault(behind: Behind, story: Story, path: s
     story.end()
 
 
+LONG: Final = pytest.mark.long
+
 REQUESTS: Final = {"POST": "/pods", "PATCH": "/status", "DELETE": "/pods/"}
 
 
@@ -244,13 +275,13 @@ REQUESTS: Final = {"POST": "/pods", "PATCH": "/status", "DELETE": "/pods/"}
         pytest.param(Answer(409), id="conflict"),
         pytest.param(Answer(429, retry_after=1), id="too-many-requests"),
         pytest.param(Answer(500), id="internal-error"),
-        pytest.param(Answer(503), id="unavailable"),
-        pytest.param(Answer(504), id="timeout"),
+        pytest.param(Answer(503), id="unavailable", marks=LONG),
+        pytest.param(Answer(504), id="timeout", marks=LONG),
         pytest.param(Answer(401), id="unauthorized"),
-        pytest.param(Truncated(), id="truncated-body"),
+        pytest.param(Truncated(), id="truncated-body", marks=LONG),
         pytest.param(Truncated(ends_well=True), id="truncated-document"),
-        pytest.param(Truncated(0, ends_well=True), id="empty"),
-        pytest.param(Latency(0.5), id="latency"),
+        pytest.param(Truncated(0, ends_well=True), id="empty", marks=LONG),
+        pytest.param(Latency(0.5), id="latency", marks=LONG),
     ],
 )
 def test_each_write_is_carried_out_once(behind: Behind, story: Story, fault: Fault) -> None:
@@ -281,3 +312,47 @@ def test_refused_watches_make_the_operator_unready(behind: Behind, all_refused: 
         )
         assert behind.probe("/healthz") == "ok"
     behind.wait_until_ready()
+
+
+def test_new_authority_of_the_api_server_is_loaded(behind: Behind, story: Story) -> None:
+    """The file of the kubeconfig is replaced after the API server's certificate."""
+    story.begin()
+    behind.proxy.rotate_authority()
+    poll_until(
+        lambda: "CERTIFICATE_VERIFY_FAILED" in behind.operator.log.read_text(),
+        RECOVERY_SECONDS,
+        "the certificate is not trusted",
+        state=behind.operator.tail,
+    )
+    behind.proxy.kubeconfig(behind.upstream)
+    story.request()
+    story.end()
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_jump_of_the_wall_clock_changes_no_deadline(
+    behind: Behind, api: client.ApiClient, hours: int
+) -> None:
+    late, early = ContractEnv.new(api), ContractEnv.new(api)
+    late.create(pipeline().policy(initDeadlineSeconds=600))
+    late.wait_for_pod(1)
+    with behind.wall_clock_ahead(hours * 3600):
+        early.create(pipeline().policy(initDeadlineSeconds=1))
+        early.wait("the deadline has passed", lambda status: status.get("history"))
+        late.patch({"spec": {"runHistoryLimit": 3}})
+        late.wait("the change", lambda status: status["observedGeneration"] == 2)
+        assert "history" not in late.status()
+    [run] = early.status()["history"]
+    started = datetime.fromisoformat(run["startTime"])
+    assert abs(datetime.now(UTC) - started).total_seconds() < RECOVERY_SECONDS
+
+
+@pytest.mark.long
+def test_partition_makes_the_operator_unready(behind: Behind, story: Story) -> None:
+    """Connections stay open, and nothing arrives."""
+    story.begin()
+    with behind.proxy.partition():
+        poll_until(lambda: behind.probe("/readyz") != "ok", RECOVERY_SECONDS, "not ready")
+        story.request()
+        assert behind.probe("/healthz") == "ok"
+    story.end()

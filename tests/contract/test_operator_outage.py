@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,12 +18,15 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Component, Mode
 from tests.contract.conftest import install_crd
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv
+from tests.contract.etcd_backup import backup, restore
 from tests.installation import CRDS
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
 from tests.statuses import is_ready, runs_in
 
+RESTORED_SECONDS = 200
+"""Longer than the time after which a silent watch is opened again."""
 READY = running_pod()
 LOST = [(1, "Created", "Lost"), (2, "PodLost", "")]
 
@@ -159,6 +163,38 @@ def test_signal_during_an_outage_ends_the_operator_with_0(
 
 def test_outages_are_logged_without_tracebacks(served: OperatorProcess) -> None:
     assert "Traceback" not in served.log.read_text()
+
+
+@pytest.mark.parametrize(
+    "bump",
+    [
+        pytest.param(False, id="same-revisions"),
+        pytest.param(True, id="bumped-revision", marks=pytest.mark.long),
+    ],
+)
+def test_operator_starts_over_after_a_restore_of_etcd(
+    served: OperatorProcess, cluster: Cluster, env: ContractEnv, tmp_path: Path, bump: bool
+) -> None:
+    """The second run and another pipeline are lost. The operator serves what the cluster has."""
+    pid = served.pid
+    backup(cluster, tmp_path / "data")
+    env.patch({"metadata": {"annotations": {names.RERUN_ANNOTATION: "lost"}}})
+    env.wait("the second run", lambda status: runs_in(status)[1:])
+    env.delete_pod()
+    env.run_pod(running_pod(run=2), run=2)
+    env.wait("Ready", is_ready)
+    lost = ContractEnv.new(env.api)
+    lost.create()
+    lost.wait_for_pod(run=1)
+    restore(cluster, tmp_path / "data", bump)
+    assert runs_in(env.status()) == [(1, "Created", "")]
+    env.patch({"metadata": {"annotations": {names.RERUN_ANNOTATION: "kept"}}})
+    env.wait("the second run", lambda status: runs_in(status)[1:], RESTORED_SECONDS)
+    env.delete_pod()
+    env.run_pod(running_pod(run=2), run=2)
+    env.wait("Ready", is_ready)
+    assert runs_in(env.status()) == [(1, "Created", "Initialized"), (2, "Requested", "")]
+    assert (served.running, served.pid) == (True, pid)
 
 
 def test_operator_continues_when_the_crd_is_deleted_and_created_again(

@@ -91,6 +91,12 @@ def classify(code: int, status: Mapping[str, Any]) -> Refusal | None:
     )
 
 
+def is_denied(message: str) -> bool:
+    """Returns whether the message of a 403 reports that the operator lacks a permission. Admission
+    plugins use the same code, but do not name the user."""
+    return re.search('is forbidden: User ".*" cannot ', message) is not None
+
+
 def namespace_terminating(status: Mapping[str, Any]) -> bool:
     """Returns whether this metav1.Status reports that the namespace is being deleted."""
     causes = (status.get("details") or {}).get("causes") or ()

@@ -111,7 +111,10 @@ class ApiClient:
         configuration: Configuration,
         timeout_seconds: float,
         login: Callable[[], Awaitable[Configuration]] = load_configuration,
+        observe: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """``observe`` gets the Date header of each response but those of watches."""
+        self._observe = observe
         self._configuration = configuration
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._tls = _tls(configuration)
@@ -170,7 +173,8 @@ class ApiClient:
     ) -> aiohttp.ClientResponse:
         """Send a request. If it is a list, its limit is replaced by one that bounds the size of the
         page."""
-        if request.method != "GET" or "limit" not in request.url.query:
+        limit = request.url.query.get("limit")
+        if request.method != "GET" or limit in (None, str(responses.NO_PAGE)):
             return await handler(request)
         form = (request.url.path, request.headers.get("Accept"))
         size = self._page_sizes.setdefault(form, responses.PageSize())
@@ -179,14 +183,12 @@ class ApiClient:
     async def _authorize(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Send a request with the current credentials. If they are refused, load them again, and
-        repeat the request."""
-        used = self._configuration
-        response = await handler(await _authorized(request, used))
-        if response.status == 401 and await self._renewed(used):
-            response.release()
-            response = await handler(await _authorized(request, self._configuration))
-        return response
+        """Send a request of Kopf like ``_respond``."""
+
+        async def send() -> aiohttp.ClientResponse:
+            return await handler(await _authorized(request, self._configuration))
+
+        return await self._sent(send)
 
     async def request(
         self,
@@ -276,6 +278,7 @@ class ApiClient:
                 asyncio.timeout_at(end if end < math.inf else None),
                 await self._respond(method, path, headers, end, **options) as response,
             ):
+                self._observe(response.headers.get("Date", ""))
                 return response.status, await response.read(), retry_seconds(response)
         except NO_ANSWER as error:
             raise ConnectionFailed(one_line(error)) from error
@@ -288,13 +291,24 @@ class ApiClient:
         end: float = math.inf,
         **options: Any,
     ) -> aiohttp.ClientResponse:
-        """Send a request. If the credentials are refused, load them again, and repeat it. ``end``
-        is the loop's time at which the API server must have ended the request."""
+        """Send a request. ``end`` is the loop's time at which the API server must have ended it."""
+        return await self._sent(lambda: self._respond_once(method, path, headers, end, **options))
+
+    async def _sent(
+        self, send: Callable[[], Awaitable[aiohttp.ClientResponse]]
+    ) -> aiohttp.ClientResponse:
+        """Send a request. If the API server refuses the credentials, or its certificate is not
+        trusted, load the credentials and the authority again, and repeat the request once."""
         used = self._configuration
-        response = await self._respond_once(method, path, headers, end, **options)
+        try:
+            response = await send()
+        except aiohttp.ClientConnectorCertificateError:
+            if not await self._renewed(used):
+                raise
+            return await send()
         if response.status == 401 and await self._renewed(used):
             response.release()
-            response = await self._respond_once(method, path, headers, end, **options)
+            response = await send()
         return response
 
     async def _respond_once(
@@ -325,7 +339,7 @@ class ApiClient:
             try:
                 configuration = await self._login()
                 tls = _tls(configuration)
-                _load_certificate(self._kopf_tls, configuration)
+                _load_files(self._kopf_tls, configuration)
             except LoginError:
                 return False
             self._configuration, self._tls = configuration, tls
@@ -352,18 +366,21 @@ def _tls(configuration: Configuration) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
     if configuration.disable_strict_ssl_verification:
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    _load_certificate(context, configuration)
+    _load_files(context, configuration)
     return context
 
 
-def _load_certificate(context: ssl.SSLContext, configuration: Configuration) -> None:
-    """Load the client certificate, if there is one. Connections that are opened later present it.
-    Raises LoginError if it cannot be read."""
-    if configuration.cert_file:
-        try:
+def _load_files(context: ssl.SSLContext, configuration: Configuration) -> None:
+    """Load the certificate authority and the client certificate, if there are any. Connections that
+    are opened later use them, and trust the authorities that were loaded before as well. Raises
+    LoginError if a file cannot be read."""
+    try:
+        if configuration.ssl_ca_cert:
+            context.load_verify_locations(cafile=configuration.ssl_ca_cert)
+        if configuration.cert_file:
             context.load_cert_chain(configuration.cert_file, configuration.key_file)
-        except OSError as error:
-            raise _unusable(error) from error
+    except OSError as error:
+        raise _unusable(error) from error
 
 
 async def _authorization(configuration: Configuration) -> str | None:

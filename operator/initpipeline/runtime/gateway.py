@@ -31,7 +31,7 @@ from initpipeline.runtime.client import (
     ApiClient,
 )
 from initpipeline.runtime.errors import ApiError, LeaseExpiring, NotFoundError, TooLargeError
-from initpipeline.runtime.responses import LARGEST_PAGE
+from initpipeline.runtime.responses import LARGEST_PAGE, NO_PAGE
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -273,6 +273,14 @@ class Gateway:
             for raw in page["items"] or ():
                 listed.add(key_of(raw), raw)
         return listed.at(version)
+
+    async def current_version(self, kind: Kind, namespace: str | None) -> int:
+        """Returns the present resource version of a kind. With the namespace None: in all
+        namespaces."""
+        path = _list_path(kind, namespace)
+        url = f"{path}{'&' if '?' in path else '?'}limit={NO_PAGE}"
+        page = await self._client.page(url, METADATA_LIST)
+        return int(page["metadata"]["resourceVersion"])
 
     async def find_unlabelled_pods(
         self, namespace: str, keys: Collection[Key]

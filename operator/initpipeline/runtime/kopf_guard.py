@@ -27,7 +27,7 @@ import aiohttp
 
 from initpipeline.runtime import responses
 from initpipeline.runtime.client import NO_ANSWER, retry_seconds
-from initpipeline.runtime.errors import UNAVAILABLE, one_line
+from initpipeline.runtime.errors import UNAVAILABLE, ApiError, ConnectionFailed, one_line
 from initpipeline.runtime.pod_watch import RETRY_SECONDS, SHORT_SECONDS
 from initpipeline.runtime.probes import Freshness
 
@@ -54,6 +54,9 @@ class Lists(Protocol):
 
     def end(self, version: str) -> None:
         """Record that the list is complete, and has this resource version."""
+
+    async def resume(self, version: str) -> None:
+        """Check whether a watch can continue from this version."""
 
 
 class _Pace:
@@ -112,14 +115,10 @@ class KopfGuard:
             return response
         await watched.paced(request)
         try:
+            if "watch" in request.url.query:
+                await watched.lists.resume(request.url.query["resourceVersion"])
             response = await handler(request)
-            if response.status >= 400:
-                await self._refuse(request, response)
-            if isinstance(response.content, responses.Lines):
-                watched.freshness.opened()
-                response.content.accepted = partial(self._accepted, watched.freshness)
-            elif isinstance(response, responses.Response):
-                await response.parse(watched.lists.handle, watched.lists.end)
+            await self._check(watched, request, response)
         except _Expired as error:
             watched.freshness.failed()
             if "watch" not in request.url.query:
@@ -129,12 +128,28 @@ class KopfGuard:
         except aiohttp.ClientPayloadError:
             watched.freshness.failed()
             raise
-        except (*NO_ANSWER, ValueError) as error:
+        except (*NO_ANSWER, ApiError, ConnectionFailed, ValueError) as error:
             watched.freshness.failed()
             # After some failures of TLS, which it knows by "[SSL:", Kopf would ask for a login.
             text = one_line(error).replace("[SSL:", "[TLS:")
             raise aiohttp.ClientConnectionError(text) from error
         return response
+
+    async def _check(
+        self,
+        watched: Watched,
+        request: aiohttp.ClientRequest,
+        response: aiohttp.ClientResponse,
+    ) -> None:
+        """Raise an exception unless the response is a watch or a page of a list. Pass on what it
+        has."""
+        if response.status >= 400:
+            await self._refuse(request, response)
+        if isinstance(response.content, responses.Lines):
+            watched.freshness.opened()
+            response.content.accepted = partial(self._accepted, watched.freshness)
+        elif isinstance(response, responses.Response):
+            await response.parse(watched.lists.handle, watched.lists.end)
 
     async def _refuse(
         self, request: aiohttp.ClientRequest, response: aiohttp.ClientResponse

@@ -21,13 +21,13 @@ import asyncio
 import contextlib
 import logging
 import random
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from initpipeline.api.models import format_micro_time
+from initpipeline.runtime.clock import uptime
 from initpipeline.runtime.errors import (
     AlreadyExistsError,
     ApiError,
@@ -52,12 +52,6 @@ LATE_SECONDS: Final = 120.0
 and the rest is a margin."""
 
 _FAILED: Final = (ApiError, ConnectionFailed)
-
-
-def uptime() -> float:
-    """Returns the seconds since the machine started, including those in which it slept. On systems
-    other than Linux, the seconds in which it slept may be missing."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @dataclass(frozen=True, slots=True)

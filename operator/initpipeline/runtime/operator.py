@@ -7,15 +7,16 @@ import platform
 import signal
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from initpipeline import __version__
-from initpipeline.runtime import handlers, preflight, probes
+from initpipeline.runtime import handlers, preflight, probes, sweep
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.client import ApiClient, load_configuration
+from initpipeline.runtime.clock import Clock
 from initpipeline.runtime.errors import HistoryLost, OperatorError, one_line
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key, pipelines_path
@@ -46,24 +47,21 @@ NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 """The namespace of the Pod in which the process runs."""
 
 
-def now() -> datetime:
-    """Returns the current time. All parts of the operator use this clock."""
-    return datetime.now(UTC)
-
-
 async def run(settings: Settings) -> None:
     """Run the operator until SIGTERM or SIGINT. Raises OperatorError if it cannot work with the
     cluster."""
     _end_cleanly_at_sigterm()
     with contextlib.suppress(asyncio.CancelledError):
         configuration = await load_configuration()
-        async with ApiClient(configuration, settings.request_timeout_seconds) as client:
+        clock = Clock()
+        timeout = settings.request_timeout_seconds
+        async with ApiClient(configuration, timeout, observe=clock.observe) as client:
             await preflight.check(client, settings.namespaces, lease_key(settings))
             # The same name in the Lease, so that a new start need not wait for it.
             settings = settings.model_copy(update={"identity": identity(settings)})
             while True:
                 try:
-                    await Operator(settings, client).serve()
+                    await Operator(settings, client, clock).serve()
                 except HistoryLost as error:
                     logger.warning("operator starts over", extra={"error": str(error)})
                 else:
@@ -126,7 +124,7 @@ def _freshness(objects: str, namespaces: Sequence[str | None]) -> dict[str | Non
 class Operator:
     """The parts of the operator, and the tasks that run them during Kopf's lifetime."""
 
-    def __init__(self, settings: Settings, client: ApiClient) -> None:
+    def __init__(self, settings: Settings, client: ApiClient, now: Clock) -> None:
         self._settings = settings
         self._client = client
         periods = Periods(settings.lease_seconds, settings.renew_seconds, settings.retry_seconds)
@@ -145,8 +143,11 @@ class Operator:
         )
         self._pipelines = cache.pipelines
         by_namespace = _freshness("InitPipelines", self._namespaces)
+        check_current = partial(sweep.check_current, gateway)
         self._watched = {
-            pipelines_path(name): Watched(fresh, PipelineLists(name, self._listed, fresh))
+            pipelines_path(name): Watched(
+                fresh, PipelineLists(name, self._listed, fresh, check_current)
+            )
             for name, fresh in by_namespace.items()
         }
         self._fresh_pods = _freshness("Pods", self._namespaces)

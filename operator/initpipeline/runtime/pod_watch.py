@@ -91,6 +91,8 @@ class PodWatcher:
         self._unreadable = unreadable
         self._known: set[str | None] = set()
         """The namespaces that were listed at least once."""
+        self._just_listed: set[str | None] = set()
+        """The namespaces that were listed, and whose watch was not opened since."""
         self._versions: dict[str | None, str] = {}
         """The resource version from which the watch of each namespace continues. A namespace that
         is missing must be listed."""
@@ -124,6 +126,10 @@ class PodWatcher:
             elif expired:
                 await self.relist(namespace)
             version = self._versions[namespace]
+            if namespace in self._just_listed:
+                self._just_listed.discard(namespace)
+            else:
+                await sweep.check_current(self._gateway, Kind.POD, namespace, version)
             watch = self._gateway.watch_pods(namespace, version, WATCH_SECONDS, freshness.opened)
             async with contextlib.aclosing(watch) as events:
                 async for event in events:
@@ -156,6 +162,7 @@ class PodWatcher:
         existing = listed.at(version)
         sweep.compare(Kind.POD, self._store, newest, existing, namespace, self._queue.add)
         self._versions[namespace] = version
+        self._just_listed.add(namespace)
         self._freshness[namespace].listed()
 
     def handle(self, event: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ events instead of keys.
 import asyncio
 import contextlib
 import math
+import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from datetime import datetime
@@ -31,6 +32,8 @@ K = TypeVar("K")
 FIRST_RETRY_SECONDS = 0.25
 LONGEST_RETRY_SECONDS = 300.0
 """The longest delay before a retry, unless the caller gives another."""
+OUTAGE_RETRY_SECONDS = 30.0
+"""The longest delay before a retry if the API server is unavailable to the operator."""
 
 
 class Urgency(IntEnum):
@@ -144,15 +147,17 @@ class WorkQueue(Generic[K]):
         that one is kept."""
         self._add_after(key, (when - self._clock()).total_seconds())
 
-    def retry(self, key: K, longest: float = LONGEST_RETRY_SECONDS) -> float:
+    def retry(self, key: K, longest: float = LONGEST_RETRY_SECONDS, shortest: float = 0.0) -> float:
         """Add the key after a delay, which starts at FIRST_RETRY_SECONDS and doubles with each
-        retry, up to ``longest`` seconds. Returns the delay in seconds.
+        retry, up to ``longest`` seconds. It is at least ``shortest``. Up to a fifth is added, so
+        that keys which failed together are not retried together. Returns the delay in seconds.
 
         The caller must call ``forget_failures`` when the key was processed successfully.
         """
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         delay: float = min(FIRST_RETRY_SECONDS * 2 ** min(failures, 16), longest)
+        delay = max(delay, shortest) * random.uniform(1, 1.2)
         self._add_after(key, delay)
         return delay
 

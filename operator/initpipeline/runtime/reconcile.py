@@ -38,7 +38,7 @@ from initpipeline.core.decide import (
     decide,
     needs_live_pod,
 )
-from initpipeline.core.facts import Facts, Pipeline, Pod
+from initpipeline.core.facts import Facts, Pipeline, Pod, Refusal
 from initpipeline.core.patch import merge_patch
 from initpipeline.core.text import clip
 from initpipeline.core.unreadable import (
@@ -58,7 +58,11 @@ from initpipeline.runtime.errors import (
 )
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
-from initpipeline.runtime.queue import WorkQueue
+from initpipeline.runtime.queue import (
+    LONGEST_RETRY_SECONDS,
+    OUTAGE_RETRY_SECONDS,
+    WorkQueue,
+)
 from initpipeline.runtime.responses import LARGE
 from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
 
@@ -175,9 +179,10 @@ class Reconciler:
             pipeline = await self._write_status(facts.pipeline, decision)
             if pipeline is None:
                 return
+            refusal = facts.refusal
             facts = await self._act(key, decision, facts.with_pipeline(pipeline))
             if facts is None:
-                self._requeue(key, decision)
+                self._requeue(key, decision, refusal)
                 return
         self._queue.retry(key)
 
@@ -242,12 +247,13 @@ class Reconciler:
         self._cache.pipelines.refine(Key(pipeline.namespace, pipeline.name), pipeline)
         return facts.with_pipeline(pipeline)
 
-    def _requeue(self, key: Key, decision: Decision) -> None:
+    def _requeue(self, key: Key, decision: Decision, refusal: Refusal | None) -> None:
         """Requeue the pipeline for the decision's next deadline or retry, if it has any."""
         if decision.wake_at is not None:
             self._queue.add_at(key, decision.wake_at)
         if decision.retry:
-            self._queue.retry(key)
+            denied = refusal is not None and admission.is_denied(refusal.message)
+            self._queue.retry(key, OUTAGE_RETRY_SECONDS if denied else LONGEST_RETRY_SECONDS)
         else:
             self._queue.forget_failures(key)
 

@@ -26,6 +26,8 @@ _SHALLOW: Final = 500
 
 FIRST_PAGE: Final = 50
 """Objects in the first page of the first list."""
+NO_PAGE: Final = 1
+"""The limit of a request that needs only the resource version of a list."""
 LARGEST_PAGE: Final = 500
 """Maximum number of objects in a page."""
 PAGE_BYTES: Final = 4 * 2**20

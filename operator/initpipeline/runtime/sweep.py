@@ -43,6 +43,15 @@ def compare(
         logger.info("deletion found by list", extra={"pipeline": str(key), "kind": kind.value})
 
 
+async def check_current(gateway: Gateway, kind: Kind, namespace: str | None, version: str) -> None:
+    """Raise HistoryLost if the present resource version is lower than this one, from which a watch
+    is to continue. The API server would accept the watch, and send no event until its resource
+    versions are higher. May raise ApiError or ConnectionFailed."""
+    present = await gateway.current_version(kind, namespace)
+    if present < int(version):
+        raise HistoryLost(f"all {kind.value}s", version, present)
+
+
 class Sweeper:
     """Periodically removes deleted objects of these namespaces from the cache. The namespace None
     stands for all."""

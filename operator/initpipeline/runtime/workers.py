@@ -4,15 +4,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from initpipeline.core import admission
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, OperatorError
 from initpipeline.runtime.gateway import Key
-from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
+from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, OUTAGE_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 
 logger = logging.getLogger(__name__)
-
-OUTAGE_RETRY_SECONDS = 30.0
-"""The longest delay before a retry if the API server is unavailable."""
 
 
 async def run_worker(
@@ -38,7 +36,7 @@ async def _reconcile(key: Key, queue: WorkQueue[Key], reconciler: Reconciler) ->
     try:
         await reconciler.reconcile(key)
     except (ApiError, ConnectionFailed) as error:
-        delay = queue.retry(key, _longest_delay(error))
+        delay = queue.retry(key, _longest_delay(error), _requested_delay(error))
         fields = {"pipeline": str(key), "error": str(error), "retry_seconds": delay}
         logger.warning("API request failed", extra=fields)
     except OperatorError:
@@ -62,7 +60,17 @@ async def _report(key: Key, error: Exception, reconciler: Reconciler) -> None:
 
 
 def _longest_delay(error: ApiError | ConnectionFailed) -> float:
-    """Returns the longest delay before a retry. It is short if the API server is unavailable,
-    because all pipelines must be reconciled soon after the API server is back."""
-    outage = isinstance(error, ConnectionFailed) or error.code == 429 or error.code >= 500
-    return OUTAGE_RETRY_SECONDS if outage else LONGEST_RETRY_SECONDS
+    """Returns the longest delay before a retry. It is short if the API server is unavailable, or
+    refuses the operator's credentials or permissions, because all pipelines must be reconciled soon
+    after that has ended."""
+    if isinstance(error, ConnectionFailed) or error.code in {401, 429} or error.code >= 500:
+        return OUTAGE_RETRY_SECONDS
+    denied = error.code == 403 and admission.is_denied(str(error.status.get("message")))
+    return OUTAGE_RETRY_SECONDS if denied else LONGEST_RETRY_SECONDS
+
+
+def _requested_delay(error: ApiError | ConnectionFailed) -> float:
+    """Returns the delay that the API server requests with Retry-After, limited because a proxy may
+    request hours."""
+    requested = error.retry_seconds if isinstance(error, ApiError) else 0
+    return min(requested, OUTAGE_RETRY_SECONDS)

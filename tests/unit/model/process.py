@@ -43,8 +43,11 @@ class Agenda(WorkQueue[Key]):
         assert key == KEY
         self.due = when if self.due is None else min(self.due, when)
 
-    def retry(self, key: Key, longest: float = LONGEST_RETRY_SECONDS) -> float:
+    def retry(
+        self, key: Key, longest: float = LONGEST_RETRY_SECONDS, shortest: float = 0.0
+    ) -> float:
         delay: float = min(FIRST_RETRY_SECONDS * 2 ** min(self._retries, 16), longest)
+        delay = max(delay, shortest)
         self._retries += 1
         self.add_at(key, self._now() + timedelta(seconds=delay))
         return delay

@@ -250,8 +250,10 @@ class RecordingQueue(WorkQueue[Key]):
         self.delays.append((when - self._now()).total_seconds())
         super().add_at(key, when)
 
-    def retry(self, key: Key, longest: float = LONGEST_RETRY_SECONDS) -> float:
-        self.delays.append(super().retry(key, longest))
+    def retry(
+        self, key: Key, longest: float = LONGEST_RETRY_SECONDS, shortest: float = 0.0
+    ) -> float:
+        self.delays.append(super().retry(key, longest, shortest))
         return self.delays[-1]
 
 

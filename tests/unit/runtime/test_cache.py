@@ -148,6 +148,22 @@ class TestMissingFrom:
         store.put(KEY, version(5))
         assert store.missing_from(existing, None) == ([(KEY, "pod-1")] if missing else [])
 
+    @pytest.mark.parametrize(
+        ("listed", "list_version", "older"),
+        [
+            pytest.param(4, 9, True, id="older, as after a restore of etcd"),
+            pytest.param(5, 9, False, id="the same version"),
+            pytest.param(6, 9, False, id="newer"),
+            pytest.param(4, 4, False, id="stored after the list"),
+        ],
+    )
+    def test_older_version_in_the_list_is_returned(
+        self, store: Store[Pod], listed: int, list_version: int, older: bool
+    ) -> None:
+        store.put(KEY, version(5))
+        existing = ObjectUIDs({KEY: "pod-1"}, list_version, {KEY: listed, OTHER: 1})
+        assert store.older_in(existing) == ((KEY, 5, 4) if older else None)
+
     def test_list_of_one_namespace_affects_no_other(self, store: Store[Pod]) -> None:
         store.put(OTHER, version(1))
         assert store.missing_from(ObjectUIDs({}, 9), "default") == []

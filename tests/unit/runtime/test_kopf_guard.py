@@ -12,12 +12,13 @@ from kubernetes.aio import client
 
 from initpipeline.runtime import kopf_guard, probes
 from initpipeline.runtime.client import ApiClient
+from initpipeline.runtime.errors import ConnectionFailed
 from initpipeline.runtime.kopf_guard import KopfGuard, Watched
 from initpipeline.runtime.probes import Freshness
 from initpipeline.runtime.responses import LARGE
 
 GONE = b'{"type":"ERROR","object":{"kind":"Status","code":410}}\n'
-WATCH = "/things?watch=true"
+WATCH = "/things?watch=true&resourceVersion=7"
 LIST = "/things?limit=500"
 
 
@@ -37,6 +38,11 @@ class Lists:
 
     def end(self, version: str) -> None:
         self.ended.append(version)
+
+    async def resume(self, version: str) -> None:
+        """Check the version: a watch can continue from any but "future"."""
+        if version == "future":
+            raise ConnectionFailed("went back")
 
 
 class Kopf:
@@ -187,6 +193,13 @@ class TestRequest:
         kmock["get /other"] << 401
         with pytest.raises(aiohttp.ClientConnectionError, match="401"):
             await kopf.get("/other")
+
+    async def test_watch_that_cannot_continue_is_not_opened(
+        self, kopf: Kopf, kmock: mock.RawHandler
+    ) -> None:
+        with pytest.raises(aiohttp.ClientConnectionError, match="went back"):
+            await kopf.get("/things?watch=true&resourceVersion=future")
+        assert not list(kmock)
 
     async def test_expired_page_makes_kopf_start_the_list_again(
         self, kopf: Kopf, kmock: mock.RawHandler

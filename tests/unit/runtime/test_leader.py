@@ -13,6 +13,7 @@ from initpipeline.runtime.errors import (
     AlreadyExistsError,
     ConflictError,
     ConnectionFailed,
+    HistoryLost,
     LeaseLost,
     NotFoundError,
     OperatorError,
@@ -592,6 +593,21 @@ class TestKeeping:
         await clock.advance(20)
         assert not replica.leads
         assert replica.lost == 'the Lease system/operator is lost: "b" holds it'
+
+
+class TestRestoredCluster:
+    async def test_older_lease_is_not_a_loss(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        """After a restore of etcd, the holder's Lease is an older one of its own."""
+        replica = start("a")
+        await clock.advance()
+        restored = leases.lease
+        await pass_time(clock, 200)
+        leases.put(restored)
+        await pass_time(clock, 3)
+        with pytest.raises(HistoryLost, match="the Lease system/operator went back"):
+            await replica.task
 
 
 class TestReleasing:

@@ -19,6 +19,7 @@ from initpipeline.api import names
 from initpipeline.api.raw import Raw
 from initpipeline.runtime import operator
 from initpipeline.runtime.client import ApiClient
+from initpipeline.runtime.clock import Clock
 from initpipeline.runtime.errors import LeaseLost, LoginError, OperatorError
 from initpipeline.runtime.gateway import Key
 from initpipeline.runtime.operator import Operator, identity, lease_key
@@ -97,7 +98,7 @@ class Running:
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         async with ApiClient(self._configuration("old"), 5, self._login) as api:
-            running = Operator(self._settings, api)
+            running = Operator(self._settings, api, Clock())
             self._stop = lambda: loop.call_soon_threadsafe(running._broken.set)
             task = asyncio.current_task()
             assert task is not None

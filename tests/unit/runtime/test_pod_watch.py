@@ -9,7 +9,7 @@ import pytest
 from initpipeline.api.raw import Raw
 from initpipeline.core.facts import Pod
 from initpipeline.runtime.cache import Cache
-from initpipeline.runtime.errors import ApiError, ConnectionFailed, OperatorError
+from initpipeline.runtime.errors import ApiError, ConnectionFailed, HistoryLost, OperatorError
 from initpipeline.runtime.gateway import Key
 from initpipeline.runtime.pod_watch import RETRY_SECONDS, WATCH_SECONDS, PodWatcher
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
@@ -45,6 +45,8 @@ class Server:
     def __init__(self) -> None:
         self.pages: list[list[Raw]] = [[]]
         self.version = 10
+        self.present = 1000
+        """The present resource version of Pods."""
         self.asked: list[str] = []
         self.failing: list[Exception] = []
         """Errors of the next lists."""
@@ -57,6 +59,9 @@ class Server:
         """Send events by the watch. None ends it, an exception ends it with an error."""
         for one in events:
             self._sent.put_nowait(one)
+
+    async def current_version(self, *_: object) -> int:
+        return self.present
 
     async def list_pods(self, namespace: str | None) -> AsyncIterator[Raw]:
         self.asked.append(f"list {namespace or 'all'}")
@@ -361,6 +366,19 @@ class TestResume:
 
 
 EXPIRED = ApiError(410, {"reason": "Expired", "message": "too old resource version"})
+
+
+class TestRestoredCluster:
+    async def test_watch_from_a_version_of_the_future_ends_the_operator(
+        self, pods: Watching
+    ) -> None:
+        """The API server would accept it, and send no event."""
+        await pods.start()
+        pods.server.present = 9
+        await pods.send(None)
+        await pods.clock.advance(LONGEST)
+        with pytest.raises(HistoryLost, match="all Pods went back from 10 to 9"):
+            await pods.tasks[0]
 
 
 class TestRelist:

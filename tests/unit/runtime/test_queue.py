@@ -1,6 +1,7 @@
 """The work queue: deduplication, one worker per key, delays, retries, groups and the shutdown."""
 
 import asyncio
+import random
 
 import pytest
 
@@ -150,6 +151,17 @@ class TestRetry:
 
     async def test_delay_is_limited_by_the_callers_longest(self, keys: WorkQueue[str]) -> None:
         assert [keys.retry("a", longest=1.5) for _ in range(5)] == [0.25, 0.5, 1, 1.5, 1.5]
+
+    async def test_delay_is_at_least_the_callers_shortest(self, keys: WorkQueue[str]) -> None:
+        assert [keys.retry("a", shortest=0.4) for _ in range(3)] == [0.4, 0.5, 1]
+
+    async def test_delays_of_keys_that_failed_together_differ(
+        self, keys: WorkQueue[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(random, "uniform", random.Random(0).uniform)
+        delays = {keys.retry(str(number), shortest=2) for number in range(20)}
+        assert len(delays) == 20
+        assert 2 <= min(delays) < max(delays) <= 2.4
 
     async def test_delay_exists_for_any_number_of_failures(self, keys: WorkQueue[str]) -> None:
         assert {keys.retry("a") for _ in range(5000)} <= {0.25 * 2**n for n in range(11)} | {300}

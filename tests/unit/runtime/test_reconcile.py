@@ -13,7 +13,7 @@ import pytest
 from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from initpipeline.core.facts import Pipeline, Pod
-from initpipeline.runtime.errors import ConnectionFailed, api_error
+from initpipeline.runtime.errors import ApiError, ConnectionFailed, HistoryLost, api_error
 from initpipeline.runtime.gateway import Key
 from initpipeline.runtime.reconcile import MAX_DECISIONS_PER_RECONCILE, ONE_AT_A_TIME
 from tests.builders import completed_pod, fresh_pod, pipeline, running_pod
@@ -21,6 +21,9 @@ from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, Died, FakeApi, Operator
 
 QUOTA = api_error(403, {"message": "pods is forbidden: exceeded quota: q, used: pods=3"})
+DENIED = api_error(
+    403, {"message": 'pods is forbidden: User "me" cannot create resource "pods" in API group ""'}
+)
 INVALID = api_error(422, {"message": "Pod is invalid: spec.containers: Required value"})
 NOT_IN_PLACE = api_error(
     422, {"message": 'restartPolicyRules[0].action: Unsupported value: "RestartAllContainers"'}
@@ -253,6 +256,21 @@ class TestConflict:
         assert (reported.requeued, reported.delay) == (False, 0.25)
         await reported.reconcile()
         assert reported.queue.retry(KEY) == 1, "delays do not grow"
+
+    async def test_conflict_with_an_older_version_ends_the_operator(
+        self, api: FakeApi, reported: Operator
+    ) -> None:
+        """As after a restore of etcd. The next versions would be older than the cached one too."""
+        api.failing[STATUS] = [CONFLICT]
+
+        def restore() -> None:
+            raw = api.objects[PIPELINES, KEY]
+            metadata = {**raw["metadata"], "resourceVersion": "0"}
+            api.objects[PIPELINES, KEY] = {**raw, "metadata": metadata}
+
+        api.before[GET_PIPELINE] = restore
+        with pytest.raises(HistoryLost, match=r"went back from .* to 0"):
+            await reported.reconcile()
 
     async def test_conflict_with_deletion_is_not_retried(
         self, api: FakeApi, reported: Operator
@@ -491,10 +509,19 @@ class TestRefusal:
         assert condition(api) == ("False", Reason.QUOTA_EXCEEDED)
         assert await operator.reconcile() == [CREATE], "the status was written again"
 
+    @pytest.mark.parametrize(
+        ("refusal", "longest"),
+        [pytest.param(QUOTA, 300, id="quota"), pytest.param(DENIED, 30, id="missing permission")],
+    )
     async def test_refused_creation_is_retried_with_growing_delays(
-        self, api: FakeApi, operator: Operator, clock: Clock
+        self,
+        api: FakeApi,
+        operator: Operator,
+        clock: Clock,
+        refusal: ApiError,
+        longest: float,
     ) -> None:
-        api.failing[CREATE] = [QUOTA] * 99
+        api.failing[CREATE] = [refusal] * 99
         operator.watch()
         delays = []
         for _ in range(13):
@@ -503,7 +530,7 @@ class TestRefusal:
             delays.append(operator.delay)
             await clock.advance(operator.delay)
         assert [round(delay, 2) for delay in delays[:4]] == [0.25, 0.5, 1, 2]
-        assert round(delays[-1]) == 300
+        assert round(delays[-1]) == longest
 
     async def test_refused_pod_is_logged_with_the_api_servers_message_in_one_bounded_line(
         self, api: FakeApi, operator: Operator, caplog: pytest.LogCaptureFixture

@@ -114,6 +114,17 @@ class TestSweep:
         with pytest.raises(OperatorError, match="went back from"):
             await sweeper.sweep()
 
+    async def test_lower_version_of_an_object_ends_the_operator(
+        self, api: FakeApi, operator: Operator, sweeper: Sweeper
+    ) -> None:
+        """After a restore with a higher revision, the list has a higher version than the cache."""
+        restored = {**api.objects[PIPELINES, KEY]}
+        version = int(restored["metadata"]["resourceVersion"]) + 1
+        restored["metadata"] = {**restored["metadata"], "resourceVersion": str(version)}
+        operator.cache.pipelines.put(KEY, Pipeline.from_api(restored))
+        with pytest.raises(OperatorError, match=f"InitPipeline {KEY} went back from {version}"):
+            await sweeper.sweep()
+
     async def test_object_stored_during_the_list_is_no_lower_version(
         self, api: FakeApi, operator: Operator, sweeper: Sweeper
     ) -> None:

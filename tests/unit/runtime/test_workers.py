@@ -9,13 +9,15 @@ import pytest
 
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, api_error
 from initpipeline.runtime.gateway import Key
-from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
+from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, OUTAGE_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
-from initpipeline.runtime.workers import OUTAGE_RETRY_SECONDS, run_worker
+from initpipeline.runtime.workers import run_worker
 from tests.unit.runtime.clock import Clock
 
 KEY = Key("default", "shop")
 OTHER = Key("default", "site")
+DENIED = {"message": 'pods is forbidden: User "operator" cannot create resource "pods"'}
+"""The status with which the API server refuses a request for lack of a permission."""
 
 
 class FakeReconciler(Reconciler):
@@ -70,6 +72,8 @@ async def test_successful_reconcile_is_not_repeated(
         pytest.param(api_error(429, {}), OUTAGE_RETRY_SECONDS, id="too many requests"),
         pytest.param(api_error(500, {}), OUTAGE_RETRY_SECONDS, id="internal error"),
         pytest.param(api_error(503, {}), OUTAGE_RETRY_SECONDS, id="unavailable"),
+        pytest.param(api_error(401, {}), OUTAGE_RETRY_SECONDS, id="refused credentials"),
+        pytest.param(api_error(403, DENIED), OUTAGE_RETRY_SECONDS, id="missing permission"),
         pytest.param(api_error(403, {}), LONGEST_RETRY_SECONDS, id="forbidden"),
         pytest.param(api_error(422, {}), LONGEST_RETRY_SECONDS, id="invalid"),
         pytest.param(ZeroDivisionError(), LONGEST_RETRY_SECONDS, id="exception in the operator"),
@@ -96,6 +100,21 @@ async def test_failed_reconcile_is_retried_with_growing_delays(
         delays.append(delay)
     assert delays[:4] == [0.25, 0.5, 1, 2]
     assert max(delays) == delays[-1] == longest
+
+
+@pytest.mark.parametrize(("requested", "delay"), [(0, 0.25), (7, 7), (9999, OUTAGE_RETRY_SECONDS)])
+async def test_retry_waits_as_long_as_the_api_server_requests(
+    queue: WorkQueue[Key],
+    reconciler: FakeReconciler,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    requested: int,
+    delay: float,
+) -> None:
+    reconciler.error = api_error(429, {}, requested)
+    queue.add(KEY)
+    await clock.advance(0)
+    assert vars(caplog.records[-1])["retry_seconds"] == delay
 
 
 async def test_failed_reconcile_does_not_delay_other_pipelines(
