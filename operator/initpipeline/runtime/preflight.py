@@ -1,6 +1,6 @@
 """Checks at start-up that the CRD is installed and that the operator has its permissions.
 
-If one is missing, the process ends with one line: what is missing, and the remedy.
+If one is missing, the process exits, and its error has one line: what is missing, and the remedy.
 """
 
 from initpipeline.api import names
