@@ -38,6 +38,10 @@ TEMPLATE_ANNOTATION: Final = f"{GROUP}/template"
 it has more than 12 KiB compressed (16 KiB in base64), or if the annotations of the Pod would be too
 large."""
 
+RUN_GATE: Final = f"{GROUP}/run"
+"""The scheduling gate that the operator sets on its Pods with --scheduling-gate. The operator
+removes it when status records the Pod."""
+
 POD_LABELS: Final = frozenset({NAME_LABEL})
 POD_ANNOTATIONS: Final = frozenset(
     {

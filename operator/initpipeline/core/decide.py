@@ -49,6 +49,14 @@ class DeletePod:
 
 
 @dataclass(frozen=True, slots=True)
+class UngatePod:
+    """Remove the operator's scheduling gate from the Pod with this UID. The status that records the
+    Pod must have been written before, so no Pod starts for a run that is not the current one."""
+
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeletePipeline:
     """Delete the InitPipeline, because its ttlSecondsAfterFinished has passed.
 
@@ -56,7 +64,7 @@ class DeletePipeline:
     """
 
 
-Action = CreatePod | DeletePod | DeletePipeline
+Action = CreatePod | DeletePod | UngatePod | DeletePipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +222,9 @@ def _decide_with_status(
         return _at_rest(pipeline, status, state.run, pod, now)
     stuck_at = pod_end.stuck_at(pod) if pod else None
     limits = (limit.at for limit in followed.limits)
-    return Decision(status, wake_at=_next(now, state.next_run_time, stuck_at, *limits))
+    gated = pod is not None and pod.run_gated and not pod.deleting and not ended
+    action = UngatePod(pod.uid) if pod is not None and gated else None
+    return Decision(status, action, wake_at=_next(now, state.next_run_time, stuck_at, *limits))
 
 
 def _at_rest(

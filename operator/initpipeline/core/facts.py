@@ -33,6 +33,7 @@ from initpipeline.api.names import (
     RERUN_IN_PLACE_ANNOTATION,
     RERUN_TOKEN_ANNOTATION,
     RUN_ANNOTATION,
+    RUN_GATE,
     TEMPLATE_ANNOTATION,
     TEMPLATE_HASH_ANNOTATION,
 )
@@ -291,7 +292,10 @@ class Pod:
     message: str
     node_name: str | None
     scheduling_gated: bool
-    """The Pod has schedulingGates, so the scheduler does not consider it (KEP-3521)."""
+    """The Pod has schedulingGates that another client must remove, so the scheduler does not
+    consider it (KEP-3521)."""
+    run_gated: bool
+    """The Pod has the scheduling gate that the operator itself removes."""
     template_text: str | None
     """The template that the Pod was created from, as core.template.packed wrote it. It is not
     validated, and users can change it."""
@@ -321,6 +325,7 @@ class Pod:
         metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
         annotations = metadata.get("annotations") or {}
         known = PodSpec.from_api(spec, status)
+        gates = {lenient.text(g.get("name")) for g in lenient.mappings(spec.get("schedulingGates"))}
         return cls(
             uid=metadata["uid"],
             resource_version=metadata["resourceVersion"],
@@ -337,7 +342,8 @@ class Pod:
             reason=lenient.reason(status.get("reason")),
             message=lenient.text(status.get("message")),
             node_name=lenient.identifier(spec.get("nodeName")) or None,
-            scheduling_gated=bool(spec.get("schedulingGates")),
+            scheduling_gated=bool(gates - {RUN_GATE}),
+            run_gated=RUN_GATE in gates,
             template_text=_short(annotations.get(TEMPLATE_ANNOTATION), templates.LARGEST_PACKED),
             rerun_in_place=lenient.text(annotations.get(RERUN_IN_PLACE_ANNOTATION)) or None,
             effective_resources=known.effective_resources,
@@ -368,8 +374,10 @@ class Pod:
         """The time from which the operator waits for the kubelet's first report on a new Pod:
         lastTransitionTime of PodScheduled, or the creation of the Pod if the scheduler has not
         reported yet. None: the kubelet has reported init container statuses, or the Pod is
-        unschedulable, not Pending, or terminating."""
+        unschedulable, held by the operator's gate, not Pending, or terminating."""
         if self.phase != "Pending" or self.init_container_statuses or self.deleting:
+            return None
+        if self.run_gated:
             return None
         scheduled = self.condition("PodScheduled")
         if scheduled is None:

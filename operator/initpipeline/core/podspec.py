@@ -66,6 +66,13 @@ def build(
     }
 
 
+def gated(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Returns the manifest with the operator's scheduling gate."""
+    spec = manifest["spec"]
+    gates = [*(spec.get("schedulingGates") or ()), {"name": names.RUN_GATE}]
+    return {**manifest, "spec": {**spec, "schedulingGates": gates}}
+
+
 def _not_ours(annotations: dict[str, str]) -> dict[str, str]:
     """Returns the annotations of the template, without those that the operator sets itself."""
     return {key: value for key, value in annotations.items() if key not in names.POD_ANNOTATIONS}

@@ -28,6 +28,7 @@ from initpipeline.runtime.client import (
     MERGE_PATCH,
     METADATA_EVENTS,
     METADATA_LIST,
+    STRATEGIC_PATCH,
     ApiClient,
 )
 from initpipeline.runtime.errors import ApiError, LeaseExpiring, NotFoundError, TooLargeError
@@ -185,6 +186,15 @@ class Gateway:
         # it without a resource version.
         there = answer.get("kind") == Kind.POD.value and answer["metadata"].get("resourceVersion")
         return Pod.from_api(answer) if there else None
+
+    async def ungate_pod(self, key: Key, uid: str) -> Pod:
+        """Remove the operator's scheduling gate from the Pod with this UID, and return the Pod.
+
+        Raises NotFoundError if no Pod has this name, ConflictError if another Pod has it.
+        """
+        gate = {"name": names.RUN_GATE, "$patch": "delete"}
+        body = {"metadata": {"uid": uid}, "spec": {"schedulingGates": [gate]}}
+        return Pod.from_api(await self._write("PATCH", _pod_path(key), body, STRATEGIC_PATCH))
 
     async def delete_pipeline(self, pipeline: Pipeline) -> None:
         """Delete the pipeline. Raises ConflictError if it has changed since it was read,

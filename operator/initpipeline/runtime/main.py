@@ -99,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--renew-seconds", metavar="N", help=_help("renew_seconds"))
     run.add_argument("--retry-seconds", metavar="N", help=_help("retry_seconds"))
     run.add_argument("--standby", metavar="warm|cold", help=_help("standby"))
+    run.add_argument(
+        "--scheduling-gate", action="store_const", const=True, help=_help("scheduling_gate")
+    )
     run.add_argument("--identity", metavar="NAME", help=_help("identity"))
     run.add_argument("--probe-address", metavar="HOST:PORT", help=_help("probe_address"))
     run.add_argument("--log-format", metavar="auto|plain|json", help=_help("log_format"))

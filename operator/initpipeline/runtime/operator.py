@@ -56,7 +56,9 @@ async def run(settings: Settings) -> None:
         clock = Clock()
         timeout = settings.request_timeout_seconds
         async with ApiClient(configuration, timeout, observe=clock.observe) as client:
-            await preflight.check(client, settings.namespaces, lease_key(settings))
+            await preflight.check(
+                client, settings.namespaces, lease_key(settings), settings.scheduling_gate
+            )
             # The same name in the Lease, so that a new start need not wait for it.
             settings = settings.model_copy(update={"identity": identity(settings)})
             while True:
@@ -136,7 +138,9 @@ class Operator:
         self._events = EventRecorder(gateway, now)
         watcher = UnlabelledPodWatcher(gateway, self._queue)
         unreadable = UnreadableObjects()
-        self._reconciler = Reconciler(gateway, cache, self._queue, now, self._events, watcher)
+        self._reconciler = Reconciler(
+            gateway, cache, self._queue, now, self._events, watcher, settings.scheduling_gate
+        )
         self._namespaces: Sequence[str | None] = settings.namespaces or (None,)
         self._listed = handlers.ListedPipelines(
             cache.pipelines, self._queue, unreadable, self._namespaces, self._fail

@@ -19,16 +19,21 @@ _NEEDED = (
 _LEASE_VERBS = ("get", "watch", "create", "patch")
 
 
-async def check(client: ApiClient, namespaces: tuple[str, ...], lease: Key) -> None:
+_TO_UNGATE = ("", "pods", "", ("patch",))
+
+
+async def check(
+    client: ApiClient, namespaces: tuple[str, ...], lease: Key, gated: bool = False
+) -> None:
     """Check the CRD, the permissions in each namespace, and those for the Lease. Without
-    namespaces: cluster-wide.
+    namespaces: cluster-wide. With ``gated``: also the permission to remove scheduling gates.
 
     Raises OperatorError for the first one that is missing, or if the API server does not answer.
     """
     try:
         await _check_crd(client)
         for namespace in namespaces or (None,):
-            for group, resource, subresource, verbs in _NEEDED:
+            for group, resource, subresource, verbs in (*_NEEDED, *([_TO_UNGATE] if gated else ())):
                 for verb in verbs:
                     await _check_permission(client, namespace, group, resource, subresource, verb)
         for verb in _LEASE_VERBS:

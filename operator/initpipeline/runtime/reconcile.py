@@ -29,12 +29,13 @@ from typing import Any
 
 from initpipeline.api.models import InitPipelineStatus
 from initpipeline.api.names import RUN_ANNOTATION
-from initpipeline.core import admission, pod_end, status_size
+from initpipeline.core import admission, pod_end, podspec, status_size
 from initpipeline.core.decide import (
     CreatePod,
     Decision,
     DeletePipeline,
     DeletePod,
+    UngatePod,
     decide,
     needs_live_pod,
 )
@@ -138,13 +139,17 @@ class Reconciler:
         clock: Callable[[], datetime],
         events: EventRecorder,
         unlabelled_pods: UnlabelledPodWatcher,
+        gated: bool = False,
     ) -> None:
+        """Create a reconciler. With ``gated``, it creates each Pod with a scheduling gate, and
+        removes the gate when status records the Pod."""
         self._gateway = gateway
         self._cache = cache
         self._queue = queue
         self._clock = clock
         self._events = events
         self._unlabelled_pods = unlabelled_pods
+        self._gated = gated
         self._creations = _Creations()
         self._followed: dict[Key, str] = {}
         """The UIDs of pipelines with a status that this process has written, or whose Pod it has
@@ -398,6 +403,8 @@ class Reconciler:
                 return await self._create(key, creation, facts)
             case DeletePod(uid):
                 return await self._delete(key, uid, facts)
+            case UngatePod(uid):
+                return await self._ungate(key, uid, facts)
             case DeletePipeline():
                 await self._delete_pipeline(key, facts.pipeline)
                 return None
@@ -414,9 +421,10 @@ class Reconciler:
             self._queue.add_at(key, next_at)
             return None
         self._creations.request(key)
+        manifest = podspec.gated(creation.manifest) if self._gated else creation.manifest
         try:
             with self._cache.pods.creation(key) as keep:
-                answer = await self._gateway.create_pod(creation.manifest)
+                answer = await self._gateway.create_pod(manifest)
                 if isinstance(answer, Pod):
                     self._creations.note(key, run, self._clock())
                 if isinstance(answer, Pod) and answer.labelled:
@@ -435,6 +443,15 @@ class Reconciler:
         fields = {"reason": answer.reason.value, "error": clip(one_line(answer.message), LOGGED)}
         logger.warning("Pod refused", extra={"pipeline": str(key), **fields})
         return Facts(facts.pipeline, None, answer, refused_in_place=creation.in_place)
+
+    async def _ungate(self, key: Key, uid: str, facts: Facts) -> Facts | None:
+        try:
+            pod = await self._gateway.ungate_pod(key, uid)
+        except (NotFoundError, ConflictError):
+            self._cache.pods.remove(key, uid)
+            return replace(facts, pod=await self._get_pod(key))
+        self._cache.pods.replace(key, pod)
+        return None
 
     async def _delete(self, key: Key, uid: str, facts: Facts) -> Facts | None:
         try:

@@ -93,6 +93,12 @@ class Settings(BaseSettings):
         "it can take over at once. cold: it watches only the Lease, which needs little memory, and "
         "lists all objects when it takes over.",
     )
+    scheduling_gate: bool = Field(
+        default=False,
+        description="Create each Pod with a scheduling gate, and remove it when status records the "
+        "Pod. So no Pod starts for a run that is not the current one. Costs two more writes for a "
+        "Pod, and needs the verb patch on pods.",
+    )
     identity: str = Field(
         default="",
         max_length=253,

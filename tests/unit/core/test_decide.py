@@ -1,7 +1,7 @@
 """Decisions: when a run starts, what is done about Pods, and crashes between any two writes."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -9,10 +9,11 @@ from initpipeline.api.models import Condition, InitPipelineStatus
 from initpipeline.api.names import (
     RERUN_TOKEN_ANNOTATION,
     RUN_ANNOTATION,
+    RUN_GATE,
     TEMPLATE_HASH_ANNOTATION,
 )
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
-from initpipeline.core.decide import CreatePod, DeletePod, decide, needs_live_pod
+from initpipeline.core.decide import CreatePod, DeletePod, UngatePod, decide, needs_live_pod
 from initpipeline.core.facts import Facts, Refusal
 from tests.builders import (
     BASE,
@@ -770,6 +771,26 @@ class TestFirstPod:
         without: dict[str, Any] = {removed: None}
         created = replace(fresh_pod().created_for(asked), **without)
         assert refused.reconcile(created, 5).run.pod_uid == "pod-1"
+
+
+class TestSchedulingGate:
+    GATED: Final = silent_pod().with_spec(schedulingGates=[{"name": RUN_GATE}, {"name": "queue"}])
+
+    def test_gate_is_removed_from_the_pod_that_status_records(self) -> None:
+        decision = decide(Facts(pipeline().build(), self.GATED.build()), at(1))
+        assert decision.status.run is not None
+        assert (decision.status.run.pod_uid, decision.defer_status) == ("pod-1", False)
+        assert decision.action == UngatePod("pod-1")
+
+    def test_pod_of_an_earlier_run_is_deleted_with_its_gate(self) -> None:
+        state = started(running_pod()).reconcile(None, 30)
+        assert state.run.number == 2
+        decision = decide(Facts(state.pipeline.build(), self.GATED.build()), at(31))
+        assert decision.action == DeletePod("pod-1")
+
+    def test_gate_of_a_user_stays(self) -> None:
+        held = silent_pod().with_spec(schedulingGates=[{"name": "queue"}])
+        assert decide(Facts(pipeline().build(), held.build()), at(1)).action is None
 
 
 class TestLostStatus:

@@ -169,6 +169,7 @@ class Cluster:
 
     def schedule(self) -> None:
         pod = self._pod()
+        assert not pod["spec"].get("schedulingGates"), "the Pod has a scheduling gate"
         self.kubelet = Kubelet(pod, self._write_status, self.clock, lambda: self.skew)
         spec = {**pod["spec"], "nodeName": NODE}
         bound = {"type": "PodScheduled", "status": "True", "lastTransitionTime": self._now()}

@@ -142,6 +142,7 @@ class CountedOperator:
         costs: Counter[str],
         events_before_responses: bool = False,
         new_client: NewClient = CountedClient,
+        gated: bool = False,
     ) -> None:
         self._api, self._costs, self._early = api, costs, events_before_responses
         self.client = new_client(api, costs, self._answering)
@@ -150,7 +151,7 @@ class CountedOperator:
         self._events = EventRecorder(gateway, clock, "operator-0")
         unlabelled_pods = UnlabelledPodWatcher(gateway, self._queue)
         self._reconciler = Reconciler(
-            gateway, self._cache, self._queue, clock, self._events, unlabelled_pods
+            gateway, self._cache, self._queue, clock, self._events, unlabelled_pods, gated
         )
         self._pods = PodWatcher(gateway, self._cache.pods, self._queue, self._unreadable)
         self._delivered = 0

@@ -13,7 +13,7 @@ from initpipeline.api.models import format_time
 from initpipeline.api.raw import Raw
 from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.runtime.cache import Cache
-from initpipeline.runtime.client import JSON, MERGE_PATCH, ApiClient
+from initpipeline.runtime.client import JSON, MERGE_PATCH, STRATEGIC_PATCH, ApiClient
 from initpipeline.runtime.errors import ConnectionFailed, api_error
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
@@ -109,7 +109,8 @@ class FakeApi(ApiClient):
         if failures := self.failing.get(name):
             raise failures.pop(0)
         handle = getattr(self, f"_{method.lower()}")
-        assert content_type == (MERGE_PATCH if method == "PATCH" else JSON), content_type
+        patches = STRATEGIC_PATCH if plural == PODS else MERGE_PATCH
+        assert content_type == (patches if method == "PATCH" else JSON), content_type
         answer: Raw = copy.deepcopy(handle(plural, key, dict(body or {}), parse_qs(target.query)))
         if self.dies_after is not None and len(self.calls) >= self.dies_after:
             raise Died
@@ -141,6 +142,8 @@ class FakeApi(ApiClient):
         """Apply a merge patch to the status, if the resource version is current. Of an event, only
         the series may change."""
         raw = copy.deepcopy(self._found(plural, key))
+        if plural == PODS:
+            return self._ungate(raw, body)
         if plural == EVENTS:
             assert set(body) == {"series"}
             assert body["series"]["count"] >= 2
@@ -149,6 +152,20 @@ class FakeApi(ApiClient):
             raise api_error(409, {"reason": "Conflict", "message": "has been modified"})
         raw["status"] = merged(raw.get("status") or {}, body["status"])
         return self.put(plural, raw)
+
+    def _ungate(self, pod: Raw, body: Raw) -> Raw:
+        """Remove the operator's scheduling gate from a Pod."""
+        if body["metadata"]["uid"] != pod["metadata"]["uid"]:
+            raise api_error(409, {"reason": "Conflict", "message": "the uid differs"})
+        assert body["spec"] == {"schedulingGates": [{"name": names.RUN_GATE, "$patch": "delete"}]}
+        run = self.pipeline.status.run
+        assert run is not None, "status records no run"
+        assert run.pod_uid == pod["metadata"]["uid"], "status does not record the Pod"
+        gates = [gate for gate in pod["spec"]["schedulingGates"] if gate["name"] != names.RUN_GATE]
+        spec = {key: value for key, value in pod["spec"].items() if key != "schedulingGates"}
+        return self.put(
+            PODS, {**pod, "spec": {**spec, "schedulingGates": gates} if gates else spec}
+        )
 
     def _post(self, plural: str, key: Key, body: Raw, _: object) -> Raw:
         at = Key(key.namespace, body["metadata"]["name"])

@@ -1,7 +1,10 @@
-"""The world of tests/unit/runtime/counted.py, in which operators die at their writes.
+"""The world of tests/unit/runtime/counted.py, in which operators die, and have old views.
 
 A dead operator makes no request any more. Another one starts without memory, and nothing else
 happens meanwhile. So the life must end as without a death, to the second.
+
+The watches of an operator may be behind, or miss states. Each decision is judged by the truth of
+the model, unless the status may be newer than the Pod from which it is made.
 """
 
 import asyncio
@@ -257,9 +260,9 @@ class PerturbedOperator(CountedOperator):
     client: MortalClient
 
     def __init__(
-        self, api: Api, clock: Clock, costs: Counter[str], deaths: Deaths, lag: Lag
+        self, api: Api, clock: Clock, costs: Counter[str], deaths: Deaths, lag: Lag, gated: bool
     ) -> None:
-        super().__init__(api, clock, costs, new_client=partial(MortalClient, deaths))
+        super().__init__(api, clock, costs, new_client=partial(MortalClient, deaths), gated=gated)
         self._sweeper = Sweeper(Gateway(self.client), self._cache, self._queue, (None,))
         self._late = {PIPELINES: lag.pipelines, PODS: lag.pods, UNLABELLED: 0}
         """How many events each watch has not reported yet, at the start."""
@@ -327,7 +330,9 @@ class PerturbedWorld(CountedWorld):
         deaths: Deaths | None = None,
         lag: Lag | None = None,
         blind: range = range(0),
+        gated: bool = False,
     ) -> None:
+        self._gated = gated
         self._lag = lag or Lag()
         self._blind = blind
         """The settlings in which the operator sees nothing."""
@@ -340,7 +345,7 @@ class PerturbedWorld(CountedWorld):
 
     def _new_operator(self, lag: Lag | None = None) -> PerturbedOperator:
         deaths, lag = self.deaths, lag or Lag()
-        return PerturbedOperator(self._api, self._clock, self.costs, deaths, lag)
+        return PerturbedOperator(self._api, self._clock, self.costs, deaths, lag, self._gated)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -521,6 +526,7 @@ async def play(life: Life, world: PerturbedWorld) -> range:
         await stage.play(*life.counted)
         await stage.see()
         await world.rest()
+        await stage.see()  # The kubelet ends a Pod that was deleted meanwhile.
     assert not world.faults, world.faults
     assert not world.foreign_deleted, "the operator deleted a Pod of another owner"
     return range(start, len(world.deaths.writes))

@@ -103,6 +103,13 @@ async def test_missing_permission_is_named(what: str) -> None:
     )
 
 
+async def test_permission_to_remove_gates_is_needed_only_with_scheduling_gates() -> None:
+    forbidden = FakeReviewApi(forbidden=("patch pods",))
+    await preflight.check(forbidden, (), LEASE)
+    with pytest.raises(OperatorError, match="to patch pods in all namespaces"):
+        await preflight.check(forbidden, (), LEASE, gated=True)
+
+
 async def test_scope_of_missing_permission_is_named() -> None:
     with pytest.raises(OperatorError, match='to list pods in namespace "a":'):
         await preflight.check(FakeReviewApi(forbidden=("list pods",)), ("a",), LEASE)

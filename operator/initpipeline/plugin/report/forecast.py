@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from initpipeline.api.reasons import ConditionType, Reason, RerunPolicy, RerunStrategy, Result
 from initpipeline.core import admission
-from initpipeline.core.decide import CreatePod, Decision, DeletePipeline, DeletePod
+from initpipeline.core.decide import CreatePod, Decision, DeletePipeline, DeletePod, UngatePod
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.core.kubelet_reasons import IMAGE_NEVER_PULLED, INVALID_IMAGE_NAME
 from initpipeline.plugin.report import formatting
@@ -264,6 +264,8 @@ def action_text(decision: Decision, pipeline: Pipeline) -> str:
             return f"create the Pod of run {run.number if run else 1}"
         case DeletePod():
             return f'delete the Pod "{pipeline.name}"'
+        case UngatePod():
+            return f'remove the scheduling gate of the Pod "{pipeline.name}"'
         case DeletePipeline():
             ttl = pipeline.policies.ttl_seconds_after_finished
             return f"delete this InitPipeline, because ttlSecondsAfterFinished ({ttl} s) has passed"

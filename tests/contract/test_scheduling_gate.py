@@ -1,0 +1,69 @@
+"""The operator with --scheduling-gate, on a real API server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kubernetes import client
+
+from initpipeline.api import names
+from tests.builders import running_pod
+from tests.cluster.cluster import Cluster
+from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv, RequestCounter
+from tests.operator_process import OperatorProcess
+from tests.poll import poll_until
+from tests.statuses import is_ready
+
+pytest_plugins = ["tests.contract.operator_fixtures"]
+
+
+@pytest.fixture
+def gated_operator(
+    control_plane: Cluster, user: str, namespace: str, tmp_path: Path
+) -> Iterator[OperatorProcess]:
+    kubeconfig = control_plane.kubeconfig_for(user, ["system:masters"])
+    arguments = ["--namespace", namespace, "--sweep-seconds", "99999", "--scheduling-gate"]
+    with OperatorProcess(kubeconfig, tmp_path / "operator.log", arguments) as process:
+        yield process
+
+
+def is_ungated(env: ContractEnv) -> bool:
+    pod = env.pod()
+    return pod is not None and not pod["spec"].get("schedulingGates")
+
+
+@pytest.mark.usefixtures("gated_operator")
+def test_gate_is_removed_when_status_records_the_pod(
+    env: ContractEnv, request_counter: RequestCounter
+) -> None:
+    env.create()
+    poll_until(lambda: is_ungated(env), TIMEOUT_SECONDS, "the Pod has no gate", state=env.pod)
+    pod = env.pod()
+    assert pod is not None
+    assert env.status()["run"]["podUID"] == pod["metadata"]["uid"]
+    env.run_pod(running_pod())
+    env.wait("Ready", is_ready)
+    counts = request_counter.counts()
+    assert counts["create pods 201"] == 1
+    assert counts["patch pods 200"] == 1, "a gate was removed, so the Pod had one"
+
+
+@pytest.mark.usefixtures("gated_operator")
+def test_pod_that_a_paused_holder_creates_late_never_starts(
+    api: client.ApiClient, env: ContractEnv, request_counter: RequestCounter
+) -> None:
+    """No scheduler binds a Pod with a gate. Here the run has ended, because the user has suspended
+    the pipeline."""
+    env.create()
+    poll_until(lambda: is_ungated(env), TIMEOUT_SECONDS, "the Pod has no gate", state=env.pod)
+    late = env.pod()
+    assert late is not None
+    env.patch({"spec": {"suspend": True}})
+    poll_until(lambda: env.pod() is None, TIMEOUT_SECONDS, "the Pod is gone", state=env.pod)
+    for name in ("uid", "resourceVersion", "creationTimestamp", "managedFields"):
+        late["metadata"].pop(name, None)
+    late.pop("status")
+    late["spec"]["schedulingGates"] = [{"name": names.RUN_GATE}]
+    client.CoreV1Api(api).create_namespaced_pod(env.namespace, late)
+    poll_until(lambda: env.pod() is None, TIMEOUT_SECONDS, "the late Pod is gone", state=env.pod)
+    assert request_counter.counts()["patch pods 200"] == 1, "only the gate of the first Pod"
