@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,7 +40,7 @@ from tests.soak.users import Users, create_namespaces
 OPERATOR: Final = "system:serviceaccount:initpipeline-system:initpipeline"
 FAKE_NODES: Final = 2
 SETTLE_SECONDS: Final = 240.0
-QUIET_SECONDS: Final = 5.0
+QUIET_SECONDS: Final = 10.0
 REST_SECONDS: Final = 30.0
 PROGRESS_SECONDS: Final = 15.0
 SAMPLE_SECONDS: Final = 5.0
@@ -223,7 +223,6 @@ class Soak:
             open_ = self._settle(api, users)
             for name, (pipeline, why) in open_.items():
                 observed.violate(_of(pipeline, "converges", name, self._clock(), why))
-            time.sleep(QUIET_SECONDS)
             self.progress(f"{title}: counting writes for {REST_SECONDS:.0f} s")
             offset = cluster.audit_log.stat().st_size
             time.sleep(REST_SECONDS)
@@ -238,21 +237,29 @@ class Soak:
             observed.figures["pipelines at rest"] = len(_all(api)) - len(open_)
 
     def _settle(self, api: client.ApiClient, users: Users) -> dict[str, tuple[Raw, str]]:
-        """Return the pipelines that do not come to rest, and why."""
+        """Return the pipelines that do not come to rest, and why. They are at rest when no object
+        has changed for QUIET_SECONDS: the kubelet reports a killed sandbox after seconds."""
         deadline = self._clock() + SETTLE_SECONDS
         asked: set[str] = set()
-        reported = self._clock()
+        versions: list[str] = []
+        changed = reported = self._clock()
         while True:
-            open_: dict[str, tuple[Raw, str]] = {}
-            for name, (pipeline, pod) in _all(api).items():
-                if why := rest.unsettled(pipeline, pod):
-                    open_[name] = (pipeline, why)
-                    if pipeline.get("status", {}).get("nextRunTime") and name not in asked:
-                        asked.add(name)  # Back-off delays a run for up to five minutes.
-                        users.request_run(name, f"settle-{self._clock():.0f}")
-            if not open_ or self._clock() > deadline:
+            found = _all(api)
+            if (now := _versions(found)) != versions:
+                versions, changed = now, self._clock()
+            open_ = {
+                name: (pipeline, why)
+                for name, (pipeline, pod) in found.items()
+                if (why := rest.unsettled(pipeline, pod))
+            }
+            for name, (pipeline, _) in open_.items():
+                if pipeline.get("status", {}).get("nextRunTime") and name not in asked:
+                    asked.add(name)  # Back-off delays a run for up to five minutes.
+                    users.request_run(name, f"settle-{self._clock():.0f}")
+            quiet = not open_ and self._clock() > changed + QUIET_SECONDS
+            if quiet or self._clock() > deadline:
                 return open_
-            if self._clock() > reported + PROGRESS_SECONDS:
+            if open_ and self._clock() > reported + PROGRESS_SECONDS:
                 reported = self._clock()
                 name, (_, why) = next(iter(open_.items()))
                 self.progress(f"{len(open_)} pipelines are not at rest, such as {name}: {why}")
@@ -261,6 +268,11 @@ class Soak:
 
 def _sum(figures: Counter[str], prefix: str) -> int:
     return sum(count for what, count in figures.items() if what.startswith(prefix))
+
+
+def _versions(found: Mapping[str, tuple[Raw, Raw | None]]) -> list[str]:
+    objects = (one for pair in found.values() for one in pair if one is not None)
+    return [one["metadata"]["resourceVersion"] for one in objects]
 
 
 def _all(api: client.ApiClient) -> dict[str, tuple[Raw, Raw | None]]:
