@@ -305,12 +305,17 @@ class Gateway:
         return found, version
 
     async def watch_unlabelled_pods(
-        self, namespace: str, version: str, seconds: int
+        self,
+        namespace: str,
+        version: str,
+        seconds: int,
+        opened: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[Key]:
         """Yields the key of each Pod without the operator's label that changes or is deleted after
-        this resource version, for at most ``seconds``."""
+        this resource version, for at most ``seconds``. ``opened`` is called when the API server has
+        accepted the watch."""
         path = _unlabelled_path(namespace)
-        watch = self._watch(path, METADATA_EVENTS, version, seconds)
+        watch = self._watch(path, METADATA_EVENTS, version, seconds, opened)
         async with contextlib.aclosing(watch) as events:
             async for event in events:
                 if event["type"] != "BOOKMARK":

@@ -13,6 +13,7 @@ Most events are about Pods, and each costs less CPU than with Kopf
 import asyncio
 import contextlib
 import logging
+import math
 import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
@@ -40,17 +41,27 @@ SHORT_SECONDS: Final = 1.0
 
 
 async def repeat(
-    failure: str, fields: Mapping[str, object], watch: Callable[[], Awaitable[None]]
+    failure: str,
+    fields: Mapping[str, object],
+    watch: Callable[[Callable[[], None]], Awaitable[None]],
 ) -> None:
     """Call ``watch`` again and again, until the task is cancelled. Logs each error as ``failure``
-    with these fields, and waits after it. Raises OperatorError if ``watch`` does."""
+    with these fields, and waits after it. The delays grow, until a watch has been open for longer
+    than the last delay. ``watch`` must call its argument when the API server has accepted the
+    watch. Raises OperatorError if ``watch`` does."""
     loop = asyncio.get_running_loop()
-    failures = 0
+    opened_at = math.inf
+
+    def opened() -> None:
+        nonlocal opened_at
+        opened_at = loop.time()
+
+    failures, delay = 0, 0.0
     while True:
-        start, wanted = loop.time(), 0
+        opened_at, wanted = math.inf, 0
         try:
-            await watch()
-            if loop.time() - start >= SHORT_SECONDS:
+            await watch(opened)
+            if loop.time() - opened_at >= SHORT_SECONDS:
                 failures = 0
                 continue
         except OperatorError:
@@ -61,7 +72,7 @@ async def repeat(
         except Exception:
             logger.exception(failure, extra=dict(fields))
         longest = RETRY_SECONDS[-1]
-        if loop.time() - start >= longest:
+        if loop.time() - opened_at > max(SHORT_SECONDS, delay):
             failures = 0
         delay = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
         # With jitter, so that replicas and watches do not retry at the same time.
@@ -114,9 +125,9 @@ class PodWatcher:
         """Watch the Pods, until the task is cancelled. Raises HistoryLost if the API server has
         older versions than before."""
         fields = {"namespace": namespace or "all"}
-        await repeat("watch of Pods failed", fields, lambda: self._watch(namespace))
+        await repeat("watch of Pods failed", fields, lambda opened: self._watch(namespace, opened))
 
-    async def _watch(self, namespace: str | None) -> None:
+    async def _watch(self, namespace: str | None, opened: Callable[[], None]) -> None:
         """List the Pods if needed, and watch them until the watch ends."""
         expired = namespace not in self._versions
         freshness = self._freshness[namespace]
@@ -130,7 +141,12 @@ class PodWatcher:
                 self._just_listed.discard(namespace)
             else:
                 await sweep.check_current(self._gateway, Kind.POD, namespace, version)
-            watch = self._gateway.watch_pods(namespace, version, WATCH_SECONDS, freshness.opened)
+
+            def accepted() -> None:
+                freshness.opened()
+                opened()
+
+            watch = self._gateway.watch_pods(namespace, version, WATCH_SECONDS, accepted)
             async with contextlib.aclosing(watch) as events:
                 async for event in events:
                     self._versions[namespace] = event["object"]["metadata"]["resourceVersion"]

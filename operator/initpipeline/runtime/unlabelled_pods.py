@@ -10,6 +10,7 @@ creation of the Pod costs writes.
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Final
 
 from initpipeline.runtime.gateway import Gateway, Key
@@ -73,20 +74,24 @@ class UnlabelledPodWatcher:
 
     async def _run(self, namespace: str) -> None:
         fields = {"namespace": namespace}
-        await repeat("watch of unlabelled Pods failed", fields, lambda: self._watch_once(namespace))
+        await repeat(
+            "watch of unlabelled Pods failed",
+            fields,
+            lambda opened: self._watch_once(namespace, opened),
+        )
 
-    async def _watch_once(self, namespace: str) -> None:
+    async def _watch_once(self, namespace: str, opened: Callable[[], None]) -> None:
         async with self._turns:
             seconds = SHORT_TURN_SECONDS if self._turns.locked() else TURN_SECONDS
-            await self._watch_for(namespace, seconds)
+            await self._watch_for(namespace, seconds, opened)
 
-    async def _watch_for(self, namespace: str, seconds: int) -> None:
+    async def _watch_for(self, namespace: str, seconds: int, opened: Callable[[], None]) -> None:
         gateway, wanted = self._gateway, self._names[namespace]
         before = frozenset(wanted)
         found, version = await gateway.find_unlabelled_pods(namespace, before)
         for key in before - found:
             self._queue.add(key)
-        changes = gateway.watch_unlabelled_pods(namespace, version, seconds)
+        changes = gateway.watch_unlabelled_pods(namespace, version, seconds, opened)
         async with contextlib.aclosing(changes):
             async for key in changes:
                 if key in wanted:

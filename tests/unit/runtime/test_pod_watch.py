@@ -77,7 +77,6 @@ class Server:
         seconds: int,
         opened: Callable[[], None],
     ) -> AsyncGenerator[Raw]:
-        opened()
         self.asked.append(f"watch {namespace or 'all'} from {version} for {seconds}")
         if self.refusing:
             refusal = self.refusing.pop(0)
@@ -85,6 +84,7 @@ class Server:
                 raise refusal
             return
         self.open += 1
+        opened()
         try:
             while (one := await self._sent.get()) is not None:
                 if isinstance(one, Exception):
@@ -548,6 +548,25 @@ class TestFault:
         await pods.send(ApiError(500, {}))
         await pods.clock.advance(RETRY_SECONDS[0])
         assert pods.server.open == 1
+
+    async def test_delay_is_short_if_watches_fail_after_a_while(self, pods: Watching) -> None:
+        """An error every few seconds must not make the watch blind for half a minute."""
+        await pods.start()
+        for _ in range(10):
+            await pods.clock.advance(RETRY_SECONDS[0] + 0.1)
+            await pods.send(ApiError(500, {}))
+            assert pods.server.open == 0
+            await pods.clock.advance(RETRY_SECONDS[0])
+            assert pods.server.open == 1
+
+    async def test_delays_grow_if_accepted_watches_fail_at_once(self, pods: Watching) -> None:
+        await pods.start()
+        for delay in RETRY_SECONDS[:6]:
+            await pods.send(ApiError(500, {}))
+            await pods.clock.advance(delay - 0.01)
+            assert pods.server.open == 0
+            await pods.clock.advance(0.01)
+            assert pods.server.open == 1
 
     @pytest.mark.parametrize(("seconds", "delay"), [(0, 1), (20, 20), (9999, LONGEST)])
     async def test_retry_waits_as_long_as_the_api_server_requests(

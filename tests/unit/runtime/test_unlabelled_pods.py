@@ -1,7 +1,7 @@
 """Pods without the operator's label: when their pipelines are requeued, and by which requests."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from typing import Any
 
 import pytest
@@ -43,8 +43,9 @@ class Pods:
         return self.there & set(keys), "7"
 
     async def watch_unlabelled_pods(
-        self, namespace: str, version: str, seconds: int
+        self, namespace: str, version: str, seconds: int, opened: Callable[[], None]
     ) -> AsyncGenerator[Key]:
+        opened()
         self.asked.append(f"watch {namespace} from {version} for {seconds}")
         self.open += 1
         try:
