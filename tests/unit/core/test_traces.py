@@ -2,7 +2,7 @@
 
 Each line is one status of the Pod, with what is true at that moment: which run through the init
 containers it belongs to, and whether that run is initialized. The operator must report the truth of
-every line that it observes, also if it has missed lines before.
+every line that it observes, even if it has missed lines before.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

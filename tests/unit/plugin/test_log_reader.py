@@ -1,4 +1,4 @@
-"""The log of a step is complete, also if its stream is interrupted while the step runs."""
+"""The log of a step is complete, even if its stream is interrupted while the step runs."""
 
 import argparse
 from collections.abc import Iterator
