@@ -1,6 +1,8 @@
 """manifests/base agrees with the operator: image, permissions, CRD. No cluster is needed."""
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -9,11 +11,14 @@ import yaml
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
 from initpipeline.runtime import preflight
+from initpipeline.runtime.buckets import BUCKETS
 from initpipeline.runtime.client import ApiClient
 from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.operator import leases
 from initpipeline.runtime.settings import Settings
 from tests import installation
 from tests.image.build import IMAGE, PROJECT
+from tests.kubectl import program, run
 
 CRDS: Final = PROJECT / "crds"
 APPLIED_SUFFIXES: Final = {".yaml", ".yml", ".json"}
@@ -146,6 +151,27 @@ def test_role_of_the_lease_is_limited_to_its_name_and_namespace(rendered: dict[s
 def test_role_has_no_wildcards(rendered: dict[str, Raw]) -> None:
     for permission in _permissions(rendered["ClusterRole"]) | _permissions(rendered["Role"]):
         assert not any("*" in part for part in permission), permission
+
+
+def test_component_for_shards_permits_all_their_leases(tmp_path: Path) -> None:
+    base, sharding = (
+        os.path.relpath(PROJECT / "manifests" / name, tmp_path.resolve())
+        for name in ("base", "sharding")
+    )
+    (tmp_path / "kustomization.yaml").write_text(
+        yaml.safe_dump({"resources": [base], "components": [sharding]})
+    )
+    objects = list(yaml.safe_load_all(run([str(program()), "kustomize", str(tmp_path)])))
+    by_kind = {found["kind"]: found for found in objects}
+    (container,) = by_kind["Deployment"]["spec"]["template"]["spec"]["containers"]
+    (argument,) = (one for one in container["args"] if one.startswith("--shards="))
+    assert 1 < Settings(shards=argument.removeprefix("--shards=")).shards <= len(BUCKETS)
+    role = by_kind["Role"]
+    named = [lease.name for lease in leases(Settings(shards=len(BUCKETS)))]
+    assert role["rules"][0]["resourceNames"] == named
+    policy = str(by_kind["MutatingAdmissionPolicy"]["spec"])
+    assert names.BUCKET_LABEL in policy
+    assert names.BUCKET_LABEL.replace("/", "~1") in policy
 
 
 def test_crd_is_the_generated_one(rendered: dict[str, Raw]) -> None:

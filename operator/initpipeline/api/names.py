@@ -14,6 +14,11 @@ NAME_LABEL: Final = f"{GROUP}/name"
 """On the Pod: the name of its InitPipeline. The operator selects Pods by this label. It watches a
 Pod without it only if the Pod has the name that an InitPipeline needs for its Pod."""
 
+BUCKET_LABEL: Final = f"{GROUP}/bucket"
+"""On an InitPipeline and its Pod: a hexadecimal digit, by which replicas share the work. The API
+server sets it on the InitPipeline if manifests/sharding is installed, and the operator copies it to
+the Pod."""
+
 RUN_ANNOTATION: Final = f"{GROUP}/run"
 """On the Pod: the number of the run that the operator created it for. It stays the same if the
 kubelet starts later runs in the Pod."""
@@ -42,7 +47,9 @@ RUN_GATE: Final = f"{GROUP}/run"
 """The scheduling gate that the operator sets on its Pods with --scheduling-gate. The operator
 removes it when status records the Pod."""
 
-POD_LABELS: Final = frozenset({NAME_LABEL})
+POD_LABELS: Final = frozenset({NAME_LABEL, BUCKET_LABEL})
+"""Labels that the operator sets on the Pod. It ignores them in the template."""
+
 POD_ANNOTATIONS: Final = frozenset(
     {
         RUN_ANNOTATION,
@@ -53,6 +60,10 @@ POD_ANNOTATIONS: Final = frozenset(
     }
 )
 """Annotations that the operator sets on the Pod. It ignores them in the template."""
+
+MEMBERS_ANNOTATION: Final = f"{GROUP}/members"
+"""On the operator's Lease, if replicas share the work: each replica with the time of its last
+heartbeat."""
 
 RERUN_ANNOTATION: Final = f"{GROUP}/rerun"
 """On the InitPipeline, set by a user: any string. It requests a run if it is not in

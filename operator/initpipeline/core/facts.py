@@ -25,6 +25,7 @@ from initpipeline.api.models import (
     Policies,
 )
 from initpipeline.api.names import (
+    BUCKET_LABEL,
     KIND,
     MAX_IDENTIFIER_LENGTH,
     MAX_MESSAGE_LENGTH,
@@ -426,6 +427,8 @@ class Pipeline(PipelineMetadata):
 
     rerun_token: str | None
     """The value of the annotation by which users request a run. None: there is no annotation."""
+    bucket: str
+    """The value of BUCKET_LABEL, which the Pod gets as well. "": there is no such label."""
     template_zip: bytes
     """spec.template as canonical JSON, compressed so that many templates of 1 MB fit in memory."""
     template_hash: str
@@ -473,6 +476,7 @@ class Pipeline(PipelineMetadata):
         return cls(
             **metadata,
             rerun_token=lenient.identifier(annotations.get(RERUN_ANNOTATION)) or None,
+            bucket=lenient.text(lenient.mapping(raw["metadata"].get("labels")).get(BUCKET_LABEL)),
             template_zip=zipped,
             template_hash=hash_,
             size=size,

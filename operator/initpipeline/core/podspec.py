@@ -30,8 +30,8 @@ def build(
     not get the annotation. ``rerun_token`` is the last token for which a run has started. None: no
     run was requested.
 
-    The pipeline's labels are not copied to the Pod, because GitOps tools recognize the objects that
-    they manage by their labels, and would prune the Pod.
+    Of the pipeline's labels only BUCKET_LABEL is copied to the Pod: GitOps tools recognize the
+    objects that they manage by their labels, and would prune the Pod.
     """
     template = pipeline.template
     metadata = template.get("metadata") or {}
@@ -46,10 +46,14 @@ def build(
             **{key: metadata[key] for key in ("finalizers",) if metadata.get(key)},
             "name": pipeline.name,
             "namespace": pipeline.namespace,
-            "labels": {**(metadata.get("labels") or {}), names.NAME_LABEL: pipeline.name},
+            "labels": {
+                **_without(names.POD_LABELS, metadata.get("labels") or {}),
+                names.NAME_LABEL: pipeline.name,
+                **({names.BUCKET_LABEL: pipeline.bucket} if pipeline.bucket else {}),
+            },
             "annotations": _with_template(
                 {
-                    **_not_ours(metadata.get("annotations") or {}),
+                    **_without(names.POD_ANNOTATIONS, metadata.get("annotations") or {}),
                     names.RUN_ANNOTATION: str(run),
                     names.TEMPLATE_HASH_ANNOTATION: pipeline.template_hash,
                     names.RERUN_TOKEN_ANNOTATION: rerun_token or "",
@@ -73,9 +77,9 @@ def gated(manifest: dict[str, Any]) -> dict[str, Any]:
     return {**manifest, "spec": {**spec, "schedulingGates": gates}}
 
 
-def _not_ours(annotations: dict[str, str]) -> dict[str, str]:
-    """Returns the annotations of the template, without those that the operator sets itself."""
-    return {key: value for key, value in annotations.items() if key not in names.POD_ANNOTATIONS}
+def _without(ours: frozenset[str], values: dict[str, str]) -> dict[str, str]:
+    """Returns the labels or annotations of the template, without those that the operator sets."""
+    return {key: value for key, value in values.items() if key not in ours}
 
 
 def _with_template(annotations: dict[str, str], template: dict[str, Any]) -> dict[str, str]:

@@ -2,9 +2,9 @@
 
 Reading order:
 
-1. Start. ``main``: the command line. ``settings``, ``logs``. ``operator``: the parts, and the tasks
-   that run them under Kopf. ``preflight``: the CRD and the permissions. ``leader``: which replica
-   reconciles.
+1. Start. ``main``: the command line. ``settings``, ``logs``. ``operator``: runs under Kopf.
+   ``preflight``: the CRD and the permissions. ``share``: the parts that reconcile, and their tasks.
+   ``leading``: one replica reconciles. ``leader``: the election of that replica.
 2. From a watch event to a key. ``handlers``: Kopf's events of InitPipelines. ``kopf_guard``: keeps
    Kopf's watch running through faults. ``pod_watch``: events of Pods. ``cache``: the newest known
    objects. ``queue``: the keys to reconcile.
@@ -18,4 +18,7 @@ Reading order:
    ``fair_buffer``: the events that wait, by namespace. ``sweep``: finds deletions that a watch
    missed. ``unlabelled_pods``: watches Pods without the operator's label. ``unreadable_objects``:
    logs objects that cannot be read.
+6. Only with ``--shards``. ``sharing``: several replicas reconcile. ``buckets``: the shard of an
+   object, and the owner of a shard. ``members``: the live replicas. ``selection``: the objects of
+   Kopf's watch.
 """

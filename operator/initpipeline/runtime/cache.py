@@ -267,5 +267,9 @@ class Cache:
     pods: Store[Pod]
 
     @classmethod
-    def empty(cls) -> "Cache":
-        return cls(Store(), Store(keep_gone=True, is_large=_has_many_containers))
+    def empty(cls, max_unpacked: int = MAX_UNPACKED) -> "Cache":
+        """Returns a cache without objects. It packs all but ``max_unpacked`` of each kind."""
+        return cls(
+            Store(max_unpacked=max_unpacked),
+            Store(max_unpacked=max_unpacked, keep_gone=True, is_large=_has_many_containers),
+        )

@@ -11,7 +11,7 @@ import contextlib
 import math
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, Self
@@ -21,8 +21,10 @@ from initpipeline.api import names
 from initpipeline.api.models import format_micro_time
 from initpipeline.api.reasons import Reason
 from initpipeline.core import admission
+from initpipeline.core.encoding import decode, encode
 from initpipeline.core.facts import Pipeline, PipelineMetadata, Pod, Refusal
 from initpipeline.core.unreadable import UnreadablePipeline, read_pipeline
+from initpipeline.runtime.buckets import Shard
 from initpipeline.runtime.client import (
     JSON,
     MERGE_PATCH,
@@ -92,6 +94,8 @@ class Lease:
     renewed: str
     transitions: int
     """How often the holder has changed."""
+    members: Mapping[str, str] = field(default_factory=dict)
+    """The time of the last heartbeat of each replica. Only runtime.members writes it."""
 
     @classmethod
     def from_api(cls, raw: Mapping[str, Any]) -> Self:
@@ -102,7 +106,19 @@ class Lease:
             spec.get("leaseDurationSeconds") or 0,
             spec.get("renewTime") or "",
             spec.get("leaseTransitions") or 0,
+            _members((raw["metadata"].get("annotations") or {}).get(names.MEMBERS_ANNOTATION)),
         )
+
+
+def _members(annotation: str | None) -> dict[str, str]:
+    """Returns the members in the annotation of a Lease, as far as they can be read."""
+    try:
+        members = decode((annotation or "{}").encode())
+    except ValueError:
+        return {}
+    if not isinstance(members, dict):
+        return {}
+    return {name: time for name, time in members.items() if isinstance(time, str)}
 
 
 MARGIN_SECONDS: Final = 1.0
@@ -122,25 +138,34 @@ class Gateway:
     """
 
     def __init__(
-        self, client: ApiClient, remaining: Callable[[], float] = lambda: math.inf
+        self,
+        client: ApiClient,
+        remaining: Callable[[], float] = lambda: math.inf,
+        shard: Shard = Shard(),  # noqa: B008 - it is immutable
     ) -> None:
-        """``remaining`` returns the seconds until the Lease expires."""
+        """``remaining`` returns the seconds until the Lease expires. Lists and watches have only
+        the objects of the shard."""
         self._client = client
         self._remaining = remaining
+        self._shard = shard
 
     @property
     def server(self) -> str:
         return self._client.server
 
     async def get_pipeline(self, key: Key) -> Pipeline | UnreadablePipeline | None:
-        """Returns the InitPipeline. None: it does not exist."""
+        """Returns the InitPipeline. None: it does not exist, or belongs to another shard."""
         raw = await self._get(_pipeline_path(key))
-        return None if raw is None else read_pipeline(raw)
+        return None if raw is None or not self._shard.selects(raw) else read_pipeline(raw)
 
     async def get_pod(self, key: Key) -> Pod | None:
         """Returns the Pod. None: it does not exist. Raises UnreadableError if it cannot be read."""
         raw = await self._get(_pod_path(key))
-        return None if raw is None else Pod.from_api(raw)
+        return None if raw is None else self._read_pod(raw)
+
+    def _read_pod(self, raw: Mapping[str, Any]) -> Pod:
+        pod = Pod.from_api(raw)
+        return pod if self._shard.selects(raw) else replace(pod, labelled=False)
 
     async def patch_status(
         self, pipeline: PipelineMetadata, patch: dict[str, Any]
@@ -163,7 +188,7 @@ class Gateway:
         namespace = manifest["metadata"]["namespace"]
         path = f"/api/v1/namespaces/{quote(namespace)}/pods?fieldValidation=Strict"
         try:
-            return Pod.from_api(await self._write("POST", path, manifest))
+            return self._read_pod(await self._write("POST", path, manifest))
         except ApiError as error:
             if isinstance(error, TooLargeError):
                 details = error.status.get("message")
@@ -185,7 +210,7 @@ class Gateway:
         # A Pod without a grace period or a node is deleted at once. The API server may then return
         # it without a resource version.
         there = answer.get("kind") == Kind.POD.value and answer["metadata"].get("resourceVersion")
-        return Pod.from_api(answer) if there else None
+        return self._read_pod(answer) if there else None
 
     async def ungate_pod(self, key: Key, uid: str) -> Pod:
         """Remove the operator's scheduling gate from the Pod with this UID, and return the Pod.
@@ -194,7 +219,7 @@ class Gateway:
         """
         gate = {"name": names.RUN_GATE, "$patch": "delete"}
         body = {"metadata": {"uid": uid}, "spec": {"schedulingGates": [gate]}}
-        return Pod.from_api(await self._write("PATCH", _pod_path(key), body, STRATEGIC_PATCH))
+        return self._read_pod(await self._write("PATCH", _pod_path(key), body, STRATEGIC_PATCH))
 
     async def delete_pipeline(self, pipeline: Pipeline) -> None:
         """Delete the pipeline. Raises ConflictError if it has changed since it was read,
@@ -224,21 +249,29 @@ class Gateway:
         raw = await self._get(_lease_path(key))
         return None if raw is None else Lease.from_api(raw)
 
-    async def create_lease(self, key: Key, spec: Mapping[str, Any]) -> Lease:
+    async def create_lease(
+        self, key: Key, spec: Mapping[str, Any], members: Mapping[str, str] | None = None
+    ) -> Lease:
         """Create the Lease. Raises AlreadyExistsError if it exists, NotFoundError if the namespace
         does not."""
         body = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": {"name": key.name, "namespace": key.namespace},
+            "metadata": {"name": key.name, "namespace": key.namespace, **_annotated(members)},
             "spec": spec,
         }
         return Lease.from_api(await self._client.request("POST", _leases_path(key), body))
 
-    async def patch_lease(self, key: Key, version: str, spec: Mapping[str, Any]) -> Lease:
-        """Set these fields of the Lease. Raises ConflictError if it has changed since it had this
-        resource version, NotFoundError if it does not exist."""
-        body = {"metadata": {"resourceVersion": version}, "spec": spec}
+    async def patch_lease(
+        self,
+        key: Key,
+        version: str,
+        spec: Mapping[str, Any],
+        members: Mapping[str, str] | None = None,
+    ) -> Lease:
+        """Set these fields of the Lease, and its members unless they are None. Raises ConflictError
+        if it has changed since it had this resource version, NotFoundError if it does not exist."""
+        body = {"metadata": {"resourceVersion": version, **_annotated(members)}, "spec": spec}
         path = _lease_path(key)
         return Lease.from_api(await self._client.request("PATCH", path, body, MERGE_PATCH))
 
@@ -255,10 +288,15 @@ class Gateway:
                 elif event["type"] != "BOOKMARK":
                     yield Lease.from_api(event["object"])
 
+    def list_pipelines(self, namespace: str | None) -> AsyncIterator[dict[str, Any]]:
+        """Yields the pages of the list of all InitPipelines. With the namespace None: in all
+        namespaces."""
+        return self._pages(self._list_path(Kind.PIPELINE, namespace))
+
     def list_pods(self, namespace: str | None) -> AsyncIterator[dict[str, Any]]:
         """Yields the pages of the list of all Pods that have the operator's label. With the
         namespace None: in all namespaces."""
-        return self._pages(_list_path(Kind.POD, namespace))
+        return self._pages(self._list_path(Kind.POD, namespace))
 
     def watch_pods(
         self,
@@ -270,14 +308,15 @@ class Gateway:
         """Yields the events of Pods that have the operator's label after this resource version, for
         at most ``seconds``. With the namespace None: in all namespaces. ``opened`` is called when
         the API server has accepted the watch."""
-        return self._watch(_list_path(Kind.POD, namespace), JSON, version, seconds, opened)
+        path = self._list_path(Kind.POD, namespace)
+        return self._watch(path, JSON, version, seconds, opened)
 
     async def list_uids(self, kind: Kind, namespace: str | None) -> ObjectUIDs:
         """Returns the UIDs of all objects of a kind. Requests only their metadata. With the
         namespace None: in all namespaces."""
         listed = ListedObjects()
         version = ""
-        async for page in self._pages(_list_path(kind, namespace), accept=METADATA_LIST):
+        async for page in self._pages(self._list_path(kind, namespace), accept=METADATA_LIST):
             version = page["metadata"]["resourceVersion"]
             # The items are null while the CRD is being deleted.
             for raw in page["items"] or ():
@@ -295,14 +334,20 @@ class Gateway:
     async def find_unlabelled_pods(
         self, namespace: str, keys: Collection[Key]
     ) -> tuple[set[Key], str]:
-        """Returns which of these Pods exist without the operator's label, and the resource version
-        of the list."""
+        """Returns which of these Pods exist without the operator's label, or with that of another
+        shard, and the resource version of the list."""
         found: set[Key] = set()
         version = ""
-        async for page in self._pages(_unlabelled_path(namespace), accept=METADATA_LIST):
+        async for page in self._pages(self._unlabelled_path(namespace), accept=METADATA_LIST):
             version = page["metadata"]["resourceVersion"]
-            found |= {key for raw in page["items"] or () if (key := key_of(raw)) in keys}
+            for raw in page["items"] or ():
+                if (key := key_of(raw)) in keys and not self._is_watched(raw):
+                    found.add(key)
         return found, version
+
+    def _is_watched(self, pod: Mapping[str, Any]) -> bool:
+        labels = pod["metadata"].get("labels") or {}
+        return names.NAME_LABEL in labels and self._shard.selects(pod)
 
     async def watch_unlabelled_pods(
         self,
@@ -312,14 +357,24 @@ class Gateway:
         opened: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[Key]:
         """Yields the key of each Pod without the operator's label that changes or is deleted after
-        this resource version, for at most ``seconds``. ``opened`` is called when the API server has
-        accepted the watch."""
-        path = _unlabelled_path(namespace)
+        this resource version, for at most ``seconds``. If there are shards, also those of others.
+        ``opened`` is called when the API server has accepted the watch."""
+        path = self._unlabelled_path(namespace)
         watch = self._watch(path, METADATA_EVENTS, version, seconds, opened)
         async with contextlib.aclosing(watch) as events:
             async for event in events:
                 if event["type"] != "BOOKMARK":
                     yield key_of(event["object"])
+
+    def _list_path(self, kind: Kind, namespace: str | None) -> str:
+        path = _list_path(kind, namespace)
+        labels = [names.NAME_LABEL] if kind is Kind.POD else []
+        return _selected(path, *labels, self._shard.selector)
+
+    def _unlabelled_path(self, namespace: str) -> str:
+        # No selector matches Pods that lack one of two labels.
+        labels = [f"!{names.NAME_LABEL}"] if not self._shard.selector else []
+        return _selected(_list_path(Kind.POD, namespace), *labels)
 
     def _watch(
         self,
@@ -330,7 +385,8 @@ class Gateway:
         opened: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[dict[str, Any]]:
         query = f"resourceVersion={quote(version)}&timeoutSeconds={seconds}"
-        url = f"{path}&watch=true&allowWatchBookmarks=true&{query}"
+        separator = "&" if "?" in path else "?"
+        url = f"{path}{separator}watch=true&allowWatchBookmarks=true&{query}"
         return self._client.watch(url, accept, seconds, opened)
 
     async def _write(
@@ -364,6 +420,12 @@ class Gateway:
                 return
 
 
+def _annotated(members: Mapping[str, str] | None) -> dict[str, Any]:
+    if members is None:
+        return {}
+    return {"annotations": {names.MEMBERS_ANNOTATION: encode(members).decode()}}
+
+
 def key_of(raw: Mapping[str, Any]) -> Key:
     """Returns the key of an API object."""
     # Thousands of keys share one string for their namespace.
@@ -374,18 +436,19 @@ def _list_path(kind: Kind, namespace: str | None) -> str:
     scope = f"/namespaces/{quote(namespace)}" if namespace else ""
     if kind is Kind.PIPELINE:
         return f"/apis/{names.API_VERSION}{scope}/{names.PLURAL}"
-    return f"/api/v1{scope}/pods?labelSelector={quote(names.NAME_LABEL)}"
+    return f"/api/v1{scope}/pods"
+
+
+def _selected(path: str, *selectors: str) -> str:
+    """Returns the path of a list or a watch of the objects that match all these label selectors."""
+    selector = ",".join(filter(None, selectors))
+    return f"{path}?labelSelector={quote(selector)}" if selector else path
 
 
 def pipelines_path(namespace: str | None) -> str:
     """Returns the path with which Kopf lists and watches InitPipelines. With the namespace None: in
     all namespaces."""
     return _list_path(Kind.PIPELINE, namespace)
-
-
-def _unlabelled_path(namespace: str) -> str:
-    selector = quote(f"!{names.NAME_LABEL}")
-    return f"/api/v1/namespaces/{quote(namespace)}/pods?labelSelector={selector}"
 
 
 def _pipeline_path(key: Key) -> str:

@@ -7,7 +7,7 @@ writes per pipeline and a copy of the spec in an annotation, and some need a fin
 
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from initpipeline.api import names
@@ -16,7 +16,7 @@ from initpipeline.core.unreadable import UnreadablePipeline, read_pipeline
 from initpipeline.runtime import sweep
 from initpipeline.runtime.cache import Store
 from initpipeline.runtime.client import SILENT_SECONDS
-from initpipeline.runtime.errors import ConnectionFailed, OperatorError
+from initpipeline.runtime.errors import OperatorError
 from initpipeline.runtime.gateway import Key, Kind, ListedObjects, ObjectUIDs, key_of
 from initpipeline.runtime.lean_imports import kopf
 from initpipeline.runtime.pod_watch import RETRY_SECONDS, WATCH_SECONDS
@@ -28,17 +28,12 @@ from initpipeline.runtime.unreadable_objects import UnreadableObjects
 logger = logging.getLogger(__name__)
 
 
-def register(
-    registry: kopf.OperatorRegistry,
-    store: Store[Pipeline | UnreadablePipeline],
-    queue: WorkQueue[Key],
-    unreadable: UnreadableObjects,
-) -> None:
+def register(registry: kopf.OperatorRegistry, handle: Callable[[Mapping[str, Any]], None]) -> None:
     """Register the handler for the events of InitPipelines."""
 
     @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
     async def pipeline_event(event: Mapping[str, Any], **_: object) -> None:
-        handle_pipeline(store, queue, unreadable, event)
+        handle(event)
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
@@ -183,16 +178,8 @@ class PipelineLists:
     """The lists of one namespace's InitPipelines. With the namespace None: of all namespaces."""
 
     def __init__(
-        self,
-        namespace: str | None,
-        pipelines: ListedPipelines,
-        freshness: Freshness,
-        check_current: Callable[[Kind, str | None, str], Awaitable[None]],
+        self, namespace: str | None, pipelines: ListedPipelines, freshness: Freshness
     ) -> None:
-        """``check_current`` raises HistoryLost if a watch cannot continue from a version."""
-        self._check_current = check_current
-        self._version = ""
-        """The version of the last list, until its watch is opened."""
         self._namespace = namespace
         self._pipelines = pipelines
         self._freshness = freshness
@@ -214,19 +201,6 @@ class PipelineLists:
         self._freshness.listed()
         self._pipelines.compare(self._newest, self._listed.at(version), self._namespace)
         self._listed = ListedObjects()
-        self._version = version
-
-    async def resume(self, version: str) -> None:
-        """Check whether a watch can continue from this version. Right after a list it can. May
-        raise ApiError or ConnectionFailed."""
-        listed, self._version = self._version, ""
-        if version == listed:
-            return
-        try:
-            await self._check_current(Kind.PIPELINE, self._namespace, version)
-        except OperatorError as error:
-            self._pipelines.fail(error)
-            raise ConnectionFailed(str(error)) from error
 
 
 class _Backoffs:

@@ -30,6 +30,7 @@ from initpipeline.runtime.client import NO_ANSWER, retry_seconds
 from initpipeline.runtime.errors import UNAVAILABLE, ApiError, ConnectionFailed, one_line
 from initpipeline.runtime.pod_watch import RETRY_SECONDS, SHORT_SECONDS
 from initpipeline.runtime.probes import Freshness
+from initpipeline.runtime.selection import Selection
 
 logger = logging.getLogger(__name__)
 
@@ -85,10 +86,12 @@ class Watched:
     _list_pace: _Pace = field(default_factory=_Pace)
     _watch_pace: _Pace = field(default_factory=_Pace)
 
-    async def paced(self, request: aiohttp.ClientRequest) -> None:
-        """Wait until the request may be sent. The pages of a list follow each other at once."""
+    async def paced(self, request: aiohttp.ClientRequest, selection: Selection) -> None:
+        """Wait until the request may be sent. The pages of a list follow each other at once, and so
+        does a watch that was cut."""
         if "watch" in request.url.query:
-            await self._watch_pace.wait()
+            if not selection.was_cut(request.url.path):
+                await self._watch_pace.wait()
         elif "continue" not in request.url.query:
             await self._list_pace.wait()
             self.lists.begin()
@@ -98,11 +101,15 @@ class KopfGuard:
     """A middleware for the session of Kopf. ``watched`` is by the path of a list and its watch."""
 
     def __init__(
-        self, watched: Mapping[str, Watched], is_known: Callable[[Mapping[str, Any]], bool]
+        self,
+        watched: Mapping[str, Watched],
+        is_known: Callable[[Mapping[str, Any]], bool],
+        selection: Selection,
     ) -> None:
-        """``is_known`` returns whether to leave an event out."""
+        """``is_known`` returns whether to leave an event out. ``selection`` selects the objects."""
         self._watched = watched
         self._is_known = is_known
+        self._selection = selection
 
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -113,10 +120,11 @@ class KopfGuard:
             if response.status == 401:
                 raise aiohttp.ClientConnectionError("401: the credentials are refused")
             return response
-        await watched.paced(request)
+        await watched.paced(request, self._selection)
         try:
             if "watch" in request.url.query:
                 await watched.lists.resume(request.url.query["resourceVersion"])
+            self._selection.apply(request)
             response = await handler(request)
             await self._check(watched, request, response)
         except _Expired as error:
@@ -148,6 +156,7 @@ class KopfGuard:
         if isinstance(response.content, responses.Lines):
             watched.freshness.opened()
             response.content.accepted = partial(self._accepted, watched.freshness)
+            self._selection.opened(request, response)
         elif isinstance(response, responses.Response):
             await response.parse(watched.lists.handle, watched.lists.end)
 

@@ -80,15 +80,18 @@ class LeaderElection:
         periods: Periods,
         now: Callable[[], datetime],
         clock: Callable[[], float] = uptime,
+        is_gone: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """``key`` names the Lease, ``identity`` this process in it. ``now`` returns the times to
-        write to the Lease. No replica compares them with its clock."""
+        write to the Lease. No replica compares them with its clock. ``is_gone`` returns whether a
+        holder certainly cannot write any more, so that its Lease need not expire."""
         self._gateway = gateway
         self._key = key
         self._identity = identity
         self._periods = periods
         self._now = now
         self._clock = clock
+        self._is_gone = is_gone
         self._lease: Lease | None = None
         """The last observed Lease. None: it does not exist."""
         self._changed_at = 0.0
@@ -235,6 +238,8 @@ class LeaderElection:
     def _expires_in(self) -> float:
         """Returns the seconds after which this process may take the Lease."""
         if self._lease is None or self._lease.holder in ("", self._identity):
+            return 0.0
+        if self._is_gone(self._lease.holder):
             return 0.0
         return self._changed_at + self._lease.seconds - EARLY_SECONDS - self._clock()
 

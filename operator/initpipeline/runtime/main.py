@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--lease-seconds", metavar="N", help=_help("lease_seconds"))
     run.add_argument("--renew-seconds", metavar="N", help=_help("renew_seconds"))
     run.add_argument("--retry-seconds", metavar="N", help=_help("retry_seconds"))
+    run.add_argument("--shards", metavar="N", help=_help("shards"))
     run.add_argument("--standby", metavar="warm|cold", help=_help("standby"))
     run.add_argument(
         "--scheduling-gate", action="store_const", const=True, help=_help("scheduling_gate")

@@ -6,39 +6,27 @@ import logging
 import platform
 import signal
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
-from datetime import datetime
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from initpipeline import __version__
 from initpipeline.runtime import handlers, preflight, probes, sweep
-from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.client import ApiClient, load_configuration
 from initpipeline.runtime.clock import Clock
-from initpipeline.runtime.errors import HistoryLost, OperatorError, one_line
-from initpipeline.runtime.events import EventRecorder
-from initpipeline.runtime.gateway import Gateway, Key, pipelines_path
+from initpipeline.runtime.errors import ConnectionFailed, HistoryLost, OperatorError, one_line
+from initpipeline.runtime.gateway import Gateway, Key, Kind, pipelines_path
 from initpipeline.runtime.handlers import PipelineLists
 from initpipeline.runtime.kopf_guard import KopfGuard, Watched
-from initpipeline.runtime.leader import LeaderElection, Periods
+from initpipeline.runtime.leading import Leading
 from initpipeline.runtime.lean_imports import kopf
-from initpipeline.runtime.pod_watch import PodWatcher
 from initpipeline.runtime.probes import Freshness
-from initpipeline.runtime.queue import Urgency, WorkQueue
-from initpipeline.runtime.reconcile import Reconciler
+from initpipeline.runtime.selection import Selection
 from initpipeline.runtime.settings import Settings
-from initpipeline.runtime.sweep import Sweeper
-from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
-from initpipeline.runtime.unreadable_objects import UnreadableObjects
-from initpipeline.runtime.workers import run_worker
+from initpipeline.runtime.share import Replica, Share, Tasks, freshness
+from initpipeline.runtime.sharing import Sharing, shard_lease
 
 logger = logging.getLogger(__name__)
-
-DRAIN_SECONDS = 1.0
-"""How long reconciles in progress may continue after SIGTERM, before another replica continues.
-After that they are cancelled, which is safe at any point."""
 
 STUCK_SECONDS = 1800.0
 """A reconcile does not take that long: each of its requests has a time-out."""
@@ -57,7 +45,10 @@ async def run(settings: Settings) -> None:
         timeout = settings.request_timeout_seconds
         async with ApiClient(configuration, timeout, observe=clock.observe) as client:
             await preflight.check(
-                client, settings.namespaces, lease_key(settings), settings.scheduling_gate
+                client,
+                settings.namespaces,
+                *leases(settings),
+                gated=settings.scheduling_gate,
             )
             # The same name in the Lease, so that a new start need not wait for it.
             settings = settings.model_copy(update={"identity": identity(settings)})
@@ -78,6 +69,13 @@ def lease_key(settings: Settings) -> Key:
     return Key(namespace or next(iter(settings.namespaces), "default"), settings.lease_name)
 
 
+def leases(settings: Settings) -> list[Key]:
+    """Returns the keys of all Leases that a replica writes to."""
+    lease, count = lease_key(settings), settings.shards
+    shards = range(count) if count > 1 else ()
+    return [lease, *(shard_lease(lease, shard) for shard in shards)]
+
+
 def identity(settings: Settings) -> str:
     """Returns the name of this process in the Lease."""
     return settings.identity or f"{platform.node()}_{uuid.uuid4()}"
@@ -90,37 +88,75 @@ def _end_cleanly_at_sigterm() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
-def _urgency(cache: Cache, key: Key) -> Urgency:
-    """Returns the urgency of a pipeline in the queue. FIRST: the cache has no Pod for it. NEXT: all
-    its init containers except sidecars have ended. LAST: its steps run, or it and its Pod are
-    packed, because they are at rest."""
-    if cache.pipelines.is_packed(key) and cache.pods.is_packed(key):
-        return Urgency.LAST
-    pod = cache.pods.get(key)
-    if pod is None:
-        return Urgency.FIRST
-    return Urgency.LAST if pod.phase == "Pending" else Urgency.NEXT
+class Work(Protocol):
+    """How the replicas divide the work: one leads (runtime.leading), or all share it
+    (runtime.sharing)."""
+
+    def shares(self) -> Collection[Share]: ...
+    def share_of(self, raw: Mapping[str, Any], /) -> Share | None: ...
+    def is_waiting(self) -> bool: ...
+    def idle_seconds(self) -> float: ...
+    async def wait(self) -> None: ...
+    def start(self, tasks: Tasks) -> None: ...
+    async def drain(self) -> None: ...
+    async def release(self) -> None: ...
 
 
-def work_queue(workers: int, cache: Cache, clock: Callable[[], datetime]) -> WorkQueue[Key]:
-    """Returns the queue of the pipelines to reconcile, for this number of workers.
+class _SharedLists:
+    """The lists of one namespace's InitPipelines, divided between the shares."""
 
-    At most a quarter of the workers serve one namespace, so that requests that time out there do
-    not occupy all workers.
-    """
-    return WorkQueue(
-        clock,
-        group=lambda key: key.namespace,
-        max_urgent=max(1, workers * 3 // 16),
-        max_last=max(1, workers // 32),
-        urgency=partial(_urgency, cache),
-    )
+    def __init__(
+        self,
+        namespace: str | None,
+        work: Work,
+        freshness: Freshness,
+        gateway: Gateway,
+        fail: Callable[[OperatorError], None],
+    ) -> None:
+        """``fail`` ends the operator with an error."""
+        self._namespace = namespace
+        self._work = work
+        self._freshness = freshness
+        self._gateway = gateway
+        self._fail = fail
+        self._version = ""
+        """The version of the last list, until its watch is opened."""
+        self._lists: dict[Share, PipelineLists] = {}
+        """The lists of the shares that existed when the list was requested."""
 
+    def begin(self) -> None:
+        """Record that a list is requested. A list that was not completed before is discarded."""
+        self._lists = {
+            share: PipelineLists(self._namespace, share.listed, self._freshness)
+            for share in self._work.shares()
+        }
 
-def _freshness(objects: str, namespaces: Sequence[str | None]) -> dict[str | None, Freshness]:
-    return {
-        name: Freshness(objects if name is None else f"{objects} in {name}") for name in namespaces
-    }
+    def handle(self, raw: Mapping[str, Any]) -> None:
+        """Store and queue a pipeline of the list. A share that is newer than the list lists its
+        pipelines itself."""
+        share = self._work.share_of(raw)
+        if share in self._lists:
+            self._lists[share].handle(raw)
+
+    def end(self, version: str) -> None:
+        """Remove the stored pipelines that the list does not have, which is now complete."""
+        self._freshness.listed()
+        for lists in self._lists.values():
+            lists.end(version)
+        self._lists = {}
+        self._version = version
+
+    async def resume(self, version: str) -> None:
+        """Check whether a watch can continue from this version. Right after a list it can. May
+        raise ApiError or ConnectionFailed."""
+        listed, self._version = self._version, ""
+        if version == listed:
+            return
+        try:
+            await sweep.check_current(self._gateway, Kind.PIPELINE, self._namespace, version)
+        except OperatorError as error:
+            self._fail(error)
+            raise ConnectionFailed(str(error)) from error
 
 
 class Operator:
@@ -129,72 +165,43 @@ class Operator:
     def __init__(self, settings: Settings, client: ApiClient, now: Clock) -> None:
         self._settings = settings
         self._client = client
-        periods = Periods(settings.lease_seconds, settings.renew_seconds, settings.retry_seconds)
-        self._leader = LeaderElection(
-            Gateway(client), lease_key(settings), identity(settings), periods, now
-        )
-        gateway, cache = Gateway(client, self._leader.remaining), Cache.empty()
-        self._queue = work_queue(settings.workers, cache, now)
-        self._events = EventRecorder(gateway, now)
-        watcher = UnlabelledPodWatcher(gateway, self._queue)
-        unreadable = UnreadableObjects()
-        self._reconciler = Reconciler(
-            gateway, cache, self._queue, now, self._events, watcher, settings.scheduling_gate
-        )
         self._namespaces: Sequence[str | None] = settings.namespaces or (None,)
-        self._listed = handlers.ListedPipelines(
-            cache.pipelines, self._queue, unreadable, self._namespaces, self._fail
-        )
-        self._pipelines = cache.pipelines
-        by_namespace = _freshness("InitPipelines", self._namespaces)
-        check_current = partial(sweep.check_current, gateway)
-        self._watched = {
-            pipelines_path(name): Watched(
-                fresh, PipelineLists(name, self._listed, fresh, check_current)
-            )
-            for name, fresh in by_namespace.items()
-        }
-        self._fresh_pods = _freshness("Pods", self._namespaces)
-        self._pods = PodWatcher(
-            gateway,
-            cache.pods,
-            self._queue,
-            unreadable,
-            self._listed.pods_listed,
-            self._fresh_pods,
-        )
-        self._sweeper = Sweeper(gateway, cache, self._queue, self._namespaces)
         self._before: set[asyncio.Task[Any]] = set()
         """The tasks that ran before Kopf started."""
-        self._tasks: set[asyncio.Task[None]] = set()
-        """The event loop has only weak references to its tasks."""
-        self._is_cold = False
-        """The process waits for the Lease before it watches."""
-        self._stopping = False
         self._broken = asyncio.Event()
         self._fault: OperatorError | None = None
         self._registry = kopf.OperatorRegistry()
         self._kopf_settings = kopf.OperatorSettings()
         handlers.configure(self._kopf_settings)
-        handlers.register(self._registry, cache.pipelines, self._queue, unreadable)
+        handlers.register(self._registry, self._handle)
         kopf.on.login(registry=self._registry)(self._login)
         kopf.on.startup(registry=self._registry)(self._start)
         kopf.on.cleanup(registry=self._registry)(self._stop)
+        replica = Replica(
+            settings, client, lease_key(settings), identity(settings), now, self._failed
+        )
+        self._tasks = Tasks(self._failed)
+        selection = Selection(map(pipelines_path, self._namespaces))
+        self._work: Work = Leading(replica) if settings.shards == 1 else Sharing(replica, selection)
+        self._watched = {
+            pipelines_path(name): Watched(
+                fresh, _SharedLists(name, self._work, fresh, Gateway(client), self._failed)
+            )
+            for name, fresh in freshness("InitPipelines", self._namespaces).items()
+        }
+        self._guard = KopfGuard(self._watched, self._is_known, selection)
 
     async def serve(self) -> None:
         """Run until SIGTERM or SIGINT. Raises OperatorError if a watch or a task fails. The
         process must then be restarted, because it would seem to run but reconcile nothing."""
         self._before = asyncio.all_tasks()
         try:
-            pipelines = (watched.freshness for watched in self._watched.values())
-            ready = [*pipelines, *self._fresh_pods.values()]
             async with probes.served(
                 self._settings.probe_address,
                 live=(self._stuck_worker, self._stuck_election),
-                ready=[partial(self._unready, freshness) for freshness in ready],
+                ready=(self._unready,),
             ):
-                if self._settings.standby == "cold":
-                    await self._wait_cold()
+                await self._work.wait()
                 await kopf.operator(
                     registry=self._registry,
                     settings=self._kopf_settings,
@@ -214,93 +221,65 @@ class Operator:
         if self._fault is not None:
             raise self._fault
 
-    async def _wait_cold(self) -> None:
-        """Wait for the Lease. If SIGTERM interrupts that, the Lease may just have been taken."""
-        self._is_cold = True
-        try:
-            await self._leader.acquire()
-        except asyncio.CancelledError:
-            await self._leader.release()
-            raise
-        self._is_cold = False
-
-    def _unready(self, freshness: Freshness) -> str | None:
-        """Returns why the objects are not up to date. None: they are, or this is a cold standby.
-        A rollout waits until a new replica is ready, and only then ends the holder of the Lease."""
-        return None if self._is_cold else freshness.problem()
+    def _unready(self) -> str | None:
+        """Returns which objects are not up to date, one per line. None: all are, or this replica
+        waits for others to end. A rollout waits until a new replica is ready, and only then ends an
+        old one."""
+        if self._work.is_waiting():
+            return None
+        fresh = [watched.freshness for watched in self._watched.values()]
+        for share in self._work.shares():
+            fresh += share.fresh_pods.values()
+        return "\n".join(problem for one in fresh if (problem := one.problem())) or None
 
     def _stuck_worker(self) -> str | None:
         """Returns the pipeline that a worker has had for too long. If a worker ends, the process
         ends, so no probe is needed for that."""
-        key = self._queue.stuck(STUCK_SECONDS)
-        return None if key is None else f"a worker has had {key} for {STUCK_SECONDS:.0f} seconds"
+        for share in self._work.shares():
+            if (key := share.queue.stuck(STUCK_SECONDS)) is not None:
+                return f"a worker has had {key} for {STUCK_SECONDS:.0f} seconds"
+        return None
 
     def _stuck_election(self) -> str | None:
         """Returns for how long the leader election has done nothing. Its requests have time-outs,
         so an outage of the API server does not count."""
-        idle = self._leader.idle_seconds()
+        idle = self._work.idle_seconds()
         most = 2 * (self._settings.lease_seconds + self._settings.request_timeout_seconds)
         return f"the leader election has been stuck for {idle:.0f} seconds" if idle > most else None
 
     async def _login(self, **_: object) -> kopf.AiohttpSession:
         """Returns a session for Kopf. It renews its credentials itself."""
-        is_known = partial(handlers.is_known, self._pipelines)
-        return self._client.for_watches(KopfGuard(self._watched, is_known))
+        return self._client.for_watches(self._guard)
+
+    def _is_known(self, event: Mapping[str, Any]) -> bool:
+        """Returns whether the watch event changes nothing. Kopf then does not handle it."""
+        if event.get("type") not in {"ADDED", "MODIFIED", "DELETED"}:
+            return False
+        share = self._work.share_of(event["object"])
+        return share is None or share.is_known(event)
+
+    def _handle(self, event: Mapping[str, Any]) -> None:
+        if share := self._work.share_of(event["object"]):
+            share.handle(event)
 
     async def _start(self, **_: object) -> None:
-        for number in range(self._settings.workers):
-            worker = run_worker(self._queue, self._reconciler, self._leader.leads)
-            self._run(f"worker {number}", worker)
-        self._run("leader election", self._lead())
-        for namespace in self._namespaces:
-            self._run("watch of Pods", self._pods.run(namespace))
-        self._run("events", self._events.run())
-        self._run("sweeper", self._sweeper.run(self._settings.sweep_seconds))
+        self._work.start(self._tasks)
         scope = ",".join(self._settings.namespaces) or "all"
         logger.info(
             "operator started",
             extra={"version": __version__, "server": self._client.server, "namespaces": scope},
         )
 
-    async def _lead(self) -> None:
-        """Take the Lease, queue all pipelines, and renew the Lease, until the task is cancelled.
-        Before that, the watches keep the cache up to date, and no worker reconciles. Raises
-        LeaseLost if another process has taken the Lease from this one."""
-        while True:
-            if not self._leader.leads():  # A cold standby holds the Lease before it starts.
-                await self._leader.acquire()
-            self._listed.queue_all()
-            await self._leader.keep()
-
-    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name=name)
-        task.add_done_callback(self._ended)
-        self._tasks.add(task)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """Stop the process if a task has finished, because all tasks must run until they are
-        cancelled."""
-        if self._stopping:
-            return
-        error = None if task.cancelled() else task.exception()
-        if not isinstance(error, OperatorError):
-            error = OperatorError(f"{task.get_name()} ended: {one_line(error or 'cancelled')}")
-        self._fail(error)
-
-    def _fail(self, error: OperatorError) -> None:
-        """End the operator with this error."""
+    def _failed(self, error: OperatorError) -> None:
+        """End the process."""
         self._fault = self._fault or error
         self._broken.set()
 
     async def _stop(self, **_: object) -> None:
         """Wait for reconciles in progress, which is cheaper than to repeat them. Post their events,
         because the next process could not. Then cancel all tasks, and release the Lease."""
-        self._stopping = True
-        self._queue.close()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + DRAIN_SECONDS
-        await self._queue.drain(DRAIN_SECONDS)
-        await self._events.drain(deadline - loop.time())
+        self._tasks.expect_end()
+        await self._work.drain()
         # Kopf does not cancel all its tasks: interrupted requests remain, and if the watch of one
         # namespace has failed, the others remain. Kopf would wait 5 s for them, and then report
         # their cancellation as a failure. Kopf's task "pause-waiter" is not cancelled: its watch
@@ -310,5 +289,5 @@ class Operator:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        await self._leader.release()
+        await self._work.release()
         logger.info("operator stopped")

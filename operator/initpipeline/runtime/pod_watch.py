@@ -44,11 +44,13 @@ async def repeat(
     failure: str,
     fields: Mapping[str, object],
     watch: Callable[[Callable[[], None]], Awaitable[None]],
+    once: bool = False,
 ) -> None:
     """Call ``watch`` again and again, until the task is cancelled. Logs each error as ``failure``
     with these fields, and waits after it. The delays grow, until a watch has been open for longer
     than the last delay. ``watch`` must call its argument when the API server has accepted the
-    watch. Raises OperatorError if ``watch`` does."""
+    watch. With ``once``, returns when ``watch`` has succeeded. Raises OperatorError if ``watch``
+    does."""
     loop = asyncio.get_running_loop()
     opened_at = math.inf
 
@@ -61,6 +63,8 @@ async def repeat(
         opened_at, wanted = math.inf, 0
         try:
             await watch(opened)
+            if once:
+                return
             if loop.time() - opened_at >= SHORT_SECONDS:
                 failures = 0
                 continue

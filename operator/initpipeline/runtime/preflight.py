@@ -23,9 +23,9 @@ _TO_UNGATE = ("", "pods", "", ("patch",))
 
 
 async def check(
-    client: ApiClient, namespaces: tuple[str, ...], lease: Key, gated: bool = False
+    client: ApiClient, namespaces: tuple[str, ...], *leases: Key, gated: bool = False
 ) -> None:
-    """Check the CRD, the permissions in each namespace, and those for the Lease. Without
+    """Check the CRD, the permissions in each namespace, and those for the Leases. Without
     namespaces: cluster-wide. With ``gated``: also the permission to remove scheduling gates.
 
     Raises OperatorError for the first one that is missing, or if the API server does not answer.
@@ -36,12 +36,13 @@ async def check(
             for group, resource, subresource, verbs in (*_NEEDED, *([_TO_UNGATE] if gated else ())):
                 for verb in verbs:
                     await _check_permission(client, namespace, group, resource, subresource, verb)
-        for verb in _LEASE_VERBS:
-            # A role cannot limit the creation of objects to a name.
-            name = "" if verb == "create" else lease.name
-            await _check_permission(
-                client, lease.namespace, "coordination.k8s.io", "leases", "", verb, name
-            )
+        for lease in leases:
+            for verb in _LEASE_VERBS:
+                # A role cannot limit the creation of objects to a name.
+                name = "" if verb == "create" else lease.name
+                await _check_permission(
+                    client, lease.namespace, "coordination.k8s.io", "leases", "", verb, name
+                )
     except ConnectionFailed as error:
         raise OperatorError(
             f"no answer from the API server at {client.server} ({error}): check that the cluster "

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from initpipeline.runtime.buckets import BUCKETS
 from initpipeline.runtime.gateway import LEAST_SECONDS, MARGIN_SECONDS
 from initpipeline.runtime.leader import EARLY_SECONDS
 
@@ -86,6 +87,14 @@ class Settings(BaseSettings):
         description="Seconds without a successful renewal after which the holder stops "
         "reconciling (client-go: RenewDeadline). At least twice --retry-seconds, and at least "
         f"{WRITE_SECONDS} less than --lease-seconds, so that a write has time.",
+    )
+    shards: int = Field(
+        default=1,
+        ge=1,
+        le=len(BUCKETS),
+        description="Number of parts into which the InitPipelines are divided. With more than one, "
+        "all replicas work: each part has a Lease, and each replica watches only the parts that it "
+        "holds. Requires manifests/sharding. --standby has no effect then.",
     )
     standby: Literal["warm", "cold"] = Field(
         default="warm",

@@ -65,6 +65,12 @@ class UnlabelledPodWatcher:
             del self._names[key.namespace]
             self._end(key.namespace)
 
+    def close(self) -> None:
+        """Stop watching all Pods."""
+        for namespace in tuple(self._tasks):
+            self._end(namespace)
+        self._names.clear()
+
     def _begin(self, namespace: str) -> None:
         task = asyncio.create_task(self._run(namespace), name=f"unlabelled Pods {namespace}")
         self._tasks[namespace] = task

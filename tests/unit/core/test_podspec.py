@@ -16,7 +16,11 @@ TEMPLATE: dict[str, Any] = {
         "namespace": "elsewhere",
         "generateName": "ignored-",
         "creationTimestamp": None,
-        "labels": {"app": "shop", names.NAME_LABEL: "not yours to set"},
+        "labels": {
+            "app": "shop",
+            names.NAME_LABEL: "not yours to set",
+            names.BUCKET_LABEL: "not yours to set",
+        },
         "annotations": {"note": "kept", names.RUN_ANNOTATION: "99"},
         "finalizers": ["example.com/keep"],
     },
@@ -110,6 +114,13 @@ def test_operator_annotation_in_the_template_is_not_copied() -> None:
 def test_labels_of_the_pipeline_are_not_copied_to_the_pod() -> None:
     labelled = PipelineBuilder(labels={"app.kubernetes.io/instance": "argocd-tracks-this"})
     assert built(labelled)["metadata"]["labels"] == {names.NAME_LABEL: "demo"}
+
+
+def test_bucket_of_the_pipeline_is_copied_to_the_pod() -> None:
+    """Otherwise the watch of the replica that serves the pipeline would not report the Pod."""
+    labelled = PipelineBuilder(labels={names.BUCKET_LABEL: "a"}).with_template(TEMPLATE)
+    labels = built(labelled)["metadata"]["labels"]
+    assert labels == {"app": "shop", names.NAME_LABEL: "demo", names.BUCKET_LABEL: "a"}
 
 
 def test_pod_is_controlled_by_the_pipeline() -> None:

@@ -20,9 +20,9 @@ from initpipeline.runtime.client import JSON
 from initpipeline.runtime.errors import api_error
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
-from initpipeline.runtime.operator import work_queue
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.settings import Settings
+from initpipeline.runtime.share import work_queue
 from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
 from initpipeline.runtime.workers import run_worker

@@ -4,14 +4,17 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import unquote
 
 import pytest
 
+from initpipeline.api.names import BUCKET_LABEL, NAME_LABEL
 from initpipeline.api.raw import Raw
 from initpipeline.core.facts import Pipeline
+from initpipeline.runtime.buckets import Shard
 from initpipeline.runtime.client import JSON, ApiClient
 from initpipeline.runtime.errors import ConnectionFailed, LeaseExpiring
-from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.gateway import Gateway, Key, Kind
 from tests.builders import NAME, NAMESPACE, fresh_pod, pipeline
 
 KEY: Final = Key(NAMESPACE, NAME)
@@ -22,6 +25,11 @@ class Recorder(ApiClient):
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, float]] = []
+        self.listed: list[str] = []
+        self.labels: dict[str, str] = {}
+        """Additional labels of the object."""
+        self.items: list[Raw] = []
+        """The objects of each list."""
 
     async def request(
         self,
@@ -35,7 +43,12 @@ class Recorder(ApiClient):
         self.sent.append((method, seconds))
         raw = (fresh_pod() if "/pods" in path else pipeline()).raw()
         raw["metadata"]["resourceVersion"] = "7"
+        raw["metadata"].setdefault("labels", {}).update(self.labels)
         return raw
+
+    async def page(self, path: str, accept: str = JSON) -> Raw:  # noqa: ARG002
+        self.listed.append(unquote(path))
+        return {"metadata": {"resourceVersion": "7"}, "items": self.items}
 
 
 def _pipeline() -> Pipeline:
@@ -87,3 +100,43 @@ async def test_reads_do_not_depend_on_the_lease(client: Recorder) -> None:
     await gateway.get_pipeline(KEY)
     await gateway.get_pod(KEY)
     assert client.sent == [("GET", math.inf)] * 2
+
+
+class TestShard:
+    """The gateway of a shard has only the objects of the shard."""
+
+    @pytest.fixture
+    def gateway(self, client: Recorder) -> Gateway:
+        return Gateway(client, shard=Shard(1, 4))
+
+    async def test_lists_select_the_buckets(self, client: Recorder, gateway: Gateway) -> None:
+        await gateway.list_uids(Kind.PIPELINE, None)
+        await gateway.list_uids(Kind.POD, "team")
+        buckets = f"{BUCKET_LABEL} in (1,5,9,d)"
+        assert client.listed == [
+            f"/apis/initpipeline.dev/v1alpha1/initpipelines?labelSelector={buckets}&limit=500",
+            f"/api/v1/namespaces/team/pods?labelSelector={NAME_LABEL},{buckets}&limit=500",
+        ]
+
+    @pytest.mark.parametrize(("bucket", "found"), [("5", True), ("0", False)])
+    async def test_pipeline_of_another_shard_is_not_found(
+        self, client: Recorder, gateway: Gateway, bucket: str, found: bool
+    ) -> None:
+        """Its bucket has changed. Its new owner serves it."""
+        client.labels = {BUCKET_LABEL: bucket}
+        assert (await gateway.get_pipeline(KEY) is not None) is found
+
+    @pytest.mark.parametrize(("bucket", "watched"), [("5", True), ("0", False)])
+    async def test_pod_of_another_shard_counts_as_unlabelled(
+        self, client: Recorder, gateway: Gateway, bucket: str, watched: bool
+    ) -> None:
+        """The watch of the shard does not report it."""
+        client.labels = {BUCKET_LABEL: bucket}
+        pod = await gateway.get_pod(KEY)
+        assert pod is not None
+        assert pod.labelled is watched
+        client.items = [{"metadata": {**fresh_pod().raw()["metadata"]}}]
+        client.items[0]["metadata"]["labels"] = {NAME_LABEL: NAME, BUCKET_LABEL: bucket}
+        found, _ = await gateway.find_unlabelled_pods(NAMESPACE, {KEY})
+        assert found == (set() if watched else {KEY})
+        assert client.listed == [f"/api/v1/namespaces/{NAMESPACE}/pods?limit=500"]

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 import kopf
@@ -38,7 +39,8 @@ class Handlers:
             return lambda function: self._handlers.setdefault(selector[-1], function)
 
         monkeypatch.setattr(kopf.on, "event", on_event)
-        handlers.register(kopf.OperatorRegistry(), self.pipelines, self.queue, UnreadableObjects())
+        handle = partial(handlers.handle_pipeline, self.pipelines, self.queue, UnreadableObjects())
+        handlers.register(kopf.OperatorRegistry(), handle)
         assert set(self._handlers) == {names.PLURAL}, "Kopf watches another kind"
 
     async def send(self, type_: str | None, raw: Raw, version: int = 1) -> bool:

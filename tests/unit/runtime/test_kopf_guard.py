@@ -16,6 +16,7 @@ from initpipeline.runtime.errors import ConnectionFailed
 from initpipeline.runtime.kopf_guard import KopfGuard, Watched
 from initpipeline.runtime.probes import Freshness
 from initpipeline.runtime.responses import LARGE
+from initpipeline.runtime.selection import Selection
 
 GONE = b'{"type":"ERROR","object":{"kind":"Status","code":410}}\n'
 WATCH = "/things?watch=true&resourceVersion=7"
@@ -48,8 +49,8 @@ class Lists:
 class Kopf:
     """A client like Kopf. The path /things is watched."""
 
-    def __init__(self, session: aiohttp.ClientSession, server: str) -> None:
-        self._session, self._server = session, server
+    def __init__(self, session: aiohttp.ClientSession, server: str, selection: Selection) -> None:
+        self._session, self._server, self.selection = session, server, selection
         self.lists = Lists()
         self.seconds = 0.0
         self.freshness = Freshness("things", lambda: self.seconds)
@@ -80,9 +81,11 @@ async def kopf(kmock: mock.RawHandler, monkeypatch: pytest.MonkeyPatch) -> Async
 
     async with ApiClient(client.Configuration(host=server), 5) as api:
         watched: dict[str, Watched] = {}
-        session = api.for_watches(KopfGuard(watched, is_known)).aiohttp_session
+        selection = Selection(["/things"])
+        guard = KopfGuard(watched, is_known, selection)
+        session = api.for_watches(guard).aiohttp_session
         async with session:
-            kopf = Kopf(session, server)
+            kopf = Kopf(session, server, selection)
             watched["/things"] = Watched(kopf.freshness, kopf.lists)
             yield kopf
 
@@ -94,6 +97,28 @@ def event(type_: str, version: Any = "1", **metadata: Any) -> bytes:
 
 def error(code: int) -> bytes:
     return json.dumps({"type": "ERROR", "object": {"code": code}}).encode() + b"\n"
+
+
+class TestSelection:
+    """A replica that shares the work selects the objects of its shards."""
+
+    async def test_requests_have_the_selector(self, kopf: Kopf, kmock: mock.RawHandler) -> None:
+        kmock["get /things"] << event("BOOKMARK")
+        kopf.selection.change("bucket in (1)")
+        await kopf.watch()
+        await asyncio.wait_for(kopf.selection.wait(), 5)
+        (request,) = kmock
+        assert request.params["labelSelector"] == "bucket in (1)"
+
+    async def test_change_cuts_the_watch(self, kopf: Kopf, kmock: mock.RawHandler) -> None:
+        """Kopf opens it again, because its connection has failed."""
+        kmock["get /things"] << (event("BOOKMARK"), ...)
+        kopf.selection.change("bucket in (1)")
+        watch = asyncio.create_task(kopf.watch())
+        await asyncio.wait_for(kopf.selection.wait(), 5)
+        kopf.selection.change("bucket in (1,2)")
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await asyncio.wait_for(watch, 5)
 
 
 class TestWatch:

@@ -17,7 +17,7 @@ OPTIONS = [
     *("--namespace", "--workers", "--sweep-seconds"),
     *("--request-timeout-seconds", "--probe-address", "--log-format", "--log-level"),
     *("--lease-namespace", "--lease-name", "--lease-seconds", "--renew-seconds"),
-    *("--retry-seconds", "--standby", "--identity", "--scheduling-gate"),
+    *("--retry-seconds", "--shards", "--standby", "--identity", "--scheduling-gate"),
 ]
 
 
