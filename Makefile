@@ -36,7 +36,7 @@ $(STAMP): $(VENV)/.packages pyproject.toml
 venv: $(STAMP) ## Install the pinned packages into .venv: half a minute
 
 .PHONY: test
-test: lint $(STAMP) ## Run lint and all tests except fuzz, deaths, faults, mutants, oldest, argocd, bench, soak
+test: lint $(STAMP) ## Run lint and all tests except the longer forms, argocd, bench, mutants, oldest and soak
 	@echo "== build the test cluster, Argo CD's Lua engine and kstatus"
 	@$(BIN)/python -m tests.cluster prepare
 	@$(BIN)/python -m tests.gitops prepare
@@ -70,6 +70,10 @@ faults: $(STAMP) ## Inject all faults between the operator and a real API server
 deaths: $(STAMP) ## Let the operator die or pause at each write, and see old states: five minutes
 	@INITPIPELINE_DEATHS=1 $(PYTEST) -n $(JOBS) tests/unit/runtime/test_deaths.py \
 		tests/contract/test_operator_killed.py tests/contract/test_fencing.py
+
+.PHONY: oracle
+oracle: $(STAMP) ## Compare changed pipelines with new ones, for each field of spec: five minutes
+	@INITPIPELINE_SEQUENCES=3000 $(PYTEST) -n $(JOBS) tests/unit/model/test_oracle.py
 
 .PHONY: mutants
 mutants: $(STAMP) ## Change the core line by line, and list what no test notices: an hour; ARGS="MODULE"
@@ -108,6 +112,10 @@ soak: $(STAMP) ## Inject random faults for an hour, and judge 200 pipelines; SEE
 .PHONY: soak-short
 soak-short: $(STAMP) ## The same in ten minutes
 	@$(BIN)/python -m tests.soak --cycles 1 --seconds 420 $(ARGS)
+
+.PHONY: fairness
+fairness: $(STAMP) ## Measure new pipelines while another namespace is busy: three minutes; ARGS="PIPELINES"
+	@$(BIN)/python -m tests.fairness $(ARGS)
 
 .PHONY: run
 run: $(STAMP) ## Run the operator in the foreground, on the cluster of KUBECONFIG; ARGS="--help"
