@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
 import pytest
@@ -595,3 +595,62 @@ class TestReleasing:
 def test_lease_without_fields_is_free(spec: Any) -> None:
     lease = Lease.from_api({"metadata": {"resourceVersion": "1"}, "spec": spec})
     assert (lease.holder, lease.seconds, lease.transitions) == ("", 0, 0)
+
+
+class DeadlyLeases(FakeLeases):
+    """The process that sends a certain write dies."""
+
+    def __init__(self, number: int, carried_out: bool) -> None:
+        super().__init__()
+        self._left, self._carried_out = number, carried_out
+        self.dead = False
+
+    async def create_lease(
+        self, key: Key, spec: Mapping[str, Any], members: Mapping[str, str] | None = None
+    ) -> Lease:
+        return await self._die(super().create_lease(key, spec, members))
+
+    async def patch_lease(
+        self,
+        key: Key,
+        version: str,
+        spec: Mapping[str, Any],
+        members: Mapping[str, str] | None = None,
+    ) -> Lease:
+        return await self._die(super().patch_lease(key, version, spec, members))
+
+    async def _die(self, write: Coroutine[Any, Any, Lease]) -> Lease:
+        self._left -= 1
+        if self._left:
+            return await write
+        self.dead = True
+        if self._carried_out:
+            await write
+        else:
+            write.close()
+        never: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        return await never
+
+
+class TestDeathAtAWrite:
+    @pytest.mark.parametrize("carried_out", [False, True])
+    @pytest.mark.parametrize("number", range(1, 6))
+    async def test_other_replica_leads_when_the_lease_has_expired(
+        self, number: int, carried_out: bool, clock: Clock
+    ) -> None:
+        leases = DeadlyLeases(number, carried_out)
+        first = Replica(leases, "first", clock)
+        await clock.advance()
+        second = Replica(leases, "second", clock)
+        for _ in range(60):
+            await clock.advance(1)
+            assert not (first.leads and second.leads), "two replicas lead"
+            if leases.dead:
+                await first.die()
+                break
+        for _ in range(PERIODS.lease):
+            if second.leads:
+                break
+            await clock.advance(1)
+        assert second.leads
+        await second.die()
