@@ -323,10 +323,11 @@ class _Exchange:
 
     def reset(self) -> web.StreamResponse:
         transport = self._request.transport
-        if transport is not None:
+        connection = None if transport is None else transport.get_extra_info("socket")
+        if transport is not None and connection is not None:
             # With a linger time of 0, the kernel sends RST instead of FIN.
             now = struct.pack("ii", 1, 0)
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
             transport.abort()
         return self._response or web.Response()
 

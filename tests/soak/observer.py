@@ -14,6 +14,7 @@ from initpipeline.api import names
 from tests.api_client import connected
 from tests.cluster.cluster import Cluster
 from tests.soak import facts
+from tests.soak.background import Background
 from tests.soak.facts import ContainersSeen, Gap, Stored
 
 PODS: Final = "pods"
@@ -57,12 +58,12 @@ class Follower:
         self._known: dict[str, Stored] = {}
         self._version = 0
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name=f"watch {source}", daemon=True)
+        self.thread = Background(f"the watch of {source}", self._follow)
 
     def start(self) -> None:
         """List the objects, and begin to follow them."""
         self._list()
-        self._thread.start()
+        self.thread.start()
 
     def end(self) -> None:
         """Stop at the end of the present watch, at the latest."""
@@ -182,7 +183,7 @@ class Containers:
                 known[folder.name] = pod = self._pods[folder.name]
                 if pod is not None and _runs(folder):
                     pods.setdefault(pod[0], set()).add(pod[1])
-            except FileNotFoundError:
+            except (FileNotFoundError, ProcessLookupError):
                 continue  # The task was just created, or deleted.
         self._pods = known
         return ContainersSeen(

@@ -28,6 +28,7 @@ from tests.faultproxy import FaultProxy
 from tests.installation import install_but_the_deployment, kubeconfig_of_the_operator
 from tests.kubectl import Kubectl
 from tests.soak import observer, resources, rest, schedule
+from tests.soak.background import Background
 from tests.soak.facts import ContainersSeen, Gap, ProcessSeen, Stored
 from tests.soak.faults import Faults
 from tests.soak.judge import Judge, Violation
@@ -115,6 +116,8 @@ class Soak:
     logs: Path
     progress: Progress
     _began: float = field(default_factory=time.monotonic)
+    _threads: list[Background] = field(default_factory=list)
+    """All that must not end during the soak."""
 
     def run(self) -> Observed:
         """Run all cycles. Returns what was observed."""
@@ -139,15 +142,19 @@ class Soak:
             for replica in replicas:
                 replica.start()
                 stack.callback(replica.end)
-            stack.enter_context(_repeated(SAMPLE_SECONDS, partial(_sample, replicas, observed)))
+            stack.enter_context(
+                self._repeated(SAMPLE_SECONDS, partial(_sample, replicas, observed))
+            )
             users = Users(cluster, self.size.real, observed.figures)
             faults = Faults(cluster, replicas, observed.figures)
-            stack.enter_context(_repeated(COMPONENT_SECONDS, faults.restart_components))
+            stack.enter_context(self._repeated(COMPONENT_SECONDS, faults.restart_components))
             for number, cycle in enumerate(schedule.cycles(self.seed, self.size), start=1):
                 title = f"cycle {number}/{self.size.cycles}"
                 self._act(title, cycle, users, faults, observed)
                 self._rest(title, cluster, users, observed)
                 _judge_replicas(replicas, observed)
+                for thread in self._threads:
+                    thread.check()
         return observed
 
     def _keep_logs(self, cluster: Cluster, observed: Observed) -> None:
@@ -168,11 +175,25 @@ class Soak:
         ]
         for follower in followers:
             follower.start()
-        with _repeated(CONTAINER_SECONDS, lambda: observed.add_containers(containers.seen())):
+        self._threads += [follower.thread for follower in followers]
+        with self._repeated(CONTAINER_SECONDS, lambda: observed.add_containers(containers.seen())):
             yield
         for follower in followers:
             follower.end()
         observed.finish()
+
+    @contextmanager
+    def _repeated(self, seconds: float, action: Callable[[], object]) -> Iterator[None]:
+        """Call the action every so many seconds, during the context."""
+        ended = threading.Event()
+        thread = Background("an observer", partial(until_ended, ended, seconds, action))
+        self._threads.append(thread)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+        thread.join()
 
     def _act(
         self,
@@ -189,15 +210,17 @@ class Soak:
             return self._clock() - begin
 
         working = [
-            _thread(lambda: users.run(cycle.users, clock)),
-            _thread(lambda: faults.run(cycle.faults, clock)),
+            Background("the users", lambda: users.run(cycle.users, clock)),
+            Background("the faults", lambda: faults.run(cycle.faults, clock)),
         ]
         for thread in working:
             thread.start()
         calm_at = 0.0
-        while any(thread.is_alive() for thread in working):
+        while any(thread.running for thread in working):
             working[0].join(PROGRESS_SECONDS)
-            if not working[1].is_alive() and not calm_at:
+            for thread in (*working, *self._threads):
+                thread.check()
+            if not working[1].running and not calm_at:
                 calm_at = self._clock()
             phase = "calm" if calm_at else "storm"
             self._report(f"{title}, {phase}, {clock():.0f} of {self.size.seconds:.0f} s", observed)
@@ -324,20 +347,3 @@ def _of(pipeline: Raw, invariant: str, name: str, at: float, evidence: str) -> V
 def _sample(replicas: list[Replica], observed: Observed) -> None:
     for seen in filter(None, (replica.seen() for replica in replicas)):
         observed.add_process(seen)
-
-
-@contextmanager
-def _repeated(seconds: float, action: Callable[[], object]) -> Iterator[None]:
-    """Call the action every so many seconds, during the context."""
-    ended = threading.Event()
-    thread = _thread(partial(until_ended, ended, seconds, action))
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _thread(target: Callable[[], object]) -> threading.Thread:
-    return threading.Thread(target=target, daemon=True)

@@ -1,6 +1,5 @@
 """Carry out the actions of users. In an outage of the API server, an action waits."""
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from tests.api_client import Pipelines, connected
 from tests.cluster.cluster import Cluster
 from tests.cluster.errors import ClusterError
 from tests.soak import workloads
+from tests.soak.background import Background
 from tests.soak.schedule import NAMESPACES, Step, User, namespace
 
 RETRY_SECONDS: Final = 0.5
@@ -35,15 +35,10 @@ class Users:
 
     def run(self, steps: Sequence[Step], clock: Callable[[], float]) -> None:
         """Carry out the actions at their times. Returns when all are done."""
-        threads = [
-            threading.Thread(
-                target=self._run_all,
-                args=([one for one in steps if _group(one) == group], clock),
-                name=f"users of {group}",
-                daemon=True,
-            )
-            for group in {_group(one) for one in steps}
-        ]
+        threads = []
+        for group in {_group(one) for one in steps}:
+            own = [one for one in steps if _group(one) == group]
+            threads.append(Background(f"a user of {group}", partial(self._run_all, own, clock)))
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -11,6 +11,7 @@ from initpipeline.api.models import format_time
 from initpipeline.api.raw import Raw
 from tests.builders import BASE, pipeline, pod
 from tests.soak import facts, record, resources, rest, schedule
+from tests.soak.background import Background
 from tests.soak.facts import ContainersSeen, Gap, PipelineSeen, PodSeen, ProcessSeen, RunSeen
 from tests.soak.judge import Judge
 from tests.soak.order import Merger
@@ -295,6 +296,14 @@ def test_recorded_facts_are_judged_again(tmp_path: Path) -> None:
         for fact in story:
             file.add(fact)
     assert list(record.facts(tmp_path / "facts.jsonl")) == story
+
+
+def test_failure_of_an_observer_is_raised() -> None:
+    observer = Background("an observer", lambda: 1 / 0)
+    observer.start()
+    with pytest.raises(RuntimeError, match="an observer failed"):
+        observer.join()
+    assert not observer.running
 
 
 SIZE = schedule.Size(pipelines=20, real=5, replicas=3, seconds=300, cycles=2, rate=2)
