@@ -15,6 +15,9 @@ from initpipeline.api.names import BUCKET_LABEL
 BUCKETS: Final = tuple("0123456789abcdef")
 """All values of BUCKET_LABEL. More shards than this cannot exist."""
 
+NOTHING: Final = f"{BUCKET_LABEL},!{BUCKET_LABEL}"
+"""A label selector that matches no object."""
+
 _NUMBERS: Final = {bucket: number for number, bucket in enumerate(BUCKETS)}
 
 
@@ -46,7 +49,7 @@ def selector(shards: Collection[int], count: int) -> str:
     if len(shards) == count:
         return ""
     if not shards:
-        return f"{BUCKET_LABEL},!{BUCKET_LABEL}"  # No object.
+        return NOTHING
     inside = [bucket for bucket in BUCKETS if _NUMBERS[bucket] % count in shards]
     if 0 not in shards:
         return f"{BUCKET_LABEL} in ({','.join(inside)})"

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 import aiohttp
 
+from initpipeline.runtime.buckets import NOTHING
+
 
 class Selection:
     """Selects the objects of Kopf's lists and watches. At first it selects all."""
@@ -36,6 +38,9 @@ class Selection:
         """Set the selector of a request that is about to be sent."""
         if self._selector:
             request.url = request.url.update_query(labelSelector=self._selector)
+        if self._selector == NOTHING and "watch" not in request.url.query:
+            # From its cache. The API server would otherwise decode all objects for an empty list.
+            request.url = request.url.update_query(resourceVersion="0")
 
     def opened(self, request: aiohttp.ClientRequest, watch: aiohttp.ClientResponse) -> None:
         """Record that a watch is open. Cuts it if the selector has changed since its request."""

@@ -9,6 +9,7 @@ import pytest
 from yarl import URL
 
 from initpipeline.api.raw import Raw
+from initpipeline.runtime.buckets import selector
 from initpipeline.runtime.errors import ConnectionFailed
 from initpipeline.runtime.gateway import Gateway
 from initpipeline.runtime.selection import Selection
@@ -51,11 +52,23 @@ class TestSelection:
         return waiting.done() or not waiting.cancel()
 
     def test_requests_get_the_present_selector(self, selection: Selection) -> None:
-        for selector in ("", "bucket in (1)", "bucket in (1,2)"):
-            selection.change(selector)
+        for one in ("", "bucket in (1)", "bucket in (1,2)"):
+            selection.change(one)
             request = Watch("")
             selection.apply(cast(aiohttp.ClientRequest, request))
-            assert request.url.query["labelSelector"] == selector
+            assert request.url.query["labelSelector"] == one
+
+    def test_list_of_nothing_is_that_of_the_cache(self, selection: Selection) -> None:
+        """For another list the API server would decode all objects."""
+        selection.change(selector([], 4))
+        request = Watch("")
+        request.url = request.url.with_query(limit="500")
+        selection.apply(cast(aiohttp.ClientRequest, request))
+        assert request.url.query["resourceVersion"] == "0"
+        selection.change(selector([1], 4))
+        request.url = request.url.with_query(limit="500")
+        selection.apply(cast(aiohttp.ClientRequest, request))
+        assert "resourceVersion" not in request.url.query
 
     async def test_change_cuts_the_watch_and_waits_for_the_next(self, selection: Selection) -> None:
         selection.change("bucket in (1)")
