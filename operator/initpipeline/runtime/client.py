@@ -320,9 +320,8 @@ class ApiClient:
         if authorization:
             headers["Authorization"] = authorization
         if end < math.inf:
-            # The API server starts to count when the request arrives. It accepts whole seconds,
-            # and takes 0 for no time-out.
-            seconds = math.floor(end - asyncio.get_running_loop().time() + CLOCK_TICK)
+            # The API server starts to count when the request arrives. It takes 0 for no time-out.
+            seconds = whole_seconds(end - asyncio.get_running_loop().time())
             if seconds < 1:
                 raise TimeoutError("not sent, because no time is left")
             path = f"{path}{'&' if '?' in path else '?'}timeout={seconds}s"
@@ -353,6 +352,12 @@ NO_ANSWER = (
     OSError,
     TimeoutError,
 )
+
+
+def whole_seconds(left: float) -> int:
+    """Returns the time-out to send to the API server, which accepts whole seconds. ``left`` is the
+    time in seconds until the request must have ended."""
+    return math.floor(left + CLOCK_TICK)
 
 
 def _tls(configuration: Configuration) -> ssl.SSLContext:

@@ -19,6 +19,7 @@ from initpipeline.runtime.client import (
     MERGE_PATCH,
     ApiClient,
     load_configuration,
+    whole_seconds,
 )
 from initpipeline.runtime.errors import (
     AlreadyExistsError,
@@ -464,12 +465,12 @@ class TestExpiredCredentials:
         login, _ = self.login(server, "new")
 
         async def slow() -> client.Configuration:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.95)
             return await login()
 
         async with ApiClient(configuration(server, "old"), 5, slow) as api:
             with pytest.raises(ConnectionFailed, match="no time is left"):
-                await api.request("GET", "/thing", seconds=1.0)
+                await api.request("GET", "/thing", seconds=1.9)
         assert len(kmock) == 1
 
     async def test_login_ends_with_the_deadline_of_the_request(self, server: str) -> None:
@@ -481,13 +482,17 @@ class TestExpiredCredentials:
                 with pytest.raises(ConnectionFailed):
                     await api.request("GET", "/thing", seconds=1.0)
 
-    @pytest.mark.parametrize(("seconds", "sent"), [(1.0, "1s"), (12.9, "12s"), (13.0, "13s")])
+    @pytest.mark.parametrize(("seconds", "sent"), [(1.9, "1s"), (12.9, "12s")])
     async def test_deadline_is_sent_in_whole_seconds(
         self, server: str, kmock: mock.RawHandler, seconds: float, sent: str
     ) -> None:
         async with ApiClient(configuration(server, "new"), 5) as api:
             await api.request("GET", "/thing?a=b", seconds=seconds)
         assert dict(only(kmock).params) == {"a": "b", "timeout": sent}
+
+    @pytest.mark.parametrize(("left", "sent"), [(13.0, 13), (12.995, 13), (12.98, 12), (0.98, 0)])
+    def test_timeout_of_the_server_is_rounded_down(self, left: float, sent: int) -> None:
+        assert whole_seconds(left) == sent
 
     async def test_one_login_serves_all_requests(self, server: str) -> None:
         login, times = self.login(server, "new")
