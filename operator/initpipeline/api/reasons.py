@@ -187,9 +187,9 @@ class Reason(StrEnum):
 
     Upgrade the cluster, or set rerunStrategy to Recreate."""
     IN_PLACE_TOO_OFTEN = "InPlaceTooOften"
-    """The last in-place restart was less than ten minutes ago, or restarts and losses caused
-    several runs in a row. If an app container restarts, the operator replaces the Pod, with
-    back-off.
+    """The last in-place restart was less than ten minutes ago, or restarts, lost Pods or failures
+    have caused several runs in a row. If an app container restarts, the operator replaces the Pod,
+    with back-off.
 
     Find out why the container terminates: see the cause of the runs in status.history."""
     UNREADABLE = "Unreadable"
@@ -201,8 +201,9 @@ class Reason(StrEnum):
     """The operator failed to reconcile this InitPipeline, because of a bug. It retries with
     back-off. Initialized and Ready stay as they were last observed.
 
-    Open an issue with the error that the operator logged:
-    `kubectl logs deployment/initpipeline -n initpipeline-system`. The Pod is not changed."""
+    Open an issue with the error that one of the operator's replicas logged:
+    `kubectl logs -n initpipeline-system -l app.kubernetes.io/name=initpipeline --prefix --tail=-1`.
+    The Pod is not changed."""
 
 
 _STEP: Final = (ConditionType.INITIALIZED, ConditionType.READY, ConditionType.RECONCILING)

@@ -166,7 +166,9 @@ def _before_pod(facts: Facts, state: RunState, now: datetime) -> Explanation | N
     if last is not None and now - last < MIN_IN_PLACE_INTERVAL:
         return _too_often(f"all containers were last restarted in place at {format_time(last)}")
     if state.rerun_count > 1:
-        return _too_often(f"restarts or losses have caused {state.rerun_count} runs in a row")
+        return _too_often(
+            f"restarts, lost Pods or failures have caused {state.rerun_count} runs in a row"
+        )
     if pod is not None and (alone := _restarted_alone(run, pod)):
         return _unsupported(
             f'the kubelet of node "{pod.node_name}" restarted only container "{alone}" of the Pod'

@@ -41,8 +41,8 @@ METADATA_EVENTS = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 CHUNK_BYTES = 2**16
 
 CLOCK_TICK = 0.01
-"""In seconds. It is added before a time-out is rounded down to whole seconds, because some
-microseconds of it have passed: 12 s are sent as 12 s."""
+"""In seconds. It is added before a time-out is rounded down to whole seconds. Some microseconds of
+the time-out have passed by then, and 12 s must not be sent as 11 s."""
 
 SILENT_SECONDS = 90.0
 """A watch without an event for longer is opened again: its connection may be dead. The API server
@@ -69,7 +69,10 @@ async def load_configuration() -> Configuration:
     except _UNREADABLE as error:
         raise _unusable(error) from error
     if configuration.tls_server_name:
-        raise _unusable("tls-server-name is set, which the operator's watches do not support")
+        raise LoginError(
+            "tls-server-name is set in the kubeconfig, which the operator's watches do not support:"
+            " remove it, and set server to a name that the API server's certificate has"
+        )
     return configuration
 
 
@@ -93,10 +96,10 @@ def _existing(paths: str) -> str:
     raise FileNotFoundError(f"there is no file {paths}")
 
 
-def _unusable(why: BaseException | str) -> LoginError:
+def _unusable(why: BaseException) -> LoginError:
     return LoginError(
-        f"no usable cluster configuration ({one_line(why)}): set KUBECONFIG to a kubeconfig "
-        "with a current context, or run in a Pod with a service account"
+        f"no usable cluster configuration ({one_line(why)}): correct it, or set KUBECONFIG to a "
+        "kubeconfig with a current context, or run in a Pod with a service account"
     )
 
 
@@ -114,7 +117,8 @@ class ApiClient:
         login: Callable[[], Awaitable[Configuration]] = load_configuration,
         observe: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """``observe`` gets the Date header of each response but those of watches."""
+        """``observe`` gets the Date header of each response to the operator's own requests, except
+        watches."""
         self._observe = observe
         self._configuration = configuration
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)

@@ -607,7 +607,7 @@ class TestUnfitPod:
         ),
         pytest.param(
             lost_twice,
-            "restarts or losses have caused 2 runs in a row",
+            "restarts, lost Pods or failures have caused 2 runs in a row",
             id="two losses",
         ),
     ],

@@ -620,7 +620,8 @@ def test_forecast_case_has_lines(case: str, lines: list[str]) -> None:
         (
             "operator fails while ready",
             [
-                "kubectl logs deployment/initpipeline -n initpipeline-system --context c",
+                "kubectl logs -n initpipeline-system -l app.kubernetes.io/name=initpipeline "
+                "--prefix --tail=-1 --context c",
                 "kubectl get ipl demo --context c -n x -o yaml",
             ],
         ),

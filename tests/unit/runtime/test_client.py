@@ -608,5 +608,5 @@ class TestLogin:
         content = kubeconfig(token="abc")
         content["clusters"][0]["cluster"]["tls-server-name"] = "other"
         self.write(tmp_path, monkeypatch, content)
-        with pytest.raises(LoginError, match="tls-server-name"):
+        with pytest.raises(LoginError, match=r"tls-server-name .*: remove it"):
             await load_configuration()

@@ -31,8 +31,9 @@ def remedies(pipeline: Pipeline, flags: str, pod: Pod | None) -> Iterator[Remedy
     match formatting.stalled_reason(status):
         case Reason.RECONCILE_ERROR:
             yield Remedy(
-                f"kubectl logs deployment/initpipeline -n initpipeline-system{_cluster(flags)}",
-                "read the error that the operator logged, and report it",
+                "kubectl logs -n initpipeline-system -l app.kubernetes.io/name=initpipeline "
+                f"--prefix --tail=-1{_cluster(flags)}",
+                "read the error that one of the operator's replicas logged, and report it",
             )
             yield Remedy(
                 f"kubectl get ipl {name}{flags} -o yaml",
