@@ -148,7 +148,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Life:
-    """What happens to a pipeline. Only ``counted`` is counted, which follows on ``before``."""
+    """What happens to a pipeline. Only ``counted`` is counted. ``before`` happens first."""
 
     counted: tuple[Action, ...]
     before: tuple[Action, ...] = ()

@@ -34,7 +34,7 @@ def encode(value: Any) -> bytes:
 
 
 def decode(data: bytes) -> Any:
-    """Returns the document. If it is too deep to parse, the values below DEEPEST levels are null.
+    """Returns the document. If it is too deep to parse, the values deeper than DEEPEST are null.
 
     A number that is too large becomes the largest float. Raises ValueError if the data is not JSON.
     """
@@ -59,8 +59,8 @@ def _number(text: str) -> int | float:
 
 
 def without_depths(data: bytes) -> bytes:
-    """Returns the document, in which each value below DEEPEST levels is replaced by null. Takes one
-    pass and no recursion."""
+    """Returns the document, in which each value deeper than DEEPEST levels is replaced by null.
+    Takes one pass and no recursion."""
     kept: list[bytes] = []
     depth, start = 0, 0
     for token in _TOKEN.finditer(data):

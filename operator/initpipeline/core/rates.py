@@ -19,6 +19,6 @@ class Rate:
         return min(full, time + self.burst * self.interval)
 
     def free_at(self, full_at: datetime) -> datetime:
-        """Returns from when on the rate allows the next use. ``full_at`` is the result of
-        ``used``."""
+        """Returns the earliest time at which the rate allows the next use. ``full_at`` is the
+        result of ``used``."""
         return full_at - (self.burst - 1) * self.interval

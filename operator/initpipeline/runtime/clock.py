@@ -3,9 +3,10 @@
 Deadlines, back-off and ``ttlSecondsAfterFinished`` compare times in objects, which the API server,
 the kubelets and the operator have written, with the present time. If the wall clock of the
 operator's node jumps, no run may fail and no object may be deleted because of that. So the clock
-runs with the machine's uptime, and is set by two others:
+runs with the machine's uptime, and follows two others:
 
-- The wall clock, as long as both agree. NTP adjusts it in small steps.
+- The wall clock, unless it has moved against the uptime by a second or more since it was last read.
+  NTP adjusts it in small steps.
 - The Date header of the API server's responses. At the first response, the clock is set to it if
   the wall clock differs. Later it is followed only if it has differed for long, because the API
   server's clock may jump as well.

@@ -2,8 +2,8 @@
 
 Events repeat what status reports, so a lost event loses no information. A reconcile therefore never
 waits for an event, and never fails because of one. A few tasks post the events. They serve the
-namespaces in turn, and post at most one event of a namespace at a time. Events are dropped if too
-many wait, if a pipeline exceeds its rate, or if the API server refuses them.
+namespaces in turn, and post at most one event of a namespace at a time. An event is dropped if too
+many wait, if its pipeline exceeds its rate, or if the request fails. It is not posted later.
 
 The API server accepts changes only to an event's series: its count and time. Two occurrences belong
 to one series if they have the same run, reason and step. Only StepFailed (for each run and step)
@@ -89,10 +89,10 @@ class _Series:
     def is_due(self, now: datetime) -> bool:
         """Returns whether to post the count now.
 
-        It is posted when it has doubled, or after REFRESH. So the posted count is never less than
-        half of the occurrences. A step that fails every ten seconds for a day costs at most fifteen
-        writes for doubled counts, and two an hour. There is no timer, so a series that has ended
-        costs nothing.
+        It is posted when it has doubled, or after REFRESH. So the posted count is at least half of
+        the occurrences, unless an update was dropped. A step that fails every ten seconds for a day
+        costs at most fifteen writes for doubled counts, and two an hour. There is no timer, so a
+        series that has ended costs nothing.
         """
         return self.count >= 2 * self.posted_count or now - self.posted_at >= REFRESH
 

@@ -1,10 +1,10 @@
 """The operator's requests to the API server: one method per request.
 
-Kopf's watch and the checks at start-up (runtime.preflight) are not here. No other module of runtime
-builds a path.
+Kopf's watch and the checks at start-up (runtime.preflight) are not here. Except for these checks,
+no other module of runtime builds a path.
 
-Objects are parsed into the types of core.facts. Pods of lists and watches are returned as JSON: the
-cache has the version of most of them, so they need no parsing.
+Objects are parsed into the types of core.facts. InitPipelines and Pods of lists and watches are
+returned as JSON: the cache has the version of most of them, so they need no parsing.
 """
 
 import contextlib
@@ -357,8 +357,8 @@ class Gateway:
         opened: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[Key]:
         """Yields the key of each Pod without the operator's label that changes or is deleted after
-        this resource version, for at most ``seconds``. If there are shards, also those of others.
-        ``opened`` is called when the API server has accepted the watch."""
+        this resource version, for at most ``seconds``. If there are shards, yields the key of each
+        Pod of the namespace. ``opened`` is called when the API server has accepted the watch."""
         path = self._unlabelled_path(namespace)
         watch = self._watch(path, METADATA_EVENTS, version, seconds, opened)
         async with contextlib.aclosing(watch) as events:

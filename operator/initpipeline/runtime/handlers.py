@@ -50,7 +50,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.scanning.disabled = True
     settings.watching.chunk_size = LARGEST_PAGE
     # The API server ends a watch after five minutes. If the connection is dead, the client ends it
-    # 30 seconds later, or after 70 seconds without an event: Kopf's ``inactivity_timeout``.
+    # 30 seconds later, or after SILENT_SECONDS without an event: Kopf's ``inactivity_timeout``.
     settings.watching.server_timeout = WATCH_SECONDS
     settings.watching.client_timeout = WATCH_SECONDS + 30
     settings.watching.inactivity_timeout = SILENT_SECONDS

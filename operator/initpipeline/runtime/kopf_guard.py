@@ -1,7 +1,8 @@
 """Keeps Kopf's watch of InitPipelines running through faults of the API server.
 
 For most of these faults Kopf would end the process, or repeat the request without a delay. So Kopf
-gets only faults for which it does the same as client-go's Reflector:
+gets other faults instead, for which it does the same as client-go's Reflector. Each fault, and what
+Kopf gets for it:
 
 - A request that fails, or whose response is not one of an API server: a failed connection. Kopf
   repeats the request, with growing delays. Kopf never learns that credentials are refused, because
@@ -98,7 +99,7 @@ class Watched:
 
 
 class KopfGuard:
-    """A middleware for the session of Kopf. ``watched`` is by the path of a list and its watch."""
+    """A middleware for the session of Kopf."""
 
     def __init__(
         self,
@@ -106,7 +107,8 @@ class KopfGuard:
         is_known: Callable[[Mapping[str, Any]], bool],
         selection: Selection,
     ) -> None:
-        """``is_known`` returns whether to leave an event out. ``selection`` selects the objects."""
+        """``watched`` has the Watched of each path of a list and its watch. ``is_known`` returns
+        whether to leave an event out. ``selection`` selects the objects."""
         self._watched = watched
         self._is_known = is_known
         self._selection = selection
@@ -138,7 +140,7 @@ class KopfGuard:
             raise
         except (*NO_ANSWER, ApiError, ConnectionFailed, ValueError) as error:
             watched.freshness.failed()
-            # After some failures of TLS, which it knows by "[SSL:", Kopf would ask for a login.
+            # Kopf would ask for a login after some failures of TLS, which it recognizes by "[SSL:".
             text = one_line(error).replace("[SSL:", "[TLS:")
             raise aiohttp.ClientConnectionError(text) from error
         return response
@@ -149,8 +151,8 @@ class KopfGuard:
         request: aiohttp.ClientRequest,
         response: aiohttp.ClientResponse,
     ) -> None:
-        """Raise an exception unless the response is a watch or a page of a list. Pass on what it
-        has."""
+        """Pass the objects of a page to ``watched.lists``, and let ``_accepted`` check each event
+        of a watch. Raises an exception if the response is neither."""
         if response.status >= 400:
             await self._refuse(request, response)
         if isinstance(response.content, responses.Lines):

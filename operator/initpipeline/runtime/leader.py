@@ -129,8 +129,12 @@ class LeaderElection:
         return renewed_at + self._periods.renew
 
     async def acquire(self) -> None:
-        """Wait until this process holds the Lease. Raises LeaseLost if it has held the Lease
-        before, and another process has written to it since."""
+        """Wait until this process holds the Lease.
+
+        Raises LeaseLost if it has held the Lease before, and another process has written to it
+        since. Raises HistoryLost if the Lease has an older version than before, OperatorError if
+        the Lease cannot be created because its namespace does not exist.
+        """
         await self._read()
         while self._expires_in() > 0 or not await self._taken():
             await self._changed()
@@ -138,7 +142,8 @@ class LeaderElection:
 
     async def keep(self) -> None:
         """Renew the Lease. Returns when that has failed for too long, so that this process must
-        not reconcile. Raises LeaseLost if another process has written to the Lease."""
+        not reconcile. Raises LeaseLost if another process has written to the Lease, HistoryLost
+        if the Lease has an older version than before."""
         while self.leads():
             await asyncio.sleep(self._periods.retry)
             await self._renew()
@@ -177,7 +182,8 @@ class LeaderElection:
 
     def _observe(self, lease: Lease | None) -> None:
         """Record the Lease, and when it has changed. Raises LeaseLost if this process has held the
-        Lease, and another one has written to it since."""
+        Lease, and another one has written to it since. Raises HistoryLost if the Lease has an
+        older version than before."""
         self._tried_at = self._clock()
         if lease is not None and self._lease is not None:
             before, now = self._lease.resource_version, lease.resource_version
@@ -288,9 +294,10 @@ class LeaderElection:
         self._sent = {lease.renewed: sent_at}
 
     async def _changed(self) -> None:
-        """Wait until the Lease has expired, or has no holder. Observes its changes meanwhile. If
-        the Lease does not change for this process's own ``Periods.lease``, returns so that the
-        caller tries to take it."""
+        """Wait until the Lease has expired, or has no holder. Observes its changes meanwhile.
+        Returns at the latest after this process's own ``Periods.lease`` without a change, so that
+        ``idle_seconds`` does not grow. If the Lease has not expired then, the caller must wait
+        again."""
         if self._lease is None or self._expires_in() <= 0:
             return
         self._tried_at = self._clock()

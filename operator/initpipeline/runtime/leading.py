@@ -54,7 +54,8 @@ class Leading:
     async def _lead(self) -> None:
         """Take the Lease, queue all pipelines, and renew the Lease, until the task is cancelled.
         Before that, the watches keep the cache up to date, and no worker reconciles. Raises
-        LeaseLost if another process has taken the Lease from this one."""
+        LeaseLost if another process has taken the Lease from this one, HistoryLost if the Lease
+        has an older version than before."""
         while True:
             if not self._leader.leads():  # A cold standby holds the Lease before it starts.
                 await self._leader.acquire()

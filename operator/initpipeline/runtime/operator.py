@@ -192,8 +192,9 @@ class Operator:
         self._guard = KopfGuard(self._watched, self._is_known, selection)
 
     async def serve(self) -> None:
-        """Run until SIGTERM or SIGINT. Raises OperatorError if a watch or a task fails. The
-        process must then be restarted, because it would seem to run but reconcile nothing."""
+        """Run until SIGTERM or SIGINT. Raises OperatorError if a watch or a task fails. It would
+        otherwise seem to run but reconcile nothing. After HistoryLost, ``run`` starts over in the
+        same process. After any other OperatorError, the process must be restarted."""
         self._before = asyncio.all_tasks()
         try:
             async with probes.served(

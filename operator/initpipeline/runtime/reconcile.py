@@ -15,8 +15,9 @@ No other module writes InitPipelines or Pods. (runtime.events writes Events.)
   deletes its Pod.
 - A reconcile without a change makes no request, except to read a Pod that the watch does not
   report.
-- The first write about a pipeline whose status another process has written follows on a read of
-  the pipeline and its Pod. The watches of this process may be behind that status.
+- Before its first write about a pipeline whose status another process has written, this process
+  reads the Pod, and the pipeline as well if it writes no status. Its watches may be behind that
+  status.
 """
 
 import asyncio

@@ -30,7 +30,8 @@ def compare(
     ``newest`` is the store's highest resource version before the list was requested.
 
     Raises HistoryLost if the cache holds versions that the API server should have and does not. The
-    cache and the watches would ignore every older version.
+    cache would otherwise ignore the restored versions, because they are older than its own, and a
+    watch would report none of their changes.
     """
     if existing.version < newest:
         raise HistoryLost(f"all {kind.value}s", newest, existing.version)

@@ -1,4 +1,4 @@
-"""The limits of a run: which apply, and from when on they are exceeded."""
+"""The limits of a run: which apply, and when a run exceeds them."""
 
 from dataclasses import replace
 from typing import Any
