@@ -73,7 +73,8 @@ deaths: $(STAMP) ## Let the operator die or pause at each write, and see old sta
 
 .PHONY: oracle
 oracle: $(STAMP) ## Compare changed pipelines with new ones, for each field of spec: five minutes
-	@INITPIPELINE_SEQUENCES=3000 $(PYTEST) -n $(JOBS) tests/unit/model/test_oracle.py
+	@INITPIPELINE_SEQUENCES=3000 $(PYTEST) -n $(JOBS) tests/unit/model/test_oracle.py \
+		tests/e2e/test_oracle.py
 
 .PHONY: mutants
 mutants: $(STAMP) ## Change the core line by line, and list what no test notices: an hour; ARGS="MODULE"

@@ -14,7 +14,12 @@ from initpipeline.api import names
 from initpipeline.api.raw import Raw
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import container, sidecar, template
+from tests.poll import poll_until
 from tests.statuses import condition
+
+pytestmark = pytest.mark.long
+
+SAME_SECONDS: Final = 60.0
 
 GOOD = template(container("one", "true"), container("two", "true"))
 OTHER = template(sidecar("log"), container("two", "true"), app="sleep 3600")
@@ -79,9 +84,9 @@ def change(env: E2EEnv, name: str, new: Raw) -> int:
     return generation
 
 
-def rest(env: E2EEnv, name: str, generation: int, token: str | None = None) -> Raw:
+def rest(env: E2EEnv, name: str, generation: int, token: str | None = None) -> None:
     """Wait until the operator has observed this generation and the token, and the pipeline is at
-    rest. Returns its state."""
+    rest."""
 
     def at_rest(state: Raw) -> bool:
         status = state.get("status", {})
@@ -89,21 +94,35 @@ def rest(env: E2EEnv, name: str, generation: int, token: str | None = None) -> R
         busy = any(one["type"] == "Reconciling" for one in status.get("conditions", ()))
         return observed and not busy and token in (None, status.get("lastRerunToken"))
 
-    return env.pipelines.wait(name, "at rest", at_rest)
+    env.pipelines.wait(name, "at rest", at_rest)
 
 
 def compare(env: E2EEnv, last: dict[str, int], token: str | None = None) -> None:
     for name in CASES:
-        changed, new = (
-            end_state(env, one, rest(env, one, last[one], token))
-            for one in (f"changed-{name}", f"new-{name}")
-        )
-        assert changed == new, name
+        changed, new = f"changed-{name}", f"new-{name}"
+        rest(env, changed, last[changed], token)
+        rest(env, new, last[new], token)
+        become_equal(env, changed, new)
 
 
-def end_state(env: E2EEnv, name: str, state: Raw) -> Raw:
+def become_equal(env: E2EEnv, changed: str, new: str) -> None:
+    """Wait until both have the same state. The kubelet may report later that the app containers are
+    ready."""
+
+    def states() -> tuple[Raw, Raw]:
+        return end_state(env, changed), end_state(env, new)
+
+    def equal() -> bool:
+        one, other = states()
+        return one == other
+
+    poll_until(equal, SAME_SECONDS, f"{changed} and {new} have the same state", state=states)
+
+
+def end_state(env: E2EEnv, name: str) -> Raw:
     """Returns what the pipelines have in common, without what follows from their past."""
-    status, run = state["status"], state["status"].get("run", {})
+    status = env.pipeline(name)["status"]
+    run = status.get("run", {})
     pods = [one for one in env.pods.of(name) if one["metadata"]["uid"] == status.get("podUID")]
     # If the run exceeded a limit, the operator deletes the Pod, at any time after this state.
     exists = bool(pods) and pods[-1]["event"] != "DELETED" and "exceeded" not in run
