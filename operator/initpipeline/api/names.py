@@ -15,9 +15,8 @@ NAME_LABEL: Final = f"{GROUP}/name"
 Pod without it only if the Pod has the name that an InitPipeline needs for its Pod."""
 
 BUCKET_LABEL: Final = f"{GROUP}/bucket"
-"""On an InitPipeline and its Pod: a hexadecimal digit, by which replicas share the work. The API
-server sets it on the InitPipeline if manifests/sharding is installed, and the operator copies it to
-the Pod."""
+"""On an InitPipeline and its Pod: a hexadecimal digit, which decides the shard. The API server sets
+it on the InitPipeline if manifests/sharding is installed, and the operator copies it to the Pod."""
 
 RUN_ANNOTATION: Final = f"{GROUP}/run"
 """On the Pod: the number of the run that the operator created it for. It stays the same if the
@@ -62,8 +61,7 @@ POD_ANNOTATIONS: Final = frozenset(
 """Annotations that the operator sets on the Pod. It ignores them in the template."""
 
 MEMBERS_ANNOTATION: Final = f"{GROUP}/members"
-"""On the operator's Lease, if replicas share the work: each replica with the time of its last
-heartbeat."""
+"""On the operator's Lease, with --shards: each replica with the time of its last heartbeat."""
 
 RERUN_ANNOTATION: Final = f"{GROUP}/rerun"
 """On the InitPipeline, set by a user: any string. It requests a run if it is not in

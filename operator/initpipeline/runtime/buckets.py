@@ -1,8 +1,9 @@
 """Assigns objects to shards, and shards to replicas. All functions are pure.
 
-An InitPipeline has a bucket, in a label that the API server sets when it is created and that never
-changes. A shard is a set of buckets. The number of shards can change, and no object is written for
-that. An object without the label, or with another value, belongs to shard 0.
+An InitPipeline has a bucket: the value of a label, which an admission policy sets when the
+InitPipeline is created, and keeps. A shard is a set of buckets. The number of shards can change,
+and no object is written for that. An object without the label, or with another value, belongs to
+shard 0.
 """
 
 import hashlib

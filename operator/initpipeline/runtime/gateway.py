@@ -57,7 +57,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ObjectUIDs:
-    """The UIDs of all objects of a kind at a resource version."""
+    """The UIDs of the listed objects of a kind at a resource version."""
 
     uids: Mapping[Key, str]
     version: int
@@ -143,8 +143,9 @@ class Gateway:
         remaining: Callable[[], float] = lambda: math.inf,
         shard: Shard = Shard(),  # noqa: B008 - it is immutable
     ) -> None:
-        """``remaining`` returns the seconds until the Lease expires. Lists and watches have only
-        the objects of the shard."""
+        """``remaining`` returns the seconds until the Lease expires, or with ``--shards`` the
+        heartbeat of this replica, if that is earlier. Lists and watches have only the objects of
+        the shard."""
         self._client = client
         self._remaining = remaining
         self._shard = shard
@@ -289,12 +290,12 @@ class Gateway:
                     yield Lease.from_api(event["object"])
 
     def list_pipelines(self, namespace: str | None) -> AsyncIterator[dict[str, Any]]:
-        """Yields the pages of the list of all InitPipelines. With the namespace None: in all
-        namespaces."""
+        """Yields the pages of the list of the InitPipelines of the shard. With the namespace None:
+        in all namespaces."""
         return self._pages(self._list_path(Kind.PIPELINE, namespace))
 
     def list_pods(self, namespace: str | None) -> AsyncIterator[dict[str, Any]]:
-        """Yields the pages of the list of all Pods that have the operator's label. With the
+        """Yields the pages of the list of the shard's Pods that have the operator's label. With the
         namespace None: in all namespaces."""
         return self._pages(self._list_path(Kind.POD, namespace))
 
@@ -305,15 +306,15 @@ class Gateway:
         seconds: int,
         opened: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[dict[str, Any]]:
-        """Yields the events of Pods that have the operator's label after this resource version, for
-        at most ``seconds``. With the namespace None: in all namespaces. ``opened`` is called when
-        the API server has accepted the watch."""
+        """Yields the events of the shard's Pods that have the operator's label, after this resource
+        version and for at most ``seconds``. With the namespace None: in all namespaces. ``opened``
+        is called when the API server has accepted the watch."""
         path = self._list_path(Kind.POD, namespace)
         return self._watch(path, JSON, version, seconds, opened)
 
     async def list_uids(self, kind: Kind, namespace: str | None) -> ObjectUIDs:
-        """Returns the UIDs of all objects of a kind. Requests only their metadata. With the
-        namespace None: in all namespaces."""
+        """Returns the UIDs of the InitPipelines or Pods that ``list_pipelines`` or ``list_pods``
+        yields. Requests only their metadata. With the namespace None: in all namespaces."""
         listed = ListedObjects()
         version = ""
         async for page in self._pages(self._list_path(kind, namespace), accept=METADATA_LIST):
@@ -334,8 +335,8 @@ class Gateway:
     async def find_unlabelled_pods(
         self, namespace: str, keys: Collection[Key]
     ) -> tuple[set[Key], str]:
-        """Returns which of these Pods exist without the operator's label, or with that of another
-        shard, and the resource version of the list."""
+        """Returns which of these Pods exist without the operator's label, or with the bucket of
+        another shard, and the resource version of the list."""
         found: set[Key] = set()
         version = ""
         async for page in self._pages(self._unlabelled_path(namespace), accept=METADATA_LIST):

@@ -1,4 +1,6 @@
-"""Leader election: of all replicas, only the holder of the Lease writes.
+"""Leader election: of all replicas, only the holder of a Lease writes what the Lease covers.
+
+That is all InitPipelines, or with ``--shards`` those of one shard.
 
 The protocol is that of client-go's leaderelection. The holder renews its Lease. If it stops doing
 so, another replica takes the Lease over when it has expired.
@@ -7,8 +9,9 @@ so, another replica takes the Lease over when it has expired.
   duration, measured by the clock of the replica that observes it.
 - The clock also runs while the machine sleeps. When a process continues after a pause of itself or
   of its machine, it observes at once that its Lease has expired.
-- ``remaining`` is counted from before the request that renewed the Lease, so it ends before any
-  other replica takes the Lease over.
+- ``remaining`` is counted from before the request that renewed the Lease, so it ends before the
+  Lease expires for any other replica. With ``--shards``, another replica may take the Lease over
+  earlier, when the heartbeat of the holder has expired (runtime.members).
 - A holder that cannot renew its Lease, as in an outage of the API server, stops reconciling, but
   does not end. It continues if no other replica has taken the Lease meanwhile. client-go's holder
   ends, and would be restarted again and again until the outage is over.
@@ -108,8 +111,9 @@ class LeaderElection:
         it was sent. A write may succeed although its response is lost."""
 
     def remaining(self) -> float:
-        """Returns the seconds during which no other replica can take the Lease over. 0 or less:
-        this process does not hold the Lease, or its Lease has expired."""
+        """Returns the seconds during which no other replica can take the Lease over, unless
+        ``is_gone`` of that replica returns True for this one. 0 or less: this process does not hold
+        the Lease, or its Lease has expired."""
         if self._renewed_at is None:
             return 0.0
         return self._renewed_at + self._periods.lease - EARLY_SECONDS - self._clock()

@@ -1,11 +1,11 @@
-"""The replicas that share the work. Each one writes its heartbeats to one Lease.
+"""The replicas that divide the work. Each one writes its heartbeats to one Lease.
 
 - A replica is live while its heartbeat changes. No replica trusts the clock of another.
 - A replica writes to its shards only while its own heartbeat is recent (``remaining``). So if a
   heartbeat has not changed for the duration of the Lease, that replica cannot write any more
   (``is_gone``), and others may take over its shards.
-- The holder of the Lease is the number of shards. So replicas with another number, or with one that
-  does not share the work, stand by. It is the Lease that such a replica takes (runtime.leader).
+- The holder of the Lease is the number of shards. So replicas with another number stand by, and
+  those without ``--shards`` as well: they compete for the same Lease (runtime.leader).
 - During an outage of the API server, no replica observes the others, so none counts as gone.
 
 docs/decisions/0024-shards.md has the reasons.
@@ -79,7 +79,7 @@ class Members:
         member."""
 
     def remaining(self) -> float:
-        """Returns the seconds during which no other replica takes this one for gone. 0 or less:
+        """Returns the seconds during which no other replica counts this one as gone. 0 or less:
         this replica must not write."""
         if self._beat_at is None:
             return 0.0
@@ -110,9 +110,9 @@ class Members:
         return self._confirmed_at - since >= self._lasts()
 
     async def run(self, changed: Callable[[], None], resumed: Callable[[], None]) -> None:
-        """Be a member, until the task is cancelled. Calls ``changed`` whenever ``live`` may have
-        changed, but not during an outage of the API server, and ``resumed`` when ``leads`` returns
-        True again."""
+        """Write heartbeats and observe the others, until the task is cancelled. Calls ``changed``
+        whenever ``live`` may have changed, but not during an outage of the API server, and
+        ``resumed`` when ``leads`` returns True again."""
         while True:
             self._tried_at = self._clock()
             try:
@@ -163,7 +163,9 @@ class Members:
         self._confirmed_at = sent_at
 
     async def _written(self) -> bool:
-        """Returns False if the Lease has changed since it was observed."""
+        """Write a heartbeat, or only read the Lease if replicas with another number of shards hold
+        it. Returns False if the Lease has changed since it was observed: the caller must read it
+        and repeat this."""
         lease, sent_at = self._lease, self._clock()
         if lease is not None and not self._is_free(lease):
             self._beat_at = None
@@ -193,8 +195,8 @@ class Members:
         return True
 
     def _is_free(self, lease: Lease) -> bool:
-        """Returns whether this replica may be a member now: only replicas with the same number of
-        shards are."""
+        """Returns whether this replica may be a member now: the Lease has no holder, its holder is
+        the same number of shards, or it has expired."""
         if lease.holder in ("", self._holder):
             return True
         return self._clock() - self._changed_at >= lease.seconds - EARLY_SECONDS

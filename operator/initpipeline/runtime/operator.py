@@ -89,8 +89,8 @@ def _end_cleanly_at_sigterm() -> None:
 
 
 class Work(Protocol):
-    """How the replicas divide the work: one leads (runtime.leading), or all share it
-    (runtime.sharing)."""
+    """How the replicas divide the work: one does all of it (runtime.leading), or each serves some
+    shards (runtime.sharing)."""
 
     def shares(self) -> Collection[Share]: ...
     def share_of(self, raw: Mapping[str, Any], /) -> Share | None: ...
@@ -284,7 +284,7 @@ class Operator:
         # Kopf does not cancel all its tasks: interrupted requests remain, and if the watch of one
         # namespace has failed, the others remain. Kopf would wait 5 s for them, and then report
         # their cancellation as a failure. Kopf's task "pause-waiter" is not cancelled: its watch
-        # would take that for a pause, and continue.
+        # would mistake that for a pause, and continue.
         left = asyncio.all_tasks() - self._before - {asyncio.current_task()}
         left = {task for task in left if not task.get_name().startswith("pause-waiter")}
         for task in left:

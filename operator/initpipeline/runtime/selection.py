@@ -39,7 +39,8 @@ class Selection:
         if self._selector:
             request.url = request.url.update_query(labelSelector=self._selector)
         if self._selector == NOTHING and "watch" not in request.url.query:
-            # From its cache. The API server would otherwise decode all objects for an empty list.
+            # From the watch cache, even if it is old. The API server may otherwise read all objects
+            # from etcd and decode them, for an empty list.
             request.url = request.url.update_query(resourceVersion="0")
 
     def opened(self, request: aiohttp.ClientRequest, watch: aiohttp.ClientResponse) -> None:

@@ -50,7 +50,11 @@ class Settings(BaseSettings):
         default=(), description="Watch only these namespaces. Without it: all namespaces."
     )
     workers: int = Field(
-        default=64, ge=1, le=256, description="Number of pipelines reconciled at the same time."
+        default=64,
+        ge=1,
+        le=256,
+        description="Number of pipelines reconciled at the same time. With --shards, each shard "
+        "has an equal part of it, rounded up.",
     )
     sweep_seconds: float = Field(
         default=600,
@@ -92,9 +96,9 @@ class Settings(BaseSettings):
         default=1,
         ge=1,
         le=len(BUCKETS),
-        description="Number of parts into which the InitPipelines are divided. With more than one, "
-        "all replicas work: each part has a Lease, and each replica watches only the parts that it "
-        "holds. Requires manifests/sharding. --standby has no effect then.",
+        description="Number of shards, into which the InitPipelines are divided. With more than "
+        "one, all replicas work: each shard has a Lease, and each replica watches only the shards "
+        "whose Leases it holds. Requires manifests/sharding. --standby has no effect then.",
     )
     standby: Literal["warm", "cold"] = Field(
         default="warm",

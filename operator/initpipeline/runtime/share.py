@@ -1,7 +1,7 @@
 """The parts that reconcile one shard: its cache, its queue, its workers and its watch of Pods.
 
-A replica that shares the work has one for each of its shards. Otherwise there is only one, for all
-objects. Nothing in a share knows whether there are others.
+With ``--shards`` a replica has one ``Share`` for each of its shards. Otherwise there is only one,
+for all objects. Its reconciler does not know whether there are others.
 """
 
 import asyncio
@@ -108,8 +108,8 @@ def _urgency(cache: Cache, key: Key) -> Urgency:
 def work_queue(workers: int, cache: Cache, clock: Callable[[], datetime]) -> WorkQueue[Key]:
     """Returns the queue of the pipelines to reconcile, for this number of workers.
 
-    At most a quarter of the workers serve one namespace, so that requests that time out there do
-    not occupy all workers.
+    At most about a quarter of the workers serve one namespace, but at least two may: one for urgent
+    pipelines and one for others. So requests that time out there do not occupy all workers.
     """
     return WorkQueue(
         clock,
@@ -168,9 +168,9 @@ class Share:
         failed: Callable[[OperatorError], None],
         now: Callable[[], datetime],
     ) -> None:
-        """``shards`` is their number. All together have as many workers and as much memory as one.
-        ``gateway`` is that of the shard. While ``leads`` returns False, nothing is reconciled.
-        ``failed`` is called if the share cannot work any more."""
+        """``shards`` is their number. All together have about as many workers and unpacked objects
+        as one. ``gateway`` is that of the shard. While ``leads`` returns False, nothing is
+        reconciled. ``failed`` is called if the share cannot work any more."""
         self._settings = settings
         self._workers = math.ceil(settings.workers / shards)
         self._gateway = gateway
@@ -235,8 +235,8 @@ class Share:
             self.queue.add(key_of(raw))
 
     async def list_pipelines(self) -> None:
-        """List the InitPipelines of the shard, and queue them. The watch must have reported their
-        changes since before."""
+        """List the InitPipelines of the shard, and queue them. The watch of the shard must be open
+        before, so that it reports each change after the list."""
         self._deleted = set()
         missing = set(self._namespaces)
 

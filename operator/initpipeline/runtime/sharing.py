@@ -1,7 +1,7 @@
-"""Several replicas share the work: each one serves some of the shards, and holds their Leases.
+"""Several replicas divide the work: each one serves some of the shards, and holds their Leases.
 
 Each replica computes the owners of all shards from the live replicas (runtime.buckets). The Lease
-of a shard decides, because two replicas may differ for some seconds in who is live.
+of a shard decides, because two replicas may observe for some seconds different live replicas.
 
 A shard moves in this order. The previous owner ends its reconciles, and releases the Lease. The new
 owner takes the Lease, widens its watch of InitPipelines, lists those of the shard, and reconciles.
@@ -58,7 +58,7 @@ class Sharing:
 
     def share_of(self, raw: Mapping[str, Any]) -> Share | None:
         """Returns the share of an InitPipeline. None: it is that of another replica. Removes the
-        InitPipeline from the shares that it does not belong to: a user may have changed its label.
+        InitPipeline from the shares that it does not belong to, because its label may have changed.
         """
         found = shard_of(raw, self._count)
         for number, share in self._shares.items():
@@ -80,7 +80,7 @@ class Sharing:
         """Does nothing: without a shard, a replica watches no object."""
 
     def start(self, tasks: Tasks) -> None:
-        """Start to share the work."""
+        """Write heartbeats, and serve the shards that this replica owns."""
         tasks.run("heartbeat", self._members.run(self._assign, self._queue_all))
 
     async def drain(self) -> None:
@@ -103,7 +103,7 @@ class Sharing:
             share.listed.queue_all()
 
     def _assign(self) -> None:
-        """Serve the shards that this replica owns among the live ones, and no others."""
+        """Serve the shards that this replica owns, given the live replicas, and no others."""
         of_shards = owners(self._members.live(), self._count)
         owned = {shard for shard, owner in of_shards.items() if owner == self._replica.identity}
         for shard, task in tuple(self._serving.items()):
@@ -149,7 +149,7 @@ class Sharing:
             await share.end()
 
     async def _fill(self, share: Share) -> None:
-        """Watch the objects of the share, then list them, and reconcile them."""
+        """Watch the objects of the shard, then list them, and reconcile them."""
         self._select()
         await self._selection.wait()
         share.start()

@@ -2,7 +2,8 @@
 
 A Pod of another owner may have the pipeline's name, or a user may have removed the label from the
 pipeline's Pod. The operator's main watch selects Pods by label, so it does not report these. Each
-namespace with such a Pod gets one watch of the metadata of all its Pods without the label.
+namespace with such a Pod gets one watch of the metadata of all its Pods without the label. With
+``--shards``, the label of the shard may be missing as well, so the watch is of all its Pods.
 
 Alternatives cost more: polling costs requests, a watch per Pod costs connections, and retrying the
 creation of the Pod costs writes.
@@ -18,12 +19,12 @@ from initpipeline.runtime.pod_watch import WATCH_SECONDS, repeat
 from initpipeline.runtime.queue import WorkQueue
 
 WATCHES: Final = 100
-"""Maximum number of namespaces that are watched at the same time, because each watch costs a
+"""Maximum number of namespaces that a shard watches at the same time, because each watch costs a
 connection. If there are more, they take turns."""
 
 TURN_SECONDS: Final = WATCH_SECONDS
-"""The duration of a watch. Each watch starts with a list, which finds changes that the previous one
-missed."""
+"""The duration of a watch. Each watch starts with a list, which finds deletions that the previous
+one missed."""
 
 SHORT_TURN_SECONDS: Final = 10
 """The duration of a watch while other namespaces wait for their turn."""

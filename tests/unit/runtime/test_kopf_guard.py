@@ -100,7 +100,7 @@ def error(code: int) -> bytes:
 
 
 class TestSelection:
-    """A replica that shares the work selects the objects of its shards."""
+    """A replica with ``--shards`` selects the objects of its shards."""
 
     async def test_requests_have_the_selector(self, kopf: Kopf, kmock: mock.RawHandler) -> None:
         kmock["get /things"] << event("BOOKMARK")

@@ -1,4 +1,4 @@
-"""The replicas that share the work: who is live, and until when a replica may write."""
+"""The replicas that divide the work: who is live, and until when a replica may write."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""A replica that shares the work: its watch of InitPipelines, and the list of a shard."""
+"""A replica with ``--shards``: its watch of InitPipelines, and the list of a shard."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -59,7 +59,7 @@ class TestSelection:
             assert request.url.query["labelSelector"] == one
 
     def test_list_of_nothing_is_that_of_the_cache(self, selection: Selection) -> None:
-        """For another list the API server would decode all objects."""
+        """For another list the API server may read and decode all objects."""
         selection.change(selector([], 4))
         request = Watch("")
         request.url = request.url.with_query(limit="500")
