@@ -334,16 +334,16 @@ class Gateway:
 
     async def find_unlabelled_pods(
         self, namespace: str, keys: Collection[Key]
-    ) -> tuple[set[Key], str]:
-        """Returns which of these Pods exist without the operator's label, or with the bucket of
-        another shard, and the resource version of the list."""
-        found: set[Key] = set()
+    ) -> tuple[dict[Key, str], str]:
+        """Returns the resource versions of those of these Pods that exist without the operator's
+        label, or with the bucket of another shard, and the resource version of the list."""
+        found: dict[Key, str] = {}
         version = ""
         async for page in self._pages(self._unlabelled_path(namespace), accept=METADATA_LIST):
             version = page["metadata"]["resourceVersion"]
             for raw in page["items"] or ():
                 if (key := key_of(raw)) in keys and not self._is_watched(raw):
-                    found.add(key)
+                    found[key] = raw["metadata"]["resourceVersion"]
         return found, version
 
     def _is_watched(self, pod: Mapping[str, Any]) -> bool:

@@ -23,8 +23,8 @@ WATCHES: Final = 100
 connection. If there are more, they take turns."""
 
 TURN_SECONDS: Final = WATCH_SECONDS
-"""The duration of a watch. Each watch starts with a list, which finds deletions that the previous
-one missed."""
+"""The duration of a watch. Each watch starts with a list, which finds what the previous one
+missed."""
 
 SHORT_TURN_SECONDS: Final = 10
 """The duration of a watch while other namespaces wait for their turn."""
@@ -37,8 +37,9 @@ class UnlabelledPodWatcher:
     def __init__(self, gateway: Gateway, queue: WorkQueue[Key]) -> None:
         self._gateway = gateway
         self._queue = queue
-        self._names: dict[str, set[Key]] = {}
-        """The watched Pods by namespace. No set is empty."""
+        self._names: dict[str, dict[Key, str | None]] = {}
+        """The watched Pods by namespace, with the resource version in the last list. None: the Pod
+        was not listed yet. No dictionary is empty."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(WATCHES)
 
@@ -52,16 +53,16 @@ class UnlabelledPodWatcher:
         if key in self:
             return False
         if key.namespace not in self._names:
-            self._names[key.namespace] = set()
+            self._names[key.namespace] = {}
             self._begin(key.namespace)
-        self._names[key.namespace].add(key)
+        self._names[key.namespace][key] = None
         return True
 
     def forget(self, key: Key) -> None:
         """Stop watching the Pod."""
         if key not in self:
             return
-        self._names[key.namespace].remove(key)
+        del self._names[key.namespace][key]
         if not self._names[key.namespace]:
             del self._names[key.namespace]
             self._end(key.namespace)
@@ -94,10 +95,14 @@ class UnlabelledPodWatcher:
 
     async def _watch_for(self, namespace: str, seconds: int, opened: Callable[[], None]) -> None:
         gateway, wanted = self._gateway, self._names[namespace]
-        before = frozenset(wanted)
-        found, version = await gateway.find_unlabelled_pods(namespace, before)
-        for key in before - found:
-            self._queue.add(key)
+        before = dict(wanted)
+        found, version = await gateway.find_unlabelled_pods(namespace, before.keys())
+        for key, known in before.items():
+            # A Pod of the first list was read after the caller had begun to watch it.
+            if key not in found or known not in (None, found[key]):
+                self._queue.add(key)
+            if key in wanted and key in found:
+                wanted[key] = found[key]
         changes = gateway.watch_unlabelled_pods(namespace, version, seconds, opened)
         async with contextlib.aclosing(changes):
             async for key in changes:

@@ -138,5 +138,5 @@ class TestShard:
         client.items = [{"metadata": {**fresh_pod().raw()["metadata"]}}]
         client.items[0]["metadata"]["labels"] = {NAME_LABEL: NAME, BUCKET_LABEL: bucket}
         found, _ = await gateway.find_unlabelled_pods(NAMESPACE, {KEY})
-        assert found == (set() if watched else {KEY})
+        assert found == ({} if watched else {KEY: client.items[0]["metadata"]["resourceVersion"]})
         assert client.listed == [f"/api/v1/namespaces/{NAMESPACE}/pods?limit=500"]

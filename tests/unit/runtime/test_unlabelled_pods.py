@@ -25,6 +25,7 @@ class Pods:
 
     def __init__(self) -> None:
         self.there: set[Key] = {SHOP, SITE, OTHER}
+        self.versions: dict[Key, str] = {}
         self.asked: list[str] = []
         self.open = 0
         self.failing: list[Exception] = []
@@ -36,11 +37,11 @@ class Pods:
 
     async def find_unlabelled_pods(
         self, namespace: str, keys: Collection[Key]
-    ) -> tuple[set[Key], str]:
+    ) -> tuple[dict[Key, str], str]:
         self.asked.append(f"list {namespace}")
         if self.failing:
             raise self.failing.pop(0)
-        return self.there & set(keys), "7"
+        return {key: self.versions.get(key, "5") for key in self.there & set(keys)}, "7"
 
     async def watch_unlabelled_pods(
         self, namespace: str, version: str, seconds: int, opened: Callable[[], None]
@@ -98,6 +99,22 @@ async def test_namespace_has_one_watch_for_all_its_pods(
     assert sorted(pods.asked) == sorted([*watches, "list a", "list b"])
     await clock.advance(3600)
     assert len(pods.asked) == 4, "an hour of waiting costs no request while the watch is open"
+
+
+async def test_pod_changed_between_two_watches_requeues_its_pipeline_once(
+    watcher: UnlabelledPodWatcher, pods: Pods, clock: Clock, queue: WorkQueue[Key]
+) -> None:
+    watcher.watch(SHOP)
+    watcher.watch(SITE)
+    assert await due(queue, clock) == []
+    pods.versions[SHOP] = "8"
+    await clock.advance(TURN_SECONDS)
+    pods.changes("a").put_nowait(None)
+    assert await due(queue, clock) == [SHOP]
+    await clock.advance(TURN_SECONDS)
+    pods.changes("a").put_nowait(None)
+    assert await due(queue, clock) == [], "the Pod has not changed again"
+    assert pods.asked.count("list a") == 3
 
 
 async def test_changed_pod_requeues_only_its_pipeline(
