@@ -116,6 +116,7 @@ class KopfGuard:
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
+        _end_if_cancelled()
         watched = self._watched.get(request.url.path)
         if watched is None:
             response = await handler(request)
@@ -200,6 +201,14 @@ class KopfGuard:
             return GONE
         freshness.seen()
         return None if known else line
+
+
+def _end_if_cancelled() -> None:
+    """Raise CancelledError if the current task was cancelled before. Kopf loses a cancellation that
+    arrives while it closes a watch, would open the next one, and would never end."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class _Expired(Exception):  # noqa: N818 - not an error: the objects are listed again

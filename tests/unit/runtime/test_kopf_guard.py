@@ -1,6 +1,7 @@
 """What Kopf gets when the API server or the connection fails."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -283,3 +284,19 @@ class TestList:
         response = await kopf.get("/thing")
         assert await response.json() == {"items": [1]}
         assert kopf.lists.objects == []
+
+
+async def test_task_that_has_lost_its_cancellation_ends_with_the_next_request(kopf: Kopf) -> None:
+    """Kopf does so if it is cancelled while it closes a watch."""
+
+    async def loses_the_cancellation() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Future()
+        await kopf.get(LIST)
+
+    task = asyncio.create_task(loses_the_cancellation())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert kopf.lists.begun == 0
