@@ -94,25 +94,23 @@ def test_deleted_pods_are_removed_once(nodes: FakeNodes) -> None:
     pods = [pod(f"d-{number}", {"deleted": ""}, containers=containers(1)) for number in range(PODS)]
     for one in pods:
         one["spec"] |= {"restartPolicy": "Always"}
-    observed_until(nodes, pods, "Running")
+    Kubectl(nodes.cluster.kubeconfig)("create", "-f", "-", stdin=pods)
+    running(nodes)
     created = asyncio.run(_replaced(nodes, pods))
-    assert observed_until(nodes, [], "Running") == created
+    assert running(nodes) == created
 
 
-def observed_until(nodes: FakeNodes, pods: list[dict[str, Any]], phase: str) -> dict[str, str]:
-    """Create the Pods. When all deleted= Pods have that phase, return their UIDs by name."""
-    cluster = nodes.cluster
-    if pods:
-        Kubectl(cluster.kubeconfig)("create", "-f", "-", stdin=pods)
+def running(nodes: FakeNodes) -> dict[str, str]:
+    """Wait until all Pods with the label "deleted" run, and return their UIDs by name."""
 
     def uids() -> dict[str, str]:
-        listed = cluster.api.get(f"{PODS_PATH}?labelSelector=deleted") or {"items": []}
+        listed = nodes.cluster.api.get(f"{PODS_PATH}?labelSelector=deleted") or {"items": []}
         phases = {one["status"]["phase"] for one in listed["items"]}
         metadata = [one["metadata"] for one in listed["items"]]
-        reached = len(metadata) == PODS and phases == {phase}
+        reached = len(metadata) == PODS and phases == {"Running"}
         return {one["name"]: one["uid"] for one in metadata} if reached else {}
 
-    return poll_until(uids, 60, f"all Pods are {phase}")
+    return poll_until(uids, 60, "all Pods are Running")
 
 
 async def _replaced(nodes: FakeNodes, pods: list[dict[str, Any]]) -> dict[str, str]:
