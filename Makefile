@@ -141,6 +141,8 @@ image: $(STAMP) ## Build the image without a registry, and import it into the cl
 .PHONY: lock
 lock: $(STAMP) ## Update the dependencies in the two lock files (hashes, no URLs)
 	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header \
-		--no-emit-index-url --no-emit-find-links --extra dev -o requirements-dev.txt pyproject.toml
+		--no-emit-index-url --no-emit-find-links --extra dev --extra tracing \
+		-o requirements-dev.txt pyproject.toml
 	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header \
-		--no-emit-index-url --no-emit-find-links -c requirements-dev.txt -o requirements.txt pyproject.toml
+		--no-emit-index-url --no-emit-find-links --extra tracing -c requirements-dev.txt \
+		-o requirements.txt pyproject.toml
