@@ -8,7 +8,26 @@ about it. ``make generate`` writes both.
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
+
+from initpipeline.api.names import MAX_IDENTIFIER_LENGTH
+
+
+class OpenEnum(StrEnum):
+    """An enumeration that also accepts values which only a newer version knows.
+
+    An unknown value is kept as it is, and is not identical to any member. Otherwise an operator
+    that is older than the writer of an InitPipeline could not read it, and would leave it
+    unmanaged.
+    """
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str) or not 1 <= len(value) <= MAX_IDENTIFIER_LENGTH:
+            return None
+        unknown = str.__new__(cls, value)
+        unknown._name_ = unknown._value_ = value
+        return unknown
 
 
 class ConditionType(StrEnum):
@@ -279,7 +298,7 @@ class EventReason(StrEnum):
     the status is written."""
 
 
-class Trigger(StrEnum):
+class Trigger(OpenEnum):
     """Why a run started. PodRestarted and RestartedInPlace are runs that the kubelet starts in the
     existing Pod."""
 
@@ -306,7 +325,7 @@ class Trigger(StrEnum):
     """The kubelet restarted all containers of the Pod in place (KEP-5532)."""
 
 
-class Result(StrEnum):
+class Result(OpenEnum):
     """How a run ended."""
 
     INITIALIZED = "Initialized"
@@ -327,7 +346,7 @@ class Result(StrEnum):
     report how this run ended."""
 
 
-class RerunPolicy(StrEnum):
+class RerunPolicy(OpenEnum):
     """Which events cause the operator to run all init containers again. The policy does not apply
     to retries, to runs that the kubelet starts, or to runs that a user starts by a request, by a
     change of the template, or by resuming."""
@@ -340,7 +359,7 @@ class RerunPolicy(StrEnum):
     """Neither. If the Pod is lost, the InitPipeline becomes Stalled."""
 
 
-class RerunStrategy(StrEnum):
+class RerunStrategy(OpenEnum):
     """How all init containers are run again after an app container restarts."""
 
     RECREATE = "Recreate"

@@ -52,10 +52,17 @@ TRIGGERS: Final[Mapping[Trigger, TriggerRow]] = {
 
 
 def by_user(trigger: Trigger) -> bool:
-    """Returns whether a user starts the run."""
-    return TRIGGERS[trigger].starter is Starter.USER
+    """Returns whether a user starts the run. False if only a newer version knows the trigger."""
+    return trigger in TRIGGERS and TRIGGERS[trigger].starter is Starter.USER
 
 
 def by_kubelet(trigger: Trigger) -> bool:
-    """Returns whether the kubelet starts the run, in the existing Pod."""
-    return TRIGGERS[trigger].starter is Starter.KUBELET
+    """Returns whether the kubelet starts the run, in the existing Pod. False if only a newer
+    version knows the trigger."""
+    return trigger in TRIGGERS and TRIGGERS[trigger].starter is Starter.KUBELET
+
+
+def event_text(trigger: Trigger) -> str:
+    """Returns why the run started, for a sentence. If only a newer version knows the trigger, its
+    name is returned."""
+    return TRIGGERS[trigger].event_text if trigger in TRIGGERS else f"its trigger is {trigger}"

@@ -11,7 +11,7 @@ from typing import Final
 
 from initpipeline.api.models import Cause, FailedStep, InitPipelineStatus, Run, RunFacts
 from initpipeline.api.reasons import ConditionType, EventReason, Reason, Result
-from initpipeline.api.triggers import TRIGGERS
+from initpipeline.api.triggers import event_text
 from initpipeline.core import admission
 from initpipeline.core.facts import ContainerStatus, Terminated
 from initpipeline.core.failures import ending, failed_step
@@ -112,7 +112,7 @@ def _of_run(
 
 
 def _started(run: RunFacts) -> str:
-    why = TRIGGERS[run.trigger].event_text
+    why = event_text(run.trigger)
     if run.cause is not None and run.cause.changed_paths:
         why = changed_fields_message(run.cause)
     elif run.cause is not None:

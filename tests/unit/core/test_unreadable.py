@@ -3,10 +3,15 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from initpipeline.api.models import InitPipelineStatus
 from initpipeline.api.raw import Raw
-from initpipeline.api.reasons import ConditionType
-from initpipeline.core.facts import Pipeline, UnreadableError
+from initpipeline.api.reasons import ConditionType, Trigger
+from initpipeline.api.triggers import by_kubelet, by_user, event_text
+from initpipeline.core.decide import decide
+from initpipeline.core.facts import Facts, Pipeline, UnreadableError
 from initpipeline.core.unreadable import (
     UnreadablePipeline,
     error_conditions,
@@ -64,6 +69,45 @@ class TestRead:
     def test_missing_metadata_raises_the_problem(self, metadata: Any) -> None:
         with pytest.raises(UnreadableError, match="not a valid InitPipeline"):
             read_pipeline({**raw(), "metadata": metadata})
+
+
+class TestUnknownValues:
+    """Values that only a newer version of the operator knows."""
+
+    @given(st.text(min_size=1, max_size=253), st.integers(-5, 90))
+    def test_unknown_values_of_enumerations_are_served_and_kept(self, value: str, now: int) -> None:
+        before = started(running_pod())
+        run = {**before.status.run.to_api(), "trigger": value}  # type: ignore[union-attr]
+        ended = {**run, "number": 1, "result": value, "completionTime": stamp(1)}
+        stored = before.pipeline.raw()
+        spec = {**stored["spec"], "rerunPolicy": value, "rerunStrategy": value}
+        status = {**before.status.to_api(), "run": {**run, "number": 2}, "history": [ended]}
+        read = read_pipeline({**stored, "spec": spec, "status": status})
+        assert isinstance(read, Pipeline)
+        decision = decide(Facts(read.hashed(), None), at(60 + now))
+        kept = next(one for one in decision.status.history if one.number == 1)
+        assert (kept.trigger.value, kept.result.value) == (value, value)
+        assert read.status.to_api() == InitPipelineStatus.model_validate(status).to_api()
+
+    def test_requested_run_starts_after_a_run_with_an_unknown_trigger_and_result(self) -> None:
+        before = started(running_pod())
+        run = {**before.status.run.to_api(), "trigger": "Future"}  # type: ignore[union-attr]
+        ended = {**run, "result": "Future", "completionTime": stamp(1)}
+        stored = before.pipeline.raw()
+        stored["metadata"]["annotations"] = {"initpipeline.dev/rerun": "now"}
+        status = {**before.status.to_api(), "run": ended, "history": [ended]}
+        read = Pipeline.from_api({**stored, "status": status})
+        decision = decide(Facts(read, None), at(60))
+        assert decision.status.run is not None
+        assert decision.status.run.trigger is Trigger.REQUESTED
+        assert [one.result for one in decision.status.history] == ["Future"]
+
+    @pytest.mark.parametrize("trigger", ["Future", "CREATED"])
+    def test_unknown_trigger_is_of_no_known_starter(self, trigger: str) -> None:
+        unknown = Trigger(trigger)
+        assert not by_user(unknown)
+        assert not by_kubelet(unknown)
+        assert event_text(unknown) == f"its trigger is {trigger}"
 
 
 class TestUnreadableConditions:

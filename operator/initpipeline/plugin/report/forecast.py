@@ -247,9 +247,8 @@ def _causes_of_next_run(pipeline: Pipeline) -> str:
     how = "in place" if policies.rerun_strategy is RerunStrategy.IN_PLACE else "with a new Pod"
     causes = {
         RerunPolicy.ON_RESTART: f"an app container restarts ({how}), the Pod is lost, ",
-        RerunPolicy.ON_POD_LOSS: "the Pod is lost, ",
         RerunPolicy.NEVER: "",
-    }[policies.rerun_policy]
+    }.get(policies.rerun_policy, "the Pod is lost, ")
     return (
         f"all steps run again when {causes}the kubelet restarts the Pod, the template changes, or "
         "a user requests a run"
