@@ -20,7 +20,8 @@ import contextlib
 import copyreg
 import pickle
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -119,10 +120,17 @@ class Store(Generic[T]):
         keep_gone: bool = False,
         is_large: Callable[[T], bool] = lambda _: False,
         max_unpacked: int = MAX_UNPACKED,
+        summary: Callable[[T], Hashable] | None = None,
     ) -> None:
         """Create an empty store. With ``keep_gone``, it keeps the last state of a deleted object,
         see ``gone``. The store packs objects for which ``is_large`` returns True, those from lists,
-        and all others except the ``max_unpacked`` that were stored last."""
+        and all others except the ``max_unpacked`` that were stored last. ``counts`` has the number
+        of objects by their ``summary``."""
+        self._summary = summary
+        self._summaries: dict[Key, Hashable] = {}
+        self.counts: Counter[Hashable] = Counter()
+        self._known: dict[Hashable, Hashable] = {}
+        """Each summary once, so that objects share it."""
         self._keep_gone = keep_gone
         self._is_large = is_large
         self._max_unpacked = max_unpacked
@@ -170,7 +178,16 @@ class Store(Generic[T]):
             return False
         self._keep(key, obj, listed)
         self._gone.pop(key, None)
+        if self._summary is not None:
+            self._uncount(key)
+            summary = self._summary(obj)
+            self._summaries[key] = summary = self._known.setdefault(summary, summary)
+            self.counts[summary] += 1
         return True
+
+    def _uncount(self, key: Key) -> None:
+        if key in self._summaries:
+            self.counts[self._summaries.pop(key)] -= 1
 
     def _keep(self, key: Key, obj: T, packed: bool) -> None:
         self._recent.pop(key, None)
@@ -223,6 +240,7 @@ class Store(Generic[T]):
         if known is None or known.uid != uid:
             return False
         del self._objects[key]
+        self._uncount(key)
         self._recent.pop(key, None)
         if last is not None and self._keep_gone:
             self._gone[key] = _packed(last)
@@ -267,9 +285,14 @@ class Cache:
     pods: Store[Pod]
 
     @classmethod
-    def empty(cls, max_unpacked: int = MAX_UNPACKED) -> "Cache":
-        """Returns a cache without objects. It packs all but ``max_unpacked`` of each kind."""
+    def empty(
+        cls,
+        max_unpacked: int = MAX_UNPACKED,
+        summary: Callable[[Pipeline | UnreadablePipeline], Hashable] | None = None,
+    ) -> "Cache":
+        """Returns a cache without objects. It packs all but ``max_unpacked`` of each kind, and
+        counts the pipelines by their ``summary``."""
         return cls(
-            Store(max_unpacked=max_unpacked),
+            Store(max_unpacked=max_unpacked, summary=summary),
             Store(max_unpacked=max_unpacked, keep_gone=True, is_large=_has_many_containers),
         )

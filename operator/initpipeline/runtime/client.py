@@ -26,6 +26,7 @@ from initpipeline.core.encoding import decode, encode
 from initpipeline.runtime import responses
 from initpipeline.runtime.errors import ConnectionFailed, LoginError, api_error, one_line
 from initpipeline.runtime.lean_imports import Configuration, config, kopf
+from initpipeline.runtime.meter import Meter
 
 USER_AGENT = f"initpipeline/{__version__}"
 
@@ -116,10 +117,12 @@ class ApiClient:
         timeout_seconds: float,
         login: Callable[[], Awaitable[Configuration]] = load_configuration,
         observe: Callable[[str], None] = lambda _: None,
+        meter: Meter | None = None,
     ) -> None:
         """``observe`` gets the Date header of each response to the operator's own requests, except
         watches."""
         self._observe = observe
+        self._meter = meter
         self._configuration = configuration
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._tls = _tls(configuration)
@@ -169,9 +172,24 @@ class ApiClient:
             connector=connector,
             proxy=self._configuration.proxy,
             trust_env=bool(getproxies().keys() - {"no"}),
-            middlewares=(*middlewares, self._in_pages),
+            middlewares=(*middlewares, self._in_pages, *((self._metered,) if self._meter else ())),
             response_class=responses.Response,
         )
+
+    async def _metered(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Send a request, and record it."""
+        assert self._meter is not None
+        loop = asyncio.get_running_loop()
+        started_at, code = loop.time(), "<error>"
+        try:
+            response = await handler(request)
+            code = str(response.status)
+            return response
+        finally:
+            seconds = loop.time() - started_at
+            self._meter.request(request.method, request.url.path, code, seconds)
 
     async def _in_pages(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType

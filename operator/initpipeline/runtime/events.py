@@ -30,6 +30,7 @@ from initpipeline.core.run_events import RunEvent, events_between
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, NotFoundError
 from initpipeline.runtime.fair_buffer import FairBuffer
 from initpipeline.runtime.gateway import Gateway
+from initpipeline.runtime.meter import Meter
 
 logger = logging.getLogger(__name__)
 
@@ -124,11 +125,13 @@ class EventRecorder:
         gateway: Gateway,
         clock: Callable[[], datetime],
         instance: str | None = None,
+        meter: Meter | None = None,
     ) -> None:
         """``instance`` is the reportingInstance of the events. None: the name of the host, which
         in a Pod is the Pod's name."""
         self._gateway = gateway
         self._clock = clock
+        self._meter = meter or Meter()
         self._instance = (instance or platform.node() or "unknown")[:128]
         self._waiting: FairBuffer[_PendingEvent] = FairBuffer(QUEUE_LIMIT)
         self._series: OrderedDict[_SeriesKey, _Series] = OrderedDict()
@@ -223,6 +226,7 @@ class EventRecorder:
         except NotFoundError:
             await self._post(pending)
             return
+        self._meter.event("series")
         series.posted_count, series.posted_at = series.count, pending.time
 
     def _allowed(self, pending: _PendingEvent) -> bool:
@@ -240,6 +244,7 @@ class EventRecorder:
     async def _post(self, pending: _PendingEvent) -> None:
         body = _event(pending, self._instance)
         await self._gateway.create_event(body)
+        self._meter.event("posted")
         if pending.event.reason not in _REPEATED:
             return
         self._series[pending.series_key] = _Series(body["metadata"]["name"], 1, 1, pending.time)
@@ -248,6 +253,7 @@ class EventRecorder:
 
     def _drop(self, pending: _PendingEvent, error: str) -> None:
         self._dropped += 1
+        self._meter.event("dropped")
         now = self._clock()
         if self._logged_at is not None and now - self._logged_at < LOG_PERIOD:
             return

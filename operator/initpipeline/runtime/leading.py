@@ -12,6 +12,7 @@ class Leading:
     """The share of all objects, and the election of the replica that reconciles them."""
 
     def __init__(self, replica: Replica) -> None:
+        self._name = replica.lease.name
         self._leader = replica.election(replica.lease)
         self._share = replica.share(Shard(), self._leader.leads, self._leader.remaining)
         self._is_cold_standby = replica.settings.standby == "cold"
@@ -24,6 +25,10 @@ class Leading:
     def share_of(self, _raw: Mapping[str, Any]) -> Share | None:
         """Returns the share of an InitPipeline."""
         return self._share
+
+    def leases(self) -> Collection[tuple[str, bool]]:
+        """Returns the name of the Lease, and whether this replica holds it."""
+        return ((self._name, self._leader.leads()),)
 
     def is_waiting(self) -> bool:
         """Returns whether this is a cold standby: it waits for the Lease before it watches."""

@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--identity", metavar="NAME", help=_help("identity"))
     run.add_argument("--probe-address", metavar="HOST:PORT", help=_help("probe_address"))
+    run.add_argument("--metrics-address", metavar="HOST:PORT", help=_help("metrics_address"))
     run.add_argument("--log-format", metavar="auto|plain|json", help=_help("log_format"))
     run.add_argument("--log-level", metavar="LEVEL", help=_help("log_level"))
     return parser

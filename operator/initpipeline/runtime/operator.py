@@ -8,7 +8,7 @@ import signal
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from initpipeline import __version__
 from initpipeline.runtime import handlers, preflight, probes, sweep
@@ -20,11 +20,15 @@ from initpipeline.runtime.handlers import PipelineLists
 from initpipeline.runtime.kopf_guard import KopfGuard, Watched
 from initpipeline.runtime.leading import Leading
 from initpipeline.runtime.lean_imports import kopf
+from initpipeline.runtime.meter import Meter
 from initpipeline.runtime.probes import Freshness
 from initpipeline.runtime.selection import Selection
 from initpipeline.runtime.settings import Settings
 from initpipeline.runtime.share import Replica, Share, Tasks, freshness
 from initpipeline.runtime.sharing import Sharing, shard_lease
+
+if TYPE_CHECKING:
+    from initpipeline.runtime.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +47,10 @@ async def run(settings: Settings) -> None:
         configuration = await load_configuration()
         clock = Clock()
         timeout = settings.request_timeout_seconds
-        async with ApiClient(configuration, timeout, observe=clock.observe) as client:
+        metrics = _metrics(settings)
+        async with ApiClient(
+            configuration, timeout, observe=clock.observe, meter=metrics
+        ) as client:
             await preflight.check(
                 client,
                 settings.namespaces,
@@ -54,11 +61,20 @@ async def run(settings: Settings) -> None:
             settings = settings.model_copy(update={"identity": identity(settings)})
             while True:
                 try:
-                    await Operator(settings, client, clock).serve()
+                    await Operator(settings, client, clock, metrics).serve()
                 except HistoryLost as error:
                     logger.warning("operator starts over", extra={"error": str(error)})
                 else:
                     return
+
+
+def _metrics(settings: Settings) -> "Metrics | None":
+    """Returns the metrics. None: they are not served, and their packages are not imported."""
+    if not settings.metrics_address:
+        return None
+    from initpipeline.runtime.metrics import Metrics
+
+    return Metrics()
 
 
 def lease_key(settings: Settings) -> Key:
@@ -94,6 +110,7 @@ class Work(Protocol):
 
     def shares(self) -> Collection[Share]: ...
     def share_of(self, raw: Mapping[str, Any], /) -> Share | None: ...
+    def leases(self) -> Collection[tuple[str, bool]]: ...
     def is_waiting(self) -> bool: ...
     def idle_seconds(self) -> float: ...
     async def wait(self) -> None: ...
@@ -162,7 +179,14 @@ class _SharedLists:
 class Operator:
     """The parts of the operator, and the tasks that run them during Kopf's lifetime."""
 
-    def __init__(self, settings: Settings, client: ApiClient, now: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client: ApiClient,
+        now: Clock,
+        metrics: "Metrics | None" = None,
+    ) -> None:
+        self._metrics = metrics
         self._settings = settings
         self._client = client
         self._namespaces: Sequence[str | None] = settings.namespaces or (None,)
@@ -178,7 +202,13 @@ class Operator:
         kopf.on.startup(registry=self._registry)(self._start)
         kopf.on.cleanup(registry=self._registry)(self._stop)
         replica = Replica(
-            settings, client, lease_key(settings), identity(settings), now, self._failed
+            settings,
+            client,
+            lease_key(settings),
+            identity(settings),
+            now,
+            self._failed,
+            metrics or Meter(),
         )
         self._tasks = Tasks(self._failed)
         selection = Selection(map(pipelines_path, self._namespaces))
@@ -197,10 +227,13 @@ class Operator:
         same process. After any other OperatorError, the process must be restarted."""
         self._before = asyncio.all_tasks()
         try:
-            async with probes.served(
-                self._settings.probe_address,
-                live=(self._stuck_worker, self._stuck_election),
-                ready=(self._unready,),
+            async with (
+                probes.served(
+                    self._settings.probe_address,
+                    live=(self._stuck_worker, self._stuck_election),
+                    ready=(self._unready,),
+                ),
+                self._served_metrics(),
             ):
                 await self._work.wait()
                 await kopf.operator(
@@ -221,6 +254,20 @@ class Operator:
             ) from error
         if self._fault is not None:
             raise self._fault
+
+    def _served_metrics(self) -> contextlib.AbstractAsyncContextManager[None]:
+        if self._metrics is None:
+            return contextlib.nullcontext()
+        state = self._metrics.state
+        state.shares, state.leases, state.ages = self._work.shares, self._work.leases, self._ages
+        return self._metrics.served(self._settings.metrics_address)
+
+    def _ages(self) -> list[tuple[str, float]]:
+        """Returns the resource of each watch, and the seconds since its last event."""
+        ages = [("initpipelines", one.freshness.age()) for one in self._watched.values()]
+        for share in self._work.shares():
+            ages += [("pods", fresh.age()) for fresh in share.fresh_pods.values()]
+        return ages
 
     def _unready(self) -> str | None:
         """Returns which objects are not up to date, one per line. None: all are, or this replica

@@ -64,6 +64,10 @@ class Freshness:
     def _works(self) -> bool:
         return self._opened_at is not None and self._clock() - self._opened_at > STABLE_SECONDS
 
+    def age(self) -> float:
+        """Returns the seconds since the last event, bookmark or list. Infinite: there was none."""
+        return self._clock() - self._seen_at
+
     def problem(self) -> str | None:
         """Returns why the objects are not up to date. None: they are."""
         if self._seen_at == -math.inf:

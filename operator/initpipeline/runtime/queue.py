@@ -21,11 +21,14 @@ import asyncio
 import contextlib
 import math
 import random
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from datetime import datetime
 from enum import IntEnum
 from typing import Generic, TypeVar
+
+from initpipeline.runtime.meter import Meter
 
 K = TypeVar("K")
 
@@ -107,17 +110,21 @@ class WorkQueue(Generic[K]):
         max_urgent: float = math.inf,
         max_last: float = math.inf,
         urgency: Callable[[K], Urgency] = lambda _: Urgency.LAST,
+        meter: Meter | None = None,
     ) -> None:
+        self._meter = meter or Meter()
         self._clock = clock
         self._urgency = urgency
         self._group = group
         self._max_urgent = max_urgent
         self._max_last = max_last
-        self._waiting: set[K] = set()
-        """Keys that were added and that no worker has got since. A key can be here and in _active:
-        it was added again while a worker processes it."""
+        self._waiting: dict[K, float] = {}
+        """Keys that were added and that no worker has got since, with the time of time.monotonic. A
+        key can be here and in _active: it was added again while a worker processes it."""
         self._active: dict[K, float] = {}
         """Keys that a worker is processing, with the time at which it got them."""
+        self._added: dict[K, float] = {}
+        """When the keys of _active were added."""
         self._groups: OrderedDict[Hashable, _Group[K]] = OrderedDict()
         """The keys of _waiting that are not in _active, and those of _active, by group. The first
         group is served next. No group is empty."""
@@ -138,7 +145,9 @@ class WorkQueue(Generic[K]):
         if it has become more urgent. Does nothing after ``close``."""
         if self._closed:
             return
-        self._waiting.add(key)
+        if key not in self._waiting:
+            self._waiting[key] = time.monotonic()
+            self._meter.queued()
         if key not in self._active:
             self._make_ready(key)
 
@@ -154,6 +163,7 @@ class WorkQueue(Generic[K]):
 
         The caller must call ``forget_failures`` when the key was processed successfully.
         """
+        self._meter.retried()
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         delay: float = min(FIRST_RETRY_SECONDS * 2 ** min(failures, 16), longest)
@@ -177,8 +187,10 @@ class WorkQueue(Generic[K]):
             except asyncio.CancelledError:
                 self._wake_one()  # This getter may have been woken for a key. Pass that on.
                 raise
-        self._waiting.discard(key)
+        now = time.monotonic()
+        self._added[key] = self._waiting.pop(key, now)
         self._active[key] = asyncio.get_running_loop().time()
+        self._meter.taken(now - self._added[key])
         self._idle.clear()
         if timer := self._timers.pop(key, None):
             timer.cancel()
@@ -209,7 +221,10 @@ class WorkQueue(Generic[K]):
     def done(self, key: K) -> None:
         """Record that the worker has finished with the key. If the key was added meanwhile, it is
         ready to be processed again."""
-        self._active.pop(key, None)
+        taken_at = self._active.pop(key, None)
+        self._added.pop(key, None)
+        if taken_at is not None:
+            self._meter.worked(asyncio.get_running_loop().time() - taken_at)
         name = self._group(key)
         group = self._groups[name]
         group.done(key)
@@ -221,6 +236,20 @@ class WorkQueue(Generic[K]):
             self._make_ready(key)
         else:
             self._wake_one()  # The group may have been at its limit.
+
+    def __len__(self) -> int:
+        """Returns the number of keys that wait."""
+        return len(self._waiting)
+
+    def working_seconds(self) -> list[float]:
+        """Returns for how long each worker has had its key, for those that have one."""
+        now = asyncio.get_running_loop().time()
+        return [now - taken_at for taken_at in self._active.values()]
+
+    def age(self, key: K) -> float:
+        """Returns the seconds since a key was added that a worker has. 0: no worker has it."""
+        added_at = self._added.get(key)
+        return 0.0 if added_at is None else time.monotonic() - added_at
 
     def stuck(self, seconds: float) -> K | None:
         """Returns a key that a worker has had for longer than this. None: there is no such key."""

@@ -60,6 +60,7 @@ from initpipeline.runtime.errors import (
 )
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.meter import Meter
 from initpipeline.runtime.queue import (
     LONGEST_RETRY_SECONDS,
     OUTAGE_RETRY_SECONDS,
@@ -141,6 +142,7 @@ class Reconciler:
         events: EventRecorder,
         unlabelled_pods: UnlabelledPodWatcher,
         gated: bool = False,
+        meter: Meter | None = None,
     ) -> None:
         """Create a reconciler. With ``gated``, it creates each Pod with a scheduling gate, and
         removes the gate when status records the Pod."""
@@ -151,6 +153,7 @@ class Reconciler:
         self._events = events
         self._unlabelled_pods = unlabelled_pods
         self._gated = gated
+        self._meter = meter or Meter()
         self._creations = _Creations()
         self._followed: dict[Key, str] = {}
         """The UIDs of pipelines with a status that this process has written, or whose Pod it has
@@ -346,6 +349,7 @@ class Reconciler:
             self._queue.forget_failures(key)
         _log_new_run(key, pipeline, written)
         self._events.status_written(pipeline, written)
+        self._meter.status_written(pipeline.status, written.status, self._queue.age(key))
         return written
 
     async def _patch_status(

@@ -123,6 +123,11 @@ class Settings(BaseSettings):
         default="",
         description="Address on which to serve /healthz and /readyz, such as 0.0.0.0:8080.",
     )
+    metrics_address: Annotated[str, AfterValidator(_address)] = Field(
+        default="",
+        description="Address on which to serve /metrics, such as 0.0.0.0:8081. Without it: no "
+        "metrics are recorded.",
+    )
     log_format: Literal["auto", "plain", "json"] = Field(
         default="auto",
         description="Format of log lines. auto: plain on a terminal, else JSON.",

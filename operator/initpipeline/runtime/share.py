@@ -13,6 +13,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from initpipeline.core.facts import Pipeline
+from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime import handlers
 from initpipeline.runtime.buckets import Shard
 from initpipeline.runtime.cache import MAX_UNPACKED, Cache
@@ -21,6 +23,7 @@ from initpipeline.runtime.errors import OperatorError, one_line
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key, key_of
 from initpipeline.runtime.leader import LeaderElection, Periods
+from initpipeline.runtime.meter import Meter
 from initpipeline.runtime.pod_watch import PodWatcher, repeat
 from initpipeline.runtime.probes import Freshness
 from initpipeline.runtime.queue import Urgency, WorkQueue
@@ -105,7 +108,18 @@ def _urgency(cache: Cache, key: Key) -> Urgency:
     return Urgency.LAST if pod.phase == "Pending" else Urgency.NEXT
 
 
-def work_queue(workers: int, cache: Cache, clock: Callable[[], datetime]) -> WorkQueue[Key]:
+def conditions(
+    pipeline: Pipeline | UnreadablePipeline,
+) -> tuple[tuple[str, str, str], ...] | None:
+    """Returns type, status and reason of each condition. None: the pipeline cannot be read."""
+    if isinstance(pipeline, UnreadablePipeline):
+        return None
+    return tuple((one.type, one.status, one.reason) for one in pipeline.status.conditions)
+
+
+def work_queue(
+    workers: int, cache: Cache, clock: Callable[[], datetime], meter: Meter | None = None
+) -> WorkQueue[Key]:
     """Returns the queue of the pipelines to reconcile, for this number of workers.
 
     At most about a quarter of the workers serve one namespace, but at least two may: one for urgent
@@ -117,6 +131,7 @@ def work_queue(workers: int, cache: Cache, clock: Callable[[], datetime]) -> Wor
         max_urgent=max(1, workers * 3 // 16),
         max_last=max(1, workers // 32),
         urgency=partial(_urgency, cache),
+        meter=meter,
     )
 
 
@@ -132,6 +147,7 @@ class Replica:
     now: Callable[[], datetime]
     failed: Callable[[OperatorError], None]
     """Ends the process."""
+    meter: Meter
 
     @property
     def periods(self) -> Periods:
@@ -153,7 +169,7 @@ class Replica:
         """Returns the parts that serve a shard. They reconcile while ``leads`` returns True, and
         end each write within the seconds that ``remaining`` returns."""
         gateway = Gateway(self.client, remaining, shard)
-        return Share(self.settings, shard.count, gateway, leads, self.failed, self.now)
+        return Share(self.settings, shard.count, gateway, leads, self.failed, self.now, self.meter)
 
 
 class Share:
@@ -167,6 +183,7 @@ class Share:
         leads: Callable[[], bool],
         failed: Callable[[OperatorError], None],
         now: Callable[[], datetime],
+        meter: Meter | None = None,
     ) -> None:
         """``shards`` is their number. All together have about as many workers and unpacked objects
         as one. ``gateway`` is that of the shard. While ``leads`` returns False, nothing is
@@ -174,12 +191,14 @@ class Share:
         self._settings = settings
         self._workers = math.ceil(settings.workers / shards)
         self._gateway = gateway
-        self._leads = leads
+        self.leads = leads
+        self._meter = meter
         self._tasks = Tasks(failed)
-        cache = Cache.empty(MAX_UNPACKED // shards)
+        counted = conditions if settings.metrics_address else None
+        self.cache = cache = Cache.empty(MAX_UNPACKED // shards, counted)
         self._pipelines = cache.pipelines
-        self.queue = work_queue(self._workers, cache, now)
-        self._events = EventRecorder(gateway, now)
+        self.queue = work_queue(self._workers, cache, now, meter)
+        self._events = EventRecorder(gateway, now, meter=meter)
         self._unlabelled_pods = UnlabelledPodWatcher(gateway, self.queue)
         self._unreadable = UnreadableObjects()
         self._reconciler = Reconciler(
@@ -190,6 +209,7 @@ class Share:
             self._events,
             self._unlabelled_pods,
             settings.scheduling_gate,
+            meter,
         )
         self._namespaces: Sequence[str | None] = settings.namespaces or (None,)
         self.listed = handlers.ListedPipelines(
@@ -204,7 +224,7 @@ class Share:
             self.listed.pods_listed,
             self.fresh_pods,
         )
-        self._sweeper = Sweeper(gateway, cache, self.queue, self._namespaces)
+        self._sweeper = Sweeper(gateway, cache, self.queue, self._namespaces, meter)
         self._deleted: set[str] | None = None
         """The UIDs of pipelines that were deleted while they are listed. None: no list is in
         progress."""
@@ -212,7 +232,7 @@ class Share:
     def start(self) -> None:
         """Start all tasks. They run until ``end``."""
         for number in range(self._workers):
-            worker = run_worker(self.queue, self._reconciler, self._leads)
+            worker = run_worker(self.queue, self._reconciler, self.leads, self._meter)
             self._tasks.run(f"worker {number}", worker)
         for namespace in self._namespaces:
             self._tasks.run("watch of Pods", self._pods.run(namespace))

@@ -66,6 +66,16 @@ class Sharing:
                 share.forget(raw)
         return self._shares.get(found)
 
+    def leases(self) -> Collection[tuple[str, bool]]:
+        """Returns the name of each shard's Lease, and whether this replica holds it."""
+        return [
+            (
+                shard_lease(self._replica.lease, shard).name,
+                shard in self._shares and self._shares[shard].leads(),
+            )
+            for shard in range(self._count)
+        ]
+
     def is_waiting(self) -> bool:
         """Returns whether this replica serves nothing yet, because replicas with another number of
         shards have the Lease."""

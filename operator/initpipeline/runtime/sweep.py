@@ -13,6 +13,7 @@ from typing import Any
 from initpipeline.runtime.cache import Cache, Store
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, HistoryLost
 from initpipeline.runtime.gateway import Gateway, Key, Kind, ObjectUIDs
+from initpipeline.runtime.meter import Meter
 from initpipeline.runtime.queue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,9 @@ class Sweeper:
         cache: Cache,
         queue: WorkQueue[Key],
         namespaces: Sequence[str | None],
+        meter: Meter | None = None,
     ) -> None:
+        self._meter = meter or Meter()
         self._gateway = gateway
         self._cache = cache
         self._queue = queue
@@ -89,4 +92,8 @@ class Sweeper:
     async def _compare(self, kind: Kind, store: Store[Any], namespace: str | None) -> None:
         newest = store.newest()
         existing = await self._gateway.list_uids(kind, namespace)
-        compare(kind, store, newest, existing, namespace, self._queue.add)
+        found: list[Key] = []
+        compare(kind, store, newest, existing, namespace, found.append)
+        for key in found:
+            self._queue.add(key)
+        self._meter.swept("pods" if kind is Kind.POD else "initpipelines", len(found))

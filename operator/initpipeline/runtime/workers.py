@@ -7,6 +7,7 @@ from collections.abc import Callable
 from initpipeline.core import admission
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, OperatorError
 from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.meter import Meter
 from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, OUTAGE_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 
@@ -14,15 +15,22 @@ logger = logging.getLogger(__name__)
 
 
 async def run_worker(
-    queue: WorkQueue[Key], reconciler: Reconciler, leads: Callable[[], bool] = lambda: True
+    queue: WorkQueue[Key],
+    reconciler: Reconciler,
+    leads: Callable[[], bool] = lambda: True,
+    meter: Meter | None = None,
 ) -> None:
     """Reconcile one key of the queue after another, until the task is cancelled. While ``leads``
     returns False, no key is reconciled. The caller must queue all keys when it returns True."""
+    meter = meter or Meter()
+    loop = asyncio.get_running_loop()
     while True:
         key = await queue.get()
         try:
             if leads():
-                await _reconcile(key, queue, reconciler)
+                started_at = loop.time()
+                result = await _reconcile(key, queue, reconciler)
+                meter.reconciled(result, loop.time() - started_at)
                 logger.debug("reconciled", extra={"pipeline": str(key)})
             else:
                 reconciler.forget_if_deleted(key)
@@ -32,13 +40,16 @@ async def run_worker(
         await asyncio.sleep(0)
 
 
-async def _reconcile(key: Key, queue: WorkQueue[Key], reconciler: Reconciler) -> None:
+async def _reconcile(key: Key, queue: WorkQueue[Key], reconciler: Reconciler) -> str:
+    """Returns the result: success, or why the reconcile failed."""
     try:
         await reconciler.reconcile(key)
+        return "success"
     except (ApiError, ConnectionFailed) as error:
         delay = queue.retry(key, _longest_delay(error), _requested_delay(error))
         fields = {"pipeline": str(key), "error": str(error), "retry_seconds": delay}
         logger.warning("API request failed", extra=fields)
+        return _failure(error)
     except OperatorError:
         raise
     except Exception as error:
@@ -46,6 +57,14 @@ async def _reconcile(key: Key, queue: WorkQueue[Key], reconciler: Reconciler) ->
         fields = {"pipeline": str(key), "retry_seconds": delay}
         logger.exception("reconcile failed", extra=fields)
         await _report(key, error, reconciler)
+        return "poisoned"
+
+
+def _failure(error: ApiError | ConnectionFailed) -> str:
+    code = error.code if isinstance(error, ApiError) else 0
+    if code == 409:
+        return "conflict"
+    return "refused" if code in {400, 403, 413, 422} else "error"
 
 
 async def _report(key: Key, error: Exception, reconciler: Reconciler) -> None:

@@ -15,7 +15,13 @@ from initpipeline.runtime.settings import Settings
 
 OPTIONS = [
     *("--namespace", "--workers", "--sweep-seconds"),
-    *("--request-timeout-seconds", "--probe-address", "--log-format", "--log-level"),
+    *(
+        "--request-timeout-seconds",
+        "--probe-address",
+        "--metrics-address",
+        "--log-format",
+        "--log-level",
+    ),
     *("--lease-namespace", "--lease-name", "--lease-seconds", "--renew-seconds"),
     *("--retry-seconds", "--shards", "--standby", "--identity", "--scheduling-gate"),
 ]

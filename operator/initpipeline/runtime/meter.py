@@ -1,0 +1,38 @@
+"""What the parts of the operator report to its metrics. Without ``--metrics-address``, nothing is
+recorded, and the packages of the metrics are not imported. runtime.metrics records."""
+
+from initpipeline.api.models import InitPipelineStatus
+
+
+class Meter:
+    """Ignores everything. All durations are in seconds."""
+
+    def request(self, method: str, path: str, code: str, seconds: float) -> None:
+        """Record a request to the API server. ``code`` is "<error>" if there was no response. For a
+        watch, ``seconds`` end when the API server accepts it."""
+
+    def queued(self) -> None:
+        """Record that a key was added to the queue."""
+
+    def retried(self) -> None:
+        """Record that a key was requeued with back-off."""
+
+    def taken(self, seconds: float) -> None:
+        """Record that a worker took a key, which had waited so long."""
+
+    def worked(self, seconds: float) -> None:
+        """Record that a worker has finished with a key."""
+
+    def reconciled(self, result: str, seconds: float) -> None:
+        """Record a reconcile. ``result`` is success, conflict, refused, error or poisoned."""
+
+    def status_written(
+        self, before: InitPipelineStatus, after: InitPipelineStatus, seconds: float
+    ) -> None:
+        """Record a write of status. ``seconds`` have passed since the key was added."""
+
+    def event(self, outcome: str) -> None:
+        """Record an Event. ``outcome`` is posted, series or dropped."""
+
+    def swept(self, resource: str, deletions: int) -> None:
+        """Record a successful sweep of a resource, and how many deletions it found."""

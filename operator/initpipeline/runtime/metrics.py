@@ -1,0 +1,418 @@
+"""The metrics of one operator, in a registry of their own, and their HTTP server.
+
+No label contains names of pipelines, Pods, steps or namespaces, and each value of a label is one of
+a fixed list. So the number of series does not depend on the number of pipelines. docs/metrics.md
+lists all metrics. Names of client-go and controller-runtime are used if they exist.
+"""
+
+import asyncio
+import contextlib
+import platform
+import re
+import time
+from collections import Counter as Counts
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from datetime import datetime
+from importlib.metadata import version
+from typing import Any, Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
+
+from initpipeline import __version__
+from initpipeline.api.models import InitPipelineStatus, RunFacts
+from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
+from initpipeline.core.facts import ContainerStatus
+from initpipeline.runtime.errors import OperatorError, one_line
+from initpipeline.runtime.meter import Meter
+from initpipeline.runtime.share import Share
+
+QUEUE: Final = "initpipeline"
+OTHER: Final = "Other"
+"""The value of a label for everything that is not in its list."""
+
+_SHORT: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_LONG: Final = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+
+_RESOURCES: Final = frozenset(
+    {
+        "initpipelines",
+        "initpipelines/status",
+        "pods",
+        "events",
+        "leases",
+        "customresourcedefinitions",
+        "selfsubjectaccessreviews",
+    }
+)
+_METHODS: Final = frozenset({"GET", "POST", "PATCH", "DELETE", "PUT"})
+_CONDITIONS: Final = frozenset(type_.value for type_ in ConditionType)
+_TRIGGERS: Final = frozenset(trigger.value for trigger in Trigger)
+_RESULTS: Final = frozenset(result.value for result in Result)
+_REASONS: Final = frozenset(reason.value for reason in Reason)
+_PATH: Final = re.compile(
+    r"/(?:api|apis/[^/]+)/[^/]+(?:/namespaces/[^/]+)?/(?P<resource>[a-z]+)(?:/[^/]+)?(?P<sub>/status)?"
+)
+
+LAG_SECONDS: Final = 1.0
+"""The time between two samples of the event loop's lag."""
+
+
+def resource_of(path: str) -> str:
+    """Returns the resource of a request's path. "Other": it is not one that the operator uses."""
+    match = _PATH.match(path)
+    name = f"{match['resource']}{match['sub'] or ''}" if match else ""
+    return name if name in _RESOURCES else OTHER
+
+
+def known_reason(reason: str | None) -> str:
+    """Returns a reason of the API. "": no reason is set. "Other": it is not one of the API's, for
+    example a reason of a kubelet."""
+    return (reason if reason in _REASONS else OTHER) if reason else ""
+
+
+class Metrics(Meter):
+    """Records what the operator does. It is not thread-safe."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        own: list[MetricWrapperBase] = []
+
+        def add(kind: Any, name: str, text: str, labels: Iterable[str] = (), **options: Any) -> Any:
+            metric = kind(name, text, tuple(labels), registry=self.registry, **options)
+            own.append(metric)
+            return metric
+
+        self._own = own
+        self._adds = add(Counter, "workqueue_adds_total", "Keys added to the queue.", ["name"])
+        self._retries = add(
+            Counter, "workqueue_retries_total", "Keys requeued with back-off.", ["name"]
+        )
+        self._queue_seconds = add(
+            Histogram,
+            "workqueue_queue_duration_seconds",
+            "How long a key waited until a worker took it.",
+            ["name"],
+            buckets=_SHORT,
+        )
+        self._work_seconds = add(
+            Histogram,
+            "workqueue_work_duration_seconds",
+            "How long a worker had a key.",
+            ["name"],
+            buckets=_SHORT,
+        )
+        self._requests = add(
+            Counter,
+            "rest_client_requests_total",
+            'Requests to the API server. The code is "<error>" if there was no response.',
+            ["verb", "resource", "code"],
+        )
+        self._request_seconds = add(
+            Histogram,
+            "rest_client_request_duration_seconds",
+            "Time until the headers of the response arrived.",
+            ["verb", "resource"],
+            buckets=_SHORT,
+        )
+        self._reconciles = add(
+            Counter,
+            "initpipeline_reconcile_total",
+            "Reconciles by result: success, conflict, refused, error (no answer, or another error "
+            "of the API server), poisoned (an exception of the operator).",
+            ["result"],
+        )
+        self._reconcile_seconds = add(
+            Histogram,
+            "initpipeline_reconcile_duration_seconds",
+            "Duration of a reconcile.",
+            buckets=_SHORT,
+        )
+        self._started = add(
+            Counter, "initpipeline_runs_started_total", "Runs started.", ["trigger"]
+        )
+        self._completed = add(
+            Counter,
+            "initpipeline_runs_completed_total",
+            'Runs ended. The reason is "Other" if it is not one of the API\'s.',
+            ["result", "reason"],
+        )
+        self._initialization = add(
+            Histogram,
+            "initpipeline_run_initialization_seconds",
+            "Time from the start of a run until it is initialized.",
+            ["trigger"],
+            buckets=_LONG,
+        )
+        self._steps = add(
+            Histogram,
+            "initpipeline_step_duration_seconds",
+            "Duration of an attempt of a step, by result: success, error.",
+            ["result"],
+            buckets=_LONG,
+        )
+        self._mirror_lag = add(
+            Histogram,
+            "initpipeline_mirror_lag_seconds",
+            "Time from when a pipeline was queued until its status was written.",
+            buckets=_SHORT,
+        )
+        self._pod_create = add(
+            Histogram,
+            "initpipeline_pod_create_duration_seconds",
+            "Duration of the requests that create Pods.",
+            ["code"],
+            buckets=_SHORT,
+        )
+        self._events = add(
+            Counter,
+            "initpipeline_events_total",
+            "Events by outcome: posted, series (a repeated one was counted), dropped.",
+            ["outcome"],
+        )
+        self._deletions = add(
+            Counter,
+            "initpipeline_sweep_deletions_total",
+            "Deletions that a sweep found and no watch had reported.",
+            ["resource"],
+        )
+        self._swept_at = add(
+            Gauge,
+            "initpipeline_sweep_last_success_timestamp_seconds",
+            "Time of the last successful sweep.",
+            ["resource"],
+        )
+        self._loop_lag = add(
+            Histogram,
+            "initpipeline_event_loop_lag_seconds",
+            "How late the event loop called a timer. Sampled once a second.",
+            buckets=_SHORT,
+        )
+        info = add(
+            Gauge,
+            "initpipeline_build_info",
+            "1, with the versions of the operator, of Python and of Kopf.",
+            ["version", "python", "kopf"],
+        )
+        info.labels(__version__, platform.python_version(), version("kopf")).set(1)
+        ProcessCollector(registry=self.registry)
+        self.state = StateCollector()
+        self.registry.register(self.state)
+
+    def request(self, method: str, path: str, code: str, seconds: float) -> None:
+        verb = method if method in _METHODS else OTHER
+        resource = resource_of(path)
+        self._requests.labels(verb, resource, code).inc()
+        self._request_seconds.labels(verb, resource).observe(seconds)
+        if verb == "POST" and resource == "pods":
+            self._pod_create.labels(code).observe(seconds)
+
+    def queued(self) -> None:
+        self._adds.labels(QUEUE).inc()
+
+    def retried(self) -> None:
+        self._retries.labels(QUEUE).inc()
+
+    def taken(self, seconds: float) -> None:
+        self._queue_seconds.labels(QUEUE).observe(seconds)
+
+    def worked(self, seconds: float) -> None:
+        self._work_seconds.labels(QUEUE).observe(seconds)
+
+    def reconciled(self, result: str, seconds: float) -> None:
+        self._reconciles.labels(result).inc()
+        self._reconcile_seconds.observe(seconds)
+
+    def event(self, outcome: str) -> None:
+        self._events.labels(outcome).inc()
+
+    def swept(self, resource: str, deletions: int) -> None:
+        self._deletions.labels(resource).inc(deletions)
+        self._swept_at.labels(resource).set(time.time())
+
+    def status_written(
+        self, before: InitPipelineStatus, after: InitPipelineStatus, seconds: float
+    ) -> None:
+        self._mirror_lag.observe(seconds)
+        earlier = _runs(before)
+        known = max(earlier, default=0)
+        for number, run in _runs(after).items():
+            if number >= known:
+                self._run_written(earlier.get(number), run)
+        for step in _ended_steps(before, after):
+            self._steps.labels(step[0]).observe(step[1])
+
+    def _run_written(self, before: RunFacts | None, run: RunFacts) -> None:
+        # A newer version may have written others, and so may a user who can write status.
+        trigger = run.trigger.value if run.trigger.value in _TRIGGERS else OTHER
+        if before is None:
+            self._started.labels(trigger).inc()
+        if run.initialized_time and not (before and before.initialized_time):
+            passed = (run.initialized_time - run.start_time).total_seconds()
+            self._initialization.labels(trigger).observe(max(passed, 0.0))
+        if run.result and not (before and before.result):
+            result = run.result.value if run.result.value in _RESULTS else OTHER
+            self._completed.labels(result, known_reason(run.reason)).inc()
+
+    async def measure_lag(self) -> None:
+        """Sample the lag of the event loop, until the task is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            wanted = loop.time() + LAG_SECONDS
+            await asyncio.sleep(LAG_SECONDS)
+            self._loop_lag.observe(max(loop.time() - wanted, 0.0))
+
+    def described(self) -> Iterator[tuple[str, str, tuple[str, ...], str]]:
+        """Yields the name, type, labels and text of each metric, except those of the process."""
+        for metric in self._own:
+            [family] = metric.describe()
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            yield name, family.type, metric._labelnames, family.documentation
+        for name, labels, text in STATE:
+            yield name, "gauge", labels, text
+
+    @contextlib.asynccontextmanager
+    async def served(self, address: str) -> AsyncIterator[None]:
+        """Answer ``/metrics`` on this address, HOST:PORT, within the context. Raises OperatorError
+        if the address cannot be used."""
+        app = web.Application()
+        app.router.add_get("/metrics", self._handle)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
+        await runner.setup()
+        host, _, port = address.rpartition(":")
+        lag = asyncio.create_task(self.measure_lag(), name="event loop lag")
+        try:
+            try:
+                await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+            except OSError as error:
+                raise OperatorError(
+                    f"metrics cannot be served on {address} ({one_line(error)}): "
+                    "set --metrics-address"
+                ) from error
+            yield
+        finally:
+            lag.cancel()
+            await runner.cleanup()
+
+    async def _handle(self, _: web.Request) -> web.Response:
+        body = generate_latest(self.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+STATE: Final = (
+    ("workqueue_depth", ("name",), "Keys that wait in the queue."),
+    ("workqueue_unfinished_work_seconds", ("name",), "Total time of the keys that workers have."),
+    (
+        "workqueue_longest_running_processor_seconds",
+        ("name",),
+        "How long a worker has had its key: the longest.",
+    ),
+    (
+        "leader_election_master_status",
+        ("name",),
+        "1 if this replica holds the Lease and may reconcile, else 0.",
+    ),
+    (
+        "initpipeline_pipelines",
+        ("condition", "status", "reason"),
+        "Pipelines by condition, only from the replica that reconciles them. The reason is "
+        '"Other" if it is not one of the API\'s.',
+    ),
+    (
+        "initpipeline_objects_not_understood",
+        ("resource",),
+        "Pipelines that the operator cannot read, only from the replica that reconciles them.",
+    ),
+    ("initpipeline_cache_objects", ("resource",), "Objects in the cache."),
+    (
+        "initpipeline_watch_last_event_timestamp_seconds",
+        ("resource",),
+        "When the watches last reported an event, a bookmark or a list: the oldest of them.",
+    ),
+)
+
+
+class StateCollector(Collector):
+    """The metrics that are read from the operator's parts when they are requested."""
+
+    def __init__(self) -> None:
+        self.shares: Callable[[], Iterable[Share]] = lambda: ()
+        self.leases: Callable[[], Iterable[tuple[str, bool]]] = lambda: ()
+        self.ages: Callable[[], Iterable[tuple[str, float]]] = lambda: ()
+        """The resource of each watch, and the seconds since its last event."""
+
+    def describe(self) -> Iterable[Metric]:
+        return self._families()
+
+    def _families(self) -> list[GaugeMetricFamily]:
+        return [GaugeMetricFamily(name, text, labels=labels) for name, labels, text in STATE]
+
+    def collect(self) -> Iterable[Metric]:
+        families = self._families()
+        depth, unfinished, longest, leader, pipelines, unread, cached, events = families
+        shares = list(self.shares())
+        working = [seconds for share in shares for seconds in share.queue.working_seconds()]
+        depth.add_metric([QUEUE], sum(len(share.queue) for share in shares))
+        unfinished.add_metric([QUEUE], sum(working))
+        longest.add_metric([QUEUE], max(working, default=0.0))
+        for lease, leads in self.leases():
+            leader.add_metric([lease], float(leads))
+        counts: Counts[tuple[str, str, str]] = Counts()
+        unreadable = 0
+        for share in shares:
+            cache = share.cache
+            if share.leads():
+                counts += conditions_of(cache.pipelines.counts)
+                unreadable += cache.pipelines.counts[None]
+        for labels, number in sorted(counts.items()):
+            pipelines.add_metric(labels, number)
+        unread.add_metric(["initpipelines"], unreadable)
+        cached.add_metric(["initpipelines"], sum(len(share.cache.pipelines) for share in shares))
+        cached.add_metric(["pods"], sum(len(share.cache.pods) for share in shares))
+        oldest: dict[str, float] = {}
+        for resource, seconds in self.ages():
+            oldest[resource] = max(seconds, oldest.get(resource, 0.0))
+        for resource, seconds in oldest.items():
+            events.add_metric([resource], time.time() - seconds if seconds < 1e9 else 0.0)
+        return families
+
+
+def conditions_of(counts: "Counts[Any]") -> "Counts[tuple[str, str, str]]":
+    """Returns the number of pipelines by condition, status and reason."""
+    found: Counts[tuple[str, str, str]] = Counts()
+    for conditions, number in counts.items():
+        for type_, status, reason in conditions or ():
+            if type_ in _CONDITIONS:
+                found[type_, status, known_reason(reason)] += number
+    return found
+
+
+def _runs(status: InitPipelineStatus) -> dict[int, RunFacts]:
+    runs: dict[int, RunFacts] = {record.number: record for record in status.history}
+    return runs | {status.run.number: status.run} if status.run else runs
+
+
+def _ended_steps(
+    before: InitPipelineStatus, after: InitPipelineStatus
+) -> Iterator[tuple[str, float]]:
+    """Yields the result and the duration of each attempt that ended between the statuses."""
+    known = {ended for raw in before.init_container_statuses if (ended := _ended(raw))}
+    for raw in after.init_container_statuses:
+        ended = _ended(raw)
+        if ended is not None and ended not in known:
+            _, code, started, finished = ended
+            if started is not None and finished is not None:
+                seconds = max((finished - started).total_seconds(), 0.0)
+                yield "success" if code == 0 else "error", seconds
+
+
+def _ended(raw: Any) -> tuple[str, int, datetime | None, datetime | None] | None:
+    status = ContainerStatus.from_api(raw)
+    end = status.terminated or status.last_terminated
+    if end is None:
+        return None
+    return end.container_id or status.name, end.exit_code, end.started_at, end.finished_at
