@@ -1,0 +1,1 @@
+"""Tests of the alert rules, with promtool of Debian's Prometheus."""
