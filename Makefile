@@ -98,6 +98,10 @@ oldest: $(STAMP) ## Run the contract tests on Kubernetes 1.30, which is built fi
 argocd: $(STAMP) ## Run the tests with a real Argo CD, which takes minutes to build
 	@$(PYTEST) -m argocd -vvs tests/argocd
 
+.PHONY: chart
+chart: $(STAMP) ## Install, upgrade, roll back and uninstall the Helm chart on a real kubelet: 3 minutes
+	@$(PYTEST) -m long tests/programs/test_chart.py
+
 .PHONY: demo
 demo: $(STAMP) ## Show a pipeline and three faults on a real kubelet; CLUSTER=current: on yours
 	@$(BIN)/python -m tests.demo

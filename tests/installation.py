@@ -27,12 +27,16 @@ TOKEN_DURATION: Final = "4h"
 
 @cache
 def rendered() -> tuple[Raw, ...]:
-    """Return the objects that `kubectl apply -k manifests/base` applies."""
+    """Return the objects that `kubectl apply -k manifests/base` applies. The CRD is not one."""
     return tuple(yaml.safe_load_all(run([str(program()), "kustomize", str(BASE)])))
 
 
 def install_but_the_deployment(kubectl: Kubectl) -> None:
-    """Apply manifests/base without the Deployment, and wait until the API server serves the CRD."""
+    """Apply the CRD and manifests/base without the Deployment.
+
+    Return when the API server serves the CRD.
+    """
+    kubectl("apply", "--server-side", "-f", str(CRDS))
     objects = [one for one in rendered() if one["kind"] != "Deployment"]
     kubectl("apply", "--server-side", "-f", "-", stdin=objects)
     poll_until(lambda: _served(kubectl), SERVED_SECONDS, "the API server serves InitPipelines")

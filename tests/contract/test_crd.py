@@ -260,8 +260,10 @@ class TestColumns:
         assert header == [*self.NARROW[0].split(), "AGE", *self.WIDE[0].split()]
         assert row[-3:] == self.WIDE[1].split()
 
-    def test_category_all_includes_pipelines(self, get: Callable[..., str]) -> None:
-        assert f"{names.SINGULAR}.{names.GROUP}/shop" in get("all", "-o", "name")
+    def test_category_all_excludes_pipelines(self, get: Callable[..., str]) -> None:
+        """`kubectl delete all --all` must not delete what cannot be created again from a template,
+        such as the history."""
+        assert names.GROUP not in get("all", "-o", "name")
 
 
 def fields(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:

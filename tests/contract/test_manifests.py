@@ -1,4 +1,4 @@
-"""manifests/base agrees with the operator: image, permissions, CRD. No cluster is needed."""
+"""manifests/base agrees with the operator: image, permissions. No cluster is needed."""
 
 import os
 from collections.abc import Mapping
@@ -56,7 +56,6 @@ def policies() -> dict[str, Raw]:
 def test_base_has_all_kinds(rendered: dict[str, Raw]) -> None:
     assert set(rendered) == {
         "Namespace",
-        "CustomResourceDefinition",
         "ServiceAccount",
         "ClusterRole",
         "ClusterRoleBinding",
@@ -172,12 +171,6 @@ def test_component_for_shards_permits_all_their_leases(tmp_path: Path) -> None:
     policy = str(by_kind["MutatingAdmissionPolicy"]["spec"])
     assert names.BUCKET_LABEL in policy
     assert names.BUCKET_LABEL.replace("/", "~1") in policy
-
-
-def test_crd_is_the_generated_one(rendered: dict[str, Raw]) -> None:
-    (file,) = CRDS.glob("*.yaml")
-    generated = yaml.safe_load(file.read_text())
-    assert rendered["CustomResourceDefinition"]["spec"] == generated["spec"]
 
 
 def test_crd_directory_can_be_applied_without_kustomize() -> None:

@@ -30,8 +30,9 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-def test_installation_serves_pipelines_and_is_removed_with_them(cluster: Cluster) -> None:
+def test_installation_serves_pipelines_which_its_removal_keeps(cluster: Cluster) -> None:
     kubectl = Kubectl(cluster.kubeconfig)
+    kubectl("apply", "--server-side", "-f", str(installation.CRDS))
     kubectl("apply", "-k", str(installation.BASE))
     _restart_the_garbage_collector(cluster)
     system = kubectl.within(NAMESPACE)
@@ -56,11 +57,21 @@ def test_installation_serves_pipelines_and_is_removed_with_them(cluster: Cluster
     labels = kubectl.json("get", "namespace", NAMESPACE)["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
+    before = _uids(kubectl)
     kubectl("delete", "-k", str(installation.BASE), TIMEOUT)
+    assert _uids(kubectl) == before
 
+    kubectl("delete", "-f", str(installation.CRDS), TIMEOUT)
     kubectl("wait", "pod/notes", "--for=delete", TIMEOUT)
     for kind in {one["kind"] for one in installation.rendered()}:
         assert "initpipeline" not in kubectl("get", kind, "-A", "-o", "name"), "left behind"
+
+
+def _uids(kubectl: Kubectl) -> list[str]:
+    """Return the UIDs of the InitPipeline and its Pod, which must not be in deletion."""
+    objects = [kubectl.json("get", kind, "notes") for kind in ("ipl", "pod")]
+    assert not any("deletionTimestamp" in one["metadata"] for one in objects)
+    return [one["metadata"]["uid"] for one in objects]
 
 
 def _restart_the_garbage_collector(cluster: Cluster) -> None:

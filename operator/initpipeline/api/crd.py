@@ -101,7 +101,6 @@ def custom_resource_definition(core: Definitions, meanings: Meanings) -> dict[st
                 "plural": names.PLURAL,
                 "singular": names.SINGULAR,
                 "shortNames": [names.SHORT_NAME],
-                "categories": ["all"],
             },
             "versions": [
                 {

@@ -218,5 +218,4 @@ def test_definition_has_the_names_of_the_resource() -> None:
         "plural": "initpipelines",
         "singular": "initpipeline",
         "shortNames": ["ipl"],
-        "categories": ["all"],
     }
