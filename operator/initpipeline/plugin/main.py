@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from initpipeline import __version__
 from initpipeline.core.facts import UnreadableError
 from initpipeline.plugin.commands import (
+    dashboard,
     explain,
     history,
     logs,
@@ -45,6 +46,7 @@ SUBCOMMANDS: Final[tuple[Subcommand, ...]] = (
     suspend,
     resume,
     plan,
+    dashboard,
     wrap,
 )
 
@@ -146,13 +148,14 @@ def build() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]
     """Returns the parser of the program, and those of the subcommands by name."""
     parser = argparse.ArgumentParser(
         prog="kubectl initpipeline",
+        usage="%(prog)s [-h] [--version] COMMAND ...",
         description="Show and control InitPipelines, which run the init containers of a Pod as a "
         "pipeline.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND ...", title="commands")
     for module in SUBCOMMANDS:
         module.add(subparsers)
     return parser, dict(subparsers.choices)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from email.utils import parsedate_to_datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,6 +58,15 @@ _REFUSALS: Final = frozenset({400, 403, 404, 409, 413, 422})
 _FIELD_MANAGER: Final = "kubectl-initpipeline"
 _APPLY: Final = "application/apply-patch+yaml"
 _CLIENT_SIDE: Final = {"fieldManager": "kubectl-client-side-apply"}
+
+
+class Kind(Enum):
+    """A kind of objects that can be listed and watched as a whole. The value is for messages."""
+
+    PIPELINES = "InitPipelines"
+    PODS = "Pods"
+    """Those that the operator has created."""
+    EVENTS = "events"
 
 
 class ClusterClient:
@@ -139,9 +149,27 @@ class ClusterClient:
         RefusedError."""
         return self._dry_run("post", "create", namespace, "", manifest, _JSON, _PODS)
 
-    def is_allowed(self, verb: str, resource: str, namespace: str) -> bool:
-        """Returns whether RBAC allows the user a verb on a resource of core/v1 in a namespace."""
-        attributes = {"namespace": namespace, "verb": verb, "resource": resource}
+    def list_kind(self, kind: Kind, namespace: str | None) -> Raw:
+        """List all objects of a kind in a namespace. None: in all namespaces. The result has the
+        items and the resourceVersion from which ``watch_kind`` continues."""
+        resource, selector = _KINDS[kind]
+        return dict(self._request("get", "list", namespace, params=selector, **resource).json())
+
+    def watch_kind(
+        self, kind: Kind, namespace: str | None, version: str, seconds: float
+    ) -> Iterator[Raw]:
+        """Watch all objects of a kind after a resourceVersion, for at most ``seconds``. Yields the
+        watch events, among them bookmarks, and an ERROR if the version is too old."""
+        resource, selector = _KINDS[kind]
+        params = {**selector, "resourceVersion": version, "allowWatchBookmarks": "true"}
+        return self._stream(namespace, params, seconds, resource)
+
+    def is_allowed(self, verb: str, resource: str, namespace: str, group: str = "") -> bool:
+        """Returns whether RBAC allows the user a verb on a resource in a namespace. ``group`` is
+        the API group, by default that of core/v1. The resource may have a subresource."""
+        resource, _, subresource = resource.partition("/")
+        attributes = {"namespace": namespace, "verb": verb, "resource": resource, "group": group}
+        attributes |= {"subresource": subresource} if subresource else {}
         review = {
             "apiVersion": _REVIEWS["version"],
             "kind": "SelfSubjectAccessReview",
@@ -285,24 +313,34 @@ class ClusterClient:
         self, namespace: str, name: str, since: Raw | None, seconds: float, kind: Mapping[str, str]
     ) -> Iterator[Raw]:
         """Yields the events of one watch."""
-        timeout = max(1, round(seconds))
-        params = {
-            "watch": "true",
-            "fieldSelector": f"metadata.name={name}",
-            "timeoutSeconds": str(timeout),
-        }
+        params = {"fieldSelector": f"metadata.name={name}"}
         if since is not None:
             params["resourceVersion"] = since["metadata"]["resourceVersion"]
-        timeouts = (REQUEST_SECONDS, timeout + REQUEST_SECONDS)
+        for event in self._stream(namespace, params, seconds, kind):
+            if event["type"] == "ERROR":
+                return  # Mostly because `since` is too old. The caller reads the object again.
+            yield event
+
+    def _stream(
+        self,
+        namespace: str | None,
+        params: Mapping[str, str],
+        seconds: float,
+        kind: Mapping[str, str],
+    ) -> Iterator[Raw]:
+        """Yields the events of one watch with these parameters."""
+        timeout = max(1, round(seconds))
         response = self._request(
-            "get", "watch", namespace, params=params, stream=True, timeout=timeouts, **kind
+            "get",
+            "watch",
+            namespace,
+            params={**params, "watch": "true", "timeoutSeconds": str(timeout)},
+            stream=True,
+            timeout=(REQUEST_SECONDS, timeout + REQUEST_SECONDS),
+            **kind,
         )
         with _connection_errors(self.server), response:
-            for line in response.iter_lines():
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    return  # Mostly because `since` is too old. The caller reads the object again.
-                yield event
+            yield from map(json.loads, response.iter_lines())
 
     def _existing(self, response: Response, namespace: str, name: str) -> Raw:
         """Returns the InitPipeline in a response. Raises NotFoundError."""
@@ -441,6 +479,12 @@ _PATCHED: Final = re.compile(
 _OURS: Final = {"version": names.API_VERSION, "resource": names.PLURAL}
 _PODS: Final = {"version": "v1", "resource": "pods"}
 _EVENTS: Final = {"version": "v1", "resource": "events"}
+_KINDS: Final[Mapping[Kind, tuple[Mapping[str, str], Mapping[str, str]]]] = {
+    Kind.PIPELINES: (_OURS, {}),
+    Kind.PODS: (_PODS, {"labelSelector": names.NAME_LABEL}),
+    Kind.EVENTS: (_EVENTS, {}),
+}
+"""Resource and selector of each kind."""
 _REVIEWS: Final = {"version": "authorization.k8s.io/v1", "resource": "selfsubjectaccessreviews"}
 
 

@@ -9,14 +9,17 @@ from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.plugin.options import TABLE, Subparsers, command, name_argument
 from initpipeline.plugin.report import formatting
-from initpipeline.plugin.report.explain import Report, report
+from initpipeline.plugin.report.explain import (
+    OPERATOR_TIMEOUT_SECONDS,
+    Report,
+    absence,
+    report,
+)
 from initpipeline.plugin.report.pod_events import PodWarning, warnings
 from initpipeline.plugin.report.summary import summary
 from initpipeline.plugin.session import Session, Target
 from initpipeline.plugin.views import explain as view
 
-OPERATOR_TIMEOUT_SECONDS: Final = 6.0
-"""A running operator acts on a change within this time."""
 POLL_SECONDS: Final = 0.5
 
 _EXAMPLES = """\
@@ -91,7 +94,7 @@ def _report(session: Session, target: Target) -> tuple[Report, str | None]:
             if waited > OPERATOR_TIMEOUT_SECONDS:
                 if _status_not_written(session, facts):
                     return current, None
-                return current, _absent(current, waited)
+                return current, absence(current, waited)
             session.pause(POLL_SECONDS)
             facts, current = _read(session, target)
     return current, None
@@ -122,12 +125,3 @@ def _status_not_written(session: Session, facts: Facts) -> bool:
         message = formatting.one_line(matching[-1].get("message") or "")
         session.note(f"the operator reports: {message}")
     return bool(matching)
-
-
-def _absent(current: Report, seconds: float) -> str:
-    return (
-        "The operator does not appear to be running, or does not watch this namespace: check "
-        "kubectl get pods -n initpipeline-system, or the namespace in which the operator is "
-        f"installed.\nAfter {seconds:.0f}s it still has to do this: "
-        f"{' and '.join(current.overdue)}. The rest shows what a running operator would do."
-    )

@@ -7,6 +7,7 @@ apply, and what a user can do.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from initpipeline.api.models import InitPipelineStatus, Run
 from initpipeline.api.reasons import ConditionType, Reason
@@ -19,6 +20,9 @@ from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.forecast import action_text, forecast, is_retried
 from initpipeline.plugin.report.remedies import Remedy, remedies
 from initpipeline.plugin.report.summary import summary
+
+OPERATOR_TIMEOUT_SECONDS: Final = 6.0
+"""A running operator acts on a change within this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,17 @@ def report(
         remedies=tuple(remedies(pipeline, flags, facts.pod)),
         pending=(*_unwritten(facts, decision), *_not_done(facts, decision)),
         overdue=_overdue(facts, decision, pod_watched),
+    )
+
+
+def absence(current: Report, seconds: float) -> str:
+    """Returns the message that the operator does not appear to be running, since an action has been
+    overdue for this time."""
+    return (
+        "The operator does not appear to be running, or does not watch this namespace: check "
+        "kubectl get pods -n initpipeline-system, or the namespace in which the operator is "
+        f"installed.\nAfter {seconds:.0f}s it still has to do this: "
+        f"{' and '.join(current.overdue)}. The rest shows what a running operator would do."
     )
 
 

@@ -44,7 +44,7 @@ def _row(run: RunFacts, status: InitPipelineStatus, now: datetime) -> Sequence[T
         Text(formatting.between(run.start_time, run.completion_time or now)),
         Text(failed.name if failed else formatting.NONE),
         Text(run.reason or (formatting.ready_reason(status) if in_progress else formatting.NONE)),
-        Text(formatting.one_line(_message(run, status)) or formatting.NONE),
+        Text(formatting.one_line(message(run, status)) or formatting.NONE),
     ]
 
 
@@ -52,7 +52,7 @@ def _style(run: RunFacts) -> str:
     return "cyan" if run.result is None else _STYLES.get(run.result, styles.QUIET)
 
 
-def _message(run: RunFacts, status: InitPipelineStatus) -> str:
+def message(run: RunFacts, status: InitPipelineStatus) -> str:
     """Returns why the run ended or makes no progress, or how its step failed. If nothing failed,
     returns why the run started."""
     if run.message:

@@ -36,7 +36,7 @@ def tree(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> Renderabl
     if message:
         root.add(Text(formatting.one_line(message)))
     if status.run is not None:
-        branch = root.add(Text(_run_text(status.run, status, now)))
+        branch = root.add(Text(run_text(status.run, status, now)))
         ended = status.run.completion_time or now
         for line in _step_lines(steps(pipeline, pod), min(now, ended)):
             branch.add(line)
@@ -62,7 +62,8 @@ def _summary_style(status: InitPipelineStatus, reason: str) -> str:
     return styles.of_reason(reason)
 
 
-def _run_text(run: Run, status: InitPipelineStatus, now: datetime) -> str:
+def run_text(run: Run, status: InitPipelineStatus, now: datetime) -> str:
+    """Returns the run in one line: its trigger, cause, times, result and Pod."""
     parts = [
         f"run {run.number}",
         run.trigger.value,
@@ -102,13 +103,14 @@ def _step_line(step: Step, name_width: int, now: datetime) -> Text:
         f"  {duration:>6}",
     )
     facts = ["sidecar"] if step.sidecar else []
-    facts += _trouble(step)
+    facts += trouble(step)
     line.append("  " + ", ".join(facts) if facts else "", "")
     line.rstrip()
     return line
 
 
-def _trouble(step: Step) -> Iterator[str]:
+def trouble(step: Step) -> Iterator[str]:
+    """Yields the restarts of the step, how it failed and its last message."""
     if step.restarts:
         yield f"restarted {step.restarts} time{'s' if step.restarts > 1 else ''}"
     how = formatting.exit_text(step.exit_code, step.signal, step.reason)
@@ -125,12 +127,13 @@ def table(pipelines: Sequence[Pipeline], now: datetime, *, namespaces: bool, wid
     heads += ["TRIGGER", "STARTED", "REASON"] + (["NODE", "MESSAGE"] if wide else [])
     for head in heads:
         pipelines_table.add_column(head, no_wrap=not (wide and head == "MESSAGE"))
-    for one in sorted(pipelines, key=_urgency):
+    for one in sorted(pipelines, key=urgency):
         pipelines_table.add_row(*_row(one, now, namespaces, wide))
     return pipelines_table
 
 
-def _urgency(pipeline: Pipeline) -> tuple[int, str, str]:
+def urgency(pipeline: Pipeline) -> tuple[int, str, str]:
+    """Returns the key that sorts pipelines: those that need attention first."""
     order = ("Stalled", "NotReady", "Reconciling", "Suspended", "Ready")
     return order.index(summary(pipeline.status)), pipeline.namespace, pipeline.name
 

@@ -19,7 +19,7 @@ _ROW, _HEIGHT, _HEAD = 24, 14, 34
 _SHORTEST: Final = 3.0
 _LABEL_CHARACTERS, _WORD_CHARACTERS, _AXIS_CHARACTERS = 27, 50, 75
 
-_STYLE: Final = """
+STYLE: Final = """
 .runs text { font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f2328; }
 .runs .title { font-size: 16px; font-weight: 600; }
 .runs .section { font-weight: 600; }
@@ -48,10 +48,12 @@ _STYLE: Final = """
   .runs .waiting { stroke: #9198a1; }
 }
 """
+"""The stylesheet of the drawing."""
 
 
-def svg(chart: Chart) -> str:
-    """Returns the SVG document."""
+def svg(chart: Chart, *, styled: bool = True) -> str:
+    """Returns the SVG document. ``styled``: it contains STYLE. False: the page that embeds it has
+    STYLE in its own stylesheet."""
     height = _height(chart)
     root = Xml.Element(
         "svg",
@@ -67,7 +69,8 @@ def svg(chart: Chart) -> str:
     )
     _child(root, "title", f"Timeline of {chart.title}", id="runs-title")
     _child(root, "desc", _description(chart), id="runs-description")
-    _child(root, "style", _STYLE)
+    if styled:
+        _child(root, "style", STYLE)
     _hatching(root)
     _child(root, "rect", None, **{"class": "page", "width": "100%", "height": "100%"})
     _text(root, f"Timeline of {chart.title}", _MARGIN, 28, "title")

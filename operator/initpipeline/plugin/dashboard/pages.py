@@ -1,0 +1,271 @@
+"""Renders the pages and their parts from the same reports as the terminal views."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, Final
+
+import jinja2
+from markupsafe import Markup
+
+from initpipeline.api.models import InitPipelineStatus, format_time
+from initpipeline.api.names import NAME_LABEL
+from initpipeline.api.raw import Raw
+from initpipeline.core import pod_ownership
+from initpipeline.core.decide import decide
+from initpipeline.core.facts import Facts, Pipeline, Pod, UnreadableError
+from initpipeline.core.text import plain
+from initpipeline.plugin import terminal
+from initpipeline.plugin.cluster.client import Kind
+from initpipeline.plugin.dashboard.live import Entry, Key, Store
+from initpipeline.plugin.report import formatting, log_parts
+from initpipeline.plugin.report.chart import chart
+from initpipeline.plugin.report.explain import Report, absence, report
+from initpipeline.plugin.report.history import recorded_runs
+from initpipeline.plugin.report.pod_events import warnings
+from initpipeline.plugin.report.steps import steps
+from initpipeline.plugin.report.summary import short_forecast, summary
+from initpipeline.plugin.views import history, status, styles
+from initpipeline.plugin.views.svg import svg
+
+SECTIONS: Final = (
+    *("problems", "head", "steps", "next", "warnings", "timeline", "limits", "remedies"),
+    *("history", "conditions", "logs", "events", "resources", "yaml"),
+)
+"""The parts of a pipeline's page. A part is sent when it changes."""
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Returns the templates. All text is escaped, and control characters are removed."""
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("initpipeline.plugin.dashboard"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_safe,
+    )
+    made.filters["time"] = format_time
+    made.filters["one_line"] = formatting.one_line
+    made.filters["tone"] = lambda style: _TONES.get(style, "quiet")
+    return made
+
+
+_TONES: Final = {styles.GOOD: "good", styles.BAD: "bad", styles.BUSY: "busy"}
+
+
+def _safe(value: Any) -> Any:
+    """Removes control characters from a value of a template. None is shown as nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, Markup):
+        return value
+    return plain(str(value)) if isinstance(value, str) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An InitPipeline in the list."""
+
+    key: str
+    order: str
+    """The rows are sorted by this text."""
+    summary: str
+    reason: str
+    html: str
+
+    def data(self) -> dict[str, str]:
+        """Returns the row for the stream of the list."""
+        return {"key": self.key, "html": self.html}
+
+
+def row(entry: Entry) -> Row:
+    """Returns the row of an InitPipeline, which does not depend on the time."""
+    metadata, pipeline = entry.raw["metadata"], entry.pipeline
+    key = f"{metadata['namespace']}/{metadata['name']}"
+    if pipeline is None:
+        values = {"summary": "Unreadable", "reason": "", "message": entry.error, "tone": "bad"}
+        order, run = f"0 {key}", None
+    else:
+        reason, of = formatting.ready_reason(pipeline.status), summary(pipeline.status)
+        values = {
+            "summary": of,
+            "reason": reason,
+            "message": formatting.one_line(formatting.state_message(pipeline.status)),
+            "tone": tone(pipeline),
+        }
+        urgent = status.urgency(pipeline)[0]
+        order, run = f"{urgent} {key}", pipeline.status.run
+    text = " ".join((key, values["message"])).lower()
+    html = (
+        environment()
+        .get_template("row.html")
+        .render(
+            key=key,
+            order=order,
+            text=text,
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            status=pipeline.status if pipeline else None,
+            run=run,
+            **values,
+        )
+    )
+    return Row(key, order, values["summary"], values["reason"], html)
+
+
+def tone(pipeline: Pipeline) -> str:
+    """Returns good, busy or bad."""
+    if summary(pipeline.status) == "Stalled":
+        return "bad"
+    return _TONES[styles.of_reason(formatting.ready_reason(pipeline.status))]
+
+
+def problems(store: Store) -> str:
+    """Returns the part of a page that shows what is not current."""
+    order = [kind for kind in Kind if kind in store.problems]
+    shown = [(kind.value, store.problems[kind], kind in store.listed) for kind in order]
+    loading = Kind.PIPELINES not in store.listed and not shown
+    return environment().get_template("problems.html").render(problems=shown, loading=loading)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A pipeline with all that its page shows."""
+
+    entry: Entry
+    report: Report
+    facts: Facts
+    overdue: tuple[str, ...]
+
+
+def view(store: Store, key: Key, flags: str = "") -> View | None:
+    """Returns the view of an InitPipeline. None: it does not exist or cannot be read.
+
+    ``flags`` are the flags with which kubectl finds it.
+    """
+    entry = store.pipelines.get(key)
+    if entry is None or entry.pipeline is None:
+        return None
+    raw_pod = store.pods.get(key)
+    facts = Facts(entry.pipeline.hashed(), _pod(raw_pod))
+    now = store.now()
+    labels = (raw_pod or {}).get("metadata", {}).get("labels") or {}
+    current = report(
+        facts, decide(facts, now), now, flags, pod_watched=raw_pod is None or NAME_LABEL in labels
+    )
+    # Without Pods, the decision would be one about a lost Pod.
+    known = Kind.PODS in store.listed
+    return View(entry, current, facts, current.overdue if known else ())
+
+
+def _pod(raw: Raw | None) -> Pod | None:
+    try:
+        return None if raw is None else Pod.from_api(raw)
+    except UnreadableError:
+        return None
+
+
+def sections(
+    store: Store, key: Key, overdue_seconds: float = 0, flags: str = ""
+) -> Mapping[str, str]:
+    """Returns the parts of a pipeline's page as HTML by name.
+
+    ``overdue_seconds``: how long the operator has had overdue actions. ``flags``: as in ``view``.
+    """
+    found = view(store, key, flags)
+    if found is None:
+        return _without(store, key)
+    now = store.now()
+    absent = absence(found.report, overdue_seconds) if overdue_seconds else None
+    reported = absent is not None or Kind.PODS not in store.listed
+    pipeline = found.report.reported if reported else found.report.pipeline
+    values = _values(store, found, pipeline, now)
+    values |= {"absent": absent, "known": not reported}
+    module = environment().get_template("sections.html").module
+    made = {name: str(getattr(module, name)(values)) for name in SECTIONS[1:]}
+    return {"problems": problems(store), **made}
+
+
+def _values(store: Store, found: View, pipeline: Pipeline, now: datetime) -> dict[str, Any]:
+    of, pod = pipeline.status, found.facts.pod
+    run = of.run
+    own = pod if run and pod_ownership.pod_of_run(found.facts, run) else None
+    events = store.events_of(of.pod_uid, pipeline.uid)
+    stale = run.stale_container_ids if run else ()
+    known = formatting.state_message(of)
+    parts = [] if own is None else [*log_parts.newest(own, None, stale), *_apps(own)]
+    return {
+        "pipeline": pipeline,
+        "status": of,
+        "now": now,
+        "summary": summary(of),
+        "reason": formatting.ready_reason(of),
+        "message": formatting.one_line(known),
+        "tone": tone(pipeline),
+        "run": run,
+        "run_text": status.run_text(run, of, now) if run else "",
+        "steps": [(step, list(status.trouble(step))) for step in steps(pipeline, pod)],
+        "forecast": _counting_down(short_forecast(pipeline, now, pod), of, now),
+        "next": [_counting_down(line, of, now) for line in found.report.next],
+        "limits": found.report.limits,
+        "remedies": found.report.remedies,
+        "warnings": () if summary(of) == "Ready" else warnings(store.events_of(of.pod_uid), known),
+        "timeline": Markup(svg(chart(pipeline, now, pod), styled=False)),
+        "history": [(one, history.message(one, of)) for one in recorded_runs(of)],
+        "parts": parts,
+        "previous": [] if own is None else log_parts.previous(own, None),
+        "events": sorted(map(_event, events), key=lambda one: one["last"], reverse=True),
+        "events_problem": store.problems.get(Kind.EVENTS, ""),
+        "yaml": terminal.to_yaml(found.entry.raw, "utf-8"),
+        "span": formatting.span,
+        "between": formatting.between,
+        "exit_text": formatting.exit_text,
+        "cause_text": formatting.cause_text,
+    }
+
+
+def _counting_down(line: str, of: InitPipelineStatus, now: datetime) -> Markup:
+    """Returns the line with the start of the next run as a time that the browser counts down to."""
+    escaped = Markup.escape(plain(line))
+    if of.next_run_time is None:
+        return escaped
+    at = format_time(of.next_run_time)
+    moment = formatting.moment(of.next_run_time, now)
+    counted = Markup('{}, <time datetime="{}" data-mode="until">{}</time>')
+    return escaped.replace(moment, counted.format(moment.partition(",")[0], at, at))
+
+
+def _apps(pod: Pod) -> list[log_parts.Part]:
+    """Returns the newest attempts of the app containers."""
+    names = [one.name for one in pod.container_statuses]
+    return [part for name in names for part in log_parts.newest(pod, name, ())]
+
+
+def _event(raw: Raw) -> dict[str, Any]:
+    series = raw.get("series") or {}
+    last = series.get("lastObservedTime") or raw.get("lastTimestamp") or raw.get("eventTime") or ""
+    return {
+        "last": str(last),
+        "type": str(raw.get("type") or ""),
+        "reason": str(raw.get("reason") or ""),
+        "count": series.get("count") or raw.get("count") or 1,
+        "message": formatting.one_line(str(raw.get("message") or "")),
+        "about": str((raw.get("involvedObject") or {}).get("kind") or ""),
+    }
+
+
+def _without(store: Store, key: Key) -> Mapping[str, str]:
+    """Returns the parts of the page of an InitPipeline that does not exist or cannot be read."""
+    entry = store.pipelines.get(key)
+    state = "unreadable" if entry else "gone" if key in store.gone else "missing"
+    if Kind.PIPELINES not in store.listed:
+        state = "loading"
+    head = (
+        environment()
+        .get_template("absent.html")
+        .render(namespace=key[0], name=key[1], state=state, error=entry.error if entry else "")
+    )
+    return {**dict.fromkeys(SECTIONS, ""), "problems": problems(store), "head": head}

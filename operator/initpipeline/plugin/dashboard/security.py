@@ -1,0 +1,111 @@
+"""Admits only the browser that opened the printed address, and only requests of the page itself.
+
+- Host: another name that resolves to the loopback address is refused (DNS rebinding).
+- Token: the printed address has it once. The browser then has a cookie, whose value differs.
+- Origin: other sites cannot send requests, even if the browser would add the cookie.
+- Content-Security-Policy: no script and no style except the two files of this package.
+"""
+
+import hmac
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+CSRF_HEADER: Final = "X-InitPipeline-CSRF"
+HEADERS: Final[Mapping[str, str]] = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_PUBLIC_SITES: Final = frozenset({"none", "same-origin"})
+"""Values of Sec-Fetch-Site: the user opened the address, or the page sent the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """The secrets of one invocation."""
+
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    """In the printed address."""
+    cookie: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    """In each page, and in a header of each action."""
+
+
+def cookie_name(port: int) -> str:
+    """Returns the name of the cookie. Browsers send cookies to all ports of a host."""
+    return f"initpipeline-{port}"
+
+
+def middleware(known: Secrets, port: int) -> Handler:
+    """Returns the middleware that refuses foreign requests and sets the security headers."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            response = _entered(request, known, port) or await handler(request)
+        except web.HTTPException as error:
+            error.headers.update(HEADERS)
+            raise
+        if not response.prepared:
+            response.headers.update(HEADERS)
+        return response
+
+    return guard  # type: ignore[return-value]
+
+
+def _entered(request: web.Request, known: Secrets, port: int) -> web.Response | None:
+    """Returns the redirect that drops the token from the address. None: the request is admitted.
+
+    Raises HTTPForbidden.
+    """
+    hosts = {f"{host}:{port}" for host in ("127.0.0.1", "localhost")}
+    if request.headers.get("Host") not in hosts:
+        raise web.HTTPForbidden(text="this host name is not served")
+    token = request.query.get("token")
+    if request.method == "GET" and token is not None:
+        if not _same(token, known.token):
+            raise web.HTTPForbidden(text=_STRANGER)
+        # Two slashes, or a decoded backslash, would lead to another host.
+        path = request.rel_url.raw_path.lstrip("/")
+        redirect = web.Response(status=303, headers={"Location": f"/{path}"})
+        redirect.set_cookie(
+            cookie_name(port), known.cookie, httponly=True, samesite="Strict", path="/"
+        )
+        return redirect
+    if not _same(request.cookies.get(cookie_name(port), ""), known.cookie):
+        raise web.HTTPForbidden(text=_STRANGER)
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in _PUBLIC_SITES:
+        raise web.HTTPForbidden(text="requests of other sites are refused")
+    if request.method not in ("GET", "HEAD"):
+        _check_action(request, known, hosts)
+    return None
+
+
+def _check_action(request: web.Request, known: Secrets, hosts: set[str]) -> None:
+    """Raises HTTPForbidden if another site may have sent the request."""
+    if request.headers.get("Origin") not in {f"http://{host}" for host in hosts}:
+        raise web.HTTPForbidden(text="requests of other sites are refused")
+    if not _same(request.headers.get(CSRF_HEADER, ""), known.csrf):
+        raise web.HTTPForbidden(text="the page is outdated: reload it")
+
+
+def _same(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode(errors="replace"), expected.encode())
+
+
+_STRANGER: Final = (
+    "Open the address that kubectl initpipeline dashboard has printed in the terminal. It includes "
+    "a token, and is valid as long as the command runs."
+)

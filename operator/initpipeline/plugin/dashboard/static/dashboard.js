@@ -1,0 +1,220 @@
+"use strict";
+const byId = (id) => document.getElementById(id);
+const page = document.body.dataset.page;
+/* The clock of the API server may differ from the local one. */
+const ahead = Date.parse(document.body.dataset.now) - Date.now();
+
+/* Times: relative, with the absolute time in the tooltip. */
+function span(seconds) {
+  const s = Math.max(0, Math.round(seconds));
+  for (const [unit, size, below, part] of [["d", 86400, "h", 3600], ["h", 3600, "m", 60]]) {
+    if (s >= size) {
+      const rest = Math.floor((s % size) / part);
+      return `${Math.floor(s / size)}${unit}${rest ? rest + below : ""}`;
+    }
+  }
+  const m = Math.floor(s / 60);
+  return m ? `${m}m${s % 60 ? (s % 60) + "s" : ""}` : `${s}s`;
+}
+function showTimes() {
+  for (const one of document.querySelectorAll("time[data-mode]")) {
+    const at = Date.parse(one.dateTime);
+    if (Number.isNaN(at)) continue;
+    const passed = (Date.now() + (Math.abs(ahead) > 2000 ? ahead : 0) - at) / 1000;
+    const text = { ago: `${span(passed)} ago`, for: span(passed), until: passed < 0 ? `in ${span(-passed)}` : "now" }[one.dataset.mode];
+    if (one.textContent !== text) one.textContent = text;
+    one.title = one.dateTime;
+  }
+}
+setInterval(showTimes, 1000);
+
+/* The stream of changes. The browser reconnects by itself. */
+function connect(handle) {
+  const stream = new EventSource(document.body.dataset.stream);
+  const connection = byId("connection");
+  stream.onopen = () => { connection.textContent = "live"; connection.className = "quiet"; };
+  stream.onerror = () => { connection.textContent = "not connected: is kubectl initpipeline dashboard still running?"; connection.className = "bad"; };
+  stream.onmessage = (event) => { handle(JSON.parse(event.data)); showTimes(); };
+}
+function fragment(html) {
+  const template = document.createElement("template");
+  template.innerHTML = html;
+  return template.content;
+}
+
+/* The list */
+const filters = ["text", "namespace", "summary", "reason"];
+function startList() {
+  const rows = byId("rows");
+  const known = new Map([...rows.children].map((row) => [row.dataset.key, row]));
+  const place = (row) => {
+    let low = 0, high = rows.children.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (rows.children[middle].dataset.order < row.dataset.order) low = middle + 1; else high = middle;
+    }
+    rows.insertBefore(row, rows.children[low] || null);
+  };
+  const options = () => {
+    for (const name of ["namespace", "summary", "reason"]) {
+      const counts = new Map();
+      for (const row of known.values()) counts.set(row.dataset[name], (counts.get(row.dataset[name]) || 0) + 1);
+      const select = byId(name), chosen = select.value;
+      if (chosen && !counts.has(chosen)) counts.set(chosen, 0);
+      select.replaceChildren(new Option("all", ""), ...[...counts].filter(([value]) => value).sort().map(([value, count]) => new Option(`${value} (${count})`, value)));
+      select.value = chosen;
+    }
+  };
+  const apply = () => {
+    const [text, namespace, summary, reason] = filters.map((name) => byId(name).value);
+    const words = text.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const row of known.values()) {
+      const of = row.dataset;
+      const visible = (!namespace || of.namespace === namespace) && (!summary || of.summary === summary) && (!reason || of.reason === reason) && words.every((word) => of.text.includes(word));
+      if (row.hidden === visible) row.hidden = !visible;
+      shown += visible;
+    }
+    byId("counts").textContent = `${shown} of ${known.size}`;
+    const empty = byId("empty");
+    empty.hidden = shown > 0;
+    empty.textContent = known.size ? "No InitPipeline matches these filters." : "There are no InitPipelines here. kubectl initpipeline dashboard -A shows all namespaces.";
+  };
+  const remember = () => {
+    const query = new URLSearchParams(filters.map((name) => [name, byId(name).value]).filter(([, value]) => value));
+    history.replaceState(null, "", query.size ? `/?${query}` : "/");
+    apply();
+  };
+  options();
+  const query = new URLSearchParams(location.search);
+  for (const name of filters) {
+    const value = query.get(name) || "", field = byId(name);
+    if (value && field.tagName === "SELECT" && ![...field.options].some((one) => one.value === value)) field.add(new Option(value, value));
+    field.value = value;
+    field.addEventListener("input", remember);
+  }
+  byId("filters").addEventListener("submit", (event) => event.preventDefault());
+  apply();
+  connect((message) => {
+    if (message.reload) { location.reload(); return; }
+    byId("problems").innerHTML = message.problems;
+    for (const key of message.gone) { known.get(key)?.remove(); known.delete(key); }
+    for (const { key, html } of message.rows) {
+      const row = fragment(html).firstElementChild, before = known.get(key);
+      const focused = before?.contains(document.activeElement);
+      before?.remove();
+      row.classList.add("updated");
+      known.set(key, row);
+      place(row);
+      if (focused) row.querySelector("a").focus();
+    }
+    options();
+    apply();
+  });
+}
+
+/* A pipeline */
+function startPipeline() {
+  const run = /\/run\/(\d+)$/.exec(location.pathname);
+  const open = () => {
+    const target = run && byId(`run-${run[1]}`);
+    if (!target) return;
+    target.classList.add("target");
+    target.querySelector("details").open = true;
+  };
+  const first = run && byId(`run-${run[1]}`);
+  open();
+  first?.scrollIntoView();
+  connect((message) => {
+    for (const [name, html] of Object.entries(message.parts)) {
+      const part = byId(`part-${name}`);
+      const opened = [...part.querySelectorAll("details[open]")].map((one) => one.id);
+      const zoomed = part.querySelector(".zoomed"), focused = part.contains(document.activeElement);
+      const index = focused ? [...part.querySelectorAll("a,button,summary,[tabindex]")].indexOf(document.activeElement) : -1;
+      part.innerHTML = html;
+      for (const id of opened) { const one = byId(id); if (one) one.open = true; }
+      if (zoomed) part.querySelector(".timeline")?.classList.add("zoomed");
+      if (index >= 0) part.querySelectorAll("a,button,summary,[tabindex]")[index]?.focus();
+      if (name === "history") open();
+    }
+    const actions = byId("actions");
+    if (actions) actions.hidden = !byId("part-steps").textContent.trim();
+  });
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("[data-zoom]")) document.querySelector(".timeline").classList.toggle("zoomed");
+    const button = event.target.closest("[data-action]");
+    if (button) ask(button.dataset.action);
+  });
+}
+async function ask(action) {
+  const [, namespace, name] = location.pathname.split("/");
+  const path = `${namespace}/${name}/${action}`;
+  const answer = await fetch(`/-/preview/${path}`);
+  const lines = answer.ok ? (await answer.json()).effects : [await answer.text()];
+  byId("confirm-title").textContent = `${action[0].toUpperCase()}${action.slice(1)} ${name}?`;
+  byId("confirm-effects").replaceChildren(...lines.map((line) => Object.assign(document.createElement("li"), { textContent: line })));
+  const yes = byId("confirm-yes");
+  yes.textContent = action[0].toUpperCase() + action.slice(1);
+  yes.onclick = async () => {
+    byId("confirm").close();
+    const csrf = document.querySelector("meta[name=csrf]").content;
+    const result = await fetch(`/-/action/${path}`, { method: "POST", headers: { "X-InitPipeline-CSRF": csrf } });
+    const body = result.headers.get("Content-Type").startsWith("application/json") ? await result.json() : { error: await result.text() };
+    byId("result").textContent = body.error ? `Not done: ${body.error}` : `${name}: ${body.done}`;
+    setTimeout(() => { byId("result").textContent = ""; }, 8000);
+  };
+  byId("confirm").showModal();
+}
+
+/* A log */
+const KEPT = 20000;
+async function startLog() {
+  const log = byId("log"), search = byId("text");
+  let word = "", found = 0, rest = "", drawn = null;
+  const fill = (line) => {
+    const text = line.dataset.line, at = word ? text.toLowerCase().indexOf(word) : -1;
+    if (at < 0) { line.textContent = text + "\n"; return; }
+    found += 1;
+    const mark = document.createElement("mark");
+    mark.textContent = text.slice(at, at + word.length);
+    line.replaceChildren(text.slice(0, at), mark, text.slice(at + word.length) + "\n");
+  };
+  const count = () => { byId("counts").textContent = word ? `${found} lines` : ""; };
+  const add = (text) => {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop();
+    const made = document.createDocumentFragment();
+    for (const text of lines) { const line = document.createElement("span"); line.dataset.line = text; fill(line); made.append(line); }
+    drawn?.remove();
+    log.append(made);
+    if (rest) { drawn = document.createElement("span"); drawn.textContent = rest; log.append(drawn); } else drawn = null;
+    while (log.childElementCount > KEPT) log.firstChild.remove();
+    if (byId("follow").checked) log.scrollTop = log.scrollHeight;
+    count();
+  };
+  search.addEventListener("input", () => {
+    word = search.value.toLowerCase(); found = 0;
+    for (const line of log.children) if (line.dataset.line !== undefined) fill(line);
+    count();
+    log.querySelector("mark")?.scrollIntoView({ block: "center" });
+  });
+  search.form.addEventListener("submit", (event) => event.preventDefault());
+  const connection = byId("connection");
+  try {
+    const answer = await fetch(log.dataset.source), reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    connection.textContent = "live";
+    for (;;) { const { done, value } = await reader.read(); if (done) break; add(value); }
+    connection.textContent = log.childElementCount ? "end of the log" : "no output";
+  } catch { connection.textContent = "the log was interrupted: reload the page"; connection.className = "bad"; }
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input,select,textarea,dialog")) return;
+  if (event.key === "/" && byId("text")) { event.preventDefault(); byId("text").focus(); }
+  if (event.key === "?") byId("help").showModal();
+  if (event.key === "l") location.assign("/");
+});
+byId("help-button").addEventListener("click", () => byId("help").showModal());
+for (const one of document.querySelectorAll("[data-close]")) one.addEventListener("click", () => one.closest("dialog").close());
+showTimes();
+({ list: startList, pipeline: startPipeline, log: startLog })[page]?.();

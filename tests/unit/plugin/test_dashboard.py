@@ -1,0 +1,388 @@
+"""Tests the server of the dashboard without a cluster: routes, escaping, headers, streams."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+from aiohttp import ClientResponse, CookieJar
+from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
+
+from initpipeline.api.raw import Raw
+from initpipeline.core.text import is_plain
+from initpipeline.plugin.cluster.client import ClusterClient, Kind
+from initpipeline.plugin.dashboard import server
+from initpipeline.plugin.dashboard.live import MAX_GONE, Entry, Store
+from initpipeline.plugin.dashboard.security import CSRF_HEADER, cookie_name
+from initpipeline.plugin.dashboard.server import MAX_LINE, Dashboard, cut_lines
+from initpipeline.plugin.errors import NotUsableError, PluginError
+from tests.builders import NAME, NAMESPACE, at, fresh_pod, pipeline, running_pod
+from tests.unit.core.simulation import started
+
+EVIL = "<script>alert(1)</script>\x1b[2J\u202e\"'&"
+PATH = f"/{NAMESPACE}/{NAME}"
+
+
+class FakeCluster:
+    """Records patches. It permits all verbs except those in ``denied``."""
+
+    def __init__(self) -> None:
+        self.patches: list[tuple[str, str, Any]] = []
+        self.denied: set[str] = set()
+        self.error: PluginError | None = None
+
+    def is_allowed(self, verb: str, *_: str) -> bool:
+        return verb not in self.denied
+
+    def patch_pipeline(self, namespace: str, name: str, change: Any) -> Raw:
+        if self.error:
+            raise self.error
+        self.patches.append((namespace, name, change))
+        return {}
+
+
+class Page:
+    """A dashboard on a free port, and a browser that has the cookie."""
+
+    def __init__(self, dashboard: Dashboard, cluster: FakeCluster, client: Any) -> None:
+        self.dashboard = dashboard
+        self.cluster = cluster
+        self.client = client
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.client.port}"
+
+    async def get(self, path: str, **headers: str) -> ClientResponse:
+        url = URL(f"{self.origin}{path}", encoded=True)
+        found: ClientResponse = await self.client.session.get(
+            url, headers=headers, allow_redirects=False
+        )
+        return found
+
+    async def text(self, path: str) -> str:
+        response = await self.get(path)
+        assert response.status == 200, await response.text()
+        return await response.text()
+
+    async def act(self, action: str, **headers: str) -> ClientResponse:
+        sent = {"Origin": self.origin, CSRF_HEADER: self.dashboard.known.csrf, **headers}
+        done: ClientResponse = await self.client.post(f"/-/action{PATH}/{action}", headers=sent)
+        return done
+
+
+async def opened(*, read_only: bool = False) -> Page:
+    cluster = FakeCluster()
+    store = Store(now=lambda: at(60))
+    dashboard = Dashboard(
+        lambda: cast(ClusterClient, cluster),
+        lambda: "token",
+        None,
+        "context test",
+        read_only,
+        flags=lambda key: f" -n {key[0]}",
+        store=store,
+    )
+    listener = server.listen(0)
+    port = listener.getsockname()[1]
+    made = TestServer(
+        dashboard.application(port),
+        host="127.0.0.1",
+        port=port,
+        socket_factory=lambda *_: listener,
+    )
+    client: Any = TestClient(made, cookie_jar=CookieJar(unsafe=True))
+    await client.start_server()
+    await client.get(f"/?token={dashboard.known.token}")
+    return Page(dashboard, cluster, client)
+
+
+@pytest.fixture
+async def page() -> AsyncIterator[Page]:
+    made = await opened()
+    show(made.dashboard.store)
+    yield made
+    await made.client.close()
+
+
+def show(store: Store, raw: Raw | None = None, pod: Raw | None = None) -> None:
+    """Lets the watches report one InitPipeline and its Pod, by default one that is Ready."""
+    default = started(running_pod()).pipeline.raw()
+    store.replace(Kind.PIPELINES, [Entry.read(raw or default)])
+    store.replace(Kind.PODS, [pod or running_pod().raw()])
+    store.replace(Kind.EVENTS, [])
+
+
+def failing(message: str) -> tuple[Raw, Raw]:
+    """Returns an InitPipeline and its Pod, whose first step has failed with this message."""
+    pod = fresh_pod().init("one", exit=3, message=message).phase("Failed").restarts("Never")
+    return started(pod).pipeline.raw(), pod.raw()
+
+
+class TestAccess:
+    async def test_address_with_the_token_sets_a_cookie_and_drops_the_token(
+        self, page: Page
+    ) -> None:
+        response = await page.get(f"{PATH}?token={page.dashboard.known.token}")
+        assert (response.status, response.headers["Location"]) == (303, PATH)
+        cookie = response.headers["Set-Cookie"]
+        assert cookie.startswith(cookie_name(page.client.port or 0))
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        assert page.dashboard.known.token not in cookie
+
+    @pytest.mark.parametrize("path", ["/%5Cevil.example/", "//evil.example/"])
+    async def test_redirect_stays_on_this_host(self, page: Page, path: str) -> None:
+        response = await page.get(f"{path}?token={page.dashboard.known.token}")
+        location = response.headers.get("Location", "/")
+        assert re.match(r"/(?![/\\])", location)
+
+    @pytest.mark.parametrize(
+        "path", ["/", PATH, "/-/dashboard.js", "/-/stream/list", f"/-/stream{PATH}", "/?token=x"]
+    )
+    async def test_request_without_the_cookie_is_forbidden(self, page: Page, path: str) -> None:
+        page.client.session.cookie_jar.clear()
+        response = await page.get(path)
+        assert response.status == 403
+        assert "has printed in the terminal" in await response.text()
+
+    @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "[::1]:80"])
+    async def test_other_host_name_is_forbidden(self, page: Page, host: str) -> None:
+        assert (await page.get("/", Host=host)).status == 403
+
+    @pytest.mark.parametrize("site", ["cross-site", "same-site"])
+    async def test_request_of_another_site_is_forbidden(self, page: Page, site: str) -> None:
+        assert (await page.get("/", **{"Sec-Fetch-Site": site})).status == 403
+
+    @pytest.mark.parametrize("path", ["/", "/-/dashboard.js", "/unknown", "/-/stream/list"])
+    async def test_each_response_has_the_security_headers(self, page: Page, path: str) -> None:
+        response = await page.get(path)
+        policy = response.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'")
+        assert "unsafe" not in policy
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        response.close()
+
+    async def test_page_has_no_inline_script_style_or_handler(self, page: Page) -> None:
+        for path in ("/", PATH, f"{PATH}/logs/one"):
+            text = await page.text(path)
+            assert not re.search(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=|javascript:", text)
+
+
+class TestContent:
+    async def test_list_shows_stalled_pipelines_first(self, page: Page) -> None:
+        raw, _ = failing("x")
+        raw["metadata"]["name"] = "zzz"
+        page.dashboard.store.put(Kind.PIPELINES, Entry.read(raw))
+        text = await page.text("/")
+        assert text.index(f'data-key="{NAMESPACE}/zzz"') < text.index(f'data-key="{NAMESPACE}/demo')
+
+    async def test_page_shows_the_same_values_as_the_terminal(self, page: Page) -> None:
+        raw, pod = failing("database is locked")
+        show(page.dashboard.store, raw, pod)
+        text = await page.text(PATH)
+        for expected in (
+            "database is locked",
+            "exit 3",
+            "Timeline of default/demo",
+            "backoffLimit",
+            "rerun demo -n default",
+        ):
+            assert expected in text
+
+    @pytest.mark.parametrize("path", ["/", PATH, f"{PATH}/run/1"])
+    async def test_hostile_text_is_escaped(self, page: Page, path: str) -> None:
+        raw, pod = failing(EVIL)
+        show(page.dashboard.store, raw, pod)
+        text = await page.text(path)
+        assert "alert(1)" in text
+        assert "<script>" not in text
+        assert is_plain(text)
+
+    async def test_unreadable_pipeline_is_listed_with_its_error(self, page: Page) -> None:
+        raw = pipeline().raw()
+        raw["spec"] = {}
+        show(page.dashboard.store, raw)
+        assert "Unreadable" in await page.text("/")
+        assert "cannot read the InitPipeline" in await page.text(PATH)
+
+    async def test_missing_pipeline_is_reported(self, page: Page) -> None:
+        assert "There is no such InitPipeline" in await page.text("/default/other")
+
+    @pytest.mark.parametrize("path", ["/default/a%2Fb", "/default/%3Cscript%3E", "/-/secret.py"])
+    async def test_path_that_is_not_a_name_is_not_found(self, page: Page, path: str) -> None:
+        assert (await page.get(path)).status == 404
+
+    async def test_missing_permission_for_events_is_shown_and_the_rest_stays(
+        self, page: Page
+    ) -> None:
+        page.dashboard.store.fail(Kind.EVENTS, "cannot list resource events")
+        text = await page.text(PATH)
+        assert "cannot list resource events" in text
+        assert "the Pod is Ready" in text
+
+
+async def next_message(response: ClientResponse) -> dict[str, Any]:
+    """Returns the next message of a stream."""
+    while True:
+        line = await response.content.readline()
+        assert line, "the stream has ended"
+        if line.startswith(b"data: "):
+            message: dict[str, Any] = json.loads(line.removeprefix(b"data: "))
+            return message
+
+
+class TestStreams:
+    async def test_list_streams_changed_and_deleted_rows_only(self, page: Page) -> None:
+        store = page.dashboard.store
+        response = await page.get(f"/-/stream/list?since={store.version}")
+        raw, _ = failing("x")
+        raw["metadata"]["name"] = "other"
+        store.put(Kind.PIPELINES, Entry.read(raw))
+        message = await next_message(response)
+        assert [row["key"] for row in message["rows"]] == ["default/other"]
+        store.remove(Kind.PIPELINES, raw)
+        message = await next_message(response)
+        assert (message["rows"], message["gone"]) == ([], ["default/other"])
+        response.close()
+
+    async def test_unchanged_list_is_not_streamed_again(self, page: Page) -> None:
+        version = page.dashboard.store.version
+        show(page.dashboard.store)
+        assert page.dashboard.store.version == version
+
+    async def test_browser_that_missed_too_many_deletions_reloads(self, page: Page) -> None:
+        store, raw = page.dashboard.store, pipeline().raw()
+        for number in range(MAX_GONE + 2):
+            raw["metadata"]["name"] = f"p{number}"
+            store.pipelines["default", f"p{number}"] = Entry(raw, None)
+            store.remove(Kind.PIPELINES, raw)
+        response = await page.get("/-/stream/list?since=1")
+        assert await next_message(response) == {"reload": True}
+        response.close()
+
+    async def test_page_streams_the_parts_that_changed(self, page: Page) -> None:
+        response = await page.get(f"/-/stream{PATH}")
+        first = (await next_message(response))["parts"]
+        assert "the Pod is Ready" in first["head"]
+        raw, pod = failing("locked")
+        page.dashboard.store.put(Kind.PODS, pod)
+        page.dashboard.store.put(Kind.PIPELINES, Entry.read(raw))
+        changed = (await next_message(response))["parts"]
+        assert "locked" in changed["head"]
+        assert "problems" not in changed
+        response.close()
+
+    async def test_deletion_while_the_page_is_open_is_shown(self, page: Page) -> None:
+        response = await page.get(f"/-/stream{PATH}")
+        await next_message(response)
+        page.dashboard.store.remove(Kind.PIPELINES, pipeline().raw())
+        parts = (await next_message(response))["parts"]
+        assert "was deleted while this page was open" in parts["head"]
+        response.close()
+
+    async def test_cluster_that_does_not_answer_is_shown_until_it_does(self, page: Page) -> None:
+        store = page.dashboard.store
+        response = await page.get(f"/-/stream/list?since={store.version}")
+        store.fail(Kind.PIPELINES, "no answer from the API server")
+        assert "no answer" in (await next_message(response))["problems"]
+        show(store)
+        assert (await next_message(response))["problems"] == ""
+        response.close()
+
+
+class TestActions:
+    @pytest.mark.parametrize(
+        ("action", "change"),
+        [
+            ("rerun", {"metadata": {"annotations": {"initpipeline.dev/rerun": "token"}}}),
+            ("suspend", {"spec": {"suspend": True}}),
+            ("resume", {"spec": {"suspend": False}}),
+        ],
+    )
+    async def test_action_patches_the_pipeline(self, page: Page, action: str, change: Any) -> None:
+        assert (await page.act(action)).status == 200
+        assert page.cluster.patches == [(NAMESPACE, NAME, change)]
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            pytest.param({"Origin": "http://evil.example"}, id="other origin"),
+            pytest.param({"Origin": "null"}, id="no origin"),
+            pytest.param({CSRF_HEADER: "guess"}, id="no CSRF token"),
+            pytest.param({"Sec-Fetch-Site": "cross-site"}, id="other site"),
+        ],
+    )
+    async def test_action_of_another_site_is_forbidden(
+        self, page: Page, headers: dict[str, str]
+    ) -> None:
+        assert (await page.act("rerun", **headers)).status == 403
+        assert page.cluster.patches == []
+
+    async def test_preview_names_the_run_that_is_interrupted(self, page: Page) -> None:
+        answer = json.loads(await page.text(f"/-/preview{PATH}/rerun"))
+        assert answer["effects"][0].startswith("interrupts run 1, Ready for")
+        assert "run 2 starts (Requested)" in answer["effects"]
+
+    async def test_refused_action_returns_the_error(self, page: Page) -> None:
+        page.cluster.error = NotUsableError("you may not patch")
+        response = await page.act("rerun")
+        assert (response.status, await response.json()) == (409, {"error": "you may not patch"})
+
+    async def test_missing_permission_disables_the_buttons_and_names_the_verb(
+        self, page: Page
+    ) -> None:
+        page.cluster.denied = {"patch"}
+        text = await page.text(PATH)
+        assert text.count('disabled aria-describedby="denied"') == 3
+        assert "you may not &#34;patch&#34; initpipelines in namespace default" in text
+
+    async def test_read_only_has_no_actions(self) -> None:
+        page = await opened(read_only=True)
+        show(page.dashboard.store)
+        assert "data-action" not in await page.text(PATH)
+        assert (await page.act("rerun")).status in (404, 405)
+        assert (await page.get(f"/-/preview{PATH}/rerun")).status == 404
+        methods = {route.method for route in page.client.app.router.routes()}
+        assert methods == {"GET", "HEAD"}
+        await page.client.close()
+
+
+class TestLogLines:
+    def test_short_lines_stay(self) -> None:
+        assert "".join(cut_lines(iter([b"a\nb", b"c\n"]))) == "a\nbc\n"
+
+    def test_long_line_is_cut_with_the_number_of_hidden_bytes(self) -> None:
+        chunks = [b"x" * 65536] * 100 + [b"\nend"]
+        shown = "".join(cut_lines(iter(chunks)))
+        hidden = 100 * 65536 - MAX_LINE
+        assert shown == f"{'x' * MAX_LINE} [{hidden} more bytes: use Download]\nend"
+
+    def test_character_across_two_chunks_stays(self) -> None:
+        text = "a\u20ac" * 5
+        chunks = [bytes([byte]) for byte in text.encode()]
+        assert "".join(cut_lines(iter(chunks))) == text
+
+    def test_control_sequences_are_removed(self) -> None:
+        assert is_plain("".join(cut_lines(iter([b"\x1b[31mred\r\n\x07"]))))
+
+
+def test_port_in_use_is_an_error_of_one_line() -> None:
+    with server.listen(0) as listener, pytest.raises(PluginError, match="choose another port"):
+        server.listen(listener.getsockname()[1])
+
+
+def test_other_commands_load_neither_server_nor_templates() -> None:
+    code = (
+        "import sys; from initpipeline.plugin import main; main.build(); "
+        "print(sorted({'aiohttp', 'jinja2', 'markupsafe'} & sys.modules.keys()))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
