@@ -186,8 +186,14 @@ class Store(Generic[T]):
         return True
 
     def _uncount(self, key: Key) -> None:
-        if key in self._summaries:
-            self.counts[self._summaries.pop(key)] -= 1
+        """Remove the object from the counts. A summary without objects is removed, so that a user
+        who writes many different statuses does not fill the memory."""
+        if key not in self._summaries:
+            return
+        summary = self._summaries.pop(key)
+        self.counts[summary] -= 1
+        if not self.counts[summary]:
+            del self.counts[summary], self._known[summary]
 
     def _keep(self, key: Key, obj: T, packed: bool) -> None:
         self._recent.pop(key, None)

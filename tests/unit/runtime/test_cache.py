@@ -300,3 +300,21 @@ class TestPodOfManyContainers:
         finally:
             tracemalloc.stop()
         assert 10_000 < kept - rest < 100_000
+
+
+class TestCounts:
+    def test_object_that_changes_is_counted_once_with_its_last_summary(self) -> None:
+        store: Store[Pod] = Store(summary=lambda pod: pod.resource_version)
+        for number in range(1, 1000):
+            store.put(KEY, version(number))
+        assert store.counts == {"999": 1}
+        assert len(store._known) == 1
+
+    def test_object_that_is_deleted_is_not_counted(self) -> None:
+        store: Store[Pod] = Store(summary=lambda pod: pod.uid)
+        store.put(KEY, version(1))
+        store.put(OTHER, version(1))
+        store.remove(KEY, "pod-1")
+        assert store.counts == {"pod-1": 1}
+        store.remove(OTHER, "pod-1")
+        assert not store.counts
