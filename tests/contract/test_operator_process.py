@@ -14,14 +14,16 @@ import yaml
 from kubernetes import client
 
 from initpipeline.api import names
+from initpipeline.api.raw import Raw
 from initpipeline.api.times import parse_time
 from initpipeline.core.facts import Pod
+from tests.builders import fresh_pod, running_pod
 from tests.cluster.cluster import Cluster
 from tests.contract.conftest import allow
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
-from tests.statuses import runs_in
+from tests.statuses import is_ready, runs_in
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 
@@ -112,29 +114,58 @@ class TestStartError:
         assert error.startswith(f'error: not permitted to delete pods in namespace "{namespace}": ')
 
 
+def lines_of(operator: OperatorProcess, run_id: str) -> list[Raw]:
+    return [line for line in operator.lines() if line.get("run_id") == run_id]
+
+
+def pod_uid(env: ContractEnv) -> str:
+    pod = env.pod()
+    assert pod is not None
+    return str(pod["metadata"]["uid"])
+
+
 class TestLog:
-    def test_log_has_one_json_object_per_line(
+    def test_run_can_be_followed_by_one_field_through_the_log(
         self, operator: OperatorProcess, env: ContractEnv
     ) -> None:
-        """The start of the run is logged after the status write that records it."""
+        """The log has one JSON object per line. The second run is not in the lines of the first."""
         env.create()
+        states = (fresh_pod(), fresh_pod().init("one", exit=7, message="hunter2"), running_pod())
+        env.run_pod(*states)
+        env.wait("Ready", is_ready)
+        uid = pod_uid(env)
+        env.delete_pod()
+        env.wait_for_pod(run=2)
         poll_until(
-            lambda: "run started" in [line["message"] for line in operator.lines()],
+            lambda: lines_of(operator, f"{env.namespace}/demo#2"),
             TIMEOUT_SECONDS,
-            "the start of the run in the log",
+            "the second run in the log",
             state=operator.tail,
         )
         operator.stop()
-        started, leads, run, *_, released, stopped = operator.lines()
-        assert [line["message"] for line in (started, leads, run, released, stopped)] == [
-            "operator started",
-            "Lease acquired",
-            "run started",
-            "Lease released",
-            "operator stopped",
+        lines = lines_of(operator, f"{env.namespace}/demo#1")
+        assert [(line["message"], line.get("step")) for line in lines] == [
+            ("Pod created", None),
+            ("run started", None),
+            ("step failed", "one"),
+            ("step completed", "one"),
+            ("step completed", "two"),
+            ("run initialized", None),
+            ("run ended", None),
         ]
-        assert run["pipeline"] == f"{env.namespace}/demo"
-        assert (run["run"], run["trigger"], run["level"]) == (1, "Created", "INFO")
+        created, _, failed, *_, ended = lines
+        assert created["pod_uid"] == uid
+        assert failed["exit_code"] == 7
+        assert (ended["result"], ended["reason"]) == ("Lost", "PodLost")
+        [fields] = {
+            (one["pipeline"], one["run"], one["trigger"], one["trace_id"], one["level"])
+            for one in lines
+        }
+        assert fields[:3] == (f"{env.namespace}/demo", 1, "Created")
+        assert "hunter2" not in operator.log.read_text(), "the end of a container's log"
+        messages = [line["message"] for line in operator.lines()]
+        assert messages[:2] == ["operator started", "Lease acquired"]
+        assert messages[-2:] == ["Lease released", "operator stopped"]
 
     def test_idle_operator_logs_nothing(self, operator: OperatorProcess) -> None:
         time.sleep(1)

@@ -15,7 +15,8 @@ Reading order:
 4. Runs. ``run_limits``: when a run exceeds initDeadlineSeconds, timeoutSeconds or maxRestarts.
    ``runs``: how a run begins, follows its Pod and ends. ``in_place``: in-place re-runs.
    ``rates``: how often something may happen. ``triggers``: when the next run starts, and why.
-5. What is reported. ``conditions``, ``mirror``, ``status``, ``status_size``, ``run_events``.
+5. What is reported. ``conditions``, ``mirror``, ``status``, ``status_size``. What changed
+   between two statuses: ``run_changes``, ``run_events``, ``run_log``, ``run_ids``.
 6. What is done. ``admission``: refusals of a Pod. ``podspec``: the Pod's manifest. ``decide``: the
    decision. ``unreadable``: what is reported of an InitPipeline that cannot be read.
 7. Tools. ``encoding``: JSON. ``evolve``: changed copies of models. ``compact``: objects that take

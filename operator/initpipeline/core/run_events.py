@@ -6,7 +6,7 @@ which runtime.events posts if the API server refuses the status.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from initpipeline.api.models import Cause, FailedStep, InitPipelineStatus, Run, RunFacts
@@ -15,6 +15,7 @@ from initpipeline.api.triggers import event_text
 from initpipeline.core import admission
 from initpipeline.core.facts import ContainerStatus, Terminated
 from initpipeline.core.failures import ending, failed_step
+from initpipeline.core.run_changes import runs_of
 from initpipeline.core.template import changed_fields_message
 from initpipeline.core.text import clip
 
@@ -48,6 +49,8 @@ class RunEvent:
     """For users. At most 1 KiB, the limit of an event's note."""
     step: str | None = None
     """Name of the init container that the event is about. None: it is about the run."""
+    failure: FailedStep | None = field(default=None, compare=False)
+    """How the init container failed. None: the reason is not StepFailed."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "note", clip(self.note))
@@ -76,17 +79,12 @@ def events_between(before: InitPipelineStatus, after: InitPipelineStatus) -> tup
     known = before.run.number if before.run else 0
     failed = _failed_steps(before, after)
     events: list[RunEvent] = []
-    for number, run in sorted(_runs(after).items()):
+    for number, run in sorted(runs_of(after).items()):
         if number >= known:
             earlier = before.run if number == known else None
             events += _of_run(earlier, run, failed.get(number, {}), after)
     events = events[-MOST_AT_ONCE:]
     return (*events, *_failed_create(before, after), *_given_up(before, after))
-
-
-def _runs(status: InitPipelineStatus) -> dict[int, RunFacts]:
-    runs: dict[int, RunFacts] = {record.number: record for record in status.history}
-    return runs | {status.run.number: status.run} if status.run else runs
 
 
 def _of_run(
@@ -100,7 +98,7 @@ def _of_run(
         for name, step in failed.items():
             title = f'init container{places.get(name, "")} "{name}"'
             note = f"run {number}: {title} {_how(step)}"
-            yield RunEvent(EventReason.STEP_FAILED, number, note, name)
+            yield RunEvent(EventReason.STEP_FAILED, number, note, name, step)
     elif earlier is None or earlier.initialized_time is None:
         note = f"run {number}: all init containers have completed"
         yield RunEvent(EventReason.RUN_INITIALIZED, number, note)

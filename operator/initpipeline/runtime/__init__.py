@@ -15,6 +15,7 @@ Reading order:
    imports of Kopf and the official client.
 5. Beside the reconcile. ``clock``: the time, without jumps of the wall clock. ``probes``: answers
    the kubelet. ``meter``: what is measured. ``metrics``: serves it. ``events``: posts Events.
+   ``run_logs``: logs what happens in runs.
    ``fair_buffer``: the events that wait, by namespace. ``sweep``: finds deletions that a watch
    missed. ``unlabelled_pods``: watches Pods without the operator's label. ``unreadable_objects``:
    logs objects that cannot be read.

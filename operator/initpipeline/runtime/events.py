@@ -144,16 +144,17 @@ class EventRecorder:
         """Events dropped since the last log line about them."""
         self._logged_at: datetime | None = None
 
-    def status_written(self, before: Pipeline, after: Pipeline) -> None:
-        """Queue the events of a status write. Returns at once, and never raises."""
+    def status_written(self, before: Pipeline, after: Pipeline) -> tuple[RunEvent, ...]:
+        """Queue the events of a status write. Returns them at once, and never raises."""
         try:
             events = events_between(before.status, after.status)
         except Exception:
             fields = {"pipeline": f"{after.namespace}/{after.name}"}
             logger.exception("events of a status write failed", extra=fields)
-            return
+            return ()
         for event in events:
             self._put(_PendingEvent(_regarding(after, event), event, self._time()))
+        return events
 
     def not_written(self, pipeline: PipelineMetadata, why: str) -> None:
         """Queue the event that the status of the pipeline cannot be written. Returns at once, and

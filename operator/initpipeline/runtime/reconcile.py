@@ -28,7 +28,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from initpipeline.api.models import InitPipelineStatus
+from initpipeline.api.models import InitPipelineStatus, Run
 from initpipeline.api.names import RUN_ANNOTATION
 from initpipeline.core import admission, pod_end, podspec, status_size
 from initpipeline.core.decide import (
@@ -48,6 +48,7 @@ from initpipeline.core.unreadable import (
     error_conditions,
     unreadable_conditions,
 )
+from initpipeline.runtime import run_logs
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.errors import (
     AlreadyExistsError,
@@ -275,6 +276,17 @@ class Reconciler:
             self._creations.forget(key)
             self._followed.pop(key, None)
 
+    def fields_of(self, key: Key) -> dict[str, Any]:
+        """Returns the fields of a log line about the pipeline, and about its current run if it is
+        known. Never raises, because it describes exceptions."""
+        try:
+            pipeline = self._cache.pipelines.get(key)
+        except Exception:
+            pipeline = None
+        if not isinstance(pipeline, Pipeline):
+            return {"pipeline": str(key)}
+        return run_logs.about(pipeline, pipeline.status.run)
+
     async def report_error(self, key: Key, error: Exception) -> None:
         """Report an exception of the reconcile in the pipeline's conditions, unless they report it
         already."""
@@ -328,9 +340,9 @@ class Reconciler:
         return await self._get_pod(key) if self._unlabelled_pods.watch(key) else pod
 
     async def _write_status(self, pipeline: Pipeline, decision: Decision) -> Pipeline | None:
-        """Write the decision's status, unless that is deferred. Then log a new run, and post events
-        for what changed. Returns the stored pipeline. None: the pipeline has changed since it was
-        read, so the decision is out of date."""
+        """Write the decision's status, unless that is deferred. Then post events for what changed,
+        and log it. Returns the stored pipeline. None: the pipeline has changed since it was read,
+        so the decision is out of date."""
         key = Key(pipeline.namespace, pipeline.name)
         if self._is_deferred(key, decision):
             return pipeline
@@ -347,8 +359,7 @@ class Reconciler:
         self._followed[key] = written.uid
         if _resets_back_off(pipeline.status, written.status):
             self._queue.forget_failures(key)
-        _log_new_run(key, pipeline, written)
-        self._events.status_written(pipeline, written)
+        run_logs.status_written(pipeline, written, self._events.status_written(pipeline, written))
         self._meter.status_written(pipeline.status, written.status, self._queue.age(key))
         return written
 
@@ -405,7 +416,7 @@ class Reconciler:
         the next decision follows from a watch event or a deadline."""
         match decision.action:
             case CreatePod() as creation:
-                return await self._create(key, creation, facts)
+                return await self._create(key, creation, facts, decision.status.run)
             case DeletePod(uid):
                 return await self._delete(key, uid, facts)
             case UngatePod(uid):
@@ -416,10 +427,13 @@ class Reconciler:
             case None:
                 return None
 
-    async def _create(self, key: Key, creation: CreatePod, facts: Facts) -> Facts | None:
-        """Create the Pod, and store the response in the cache, because a reconcile before the watch
-        event would try to create it again. Returns facts with the Pod or the refusal. None: the
-        creation is delayed, or the namespace is being deleted."""
+    async def _create(
+        self, key: Key, creation: CreatePod, facts: Facts, current: Run | None
+    ) -> Facts | None:
+        """Create the Pod of the current run, and store the response in the cache, because a
+        reconcile before the watch event would try to create it again. Returns facts with the Pod or
+        the refusal. None: the creation is delayed, or the namespace is being deleted."""
+        about = run_logs.about(facts.pipeline, current)
         run = creation.manifest["metadata"]["annotations"][RUN_ANNOTATION]
         next_at = self._creations.next_at(key, run)
         if next_at is not None and next_at > self._clock():
@@ -432,6 +446,7 @@ class Reconciler:
                 answer = await self._gateway.create_pod(manifest)
                 if isinstance(answer, Pod):
                     self._creations.note(key, run, self._clock())
+                    logger.info("Pod created", extra={**about, "pod_uid": answer.uid})
                 if isinstance(answer, Pod) and answer.labelled:
                     keep(answer)
                     return Facts(facts.pipeline, self._cache.pods.get(key))
@@ -446,7 +461,7 @@ class Reconciler:
                 return None  # The pipeline is about to be deleted.
             raise
         fields = {"reason": answer.reason.value, "error": clip(one_line(answer.message), LOGGED)}
-        logger.warning("Pod refused", extra={"pipeline": str(key), **fields})
+        logger.warning("Pod refused", extra={**about, **fields})
         return Facts(facts.pipeline, None, answer, refused_in_place=creation.in_place)
 
     async def _ungate(self, key: Key, uid: str, facts: Facts) -> Facts | None:
@@ -493,10 +508,3 @@ def _resets_back_off(before: InitPipelineStatus, after: InitPipelineStatus) -> b
 def _refused(error: ApiError) -> bool:
     """Returns whether the API server would refuse the same request again."""
     return isinstance(error, TooLargeError) or error.code in {400, 403, 422}
-
-
-def _log_new_run(key: Key, before: Pipeline, after: Pipeline) -> None:
-    old, new = before.status.run, after.status.run
-    if new is not None and (old is None or old.number != new.number):
-        fields = {"pipeline": str(key), "run": new.number, "trigger": new.trigger.value}
-        logger.info("run started", extra=fields)

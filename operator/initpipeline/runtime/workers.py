@@ -5,11 +5,12 @@ import logging
 from collections.abc import Callable
 
 from initpipeline.core import admission
+from initpipeline.core.text import clip
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, OperatorError
 from initpipeline.runtime.gateway import Key
 from initpipeline.runtime.meter import Meter
 from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, OUTAGE_RETRY_SECONDS, WorkQueue
-from initpipeline.runtime.reconcile import Reconciler
+from initpipeline.runtime.reconcile import LOGGED, Reconciler
 
 logger = logging.getLogger(__name__)
 
@@ -47,14 +48,15 @@ async def _reconcile(key: Key, queue: WorkQueue[Key], reconciler: Reconciler) ->
         return "success"
     except (ApiError, ConnectionFailed) as error:
         delay = queue.retry(key, _longest_delay(error), _requested_delay(error))
-        fields = {"pipeline": str(key), "error": str(error), "retry_seconds": delay}
+        about = reconciler.fields_of(key)
+        fields = {**about, "error": clip(str(error), LOGGED), "retry_seconds": delay}
         logger.warning("API request failed", extra=fields)
         return _failure(error)
     except OperatorError:
         raise
     except Exception as error:
         delay = queue.retry(key)
-        fields = {"pipeline": str(key), "retry_seconds": delay}
+        fields = {**reconciler.fields_of(key), "retry_seconds": delay}
         logger.exception("reconcile failed", extra=fields)
         await _report(key, error, reconciler)
         return "poisoned"
@@ -72,10 +74,10 @@ async def _report(key: Key, error: Exception, reconciler: Reconciler) -> None:
     try:
         await reconciler.report_error(key, error)
     except (ApiError, ConnectionFailed) as why:
-        fields = {"pipeline": str(key), "error": str(why)}
+        fields = {**reconciler.fields_of(key), "error": clip(str(why), LOGGED)}
         logger.warning("failure not reported", extra=fields)
     except Exception:
-        logger.exception("failure not reported", extra={"pipeline": str(key)})
+        logger.exception("failure not reported", extra=reconciler.fields_of(key))
 
 
 def _longest_delay(error: ApiError | ConnectionFailed) -> float:

@@ -154,3 +154,77 @@ def test_python_warning_is_logged(configure: Configure) -> None:
         warnings.warn("mind the gap", stacklevel=1)
     [line] = parsed(stream)
     assert "mind the gap" in line["message"]
+
+
+HOSTILE = [
+    pytest.param("one\n12:00:00 INFO    run started", id="line feed"),
+    pytest.param("one\r12:00:00 INFO    run started", id="carriage return"),
+    pytest.param("\x1b[2J\x1b]0;title\x07", id="control sequence"),
+    pytest.param("\x9b2J\x85two", id="C1"),
+    pytest.param("one\u2028two\u2029three", id="line separators of Unicode"),
+    pytest.param("one\v\f\t\x00two", id="other controls"),
+    pytest.param("\u202egnp.exe", id="reordering"),
+    pytest.param("\udcff", id="lone surrogate"),
+]
+
+
+class TestInjection:
+    """No value can begin a line, send a control sequence, or look like another field."""
+
+    @staticmethod
+    def assert_one_safe_line(text: str) -> str:
+        [line] = text.splitlines()
+        assert text == line + "\n"
+        assert line.isprintable(), repr(line)
+        return line
+
+    @pytest.mark.parametrize("form", ["plain", "json"])
+    @pytest.mark.parametrize("text", HOSTILE)
+    def test_hostile_text_stays_in_its_line(
+        self, configure: Configure, text: str, form: str
+    ) -> None:
+        for extra, message in (({"pipeline": text, "error": text}, "failed"), ({}, text)):
+            stream = configure(form)
+            logging.getLogger("initpipeline").warning(message, extra=extra)
+            self.assert_one_safe_line(stream.getvalue())
+
+    @pytest.mark.parametrize("form", ["plain", "json"])
+    def test_hostile_argument_of_a_library_stays_in_its_line(
+        self, configure: Configure, form: str
+    ) -> None:
+        stream = configure(form)
+        logging.getLogger("kopf").warning("watch of %s failed", "a\nb\x1b[0m")
+        self.assert_one_safe_line(stream.getvalue())
+
+    @pytest.mark.parametrize(
+        ("value", "written"),
+        [
+            ("team-a/demo#3", "team-a/demo#3"),
+            (3, "3"),
+            ("", '""'),
+            ("no run=2 here", '"no run=2 here"'),
+            ("a=b", '"a=b"'),
+            ('" run=2 "', r'"\" run=2 \""'),
+            ("back\\slash", r'"back\\slash"'),
+            ("a\u00a0run=2", '"a\u00a0run=2"'),
+        ],
+    )
+    def test_value_is_quoted_if_it_could_look_like_two_fields(
+        self, configure: Configure, value: object, written: str
+    ) -> None:
+        stream = configure("plain")
+        logging.getLogger("initpipeline").info("x", extra={"error": value})
+        assert stream.getvalue().endswith(f" x error={written}\n")
+
+    def test_traceback_is_indented_and_without_control_characters(
+        self, configure: Configure
+    ) -> None:
+        stream = configure("plain")
+        try:
+            raise ValueError("inside\n12:00:00 INFO    forged\x1b[2J\r")
+        except ValueError:
+            logging.getLogger("initpipeline").exception("it failed")
+        first, *rest = stream.getvalue().rstrip("\n").split("\n")
+        assert first.endswith("it failed")
+        assert any("forged" in line for line in rest)
+        assert all(line.startswith("    ") and line.isprintable() for line in rest)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -34,6 +35,9 @@ class FakeReconciler(Reconciler):
         self.reconciled.append(key)
         if self.error is not None and key == KEY:
             raise self.error
+
+    def fields_of(self, key: Key) -> dict[str, Any]:
+        return {"pipeline": str(key)}
 
     def forget_if_deleted(self, key: Key) -> None:
         self.forgotten.append(key)
