@@ -16,7 +16,7 @@ Reading order:
    ``runs``: how a run begins, follows its Pod and ends. ``in_place``: in-place re-runs.
    ``rates``: how often something may happen. ``triggers``: when the next run starts, and why.
 5. What is reported. ``conditions``, ``mirror``, ``status``, ``status_size``. What changed
-   between two statuses: ``run_changes``, ``run_events``, ``run_log``, ``run_ids``.
+   between two statuses: ``run_changes``, ``run_events``, ``run_log``, ``spans``, ``run_ids``.
 6. What is done. ``admission``: refusals of a Pod. ``podspec``: the Pod's manifest. ``decide``: the
    decision. ``unreadable``: what is reported of an InitPipeline that cannot be read.
 7. Tools. ``encoding``: JSON. ``evolve``: changed copies of models. ``compact``: objects that take

@@ -26,6 +26,7 @@ from initpipeline.runtime.selection import Selection
 from initpipeline.runtime.settings import Settings
 from initpipeline.runtime.share import Replica, Share, Tasks, freshness
 from initpipeline.runtime.sharing import Sharing, shard_lease
+from initpipeline.runtime.tracer import Tracer, TracingError, is_requested
 
 if TYPE_CHECKING:
     from initpipeline.runtime.metrics import Metrics
@@ -43,29 +44,49 @@ async def run(settings: Settings) -> None:
     """Run the operator until SIGTERM or SIGINT. Raises OperatorError if it cannot work with the
     cluster."""
     _end_cleanly_at_sigterm()
-    with contextlib.suppress(asyncio.CancelledError):
-        configuration = await load_configuration()
-        clock = Clock()
-        timeout = settings.request_timeout_seconds
-        metrics = _metrics(settings)
-        async with ApiClient(
-            configuration, timeout, observe=clock.observe, meter=metrics
-        ) as client:
-            await preflight.check(
-                client,
-                settings.namespaces,
-                *leases(settings),
-                gated=settings.scheduling_gate,
-            )
-            # The same name in the Lease, so that a new start need not wait for it.
-            settings = settings.model_copy(update={"identity": identity(settings)})
-            while True:
-                try:
-                    await Operator(settings, client, clock, metrics).serve()
-                except HistoryLost as error:
-                    logger.warning("operator starts over", extra={"error": str(error)})
-                else:
-                    return
+    # The same name in the Lease, so that a new start need not wait for it.
+    settings = settings.model_copy(update={"identity": identity(settings)})
+    clock = Clock()
+    tracer = _tracer(settings, clock)
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await _run(settings, clock, tracer)
+    finally:
+        await tracer.end()
+
+
+async def _run(settings: Settings, clock: Clock, tracer: Tracer) -> None:
+    configuration = await load_configuration()
+    timeout = settings.request_timeout_seconds
+    metrics = _metrics(settings)
+    async with ApiClient(configuration, timeout, observe=clock.observe, meter=metrics) as client:
+        await preflight.check(
+            client,
+            settings.namespaces,
+            *leases(settings),
+            gated=settings.scheduling_gate,
+        )
+        while True:
+            try:
+                await Operator(settings, client, clock, metrics, tracer).serve()
+            except HistoryLost as error:
+                logger.warning("operator starts over", extra={"error": str(error)})
+            else:
+                return
+
+
+def _tracer(settings: Settings, clock: Clock) -> Tracer:
+    """Returns the tracer. Raises OperatorError if the environment requests traces in a way that
+    this operator cannot serve."""
+    try:
+        if not is_requested():
+            return Tracer()
+        # OpenTelemetry is imported only if it is needed.
+        from initpipeline.runtime.trace_export import ExportingTracer
+
+        return ExportingTracer(clock, settings.identity)
+    except (TracingError, ValueError) as error:
+        raise OperatorError(one_line(error)) from error
 
 
 def _metrics(settings: Settings) -> "Metrics | None":
@@ -185,6 +206,7 @@ class Operator:
         client: ApiClient,
         now: Clock,
         metrics: "Metrics | None" = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._metrics = metrics
         self._settings = settings
@@ -209,6 +231,7 @@ class Operator:
             now,
             self._failed,
             metrics or Meter(),
+            tracer or Tracer(),
         )
         self._tasks = Tasks(self._failed)
         selection = Selection(map(pipelines_path, self._namespaces))

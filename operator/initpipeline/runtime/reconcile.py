@@ -23,10 +23,10 @@ No other module writes InitPipelines or Pods. (runtime.events writes Events.)
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from initpipeline.api.models import InitPipelineStatus, Run
 from initpipeline.api.names import RUN_ANNOTATION
@@ -68,6 +68,7 @@ from initpipeline.runtime.queue import (
     WorkQueue,
 )
 from initpipeline.runtime.responses import LARGE
+from initpipeline.runtime.tracer import ReconcileSpan, Tracer
 from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,15 @@ AT_ONCE = 2
 
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=0.25), timedelta(minutes=5)
 """The delay before the next Pod of the run, which doubles each time, and its limit."""
+
+
+_ACTIONS: Final = {
+    CreatePod: "create Pod",
+    DeletePod: "delete Pod",
+    UngatePod: "remove scheduling gate",
+    DeletePipeline: "delete pipeline",
+}
+"""The names of actions in traces."""
 
 
 class _Creations:
@@ -144,6 +154,7 @@ class Reconciler:
         unlabelled_pods: UnlabelledPodWatcher,
         gated: bool = False,
         meter: Meter | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """Create a reconciler. With ``gated``, it creates each Pod with a scheduling gate, and
         removes the gate when status records the Pod."""
@@ -155,6 +166,7 @@ class Reconciler:
         self._unlabelled_pods = unlabelled_pods
         self._gated = gated
         self._meter = meter or Meter()
+        self._tracer = tracer or Tracer()
         self._creations = _Creations()
         self._followed: dict[Key, str] = {}
         """The UIDs of pipelines with a status that this process has written, or whose Pod it has
@@ -177,6 +189,12 @@ class Reconciler:
             await self._reconcile(key, pipeline)
 
     async def _reconcile(self, key: Key, pipeline: Pipeline | UnreadablePipeline | None) -> None:
+        with self._tracer.reconcile() as span:
+            await self._carry_out(key, pipeline, span)
+
+    async def _carry_out(
+        self, key: Key, pipeline: Pipeline | UnreadablePipeline | None, span: ReconcileSpan
+    ) -> None:
         facts = await self._read(key, pipeline)
         for _ in range(MAX_DECISIONS_PER_RECONCILE):
             if facts is None:
@@ -186,6 +204,9 @@ class Reconciler:
             if self._is_unconfirmed(key, facts.pipeline, decision):
                 facts = await self._confirm(key, facts, decision)
                 continue
+            for step in self._steps(key, decision):
+                run = decision.status.run
+                span.note(facts.pipeline, run.number if run else None, step)
             pipeline = await self._write_status(facts.pipeline, decision)
             if pipeline is None:
                 return
@@ -195,6 +216,13 @@ class Reconciler:
                 self._requeue(key, decision, refusal)
                 return
         self._queue.retry(key)
+
+    def _steps(self, key: Key, decision: Decision) -> Iterator[str]:
+        """Yields what the decision writes, for traces."""
+        if decision.patch and not self._is_deferred(key, decision):
+            yield "write status"
+        if decision.action is not None:
+            yield _ACTIONS[type(decision.action)]
 
     def _is_deferred(self, key: Key, decision: Decision) -> bool:
         """Returns whether not to write the decision's status yet.
@@ -361,6 +389,7 @@ class Reconciler:
             self._queue.forget_failures(key)
         run_logs.status_written(pipeline, written, self._events.status_written(pipeline, written))
         self._meter.status_written(pipeline.status, written.status, self._queue.age(key))
+        self._tracer.status_written(pipeline, written)
         return written
 
     async def _patch_status(

@@ -30,6 +30,7 @@ from initpipeline.runtime.queue import Urgency, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.settings import Settings
 from initpipeline.runtime.sweep import Sweeper
+from initpipeline.runtime.tracer import Tracer
 from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
 from initpipeline.runtime.workers import run_worker
@@ -148,6 +149,7 @@ class Replica:
     failed: Callable[[OperatorError], None]
     """Ends the process."""
     meter: Meter
+    tracer: Tracer
 
     @property
     def periods(self) -> Periods:
@@ -169,7 +171,16 @@ class Replica:
         """Returns the parts that serve a shard. They reconcile while ``leads`` returns True, and
         end each write within the seconds that ``remaining`` returns."""
         gateway = Gateway(self.client, remaining, shard)
-        return Share(self.settings, shard.count, gateway, leads, self.failed, self.now, self.meter)
+        return Share(
+            self.settings,
+            shard.count,
+            gateway,
+            leads,
+            self.failed,
+            self.now,
+            self.meter,
+            self.tracer,
+        )
 
 
 class Share:
@@ -184,6 +195,7 @@ class Share:
         failed: Callable[[OperatorError], None],
         now: Callable[[], datetime],
         meter: Meter | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """``shards`` is their number. All together have about as many workers and unpacked objects
         as one. ``gateway`` is that of the shard. While ``leads`` returns False, nothing is
@@ -210,6 +222,7 @@ class Share:
             self._unlabelled_pods,
             settings.scheduling_gate,
             meter,
+            tracer,
         )
         self._namespaces: Sequence[str | None] = settings.namespaces or (None,)
         self.listed = handlers.ListedPipelines(

@@ -19,6 +19,7 @@ from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
 from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
+from initpipeline.runtime.tracer import Tracer
 from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
 from tests.builders import NAME, NAMESPACE
 from tests.unit.runtime.clock import Clock
@@ -284,7 +285,7 @@ class ManualPodWatcher(UnlabelledPodWatcher):
 class Operator:
     """An operator's process. Its cache is empty until ``watch`` is called."""
 
-    def __init__(self, api: FakeApi, clock: Clock) -> None:
+    def __init__(self, api: FakeApi, clock: Clock, tracer: Tracer | None = None) -> None:
         self._api = api
         self.cache = Cache.empty()
         self.queue = RecordingQueue(clock)
@@ -293,7 +294,13 @@ class Operator:
         """Its task is not started, so its events stay queued."""
         self.unlabelled_pods = ManualPodWatcher(gateway, self.queue)
         self.reconciler = Reconciler(
-            gateway, self.cache, self.queue, clock, self.events, self.unlabelled_pods
+            gateway,
+            self.cache,
+            self.queue,
+            clock,
+            self.events,
+            self.unlabelled_pods,
+            tracer=tracer,
         )
 
     def watch(self, *plurals: str) -> None:

@@ -10,7 +10,17 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
-UNUSED = ("initpipeline.plugin", "kubernetes.client", "pykube", "requests", "rich")
+UNUSED = (
+    "initpipeline.plugin",
+    "kubernetes.client",
+    "pykube",
+    "requests",
+    "rich",
+    # Only if an endpoint for traces is set.
+    "initpipeline.runtime.trace_export",
+    "opentelemetry",
+    "google",
+)
 """Packages that the operator does not use."""
 
 
@@ -45,6 +55,22 @@ class TestModules:
         modules = run("import sys, initpipeline.runtime.main\nresult = list(sys.modules)")
         unused = [name for name in modules if name.startswith(UNUSED)]
         assert unused == []
+
+    @pytest.mark.parametrize(
+        ("environment", "loaded"),
+        [({}, False), ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}, True)],
+    )
+    def test_run_loads_opentelemetry_only_if_an_endpoint_is_set(
+        self, environment: dict[str, str], loaded: bool
+    ) -> None:
+        """There is no cluster, which the operator finds out after it has prepared traces."""
+        code = (
+            "import sys\n"
+            "from initpipeline.runtime.main import main\n"
+            "assert main(['run']) == 1\n"
+            "result = 'opentelemetry' in sys.modules"
+        )
+        assert run(code, KUBECONFIG="/nonexistent", **environment) is loaded
 
     def test_import_of_operator_loads_only_configuration_of_official_client(self) -> None:
         modules = run("import sys, initpipeline.runtime.main\nresult = list(sys.modules)")

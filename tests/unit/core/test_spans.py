@@ -1,0 +1,187 @@
+"""Spans that end with the status writes of a pipeline."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import pytest
+
+from initpipeline.core.facts import Pipeline
+from initpipeline.core.spans import Span, Trace, spans_between
+from tests.builders import (
+    DURATION,
+    End,
+    PodBuilder,
+    at,
+    completed_pod,
+    container_id,
+    fresh_pod,
+    pipeline,
+    running_pod,
+)
+from tests.unit.core.simulation import SimulatedPipeline, new_pipeline
+
+PIPELINE: Pipeline = pipeline().build()
+SECRET = "password=hunter2"
+FAILED = End(7, start=0, end=5, message=SECRET)
+AT_STEP_TWO = fresh_pod().initialized("one").init("two", running=True)
+AGAIN = fresh_pod().init("one", running=True, start=20, restarts=1, last=FAILED)
+DONE_AGAIN = (
+    fresh_pod()
+    .init("one", exit=0, start=20, end=25, restarts=1, last=FAILED)
+    .init("two", exit=0, start=30, end=40)
+)
+
+
+@dataclass
+class Traced:
+    """The spans of a pipeline's status writes."""
+
+    state: SimulatedPipeline = field(default_factory=new_pipeline)
+    spans: list[Span] = field(default_factory=list)
+
+    def then(self, *pods: PodBuilder | None, again: bool = False) -> "Traced":
+        """Reconciles with each of these Pods, half a minute apart. None: no Pod exists."""
+        for pod in pods:
+            before = self.state.status
+            self.state = self.state.reconcile(pod, self.state.now + 30)
+            self.spans += spans_between(PIPELINE, before, self.state.status, again=again)
+        return self
+
+    def requested(self, pod: PodBuilder) -> "Traced":
+        """Requests a run while this Pod exists."""
+        self.state = self.state.token(str(self.state.now))
+        return self.then(pod)
+
+
+def brief(spans: Iterable[Span]) -> list[str]:
+    """Returns each span as text: its run, name, and error."""
+    return [
+        " ".join(
+            map(str, filter(None, (one.attributes["initpipeline.run.number"], one.name, one.error)))
+        )
+        for one in spans
+    ]
+
+
+def test_step_has_a_span_with_the_times_of_the_kubelet_when_it_terminates() -> None:
+    traced = Traced().then(None, fresh_pod(), AT_STEP_TWO, AT_STEP_TWO)
+    [span] = traced.spans
+    assert (span.name, span.start, span.end) == ("step one", at(0), at(DURATION))
+    assert span.attributes["container.id"] == container_id("one")
+    assert span.attributes["k8s.pod.uid"] == "pod-1"
+    assert span.attributes["initpipeline.step.exit_code"] == 0
+
+
+def test_run_has_a_root_span_when_it_ends() -> None:
+    traced = Traced().then(None, fresh_pod(), AT_STEP_TWO, running_pod(), completed_pod())
+    assert brief(traced.spans) == ["1 step one", "1 step two", "1 initialize", "1 run"]
+    root, run = traced.spans[-1], traced.state.run
+    assert (root.parent_id, root.start, root.end) == (None, run.start_time, run.completion_time)
+    assert root.attributes["initpipeline.run.trigger"] == "Created"
+    assert root.attributes["initpipeline.run.result"] == "Succeeded"
+    initialize = traced.spans[-2]
+    assert (initialize.start, initialize.end) == (run.start_time, run.initialized_time)
+
+
+def test_all_spans_of_a_run_are_children_of_its_root_in_one_trace() -> None:
+    traced = Traced().then(None, fresh_pod(), AT_STEP_TWO, running_pod(), completed_pod())
+    trace = Trace(PIPELINE, 1)
+    assert {span.trace_id for span in traced.spans} == {trace.id}
+    assert {span.parent_id for span in traced.spans[:-1]} == {trace.root_id}
+    assert traced.spans[-1].span_id == trace.root_id
+    assert len({span.span_id for span in traced.spans}) == len(traced.spans)
+
+
+@pytest.mark.parametrize(
+    "pods",
+    [
+        pytest.param([fresh_pod().init("one", exit=7, end=5), AGAIN, DONE_AGAIN], id="each state"),
+        pytest.param([AGAIN, DONE_AGAIN], id="the failure as last state"),
+        pytest.param([DONE_AGAIN], id="only the end"),
+    ],
+)
+def test_each_attempt_of_a_step_has_one_span(pods: list[PodBuilder]) -> None:
+    traced = Traced().then(None, fresh_pod(), *pods, running_pod())
+    steps = [span for span in traced.spans if span.name == "step one"]
+    failed, succeeded = steps[:2]
+    assert (failed.error, failed.attributes["initpipeline.step.exit_code"]) == ("Error", 7)
+    assert (failed.end, succeeded.start, succeeded.error) == (at(5), at(20), None)
+    assert failed.attributes["k8s.container.restart_count"] == 0
+    assert succeeded.attributes["k8s.container.restart_count"] == 1
+
+
+def test_spans_have_no_message_of_a_container() -> None:
+    failed = fresh_pod().init("one", exit=7, message=SECRET).restarts("Never").phase("Failed")
+    traced = Traced().then(None, fresh_pod(), failed)
+    assert brief(traced.spans) == ["1 step one Error", "1 run StepFailed"]
+    assert SECRET in repr(traced.state.status), "status has the message"
+    assert SECRET not in repr(traced.spans)
+
+
+def test_superseded_run_ends_and_later_steps_are_of_the_next_run() -> None:
+    traced = Traced().then(None, AT_STEP_TWO).requested(AT_STEP_TWO)
+    assert brief(traced.spans) == ["1 step one", "1 run"]
+    traced.then(None, fresh_pod(2), fresh_pod(2).initialized("one"))
+    assert brief(traced.spans[2:]) == ["2 step one"]
+    assert traced.spans[-1].trace_id == Trace(PIPELINE, 2).id
+
+
+def test_run_without_history_has_a_root_span_without_result() -> None:
+    traced = Traced(new_pipeline(runHistoryLimit=0)).then(None, AT_STEP_TWO)
+    traced.requested(AT_STEP_TWO)
+    assert brief(traced.spans) == ["1 step one", "1 run"]
+    assert "initpipeline.run.result" not in traced.spans[-1].attributes
+
+
+def test_lost_run_has_an_error() -> None:
+    traced = Traced().then(None, running_pod(), None)
+    assert brief(traced.spans) == [
+        "1 step one",
+        "1 step two",
+        "1 initialize",
+        "1 run PodLost",
+    ]
+
+
+def test_steps_of_a_run_that_the_kubelet_starts_are_of_that_run() -> None:
+    traced = Traced().then(None, running_pod())
+    again = fresh_pod().init("one", running=True, restarts=1, start=60, last=End())
+    ended = fresh_pod().init("one", exit=0, restarts=1, start=60, end=70, last=End())
+    traced.then(again, ended)
+    assert traced.state.past == [(1, "Created", "Initialized")]
+    assert brief(traced.spans[3:]) == ["1 run", "2 step one"]
+    assert (traced.spans[-1].start, traced.spans[-1].end) == (at(60), at(70))
+
+
+def test_write_without_an_end_has_no_span() -> None:
+    traced = Traced().then(None, running_pod())
+    traced.spans.clear()
+    assert traced.then(running_pod().ready(False), running_pod()).spans == []
+
+
+class TestAgain:
+    """The process that wrote the earlier status may not have exported its spans."""
+
+    def test_ended_spans_of_the_current_run_are_returned_again_with_the_same_ids(self) -> None:
+        traced = Traced().then(None, fresh_pod(), AT_STEP_TWO)
+        [step] = traced.spans
+        traced.then(running_pod(), again=True)
+        assert brief(traced.spans[1:]) == ["1 step one", "1 step two", "1 initialize"]
+        assert traced.spans[1] == step
+
+    def test_root_of_the_run_before_is_returned_again(self) -> None:
+        traced = Traced().then(None, AT_STEP_TWO).requested(AT_STEP_TWO)
+        root = traced.spans[-1]
+        traced.then(None, fresh_pod(2))
+        traced.spans.clear()
+        traced.then(fresh_pod(2).initialized("one"), again=True)
+        assert brief(traced.spans) == ["2 step one", "1 run"]
+        assert traced.spans[-1] == root
+
+    def test_older_runs_are_not_returned_again(self) -> None:
+        traced = Traced().then(None, running_pod())
+        for number in (2, 3, 4):
+            traced.requested(running_pod(number - 1)).then(None, running_pod(number))
+        traced.spans.clear()
+        traced.then(running_pod(4).ready(False), again=True)
+        assert {span.attributes["initpipeline.run.number"] for span in traced.spans} == {3, 4}
