@@ -84,6 +84,10 @@ mutants: $(STAMP) ## Change the core line by line, and list what no test notices
 e2e: $(STAMP) ## Run the tests on a real kubelet; CLUSTER=current: on yours
 	@$(PYTEST) -n $(E2E_JOBS) --dist worksteal tests/e2e
 
+.PHONY: e2e-namespaced
+e2e-namespaced: $(STAMP) ## The same, with operators that have permissions in the namespace of the test only
+	@INITPIPELINE_E2E_ROLE=namespace $(PYTEST) -n $(E2E_JOBS) --dist worksteal tests/e2e
+
 .PHONY: generate
 generate: $(STAMP) ## Generate crds/ and the tables of docs/reference.md from the models
 	@$(BIN)/python -m crds.generate

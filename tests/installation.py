@@ -21,6 +21,8 @@ CRDS: Final = Path(__file__).parents[1] / "crds"
 MANIFESTS: Final = Path(__file__).parents[1] / "manifests"
 BASE: Final = MANIFESTS / "base"
 SERVED_SECONDS: Final = 30.0
+USER_ROLES: Final = ("initpipeline-view", "initpipeline-edit")
+"""The ClusterRoles that are aggregated to those of Kubernetes."""
 TOKEN_DURATION: Final = "4h"
 """Longer than any test session."""
 
@@ -31,13 +33,22 @@ def rendered() -> tuple[Raw, ...]:
     return tuple(yaml.safe_load_all(run([str(program()), "kustomize", str(BASE)])))
 
 
-def install_but_the_deployment(kubectl: Kubectl) -> None:
+def rules(kind: str) -> list[Raw]:
+    """Return the rules of the operator's ClusterRole, or of its Role."""
+    objects = yaml.safe_load_all((BASE / "rbac.yaml").read_text())
+    (role,) = (one for one in objects if one["kind"] == kind)
+    return list(role["rules"])
+
+
+def install_but_the_deployment(kubectl: Kubectl, *, namespaced: bool = False) -> None:
     """Apply the CRD and manifests/base without the Deployment.
 
-    Return when the API server serves the CRD.
+    Return when the API server serves the CRD. With `namespaced`, the operator's account has no
+    permissions yet: `allow_in` grants them in a namespace.
     """
     kubectl("apply", "--server-side", "-f", str(CRDS))
-    objects = [one for one in rendered() if one["kind"] != "Deployment"]
+    left_out = {"Deployment", *(["ClusterRoleBinding"] if namespaced else [])}
+    objects = [one for one in rendered() if one["kind"] not in left_out]
     kubectl("apply", "--server-side", "-f", "-", stdin=objects)
     poll_until(lambda: _served(kubectl), SERVED_SECONDS, "the API server serves InitPipelines")
 
@@ -63,6 +74,16 @@ def kubeconfig_of_the_operator(kubectl: Kubectl, file: Path) -> Path:
     file.touch(mode=0o600)
     file.write_text(json.dumps(content))
     return file
+
+
+def allow_in(kubectl: Kubectl, namespace: str) -> None:
+    """Bind the operator's ClusterRole to its account in this namespace, as docs/install.md does for
+    an operator of some namespaces."""
+    (binding,) = (one for one in rendered() if one["kind"] == "ClusterRoleBinding")
+    binding = copy.deepcopy(binding)
+    binding["kind"] = "RoleBinding"
+    binding["metadata"]["namespace"] = namespace
+    kubectl("apply", "--server-side", "-f", "-", stdin=[binding])
 
 
 def allow_leases(kubectl: Kubectl, namespace: str) -> None:

@@ -29,6 +29,10 @@ NETWORK_VARIABLE: Final = "INITPIPELINE_CLUSTER_NETWORK"
 PORTS: Final = range(20000, 30000)
 
 
+OWNER_REFERENCES_ENFORCED: Final = "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"
+"""A flag of the API server. It adds the plugin to those that are enabled."""
+
+
 class Mode(StrEnum):
     """Which parts a cluster has."""
 

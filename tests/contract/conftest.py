@@ -15,7 +15,7 @@ from kubernetes import client
 from initpipeline.api import names
 from tests.api_client import connected
 from tests.cluster.cluster import Cluster
-from tests.cluster.plan import Mode
+from tests.cluster.plan import OWNER_REFERENCES_ENFORCED, Component, Mode
 from tests.contract.admission_client import AdmissionClient
 from tests.contract.contract_env import create_namespace
 from tests.installation import CRDS
@@ -34,7 +34,8 @@ def control_plane() -> Iterator[Cluster]:
     """Starts an API server that serves InitPipelines."""
     mode = Mode(os.environ.get(MODE_VARIABLE, Mode.CONTROL_PLANE))
     # The name has the process ID, because several test runs may share a machine.
-    with Cluster(f"contract-{os.getpid()}", mode) as cluster:
+    flags = {Component.API_SERVER: (OWNER_REFERENCES_ENFORCED,)}
+    with Cluster(f"contract-{os.getpid()}", mode, flags=flags) as cluster:
         install_crd(cluster)
         yield cluster
 

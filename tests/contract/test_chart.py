@@ -17,6 +17,7 @@ from tests import installation
 from tests.cluster.build import KUBERNETES_VERSION, built
 from tests.cluster.helm import HELM
 from tests.cluster.progress import Lines
+from tests.installation import USER_ROLES
 from tests.kubectl import program, run
 
 CHART: Final = installation.MANIFESTS / "chart"
@@ -137,7 +138,9 @@ def test_crd_is_the_generated_one_and_is_kept_unless_disabled(keep: bool) -> Non
 
 def test_namespaced_chart_has_no_cluster_wide_permissions() -> None:
     found = rendered({"namespaces": ["a", "b"]})
-    assert not {"ClusterRole", "ClusterRoleBinding"} & kinds(found)
+    assert "ClusterRoleBinding" not in kinds(found)
+    roles = {name for kind, _, name in found if kind == "ClusterRole"}
+    assert roles == set(USER_ROLES), "only the roles of users"
     for kind in ("Role", "RoleBinding"):
         assert {identity for identity in found if identity[0] == kind} == {
             (kind, "a", "initpipeline"),
@@ -151,7 +154,8 @@ def test_namespaced_chart_has_no_cluster_wide_permissions() -> None:
 def test_chart_for_a_further_operator_has_only_namespaced_objects() -> None:
     """It shares the objects without a namespace with the first operator."""
     off = {"enabled": False}
-    values: Values = {"namespaces": ["team-b"], "crds": off, "admissionPolicies": off}
+    shared = ("crds", "admissionPolicies", "aggregatedRoles")
+    values: Values = {"namespaces": ["team-b"], **dict.fromkeys(shared, off)}
     found = rendered(values, namespace="initpipeline-team-b")
     assert {namespace for _, namespace, _ in found} == {"team-b", "initpipeline-team-b"}
 

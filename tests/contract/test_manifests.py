@@ -33,8 +33,13 @@ Permission = tuple[str, str, str]
 @pytest.fixture(scope="module")
 def rendered() -> dict[str, Raw]:
     """Return the objects that `kubectl apply -k manifests/base` applies, by kind, without the
-    admission policies."""
-    objects = [found for found in installation.rendered() if found["kind"] not in POLICY_KINDS]
+    admission policies and the roles of users."""
+    objects = [
+        found
+        for found in installation.rendered()
+        if found["kind"] not in POLICY_KINDS
+        and found["metadata"]["name"] not in installation.USER_ROLES
+    ]
     by_kind = {found["kind"]: found for found in objects}
     assert len(by_kind) == len(objects), "two objects of one kind"
     return by_kind
@@ -126,6 +131,49 @@ def test_policy_of_sizes_matches_no_write_of_the_operator(
     assert f"request.userInfo.username != '{user}'" in conditions
 
 
+@pytest.mark.parametrize("name", ["requester", "guard"])
+def test_policy_names_the_account_of_the_deployment(
+    policies: dict[str, Raw], rendered: dict[str, Raw], name: str
+) -> None:
+    spec = policies[f"{name}.initpipelines.initpipeline.dev"]["spec"]
+    account = rendered["ServiceAccount"]["metadata"]
+    user = f"system:serviceaccount:{account['namespace']}:{account['name']}"
+    conditions = [one["expression"] for one in spec["matchConditions"]]
+    assert any(f"request.userInfo.username {is_} '{user}'" in conditions for is_ in ("==", "!="))
+
+
+def test_guard_protects_the_namespace_of_the_deployment(
+    policies: dict[str, Raw], rendered: dict[str, Raw]
+) -> None:
+    variables = policies["guard.initpipelines.initpipeline.dev"]["spec"]["variables"]
+    expressions = {one["name"]: one["expression"] for one in variables}
+    namespace = rendered["Deployment"]["metadata"]["namespace"]
+    assert expressions["protected"] == f"['kube-system', '{namespace}']"
+
+
+def test_roles_of_users_write_no_status() -> None:
+    roles = {
+        found["metadata"]["name"]: found
+        for found in installation.rendered()
+        if found["metadata"]["name"] in installation.USER_ROLES
+    }
+    assert set(roles) == set(installation.USER_ROLES)
+    aggregated = {
+        name: {
+            label.rpartition("-")[2]
+            for label in role["metadata"]["labels"]
+            if "/aggregate-to-" in label
+        }
+        for name, role in roles.items()
+    }
+    assert aggregated == {
+        "initpipeline-view": {"view", "edit", "admin"},
+        "initpipeline-edit": {"edit", "admin"},
+    }
+    resources = {resource for role in roles.values() for _, resource, _ in _permissions(role)}
+    assert resources == {names.PLURAL}
+
+
 async def test_role_permits_exactly_the_requests_of_the_operator(
     rendered: dict[str, Raw],
 ) -> None:
@@ -133,10 +181,8 @@ async def test_role_permits_exactly_the_requests_of_the_operator(
     role = rendered["Role"]
     lease = Key(role["metadata"]["namespace"], Settings().lease_name)
     await preflight.check(client, (), lease)
-    # Needed if the cluster has the admission plugin OwnerReferencesPermissionEnforcement.
-    finalizers = (names.GROUP, f"{names.PLURAL}/finalizers", "update")
     permitted = _permissions(rendered["ClusterRole"]) | _permissions(role)
-    assert permitted == client.asked | {finalizers}
+    assert permitted == client.asked
 
 
 def test_role_of_the_lease_is_limited_to_its_name_and_namespace(rendered: dict[str, Raw]) -> None:

@@ -38,6 +38,11 @@ MOST_RULES = [
         "resources": ["initpipelines/status"],
         "verbs": ["patch"],
     },
+    {
+        "apiGroups": ["initpipeline.dev"],
+        "resources": ["initpipelines/finalizers"],
+        "verbs": ["update"],
+    },
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "get", "create"]},
 ]
 

@@ -67,7 +67,7 @@ def test_start_lists_each_resource_and_checks_permissions(
     assert request_counter.counts_at_rest() == Counter(
         {
             "get  200": 7,  # discovery: one by the operator, six by Kopf
-            "create selfsubjectaccessreviews 201": 16,
+            "create selfsubjectaccessreviews 201": 17,
             "list initpipelines 200": 1,
             "list pods 200": 1,  # the watch continues from it
         }

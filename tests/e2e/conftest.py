@@ -14,7 +14,7 @@ from tests import watching
 from tests.api_client import Pipelines, connected, manifest
 from tests.cluster.cluster import Cluster
 from tests.e2e import target
-from tests.installation import allow_leases, kubeconfig_of_the_operator
+from tests.installation import allow_in, allow_leases, kubeconfig_of_the_operator
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
 from tests.plugin import Call, PluginResult, run_plugin
@@ -55,6 +55,8 @@ def operator(
     """Run an operator for the test's namespace. If the test fails, pytest prints its last log."""
     arguments = ["--namespace", kube.namespace, "--log-format", "json"]
     allow_leases(Kubectl(cluster.kubeconfig), kube.namespace)
+    if target.namespaced():
+        allow_in(Kubectl(cluster.kubeconfig), kube.namespace)
     with OperatorProcess(operators_kubeconfig, tmp_path / "operator.log", arguments) as operator:
         yield operator
         print(operator.tail())

@@ -14,16 +14,30 @@ import pytest
 from kubernetes import config
 
 from tests.cluster.cluster import Cluster
-from tests.cluster.plan import Component
+from tests.cluster.plan import OWNER_REFERENCES_ENFORCED, Component
 from tests.installation import install_but_the_deployment
 from tests.kubectl import Kubectl
 
-FAST_NODE_LOSS_DETECTION: Final = {
+SCOPE_VARIABLE: Final = "INITPIPELINE_E2E_ROLE"
+"""The environment variable that selects the permissions of the operators: "cluster", the default,
+or "namespace": a RoleBinding in the namespace of each test, see `make e2e-namespaced`."""
+
+
+def namespaced() -> bool:
+    """Return whether each operator has permissions in the namespace of its test only."""
+    scope = os.environ.get(SCOPE_VARIABLE, "cluster")
+    if scope not in ("cluster", "namespace"):
+        pytest.exit(f"invalid {SCOPE_VARIABLE}={scope!r}: set it to 'cluster' or 'namespace'", 2)
+    return scope == "namespace"
+
+
+FLAGS: Final = {
     Component.CONTROLLER_MANAGER: (
         "--node-monitor-period=1s",
         "--node-monitor-grace-period=10s",
         "--node-eviction-rate=10",
-    )
+    ),
+    Component.API_SERVER: (OWNER_REFERENCES_ENFORCED,),
 }
 
 
@@ -56,11 +70,11 @@ def chosen() -> Iterator[Target]:
         pytest.exit(f"invalid CLUSTER={choice!r}: unset it, or set it to 'current'", 2)
     else:
         # A unique name, so that concurrent test runs do not share a cluster.
-        with Cluster(f"e2e-{os.getpid()}", flags=FAST_NODE_LOSS_DETECTION) as cluster:
+        with Cluster(f"e2e-{os.getpid()}", flags=FLAGS) as cluster:
             yield Target(cluster.kubeconfig, own=cluster)
 
 
 def installed(target: Target) -> Target:
     """Install manifests/base without its Deployment, since the tests run their own operator."""
-    install_but_the_deployment(Kubectl(target.kubeconfig))
+    install_but_the_deployment(Kubectl(target.kubeconfig), namespaced=namespaced())
     return target

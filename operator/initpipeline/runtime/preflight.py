@@ -11,6 +11,9 @@ from initpipeline.runtime.gateway import Key
 _NEEDED = (
     (names.GROUP, names.PLURAL, "", ("list", "watch", "get", "delete")),
     (names.GROUP, names.PLURAL, "status", ("patch",)),
+    # For the Pod's ownerReference, if the API server has the admission plugin
+    # OwnerReferencesPermissionEnforcement. Nothing reports whether it has.
+    (names.GROUP, names.PLURAL, "finalizers", ("update",)),
     ("", "pods", "", ("list", "watch", "get", "create", "delete")),
     ("events.k8s.io", "events", "", ("create", "patch")),
 )

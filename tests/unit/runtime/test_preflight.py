@@ -62,6 +62,7 @@ LEASE_VERBS = ("get", "watch", "create", "patch")
 NEEDED = [
     *("list initpipelines", "watch initpipelines", "get initpipelines", "delete initpipelines"),
     "patch initpipelines/status",
+    "update initpipelines/finalizers",
     *("list pods", "watch pods", "get pods", "create pods", "delete pods"),
     *("create events", "patch events"),
 ]
