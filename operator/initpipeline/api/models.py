@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 from initpipeline.api.names import MAX_IDENTIFIER_LENGTH, MAX_MESSAGE_LENGTH
 from initpipeline.api.reasons import (
     ConditionType,
+    LogTails,
     RerunPolicy,
     RerunStrategy,
     Result,
@@ -487,6 +488,14 @@ class Policies(ApiModel):
         10,
         description="Number of ended runs to keep in status.history. The oldest are removed first. "
         "From 0 to 100. Defaults to 10.",
+    )
+    log_tails: LogTails = Field(
+        LogTails.RECORD,
+        description="Whether status and Events have the termination messages of containers, which "
+        "are often the end of their logs. If a step may print secrets, set Omit. This also removes "
+        "the messages that status has. A change starts no run, and the terminationMessagePolicy of "
+        "the Pod changes with the next Pod. The operator's option --log-tails=omit takes "
+        "precedence. Defaults to Record.",
     )
     ttl_seconds_after_finished: NonNegativeInt32 | None = Field(
         None,

@@ -359,6 +359,18 @@ class RerunPolicy(OpenEnum):
     """Neither. If the Pod is lost, the InitPipeline becomes Stalled."""
 
 
+class LogTails(OpenEnum):
+    """Whether status and Events have the termination messages of containers, which are often the
+    end of their logs."""
+
+    RECORD = "Record"
+    """The last 1 KiB of the message of a container that failed. Init containers without a
+    terminationMessagePolicy get FallbackToLogsOnError."""
+    OMIT = "Omit"
+    """No messages. Exit codes and reasons are recorded. The operator does not set a
+    terminationMessagePolicy."""
+
+
 class RerunStrategy(OpenEnum):
     """How all init containers are run again after an app container restarts."""
 

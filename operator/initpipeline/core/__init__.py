@@ -17,6 +17,7 @@ Reading order:
    ``rates``: how often something may happen. ``triggers``: when the next run starts, and why.
 5. What is reported. ``conditions``, ``mirror``, ``status``, ``status_size``. What changed
    between two statuses: ``run_changes``, ``run_events``, ``run_log``, ``spans``, ``run_ids``.
+   ``log_tails``: keeps termination messages out of all of that.
 6. What is done. ``admission``: refusals of a Pod. ``podspec``: the Pod's manifest. ``decide``: the
    decision. ``unreadable``: what is reported of an InitPipeline that cannot be read.
 7. Tools. ``encoding``: JSON. ``evolve``: changed copies of models. ``compact``: objects that take
@@ -35,5 +36,6 @@ Modules in which each field of the spec takes effect. The defaults are those of
   ``status.suspended``, and ``facts._known_hash``: while suspended, status has the hash of the last
   run.
 - ``runHistoryLimit``: ``decide.decide``.
+- ``logTails``: ``log_tails``, before anything is decided, and ``podspec``.
 - ``ttlSecondsAfterFinished``: ``decide._at_rest``.
 """

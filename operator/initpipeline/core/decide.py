@@ -16,6 +16,7 @@ from initpipeline.core import (
     admission,
     conditions,
     in_place,
+    log_tails,
     pod_end,
     pod_ownership,
     podspec,
@@ -93,9 +94,12 @@ def decide(facts: Facts, now: datetime) -> Decision:
     """Returns what to do about a pipeline. ``now`` is UTC. Its fraction of a second is dropped, as
     in a metav1.Time."""
     now = now.replace(microsecond=0)
+    stored = facts.pipeline.status
+    if facts.pipeline.deleting:
+        return Decision(stored)
+    if log_tails.are_omitted(facts):
+        facts = log_tails.omitted(facts)
     pipeline = facts.pipeline
-    if pipeline.deleting:
-        return Decision(pipeline.status)
     # First, which run is current, and what its Pod reports about it.
     state = _current_run(facts, now)
     followed = _follow_pod(facts, state, now) if state else None
@@ -109,7 +113,7 @@ def decide(facts: Facts, now: datetime) -> Decision:
     if len(status.history) > limit:
         status = evolve(status, history=status.history[:limit])
     status, written = status_size.fitted(status, pipeline.size)
-    patch = merge_patch(pipeline.status.to_api(), written)
+    patch = merge_patch(stored.to_api(), written)
     return replace(decision, status=status, patch=patch)
 
 

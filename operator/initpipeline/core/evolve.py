@@ -17,12 +17,13 @@ from initpipeline.api.models import (
     Exceeded,
     FailedStep,
     InitPipelineStatus,
+    Policies,
     RestartBaseline,
     Run,
     RunningStep,
     RunRecord,
 )
-from initpipeline.api.reasons import Result
+from initpipeline.api.reasons import LogTails, Result
 
 
 class RunChanges(TypedDict, total=False):
@@ -74,6 +75,10 @@ class ExceededChanges(TypedDict, total=False):
     termination_message: str | None
 
 
+class PoliciesChanges(TypedDict, total=False):
+    log_tails: LogTails
+
+
 class FailedStepChanges(TypedDict, total=False):
     reason: str | None
 
@@ -91,6 +96,8 @@ def evolve(model: InitPipelineStatus, **changes: Unpack[StatusChanges]) -> InitP
 def evolve(model: Condition, **changes: Unpack[ConditionChanges]) -> Condition: ...
 @overload
 def evolve(model: Exceeded, **changes: Unpack[ExceededChanges]) -> Exceeded: ...
+@overload
+def evolve(model: Policies, **changes: Unpack[PoliciesChanges]) -> Policies: ...
 @overload
 def evolve(model: FailedStep, **changes: Unpack[FailedStepChanges]) -> FailedStep: ...
 def evolve(model: _M, **changes: Any) -> _M:

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from initpipeline.api import names
+from initpipeline.api.reasons import LogTails
 from initpipeline.core import in_place
 from initpipeline.core.facts import Pipeline
 from initpipeline.core.template import packed
@@ -22,8 +23,9 @@ def build(
     The manifest is the template with these additions:
 
     - name, label, annotations and owner, by which the operator recognizes the Pod;
-    - terminationMessagePolicy FallbackToLogsOnError on init containers that set no policy: the end
-      of the log is often the only evidence of a failure that remains when the Pod is gone;
+    - terminationMessagePolicy FallbackToLogsOnError on init containers that set no policy, unless
+      spec.logTails is Omit: the end of the log is often the only evidence of a failure that remains
+      when the Pod is gone;
     - with ``rerun_in_place`` IN_PLACE, the operator's restart rules on the app containers.
 
     ``rerun_in_place`` is the value of the annotation RERUN_IN_PLACE_ANNOTATION. None: the Pod does
@@ -38,6 +40,9 @@ def build(
     spec = template["spec"]
     if rerun_in_place == names.IN_PLACE:
         spec = in_place.with_rules(spec)
+    if pipeline.policies.log_tails is LogTails.RECORD:
+        steps = [_with_evidence(c) for c in spec.get("initContainers") or ()]
+        spec = {**spec, "initContainers": steps}
     in_place_note = {names.RERUN_IN_PLACE_ANNOTATION: rerun_in_place} if rerun_in_place else {}
     return {
         "apiVersion": "v1",
@@ -63,10 +68,7 @@ def build(
             ),
             "ownerReferences": [owner_reference(pipeline)],
         },
-        "spec": {
-            **spec,
-            "initContainers": [_with_evidence(c) for c in spec.get("initContainers") or ()],
-        },
+        "spec": spec,
     }
 
 

@@ -221,7 +221,8 @@ def _pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without_conditional(container: dict[str, Any], is_init: bool, host_network: bool) -> None:
     """Remove from a container the defaults that depend on other fields."""
-    # podspec.build sets this policy on init containers without a policy.
+    # podspec.build sets this policy on init containers without a policy, unless spec.logTails is
+    # Omit. The hash is the same in both cases, so that a change of logTails starts no run.
     policy = "FallbackToLogsOnError" if is_init else "File"
     _drop(container, "terminationMessagePolicy", policy)
     _drop(container, "imagePullPolicy", _pull_policy(container.get("image")))

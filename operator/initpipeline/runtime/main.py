@@ -103,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--scheduling-gate", action="store_const", const=True, help=_help("scheduling_gate")
     )
+    run.add_argument("--log-tails", metavar="record|omit", help=_help("log_tails"))
     run.add_argument("--identity", metavar="NAME", help=_help("identity"))
     run.add_argument("--probe-address", metavar="HOST:PORT", help=_help("probe_address"))
     run.add_argument("--metrics-address", metavar="HOST:PORT", help=_help("metrics_address"))

@@ -30,7 +30,7 @@ from typing import Any, Final
 
 from initpipeline.api.models import InitPipelineStatus, Run
 from initpipeline.api.names import RUN_ANNOTATION
-from initpipeline.core import admission, pod_end, podspec, status_size
+from initpipeline.core import admission, log_tails, pod_end, podspec, status_size
 from initpipeline.core.decide import (
     CreatePod,
     Decision,
@@ -155,9 +155,12 @@ class Reconciler:
         gated: bool = False,
         meter: Meter | None = None,
         tracer: Tracer | None = None,
+        *,
+        omit_log_tails: bool = False,
     ) -> None:
         """Create a reconciler. With ``gated``, it creates each Pod with a scheduling gate, and
-        removes the gate when status records the Pod."""
+        removes the gate when status records the Pod. With ``omit_log_tails``, no status has
+        termination messages."""
         self._gateway = gateway
         self._cache = cache
         self._queue = queue
@@ -167,6 +170,7 @@ class Reconciler:
         self._gated = gated
         self._meter = meter or Meter()
         self._tracer = tracer or Tracer()
+        self._omit_log_tails = omit_log_tails
         self._creations = _Creations()
         self._followed: dict[Key, str] = {}
         """The UIDs of pipelines with a status that this process has written, or whose Pod it has
@@ -271,6 +275,8 @@ class Reconciler:
         """Returns the decision. For a large pipeline, a thread computes it, because it would block
         the event loop."""
         now = self._clock()
+        if self._omit_log_tails:
+            facts = log_tails.required(facts)
         if facts.pipeline.size <= LARGE:
             return decide(facts, now)
         return await asyncio.to_thread(decide, facts, now)

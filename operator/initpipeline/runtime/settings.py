@@ -106,6 +106,12 @@ class Settings(BaseSettings):
         "it can take over at once. cold: it watches only the Lease, which needs little memory, and "
         "lists all objects when it takes over.",
     )
+    log_tails: Literal["record", "omit"] = Field(
+        default="record",
+        description="Whether status and Events may have the termination messages of containers, "
+        "which are often the end of their logs. omit: they have none, for each value of "
+        "spec.logTails, and those that status has are removed.",
+    )
     scheduling_gate: bool = Field(
         default=False,
         description="Create each Pod with a scheduling gate, and remove it when status records the "

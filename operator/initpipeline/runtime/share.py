@@ -223,6 +223,7 @@ class Share:
             settings.scheduling_gate,
             meter,
             tracer,
+            omit_log_tails=settings.log_tails == "omit",
         )
         self._namespaces: Sequence[str | None] = settings.namespaces or (None,)
         self.listed = handlers.ListedPipelines(

@@ -13,6 +13,7 @@ if the fields in question were changed after the current run had started:
 - The rules for in-place re-runs, which follow from rerunStrategy and rerunPolicy, take effect with
   the next Pod. A run after several restarts or failures in a row has no rules.
 - Limits that are lowered do not judge a run again that is initialized or has ended.
+- A run that ended while logTails was Omit has no termination messages later either.
 - While a pipeline is suspended, status has the run before the suspension and the hash of its
   template.
 
@@ -319,9 +320,11 @@ def _documented(changed: Play, fresh: Play) -> frozenset[str]:
     if not changed.exists():
         return frozenset()
     status, policies = changed.api.pipeline.status, changed.api.pipeline.policies
-    if policies.suspend:
-        return frozenset({"run", "template"})
     fields, run = changed.changed_in_this_run(), status.run
+    ended = run is not None and run.completion_time is not None
+    texts = frozenset({"run", "conditions"} if ended and "logTails" in fields else ())
+    if policies.suspend:
+        return frozenset({"run", "template"}) | texts
     judged = run is not None and (run.initialized_time or run.completion_time)
     if judged and fields & {"initPolicies", "initDeadlineSeconds"}:
         return frozenset({*DELETED, *end_state(changed)})
@@ -329,4 +332,4 @@ def _documented(changed: Play, fresh: Play) -> frozenset[str]:
         play.exists() and play.api.pipeline.status.rerun_count for play in (changed, fresh)
     )
     rules = several or fields & {"rerunStrategy", "rerunPolicy"}
-    return frozenset({"in place"}) if rules else frozenset()
+    return frozenset({"in place"} if rules else ()) | texts

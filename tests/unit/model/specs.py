@@ -65,6 +65,7 @@ POLICIES: Final[Mapping[str, Sequence[Any]]] = {
     ],
     "suspend": [False, True],
     "runHistoryLimit": [0, 1, 10],
+    "logTails": ["Record", "Omit"],
     "ttlSecondsAfterFinished": [None, 0, 100],
 }
 """Values of each field other than template. None: the field is absent."""

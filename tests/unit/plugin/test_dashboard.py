@@ -196,6 +196,20 @@ class TestContent:
             assert expected in text
 
     @pytest.mark.parametrize("path", ["/", PATH, f"{PATH}/run/1"])
+    @pytest.mark.parametrize("by_option", [False, True], ids=["by spec", "by option"])
+    async def test_omitted_output_of_a_step_is_explained(
+        self, page: Page, path: str, by_option: bool
+    ) -> None:
+        pod = fresh_pod().init("one", exit=3, message="hunter2").phase("Failed").restarts("Never")
+        raw = started(pod, logTails="Omit").pipeline.raw()
+        if by_option:
+            del raw["spec"]["logTails"]
+        show(page.dashboard.store, raw, pod.raw())
+        text = await page.text(path)
+        assert "hunter2" not in text
+        assert "log tails are switched off" in text
+
+    @pytest.mark.parametrize("path", ["/", PATH, f"{PATH}/run/1"])
     async def test_hostile_text_is_escaped(self, page: Page, path: str) -> None:
         raw, pod = failing(EVIL)
         show(page.dashboard.store, raw, pod)

@@ -88,6 +88,7 @@ class TestPolicies:
             "initPolicies": [{"name": "one", "maxRestarts": 1}],
             "suspend": True,
             "runHistoryLimit": 1,
+            "logTails": "Omit",
             "ttlSecondsAfterFinished": 1,
         }
         assert set(every) == {to_camel(field) for field in Policies.model_fields}

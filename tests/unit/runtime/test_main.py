@@ -24,6 +24,7 @@ OPTIONS = [
     ),
     *("--lease-namespace", "--lease-name", "--lease-seconds", "--renew-seconds"),
     *("--retry-seconds", "--shards", "--standby", "--identity", "--scheduling-gate"),
+    "--log-tails",
 ]
 
 

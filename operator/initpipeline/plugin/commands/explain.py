@@ -5,6 +5,7 @@ from typing import Final
 
 from initpipeline.api.names import NAME_LABEL
 from initpipeline.api.reasons import EventReason
+from initpipeline.core import log_tails
 from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.plugin.options import TABLE, Subparsers, command, name_argument
@@ -107,7 +108,7 @@ def _read(session: Session, target: Target) -> tuple[Facts, Report]:
     now = session.cluster.now()
     current = report(
         facts,
-        decide(facts, now),
+        decide(log_tails.as_reported(facts), now),
         now,
         session.flags(target),
         pod_watched=raw_pod is None or NAME_LABEL in (raw_pod["metadata"].get("labels") or {}),

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from initpipeline.api.models import InitPipelineStatus, format_time
 from initpipeline.api.names import NAME_LABEL
 from initpipeline.api.raw import Raw
-from initpipeline.core import pod_ownership
+from initpipeline.core import log_tails, pod_ownership
 from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts, Pipeline, Pod, UnreadableError
 from initpipeline.core.text import plain
@@ -153,8 +153,9 @@ def view(store: Store, key: Key, flags: str = "") -> View | None:
     facts = Facts(entry.pipeline.hashed(), _pod(raw_pod))
     now = store.now()
     labels = (raw_pod or {}).get("metadata", {}).get("labels") or {}
+    decision = decide(log_tails.as_reported(facts), now)
     current = report(
-        facts, decide(facts, now), now, flags, pod_watched=raw_pod is None or NAME_LABEL in labels
+        facts, decision, now, flags, pod_watched=raw_pod is None or NAME_LABEL in labels
     )
     # Without Pods, the decision would be one about a lost Pod.
     known = Kind.PODS in store.listed

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from initpipeline.api.models import InitPipelineStatus, Policies, Run, format_time
 from initpipeline.api.reasons import ConditionType, Reason
-from initpipeline.core import admission
+from initpipeline.core import admission, log_tails
 from initpipeline.core.decide import Decision, DeletePipeline, DeletePod, decide
 from initpipeline.core.facts import ContainerStatus, Facts
 from initpipeline.core.template import Change, changes
@@ -27,6 +27,7 @@ _EFFECTS: Final[Mapping[str, str]] = {
     "initPolicies": "also apply to the current run until it is initialized",
     "suspend": "",
     "runHistoryLimit": "",
+    "logTails": "applies at once, except for the terminationMessagePolicy of the next Pod",
     "ttlSecondsAfterFinished": "counts from the end of the last run",
 }
 """The effect of a changed field of the spec. Empty if the effects of the plan already show it."""
@@ -112,7 +113,7 @@ def plan(live: Facts | None, applied: Facts, now: datetime) -> Plan:
     facts with the InitPipeline that the API server would store.
     """
     pipeline = applied.pipeline
-    decision = decide(applied, now)
+    decision = decide(log_tails.as_reported(applied), now)
     wrong = admission.refusal_of_spec(pipeline)
     refused = (Refused("InitPipeline", wrong.message),) if wrong else ()
     run = decision.status.run
@@ -126,7 +127,7 @@ def plan(live: Facts | None, applied: Facts, now: datetime) -> Plan:
             effects=tuple(_first_effects(decision)),
             refused=refused,
         )
-    before = decide(live, now)
+    before = decide(log_tails.as_reported(live), now)
     started = _started(live.pipeline.status.run, before.status.run, run)
     old, new = live.pipeline.template, pipeline.template
     differences = tuple(changes(old, new))
