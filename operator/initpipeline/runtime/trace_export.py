@@ -103,7 +103,7 @@ class CountingExporter(SpanExporter):
         """The number of the last span taken from the queue."""
         library = logging.getLogger(_LIBRARY)
         library.addHandler(self._library)
-        library.propagate = False
+        library.propagate = False  # For good: an export may still fail after the end.
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Runs in the thread of the processor. The SDK drops the oldest spans of a full queue, and
@@ -124,9 +124,7 @@ class CountingExporter(SpanExporter):
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
-        library = logging.getLogger(_LIBRARY)
-        library.removeHandler(self._library)
-        library.propagate = True
+        logging.getLogger(_LIBRARY).removeHandler(self._library)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._exporter.force_flush(timeout_millis)

@@ -153,6 +153,21 @@ def test_steps_of_a_run_that_the_kubelet_starts_are_of_that_run() -> None:
     assert (traced.spans[-1].start, traced.spans[-1].end) == (at(60), at(70))
 
 
+@pytest.mark.parametrize(
+    "end", [pytest.param(50, id="normal"), pytest.param(5000, id="the clock of the node is ahead")]
+)
+def test_attempt_that_the_end_of_the_sandbox_interrupted_is_of_the_run_before(end: float) -> None:
+    traced = Traced().then(None, fresh_pod(), AT_STEP_TWO)
+    again = (
+        fresh_pod()
+        .init("one", exit=0, restarts=1, start=60, end=70, last=End())
+        .init("two", running=True, restarts=1, start=80, last=End(255, start=10, end=end))
+    )
+    traced.then(again)
+    assert traced.state.run.number == 2
+    assert brief(traced.spans) == ["1 step one", "2 step one", "1 step two Error", "1 run"]
+
+
 def test_write_without_an_end_has_no_span() -> None:
     traced = Traced().then(None, running_pod())
     traced.spans.clear()
@@ -177,6 +192,16 @@ class TestAgain:
         traced.then(fresh_pod(2).initialized("one"), again=True)
         assert brief(traced.spans) == ["2 step one", "1 run"]
         assert traced.spans[-1] == root
+
+    def test_attempts_of_an_earlier_run_in_the_same_pod_are_not_returned_again(self) -> None:
+        again = fresh_pod().init("one", running=True, restarts=1, start=60, last=End())
+        again = again.init("two", exit=0)
+        traced = Traced().then(None, running_pod(), again)
+        assert traced.state.run.stale_container_ids == (container_id("two"),)
+        traced.spans.clear()
+        done = again.init("one", exit=0, restarts=1, start=60, end=70, last=End())
+        traced.then(done, again=True)
+        assert brief(traced.spans) == ["2 step one", "1 initialize", "1 run"]
 
     def test_older_runs_are_not_returned_again(self) -> None:
         traced = Traced().then(None, running_pod())
