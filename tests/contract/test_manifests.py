@@ -17,7 +17,8 @@ from initpipeline.runtime.gateway import Key
 from initpipeline.runtime.operator import leases
 from initpipeline.runtime.settings import Settings
 from tests import installation
-from tests.image.build import IMAGE, PROJECT
+from tests.image.build import IMAGE
+from tests.image.source import PROJECT
 from tests.kubectl import program, run
 
 CRDS: Final = PROJECT / "crds"

@@ -20,7 +20,7 @@ from initpipeline.runtime.buckets import BUCKETS
 from tests.api_client import Pipelines, manifest
 from tests.builders import pipeline
 from tests.cluster.cluster import Cluster
-from tests.image.build import PROJECT
+from tests.image.source import PROJECT
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until

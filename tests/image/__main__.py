@@ -6,7 +6,7 @@ import sys
 from tests.cluster.cluster import DEFAULT_NAME, Cluster
 from tests.cluster.errors import ClusterError
 from tests.cluster.progress import Lines, heartbeat
-from tests.image.build import IMAGE, built
+from tests.image.build import IMAGE, Request, built
 
 
 def main() -> int:
@@ -17,9 +17,13 @@ def main() -> int:
         default=DEFAULT_NAME,
         help="name of the cluster that gets the image (default: %(default)s)",
     )
+    parser.add_argument(
+        "--base",
+        help="base image in a registry, NAME:TAG@sha256:... (default: built from Debian packages)",
+    )
     options = parser.parse_args()
     try:
-        _build_and_import(options.name)
+        _build_and_import(options.name, options.base)
     except ClusterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -28,10 +32,10 @@ def main() -> int:
     return 0
 
 
-def _build_and_import(name: str) -> None:
+def _build_and_import(name: str, base: str | None) -> None:
     progress = Lines()
     cluster = Cluster.of(name, progress)
-    archive = built(progress)
+    archive = built(progress, Request(base=base))
     progress(f"built {IMAGE}: {archive} ({archive.stat().st_size / 1e6:.0f} MB)")
     if not cluster.is_up():
         progress(f"cluster {name} is not up: to import the image, start it and run make image")

@@ -11,13 +11,16 @@ import hashlib
 import io
 import os
 import platform
+import re
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 from initpipeline import __version__
 from tests.cluster.debian import which
@@ -26,13 +29,14 @@ from tests.cluster.locks import locked
 from tests.cluster.paths import cache_root
 from tests.cluster.processes import last_line
 from tests.cluster.progress import Progress, heartbeat, silent
+from tests.image.source import PROJECT, source
 
 IMAGE: Final = f"initpipeline.dev/operator:{__version__}"
 """The name is in the domain of the project's API. No registry serves it: to push the image to a
 registry, rename it with `images` in a kustomization over manifests/base."""
 
-PROJECT: Final = Path(__file__).parents[2]
 TOOLS: Final = ("buildah", "mmdebstrap")
+DIGEST: Final = re.compile(r"@(sha256:[0-9a-f]{64})$")
 BASE_PACKAGES: Final = ("ca-certificates", "python3", "python3-venv")
 # A fifth of the base image. Programs do not read these files.
 LEFT_OUT: Final = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
@@ -41,19 +45,42 @@ LEFT_OUT: Final = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*"
 ISOLATED: Final = ("unshare", "--mount", "--pid", "--mount-proc", "--kill-child")
 # No image is pulled, so there are no signatures to verify.
 POLICY: Final = '{"default": [{"type": "insecureAcceptAnything"}]}'
+LAYER_TIME: Final = 0
+"""Time of all files and layers, in seconds since 1970. With the time of the commit instead, each
+commit would change the layer of the packages, and clusters would pull it again."""
 
 
-def built(progress: Progress = silent) -> Path:
-    """Build the image and return its path, a file like those of `docker save`."""
+@dataclass(frozen=True)
+class Request:
+    """The form of an image."""
+
+    base: str | None = None
+    """A base in a registry, with its digest. None: a base made of Debian packages."""
+    form: Literal["docker-archive", "oci-archive"] = "docker-archive"
+    fresh: bool = False
+    """Build all layers above the base again, instead of taking them from the cache."""
+    file: Path | None = None
+    """The written file. None: a file in the cache, which the next build overwrites."""
+    project: Path = PROJECT
+
+
+def built(progress: Progress = silent, request: Request | None = None) -> Path:
+    """Build the image and return its path, by default a file like those of `docker save`.
+
+    Raise ClusterError if a build step fails, or if the base in a registry has no digest.
+    """
     if os.geteuid():
         raise ClusterError("building the image needs root, for mounts and chroot: run it as root")
+    request = request or Request()
+    if request.base is not None and not DIGEST.search(request.base):
+        raise ClusterError(f"the base {request.base} needs a digest: NAME:TAG@sha256:...")
     folder = cache_root() / "image"
     with locked(cache_root() / ".image.lock"):
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True, parents=True)
         builder = Builder(folder, progress)
         builder.ensure_tools()
-        base = builder.ensure_base()
-        return builder.build(base)
+        base = builder.ensure_base() if request.base is None else request.base
+        return builder.build(base, request)
 
 
 class Builder:
@@ -86,7 +113,9 @@ class Builder:
         suite = release.get("VERSION_CODENAME")
         if not suite:
             raise ClusterError("/etc/os-release has no VERSION_CODENAME: use Debian or Ubuntu")
-        recipe = hashlib.sha256(repr((BASE_PACKAGES, LEFT_OUT)).encode()).hexdigest()[:8]
+        recipe = hashlib.sha256(repr((BASE_PACKAGES, LEFT_OUT, LAYER_TIME)).encode()).hexdigest()[
+            :8
+        ]
         name = f"localhost/python-{release['ID']}:{suite}-{recipe}"
         if self._has(name):
             return name
@@ -96,26 +125,38 @@ class Builder:
             with heartbeat(self._progress, doing):
                 self._make_root(suite, context / "root.tar")
                 (context / "Dockerfile").write_text("FROM scratch\nADD root.tar /\n")
-                self._bud(["--tag", name], context)
+                self._bud(["--tag", name, f"--timestamp={LAYER_TIME}"], context)
         return name
 
-    def build(self, base: str) -> Path:
+    def build(self, base: str, request: Request) -> Path:
         """Build the image and write it to a file."""
-        archive = self._folder / "operator.tar"
+        archive = request.file or self._folder / "operator.tar"
+        commit = source()
+        digest = DIGEST.search(base)
+        labels = {
+            "BASE": base,
+            "BASE_DIGEST": digest[1] if digest else "",
+            "VERSION": __version__,
+            "REVISION": commit.label,
+            "CREATED": commit.time,
+        }
         with tempfile.TemporaryDirectory(dir=self._folder, prefix=".pip-") as temporary:
             settings = Path(temporary) / "pip.conf"
             settings.write_text(pip_settings())
             arguments = [
                 *("--layers", "--network=host", "--tag", IMAGE),
-                *("--build-arg", f"BASE={base}", "--build-arg", f"VERSION={__version__}"),
+                *(("--no-cache",) if request.fresh else ()),
+                f"--timestamp={LAYER_TIME}",
+                *(f"--build-arg={name}={value}" for name, value in labels.items()),
                 *("--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"),
                 *("--volume", f"{settings}:/etc/pip.conf:ro"),
             ]
             with heartbeat(self._progress, f"building {IMAGE} on {base} (log: {self._log})"):
-                self._bud(arguments, PROJECT)
+                self._bud(arguments, request.project)
         with heartbeat(self._progress, "writing the image to a file"):
             archive.unlink(missing_ok=True)  # buildah cannot add an image to an existing file
-            self._buildah("push", *self._trust, IMAGE, f"docker-archive:{archive}:{IMAGE}")
+            self._buildah("push", *self._trust, IMAGE, f"{request.form}:{archive}:{IMAGE}")
+            without_times(archive)
         return archive
 
     @property
@@ -128,7 +169,7 @@ class Builder:
         # Licences have to be distributed with the programs.
         options += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
         # Not in /tmp, which may be in memory: the uncompressed tree is written there.
-        settings = {"TMPDIR": str(archive.parent)}
+        settings = {"TMPDIR": str(archive.parent), "SOURCE_DATE_EPOCH": str(LAYER_TIME)}
         self._run(["mmdebstrap", *options, suite, str(archive)], settings, ISOLATED)
 
     def _has(self, image: str) -> bool:
@@ -164,6 +205,16 @@ class Builder:
         if answer.returncode:
             last = last_line(self._log)
             raise ClusterError(f"{command[0]} failed; last line of the log {self._log}: {last}")
+
+
+def without_times(archive: Path) -> None:
+    """Write a tar archive again, in the order of names, and without the times of its writing."""
+    written = archive.with_suffix(".new")
+    with tarfile.open(archive) as old, tarfile.open(written, "w") as new:
+        for member in sorted(old.getmembers(), key=lambda member: member.name):
+            member.mtime = LAYER_TIME
+            new.addfile(member, old.extractfile(member) if member.isfile() else None)
+    written.replace(archive)
 
 
 def pip_settings() -> str:
