@@ -146,6 +146,24 @@ cluster-kubeconfig: $(STAMP) ## Print the path of its kubeconfig
 image: $(STAMP) ## Build the image without a registry, and import it into the cluster: 2 minutes
 	@$(BIN)/python -m tests.image $(ARGS)
 
+.PHONY: release
+release: $(STAMP) ## Build all files of a release from this commit: 5 minutes; VERSION= OUTPUT= BASE= DOWNLOADS=
+	@$(BIN)/python -m tests.release build $(if $(VERSION),--version $(VERSION)) \
+		$(if $(OUTPUT),--output $(OUTPUT)) $(if $(BASE),--base $(BASE)) \
+		$(if $(DOWNLOADS),--downloads $(DOWNLOADS)) $(ARGS)
+
+.PHONY: release-test
+release-test: $(STAMP) ## Build a release twice, and compare and run its files: 15 minutes
+	@$(PYTEST) -m long tests/programs/test_release.py
+
+.PHONY: audit
+audit: $(STAMP) ## Compare the pinned packages with the published vulnerabilities
+	@$(BIN)/python -m tests.release audit
+
+.PHONY: licenses
+licenses: $(STAMP) ## Generate docs/licenses.md from the installed packages
+	@$(BIN)/python -m tests.release licenses
+
 .PHONY: lock
 lock: $(STAMP) ## Update the dependencies in the two lock files (hashes, no URLs)
 	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header \
