@@ -21,9 +21,13 @@ def main() -> int:
         "--base",
         help="base image in a registry, NAME:TAG@sha256:... (default: built from Debian packages)",
     )
+    parser.add_argument(
+        "--suite",
+        help="make the base of the packages of this release of the distribution (default: its own)",
+    )
     options = parser.parse_args()
     try:
-        _build_and_import(options.name, options.base)
+        _build_and_import(options.name, Request(base=options.base, suite=options.suite))
     except ClusterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -32,10 +36,10 @@ def main() -> int:
     return 0
 
 
-def _build_and_import(name: str, base: str | None) -> None:
+def _build_and_import(name: str, request: Request) -> None:
     progress = Lines()
     cluster = Cluster.of(name, progress)
-    archive = built(progress, Request(base=base))
+    archive = built(progress, request)
     progress(f"built {IMAGE}: {archive} ({archive.stat().st_size / 1e6:.0f} MB)")
     if not cluster.is_up():
         progress(f"cluster {name} is not up: to import the image, start it and run make image")

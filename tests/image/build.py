@@ -56,6 +56,8 @@ class Request:
 
     base: str | None = None
     """A base in a registry, with its digest. None: a base made of Debian packages."""
+    suite: str | None = None
+    """The release of the distribution whose packages make the base. None: that of the machine."""
     form: Literal["docker-archive", "oci-archive"] = "docker-archive"
     fresh: bool = False
     """Build all layers above the base again, instead of taking them from the cache."""
@@ -79,7 +81,7 @@ def built(progress: Progress = silent, request: Request | None = None) -> Path:
         folder.mkdir(exist_ok=True, parents=True)
         builder = Builder(folder, progress)
         builder.ensure_tools()
-        base = builder.ensure_base() if request.base is None else request.base
+        base = request.base or builder.ensure_base(request.suite)
         return builder.build(base, request)
 
 
@@ -107,10 +109,11 @@ class Builder:
             self._run(["apt-get", "update", "--quiet"])
             self._run(["apt-get", *install, *missing])
 
-    def ensure_base(self) -> str:
+    def ensure_base(self, suite: str | None = None) -> str:
         """Return the name of the base image. Build it if it does not exist."""
         release = platform.freedesktop_os_release()
-        suite = release.get("VERSION_CODENAME")
+        own = release.get("VERSION_CODENAME")
+        suite = suite or own
         if not suite:
             raise ClusterError("/etc/os-release has no VERSION_CODENAME: use Debian or Ubuntu")
         recipe = hashlib.sha256(repr((BASE_PACKAGES, LEFT_OUT, LAYER_TIME)).encode()).hexdigest()[
@@ -123,7 +126,8 @@ class Builder:
             context = Path(temporary)
             doing = f"building a base image of {release['ID']} {suite} (a minute, once per machine)"
             with heartbeat(self._progress, doing):
-                self._make_root(suite, context / "root.tar")
+                sources = [] if suite == own else [f"deb {archive_uri()} {suite} main"]
+                self._make_root(suite, context / "root.tar", sources)
                 (context / "Dockerfile").write_text("FROM scratch\nADD root.tar /\n")
                 self._bud(["--tag", name, f"--timestamp={LAYER_TIME}"], context)
         return name
@@ -131,6 +135,7 @@ class Builder:
     def build(self, base: str, request: Request) -> Path:
         """Build the image and write it to a file."""
         archive = request.file or self._folder / "operator.tar"
+        image = f"{IMAGE}-{request.suite}" if request.suite else IMAGE
         commit = source()
         digest = DIGEST.search(base)
         labels = {
@@ -144,18 +149,18 @@ class Builder:
             settings = Path(temporary) / "pip.conf"
             settings.write_text(pip_settings())
             arguments = [
-                *("--layers", "--network=host", "--tag", IMAGE),
+                *("--layers", "--network=host", "--tag", image),
                 *(("--no-cache",) if request.fresh else ()),
                 f"--timestamp={LAYER_TIME}",
                 *(f"--build-arg={name}={value}" for name, value in labels.items()),
                 *("--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"),
                 *("--volume", f"{settings}:/etc/pip.conf:ro"),
             ]
-            with heartbeat(self._progress, f"building {IMAGE} on {base} (log: {self._log})"):
+            with heartbeat(self._progress, f"building {image} on {base} (log: {self._log})"):
                 self._bud(arguments, request.project)
         with heartbeat(self._progress, "writing the image to a file"):
             archive.unlink(missing_ok=True)  # buildah cannot add an image to an existing file
-            self._buildah("push", *self._trust, IMAGE, f"{request.form}:{archive}:{IMAGE}")
+            self._buildah("push", *self._trust, image, f"{request.form}:{archive}:{image}")
             without_times(archive)
         return archive
 
@@ -163,14 +168,14 @@ class Builder:
     def _trust(self) -> tuple[str, str]:
         return ("--signature-policy", str(self._policy))
 
-    def _make_root(self, suite: str, archive: Path) -> None:
+    def _make_root(self, suite: str, archive: Path, sources: Sequence[str]) -> None:
         options = ["--variant=minbase", f"--include={','.join(BASE_PACKAGES)}"]
         options += [f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT]
         # Licences have to be distributed with the programs.
         options += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
         # Not in /tmp, which may be in memory: the uncompressed tree is written there.
         settings = {"TMPDIR": str(archive.parent), "SOURCE_DATE_EPOCH": str(LAYER_TIME)}
-        self._run(["mmdebstrap", *options, suite, str(archive)], settings, ISOLATED)
+        self._run(["mmdebstrap", *options, suite, str(archive), *sources], settings, ISOLATED)
 
     def _has(self, image: str) -> bool:
         try:
@@ -205,6 +210,17 @@ class Builder:
         if answer.returncode:
             last = last_line(self._log)
             raise ClusterError(f"{command[0]} failed; last line of the log {self._log}: {last}")
+
+
+def archive_uri() -> str:
+    """Return the first package archive of the machine that has a component main."""
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Component: main"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    if not listed:
+        raise ClusterError(
+            "no package archive with a component main is configured: run apt-get update"
+        )
+    return listed[0]
 
 
 def without_times(archive: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from initpipeline import __version__
+from tests.cluster.progress import Lines
+from tests.image.build import Request, built
 from tests.image.source import PROJECT, source
 from tests.kubectl import program
 
@@ -114,3 +116,28 @@ def test_release_of_another_version_is_refused(tmp_path: Path) -> None:
     assert answer.returncode
     assert f"error: the version of this commit is {__version__}, not 99.0.0" in answer.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_image_on_the_python_of_the_default_base_starts(tmp_path: Path) -> None:
+    """The default base has Python 3.13, as Debian 13. It selects other wheels of the lock file."""
+    with tarfile.open(
+        built(Lines(), Request(suite="trixie", file=tmp_path / "image.tar"))
+    ) as image:
+        manifest = image.extractfile("manifest.json")
+        assert manifest is not None
+        layers = json.load(manifest)[0]["Layers"]
+        image.extractall(tmp_path / "image", filter="tar")
+    root = tmp_path / "root"
+    root.mkdir()
+    for layer in layers:
+        subprocess.run(["tar", "-C", root, "-xf", tmp_path / "image" / layer], check=True)
+    inside = ["chroot", "--userspec=65532:65532", str(root), "/opt/initpipeline/bin/python", "-c"]
+    answer = subprocess.run(
+        [*inside, "import sys, kopf, pydantic, initpipeline; print(sys.version_info[:2])"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout == "(3, 13)\n"
+    command = ["chroot", str(root), "/opt/initpipeline/bin/initpipeline", "--version"]
+    assert subprocess.check_output(command, text=True) == f"{__version__}\n"
