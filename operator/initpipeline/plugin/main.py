@@ -155,7 +155,10 @@ def build() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND ...", title="commands")
+    # Without prog, the usage of each subcommand starts with the usage above.
+    subparsers = parser.add_subparsers(
+        prog=parser.prog, required=True, metavar="COMMAND ...", title="commands"
+    )
     for module in SUBCOMMANDS:
         module.add(subparsers)
     return parser, dict(subparsers.choices)

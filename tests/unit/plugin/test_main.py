@@ -40,6 +40,11 @@ class TestOptions:
     def test_names_around_options_are_collected(self) -> None:
         assert main.parse(["rerun", "a", "--wait", "b", "-n", "x", "c"]).names == ["a", "b", "c"]
 
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_usage_of_a_command_starts_with_its_command_line(self, command: str) -> None:
+        usage = main.build()[1][command].format_usage()
+        assert usage.startswith(f"usage: kubectl initpipeline {command} [-h]")
+
     def test_namespace_named_like_a_command_is_a_namespace(self) -> None:
         options = main.parse(["-n", "status", "history", "shop"])
         assert (options.namespace, options.name) == ("status", "shop")
