@@ -257,7 +257,7 @@ def processes_of(cluster: Cluster, namespaces: set[str]) -> set[str]:
     processes = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            command = (process / "cmdline").read_text().replace("\0", " ")
+            command = (process / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
             inside = namespaces_of(process)
         except OSError:  # it has ended, or is a kernel thread
             continue
