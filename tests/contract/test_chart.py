@@ -41,10 +41,18 @@ HA: Final[Values] = {
     "topologySpread": {"whenUnsatisfiable": "DoNotSchedule"},
     "priorityClassName": "system-cluster-critical",
 }
+MONITORED: Final[Values] = {
+    "metrics": {"enabled": True},
+    "networkPolicy": {
+        "enabled": True,
+        "metricsFrom": [{"namespaceSelector": {"matchLabels": {"metrics": "enabled"}}}],
+    },
+}
 EQUAL: Final = {
     "overlays/cluster": ("overlays/cluster", (), {}),
     "overlays/namespace": ("overlays/namespace", (), {"namespaces": ["team-a"]}),
     "overlays/ha": ("overlays/ha", (), HA),
+    "monitoring": ("base", ("monitoring",), MONITORED),
     "sharding": ("base", ("sharding",), {"replicas": 4, "shards": 8}),
 }
 """Kustomization, its components, and the values of the chart that render the same objects."""
@@ -161,7 +169,7 @@ def test_chart_for_a_further_operator_has_only_namespaced_objects() -> None:
 
 
 def test_namespace_of_the_release_is_used_in_all_objects() -> None:
-    text = template({"networkPolicy": {"enabled": True}, "metrics": MONITORED}, namespace="other")
+    text = template({"networkPolicy": {"enabled": True}, "metrics": SCRAPED}, namespace="other")
     assert NAMESPACE not in text
     assert "system:serviceaccount:other:initpipeline" in text
     for _, namespace, _ in by_identity(text):
@@ -200,14 +208,14 @@ def test_values_of_the_pod_are_rendered() -> None:
     assert pod["metadata"]["labels"]["app.kubernetes.io/name"] == "initpipeline"
 
 
-MONITORED: Final[Values] = {
+SCRAPED: Final[Values] = {
     "enabled": True,
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
 }
 
 
 def test_metrics_have_a_service_and_a_monitor_that_select_the_replicas() -> None:
-    found = rendered({"metrics": MONITORED, "podLabels": {"team": "y"}})
+    found = rendered({"metrics": SCRAPED, "podLabels": {"team": "y"}})
     labels = deployment(found)["metadata"]["labels"]
     service = found["Service", NAMESPACE, "initpipeline-metrics"]["spec"]
     assert service["selector"].items() <= labels.items()
@@ -218,6 +226,13 @@ def test_metrics_have_a_service_and_a_monitor_that_select_the_replicas() -> None
     monitor = found["ServiceMonitor", NAMESPACE, "initpipeline"]
     assert monitor["metadata"]["labels"] == {"release": "prometheus"}
     assert monitor["spec"]["endpoints"] == [{"port": port["name"], "interval": "30s"}]
+
+
+def test_rules_of_the_chart_are_those_of_the_component() -> None:
+    found = rendered({"metrics": {"enabled": True, "prometheusRule": {"enabled": True}}})
+    file = installation.MANIFESTS / "monitoring" / "alerts.yaml"
+    rule = found["PrometheusRule", NAMESPACE, "initpipeline"]
+    assert rule["spec"] == yaml.safe_load(file.read_text())
 
 
 @pytest.mark.parametrize(
@@ -247,7 +262,7 @@ def test_value_adds_or_removes_a_kind(values: Values, kind: str) -> None:
         ({"namespaces": "team-a"}, "namespaces"),
         ({"podAnnotations": {"n": 1}}, "podAnnotations"),
         ({"metrics": {"serviceMonitor": {"enabled": True}}}, "metrics.enabled: true"),
-        ({"metrics": {**MONITORED, "podMonitor": {"enabled": True}}}, "not both"),
+        ({"metrics": {**SCRAPED, "podMonitor": {"enabled": True}}}, "not both"),
         ({"extraArgs": ["--namespace=a"]}, "the values namespaces"),
     ],
     ids=lambda value: value if isinstance(value, str) else json.dumps(value),
