@@ -235,6 +235,14 @@ def test_rules_of_the_chart_are_those_of_the_component() -> None:
     assert rule["spec"] == yaml.safe_load(file.read_text())
 
 
+def test_dashboard_of_the_chart_is_that_of_the_component() -> None:
+    found = rendered({"metrics": {"dashboard": {"enabled": True}}})
+    dashboard = found["ConfigMap", NAMESPACE, "initpipeline-dashboard"]
+    assert dashboard["metadata"]["labels"] == {"grafana_dashboard": "1"}
+    file = installation.MANIFESTS / "monitoring" / "dashboard.json"
+    assert dashboard["data"] == {"initpipeline.json": file.read_text()}
+
+
 @pytest.mark.parametrize(
     ("values", "kind"),
     [
