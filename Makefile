@@ -106,6 +106,10 @@ argocd: $(STAMP) ## Run the tests with a real Argo CD, which takes minutes to bu
 chart: $(STAMP) ## Install, upgrade, roll back and uninstall the Helm chart on a real kubelet: 3 minutes
 	@$(PYTEST) -m long tests/programs/test_chart.py
 
+.PHONY: alerts
+alerts: $(STAMP) ## Let each alert fire and clear, by real faults of real operators: 25 minutes
+	@$(PYTEST) -m long -vs tests/monitoring
+
 .PHONY: demo
 demo: $(STAMP) ## Show a pipeline and three faults on a real kubelet; CLUSTER=current: on yours
 	@$(BIN)/python -m tests.demo

@@ -235,6 +235,17 @@ def test_rules_of_the_chart_are_those_of_the_component() -> None:
     assert rule["spec"] == yaml.safe_load(file.read_text())
 
 
+def test_rules_have_the_replicas_and_the_runbooks_of_the_values() -> None:
+    copy = "https://wiki.example/initpipeline"
+    rules = {"enabled": True, "runbookUrl": copy}
+    found = rendered({"replicas": 3, "metrics": {"enabled": True, "prometheusRule": rules}})
+    (group,) = found["PrometheusRule", NAMESPACE, "initpipeline"]["spec"]["groups"]
+    by_name = {rule["alert"]: rule for rule in group["rules"]}
+    assert by_name["InitPipelineReplicaDown"]["expr"].endswith(" < 3")
+    for name, rule in by_name.items():
+        assert rule["annotations"]["runbook_url"] == f"{copy}#{name.lower()}"
+
+
 def test_dashboard_of_the_chart_is_that_of_the_component() -> None:
     found = rendered({"metrics": {"dashboard": {"enabled": True}}})
     dashboard = found["ConfigMap", NAMESPACE, "initpipeline-dashboard"]

@@ -23,10 +23,10 @@ class Query:
     def title(self) -> str:
         return str(self.panel["title"])
 
-    def filled(self, window: str) -> str:
-        """Returns the expression as Grafana sends it if all namespaces and Pods are selected.
+    def filled(self, window: str, namespace: str) -> str:
+        """Returns the expression as Grafana sends it if these namespaces and all Pods are selected.
         ``window`` is the value of $__rate_interval."""
-        filled = self.expression.replace("$namespace", ".*").replace("$pod", ".*")
+        filled = self.expression.replace("$namespace", namespace).replace("$pod", ".*")
         return filled.replace("$__rate_interval", window)
 
 

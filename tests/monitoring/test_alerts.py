@@ -9,12 +9,14 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from tests.monitoring.faults import ELSEWHERE, expected
 from tests.monitoring.prometheus import promtool
 from tests.monitoring.series import unknown
 
 ROOT: Final = Path(__file__).parents[2]
 RULES: Final = ROOT / "manifests" / "monitoring" / "alerts.yaml"
 RUNBOOKS: Final = ROOT / "docs" / "runbooks.md"
+RUNBOOK_URL: Final = "https://initpipeline.dev/docs/runbooks.md"
 ALERTS: Final[Mapping[str, Mapping[str, Any]]] = {
     rule["alert"]: rule
     for group in yaml.safe_load(RULES.read_text())["groups"]
@@ -67,7 +69,9 @@ QUEUE: Final = f'{TARGET},name="initpipeline"'
 
 HEALTHY: Final[Series] = {
     f'initpipeline_build_info{{{TARGET},version="1"}}': gauge(1, 1),
+    f'initpipeline_build_info{{{OTHER},version="1"}}': gauge(1, 1),
     f'leader_election_master_status{{{TARGET},name="lease"}}': gauge(1, 1),
+    f'leader_election_master_status{{{OTHER},name="lease"}}': gauge(0, 0),
     f'initpipeline_watch_last_event_timestamp_seconds{{{TARGET},resource="pods"}}': clock(False),
     f"workqueue_depth{{{QUEUE}}}": gauge(0, 0),
     f"workqueue_longest_running_processor_seconds{{{QUEUE}}}": gauge(0, 0),
@@ -95,7 +99,7 @@ HEALTHY: Final[Series] = {
     f'initpipeline_sweep_last_success_timestamp_seconds{{{TARGET},resource="pods"}}': clock(False),
     f'initpipeline_events_total{{{TARGET},outcome="posted"}}': counter(60, 60),
 }
-"""A leader that works. Another controller in the cluster uses client-go's names of metrics."""
+"""A leader that works, and a standby."""
 
 FOREIGN: Final[Series] = {
     'leader_election_master_status{job="other",instance="c",name="lease"}': gauge(0, 0),
@@ -120,16 +124,15 @@ ABSENT: Final = f"_x{FAULT} 1x{AFTER}"
 LEADER: Final = f'leader_election_master_status{{{TARGET},name="lease"}}'
 SWEEP: Final = f'initpipeline_sweep_last_success_timestamp_seconds{{{TARGET},resource="pods"}}'
 BUILD: Final = f'initpipeline_build_info{{{TARGET},version="1"}}'
+STANDBY: Final = f'initpipeline_build_info{{{OTHER},version="1"}}'
 
 FAULTS: Final[Mapping[str, tuple[str, Series]]] = {
-    "no replica": ("NotRunning", {BUILD: ABSENT}),
+    "no replica": ("NotRunning", {BUILD: ABSENT, STANDBY: ABSENT}),
+    "one replica of two": ("ReplicaDown", {STANDBY: ABSENT}),
     "no leader": ("NoLeader", {LEADER: gauge(0, 1)}),
     "two leaders": (
         "TwoLeaders",
-        {
-            f'initpipeline_build_info{{{OTHER},version="1"}}': gauge(1, 1),
-            f'leader_election_master_status{{{OTHER},name="lease"}}': gauge(1, 0),
-        },
+        {f'leader_election_master_status{{{OTHER},name="lease"}}': gauge(1, 0)},
     ),
     "silent watch": (
         "WatchStale",
@@ -209,7 +212,10 @@ FAULTS: Final[Mapping[str, tuple[str, Series]]] = {
     "late status": ("MirrorLag", slow("initpipeline_mirror_lag_seconds", "0.1", "60")),
     "two versions": (
         "VersionsDiffer",
-        {f'initpipeline_build_info{{{OTHER},version="2"}}': f"1x{FAULT} _x{AFTER}"},
+        {
+            STANDBY: ABSENT,
+            f'initpipeline_build_info{{{OTHER},version="2"}}': f"1x{FAULT} _x{AFTER}",
+        },
     ),
 }
 """The alert of each fault, and the series that differ from HEALTHY while it lasts."""
@@ -217,15 +223,11 @@ FAULTS: Final[Mapping[str, tuple[str, Series]]] = {
 QUIET: Final[Mapping[str, Series]] = {
     "healthy": {},
     "a standby whose queue is not taken": {
-        f'initpipeline_build_info{{{OTHER},version="1"}}': gauge(1, 1),
-        f'leader_election_master_status{{{OTHER},name="lease"}}': gauge(0, 0),
         f'workqueue_depth{{{OTHER},name="initpipeline"}}': gauge(9, 9),
         f'workqueue_queue_duration_seconds_count{{{OTHER},name="initpipeline"}}': counter(0, 0),
         f"process_start_time_seconds{{{OTHER}}}": gauge(0, 0),
     },
     "a cold standby, which watches nothing": {
-        f'initpipeline_build_info{{{OTHER},version="1"}}': gauge(1, 1),
-        f'leader_election_master_status{{{OTHER},name="lease"}}': gauge(0, 0),
         f'initpipeline_watch_last_event_timestamp_seconds{{{OTHER},resource="pods"}}': gauge(0, 0),
     },
     "a user's Pod is refused once": {
@@ -286,6 +288,12 @@ def test_each_alert_has_a_fault() -> None:
     assert {f"InitPipeline{alert}" for alert, _ in FAULTS.values()} == set(ALERTS)
 
 
+def test_each_alert_has_a_real_fault_or_a_reason() -> None:
+    produced = {alert for _, alert in expected()}
+    assert {f"InitPipeline{alert}" for alert in (*produced, *ELSEWHERE)} == set(ALERTS)
+    assert not produced & ELSEWHERE.keys()
+
+
 def test_promtool_accepts_the_rules() -> None:
     answer = promtool("check", "rules", "--lint-fatal", str(RULES))
     assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -297,7 +305,7 @@ def test_each_alert_has_texts_and_a_runbook() -> None:
     for name, rule in ALERTS.items():
         assert rule["labels"]["severity"] in {"critical", "warning", "info"}
         assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
-        assert rule["annotations"]["runbook_url"] == f"docs/runbooks.md#{name.lower()}"
+        assert rule["annotations"]["runbook_url"] == f"{RUNBOOK_URL}#{name.lower()}"
 
 
 def test_each_runbook_has_all_parts() -> None:
@@ -307,10 +315,20 @@ def test_each_runbook_has_all_parts() -> None:
             assert part in section, (section.splitlines()[0], part)
 
 
-def test_memory_limit_is_that_of_the_manifest() -> None:
+def deployment() -> dict[str, Any]:
+    """Returns the Deployment of manifests/base."""
     manifest = (ROOT / "manifests" / "base" / "deployment.yaml").read_text()
-    deployment = next(iter(yaml.safe_load_all(manifest)))
-    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    found: dict[str, Any] = next(iter(yaml.safe_load_all(manifest)))
+    return found
+
+
+def test_number_of_replicas_is_that_of_the_manifest() -> None:
+    replicas = deployment()["spec"]["replicas"]
+    assert ALERTS["InitPipelineReplicaDown"]["expr"].endswith(f" < {replicas}")
+
+
+def test_memory_limit_is_that_of_the_manifest() -> None:
+    [container] = deployment()["spec"]["template"]["spec"]["containers"]
     limit = container["resources"]["limits"]["memory"]
     assert limit == "512Mi"
     assert str(512 * 1024**2) in ALERTS["InitPipelineMemoryNear"]["expr"]

@@ -1,16 +1,25 @@
 """The dashboard of Grafana: its conventions, and the series of its queries."""
 
 import re
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from tests.monitoring.dashboard import Query, dashboard, panels, queries
+from tests.cluster.build import GoProgram, built
+from tests.cluster.progress import Lines
+from tests.monitoring.dashboard import FILE, Query, dashboard, panels, queries
 from tests.monitoring.series import unknown, used
 
+SCHEMA: Final = GoProgram(
+    "grafana",
+    module=Path(__file__).with_name("grafana"),
+    duration="a minute on two cores, once per machine",
+)
 SELECTION: Final = 'namespace=~"$namespace",pod=~"$pod"'
 ALL: Final = list(queries())
 OPERATOR: Final = "initpipeline_"
@@ -55,6 +64,15 @@ def test_each_data_source_is_the_variable() -> None:
     assert all(one == {"type": "prometheus", "uid": "${datasource}"} for one in found)
     variables = {one["name"]: one["type"] for one in dashboard()["templating"]["list"]}
     assert variables == {"datasource": "datasource", "namespace": "query", "pod": "query"}
+
+
+@pytest.mark.long
+def test_dashboard_has_the_fields_of_the_schema_of_grafana() -> None:
+    answer = subprocess.run(
+        [built(SCHEMA, Lines()) / SCHEMA.name, FILE], capture_output=True, text=True, check=False
+    )
+    assert answer.stderr == ""
+    assert answer.returncode == 0
 
 
 def values(node: Any, key: str) -> Iterator[Any]:

@@ -1,0 +1,117 @@
+"""A real Prometheus scrapes real operators, while their faults are real. ``make alerts``.
+
+Each fault has an installation of its own, and all last at the same time. An alert must fire while
+its fault lasts, and clear after it. Its expression is that of the rule file. Only ``for`` is
+shorter: a second in place of a minute. Otherwise the test would last for hours.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.cluster.progress import Lines
+from tests.monitoring.dashboard import Query, queries
+from tests.monitoring.faults import FAULTS, expected
+from tests.monitoring.test_alerts import ALERTS
+from tests.monitoring.world import HEALTHY, World, started
+from tests.poll import poll_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
+
+FIRE_SECONDS = 600.0
+"""ReconcileStuck needs five minutes, and the machine may be busy."""
+CLEAR_SECONDS = 1200.0
+"""EventsDropped clears a quarter of an hour after the last dropped Event."""
+AT_A_TIME = 3
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Starts everything. No fault has begun."""
+    with started(tmp_path_factory.mktemp("alerts"), Lines(), list(FAULTS)) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def faulty(world: World, request: pytest.FixtureRequest) -> World:
+    """Begins the faults that the selected tests need."""
+    selected = {
+        name
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        for name in [item.callspec.params.get("name")]
+        if name in FAULTS
+    }
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        list(pool.map(world.begin, [name for name in FAULTS if name in selected]))
+    return world
+
+
+@pytest.fixture(scope="module")
+def recovered(faulty: World) -> World:
+    """Ends all faults."""
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        list(pool.map(faulty.end, list(faulty.faults)))
+    return faulty
+
+
+@pytest.mark.parametrize(("name", "alert"), expected())
+def test_alert_fires_during_its_fault(faulty: World, name: str, alert: str) -> None:
+    poll_until(
+        lambda: faulty.firing(name, alert),
+        FIRE_SECONDS,
+        f"{alert} fires",
+        state=lambda: (faulty.prometheus.firing(name), faulty.installations[name].tail()),
+    )
+    faulty.progress(f"{name}: {alert} fires")
+
+
+@pytest.mark.parametrize("query", list(queries()), ids=lambda q: f"{q.title}: {q.legend}")
+def test_query_of_the_dashboard_has_data(world: World, query: Query) -> None:
+    def numbers() -> list[float]:
+        return [float(value) for one in world.range(query) for _, value in one["values"]]
+
+    poll_until(
+        lambda: [number for number in numbers() if not math.isnan(number)],
+        FIRE_SECONDS,
+        f"{query.title} has data",
+        state=lambda: query.expression,
+    )
+
+
+def test_prometheus_evaluates_all_rules(world: World) -> None:
+    rules = world.prometheus.rules()
+    assert {rule["name"] for rule in rules} == set(ALERTS)
+    assert {(rule["health"], rule.get("lastError", "")) for rule in rules} == {("ok", "")}
+
+
+def test_healthy_installation_has_no_alert_of_the_operator(world: World) -> None:
+    """Alerts about the InitPipelines of users are right: some of them fail."""
+    passed = f"{time.time() - world.began:.0f}s"
+    labels = f'namespace="{HEALTHY}",alertstate="firing",severity!="info"'
+    assert world.prometheus.query(f"max_over_time(ALERTS{{{labels}}}[{passed}])") == []
+
+
+@pytest.mark.parametrize(("name", "alert"), expected())
+def test_alert_clears_after_its_fault(recovered: World, name: str, alert: str) -> None:
+    poll_until(
+        lambda: not recovered.firing(name, alert),
+        CLEAR_SECONDS,
+        f"{alert} clears",
+        state=lambda: (recovered.prometheus.firing(name), recovered.installations[name].tail()),
+    )
+    recovered.progress(f"{name}: {alert} has cleared")
+
+
+def test_alert_fires_if_no_replica_runs_and_clears_when_one_does(recovered: World) -> None:
+    """This is the last test, because it ends all replicas."""
+    alert = "InitPipelineNotRunning"
+    assert alert not in recovered.prometheus.firing(None)
+    for installation in recovered.installations.values():
+        installation.end()
+    poll_until(lambda: alert in recovered.prometheus.firing(None), FIRE_SECONDS, "it fires")
+    recovered.installations[HEALTHY].replicas["a"].start()
+    poll_until(lambda: alert not in recovered.prometheus.firing(None), FIRE_SECONDS, "it clears")
