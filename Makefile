@@ -89,7 +89,7 @@ e2e-namespaced: $(STAMP) ## The same, with operators that have permissions in th
 	@INITPIPELINE_E2E_ROLE=namespace $(PYTEST) -n $(E2E_JOBS) --dist worksteal tests/e2e
 
 .PHONY: generate
-generate: $(STAMP) ## Generate crds/ and the tables of docs/reference.md from the models
+generate: $(STAMP) ## Generate crds/ and the tables of docs/ from the models and the metrics
 	@$(BIN)/python -m crds.generate
 
 .PHONY: oldest

@@ -1,5 +1,5 @@
 """Writes initpipelines.yaml, podfields.py, podlists.py, the number of items in admission.yaml, and
-the tables of docs/reference.md.
+the tables of docs/reference.md and docs/metrics.md.
 
 Run it with `make generate`. The schema of a Pod is the one that the API server of the tests
 publishes. The API server is built once per machine, and runs for the few seconds that this takes.
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import yaml
 
-from crds import itempaths, meanings, podfields, reference
+from crds import itempaths, meanings, metrics, podfields, reference
 from initpipeline.api.crd import custom_resource_definition
 from tests.cluster.build import KUBERNETES, KUBERNETES_VERSION, module_folder
 from tests.cluster.cluster import Cluster
@@ -148,7 +148,9 @@ def main() -> None:
     policy = itempaths.POLICY_FILE.read_text()
     itempaths.POLICY_FILE.write_text(itempaths.policy_with_expression(policy, found))
     reference.write()
-    files = (CRD_FILE, FIELDS_FILE, LISTS_FILE, itempaths.POLICY_FILE, reference.PAGE)
+    metrics.write()
+    pages = (reference.PAGE, metrics.PAGE)
+    files = (CRD_FILE, FIELDS_FILE, LISTS_FILE, itempaths.POLICY_FILE, *pages)
     print(f"wrote {', '.join(file.name for file in files)}")
 
 

@@ -20,5 +20,6 @@ def filled(page: str) -> str:
     return _BLOCK.sub(lambda block: f"{block[1]}{table}\n{block[2]}", page)
 
 
-if __name__ == "__main__":
+def write() -> None:
+    """Updates the table of the page."""
     PAGE.write_text(filled(PAGE.read_text()))

@@ -237,7 +237,7 @@ QUIET: Final[Mapping[str, Series]] = {
         **dict.fromkeys(requests("403", 0, "POST"), f"0x50 1x{FAULT + AFTER - 50}"),
     },
     "conflicts": {
-        f'initpipeline_reconcile_total{{{TARGET},result="conflict"}}': counter(60, 60),
+        f'initpipeline_reconcile_total{{{TARGET},result="requeue"}}': counter(60, 60),
         **requests("409", 60),
         f'initpipeline_pod_create_duration_seconds_count{{{TARGET},code="409"}}': counter(9, 9),
     },

@@ -24,12 +24,13 @@ class Meter:
         """Record that a worker has finished with a key."""
 
     def reconciled(self, result: str, seconds: float) -> None:
-        """Record a reconcile. ``result`` is success, conflict, refused, error or poisoned."""
+        """Record a reconcile. ``result`` is an Outcome of runtime.queue, or error (no answer, or an
+        error of the API server), or poisoned (an exception of the operator)."""
 
     def status_written(
         self, before: InitPipelineStatus, after: InitPipelineStatus, seconds: float
     ) -> None:
-        """Record a write of status. ``seconds`` have passed since the key was added."""
+        """Record a write of status. ``seconds`` have passed since the change became known."""
 
     def event(self, outcome: str) -> None:
         """Record an Event. ``outcome`` is posted, series or dropped."""

@@ -49,6 +49,13 @@ _RESOURCES: Final = frozenset(
         "selfsubjectaccessreviews",
     }
 )
+_CODES: Final = frozenset(
+    {"<error>"}
+    | {"200", "201", "202", "400", "401", "403", "404", "405", "406", "409", "410", "413", "415"}
+    | {"422", "429", "500", "502", "503", "504"}
+)
+"""What an API server or a load balancer answers. An admission webhook can choose any code, such as
+418."""
 _METHODS: Final = frozenset({"GET", "POST", "PATCH", "DELETE", "PUT"})
 _CONDITIONS: Final = frozenset(type_.value for type_ in ConditionType)
 _TRIGGERS: Final = frozenset(trigger.value for trigger in Trigger)
@@ -67,6 +74,11 @@ def resource_of(path: str) -> str:
     match = _PATH.match(path)
     name = f"{match['resource']}{match['sub'] or ''}" if match else ""
     return name if name in _RESOURCES else OTHER
+
+
+def known_code(code: str) -> str:
+    """Returns the code of a response, or its class, such as "4xx"."""
+    return code if code in _CODES else f"{code[:1]}xx"
 
 
 def known_reason(reason: str | None) -> str:
@@ -109,7 +121,8 @@ class Metrics(Meter):
         self._requests = add(
             Counter,
             "rest_client_requests_total",
-            'Requests to the API server. The code is "<error>" if there was no response.',
+            'Requests to the API server. The code is "<error>" if there was no response, and like '
+            '"4xx" if the API server does not use it itself.',
             ["verb", "resource", "code"],
         )
         self._request_seconds = add(
@@ -122,8 +135,9 @@ class Metrics(Meter):
         self._reconciles = add(
             Counter,
             "initpipeline_reconcile_total",
-            "Reconciles by result: success, conflict, refused, error (no answer, or another error "
-            "of the API server), poisoned (an exception of the operator).",
+            "Reconciles by result, as in controller-runtime: success, requeue_after (a deadline "
+            "follows), requeue (a conflict, or a refused Pod), error (no answer, or an error of "
+            "the API server). In addition, poisoned: an exception of the operator.",
             ["result"],
         )
         self._reconcile_seconds = add(
@@ -158,7 +172,8 @@ class Metrics(Meter):
         self._mirror_lag = add(
             Histogram,
             "initpipeline_mirror_lag_seconds",
-            "Time from when a pipeline was queued until its status was written.",
+            "Time from when a watch reported a change, or a deadline passed, until status was "
+            "written, with all attempts. After a change of the leader, it counts from then.",
             buckets=_SHORT,
         )
         self._pod_create = add(
@@ -189,9 +204,11 @@ class Metrics(Meter):
         self._loop_lag = add(
             Histogram,
             "initpipeline_event_loop_lag_seconds",
-            "How late the event loop called a timer. Sampled once a second.",
+            "How late the event loop called a timer. Sampled once a second while there is work.",
             buckets=_SHORT,
         )
+        self._lag: _LoopLag | None = None
+        """None: the metrics are not served yet."""
         info = add(
             Gauge,
             "initpipeline_build_info",
@@ -205,20 +222,24 @@ class Metrics(Meter):
 
     def request(self, method: str, path: str, code: str, seconds: float) -> None:
         verb = method if method in _METHODS else OTHER
-        resource = resource_of(path)
+        resource, code = resource_of(path), known_code(code)
         self._requests.labels(verb, resource, code).inc()
         self._request_seconds.labels(verb, resource).observe(seconds)
         if verb == "POST" and resource == "pods":
             self._pod_create.labels(code).observe(seconds)
+        if resource != "leases":  # The Lease is renewed at rest as well.
+            self._has_work()
 
     def queued(self) -> None:
         self._adds.labels(QUEUE).inc()
+        self._has_work()
 
     def retried(self) -> None:
         self._retries.labels(QUEUE).inc()
 
     def taken(self, seconds: float) -> None:
         self._queue_seconds.labels(QUEUE).observe(seconds)
+        self._has_work()
 
     def worked(self, seconds: float) -> None:
         self._work_seconds.labels(QUEUE).observe(seconds)
@@ -258,13 +279,9 @@ class Metrics(Meter):
             result = run.result.value if run.result.value in _RESULTS else OTHER
             self._completed.labels(result, known_reason(run.reason)).inc()
 
-    async def measure_lag(self) -> None:
-        """Sample the lag of the event loop, until the task is cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            wanted = loop.time() + LAG_SECONDS
-            await asyncio.sleep(LAG_SECONDS)
-            self._loop_lag.observe(max(loop.time() - wanted, 0.0))
+    def _has_work(self) -> None:
+        if self._lag is not None:
+            self._lag.note_work()
 
     def described(self) -> Iterator[tuple[str, str, tuple[str, ...], str]]:
         """Yields the name, type, labels and text of each metric, except those of the process."""
@@ -284,7 +301,7 @@ class Metrics(Meter):
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
         await runner.setup()
         host, _, port = address.rpartition(":")
-        lag = asyncio.create_task(self.measure_lag(), name="event loop lag")
+        self._lag = _LoopLag(self._loop_lag.observe)
         try:
             try:
                 await web.TCPSite(runner, host.strip("[]"), int(port)).start()
@@ -295,12 +312,46 @@ class Metrics(Meter):
                 ) from error
             yield
         finally:
-            lag.cancel()
+            self._lag.stop()
+            self._lag = None
             await runner.cleanup()
 
     async def _handle(self, _: web.Request) -> web.Response:
         body = generate_latest(self.registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+class _LoopLag:
+    """Samples how late the event loop calls a timer. At rest there is no timer, so that the process
+    is not woken."""
+
+    def __init__(self, observe: Callable[[float], None]) -> None:
+        self._observe = observe
+        self._timer: asyncio.TimerHandle | None = None
+        self._has_work = False
+        """Whether there was work since the timer was set."""
+
+    def note_work(self) -> None:
+        """Record that there is work. The next sample follows after LAG_SECONDS."""
+        self._has_work = True
+        if self._timer is None:
+            self._set()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _set(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._has_work = False
+        wanted = loop.time() + LAG_SECONDS
+        self._timer = loop.call_at(wanted, self._sample, wanted)
+
+    def _sample(self, wanted: float) -> None:
+        self._observe(max(asyncio.get_running_loop().time() - wanted, 0.0))
+        self._timer = None
+        if self._has_work:
+            self._set()
 
 
 STATE: Final = (

@@ -21,11 +21,11 @@ import asyncio
 import contextlib
 import math
 import random
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from datetime import datetime
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Generic, TypeVar
 
 from initpipeline.runtime.meter import Meter
@@ -45,6 +45,29 @@ class Urgency(IntEnum):
     FIRST = 0
     NEXT = 1
     LAST = 2
+
+
+class Outcome(StrEnum):
+    """What a worker has requested for the key that it has. The values are those of the label
+    ``result`` of controller-runtime's metrics."""
+
+    SUCCESS = "success"
+    """Nothing: it is processed when it is added again."""
+    REQUEUE = "requeue"
+    """To process it again, at once or with back-off."""
+    REQUEUE_AFTER = "requeue_after"
+    """To process it again at a certain time."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """A key that a worker has. The times are those of the event loop."""
+
+    taken_at: float
+    changed_at: float
+    """When the oldest change was added that status does not have."""
+    outcome: Outcome = Outcome.SUCCESS
+    is_served: bool = False
 
 
 class _Group(Generic[K]):
@@ -119,12 +142,12 @@ class WorkQueue(Generic[K]):
         self._max_urgent = max_urgent
         self._max_last = max_last
         self._waiting: dict[K, float] = {}
-        """Keys that were added and that no worker has got since, with the time of time.monotonic. A
-        key can be here and in _active: it was added again while a worker processes it."""
-        self._active: dict[K, float] = {}
-        """Keys that a worker is processing, with the time at which it got them."""
-        self._added: dict[K, float] = {}
-        """When the keys of _active were added."""
+        """Keys that were added and that no worker has got since, with the time at which they were
+        added. A key can be here and in _active: it was added again while a worker processes it."""
+        self._active: dict[K, _Work] = {}
+        """Keys that a worker is processing, in the order in which workers got them."""
+        self._unserved: dict[K, float] = {}
+        """For keys that were requeued before they were served: when the oldest change was added."""
         self._groups: OrderedDict[Hashable, _Group[K]] = OrderedDict()
         """The keys of _waiting that are not in _active, and those of _active, by group. The first
         group is served next. No group is empty."""
@@ -146,14 +169,20 @@ class WorkQueue(Generic[K]):
         if self._closed:
             return
         if key not in self._waiting:
-            self._waiting[key] = time.monotonic()
+            self._waiting[key] = asyncio.get_running_loop().time()
             self._meter.queued()
         if key not in self._active:
             self._make_ready(key)
 
+    def requeue(self, key: K) -> None:
+        """Add a key that a worker has, because the worker has decided with an old state."""
+        self._note(key, Outcome.REQUEUE)
+        self.add(key)
+
     def add_at(self, key: K, when: datetime) -> None:
         """Add the key at that time, or now if it is past. If the key already has an earlier time,
         that one is kept."""
+        self._note(key, Outcome.REQUEUE_AFTER)
         self._add_after(key, (when - self._clock()).total_seconds())
 
     def retry(self, key: K, longest: float = LONGEST_RETRY_SECONDS, shortest: float = 0.0) -> float:
@@ -164,6 +193,7 @@ class WorkQueue(Generic[K]):
         The caller must call ``forget_failures`` when the key was processed successfully.
         """
         self._meter.retried()
+        self._note(key, Outcome.REQUEUE)
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         delay: float = min(FIRST_RETRY_SECONDS * 2 ** min(failures, 16), longest)
@@ -174,6 +204,23 @@ class WorkQueue(Generic[K]):
     def forget_failures(self, key: K) -> None:
         """Reset the back-off of the key: its next retry has the shortest delay."""
         self._failures.pop(key, None)
+
+    def _note(self, key: K, outcome: Outcome) -> None:
+        work = self._active.get(key)
+        if work is not None and work.outcome is not Outcome.REQUEUE:
+            work.outcome = outcome
+
+    def outcome(self, key: K) -> Outcome:
+        """Returns what the worker that has the key has requested for it."""
+        work = self._active.get(key)
+        return Outcome.SUCCESS if work is None else work.outcome
+
+    def served(self, key: K) -> None:
+        """Record that the status of a key that a worker has is up to date. ``age`` counts from now,
+        and does not include this change any more if the key is requeued."""
+        if key in self._active:
+            work = self._active[key]
+            work.changed_at, work.is_served = asyncio.get_running_loop().time(), True
 
     async def get(self) -> K:
         """Wait for the next key, and return it. The caller must call ``done`` with the key when it
@@ -187,10 +234,10 @@ class WorkQueue(Generic[K]):
             except asyncio.CancelledError:
                 self._wake_one()  # This getter may have been woken for a key. Pass that on.
                 raise
-        now = time.monotonic()
-        self._added[key] = self._waiting.pop(key, now)
-        self._active[key] = asyncio.get_running_loop().time()
-        self._meter.taken(now - self._added[key])
+        now = asyncio.get_running_loop().time()
+        added_at = self._waiting.pop(key, now)
+        self._active[key] = _Work(now, self._unserved.pop(key, added_at))
+        self._meter.taken(now - added_at)
         self._idle.clear()
         if timer := self._timers.pop(key, None):
             timer.cancel()
@@ -221,10 +268,11 @@ class WorkQueue(Generic[K]):
     def done(self, key: K) -> None:
         """Record that the worker has finished with the key. If the key was added meanwhile, it is
         ready to be processed again."""
-        taken_at = self._active.pop(key, None)
-        self._added.pop(key, None)
-        if taken_at is not None:
-            self._meter.worked(asyncio.get_running_loop().time() - taken_at)
+        work = self._active.pop(key, None)
+        if work is not None:
+            self._meter.worked(asyncio.get_running_loop().time() - work.taken_at)
+            if work.outcome is Outcome.REQUEUE and not work.is_served:
+                self._unserved[key] = work.changed_at
         name = self._group(key)
         group = self._groups[name]
         group.done(key)
@@ -244,19 +292,20 @@ class WorkQueue(Generic[K]):
     def working_seconds(self) -> list[float]:
         """Returns for how long each worker has had its key, for those that have one."""
         now = asyncio.get_running_loop().time()
-        return [now - taken_at for taken_at in self._active.values()]
+        return [now - work.taken_at for work in self._active.values()]
 
     def age(self, key: K) -> float:
-        """Returns the seconds since a key was added that a worker has. 0: no worker has it."""
-        added_at = self._added.get(key)
-        return 0.0 if added_at is None else time.monotonic() - added_at
+        """Returns for how long status lacks the oldest change of a key that a worker has, in
+        seconds. It includes the time of failed attempts. 0: no worker has the key."""
+        work = self._active.get(key)
+        return 0.0 if work is None else asyncio.get_running_loop().time() - work.changed_at
 
     def stuck(self, seconds: float) -> K | None:
         """Returns a key that a worker has had for longer than this. None: there is no such key."""
         if not self._active:
             return None
         key = next(iter(self._active))  # The first one was taken first.
-        late = asyncio.get_running_loop().time() - self._active[key] > seconds
+        late = asyncio.get_running_loop().time() - self._active[key].taken_at > seconds
         return key if late else None
 
     async def drain(self, seconds: float) -> None:
@@ -274,6 +323,7 @@ class WorkQueue(Generic[K]):
             timer.cancel()
         self._timers.clear()
         self._waiting.clear()
+        self._unserved.clear()
         for group in self._groups.values():
             for keys in group.waiting.values():
                 keys.clear()

@@ -260,7 +260,7 @@ class Reconciler:
             return None  # The watch or the sweep reports that.
         self._cache.pipelines.replace(key, pipeline)
         if isinstance(pipeline, UnreadablePipeline):
-            self._queue.add(key)
+            self._queue.requeue(key)
             return None
         pod = await self._get_pod(key)
         if pod is None and key in self._cache.pods:
@@ -386,7 +386,10 @@ class Reconciler:
             if _refused(error):
                 self._events.not_written(pipeline, str(error))
             raise
-        if written is None or written is pipeline:
+        if written is None:
+            return None
+        if written is pipeline:
+            self._queue.served(key)
             return written
         if isinstance(written, UnreadablePipeline):
             return None  # The CRD has changed. The next reconcile reports that.
@@ -395,6 +398,7 @@ class Reconciler:
             self._queue.forget_failures(key)
         run_logs.status_written(pipeline, written, self._events.status_written(pipeline, written))
         self._meter.status_written(pipeline.status, written.status, self._queue.age(key))
+        self._queue.served(key)
         self._tracer.status_written(pipeline, written)
         return written
 
@@ -426,7 +430,7 @@ class Reconciler:
             return None
         self._cache.pipelines.replace(key, written)
         if isinstance(written, UnreadablePipeline) and isinstance(pipeline, Pipeline):
-            self._queue.add(key)
+            self._queue.requeue(key)
         return written
 
     async def _read_again(self, key: Key) -> None:
@@ -442,7 +446,7 @@ class Reconciler:
         if known is not None and int(fresh.resource_version) < int(known.resource_version):
             raise HistoryLost(f"InitPipeline {key}", known.resource_version, fresh.resource_version)
         if self._cache.pipelines.replace(key, fresh):
-            self._queue.add(key)
+            self._queue.requeue(key)
         else:
             self._queue.retry(key)
 

@@ -9,7 +9,12 @@ from initpipeline.core.text import clip
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, OperatorError
 from initpipeline.runtime.gateway import Key
 from initpipeline.runtime.meter import Meter
-from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, OUTAGE_RETRY_SECONDS, WorkQueue
+from initpipeline.runtime.queue import (
+    LONGEST_RETRY_SECONDS,
+    OUTAGE_RETRY_SECONDS,
+    Outcome,
+    WorkQueue,
+)
 from initpipeline.runtime.reconcile import LOGGED, Reconciler
 
 logger = logging.getLogger(__name__)
@@ -42,16 +47,17 @@ async def run_worker(
 
 
 async def _reconcile(key: Key, queue: WorkQueue[Key], reconciler: Reconciler) -> str:
-    """Returns the result: success, or why the reconcile failed."""
+    """Returns the result, as ``Meter.reconciled`` gets it."""
     try:
         await reconciler.reconcile(key)
-        return "success"
+        return queue.outcome(key)
     except (ApiError, ConnectionFailed) as error:
         delay = queue.retry(key, _longest_delay(error), _requested_delay(error))
         about = reconciler.fields_of(key)
         fields = {**about, "error": clip(str(error), LOGGED), "retry_seconds": delay}
         logger.warning("API request failed", extra=fields)
-        return _failure(error)
+        conflict = isinstance(error, ApiError) and error.code == 409
+        return Outcome.REQUEUE if conflict else "error"
     except OperatorError:
         raise
     except Exception as error:
@@ -60,13 +66,6 @@ async def _reconcile(key: Key, queue: WorkQueue[Key], reconciler: Reconciler) ->
         logger.exception("reconcile failed", extra=fields)
         await _report(key, error, reconciler)
         return "poisoned"
-
-
-def _failure(error: ApiError | ConnectionFailed) -> str:
-    code = error.code if isinstance(error, ApiError) else 0
-    if code == 409:
-        return "conflict"
-    return "refused" if code in {400, 403, 413, 422} else "error"
 
 
 async def _report(key: Key, error: Exception, reconciler: Reconciler) -> None:

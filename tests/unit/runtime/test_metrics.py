@@ -11,11 +11,19 @@ from crds import metrics as page
 from initpipeline.api.models import InitPipelineStatus
 from initpipeline.api.reasons import Reason
 from initpipeline.runtime.meter import Meter
-from initpipeline.runtime.metrics import Metrics, conditions_of, known_reason, resource_of
+from initpipeline.runtime.metrics import (
+    LAG_SECONDS,
+    Metrics,
+    conditions_of,
+    known_code,
+    known_reason,
+    resource_of,
+)
 from initpipeline.runtime.queue import WorkQueue
 from tests.ports import free_port
 from tests.unit.runtime.clock import Clock
 
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/a/leases"
 START, INITIALIZED = "2026-01-01T00:00:00Z", "2026-01-01T00:00:07Z"
 
 
@@ -64,6 +72,15 @@ def test_request_is_counted_by_verb_resource_and_code() -> None:
     assert found["initpipeline_pod_create_duration_seconds_count", ("201",)] == 1
 
 
+def test_code_that_an_api_server_does_not_use_is_its_class() -> None:
+    """The codes of alerts stay apart. An admission webhook chooses the code of its denial."""
+    assert {known_code(code) for code in ("201", "401", "403", "409", "429", "503", "<error>")} == {
+        *("201", "401", "403", "409", "429", "503", "<error>")
+    }
+    assert {known_code(str(code)) for code in range(100, 1000)} - {"2xx", "4xx", "5xx"} >= {"404"}
+    assert (known_code("418"), known_code("599")) == ("4xx", "5xx")
+
+
 def test_resource_of_a_path_has_no_names() -> None:
     base = "/apis/initpipeline.dev/v1alpha1"
     assert resource_of(f"{base}/initpipelines") == "initpipelines"
@@ -79,6 +96,7 @@ def test_series_of_hostile_pipelines_are_bounded() -> None:
         hostile[(("Ready", "True", f"reason-{number}"), (f"type-{number}", "True", "x"))] += 1
         metrics.request("GET", f"/api/v1/namespaces/n{number}/pods/p{number}", "200", 0.1)
         metrics.request("GET", f"/apis/x{number}/v1/y{number}", "200", 0.1)
+        metrics.request("POST", "/api/v1/namespaces/a/pods", str(100 + number % 900), 0.1)
         ended = status(
             trigger=f"trigger{number}",
             initializedTime=INITIALIZED,
@@ -88,7 +106,7 @@ def test_series_of_hostile_pipelines_are_bounded() -> None:
         )
         metrics.status_written(InitPipelineStatus(), ended, 0.1)
     assert conditions_of(hostile) == {("Ready", "True", "Other"): 10_000}
-    assert len(samples(metrics)) < 250
+    assert len(samples(metrics)) < 750
 
 
 def test_reason_outside_the_enumeration_is_other() -> None:
@@ -123,6 +141,39 @@ async def test_metrics_are_served() -> None:
         text = await response.text()
         assert response.status == 200
     assert "initpipeline_build_info{" in text
+
+
+async def test_lag_of_the_event_loop_is_sampled_only_while_there_is_work(clock: Clock) -> None:
+    metrics = Metrics()
+
+    def number() -> float:
+        return samples(metrics)["initpipeline_event_loop_lag_seconds_count", ()]
+
+    async def work(seconds: int) -> None:
+        for _ in range(seconds):
+            metrics.queued()
+            await clock.advance(LAG_SECONDS)
+
+    async with metrics.served(f"127.0.0.1:{free_port()}"):
+        await clock.advance(3600)
+        assert number() == 0
+        await work(seconds=5)
+        sampled = number()
+        assert sampled >= 4
+        for _ in range(60):
+            metrics.request("PATCH", f"{LEASES}/a", "200", 0.1)
+            await clock.advance(LAG_SECONDS)
+        assert number() <= sampled + 1, "the timer goes on at rest"
+        await work(seconds=1)
+        assert number() >= sampled + 1
+
+
+async def test_late_event_loop_is_measured(clock: Clock) -> None:
+    metrics = Metrics()
+    async with metrics.served(f"127.0.0.1:{free_port()}"):
+        metrics.queued()
+        await clock.advance(LAG_SECONDS + 4)
+        assert samples(metrics)["initpipeline_event_loop_lag_seconds_sum", ()] == 4
 
 
 def test_metrics_record_everything_that_a_meter_gets() -> None:
