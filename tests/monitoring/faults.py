@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from itertools import count
 from typing import Any, Final
 
 from kubernetes import client
@@ -205,10 +206,16 @@ def unreadable_status(installation: Installation) -> Iterator[None]:
 def stopped_process(installation: Installation) -> Iterator[None]:
     """Stop the process for 1.6 s at a time, as with a limit of CPU that is too low."""
     process = installation.start()
+    installation.create("demo", unscheduled())
     ended = threading.Event()
 
     def stop_and_continue() -> None:
-        while not ended.wait(0.7):
+        for turn in count():
+            if ended.wait(0.7):
+                return
+            # Without work, the event loop has nothing to be late with.
+            changed = {"metadata": {"annotations": {"example.com/turn": str(turn)}}}
+            installation.pipelines.patch("demo", changed)
             os.kill(process.pid, signal.SIGSTOP)
             time.sleep(1.6)
             os.kill(process.pid, signal.SIGCONT)

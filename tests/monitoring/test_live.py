@@ -6,18 +6,25 @@ shorter: a second in place of a minute. Otherwise the test would last for hours.
 """
 
 import math
+import shutil
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from tests.cluster.processes import Daemon
 from tests.cluster.progress import Lines
 from tests.monitoring.dashboard import Query, queries
-from tests.monitoring.faults import FAULTS, expected
+from tests.monitoring.faults import FAULTS, expected, run_numbers
 from tests.monitoring.test_alerts import ALERTS
+from tests.monitoring.test_kube_state_metrics import FILE, METRICS, RESOURCE
 from tests.monitoring.world import HEALTHY, World, started
 from tests.poll import poll_until
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
@@ -93,6 +100,49 @@ def test_healthy_installation_has_no_alert_of_the_operator(world: World) -> None
     passed = f"{time.time() - world.began:.0f}s"
     labels = f'namespace="{HEALTHY}",alertstate="firing",severity!="info"'
     assert world.prometheus.query(f"max_over_time(ALERTS{{{labels}}}[{passed}])") == []
+
+
+def test_kube_state_metrics_serves_each_pipeline(world: World, tmp_path: Path) -> None:
+    program = shutil.which("kube-state-metrics")
+    if program is None:
+        pytest.skip("kube-state-metrics is not on the PATH")
+    port = free_port()
+    daemon = Daemon("kube-state-metrics", tmp_path / "pid", tmp_path / "log")
+    options = {
+        "kubeconfig": world.cluster.kubeconfig,
+        "custom-resource-state-config-file": FILE,
+        "custom-resource-state-only": "true",
+        "host": "127.0.0.1",
+        "port": port,
+        "telemetry-host": "127.0.0.1",
+        "telemetry-port": free_port(),
+    }
+    daemon.start([program, *(f"--{name}={value}" for name, value in options.items())])
+    try:
+        daemon.wait(lambda: _serves_each_pipeline(world, port), FIRE_SECONDS, "series of each")
+    finally:
+        daemon.stop()
+
+
+def _serves_each_pipeline(world: World, port: int) -> bool:
+    """Returns whether kube-state-metrics has all metrics, and the present number of each run."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
+            text = response.read().decode()
+    except OSError:
+        return False
+    samples = [
+        sample for family in text_string_to_metric_families(text) for sample in family.samples
+    ]
+    numbers = {
+        sample.labels["initpipeline"]: sample.value
+        for sample in samples
+        if sample.name.endswith("_status_run_number") and sample.labels["namespace"] == HEALTHY
+    }
+    prefix = RESOURCE["metricNamePrefix"]
+    return {sample.name for sample in samples} == {
+        f"{prefix}_{name}" for name in METRICS
+    } and numbers == run_numbers(world.installations[HEALTHY])
 
 
 @pytest.mark.parametrize(("name", "alert"), expected())
