@@ -16,7 +16,7 @@ ROOT: Final = Path(__file__).parents[2]
 FILE: Final = ROOT / "manifests" / "monitoring" / "kube-state-metrics.yaml"
 (RESOURCE,) = yaml.safe_load(FILE.read_text())["spec"]["resources"]
 METRICS: Final = {metric["name"]: metric for metric in RESOURCE["metrics"]}
-METADATA: Final = {"creationTimestamp": {}, "namespace": {}, "name": {}}
+METADATA: Final[dict[str, Any]] = {"creationTimestamp": {}, "namespace": {}, "name": {}}
 """Fields of metadata that are used. The schema of the CRD has none of them."""
 
 
