@@ -207,6 +207,61 @@ class TestStatus:
         stored = json.loads(kubectl("get", "ipl", "shop", "-o", "json"))
         assert stored["status"]["initContainerStatuses"] == statuses
 
+    def test_status_of_a_newer_version_is_stored_unchanged(
+        self, kubectl: Kubectl, namespace: str
+    ) -> None:
+        """Unknown fields in each object, unknown values, and conditions of other controllers."""
+        new: Final = {"aFieldOfTheFuture": {"deep": [1, {"er": True}]}}
+        ended = {
+            "number": 1,
+            "trigger": "NodeOnFire",
+            "startTime": "2026-01-01T00:00:00Z",
+            "completionTime": "2026-01-01T00:00:09Z",
+            "result": "Burnt",
+            "reason": "TooHot",
+            "cause": {"container": "app", **new},
+            "exceeded": {"limit": "maxDegrees", "step": "cool", "value": 451, **new},
+            **new,
+        }
+        status = {
+            "observedGeneration": 1,
+            "conditions": [
+                {
+                    "type": "example.com/Audited",
+                    "status": "True",
+                    "reason": "Audited",
+                    "message": "x" * 32768,
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                    **new,
+                }
+            ],
+            "run": {
+                **ended,
+                "completedInitContainers": [{"name": "cool", "containerID": "c", **new}],
+                "restartBaselines": [{"name": "app", "restartCount": 1, **new}],
+                "runningStep": {
+                    "name": "cool",
+                    "containerID": "d",
+                    "firstSeenTime": "2026-01-01T00:00:00Z",
+                    **new,
+                },
+            },
+            "history": [{**ended, "failedStep": {"name": "cool", "restartCount": 0, **new}}],
+            "effectiveResources": {"requests": {"cpu": "1"}, **new},
+            **new,
+        }
+        kubectl = kubectl.within(namespace)
+        kubectl("create", "-f", "-", stdin=pipeline_of(minimal_template()))
+        patch = json.dumps({"status": status})
+        kubectl("patch", "ipl", "shop", "--subresource=status", "--type=merge", "-p", patch)
+        assert kubectl.json("get", "ipl", "shop")["status"] == status
+
+    def test_unknown_value_of_a_policy_is_refused(self, kubectl: Kubectl, namespace: str) -> None:
+        spec = pipeline_of(minimal_template())["spec"] | {"rerunPolicy": "OnFire"}
+        with pytest.raises(CalledProcessError) as refused:
+            kubectl.within(namespace)("create", "-f", "-", stdin=pipeline_of(None) | {"spec": spec})
+        assert "spec.rerunPolicy: Unsupported value" in refused.value.stderr
+
     def test_new_pipeline_has_observed_generation_minus_one(
         self, kubectl: Kubectl, namespace: str
     ) -> None:

@@ -18,6 +18,7 @@ from initpipeline.api.podtemplate import (
     keywords,
     pod_template_schema,
     with_children,
+    without,
 )
 
 Meanings = Mapping[str, Mapping[str, str]]
@@ -67,6 +68,12 @@ _INIT_POLICIES: Final = ("properties", "spec", "properties", "initPolicies")
 _POD_SPEC: Final = (*_TEMPLATE, "properties", "spec")
 _STATUS: Final = ("properties", "status")
 _OBSERVED: Final = (*_STATUS, "properties", "observedGeneration")
+_CONDITION_STATUS: Final = (
+    *_STATUS,
+    *("properties", "conditions", "items", "properties", "status"),
+)
+CONDITION_STATUSES: Final = ["True", "False", "Unknown"]
+"""The values of metav1.ConditionStatus, to which no version adds any."""
 _MIRROR: Final = (*_STATUS, "properties", "initContainerStatuses", "items")
 _METADATA: Final[Schema] = {
     "type": "object",
@@ -121,7 +128,10 @@ def resource_schema(core: Definitions, meanings: Meanings) -> Schema:
     metadata. The schema limits metadata.name to names.MAX_NAME_LENGTH, even if the API server makes
     it from generateName."""
     schema = model_schema(InitPipeline.model_json_schema(), meanings)
-    schema = _changed_at(_STATUS, schema, lambda item: _without_defaults(item) | {"default": {}})
+    schema = _changed_at(_STATUS, schema, lambda item: _open(item) | {"default": {}})
+    schema = _changed_at(
+        _CONDITION_STATUS, schema, lambda item: item | {"enum": CONDITION_STATUSES}
+    )
     schema = _changed_at(_OBSERVED, schema, lambda item: item | {"default": NOT_OBSERVED})
     schema = _changed_at(_MIRROR, schema, lambda _: container_status_schema(core))
     schema = with_list_keys(schema)
@@ -239,7 +249,11 @@ def _requiring(schema: Schema, *fields: str) -> Schema:
     return schema | {"properties": properties, "required": [*others, *fields]}
 
 
-def _without_defaults(schema: Schema) -> Schema:
-    """Returns the schema without defaults, so that a status holds only what the operator wrote."""
-    bare = {keyword: value for keyword, value in schema.items() if keyword != "default"}
-    return with_children(bare, _without_defaults)
+def _open(schema: Schema) -> Schema:
+    """Returns the schema of a status. It has no defaults, so a status holds only what the operator
+    wrote. An enumeration accepts further values, because a newer operator may know more of them.
+    Its description has those that this version knows."""
+    bare = without(schema, {"default", "enum"})
+    if "enum" in schema:
+        bare |= {"minLength": 1, "maxLength": names.MAX_IDENTIFIER_LENGTH}
+    return with_children(bare, _open)

@@ -7,7 +7,7 @@ API server returned, because core/v1 defines what they may hold.
 
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
@@ -54,7 +54,8 @@ Message = Annotated[str, Field(max_length=MAX_MESSAGE_LENGTH)]
 
 
 class ApiModel(BaseModel):
-    """Base of all models: camelCase in JSON, snake_case in Python. Unknown fields are ignored."""
+    """Base of all models: camelCase in JSON, snake_case in Python. Unknown fields are ignored,
+    except in status (StatusModel)."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore"
@@ -66,23 +67,39 @@ class ApiModel(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
-class Condition(ApiModel):
-    """One aspect of the InitPipeline's state, as a metav1.Condition."""
+class StatusModel(ApiModel):
+    """Base of all objects in status. Unknown fields are kept: a newer version has written them.
 
-    type: Identifier = Field(
-        description="Type of the condition: Initialized, Ready, Reconciling, Stalled, Suspended or "
-        "InPlaceUnavailable."
+    The CRD keeps them as well, so neither an older operator nor an older CRD loses what a newer
+    operator recorded.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Condition(StatusModel):
+    """One aspect of the InitPipeline's state, with the fields and limits of metav1.Condition, so
+    that other controllers can add conditions of their own."""
+
+    type: Annotated[str, Field(max_length=316)] = Field(
+        description="Type of the condition. The operator sets Initialized, Ready, Reconciling, "
+        "Stalled, Suspended and InPlaceUnavailable, and keeps all others."
     )
-    status: Literal["True", "False", "Unknown"] = Field(description="Status of the condition.")
-    observed_generation: Generation = Field(
-        description="The metadata.generation that the condition is based on."
+    status: str = Field(description="Status of the condition: True, False or Unknown.")
+    observed_generation: Generation | None = Field(
+        None, description="The metadata.generation that the condition is based on."
     )
     last_transition_time: Time = Field(description="When the status last changed.")
-    reason: Identifier = Field(description="Machine-readable reason for the status, in CamelCase.")
-    message: Message = Field(description="Human-readable explanation of the status. At most 1 KiB.")
+    reason: Annotated[str, Field(min_length=1, max_length=1024)] = Field(
+        description="Machine-readable reason for the status, in CamelCase."
+    )
+    message: Annotated[str, Field(max_length=32768)] = Field(
+        description="Human-readable explanation of the status. Those of the operator have at most "
+        "1 KiB."
+    )
 
 
-class Cause(ApiModel):
+class Cause(StatusModel):
     """What caused a run: the termination of a container that restarted, or a changed template."""
 
     container: Identifier | None = Field(None, description="Name of the container that restarted.")
@@ -107,7 +124,7 @@ class Cause(ApiModel):
     )
 
 
-class FailedStep(ApiModel):
+class FailedStep(StatusModel):
     """The init container at which a run failed, and how its last attempt terminated."""
 
     name: Identifier = Field(description="Name of the init container.")
@@ -130,7 +147,7 @@ class FailedStep(ApiModel):
     )
 
 
-class Exceeded(ApiModel):
+class Exceeded(StatusModel):
     """The limit that a run exceeded. The run has failed. Raising the limit starts another run."""
 
     limit: Identifier = Field(
@@ -150,7 +167,7 @@ class Exceeded(ApiModel):
     )
 
 
-class RunningStep(ApiModel):
+class RunningStep(StatusModel):
     """The running attempt of the current init container."""
 
     name: Identifier = Field(description="Name of the init container.")
@@ -163,7 +180,7 @@ class RunningStep(ApiModel):
     )
 
 
-class CompletedInitContainer(ApiModel):
+class CompletedInitContainer(StatusModel):
     """An init container that has succeeded in the current run."""
 
     name: Identifier = Field(description="Name of the init container.")
@@ -172,7 +189,7 @@ class CompletedInitContainer(ApiModel):
     )
 
 
-class RestartBaseline(ApiModel):
+class RestartBaseline(StatusModel):
     """The restart count of a container from which restarts in the current run are counted."""
 
     name: Identifier = Field(description="Name of the container.")
@@ -187,7 +204,7 @@ class RestartBaseline(ApiModel):
     )
 
 
-class RunFacts(ApiModel):
+class RunFacts(StatusModel):
     """The fields that the current run has in common with its later entry in history."""
 
     number: Annotated[int, Field(ge=1, le=INT32_MAX)] = Field(
@@ -296,7 +313,7 @@ class RunRecord(RunFacts):
     )
 
 
-class EffectiveResources(ApiModel):
+class EffectiveResources(StatusModel):
     """The resources that the scheduler and ResourceQuota count for the Pod: the most that it needs
     at any one time, init containers and sidecars included."""
 
@@ -313,7 +330,7 @@ NOT_OBSERVED = -1
 object without status as Current."""
 
 
-class InitPipelineStatus(ApiModel):
+class InitPipelineStatus(StatusModel):
     """Most recently observed state of the InitPipeline. Set by the operator, read-only for
     users."""
 

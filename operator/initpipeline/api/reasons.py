@@ -55,7 +55,7 @@ class ConditionType(StrEnum):
     Pod. Absent otherwise."""
 
 
-class Reason(StrEnum):
+class Reason(OpenEnum):
     """Reasons of conditions. ``kubectl get ipl`` shows that of Ready in the column REASON."""
 
     POD_PENDING = "PodPending"

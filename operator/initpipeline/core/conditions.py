@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final
 
 from initpipeline.api.models import Condition, InitPipelineStatus
 from initpipeline.api.reasons import ConditionType
 from initpipeline.core.evolve import evolve
 from initpipeline.core.explanations import Explanation
+
+_OWN: Final = frozenset(type_.value for type_ in ConditionType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,8 @@ def conditions(
     before: InitPipelineStatus, inputs: ConditionInputs, generation: int, now: datetime
 ) -> tuple[Condition, ...]:
     """Returns the conditions. Initialized and Ready are always present. The others are absent
-    unless True; kstatus expects that of Reconciling and Stalled."""
+    unless True; kstatus expects that of Reconciling and Stalled. The conditions of others follow,
+    as they were."""
     rows: list[tuple[ConditionType, bool, Explanation]] = [
         (ConditionType.INITIALIZED, inputs.initialized, inputs.initialized_why),
         (ConditionType.READY, inputs.ready, inputs.ready_why),
@@ -38,16 +41,25 @@ def conditions(
         rows.append((ConditionType.STALLED, True, inputs.stalled))
     if inputs.suspended:
         rows.append((ConditionType.SUSPENDED, True, inputs.suspended))
-    return tuple(
+    own = tuple(
         _condition(before.condition(type_), type_, holds, why, generation, now)
         for type_, holds, why in rows
     )
+    return own + tuple(one for one in before.conditions if not is_own(one.type))
+
+
+def is_own(type_: str) -> bool:
+    """Returns whether this version of the operator sets conditions of this type. It keeps all
+    others: another controller or a newer version of the operator has written them."""
+    return type_ in _OWN
 
 
 def of_generation(before: InitPipelineStatus, generation: int) -> tuple[Condition, ...]:
-    """Returns the conditions as last written, with this observedGeneration."""
+    """Returns the conditions as last written, and the operator's own with this
+    observedGeneration."""
     return tuple(
-        evolve(condition, observed_generation=generation) for condition in before.conditions
+        evolve(one, observed_generation=generation) if is_own(one.type) else one
+        for one in before.conditions
     )
 
 
@@ -78,7 +90,7 @@ def _condition(
     now: datetime,
 ) -> Condition:
     """Returns the condition. Its transition time changes only if its status does."""
-    value: Literal["True", "False"] = "True" if holds else "False"
+    value = "True" if holds else "False"
     since = before.last_transition_time if before and before.status == value else now
     return Condition(
         type=type_,

@@ -68,7 +68,7 @@ class StatusChanges(TypedDict, total=False):
 
 
 class ConditionChanges(TypedDict, total=False):
-    observed_generation: int
+    observed_generation: int | None
 
 
 class ExceededChanges(TypedDict, total=False):

@@ -346,7 +346,7 @@ class Pod:
             scheduling_gated=bool(gates - {RUN_GATE}),
             run_gated=RUN_GATE in gates,
             template_text=_short(annotations.get(TEMPLATE_ANNOTATION), templates.LARGEST_PACKED),
-            rerun_in_place=lenient.text(annotations.get(RERUN_IN_PLACE_ANNOTATION)) or None,
+            rerun_in_place=lenient.reason(annotations.get(RERUN_IN_PLACE_ANNOTATION)) or None,
             effective_resources=known.effective_resources,
             conditions=_conditions(status.get("conditions")),
             init_containers=known.init_containers,

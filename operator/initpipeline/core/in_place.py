@@ -18,6 +18,7 @@ from typing import Any, Final
 from initpipeline.api.models import InitPipelineStatus, Run, format_time
 from initpipeline.api.names import IN_PLACE
 from initpipeline.api.reasons import ConditionType, Reason, RerunPolicy, RerunStrategy, Trigger
+from initpipeline.core import lenient
 from initpipeline.core.explanations import Explanation
 from initpipeline.core.facts import RESTART_ALL_CONTAINERS, Facts, Pipeline, Pod
 from initpipeline.core.runs import RunState
@@ -136,7 +137,7 @@ def _of_pod(before: InitPipelineStatus, pod: Pod) -> Explanation | None:
     if pod.rerun_in_place == IN_PLACE:
         dropped = "the API server has dropped the restartPolicyRules of the Pod"
         return None if pod.restarts_in_place else _unsupported(dropped)
-    if pod.rerun_in_place not in set(Reason):
+    if pod.rerun_in_place is None:
         return None
     reason = Reason(pod.rerun_in_place)
     condition = before.condition(ConditionType.IN_PLACE_UNAVAILABLE)
@@ -147,13 +148,11 @@ def _of_pod(before: InitPipelineStatus, pod: Pod) -> Explanation | None:
 
 def _known(before: InitPipelineStatus, run: Run) -> Explanation | None:
     """Returns the obstacle that the condition reports for this run. The operator adds its rules at
-    most once per run. None: there was no obstacle, or it cannot be read."""
+    most once per run. None: there was no obstacle."""
     condition = before.condition(ConditionType.IN_PLACE_UNAVAILABLE)
     if condition is None or before.run is None or before.run.number != run.number:
         return None
-    if condition.reason not in set(Reason):  # Another client may have written it.
-        return None
-    return Explanation(Reason(condition.reason), condition.message)
+    return Explanation(Reason(lenient.identifier(condition.reason)), condition.message)
 
 
 def _before_pod(facts: Facts, state: RunState, now: datetime) -> Explanation | None:

@@ -243,12 +243,15 @@ def raised_baselines(run: Run, pod: Pod) -> tuple[RestartBaseline, ...]:
     forgiven = set(LOST_ENDS)
     if run.trigger is Trigger.POD_RESTARTED:
         forgiven.add(RESTARTING_ALL_CONTAINERS)
-    counts = {baseline.name: baseline.restart_count for baseline in run.init_restart_baselines}
+    baselines = {baseline.name: baseline for baseline in run.init_restart_baselines}
     for status in pod.init_container_statuses:
-        last = status.last_terminated
-        if last is not None and last.reason in forgiven and status.restart_count:
-            counts[status.name] = max(counts.get(status.name, 0), status.restart_count)
-    return tuple(RestartBaseline(name=name, restart_count=n) for name, n in counts.items())
+        last, known = status.last_terminated, baselines.get(status.name)
+        if last is None or last.reason not in forgiven:
+            continue
+        if status.restart_count > (known.restart_count if known else 0):
+            raised = RestartBaseline(name=status.name, restart_count=status.restart_count)
+            baselines[status.name] = raised
+    return tuple(baselines.values())
 
 
 def in_place_cause(pod: Pod) -> Cause | None:

@@ -20,7 +20,7 @@ from initpipeline.api.models import (
 )
 from initpipeline.api.reasons import ConditionType, Reason, RerunPolicy, Result, Trigger
 from initpipeline.api.triggers import by_user
-from initpipeline.core import explanations, pod_restarts, pod_steps, run_limits, template
+from initpipeline.core import explanations, lenient, pod_restarts, pod_steps, run_limits, template
 from initpipeline.core.evolve import RunChanges, evolve
 from initpipeline.core.explanations import Explanation
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod
@@ -196,9 +196,9 @@ def end(
         message=why.message if why else None,
         exceeded=exceeded,
     )
-    record = RunRecord(
-        **{name: getattr(run, name) for name in RunFacts.model_fields}, failed_step=failed
-    )
+    known = {field.alias: getattr(run, name) for name, field in RunFacts.model_fields.items()}
+    # A field of a newer version stays with its run, as far as the CRD has it in history as well.
+    record = RunRecord.model_validate({**(run.model_extra or {}), **known, "failedStep": failed})
     # If another client wrote the status, history may already have an entry of this number.
     older = tuple(entry for entry in state.history if entry.number != run.number)
     failed_runs = min(state.failed_runs + (result is Result.FAILED), INT32_MAX)
@@ -326,14 +326,13 @@ def _not_initialized(
     observation: Observation | None, written: InitPipelineStatus
 ) -> Explanation | None:
     """Returns why the run was not initialized. The source is its Pod, or without a Pod the last
-    reported condition. None: the condition is absent or has an unknown reason."""
+    reported condition. None: the condition is absent."""
     if observation is not None:
         return explanations.initialization(observation)
     reported = written.condition(ConditionType.INITIALIZED)
-    # Another client may have written the condition. If status records no run, it is about none.
-    if written.run is None or reported is None or reported.reason not in set(Reason):
+    if written.run is None or reported is None:  # If status records no run, it is about none.
         return None
-    return Explanation(Reason(reported.reason), reported.message)
+    return Explanation(Reason(lenient.identifier(reported.reason)), reported.message)
 
 
 def _with_kubelet_run(

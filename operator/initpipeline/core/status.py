@@ -230,7 +230,7 @@ def _conditions_of_ended_run(state: RunState, policies: Policies) -> ConditionIn
 
 def _end_of(run: Run) -> Explanation:
     """Returns why the run ended, as recorded when it did."""
-    reason = Reason(run.reason) if run.reason in set(Reason) else Reason.POD_FAILED
+    reason = Reason(run.reason) if run.reason else Reason.POD_FAILED
     left = run.exceeded.termination_message if run.exceeded else None
     message = run.message or "the run has ended"
     return Explanation(reason, f"{message}: {left}" if left else message)

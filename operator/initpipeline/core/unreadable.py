@@ -5,15 +5,19 @@ another client wrote its status. The desired state is then unknown, so the opera
 problem.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from pydantic import ValidationError
 
 from initpipeline.api.models import Condition, format_time
 from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.api.times import parse_time
 from initpipeline.core import lenient
+from initpipeline.core.conditions import is_own
 from initpipeline.core.facts import (
     Pipeline,
     PipelineMetadata,
@@ -77,7 +81,18 @@ def unreadable_conditions(
         _condition(before.get(type_, {}), type_, status, Reason.UNREADABLE, message, pipeline, now)
         for type_, status in _CONDITIONS
     ]
+    reported += [condition.to_api() for condition in _of_others(pipeline.conditions)]
     return None if list(pipeline.conditions) == reported else reported
+
+
+def _of_others(stored: Iterable[Mapping[str, Any]]) -> Iterator[Condition]:
+    """Yields the conditions that another controller or a newer version of the operator has
+    written. One that the API server would refuse is left out."""
+    for raw in stored:
+        with contextlib.suppress(ValidationError):
+            condition = Condition.model_validate(raw)
+            if not is_own(condition.type):
+                yield condition
 
 
 def error_conditions(

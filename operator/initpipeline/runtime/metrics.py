@@ -58,6 +58,7 @@ _CODES: Final = frozenset(
 418."""
 _METHODS: Final = frozenset({"GET", "POST", "PATCH", "DELETE", "PUT"})
 _CONDITIONS: Final = frozenset(type_.value for type_ in ConditionType)
+_STATUSES: Final = frozenset({"True", "False", "Unknown"})
 _TRIGGERS: Final = frozenset(trigger.value for trigger in Trigger)
 _RESULTS: Final = frozenset(result.value for result in Result)
 _REASONS: Final = frozenset(reason.value for reason in Reason)
@@ -438,7 +439,8 @@ def conditions_of(counts: "Counts[Any]") -> "Counts[tuple[str, str, str]]":
     for conditions, number in counts.items():
         for type_, status, reason in conditions or ():
             if type_ in _CONDITIONS:
-                found[type_, status, known_reason(reason)] += number
+                known = status if status in _STATUSES else OTHER
+                found[type_, known, known_reason(reason)] += number
     return found
 
 

@@ -194,9 +194,55 @@ class TestResource:
         assert properties.pop("observedGeneration")["default"] == -1
         assert "'default'" not in repr(properties)
 
+    def test_every_object_of_the_status_keeps_unknown_fields(self) -> None:
+        """So that an older CRD keeps what a newer operator writes."""
+        pruned = [
+            path
+            for path, schema in nodes(self.STATUS)
+            if "properties" in schema and not schema.get(PRESERVE)
+        ]
+        assert pruned == []
+
+    def test_spec_prunes_unknown_fields(self) -> None:
+        policies = {k: v for k, v in self.SPEC["properties"].items() if k != "template"}
+        kept = [path for path, schema in nodes({"properties": policies}) if PRESERVE in schema]
+        assert kept == []
+
+    def test_enumerations_are_closed_in_spec_only(self) -> None:
+        """An older CRD would refuse the status of a newer operator."""
+        closed = {path for path, schema in nodes(self.SCHEMA) if "enum" in schema}
+        assert closed == {
+            "spec.logTails",
+            "spec.rerunPolicy",
+            "spec.rerunStrategy",
+            "status.conditions.status",
+        }
+
+    def test_open_enumeration_lists_its_values_and_limits_others(self) -> None:
+        trigger = self.STATUS["properties"]["run"]["properties"]["trigger"]
+        assert "- Created: The InitPipeline was created." in trigger["description"]
+        assert (trigger["minLength"], trigger["maxLength"]) == (1, 253)
+
+    def test_condition_has_the_required_fields_of_metav1(self) -> None:
+        condition = self.STATUS["properties"]["conditions"]["items"]
+        expected = {"lastTransitionTime", "message", "reason", "status", "type"}
+        assert set(condition["required"]) == expected
+
     def test_descriptions_break_lines_only_between_values(self) -> None:
         broken = [text for text in descriptions(self.SCHEMA) if re.search(r"\n(?!- )", text)]
         assert broken == []
+
+
+PRESERVE = "x-kubernetes-preserve-unknown-fields"
+
+
+def nodes(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
+    """Yields each schema below a schema, with its path."""
+    yield path, schema
+    for name, child in schema.get("properties", {}).items():
+        yield from nodes(child, f"{path}.{name}".lstrip("."))
+    for keyword in {"items", "additionalProperties"} & schema.keys():
+        yield from nodes(schema[keyword], path)
 
 
 def descriptions(schema: Any) -> Iterator[str]:

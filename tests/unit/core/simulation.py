@@ -10,6 +10,7 @@ from typing import Any
 from initpipeline.api.models import Condition, InitPipelineStatus, Run
 from initpipeline.api.names import MAX_MESSAGE_LENGTH
 from initpipeline.api.reasons import ConditionType
+from initpipeline.core import conditions
 from initpipeline.core.decide import Decision, decide
 from initpipeline.core.facts import Facts, Refusal
 from initpipeline.core.patch import merge_patch
@@ -137,7 +138,7 @@ def _check(before: InitPipelineStatus, decision: Decision, limit: int) -> None:
         assert run.number >= before.run.number, "the number of the run fell"
         ended = range(before.run.number, run.number)[:limit]
         assert set(ended) <= set(numbers), f"of the runs {list(ended)} history has {numbers}"
-    types = [c.type for c in status.conditions]
+    types = [c.type for c in status.conditions if conditions.is_own(c.type)]
     assert types[:2] == ["Initialized", "Ready"], f"conditions are {types}"
     for condition in status.conditions:
         assert len(condition.message.encode()) <= MAX_MESSAGE_LENGTH, condition.type

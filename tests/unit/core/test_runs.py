@@ -6,7 +6,7 @@ import pytest
 
 from initpipeline.api.models import Condition, Exceeded, InitPipelineStatus
 from initpipeline.api.reasons import Reason, Result, Trigger
-from initpipeline.core import runs
+from initpipeline.core import lenient, runs
 from initpipeline.core.evolve import evolve
 from initpipeline.core.facts import Refusal
 from initpipeline.core.runs import FollowedRun, RunState
@@ -269,31 +269,26 @@ class TestSuperseded:
         assert state.history[0].failed_step is not None
         assert state.history[0].failed_step.exit_code == 9
 
-    @pytest.mark.parametrize(
-        "conditions",
-        [
-            pytest.param((), id="absent"),
-            pytest.param(
-                (
-                    Condition(
-                        type="Initialized",
-                        status="False",
-                        observed_generation=1,
-                        last_transition_time=at(0),
-                        reason="Invented",
-                        message="by another client",
-                    ),
-                ),
-                id="of an unknown reason",
-            ),
-        ],
-    )
-    def test_run_without_pod_and_condition_has_no_reason(
-        self, conditions: tuple[Condition, ...]
-    ) -> None:
-        written = InitPipelineStatus(run=begun().run, conditions=conditions)
+    def test_run_without_pod_and_condition_has_no_reason(self) -> None:
+        written = InitPipelineStatus(run=begun().run)
         [record] = runs.superseded(FollowedRun(begun(), None, None), written, at(5)).history
         assert (record.result, record.reason) == (Result.SUPERSEDED, None)
+
+    @pytest.mark.parametrize("reason", ["Invented", "R" * 1024])
+    def test_run_without_pod_has_the_reason_that_only_a_newer_version_knows(
+        self, reason: str
+    ) -> None:
+        condition = Condition(
+            type="Initialized",
+            status="False",
+            last_transition_time=at(0),
+            reason=reason,
+            message="by another version",
+        )
+        written = InitPipelineStatus(run=begun().run, conditions=(condition,))
+        [record] = runs.superseded(FollowedRun(begun(), None, None), written, at(5)).history
+        assert record.message == "by another version"
+        assert record.reason == lenient.identifier(reason)
 
     def test_condition_of_a_status_without_run_is_not_the_reason(self) -> None:
         written = evolve(started(fresh_pod()).status, run=None)

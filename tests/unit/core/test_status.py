@@ -492,7 +492,7 @@ class TestMessages:
         ready = written.condition(ConditionType.READY)
         initialized = written.condition(ConditionType.INITIALIZED)
         assert initialized is not None
-        assert (initialized.reason, initialized.message) == ("PodFailed", "the run has ended")
+        assert (initialized.reason, initialized.message) == ("Invented", "the run has ended")
         assert ready is not None
         if delayed:
             assert ready.message.endswith("caused 2 runs in a row")
