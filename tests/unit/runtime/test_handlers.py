@@ -153,26 +153,28 @@ class TestListed:
     def listed(self, clock: Clock) -> Listed:
         return Listed(clock)
 
-    def test_pipeline_without_run_is_queued_at_once(self, listed: Listed) -> None:
+    async def test_pipeline_without_run_is_queued_at_once(self, listed: Listed) -> None:
         assert listed.handle(pipeline().raw())
         assert listed.pipelines.is_packed(KEY)
         assert not listed.pods_listed(None)
 
-    def test_unreadable_pipeline_is_queued_at_once(self, listed: Listed) -> None:
+    async def test_unreadable_pipeline_is_queued_at_once(self, listed: Listed) -> None:
         assert listed.handle(pipeline().with_template({"spec": {"containers": [{}]}}).raw())
 
-    def test_pipeline_with_run_waits_for_list_of_pods(self, listed: Listed) -> None:
+    async def test_pipeline_with_run_waits_for_list_of_pods(self, listed: Listed) -> None:
         assert not listed.handle(RUNNING.raw())
         assert listed.pipelines.is_packed(KEY)
         assert listed.pods_listed(None)
         assert not listed.pods_listed(None)
 
-    def test_new_leader_queues_all_but_those_that_wait_for_the_pods(self, listed: Listed) -> None:
+    async def test_new_leader_queues_all_but_those_that_wait_for_the_pods(
+        self, listed: Listed
+    ) -> None:
         assert listed.handle(pipeline().raw())
         assert listed.queue_all()
         assert not Listed(listed.clock).queue_all(), "there is no pipeline"
 
-    def test_new_leader_does_not_queue_a_pipeline_whose_pod_is_not_listed(
+    async def test_new_leader_does_not_queue_a_pipeline_whose_pod_is_not_listed(
         self, listed: Listed
     ) -> None:
         listed.handle(RUNNING.raw())
@@ -180,21 +182,21 @@ class TestListed:
         listed.pods_listed(None)
         assert listed.queue_all()
 
-    def test_pipeline_with_run_waits_for_pods_of_all_namespaces(self, clock: Clock) -> None:
+    async def test_pipeline_with_run_waits_for_pods_of_all_namespaces(self, clock: Clock) -> None:
         listed = Listed(clock, ("a", "b"))
         assert not listed.handle(RUNNING.raw())
         assert not listed.pods_listed("a")
         assert listed.pods_listed("b")
 
-    def test_pipeline_with_run_is_queued_when_pods_are_known(self, listed: Listed) -> None:
+    async def test_pipeline_with_run_is_queued_when_pods_are_known(self, listed: Listed) -> None:
         listed.pods_listed(None)
         assert listed.handle(RUNNING.raw())
 
-    def test_stored_version_is_not_queued(self, listed: Listed) -> None:
+    async def test_stored_version_is_not_queued(self, listed: Listed) -> None:
         listed.handle(pipeline().raw())
         assert not listed.handle(pipeline().raw())
 
-    def test_object_without_metadata_is_logged(
+    async def test_object_without_metadata_is_logged(
         self, listed: Listed, caplog: pytest.LogCaptureFixture
     ) -> None:
         assert not listed.handle({"metadata": {}})
