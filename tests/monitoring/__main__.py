@@ -25,7 +25,7 @@ def picture(world: World) -> str:
 
 
 def main() -> int:
-    arguments = sys.argv[1:] or ["10"]
+    arguments = sys.argv[1:] or ["6"]
     if len(arguments) > 1 or not arguments[0].isdigit():
         print(USAGE, file=sys.stderr)
         return 2

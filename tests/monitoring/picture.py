@@ -36,7 +36,7 @@ STYLE: Final = (
     ".panel { fill: #181b1f; stroke: #2c3235 } .grid { stroke: #2c3235 } "
     ".line { fill: none; stroke-width: 1.5 }"
 )
-_PREFIXES: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"))
+_PREFIXES: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""))
 _BYTES: Final = ((2**30, " GiB"), (2**20, " MiB"), (2**10, " KiB"), (1, " B"))
 _SECONDS: Final = ((3600, " h"), (60, " min"), (1, " s"), (1e-3, " ms"))
 _UNITS: Final = {"reqps": "/s", "ops": "/s", "cpm": "/min"}

@@ -30,7 +30,7 @@ def test_series_has_its_legend_and_only_numbers() -> None:
         (90, "s", "1.5 min"),
         (70 * 2**20, "bytes", "70 MiB"),
         (1500, "none", "1.5k"),
-        (0.002, "reqps", "2m/s"),
+        (0.002, "reqps", "0.002/s"),
     ],
 )
 def test_value_is_shown_with_its_unit(value: float, unit: str, text: str) -> None:
