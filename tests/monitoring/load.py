@@ -13,7 +13,7 @@ from initpipeline.api import names
 from initpipeline.api.raw import Raw
 from tests.cluster.errors import ClusterError
 from tests.e2e.templates import container, template
-from tests.monitoring.installation import Installation
+from tests.monitoring.installation import Installation, unscheduled
 
 SHOPS: Final = 6
 PAUSE_SECONDS: Final = 4.0
@@ -69,6 +69,14 @@ def load(installation: Installation) -> Iterator[None]:
         thread.join()
     if failures:
         raise ClusterError(f"the load has failed: {failures[0]}") from failures[0]
+
+
+def share(installation: Installation) -> None:
+    """Start two replicas that divide a few InitPipelines between them."""
+    for name in ("a", "b"):
+        installation.start("--shards=2", name=name)
+    for number in range(4):
+        installation.create(f"demo-{number}", unscheduled())
 
 
 def disturb(installation: Installation, turn: int) -> None:

@@ -111,7 +111,10 @@ class _Box:
         yield f'<rect class="panel" width="{self.width}" height="{self.height}" rx="2"/>'
         yield f'<text x="8" y="17" class="title">{escape(self.panel["title"])}</text>'
         draw = {"stat": self._stat, "state-timeline": self._states}
-        yield from draw.get(self.panel["type"], self._graph)(found)
+        if found:
+            yield from draw.get(self.panel["type"], self._graph)(found)
+        else:
+            yield f'<text x="{self.width / 2}" y="{self.height / 2}" class="mid">No data</text>'
 
     @property
     def _unit(self) -> str:

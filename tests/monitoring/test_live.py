@@ -22,7 +22,7 @@ from tests.monitoring.dashboard import Query, queries
 from tests.monitoring.faults import FAULTS, expected, run_numbers
 from tests.monitoring.test_alerts import ALERTS
 from tests.monitoring.test_kube_state_metrics import FILE, METRICS, RESOURCE
-from tests.monitoring.world import HEALTHY, World, started
+from tests.monitoring.world import HEALTHY, SHARDED, World, started
 from tests.poll import poll_until
 from tests.ports import free_port
 
@@ -95,10 +95,11 @@ def test_prometheus_evaluates_all_rules(world: World) -> None:
     assert {(rule["health"], rule.get("lastError", "")) for rule in rules} == {("ok", "")}
 
 
-def test_healthy_installation_has_no_alert_of_the_operator(world: World) -> None:
+@pytest.mark.parametrize("namespace", [HEALTHY, SHARDED])
+def test_healthy_installation_has_no_alert_of_the_operator(world: World, namespace: str) -> None:
     """Alerts about the InitPipelines of users are right: some of them fail."""
     passed = f"{time.time() - world.began:.0f}s"
-    labels = f'namespace="{HEALTHY}",alertstate="firing",severity!="info"'
+    labels = f'namespace="{namespace}",alertstate="firing",severity!="info"'
     assert world.prometheus.query(f"max_over_time(ALERTS{{{labels}}}[{passed}])") == []
 
 

@@ -19,12 +19,14 @@ from tests.faultproxy import FaultProxy
 from tests.monitoring.dashboard import Query
 from tests.monitoring.faults import FAULTS, scaled
 from tests.monitoring.installation import Installation
-from tests.monitoring.load import load
+from tests.monitoring.load import load, share
 from tests.monitoring.prometheus import Prometheus
 
 RULES: Final = Path(__file__).parents[2] / "manifests" / "monitoring" / "alerts.yaml"
 HEALTHY: Final = "healthy"
 """The namespace of the installation without a fault."""
+SHARDED: Final = "sharded"
+"""The namespace of an installation without a fault whose replicas share the work."""
 WINDOW: Final = "1m"
 """The value of $__rate_interval."""
 STEP_SECONDS: Final = 5
@@ -77,8 +79,8 @@ class World:
 
 @contextmanager
 def started(folder: Path, progress: Progress, faulty: Sequence[str] = ()) -> Iterator[World]:
-    """Start the cluster, Prometheus, the healthy installation with its load, and those of these
-    faults, which do not begin."""
+    """Start the cluster, Prometheus, the healthy installations with their load, and those of
+    these faults, which do not begin."""
     home = folder / "prometheus"
     home.mkdir()
     with ExitStack() as stack:
@@ -88,7 +90,8 @@ def started(folder: Path, progress: Progress, faulty: Sequence[str] = ()) -> Ite
         rules = scaled(yaml.safe_load(RULES.read_text()))
         prometheus = stack.enter_context(Prometheus(home, rules))
         world = World(cluster, api, prometheus, folder, progress)
-        for name in (HEALTHY, *faulty):
+        for name in (HEALTHY, SHARDED, *faulty):
             world.install(name, stack)
+        share(world.installations[SHARDED])
         stack.enter_context(load(world.installations[HEALTHY]))
         yield world
