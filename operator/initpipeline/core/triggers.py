@@ -53,6 +53,13 @@ def _spec_changed(facts: Facts, followed: FollowedRun) -> DueRun | None:
     return DueRun(Trigger.SPEC_CHANGED, _changed_paths(facts, followed.state))
 
 
+def _spec_may_have_changed(facts: Facts, followed: FollowedRun) -> DueRun | None:
+    """Due if nothing shows whether the template is part of a changed spec. A run that a user starts
+    otherwise has precedence, because it gets the present template as well."""
+    unknown = _template_changed(facts, followed) is None
+    return DueRun(Trigger.SPEC_CHANGED) if unknown else None
+
+
 def _requested(facts: Facts, followed: FollowedRun) -> DueRun | None:
     token = runs.pending_token(facts.pipeline, followed.state)
     return DueRun(Trigger.REQUESTED) if token else None
@@ -111,6 +118,7 @@ _CHAIN: Final[tuple[Callable[[Facts, FollowedRun], DueRun | None], ...]] = (
     _spec_changed,
     _requested,
     _resumed,
+    _spec_may_have_changed,
     _pod_lost,
     _retry,
     _container_restarted,
@@ -118,20 +126,21 @@ _CHAIN: Final[tuple[Callable[[Facts, FollowedRun], DueRun | None], ...]] = (
 """In order of precedence."""
 
 
-def _template_changed(facts: Facts, followed: FollowedRun) -> bool:
+def _template_changed(facts: Facts, followed: FollowedRun) -> bool | None:
     """Returns whether the user has changed the template. The hash alone does not show that: another
-    version of the CRD may decode the same object differently."""
+    version of the CRD may decode the same object differently. None: the spec has changed, and
+    nothing shows whether its template has."""
     pipeline, used = facts.pipeline, followed.state.template_hash
     if used is None or pipeline.generation == pipeline.status.observed_generation:
         return False
     if pipeline.template_hash == used:
         return False
-    if followed.pod is None or template.by_these_rules(used):
+    if template.by_these_rules(used):
         return True
     # Another version of the operator computed the hash, and the generation has changed, maybe only
     # because another field of spec has. The template on the Pod shows whether the template changed.
-    older = template.unpacked(followed.pod.template_text)
-    return older is None or template.digest(older) != pipeline.template_hash
+    older = template.unpacked(followed.pod.template_text) if followed.pod else None
+    return None if older is None else template.digest(older) != pipeline.template_hash
 
 
 def _changed_paths(facts: Facts, state: RunState) -> Cause | None:

@@ -140,6 +140,15 @@ class TestNoRun:
         after = changed.edited().reconcile(None, 60)
         assert (after.run.number, after.run.trigger) == (2, Trigger.SPEC_CHANGED)
 
+    def test_resumption_after_an_upgrade_to_other_rules_is_the_trigger(self) -> None:
+        """During a suspension, status keeps the hash of the last run, and there is no Pod."""
+        suspended = started(running_pod()).policy(suspend=True).reconcile(running_pod(), 10)
+        before = suspended.reconcile(None, 20)
+        by_others = before.status.model_copy(update={"template_hash": "0123456789abcdef"})
+        upgraded = SimulatedPipeline(before.pipeline.with_status(by_others), now=before.now)
+        after = upgraded.reconcile(None, 30).policy(suspend=False).reconcile(None, 40)
+        assert (after.run.number, after.run.trigger) == (2, Trigger.RESUMED)
+
     def test_template_on_the_pod_is_not_compared_if_the_hashes_can_be(self) -> None:
         """Another client may have changed the annotation of the Pod."""
         annotated = running_pod().made_of(pipeline().edited().template)
