@@ -156,4 +156,7 @@ def pod_spec(pod: Raw) -> Raw:
 
 
 def timeless(message: str) -> str:
-    return re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z|restarted \d+ times?", "T", message)
+    """Returns the message without times and without restarts by the kubelet, which may restart a
+    step before the operator has observed that it failed."""
+    without_restarts = re.sub(r", restarted \d+ times?", "", message)
+    return re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z", "T", without_restarts)
