@@ -75,10 +75,10 @@ class OperatorProcess:
         text = self.log.read_text() if self.log.exists() else ""
         return [json.loads(line) for line in text.splitlines()]
 
-    def start(self, event: str = "operator started") -> None:
+    def start(self, event: str = "operator started", seconds: float = START_SECONDS) -> None:
         """Start the operator, and wait until it logs this event.
 
-        Raises AssertionError if it does not.
+        Raises AssertionError if it does not within ``seconds``, and kills it.
         """
         starts_before = self._count(event)
         with self.log.open("ab") as log:
@@ -86,7 +86,7 @@ class OperatorProcess:
         try:
             poll_until(
                 lambda: self._started(event, starts_before),
-                START_SECONDS,
+                seconds,
                 f"the operator logs {event!r}",
                 state=self.tail,
                 error=AssertionError,

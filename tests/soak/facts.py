@@ -6,6 +6,7 @@ objects of an etcd, so the states of InitPipelines and Pods have one order.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any, Final
 
 from initpipeline.api import names
@@ -107,6 +108,14 @@ class ContainersSeen:
     """UIDs of the Pods that have a running container, by the name of the Pod."""
 
 
+class Role(StrEnum):
+    """What a replica's process does. It uses more when it becomes the holder of the Lease."""
+
+    STARTING = "starting"
+    STANDBY = "standby"
+    HOLDER = "holder"
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessSeen:
     """Memory and file descriptors of a replica's process."""
@@ -114,6 +123,7 @@ class ProcessSeen:
     at: float
     replica: str
     pid: int
+    role: Role
     memory: int
     """Resident bytes."""
     descriptors: int

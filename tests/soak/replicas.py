@@ -14,13 +14,17 @@ from typing import Any, Final
 
 from tests.faultproxy import FaultProxy
 from tests.operator_process import OperatorProcess
-from tests.soak.facts import ProcessSeen
+from tests.soak.facts import ProcessSeen, Role
 from tests.soak.observer import Clock
 
 LEASE: Final = "initpipeline"
 LEASE_NAMESPACE: Final = "initpipeline-system"
 RESTART_SECONDS: Final = 1.0
+START_SECONDS: Final = 600.0
+"""Long, because a process that is never scheduled on a busy machine is no fault of the operator."""
 STARTED: Final = "operator started"
+HOLDS: Final = "Lease acquired"
+"""Logged once: a process that loses the Lease ends."""
 LOST: Final = "error: the Lease "
 """The last line of a process that has lost the Lease."""
 
@@ -108,7 +112,8 @@ class Replica:
         except (FileNotFoundError, ProcessLookupError):
             return None
         memory = pages * os.sysconf("SC_PAGE_SIZE")
-        return ProcessSeen(self._clock(), str(self.number), process.pid, memory, descriptors)
+        number, role = str(self.number), _role(process)
+        return ProcessSeen(self._clock(), number, process.pid, role, memory, descriptors)
 
     def _running(self) -> bool:
         return self._process is not None and self._process.running
@@ -124,7 +129,7 @@ class Replica:
             process = OperatorProcess(self._kubeconfig, log, arguments, environment)
             self._process = process
             with contextlib.suppress(AssertionError):  # It ended at once: see its log.
-                process.start(STARTED)
+                process.start(STARTED, START_SECONDS)
             while process.running:
                 time.sleep(0.1)
             if not self._ended.is_set():
@@ -154,6 +159,13 @@ class Replica:
         """Forget the ends and logs so far. The log of the present process is read again."""
         self.ends.clear()
         del self.logs[:-1]
+
+
+def _role(process: OperatorProcess) -> Role:
+    text = process.log.read_text()
+    if f'"{STARTED}"' not in text:
+        return Role.STARTING
+    return Role.HOLDER if f'"{HOLDS}"' in text else Role.STANDBY
 
 
 def holder(replicas: list[Replica], identity: str) -> Replica | None:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-from tests.soak.facts import ProcessSeen
+from tests.soak.facts import ProcessSeen, Role
 
 WARM_SECONDS: Final = 60.0
-"""A process is compared with itself only after this time: its caches are filled by then."""
+"""A process is compared with itself only this long after it started or took the Lease: its caches
+are filled, and its connections are open by then."""
 SHORTEST_SECONDS: Final = 40.0
 MEMORY_SHARE, MEMORY_BYTES = 0.10, 8 * 2**20
 DESCRIPTORS: Final = 8
@@ -45,11 +46,13 @@ class Growth:
 
 
 def growths(samples: Iterable[ProcessSeen], since: float, until: float) -> Iterator[Growth]:
-    """Yield the growth of each process within the window, if the process is old enough."""
-    by_pid: dict[int, list[ProcessSeen]] = defaultdict(list)
+    """Yield the growth of each process in each role within the window, if it has had the role for
+    long enough."""
+    by_role: dict[tuple[int, Role], list[ProcessSeen]] = defaultdict(list)
     for sample in samples:
-        by_pid[sample.pid].append(sample)
-    for pid, own in by_pid.items():
+        if sample.role is not Role.STARTING:
+            by_role[sample.pid, sample.role].append(sample)
+    for (pid, _), own in by_role.items():
         begin = max(since, own[0].at + WARM_SECONDS)
         within = [sample for sample in own if begin <= sample.at <= until]
         if not within or within[-1].at - begin < SHORTEST_SECONDS:

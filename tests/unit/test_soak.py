@@ -12,7 +12,7 @@ from initpipeline.api.raw import Raw
 from tests.builders import BASE, pipeline, pod
 from tests.soak import facts, record, resources, rest, schedule
 from tests.soak.background import Background
-from tests.soak.facts import ContainersSeen, Gap, PipelineSeen, PodSeen, ProcessSeen, RunSeen
+from tests.soak.facts import ContainersSeen, Gap, PipelineSeen, PodSeen, ProcessSeen, Role, RunSeen
 from tests.soak.judge import Judge
 from tests.soak.order import Merger
 
@@ -329,12 +329,15 @@ def test_schedule_has_all_actions_and_faults() -> None:
     assert {step.action for step in steps} == {*schedule.User, *schedule.Fault}
 
 
-def samples(*memory_mib: float, descriptors: Sequence[int] = ()) -> list[ProcessSeen]:
+def samples(
+    *memory_mib: float, descriptors: Sequence[int] = (), roles: Sequence[Role] = ()
+) -> list[ProcessSeen]:
     """Returns a sample of one process every five seconds."""
     used = descriptors or [20] * len(memory_mib)
+    had = roles or [Role.HOLDER] * len(memory_mib)
     return [
-        ProcessSeen(5.0 * index, "0", 1, int(memory * 2**20), count)
-        for index, (memory, count) in enumerate(zip(memory_mib, used, strict=True))
+        ProcessSeen(5.0 * index, "0", 1, role, int(memory * 2**20), count)
+        for index, (memory, count, role) in enumerate(zip(memory_mib, used, had, strict=True))
     ]
 
 
@@ -349,6 +352,14 @@ def samples(*memory_mib: float, descriptors: Sequence[int] = ()) -> list[Process
 )
 def test_growth_of_a_process_is_judged(seen: list[ProcessSeen], flat: bool) -> None:
     assert [one.flat for one in resources.growths(seen, 0, 300)] == [flat]
+
+
+def test_process_is_judged_in_each_role_after_its_start() -> None:
+    roles = [Role.STARTING] * 20 + [Role.STANDBY] * 40 + [Role.HOLDER] * 40
+    memory = [*range(20, 40), *[60] * 40, *[80] * 40]
+    seen = samples(*memory, descriptors=[3] * 20 + [10] * 40 + [50] * 40, roles=roles)
+    found = list(resources.growths(seen, 0, 500))
+    assert [(one.descriptors, one.flat) for one in found] == [(10, True), (50, True)]
 
 
 def test_young_process_is_not_judged() -> None:
