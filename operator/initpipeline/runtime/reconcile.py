@@ -371,7 +371,12 @@ class Reconciler:
         # When the label was removed, the watch reported DELETED, because it selects by label. The
         # Pod exists.
         self._cache.pods.forget_gone(key)
-        return await self._get_pod(key) if self._unlabelled_pods.watch(key) else pod
+        if not self._unlabelled_pods.watch(key):
+            return pod
+        pod = await self._get_pod(key)
+        if pod is not None:
+            self._unlabelled_pods.was_read(key, pod.resource_version)
+        return pod
 
     async def _write_status(self, pipeline: Pipeline, decision: Decision) -> Pipeline | None:
         """Write the decision's status, unless that is deferred. Then post events for what changed,

@@ -38,8 +38,8 @@ class UnlabelledPodWatcher:
         self._gateway = gateway
         self._queue = queue
         self._names: dict[str, dict[Key, str | None]] = {}
-        """The watched Pods by namespace, with the resource version in the last list. None: the Pod
-        was not listed yet. No dictionary is empty."""
+        """The watched Pods by namespace, with the last resource version that a list or the caller
+        has read. None: neither has read the Pod yet. No dictionary is empty."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(WATCHES)
 
@@ -48,8 +48,8 @@ class UnlabelledPodWatcher:
 
     def watch(self, key: Key) -> bool:
         """Start to watch the Pod: when it changes, the pipeline is requeued. Returns whether the
-        watch is new. If it is, the caller must read the Pod again, because it may have been deleted
-        before the watch. False: the Pod is watched already."""
+        watch is new. If it is, the caller must read the Pod again, because it may have changed
+        before the watch, and call ``was_read``. False: the Pod is watched already."""
         if key in self:
             return False
         if key.namespace not in self._names:
@@ -57,6 +57,16 @@ class UnlabelledPodWatcher:
             self._begin(key.namespace)
         self._names[key.namespace][key] = None
         return True
+
+    def was_read(self, key: Key, version: str) -> None:
+        """Record the resource version that the caller has read after ``watch``. If a list has found
+        another one, the pipeline is requeued: the watch starts from the list, so it does not report
+        a change between the two."""
+        versions = self._names.get(key.namespace, {})
+        if key in versions:
+            if versions[key] not in (None, version):
+                self._queue.add(key)
+            versions[key] = version
 
     def forget(self, key: Key) -> None:
         """Stop watching the Pod."""
@@ -95,14 +105,11 @@ class UnlabelledPodWatcher:
 
     async def _watch_for(self, namespace: str, seconds: int, opened: Callable[[], None]) -> None:
         gateway, wanted = self._gateway, self._names[namespace]
-        before = dict(wanted)
-        found, version = await gateway.find_unlabelled_pods(namespace, before.keys())
-        for key, known in before.items():
-            # A Pod of the first list was read after the caller had begun to watch it.
+        found, version = await gateway.find_unlabelled_pods(namespace, wanted.keys())
+        for key, known in tuple(wanted.items()):
             if key not in found or known not in (None, found[key]):
                 self._queue.add(key)
-            if key in wanted and key in found:
-                wanted[key] = found[key]
+            wanted[key] = found.get(key)
         changes = gateway.watch_unlabelled_pods(namespace, version, seconds, opened)
         async with contextlib.aclosing(changes):
             async for key in changes:

@@ -278,6 +278,15 @@ class RecordingQueue(WorkQueue[Key]):
 class ManualPodWatcher(UnlabelledPodWatcher):
     """Records the keys that are watched. The test requeues the pipelines itself."""
 
+    def __init__(self, gateway: Gateway, queue: WorkQueue[Key]) -> None:
+        super().__init__(gateway, queue)
+        self.read: list[str] = []
+        """The resource versions that the reconciler has read after it began to watch."""
+
+    def was_read(self, key: Key, version: str) -> None:
+        super().was_read(key, version)
+        self.read.append(version)
+
     def _begin(self, namespace: str) -> None: ...
     def _end(self, namespace: str) -> None: ...
 

@@ -445,6 +445,9 @@ class TestLabel:
         running.watch()
         assert await running.reconcile() == [GET_POD, GET_POD]
         assert KEY in running.unlabelled_pods
+        assert running.unlabelled_pods.read == [
+            api.objects[PODS, KEY]["metadata"]["resourceVersion"]
+        ]
         play(api, running_pod().ready(False))
         assert await running.reconcile() == [GET_POD, STATUS]
         assert condition(api) == ("False", Reason.CONTAINERS_NOT_READY)

@@ -29,6 +29,7 @@ class Pods:
         self.asked: list[str] = []
         self.open = 0
         self.failing: list[Exception] = []
+        self.slow: asyncio.Event | None = None
         self._changes: dict[str, asyncio.Queue[Key | Exception | None]] = {}
 
     def changes(self, namespace: str) -> asyncio.Queue[Key | Exception | None]:
@@ -41,6 +42,8 @@ class Pods:
         self.asked.append(f"list {namespace}")
         if self.failing:
             raise self.failing.pop(0)
+        if self.slow:
+            await self.slow.wait()
         return {key: self.versions.get(key, "5") for key in self.there & set(keys)}, "7"
 
     async def watch_unlabelled_pods(
@@ -137,6 +140,36 @@ async def test_pod_deleted_before_the_watch_requeues_its_pipeline(
     pods.there.clear()
     watcher.watch(SHOP)
     assert await due(queue, clock) == [SHOP]
+
+
+@pytest.mark.parametrize("first", ["list", "read"])
+async def test_pod_changed_between_the_first_list_and_the_read_requeues_its_pipeline(
+    watcher: UnlabelledPodWatcher,
+    pods: Pods,
+    clock: Clock,
+    queue: WorkQueue[Key],
+    first: str,
+) -> None:
+    """The watch starts from the list. If the list has the change, and the read does not, no event
+    reports it."""
+    watcher.watch(SHOP)
+    pods.versions[SHOP] = "6"
+    if first == "list":
+        await clock.advance()
+    watcher.was_read(SHOP, "5")
+    assert await due(queue, clock) == [SHOP]
+
+
+async def test_pod_watched_while_a_list_is_read_requeues_its_pipeline_if_it_changes(
+    watcher: UnlabelledPodWatcher, pods: Pods, clock: Clock, queue: WorkQueue[Key]
+) -> None:
+    pods.slow = asyncio.Event()
+    watcher.watch(SHOP)
+    await clock.advance()
+    watcher.watch(SITE)
+    watcher.was_read(SITE, "4")
+    pods.slow.set()
+    assert await due(queue, clock) == [SITE]
 
 
 async def test_ended_watch_restarts_with_a_list(
