@@ -18,6 +18,8 @@ def test_only_the_holder_reconciles(replicas: Replicas, env: ContractEnv) -> Non
     env.create()
     env.run_pod(running_pod())
     env.wait("Ready", is_ready)
+    # The process logs a run after it has written the status.
+    poll_until(lambda: runs_started(first), FAILOVER_SECONDS, "first has logged the run")
     assert [runs_started(process) for process in (first, second)] == [1, 0]
 
 
