@@ -269,21 +269,6 @@ def refused_events(installation: Installation) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def large_objects(installation: Installation) -> Iterator[None]:
-    """Create InitPipelines of a megabyte, which fill the memory of the replica."""
-    process = installation.start()
-    for number in range(450):
-        text = os.urandom(500_000).hex()
-        pod = template(container("one", args=[text]))
-        installation.create(f"demo-{number}", pod, suspend=True)
-    yield
-    for number in range(450):
-        installation.pipelines.delete(f"demo-{number}", "Background")
-    process.kill()  # as the kubelet does at the limit
-    process.start()
-
-
 FAULTS: Final[Mapping[str, tuple[Begin, tuple[str, ...]]]] = {
     "server-errors": (server_errors, ("APIErrors", "ReconcileErrors")),
     "throttling": (throttling, ("APIThrottled",)),
@@ -301,13 +286,13 @@ FAULTS: Final[Mapping[str, tuple[Begin, tuple[str, ...]]]] = {
     "failing-step": (failing_step, ("Stalled",)),
     "deleted-pods": (deleted_pods, ("RerunStorm",)),
     "refused-events": (refused_events, ("EventsDropped",)),
-    "large-objects": (large_objects, ("MemoryNear",)),
 }
 """The faults by the namespace of their installation, and the alerts that each makes fire."""
 
 ELSEWHERE: Final[Mapping[str, str]] = {
     "NotRunning": "needs that no replica runs at all: test_live.py ends with it",
     "NoSweep": "half an hour must pass without a sweep",
+    "MemoryNear": "needs gigabytes of objects in etcd and the API server",
 }
 """Alerts that have no fault in FAULTS, and why."""
 
