@@ -79,7 +79,7 @@ class PipelineMemory:
     checked: set[int] = field(default_factory=set)
     """The runs whose initialization was judged."""
     asked: dict[str, float] = field(default_factory=dict)
-    """When each token was set for which no run has started yet."""
+    """When the present token was set, if no run has started for it yet."""
 
 
 @dataclass
@@ -346,10 +346,8 @@ def _containers(seen: ContainersSeen) -> Iterator[Violation]:
 
 def _remember(known: PipelineMemory, now: PipelineSeen, world: World) -> None:
     figures = world.figures
-    if now.suspend:
-        known.asked.clear()
-    elif now.requested and now.requested not in known.tokens:
-        known.asked.setdefault(now.requested, now.at)
+    waits = now.requested and now.requested not in known.tokens and not now.suspend
+    known.asked = {now.requested: known.asked.get(now.requested, now.at)} if waits else {}
     for run in _runs(now):
         before = known.runs.get(run.number)
         if before is None:

@@ -262,6 +262,16 @@ def test_wait_for_a_requested_run_is_measured() -> None:
     assert judge.world.waits == [(9.0, 4.0)]
 
 
+def test_wait_is_measured_since_the_token_was_last_set() -> None:
+    judge = Judge()
+    asked = replace(READY[-1], version=5, at=5.0, requested="t2")
+    replaced = replace(asked, version=6, at=6.0, requested="t3")
+    again = replace(asked, version=8, at=8.0)
+    for fact in (*READY, asked, replaced, again, state(9, DONE, run(2), requested="t2")):
+        judge.observe(fact)
+    assert judge.world.waits == [(9.0, 1.0)]
+
+
 def test_merger_orders_the_states_of_two_watches() -> None:
     merger = Merger(["pods", "pipelines"])
     for version in (1, 3):
