@@ -2,16 +2,15 @@
 
 import json
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import requests
+import yaml
 
 from initpipeline.api.names import RERUN_ANNOTATION
+from tests.browser.dashboard import serving
 from tests.builders import NAME
 from tests.cluster.cluster import Cluster
 from tests.contract.conftest import allow
@@ -19,31 +18,15 @@ from tests.contract.contract_env import ContractEnv
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 
-PROGRAM = "import sys; from initpipeline.plugin.main import main; sys.exit(main())"
-
 
 @contextmanager
 def dashboard(
     kubeconfig: Path, namespace: str, *options: str
-) -> Iterator[tuple[requests.Session, str, "subprocess.Popen[str]"]]:
-    """Runs the subcommand. Yields a browser that has opened its address, the origin, the process.
-
-    The process ends on SIGINT, with the exit code 0 and without an error.
-    """
-    command = [sys.executable, "-c", PROGRAM, "dashboard", "--no-open", "--port", "0"]
-    command += ["--kubeconfig", str(kubeconfig), "-n", namespace, *options]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        with requests.Session() as browser:
-            assert browser.get(address).url == address.partition("?")[0]
-            yield browser, address.partition("/?")[0], process
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert errors == "Ctrl-C ends the dashboard\n"
+) -> Iterator[tuple[requests.Session, str]]:
+    """Yields a browser that has opened the address of a dashboard, and the origin."""
+    with serving(kubeconfig, "-n", namespace, *options) as served, requests.Session() as browser:
+        assert browser.get(served.address).url == f"{served.origin}/"
+        yield browser, served.origin
 
 
 def messages(response: requests.Response) -> Iterator[str]:
@@ -56,7 +39,7 @@ def messages(response: requests.Response) -> Iterator[str]:
 def test_list_and_page_are_streamed_and_rerun_is_patched(
     control_plane: Cluster, env: ContractEnv
 ) -> None:
-    with dashboard(control_plane.kubeconfig, env.namespace) as (browser, origin, _):
+    with dashboard(control_plane.kubeconfig, env.namespace) as (browser, origin):
         with browser.get(f"{origin}/-/stream/list?since=0", stream=True) as stream:
             arriving = messages(stream)
             env.create()
@@ -82,7 +65,7 @@ def test_user_without_rights_sees_which_are_missing(
     ]
     allow(env.api, env.namespace, user, rules)
     env.create()
-    with dashboard(control_plane.kubeconfig_for(user), env.namespace) as (browser, origin, _):
+    with dashboard(control_plane.kubeconfig_for(user), env.namespace) as (browser, origin):
         with browser.get(f"{origin}/-/stream/list?since=0", stream=True) as stream:
             seen = ""
             for one in messages(stream):
@@ -95,6 +78,54 @@ def test_user_without_rights_sees_which_are_missing(
 
 
 def test_read_only_dashboard_refuses_actions(control_plane: Cluster, namespace: str) -> None:
-    with dashboard(control_plane.kubeconfig, namespace, "--read-only") as (browser, origin, _):
+    with dashboard(control_plane.kubeconfig, namespace, "--read-only") as (browser, origin):
         response = browser.post(f"{origin}/-/action/{namespace}/{NAME}/rerun")
         assert response.status_code in (403, 404)
+
+
+def test_expired_credentials_are_reported_until_the_user_logs_in_again(
+    control_plane: Cluster, env: ContractEnv, tmp_path: Path
+) -> None:
+    content = yaml.safe_load(control_plane.kubeconfig.read_text())
+    valid, kubeconfig = content["users"], tmp_path / "kubeconfig"
+    expired = [{"name": one["name"], "user": {"token": "expired"}} for one in valid]
+    kubeconfig.write_text(yaml.safe_dump({**content, "users": expired}))
+    env.create()
+    with dashboard(kubeconfig, env.namespace) as (browser, origin):
+        with browser.get(f"{origin}/-/stream/list?since=0", stream=True) as stream:
+            arriving = messages(stream)
+            assert any("does not accept the credentials" in one for one in arriving)
+            kubeconfig.write_text(yaml.safe_dump(content))
+            assert any(f"{env.namespace}/{NAME}" in one for one in arriving)
+        page = f"{origin}/{env.namespace}/{NAME}"
+        csrf = re.search(r'name="csrf" content="([^"]+)"', browser.get(page).text)
+        assert csrf is not None
+        headers = {"Origin": origin, "X-InitPipeline-CSRF": csrf[1]}
+        action = f"{origin}/-/action/{env.namespace}/{NAME}/rerun"
+        assert browser.post(action, headers=headers).status_code == 200
+
+
+def test_edited_manifest_is_planned_in_a_dry_run(control_plane: Cluster, env: ContractEnv) -> None:
+    env.create()
+    with dashboard(control_plane.kubeconfig, env.namespace) as (browser, origin):
+        with browser.get(f"{origin}/-/stream/list?since=0", stream=True) as stream:
+            assert any(f"{env.namespace}/{NAME}" in one for one in messages(stream))
+        path = f"{env.namespace}/{NAME}"
+        csrf = re.search(r'name="csrf" content="([^"]+)"', browser.get(f"{origin}/{path}").text)
+        assert csrf is not None
+        headers = {"Origin": origin, "X-InitPipeline-CSRF": csrf[1]}
+        manifest = yaml.safe_load(browser.get(f"{origin}/-/spec/{path}").text)
+
+        def planned() -> str:
+            url = f"{origin}/-/plan/{path}"
+            answer = browser.post(url, yaml.safe_dump(manifest).encode(), headers=headers)
+            return "\n".join(answer.json()["lines"])
+
+        assert "is created" not in planned()
+        manifest["spec"]["backoffLimit"] = 4
+        assert "spec.backoffLimit: 0 -> 4" in planned()
+        del manifest["spec"]["template"]["spec"]["containers"][0]["image"]
+        assert "the Pod is refused" in planned()
+        manifest["spec"]["backoffLimit"] = -1
+        assert "the InitPipeline is refused" in planned()
+    assert env.pipeline()["spec"].get("backoffLimit", 0) != 4  # type: ignore[index]

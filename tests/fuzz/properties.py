@@ -13,12 +13,16 @@ from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts, Pipeline, Pod, UnreadableError
 from initpipeline.core.patch import merge_patch
 from initpipeline.core.status_size import MOST_BYTES
+from initpipeline.core.text import is_plain
 from initpipeline.core.unreadable import (
     UnreadablePipeline,
     error_conditions,
     read_pipeline,
     unreadable_conditions,
 )
+from initpipeline.plugin.cluster.client import Kind
+from initpipeline.plugin.dashboard import pages
+from initpipeline.plugin.dashboard.live import Entry, Store
 from initpipeline.runtime.responses import readable_line
 from tests.builders import pipeline
 from tests.fuzz import objects, schema
@@ -67,10 +71,27 @@ def check_line(random: Random) -> None:
         _pod_or_none(raw)
 
 
+def check_page(random: Random) -> None:
+    """Check that the dashboard shows a stored pipeline and its Pod, in plain text."""
+    if random.random() < 0.8:
+        return  # A page takes ten times as long as the other checks.
+    raw, pod = objects.pipeline_object(random), objects.pod_object(random)
+    stored = {"spec": SPEC, "status": STATUS}
+    if any(any(schema.errors(raw.get(field, {}), stored[field])) for field in stored):
+        return  # The API server would not have stored it.
+    store = Store(now=lambda: objects.NOW)
+    store.replace(Kind.PIPELINES, [Entry.read(raw)])
+    store.replace(Kind.PODS, [pod])
+    for key, entry in store.pipelines.items():
+        shown = [pages.row(entry).html, *pages.sections(store, key).values()]
+        assert all(map(is_plain, shown))
+
+
 CHECKS: Final[dict[str, Callable[[Random], None]]] = {
     "pipeline": check_pipeline,
     "pod": check_pod,
     "line": check_line,
+    "page": check_page,
 }
 
 

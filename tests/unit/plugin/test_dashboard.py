@@ -1,5 +1,6 @@
 """Tests the server of the dashboard without a cluster: routes, escaping, headers, streams."""
 
+import asyncio
 import json
 import re
 import subprocess
@@ -8,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
+import yaml
 from aiohttp import ClientResponse, CookieJar
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
@@ -16,9 +18,10 @@ from initpipeline.api.raw import Raw
 from initpipeline.core.text import is_plain
 from initpipeline.plugin.cluster.client import ClusterClient, Kind
 from initpipeline.plugin.dashboard import server
-from initpipeline.plugin.dashboard.live import MAX_GONE, Entry, Store
+from initpipeline.plugin.dashboard.live import MAX_GONE, Entry, Store, Watcher
+from initpipeline.plugin.dashboard.logs import MAX_LINE, cut_lines
 from initpipeline.plugin.dashboard.security import CSRF_HEADER, cookie_name
-from initpipeline.plugin.dashboard.server import MAX_LINE, Dashboard, cut_lines
+from initpipeline.plugin.dashboard.server import Dashboard
 from initpipeline.plugin.errors import NotUsableError, PluginError
 from tests.builders import NAME, NAMESPACE, at, fresh_pod, pipeline, running_pod
 from tests.unit.core.simulation import started
@@ -134,6 +137,16 @@ class TestAccess:
         assert "HttpOnly" in cookie
         assert "SameSite=Strict" in cookie
         assert page.dashboard.known.token not in cookie
+
+    async def test_token_for_the_browser_is_valid_once(self, page: Page) -> None:
+        once = page.dashboard.known.new_token()
+        answers = [await page.get(f"/?token={once}") for _ in range(2)]
+        assert [one.status for one in answers] == [303, 403]
+
+    async def test_link_of_another_site_leads_to_a_link_of_this_page(self, page: Page) -> None:
+        page.client.session.cookie_jar.clear()
+        text = await (await page.get(f"{PATH}/%3Cb%3E%22?token=x")).text()
+        assert f'href="{PATH}/%3Cb%3E%22"' in text
 
     @pytest.mark.parametrize("path", ["/%5Cevil.example/", "//evil.example/"])
     async def test_redirect_stays_on_this_host(self, page: Page, path: str) -> None:
@@ -309,6 +322,75 @@ class TestStreams:
         assert (await next_message(response))["problems"] == ""
         response.close()
 
+    async def test_change_of_another_pipeline_does_not_render_this_page(self, page: Page) -> None:
+        store = page.dashboard.store
+        changed = store.subscribe((NAMESPACE, NAME))
+        raw, pod = failing("x")
+        for one in (raw, pod):
+            one["metadata"]["name"] = "other"
+        event = {"involvedObject": {"kind": "Pod", "name": "other", "uid": "uid"}}
+        event["metadata"] = {"namespace": NAMESPACE, "name": "event", "uid": "event"}
+        store.put(Kind.PIPELINES, Entry.read(raw))
+        store.put(Kind.PODS, pod)
+        store.put(Kind.EVENTS, event)
+        assert not changed.is_set()
+        event["involvedObject"]["name"] = NAME
+        store.put(Kind.EVENTS, event)
+        assert changed.is_set()
+        store.unsubscribe(changed)
+
+    async def test_page_that_was_just_loaded_gets_only_later_changes(self, page: Page) -> None:
+        stream = re.search(r'data-stream="([^"]+)"', await page.text(PATH))
+        assert stream is not None
+        response = await page.get(stream[1])
+        page.dashboard.store.fail(Kind.EVENTS, "cannot list events")
+        assert set((await next_message(response))["parts"]) == {"problems", "events"}
+        response.close()
+        again = await page.get(stream[1], **{"Last-Event-ID": "1"})
+        assert "head" in (await next_message(again))["parts"]
+        again.close()
+
+    async def test_deleted_pipeline_leaves_no_events(self, page: Page) -> None:
+        store, raw = page.dashboard.store, started(running_pod()).pipeline.raw()
+        about = {"kind": "InitPipeline", "name": NAME, "uid": raw["metadata"]["uid"]}
+        event = {"metadata": {"namespace": NAMESPACE, "name": "e", "uid": "e"}}
+        store.put(Kind.EVENTS, {**event, "involvedObject": about})
+        store.put(Kind.EVENTS, {**event, "involvedObject": {**about, "kind": "Pod", "uid": "pod"}})
+        store.remove(
+            Kind.EVENTS, {**event, "involvedObject": {**about, "kind": "Pod", "uid": "pod"}}
+        )
+        store.remove(Kind.PIPELINES, raw)
+        assert store.events == {}
+
+
+class TestChanges:
+    async def test_manifest_to_edit_has_the_spec_only(self, page: Page) -> None:
+        manifest = yaml.safe_load(await page.text(f"/-/spec{PATH}"))
+        assert set(manifest) == {"apiVersion", "kind", "metadata", "spec"}
+        assert manifest["metadata"] == {"name": NAME, "namespace": NAMESPACE}
+
+    @pytest.mark.parametrize(
+        ("text", "error"),
+        [
+            ("kind: [", "the text cannot be read"),
+            ("kind: InitPipeline", "the text must have the InitPipeline default/demo"),
+            ("{kind: InitPipeline, metadata: {namespace: default, name: demo}}", "no spec"),
+            ("[" * 10_000, "the text cannot be read"),
+            ("kind: A\n---\nkind: B", "must have one InitPipeline"),
+        ],
+    )
+    async def test_text_that_is_not_the_pipeline_is_refused(
+        self, page: Page, text: str, error: str
+    ) -> None:
+        headers = {"Origin": page.origin, CSRF_HEADER: page.dashboard.known.csrf}
+        answer = await page.client.post(f"/-/plan{PATH}", data=text, headers=headers)
+        assert answer.status == 409
+        assert error in (await answer.json())["error"]
+
+    async def test_dry_run_of_another_site_is_forbidden(self, page: Page) -> None:
+        answer = await page.client.post(f"/-/plan{PATH}", data="x", headers={"Origin": page.origin})
+        assert answer.status == 403
+
 
 class TestActions:
     @pytest.mark.parametrize(
@@ -353,8 +435,16 @@ class TestActions:
     ) -> None:
         page.cluster.denied = {"patch"}
         text = await page.text(PATH)
-        assert text.count('disabled aria-describedby="denied"') == 3
+        assert text.count('disabled aria-describedby="denied"') == 2
         assert "you may not &#34;patch&#34; initpipelines in namespace default" in text
+
+    async def test_missing_permission_for_logs_is_shown_in_place_of_the_logs(
+        self, page: Page
+    ) -> None:
+        page.cluster.denied = {"get"}
+        text = await page.text(PATH)
+        assert "you may not &#34;get&#34; pods/log in namespace default" in text
+        assert f'href="{PATH}/logs/' not in text
 
     async def test_read_only_has_no_actions(self) -> None:
         page = await opened(read_only=True)
@@ -362,9 +452,41 @@ class TestActions:
         assert "data-action" not in await page.text(PATH)
         assert (await page.act("rerun")).status in (404, 405)
         assert (await page.get(f"/-/preview{PATH}/rerun")).status == 404
+        assert (await page.get(f"/-/spec{PATH}")).status == 404
         methods = {route.method for route in page.client.app.router.routes()}
         assert methods == {"GET", "HEAD"}
         await page.client.close()
+
+
+class TestWatcher:
+    @pytest.mark.parametrize("error", [NotUsableError("no access"), FileNotFoundError("keys")])
+    def test_watch_that_fails_while_the_program_ends_ends_silently(self, error: Exception) -> None:
+        loop = asyncio.new_event_loop()
+        loop.close()
+
+        def connect() -> ClusterClient:
+            raise error
+
+        Watcher(Kind.PODS, None, connect, Store(), loop).run()
+
+    async def test_watch_reports_each_error_and_tries_again(self) -> None:
+        store, loop = Store(), asyncio.get_running_loop()
+        attempts = iter([FileNotFoundError("keys"), NotUsableError("no access")])
+
+        def connect() -> ClusterClient:
+            error = next(attempts)
+            if isinstance(error, NotUsableError):
+                watcher.end()
+            raise error
+
+        watcher = Watcher(Kind.PODS, None, connect, store, loop)
+        changed = store.subscribe()
+        watcher.start()
+        await asyncio.wait_for(changed.wait(), 20)
+        assert store.problems == {Kind.PODS: "keys"}
+        changed.clear()
+        await asyncio.wait_for(changed.wait(), 20)
+        assert store.problems == {Kind.PODS: "no access"}
 
 
 class TestLogLines:

@@ -78,6 +78,9 @@ class ClusterClient:
         self._keys = keys
         self._ahead = timedelta()
         self._client = self._connected()
+        self._log: Response | None = None
+        """The log that is being read."""
+        self._interrupted = False
 
     @property
     def namespace(self) -> str:
@@ -261,13 +264,26 @@ class ClusterClient:
         )
         if response.status_code in (400, 404):
             raise NotFoundError(_message(response))
+        self._log = response
         with response:
             try:
+                if self._interrupted:
+                    return
                 yield from response.iter_content(_CHUNK_BYTES)
             except (RequestException, OSError) as error:
                 raise NoAnswerError(
                     f"{self.server} closed the log stream: {_cause(error)}"
                 ) from error
+            finally:
+                self._log = None
+
+    def interrupt_log(self) -> None:
+        """Ends the log that another thread reads from this client, even if its container is
+        silent. No log can be read from this client afterwards."""
+        self._interrupted = True
+        reading = self._log
+        if reading is not None:
+            reading.raw.shutdown()
 
     def watch_pipeline(
         self, namespace: str, name: str, since: Raw, seconds: float

@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from copy import copy
 from enum import Enum, auto
-from typing import Final
+from typing import Final, Protocol
 
 from initpipeline.api.raw import Raw
+from initpipeline.plugin.cluster.client import ClusterClient
 from initpipeline.plugin.errors import NoAnswerError, NotFoundError, NotUsableError
 from initpipeline.plugin.report.formatting import one_line
 from initpipeline.plugin.report.log_parts import Part
 from initpipeline.plugin.report.transcript import Transcript
-from initpipeline.plugin.session import Session, Target
+from initpipeline.plugin.session import Target
 
 SETTLE_SECONDS: Final = 4
 """Seconds after the end of a stream in which the Pod's status may still report the container as
@@ -21,6 +22,20 @@ RUNNING_RETRIES: Final = 300
 controller waits, by default, before it evicts the Pods of a node that does not answer."""
 ENDED_RETRIES: Final = 10
 """Consecutive retries if the container has ended."""
+
+
+class Surroundings(Protocol):
+    """What a LogReader needs. A Session has it."""
+
+    @property
+    def cluster(self) -> ClusterClient:
+        """The client that reads."""
+
+    def pause(self, seconds: float) -> None:
+        """Waits before a retry. It may raise, to end the reading."""
+
+    def note(self, line: str) -> None:
+        """Reports an interruption."""
 
 
 class _State(Enum):
@@ -35,7 +50,7 @@ class _State(Enum):
 class LogReader:
     """Reads the log of one attempt of a container, in the Pod with this UID."""
 
-    def __init__(self, session: Session, target: Target, pod_uid: str, part: Part) -> None:
+    def __init__(self, session: Surroundings, target: Target, pod_uid: str, part: Part) -> None:
         self._session = session
         self._target = target
         self._pod_uid = pod_uid

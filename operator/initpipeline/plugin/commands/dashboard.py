@@ -70,10 +70,11 @@ def run(session: Session) -> int:
     numbers = itertools.count()
 
     def connect() -> ClusterClient:
-        """Returns a client with a directory of its own for private keys."""
+        """Returns a client with the present credentials of the kubeconfig, since the user may have
+        logged in again, and with a directory of its own for private keys."""
         directory = Path(session.key_directory) / str(next(numbers))
         directory.mkdir(mode=0o700)
-        return ClusterClient(access, directory)
+        return ClusterClient(kubeconfig.load(options.kubeconfig, options.context), directory)
 
     dashboard = server.Dashboard(
         connect,
@@ -85,11 +86,11 @@ def run(session: Session) -> int:
         flags=lambda key: session.flags(Target(*key)),
     )
 
-    def started(address: str) -> None:
+    def started(address: str, once: str) -> None:
         session.out.print(address, soft_wrap=True)
         session.note("Ctrl-C ends the dashboard")
         if not options.no_open:
-            server.open_browser(address)
+            server.open_browser(once)
 
     listener = server.listen(options.port)
     asyncio.run(server.serve(dashboard, listener, started))

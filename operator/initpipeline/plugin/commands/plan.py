@@ -1,20 +1,17 @@
 """Implements ``plan``, which shows what applying a file would do."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from initpipeline.api import names
-from initpipeline.api.reasons import Reason
-from initpipeline.core import podspec
-from initpipeline.core.admission import classify
-from initpipeline.core.facts import Facts, Pipeline, Pod
-from initpipeline.plugin.errors import NotUsableError, PluginError, RefusedError
+from initpipeline.plugin.cluster.dry_run import planned
+from initpipeline.plugin.errors import PluginError, RefusedError
 from initpipeline.plugin.manifests import ManifestError, read
 from initpipeline.plugin.options import TABLE, Subparsers, command
 from initpipeline.plugin.report.apply_patch import last_applied, merge_patch
-from initpipeline.plugin.report.plan import NOTHING, REFUSED, Plan, Refused, plan
+from initpipeline.plugin.report.plan import NOTHING, REFUSED, Plan
 from initpipeline.plugin.session import Session
 from initpipeline.plugin.terminal import read_text
 from initpipeline.plugin.views import plan as view
@@ -191,31 +188,12 @@ def _manifest(session: Session, file: str, content: Mapping[str, Any]) -> _Manif
 
 def _plan(session: Session, manifest: _Manifest) -> Plan:
     with session.progress(f"sending a dry run of {manifest.name}"):
-        live = session.cluster.find_pipeline(manifest.namespace, manifest.name)
-        try:
-            stored = _stored(session, manifest, live)
-        except RefusedError as error:
-            refused = Refused(names.KIND, str(error))
-            return Plan(manifest.namespace, manifest.name, created=live is None, refused=(refused,))
-        raw_pod = _pod(session, manifest)
-        pod = None if raw_pod is None else Pod.from_api(raw_pod)
-        before = None if live is None else Facts(_pipeline(live, manifest.name), pod)
-        after = Facts(_pipeline(stored, manifest.name), pod)
-        planned = plan(before, after, session.cluster.now())
-        if planned.created or planned.changes or planned.run is not None:
-            planned = _with_pod_checked(session, planned, after)
-    return planned
-
-
-def _pipeline(raw: Mapping[str, Any], name: str) -> Pipeline:
-    # The API server sets no resourceVersion on an object that a dry run creates.
-    metadata = {"resourceVersion": "0", **raw["metadata"]}
-    try:
-        return Pipeline.from_api({**raw, "metadata": metadata})
-    except ValueError as error:
-        raise PluginError(
-            f'this version of the plugin cannot read InitPipeline "{name}": {error}'
-        ) from error
+        return planned(
+            session.cluster,
+            manifest.namespace,
+            manifest.name,
+            lambda live: _stored(session, manifest, live),
+        )
 
 
 def _stored(
@@ -235,40 +213,3 @@ def _stored(
         return session.cluster.dry_run_create(manifest.namespace, manifest.content)
     patch = merge_patch(last_applied(live), manifest.content, live)
     return session.cluster.dry_run_patch(manifest.namespace, manifest.name, patch)
-
-
-def _pod(session: Session, manifest: _Manifest) -> dict[str, Any] | None:
-    """Returns the Pod with the name of the InitPipeline. None: there is no such Pod."""
-    return session.cluster.find_pod(manifest.namespace, manifest.name)
-
-
-def _with_pod_checked(session: Session, planned: Plan, applied: Facts) -> Plan:
-    """Returns the plan with the result of a dry run that creates the Pod."""
-    pipeline = applied.pipeline
-    namespace = pipeline.namespace
-    if not session.cluster.is_allowed("create", "pods", namespace):
-        reason = (
-            f"the Pod, because you may not create pods in namespace {namespace}: see kubectl auth "
-            f"can-i create pods -n {namespace}"
-        )
-        return replace(planned, unchecked=(*planned.unchecked, reason))
-    pod = podspec.build(pipeline, planned.run or 1)
-    # In a dry run, a new owner does not exist.
-    del pod["metadata"]["ownerReferences"]
-    try:
-        session.cluster.dry_run_create_pod(namespace, pod)
-    except RefusedError as error:
-        return _with_refusal(planned, str(error), applied.pod)
-    except NotUsableError as error:
-        return replace(planned, unchecked=(*planned.unchecked, f"the Pod: {error}"))
-    return planned
-
-
-def _with_refusal(planned: Plan, message: str, pod: Pod | None) -> Plan:
-    if pod is not None and message.endswith("already exists"):
-        return planned  # The API server checks this after admission and validation.
-    refusal = classify(403, {"message": message})
-    if pod is not None and refusal is not None and refusal.reason is Reason.QUOTA_EXCEEDED:
-        quota = f"the quota, which still counts the current Pod: {message}"
-        return replace(planned, unchecked=(*planned.unchecked, quota))
-    return replace(planned, refused=(*planned.refused, Refused("Pod", message)))

@@ -74,17 +74,18 @@ class Store:
     """The version in which each deleted InitPipeline was deleted."""
     forgotten: int = 0
     """The newest version whose deletions are no longer all in ``gone``."""
-    _changes: set[asyncio.Event] = field(default_factory=set)
+    _changes: dict[asyncio.Event, Key | None] = field(default_factory=dict)
 
-    def subscribe(self) -> asyncio.Event:
-        """Returns an event that is set at each change, until ``unsubscribe``."""
+    def subscribe(self, key: Key | None = None) -> asyncio.Event:
+        """Returns an event that is set at each change, until ``unsubscribe``. With ``key``, only at
+        changes of this InitPipeline, its Pod and their events."""
         event = asyncio.Event()
-        self._changes.add(event)
+        self._changes[event] = key
         return event
 
     def unsubscribe(self, event: asyncio.Event) -> None:
         """Ends a subscription."""
-        self._changes.discard(event)
+        self._changes.pop(event, None)
 
     def events_of(self, *uids: str | None) -> list[Raw]:
         """Returns the events about these objects."""
@@ -116,7 +117,7 @@ class Store:
             self.pods[key_of(item)] = item
         else:
             self._put_event(item)
-        self._notify()
+        self._notify(_key_about(kind, item.raw if isinstance(item, Entry) else item))
 
     def remove(self, kind: Kind, raw: Raw) -> None:
         """Records that an object was deleted."""
@@ -125,9 +126,8 @@ class Store:
         elif kind is Kind.PODS:
             self.pods.pop(key_of(raw), None)
         else:
-            of = self.events.get(_about(raw), {})
-            of.pop(raw["metadata"]["uid"], None)
-        self._notify()
+            self._remove_event(raw)
+        self._notify(_key_about(kind, raw))
 
     def fail(self, kind: Kind, message: str) -> None:
         """Records that a kind is not current."""
@@ -150,8 +150,10 @@ class Store:
         self.gone.pop(key, None)
 
     def _remove_pipeline(self, key: Key) -> None:
-        if self.pipelines.pop(key, None) is None:
+        entry = self.pipelines.pop(key, None)
+        if entry is None:
             return
+        self.events.pop(str(entry.raw["metadata"].get("uid")), None)
         self.version += 1
         self.changed.pop(key, None)
         self.gone[key] = self.version
@@ -167,13 +169,29 @@ class Store:
         if len(of) > MAX_EVENTS:
             of.pop(next(iter(of)))
 
-    def _notify(self) -> None:
-        for event in self._changes:
-            event.set()
+    def _remove_event(self, raw: Raw) -> None:
+        of = self.events.get(_about(raw), {})
+        of.pop(raw["metadata"]["uid"], None)
+        if not of:
+            self.events.pop(_about(raw), None)
+
+    def _notify(self, key: Key | None = None) -> None:
+        """Sets the events of the subscriptions to this key. None: those of all."""
+        for event, wanted in self._changes.items():
+            if None in (key, wanted) or key == wanted:
+                event.set()
 
 
 def _version(raw: Raw) -> str:
     return str(raw["metadata"].get("resourceVersion"))
+
+
+def _key_about(kind: Kind, raw: Raw) -> Key:
+    """Returns the key of the InitPipeline that an object belongs to. Its Pod has the same name."""
+    if kind is Kind.EVENTS:
+        involved = raw.get("involvedObject") or {}
+        return str(raw["metadata"].get("namespace")), str(involved.get("name"))
+    return key_of(raw)
 
 
 def _about(raw: Raw) -> str:
@@ -213,14 +231,12 @@ class Watcher(threading.Thread):
             try:
                 client = client or self._connect()
                 self._follow(client)
-            except PluginError as error:
+            except (PluginError, OSError) as error:
                 client = client if isinstance(error, NoAnswerError) else None
                 self._failures += 1
                 self._call(self._store.fail, self._kind, one_line(str(error)))
                 pause = RETRY_SECONDS * 2 ** min(self._failures - 1, 5)
                 self._ended.wait(min(MAX_RETRY_SECONDS, pause))
-            except RuntimeError:
-                return  # The event loop is closed.
 
     def _follow(self, client: ClusterClient) -> None:
         """Lists all objects and watches them until the version is too old. Raises PluginError."""
@@ -250,4 +266,7 @@ class Watcher(threading.Thread):
         return Entry.read(raw) if self._kind is Kind.PIPELINES else raw
 
     def _call(self, function: Callable[..., None], *arguments: object) -> None:
-        self._loop.call_soon_threadsafe(function, *arguments)
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            self._ended.set()  # The event loop is closed: the program ends.

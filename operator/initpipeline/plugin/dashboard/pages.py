@@ -30,7 +30,7 @@ from initpipeline.plugin.views import history, status, styles
 from initpipeline.plugin.views.svg import svg
 
 SECTIONS: Final = (
-    *("problems", "head", "steps", "next", "warnings", "timeline", "limits", "remedies"),
+    *("problems", "head", "actions", "steps", "next", "warnings", "timeline", "limits", "remedies"),
     *("history", "conditions", "logs", "events", "resources", "yaml"),
 )
 """The parts of a pipeline's page. A part is sent when it changes."""
@@ -63,6 +63,17 @@ def _safe(value: Any) -> Any:
     if isinstance(value, Markup):
         return value
     return plain(str(value)) if isinstance(value, str) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What the user may do in a namespace. The texts name the missing permission, and are empty if
+    it is granted or not known."""
+
+    may_act: bool = True
+    """False: the dashboard is read-only."""
+    denied: str = ""
+    logs_denied: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +173,24 @@ def view(store: Store, key: Key, flags: str = "") -> View | None:
     return View(entry, current, facts, current.overdue if known else ())
 
 
+def log_part(
+    store: Store, key: Key, container: str, previous: bool
+) -> tuple[str, log_parts.Part] | None:
+    """Returns the UID of the Pod of the current run, and an attempt of a container. None: there is
+    no such attempt."""
+    found = view(store, key)
+    run = found.facts.pipeline.status.run if found else None
+    pod = pod_ownership.pod_of_run(found.facts, run) if found and run else None
+    if pod is None or run is None:
+        return None
+    parts = (
+        log_parts.previous(pod, container)
+        if previous
+        else log_parts.newest(pod, container, run.stale_container_ids)
+    )
+    return (pod.uid, parts[0]) if parts else None
+
+
 def _pod(raw: Raw | None) -> Pod | None:
     try:
         return None if raw is None else Pod.from_api(raw)
@@ -170,7 +199,11 @@ def _pod(raw: Raw | None) -> Pod | None:
 
 
 def sections(
-    store: Store, key: Key, overdue_seconds: float = 0, flags: str = ""
+    store: Store,
+    key: Key,
+    overdue_seconds: float = 0,
+    flags: str = "",
+    permissions: Permissions = Permissions(),
 ) -> Mapping[str, str]:
     """Returns the parts of a pipeline's page as HTML by name.
 
@@ -184,10 +217,21 @@ def sections(
     reported = absent is not None or Kind.PODS not in store.listed
     pipeline = found.report.reported if reported else found.report.pipeline
     values = _values(store, found, pipeline, now)
-    values |= {"absent": absent, "known": not reported}
+    values |= {"absent": absent, "known": not reported, **_actions(found, permissions)}
     module = environment().get_template("sections.html").module
     made = {name: str(getattr(module, name)(values)) for name in SECTIONS[1:]}
     return {"problems": problems(store), **made}
+
+
+def _actions(found: View, permissions: Permissions) -> dict[str, Any]:
+    disabled = Markup(' disabled aria-describedby="denied"')
+    return {
+        "may_act": permissions.may_act,
+        "denied": permissions.denied,
+        "disabled": disabled if permissions.denied else "",
+        "logs_denied": permissions.logs_denied,
+        "suspended": found.facts.pipeline.policies.suspend,
+    }
 
 
 def _values(store: Store, found: View, pipeline: Pipeline, now: datetime) -> dict[str, Any]:

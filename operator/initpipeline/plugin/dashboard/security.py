@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
+from markupsafe import escape
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -38,9 +39,25 @@ class Secrets:
 
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     """In the printed address."""
+    once: set[str] = field(default_factory=set)
+    """Tokens that are valid for one request. Other users of the machine can read the arguments of
+    the browser, and with them the address that it was started with."""
     cookie: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     """In each page, and in a header of each action."""
+
+    def new_token(self) -> str:
+        """Returns a token that is valid for one request."""
+        token = secrets.token_urlsafe(32)
+        self.once.add(token)
+        return token
+
+    def admits(self, token: str) -> bool:
+        """Returns whether a token is valid."""
+        if token in self.once:
+            self.once.remove(token)
+            return True
+        return _same(token, self.token)
 
 
 def cookie_name(port: int) -> str:
@@ -75,8 +92,8 @@ def _entered(request: web.Request, known: Secrets, port: int) -> web.Response | 
         raise web.HTTPForbidden(text="this host name is not served")
     token = request.query.get("token")
     if request.method == "GET" and token is not None:
-        if not _same(token, known.token):
-            raise web.HTTPForbidden(text=_STRANGER)
+        if not known.admits(token):
+            raise _stranger(request)
         # Two slashes, or a decoded backslash, would lead to another host.
         path = request.rel_url.raw_path.lstrip("/")
         redirect = web.Response(status=303, headers={"Location": f"/{path}"})
@@ -85,7 +102,7 @@ def _entered(request: web.Request, known: Secrets, port: int) -> web.Response | 
         )
         return redirect
     if not _same(request.cookies.get(cookie_name(port), ""), known.cookie):
-        raise web.HTTPForbidden(text=_STRANGER)
+        raise _stranger(request)
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in _PUBLIC_SITES:
         raise web.HTTPForbidden(text="requests of other sites are refused")
     if request.method not in ("GET", "HEAD"):
@@ -105,7 +122,17 @@ def _same(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode(errors="replace"), expected.encode())
 
 
-_STRANGER: Final = (
-    "Open the address that kubectl initpipeline dashboard has printed in the terminal. It includes "
-    "a token, and is valid as long as the command runs."
-)
+def _stranger(request: web.Request) -> web.HTTPForbidden:
+    """Returns the refusal of a browser without the cookie. A browser also omits it if the user
+    follows a link of another site, but not if the user then follows the link of this page."""
+    path = request.rel_url.raw_path.lstrip("/")
+    return web.HTTPForbidden(text=_STRANGER.format(path=escape(path)), content_type="text/html")
+
+
+_STRANGER: Final = """\
+<!doctype html><html lang="en"><title>InitPipelines</title>
+<main><h1>Open the address of the terminal</h1>
+<p>Open the address that kubectl initpipeline dashboard has printed in the terminal. It includes a
+token, and is valid as long as the command runs.</p>
+<p>If you have opened it before: <a href="/{path}">continue</a>.</p></main></html>
+"""

@@ -1,7 +1,6 @@
 """Serves the pages, their streams of changes, logs and actions."""
 
 import asyncio
-import codecs
 import contextlib
 import json
 import logging
@@ -9,7 +8,8 @@ import signal
 import socket
 import threading
 import webbrowser
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Final, TypeVar
@@ -20,11 +20,15 @@ from markupsafe import Markup
 from initpipeline.api import names
 from initpipeline.core.text import plain
 from initpipeline.plugin.cluster.client import ClusterClient, Kind
-from initpipeline.plugin.dashboard import pages, security
+from initpipeline.plugin.cluster.log_reader import LogReader
+from initpipeline.plugin.dashboard import change, pages, security
 from initpipeline.plugin.dashboard.actions import Action, patch, preview
-from initpipeline.plugin.dashboard.live import Key, Store, Watcher
-from initpipeline.plugin.errors import PluginError
+from initpipeline.plugin.dashboard.live import Entry, Key, Store, Watcher
+from initpipeline.plugin.dashboard.logs import Reading, cut_lines, from_thread
+from initpipeline.plugin.errors import NotUsableError, PluginError
+from initpipeline.plugin.report import log_parts
 from initpipeline.plugin.report.explain import OPERATOR_TIMEOUT_SECONDS
+from initpipeline.plugin.session import Target
 from initpipeline.plugin.views.svg import STYLE
 
 HOST: Final = "127.0.0.1"
@@ -33,8 +37,6 @@ REDRAW_SECONDS: Final = 10.0
 stream sends a comment as often, so that it notices a browser that has gone."""
 COALESCE_SECONDS: Final = 0.1
 """Changes within this time are sent together."""
-MAX_LINE: Final = 4096
-"""Characters of a line of a log that the page shows. The download has all of them."""
 _STATIC: Final = {"dashboard.css": "text/css", "dashboard.js": "text/javascript"}
 _ICON: Final = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path fill="#0969da" '
@@ -63,6 +65,10 @@ class Dashboard:
     known: security.Secrets = field(default_factory=security.Secrets)
     clients: list[ClusterClient] = field(default_factory=list)
     """Clients that no request uses at the moment."""
+    permissions: dict[str, pages.Permissions] = field(default_factory=dict)
+    """By namespace. They are read again when a page is loaded."""
+    rows: dict[Key, tuple[Entry, pages.Row]] = field(default_factory=dict)
+    """The rows that were rendered last."""
 
     def application(self, port: int) -> web.Application:
         """Returns the application. Without its watches: see ``watch``."""
@@ -76,6 +82,8 @@ class Dashboard:
         made.router.add_get("/{namespace}/{name}/run/{number:\\d+}", self.pipeline_page)
         made.router.add_get("/{namespace}/{name}/logs/{container}", self.log_page)
         if not self.read_only:
+            made.router.add_get("/-/spec/{namespace}/{name}", self.spec)
+            made.router.add_post("/-/plan/{namespace}/{name}", self.plan)
             made.router.add_get("/-/preview/{namespace}/{name}/{action}", self.preview)
             made.router.add_post("/-/action/{namespace}/{name}/{action}", self.act)
         return made
@@ -114,9 +122,8 @@ class Dashboard:
         return web.Response(text=html, content_type="text/html")
 
     async def list_page(self, request: web.Request) -> web.Response:  # noqa: ARG002
-        rows = sorted(
-            (pages.row(entry) for entry in self.store.pipelines.values()), key=lambda one: one.order
-        )
+        rows = sorted(map(self._row, self.store.pipelines), key=lambda one: one.order)
+        self.rows = {key: self.rows[key] for key in self.store.pipelines}
         return self._page(
             "list.html",
             title="All" if self.namespace is None else self.namespace,
@@ -125,6 +132,13 @@ class Dashboard:
             problems=Markup(pages.problems(self.store)),
             rows=[Markup(row.html) for row in rows],
         )
+
+    def _row(self, key: Key) -> pages.Row:
+        """Returns the row of an InitPipeline, which is rendered once for all browsers."""
+        entry, known = self.store.pipelines[key], self.rows.get(key)
+        if known is None or known[0] is not entry:
+            known = self.rows[key] = entry, pages.row(entry)
+        return known[1]
 
     async def list_stream(self, request: web.Request) -> web.StreamResponse:
         """Streams the rows that changed after the version of the page."""
@@ -142,51 +156,70 @@ class Dashboard:
                     sent, version = shown, self.store.version
                     await _send(response, version, {**message, "problems": shown})
                 await _next(response, changed)
+        return response
 
     def _list_changes(self, version: int) -> dict[str, Any]:
         store = self.store
+        if version == store.version:
+            return {"rows": [], "gone": []}
         rows = [key for key, at in store.changed.items() if at > version]
         gone = [key for key, at in store.gone.items() if at > version]
         return {
-            "rows": [pages.row(store.pipelines[key]).data() for key in rows],
+            "rows": [self._row(key).data() for key in rows],
             "gone": ["/".join(key) for key in gone],
         }
 
     async def pipeline_page(self, request: web.Request) -> web.Response:
         key = _key(request)
-        rendered = pages.sections(self.store, key, flags=self.flags(key))
+        permissions = self.permissions[key[0]] = await self._permissions(key[0])
+        rendered = pages.sections(self.store, key, flags=self.flags(key), permissions=permissions)
         return self._page(
             "pipeline.html",
             title=key[1],
             page="pipeline",
-            stream=f"/-/stream/{key[0]}/{key[1]}",
+            stream=f"/-/stream/{key[0]}/{key[1]}?seen={_digests(rendered)}",
             sections={name: Markup(html) for name, html in rendered.items()},
-            denied="" if self.read_only else await self._denied(key[0]),
             exists=pages.view(self.store, key) is not None,
         )
 
-    async def _denied(self, namespace: str) -> str:
-        """Returns which permission an action lacks. Empty: it is allowed or not known."""
+    async def _permissions(self, namespace: str) -> pages.Permissions:
+        patch = "" if self.read_only else await self._denied("patch", names.PLURAL, namespace)
+        logs = await self._denied("get", "pods/log", namespace)
+        return pages.Permissions(not self.read_only, patch, logs)
+
+    async def _denied(self, verb: str, resource: str, namespace: str) -> str:
+        """Returns which permission is missing. Empty: it is granted or not known."""
+        group = names.GROUP if resource == names.PLURAL else ""
         try:
             allowed = await self._call(
-                lambda client: client.is_allowed("patch", names.PLURAL, namespace, names.GROUP)
+                lambda client: client.is_allowed(verb, resource, namespace, group)
             )
         except PluginError:
             return ""
-        return "" if allowed else f'you may not "patch" {names.PLURAL} in namespace {namespace}'
+        return "" if allowed else f'you may not "{verb}" {resource} in namespace {namespace}'
 
     async def pipeline_stream(self, request: web.Request) -> web.StreamResponse:
         """Streams the parts of the page that changed."""
         key, sent, absence = _key(request), dict[str, str](), _Absence()
-        async with _stream(request, self.store) as (response, changed):
+        # The page has just been loaded. A browser that reconnects gets all parts.
+        seen = "" if "Last-Event-ID" in request.headers else request.query.get("seen", "")
+        async with _stream(request, self.store, key) as (response, changed):
             while True:
                 overdue = absence.seconds(self.store, key)
-                rendered = pages.sections(self.store, key, overdue, self.flags(key))
+                permissions = self.permissions.get(key[0]) or pages.Permissions(not self.read_only)
+                rendered = pages.sections(self.store, key, overdue, self.flags(key), permissions)
+                if seen:
+                    digests = zip(seen.split(","), rendered.items(), strict=False)
+                    sent = {
+                        name: html for digest, (name, html) in digests if digest == _digest(html)
+                    }
+                    seen = ""
                 parts = {name: html for name, html in rendered.items() if sent.get(name) != html}
                 if parts:
                     sent.update(parts)
                     await _send(response, self.store.version, {"parts": parts})
                 await _next(response, changed, absence.next_check)
+        return response
 
     async def log_page(self, request: web.Request) -> web.Response:
         (namespace, name), container = _key(request), _container(request)
@@ -205,26 +238,69 @@ class Dashboard:
 
     async def log(self, request: web.Request) -> web.StreamResponse:
         """Streams the log of a container: for the page with long lines cut, or as a download."""
-        (namespace, name), container = _key(request), _container(request)
+        key, container = _key(request), _container(request)
         previous, whole = (request.query.get(flag) == "1" for flag in ("previous", "download"))
-        client = await asyncio.to_thread(self._client)
-        chunks = client.read_log(
-            namespace, name, container, follow=not previous and not whole, previous=previous
-        )
-        shown = chunks if whole else (line.encode() for line in cut_lines(chunks))
         response = web.StreamResponse(headers=security.HEADERS)
         response.content_type = "application/octet-stream" if whole else "text/plain"
         if whole:
             response.headers["Content-Disposition"] = "attachment"
         await response.prepare(request)
-        async with contextlib.aclosing(_from_thread(shown)) as arriving:
+        found = await self._part(response, key, container, previous)
+        if found is None:
+            return response
+        reading = Reading(await asyncio.to_thread(self._client))
+        reader = LogReader(reading, Target(*key), *found)
+        chunks = reader.once() if whole else reader.all(follow=not previous)
+        shown = chunks if whole else (line.encode() for line in cut_lines(chunks))
+        async with contextlib.aclosing(from_thread(shown, reading.end)) as arriving:
             try:
                 async for chunk in arriving:
                     await response.write(chunk)
             except PluginError as error:
-                if not whole:
+                if whole and request.transport is not None:
+                    request.transport.abort()  # The browser reports an incomplete download.
+                else:
                     await response.write(f"[{plain(str(error))}]\n".encode())
         return response
+
+    async def _part(
+        self, response: web.StreamResponse, key: Key, container: str, previous: bool
+    ) -> tuple[str, log_parts.Part] | None:
+        """Waits until the container has a log. Returns the UID of its Pod, and the attempt. None:
+        it has no such log, and the reason was written."""
+        changed = self.store.subscribe(key)
+        try:
+            waiting = False
+            while True:
+                found = pages.log_part(self.store, key, container, previous)
+                if found is not None or previous or key not in self.store.pipelines:
+                    break
+                if not waiting:
+                    await response.write(b"[waiting: the container has not started in this run]\n")
+                waiting = True
+                await changed.wait()
+                changed.clear()
+        finally:
+            self.store.unsubscribe(changed)
+        if found is None:
+            await response.write(b"[there is no such log: its Pod is gone]\n")
+        return found
+
+    async def spec(self, request: web.Request) -> web.Response:
+        """Returns the manifest that a user can edit for a dry run."""
+        entry = self.store.pipelines.get(_key(request))
+        if entry is None:
+            raise web.HTTPNotFound(text="the InitPipeline does not exist")
+        return web.Response(text=change.editable(entry.raw))
+
+    async def plan(self, request: web.Request) -> web.Response:
+        """Returns what the operator would do after a change, from a dry run."""
+        key, text = _key(request), await request.text()
+        try:
+            lines = await self._call(lambda client: change.lines(client, key, text))
+        except PluginError as error:
+            return web.json_response({"error": plain(str(error))}, status=409)
+        return web.json_response({"lines": [plain(line) for line in lines]})
 
     async def preview(self, request: web.Request) -> web.Response:
         """Returns what an action would do."""
@@ -252,6 +328,11 @@ class Dashboard:
             client = self._client()
             try:
                 return request(client)
+            except NotUsableError:
+                # The credentials may have expired. New clients read the kubeconfig again.
+                self.clients.clear()
+                client = self.connect()
+                raise
             finally:
                 self.clients.append(client)
 
@@ -289,75 +370,15 @@ class _Absence:
         return 0
 
 
-def cut_lines(chunks: Iterator[bytes]) -> Iterator[str]:
-    """Yields the text of a log for the page, without control characters, as it arrives.
-
-    A line longer than MAX_LINE is cut. A note at its end has the number of bytes that are not
-    shown.
-    """
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    room, hidden = MAX_LINE, 0
-    for chunk in chunks:
-        out: list[str] = []
-        for position, piece in enumerate(decoder.decode(chunk).split("\n")):
-            if position:
-                out.append(_hidden(hidden) + "\n")
-                room, hidden = MAX_LINE, 0
-            out.append(plain(piece[:room]).replace("\n", " "))
-            hidden += len(piece[room:].encode())
-            room -= len(piece[:room])
-        yield "".join(out)
-    yield decoder.decode(b"", final=True) + _hidden(hidden)
-
-
-def _hidden(count: int) -> str:
-    return f" [{count} more bytes: use Download]" if count else ""
-
-
-async def _from_thread(chunks: Iterator[T]) -> AsyncGenerator[T]:
-    """Yields the items of a blocking iterator. Raises what it raises."""
-    loop, queue = asyncio.get_running_loop(), asyncio.Queue[T | Exception | None](16)
-    ended = threading.Event()
-
-    def put(item: T | Exception | None) -> bool:
-        if ended.is_set():
-            return False
-        future = asyncio.run_coroutine_threadsafe(queue.put(item), loop)
-        while not ended.is_set():
-            with contextlib.suppress(TimeoutError):
-                future.result(0.5)
-                return True
-        future.cancel()
-        return False
-
-    def read() -> None:
-        try:
-            for chunk in chunks:
-                if not put(chunk):
-                    return
-            put(None)
-        except Exception as error:
-            put(error)
-
-    threading.Thread(target=read, name="log", daemon=True).start()
-    try:
-        while (item := await queue.get()) is not None:
-            if isinstance(item, Exception):
-                raise item
-            yield item
-    finally:
-        ended.set()
-
-
 @contextlib.asynccontextmanager
 async def _stream(
-    request: web.Request, store: Store
+    request: web.Request, store: Store, key: Key | None = None
 ) -> AsyncIterator[tuple[web.StreamResponse, asyncio.Event]]:
     """Starts a stream of events. Yields it and the event that is set at each change."""
     response = web.StreamResponse(headers={**security.HEADERS})
     response.content_type = "text/event-stream"
     await response.prepare(request)
-    changed = store.subscribe()
+    changed = store.subscribe(key)
     try:
         yield response, changed
     except (ConnectionError, asyncio.CancelledError):
@@ -381,6 +402,15 @@ async def _next(
         return
     await asyncio.sleep(COALESCE_SECONDS)
     changed.clear()
+
+
+def _digests(rendered: Mapping[str, str]) -> str:
+    """Returns the digests of the parts of a page, by which a stream recognizes them."""
+    return ",".join(map(_digest, rendered.values()))
+
+
+def _digest(html: str) -> str:
+    return f"{zlib.crc32(html.encode()):x}"
 
 
 def _key(request: web.Request) -> Key:
@@ -426,28 +456,37 @@ def listen(port: int) -> socket.socket:
     return made
 
 
-async def serve(
-    dashboard: Dashboard, listener: socket.socket, started: Callable[[str], None]
-) -> None:
-    """Serves until SIGINT or SIGTERM. ``started`` is called with the address."""
-    # Neither requests nor errors are logged: addresses may have the token.
-    logging.getLogger("aiohttp").addHandler(logging.NullHandler())
-    logging.getLogger("aiohttp").propagate = False
-    port = listener.getsockname()[1]
+async def started_runner(dashboard: Dashboard, listener: socket.socket) -> web.AppRunner:
+    """Serves on a socket until the runner is cleaned up. Requests are not logged, since addresses
+    may have the token. A handler ends when its browser has gone."""
     runner = web.AppRunner(
-        dashboard.application(port),
+        dashboard.application(listener.getsockname()[1]),
         access_log=None,
         shutdown_timeout=0.5,
         handler_cancellation=True,
     )
     await runner.setup()
     await web.SockSite(runner, listener).start()
+    return runner
+
+
+async def serve(
+    dashboard: Dashboard, listener: socket.socket, started: Callable[[str, str], None]
+) -> None:
+    """Serves until SIGINT or SIGTERM. ``started`` is called with the address, and with one that can
+    be opened once."""
+    # Neither requests nor errors are logged: addresses may have the token.
+    logging.getLogger("aiohttp").addHandler(logging.NullHandler())
+    logging.getLogger("aiohttp").propagate = False
+    runner = await started_runner(dashboard, listener)
+    port = listener.getsockname()[1]
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     watchers = dashboard.watch()
     try:
-        started(f"http://{HOST}:{port}/?token={dashboard.known.token}")
+        address = f"http://{HOST}:{port}/?token="
+        started(address + dashboard.known.token, address + dashboard.known.new_token())
         await ended.wait()
     finally:
         for one in watchers:

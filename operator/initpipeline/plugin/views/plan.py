@@ -33,10 +33,11 @@ _TITLES: Final = {
 
 def view(plans: list[Plan]) -> Group:
     """Returns one paragraph for each InitPipeline."""
-    return Group(*(line for plan in plans for line in _lines(plan)))
+    return Group(*(line for plan in plans for line in lines(plan)))
 
 
-def _lines(plan: Plan) -> Iterator[Text]:
+def lines(plan: Plan) -> Iterator[Text]:
+    """Yields the lines of one InitPipeline."""
     title, tone = _TITLES[plan.kind]
     yield Text.assemble(
         (plan.name, "bold"), (f"  namespace {plan.namespace}  ", styles.QUIET), (title, tone)

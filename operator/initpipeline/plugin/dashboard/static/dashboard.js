@@ -28,13 +28,26 @@ function showTimes() {
 }
 setInterval(showTimes, 1000);
 
-/* The stream of changes. The browser reconnects by itself. */
+/* The stream of changes. The browser reconnects by itself. A browser opens six connections to a
+   host at most, so only visible tabs have one. */
 function connect(handle) {
-  const stream = new EventSource(document.body.dataset.stream);
   const connection = byId("connection");
-  stream.onopen = () => { connection.textContent = "live"; connection.className = "quiet"; };
-  stream.onerror = () => { connection.textContent = "not connected: is kubectl initpipeline dashboard still running?"; connection.className = "bad"; };
-  stream.onmessage = (event) => { handle(JSON.parse(event.data)); showTimes(); };
+  let stream = null, last = "", again = false;
+  const open = () => {
+    const address = new URL(document.body.dataset.stream, location.href);
+    if (again) address.searchParams.delete("seen");
+    again = true;
+    if (last) address.searchParams.set("since", last);
+    stream = new EventSource(address);
+    stream.onopen = () => { connection.textContent = "live"; connection.className = "quiet live"; };
+    stream.onerror = () => { connection.textContent = "not connected: is kubectl initpipeline dashboard still running?"; connection.className = "bad"; };
+    stream.onmessage = (event) => { last = event.lastEventId; handle(JSON.parse(event.data)); showTimes(); };
+  };
+  const follow = () => {
+    if (document.hidden) { stream?.close(); stream = null; connection.textContent = "paused"; } else if (!stream) open();
+  };
+  document.addEventListener("visibilitychange", follow);
+  follow();
 }
 function fragment(html) {
   const template = document.createElement("template");
@@ -65,7 +78,34 @@ function startList() {
       select.value = chosen;
     }
   };
+  /* The order of urgency is that of the rows. */
+  const chips = () => {
+    const counts = new Map();
+    for (const row of rows.children) {
+      const of = counts.get(row.dataset.summary) || { count: 0, tone: row.dataset.tone };
+      of.count += 1;
+      if (of.tone !== row.dataset.tone) of.tone = "";
+      counts.set(row.dataset.summary, of);
+    }
+    const focused = document.activeElement?.dataset?.summary;
+    byId("chips").replaceChildren(...[...counts].map(([summary, { count, tone }]) => {
+      const chip = Object.assign(document.createElement("button"), { type: "button" });
+      chip.dataset.summary = summary;
+      chip.ariaPressed = String(byId("summary").value === summary);
+      const name = Object.assign(document.createElement("span"), { className: tone, textContent: summary });
+      chip.append(name, Object.assign(document.createElement("b"), { textContent: count }));
+      return chip;
+    }));
+    if (focused) byId("chips").querySelector(`[data-summary="${CSS.escape(focused)}"]`)?.focus();
+  };
+  byId("chips").addEventListener("click", (event) => {
+    const chip = event.target.closest("button");
+    if (!chip) return;
+    byId("summary").value = byId("summary").value === chip.dataset.summary ? "" : chip.dataset.summary;
+    remember();
+  });
   const apply = () => {
+    chips();
     const [text, namespace, summary, reason] = filters.map((name) => byId(name).value);
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
@@ -93,7 +133,7 @@ function startList() {
     field.value = value;
     field.addEventListener("input", remember);
   }
-  byId("filters").addEventListener("submit", (event) => event.preventDefault());
+  byId("filters").addEventListener("submit", (event) => { event.preventDefault(); step(1); });
   apply();
   connect((message) => {
     if (message.reload) { location.reload(); return; }
@@ -114,6 +154,7 @@ function startList() {
 }
 
 /* A pipeline */
+const focusable = "a,button,summary,[tabindex]";
 function startPipeline() {
   const run = /\/run\/(\d+)$/.exec(location.pathname);
   const open = () => {
@@ -122,29 +163,58 @@ function startPipeline() {
     target.classList.add("target");
     target.querySelector("details").open = true;
   };
-  const first = run && byId(`run-${run[1]}`);
   open();
-  first?.scrollIntoView();
+  (run && byId(`run-${run[1]}`))?.scrollIntoView();
+  const zoom = (on) => {
+    document.querySelector(".timeline")?.classList.toggle("zoomed", on);
+    const button = document.querySelector("[data-zoom]");
+    if (button) button.ariaPressed = String(on);
+  };
   connect((message) => {
     for (const [name, html] of Object.entries(message.parts)) {
       const part = byId(`part-${name}`);
+      if (!part) continue;
       const opened = [...part.querySelectorAll("details[open]")].map((one) => one.id);
-      const zoomed = part.querySelector(".zoomed"), focused = part.contains(document.activeElement);
-      const index = focused ? [...part.querySelectorAll("a,button,summary,[tabindex]")].indexOf(document.activeElement) : -1;
+      const zoomed = part.querySelector(".zoomed"), left = part.querySelector(".timeline")?.scrollLeft;
+      const index = part.contains(document.activeElement) ? [...part.querySelectorAll(focusable)].indexOf(document.activeElement) : -1;
       part.innerHTML = html;
       for (const id of opened) { const one = byId(id); if (one) one.open = true; }
-      if (zoomed) part.querySelector(".timeline")?.classList.add("zoomed");
-      if (index >= 0) part.querySelectorAll("a,button,summary,[tabindex]")[index]?.focus();
+      if (zoomed) { zoom(true); part.querySelector(".timeline").scrollLeft = left; }
+      if (index >= 0) part.querySelectorAll(focusable)[index]?.focus();
       if (name === "history") open();
     }
-    const actions = byId("actions");
-    if (actions) actions.hidden = !byId("part-steps").textContent.trim();
+    const edit = byId("edit");
+    if (edit) edit.hidden = !byId("part-steps").textContent.trim();
   });
   document.addEventListener("click", (event) => {
-    if (event.target.closest("[data-zoom]")) document.querySelector(".timeline").classList.toggle("zoomed");
-    const button = event.target.closest("[data-action]");
-    if (button) ask(button.dataset.action);
+    const button = event.target.closest("[data-zoom]");
+    if (button) zoom(button.ariaPressed !== "true");
+    const action = event.target.closest("[data-action]");
+    if (action) ask(action.dataset.action);
   });
+  if (byId("edit")) startEdit();
+}
+function startEdit() {
+  const [, namespace, name] = location.pathname.split("/");
+  const spec = byId("edit-spec"), result = byId("edit-result");
+  const load = async () => { spec.value = await (await fetch(`/-/spec/${namespace}/${name}`)).text(); result.hidden = true; };
+  byId("edit-details").addEventListener("toggle", () => { if (byId("edit-details").open && !byId("edit").hidden && !spec.value) load(); });
+  byId("edit-reset").addEventListener("click", load);
+  byId("edit-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    result.hidden = false;
+    result.textContent = "asking the API server ...";
+    const body = await post(`/-/plan/${namespace}/${name}`, spec.value);
+    result.textContent = body.error ? `error: ${body.error}` : body.lines.join("\n");
+  });
+}
+/* Returns what the server answers to a request that may change something. */
+async function post(address, content) {
+  const csrf = document.querySelector("meta[name=csrf]").content;
+  try {
+    const answer = await fetch(address, { method: "POST", body: content, headers: { "X-InitPipeline-CSRF": csrf } });
+    return answer.headers.get("Content-Type").startsWith("application/json") ? await answer.json() : { error: await answer.text() };
+  } catch { return { error: "the dashboard does not answer: is kubectl initpipeline dashboard still running?" }; }
 }
 async function ask(action) {
   const [, namespace, name] = location.pathname.split("/");
@@ -157,9 +227,7 @@ async function ask(action) {
   yes.textContent = action[0].toUpperCase() + action.slice(1);
   yes.onclick = async () => {
     byId("confirm").close();
-    const csrf = document.querySelector("meta[name=csrf]").content;
-    const result = await fetch(`/-/action/${path}`, { method: "POST", headers: { "X-InitPipeline-CSRF": csrf } });
-    const body = result.headers.get("Content-Type").startsWith("application/json") ? await result.json() : { error: await result.text() };
+    const body = await post(`/-/action/${path}`);
     byId("result").textContent = body.error ? `Not done: ${body.error}` : `${name}: ${body.done}`;
     setTimeout(() => { byId("result").textContent = ""; }, 8000);
   };
@@ -208,13 +276,24 @@ async function startLog() {
   } catch { connection.textContent = "the log was interrupted: reload the page"; connection.className = "bad"; }
 }
 
+/* Focuses the next or previous visible row. */
+function step(by) {
+  const links = [...byId("rows").querySelectorAll(".row:not([hidden]) a")];
+  const at = links.indexOf(document.activeElement);
+  links[Math.min(links.length - 1, Math.max(0, at + by))]?.focus();
+}
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input,select,textarea,dialog")) return;
   if (event.key === "/" && byId("text")) { event.preventDefault(); byId("text").focus(); }
   if (event.key === "?") byId("help").showModal();
   if (event.key === "l") location.assign("/");
+  if ((event.key === "j" || event.key === "k") && page === "list") step(event.key === "j" ? 1 : -1);
 });
 byId("help-button").addEventListener("click", () => byId("help").showModal());
 for (const one of document.querySelectorAll("[data-close]")) one.addEventListener("click", () => one.closest("dialog").close());
 showTimes();
+/* Links of the form #/namespace/name/run/3 work on each page. */
+function followFragment() { if (/^#\/[^/]/.test(location.hash)) location.replace(location.hash.slice(1)); }
+window.addEventListener("hashchange", followFragment);
+followFragment();
 ({ list: startList, pipeline: startPipeline, log: startLog })[page]?.();
