@@ -82,11 +82,11 @@ mutants: $(STAMP) ## Change the core line by line, and list what no test notices
 
 .PHONY: e2e
 e2e: $(STAMP) ## Run the tests on a real kubelet; CLUSTER=current: on yours
-	@$(PYTEST) -n $(E2E_JOBS) --dist worksteal tests/e2e
+	@$(PYTEST) -m "not long" -n $(E2E_JOBS) --dist worksteal tests/e2e
 
 .PHONY: e2e-namespaced
 e2e-namespaced: $(STAMP) ## The same, with operators that have permissions in the namespace of the test only
-	@INITPIPELINE_E2E_ROLE=namespace $(PYTEST) -n $(E2E_JOBS) --dist worksteal tests/e2e
+	@INITPIPELINE_E2E_ROLE=namespace $(PYTEST) -m "not long" -n $(E2E_JOBS) --dist worksteal tests/e2e
 
 .PHONY: generate
 generate: $(STAMP) ## Generate crds/ and the tables of docs/ from the models and the metrics
@@ -109,6 +109,11 @@ chart: $(STAMP) ## Install, upgrade, roll back and uninstall the Helm chart on a
 .PHONY: alerts
 alerts: $(STAMP) ## Let each alert fire and clear, by real faults of real operators: 25 minutes
 	@$(PYTEST) -m long -vs tests/monitoring
+
+.PHONY: dashboard
+dashboard: $(STAMP) ## Use the dashboard in a browser, with made-up objects and on a real kubelet: 5 minutes
+	@$(PYTEST) -m long tests/browser \
+		tests/e2e/test_dashboard.py
 
 .PHONY: demo
 demo: $(STAMP) ## Show a pipeline and three faults on a real kubelet; CLUSTER=current: on yours

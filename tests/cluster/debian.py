@@ -51,7 +51,8 @@ class Packages:
     @property
     def library_path(self) -> str:
         """LD_LIBRARY_PATH for a program of these packages."""
-        return ":".join(map(str, self.root.glob("usr/lib/*-linux-gnu")))
+        folders = ("usr/lib/*-linux-gnu", "usr/lib/*-linux-gnu/pulseaudio")
+        return ":".join(str(path) for folder in folders for path in self.root.glob(folder))
 
     @property
     def busybox(self) -> Path:
@@ -81,7 +82,9 @@ def with_dependencies(package: str, progress: Progress = silent) -> Packages:
     """Unpack a package and those of its dependencies that the machine does not have."""
     unpacked = packages(package)
     if not unpacked.root.is_dir():
-        fetch = ["install", "--download-only", "--yes", "--no-install-recommends", package]
+        # Without --reinstall, apt does not download a package that is installed.
+        fetch = ["install", "--download-only", "--reinstall", "--yes", "--no-install-recommends"]
+        fetch.append(package)
         _unpack(unpacked.root, fetch, [package], progress)
     return unpacked
 

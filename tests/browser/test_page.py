@@ -1,0 +1,286 @@
+"""The pages in a browser, with made-up objects: accessibility, sizes, keys, links, logs, tabs."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+
+from initpipeline.api.raw import Raw
+from initpipeline.plugin.cluster.client import ClusterClient, Kind
+from initpipeline.plugin.dashboard import server
+from initpipeline.plugin.dashboard.live import Entry, Store
+from initpipeline.plugin.dashboard.server import Dashboard
+from tests.browser.browser import Browser, browser
+from tests.builders import NAME, NAMESPACE, at, fresh_pod, running_pod
+from tests.unit.core.simulation import started
+
+pytestmark = pytest.mark.long
+
+PATH: Final = f"/{NAMESPACE}/{NAME}"
+LONG: Final = "b" * 63
+EVIL: Final = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+TABS: Final = 12
+"""More than the connections that a browser opens to a host."""
+
+
+@dataclass
+class Logs:
+    """A cluster whose containers have these logs. A log may be silent, and not end."""
+
+    chunks: list[bytes] = field(default_factory=list)
+    silent: bool = False
+    pod: Raw = field(default_factory=dict)
+    reading: int = 0
+    """Logs that are being read at the moment."""
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def is_allowed(self, *_: str) -> bool:
+        return True
+
+    def read_log(self, *_: str, **__: Any) -> Iterator[bytes]:
+        self.reading += 1
+        try:
+            for number, chunk in enumerate(self.chunks):
+                yield f"2026-01-01T00:00:00.{number:09}Z ".encode() + chunk
+            if self.silent:
+                self.ended.wait()
+        finally:
+            self.reading -= 1
+
+    def find_pod(self, *_: str) -> Raw:
+        return self.pod
+
+    def interrupt_log(self) -> None:
+        self.ended.set()
+
+
+@dataclass
+class Served:
+    """A dashboard with a store that the test fills."""
+
+    store: Store
+    logs: Logs
+    address: str
+    loop: asyncio.AbstractEventLoop
+
+    def run(self, function: Callable[..., None], *arguments: object) -> None:
+        """Calls a function of the store, as a watch does."""
+        self.loop.call_soon_threadsafe(function, *arguments)
+
+
+@contextmanager
+def served() -> Iterator[Served]:
+    """Serves a dashboard in a thread."""
+    store, logs = Store(now=lambda: at(60)), Logs()
+    dashboard = Dashboard(
+        lambda: cast(ClusterClient, logs), lambda: "token", None, "context test", store=store
+    )
+    ready, stopped = threading.Event(), asyncio.Event()
+    made: list[Served] = []
+
+    async def serve() -> None:
+        listener = server.listen(0)
+        port = listener.getsockname()[1]
+        runner = await server.started_runner(dashboard, listener)
+        address = f"http://127.0.0.1:{port}/?token={dashboard.known.token}"
+        made.append(Served(store, logs, address, asyncio.get_running_loop()))
+        ready.set()
+        await stopped.wait()
+        await runner.cleanup()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    ready.wait()
+    try:
+        yield made[0]
+    finally:
+        made[0].loop.call_soon_threadsafe(stopped.set)
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def window() -> Iterator[Browser]:
+    """Starts a browser for all tests of this module."""
+    with browser() as made:
+        yield made
+
+
+@pytest.fixture
+def of() -> Iterator[Served]:
+    """Serves a pipeline whose second step has failed, and two that are Ready."""
+    with served() as made:
+        failed = fresh_pod().init("one", exit=0).init("two", exit=3, message=f"locked {EVIL}")
+        failed = failed.phase("Failed").restarts("Never")
+        made.logs.pod = failed.raw()
+        show(made, (NAME, started(failed).pipeline.raw(), failed.raw()))
+        yield made
+
+
+def show(made: Served, *more: tuple[str, Raw, Raw]) -> None:
+    """Lets the watches report these pipelines, and two that are Ready."""
+    ready = started(running_pod()).pipeline.raw()
+    pipelines, pods = [], []
+    for name, raw, pod in (*more, ("a", ready, running_pod().raw()), (LONG, ready, {})):
+        metadata = {**raw["metadata"], "name": name}
+        pipelines.append(Entry.read({**raw, "metadata": metadata}))
+        if pod:
+            pods.append({**pod, "metadata": {**pod["metadata"], "name": name}})
+    made.run(made.store.replace, Kind.PIPELINES, pipelines)
+    made.run(made.store.replace, Kind.PODS, pods)
+    made.run(made.store.replace, Kind.EVENTS, [])
+
+
+@pytest.fixture
+def page(window: Browser, of: Served) -> Iterator[Browser]:
+    """Opens the list. No page may log an error, such as a violation of the
+    Content-Security-Policy."""
+    window.resize(1280)
+    window.colours("light")
+    window.open(of.address)
+    window.until_text("3 of 3", "#counts")
+    window.errors()
+    yield window
+    assert window.errors() == []
+
+
+def go(page: Browser, path: str) -> None:
+    page.run("location.assign(arguments[0])", path)
+    page.until(lambda: page.path == path, f"the address is {path}")
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("path", ["/", PATH, f"{PATH}/run/1", f"{PATH}/logs/two", "/default/c"])
+@pytest.mark.parametrize("width", [360, 1280, 2560])
+def test_page_is_accessible_and_fits_the_window(
+    page: Browser, of: Served, path: str, width: int, colours: str
+) -> None:
+    of.logs.chunks = [b"applying 0042\n", b"x" * 3000 + b"\n"]
+    page.colours(colours)
+    page.resize(width)
+    go(page, path)
+    page.until(lambda: page.all("h1"), "the page has a heading")
+    page.run("for (const one of document.querySelectorAll('details')) one.open = true")
+    assert page.violations() == []
+    assert page.overflow() == 0
+
+
+def test_keys_search_move_and_open(page: Browser) -> None:
+    page.press("/")
+    assert page.run("return document.activeElement.id") == "text"
+    page.press("demo")
+    page.until_text("1 of 3", "#counts")
+    assert page.path == "/?text=demo"
+    page.press(Keys.ENTER, Keys.ENTER)
+    page.until(lambda: page.path == PATH, "the pipeline is open")
+    page.press("?")
+    page.until_text("This help", "#help")
+    page.press(Keys.ESCAPE)
+    assert not page.all("#help")
+    page.driver.back()
+    page.until(lambda: page.path == "/?text=demo", "the list has its filter again")
+    page.until_text("1 of 3", "#counts")
+    page.driver.forward()
+    page.until(lambda: page.path == PATH, "the pipeline is open again")
+
+
+def test_keys_move_between_rows(page: Browser) -> None:
+    page.press("j")
+    assert page.focused() == f"{NAMESPACE}/{NAME}"
+    page.press("j", "j", "j")
+    assert page.focused() == f"{NAMESPACE}/{LONG}"
+    page.press("k", Keys.ENTER)
+    page.until(lambda: page.path == f"/{NAMESPACE}/a", "the pipeline is open")
+
+
+def test_all_controls_are_reached_by_tab_and_have_names(page: Browser) -> None:
+    go(page, PATH)
+    page.until_text("Rerun")
+    names = []
+    for _ in range(40):
+        page.press(Keys.TAB)
+        if page.run("return document.activeElement === document.body"):
+            break
+        names.append(page.focused())
+    assert names[0] == "Skip to the content"
+    assert {"Rerun", "Suspend", "Zoom", "Timeline", "YAML", "Try a change"} <= set(names)
+    assert "" not in names
+
+
+def test_link_with_a_fragment_opens_the_run(page: Browser, of: Served) -> None:
+    go(page, f"/{NAMESPACE}/a")
+    page.open(f"{of.address.partition('/?')[0]}/#{PATH}/run/1")
+    page.until(lambda: page.path == f"{PATH}/run/1", "the run is open")
+    assert "exit 3" in page.text("#run-1 dl")
+    page.run("location.hash = arguments[0]", f"#/{NAMESPACE}/a")
+    page.until(lambda: page.path == f"/{NAMESPACE}/a", "the other pipeline is open")
+
+
+def test_chips_filter_by_condition(page: Browser) -> None:
+    page.click("#chips [data-summary=Ready]")
+    page.until_text("2 of 3", "#counts")
+    assert page.path == "/?summary=Ready"
+    page.click("#chips [data-summary=Ready]")
+    page.until_text("3 of 3", "#counts")
+
+
+def test_hostile_text_is_shown_as_text(page: Browser, of: Served) -> None:
+    of.logs.chunks = [EVIL.encode() + b"\n"]
+    for path in ("/", PATH, f"{PATH}/run/1", f"{PATH}/logs/two"):
+        go(page, path)
+        page.until_text(EVIL)
+        assert not page.all("img[src=x]")
+
+
+def test_line_of_six_megabytes_is_cut_and_found(page: Browser, of: Served) -> None:
+    of.logs.chunks = [b"first\n", b"x" * 6_000_000 + b"\n", b"last\n"]
+    go(page, f"{PATH}/logs/two")
+    page.until_text("end of the log", "#connection")
+    assert len(page.text("#log")) < 5000
+    assert "5995904 more bytes" in page.text("#log")
+    page.press("/", "last")
+    page.until_text("1 line", "#counts")
+
+
+def test_silent_log_is_not_read_any_more_after_the_page_is_left(page: Browser, of: Served) -> None:
+    of.logs.chunks, of.logs.silent = [b"one\n"], True
+    go(page, f"{PATH}/logs/two")
+    page.until_text("one", "#log")
+    assert of.logs.reading == 1
+    go(page, "/")
+    page.until(lambda: of.logs.reading == 0, "the log is not read")
+
+
+def test_each_of_many_tabs_is_live_when_it_is_visible(page: Browser, of: Served) -> None:
+    first = page.driver.current_window_handle
+    for _ in range(TABS - 1):
+        page.driver.switch_to.new_window("tab")
+        page.open(of.address.partition("/?")[0])
+        page.until_text("live", "#connection")
+    of.run(of.store.remove, Kind.PIPELINES, of.store.pipelines[NAMESPACE, "a"].raw)
+    for handle in page.driver.window_handles:
+        page.driver.switch_to.window(handle)
+        page.until_text("2 of 2", "#counts")
+        if handle != first:
+            page.driver.close()
+    page.driver.switch_to.window(first)
+
+
+def test_deletion_is_shown_on_the_open_page(page: Browser, of: Served) -> None:
+    go(page, PATH)
+    page.until_text("Rerun")
+    of.run(of.store.remove, Kind.PIPELINES, of.store.pipelines[NAMESPACE, NAME].raw)
+    page.until_text("was deleted while this page was open")
+    assert not page.all("[data-action]")
+    assert page.violations() == []
+
+
+def test_lost_connection_is_shown_until_it_is_back(page: Browser, of: Served) -> None:
+    of.run(of.store.fail, Kind.PIPELINES, "the credentials have expired: log in again")
+    page.until_text("log in again")
+    show(of)
+    page.until(lambda: "log in again" not in page.text(), "the problem is gone")
