@@ -26,6 +26,7 @@ from initpipeline.api.models import (
 )
 from initpipeline.api.names import (
     BUCKET_LABEL,
+    GROUP,
     KIND,
     MAX_IDENTIFIER_LENGTH,
     MAX_MESSAGE_LENGTH,
@@ -714,7 +715,10 @@ def _controller_uid(metadata: Mapping[str, Any]) -> str | None:
 def _only_owner_is_pipeline(metadata: Mapping[str, Any]) -> bool:
     expected = {"kind": KIND, "name": metadata.get("name"), "controller": True}
     owners: list[dict[str, Any]] = metadata.get("ownerReferences") or []
-    return len(owners) == 1 and expected.items() <= owners[0].items()
+    if len(owners) != 1 or not expected.items() <= owners[0].items():
+        return False
+    # Another project may have a kind of this name.
+    return lenient.text(owners[0].get("apiVersion")).partition("/")[0] == GROUP
 
 
 def _start(state: Mapping[str, Any]) -> datetime | None:

@@ -224,12 +224,21 @@ class TestPodFields:
         assert (bare.init_containers, bare.containers) == ((), ())
         assert (bare.init_container_statuses, bare.container_statuses) == ((), ())
 
-    OWNER: Final = {"kind": "InitPipeline", "name": "demo", "uid": "u", "controller": True}
+    OWNER: Final = {
+        "apiVersion": "initpipeline.dev/v1alpha1",
+        "kind": "InitPipeline",
+        "name": "demo",
+        "uid": "u",
+        "controller": True,
+    }
 
     @pytest.mark.parametrize(
         ("owners", "expected"),
         [
             pytest.param([OWNER], True, id="InitPipeline of the name"),
+            pytest.param([{**OWNER, "apiVersion": "initpipeline.dev/v2"}], True, id="other version"),
+            pytest.param([{**OWNER, "apiVersion": "example.com/v1"}], False, id="another group"),
+            pytest.param([{**OWNER, "apiVersion": None}], False, id="no group"),
             pytest.param([{**OWNER, "kind": "Job"}], False, id="another kind"),
             pytest.param([{**OWNER, "name": "other"}], False, id="another name"),
             pytest.param([{**OWNER, "controller": False}], False, id="no controller"),
