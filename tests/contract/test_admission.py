@@ -390,6 +390,66 @@ class TestSizes:
         kubectl(*change)
         assert kubectl("get", "ipl", CROWDED, "--ignore-not-found") == ""
 
+    def test_metadata_above_the_limit_is_refused_with_a_deletion_timestamp(
+        self, kubectl: Kubectl
+    ) -> None:
+        """A server-side apply can create an object that has one."""
+        body = with_labels(MOST_METADATA + 1)
+        body["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        with pytest.raises(CalledProcessError) as refused:
+            kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=body)
+        assert "metadata: Too many: 1001" in refused.value.stderr
+
+
+def grown_template(body: Raw) -> None:
+    body["spec"]["template"] = long_template(MOST_CHARACTERS + 1)
+
+
+def grown_labels(body: Raw) -> None:
+    body["metadata"]["labels"] = with_labels(MOST_METADATA + 1)["metadata"]["labels"]
+
+
+def grown_annotations(body: Raw) -> None:
+    body["metadata"]["annotations"] = {"a": "x" * MOST_ANNOTATIONS}
+
+
+def grown_managed_fields(body: Raw) -> None:
+    fields: Raw = {f"f:{index}": {} for index in range(MOST_FIELDS)}
+    body["metadata"]["managedFields"] = with_managed_fields(fields)["metadata"]["managedFields"]
+
+
+@pytest.mark.usefixtures("policy")
+class TestDeletion:
+    """Changes of an InitPipeline whose deletion waits for finalizers."""
+
+    @pytest.fixture
+    def waiting(self, kubectl: Kubectl, namespace: str) -> Raw:
+        body = pipeline_of(minimal_template())
+        body["metadata"] |= {"namespace": namespace, "finalizers": ["a.b/1", "a.b/2"]}
+        kubectl("create", "-f", "-", stdin=body)
+        kubectl("-n", namespace, "delete", "ipl", "shop", "--wait=false")
+        command = "-n", namespace, "get", "ipl", "shop", "-o", "json", "--show-managed-fields"
+        found: Raw = json.loads(kubectl(*command))
+        return found
+
+    @pytest.mark.parametrize(
+        "grow", [grown_template, grown_labels, grown_annotations, grown_managed_fields]
+    )
+    @pytest.mark.parametrize("last_step", [False, True], ids=["alone", "with a finalizer"])
+    def test_growth_above_the_limit_is_refused(
+        self, kubectl: Kubectl, waiting: Raw, grow: Callable[[Raw], None], last_step: bool
+    ) -> None:
+        grow(waiting)
+        if last_step:
+            waiting["metadata"]["finalizers"].pop()
+        with pytest.raises(CalledProcessError) as refused:
+            kubectl("replace", "-f", "-", stdin=waiting)
+        assert "sizes.initpipelines.initpipeline.dev" in refused.value.stderr
+
+    def test_finalizers_are_removed(self, kubectl: Kubectl, waiting: Raw) -> None:
+        waiting["metadata"]["finalizers"].pop()
+        kubectl("replace", "-f", "-", stdin=waiting)
+
 
 class TestChange:
     """Changes of an existing InitPipeline."""

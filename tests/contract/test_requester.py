@@ -70,16 +70,18 @@ def generated(pipelines: Pipelines) -> None:
     pipelines.create(body)
 
 
-def applied(name: str) -> Request:
+def applied(name: str, **metadata: Any) -> Request:
     """Returns a server-side apply of an InitPipeline, which also creates it."""
 
     def apply(pipelines: Pipelines) -> None:
         path = f"/apis/{names.API_VERSION}/namespaces/{pipelines.namespace}/{names.PLURAL}/{name}"
+        body = manifest(name, spec(backoffLimit=2))
+        body["metadata"] |= metadata
         pipelines.api.call_api(
             f"{path}?fieldManager=m&force=true",
             "PATCH",
             header_params={"Content-Type": "application/apply-patch+yaml"},
-            body=manifest(name, spec(backoffLimit=2)),
+            body=body,
             response_types_map={},
         )
 
@@ -103,6 +105,9 @@ STARTS_RUNS: Final[dict[str, Request]] = {
     ),
     "create with generateName": generated,
     "create by server-side apply": applied("other"),
+    "create with a deletionTimestamp": applied(
+        "other", deletionTimestamp="2026-01-01T00:00:00Z", finalizers=["example.com/wait"]
+    ),
     "create with a ServiceAccount": with_service_account,
     "change by server-side apply": applied(NAME),
     "change a policy": patched({"spec": {"backoffLimit": 1}}),
@@ -175,7 +180,8 @@ def existing(places: dict[str, Pipelines]) -> Iterator[dict[str, Pipelines]]:
     yield places
     for found in places["admin"].list():
         places["admin"].patch(found["metadata"]["name"], {"metadata": {"finalizers": None}})
-        places["admin"].delete(found["metadata"]["name"], "Background")
+        if "deletionTimestamp" not in found["metadata"]:
+            places["admin"].delete(found["metadata"]["name"], "Background")
 
 
 def refusal(request: Callable[[], Any]) -> client.ApiException | None:
