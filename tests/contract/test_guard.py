@@ -138,6 +138,31 @@ class TestPodOfNoPipeline:
         client.CoreV1Api(api).delete_namespaced_pod(name, namespace, grace_period_seconds=0)
 
 
+@pytest.fixture
+def shared(api: client.ApiClient, places: dict[str, str]) -> Raw:
+    """Returns a Pod of an InitPipeline, which another object owns as well."""
+    found = client.CoreV1Api(api).read_namespace(places["tenant"])
+    second = {"apiVersion": "v1", "kind": "Namespace", "name": found.metadata.name}
+    return pod("shared", owner("shared"), {**second, "uid": found.metadata.uid})
+
+
+class TestPodWithASecondOwner:
+    """The garbage collector keeps such a Pod, also if its InitPipeline does not exist."""
+
+    def test_is_not_created(
+        self, attacker: client.ApiClient, places: dict[str, str], shared: Raw
+    ) -> None:
+        create = client.CoreV1Api(attacker).create_namespaced_pod
+        expect_refusal(lambda: create(places["tenant"], shared), "creates Pods with one owner")
+
+    def test_is_deleted(
+        self, api: client.ApiClient, attacker: client.ApiClient, places: dict[str, str], shared: Raw
+    ) -> None:
+        """A user has added the owner to a Pod of the operator."""
+        client.CoreV1Api(api).create_namespaced_pod(places["tenant"], shared)
+        client.CoreV1Api(attacker).delete_namespaced_pod("shared", places["tenant"])
+
+
 RESTRICTED: Final = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 UNPRIVILEGED: Final = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 """These satisfy Pod Security in the operator's namespace."""
