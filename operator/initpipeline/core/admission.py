@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from initpipeline.api.itempaths import MOST_ITEMS, number_of_items
 from initpipeline.api.models import Policies
+from initpipeline.api.names import RUN_GATE
 from initpipeline.api.reasons import Reason
+from initpipeline.core import lenient
 from initpipeline.core.facts import Container, Pipeline, Refusal, init_containers
 
 REASONS: Final = frozenset(
@@ -117,6 +119,7 @@ def refusal_of_spec(pipeline: Pipeline) -> Refusal | None:
     errors = [
         *_step_errors(containers),
         *_init_policy_errors(pipeline.policies, containers),
+        *_gate_errors(template["spec"]),
         *_size_errors(template),
     ]
     if not errors:
@@ -149,6 +152,18 @@ def _init_policy_errors(policies: Policies, containers: tuple[Container, ...]) -
                 f'spec.initPolicies[{index}].name: Invalid value: "{name}": '
                 f"must be an init container {_NO_SIDECAR}"
             )
+
+
+def _gate_errors(pod_spec: Mapping[str, Any]) -> Iterator[str]:
+    """Yields an error if the template has the operator's scheduling gate. Without
+    --scheduling-gate, the operator may lack the permission to remove it, and the Pod would never be
+    scheduled."""
+    gates = lenient.mappings(pod_spec.get("schedulingGates"))
+    if any(gate.get("name") == RUN_GATE for gate in gates):
+        yield (
+            f'spec.template.spec.schedulingGates: Forbidden: may not have "{RUN_GATE}", '
+            "which the operator sets"
+        )
 
 
 def _size_errors(template: Mapping[str, Any]) -> Iterator[str]:

@@ -209,6 +209,14 @@ def with_variables(number: int) -> PipelineBuilder:
     return pipeline().with_template({"spec": {"initContainers": [step], "containers": [app]}})
 
 
+def with_gates(*names: str) -> PipelineBuilder:
+    """Returns a pipeline whose Pod has these scheduling gates."""
+    step, app = {"name": "one", "image": "i"}, {"name": "app", "image": "i"}
+    spec = {"initContainers": [step], "containers": [app]}
+    gates = [{"name": name} for name in names]
+    return pipeline().with_template({"spec": {**spec, "schedulingGates": gates}})
+
+
 class TestRefusalOfSpec:
     @pytest.mark.parametrize(
         "good",
@@ -218,6 +226,7 @@ class TestRefusalOfSpec:
             pytest.param(pipeline().inits(SIDECAR, "step"), id="a step beside a sidecar"),
             pytest.param(pipeline().inits(restarting("Never")), id="a step that is tried once"),
             pytest.param(pipeline().inits(restarting("OnFailure")), id="a step that is retried"),
+            pytest.param(with_gates("example.com/wait"), id="another scheduling gate"),
             pytest.param(with_variables(MOST_ITEMS - 2), id="as many list items as allowed"),
         ],
     )
@@ -240,6 +249,12 @@ class TestRefusalOfSpec:
                 'spec.initPolicies[1].name: Invalid value: "proxy": '
                 "must be an init container without restartPolicy=Always",
                 id="policy of a sidecar",
+            ),
+            pytest.param(
+                with_gates("example.com/wait", "initpipeline.dev/run"),
+                'spec.template.spec.schedulingGates: Forbidden: may not have "initpipeline.dev/run"'
+                ", which the operator sets",
+                id="the operator's scheduling gate",
             ),
             pytest.param(
                 with_policies("typo", of=pipeline().inits(SIDECAR)),

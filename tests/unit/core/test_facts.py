@@ -236,7 +236,9 @@ class TestPodFields:
         ("owners", "expected"),
         [
             pytest.param([OWNER], True, id="InitPipeline of the name"),
-            pytest.param([{**OWNER, "apiVersion": "initpipeline.dev/v2"}], True, id="other version"),
+            pytest.param(
+                [{**OWNER, "apiVersion": "initpipeline.dev/v2"}], True, id="other version"
+            ),
             pytest.param([{**OWNER, "apiVersion": "example.com/v1"}], False, id="another group"),
             pytest.param([{**OWNER, "apiVersion": None}], False, id="no group"),
             pytest.param([{**OWNER, "kind": "Job"}], False, id="another kind"),
