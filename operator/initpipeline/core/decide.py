@@ -128,8 +128,8 @@ def _current_run(facts: Facts, now: datetime) -> RunState | None:
         return triggers.reset_counts(RunState.of(status, status.run), status, now)
     resumed = status.condition(ConditionType.SUSPENDED) is not None
     trigger = Trigger.RESUMED if resumed else Trigger.CREATED
-    if pod is not None and pod.run is not None and pod_ownership.is_owned_by(pod, pipeline):
-        return runs.adopted(pipeline, trigger, pod, pod.run, now)
+    if pod is not None and (number := pod_ownership.adopted_run(pod, pipeline)) is not None:
+        return runs.adopted(pipeline, trigger, pod, number, now)
     return None if pipeline.policies.suspend else runs.first(pipeline, trigger, now)
 
 

@@ -3,13 +3,17 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-from initpipeline.api.models import InitPipelineStatus, Run
+from initpipeline.api.models import INT32_MAX, InitPipelineStatus, Run
 from initpipeline.core import in_place, template
 from initpipeline.core.facts import Facts, Pipeline, Pod
 
 FIRST_REPORT_GRACE: Final = timedelta(seconds=3)
 """The longest delay of the first status write for a new Pod. The scheduler and the kubelet write
 several statuses at first; one status write reports them all."""
+
+LARGEST_ADOPTED_RUN: Final = INT32_MAX // 2
+"""Users can write the number on a Pod. From a larger number, the numbers of further runs could
+exceed 32 bits."""
 
 
 def is_owned_by(pod: Pod, pipeline: Pipeline) -> bool:
@@ -36,6 +40,14 @@ def is_of_earlier_pipeline(pod: Pod, pipeline: Pipeline) -> bool:
 def may_be_deleted(pod: Pod, pipeline: Pipeline) -> bool:
     """Returns whether the operator may delete the Pod on behalf of the pipeline."""
     return is_owned_by(pod, pipeline) or is_of_earlier_pipeline(pod, pipeline)
+
+
+def adopted_run(pod: Pod, pipeline: Pipeline) -> int | None:
+    """Returns the number of the Pod's run, for a pipeline whose status records no run. None: the
+    pipeline does not own the Pod, the Pod has no number, or one above LARGEST_ADOPTED_RUN."""
+    if not is_owned_by(pod, pipeline) or pod.run is None or pod.run > LARGEST_ADOPTED_RUN:
+        return None
+    return pod.run
 
 
 def belongs_to_run(pod: Pod, pipeline: Pipeline, run: Run) -> bool:

@@ -15,6 +15,7 @@ from initpipeline.api.names import (
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from initpipeline.core.decide import CreatePod, DeletePod, UngatePod, decide, needs_live_pod
 from initpipeline.core.facts import Facts, Refusal
+from initpipeline.core.pod_ownership import LARGEST_ADOPTED_RUN
 from tests.builders import (
     BASE,
     End,
@@ -800,6 +801,18 @@ class TestLostStatus:
         after = started(running_pod()).without_status().reconcile(running_pod(5), 100)
         assert (after.run.number, after.run.pod_uid) == (5, "pod-5")
         assert after.past == []
+
+    @pytest.mark.parametrize(
+        ("number", "adopted"), [(LARGEST_ADOPTED_RUN, True), (LARGEST_ADOPTED_RUN + 1, False)]
+    )
+    def test_run_number_that_leaves_too_few_is_not_adopted(
+        self, number: int, adopted: bool
+    ) -> None:
+        """A user can write the annotation of the Pod."""
+        pod = running_pod().of_run(number, uid="forged")
+        after = new_pipeline().reconcile(pod, 100)
+        assert after.run.number == (number if adopted else 1)
+        assert after.decision.action == (None if adopted else DeletePod("forged"))
 
     def test_progress_is_read_from_the_pod(self) -> None:
         after = new_pipeline().reconcile(running_pod(5), 100)
