@@ -304,11 +304,13 @@ class Operator:
         return "\n".join(problem for one in fresh if (problem := one.problem())) or None
 
     def _stuck_worker(self) -> str | None:
-        """Returns the pipeline that a worker has had for too long. If a worker ends, the process
-        ends, so no probe is needed for that."""
+        """Returns for how long a worker has had one pipeline, if it is too long. If a worker ends,
+        the process ends, so no probe is needed for that. The answer does not name the pipeline,
+        because each Pod of the cluster can request it."""
         for share in self._work.shares():
             if (key := share.queue.stuck(STUCK_SECONDS)) is not None:
-                return f"a worker has had {key} for {STUCK_SECONDS:.0f} seconds"
+                logger.error("worker is stuck", extra={"pipeline": str(key)})
+                return f"a worker has had one InitPipeline for {STUCK_SECONDS:.0f} seconds"
         return None
 
     def _stuck_election(self) -> str | None:

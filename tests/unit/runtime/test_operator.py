@@ -391,6 +391,26 @@ class TestProbes:
         assert await answer(address, "healthz") == (200, "ok")
         await running.stop()
 
+    async def test_stuck_worker_fails_the_probe_without_the_name_of_the_pipeline(
+        self, monkeypatch: pytest.MonkeyPatch, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        """Each Pod of the cluster can request the probe. The log has the name."""
+        stuck = asyncio.Event()
+
+        async def reconcile(*_: object) -> None:
+            stuck.set()
+            await asyncio.sleep(SECONDS)
+
+        monkeypatch.setattr(Reconciler, "reconcile", reconcile)
+        monkeypatch.setattr(operator, "STUCK_SECONDS", 0.0)
+        api[f"get {PIPELINES}"] - api[WATCH] << page(pipeline().raw())
+        address = f"127.0.0.1:{free_port()}"
+        running = run(probe_address=address)
+        await until(stuck.is_set)
+        expected = (503, "a worker has had one InitPipeline for 0 seconds")
+        assert await answer(address, "healthz") == expected
+        await running.stop()
+
     async def test_each_watched_namespace_counts(
         self, api: mock.RawHandler, run: Callable[..., Running]
     ) -> None:
