@@ -238,6 +238,12 @@ class ApiClient:
             raise api_error(code, document, delay)
         return document
 
+    async def is_ready(self) -> bool:
+        """Returns whether the API server has started. Unless the credentials are refused, each
+        client may request that. Raises ConnectionFailed if there is no response."""
+        code, _, _ = await self._send("GET", "/readyz", {})
+        return code < 500
+
     async def page(self, path: str, accept: str = JSON) -> dict[str, Any]:
         """Returns a page of a list. The ``limit`` in the path is replaced by one that bounds the
         page's size. Raises like ``request``."""

@@ -60,12 +60,7 @@ async def _run(settings: Settings, clock: Clock, tracer: Tracer) -> None:
     timeout = settings.request_timeout_seconds
     metrics = _metrics(settings)
     async with ApiClient(configuration, timeout, observe=clock.observe, meter=metrics) as client:
-        await preflight.check(
-            client,
-            settings.namespaces,
-            *leases(settings),
-            gated=settings.scheduling_gate,
-        )
+        await _wait_for_api_server(client, settings)
         while True:
             try:
                 await Operator(settings, client, clock, metrics, tracer).serve()
@@ -73,6 +68,24 @@ async def _run(settings: Settings, clock: Clock, tracer: Tracer) -> None:
                 logger.warning("operator starts over", extra={"error": str(error)})
             else:
                 return
+
+
+async def _wait_for_api_server(client: ApiClient, settings: Settings) -> None:
+    """Check that the operator can work with the cluster, and wait while the API server cannot
+    answer. Raises OperatorError if waiting does not help."""
+    problem = "the API server was not asked yet"
+
+    def waits(reason: str) -> None:
+        nonlocal problem
+        problem = reason
+
+    async with probes.served(settings.probe_address, live=(), ready=(lambda: problem,)):
+        await preflight.repeat(
+            lambda: preflight.check(
+                client, settings.namespaces, *leases(settings), gated=settings.scheduling_gate
+            ),
+            waits,
+        )
 
 
 def _tracer(settings: Settings, clock: Clock) -> Tracer:

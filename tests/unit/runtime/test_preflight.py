@@ -1,9 +1,12 @@
 """The checks before the operator starts: each missing thing is reported in one line."""
 
+import asyncio
 import math
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
+import aiohttp
 import pytest
 
 from initpipeline.api.raw import Raw
@@ -11,6 +14,8 @@ from initpipeline.runtime import preflight
 from initpipeline.runtime.client import JSON, ApiClient
 from initpipeline.runtime.errors import ConnectionFailed, OperatorError, api_error
 from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.preflight import WAIT_SECONDS, Unavailable
+from tests.unit.runtime.clock import Clock
 
 
 class FakeReviewApi(ApiClient):
@@ -21,7 +26,9 @@ class FakeReviewApi(ApiClient):
         kind: Exception | None = None,
         review: Exception | Raw | None = None,
         forbidden: tuple[str, ...] = (),
+        ready: bool | Exception = True,
     ) -> None:
+        self._ready = ready
         self._kind, self._review, self._forbidden = kind, review, forbidden
         self.asked: list[tuple[str | None, str]] = []
         self.named: dict[str, str] = {}
@@ -30,6 +37,11 @@ class FakeReviewApi(ApiClient):
     @property
     def server(self) -> str:
         return "https://api.example"
+
+    async def is_ready(self) -> bool:
+        if isinstance(self._ready, Exception):
+            raise self._ready
+        return self._ready
 
     async def request(
         self,
@@ -156,3 +168,99 @@ async def test_problem_is_reported_in_one_line(cluster: FakeReviewApi, message: 
     with pytest.raises(OperatorError, match=message) as raised:
         await preflight.check(cluster, (), LEASE)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_waited_for"),
+    [
+        pytest.param(ConnectionFailed("refused"), True, id="no answer"),
+        *(pytest.param(api_error(code, {}), True, id=str(code)) for code in (429, 500, 503, 504)),
+        *(pytest.param(api_error(code, {}), False, id=str(code)) for code in (400, 401, 403, 404)),
+    ],
+)
+async def test_only_an_api_server_that_cannot_answer_is_waited_for(
+    error: Exception, is_waited_for: bool
+) -> None:
+    with pytest.raises(OperatorError) as raised:
+        await preflight.check(FakeReviewApi(kind=error), (), LEASE)
+    assert isinstance(raised.value, Unavailable) == is_waited_for
+
+
+@pytest.mark.parametrize("ready", [False, ConnectionFailed("refused")], ids=["starts", "gone"])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param({"kind": api_error(403, {})}, id="403"),
+        pytest.param({"kind": api_error(404, {})}, id="no CRD"),
+        pytest.param({"forbidden": ("list pods",)}, id="denied"),
+    ],
+)
+async def test_refusal_of_an_api_server_that_starts_is_not_final(
+    refusal: dict[str, Any], ready: bool | Exception
+) -> None:
+    with pytest.raises(Unavailable):
+        await preflight.check(FakeReviewApi(**refusal, ready=ready), (), LEASE)
+
+
+async def test_untrusted_certificate_is_not_waited_for() -> None:
+    refused = ssl.SSLCertVerificationError("self-signed")
+    error = ConnectionFailed("not trusted")
+    key = aiohttp.client_reqrep.ConnectionKey("a", 443, True, True, None, None, None)
+    error.__cause__ = aiohttp.ClientConnectorCertificateError(key, refused)
+    cluster = FakeReviewApi(kind=error, ready=ConnectionFailed("not trusted"))
+    with pytest.raises(OperatorError, match="is not trusted") as raised:
+        await preflight.check(cluster, (), LEASE)
+    assert not isinstance(raised.value, Unavailable)
+
+
+class Checks:
+    """Checks that end with these errors, one after another, and then succeed."""
+
+    def __init__(self, *errors: OperatorError) -> None:
+        self._errors = list(errors)
+        self.count = 0
+        self.reasons: list[str] = []
+
+    async def __call__(self) -> None:
+        self.count += 1
+        if self._errors:
+            raise self._errors.pop(0)
+
+
+class TestWaiting:
+    async def test_checks_are_repeated_with_growing_delays(self, clock: Clock) -> None:
+        checks = Checks(*(Unavailable(f"no answer {number}") for number in range(4)))
+        waiting = asyncio.create_task(preflight.repeat(checks, checks.reasons.append))
+        for number, delay in enumerate((0, 1, 1, 2, 3), start=1):
+            await clock.advance(delay)
+            assert checks.count == number
+        await waiting
+        assert checks.reasons == [f"no answer {number}" for number in range(4)]
+
+    async def test_delay_that_the_api_server_requests_is_kept(self, clock: Clock) -> None:
+        checks = Checks(Unavailable("busy", retry_seconds=7))
+        waiting = asyncio.create_task(preflight.repeat(checks))
+        await clock.advance()
+        await clock.advance(6)
+        assert checks.count == 1
+        await clock.advance(1)
+        assert checks.count == 2
+        await waiting
+
+    async def test_error_that_waiting_does_not_cure_ends_it(self, clock: Clock) -> None:
+        checks = Checks(Unavailable("no answer"), OperatorError("no permission"))
+        waiting = asyncio.create_task(preflight.repeat(checks))
+        await clock.advance()
+        await clock.advance(1)
+        with pytest.raises(OperatorError, match="no permission"):
+            await waiting
+
+    async def test_wait_is_bounded(self, clock: Clock) -> None:
+        checks = Checks(*(Unavailable("no answer") for _ in range(1000)))
+        waiting = asyncio.create_task(preflight.repeat(checks))
+        await clock.advance()
+        while not waiting.done() and clock.seconds < 2 * WAIT_SECONDS:
+            await clock.advance(1)
+        with pytest.raises(Unavailable):
+            await waiting
+        assert WAIT_SECONDS - 60 < clock.seconds <= WAIT_SECONDS
