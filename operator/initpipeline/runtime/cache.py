@@ -135,6 +135,8 @@ class Store(Generic[T]):
         self._is_large = is_large
         self._max_unpacked = max_unpacked
         self._objects: dict[Key, T | _Packed[T]] = {}
+        self.packed_bytes = 0
+        """The length of all packed objects."""
         self._recent: dict[Key, None] = {}
         """The keys of the objects that are not packed, in the order in which they were stored."""
         self._gone: dict[Key, T | _Packed[T]] = {}
@@ -148,6 +150,10 @@ class Store(Generic[T]):
 
     def __contains__(self, key: Key) -> bool:
         return key in self._objects
+
+    def unpacked(self) -> int:
+        """Returns the number of objects that are not packed."""
+        return len(self._recent)
 
     def get(self, key: Key) -> T | None:
         """Returns the stored object. None: the store has no object with this key."""
@@ -198,14 +204,26 @@ class Store(Generic[T]):
     def _keep(self, key: Key, obj: T, packed: bool) -> None:
         self._recent.pop(key, None)
         if packed or self._is_large(obj):
-            self._objects[key] = _packed(obj)
+            self._set(key, _packed(obj))
             return
-        self._objects[key] = obj
+        self._set(key, obj)
         self._recent[key] = None
         if len(self._recent) > self._max_unpacked:
             oldest = next(iter(self._recent))
             del self._recent[oldest]
-            self._objects[oldest] = _packed(self._objects[oldest])
+            self._set(oldest, _packed(self._objects[oldest]))
+
+    def _set(self, key: Key, obj: "T | _Packed[T] | None") -> None:
+        """Store the object in this form. None: remove it."""
+        known = self._objects.get(key)
+        if isinstance(known, _Packed):
+            self.packed_bytes -= len(known.data)
+        if isinstance(obj, _Packed):
+            self.packed_bytes += len(obj.data)
+        if obj is None:
+            del self._objects[key]
+        else:
+            self._objects[key] = obj
 
     def replace(self, key: Key, obj: T) -> bool:
         """Store the response to one of the operator's own requests, if it is newer. Returns whether
@@ -245,7 +263,7 @@ class Store(Generic[T]):
         known = self._objects.get(key)
         if known is None or known.uid != uid:
             return False
-        del self._objects[key]
+        self._set(key, None)
         self._uncount(key)
         self._recent.pop(key, None)
         if last is not None and self._keep_gone:

@@ -30,7 +30,7 @@ from initpipeline.runtime import responses
 from initpipeline.runtime.client import NO_ANSWER, retry_seconds
 from initpipeline.runtime.errors import UNAVAILABLE, ApiError, ConnectionFailed, one_line
 from initpipeline.runtime.pod_watch import RETRY_SECONDS, SHORT_SECONDS
-from initpipeline.runtime.probes import Freshness
+from initpipeline.runtime.probes import End, Freshness
 from initpipeline.runtime.selection import Selection
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,9 @@ class Watched:
         """Wait until the request may be sent. The pages of a list follow each other at once, and so
         does a watch that was cut."""
         if "watch" in request.url.query:
-            if not selection.was_cut(request.url.path):
+            was_cut = selection.was_cut(request.url.path)
+            self.freshness.ended(End.RESHARDED if was_cut else End.ENDED)
+            if not was_cut:
                 await self._watch_pace.wait()
         elif "continue" not in request.url.query:
             await self._list_pace.wait()
@@ -131,16 +133,17 @@ class KopfGuard:
             response = await handler(request)
             await self._check(watched, request, response)
         except _Expired as error:
-            watched.freshness.failed()
+            watched.freshness.failed(End.GONE if error.code == 410 else End.REFUSED)
             if "watch" not in request.url.query:
                 raise aiohttp.ClientPayloadError(one_line(error)) from error
             response.status = 200
             response.content = cast(aiohttp.StreamReader, _Gone(response.content))
         except aiohttp.ClientPayloadError:
-            watched.freshness.failed()
+            watched.freshness.failed(End.UNANSWERED)
             raise
         except (*NO_ANSWER, ApiError, ConnectionFailed, ValueError) as error:
-            watched.freshness.failed()
+            refused = isinstance(error, (ApiError, _Refused))
+            watched.freshness.failed(End.REFUSED if refused else End.UNANSWERED)
             # Kopf would ask for a login after some failures of TLS, which it recognizes by "[SSL:".
             text = one_line(error).replace("[SSL:", "[TLS:")
             raise aiohttp.ClientConnectionError(text) from error
@@ -173,11 +176,11 @@ class KopfGuard:
         query = request.url.query
         if response.status not in UNAVAILABLE and ("watch" in query or "continue" in query):
             logger.warning(_FAILED, extra={"error": error})
-            raise _Expired(error)
+            raise _Expired(error, response.status)
         # Kopf would wait for as long as the API server requests, even if that is a day.
         wanted = min(retry_seconds(response), RETRY_SECONDS[-1])
         await asyncio.sleep(wanted * random.uniform(1, 1.2))
-        raise aiohttp.ClientConnectionError(error)
+        raise _Refused(error)
 
     def _accepted(self, freshness: Freshness, line: bytes) -> bytes | None:
         """Returns the event for Kopf. None: Kopf does not need it. Raises ClientPayloadError to end
@@ -186,13 +189,13 @@ class KopfGuard:
             event = responses.event_of(line)
             known = event["type"] in _KINDS and self._is_known(event)
         except (ValueError, LookupError, TypeError) as error:
-            freshness.failed()
+            freshness.failed(End.UNREADABLE)
             logger.warning(_FAILED, extra={"error": one_line(error)})
             raise aiohttp.ClientPayloadError(one_line(error)) from error
         if event["type"] == "ERROR":
-            freshness.failed()
             status = event["object"]
             code = int(status.get("code") or 0)
+            freshness.failed(End.GONE if code == 410 else End.REFUSED)
             if code != 410:
                 text = f"{code}: {one_line(status.get('message') or 'no message')}"
                 logger.warning(_FAILED, extra={"error": text})
@@ -213,6 +216,14 @@ def _end_if_cancelled() -> None:
 
 class _Expired(Exception):  # noqa: N818 - not an error: the objects are listed again
     """The resource version of a watch, or the continue token of a list, cannot be used."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class _Refused(aiohttp.ClientConnectionError):
+    """The API server has answered with an error, after which Kopf repeats the request."""
 
 
 class _Gone(responses.Lines):

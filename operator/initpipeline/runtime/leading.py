@@ -30,6 +30,15 @@ class Leading:
         """Returns the name of the Lease, and whether this replica holds it."""
         return ((self._name, self._leader.leads()),)
 
+    def replicas(self) -> int | None:
+        """Returns the number of live replicas. None: replicas without --shards do not count each
+        other."""
+        return None
+
+    def assigned(self) -> Mapping[int, bool]:
+        """Returns whether each shard is assigned to this replica. There are no shards."""
+        return {}
+
     def is_waiting(self) -> bool:
         """Returns whether this is a cold standby: it waits for the Lease before it watches."""
         return self._waits

@@ -35,5 +35,8 @@ class Meter:
     def event(self, outcome: str) -> None:
         """Record an Event. ``outcome`` is posted, series or dropped."""
 
+    def watch_ended(self, resource: str, why: str) -> None:
+        """Record that a watch must be opened again. ``why`` is an End of runtime.probes."""
+
     def swept(self, resource: str, deletions: int) -> None:
         """Record a successful sweep of a resource, and how many deletions it found."""

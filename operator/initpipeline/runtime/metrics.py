@@ -7,18 +7,19 @@ lists all metrics. Names of client-go and controller-runtime are used if they ex
 
 import asyncio
 import contextlib
+import math
 import platform
 import re
 import time
 from collections import Counter as Counts
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
@@ -27,8 +28,10 @@ from initpipeline import __version__
 from initpipeline.api.models import InitPipelineStatus, RunFacts
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from initpipeline.core.facts import ContainerStatus
+from initpipeline.runtime.cache import Store
 from initpipeline.runtime.errors import OperatorError, one_line
 from initpipeline.runtime.meter import Meter
+from initpipeline.runtime.probes import End, Freshness
 from initpipeline.runtime.share import Share
 
 QUEUE: Final = "initpipeline"
@@ -64,6 +67,11 @@ _RESULTS: Final = frozenset(result.value for result in Result)
 _REASONS: Final = frozenset(reason.value for reason in Reason)
 _PATH: Final = re.compile(
     r"/(?:api|apis/[^/]+)/[^/]+(?:/namespaces/[^/]+)?/(?P<resource>[a-z]+)(?:/[^/]+)?(?P<sub>/status)?"
+)
+
+_CAUSES: Final = (
+    "ended (by the API server, or its connection was cut), gone (410: the objects are listed), "
+    "refused (another error of the API server), unanswered, unreadable (no event), resharded"
 )
 
 LAG_SECONDS: Final = 1.0
@@ -210,6 +218,15 @@ class Metrics(Meter):
         )
         self._lag: _LoopLag | None = None
         """None: the metrics are not served yet."""
+        self._watch_ends = add(
+            Counter,
+            "initpipeline_watch_restarts_total",
+            f"Watches that had to be opened again, and attempts to do so, by cause: {_CAUSES}.",
+            ["resource", "cause"],
+        )
+        for resource in ("initpipelines", "pods"):
+            for cause in End:
+                self._watch_ends.labels(resource, cause)
         info = add(
             Gauge,
             "initpipeline_build_info",
@@ -252,6 +269,9 @@ class Metrics(Meter):
     def event(self, outcome: str) -> None:
         self._events.labels(outcome).inc()
 
+    def watch_ended(self, resource: str, why: str) -> None:
+        self._watch_ends.labels(resource, why).inc()
+
     def swept(self, resource: str, deletions: int) -> None:
         self._deletions.labels(resource).inc(deletions)
         self._swept_at.labels(resource).set(time.time())
@@ -290,8 +310,8 @@ class Metrics(Meter):
             [family] = metric.describe()
             name = f"{family.name}_total" if family.type == "counter" else family.name
             yield name, family.type, metric._labelnames, family.documentation
-        for name, labels, text in STATE:
-            yield name, "gauge", labels, text
+        for name, kind, labels, text in STATE:
+            yield name, kind, labels, text
 
     @contextlib.asynccontextmanager
     async def served(self, address: str) -> AsyncIterator[None]:
@@ -356,81 +376,171 @@ class _LoopLag:
 
 
 STATE: Final = (
-    ("workqueue_depth", ("name",), "Keys that wait in the queue."),
-    ("workqueue_unfinished_work_seconds", ("name",), "Total time of the keys that workers have."),
+    ("workqueue_depth", "gauge", ("name",), "Keys that wait in the queue."),
+    (
+        "workqueue_unfinished_work_seconds",
+        "gauge",
+        ("name",),
+        "Total time of the keys that workers have.",
+    ),
     (
         "workqueue_longest_running_processor_seconds",
+        "gauge",
         ("name",),
         "How long a worker has had its key: the longest.",
     ),
     (
         "leader_election_master_status",
+        "gauge",
         ("name",),
         "1 if this replica holds the Lease and may reconcile, else 0.",
     ),
     (
+        "initpipeline_shard_assigned",
+        "gauge",
+        ("shard",),
+        "1 if the shard is assigned to this replica, else 0. It holds the Lease when it has moved.",
+    ),
+    ("initpipeline_replicas", "gauge", (), "With --shards: live replicas that this one observes."),
+    (
         "initpipeline_pipelines",
+        "gauge",
         ("condition", "status", "reason"),
         "Pipelines by condition, only from the replica that reconciles them. The reason is "
         '"Other" if it is not one of the API\'s.',
     ),
     (
         "initpipeline_objects_not_understood",
+        "gauge",
         ("resource",),
-        "Pipelines that the operator cannot read, only from the replica that reconciles them.",
+        "Pipelines and Pods that the operator cannot read, only from the replica that reconciles "
+        "them.",
     ),
-    ("initpipeline_cache_objects", ("resource",), "Objects in the cache."),
+    ("initpipeline_cache_objects", "gauge", ("resource",), "Objects in the cache."),
+    (
+        "initpipeline_cache_unpacked_objects",
+        "gauge",
+        ("resource",),
+        "Objects in the cache that are not packed, because they have changed lately.",
+    ),
+    (
+        "initpipeline_cache_packed_bytes",
+        "gauge",
+        ("resource",),
+        "Size of the packed objects in the cache.",
+    ),
+    (
+        "initpipeline_watches",
+        "gauge",
+        ("resource",),
+        "Open watches of InitPipelines and Pods, and namespaces in which Pods without the "
+        "operator's label are watched, because they have the name of a pipeline.",
+    ),
     (
         "initpipeline_watch_last_event_timestamp_seconds",
+        "gauge",
         ("resource",),
         "When the watches last reported an event, a bookmark or a list: the oldest of them.",
     ),
+    (
+        "initpipeline_spans_dropped_total",
+        "counter",
+        (),
+        "Spans of traces that were not exported.",
+    ),
 )
+
+
+class Observed(Protocol):
+    """The parts of the operator whose state is served."""
+
+    def shares(self) -> Iterable[Share]: ...
+    def leases(self) -> Iterable[tuple[str, bool]]: ...
+    def replicas(self) -> int | None: ...
+    def assigned(self) -> Mapping[int, bool]: ...
 
 
 class StateCollector(Collector):
     """The metrics that are read from the operator's parts when they are requested."""
 
     def __init__(self) -> None:
-        self.shares: Callable[[], Iterable[Share]] = lambda: ()
-        self.leases: Callable[[], Iterable[tuple[str, bool]]] = lambda: ()
-        self.ages: Callable[[], Iterable[tuple[str, float]]] = lambda: ()
-        """The resource of each watch, and the seconds since its last event."""
+        self._observed: Observed | None = None
+        self._fresh: Callable[[], Iterable[tuple[str, Freshness]]] = lambda: ()
+        self._dropped: Callable[[], int] = lambda: 0
+
+    def observe(
+        self,
+        observed: Observed,
+        fresh: Callable[[], Iterable[tuple[str, Freshness]]],
+        dropped: Callable[[], int],
+    ) -> None:
+        """Serve the state of these parts. ``fresh`` returns the resource and the freshness of each
+        watch, ``dropped`` the number of spans that were not exported."""
+        self._observed, self._fresh, self._dropped = observed, fresh, dropped
 
     def describe(self) -> Iterable[Metric]:
-        return self._families()
+        return self._families().values()
 
-    def _families(self) -> list[GaugeMetricFamily]:
-        return [GaugeMetricFamily(name, text, labels=labels) for name, labels, text in STATE]
+    def _families(self) -> dict[str, GaugeMetricFamily | CounterMetricFamily]:
+        kinds = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily}
+        return {name: kinds[kind](name, text, labels=labels) for name, kind, labels, text in STATE}
 
     def collect(self) -> Iterable[Metric]:
         families = self._families()
-        depth, unfinished, longest, leader, pipelines, unread, cached, events = families
-        shares = list(self.shares())
+
+        def add(name: str, value: float, *labels: str) -> None:
+            families[name].add_metric(labels, value)
+
+        observed = self._observed
+        shares = list(observed.shares()) if observed is not None else []
         working = [seconds for share in shares for seconds in share.queue.working_seconds()]
-        depth.add_metric([QUEUE], sum(len(share.queue) for share in shares))
-        unfinished.add_metric([QUEUE], sum(working))
-        longest.add_metric([QUEUE], max(working, default=0.0))
-        for lease, leads in self.leases():
-            leader.add_metric([lease], float(leads))
+        add("workqueue_depth", sum(len(share.queue) for share in shares), QUEUE)
+        add("workqueue_unfinished_work_seconds", sum(working), QUEUE)
+        longest = max(working, default=0.0)
+        add("workqueue_longest_running_processor_seconds", longest, QUEUE)
+        if observed is not None:
+            for lease, leads in observed.leases():
+                add("leader_election_master_status", leads, lease)
+            for shard, is_assigned in observed.assigned().items():
+                add("initpipeline_shard_assigned", is_assigned, str(shard))
+            if (replicas := observed.replicas()) is not None:
+                add("initpipeline_replicas", replicas)
+        leading = [share for share in shares if share.leads()]
         counts: Counts[tuple[str, str, str]] = Counts()
-        unreadable = 0
-        for share in shares:
-            cache = share.cache
-            if share.leads():
-                counts += conditions_of(cache.pipelines.counts)
-                unreadable += cache.pipelines.counts[None]
+        for share in leading:
+            counts += conditions_of(share.cache.pipelines.counts)
         for labels, number in sorted(counts.items()):
-            pipelines.add_metric(labels, number)
-        unread.add_metric(["initpipelines"], unreadable)
-        cached.add_metric(["initpipelines"], sum(len(share.cache.pipelines) for share in shares))
-        cached.add_metric(["pods"], sum(len(share.cache.pods) for share in shares))
+            add("initpipeline_pipelines", number, *labels)
+        unread = sum(share.cache.pipelines.counts[None] for share in leading)
+        add("initpipeline_objects_not_understood", unread, "initpipelines")
+        unread = sum(len(share.pods.not_understood) for share in leading)
+        add("initpipeline_objects_not_understood", unread, "pods")
+        for resource in ("initpipelines", "pods"):
+            stores: list[Store[Any]] = [
+                share.cache.pods if resource == "pods" else share.cache.pipelines
+                for share in shares
+            ]
+            add("initpipeline_cache_objects", sum(map(len, stores)), resource)
+            unpacked = sum(store.unpacked() for store in stores)
+            add("initpipeline_cache_unpacked_objects", unpacked, resource)
+            size = sum(store.packed_bytes for store in stores)
+            add("initpipeline_cache_packed_bytes", size, resource)
+        self._add_watches(add)
+        unlabelled = sum(len(share.unlabelled_pods) for share in shares)
+        add("initpipeline_watches", unlabelled, "unlabelled pods")
+        add("initpipeline_spans_dropped_total", self._dropped())
+        return families.values()
+
+    def _add_watches(self, add: Callable[..., None]) -> None:
+        opened: Counts[str] = Counts()
         oldest: dict[str, float] = {}
-        for resource, seconds in self.ages():
-            oldest[resource] = max(seconds, oldest.get(resource, 0.0))
+        for resource, fresh in self._fresh():
+            opened[resource] += fresh.is_open()
+            oldest[resource] = max(fresh.age(), oldest.get(resource, 0.0))
         for resource, seconds in oldest.items():
-            events.add_metric([resource], time.time() - seconds if seconds < 1e9 else 0.0)
-        return families
+            at = time.time() - seconds if seconds < math.inf else 0.0
+            add("initpipeline_watch_last_event_timestamp_seconds", at, resource)
+            add("initpipeline_watches", opened[resource], resource)
 
 
 def conditions_of(counts: "Counts[Any]") -> "Counts[tuple[str, str, str]]":

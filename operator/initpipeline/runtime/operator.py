@@ -145,6 +145,8 @@ class Work(Protocol):
     def shares(self) -> Collection[Share]: ...
     def share_of(self, raw: Mapping[str, Any], /) -> Share | None: ...
     def leases(self) -> Collection[tuple[str, bool]]: ...
+    def replicas(self) -> int | None: ...
+    def assigned(self) -> Mapping[int, bool]: ...
     def is_waiting(self) -> bool: ...
     def idle_seconds(self) -> float: ...
     async def wait(self) -> None: ...
@@ -222,6 +224,7 @@ class Operator:
         tracer: Tracer | None = None,
     ) -> None:
         self._metrics = metrics
+        self._tracer = tracer or Tracer()
         self._settings = settings
         self._client = client
         self._namespaces: Sequence[str | None] = settings.namespaces or (None,)
@@ -253,7 +256,7 @@ class Operator:
             pipelines_path(name): Watched(
                 fresh, _SharedLists(name, self._work, fresh, Gateway(client), self._failed)
             )
-            for name, fresh in freshness("InitPipelines", self._namespaces).items()
+            for name, fresh in freshness("InitPipelines", self._namespaces, metrics).items()
         }
         self._guard = KopfGuard(self._watched, self._is_known, selection)
 
@@ -294,16 +297,15 @@ class Operator:
     def _served_metrics(self) -> contextlib.AbstractAsyncContextManager[None]:
         if self._metrics is None:
             return contextlib.nullcontext()
-        state = self._metrics.state
-        state.shares, state.leases, state.ages = self._work.shares, self._work.leases, self._ages
+        self._metrics.state.observe(self._work, self._fresh, self._tracer.dropped)
         return self._metrics.served(self._settings.metrics_address)
 
-    def _ages(self) -> list[tuple[str, float]]:
-        """Returns the resource of each watch, and the seconds since its last event."""
-        ages = [("initpipelines", one.freshness.age()) for one in self._watched.values()]
+    def _fresh(self) -> list[tuple[str, Freshness]]:
+        """Returns the resource and the freshness of each watch."""
+        fresh = [("initpipelines", watched.freshness) for watched in self._watched.values()]
         for share in self._work.shares():
-            ages += [("pods", fresh.age()) for fresh in share.fresh_pods.values()]
-        return ages
+            fresh += [("pods", one) for one in share.fresh_pods.values()]
+        return fresh
 
     def _unready(self) -> str | None:
         """Returns which objects are not up to date, one per line. None: all are, or this replica
@@ -311,10 +313,8 @@ class Operator:
         old one."""
         if self._work.is_waiting():
             return None
-        fresh = [watched.freshness for watched in self._watched.values()]
-        for share in self._work.shares():
-            fresh += share.fresh_pods.values()
-        return "\n".join(problem for one in fresh if (problem := one.problem())) or None
+        problems = (fresh.problem() for _, fresh in self._fresh())
+        return "\n".join(problem for problem in problems if problem) or None
 
     def _stuck_worker(self) -> str | None:
         """Returns for how long a worker has had one pipeline, if it is too long. If a worker ends,

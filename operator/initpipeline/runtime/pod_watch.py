@@ -24,7 +24,7 @@ from initpipeline.runtime import sweep
 from initpipeline.runtime.cache import Store
 from initpipeline.runtime.errors import UNAVAILABLE, ApiError, ConnectionFailed, OperatorError
 from initpipeline.runtime.gateway import Gateway, Key, Kind, ListedObjects, key_of
-from initpipeline.runtime.probes import Freshness
+from initpipeline.runtime.probes import End, Freshness
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
 
@@ -99,11 +99,14 @@ class PodWatcher:
         """``filled`` is called with each namespace when all its Pods are stored for the first
         time. ``freshness`` records the events and failures of each namespace's watch."""
         self._filled = filled
-        self._freshness = freshness or defaultdict(lambda: Freshness("Pods"))
+        unknown = defaultdict[str | None, Freshness](lambda: Freshness("Pods"))
+        self._freshness = unknown if freshness is None else freshness
         self._gateway = gateway
         self._store = store
         self._queue = queue
         self._unreadable = unreadable
+        self.not_understood: set[Key] = set()
+        """The keys of the Pods that cannot be read."""
         self._known: set[str | None] = set()
         """The namespaces that were listed at least once."""
         self._just_listed: set[str | None] = set()
@@ -156,14 +159,15 @@ class PodWatcher:
                     self._versions[namespace] = event["object"]["metadata"]["resourceVersion"]
                     freshness.seen()
                     self.handle(event)
+            freshness.ended()
         except ApiError as error:
-            freshness.failed()
+            freshness.failed(End.GONE if error.code == 410 else End.REFUSED)
             if error.code not in UNAVAILABLE:
                 self._versions.pop(namespace, None)
             if error.code != 410 or expired:
                 raise
         except Exception:
-            freshness.failed()
+            freshness.failed(End.UNREADABLE if freshness.is_open() else End.UNANSWERED)
             raise
 
     async def _list(self, namespace: str | None, first: bool = False) -> None:
@@ -180,6 +184,11 @@ class PodWatcher:
                 is_new = first and key not in self._store
                 self._keep("LISTED", raw, _ignore if is_new else self._queue.add)
         existing = listed.at(version)
+        self.not_understood -= {
+            key
+            for key in self.not_understood
+            if namespace in (None, key.namespace) and key not in existing.uids
+        }
         sweep.compare(Kind.POD, self._store, newest, existing, namespace, self._queue.add)
         self._versions[namespace] = version
         self._just_listed.add(namespace)
@@ -204,7 +213,9 @@ class PodWatcher:
             logger.exception("Pod cannot be stored")
 
     def _removed(self, key: Key, raw: Mapping[str, Any]) -> bool:
-        return self._store.remove(key, raw["metadata"]["uid"], self._read_or_none(key, raw))
+        last = self._read_or_none(key, raw)
+        self.not_understood.discard(key)
+        return self._store.remove(key, raw["metadata"]["uid"], last)
 
     def _stored(self, key: Key, raw: Mapping[str, Any], listed: bool) -> bool:
         """Returns whether the Pod has changed. Other controllers change fields that no decision
@@ -223,10 +234,13 @@ class PodWatcher:
     def _read_or_none(self, key: Key, raw: Mapping[str, Any]) -> Pod | None:
         """Returns the Pod. None: the Pod cannot be read. The problem was logged."""
         try:
-            return Pod.from_api(raw)
+            pod = Pod.from_api(raw)
         except UnreadableError as error:
             self._unreadable.note(Kind.POD, key, str(error))
+            self.not_understood.add(key)
             return None
+        self.not_understood.discard(key)
+        return pod
 
 
 def _ignore(_key: Key) -> None: ...

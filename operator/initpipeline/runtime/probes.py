@@ -12,6 +12,7 @@ import contextlib
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from enum import StrEnum
 
 from aiohttp import web
 
@@ -29,16 +30,42 @@ SILENT_SECONDS = 150.0
 every minute."""
 
 
-class Freshness:
-    """Whether the objects of one watch are up to date. ``clock`` returns seconds."""
+class End(StrEnum):
+    """Why a watch must be opened again."""
 
-    def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+    ENDED = "ended"
+    """The API server has ended it, as it does every few minutes, or the connection was cut or
+    silent."""
+    GONE = "gone"
+    """410: its resource version is too old, so the objects are listed again."""
+    REFUSED = "refused"
+    """The API server has answered it, or its list, with another error."""
+    UNANSWERED = "unanswered"
+    """There was no response, or one that is not of an API server."""
+    UNREADABLE = "unreadable"
+    """It has sent something that is not an event."""
+    RESHARDED = "resharded"
+    """The replica has got or lost a shard."""
+
+
+class Freshness:
+    """Whether the objects of one watch are up to date."""
+
+    def __init__(
+        self,
+        name: str,
+        clock: Callable[[], float] = time.monotonic,
+        ended: Callable[[End], None] = lambda _: None,
+    ) -> None:
+        """``clock`` returns seconds. ``ended`` is called whenever the watch must be opened
+        again."""
         self._name = name
         self._clock = clock
+        self._ended = ended
         self._seen_at = -math.inf
         """When the API server last sent an event, or the end of a list."""
         self._opened_at: float | None = None
-        """When the watch was opened. None: it has failed since."""
+        """When the watch was opened. None: it has ended or failed since."""
         self._failing_since: float | None = None
         """When a request first failed after the watch last worked."""
 
@@ -55,11 +82,25 @@ class Freshness:
         self._seen_at = self._clock()
         self._failing_since = None
 
-    def failed(self) -> None:
+    def ended(self, why: End = End.ENDED) -> None:
+        """Record that the watch has ended, unless that was recorded. It is not a failure."""
+        if self._opened_at is None:
+            return
+        if self._works():
+            self._failing_since = None
+        self._opened_at = None
+        self._ended(why)
+
+    def failed(self, why: End) -> None:
         """Record that a list or a watch has failed."""
         if self._failing_since is None or self._works():
             self._failing_since = self._clock()
         self._opened_at = None
+        self._ended(why)
+
+    def is_open(self) -> bool:
+        """Returns whether the watch is open."""
+        return self._opened_at is not None
 
     def _works(self) -> bool:
         return self._opened_at is not None and self._clock() - self._opened_at > STABLE_SECONDS

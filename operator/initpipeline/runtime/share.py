@@ -42,10 +42,14 @@ DRAIN_SECONDS = 1.0
 are cancelled, which is safe at any point."""
 
 
-def freshness(objects: str, namespaces: Sequence[str | None]) -> dict[str | None, Freshness]:
+def freshness(
+    objects: str, namespaces: Sequence[str | None], meter: Meter | None = None
+) -> dict[str | None, Freshness]:
     """Returns the freshness of the watches of these objects, by namespace."""
+    ended = partial((meter or Meter()).watch_ended, objects.lower())
     return {
-        name: Freshness(objects if name is None else f"{objects} in {name}") for name in namespaces
+        name: Freshness(objects if name is None else f"{objects} in {name}", ended=ended)
+        for name in namespaces
     }
 
 
@@ -211,7 +215,7 @@ class Share:
         self._pipelines = cache.pipelines
         self.queue = work_queue(self._workers, cache, now, meter)
         self._events = EventRecorder(gateway, now, meter=meter)
-        self._unlabelled_pods = UnlabelledPodWatcher(gateway, self.queue)
+        self.unlabelled_pods = UnlabelledPodWatcher(gateway, self.queue)
         self._unreadable = UnreadableObjects()
         self._reconciler = Reconciler(
             gateway,
@@ -219,7 +223,7 @@ class Share:
             self.queue,
             now,
             self._events,
-            self._unlabelled_pods,
+            self.unlabelled_pods,
             settings.scheduling_gate,
             meter,
             tracer,
@@ -229,8 +233,8 @@ class Share:
         self.listed = handlers.ListedPipelines(
             cache.pipelines, self.queue, self._unreadable, self._namespaces, failed
         )
-        self.fresh_pods = freshness("Pods", self._namespaces)
-        self._pods = PodWatcher(
+        self.fresh_pods = freshness("Pods", self._namespaces, meter)
+        self.pods = PodWatcher(
             gateway,
             cache.pods,
             self.queue,
@@ -249,7 +253,7 @@ class Share:
             worker = run_worker(self.queue, self._reconciler, self.leads, self._meter)
             self._tasks.run(f"worker {number}", worker)
         for namespace in self._namespaces:
-            self._tasks.run("watch of Pods", self._pods.run(namespace))
+            self._tasks.run("watch of Pods", self.pods.run(namespace))
         self._tasks.run("events", self._events.run())
         self._tasks.run("sweeper", self._sweeper.run(self._settings.sweep_seconds))
 
@@ -298,5 +302,5 @@ class Share:
 
     async def end(self) -> None:
         """Cancel all tasks."""
-        self._unlabelled_pods.close()
+        self.unlabelled_pods.close()
         await self._tasks.cancel()

@@ -76,6 +76,17 @@ class Sharing:
             for shard in range(self._count)
         ]
 
+    def replicas(self) -> int:
+        """Returns the number of live replicas that this one observes. 0: it is not one of them."""
+        return len(self._members.live())
+
+    def assigned(self) -> Mapping[int, bool]:
+        """Returns whether each shard is assigned to this replica. It moves until the replica holds
+        the Lease of each assigned shard, and of no other."""
+        of_shards = owners(self._members.live(), self._count)
+        identity = self._replica.identity
+        return {shard: of_shards.get(shard) == identity for shard in range(self._count)}
+
     def is_waiting(self) -> bool:
         """Returns whether this replica serves nothing yet, because replicas with another number of
         shards have the Lease."""
@@ -114,8 +125,7 @@ class Sharing:
 
     def _assign(self) -> None:
         """Serve the shards that this replica owns, given the live replicas, and no others."""
-        of_shards = owners(self._members.live(), self._count)
-        owned = {shard for shard, owner in of_shards.items() if owner == self._replica.identity}
+        owned = {shard for shard, is_assigned in self.assigned().items() if is_assigned}
         for shard, task in tuple(self._serving.items()):
             if task.done():
                 del self._serving[shard]

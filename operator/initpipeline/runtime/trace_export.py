@@ -253,6 +253,9 @@ class ExportingTracer(Tracer):
             instrumentation_scope=self._scope,
         )
 
+    def dropped(self) -> int:
+        return self.failures.dropped
+
     async def end(self) -> None:
         """Export what is left, for at most END_SECONDS. A thread that still exports ends with the
         process."""

@@ -47,6 +47,10 @@ class Tracer:
     def status_written(self, before: Pipeline, after: Pipeline) -> None:
         """Record a write of status. Returns at once, and never raises."""
 
+    def dropped(self) -> int:
+        """Returns the number of spans that were not exported so far."""
+        return 0
+
     async def end(self) -> None:
         """Export what is left, for a short time at most."""
 

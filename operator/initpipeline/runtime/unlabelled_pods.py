@@ -46,6 +46,10 @@ class UnlabelledPodWatcher:
     def __contains__(self, key: Key) -> bool:
         return key in self._names.get(key.namespace, ())
 
+    def __len__(self) -> int:
+        """Returns the number of watched namespaces."""
+        return len(self._tasks)
+
     def watch(self, key: Key) -> bool:
         """Start to watch the Pod: when it changes, the pipeline is requeued. Returns whether the
         watch is new. If it is, the caller must read the Pod again, because it may have changed

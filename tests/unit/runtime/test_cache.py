@@ -38,6 +38,36 @@ def known(store: Store[Pod]) -> tuple[str, str] | None:
     return None if thing is None else (thing.resource_version, thing.uid)
 
 
+class TestSize:
+    """What the metrics report about memory."""
+
+    def test_length_of_packed_objects_follows_each_change(self) -> None:
+        store: Store[Pod] = Store(max_unpacked=1)
+        sizes = []
+        for change in (
+            lambda: store.put(KEY, version(1), listed=True),
+            lambda: store.put(OTHER, version(2)),
+            lambda: store.put(KEY, version(3)),
+            lambda: store.put(OTHER, version(4), listed=True),
+            lambda: store.refine(OTHER, version(4)),
+            lambda: store.remove(KEY, "pod-1"),
+            lambda: store.remove(OTHER, "pod-1"),
+        ):
+            change()
+            packed = sum(store.is_packed(key) for key in store.all_keys())
+            sizes.append((store.packed_bytes > 0, packed, store.unpacked()))
+        assert sizes == [
+            (True, 1, 0),
+            (True, 1, 1),
+            (True, 1, 1),
+            (True, 1, 1),
+            (True, 1, 1),
+            (True, 1, 0),
+            (False, 0, 0),
+        ]
+        assert store.packed_bytes == 0
+
+
 class TestNewestWins:
     @pytest.mark.parametrize(
         ("versions", "is_newer"),

@@ -15,7 +15,7 @@ from initpipeline.runtime import kopf_guard, probes
 from initpipeline.runtime.client import ApiClient
 from initpipeline.runtime.errors import ConnectionFailed
 from initpipeline.runtime.kopf_guard import KopfGuard, Watched
-from initpipeline.runtime.probes import Freshness
+from initpipeline.runtime.probes import End, Freshness
 from initpipeline.runtime.responses import LARGE
 from initpipeline.runtime.selection import Selection
 
@@ -54,7 +54,8 @@ class Kopf:
         self._session, self._server, self.selection = session, server, selection
         self.lists = Lists()
         self.seconds = 0.0
-        self.freshness = Freshness("things", lambda: self.seconds)
+        self.ends: list[str] = []
+        self.freshness = Freshness("things", lambda: self.seconds, self.ends.append)
         self.freshness.listed()
 
     async def get(self, path: str) -> aiohttp.ClientResponse:
@@ -132,7 +133,7 @@ class TestWatch:
 
     async def test_event_ends_a_failure(self, kopf: Kopf, kmock: mock.RawHandler) -> None:
         kmock["get /things"] << event("BOOKMARK")
-        kopf.freshness.failed()
+        kopf.freshness.failed(End.REFUSED)
         await kopf.watch()
         assert not kopf.fails
 
@@ -189,6 +190,58 @@ class TestWatch:
         for _ in range(4):
             await kopf.watch()
         assert [delay for delay in delays if delay] == [1, 2, 2]
+
+
+class TestCause:
+    """Why a watch must be opened again."""
+
+    @pytest.mark.parametrize(
+        ("line", "cause"),
+        [
+            pytest.param(event("ADDED"), End.ENDED, id="the API server ends it"),
+            pytest.param(error(410), End.GONE, id="410"),
+            pytest.param(error(500), End.REFUSED, id="500"),
+            pytest.param(error(504), End.REFUSED, id="504"),
+            pytest.param(b"garbage\n", End.UNREADABLE, id="no event"),
+        ],
+    )
+    async def test_end_of_an_open_watch_is_counted_once(
+        self, kopf: Kopf, kmock: mock.RawHandler, line: bytes, cause: str
+    ) -> None:
+        kmock["get /things"] << line
+        for _ in range(2):
+            with contextlib.suppress(aiohttp.ClientPayloadError):
+                await kopf.watch()
+        assert kopf.ends[0] == cause
+        assert len(kopf.ends) == (1 if cause is End.ENDED else 2)
+
+    @pytest.mark.parametrize(
+        ("code", "cause"), [(410, End.GONE), (403, End.REFUSED), (503, End.REFUSED)]
+    )
+    async def test_refused_watch_is_counted(
+        self, kopf: Kopf, kmock: mock.RawHandler, code: int, cause: str
+    ) -> None:
+        kmock["get /things"] << code
+        with contextlib.suppress(aiohttp.ClientConnectionError):
+            await kopf.watch()
+        assert kopf.ends == [cause]
+
+    async def test_response_without_a_list_is_unanswered(
+        self, kopf: Kopf, kmock: mock.RawHandler
+    ) -> None:
+        kmock["get /things"] << b"<html>"
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await kopf.get(LIST)
+        assert kopf.ends == [End.UNANSWERED]
+
+    async def test_watch_that_is_cut_for_another_selection_is_resharded(
+        self, kopf: Kopf, kmock: mock.RawHandler
+    ) -> None:
+        kmock["get /things"] << (event("BOOKMARK"), ...)
+        async with await kopf.get(WATCH):
+            kopf.selection.change("bucket in (1)")
+        async with await kopf.get(WATCH):
+            assert kopf.ends == [End.RESHARDED]
 
 
 class TestRequest:

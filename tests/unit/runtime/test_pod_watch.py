@@ -1,6 +1,7 @@
 """The watch of Pods: what it requests, stores and queues, and what it does after each fault."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, HistoryLost, OperatorError
 from initpipeline.runtime.gateway import Key
 from initpipeline.runtime.pod_watch import RETRY_SECONDS, WATCH_SECONDS, PodWatcher
+from initpipeline.runtime.probes import End, Freshness
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
 from tests.builders import NAMESPACE, running_pod
 from tests.unit.runtime.clock import Clock
@@ -102,8 +104,12 @@ class Watching:
         self.store, self.unreadable = Cache.empty().pods, UnreadableObjects()
         gateway: Any = self.server
         self.filled: list[str | None] = []
+        self.ends: list[str] = []
+        fresh = defaultdict[str | None, Freshness](
+            lambda: Freshness("Pods", ended=self.ends.append)
+        )
         self.watcher = PodWatcher(
-            gateway, self.store, self.queue, self.unreadable, self.filled.append
+            gateway, self.store, self.queue, self.unreadable, self.filled.append, fresh
         )
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -491,6 +497,59 @@ class TestRelist:
         await self.gone(pods)
         with pytest.raises(OperatorError, match="went back from"):
             await pods.tasks[0]
+
+
+class TestCause:
+    """Why a watch must be opened again."""
+
+    @pytest.mark.parametrize(
+        ("end", "cause"),
+        [
+            pytest.param(None, End.ENDED, id="the API server ends it"),
+            pytest.param(ApiError(410, {}), End.GONE, id="410"),
+            pytest.param(ApiError(500, {}), End.REFUSED, id="500"),
+            pytest.param(ConnectionFailed("no event"), End.UNREADABLE, id="no event"),
+        ],
+    )
+    async def test_end_of_an_open_watch_is_counted_once(
+        self, pods: Watching, end: Exception | None, cause: str
+    ) -> None:
+        await pods.start()
+        await pods.send(bookmark(11), end)
+        assert pods.ends == [cause]
+
+    async def test_watch_without_an_answer_is_counted(self, pods: Watching) -> None:
+        pods.server.refusing = [ConnectionFailed("refused"), ApiError(403, {})]
+        await pods.start()
+        await pods.clock.advance(1)
+        assert pods.ends == [End.UNANSWERED, End.REFUSED]
+
+
+class TestNotUnderstood:
+    """The Pods that cannot be read now."""
+
+    async def test_pod_counts_until_it_can_be_read(self, pods: Watching) -> None:
+        await pods.start()
+        await pods.send(event("ADDED", 11, spec="none"), event("ADDED", 12, OTHER))
+        assert pods.watcher.not_understood == {KEY}
+        await pods.send(event("MODIFIED", 13, spec="none"))
+        assert pods.watcher.not_understood == {KEY}
+        await pods.send(event("MODIFIED", 14))
+        assert pods.watcher.not_understood == set()
+
+    async def test_deleted_pod_does_not_count(self, pods: Watching) -> None:
+        await pods.start()
+        await pods.send(event("ADDED", 11, spec="none"), event("DELETED", 12, spec="none"))
+        assert pods.watcher.not_understood == set()
+
+    async def test_pod_that_a_list_does_not_have_does_not_count(self, pods: Watching) -> None:
+        await pods.start()
+        await pods.send(event("ADDED", 11, spec="none"))
+        pods.server.version = 20
+        await pods.send(ApiError(410, {}))
+        await pods.clock.advance(1)
+        assert pods.lists == 2
+        assert pods.watcher.not_understood == set()
 
 
 class TestFault:

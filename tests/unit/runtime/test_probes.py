@@ -7,6 +7,7 @@ from initpipeline.runtime.probes import (
     REFUSED_SECONDS,
     SILENT_SECONDS,
     STABLE_SECONDS,
+    End,
     Freshness,
     served,
 )
@@ -34,7 +35,7 @@ def freshness(time: Time) -> Freshness:
 class TestFreshness:
     def test_objects_that_were_not_listed_are_reported(self, freshness: Freshness) -> None:
         assert freshness.problem() == "Pods are not listed yet"
-        freshness.failed()
+        freshness.failed(End.REFUSED)
         assert freshness.problem() == "Pods are not listed yet"
 
     def test_listed_objects_are_up_to_date(self, freshness: Freshness) -> None:
@@ -53,9 +54,9 @@ class TestFreshness:
     def test_watch_that_fails_for_long_is_reported(self, freshness: Freshness, time: Time) -> None:
         """The time counts from the first failure, although later ones follow."""
         freshness.seen()
-        freshness.failed()
+        freshness.failed(End.REFUSED)
         time.seconds += REFUSED_SECONDS
-        freshness.failed()
+        freshness.failed(End.REFUSED)
         assert freshness.problem() is None
         time.seconds += 1
         assert freshness.problem() == "the watch of Pods has been failing for 31 seconds"
@@ -63,7 +64,7 @@ class TestFreshness:
     def test_list_after_a_failure_does_not_end_it(self, freshness: Freshness, time: Time) -> None:
         """The API server may permit lists and refuse watches."""
         freshness.listed()
-        freshness.failed()
+        freshness.failed(End.REFUSED)
         freshness.listed()
         time.seconds += REFUSED_SECONDS + 1
         assert freshness.problem() == "the watch of Pods has been failing for 31 seconds"
@@ -71,11 +72,11 @@ class TestFreshness:
     def test_watch_that_stays_open_ends_a_failure(self, freshness: Freshness, time: Time) -> None:
         """In a cluster at rest, the next event is a bookmark after a minute."""
         freshness.listed()
-        freshness.failed()
+        freshness.failed(End.REFUSED)
         freshness.opened()
         time.seconds += REFUSED_SECONDS + 1
         assert freshness.problem() is None
-        freshness.failed()
+        freshness.failed(End.REFUSED)
         assert freshness.problem() is None, "the time counts from the later failure"
 
     def test_watch_that_fails_at_once_does_not_end_a_failure(
@@ -85,13 +86,37 @@ class TestFreshness:
         for _ in range(2):
             freshness.opened()
             time.seconds += STABLE_SECONDS
-            freshness.failed()
+            freshness.failed(End.REFUSED)
             time.seconds += REFUSED_SECONDS / 2
         assert "has been failing for" in (freshness.problem() or "")
 
+    def test_watch_that_ended_after_it_had_worked_does_not_fail(
+        self, freshness: Freshness, time: Time
+    ) -> None:
+        """There was no event since the failure."""
+        freshness.listed()
+        freshness.failed(End.REFUSED)
+        freshness.opened()
+        time.seconds += REFUSED_SECONDS + 1
+        freshness.ended()
+        assert freshness.problem() is None
+
+    def test_each_end_is_reported_once_with_its_cause(self, time: Time) -> None:
+        causes: list[End] = []
+        freshness = Freshness("Pods", time, causes.append)
+        freshness.ended()
+        assert (causes, freshness.is_open()) == ([], False)
+        freshness.opened()
+        assert freshness.is_open()
+        freshness.ended()
+        freshness.ended()
+        freshness.failed(End.GONE)
+        freshness.ended()
+        assert (causes, freshness.is_open()) == ([End.ENDED, End.GONE], False)
+
     def test_event_after_a_failure_ends_it(self, freshness: Freshness, time: Time) -> None:
         freshness.seen()
-        freshness.failed()
+        freshness.failed(End.REFUSED)
         freshness.seen()
         time.seconds += REFUSED_SECONDS + 1
         assert freshness.problem() is None
