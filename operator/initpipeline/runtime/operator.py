@@ -269,7 +269,7 @@ class Operator:
             async with (
                 probes.served(
                     self._settings.probe_address,
-                    live=(self._stuck_worker, self._stuck_election),
+                    live=(self._stuck_worker, self._stuck_election, self._stuck_watch),
                     ready=(self._unready,),
                 ),
                 self._served_metrics(),
@@ -325,6 +325,11 @@ class Operator:
                 logger.error("worker is stuck", extra={"pipeline": str(key)})
                 return f"a worker has had one InitPipeline for {STUCK_SECONDS:.0f} seconds"
         return None
+
+    def _stuck_watch(self) -> str | None:
+        """Returns the watches for which nothing is tried any more, one per line. If the API server
+        cannot be reached, their attempts fail."""
+        return "\n".join(found for _, fresh in self._fresh() if (found := fresh.stuck())) or None
 
     def _stuck_election(self) -> str | None:
         """Returns for how long the leader election has done nothing. Its requests have time-outs,

@@ -1,7 +1,8 @@
 """Answers the kubelet's probes.
 
-- ``/healthz`` fails if only a restart of the process helps: a worker or the leader election is
-  stuck. It does not fail in an outage of the API server.
+- ``/healthz`` fails if only a restart of the process helps: a worker, a watch or the leader
+  election is stuck. If the event loop is blocked, nothing answers. It does not fail in an outage of
+  the API server. No probe reports a task that has ended, because the process ends with it.
 - ``/readyz`` fails while the cache is not up to date: the objects are not listed yet, or a watch is
   refused or silent. It does not fail while a cold standby waits for the Lease.
 
@@ -28,6 +29,9 @@ STABLE_SECONDS = 1.0
 SILENT_SECONDS = 150.0
 """A watch without an event for longer makes the process unready. The API server sends a bookmark
 every minute."""
+HUNG_SECONDS = 900.0
+"""A watch for which nothing was tried for longer is stuck. The API server ends each watch after
+five minutes, and a failed one is opened again after 36 seconds at most."""
 
 
 class End(StrEnum):
@@ -68,18 +72,20 @@ class Freshness:
         """When the watch was opened. None: it has ended or failed since."""
         self._failing_since: float | None = None
         """When a request first failed after the watch last worked."""
+        self._active_at: float | None = None
+        """When anything was last recorded. None: nothing was."""
 
     def listed(self) -> None:
         """Record that the objects were listed. A list does not end a failure of the watch."""
-        self._seen_at = self._clock()
+        self._seen_at = self._active_at = self._clock()
 
     def opened(self) -> None:
         """Record that the watch was opened. It ends a failure if the watch stays open."""
-        self._opened_at = self._clock()
+        self._opened_at = self._active_at = self._clock()
 
     def seen(self) -> None:
         """Record an event of the watch."""
-        self._seen_at = self._clock()
+        self._seen_at = self._active_at = self._clock()
         self._failing_since = None
 
     def ended(self, why: End = End.ENDED) -> None:
@@ -88,11 +94,12 @@ class Freshness:
             return
         if self._works():
             self._failing_since = None
-        self._opened_at = None
+        self._opened_at, self._active_at = None, self._clock()
         self._ended(why)
 
     def failed(self, why: End) -> None:
         """Record that a list or a watch has failed."""
+        self._active_at = self._clock()
         if self._failing_since is None or self._works():
             self._failing_since = self._clock()
         self._opened_at = None
@@ -108,6 +115,14 @@ class Freshness:
     def age(self) -> float:
         """Returns the seconds since the last event, bookmark or list. Infinite: there was none."""
         return self._clock() - self._seen_at
+
+    def stuck(self) -> str | None:
+        """Returns that nothing is tried any more to watch the objects. None: it is, or the watch
+        has not begun."""
+        if self._active_at is None or self._clock() - self._active_at <= HUNG_SECONDS:
+            return None
+        idle = self._clock() - self._active_at
+        return f"the watch of {self._name} has been stuck for {idle:.0f} seconds"
 
     def problem(self) -> str | None:
         """Returns why the objects are not up to date. None: they are."""

@@ -215,7 +215,7 @@ class Share:
         self._pipelines = cache.pipelines
         self.queue = work_queue(self._workers, cache, now, meter)
         self._events = EventRecorder(gateway, now, meter=meter)
-        self.unlabelled_pods = UnlabelledPodWatcher(gateway, self.queue)
+        self.unlabelled_pods = UnlabelledPodWatcher(gateway, self.queue, self._tasks.create)
         self._unreadable = UnreadableObjects()
         self._reconciler = Reconciler(
             gateway,

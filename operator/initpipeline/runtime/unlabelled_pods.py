@@ -11,8 +11,8 @@ creation of the Pod costs writes.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from initpipeline.runtime.gateway import Gateway, Key
 from initpipeline.runtime.pod_watch import WATCH_SECONDS, repeat
@@ -34,7 +34,15 @@ class UnlabelledPodWatcher:
     """Requeues a pipeline when the unlabelled Pod with its name changes or is deleted. It is not
     thread-safe."""
 
-    def __init__(self, gateway: Gateway, queue: WorkQueue[Key]) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        queue: WorkQueue[Key],
+        start: Callable[[str, Coroutine[Any, Any, None]], asyncio.Task[None]] | None = None,
+    ) -> None:
+        """``start`` starts a task with this name. Without it, an exception of a watch is not
+        noticed."""
+        self._start = start or (lambda name, work: asyncio.create_task(work, name=name))
         self._gateway = gateway
         self._queue = queue
         self._names: dict[str, dict[Key, str | None]] = {}
@@ -88,8 +96,8 @@ class UnlabelledPodWatcher:
         self._names.clear()
 
     def _begin(self, namespace: str) -> None:
-        task = asyncio.create_task(self._run(namespace), name=f"unlabelled Pods {namespace}")
-        self._tasks[namespace] = task
+        name = f"watch of unlabelled Pods in {namespace}"
+        self._tasks[namespace] = self._start(name, self._run(namespace))
 
     def _end(self, namespace: str) -> None:
         self._tasks.pop(namespace).cancel()

@@ -17,15 +17,20 @@ from kubernetes.aio import client
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
-from initpipeline.runtime import operator
+from initpipeline.runtime import handlers, operator, probes
 from initpipeline.runtime.client import ApiClient
 from initpipeline.runtime.clock import Clock
 from initpipeline.runtime.errors import LeaseLost, LoginError, OperatorError
-from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.events import EventRecorder
+from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.leader import LeaderElection
+from initpipeline.runtime.members import Members
 from initpipeline.runtime.operator import Operator, identity, lease_key
+from initpipeline.runtime.pod_watch import PodWatcher
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.settings import Settings
 from initpipeline.runtime.sweep import Sweeper
+from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
 from tests.builders import NAME, NAMESPACE, fresh_pod, pipeline
 from tests.ports import free_port
 from tests.unit.core.simulation import new_pipeline
@@ -161,11 +166,32 @@ async def answer(address: str, probe: str) -> tuple[int, str]:
         return 0, ""
 
 
+async def until_answer_is(address: str, probe: str, expected: tuple[int, str]) -> None:
+    """Wait until the probe has this answer."""
+    async with asyncio.timeout(SECONDS):
+        while await answer(address, probe) != expected:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def until_it_fails(address: str, probe: str, problem: str) -> None:
+    """Wait until the probe fails with a text that contains this."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            code, text = await answer(address, probe)
+            if code == 503 and problem in text:
+                return
+            await asyncio.sleep(0.01)
+
+
 async def until_ready_is(address: str, expected: tuple[int, str]) -> None:
     """Wait until the readiness probe has this answer."""
-    async with asyncio.timeout(SECONDS):
-        while await answer(address, "readyz") != expected:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await until_answer_is(address, "readyz", expected)
+
+
+async def _assigns(_: object, changed: Callable[[], None], *__: object) -> None:
+    """Run like the heartbeats of a replica that is live."""
+    changed()
+    await asyncio.Event().wait()
 
 
 class TestServing:
@@ -425,6 +451,73 @@ class TestProbes:
         await until_ready_is(address, (503, missing))
         await running.stop()
 
+    async def test_worker_that_hangs_fails_the_liveness_probe(
+        self, monkeypatch: pytest.MonkeyPatch, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        async def reconcile(*_: object) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(Reconciler, "reconcile", reconcile)
+        monkeypatch.setattr(operator, "STUCK_SECONDS", 0.1)
+        api[f"get {PIPELINES}"] - api[WATCH] << page(pipeline().raw())
+        address = f"127.0.0.1:{free_port()}"
+        running = run(probe_address=address)
+        problem = f"a worker has had {NAMESPACE}/{NAME} for 0 seconds"
+        await until_answer_is(address, "healthz", (503, problem))
+        await running.stop()
+
+    async def test_election_that_hangs_fails_the_liveness_probe(
+        self, monkeypatch: pytest.MonkeyPatch, run: Callable[..., Running]
+    ) -> None:
+        async def get_lease(*_: object) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(Gateway, "get_lease", get_lease)
+        address = f"127.0.0.1:{free_port()}"
+        running = run(probe_address=address, lease_seconds=0.1, request_timeout_seconds=0.1)
+        await until_it_fails(address, "healthz", "the leader election has been stuck")
+        await running.stop()
+
+    @pytest.mark.parametrize(
+        ("path", "kind"), [(PODS, "Pods"), (PIPELINES, "InitPipelines")], ids=["Pods", "pipelines"]
+    )
+    async def test_watch_that_hangs_fails_the_liveness_probe(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        api: mock.RawHandler,
+        run: Callable[..., Running],
+        path: str,
+        kind: str,
+    ) -> None:
+        """The watch is opened, and its task does nothing more."""
+        monkeypatch.setattr(probes, "HUNG_SECONDS", 0.3)
+        api[f"get {path}", WATCH] << (BOOKMARK, ...)
+        address = f"127.0.0.1:{free_port()}"
+        running = run(probe_address=address)
+        await until_it_fails(address, "healthz", f"the watch of {kind} has been stuck")
+        await running.stop()
+
+    async def test_blocked_event_loop_answers_no_probe(
+        self, monkeypatch: pytest.MonkeyPatch, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        blocked, unblock = threading.Event(), threading.Event()
+
+        async def reconcile(*_: object) -> None:
+            blocked.set()
+            unblock.wait(SECONDS)
+
+        monkeypatch.setattr(Reconciler, "reconcile", reconcile)
+        api[f"get {PIPELINES}"] - api[WATCH] << page(pipeline().raw())
+        address = f"127.0.0.1:{free_port()}"
+        running = run(probe_address=address)
+        await until(blocked.is_set)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await answer(address, "healthz")
+        unblock.set()
+        await until_answer_is(address, "healthz", (200, "ok"))
+        await running.stop()
+
     async def test_address_in_use_ends_the_start(self, run: Callable[..., Running]) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
@@ -456,6 +549,86 @@ class TestEnd:
         monkeypatch.setattr(Reconciler, "reconcile", reconcile)
         api[f"get {PIPELINES}"] - api[WATCH] << page(pipeline().raw())
         assert "worker" in self.text_of(await run().ended())
+
+    @pytest.mark.parametrize(
+        ("target", "method", "name"),
+        [
+            pytest.param(PodWatcher, "run", "watch of Pods", id="watch of Pods"),
+            pytest.param(EventRecorder, "run", "events", id="events"),
+            pytest.param(LeaderElection, "acquire", "leader election", id="election"),
+            pytest.param(LeaderElection, "keep", "leader election", id="renewal"),
+        ],
+    )
+    async def test_exception_in_a_task_ends_the_process(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        run: Callable[..., Running],
+        target: type,
+        method: str,
+        name: str,
+    ) -> None:
+        async def fails(*_: object) -> None:
+            raise ZeroDivisionError("a bug")
+
+        monkeypatch.setattr(target, method, fails)
+        assert self.text_of(await run().ended()) == f"{name} ended: a bug"
+
+    @pytest.mark.parametrize(
+        ("target", "method", "name"),
+        [
+            pytest.param(Members, "run", "heartbeat", id="heartbeat"),
+            pytest.param(LeaderElection, "acquire", "shard", id="election of a shard"),
+        ],
+    )
+    async def test_exception_in_a_task_of_a_shard_ends_the_process(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        run: Callable[..., Running],
+        target: type,
+        method: str,
+        name: str,
+    ) -> None:
+        async def fails(*_: object) -> None:
+            raise ZeroDivisionError("a bug")
+
+        monkeypatch.setattr(target, method, fails)
+        monkeypatch.setattr(Members, "live", lambda _: frozenset({"me"}))
+        if method != "run":
+            monkeypatch.setattr(Members, "run", _assigns)
+        text = self.text_of(await run(shards=2).ended())
+        assert text.startswith(name)
+        assert text.endswith("ended: a bug")
+
+    async def test_exception_about_an_event_of_the_watch_ends_the_process(
+        self, monkeypatch: pytest.MonkeyPatch, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        def fails(*_: object) -> bool:
+            raise ZeroDivisionError("a bug")
+
+        monkeypatch.setattr(handlers, "is_known", fails)
+        event = {"type": "ADDED", "object": pipeline().raw()}
+        api[f"get {PIPELINES}", WATCH] << (event, ...)
+        assert "a bug" in self.text_of(await run().ended())
+
+    async def test_exception_in_a_watch_of_unlabelled_pods_ends_the_process(
+        self, monkeypatch: pytest.MonkeyPatch, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        """Its task starts and ends with the Pod of another owner."""
+
+        async def fails(*_: object) -> None:
+            raise OperatorError("a bug")
+
+        monkeypatch.setattr(UnlabelledPodWatcher, "_watch_once", fails)
+        watches: list[UnlabelledPodWatcher] = []
+
+        async def reconcile(self: Reconciler, key: Key) -> None:
+            watches.append(self._unlabelled_pods)
+            self._unlabelled_pods.watch(key)
+
+        monkeypatch.setattr(Reconciler, "reconcile", reconcile)
+        api[f"get {PIPELINES}"] - api[WATCH] << page(pipeline().raw())
+        assert self.text_of(await run().ended()) == "a bug"
+        assert watches
 
     async def test_ended_sweeper_ends_the_process(
         self, monkeypatch: pytest.MonkeyPatch, run: Callable[..., Running]

@@ -4,6 +4,7 @@ import aiohttp
 import pytest
 
 from initpipeline.runtime.probes import (
+    HUNG_SECONDS,
     REFUSED_SECONDS,
     SILENT_SECONDS,
     STABLE_SECONDS,
@@ -120,6 +121,27 @@ class TestFreshness:
         freshness.seen()
         time.seconds += REFUSED_SECONDS + 1
         assert freshness.problem() is None
+
+
+class TestStuck:
+    """A task that hangs neither ends nor fails."""
+
+    def test_watch_that_has_not_begun_is_not_stuck(self, freshness: Freshness, time: Time) -> None:
+        """A cold standby may wait for months."""
+        time.seconds += HUNG_SECONDS + 1
+        assert freshness.stuck() is None
+
+    @pytest.mark.parametrize("record", ["listed", "opened", "seen", "failed", "ended"])
+    def test_watch_is_stuck_if_nothing_was_tried_for_long(
+        self, freshness: Freshness, time: Time, record: str
+    ) -> None:
+        freshness.opened()
+        time.seconds += HUNG_SECONDS
+        freshness.failed(End.GONE) if record == "failed" else getattr(freshness, record)()
+        time.seconds += HUNG_SECONDS
+        assert freshness.stuck() is None
+        time.seconds += 1
+        assert freshness.stuck() == "the watch of Pods has been stuck for 901 seconds"
 
 
 async def test_probe_lists_all_problems() -> None:
