@@ -27,6 +27,7 @@ from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.client import JSON, ApiClient
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.meter import Meter
 from initpipeline.runtime.pod_watch import PodWatcher
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
@@ -116,8 +117,10 @@ def _size(body: Mapping[str, Any]) -> int:
 class CountedQueue(WorkQueue[Key]):
     """Counts the reconciles."""
 
-    def __init__(self, clock: Callable[[], datetime], costs: Counter[str]) -> None:
-        super().__init__(clock)
+    def __init__(
+        self, clock: Callable[[], datetime], costs: Counter[str], meter: Meter | None
+    ) -> None:
+        super().__init__(clock, meter=meter)
         self._costs = costs
 
     async def get(self) -> Key:
@@ -143,15 +146,17 @@ class CountedOperator:
         events_before_responses: bool = False,
         new_client: NewClient = CountedClient,
         gated: bool = False,
+        meter: Meter | None = None,
     ) -> None:
+        self._meter = meter
         self._api, self._costs, self._early = api, costs, events_before_responses
         self.client = new_client(api, costs, self._answering)
         gateway, self._unreadable = Gateway(self.client), UnreadableObjects()
-        self._cache, self._queue = Cache.empty(), CountedQueue(clock, costs)
-        self._events = EventRecorder(gateway, clock, "operator-0")
+        self._cache, self._queue = Cache.empty(), CountedQueue(clock, costs, meter)
+        self._events = EventRecorder(gateway, clock, "operator-0", meter)
         unlabelled_pods = UnlabelledPodWatcher(gateway, self._queue)
         self._reconciler = Reconciler(
-            gateway, self._cache, self._queue, clock, self._events, unlabelled_pods, gated
+            gateway, self._cache, self._queue, clock, self._events, unlabelled_pods, gated, meter
         )
         self._pods = PodWatcher(gateway, self._cache.pods, self._queue, self._unreadable)
         self._delivered = 0
@@ -164,7 +169,8 @@ class CountedOperator:
         self._before = asyncio.all_tasks()
         self._delivered = len(self._api.events)
         await self._pods.fill(None)
-        work = run_worker(self._queue, self._reconciler), self._pods.run(None), self._events.run()
+        worker = run_worker(self._queue, self._reconciler, meter=self._meter)
+        work = worker, self._pods.run(None), self._events.run()
         self._tasks = [asyncio.create_task(one) for one in work]
         for raw in self._listed_pipelines():
             self._report_pipeline(None, raw)
@@ -211,7 +217,10 @@ async def run_other_tasks() -> None:
 class CountedWorld:
     """The cluster with one operator. ``costs`` counts its work by the columns of the table."""
 
-    def __init__(self, clock: Clock, events_before_responses: bool = False) -> None:
+    def __init__(
+        self, clock: Clock, events_before_responses: bool = False, meter: Meter | None = None
+    ) -> None:
+        self._meter = meter
         self.costs: Counter[str] = Counter()
         self._clock, self._early = clock, events_before_responses
         self._cluster = Cluster()
@@ -221,7 +230,7 @@ class CountedWorld:
         """Called whenever the operator has finished its work."""
 
     def _new_operator(self) -> CountedOperator:
-        return CountedOperator(self._api, self._clock, self.costs, self._early)
+        return CountedOperator(self._api, self._clock, self.costs, self._early, meter=self._meter)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
