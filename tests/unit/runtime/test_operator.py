@@ -4,11 +4,12 @@ If a watch or a worker ends, the process must end: it would not reconcile, but s
 """
 
 import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 import kmock as mock
@@ -17,7 +18,10 @@ from kubernetes.aio import client
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
+from initpipeline.core.decide import decide
+from initpipeline.core.facts import Facts
 from initpipeline.runtime import handlers, operator, probes
+from initpipeline.runtime.buckets import owners
 from initpipeline.runtime.client import ApiClient
 from initpipeline.runtime.clock import Clock
 from initpipeline.runtime.errors import LeaseLost, LoginError, OperatorError
@@ -25,13 +29,15 @@ from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
 from initpipeline.runtime.leader import LeaderElection
 from initpipeline.runtime.members import Members
+from initpipeline.runtime.metrics import Metrics
 from initpipeline.runtime.operator import Operator, identity, lease_key
 from initpipeline.runtime.pod_watch import PodWatcher
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.settings import Settings
 from initpipeline.runtime.sweep import Sweeper
 from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
-from tests.builders import NAME, NAMESPACE, fresh_pod, pipeline
+from tests.builders import NAME, NAMESPACE, at, fresh_pod, pipeline, running_pod
+from tests.contract.scraping import Samples, scraped
 from tests.ports import free_port
 from tests.unit.core.simulation import new_pipeline
 
@@ -103,7 +109,8 @@ class Running:
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         async with ApiClient(self._configuration("old"), 5, self._login) as api:
-            running = Operator(self._settings, api, Clock())
+            metrics = Metrics() if self._settings.metrics_address else None
+            running = Operator(self._settings, api, Clock(), metrics)
             self._stop = lambda: loop.call_soon_threadsafe(running._broken.set)
             task = asyncio.current_task()
             assert task is not None
@@ -180,6 +187,17 @@ async def until_it_fails(address: str, probe: str, problem: str) -> None:
             code, text = await answer(address, probe)
             if code == 503 and problem in text:
                 return
+            await asyncio.sleep(0.01)
+
+
+async def until_scraped(address: str, condition: Callable[[Samples], bool]) -> Samples:
+    """Wait until the metrics meet the condition. Returns them."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            with contextlib.suppress(OSError):
+                samples = await asyncio.to_thread(scraped, address)
+                if condition(samples):
+                    return samples
             await asyncio.sleep(0.01)
 
 
@@ -385,6 +403,62 @@ def test_lease_in_a_pod_is_in_the_namespace_of_the_pod(
 def test_identities_of_two_processes_differ() -> None:
     assert identity(Settings()) != identity(Settings())
     assert identity(Settings(identity="me")) == "me"
+
+
+class TestMetrics:
+    """What a replica serves that does not hold the Lease, or holds some of them."""
+
+    STATUS = decide(Facts(pipeline().build(), running_pod().build()), at(100)).status
+    READY: ClassVar = pipeline().with_status(STATUS).raw()
+    COUNTED = ("initpipeline_pipelines", ("Ready", "PodReady", "True"))
+
+    async def test_standby_counts_no_pipelines_until_it_holds_the_lease(
+        self, seen: list[object], api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        free, expected = asyncio.Event(), TestLeaderElection.lease("", "2")
+
+        async def wait() -> None:
+            await free.wait()
+
+        api[f"get {PIPELINES}"] - api[WATCH] << page(self.READY)
+        api[f"get {LEASES}/initpipeline"] << TestLeaderElection.lease("other")
+        api[f"get {LEASES}", WATCH] << (wait, {"type": "MODIFIED", "object": expected}, ...)
+        address = f"127.0.0.1:{free_port()}"
+        running = run(metrics_address=address)
+        leads = ("leader_election_master_status", ("initpipeline",))
+        stored = ("initpipeline_cache_objects", ("initpipelines",))
+        standby = await until_scraped(address, lambda found: found.get(stored) == 1)
+        assert (standby[leads], self.COUNTED in standby) == (0, False)
+        assert not seen
+        free.set()
+        held = await until_scraped(address, lambda found: self.COUNTED in found)
+        assert (held[leads], held[self.COUNTED]) == (1, 1)
+        await running.stop()
+
+    async def test_shards_that_are_assigned_and_held_are_served(
+        self, monkeypatch: pytest.MonkeyPatch, api: mock.RawHandler, run: Callable[..., Running]
+    ) -> None:
+        """This replica has one of two shards, as another one is live."""
+        live = frozenset({"me", "other"})
+        monkeypatch.setattr(Members, "live", lambda _: live)
+        monkeypatch.setattr(Members, "run", _assigns)
+        [mine] = (shard for shard, owner in owners(live, 2).items() if owner == "me")
+        for shard in range(2):
+            lease = f"{LEASES}/initpipeline-{shard}"
+            api.fallback[f"get {lease}"] << 404 << {"kind": "Status", "code": 404}
+            api.fallback[f"patch {lease}"] << TestLeaderElection.lease("me")
+        address = f"127.0.0.1:{free_port()}"
+        running = run(metrics_address=address, shards=2)
+        name = "initpipeline_shard_assigned"
+        samples = await until_scraped(address, lambda found: (name, ("0",)) in found)
+        assigned = {shard: samples[name, (str(shard),)] for shard in range(2)}
+        assert assigned == {mine: 1, 1 - mine: 0}
+        assert samples["initpipeline_replicas", ()] == 2
+        assert {labels for one, labels in samples if one == "leader_election_master_status"} == {
+            ("initpipeline-0",),
+            ("initpipeline-1",),
+        }
+        await running.stop()
 
 
 class TestProbes:
