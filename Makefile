@@ -115,6 +115,10 @@ dashboard: $(STAMP) ## Use the dashboard in a browser, with made-up objects and 
 	@$(PYTEST) -m long tests/browser \
 		tests/e2e/test_dashboard.py
 
+.PHONY: docs
+docs: $(STAMP) ## Run the commands of the documents on a real kubelet: five minutes
+	@$(PYTEST) -m long tests/programs/test_documents.py
+
 .PHONY: demo
 demo: $(STAMP) ## Show a pipeline and three faults on a real kubelet; CLUSTER=current: on yours
 	@$(BIN)/python -m tests.demo

@@ -181,6 +181,10 @@ class Cluster:
         """Import into the node the images of a file from `docker save` or `buildah push`."""
         self._parts().import_image(file)
 
+    def tag_image(self, name: str, other: str) -> None:
+        """Give the node's image `name` another name as well."""
+        self._parts().containerd.tag_image(name, other)
+
     def images(self) -> list[str]:
         """Return the names of the node's images."""
         return sorted(image.name for image in self._parts().containerd.images())

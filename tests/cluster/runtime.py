@@ -120,6 +120,10 @@ class Containerd:
         with file.open("rb") as content:  # by stdin: the file may be hidden inside the node
             self.ctr(["images", "import", "-"], f"importing {file}", content)
 
+    def tag_image(self, name: str, other: str) -> None:
+        """Give the image `name` another name as well."""
+        self.ctr(["images", "tag", name, other], f"naming {name} {other}")
+
     def images(self) -> list[Image]:
         """Return all images that have a name."""
         table = self.ctr(["images", "list"], "listing images").splitlines()[1:]
