@@ -21,6 +21,7 @@ from tests.image.build import IMAGE as BUILT
 from tests.image.build import built
 from tests.kubectl import Kubectl
 from tests.kubectl import program as kubectl_program
+from tests.poll import poll_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
@@ -53,7 +54,7 @@ DEPLOYMENT: Final = {
 BEFORE: Final = {
     "Metrics": "kubectl create namespace monitoring",
     "InitPipelineNotRunning": "kubectl apply -f manifests/examples/volume-permissions.yaml",
-    "Restore": "kubectl delete ipl --all && kubectl wait pod -l initpipeline.dev/name --for=delete",
+    "Restore": "kubectl delete ipl --all && kubectl wait pod --all --for=delete --timeout=2m",
     "InitPipelines from before": "kubectl -n default label ipl notes initpipeline.dev/bucket-",
     "Uninstall": "kubectl apply -k manifests/production",
     "Install with Helm": f"kubectl wait namespace/{SYSTEM} --for=delete --timeout=2m",
@@ -125,6 +126,16 @@ class Shell:
             expected = {0, NOTHING_FOUND}
         assert done.returncode in expected, f"$ {text}\n{done.stdout}{done.stderr}"
 
+    def runs(self) -> list[int]:
+        """Return the numbers of the runs of the InitPipeline `notes`, the oldest first."""
+        status = self._kubectl.json("get", "ipl", "notes")["status"]
+        earlier = [run["number"] for run in status.get("history", ())]
+        return [*sorted(earlier), status["run"]["number"]]
+
+    def wait_for_runs(self, expected: list[int]) -> None:
+        """Wait until these are the numbers of the runs."""
+        poll_until(lambda: self.runs() == expected, SECONDS, f"runs {expected}", state=self.runs)
+
     def restart_the_operator(self) -> None:
         """Let each container of the operator end, so that its log has an earlier part."""
         for pod in self._pods():
@@ -155,6 +166,7 @@ def test_commands_of_the_documents_succeed(shell: Shell) -> None:
         shell.write(section)
         if section.heading == "InitPipelineNotRunning":
             shell.restart_the_operator()
+        before = shell.runs() if section.heading == "Restore" else []
         for command in [BEFORE.get(section.heading, ""), *section.commands]:
             if not command or elsewhere(section.document, command):
                 continue
@@ -163,4 +175,6 @@ def test_commands_of_the_documents_succeed(shell: Shell) -> None:
                 shell.run(command)
             except AssertionError as failure:
                 failures.append(f"{section.document}, {section.heading}: {failure}")
+        if before:
+            shell.wait_for_runs([*before, before[-1] + 1])
     assert not failures, "\n".join(failures)
