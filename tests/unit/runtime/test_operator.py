@@ -525,21 +525,6 @@ class TestProbes:
         await until_ready_is(address, (503, missing))
         await running.stop()
 
-    async def test_worker_that_hangs_fails_the_liveness_probe(
-        self, monkeypatch: pytest.MonkeyPatch, api: mock.RawHandler, run: Callable[..., Running]
-    ) -> None:
-        async def reconcile(*_: object) -> None:
-            await asyncio.Event().wait()
-
-        monkeypatch.setattr(Reconciler, "reconcile", reconcile)
-        monkeypatch.setattr(operator, "STUCK_SECONDS", 0.1)
-        api[f"get {PIPELINES}"] - api[WATCH] << page(pipeline().raw())
-        address = f"127.0.0.1:{free_port()}"
-        running = run(probe_address=address)
-        problem = f"a worker has had {NAMESPACE}/{NAME} for 0 seconds"
-        await until_answer_is(address, "healthz", (503, problem))
-        await running.stop()
-
     async def test_election_that_hangs_fails_the_liveness_probe(
         self, monkeypatch: pytest.MonkeyPatch, run: Callable[..., Running]
     ) -> None:
