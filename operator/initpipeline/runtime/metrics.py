@@ -7,6 +7,7 @@ lists all metrics. Names of client-go and controller-runtime are used if they ex
 
 import asyncio
 import contextlib
+import itertools
 import math
 import platform
 import re
@@ -32,6 +33,7 @@ from initpipeline.runtime.cache import Store
 from initpipeline.runtime.errors import OperatorError, one_line
 from initpipeline.runtime.meter import Meter
 from initpipeline.runtime.probes import End, Freshness
+from initpipeline.runtime.queue import Outcome
 from initpipeline.runtime.share import Share
 
 QUEUE: Final = "initpipeline"
@@ -224,9 +226,15 @@ class Metrics(Meter):
             f"Watches that had to be opened again, and attempts to do so, by cause: {_CAUSES}.",
             ["resource", "cause"],
         )
-        for resource in ("initpipelines", "pods"):
-            for cause in End:
-                self._watch_ends.labels(resource, cause)
+        # A rate does not contain the first value of a series that did not exist at the last scrape.
+        for counter, values in (
+            (self._watch_ends, itertools.product(("initpipelines", "pods"), End)),
+            (self._reconciles, zip([*Outcome, "error", "poisoned"], strict=True)),
+            (self._started, zip(Trigger, strict=True)),
+            (self._events, zip(("posted", "series", "dropped"), strict=True)),
+        ):
+            for labels in values:
+                counter.labels(*labels)
         info = add(
             Gauge,
             "initpipeline_build_info",
