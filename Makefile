@@ -119,6 +119,10 @@ dashboard: $(STAMP) ## Use the dashboard in a browser, with made-up objects and 
 docs: $(STAMP) ## Run the commands of the documents on a real kubelet: five minutes
 	@$(PYTEST) -m long tests/programs/test_documents.py
 
+.PHONY: upgrade
+upgrade: $(STAMP) ## Upgrade and downgrade 200 pipelines in every state, on a real cluster: minutes; FROM=COMMIT
+	@INITPIPELINE_UPGRADE_FROM=$(FROM) $(PYTEST) -s -m long tests/upgrade tests/contract/test_upgrade.py
+
 .PHONY: demo
 demo: $(STAMP) ## Show a pipeline and three faults on a real kubelet; CLUSTER=current: on yours
 	@$(BIN)/python -m tests.demo
