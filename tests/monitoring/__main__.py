@@ -9,19 +9,19 @@ from typing import Final
 
 from tests.cluster.progress import Lines, heartbeat
 from tests.monitoring.dashboard import queries
+from tests.monitoring.monitored import HEALTHY, MonitoredCluster, started
 from tests.monitoring.picture import Line, lines, svg
-from tests.monitoring.world import HEALTHY, World, started
 
 PICTURE: Final = Path(__file__).parents[2] / "docs" / "grafana.svg"
 USAGE: Final = "usage: python -m tests.monitoring [MINUTES]"
 
 
-def picture(world: World) -> str:
+def picture(monitored: MonitoredCluster) -> str:
     """Returns the dashboard of the healthy installation, as SVG."""
     found: dict[int, list[Line]] = defaultdict(list)
     for query in queries():
-        found[query.panel["id"]] += lines(query, world.range(query, HEALTHY))
-    return svg(found, world.began, time.time())
+        found[query.panel["id"]] += lines(query, monitored.range(query, HEALTHY))
+    return svg(found, monitored.began, time.time())
 
 
 def main() -> int:
@@ -32,11 +32,11 @@ def main() -> int:
     progress, minutes = Lines(), int(arguments[0])
     with (
         tempfile.TemporaryDirectory() as folder,
-        started(Path(folder), progress) as world,
+        started(Path(folder), progress) as monitored,
         heartbeat(progress, f"recording for {minutes} minutes"),
     ):
         time.sleep(60 * minutes)
-        PICTURE.write_text(picture(world))
+        PICTURE.write_text(picture(monitored))
     return 0
 
 

@@ -20,9 +20,9 @@ from tests.cluster.processes import Daemon
 from tests.cluster.progress import Lines
 from tests.monitoring.dashboard import Query, queries
 from tests.monitoring.faults import FAULTS, expected, run_numbers
+from tests.monitoring.monitored import HEALTHY, SHARDED, MonitoredCluster, started
 from tests.monitoring.test_alerts import ALERTS
 from tests.monitoring.test_kube_state_metrics import FILE, METRICS, RESOURCE
-from tests.monitoring.world import HEALTHY, SHARDED, World, started
 from tests.poll import poll_until
 from tests.ports import free_port
 
@@ -36,14 +36,14 @@ AT_A_TIME = 3
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MonitoredCluster]:
     """Starts everything. No fault has begun."""
-    with started(tmp_path_factory.mktemp("alerts"), Lines(), list(FAULTS)) as world:
-        yield world
+    with started(tmp_path_factory.mktemp("alerts"), Lines(), list(FAULTS)) as monitored:
+        yield monitored
 
 
 @pytest.fixture(scope="module")
-def faulty(world: World, request: pytest.FixtureRequest) -> World:
+def faulty(monitored: MonitoredCluster, request: pytest.FixtureRequest) -> MonitoredCluster:
     """Begins the faults that the selected tests need."""
     selected = {
         name
@@ -53,12 +53,12 @@ def faulty(world: World, request: pytest.FixtureRequest) -> World:
         if name in FAULTS
     }
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        list(pool.map(world.begin, [name for name in FAULTS if name in selected]))
-    return world
+        list(pool.map(monitored.begin, [name for name in FAULTS if name in selected]))
+    return monitored
 
 
 @pytest.fixture(scope="module")
-def recovered(faulty: World) -> World:
+def recovered(faulty: MonitoredCluster) -> MonitoredCluster:
     """Ends all faults."""
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         list(pool.map(faulty.end, list(faulty.faults)))
@@ -66,7 +66,7 @@ def recovered(faulty: World) -> World:
 
 
 @pytest.mark.parametrize(("name", "alert"), expected())
-def test_alert_fires_during_its_fault(faulty: World, name: str, alert: str) -> None:
+def test_alert_fires_during_its_fault(faulty: MonitoredCluster, name: str, alert: str) -> None:
     poll_until(
         lambda: faulty.firing(name, alert),
         FIRE_SECONDS,
@@ -77,9 +77,9 @@ def test_alert_fires_during_its_fault(faulty: World, name: str, alert: str) -> N
 
 
 @pytest.mark.parametrize("query", list(queries()), ids=lambda q: f"{q.title}: {q.legend}")
-def test_query_of_the_dashboard_has_data(world: World, query: Query) -> None:
+def test_query_of_the_dashboard_has_data(monitored: MonitoredCluster, query: Query) -> None:
     def numbers() -> list[float]:
-        return [float(value) for one in world.range(query) for _, value in one["values"]]
+        return [float(value) for one in monitored.range(query) for _, value in one["values"]]
 
     poll_until(
         lambda: [number for number in numbers() if not math.isnan(number)],
@@ -89,28 +89,32 @@ def test_query_of_the_dashboard_has_data(world: World, query: Query) -> None:
     )
 
 
-def test_prometheus_evaluates_all_rules(world: World) -> None:
-    rules = world.prometheus.rules()
+def test_prometheus_evaluates_all_rules(monitored: MonitoredCluster) -> None:
+    rules = monitored.prometheus.rules()
     assert {rule["name"] for rule in rules} == set(ALERTS)
     assert {(rule["health"], rule.get("lastError", "")) for rule in rules} == {("ok", "")}
 
 
 @pytest.mark.parametrize("namespace", [HEALTHY, SHARDED])
-def test_healthy_installation_has_no_alert_of_the_operator(world: World, namespace: str) -> None:
+def test_healthy_installation_has_no_alert_of_the_operator(
+    monitored: MonitoredCluster, namespace: str
+) -> None:
     """Alerts about the InitPipelines of users are right: some of them fail."""
-    passed = f"{time.time() - world.began:.0f}s"
+    passed = f"{time.time() - monitored.began:.0f}s"
     labels = f'namespace="{namespace}",alertstate="firing",severity!="info"'
-    assert world.prometheus.query(f"max_over_time(ALERTS{{{labels}}}[{passed}])") == []
+    assert monitored.prometheus.query(f"max_over_time(ALERTS{{{labels}}}[{passed}])") == []
 
 
-def test_kube_state_metrics_serves_each_pipeline(world: World, tmp_path: Path) -> None:
+def test_kube_state_metrics_serves_each_pipeline(
+    monitored: MonitoredCluster, tmp_path: Path
+) -> None:
     program = shutil.which("kube-state-metrics")
     if program is None:
         pytest.skip("kube-state-metrics is not on the PATH")
     port = free_port()
     daemon = Daemon("kube-state-metrics", tmp_path / "pid", tmp_path / "log")
     options = {
-        "kubeconfig": world.cluster.kubeconfig,
+        "kubeconfig": monitored.cluster.kubeconfig,
         "custom-resource-state-config-file": FILE,
         "custom-resource-state-only": "true",
         "host": "127.0.0.1",
@@ -120,12 +124,12 @@ def test_kube_state_metrics_serves_each_pipeline(world: World, tmp_path: Path) -
     }
     daemon.start([program, *(f"--{name}={value}" for name, value in options.items())])
     try:
-        daemon.wait(lambda: _serves_each_pipeline(world, port), FIRE_SECONDS, "series of each")
+        daemon.wait(lambda: _serves_each_pipeline(monitored, port), FIRE_SECONDS, "series of each")
     finally:
         daemon.stop()
 
 
-def _serves_each_pipeline(world: World, port: int) -> bool:
+def _serves_each_pipeline(monitored: MonitoredCluster, port: int) -> bool:
     """Returns whether kube-state-metrics has all metrics, and the present number of each run."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
@@ -143,11 +147,11 @@ def _serves_each_pipeline(world: World, port: int) -> bool:
     prefix = RESOURCE["metricNamePrefix"]
     return {sample.name for sample in samples} == {
         f"{prefix}_{name}" for name in METRICS
-    } and numbers == run_numbers(world.installations[HEALTHY])
+    } and numbers == run_numbers(monitored.installations[HEALTHY])
 
 
 @pytest.mark.parametrize(("name", "alert"), expected())
-def test_alert_clears_after_its_fault(recovered: World, name: str, alert: str) -> None:
+def test_alert_clears_after_its_fault(recovered: MonitoredCluster, name: str, alert: str) -> None:
     poll_until(
         lambda: not recovered.firing(name, alert),
         CLEAR_SECONDS,
@@ -157,7 +161,9 @@ def test_alert_clears_after_its_fault(recovered: World, name: str, alert: str) -
     recovered.progress(f"{name}: {alert} has cleared")
 
 
-def test_alert_fires_if_no_replica_runs_and_clears_when_one_does(recovered: World) -> None:
+def test_alert_fires_if_no_replica_runs_and_clears_when_one_does(
+    recovered: MonitoredCluster,
+) -> None:
     """This is the last test, because it ends all replicas."""
     alert = "InitPipelineNotRunning"
     assert alert not in recovered.prometheus.firing(None)

@@ -33,7 +33,7 @@ STEP_SECONDS: Final = 5
 
 
 @dataclass
-class World:
+class MonitoredCluster:
     """The cluster, Prometheus, and the installations with their faults."""
 
     cluster: Cluster
@@ -78,7 +78,9 @@ class World:
 
 
 @contextmanager
-def started(folder: Path, progress: Progress, faulty: Sequence[str] = ()) -> Iterator[World]:
+def started(
+    folder: Path, progress: Progress, faulty: Sequence[str] = ()
+) -> Iterator[MonitoredCluster]:
     """Start the cluster, Prometheus, the healthy installations with their load, and those of
     these faults, which do not begin."""
     home = folder / "prometheus"
@@ -89,9 +91,9 @@ def started(folder: Path, progress: Progress, faulty: Sequence[str] = ()) -> Ite
         api = stack.enter_context(connected(cluster.kubeconfig))
         rules = scaled(yaml.safe_load(RULES.read_text()))
         prometheus = stack.enter_context(Prometheus(home, rules))
-        world = World(cluster, api, prometheus, folder, progress)
+        monitored = MonitoredCluster(cluster, api, prometheus, folder, progress)
         for name in (HEALTHY, SHARDED, *faulty):
-            world.install(name, stack)
-        share(world.installations[SHARDED])
-        stack.enter_context(load(world.installations[HEALTHY]))
-        yield world
+            monitored.install(name, stack)
+        share(monitored.installations[SHARDED])
+        stack.enter_context(load(monitored.installations[HEALTHY]))
+        yield monitored
