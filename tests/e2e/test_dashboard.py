@@ -8,6 +8,7 @@ import pytest
 
 from tests.browser.browser import Browser, browser
 from tests.browser.dashboard import serving
+from tests.cluster.audit import requests
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Component
 from tests.e2e import target
@@ -18,6 +19,7 @@ from tests.operator_process import OperatorProcess
 pytestmark = pytest.mark.long
 
 WAIT: Final = container("wait-for-database", "echo waiting for db:5432; sleep 1; echo connected")
+SILENT: Final = "echo listening on :8080; exec sleep 3600"
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,32 @@ def act(page: Browser, action: str, *effects: str) -> None:
     for effect in effects:
         page.until_text(effect, "#confirm")
     page.click("#confirm-yes")
+
+
+@pytest.mark.usefixtures("operator")
+def test_log_is_searched_followed_and_released(page: Browser, env: E2EEnv, node: Cluster) -> None:
+    env.create_ready("shop", template(WAIT, app=SILENT))
+    before = node.audit_log.stat().st_size
+
+    def ended() -> int:
+        """Returns how many logs of app containers the API server no longer sends."""
+        logs = [one for one in requests(node.audit_log, before) if one.subresource == "log"]
+        return sum(one.namespace == env.namespace for one in logs)
+
+    page.click("#rows a")
+    page.click("#part-logs li:first-child a")
+    page.until_text("waiting for db:5432\nconnected", "#log")
+    page.until_text("end of the log", "#connection")
+    page.press("/", "DB:")
+    page.until_text("1 line", "#counts")
+    finished = page.until(ended, "the first log has ended")
+    page.driver.back()
+    page.click("#part-logs li:last-child a")
+    page.until_text("listening on :8080", "#log")
+    page.until_text("live", "#connection")
+    assert ended() == finished
+    page.driver.back()
+    page.until(lambda: ended() > finished, "the API server no longer sends the log")
 
 
 def test_stopped_operator_is_reported_until_it_runs(
