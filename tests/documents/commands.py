@@ -18,6 +18,7 @@ DOCUMENTS: Final = (
     "SECURITY.md",
     *sorted(str(file.relative_to(ROOT)) for file in (ROOT / "docs").glob("*.md")),
 )
+_SCRIPTS: Final = ("sh", "bash", "shell")
 _FILE: Final = re.compile(r"# ([\w./-]+\.(?:yaml|sh|py))\n")
 
 
@@ -30,7 +31,7 @@ class Section:
     heading: str
     """The text of the heading. It is empty before the first one."""
     commands: tuple[str, ...]
-    """The commands after a ``$``, in their order, each with its further lines."""
+    """The commands after a ``$`` and the lines of scripts, in their order."""
     files: tuple[tuple[str, str], ...]
     """The path and the content of each block whose first line is a comment with a path."""
 
@@ -61,6 +62,8 @@ def _sections(document: str) -> Iterator[Section]:
             commands += _commands(token.content)
         elif token.type == "fence" and (name := _FILE.match(token.content)):
             files.append((name[1], token.content))
+        elif token.type == "fence" and token.info in _SCRIPTS:
+            commands += _commands(re.sub(r"^(?=\S)", "$ ", token.content, flags=re.MULTILINE))
     yield Section(document, heading, tuple(commands), tuple(files))
 
 

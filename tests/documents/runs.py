@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from tests.transcripts.transcript import load
+
 Command = tuple[str, str]
 """The path of a document, and the beginning of a command in it, which names one or several."""
 
@@ -38,6 +40,8 @@ _TOP: Final = "kubectl -n initpipeline-system top pods"
 _IMAGE: Final = "tests/programs/test_image.py builds the image of the Dockerfile without Docker"
 _TRANSCRIPTS: Final = "tests/unit/plugin/test_transcripts.py renders its output"
 _METRICS_SERVER: Final = "the test cluster has no metrics server"
+_WAIT: Final = "tests/e2e/test_recipes.py runs the same condition"
+_JSON: Final = "tests/contract/test_plugin.py reads the JSON, without jq"
 _SIGNED: Final = "it needs a published release"
 
 ELSEWHERE: Final[dict[Command, str]] = {
@@ -61,7 +65,15 @@ ELSEWHERE: Final[dict[Command, str]] = {
     ("docs/development.md", "jq"): "it needs the audit log of a cluster that was used",
     ("docs/install.md", "docker"): _IMAGE,
     ("docs/install.md", "pipx install"): "the journey has the plugin in its PATH",
-    ("docs/plugin.md", "kubectl initpipeline"): _TRANSCRIPTS,
+    **{("docs/plugin.md", one.command): _TRANSCRIPTS for one in load()},
+    ("docs/plugin.md", "kubectl wait ipl/NAME"): _WAIT,
+    ("docs/plugin.md", "kustomize build"): "tests/contract/test_plan.py plans a file",
+    ("docs/plugin.md", "kubectl initpipeline rerun"): "tests/contract/test_plugin.py runs it",
+    ("docs/plugin.md", "kubectl initpipeline logs shop -f"): "tests/e2e/test_plugin.py runs it",
+    ("docs/plugin.md", "kubectl initpipeline status shop -o json"): _JSON,
+    ("docs/plugin.md", "kubectl initpipeline explain shop -o json"): _JSON,
+    ("docs/reference.md", "kubectl wait ipl/report"): _WAIT,
+    ("docs/reference.md", "kubectl annotate ipl shop"): "tests/e2e/test_recipes.py does the same",
     ("docs/release.md", "sha256sum"): "tests/programs/test_release.py checks the sums",
     ("docs/release.md", "cosign"): _SIGNED,
     ("docs/release.md", "gh"): _SIGNED,
