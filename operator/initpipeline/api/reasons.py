@@ -296,6 +296,9 @@ class EventReason(StrEnum):
     """The API server rejects the status. The note contains its message. The usual cause is an
     InitPipeline that is larger than etcd can store: make the template smaller. No run starts until
     the status is written."""
+    STATUS_FIELDS_DROPPED = "StatusFieldsDropped"
+    """The API server stored the status without fields that the operator had set, and the note lists
+    them. Usually the CRD is not that of a release: apply the one of the operator's version."""
 
 
 class Trigger(OpenEnum):

@@ -17,7 +17,8 @@ Reading order:
    ``rates``: how often something may happen. ``triggers``: when the next run starts, and why.
 5. What is reported. ``conditions``, ``mirror``, ``status``, ``status_size``. What changed
    between two statuses: ``run_changes``, ``run_events``, ``run_log``, ``spans``, ``run_ids``.
-   ``log_tails``: keeps termination messages out of all of that.
+   ``log_tails``: keeps termination messages out of all of that. ``skew``: how the CRD differs from
+   the models, and what the API server did not store.
 6. What is done. ``admission``: refusals of a Pod. ``podspec``: the Pod's manifest. ``decide``: the
    decision. ``unreadable``: what is reported of an InitPipeline that cannot be read.
 7. Tools. ``encoding``: JSON. ``evolve``: changed copies of models. ``compact``: objects that take

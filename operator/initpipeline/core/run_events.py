@@ -1,8 +1,8 @@
 """Derives the events that follow from one write of the status.
 
 The inputs are the status before the write and after it. So a reconcile that writes nothing posts no
-event, and an event reports nothing that status does not. The only exception is StatusNotWritten,
-which runtime.events posts if the API server refuses the status.
+event, and an event reports nothing that status does not. The exceptions are StatusNotWritten and
+StatusFieldsDropped, which runtime.events posts if the API server refuses or changes the status.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,6 +30,7 @@ _ACTIONS = {
     EventReason.GIVEN_UP: "GiveUp",
     EventReason.FAILED_CREATE: "CreatePod",
     EventReason.STATUS_NOT_WRITTEN: "WriteStatus",
+    EventReason.STATUS_FIELDS_DROPPED: "WriteStatus",
 }
 _NOT_GIVEN_UP = frozenset({Reason.POD_TERMINATING, Reason.UNREADABLE, Reason.RECONCILE_ERROR})
 

@@ -4,7 +4,8 @@ Reading order:
 
 1. Start. ``main``: the command line. ``settings``, ``logs``. ``operator``: runs under Kopf.
    ``preflight``: the CRD and the permissions. ``share``: the parts that reconcile, and their tasks.
-   ``leading``: one replica reconciles. ``leader``: the election of that replica.
+   ``leading``: one replica reconciles. ``leader``: the election of that replica. ``crd_check``:
+   compares the CRD with the operator.
 2. From a watch event to a key. ``handlers``: Kopf's events of InitPipelines. ``kopf_guard``: keeps
    Kopf's watch running through faults. ``pod_watch``: events of Pods. ``cache``: the newest known
    objects. ``queue``: the keys to reconcile.

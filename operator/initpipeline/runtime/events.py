@@ -7,7 +7,8 @@ many wait, if its pipeline exceeds its rate, or if the request fails. It is not 
 
 The API server accepts changes only to an event's series: its count and time. Two occurrences belong
 to one series if they have the same run, reason and step. Only StepFailed (for each run and step)
-and StatusNotWritten (for each InitPipeline) occur repeatedly, so only their series are remembered.
+StatusNotWritten and StatusFieldsDropped (for each InitPipeline) occur repeatedly, so only their
+series are remembered.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import contextlib
 import logging
 import platform
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -56,7 +57,13 @@ SERIES_LIMIT: Final = 4096
 """Maximum number of remembered series, about 2 MiB in memory. The one whose last occurrence is
 oldest is forgotten first. The next occurrence of a forgotten series is posted as a new event."""
 
-_REPEATED: Final = frozenset({EventReason.STEP_FAILED, EventReason.STATUS_NOT_WRITTEN})
+_REPEATED: Final = frozenset(
+    {
+        EventReason.STEP_FAILED,
+        EventReason.STATUS_NOT_WRITTEN,
+        EventReason.STATUS_FIELDS_DROPPED,
+    }
+)
 """Reasons of events that are repeated, as a series."""
 
 LOG_PERIOD: Final = timedelta(minutes=10)
@@ -163,6 +170,17 @@ class EventRecorder:
             EventReason.STATUS_NOT_WRITTEN,
             0,
             f"the operator cannot write the status, and does nothing else until it can: {why}",
+        )
+        self._put(_PendingEvent(_regarding(pipeline, event), event, self._time()))
+
+    def dropped(self, pipeline: PipelineMetadata, fields: Sequence[str]) -> None:
+        """Queue the event that the API server has stored the status without these fields. Returns
+        at once, and never raises."""
+        event = RunEvent(
+            EventReason.STATUS_FIELDS_DROPPED,
+            0,
+            "the API server stored the status without fields that the operator had set. Apply the "
+            f"CRD of the operator's version. Dropped: {', '.join(fields)}",
         )
         self._put(_PendingEvent(_regarding(pipeline, event), event, self._time()))
 

@@ -40,3 +40,7 @@ class Meter:
 
     def swept(self, resource: str, deletions: int) -> None:
         """Record a successful sweep of a resource, and how many deletions it found."""
+
+    def compared(self, missing: int, unknown: int) -> None:
+        """Record a comparison of the CRD: how many fields it lacks, and how many the operator does
+        not know."""

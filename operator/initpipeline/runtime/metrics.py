@@ -212,6 +212,13 @@ class Metrics(Meter):
             "Time of the last successful sweep.",
             ["resource"],
         )
+        self._skew = add(
+            Gauge,
+            "initpipeline_crd_skew_fields",
+            "Fields by which the CRD and the operator differ: older (the CRD lacks fields that the "
+            "operator knows), newer (the CRD has fields that the operator does not know).",
+            ["crd"],
+        )
         self._loop_lag = add(
             Histogram,
             "initpipeline_event_loop_lag_seconds",
@@ -283,6 +290,10 @@ class Metrics(Meter):
     def swept(self, resource: str, deletions: int) -> None:
         self._deletions.labels(resource).inc(deletions)
         self._swept_at.labels(resource).set(time.time())
+
+    def compared(self, missing: int, unknown: int) -> None:
+        self._skew.labels("older").set(missing)
+        self._skew.labels("newer").set(unknown)
 
     def status_written(
         self, before: InitPipelineStatus, after: InitPipelineStatus, seconds: float

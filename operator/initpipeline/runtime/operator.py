@@ -14,6 +14,7 @@ from initpipeline import __version__
 from initpipeline.runtime import handlers, preflight, probes, sweep
 from initpipeline.runtime.client import ApiClient, load_configuration
 from initpipeline.runtime.clock import Clock
+from initpipeline.runtime.crd_check import CrdCheck
 from initpipeline.runtime.errors import ConnectionFailed, HistoryLost, OperatorError, one_line
 from initpipeline.runtime.gateway import Gateway, Key, Kind, pipelines_path
 from initpipeline.runtime.handlers import PipelineLists
@@ -355,6 +356,8 @@ class Operator:
 
     async def _start(self, **_: object) -> None:
         self._work.start(self._tasks)
+        check = CrdCheck(self._client, self._metrics or Meter())
+        self._tasks.run("comparison of the CRD", check.run(self._settings.sweep_seconds))
         scope = ",".join(self._settings.namespaces) or "all"
         logger.info(
             "operator started",

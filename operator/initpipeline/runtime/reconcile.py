@@ -9,7 +9,8 @@ No other module writes InitPipelines or Pods. (runtime.events writes Events.)
   it was read. A Pod is created with the pipeline's name, and deleted by UID. After a conflict, the
   pipeline or the Pod is read, and the pipeline is reconciled again.
 - Events are recorded after the write of the status that they repeat, and only if it succeeds. If
-  the API server rejects the write, the event StatusNotWritten is recorded.
+  the API server rejects the write, the event StatusNotWritten is recorded, and if it stores the
+  status without some fields, StatusFieldsDropped.
 - If the API server refuses the Pod, or another Pod has its name, the same reconcile decides again.
 - If the pipeline does not exist any more, its state in memory is discarded. The garbage collector
   deletes its Pod.
@@ -30,7 +31,7 @@ from typing import Any, Final
 
 from initpipeline.api.models import InitPipelineStatus, Run
 from initpipeline.api.names import RUN_ANNOTATION
-from initpipeline.core import admission, log_tails, pod_end, podspec, status_size
+from initpipeline.core import admission, log_tails, pod_end, podspec, skew, status_size
 from initpipeline.core.decide import (
     CreatePod,
     Decision,
@@ -434,7 +435,10 @@ class Reconciler:
             self._cache.pipelines.remove(key, pipeline.uid)
             return None
         self._cache.pipelines.replace(key, written)
-        if isinstance(written, UnreadablePipeline) and isinstance(pipeline, Pipeline):
+        if isinstance(written, Pipeline):
+            if fields := tuple(skew.dropped(patch, written.status.to_api())):
+                self._events.dropped(pipeline, fields)
+        elif isinstance(pipeline, Pipeline):
             self._queue.requeue(key)
         return written
 

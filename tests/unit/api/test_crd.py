@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 import pytest
+import yaml
 from pydantic import BaseModel, Field
 
 from crds.meanings import of_values
@@ -17,6 +18,7 @@ from initpipeline.api.crd import (
 )
 from initpipeline.api.models import Time
 from initpipeline.api.podtemplate import CORE, Definitions, Schema
+from tests.installation import CRDS
 
 CORE_V1: Definitions = {
     f"{CORE}PodTemplateSpec": {
@@ -164,6 +166,13 @@ class TestResource:
             "containers",
             "initContainers",
         }
+
+    def test_template_has_no_defaults(self) -> None:
+        """A new default would change templates that are stored, and start runs."""
+        stored = yaml.safe_load((CRDS / "initpipelines.yaml").read_text())["spec"]["versions"][0]
+        spec = stored["schema"]["openAPIV3Schema"]["properties"]["spec"]
+        template = spec["properties"]["template"]
+        assert [path for path, schema in nodes(template) if "default" in schema] == []
 
     def test_name_is_limited_to_the_length_of_a_label_value(self) -> None:
         assert self.SCHEMA["properties"]["metadata"]["properties"]["name"]["maxLength"] == 63

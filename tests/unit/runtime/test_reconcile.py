@@ -1056,6 +1056,49 @@ class TestOtherPods:
         assert await operator.reconcile() == [CREATE]
 
 
+class PruningApi(FakeApi):
+    """Stores no node name in a status, like a CRD without that field."""
+
+    def _patch(self, plural: str, key: Key, body: Raw, query: object) -> Raw:
+        if plural == PIPELINES:
+            kept = {key: value for key, value in body["status"].items() if key != "nodeName"}
+            body = {**body, "status": kept}
+        return super()._patch(plural, key, body, query)
+
+
+class TestDroppedFields:
+    """Fields of status that the API server does not store."""
+
+    @staticmethod
+    async def events_of(api: FakeApi, clock: Clock) -> list[tuple[str, str]]:
+        """Returns reason and note of the events of a run that is initialized."""
+        api.put(PIPELINES, pipeline().raw())
+        operator = Operator(api, clock)
+        await operator.settle()
+        play(api, running_pod())
+        operator.watch()
+        assert await operator.reconcile() == [STATUS]
+        posting = asyncio.create_task(operator.events.run())
+        await clock.advance()
+        posting.cancel()
+        return [(raw["reason"], raw["note"]) for raw in api.posted_events]
+
+    async def test_dropped_fields_are_reported_in_an_event(self, clock: Clock) -> None:
+        [note] = [
+            note
+            for reason, note in await self.events_of(PruningApi(clock), clock)
+            if reason == "StatusFieldsDropped"
+        ]
+        assert note == (
+            "the API server stored the status without fields that the operator had set. Apply the "
+            "CRD of the operator's version. Dropped: status.nodeName"
+        )
+
+    async def test_stored_fields_are_not_reported(self, clock: Clock) -> None:
+        reasons = {reason for reason, _ in await self.events_of(FakeApi(clock), clock)}
+        assert reasons == {"RunStarted", "RunInitialized"}
+
+
 class SilentApi(FakeApi):
     """Counts the requests, and never answers."""
 
