@@ -26,7 +26,7 @@ from tests.installation import CRDS
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
-from tests.statuses import is_ready, runs_in
+from tests.statuses import is_ready, reason_of, runs_in
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 pytestmark = pytest.mark.cluster
@@ -270,11 +270,11 @@ def test_second_version_of_the_same_schema_loses_nothing(
 
     # Users write v1beta1, the operator v1alpha1.
     kubectl("annotate", BETA_RESOURCE, NAME, f"{names.RERUN_ANNOTATION}=beta")
-    env.wait("run 2", lambda status: status["run"]["number"] == 2)
-    other = manifest("other", pipeline().raw()["spec"])
+    env.wait("run 2", lambda status: reason_of({"status": status}, "Ready") == "PodTerminating")
+    other = manifest("other", pipeline().policy(suspend=True).raw()["spec"])
     kubectl("create", "-f", "-", stdin={**other, "apiVersion": f"{names.GROUP}/{BETA}"})
     poll_until(
-        lambda: "other" in kubectl("get", "pods", "-o", "name"), SECONDS, "the Pod of the other"
+        lambda: reason_of(env.pipelines.get("other"), "Suspended"), SECONDS, "the other is served"
     )
     before = kubectl.json("get", BETA_RESOURCE, NAME)
     [ended] = before["status"]["history"]
@@ -285,7 +285,7 @@ def test_second_version_of_the_same_schema_loses_nothing(
     kubectl("replace", "-f", "-", stdin=with_versions(names.VERSION, BETA))
     with pytest.raises(CalledProcessError) as refused:
         kubectl("replace", "-f", "-", stdin=CRD)
-    assert "must appear in spec.versions" in refused.value.stderr
+    assert "status.storedVersions" in refused.value.stderr
     migrate(cluster_kubectl, names.VERSION)
     kubectl("replace", "-f", "-", stdin=CRD)
     poll_until(lambda: not served(kubectl, BETA), SECONDS, "v1beta1 is not served")
