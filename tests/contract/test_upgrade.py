@@ -17,7 +17,7 @@ from tests.cluster.progress import silent
 from tests.kubectl import Kubectl
 from tests.upgrade import versions
 from tests.upgrade.states import STATES
-from tests.upgrade.world import World
+from tests.upgrade.upgraded import UpgradedNamespace
 
 NAMESPACE: Final = "upgrade"
 SHORT: Final = frozenset(
@@ -53,7 +53,7 @@ def test_pipelines_survive_a_later_operator_and_crd_and_the_way_back(
     with cluster, connected(cluster.kubeconfig) as api:
         later = versions.later(tmp_path / "later", cluster)
         client.CoreV1Api(api).create_namespace({"metadata": {"name": NAMESPACE}})
-        world = World(
+        upgraded = UpgradedNamespace(
             api,
             Kubectl(cluster.kubeconfig, NAMESPACE, executable=cluster.kubectl),
             NAMESPACE,
@@ -65,10 +65,10 @@ def test_pipelines_survive_a_later_operator_and_crd_and_the_way_back(
             NAMESPACE,
             silent,
         )
-        with world:
-            world.apply(present)
-            world.start_first(present)
-            world.create([one for one in STATES if one.name in names], 1)
-            found = world.switch(later, crd_first=later)
-            found += world.switch(present, how="stop", crd_last=present)
+        with upgraded:
+            upgraded.apply(present)
+            upgraded.start_first(present)
+            upgraded.create([one for one in STATES if one.name in names], 1)
+            found = upgraded.switch(later, crd_first=later)
+            found += upgraded.switch(present, how="stop", crd_last=present)
     assert not found, "\n".join(found)

@@ -2,6 +2,6 @@
 
 ``versions`` makes the operators: one of an earlier commit, the present one, and a later one. The
 later one has values, fields and a Kubernetes schema that the present one does not know. ``states``
-has the pipelines, ``world`` keeps them in their states, and ``judge`` compares them before and
+has the pipelines, ``upgraded`` keeps them in their states, and ``judge`` compares them before and
 after.
 """

@@ -29,7 +29,7 @@ def violations(before: Item, after: Item | None, *, acted: bool, elapsed: bool) 
     if due:
         yield from _one_run(before, after, due)
     else:
-        yield from _no_run(before, after, real=state.real)
+        yield from _no_run(before, after, real=state.real, ages=state.ages)
     yield from history(before, after)
     if not (acted and state.during):
         # A CRD adds the defaults of its own fields, and drops the fields that it does not have.
@@ -49,7 +49,7 @@ def _one_run(before: Item, after: Item, due: str) -> Iterator[str]:
         yield f"the trigger is {after.run['trigger']}, not {due}"
 
 
-def _no_run(before: Item, after: Item, *, real: bool) -> Iterator[str]:
+def _no_run(before: Item, after: Item, *, real: bool, ages: Mapping[str, str]) -> Iterator[str]:
     if before.pod_uid != after.pod_uid:
         yield f"the Pod was {before.pod_uid or 'absent'} and is {after.pod_uid or 'absent'}"
     names = FACTS if real else before.run
@@ -58,6 +58,8 @@ def _no_run(before: Item, after: Item, *, real: bool) -> Iterator[str]:
     conditions = {one["type"]: one for one in after.status.get("conditions", [])}
     for one in before.status.get("conditions", []):
         found = conditions.get(one["type"])
+        if found is None and ages.get(one["type"]) in conditions:
+            continue
         if found is None:
             yield f"the condition {one['type']} is gone"
             continue

@@ -124,13 +124,15 @@ class State:
     due: str = ""
     """The trigger of the run that follows from ``during``. Empty: none follows."""
     manage: str = "rerun"
-    """How the operator shows that it manages the pipeline, see world.MANAGE."""
+    """How the operator shows that it manages the pipeline, see upgraded.MANAGE."""
     real: bool = False
     """The Pod runs on the real node."""
     most: int = 1000
     """The largest number of such pipelines."""
     writes: bool = False
     """The operator retries, so it writes at rest."""
+    ages: Mapping[str, str] = field(default_factory=dict)
+    """The conditions that become another one as time passes, by type."""
 
     def manifest(self, number: int) -> Raw:
         """Return the InitPipeline of this number."""
@@ -292,6 +294,7 @@ STATES: Final = (
         kubelet.ready,
         _terminating,
         {"template": template(metadata={"finalizers": [HOLD]})},
+        ages={"Reconciling": "Stalled"},
     ),
     State("requested", kubelet.ready, _ready, during=_request, due="Requested"),
     State("conflict", None, _with_reason("NameConflict")),

@@ -20,7 +20,7 @@ from tests.installation import install_but_the_deployment, kubeconfig_of_the_ope
 from tests.kubectl import Kubectl
 from tests.upgrade import kubelet, versions
 from tests.upgrade.states import REAL, STATES
-from tests.upgrade.world import World
+from tests.upgrade.upgraded import UpgradedNamespace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
@@ -48,7 +48,7 @@ def test_pipelines_in_every_state_survive_upgrade_and_downgrade(tmp_path: Path) 
         install_but_the_deployment(Kubectl(cluster.kubeconfig))
         client.CoreV1Api(api).create_namespace({"metadata": {"name": NAMESPACE}})
         _create_node(api)
-        world = World(
+        upgraded = UpgradedNamespace(
             api,
             kubectl,
             NAMESPACE,
@@ -61,20 +61,20 @@ def test_pipelines_in_every_state_survive_upgrade_and_downgrade(tmp_path: Path) 
             progress,
             whole=True,
         )
-        with world:
-            world.apply(earlier)
-            world.start_first(earlier)
+        with upgraded:
+            upgraded.apply(earlier)
+            upgraded.start_first(earlier)
             # The admission policies of the installation permit no oversized pipeline.
-            world.create([one for one in STATES if one.name != "oversized"], EACH)
-            world.create(REAL, 1)
-            found = world.switch(present, crd_first=present)
-            found += world.switch(earlier, how="kill", crd_last=earlier)
-            found += world.switch(present, how="stop", crd_first=present)
-            found += world.switch(later, crd_first=later)
-            found += world.switch(present, how="stop", crd_last=present)
-            found += world.switch(later, how="kill", crd_first=later)
-            found += world.switch(present)
-            for what, count in sorted(world.figures.items()):
+            upgraded.create([one for one in STATES if one.name != "oversized"], EACH)
+            upgraded.create(REAL, 1)
+            found = upgraded.switch(present, crd_first=present)
+            found += upgraded.switch(earlier, how="kill", crd_last=earlier)
+            found += upgraded.switch(present, how="stop", crd_first=present)
+            found += upgraded.switch(later, crd_first=later)
+            found += upgraded.switch(present, how="stop", crd_last=present)
+            found += upgraded.switch(later, how="kill", crd_first=later)
+            found += upgraded.switch(present)
+            for what, count in sorted(upgraded.figures.items()):
                 progress(f"{count:6} {what}")
     assert not found, "\n".join(found)
 

@@ -45,6 +45,8 @@ class Version:
 
     name: str
     root: Path
+    age: int
+    """The order of the versions: 0 is that of these sources."""
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -95,7 +97,7 @@ class Version:
 
 def present() -> Version:
     """Return the version of these sources."""
-    return Version("present", ROOT).checked()
+    return Version("present", ROOT, 0).checked()
 
 
 def earlier(commit: str, folder: Path) -> Version:
@@ -117,7 +119,7 @@ def earlier(commit: str, folder: Path) -> Version:
         )
     with tarfile.open(fileobj=io.BytesIO(archived.stdout)) as archive:
         archive.extractall(folder, filter="data")
-    return Version(f"earlier ({commit})", folder).checked()
+    return Version(f"earlier ({commit})", folder, -1).checked()
 
 
 FIELD: Final = "futurePolicy"
@@ -239,7 +241,7 @@ def later(folder: Path, cluster: Cluster) -> Version:
                 raise VersionError(f"{file} does not have {old!r}: adapt {Path(__file__).name}")
             text = text.replace(old, new)
         (package / file).write_text(text)
-    version = Version("later", folder).checked()
+    version = Version("later", folder, 1).checked()
     core = json.dumps(_with_field(core_definitions(cluster)))
     generated = version.run(GENERATE, core, folder, ROOT)
     (folder / "crds" / "initpipelines.yaml").write_text(generated)

@@ -43,7 +43,7 @@ Manage = Callable[[Item, Memo], bool]
 
 
 @dataclass
-class World:
+class UpgradedNamespace:
     """The pipelines of one namespace, and the operator that manages them."""
 
     api: client.ApiClient
@@ -62,6 +62,8 @@ class World:
     """The roles and admission policies are those of each version."""
     figures: Counter[str] = field(default_factory=Counter)
     running: OperatorProcess | None = None
+    _crd: Version | None = None
+    """The version whose CRD the API server serves. None: it serves none."""
     _started: list[OperatorProcess] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -133,6 +135,7 @@ class World:
             f"the API server serves the CRD of {version.name}",
             state=self._served_fields,
         )
+        self._crd = version
 
     def _served_fields(self) -> set[str]:
         try:
@@ -176,6 +179,21 @@ class World:
             state=process.tail,
         )
 
+    def _wait_for_skew(self, version: Version, process: OperatorProcess) -> None:
+        """Wait until the operator has reported that the served CRD is of another version. Raises
+        AssertionError if it reports a CRD of its own version."""
+        assert self._crd is not None
+        if version.age < 0:
+            return  # It does not compare the CRD.
+        reports = {-1: "CRD is older than the operator", 1: "CRD is newer than the operator"}
+        difference = self._crd.age - version.age
+        if difference:
+            report = reports[difference]
+            poll_until(lambda: report in process.log.read_text(), SETTLE_SECONDS, report)
+            self.figures["skews reported"] += 1
+        for other, report in reports.items():
+            assert other == difference or report not in process.log.read_text(), report
+
     # A switch
 
     def switch(
@@ -211,6 +229,7 @@ class World:
             successor = self.start(new)
         self.running = successor
         self._wait_for_lease(successor)
+        self._wait_for_skew(new, successor)
         found = list(self._judged(before, created, acted=acted))
         if crd_last is not None:
             self.apply(crd_last)
