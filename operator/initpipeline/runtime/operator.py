@@ -61,8 +61,9 @@ async def _run(settings: Settings, clock: Clock, tracer: Tracer) -> None:
     timeout = settings.request_timeout_seconds
     metrics = _metrics(settings)
     async with ApiClient(configuration, timeout, observe=clock.observe, meter=metrics) as client:
-        await _wait_for_api_server(client, settings)
         while True:
+            # Kopf looks for the kind once. An API server that starts does not serve it yet.
+            await _wait_for_api_server(client, settings)
             try:
                 await Operator(settings, client, clock, metrics, tracer).serve()
             except HistoryLost as error:

@@ -142,12 +142,14 @@ async def _check_all(
 
 async def _check_crd(client: ApiClient) -> None:
     try:
-        await client.request("GET", f"/apis/{names.API_VERSION}")
-    except NotFoundError as error:
+        kinds = await client.request("GET", f"/apis/{names.API_VERSION}")
+    except NotFoundError:
+        kinds = {"resources": []}
+    if names.PLURAL not in (one["name"] for one in kinds["resources"]):
         raise OperatorError(
             f"{client.server} does not know the kind {names.KIND}: install it with "
             "'kubectl apply -f crds/'"
-        ) from error
+        )
 
 
 async def _check_permission(

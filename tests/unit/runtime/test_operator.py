@@ -20,11 +20,11 @@ from initpipeline.api import names
 from initpipeline.api.raw import Raw
 from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts
-from initpipeline.runtime import handlers, operator, probes
+from initpipeline.runtime import handlers, operator, preflight, probes
 from initpipeline.runtime.buckets import owners
 from initpipeline.runtime.client import ApiClient
 from initpipeline.runtime.clock import Clock
-from initpipeline.runtime.errors import LeaseLost, LoginError, OperatorError
+from initpipeline.runtime.errors import HistoryLost, LeaseLost, LoginError, OperatorError
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway, Key
 from initpipeline.runtime.leader import LeaderElection
@@ -745,6 +745,31 @@ class TestExpiredCredentials:
         running = run(token=token)
         await until(lambda: all(len(api[f"get {p}", WATCH]) > 2 for p in (PIPELINES, PODS)))
         await running.stop()
+
+
+async def test_checks_are_repeated_before_the_operator_starts_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a restore of etcd the API server starts, and may not serve the CRD yet. Kopf looks for
+    the kind once, and would never watch it."""
+    steps: list[str] = []
+
+    async def check(*_: object, **__: object) -> None:
+        steps.append("check")
+
+    async def serve(_: Operator) -> None:
+        steps.append("serve")
+        if steps.count("serve") == 1:
+            raise HistoryLost("the Lease", 2, 1)
+
+    async def configuration() -> client.Configuration:
+        return client.Configuration()
+
+    monkeypatch.setattr(preflight, "check", check)
+    monkeypatch.setattr(Operator, "serve", serve)
+    monkeypatch.setattr(operator, "load_configuration", configuration)
+    await operator.run(Settings.model_construct(identity="me"))
+    assert steps == ["check", "serve", "check", "serve"]
 
 
 class TestFaults:

@@ -27,7 +27,9 @@ class FakeReviewApi(ApiClient):
         review: Exception | Raw | None = None,
         forbidden: tuple[str, ...] = (),
         ready: bool | Exception = True,
+        resources: tuple[str, ...] = ("initpipelines", "initpipelines/status"),
     ) -> None:
+        self._resources = resources
         self._ready = ready
         self._kind, self._review, self._forbidden = kind, review, forbidden
         self.asked: list[tuple[str | None, str]] = []
@@ -56,7 +58,7 @@ class FakeReviewApi(ApiClient):
         if method == "GET":
             if self._kind is not None:
                 raise self._kind
-            return {}
+            return {"resources": [{"name": name} for name in self._resources]}
         if isinstance(self._review, Exception):
             raise self._review
         assert body is not None, path
@@ -133,6 +135,9 @@ async def test_scope_of_missing_permission_is_named() -> None:
     [
         pytest.param(
             FakeReviewApi(kind=api_error(404, {})), "install it with 'kubectl apply", id="no CRD"
+        ),
+        pytest.param(
+            FakeReviewApi(resources=()), "install it with 'kubectl apply", id="another kind only"
         ),
         pytest.param(
             FakeReviewApi(kind=ConnectionFailed("refused")),
