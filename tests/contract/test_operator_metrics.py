@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from initpipeline.api.names import BUCKET_LABEL
 from initpipeline.runtime.metrics import STATE
-from tests.builders import running_pod
+from tests.api_client import manifest
+from tests.builders import pipeline, running_pod
 from tests.cluster.cluster import Cluster
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv
-from tests.contract.scraping import Samples, scraped
+from tests.contract.replicas import FAILOVER_SECONDS, LEASE, Replicas
+from tests.contract.scraping import Samples, pipelines, restarts, scraped
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
 from tests.ports import free_port
@@ -58,6 +61,11 @@ def test_metrics_show_what_happened(address: tuple[str, OperatorProcess], env: C
     assert leaders == [1]
     sharded = {"initpipeline_shard_assigned", "initpipeline_replicas"}
     assert {name for name, *_ in STATE} - sharded <= {name for name, _ in samples}
+    for resource in ("initpipelines", "pods"):
+        assert samples["initpipeline_watches", (resource,)] == 1
+        assert samples["initpipeline_cache_unpacked_objects", (resource,)] == 1
+        assert samples["initpipeline_objects_not_understood", (resource,)] == 0
+        assert restarts(samples, resource) == 0
     env.delete("Background")
 
     def empty() -> bool:
@@ -65,3 +73,64 @@ def test_metrics_show_what_happened(address: tuple[str, OperatorProcess], env: C
         return all(n == 0 for (name, _), n in now.items() if name == "initpipeline_pipelines")
 
     poll_until(empty, TIMEOUT_SECONDS, "no pipeline", state=lambda: scraped(served))
+
+
+def test_standby_counts_no_pipelines_until_it_takes_over(
+    replicas: Replicas, env: ContractEnv
+) -> None:
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    holder = replicas.start("a", "--metrics-address", addresses[0])
+    replicas.wait_for("a")
+    replicas.start("b", "--metrics-address", addresses[1])
+    env.create()
+    env.run_pod(running_pod())
+    env.wait("Ready", is_ready)
+
+    def cached() -> bool:
+        found = [scraped(one)["initpipeline_cache_objects", ("pods",)] for one in addresses]
+        return found == [1, 1]
+
+    poll_until(cached, TIMEOUT_SECONDS, "both have the Pod", state=replicas.started[1].tail)
+    leads = ("leader_election_master_status", (LEASE,))
+    held, standby = map(scraped, addresses)
+    assert (held[leads], pipelines(held)) == (1, 1)
+    assert (standby[leads], pipelines(standby)) == (0, 0)
+    assert standby["initpipeline_watches", ("pods",)] == 1
+    assert standby["initpipeline_reconcile_total", ("success",)] == 0
+    holder.stop()
+
+    def taken_over() -> bool:
+        samples = scraped(addresses[1])
+        return (samples[leads], pipelines(samples)) == (1, 1)
+
+    poll_until(taken_over, FAILOVER_SECONDS, "the standby counts", state=replicas.started[1].tail)
+
+
+def test_sum_over_replicas_with_shards_is_the_number_of_pipelines(
+    replicas: Replicas, env: ContractEnv
+) -> None:
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    for name, address in zip("ab", addresses, strict=True):
+        replicas.start(name, "--shards=4", "--metrics-address", address)
+    for bucket in range(8):
+        body = manifest(f"in-{bucket}", pipeline().raw()["spec"])
+        body["metadata"]["labels"] = {BUCKET_LABEL: str(bucket)}
+        env.pipelines.create(body)
+
+    def state() -> list[tuple[float, ...]]:
+        """Returns for each replica: shards that it is to have, those it has, pipelines, replicas
+        that it observes."""
+        found: list[tuple[float, ...]] = []
+        for samples in map(scraped, addresses):
+            assigned, held = (
+                sum(n for (one, _), n in samples.items() if one == name)
+                for name in ("initpipeline_shard_assigned", "leader_election_master_status")
+            )
+            live = samples["initpipeline_replicas", ()]
+            found.append((assigned, held, pipelines(samples), live))
+        return found
+
+    poll_until(
+        lambda: state() == [(2, 2, 4, 2)] * 2, FAILOVER_SECONDS, "shards are divided", state=state
+    )
+    assert restarts(scraped(addresses[0]), "resharded") >= 1

@@ -19,10 +19,12 @@ from tests.cluster.plan import Component, Mode
 from tests.contract.conftest import install_crd
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv
 from tests.contract.etcd_backup import backup, restore
+from tests.contract.scraping import pipelines, scraped
 from tests.installation import CRDS
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
+from tests.ports import free_port
 from tests.statuses import is_ready, runs_in
 
 RESTORED_SECONDS = 200
@@ -39,12 +41,19 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
+def metrics() -> str:
+    """Returns the address of the operator's metrics."""
+    return f"127.0.0.1:{free_port()}"
+
+
+@pytest.fixture(scope="module")
 def process(
-    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+    cluster: Cluster, metrics: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OperatorProcess]:
     """Returns an operator of all namespaces that does not sweep and was not started yet."""
     log = tmp_path_factory.mktemp("outage") / "operator.log"
-    process = OperatorProcess(cluster.kubeconfig, log, ["--sweep-seconds", "99999"])
+    arguments = ["--sweep-seconds", "99999", "--metrics-address", metrics]
+    process = OperatorProcess(cluster.kubeconfig, log, arguments)
     yield process
     if process.running:
         process.kill()
@@ -173,9 +182,15 @@ def test_outages_are_logged_without_tracebacks(served: OperatorProcess) -> None:
     ],
 )
 def test_operator_starts_over_after_a_restore_of_etcd(
-    served: OperatorProcess, cluster: Cluster, env: ContractEnv, tmp_path: Path, bump: bool
+    served: OperatorProcess,
+    cluster: Cluster,
+    env: ContractEnv,
+    metrics: str,
+    tmp_path: Path,
+    bump: bool,
 ) -> None:
-    """The second run and another pipeline are lost. The operator serves what the cluster has."""
+    """The second run and another pipeline are lost. The operator serves what the cluster has, and
+    its metrics count that."""
     pid = served.pid
     backup(cluster, tmp_path / "data")
     env.patch({"metadata": {"annotations": {names.RERUN_ANNOTATION: "lost"}}})
@@ -186,6 +201,8 @@ def test_operator_starts_over_after_a_restore_of_etcd(
     lost = ContractEnv.new(env.api)
     lost.create()
     lost.wait_for_pod(run=1)
+    lost.wait("its first status", lambda status: status.get("conditions"))
+    existing = pipelines(scraped(metrics)) - 1
     restore(cluster, tmp_path / "data", bump)
     assert runs_in(env.status()) == [(1, "Created", "")]
     env.patch({"metadata": {"annotations": {names.RERUN_ANNOTATION: "kept"}}})
@@ -195,6 +212,9 @@ def test_operator_starts_over_after_a_restore_of_etcd(
     env.wait("Ready", is_ready)
     assert runs_in(env.status()) == [(1, "Created", "Initialized"), (2, "Requested", "")]
     assert (served.running, served.pid) == (True, pid)
+    samples = scraped(metrics)
+    assert pipelines(samples) == existing
+    assert samples["initpipeline_cache_objects", ("initpipelines",)] == existing
 
 
 def test_operator_continues_when_the_crd_is_deleted_and_created_again(

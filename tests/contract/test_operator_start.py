@@ -7,6 +7,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import pytest
+import yaml
 
 from initpipeline.api import names
 from tests.cluster.cluster import Cluster
@@ -147,3 +148,18 @@ def test_error_that_waiting_does_not_cure_ends_the_operator(
     [line] = starting.process.log.read_text().splitlines()
     assert line.startswith("error: ")
     assert remedy in line
+
+
+def test_untrusted_certificate_ends_the_operator(
+    starting: Starting, control_plane: Cluster
+) -> None:
+    """The kubeconfig has the address of the proxy, and the authority of the API server."""
+    content = yaml.safe_load(starting.kubeconfig.read_text())
+    real = yaml.safe_load(control_plane.kubeconfig.read_text())
+    key = "certificate-authority-data"
+    content["clusters"][0]["cluster"][key] = real["clusters"][0]["cluster"][key]
+    starting.kubeconfig.write_text(yaml.safe_dump(content))
+    with pytest.raises(AssertionError, match="ended with 1"):
+        starting.process.start()
+    [line] = starting.process.log.read_text().splitlines()
+    assert "is not trusted" in line
