@@ -28,6 +28,7 @@ JOURNEY: Final[tuple[tuple[str, str], ...]] = (
     ("docs/traces.md", "Switch them on"),
     ("docs/install.md", "Permissions of the operator"),
     ("docs/install.md", "Upgrade"),
+    ("docs/upgrade.md", "Upgrade"),
     ("docs/install.md", "Install for some namespaces"),
     ("docs/install.md", "Uninstall"),
     ("docs/install.md", "Install with Helm"),
@@ -80,6 +81,8 @@ ELSEWHERE: Final[dict[Command, str]] = {
     ("docs/release.md", "skopeo"): "it asks a registry",
     ("docs/release.md", "make release"): "tests/programs/test_release.py runs it",
     ("docs/runbooks.md", _TOP): _METRICS_SERVER,
+    ("docs/upgrade.md", "kubectl get ipl"): "tests/contract/test_version_skew.py migrates objects",
+    ("docs/upgrade.md", "kubectl patch crd"): "tests/contract/test_version_skew.py does the same",
 }
 """What else runs a command, or why none can."""
 
