@@ -51,6 +51,7 @@ COMMENTED: Final = frozenset({".yaml", ".yml", ".toml", ".sh", ".lua", ""})
 """Files of which the comments are read: by their suffix."""
 
 SKIPPED: Final = (
+    "docs/dashboard-",  # pictures
     "tests/prose.py",
     "tests/unit/test_prose.py",
     "LICENSE",
