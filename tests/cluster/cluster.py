@@ -211,6 +211,11 @@ class Cluster:
         for component in (Component.CONTAINERD, Component.KUBELET):
             self.start(component)
 
+    def volume(self, pod_uid: str, name: str) -> Path:
+        """Return the folder, outside the node, of an emptyDir on its disk."""
+        pods = self.layout.node / "lib/kubelet/pods"
+        return pods / pod_uid / "volumes/kubernetes.io~empty-dir" / name
+
     def present(self) -> list[Component]:
         """Return its components in the order in which they are started."""
         return [component for component in Component if component in self._plan().components]

@@ -12,6 +12,7 @@ from tests.cluster.plan import Component
 from tests.poll import poll_until
 
 BACK_SECONDS = 60.0
+NOT_READY_SECONDS = 120.0
 
 
 @contextmanager
@@ -30,12 +31,29 @@ def tainted(api: client.ApiClient) -> Iterator[None]:
 @contextmanager
 def kubelet_stopped(api: client.ApiClient, node: Cluster) -> Iterator[None]:
     """Stop the kubelet. The containers continue to run."""
-    node.stop(Component.KUBELET)
-    try:
+    with _stopped(api, node, Component.KUBELET):
         yield
-    finally:
-        node.start(Component.KUBELET)
-        _wait_until_usable(client.CoreV1Api(api))
+
+
+@contextmanager
+def runtime_stopped(api: client.ApiClient, node: Cluster) -> Iterator[None]:
+    """Stop containerd. The containers continue to run."""
+    with _stopped(api, node, Component.CONTAINERD):
+        yield
+
+
+def wait_until_not_ready(api: client.ApiClient) -> None:
+    """Wait until the kubelet or the node lifecycle controller reports that the node is not Ready.
+
+    The kubelet does when containerd has not answered for 30 seconds. The node lifecycle controller
+    of these tests waits 10 seconds for a kubelet that does not report.
+    """
+
+    def not_ready() -> bool:
+        conditions = client.CoreV1Api(api).read_node(NODE_NAME).status.conditions
+        return any(one.type == "Ready" and one.status != "True" for one in conditions)
+
+    poll_until(not_ready, NOT_READY_SECONDS, "the node is not Ready")
 
 
 @contextmanager
@@ -66,6 +84,16 @@ def deleted(api: client.ApiClient, node: Cluster) -> Iterator[None]:
         node.stop(Component.KUBELET)
         node.start(Component.KUBELET)
         _wait_until_usable(core)
+
+
+@contextmanager
+def _stopped(api: client.ApiClient, node: Cluster, component: Component) -> Iterator[None]:
+    node.stop(component)
+    try:
+        yield
+    finally:
+        node.start(component)
+        _wait_until_usable(client.CoreV1Api(api))
 
 
 def _wait_until_usable(core: client.CoreV1Api) -> None:
