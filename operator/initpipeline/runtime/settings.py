@@ -131,7 +131,7 @@ class Settings(BaseSettings):
     )
     metrics_address: Annotated[str, AfterValidator(_address)] = Field(
         default="",
-        description="Address on which to serve /metrics, such as 0.0.0.0:8081. Without it: no "
+        description="Address on which to serve /metrics, such as 0.0.0.0:9090. Without it: no "
         "metrics are recorded.",
     )
     log_format: Literal["auto", "plain", "json"] = Field(
