@@ -262,7 +262,9 @@ class TestWrites:
         env.create()
         result = call("rerun", NAME, "--wait", "--timeout", "1s")
         assert result.code == 124
-        assert result.err.splitlines()[-1].startswith("error: timed out; demo: no run yet")
+        last = result.err.splitlines()[-1]
+        assert last.startswith("error: timed out; demo: no run yet")
+        assert f"; to see why: kubectl initpipeline explain {NAME}" in last
 
 
 class TestWithAnOperator:

@@ -215,6 +215,43 @@ def test_forecast_ttl_in_future_has_time_of_deletion() -> None:
     )
 
 
+RUNNING = fresh_pod().init("one", running=True)
+SIDECAR = fresh_pod().sidecar("one", running=True, started=False, startup_probe=True)
+EXITED = fresh_pod().init("one", exit=1)
+RUNS_ON = '"one" runs until it exits: neither its timeoutSeconds nor initDeadlineSeconds is set'
+REPEATS = 'this repeats without limit: neither maxRestarts of "one" nor initDeadlineSeconds is set'
+
+
+@pytest.mark.parametrize(
+    ("pod", "policies", "expected"),
+    [
+        pytest.param(RUNNING, {}, [RUNS_ON], id="running"),
+        pytest.param(RUNNING, {"initDeadlineSeconds": 90}, [], id="running, deadline"),
+        pytest.param(
+            RUNNING, {"initPolicies": [{"name": "one", "timeoutSeconds": 90}]}, [], id="timeout"
+        ),
+        pytest.param(
+            RUNNING,
+            {"initPolicies": [{"name": "one", "maxRestarts": 1}]},
+            [RUNS_ON],
+            id="running, only restarts are limited",
+        ),
+        pytest.param(EXITED, {"backoffLimit": 3}, [REPEATS], id="failed"),
+        pytest.param(EXITED, {"initDeadlineSeconds": 90}, [], id="failed, deadline"),
+        pytest.param(
+            EXITED, {"initPolicies": [{"name": "one", "maxRestarts": 5}]}, [], id="restarts"
+        ),
+        pytest.param(fresh_pod().init("one", exit=1).restarts("Never"), {}, [], id="not restarted"),
+        pytest.param(SIDECAR, {}, [], id="sidecar"),
+    ],
+)
+def test_forecast_step_without_limit_names_the_missing_limits(
+    pod: PodBuilder, policies: dict[str, Any], expected: list[str]
+) -> None:
+    found = [line for line in explained(started(pod, **policies), pod).next if "neither" in line]
+    assert found == expected
+
+
 AUTOMATIC = re.compile(
     r"^the operator (will|retries|creates|starts)|starts at|^then the operator|^in order|"
     r"the name is free now|nothing: all containers"

@@ -39,7 +39,8 @@ def wait(
             if result is not None:
                 return pipeline, result
     last = view.line(pipeline) if pipeline else "the InitPipeline could not be read"
-    raise TimedOutError(f"timed out; {last}")
+    explain = f"kubectl initpipeline explain {target.name}{session.flags(target)}"
+    raise TimedOutError(f"timed out; {last}; to see why: {explain}")
 
 
 def wait_for_all(

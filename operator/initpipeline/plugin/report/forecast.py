@@ -9,6 +9,7 @@ from initpipeline.core import admission
 from initpipeline.core.decide import CreatePod, Decision, DeletePipeline, DeletePod, UngatePod
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.core.kubelet_reasons import IMAGE_NEVER_PULLED, INVALID_IMAGE_NAME
+from initpipeline.core.run_limits import DEADLINE
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.summary import steps_in_order
 
@@ -105,8 +106,11 @@ def _by_others(reason: str, facts: Facts, pipeline: Pipeline, now: datetime) -> 
     match reason:
         case Reason.STEP_BACK_OFF | Reason.STEP_FAILED if _restarts_step(facts, pipeline):
             yield f"the kubelet starts {step} again{_back_off_text(facts, pipeline, now)}"
+            yield from _without_limit(facts, pipeline)
         case _ if _fails_the_run(facts, pipeline):
             yield from _after_failure(step, pipeline)
+        case Reason.STEP_RUNNING:
+            yield from _without_limit(facts, pipeline)
         case Reason.IMAGE_PULL_FAILED:
             yield _next_pull(facts)
         case Reason.CONTAINER_CONFIG_ERROR:
@@ -122,6 +126,23 @@ def _by_others(reason: str, facts: Facts, pipeline: Pipeline, now: datetime) -> 
             )
         case Reason.STEP_PENDING | Reason.POD_PENDING if pipeline.status.pod_uid:
             yield "the scheduler and the kubelet prepare the Pod"
+
+
+def _without_limit(facts: Facts, pipeline: Pipeline) -> Iterator[str]:
+    """Yields that no limit of the current step fails the run. A run that does not fail does not
+    count toward backoffLimit."""
+    name, policies = pipeline.status.current_step, pipeline.policies
+    containers = facts.pod.init_containers if facts.pod else ()
+    if name is None or policies.init_deadline_seconds is not None:
+        return
+    if any(one.sidecar for one in containers if one.name == name):
+        return
+    policy = policies.of_step(name)
+    running = formatting.ready_reason(pipeline.status) == Reason.STEP_RUNNING
+    if running and policy.timeout_seconds is None:
+        yield f'"{name}" runs until it exits: neither its timeoutSeconds nor {DEADLINE} is set'
+    elif not running and policy.max_restarts is None:
+        yield f'this repeats without limit: neither maxRestarts of "{name}" nor {DEADLINE} is set'
 
 
 def _next_pull(facts: Facts) -> str:
