@@ -32,6 +32,7 @@ JOURNEY: Final[tuple[tuple[str, str], ...]] = (
     ("docs/install.md", "Install for some namespaces"),
     ("docs/install.md", "Uninstall"),
     ("docs/install.md", "Install with Helm"),
+    ("docs/upgrade.md", "Upgrade with Helm"),
     ("docs/install.md", "Several operators"),
 )
 """The sections whose commands ``make docs`` runs, one after the other, on one cluster. ``*``: all
