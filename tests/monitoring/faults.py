@@ -292,6 +292,7 @@ FAULTS: Final[Mapping[str, tuple[Begin, tuple[str, ...]]]] = {
 ELSEWHERE: Final[Mapping[str, str]] = {
     "NotRunning": "needs that no replica runs at all: test_live.py ends with it",
     "NoSweep": "half an hour must pass without a sweep",
+    "CRDSkew": "all installations of the test have the same CRD",
     "MemoryNear": "needs gigabytes of objects in etcd and the API server",
 }
 """Alerts that have no fault in FAULTS, and why."""

@@ -91,6 +91,7 @@ HEALTHY: Final[Series] = {
     ),
     f'initpipeline_pod_create_duration_seconds_count{{{TARGET},code="201"}}': counter(60, 60),
     f'initpipeline_objects_not_understood{{{TARGET},resource="initpipelines"}}': gauge(0, 0),
+    f'initpipeline_crd_skew_fields{{{TARGET},crd="older"}}': gauge(0, 0),
     f"process_resident_memory_bytes{{{TARGET}}}": gauge(70e6, 70e6),
     f"process_start_time_seconds{{{TARGET}}}": gauge(0, 0),
     f'initpipeline_pipelines{{{TARGET},condition="Stalled",status="False",reason=""}}': gauge(9, 9),
@@ -210,6 +211,10 @@ FAULTS: Final[Mapping[str, tuple[str, Series]]] = {
         {f'initpipeline_events_total{{{TARGET},outcome="dropped"}}': counter(1, 0)},
     ),
     "late status": ("MirrorLag", slow("initpipeline_mirror_lag_seconds", "0.1", "60")),
+    "a CRD of another version": (
+        "CRDSkew",
+        {f'initpipeline_crd_skew_fields{{{TARGET},crd="older"}}': gauge(2, 0)},
+    ),
     "two versions": (
         "VersionsDiffer",
         {
