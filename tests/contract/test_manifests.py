@@ -244,7 +244,7 @@ class _Recorder(ApiClient):
             asked = body["spec"]["resourceAttributes"]
             resource = "/".join(filter(None, (asked["resource"], asked["subresource"])))
             self.asked.add((asked["group"], resource, asked["verb"]))
-        return {"status": {"allowed": True}}
+        return {"resources": [{"name": names.PLURAL}], "status": {"allowed": True}}
 
 
 def _permissions(role: Raw) -> set[Permission]:

@@ -83,11 +83,6 @@ class TestStartError:
         assert "there is no file" in error
         assert "set KUBECONFIG" in error
 
-    def test_refused_connection_is_an_error_with_the_address(self, kubeconfig: Any) -> None:
-        error = self.error(kubeconfig(cluster={"server": "https://127.0.0.1:1"}))
-        assert error.startswith("error: no answer from the API server at https://127.0.0.1:1 (")
-        assert error.endswith("): check that the cluster runs and that the address is correct")
-
     def test_unknown_certificate_authority_is_an_error(self, kubeconfig: Any) -> None:
         """Without an authority in the kubeconfig, those of the machine apply."""
         path = kubeconfig()
