@@ -231,6 +231,12 @@ class FaultProxy:
     async def _close(self) -> None:
         for session in self._sessions.values():
             await session.close()
+        # A cancelled request may still be opening its connection to the API server.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
 
     async def _trust(self) -> None:
         """Accept the client certificates of the API server's clients."""
