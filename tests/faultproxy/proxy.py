@@ -10,6 +10,7 @@ import ssl
 import struct
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,12 +20,14 @@ from typing import Any, Final, Self, TypeVar, cast
 
 import aiohttp
 import yaml
+from aiohappyeyeballs import AddrInfoType
 from aiohttp import web
 from cryptography import x509
 from multidict import CIMultiDict
 
 from tests.cluster.certificates import Authority, Pair
 from tests.faultproxy.faults import Fault, Silence, Unanswered, WatchFault
+from tests.poll import poll_until
 
 ADDRESS: Final = "127.0.0.1"
 MAX_SEEN: Final = 100_000
@@ -107,12 +110,16 @@ class FaultProxy:
         """The kubeconfig's cluster and user, by the common name in the client's certificate. The
         empty name stands for clients without one."""
         self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        """The sockets of all connections."""
         self._rules: list[Rule] = []
         self._changed = asyncio.Event()
         self._numbers = itertools.count()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._runner: web.AppRunner | None = None
+        self._servers: list[web.Server] = []
+        """All that were started."""
         self.seen: deque[Seen] = deque(maxlen=MAX_SEEN)
         """The last requests, oldest first."""
 
@@ -124,6 +131,8 @@ class FaultProxy:
     def __exit__(self, *_: object) -> None:
         self.stop()
         self._call(self._close())
+        # A transport closes its socket in a later iteration of the loop, which must still run.
+        poll_until(lambda: not self._open(), CALL_SECONDS, "the proxy's connections are closed")
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -219,24 +228,40 @@ class FaultProxy:
         self._tls.load_cert_chain(pair.certificate, pair.key)
         self._tls.verify_mode = ssl.CERT_OPTIONAL
         await self._trust()
-        await web.TCPSite(
-            self._runner, ADDRESS, self._port, ssl_context=self._tls, reuse_address=True
-        ).start()
+        listener = _Listener(self._sockets)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((ADDRESS, self._port))
+        handlers = cast(web.Server, self._runner.server)
+        self._servers.append(handlers)
+        self._listener = await self._loop.create_server(
+            handlers, sock=listener, ssl=self._tls, ssl_shutdown_timeout=SHUTDOWN_SECONDS
+        )
 
     async def _stop(self) -> None:
         if self._runner is not None:
             runner, self._runner = self._runner, None
+            # asyncio leaves a connection open if its server closes just after it was accepted.
+            for listener in self._listener.sockets:
+                self._loop.remove_reader(listener.fileno())
+            await asyncio.sleep(0)
+            self._listener.close()
             await runner.cleanup()
 
     async def _close(self) -> None:
-        for session in self._sessions.values():
-            await session.close()
         # A cancelled request may still be opening its connection to the API server.
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        # A handshake may have ended after its server did.
+        for protocol in (one for server in self._servers for one in server.connections):
+            protocol.force_close()
+        for session in self._sessions.values():
+            await session.close()
         await self._loop.shutdown_asyncgens()
+
+    def _open(self) -> list[socket.socket]:
+        return [one for one in tuple(self._sockets) if one.fileno() != -1]
 
     async def _trust(self) -> None:
         """Accept the client certificates of the API server's clients."""
@@ -255,11 +280,17 @@ class FaultProxy:
                 pair.key.write_bytes(_decoded(known["user"], "client-key-data"))
                 tls.load_cert_chain(pair.certificate, pair.key)
             self._sessions[name] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=tls),
+                connector=aiohttp.TCPConnector(limit=0, ssl=tls, socket_factory=self._new_socket),
                 timeout=aiohttp.ClientTimeout(total=None),
                 auto_decompress=False,
             )
         return self._sessions[name]
+
+    def _new_socket(self, address: AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, _ = address
+        new = socket.socket(family, kind, protocol)
+        self._sockets.add(new)
+        return new
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         watch = request.query.get("watch") in ("true", "1")
@@ -296,6 +327,19 @@ class FaultProxy:
     def changed(self) -> asyncio.Event:
         """Returns an event that is set when the rules change."""
         return self._changed
+
+
+class _Listener(socket.socket):
+    """A socket that adds the sockets of its connections to a set."""
+
+    def __init__(self, accepted: "weakref.WeakSet[socket.socket]") -> None:
+        super().__init__()
+        self._accepted = accepted
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        connection, address = super().accept()
+        self._accepted.add(connection)
+        return connection, address
 
 
 class _Exchange:
