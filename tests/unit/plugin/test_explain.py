@@ -28,7 +28,7 @@ def explained(
 ) -> Report:
     """Returns the report from what the plugin can read. It has no response to a creation."""
     facts = Facts(state.pipeline.build(), pod.build() if pod else None)
-    return report(facts, decide(facts, at(now)), at(now), flags)
+    return report(facts, at(now), flags)
 
 
 def steps_back_off(message: str = "back-off 40s restarting failed container=one") -> PodBuilder:
@@ -1021,7 +1021,7 @@ FOREIGN = fresh_pod().owned_by("another")
 
 
 @pytest.mark.parametrize(
-    ("state", "pod", "watched"),
+    ("state", "pod", "labelled"),
     [
         pytest.param(started(running_pod()), running_pod(), True, id="nothing to do"),
         pytest.param(new_pipeline().reconcile(FOREIGN), FOREIGN, False, id="name taken"),
@@ -1065,11 +1065,11 @@ FOREIGN = fresh_pod().owned_by("another")
     ],
 )
 def test_overdue_operator_that_may_wait_is_empty(
-    state: SimulatedPipeline, pod: PodBuilder | None, watched: bool
+    state: SimulatedPipeline, pod: PodBuilder | None, labelled: bool
 ) -> None:
-    facts = Facts(state.pipeline.build(), pod.build() if pod else None)
-    found = report(facts, decide(facts, at(60)), at(60), pod_watched=watched)
-    assert found.overdue == ()
+    """The watch reports only Pods with the operator's label."""
+    built = replace(pod.build(), labelled=labelled) if pod else None
+    assert report(Facts(state.pipeline.build(), built), at(60)).overdue == ()
 
 
 def test_overdue_first_status_of_a_silent_pod_is_empty() -> None:
@@ -1094,7 +1094,7 @@ def test_overdue_operator_that_reports_its_failure_is_empty() -> None:
     stalled = Condition.model_validate(condition)
     failed = state.status.model_copy(update={"conditions": (*state.status.conditions, stalled)})
     facts = Facts(replace(state.pipeline.build(), status=failed), running_pod().build())
-    found = report(facts, decide(facts, at(60)), at(60))
+    found = report(facts, at(60))
     assert found.overdue == ()
     assert found.pipeline.status == failed
 
@@ -1103,7 +1103,7 @@ def test_overdue_status_without_mirror_is_empty() -> None:
     state = started(running_pod())
     small = status_size.smallest(state.status)
     facts = Facts(replace(state.pipeline.build(), status=small), running_pod().build())
-    assert report(facts, decide(facts, at(60)), at(60)).overdue == ()
+    assert report(facts, at(60)).overdue == ()
 
 
 @pytest.mark.parametrize(

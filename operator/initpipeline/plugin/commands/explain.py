@@ -3,10 +3,7 @@
 import time
 from typing import Final
 
-from initpipeline.api.names import NAME_LABEL
 from initpipeline.api.reasons import EventReason
-from initpipeline.core import log_tails
-from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.plugin.options import TABLE, Subparsers, command, name_argument
 from initpipeline.plugin.report import formatting
@@ -105,15 +102,7 @@ def _read(session: Session, target: Target) -> tuple[Facts, Report]:
     pipeline = Pipeline.from_api(session.cluster.get_pipeline(target.namespace, target.name))
     raw_pod = session.cluster.find_pod(target.namespace, target.name)
     facts = Facts(pipeline, None if raw_pod is None else Pod.from_api(raw_pod))
-    now = session.cluster.now()
-    current = report(
-        facts,
-        decide(log_tails.as_reported(facts), now),
-        now,
-        session.flags(target),
-        pod_watched=raw_pod is None or NAME_LABEL in (raw_pod["metadata"].get("labels") or {}),
-    )
-    return facts, current
+    return facts, report(facts, session.cluster.now(), session.flags(target))
 
 
 def _status_not_written(session: Session, facts: Facts) -> bool:

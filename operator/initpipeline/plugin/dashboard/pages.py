@@ -10,10 +10,8 @@ import jinja2
 from markupsafe import Markup
 
 from initpipeline.api.models import InitPipelineStatus, format_time
-from initpipeline.api.names import NAME_LABEL
 from initpipeline.api.raw import Raw
-from initpipeline.core import log_tails, pod_ownership
-from initpipeline.core.decide import decide
+from initpipeline.core import pod_ownership
 from initpipeline.core.facts import Facts, Pipeline, Pod, UnreadableError
 from initpipeline.core.text import plain
 from initpipeline.plugin import terminal
@@ -160,14 +158,8 @@ def view(store: Store, key: Key, flags: str = "") -> View | None:
     entry = store.pipelines.get(key)
     if entry is None or entry.pipeline is None:
         return None
-    raw_pod = store.pods.get(key)
-    facts = Facts(entry.pipeline.hashed(), _pod(raw_pod))
-    now = store.now()
-    labels = (raw_pod or {}).get("metadata", {}).get("labels") or {}
-    decision = decide(log_tails.as_reported(facts), now)
-    current = report(
-        facts, decision, now, flags, pod_watched=raw_pod is None or NAME_LABEL in labels
-    )
+    facts = Facts(entry.pipeline.hashed(), _pod(store.pods.get(key)))
+    current = report(facts, store.now(), flags)
     # Without Pods, the decision would be one about a lost Pod.
     known = Kind.PODS in store.listed
     return View(entry, current, facts, current.overdue if known else ())

@@ -11,8 +11,8 @@ from typing import Final
 
 from initpipeline.api.models import InitPipelineStatus, Run
 from initpipeline.api.reasons import ConditionType, Reason
-from initpipeline.core import run_limits, runs
-from initpipeline.core.decide import Decision
+from initpipeline.core import log_tails, run_limits, runs
+from initpipeline.core.decide import Decision, decide
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.core.observation import observe
 from initpipeline.core.pod_steps import Step
@@ -58,14 +58,12 @@ class Report:
     operator is running."""
 
 
-def report(
-    facts: Facts, decision: Decision, now: datetime, flags: str = "", *, pod_watched: bool = True
-) -> Report:
-    """Returns the report about the facts and ``decide(facts, now)``.
+def report(facts: Facts, now: datetime, flags: str = "") -> Report:
+    """Returns the report about the facts and the operator's decision.
 
-    ``flags`` are the flags with which kubectl finds the pipeline. ``pod_watched``: the API server
-    notifies the operator of changes of ``facts.pod``.
+    ``flags`` are the flags with which kubectl finds the pipeline.
     """
+    decision = decide(log_tails.as_reported(facts), now)
     status = facts.pipeline.status if _failed_on(facts.pipeline) else decision.status
     pipeline = replace(facts.pipeline, status=status)
     return Report(
@@ -76,7 +74,7 @@ def report(
         limits=tuple(_limits(facts, pipeline)),
         remedies=tuple(remedies(pipeline, flags, facts.pod)),
         pending=(*_unwritten(facts, decision), *_not_done(facts, decision)),
-        overdue=_overdue(facts, decision, pod_watched),
+        overdue=_overdue(facts, decision),
     )
 
 
@@ -113,9 +111,10 @@ def _not_done(facts: Facts, decision: Decision) -> tuple[str, ...]:
     return (action_text(decision, facts.pipeline),)
 
 
-def _overdue(facts: Facts, decision: Decision, pod_watched: bool) -> tuple[str, ...]:
+def _overdue(facts: Facts, decision: Decision) -> tuple[str, ...]:
     """Returns the pending actions if status does not reflect a change, although the API server has
-    notified the operator of it.
+    notified the operator of it. It does not notify the operator of a Pod without the operator's
+    label.
 
     A Pod that has not been created or deleted yet is not enough: if status agrees with the facts,
     the operator has observed them, and the API server may refuse its request. Another message is
@@ -125,7 +124,8 @@ def _overdue(facts: Facts, decision: Decision, pod_watched: bool) -> tuple[str, 
     spec = facts.pipeline.generation != before.observed_generation
     request = runs.pending_token(facts.pipeline, before) and not facts.pipeline.policies.suspend
     whole = before.omitted is None
-    observed = pod_watched and _outline(before, whole) != _outline(after, whole)
+    watched = facts.pod is None or facts.pod.labelled
+    observed = watched and _outline(before, whole) != _outline(after, whole)
     excused = facts.pipeline.deleting or _failed_on(facts.pipeline)
     if excused or not (spec or request or observed):
         return ()
