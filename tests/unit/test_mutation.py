@@ -1,5 +1,7 @@
 """The list of changes that no test notices is about lines that exist, and gives a reason."""
 
+import ast
+
 from tests.mutation.mutants import CORE, MODULES, ROOT
 from tests.mutation.survivors import Survivor, explained, render
 
@@ -34,3 +36,15 @@ def test_rendered_entries_are_those_of_the_list() -> None:
         'after = [\n    "",\n    "x = \'c\'",\n]\n'
         'reason = "Open: why"\n'
     )
+
+
+def test_methods_of_the_core_tests_have_no_generated_arguments() -> None:
+    """mutmut runs the tests several times in one process. Hypothesis then refuses a method, because
+    its object differs."""
+    files = (ROOT / "tests/unit/core").glob("test_*.py")
+    nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text())))
+    classes = (node for node in nodes if isinstance(node, ast.ClassDef))
+    methods = [one for class_ in classes for one in class_.body if isinstance(one, ast.FunctionDef)]
+    decorators = {(one.name, ast.unparse(by)) for one in methods for by in one.decorator_list}
+    assert methods
+    assert not [name for name, decorator in decorators if decorator.startswith("given(")]

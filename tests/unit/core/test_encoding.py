@@ -37,11 +37,12 @@ def depth(value: Any) -> int:
     return levels
 
 
-class TestDecode:
-    @given(VALUES)
-    def test_document_of_json_has_its_value(self, value: Any) -> None:
-        assert decode(json.dumps(value).encode()) == value
+@given(VALUES)
+def test_document_of_json_has_its_value(value: Any) -> None:
+    assert decode(json.dumps(value).encode()) == value
 
+
+class TestDecode:
     @pytest.mark.parametrize(
         ("data", "value"),
         [
@@ -91,15 +92,17 @@ class TestDecode:
         assert depth(decode(nested(100))) == 100
 
 
+@given(VALUES)
+def test_encoded_value_has_its_value_in_json(value: Any) -> None:
+    assert json.loads(encode(value)) == value
+
+
+@given(VALUES)
+def test_encoded_value_is_decoded(value: Any) -> None:
+    assert decode(encode(value)) == value
+
+
 class TestEncode:
-    @given(VALUES)
-    def test_encoded_value_has_its_value_in_json(self, value: Any) -> None:
-        assert json.loads(encode(value)) == value
-
-    @given(VALUES)
-    def test_encoded_value_is_decoded(self, value: Any) -> None:
-        assert decode(encode(value)) == value
-
     def test_keys_are_sorted(self) -> None:
         assert encode({"b": {"d": 1, "c": 2}, "a": 3}) == b'{"a":3,"b":{"c":2,"d":1}}'
 

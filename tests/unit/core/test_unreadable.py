@@ -71,23 +71,24 @@ class TestRead:
             read_pipeline({**raw(), "metadata": metadata})
 
 
+@given(st.text(min_size=1, max_size=253), st.integers(-5, 90))
+def test_unknown_values_of_enumerations_are_served_and_kept(value: str, now: int) -> None:
+    before = started(running_pod())
+    run = {**before.status.run.to_api(), "trigger": value}  # type: ignore[union-attr]
+    ended = {**run, "number": 1, "result": value, "completionTime": stamp(1)}
+    stored = before.pipeline.raw()
+    spec = {**stored["spec"], "rerunPolicy": value, "rerunStrategy": value}
+    status = {**before.status.to_api(), "run": {**run, "number": 2}, "history": [ended]}
+    read = read_pipeline({**stored, "spec": spec, "status": status})
+    assert isinstance(read, Pipeline)
+    decision = decide(Facts(read.hashed(), None), at(60 + now))
+    kept = next(one for one in decision.status.history if one.number == 1)
+    assert (kept.trigger.value, kept.result.value) == (value, value)
+    assert read.status.to_api() == InitPipelineStatus.model_validate(status).to_api()
+
+
 class TestUnknownValues:
     """Values that only a newer version of the operator knows."""
-
-    @given(st.text(min_size=1, max_size=253), st.integers(-5, 90))
-    def test_unknown_values_of_enumerations_are_served_and_kept(self, value: str, now: int) -> None:
-        before = started(running_pod())
-        run = {**before.status.run.to_api(), "trigger": value}  # type: ignore[union-attr]
-        ended = {**run, "number": 1, "result": value, "completionTime": stamp(1)}
-        stored = before.pipeline.raw()
-        spec = {**stored["spec"], "rerunPolicy": value, "rerunStrategy": value}
-        status = {**before.status.to_api(), "run": {**run, "number": 2}, "history": [ended]}
-        read = read_pipeline({**stored, "spec": spec, "status": status})
-        assert isinstance(read, Pipeline)
-        decision = decide(Facts(read.hashed(), None), at(60 + now))
-        kept = next(one for one in decision.status.history if one.number == 1)
-        assert (kept.trigger.value, kept.result.value) == (value, value)
-        assert read.status.to_api() == InitPipelineStatus.model_validate(status).to_api()
 
     def test_requested_run_starts_after_a_run_with_an_unknown_trigger_and_result(self) -> None:
         before = started(running_pod())
