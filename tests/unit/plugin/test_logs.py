@@ -3,8 +3,8 @@
 import pytest
 
 from initpipeline.api.reasons import Reason
-from initpipeline.core.facts import Refusal
-from initpipeline.plugin.commands.logs import pod_of_run
+from initpipeline.core.facts import Facts, Refusal
+from initpipeline.plugin.report.log_parts import pod_of_run
 from tests.builders import PodBuilder, fresh_pod, running_pod
 from tests.unit.core.simulation import SimulatedPipeline, new_pipeline, started
 
@@ -49,4 +49,4 @@ def test_pod_of_run_is_the_pod_that_core_owns(
     state: SimulatedPipeline, pod: PodBuilder | None, belongs: bool
 ) -> None:
     built = pod.build() if pod else None
-    assert pod_of_run(state.pipeline.build(), built) is (built if belongs else None)
+    assert pod_of_run(Facts(state.pipeline.build(), built)) is (built if belongs else None)

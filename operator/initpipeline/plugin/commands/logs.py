@@ -7,8 +7,8 @@ from typing import Final
 from rich.text import Text
 
 from initpipeline.api.models import RunFacts, RunRecord
+from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import ConditionType
-from initpipeline.core import pod_ownership
 from initpipeline.core.facts import Facts, Pipeline, Pod, init_containers
 from initpipeline.plugin.cluster.client import MAX_RETRIES, RETRY_SECONDS
 from initpipeline.plugin.cluster.log_reader import LogReader
@@ -101,7 +101,7 @@ def _once(session: Session, target: Target, pipeline: Pipeline) -> int:
     if session.options.previous:
         parts = _previous(pod, wanted)
     else:
-        parts = log_parts.newest(pod, wanted, _stale(pipeline))
+        parts = log_parts.newest(pod, wanted, log_parts.stale_ids(pipeline.status))
     if not parts:
         return _without_logs(session, pipeline, pod)
     for part in parts:
@@ -170,7 +170,7 @@ class _Follower:
         raw = self._session.cluster.get_pipeline(self._target.namespace, self._target.name)
         pipeline = Pipeline.from_api(raw)
         raw_pod = self._session.cluster.find_pod(self._target.namespace, self._target.name)
-        pod = pod_of_run(pipeline, None if raw_pod is None else Pod.from_api(raw_pod))
+        pod = _pod_of_run(pipeline, raw_pod)
         _check_step(pipeline, pod, self._wanted)
         if wait_results.up_to_date(pipeline) and self._print(pipeline, pod):
             return None  # The pipeline and the Pod may have changed meanwhile.
@@ -188,7 +188,8 @@ class _Follower:
         """Prints the log of the next attempt. Returns False if all logs are printed."""
         if pod is None:
             return False
-        parts = log_parts.not_printed(pod, self._wanted, _stale(pipeline), self._printed)
+        stale = log_parts.stale_ids(pipeline.status)
+        parts = log_parts.not_printed(pod, self._wanted, stale, self._printed)
         for part in parts[:1]:
             self._printed.add(part.container_id)
             follow = part.running and (not part.sidecar or self._wanted is not None)
@@ -252,19 +253,13 @@ def _recorded(session: Session, record: RunFacts) -> int:
 def _read_pod(session: Session, target: Target, pipeline: Pipeline) -> Pod | None:
     with session.progress(f"reading the Pod {target.name}"):
         raw = session.cluster.find_pod(target.namespace, target.name)
-    return pod_of_run(pipeline, None if raw is None else Pod.from_api(raw))
+    return _pod_of_run(pipeline, raw)
 
 
-def pod_of_run(pipeline: Pipeline, pod: Pod | None) -> Pod | None:
+def _pod_of_run(pipeline: Pipeline, raw_pod: Raw | None) -> Pod | None:
     """Returns the Pod if it belongs to the current run. None: it does not, or there is no Pod."""
-    run = pipeline.status.run
-    return pod_ownership.pod_of_run(Facts(pipeline, pod), run) if run else None
-
-
-def _stale(pipeline: Pipeline) -> tuple[str, ...]:
-    """Returns the IDs of the containers that an earlier run has left in the same Pod."""
-    run = pipeline.status.run
-    return run.stale_container_ids if run else ()
+    pod = None if raw_pod is None else Pod.from_api(raw_pod)
+    return log_parts.pod_of_run(Facts(pipeline, pod))
 
 
 def _check_step(pipeline: Pipeline, pod: Pod | None, wanted: str | None) -> None:

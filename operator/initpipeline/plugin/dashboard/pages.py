@@ -171,14 +171,13 @@ def log_part(
     """Returns the UID of the Pod of the current run, and an attempt of a container. None: there is
     no such attempt."""
     found = view(store, key)
-    run = found.facts.pipeline.status.run if found else None
-    pod = pod_ownership.pod_of_run(found.facts, run) if found and run else None
-    if pod is None or run is None:
+    pod = log_parts.pod_of_run(found.facts) if found else None
+    if found is None or pod is None:
         return None
     parts = (
         log_parts.previous(pod, container)
         if previous
-        else log_parts.newest(pod, container, run.stale_container_ids)
+        else log_parts.newest(pod, container, log_parts.stale_ids(found.facts.pipeline.status))
     )
     return (pod.uid, parts[0]) if parts else None
 
@@ -231,8 +230,8 @@ def _values(store: Store, found: View, pipeline: Pipeline, now: datetime) -> dic
     run = of.run
     own = pod if run and pod_ownership.pod_of_run(found.facts, run) else None
     events = store.events_of(of.pod_uid, pipeline.uid)
-    stale = run.stale_container_ids if run else ()
     known = formatting.state_message(of)
+    stale = log_parts.stale_ids(of)
     parts = [] if own is None else [*log_parts.newest(own, None, stale), *_apps(own)]
     return {
         "pipeline": pipeline,

@@ -3,7 +3,9 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from initpipeline.core.facts import ContainerStatus, Pod, Terminated
+from initpipeline.api.models import InitPipelineStatus
+from initpipeline.core import pod_ownership
+from initpipeline.core.facts import ContainerStatus, Facts, Pod, Terminated
 from initpipeline.core.failures import ending
 
 
@@ -21,6 +23,17 @@ class Part:
     sidecar: bool
     termination_message: str
     """Shown if the node does not have the log any more."""
+
+
+def pod_of_run(facts: Facts) -> Pod | None:
+    """Returns the Pod of the current run. None: there is no run, or it has no Pod."""
+    run = facts.pipeline.status.run
+    return pod_ownership.pod_of_run(facts, run) if run else None
+
+
+def stale_ids(status: InitPipelineStatus) -> tuple[str, ...]:
+    """Returns the IDs of the containers that an earlier run has left in the same Pod."""
+    return status.run.stale_container_ids if status.run else ()
 
 
 def container_names(pod: Pod) -> list[str]:
