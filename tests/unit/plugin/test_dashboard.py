@@ -387,6 +387,13 @@ class TestChanges:
         assert answer.status == 409
         assert error in (await answer.json())["error"]
 
+    async def test_text_that_is_not_the_pipeline_keeps_the_connections(self, page: Page) -> None:
+        """Only if the cluster cannot be used, the credentials may have expired."""
+        page.dashboard.clients = [cast(ClusterClient, page.cluster)] * 2
+        headers = {"Origin": page.origin, CSRF_HEADER: page.dashboard.known.csrf}
+        await page.client.post(f"/-/plan{PATH}", data="kind: [", headers=headers)
+        assert len(page.dashboard.clients) == 2
+
     async def test_dry_run_of_another_site_is_forbidden(self, page: Page) -> None:
         answer = await page.client.post(f"/-/plan{PATH}", data="x", headers={"Origin": page.origin})
         assert answer.status == 403

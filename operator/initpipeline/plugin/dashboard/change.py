@@ -8,7 +8,7 @@ from initpipeline.plugin import manifests
 from initpipeline.plugin.cluster.client import ClusterClient
 from initpipeline.plugin.cluster.dry_run import planned
 from initpipeline.plugin.dashboard.live import Key
-from initpipeline.plugin.errors import NotFoundError, NotUsableError
+from initpipeline.plugin.errors import NotFoundError, PluginError
 from initpipeline.plugin.report.apply_patch import merge_patch
 from initpipeline.plugin.views import plan as view
 
@@ -35,19 +35,19 @@ def lines(client: ClusterClient, key: Key, text: str) -> list[str]:
 
 
 def _spec(key: Key, text: str) -> dict[str, Any]:
-    """Returns the spec of the manifest. Raises NotUsableError."""
+    """Returns the spec of the manifest. Raises PluginError."""
     try:
         documents = manifests.read(text)
     except (manifests.ManifestError, RecursionError) as error:
-        raise NotUsableError(f"the text cannot be read: {error}") from error
+        raise PluginError(f"the text cannot be read: {error}") from error
     if len(documents) != 1:
-        raise NotUsableError("the text must have one InitPipeline")
+        raise PluginError("the text must have one InitPipeline")
     manifest = documents[0].manifest
     metadata = manifest.get("metadata")
     found = metadata if isinstance(metadata, dict) else {}
     if manifest["kind"] != names.KIND or (found.get("namespace"), found.get("name")) != key:
-        raise NotUsableError(f"the text must have the InitPipeline {'/'.join(key)}")
+        raise PluginError(f"the text must have the InitPipeline {'/'.join(key)}")
     spec = manifest.get("spec")
     if not isinstance(spec, dict):
-        raise NotUsableError("the text has no spec")
+        raise PluginError("the text has no spec")
     return spec

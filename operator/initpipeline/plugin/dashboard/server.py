@@ -313,9 +313,9 @@ class Dashboard:
     async def act(self, request: web.Request) -> web.Response:
         """Carries out an action as the user of the kubeconfig."""
         (namespace, name), action = _key(request), _action(request)
-        change = patch(action, self.new_token())
+        body = patch(action, self.new_token())
         try:
-            await self._call(lambda client: client.patch_pipeline(namespace, name, change))
+            await self._call(lambda client: client.patch_pipeline(namespace, name, body))
         except PluginError as error:
             return web.json_response({"error": plain(str(error))}, status=409)
         done = {Action.RERUN: "a new run is requested", Action.SUSPEND: "suspended"}
