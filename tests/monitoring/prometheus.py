@@ -14,7 +14,6 @@ from tests.cluster import debian
 from tests.cluster.locks import locked
 from tests.cluster.paths import cache_root
 from tests.cluster.processes import Daemon
-from tests.poll import poll_until
 from tests.ports import free_port
 
 START_SECONDS: Final = 60.0
@@ -135,13 +134,3 @@ class Prometheus:
         new = self._home / "targets.new"
         new.write_text(json.dumps(targets))
         new.rename(self._home / "targets.json")
-
-
-def wait_for_targets(prometheus: Prometheus, namespace: str, count: int) -> None:
-    """Wait until so many replicas of the namespace are scraped."""
-    expression = f'count(initpipeline_build_info{{namespace="{namespace}"}})'
-
-    def scraped() -> bool:
-        return [float(one["value"][1]) for one in prometheus.query(expression)] == [count]
-
-    poll_until(scraped, START_SECONDS, f"Prometheus scrapes {count} replicas of {namespace}")

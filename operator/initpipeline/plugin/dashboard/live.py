@@ -135,11 +135,6 @@ class Store:
             self.problems[kind] = message
             self._notify()
 
-    def recover(self, kind: Kind) -> None:
-        """Records that a kind is current again."""
-        if self.problems.pop(kind, None):
-            self._notify()
-
     def _put_pipeline(self, entry: Entry) -> None:
         key = key_of(entry.raw)
         before = self.pipelines.get(key)
