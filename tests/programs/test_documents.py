@@ -55,7 +55,7 @@ BEFORE: Final = {
     "Metrics": "kubectl create namespace monitoring",
     "InitPipelineNotRunning": "kubectl apply -f manifests/examples/volume-permissions.yaml",
     "Restore": "kubectl delete ipl --all && kubectl wait pod --all --for=delete --timeout=2m",
-    "InitPipelines from before": "kubectl -n default label ipl notes initpipeline.dev/bucket-",
+    "Label existing InitPipelines": "kubectl -n default label ipl notes initpipeline.dev/bucket-",
     "Uninstall": "kubectl apply -k manifests/production",
     "Install with Helm": f"kubectl wait namespace/{SYSTEM} --for=delete --timeout=2m",
 }
