@@ -158,7 +158,8 @@ class Exceeded(StatusModel):
         description="The init container that was current when the limit was exceeded."
     )
     value: NonNegativeInt32 = Field(
-        description="Value of the limit at that time. A higher value starts another run."
+        description="Value of the limit at that time. If a user sets a higher value, another run "
+        "starts."
     )
     termination_message: Message | None = Field(
         None,
@@ -453,9 +454,10 @@ class InitPolicy(ApiModel):
         None,
         description="Number of times that the kubelet may restart the init container within a run. "
         "If it fails again after that many restarts, the run fails and the Pod is deleted. If 0, "
-        "the first failure fails the run. If unset, restarts are not limited. If the init "
-        "container has a RestartAllContainers rule, the count continues in the runs that the "
-        "rule starts.",
+        "the first failure fails the run. The kubelet does not know this limit: it may start the "
+        "init container once more before the operator has deleted the Pod. If unset, restarts are "
+        "not limited. If the init container has a RestartAllContainers rule, the count continues "
+        "in the runs that the rule starts.",
     )
 
 
@@ -479,16 +481,17 @@ class Policies(ApiModel):
     backoff_limit: NonNegativeInt32 = Field(
         0,
         description="Number of retries after failed runs before the InitPipeline becomes Stalled. "
-        "Each retry gets a new Pod. A run whose Pod was lost does not count. If the value is "
+        "Each retry gets a new Pod. A failing init container that the kubelet restarts in the same "
+        "Pod does not fail the run. A run whose Pod was lost does not count. If the value is "
         "raised to status.failedRuns or more, a Stalled InitPipeline is retried. Defaults to 0.",
     )
     init_deadline_seconds: TimeoutSeconds | None = Field(
         None,
         description="Duration in seconds that a run may take to be initialized, from the creation "
         "of its Pod. Scheduling and image pulls count. Time while the Pod has scheduling gates "
-        "does not. A run that the kubelet starts is counted from when the operator first observes "
-        "it. A run that takes longer fails, and its Pod is deleted. Must be at least 1. If unset, "
-        "runs are not limited.",
+        "does not. If the kubelet starts the run, the time starts when the operator first observes "
+        "the run. A run that takes longer fails, and its Pod is deleted. Must be at least 1. If "
+        "unset, runs are not limited.",
     )
     init_policies: tuple[InitPolicy, ...] = Field(
         (),
@@ -510,9 +513,9 @@ class Policies(ApiModel):
         LogTails.RECORD,
         description="Whether status and Events have the termination messages of containers, which "
         "are often the end of their logs. If a step may print secrets, set Omit. This also removes "
-        "the messages that status has. A change starts no run, and the terminationMessagePolicy of "
-        "the Pod changes with the next Pod. The operator's option --log-tails=omit takes "
-        "precedence. Defaults to Record.",
+        "the messages that status already has. A change starts no run, and the "
+        "terminationMessagePolicy of the Pod changes with the next Pod. The operator's option "
+        "--log-tails=omit takes precedence. Defaults to Record.",
     )
     ttl_seconds_after_finished: NonNegativeInt32 | None = Field(
         None,

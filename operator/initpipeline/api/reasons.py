@@ -43,13 +43,13 @@ class ConditionType(StrEnum):
     without user action. Absent otherwise."""
     STALLED = "Stalled"
     """The InitPipeline needs user action, which the message names. If the API server refuses the
-    Pod, its name is taken, it does not terminate, or a reconcile failed, the operator continues by
-    itself once that is over. If no further run follows (backoffLimit, rerunPolicy), or if the
-    operator itself refuses spec or status, it continues only after a change by a user. Absent
-    otherwise."""
+    Pod, another Pod has its name, the Pod does not terminate, or a reconcile failed, the operator
+    continues by itself when the cause is gone. If no further run follows (backoffLimit,
+    rerunPolicy), or if the operator itself refuses spec or status, it continues only after a change
+    by a user. Absent otherwise."""
     SUSPENDED = "Suspended"
-    """spec.suspend is true and has taken effect. Or it is false again, and the next run waits with
-    the reason RateLimited. Absent otherwise."""
+    """spec.suspend is true and has taken effect. With the reason RateLimited, spec.suspend is false
+    again, and the next run waits. Absent otherwise."""
     IN_PLACE_UNAVAILABLE = "InPlaceUnavailable"
     """spec.rerunStrategy is InPlace, but if an app container restarts, the operator replaces the
     Pod. Absent otherwise."""
@@ -298,7 +298,7 @@ class EventReason(StrEnum):
     the status is written."""
     STATUS_FIELDS_DROPPED = "StatusFieldsDropped"
     """The API server stored the status without fields that the operator had set, and the note lists
-    them. Usually the CRD is not that of a release: apply the one of the operator's version."""
+    them. Usually another tool has changed the CRD: apply the CRD of the operator's version."""
 
 
 class Trigger(OpenEnum):

@@ -59,7 +59,8 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(
         default=600,
         ge=1,
-        description="Seconds between searches for deletions that the watches missed.",
+        description="Seconds between searches for deletions that the watches missed, and between "
+        "comparisons with the CRD.",
     )
     request_timeout_seconds: float = Field(
         default=30, gt=0, description="Timeout of a request to the API server, in seconds."
@@ -98,7 +99,7 @@ class Settings(BaseSettings):
         le=len(BUCKETS),
         description="Number of shards, into which the InitPipelines are divided. With more than "
         "one, all replicas work: each shard has a Lease, and each replica watches only the shards "
-        "whose Leases it holds. Requires manifests/sharding. --standby has no effect then.",
+        "whose Leases it holds, so --standby has no effect. Requires manifests/sharding.",
     )
     standby: Literal["warm", "cold"] = Field(
         default="warm",
@@ -109,14 +110,14 @@ class Settings(BaseSettings):
     log_tails: Literal["record", "omit"] = Field(
         default="record",
         description="Whether status and Events may have the termination messages of containers, "
-        "which are often the end of their logs. omit: they have none, for each value of "
-        "spec.logTails, and those that status has are removed.",
+        "which are often the end of their logs. omit: they have no such messages, even if "
+        "spec.logTails is Record, and the operator removes those that status already has.",
     )
     scheduling_gate: bool = Field(
         default=False,
         description="Create each Pod with a scheduling gate, and remove it when status records the "
-        "Pod. So no Pod starts for a run that is not the current one. Costs two more writes for a "
-        "Pod, and needs the verb patch on pods.",
+        "Pod. So no Pod starts for a run that is not the current one. Costs two more writes for "
+        "each Pod, and needs the verb patch on pods.",
     )
     identity: str = Field(
         default="",
@@ -139,7 +140,8 @@ class Settings(BaseSettings):
         description="Format of log lines. auto: plain on a terminal, else JSON.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least severe level that is logged."
+        default="info",
+        description="Least severe level that is logged: debug, info, warning or error.",
     )
 
     @field_validator("renew_seconds")
