@@ -73,7 +73,8 @@ _PATH: Final = re.compile(
 
 _CAUSES: Final = (
     "ended (by the API server, or its connection was cut), gone (410: the objects are listed), "
-    "refused (another error of the API server), unanswered, unreadable (no event), resharded"
+    "refused (another error of the API server), unanswered (no response), unreadable (data that is "
+    "not an event), resharded (the replica has got or lost a shard)"
 )
 
 LAG_SECONDS: Final = 1.0
@@ -125,21 +126,21 @@ class Metrics(Meter):
         self._work_seconds = add(
             Histogram,
             "workqueue_work_duration_seconds",
-            "How long a worker had a key.",
+            "Time for which a worker had a key.",
             ["name"],
             buckets=_SHORT,
         )
         self._requests = add(
             Counter,
             "rest_client_requests_total",
-            'Requests to the API server. The code is "<error>" if there was no response, and like '
-            '"4xx" if the API server does not use it itself.',
+            'Requests to the API server. The code is "<error>" if there was no response. A code '
+            'that the API server itself does not use is counted by class, such as "4xx".',
             ["verb", "resource", "code"],
         )
         self._request_seconds = add(
             Histogram,
             "rest_client_request_duration_seconds",
-            "Time until the headers of the response arrived.",
+            "Time from a request until the headers of its response arrived.",
             ["verb", "resource"],
             buckets=_SHORT,
         )
@@ -184,7 +185,8 @@ class Metrics(Meter):
             Histogram,
             "initpipeline_mirror_lag_seconds",
             "Time from when a watch reported a change, or a deadline passed, until status was "
-            "written, with all attempts. After a change of the leader, it counts from then.",
+            "written, with all attempts. After a change of the leader, the time starts at that "
+            "change.",
             buckets=_SHORT,
         )
         self._pod_create = add(
@@ -400,13 +402,13 @@ STATE: Final = (
         "workqueue_unfinished_work_seconds",
         "gauge",
         ("name",),
-        "Total time of the keys that workers have.",
+        "Sum of the times for which the workers have had their present keys.",
     ),
     (
         "workqueue_longest_running_processor_seconds",
         "gauge",
         ("name",),
-        "How long a worker has had its key: the longest.",
+        "Longest time for which a worker has had its present key.",
     ),
     (
         "leader_election_master_status",
@@ -418,7 +420,8 @@ STATE: Final = (
         "initpipeline_shard_assigned",
         "gauge",
         ("shard",),
-        "1 if the shard is assigned to this replica, else 0. It holds the Lease when it has moved.",
+        "1 if the shard is assigned to this replica, else 0. The replica serves the shard once it "
+        "also holds the Lease of the shard.",
     ),
     ("initpipeline_replicas", "gauge", (), "With --shards: live replicas that this one observes."),
     (
@@ -440,32 +443,35 @@ STATE: Final = (
         "initpipeline_cache_unpacked_objects",
         "gauge",
         ("resource",),
-        "Objects in the cache that are not packed, because they have changed lately.",
+        "Objects in the cache that are not packed (compressed), because they have changed "
+        "recently.",
     ),
     (
         "initpipeline_cache_packed_bytes",
         "gauge",
         ("resource",),
-        "Size of the packed objects in the cache.",
+        "Bytes of the packed objects in the cache.",
     ),
     (
         "initpipeline_watches",
         "gauge",
         ("resource",),
-        "Open watches of InitPipelines and Pods, and namespaces in which Pods without the "
-        "operator's label are watched, because they have the name of a pipeline.",
+        'Open watches of initpipelines and pods. With the resource "unlabelled pods": the number '
+        "of namespaces in which the operator watches Pods without its label, because one of them "
+        "has the name of a pipeline.",
     ),
     (
         "initpipeline_watch_last_event_timestamp_seconds",
         "gauge",
         ("resource",),
-        "When the watches last reported an event, a bookmark or a list: the oldest of them.",
+        "Time of the last event, bookmark or list. With several watches of a resource, that of the "
+        "watch that has been silent longest.",
     ),
     (
         "initpipeline_spans_dropped_total",
         "counter",
         (),
-        "Spans of traces that were not exported.",
+        "Spans of traces that were dropped instead of exported.",
     ),
 )
 
