@@ -17,17 +17,18 @@ _EXAMPLES = """\
   # Show the InitPipelines of all namespaces in a browser
   kubectl initpipeline dashboard -A
 
-  # Show those of a namespace, on any free port, without the means to change them
+  # Show those of a namespace, on any free port, without actions that change them
   kubectl initpipeline dashboard -n team-a --port 0 --read-only
 """
 
 _DESCRIPTION = """\
-Serve a live page on the loopback interface, until Ctrl-C. It shows all InitPipelines, and for each
-one its steps, timeline, history, logs and events, and what happens next. It can start runs, suspend
-and resume. The page acts as the user of the kubeconfig and has no other permissions.
+Serve a live page on the loopback interface, until Ctrl-C. The page shows the InitPipelines of a
+namespace, or of all namespaces with -A, and for each one its steps, timeline, history, logs and
+events, and what happens next. It can start runs, suspend and resume. The page acts as the user of
+the kubeconfig and has no other permissions.
 
-The printed address has a token. The first browser request exchanges it for a cookie. Nothing is
-loaded from elsewhere."""
+The printed address has a token. The first request of the browser exchanges the token for a cookie.
+The page loads nothing from other hosts."""
 
 _CODES = """\
 exit codes:

@@ -35,9 +35,9 @@ operator. If the Pod is not Ready, explain also shows warnings from the events o
 missing volume or a failing probe.
 
 The API server notifies the operator of each change of the spec, of rerun requests and of the Pod.
-If the status does not reflect such a change after {OPERATOR_TIMEOUT_SECONDS:g} seconds, explain
-reports that the operator does not appear to be running. An operator that waits, for example for a
-quota, counts as running."""
+explain waits up to {OPERATOR_TIMEOUT_SECONDS:g} seconds until the status reflects such a change,
+and otherwise reports that the operator does not appear to be running. An operator that waits, for
+example for a quota, counts as running."""
 
 
 def add(subparsers: Subparsers) -> None:

@@ -24,7 +24,7 @@ _EXAMPLES = """\
   # Run them again, and run a test if the new Pod becomes Ready
   kubectl initpipeline rerun shop --wait --timeout 5m && ./smoke-test
 
-  # Wait only until the init containers of both have succeeded
+  # Wait only until the init containers of both InitPipelines have succeeded
   kubectl initpipeline rerun shop api --wait --for initialized
 """
 
