@@ -1,8 +1,9 @@
-"""Runs the operator with other values of module constants, and with a wall clock that can jump.
+"""Runs the operator with other constants of modules, a wall clock that can jump, or more memory.
 
 The environment variable ADJUST has the constants as a JSON object, such as
 ``{"initpipeline.runtime.client.SILENT_SECONDS": 3}``, so that a test need not wait for long.
-CLOCK_FILE names a file with the seconds by which the wall clock is ahead.
+CLOCK_FILE names a file with the seconds by which the wall clock is ahead. MEMORY_MIB is how much
+memory the process occupies in addition.
 """
 
 import importlib
@@ -14,6 +15,7 @@ from pathlib import Path
 
 ADJUST = "ADJUST"
 CLOCK_FILE = "CLOCK_FILE"
+MEMORY_MIB = "MEMORY_MIB"
 
 
 def main() -> int:
@@ -21,6 +23,8 @@ def main() -> int:
     if CLOCK_FILE in os.environ:
         file, wall = Path(os.environ[CLOCK_FILE]), time.time
         time.time = lambda: wall() + float(file.read_text())
+    # Zeros would be pages that the kernel does not allocate.
+    occupied = b"x" * (int(os.environ.get(MEMORY_MIB, "0")) * 1024**2)
     # The first module that is imported decides how Kopf and the official client are imported.
     operator = importlib.import_module("initpipeline.runtime.main")
     for path, value in json.loads(os.environ.get(ADJUST, "{}")).items():
@@ -28,7 +32,9 @@ def main() -> int:
         target = importlib.import_module(module)
         assert hasattr(target, name), path
         setattr(target, name, value)
-    return int(operator.main(sys.argv[1:]))
+    result = int(operator.main(sys.argv[1:]))
+    del occupied
+    return result
 
 
 if __name__ == "__main__":

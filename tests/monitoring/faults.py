@@ -17,6 +17,7 @@ from kubernetes import client
 
 from initpipeline import __version__
 from initpipeline.api import names
+from tests.adjusted_operator import ADJUST, MEMORY_MIB
 from tests.contract.conftest import allow
 from tests.e2e.templates import container, template
 from tests.faultproxy import Answer, Latency, Silence, Unanswered
@@ -27,6 +28,9 @@ from tests.poll import poll_until
 SECONDS: Final = 120.0
 """The longest wait for a reaction of the operator or the API server."""
 STORM: Final = 120
+CRD_NAME: Final = f"{names.PLURAL}.{names.GROUP}"
+SPEC_FIELDS: Final = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties"
+FIELD: Final = "ttlSecondsAfterFinished"
 STATUS: Final = r"/initpipelines/[^/]+/status"
 RULES: Final[list[dict[str, list[str]]]] = [
     {"apiGroups": [names.GROUP], "resources": ["*"], "verbs": ["*"]},
@@ -104,7 +108,7 @@ def second_installation(installation: Installation) -> Iterator[None]:
 def older_version(installation: Installation) -> Iterator[None]:
     """Start a second replica of another version: a rollout that does not complete."""
     installation.start()
-    adjusted = {"ADJUST": json.dumps({"initpipeline.runtime.metrics.__version__": "0.0.1"})}
+    adjusted = {ADJUST: json.dumps({"initpipeline.runtime.metrics.__version__": "0.0.1"})}
     assert __version__ != "0.0.1"
     installation.start(name="b", module="tests.adjusted_operator", environment=adjusted)
     yield
@@ -269,6 +273,34 @@ def refused_events(installation: Installation) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def older_crd(installation: Installation) -> Iterator[None]:
+    """Remove a field that no InitPipeline has from the CRD, which all installations share."""
+    installation.start("--sweep-seconds=5")
+    crds = client.ApiextensionsV1Api(installation.api)
+    version = crds.read_custom_resource_definition(CRD_NAME).spec.versions[0]
+    field = version.schema.open_apiv3_schema.properties["spec"].properties[FIELD]
+    path = f"{SPEC_FIELDS}/{FIELD}"
+    crds.patch_custom_resource_definition(CRD_NAME, [{"op": "remove", "path": path}])
+    yield
+    restored = {
+        "op": "add",
+        "path": path,
+        "value": installation.api.sanitize_for_serialization(field),
+    }
+    crds.patch_custom_resource_definition(CRD_NAME, [restored])
+
+
+@contextmanager
+def much_memory(installation: Installation) -> Iterator[None]:
+    """Let the process occupy 400 MiB more, as with too many objects, and replace it then."""
+    more = {MEMORY_MIB: "400"}
+    installation.start(module="tests.adjusted_operator", environment=more)
+    yield
+    installation.remove("a")
+    installation.start()
+
+
 FAULTS: Final[Mapping[str, tuple[Begin, tuple[str, ...]]]] = {
     "server-errors": (server_errors, ("APIErrors", "ReconcileErrors")),
     "throttling": (throttling, ("APIThrottled",)),
@@ -286,14 +318,14 @@ FAULTS: Final[Mapping[str, tuple[Begin, tuple[str, ...]]]] = {
     "failing-step": (failing_step, ("Stalled",)),
     "deleted-pods": (deleted_pods, ("RerunStorm",)),
     "refused-events": (refused_events, ("EventsDropped",)),
+    "older-crd": (older_crd, ("CRDSkew",)),
+    "much-memory": (much_memory, ("MemoryNear",)),
 }
 """The faults by the namespace of their installation, and the alerts that each makes fire."""
 
 ELSEWHERE: Final[Mapping[str, str]] = {
     "NotRunning": "needs that no replica runs at all: test_live.py ends with it",
     "NoSweep": "half an hour must pass without a sweep",
-    "CRDSkew": "all installations of the test have the same CRD",
-    "MemoryNear": "needs gigabytes of objects in etcd and the API server",
 }
 """Alerts that have no fault in FAULTS, and why."""
 
