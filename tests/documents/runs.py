@@ -1,11 +1,12 @@
 """Which test runs each command of the documents."""
 
+import re
 from typing import Final
 
 from tests.transcripts.transcript import load
 
 Command = tuple[str, str]
-"""The path of a document, and the beginning of a command in it, which names one or several."""
+"""The path of a document, and a command in it, without comments and line breaks."""
 
 JOURNEY: Final[tuple[tuple[str, str], ...]] = (
     ("README.md", "Try it on your cluster"),
@@ -45,52 +46,142 @@ _METRICS_SERVER: Final = "the test cluster has no metrics server"
 _WAIT: Final = "tests/e2e/test_recipes.py runs the same condition"
 _JSON: Final = "tests/contract/test_plugin.py reads the JSON, without jq"
 _SIGNED: Final = "it needs a published release"
+_CLUSTER: Final = "tests/programs/test_cluster.py starts and stops the cluster"
+_SAME_FILES: Final = "the journey runs it, with the same files"
+
+_WORKFLOW: Final = (
+    "--certificate-oidc-issuer https://token.actions.githubusercontent.com --certificate-identity "
+    "https://github.com/OWNER/REPOSITORY/.github/workflows/release.yml@refs/tags/vVERSION"
+)
+_SUCCEEDED: Final = (
+    """--for=jsonpath='{.status.conditions[?(@.type=="Ready")].reason}'=PodSucceeded"""
+)
+
+_BY_DOCUMENT: Final[dict[str, dict[str, str]]] = {
+    "README.md": {
+        "docker build -t $IMAGE . && docker push $IMAGE": _IMAGE,
+        "make test": "it runs this test",
+        "make demo": "tests/e2e/test_examples.py applies the same pipeline",
+    },
+    "CONTRIBUTING.md": {"make venv lint unit": "make test contains it"},
+    "docs/argocd.md": dict.fromkeys(
+        (
+            "kubectl -n argocd patch configmap argocd-cm "
+            "--patch-file manifests/argocd/argocd-cm.yaml",
+            "kubectl apply -f manifests/argocd/application.yaml",
+        ),
+        "tests/argocd applies both files to a real Argo CD",
+    ),
+    "docs/benchmarks.md": dict.fromkeys(
+        (
+            'make bench ARGS="--all --rounds 5 --json bench.json"',
+            'make bench ARGS="--from bench.json --publish"',
+        ),
+        "tests/unit/test_bench.py publishes a recorded result",
+    ),
+    "docs/dashboard.md": {
+        "kubectl initpipeline dashboard -A": "tests/contract/test_dashboard.py runs it"
+    },
+    "docs/development.md": {
+        "make venv lint unit": "make test contains it",
+        "make cluster-up": _CLUSTER,
+        "make cluster-down": _CLUSTER,
+        "export KUBECONFIG=$(make cluster-kubeconfig)": "tests/programs/test_cluster.py prints it",
+        "make run": "the end-to-end tests run the same module",
+        "kubectl apply -f crds/": _SAME_FILES,
+        "kubectl apply -f manifests/examples/volume-permissions.yaml": _SAME_FILES,
+        "PATH=$PWD/.venv/bin:$PATH kubectl initpipeline explain notes": _SAME_FILES,
+        **dict.fromkeys(
+            (
+                ".venv/bin/python -m pytest tests/unit/runtime/test_leader.py",
+                ".venv/bin/python -m pytest tests/contract/test_leader.py",
+                ".venv/bin/python -m pytest tests/contract/test_sharing.py",
+                ".venv/bin/python -m pytest "
+                "tests/e2e/test_triggers.py::test_rerun_token_starts_one_run_only",
+            ),
+            "make test contains these files",
+        ),
+        ".venv/bin/python -m tests.traces record my-scenario": "it needs a scenario that is new",
+        **dict.fromkeys(
+            (
+                "INITPIPELINE_SEED=1234 INITPIPELINE_SEQUENCES=1 .venv/bin/python -m pytest "
+                "tests/unit/model/test_oracle.py -k several",
+                "INITPIPELINE_STORIES=20000 .venv/bin/python -m pytest "
+                "tests/unit/model/test_state_machine.py",
+            ),
+            "make oracle and make test set these",
+        ),
+        """jq -r 'select(.stage == "ResponseComplete" and .userAgent[:12] == "initpipeline") | """
+        "[.verb, .objectRef.resource, .objectRef.subresource, .objectRef.name] | @tsv' "
+        "/var/tmp/initpipeline/initpipeline/audit.log | sort | uniq -c": (
+            "it needs the audit log of a cluster that was used"
+        ),
+    },
+    "docs/install.md": {
+        "docker build -t registry.example/initpipeline:0.1.0 .": _IMAGE,
+        "docker push registry.example/initpipeline:0.1.0": _IMAGE,
+        "pipx install .": "the journey has the plugin in its PATH",
+    },
+    "docs/plugin.md": {
+        **{one.command: _TRANSCRIPTS for one in load()},
+        f"kubectl wait ipl/NAME {_SUCCEEDED}": _WAIT,
+        "kustomize build overlays/prod | kubectl initpipeline plan -f - || test $? = 1": (
+            "tests/contract/test_plan.py plans a file"
+        ),
+        "kubectl initpipeline rerun shop --wait --timeout 10m": (
+            "tests/contract/test_plugin.py runs it"
+        ),
+        "kubectl initpipeline logs shop -f": "tests/e2e/test_plugin.py runs it",
+        "kubectl initpipeline status shop -o json "
+        """| jq -r '.steps[] | select(.state == "failed").name'""": _JSON,
+        "kubectl initpipeline explain shop -o json | jq -r '.operator.absent // empty'": _JSON,
+    },
+    "docs/reference.md": {
+        f"kubectl wait ipl/report {_SUCCEEDED}": _WAIT,
+        'kubectl annotate ipl shop initpipeline.dev/rerun="$(git rev-parse HEAD)-$(date +%s)" '
+        "--overwrite": "tests/e2e/test_recipes.py does the same",
+    },
+    "docs/release.md": {
+        "sha256sum --check SHA256SUMS": "tests/programs/test_release.py checks the sums",
+        "cosign verify-blob SHA256SUMS --bundle SHA256SUMS.sigstore.json " + _WORKFLOW: _SIGNED,
+        "gh attestation verify initpipeline-VERSION-py3-none-any.whl --repo OWNER/REPOSITORY": (
+            _SIGNED
+        ),
+        f"cosign verify ghcr.io/OWNER/REPOSITORY/operator@sha256:DIGEST {_WORKFLOW}": _SIGNED,
+        "skopeo inspect --format '{{.Digest}}' "
+        "docker://docker.io/library/python:3.13-slim-bookworm": "it asks a registry",
+        "make release BASE=docker.io/library/python:3.13-slim-bookworm@sha256:DIGEST": (
+            "tests/programs/test_release.py runs it"
+        ),
+    },
+    "docs/runbooks.md": dict.fromkeys((_TOP, f"{_TOP} --containers"), _METRICS_SERVER),
+    "docs/upgrade.md": {
+        "kubectl get ipl --all-namespaces -o json | kubectl replace -f -": (
+            "tests/contract/test_version_skew.py migrates objects"
+        ),
+        "kubectl patch crd initpipelines.initpipeline.dev --subresource=status --type=merge "
+        """-p '{"status": {"storedVersions": ["v1beta1"]}}'""": (
+            "tests/contract/test_version_skew.py does the same"
+        ),
+    },
+}
 
 ELSEWHERE: Final[dict[Command, str]] = {
-    ("README.md", "docker build"): _IMAGE,
-    ("README.md", "make test"): "it runs this test",
-    ("README.md", "make demo"): "tests/e2e/test_examples.py applies the same pipeline",
-    ("CONTRIBUTING.md", "make venv lint unit"): "make test contains it",
-    ("docs/argocd.md", "kubectl"): "tests/argocd applies both files to a real Argo CD",
-    ("docs/benchmarks.md", "make bench"): "tests/unit/test_bench.py publishes a recorded result",
-    (
-        "docs/dashboard.md",
-        "kubectl initpipeline dashboard",
-    ): "tests/contract/test_dashboard.py runs it",
-    ("docs/development.md", "make"): "tests/programs/test_cluster.py starts and stops the cluster",
-    ("docs/development.md", "export KUBECONFIG"): "tests/programs/test_cluster.py prints the path",
-    ("docs/development.md", "kubectl apply"): "the journey applies the same files",
-    ("docs/development.md", "PATH=$PWD"): "the journey runs the same command",
-    ("docs/development.md", ".venv/bin/python -m pytest"): "make test contains these files",
-    ("docs/development.md", ".venv/bin/python -m tests.traces"): "it needs a scenario that is new",
-    ("docs/development.md", "INITPIPELINE_"): "make oracle, make test and make deaths set these",
-    ("docs/development.md", "jq"): "it needs the audit log of a cluster that was used",
-    ("docs/install.md", "docker"): _IMAGE,
-    ("docs/install.md", "pipx install"): "the journey has the plugin in its PATH",
-    **{("docs/plugin.md", one.command): _TRANSCRIPTS for one in load()},
-    ("docs/plugin.md", "kubectl wait ipl/NAME"): _WAIT,
-    ("docs/plugin.md", "kustomize build"): "tests/contract/test_plan.py plans a file",
-    ("docs/plugin.md", "kubectl initpipeline rerun"): "tests/contract/test_plugin.py runs it",
-    ("docs/plugin.md", "kubectl initpipeline logs shop -f"): "tests/e2e/test_plugin.py runs it",
-    ("docs/plugin.md", "kubectl initpipeline status shop -o json"): _JSON,
-    ("docs/plugin.md", "kubectl initpipeline explain shop -o json"): _JSON,
-    ("docs/reference.md", "kubectl wait ipl/report"): _WAIT,
-    ("docs/reference.md", "kubectl annotate ipl shop"): "tests/e2e/test_recipes.py does the same",
-    ("docs/release.md", "sha256sum"): "tests/programs/test_release.py checks the sums",
-    ("docs/release.md", "cosign"): _SIGNED,
-    ("docs/release.md", "gh"): _SIGNED,
-    ("docs/release.md", "skopeo"): "it asks a registry",
-    ("docs/release.md", "make release"): "tests/programs/test_release.py runs it",
-    ("docs/runbooks.md", _TOP): _METRICS_SERVER,
-    ("docs/upgrade.md", "kubectl get ipl"): "tests/contract/test_version_skew.py migrates objects",
-    ("docs/upgrade.md", "kubectl patch crd"): "tests/contract/test_version_skew.py does the same",
+    (document, command): reason
+    for document, reasons in _BY_DOCUMENT.items()
+    for command, reason in reasons.items()
 }
 """What else runs a command, or why none can."""
 
 
-def elsewhere(document: str, command: str) -> list[Command]:
-    """Return the entries of ``ELSEWHERE`` that name this command."""
-    return [key for key in ELSEWHERE if key[0] == document and command.startswith(key[1])]
+def named(document: str, command: str) -> Command:
+    """Return the name of a command, without its comment and its line breaks."""
+    return document, " ".join(re.sub(r"\s+# .*|\\\n", " ", command).split())
+
+
+def is_elsewhere(document: str, command: str) -> bool:
+    """Return whether ``ELSEWHERE`` names this command."""
+    return named(document, command) in ELSEWHERE
 
 
 def in_journey(document: str, heading: str) -> bool:

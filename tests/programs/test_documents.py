@@ -16,7 +16,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.helm import HELM
 from tests.cluster.progress import Lines
 from tests.documents.commands import ROOT, Section, sections
-from tests.documents.runs import JOURNEY, elsewhere
+from tests.documents.runs import JOURNEY, is_elsewhere
 from tests.image.build import IMAGE as BUILT
 from tests.image.build import built
 from tests.kubectl import Kubectl
@@ -168,7 +168,7 @@ def test_commands_of_the_documents_succeed(shell: Shell) -> None:
             shell.restart_the_operator()
         before = shell.runs() if section.heading == "Restore" else []
         for command in [BEFORE.get(section.heading, ""), *section.commands]:
-            if not command or elsewhere(section.document, command):
+            if not command or is_elsewhere(section.document, command):
                 continue
             print(f"{section.document} $ {command}", flush=True)
             try:
