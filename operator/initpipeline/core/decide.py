@@ -84,7 +84,7 @@ class Decision:
     wake_at: datetime | None = None
     """When to reconcile again, even if nothing changes. None: only after a change."""
     retry: bool = False
-    """Requeue with back-off, because the API server may accept the Pod later."""
+    """Requeue with back-off, because the API server may accept the Pod, or its change, later."""
     defer_status: bool = False
     """Do not write the status yet. It would report only that the first run has begun: its Pod is to
     be created, or exists and neither the scheduler nor the kubelet has reported on it."""
@@ -227,8 +227,13 @@ def _decide_with_status(
     stuck_at = pod_end.stuck_at(pod) if pod else None
     limits = (limit.at for limit in followed.limits)
     gated = pod is not None and pod.run_gated and not pod.deleting and not ended
-    action = UngatePod(pod.uid) if pod is not None and gated else None
-    return Decision(status, action, wake_at=_next(now, state.next_run_time, stuck_at, *limits))
+    action = UngatePod(pod.uid) if pod is not None and gated and not facts.gate_refused else None
+    return Decision(
+        status,
+        action,
+        wake_at=_next(now, state.next_run_time, stuck_at, *limits),
+        retry=gated and facts.gate_refused,
+    )
 
 
 def _at_rest(

@@ -468,7 +468,7 @@ class Reconciler:
             case DeletePod(uid):
                 return await self._delete(key, uid, facts)
             case UngatePod(uid):
-                return await self._ungate(key, uid, facts)
+                return await self._ungate(key, uid, facts, decision.status.run)
             case DeletePipeline():
                 await self._delete_pipeline(key, facts.pipeline)
                 return None
@@ -512,12 +512,22 @@ class Reconciler:
         logger.warning("Pod refused", extra={**about, **fields})
         return Facts(facts.pipeline, None, answer, refused_in_place=creation.in_place)
 
-    async def _ungate(self, key: Key, uid: str, facts: Facts) -> Facts | None:
+    async def _ungate(self, key: Key, uid: str, facts: Facts, current: Run | None) -> Facts | None:
+        """Remove the scheduling gate. Users can create a Pod that has it. Without
+        --scheduling-gate, the operator needs no permission to remove it, so that a refusal concerns
+        this Pod only."""
         try:
             pod = await self._gateway.ungate_pod(key, uid)
         except (NotFoundError, ConflictError):
             self._cache.pods.remove(key, uid)
             return replace(facts, pod=await self._get_pod(key))
+        except ApiError as error:
+            if error.code != 403:
+                raise
+            about = run_logs.about(facts.pipeline, current)
+            fields = {"pod_uid": uid, "error": clip(str(error), LOGGED)}
+            logger.warning("scheduling gate not removed", extra={**about, **fields})
+            return replace(facts, gate_refused=True)
         self._cache.pods.replace(key, pod)
         return None
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from initpipeline.api.names import RUN_GATE
 from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from initpipeline.core.facts import Pipeline, Pod
@@ -35,6 +36,7 @@ TERMINATING = api_error(
 CONFLICT = api_error(409, {"reason": "Conflict", "message": "a webhook's own idea of a conflict"})
 
 STATUS, CREATE, DELETE = "PATCH status", "POST pods", "DELETE pods"
+UNGATE = "PATCH pods"
 GET_POD, GET_PIPELINE = "GET pods", "GET initpipelines"
 DELETE_PIPELINE = "DELETE initpipelines"
 
@@ -608,6 +610,51 @@ class TestRefusal:
         operator.watch()
         assert await operator.reconcile() == [CREATE]
         assert (operator.delay, operator.requeued) == (None, False)
+
+
+class TestForgedGate:
+    """A user has created the run's Pod with the operator's scheduling gate, and the operator has no
+    permission to remove it."""
+
+    FORBIDDEN = api_error(
+        403, {"message": 'pods "demo" is forbidden: User "me" cannot patch resource "pods"'}
+    )
+
+    @pytest.fixture
+    async def gated(self, api: FakeApi, operator: Operator) -> Operator:
+        operator.watch()
+        await operator.reconcile()
+        play(api, fresh_pod())
+        spec = {**api.objects[PODS, KEY]["spec"], "schedulingGates": [{"name": RUN_GATE}]}
+        api.edit(PODS, {"spec": spec})
+        api.failing[UNGATE] = [self.FORBIDDEN] * 99
+        operator.watch()
+        assert await operator.reconcile() == [STATUS, UNGATE]
+        return operator
+
+    async def test_refused_patch_is_retried_with_growing_delays_and_without_a_status_write(
+        self, gated: Operator, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        delays = []
+        for _ in range(13):
+            assert gated.delay is not None
+            delays.append(gated.delay)
+            await clock.advance(gated.delay)
+            caplog.clear()
+            gated.watch()
+            assert await gated.reconcile() == [UNGATE]
+            assert [one.getMessage() for one in caplog.records] == ["scheduling gate not removed"]
+        assert [round(delay, 2) for delay in delays[:4]] == [0.25, 0.5, 1, 2]
+        assert round(delays[-1]) == 300
+
+    async def test_gate_is_removed_when_the_patch_is_permitted(
+        self, api: FakeApi, gated: Operator
+    ) -> None:
+        api.failing[UNGATE] = []
+        gated.watch()
+        assert await gated.reconcile() == [UNGATE]
+        assert "schedulingGates" not in api.objects[PODS, KEY]["spec"]
+        assert gated.queue.retry(KEY) == 0.25, "the back-off was not reset"
 
 
 class TestTimeToLive:
