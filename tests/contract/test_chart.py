@@ -246,6 +246,37 @@ def test_rules_have_the_replicas_and_the_runbooks_of_the_values() -> None:
         assert rule["annotations"]["runbook_url"] == f"{copy}#{name.lower()}"
 
 
+@pytest.mark.parametrize(
+    ("limit", "expression"),
+    [
+        ("1.5Gi", "1.5 * 1024^3"),
+        ("700M", "700 * 1000^2"),
+        (2**30, "1.073741824e+09"),
+        ("536870912000m", "536870912000 * 1000^-1"),
+    ],
+)
+def test_memory_alert_has_the_limit_of_the_values(limit: str | int, expression: str) -> None:
+    values: Values = {"resources": {"limits": {"memory": limit}}}
+    rule = rules_of(values)["InitPipelineMemoryNear"]
+    assert rule["expr"].endswith(f" > 0.8 * {expression}")
+
+
+def test_memory_alert_is_left_out_without_a_limit() -> None:
+    file = installation.MANIFESTS / "monitoring" / "alerts.yaml"
+    (group,) = yaml.safe_load(file.read_text())["groups"]
+    names = {rule["alert"] for rule in group["rules"]}
+    found = rules_of({"resources": {"limits": None}})
+    assert names - found.keys() == {"InitPipelineMemoryNear"}
+
+
+def rules_of(values: Values) -> dict[str, Raw]:
+    """Return the alerts that the chart installs with these values, by name."""
+    metrics: Values = {"enabled": True, "prometheusRule": {"enabled": True}}
+    found = rendered({**values, "metrics": metrics})
+    (group,) = found["PrometheusRule", NAMESPACE, "initpipeline"]["spec"]["groups"]
+    return {rule["alert"]: rule for rule in group["rules"]}
+
+
 def test_dashboard_of_the_chart_is_that_of_the_component() -> None:
     found = rendered({"metrics": {"dashboard": {"enabled": True}}})
     dashboard = found["ConfigMap", NAMESPACE, "initpipeline-dashboard"]

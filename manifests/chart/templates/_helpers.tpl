@@ -23,6 +23,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
 {{- end -}}
 {{- end }}
 
+{{/* The bytes of a Kubernetes quantity, as an expression of PromQL. */}}
+{{- define "initpipeline.bytes" -}}
+{{- $number := regexFind "^[0-9.]+([eE][+-]?[0-9]+)?" . -}}
+{{- $unit := trimPrefix $number . -}}
+{{- $powers := dict "m" -1 "k" 1 "M" 2 "G" 3 "T" 4 "P" 5 "E" 6 "Ki" 1 "Mi" 2 "Gi" 3 "Ti" 4 "Pi" 5 "Ei" 6 -}}
+{{- $number -}}
+{{- if $unit -}}
+{{- $power := get $powers $unit | required (printf "resources.limits.memory is %s, which is not a quantity" .) -}}
+{{- printf " * %s^%v" (ternary "1024" "1000" (hasSuffix "i" $unit)) $power -}}
+{{- end -}}
+{{- end }}
+
 {{/* Fails if values contradict each other. */}}
 {{- define "initpipeline.check" -}}
 {{- with .Values.metrics -}}
