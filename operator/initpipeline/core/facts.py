@@ -529,11 +529,11 @@ class Facts:
     the operator's validation of the spec failed."""
     refused_in_place: bool = False
     """The refused Pod contained the operator's rules for a restart in place."""
-    gate_refused: bool = False
-    """The API server has refused, in this reconcile, to remove the operator's scheduling gate."""
     gone: Pod | None = None
     """The last state of the deleted Pod, from the DELETED event. None: no such event was received,
     or a Pod with this name exists."""
+    gate_refused: bool = False
+    """The API server has refused, in this reconcile, to remove the operator's scheduling gate."""
 
     def with_pipeline(self, pipeline: Pipeline) -> "Facts":
         """Returns the facts with this version of the pipeline."""
