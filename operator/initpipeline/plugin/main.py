@@ -64,7 +64,7 @@ examples:
   # Print the logs of all steps and follow them
   kubectl initpipeline logs shop -f
 
-  # Start a new run and wait until it is Ready
+  # Start a new run and wait until the Pod is Ready
   kubectl initpipeline rerun shop --wait
 
   # Show what applying a file would do

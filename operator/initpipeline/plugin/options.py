@@ -22,15 +22,19 @@ exit codes:
   1    {failure}
   2    invalid usage
   3    the cluster cannot be used: check kubeconfig, connection, permissions and CRD
-  4    the InitPipeline, step or run does not exist
-  124  timed out
+  4    {missing}
+{timeout}\
   130  interrupted by Ctrl-C
 """
 
 
-def exit_codes(failure: str) -> str:
-    """Returns the exit codes of a subcommand. ``failure`` is the meaning of 1."""
-    return _EXIT_CODES.format(failure=failure)
+def exit_codes(
+    failure: str, *, missing: str = "the InitPipeline does not exist", times_out: bool = False
+) -> str:
+    """Returns the exit codes of a subcommand. ``failure`` is the meaning of 1, ``missing`` that of
+    4. ``times_out``: the subcommand has --timeout."""
+    timeout = "  124  --timeout has passed\n" if times_out else ""
+    return _EXIT_CODES.format(failure=failure, missing=missing, timeout=timeout)
 
 
 EXIT_CODES: Final = exit_codes("the API server refused the request")
@@ -63,8 +67,8 @@ def command(
     ``outputs`` are the values of -o; the first is the default. ``completes`` gives the kind of each
     positional argument for shell completion: "pipeline", "step" or "file"; the last one repeats.
     ``all_namespaces`` adds -A, for subcommands that list InitPipelines or find them by name.
-    ``connects``: the subcommand sends requests. False: it accepts the options that choose the
-    cluster, because aliases may set them, and its help omits them.
+    If ``connects`` is False, the subcommand sends no requests: it accepts the options that choose
+    the cluster, because aliases may set them, and its help omits them.
     """
     parser = subparsers.add_parser(
         name,
@@ -113,14 +117,14 @@ def _cluster_options(all_namespaces: bool, connects: bool) -> argparse.ArgumentP
         metavar="NAME",
         help="namespace (default: that of the context)"
         if connects
-        else "namespace for the commands in notes (default: that of the manifest)",
+        else "namespace in the commands that the notes suggest (default: that of the manifest)",
     )
     if all_namespaces:
         group.add_argument(
             "-A",
             "--all-namespaces",
             action="store_true",
-            help="list all namespaces, or find NAME in any namespace",
+            help="all namespaces; a NAME may be in any of them, but only in one",
         )
     for option, value, help_text in (
         ("--context", "NAME", "context of the kubeconfig"),

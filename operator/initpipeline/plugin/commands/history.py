@@ -16,8 +16,8 @@ _EXAMPLES = """\
 
 _DESCRIPTION = """\
 List the runs of an InitPipeline, the newest first: what triggered each run, its result, how long
-its init containers took, the step that failed and why. Only the current run and the runs that
-spec.runHistoryLimit keeps are known."""
+its init containers took, the step that failed and why. Status has the current run and the last
+spec.runHistoryLimit runs before it; older runs are not recorded."""
 
 
 def add(subparsers: Subparsers) -> None:

@@ -41,14 +41,15 @@ Print the logs of the init containers of the current run in order, including tho
 finished or failed. On a terminal, each log has a header. STEP may also name an app container. The
 bytes are copied unchanged, as in kubectl logs.
 
-With -f, logs follows each attempt of each step and, if a run fails, the next run. It starts with
-the previous attempt, if the node still has its log, and continues if the connection is cut. It ends
-when the run is initialized or STEP has succeeded (exit code 0), or when the InitPipeline is Stalled
-or suspended (1). Without STEP, it prints a sidecar's log once, without following it.
+With -f, logs follows each attempt of each step and, if a run fails, the next run. The output starts
+with the previous attempt, if the node still has its log, and continues if the connection is cut.
+The command ends when the run is initialized or STEP has succeeded (exit code 0), or when the
+InitPipeline is Stalled or suspended (1). Without STEP, the log of a sidecar is printed once and not
+followed.
 
 The logs of a Pod are deleted with the Pod. For a failed run, status.history records the exit code
-of the step, and its termination message or the end of its log. --run prints this record, and so
-does logs if there is no Pod."""
+of the step, and its termination message or the end of its log. logs prints this record with --run,
+or if there is no Pod."""
 
 
 def add(subparsers: Subparsers) -> None:
@@ -62,7 +63,8 @@ def add(subparsers: Subparsers) -> None:
         completes=["pipeline", "step"],
         codes=exit_codes(
             "with -f: the InitPipeline is Stalled or suspended; or the API server refused the "
-            "request"
+            "request",
+            missing="the InitPipeline, step or run does not exist",
         ),
     )
     name_argument(parser)
@@ -77,7 +79,7 @@ def add(subparsers: Subparsers) -> None:
         "--run",
         type=int,
         metavar="N",
-        help="number of a run; kubectl initpipeline history has them",
+        help="number of a run, as listed by kubectl initpipeline history",
     )
 
 

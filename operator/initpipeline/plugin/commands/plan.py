@@ -32,11 +32,11 @@ _EXAMPLES = """\
 
 _DESCRIPTION = """\
 Show what the operator would do after kubectl apply -f FILE: nothing, a change without a new run, or
-a new run. For a new run, plan shows the changed fields of the template and the run that it
-interrupts. plan also shows what the API server would refuse.
+a new run. For a new run, plan shows the changed fields of the template and the current run that
+would be interrupted. plan also shows what the API server would refuse.
 
 plan changes nothing. It sends the InitPipeline to the API server in a dry run, as kubectl diff
-does, and then the Pod, if you may create Pods. Paths of template fields are relative to
+does, and then the Pod, if RBAC allows you to create Pods. Paths of template fields are relative to
 spec.template. Objects of other kinds are ignored."""
 
 _CODES = """\
@@ -115,7 +115,7 @@ def run(session: Session) -> int:
     except PluginError as error:
         if error.code > 1:
             raise
-        raise RefusedError(str(error)) from error  # 1 would mean a difference.
+        raise RefusedError(str(error)) from error  # The exit code 1 would mean a difference.
 
 
 def _run(session: Session) -> int:

@@ -31,14 +31,14 @@ _EXAMPLES = """\
 _DESCRIPTION = f"""\
 Request a new run of all init containers, by setting the annotation {RERUN_ANNOTATION}
 to a new token. The operator deletes the Pod immediately, even if the InitPipeline is Ready, Stalled
-or in back-off, and creates the new one when the old one is gone. If the InitPipeline is suspended,
+or in back-off, and creates the new Pod when the old one is gone. If the InitPipeline is suspended,
 the request waits until you resume it. Users can start five runs of an InitPipeline at once, then
-one every ten seconds. --wait shows until when the run is delayed.
+one every ten seconds. If this delays the run, --wait shows when the run starts.
 
 With --wait, the exit code is 0 when the requested run is Ready (or initialized, with --for), and 1
-if the InitPipeline is Stalled, or another request, a new template or suspend has ended the run. It
-is 124 after --timeout; the run continues. A retry within backoffLimit, or a run after the loss of
-the Pod, counts as the requested run."""
+if the InitPipeline is Stalled or suspended, or another request or a new template has ended the run.
+After --timeout, the exit code is 124, and the run continues. A retry within backoffLimit, or a run
+after the loss of the Pod, counts as the requested run."""
 
 
 def add(subparsers: Subparsers) -> None:
@@ -51,7 +51,9 @@ def add(subparsers: Subparsers) -> None:
         examples=_EXAMPLES,
         outputs=TABLE,
         completes=["pipeline"],
-        codes=exit_codes("with --wait: see above; or the API server refused the request"),
+        codes=exit_codes(
+            "with --wait: see above; or the API server refused the request", times_out=True
+        ),
     )
     names_argument(parser)
     wait_arguments(parser)

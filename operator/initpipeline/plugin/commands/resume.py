@@ -39,7 +39,8 @@ def add(subparsers: Subparsers) -> None:
         completes=["pipeline"],
         codes=exit_codes(
             "with --wait: the InitPipeline is Stalled or suspended; or the API server refused the "
-            "request"
+            "request",
+            times_out=True,
         ),
     )
     names_argument(parser)

@@ -38,8 +38,9 @@ _DESCRIPTION = """\
 Without NAME, list InitPipelines. With NAME, show the steps of its current run, with their
 durations, restarts, exit codes and last messages, and what happens next.
 
-A Pod that ends is first Ready with the reason PodReady, and then PodSucceeded. --watch ends when it
-is Ready for the first time. If the InitPipeline is suspended, --watch ends when there is no Pod."""
+--watch NAME ends when the InitPipeline is Ready for the first time. If the app containers end by
+themselves, this may be before their end: the reason is first PodReady, and PodSucceeded when all
+have succeeded. If the InitPipeline is suspended, --watch NAME ends when there is no Pod."""
 
 
 def add(subparsers: Subparsers) -> None:
@@ -53,8 +54,9 @@ def add(subparsers: Subparsers) -> None:
         outputs=WIDE,
         completes=["pipeline"],
         codes=exit_codes(
-            "the InitPipeline NAME is Stalled, or for --watch suspended; or the API server refused "
-            "the request"
+            "the InitPipeline NAME is Stalled, or with --watch suspended; or the API server "
+            "refused the request",
+            times_out=True,
         ),
     )
     parser.add_argument(
@@ -64,7 +66,7 @@ def add(subparsers: Subparsers) -> None:
         "-w",
         "--watch",
         action="store_true",
-        help="watch until NAME is Ready, Stalled or suspended, or all until Ctrl-C",
+        help="watch NAME until it is Ready, Stalled or suspended; without NAME, all until Ctrl-C",
     )
     wait.add_timeout_option(parser, of="--watch NAME")
 

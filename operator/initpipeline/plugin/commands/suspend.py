@@ -22,8 +22,8 @@ _EXAMPLES = """\
 
 _DESCRIPTION = """\
 Set spec.suspend to true. The operator deletes the Pod and starts no run until you resume the
-InitPipeline. The history is kept. If git sets spec.suspend, change it there: the next sync
-would undo this change.
+InitPipeline. The history is kept. If a GitOps tool sets spec.suspend, change it in git: otherwise
+the next sync undoes this change.
 
 With --wait, the exit code is 0 when the Pod is deleted, 1 if the InitPipeline becomes Stalled
 because the Pod does not terminate, or is resumed, and 124 after --timeout."""
@@ -41,7 +41,8 @@ def add(subparsers: Subparsers) -> None:
         completes=["pipeline"],
         codes=exit_codes(
             "with --wait: the InitPipeline is Stalled or resumed; or the API server refused the "
-            "request"
+            "request",
+            times_out=True,
         ),
     )
     names_argument(parser)

@@ -46,7 +46,10 @@ def add(subparsers: Subparsers) -> None:
     )
     name_argument(parser)
     parser.add_argument(
-        "file", metavar="FILE", nargs="?", help="SVG file to write (default: standard output)"
+        "file",
+        metavar="FILE",
+        nargs="?",
+        help="with -o svg: file to write (default: standard output)",
     )
 
 

@@ -25,8 +25,8 @@ _EXAMPLES = """\
 
 _DESCRIPTION = f"""\
 Print an InitPipeline for each {", ".join(KINDS[:-1])} or {KINDS[-1]} of a file in
-YAML or JSON. The Pod template is copied; notes on stderr name every change, what will behave
-differently, and what to do. Other objects of the file are printed unchanged, so that the whole
+YAML or JSON. The Pod template is copied. Notes on stderr list each change, each difference in
+behaviour, and what to do. Other objects of the file are printed unchanged, so that the whole
 output can be applied. wrap does not connect to a cluster.
 
 Comments in the YAML of a workload are lost. If no object can be converted, nothing is printed."""
