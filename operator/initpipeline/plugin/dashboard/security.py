@@ -30,7 +30,8 @@ HEADERS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
 }
 _PUBLIC_SITES: Final = frozenset({"none", "same-origin"})
-"""Values of Sec-Fetch-Site: the user opened the address, or the page sent the request."""
+"""Values of Sec-Fetch-Site. ``none``: the user opened the address. ``same-origin``: a page of the
+dashboard sent the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,13 @@ class Secrets:
     """The secrets of one invocation."""
 
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
-    """In the printed address."""
+    """The token in the printed address. It is valid as long as the program runs."""
     once: set[str] = field(default_factory=set)
     """Tokens that are valid for one request. Other users of the machine can read the arguments of
     the browser, and with them the address that it was started with."""
     cookie: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32))
-    """In each page, and in a header of each action."""
+    """A value in each page, which the page returns in a header of each action."""
 
     def new_token(self) -> str:
         """Returns a token that is valid for one request."""
@@ -131,8 +132,9 @@ def _stranger(request: web.Request) -> web.HTTPForbidden:
 
 _STRANGER: Final = """\
 <!doctype html><html lang="en"><title>InitPipelines</title>
-<main><h1>Open the address of the terminal</h1>
+<main><h1>Open the address that is printed in the terminal</h1>
 <p>Open the address that kubectl initpipeline dashboard has printed in the terminal. It includes a
 token, and is valid as long as the command runs.</p>
-<p>If you have opened it before: <a href="/{path}">continue</a>.</p></main></html>
+<p>If you have opened that address in this browser before: <a href="/{path}">continue</a>.</p>
+</main></html>
 """

@@ -283,7 +283,9 @@ class Dashboard:
         finally:
             self.store.unsubscribe(changed)
         if found is None:
-            await response.write(b"[there is no such log: its Pod is gone]\n")
+            await response.write(
+                b"[no log: the Pod, or this attempt of the container, does not exist any more]\n"
+            )
         return found
 
     async def spec(self, request: web.Request) -> web.Response:

@@ -85,7 +85,7 @@ def absence(current: Report, seconds: float) -> str:
         "The operator does not appear to be running, or does not watch this namespace: check "
         "kubectl get pods -n initpipeline-system, or the namespace in which the operator is "
         f"installed.\nAfter {seconds:.0f}s it still has to do this: "
-        f"{' and '.join(current.overdue)}. The rest shows what a running operator would do."
+        f'{" and ".join(current.overdue)}. "What happens next" is what a running operator would do.'
     )
 
 

@@ -70,7 +70,7 @@ class Plan:
     effects: tuple[str, ...] = ()
     """What else happens immediately."""
     spelled: bool = False
-    """The template is spelled differently, but the API server would store the same Pod."""
+    """The text of the template differs, but the API server would store the same Pod."""
     refused: tuple[Refused, ...] = ()
     unchecked: tuple[str, ...] = ()
     """What could not be checked, and why."""

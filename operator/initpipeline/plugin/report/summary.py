@@ -24,7 +24,7 @@ def short_forecast(pipeline: Pipeline, now: datetime, pod: Pod | None = None) ->
     status = pipeline.status
     run = status.run
     if pipeline.deleting:
-        return "it is being deleted"
+        return "the InitPipeline is being deleted"
     if status.next_run_time is not None:
         return f"the next run, at {formatting.moment(status.next_run_time, now)}"
     if formatting.ready_reason(status) in admission.NOT_CREATED:

@@ -66,8 +66,9 @@ def suspended(pipeline: Pipeline) -> WaitResult | None:
 
 
 def rerun_result(pipeline: Pipeline, token: str, milestone: Milestone) -> WaitResult | None:
-    """Returns the result when the run that answers the rerun token has reached the milestone, or
-    cannot reach it any more. A run that continues the request counts too. None: not yet."""
+    """Returns the result when the run with this rerun token has reached the milestone, or cannot
+    reach it any more. A later run that no user started, such as a retry, counts as well. None: not
+    yet."""
     status, run = pipeline.status, pipeline.status.run
     answer = _run_of_token(status, token)
     if answer is None or run is None:
@@ -119,8 +120,8 @@ def _run_of_token(status: InitPipelineStatus, token: str) -> RunFacts | None:
 
 
 def _continues(status: InitPipelineStatus, number: int, current: Run) -> bool:
-    """Returns whether the current run and all recorded runs after this number continue its
-    request."""
+    """Returns whether no user has started a run after the run with this number. If so, the current
+    run counts for the rerun request of that run."""
     later = [record.trigger for record in status.history if record.number > number]
     return not any(map(by_user, (*later, current.trigger)))
 

@@ -55,8 +55,10 @@ _TEMPLATE: Final = _carried("spec.template")
 _SELECTOR: Final = _irrelevant(
     "the operator finds its Pod by owner reference; the Pod keeps its labels"
 )
-_REPLICAS: Final = _carried("0 becomes spec.suspend; a note names several replicas")
-_REVISIONS: Final = _irrelevant("no earlier templates are kept; a note names kubectl rollout")
+_REPLICAS: Final = _carried("0 becomes spec.suspend; a note reports any other number than 1")
+_REVISIONS: Final = _irrelevant(
+    "no earlier templates are kept; a note asks the user to check what uses kubectl rollout"
+)
 _MIN_READY: Final = _dropped("the Pod counts as available as soon as it is Ready", 0)
 _UPDATES: Final = _carried("a note describes how a template change takes effect")
 

@@ -96,7 +96,8 @@ def _updates(spec: Raw, field: str) -> tuple[str, ...]:
     note = "if the template changes, the operator replaces the Pod: for a while no Pod is Ready"
     if strategy.get("type") == "OnDelete":
         note += (
-            f"; spec.{field} is not carried over: a change does not wait until the Pod is deleted"
+            f"; spec.{field} is not carried over: the operator does not wait for a user to delete "
+            "the Pod"
         )
     elif (strategy.get("rollingUpdate") or {}).get("partition"):
         note += (
