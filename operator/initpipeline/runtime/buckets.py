@@ -64,7 +64,7 @@ def owners(replicas: Collection[str], count: int) -> dict[int, str]:
 
     The numbers of shards of two replicas differ by at most one. Each shard goes to the replica with
     the highest score for it, among those that may have one more (rendezvous hashing with bounded
-    loads). So few shards move if a replica comes or goes.
+    loads). Therefore only a few shards move when a replica starts or ends.
     """
     owned: dict[str, int] = dict.fromkeys(sorted(replicas), 0)
     if not owned:

@@ -291,9 +291,9 @@ class Store(Generic[T]):
         ]
 
     def older_in(self, existing: ObjectUIDs) -> tuple[Key, int, int] | None:
-        """Returns an object that the list has in an older version than the stored one, with both
-        versions. The stored one is not newer than the list, so the list should have it. None: there
-        is no such object."""
+        """Returns an object that the list has in an older version than the store, although the list
+        is newer than both: its key, the stored version and the listed version. None: there is no
+        such object."""
         for key, version in existing.versions.items():
             known = self._objects.get(key)
             if known is not None and version < int(known.resource_version) <= existing.version:

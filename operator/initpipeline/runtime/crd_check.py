@@ -51,7 +51,7 @@ class CrdCheck:
             await asyncio.sleep(period_seconds)
 
     async def compare(self) -> None:
-        """Compare the schema that the API server publishes, if it is not the one of last time."""
+        """Compare the schema that the API server publishes, if it is a new one."""
         index = await self._client.request("GET", _INDEX)
         address: str = index["paths"][_GROUP]["serverRelativeURL"]
         if address == self._compared:

@@ -6,9 +6,9 @@ namespaces in turn, and post at most one event of a namespace at a time. An even
 many wait, if its pipeline exceeds its rate, or if the request fails. It is not posted later.
 
 The API server accepts changes only to an event's series: its count and time. Two occurrences belong
-to one series if they have the same run, reason and step. Only StepFailed (for each run and step)
-StatusNotWritten and StatusFieldsDropped (for each InitPipeline) occur repeatedly, so only their
-series are remembered.
+to one series if they have the same run, reason and step. Only StepFailed (for each run and step),
+StatusNotWritten and StatusFieldsDropped (for each InitPipeline) occur repeatedly. So the recorder
+keeps only their series in memory.
 """
 
 import asyncio

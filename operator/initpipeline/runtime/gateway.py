@@ -1,7 +1,7 @@
 """The operator's requests to the API server: one method per request.
 
-Kopf's watch and the checks at start-up (runtime.preflight) are not here. Except for these checks,
-no other module of runtime builds a path.
+The exceptions are Kopf's watch, the checks at start-up (runtime.preflight, ``ApiClient.is_ready``)
+and the comparison of the CRD (runtime.crd_check). No other module of runtime builds a path.
 
 Objects are parsed into the types of core.facts. InitPipelines and Pods of lists and watches are
 returned as JSON: the cache has the version of most of them, so they need no parsing.
@@ -335,8 +335,8 @@ class Gateway:
     async def find_unlabelled_pods(
         self, namespace: str, keys: Collection[Key]
     ) -> tuple[dict[Key, str], str]:
-        """Returns the resource versions of those of these Pods that exist without the operator's
-        label, or with the bucket of another shard, and the resource version of the list."""
+        """Lists the Pods that lack the operator's label, or have the bucket of another shard.
+        Returns the resource version of each of them that is in ``keys``, and that of the list."""
         found: dict[Key, str] = {}
         version = ""
         async for page in self._pages(self._unlabelled_path(namespace), accept=METADATA_LIST):
@@ -373,7 +373,7 @@ class Gateway:
         return _selected(path, *labels, self._shard.selector)
 
     def _unlabelled_path(self, namespace: str) -> str:
-        # No selector matches Pods that lack one of two labels.
+        # No label selector selects the Pods that lack one label, the other, or both.
         labels = [f"!{names.NAME_LABEL}"] if not self._shard.selector else []
         return _selected(_list_path(Kind.POD, namespace), *labels)
 

@@ -197,7 +197,7 @@ class PipelineLists:
             self._listed.add(key, raw)
 
     def end(self, version: str) -> None:
-        """Remove the stored pipelines that the list does not have, which is now complete."""
+        """Record that the list is complete. Removes the stored pipelines that it does not have."""
         self._freshness.listed()
         self._pipelines.compare(self._newest, self._listed.at(version), self._namespace)
         self._listed = ListedObjects()

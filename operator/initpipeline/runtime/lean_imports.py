@@ -35,8 +35,8 @@ def _modules(replaced: dict[str, ModuleType | None]) -> Iterator[None]:
 
 
 def _empty_packages(*names: str) -> dict[str, ModuleType | None]:
-    """Returns packages with which their modules can be imported, but that import none themselves.
-    Each one is in the previous one."""
+    """Returns packages that do not import their own modules, so that a single module of them can be
+    imported. Each name is a package in the previous one."""
     packages: dict[str, ModuleType | None] = {}
     path: list[str] | None = None
     for name in names:

@@ -4,8 +4,9 @@
 - A replica writes to its shards only while its own heartbeat is recent (``remaining``). So if a
   heartbeat has not changed for the duration of the Lease, that replica cannot write any more
   (``is_gone``), and others may take over its shards.
-- The holder of the Lease is the number of shards. So replicas with another number stand by, and
-  those without ``--shards`` as well: they compete for the same Lease (runtime.leader).
+- The holderIdentity of the Lease is the same for all replicas with the same number of shards:
+  "replicas with 4 shards". So replicas with another number stand by. Those without ``--shards``
+  stand by as well, because they compete for the same Lease (runtime.leader).
 - During an outage of the API server, no replica observes the others, so none counts as gone.
 
 docs/decisions/0024-shards.md has the reasons.
@@ -195,8 +196,8 @@ class Members:
         return True
 
     def _is_free(self, lease: Lease) -> bool:
-        """Returns whether this replica may be a member now: the Lease has no holder, its holder is
-        the same number of shards, or it has expired."""
+        """Returns whether this replica may be a member now: the Lease has no holder, replicas with
+        the same number of shards hold it, or it has expired."""
         if lease.holder in ("", self._holder):
             return True
         return self._clock() - self._changed_at >= lease.seconds - EARLY_SECONDS
@@ -219,7 +220,7 @@ class Members:
     def _observe(self, lease: Lease | None) -> None:
         now = self._clock()
         if self._is_blind():
-            # It does not know how long the others have been silent.
+            # This replica does not know how long the others have been silent.
             self._beats = {name: (beat, now) for name, (beat, _) in self._beats.items()}
             self._changed_at = now
         self._observed_at = self._tried_at = now

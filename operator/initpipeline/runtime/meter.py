@@ -18,10 +18,10 @@ class Meter:
         """Record that a key was requeued with back-off."""
 
     def taken(self, seconds: float) -> None:
-        """Record that a worker took a key, which had waited so long."""
+        """Record that a worker took a key. ``seconds`` is how long the key had waited."""
 
     def worked(self, seconds: float) -> None:
-        """Record that a worker has finished with a key."""
+        """Record that a worker has finished with a key. ``seconds`` is how long it had the key."""
 
     def reconciled(self, result: str, seconds: float) -> None:
         """Record a reconcile. ``result`` is an Outcome of runtime.queue, or error (no answer, or an
@@ -30,7 +30,8 @@ class Meter:
     def status_written(
         self, before: InitPipelineStatus, after: InitPipelineStatus, seconds: float
     ) -> None:
-        """Record a write of status. ``seconds`` have passed since the change became known."""
+        """Record a write of status. ``seconds`` is the time since the change was added to the
+        queue."""
 
     def event(self, outcome: str) -> None:
         """Record an Event. ``outcome`` is posted, series or dropped."""

@@ -45,7 +45,7 @@ async def run(settings: Settings) -> None:
     """Run the operator until SIGTERM or SIGINT. Raises OperatorError if it cannot work with the
     cluster."""
     _end_cleanly_at_sigterm()
-    # The same name in the Lease, so that a new start need not wait for it.
+    # If the operator starts over, it has the same name, so that it takes its own Lease at once.
     settings = settings.model_copy(update={"identity": identity(settings)})
     clock = Clock()
     tracer = _tracer(settings, clock)
@@ -62,7 +62,7 @@ async def _run(settings: Settings, clock: Clock, tracer: Tracer) -> None:
     metrics = _metrics(settings)
     async with ApiClient(configuration, timeout, observe=clock.observe, meter=metrics) as client:
         while True:
-            # Kopf looks for the kind once. An API server that starts does not serve it yet.
+            # Kopf looks for the kind once. An API server that is starting may not serve it yet.
             await _wait_for_api_server(client, settings)
             try:
                 await Operator(settings, client, clock, metrics, tracer).serve()
@@ -75,7 +75,7 @@ async def _run(settings: Settings, clock: Clock, tracer: Tracer) -> None:
 async def _wait_for_api_server(client: ApiClient, settings: Settings) -> None:
     """Check that the operator can work with the cluster, and wait while the API server cannot
     answer. Raises OperatorError if waiting does not help."""
-    problem = "the API server was not asked yet"
+    problem = "the API server has not been checked yet"
 
     def waits(reason: str) -> None:
         nonlocal problem
@@ -194,7 +194,7 @@ class _SharedLists:
             self._lists[share].handle(raw)
 
     def end(self, version: str) -> None:
-        """Remove the stored pipelines that the list does not have, which is now complete."""
+        """Record that the list is complete. Removes the stored pipelines that it does not have."""
         self._freshness.listed()
         for lists in self._lists.values():
             lists.end(version)
@@ -310,18 +310,18 @@ class Operator:
         return fresh
 
     def _unready(self) -> str | None:
-        """Returns which objects are not up to date, one per line. None: all are, or this replica
-        waits for others to end. A rollout waits until a new replica is ready, and only then ends an
-        old one."""
+        """Returns which objects are not up to date, one per line. None: all are up to date, or this
+        replica waits for a Lease. It must be ready then, because a rollout ends an old replica only
+        when a new one is ready."""
         if self._work.is_waiting():
             return None
         problems = (fresh.problem() for _, fresh in self._fresh())
         return "\n".join(problem for problem in problems if problem) or None
 
     def _stuck_worker(self) -> str | None:
-        """Returns for how long a worker has had one pipeline, if it is too long. If a worker ends,
-        the process ends, so no probe is needed for that. The answer does not name the pipeline,
-        because each Pod of the cluster can request it."""
+        """Returns that a worker has had one pipeline for too long. None: no worker has. If a worker
+        ends, the process ends, so no probe is needed for that. The response does not name the
+        pipeline, because each Pod of the cluster can request /healthz."""
         for share in self._work.shares():
             if (key := share.queue.stuck(STUCK_SECONDS)) is not None:
                 logger.error("worker is stuck", extra={"pipeline": str(key)})
@@ -329,8 +329,8 @@ class Operator:
         return None
 
     def _stuck_watch(self) -> str | None:
-        """Returns the watches for which nothing is tried any more, one per line. If the API server
-        cannot be reached, their attempts fail."""
+        """Returns the watches for which no request has been sent for too long, one per line. In an
+        outage of the API server, failing requests are sent, so it does not count."""
         return "\n".join(found for _, fresh in self._fresh() if (found := fresh.stuck())) or None
 
     def _stuck_election(self) -> str | None:

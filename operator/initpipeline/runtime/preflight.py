@@ -23,8 +23,9 @@ from initpipeline.runtime.pod_watch import RETRY_SECONDS
 logger = logging.getLogger(__name__)
 
 WAIT_SECONDS: Final = 15 * 60.0
-"""How long to wait for the API server. The kubelet has forgotten earlier restarts by then, so it
-restarts the container at once, with a new address of the API server if there is one."""
+"""How long to wait for the API server. By then the kubelet has reset the back-off of the container,
+so it restarts the container at once. If the API server has a new address, the new container gets
+it."""
 
 
 class Unavailable(OperatorError):  # noqa: N818 - not an error: the checks are repeated
@@ -40,7 +41,7 @@ _NEEDED = (
     (names.GROUP, names.PLURAL, "", ("list", "watch", "get", "delete")),
     (names.GROUP, names.PLURAL, "status", ("patch",)),
     # For the Pod's ownerReference, if the API server has the admission plugin
-    # OwnerReferencesPermissionEnforcement. Nothing reports whether it has.
+    # OwnerReferencesPermissionEnforcement. No API reports whether the plugin is enabled.
     (names.GROUP, names.PLURAL, "finalizers", ("update",)),
     ("", "pods", "", ("list", "watch", "get", "create", "delete")),
     ("events.k8s.io", "events", "", ("create", "patch")),

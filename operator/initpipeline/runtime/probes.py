@@ -30,7 +30,7 @@ SILENT_SECONDS = 150.0
 """A watch without an event for longer makes the process unready. The API server sends a bookmark
 every minute."""
 HUNG_SECONDS = 900.0
-"""A watch for which nothing was tried for longer is stuck. The API server ends each watch after
+"""A watch for which no request was sent for longer is stuck. The API server ends each watch after
 five minutes, and a failed one is opened again after 36 seconds at most."""
 
 
@@ -89,7 +89,8 @@ class Freshness:
         self._failing_since = None
 
     def ended(self, why: End = End.ENDED) -> None:
-        """Record that the watch has ended, unless that was recorded. It is not a failure."""
+        """Record that the watch has ended, which is not a failure. Does nothing if that is already
+        recorded."""
         if self._opened_at is None:
             return
         if self._works():
@@ -117,8 +118,8 @@ class Freshness:
         return self._clock() - self._seen_at
 
     def stuck(self) -> str | None:
-        """Returns that nothing is tried any more to watch the objects. None: it is, or the watch
-        has not begun."""
+        """Returns that the watch is stuck: for HUNG_SECONDS no request was sent and no event was
+        received. None: the watch is not stuck, or has not begun."""
         if self._active_at is None or self._clock() - self._active_at <= HUNG_SECONDS:
             return None
         idle = self._clock() - self._active_at

@@ -65,9 +65,10 @@ class _Work:
 
     taken_at: float
     changed_at: float
-    """When the oldest change was added that status does not have."""
+    """When the oldest change that status does not reflect was added to the queue."""
     outcome: Outcome = Outcome.SUCCESS
     is_served: bool = False
+    """Status reflects all changes up to ``changed_at``: ``WorkQueue.served`` was called."""
 
 
 class _Group(Generic[K]):
@@ -147,7 +148,8 @@ class WorkQueue(Generic[K]):
         self._active: dict[K, _Work] = {}
         """Keys that a worker is processing, in the order in which workers got them."""
         self._unserved: dict[K, float] = {}
-        """For keys that were requeued before they were served: when the oldest change was added."""
+        """For keys that were requeued before ``served`` was called for them: when the oldest change
+        was added."""
         self._groups: OrderedDict[Hashable, _Group[K]] = OrderedDict()
         """The keys of _waiting that are not in _active, and those of _active, by group. The first
         group is served next. No group is empty."""
@@ -295,8 +297,8 @@ class WorkQueue(Generic[K]):
         return [now - work.taken_at for work in self._active.values()]
 
     def age(self, key: K) -> float:
-        """Returns for how long status lacks the oldest change of a key that a worker has, in
-        seconds. It includes the time of failed attempts. 0: no worker has the key."""
+        """Returns the age in seconds of the oldest change that status does not reflect, for a key
+        that a worker has. It includes the time of failed attempts. 0: no worker has the key."""
         work = self._active.get(key)
         return 0.0 if work is None else asyncio.get_running_loop().time() - work.changed_at
 

@@ -253,7 +253,8 @@ class Reconciler:
     async def _confirm(self, key: Key, facts: Facts, decision: Decision) -> Facts | None:
         """Read the Pod from the API server, and the pipeline as well if no status write would find
         out that it has changed. Returns the facts. None: the pipeline is gone or cannot be read, or
-        the Pod is gone and the watch has not reported that yet. Its event has the last state."""
+        the Pod is gone and the watch has not reported that yet. The event DELETED of the watch has
+        the last state of the Pod."""
         pipeline: Pipeline | UnreadablePipeline | None = facts.pipeline
         if not decision.patch:
             pipeline = await self._gateway.get_pipeline(key)

@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 def fields_of(
     pipeline: PipelineMetadata, run: int | None, trigger: Trigger | str | None = None
 ) -> dict[str, Any]:
-    """Returns the fields of each line about a run. None: the line is about no run, or the trigger
-    is not known."""
+    """Returns the fields of each line about a run. If ``run`` is None, the line is about the
+    pipeline, not about a run. If ``trigger`` is None, the trigger is not known."""
     fields: dict[str, Any] = {"pipeline": f"{pipeline.namespace}/{pipeline.name}"}
     if run is not None:
         fields["run"] = run

@@ -1,7 +1,8 @@
 """Several replicas divide the work: each one serves some of the shards, and holds their Leases.
 
 Each replica computes the owners of all shards from the live replicas (runtime.buckets). The Lease
-of a shard decides, because two replicas may observe for some seconds different live replicas.
+of a shard decides which replica serves it, because for some seconds two replicas may observe
+different live replicas, and so compute different owners.
 
 A shard moves in this order. The previous owner ends its reconciles, and releases the Lease. The new
 owner takes the Lease, widens its watch of InitPipelines, lists those of the shard, and reconciles.
@@ -57,7 +58,7 @@ class Sharing:
         return self._shares.values()
 
     def share_of(self, raw: Mapping[str, Any]) -> Share | None:
-        """Returns the share of an InitPipeline. None: it is that of another replica. Removes the
+        """Returns the share of an InitPipeline. None: another replica has it. Removes the
         InitPipeline from the shares that it does not belong to, because its label may have changed.
         """
         found = shard_of(raw, self._count)
@@ -81,8 +82,8 @@ class Sharing:
         return len(self._members.live())
 
     def assigned(self) -> Mapping[int, bool]:
-        """Returns whether each shard is assigned to this replica. It moves until the replica holds
-        the Lease of each assigned shard, and of no other."""
+        """Returns whether each shard is assigned to this replica. While the replica lacks the Lease
+        of an assigned shard, or holds that of another shard, the shard is moving."""
         of_shards = owners(self._members.live(), self._count)
         identity = self._replica.identity
         return {shard: of_shards.get(shard) == identity for shard in range(self._count)}

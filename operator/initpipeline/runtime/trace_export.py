@@ -59,7 +59,7 @@ class Failures:
         self._logged_at: datetime | None = None
         self._reported = 0
         self.dropped = 0
-        """Spans dropped so far."""
+        """The number of spans dropped since the start of the process."""
 
     def drop(self, spans: int, error: str) -> None:
         """Count dropped spans."""
@@ -107,7 +107,7 @@ class CountingExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Runs in the thread of the processor. The SDK drops the oldest spans of a full queue, and
-        reports that to its own metrics only. Their numbers are missing here."""
+        reports that only to its own metrics. So a gap in the numbers of ``spans`` counts them."""
         last = cast(NumberedSpan, spans[-1]).number
         if missing := last - self._last - len(spans):
             self._failures.drop(missing, "the queue of spans was full")
@@ -196,7 +196,7 @@ class ExportingTracer(Tracer):
             CountingExporter(exporter or OTLPSpanExporter(), self.failures)
         )
         self.queued = 0
-        """Spans queued so far."""
+        """The number of spans queued since the start of the process."""
         self._followed: OrderedDict[str, None] = OrderedDict()
         """The UIDs of pipelines with a status that this process has written, the last one last."""
 

@@ -48,7 +48,7 @@ class Tracer:
         """Record a write of status. Returns at once, and never raises."""
 
     def dropped(self) -> int:
-        """Returns the number of spans that were not exported so far."""
+        """Returns the number of spans that were dropped since the start of the process."""
         return 0
 
     async def end(self) -> None:

@@ -3,7 +3,8 @@
 A Pod of another owner may have the pipeline's name, or a user may have removed the label from the
 pipeline's Pod. The operator's main watch selects Pods by label, so it does not report these. Each
 namespace with such a Pod gets one watch of the metadata of all its Pods without the label. With
-``--shards``, the label of the shard may be missing as well, so the watch is of all its Pods.
+``--shards``, the label with the bucket may be missing instead, so all Pods of the namespace are
+watched.
 
 Alternatives cost more: polling costs requests, a watch per Pod costs connections, and retrying the
 creation of the Pod costs writes.

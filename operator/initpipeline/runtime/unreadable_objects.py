@@ -9,8 +9,8 @@ from initpipeline.runtime.gateway import Key, Kind
 logger = logging.getLogger(__name__)
 
 REMEMBERED: Final = 1024
-"""Maximum number of objects that are remembered as logged. Beyond it, the least recently reported
-one is forgotten, and logged again at its next report."""
+"""Maximum number of objects that are remembered as logged. If there are more, the one that a watch
+reported least recently is forgotten. It is logged again when a watch next reports it."""
 
 
 class UnreadableObjects:
