@@ -40,9 +40,12 @@ test: lint $(STAMP) ## Run lint and all tests except the longer forms, argocd, b
 	@echo "== build the test cluster, Argo CD's Lua engine and kstatus"
 	@$(BIN)/python -m tests.cluster prepare
 	@$(BIN)/python -m tests.gitops prepare
-	@echo "== unit, contract, cluster and end-to-end tests, $(JOBS) at a time"
+	@echo "== unit, contract and cluster tests, $(JOBS) at a time"
 	@$(PYTEST) -m alone tests/programs
-	@$(PYTEST) -m "not alone and not argocd and not long" -n $(JOBS) --dist worksteal tests
+	@$(PYTEST) -m "not alone and not argocd and not long" -n $(JOBS) --dist worksteal tests \
+		--ignore=tests/e2e
+	@echo "== end-to-end tests, $(JOBS) at a time"
+	@$(PYTEST) -m "not long" -n $(JOBS) --dist worksteal tests/e2e
 
 .PHONY: lint
 lint: $(STAMP) ## Check style, types, layers and language
@@ -69,7 +72,8 @@ faults: $(STAMP) ## Inject faults into the operator's requests, the API server a
 .PHONY: deaths
 deaths: $(STAMP) ## Let the operator die or pause at each write, and see old states: 18 minutes on two busy cores
 	@INITPIPELINE_DEATHS=1 $(PYTEST) -n $(JOBS) tests/unit/runtime/test_deaths.py \
-		tests/contract/test_operator_killed.py tests/contract/test_fencing.py
+		tests/contract/test_operator_killed.py tests/contract/test_fencing.py \
+		tests/e2e/test_operator_dies.py tests/e2e/test_scenarios.py
 
 .PHONY: oracle
 oracle: $(STAMP) ## Compare changed pipelines with new ones, for each field of spec: five minutes

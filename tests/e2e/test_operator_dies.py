@@ -10,7 +10,9 @@ from tests.operator_process import OperatorProcess
 from tests.statuses import runs
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    "seed", [1, pytest.param(2, marks=pytest.mark.long), pytest.param(3, marks=pytest.mark.long)]
+)
 def test_killed_operator_neither_loses_nor_repeats_a_run(
     env: E2EEnv, node: Cluster, operator: OperatorProcess, seed: int
 ) -> None:

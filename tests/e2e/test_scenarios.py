@@ -177,7 +177,7 @@ SCENARIOS = {
 }
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_guarantees_hold_while_the_operator_is_killed(
     env: E2EEnv, node: Cluster, operator: OperatorProcess, seed: int
 ) -> None:
