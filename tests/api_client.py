@@ -66,6 +66,11 @@ class Pipelines:
         delete = self._custom.delete_namespaced_custom_object
         delete(*self._path, name, body={"propagationPolicy": policy}, **options)
 
+    def delete_all(self) -> None:
+        """Delete all InitPipelines of the namespace."""
+        delete = self._custom.delete_collection_namespaced_custom_object
+        delete(*self._path, _preload_content=False).drain_conn()
+
     @property
     def _custom(self) -> client.CustomObjectsApi:
         return client.CustomObjectsApi(self.api)

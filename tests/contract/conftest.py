@@ -1,7 +1,7 @@
 """A real API server for all contract tests, with the CRD installed.
 
-No controller manager runs, so only the test and the operator change objects. Tests do not delete
-their namespaces, because without the controller manager a deletion would not finish.
+No controller manager runs, so only the test and the operator change objects. The namespaces of the
+tests stay, because without the controller manager their deletion would not finish.
 """
 
 import os
@@ -13,7 +13,7 @@ import pytest
 from kubernetes import client
 
 from initpipeline.api import names
-from tests.api_client import connected
+from tests.api_client import Pipelines, connected
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import OWNER_REFERENCES_ENFORCED, Component, Mode
 from tests.contract.admission_client import AdmissionClient
@@ -54,9 +54,15 @@ def api(control_plane: Cluster) -> Iterator[client.ApiClient]:
 
 
 @pytest.fixture
-def namespace(api: client.ApiClient) -> str:
-    """Creates a namespace for the test."""
-    return create_namespace(api)
+def namespace(api: client.ApiClient) -> Iterator[str]:
+    """Creates a namespace for the test. Deletes its pipelines and Pods afterwards, because each
+    later operator of all namespaces would serve them first."""
+    name = create_namespace(api)
+    yield name
+    Pipelines(api, name).delete_all()
+    # The response has the Pods, and some tests create Pods that cannot be parsed.
+    delete_pods = client.CoreV1Api(api).delete_collection_namespaced_pod
+    delete_pods(name, grace_period_seconds=0, _preload_content=False).drain_conn()
 
 
 def allow(
