@@ -4,7 +4,7 @@ import pytest
 
 from initpipeline.core.facts import Pipeline
 from initpipeline.plugin.report.chart import chart
-from initpipeline.plugin.report.steps import sidecars, steps
+from initpipeline.plugin.report.steps import State, sidecars, steps
 from initpipeline.plugin.report.summary import short_forecast
 from tests.builders import PodBuilder, at, fresh_pod, pipeline, pod
 from tests.unit.core.simulation import SimulatedPipeline, started
@@ -39,6 +39,36 @@ def test_sidecars_pod_decides(found: PodBuilder, read: bool, expected: set[str])
     its = found.build() if read else None
     assert sidecars(reported, its) == expected
     assert {step.name for step in steps(reported, its) if step.sidecar} == expected
+
+
+def suspended(found: PodBuilder) -> Pipeline:
+    """Returns the pipeline after it was suspended in this state."""
+    state = started(found).policy(suspend=True).reconcile(found, 5)
+    return state.reconcile(None, 6).pipeline.build()
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        pytest.param(
+            fresh_pod().init("one", exit=0).init("two", running=True),
+            [("one", State.DONE, "succeeded"), ("two", State.STOPPED, "stopped")],
+            id="running step",
+        ),
+        pytest.param(
+            fresh_pod().init("one", exit=3, message="locked").init("two"),
+            [("one", State.FAILED, "exit 3"), ("two", State.TO_RUN, "to run")],
+            id="failed step",
+        ),
+    ],
+)
+def test_steps_of_a_suspended_run_keep_their_end(
+    found: PodBuilder, expected: list[tuple[str, State, str]]
+) -> None:
+    reported = suspended(found)
+    words = [row.words for row in chart(reported, at(9)).sections[1].rows]
+    shown = [(one.name, one.state) for one in steps(reported)]
+    assert [(*one, text) for one, text in zip(shown, words, strict=True)] == expected
 
 
 def test_sidecars_of_another_run_are_ignored() -> None:

@@ -17,7 +17,7 @@ from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated
 from initpipeline.core.kubelet_reasons import CRASH_LOOP_BACK_OFF, RESTARTING_ALL_CONTAINERS
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.history import recorded_runs
-from initpipeline.plugin.report.steps import sidecars
+from initpipeline.plugin.report.steps import State, Step, steps
 
 _MIN_LENGTH: Final = timedelta(seconds=1)
 """Minimum length of an axis. Kubernetes reports times in whole seconds."""
@@ -181,18 +181,18 @@ def _run_text(run: RunFacts, pipeline: Pipeline, now: datetime) -> str:
 def _steps_section(pipeline: Pipeline, run: Run, now: datetime, pod: Pod | None) -> Section:
     """Returns the steps from the start of the run until the run is initialized or has ended."""
     end = max(run.initialized_time or run.completion_time or now, run.start_time)
-    sidecar_names = sidecars(pipeline, pod)
     statuses = map(ContainerStatus.from_api, pipeline.status.init_container_statuses)
-    rows = (_step_row(status, status.name in sidecar_names, run, end) for status in statuses)
+    pairs = zip(statuses, steps(pipeline, pod), strict=True)
+    rows = (_step_row(status, step, run, end) for status, step in pairs)
     return _section(f"Steps of run {run.number}", rows, [run.start_time, end])
 
 
-def _step_row(status: ContainerStatus, sidecar: bool, run: Run, end: datetime) -> Row:
+def _step_row(status: ContainerStatus, step: Step, run: Run, end: datetime) -> Row:
     segments = tuple(_step_segments(status, run, end))
-    label = f"{status.name} (sidecar)" if sidecar else status.name
+    label = f"{status.name} (sidecar)" if step.sidecar else status.name
     baselines = {one.name: one.restart_count for one in run.init_restart_baselines}
     restarts = status.restart_count - baselines.get(status.name, 0)
-    return Row(label, segments, _step_text(status, segments, restarts))
+    return Row(label, segments, _step_text(status, step, segments, restarts))
 
 
 def _step_segments(status: ContainerStatus, run: Run, end: datetime) -> Iterator[Segment]:
@@ -238,9 +238,16 @@ def _last_is_of(run: Run, status: ContainerStatus) -> bool:
     return last.finished_at is not None and last.finished_at >= run.start_time
 
 
-def _step_text(status: ContainerStatus, segments: tuple[Segment, ...], restarts: int) -> str:
+def _step_text(
+    status: ContainerStatus, step: Step, segments: tuple[Segment, ...], restarts: int
+) -> str:
     attempts = [segment for segment in segments if segment.phase is not Phase.WAITING]
     if not attempts:
+        # The times of the attempts are not known, as when the pipeline is suspended.
+        if step.state in (State.DONE, State.STOPPED):
+            return Phase.DONE.value if step.state is State.DONE else step.state.value
+        if step.state is State.FAILED and step.exit_code is not None:
+            return formatting.exit_text(step.exit_code, step.signal, step.reason)
         reason = status.waiting_reason
         return "to run" if reason in ("", "PodInitializing") else f"to run: {reason}"
     last = attempts[-1]

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from initpipeline.api.models import InitPipelineStatus, format_time
+from initpipeline.api.models import FailedStep, InitPipelineStatus, format_time
 from initpipeline.api.reasons import Result
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated, init_containers
 from initpipeline.core.failures import could_not_start, failure
@@ -104,7 +104,8 @@ def _step(
 ) -> Step:
     state = _state(container, sidecar, status)
     end = container.terminated or container.last_terminated
-    failed = None if state in (State.DONE, State.TO_RUN) else failure(container)
+    recorded = _recorded(container, status)
+    failed = None if state in (State.DONE, State.TO_RUN) else recorded or failure(container)
     attempt = _attempt(container, end, state)
     waiting = container.waiting or {}
     blocked_by = waiting if state is State.WAITING else {}
@@ -115,12 +116,22 @@ def _step(
         sidecar=sidecar,
         started=attempt[0],
         finished=attempt[1],
-        restarts=max(0, container.restart_count - baseline),
+        restarts=recorded.restart_count if recorded else max(0, container.restart_count - baseline),
         exit_code=failed.exit_code if failed else None,
         signal=failed.signal if failed else None,
         reason=blocked_by.get("reason") or (failed.reason if failed else None),
         message=blocked_by.get("message") or (failed.message if failed else None),
     )
+
+
+def _recorded(container: ContainerStatus, status: InitPipelineStatus) -> FailedStep | None:
+    """Returns how the container failed in the ended run, if its mirror was reset, as when the
+    pipeline is suspended. None: it did not fail, or the mirror has it."""
+    run = status.run
+    if run is None or run.result is None or container.container_id:
+        return None
+    records = (record.failed_step for record in status.history if record.number == run.number)
+    return next((one for one in records if one and one.name == container.name), None)
 
 
 def _attempt(
@@ -146,6 +157,11 @@ def _state(container: ContainerStatus, sidecar: bool, status: InitPipelineStatus
     completed = {entry.name for entry in run.completed_init_containers}
     if container.name in completed or (run.initialized_time and not sidecar):
         return State.DONE
+    interrupted = run.running_step if run.result is not None else None
+    if interrupted and interrupted.name == container.name and not container.container_id:
+        return State.STOPPED
+    if _recorded(container, status):
+        return State.FAILED
     if container.terminated is not None and container.terminated.exit_code != 0:
         return (
             State.FAILED if container.container_id not in run.stale_container_ids else State.TO_RUN
