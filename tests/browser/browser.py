@@ -135,6 +135,19 @@ class Browser:
         found: list[list[str]] = self.driver.execute_async_script(_AXE)
         return found
 
+    def accessibility_tree(self) -> list[tuple[str, str, int]]:
+        """Returns role, name and heading level of what a screen reader finds, in order. Level 0:
+        the element is not a heading."""
+        nodes = self.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+        found = []
+        for node in nodes:
+            if node.get("ignored"):
+                continue
+            properties = {one["name"]: one["value"].get("value") for one in node["properties"]}
+            name = node.get("name", {}).get("value") or ""
+            found.append((node["role"]["value"], name, int(properties.get("level") or 0)))
+        return found
+
     def errors(self) -> list[str]:
         """Returns the errors that the browser has logged since the last call: scripts that failed,
         and what the Content-Security-Policy has blocked."""

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final, cast
 
 import pytest
@@ -35,6 +36,8 @@ class Logs:
     chunks: list[bytes] = field(default_factory=list)
     silent: bool = False
     pod: Raw = field(default_factory=dict)
+    second: int = 0
+    """In the timestamp of the first line, which identifies the log."""
     reading: int = 0
     """Logs that are being read at the moment."""
     ended: threading.Event = field(default_factory=threading.Event)
@@ -46,7 +49,7 @@ class Logs:
         self.reading += 1
         try:
             for number, chunk in enumerate(self.chunks):
-                yield f"2026-01-01T00:00:00.{number:09}Z ".encode() + chunk
+                yield f"2026-01-01T00:00:{self.second:02}.{number:09}Z ".encode() + chunk
             if self.silent:
                 self.ended.wait()
         finally:
@@ -253,6 +256,79 @@ def test_silent_log_is_not_read_any_more_after_the_page_is_left(page: Browser, o
     assert of.logs.reading == 1
     go(page, "/")
     page.until(lambda: of.logs.reading == 0, "the log is not read")
+
+
+def test_log_of_a_hidden_tab_is_paused_and_continues_without_losing_lines(
+    page: Browser, of: Served
+) -> None:
+    of.logs.chunks, of.logs.silent = [b"one\n", b"two\n", b"begun "], True
+    go(page, f"{PATH}/logs/two")
+    page.until_text("two\nbegun", "#log")
+    first = page.driver.current_window_handle
+    page.driver.switch_to.new_window("tab")
+    page.until(lambda: of.logs.reading == 0, "the log is not read while its tab is hidden")
+    of.logs.ended.clear()
+    of.logs.chunks = [b"one\n", b"two\n", b"begun and ended\n", b"two\n"]
+    page.driver.close()
+    page.driver.switch_to.window(first)
+    page.until_text("live", "#connection")
+    page.until(lambda: page.text("#log") == "one\ntwo\nbegun and ended\ntwo\n", "all lines")
+
+
+def test_log_of_a_later_attempt_follows_after_a_note(page: Browser, of: Served) -> None:
+    of.logs.chunks, of.logs.silent = [b"one\n"], True
+    go(page, f"{PATH}/logs/two")
+    page.until_text("one", "#log")
+    first = page.driver.current_window_handle
+    page.driver.switch_to.new_window("tab")
+    page.until(lambda: of.logs.reading == 0, "the log is not read while its tab is hidden")
+    of.logs.ended.clear()
+    of.logs.second = 1
+    page.driver.close()
+    page.driver.switch_to.window(first)
+    page.until(lambda: page.text("#log").count("one\n") == 2, "both logs")
+    assert "the log starts again" in page.text("#log")
+
+
+def test_changes_are_announced_and_the_focus_stays(page: Browser, of: Served) -> None:
+    go(page, f"/{NAMESPACE}/a")
+    page.until_text("live", "#connection")
+    page.run("document.querySelector('#run-1 summary').focus()")
+    failed = fresh_pod().init("one", exit=3).phase("Failed").restarts("Never")
+    raw = started(failed).pipeline.raw()
+    raw["metadata"]["name"] = "a"
+    pod = {**failed.raw(), "metadata": {**failed.raw()["metadata"], "name": "a"}}
+    of.run(of.store.put, Kind.PODS, pod)
+    of.run(of.store.put, Kind.PIPELINES, Entry.read(raw))
+    page.until_text("Stalled, run 1", "#announcement")
+    assert page.run("return document.activeElement.parentElement.id") == "run-1-details"
+
+
+def test_screen_reader_finds_landmarks_names_and_headings_in_order(page: Browser) -> None:
+    for path in ("/", PATH, f"{PATH}/logs/two"):
+        go(page, path)
+        page.until(lambda: page.all("h1"), "the page has a heading")
+        tree = page.accessibility_tree()
+        roles = [role for role, _, _ in tree]
+        assert {"banner", "main", "navigation", "status"} <= set(roles)
+        for role, name, _ in tree:
+            if role in ("button", "link", "textbox", "searchbox", "combobox", "navigation"):
+                assert name, f"a {role} of {path} has no name"
+        levels = [level for role, _, level in tree if role == "heading"]
+        assert levels[0] == 1
+        assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_narrow_list_shows_its_filters_on_request(page: Browser) -> None:
+    page.resize(780)
+    assert not page.all("#namespace")
+    assert len(page.all("#rows > li")) == 3
+    page.click("#more")
+    assert page.all("#namespace")
+    assert page.run("return document.getElementById('more').ariaExpanded") == "true"
+    page.click("#chips [data-summary=Ready]")
+    page.until_text("2 of 3", "#counts")
+    assert page.violations() == []
 
 
 def test_each_of_many_tabs_is_live_when_it_is_visible(page: Browser, of: Served) -> None:

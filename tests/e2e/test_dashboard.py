@@ -187,10 +187,11 @@ def test_stopped_operator_is_reported_until_it_runs(
     with not_reloaded(page):
         operator.stop()
         act(page, "rerun", "interrupts run 1")
-        page.until_text("operator", "#part-head [role=alert]")
+        page.until_text("operator", "#part-head .absent")
+        page.until_text("The operator does not appear to be running", "#announcement")
         operator.start()
         page.until_text("run 2, Requested", "#part-head")
-        page.until(lambda: not page.all("#part-head [role=alert]"), "the message is gone")
+        page.until(lambda: not page.all("#part-head .absent"), "the message is gone")
 
 
 @pytest.mark.usefixtures("operator")

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -16,8 +17,9 @@ from yarl import URL
 
 from initpipeline.api.raw import Raw
 from initpipeline.core.text import is_plain
+from initpipeline.plugin import terminal
 from initpipeline.plugin.cluster.client import ClusterClient, Kind
-from initpipeline.plugin.dashboard import server
+from initpipeline.plugin.dashboard import pages, server
 from initpipeline.plugin.dashboard.live import MAX_GONE, Entry, Store, Watcher
 from initpipeline.plugin.dashboard.logs import MAX_LINE, cut_lines
 from initpipeline.plugin.dashboard.security import CSRF_HEADER, cookie_name
@@ -37,8 +39,14 @@ class FakeCluster:
         self.patches: list[tuple[str, str, Any]] = []
         self.denied: set[str] = set()
         self.error: PluginError | None = None
+        self.down: PluginError | None = None
+        self.answers = threading.Event()
+        self.answers.set()
 
     def is_allowed(self, verb: str, *_: str) -> bool:
+        self.answers.wait()
+        if self.down:
+            raise self.down
         return verb not in self.denied
 
     def patch_pipeline(self, namespace: str, name: str, change: Any) -> Raw:
@@ -171,6 +179,37 @@ class TestAccess:
     async def test_request_of_another_site_is_forbidden(self, page: Page, site: str) -> None:
         assert (await page.get("/", **{"Sec-Fetch-Site": site})).status == 403
 
+    async def test_browser_with_two_dashboards_has_the_cookies_of_both(self, page: Page) -> None:
+        other = await opened()
+        address = f"{other.origin}/?token={other.dashboard.known.token}"
+        for url in (address, f"{page.origin}/", f"{other.origin}/"):
+            assert (await page.client.session.get(url)).status == 200
+        await other.client.close()
+
+    @pytest.mark.parametrize(
+        "path", ["/-/stream/list", f"/-/stream{PATH}", f"/-/log{PATH}/one"], ids=str
+    )
+    async def test_head_of_a_stream_is_not_allowed(self, page: Page, path: str) -> None:
+        assert (await page.client.head(path)).status == 405
+
+    @pytest.mark.parametrize("since", ["9" * 5000, "%C2%B2", "-1", "x", ""])
+    async def test_version_that_is_not_a_number_gets_the_whole_list(
+        self, page: Page, since: str
+    ) -> None:
+        response = await page.get(f"/-/stream/list?since={since}")
+        assert response.status == 200
+        assert (await next_message(response))["rows"]
+        response.close()
+
+    async def test_request_that_fails_has_the_security_headers(
+        self, page: Page, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(page.dashboard, "context", None)
+        monkeypatch.setattr(page.dashboard.store, "pipelines", None)
+        response = await page.get("/")
+        assert response.status == 500
+        assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+
     @pytest.mark.parametrize("path", ["/", "/-/dashboard.js", "/unknown", "/-/stream/list"])
     async def test_each_response_has_the_security_headers(self, page: Page, path: str) -> None:
         response = await page.get(path)
@@ -241,7 +280,13 @@ class TestContent:
     async def test_missing_pipeline_is_reported(self, page: Page) -> None:
         assert "There is no such InitPipeline" in await page.text("/default/other")
 
-    @pytest.mark.parametrize("path", ["/default/a%2Fb", "/default/%3Cscript%3E", "/-/secret.py"])
+    @pytest.mark.parametrize(
+        "path",
+        [
+            *("/default/a%2Fb", "/default/%3Cscript%3E", "/default/%2e%2e", "/default/-"),
+            *("/-/secret.py", "/-/..%2fserver.py", f"/default/{'a' * 254}", "/favicon.ico"),
+        ],
+    )
     async def test_path_that_is_not_a_name_is_not_found(self, page: Page, path: str) -> None:
         assert (await page.get(path)).status == 404
 
@@ -257,7 +302,7 @@ class TestContent:
 async def next_message(response: ClientResponse) -> dict[str, Any]:
     """Returns the next message of a stream."""
     while True:
-        line = await response.content.readline()
+        line = await asyncio.wait_for(response.content.readline(), 20)
         assert line, "the stream has ended"
         if line.startswith(b"data: "):
             message: dict[str, Any] = json.loads(line.removeprefix(b"data: "))
@@ -277,6 +322,44 @@ class TestStreams:
         message = await next_message(response)
         assert (message["rows"], message["gone"]) == ([], ["default/other"])
         response.close()
+
+    async def test_many_rows_are_streamed_in_batches_and_only_the_last_has_the_version(
+        self, page: Page
+    ) -> None:
+        store, raw = page.dashboard.store, pipeline().raw()
+        for number in range(2 * server.BATCH_ROWS + 1):
+            metadata = {**raw["metadata"], "name": f"p{number}"}
+            store.put(Kind.PIPELINES, Entry.read({**raw, "metadata": metadata}))
+        response = await page.get("/-/stream/list?since=0")
+        keys: list[str] = []
+        versions: list[bool] = []
+        while len(keys) < len(store.pipelines):
+            text = (await response.content.readuntil(b"\n\n")).decode()
+            keys += [row["key"] for row in json.loads(text.partition("data: ")[2])["rows"]]
+            versions.append(text.startswith("id: "))
+        assert sorted(keys) == sorted("/".join(key) for key in store.pipelines)
+        assert versions == [False, False, True]
+        response.close()
+
+    async def test_history_does_not_change_while_only_time_passes(self, page: Page) -> None:
+        store = page.dashboard.store
+        before = pages.sections(store, (NAMESPACE, NAME))["history"]
+        store.now = lambda: at(600)
+        assert pages.sections(store, (NAMESPACE, NAME))["history"] == before
+
+    async def test_yaml_of_an_unchanged_pipeline_is_made_once(
+        self, page: Page, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made: list[Raw] = []
+
+        def to_yaml(raw: Raw, _: str) -> str:
+            made.append(raw)
+            return "yaml"
+
+        monkeypatch.setattr(terminal, "to_yaml", to_yaml)
+        for _ in range(3):
+            assert "yaml" in await page.text(PATH)
+        assert len(made) == 1
 
     async def test_unchanged_list_is_not_streamed_again(self, page: Page) -> None:
         version = page.dashboard.store.version
@@ -377,10 +460,11 @@ class TestChanges:
             ("{kind: InitPipeline, metadata: {namespace: default, name: demo}}", "no spec"),
             ("[" * 10_000, "the text cannot be read"),
             ("kind: A\n---\nkind: B", "must have one InitPipeline"),
+            (b"\xff\xfe\xfd", "the text cannot be read"),
         ],
     )
     async def test_text_that_is_not_the_pipeline_is_refused(
-        self, page: Page, text: str, error: str
+        self, page: Page, text: str | bytes, error: str
     ) -> None:
         headers = {"Origin": page.origin, CSRF_HEADER: page.dashboard.known.csrf}
         answer = await page.client.post(f"/-/plan{PATH}", data=text, headers=headers)
@@ -444,6 +528,51 @@ class TestActions:
         text = await page.text(PATH)
         assert text.count('disabled aria-describedby="denied"') == 2
         assert "you may not &#34;patch&#34; initpipelines in namespace default" in text
+
+    async def test_action_that_is_refused_disables_the_buttons_of_the_open_page(
+        self, page: Page
+    ) -> None:
+        await page.text(PATH)
+        response = await page.get(f"/-/stream{PATH}")
+        await next_message(response)
+        page.cluster.denied, page.cluster.error = {"patch"}, NotUsableError("you may not patch")
+        await page.act("rerun")
+        actions = (await next_message(response))["parts"]["actions"]
+        assert "you may not &#34;patch&#34; initpipelines" in actions
+        response.close()
+
+    async def test_permissions_are_read_again_when_the_stream_reconnects(self, page: Page) -> None:
+        page.cluster.denied = {"patch"}
+        assert "you may not" in await page.text(PATH)
+        page.cluster.denied = set()
+        response = await page.get(f"/-/stream{PATH}")
+        assert "disabled" in (await next_message(response))["parts"]["actions"]
+        assert "disabled" not in (await next_message(response))["parts"]["actions"]
+        response.close()
+
+    async def test_permissions_that_cannot_be_read_stay_as_known(self, page: Page) -> None:
+        page.cluster.denied = {"patch"}
+        await page.text(PATH)
+        page.cluster.down = PluginError("no answer")
+        await page.text(PATH)
+        while page.dashboard.reviews:
+            await asyncio.gather(*page.dashboard.reviews.values())
+        assert "you may not" in await page.text(PATH)
+
+    async def test_pages_do_not_wait_for_an_api_server_that_does_not_answer(
+        self, page: Page, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(server, "REVIEW_SECONDS", 0.01)
+        page.cluster.answers.clear()
+        for number in range(40):
+            assert await page.text(f"/n{number}/demo")
+        assert (await page.act("rerun")).status == 200
+        response = await page.get(f"/-/stream{PATH}")
+        assert "disabled" not in (await next_message(response))["parts"]["actions"]
+        page.cluster.denied = {"patch"}
+        page.cluster.answers.set()
+        assert "disabled" in (await next_message(response))["parts"]["actions"]
+        response.close()
 
     async def test_missing_permission_for_logs_is_shown_in_place_of_the_logs(
         self, page: Page

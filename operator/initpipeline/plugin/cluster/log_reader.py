@@ -56,6 +56,12 @@ class LogReader:
         self._pod_uid = pod_uid
         self._part = part
         self._previous = part.previous
+        self._transcript = Transcript()
+
+    @property
+    def identity(self) -> str:
+        """Identifies the attempt and the file that was read last. The kubelet rotates files."""
+        return f"{self._part.container_id} {self._transcript.beginning}"
 
     def once(self) -> Iterator[bytes]:
         """Returns the present log, without retries. Raises NotFoundError, NoAnswerError."""
@@ -68,15 +74,16 @@ class LogReader:
         Raises NotFoundError if the node does not have the log. Raises NotUsableError if the retries
         are used up.
         """
-        transcript, failures = Transcript(), 0
+        failures = 0
         while True:
+            transcript = self._transcript
             before, interruption = copy(transcript), ""
             try:
                 for chunk in self._log(follow=follow and not self._previous, timestamps=True):
                     new = transcript.feed(chunk)
                     if transcript.replaced and not before.replaced:
                         if not self._reads_ours():
-                            transcript = before
+                            self._transcript = transcript = before
                             interruption = "a newer attempt is already running on the node"
                             break
                         before.replaced = True

@@ -9,10 +9,12 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Final
 
 from initpipeline.api.raw import Raw
 from initpipeline.core.facts import Pipeline, UnreadableError
+from initpipeline.plugin import terminal
 from initpipeline.plugin.cluster.client import WATCH_SECONDS, ClusterClient, Kind
 from initpipeline.plugin.errors import NoAnswerError, PluginError
 from initpipeline.plugin.report.formatting import one_line
@@ -29,7 +31,7 @@ Key = tuple[str, str]
 """Namespace and name."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
     """An InitPipeline."""
 
@@ -37,6 +39,11 @@ class Entry:
     pipeline: Pipeline | None
     """None: this version of the plugin cannot read it, see ``error``."""
     error: str = ""
+
+    @cached_property
+    def yaml(self) -> str:
+        """The resource as YAML. Computing it takes most of the time of a page."""
+        return terminal.to_yaml(self.raw, "utf-8")
 
     @classmethod
     def read(cls, raw: Raw) -> "Entry":
@@ -107,7 +114,7 @@ class Store:
             self.events = {}
             for one in items:
                 self._put_event(one if not isinstance(one, Entry) else one.raw)
-        self._notify()
+        self.notify()
 
     def put(self, kind: Kind, item: Entry | Raw) -> None:
         """Records one object that was created or has changed."""
@@ -117,7 +124,7 @@ class Store:
             self.pods[key_of(item)] = item
         else:
             self._put_event(item)
-        self._notify(_key_about(kind, item.raw if isinstance(item, Entry) else item))
+        self.notify(_key_about(kind, item.raw if isinstance(item, Entry) else item))
 
     def remove(self, kind: Kind, raw: Raw) -> None:
         """Records that an object was deleted."""
@@ -127,13 +134,13 @@ class Store:
             self.pods.pop(key_of(raw), None)
         else:
             self._remove_event(raw)
-        self._notify(_key_about(kind, raw))
+        self.notify(_key_about(kind, raw))
 
     def fail(self, kind: Kind, message: str) -> None:
         """Records that a kind is not current."""
         if self.problems.get(kind) != message:
             self.problems[kind] = message
-            self._notify()
+            self.notify()
 
     def _put_pipeline(self, entry: Entry) -> None:
         key = key_of(entry.raw)
@@ -170,7 +177,7 @@ class Store:
         if not of:
             self.events.pop(_about(raw), None)
 
-    def _notify(self, key: Key | None = None) -> None:
+    def notify(self, key: Key | None = None) -> None:
         """Sets the events of the subscriptions to this key. None: those of all."""
         for event, wanted in self._changes.items():
             if None in (key, wanted) or key == wanted:

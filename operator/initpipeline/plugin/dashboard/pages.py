@@ -14,7 +14,6 @@ from initpipeline.api.raw import Raw
 from initpipeline.core import pod_ownership
 from initpipeline.core.facts import Facts, Pipeline, Pod, UnreadableError
 from initpipeline.core.text import plain
-from initpipeline.plugin import terminal
 from initpipeline.plugin.cluster.client import Kind
 from initpipeline.plugin.dashboard.live import Entry, Key, Store
 from initpipeline.plugin.report import formatting, log_parts
@@ -255,7 +254,7 @@ def _values(store: Store, found: View, pipeline: Pipeline, now: datetime) -> dic
         "previous": [] if own is None else log_parts.previous(own, None),
         "events": sorted(map(_event, events), key=lambda one: one["last"], reverse=True),
         "events_problem": store.problems.get(Kind.EVENTS, ""),
-        "yaml": terminal.to_yaml(found.entry.raw, "utf-8"),
+        "yaml": found.entry.yaml,
         "span": formatting.span,
         "between": formatting.between,
         "exit_text": formatting.exit_text,

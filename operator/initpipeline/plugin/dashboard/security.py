@@ -67,20 +67,18 @@ def cookie_name(port: int) -> str:
 
 
 def middleware(known: Secrets, port: int) -> Handler:
-    """Returns the middleware that refuses foreign requests and sets the security headers."""
+    """Returns the middleware that refuses foreign requests."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            response = _entered(request, known, port) or await handler(request)
-        except web.HTTPException as error:
-            error.headers.update(HEADERS)
-            raise
-        if not response.prepared:
-            response.headers.update(HEADERS)
-        return response
+        return _entered(request, known, port) or await handler(request)
 
     return guard  # type: ignore[return-value]
+
+
+async def set_headers(_: web.Request, response: web.StreamResponse) -> None:
+    """Sets the security headers. Called for each response, also those to failed requests."""
+    response.headers.update(HEADERS)
 
 
 def _entered(request: web.Request, known: Secrets, port: int) -> web.Response | None:

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import signal
 import socket
 import threading
 import webbrowser
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Final, TypeVar
@@ -37,6 +38,14 @@ REDRAW_SECONDS: Final = 10.0
 stream sends a comment as often, so that it notices a browser that has gone."""
 COALESCE_SECONDS: Final = 0.1
 """Changes within this time are sent together."""
+BATCH_ROWS: Final = 100
+"""Rows of the list that are sent at once."""
+REVIEW_SECONDS: Final = 0.5
+"""How long a page waits for the permissions before it is shown without them."""
+IDENTITY_MARK: Final = "\x1e"
+_NAME: Final = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
+"""A DNS subdomain."""
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _STATIC: Final = {"dashboard.css": "text/css", "dashboard.js": "text/javascript"}
 _ICON: Final = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path fill="#0969da" '
@@ -66,18 +75,25 @@ class Dashboard:
     clients: list[ClusterClient] = field(default_factory=list)
     """Clients that no request uses at the moment."""
     permissions: dict[str, pages.Permissions] = field(default_factory=dict)
-    """By namespace. They are read again when a page is loaded."""
+    """By namespace, as last read."""
+    reviews: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    """By namespace, the tasks that read the permissions at the moment."""
+    outdated: set[str] = field(default_factory=set)
+    """The namespaces of these tasks whose permissions must be read once more."""
+    review_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    """Bounds the threads of these tasks, so that actions do not wait for them."""
     rows: dict[Key, tuple[Entry, pages.Row]] = field(default_factory=dict)
     """The rows that were rendered last."""
 
     def application(self, port: int) -> web.Application:
         """Returns the application. Without its watches: see ``watch``."""
         made = web.Application(middlewares=[security.middleware(self.known, port)])  # type: ignore[list-item]
+        made.on_response_prepare.append(security.set_headers)
         made.router.add_get("/", self.list_page)
         made.router.add_get("/-/{file}", self.static)
-        made.router.add_get("/-/stream/list", self.list_stream)
-        made.router.add_get("/-/stream/{namespace}/{name}", self.pipeline_stream)
-        made.router.add_get("/-/log/{namespace}/{name}/{container}", self.log)
+        made.router.add_get("/-/stream/list", self.list_stream, allow_head=False)
+        made.router.add_get("/-/stream/{namespace}/{name}", self.pipeline_stream, allow_head=False)
+        made.router.add_get("/-/log/{namespace}/{name}/{container}", self.log, allow_head=False)
         made.router.add_get("/{namespace}/{name}", self.pipeline_page)
         made.router.add_get("/{namespace}/{name}/run/{number:\\d+}", self.pipeline_page)
         made.router.add_get("/{namespace}/{name}/logs/{container}", self.log_page)
@@ -143,36 +159,45 @@ class Dashboard:
     async def list_stream(self, request: web.Request) -> web.StreamResponse:
         """Streams the rows that changed after the version of the page."""
         since = request.headers.get("Last-Event-ID") or request.query.get("since", "0")
-        version = int(since) if since.isdecimal() else 0
+        version = int(since) if _NUMBER.fullmatch(since) else 0
         sent = ""
         async with _stream(request, self.store) as (response, changed):
             while True:
                 if version < self.store.forgotten:
                     await _send(response, self.store.version, {"reload": True})
                     return response
-                message = self._list_changes(version)
+                rows, gone = self._list_changes(version)
                 shown = pages.problems(self.store)
-                if message["rows"] or message["gone"] or shown != sent:
+                if rows or gone or shown != sent:
                     sent, version = shown, self.store.version
-                    await _send(response, version, {**message, "problems": shown})
+                    # A slow browser delays the next batch, so no more than one is kept for it.
+                    *batches, last = _batches(rows)
+                    for batch in batches:
+                        await _send(response, None, {"rows": self._row_data(batch)})
+                    rest = {"gone": gone, "problems": shown}
+                    await _send(response, version, {"rows": self._row_data(last), **rest})
                 await _next(response, changed)
         return response
 
-    def _list_changes(self, version: int) -> dict[str, Any]:
+    def _list_changes(self, version: int) -> tuple[list[Key], list[str]]:
+        """Returns the InitPipelines that changed and those that were deleted after a version."""
         store = self.store
         if version == store.version:
-            return {"rows": [], "gone": []}
+            return [], []
         rows = [key for key, at in store.changed.items() if at > version]
-        gone = [key for key, at in store.gone.items() if at > version]
-        return {
-            "rows": [self._row(key).data() for key in rows],
-            "gone": ["/".join(key) for key in gone],
-        }
+        return rows, ["/".join(key) for key, at in store.gone.items() if at > version]
+
+    def _row_data(self, keys: Iterable[Key]) -> list[dict[str, str]]:
+        """Returns the rows of those that still exist."""
+        return [self._row(key).data() for key in keys if key in self.store.pipelines]
 
     async def pipeline_page(self, request: web.Request) -> web.Response:
         key = _key(request)
-        permissions = self.permissions[key[0]] = await self._permissions(key[0])
-        rendered = pages.sections(self.store, key, flags=self.flags(key), permissions=permissions)
+        review = self._review(key[0])
+        if key[0] not in self.permissions:
+            # The page does not wait for a slow API server: the stream has what is read later.
+            await asyncio.wait([review], timeout=REVIEW_SECONDS)
+        rendered = self._sections(key)
         return self._page(
             "pipeline.html",
             title=key[1],
@@ -182,32 +207,59 @@ class Dashboard:
             exists=pages.view(self.store, key) is not None,
         )
 
-    async def _permissions(self, namespace: str) -> pages.Permissions:
-        patch = "" if self.read_only else await self._denied("patch", names.PLURAL, namespace)
-        logs = await self._denied("get", "pods/log", namespace)
-        return pages.Permissions(not self.read_only, patch, logs)
+    def _sections(self, key: Key, overdue: float = 0) -> Mapping[str, str]:
+        permissions = self.permissions.get(key[0]) or pages.Permissions(not self.read_only)
+        return pages.sections(self.store, key, overdue, self.flags(key), permissions)
+
+    def _review(self, namespace: str) -> asyncio.Task[None]:
+        """Starts to read the permissions in a namespace. If they are being read, they are read once
+        more after that. The pages show them when they have changed."""
+        if namespace in self.reviews:
+            self.outdated.add(namespace)
+            return self.reviews[namespace]
+
+        def ended(task: asyncio.Task[None]) -> None:
+            del self.reviews[namespace]
+            if namespace in self.outdated and not task.cancelled():
+                self.outdated.remove(namespace)
+                self._review(namespace)
+
+        task = self.reviews[namespace] = asyncio.create_task(self._read_permissions(namespace))
+        task.add_done_callback(ended)
+        return task
+
+    async def _read_permissions(self, namespace: str) -> None:
+        patch = ""
+        try:
+            async with self.review_slots:
+                if not self.read_only:
+                    patch = await self._denied("patch", names.PLURAL, namespace)
+                logs = await self._denied("get", "pods/log", namespace)
+        except (PluginError, OSError):
+            return  # What is known stays.
+        read = pages.Permissions(not self.read_only, patch, logs)
+        if self.permissions.get(namespace) != read:
+            self.permissions[namespace] = read
+            self.store.notify()
 
     async def _denied(self, verb: str, resource: str, namespace: str) -> str:
-        """Returns which permission is missing. Empty: it is granted or not known."""
+        """Returns which permission is missing. Empty: it is granted."""
         group = names.GROUP if resource == names.PLURAL else ""
-        try:
-            allowed = await self._call(
-                lambda client: client.is_allowed(verb, resource, namespace, group)
-            )
-        except PluginError:
-            return ""
+        allowed = await self._call(
+            lambda client: client.is_allowed(verb, resource, namespace, group)
+        )
         return "" if allowed else f'you may not "{verb}" {resource} in namespace {namespace}'
 
     async def pipeline_stream(self, request: web.Request) -> web.StreamResponse:
         """Streams the parts of the page that changed."""
         key, sent, absence = _key(request), dict[str, str](), _Absence()
+        self._review(key[0])
         # The page has just been loaded. A browser that reconnects gets all parts.
         seen = "" if "Last-Event-ID" in request.headers else request.query.get("seen", "")
         async with _stream(request, self.store, key) as (response, changed):
             while True:
                 overdue = absence.seconds(self.store, key)
-                permissions = self.permissions.get(key[0]) or pages.Permissions(not self.read_only)
-                rendered = pages.sections(self.store, key, overdue, self.flags(key), permissions)
+                rendered = self._sections(key, overdue)
                 if seen:
                     digests = zip(seen.split(","), rendered.items(), strict=False)
                     sent = {
@@ -240,7 +292,7 @@ class Dashboard:
         """Streams the log of a container: for the page with long lines cut, or as a download."""
         key, container = _key(request), _container(request)
         previous, whole = (request.query.get(flag) == "1" for flag in ("previous", "download"))
-        response = web.StreamResponse(headers=security.HEADERS)
+        response = web.StreamResponse()
         response.content_type = "application/octet-stream" if whole else "text/plain"
         if whole:
             response.headers["Content-Disposition"] = "attachment"
@@ -251,7 +303,7 @@ class Dashboard:
         reading = Reading(await asyncio.to_thread(self._client))
         reader = LogReader(reading, Target(*key), *found)
         chunks = reader.once() if whole else reader.all(follow=not previous)
-        shown = chunks if whole else (line.encode() for line in cut_lines(chunks))
+        shown = chunks if whole else _identified(cut_lines(chunks), reader)
         async with contextlib.aclosing(from_thread(shown, reading.end)) as arriving:
             try:
                 async for chunk in arriving:
@@ -297,7 +349,7 @@ class Dashboard:
 
     async def plan(self, request: web.Request) -> web.Response:
         """Returns what the operator would do after a change, from a dry run."""
-        key, text = _key(request), await request.text()
+        key, text = _key(request), (await request.read()).decode(errors="replace")
         try:
             lines = await self._call(lambda client: change.lines(client, key, text))
         except PluginError as error:
@@ -319,6 +371,7 @@ class Dashboard:
         try:
             await self._call(lambda client: client.patch_pipeline(namespace, name, body))
         except PluginError as error:
+            self._review(namespace)
             return web.json_response({"error": plain(str(error))}, status=409)
         done = {Action.RERUN: "a new run is requested", Action.SUSPEND: "suspended"}
         return web.json_response({"done": done.get(action, "resumed")})
@@ -372,12 +425,21 @@ class _Absence:
         return 0
 
 
+def _identified(pieces: Iterator[str], reader: LogReader) -> Iterator[bytes]:
+    """Yields the log after a line with its identity, by which the page recognizes it when it
+    continues. That line starts with a control character, which no line of a log has."""
+    for number, piece in enumerate(pieces):
+        if number == 0:
+            yield f"{IDENTITY_MARK}{reader.identity}\n".encode()
+        yield piece.encode()
+
+
 @contextlib.asynccontextmanager
 async def _stream(
     request: web.Request, store: Store, key: Key | None = None
 ) -> AsyncIterator[tuple[web.StreamResponse, asyncio.Event]]:
     """Starts a stream of events. Yields it and the event that is set at each change."""
-    response = web.StreamResponse(headers={**security.HEADERS})
+    response = web.StreamResponse()
     response.content_type = "text/event-stream"
     await response.prepare(request)
     changed = store.subscribe(key)
@@ -389,8 +451,11 @@ async def _stream(
         store.unsubscribe(changed)
 
 
-async def _send(response: web.StreamResponse, version: int, message: Any) -> None:
-    await response.write(f"id: {version}\ndata: {json.dumps(message)}\n\n".encode())
+async def _send(response: web.StreamResponse, version: int | None, message: Any) -> None:
+    """Sends a message. ``version`` is that from which a browser that reconnects continues. None:
+    more messages with the same version follow."""
+    known = "" if version is None else f"id: {version}\n"
+    await response.write(f"{known}data: {json.dumps(message)}\n\n".encode())
 
 
 async def _next(
@@ -404,6 +469,11 @@ async def _next(
         return
     await asyncio.sleep(COALESCE_SECONDS)
     changed.clear()
+
+
+def _batches(rows: list[Key]) -> list[list[Key]]:
+    """Returns the rows in batches, at least one, which may be empty."""
+    return [rows[at : at + BATCH_ROWS] for at in range(0, max(1, len(rows)), BATCH_ROWS)]
 
 
 def _digests(rendered: Mapping[str, str]) -> str:
@@ -430,7 +500,7 @@ def _container(request: web.Request) -> str:
 
 
 def _check_name(name: str) -> None:
-    if not all(letter.isascii() and (letter.isalnum() or letter in "-.") for letter in name):
+    if not _NAME.fullmatch(name):
         raise web.HTTPNotFound(text="there is no such page")
 
 

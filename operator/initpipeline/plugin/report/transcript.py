@@ -66,6 +66,11 @@ class Transcript:
             data = data[skipped:]
         return self._after_passing(data) if self._passing else self._new_bytes(data)
 
+    @property
+    def beginning(self) -> str:
+        """The timestamp of the first line, which identifies the log. Empty: nothing was read."""
+        return self._leading.partition(b" ")[0].decode(errors="replace")
+
     def finish(self) -> bytes:
         """Returns the remaining new bytes at the end of the log."""
         rest, self._unread = self._unread, b""

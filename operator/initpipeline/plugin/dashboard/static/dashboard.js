@@ -133,12 +133,16 @@ function startList() {
     field.value = value;
     field.addEventListener("input", remember);
   }
+  const more = byId("more");
+  const expand = (on) => { more.ariaExpanded = String(on); };
+  more.addEventListener("click", () => expand(more.ariaExpanded !== "true"));
+  expand(filters.some((name) => name !== "text" && byId(name).value));
   byId("filters").addEventListener("submit", (event) => { event.preventDefault(); step(1); });
   apply();
   connect((message) => {
     if (message.reload) { location.reload(); return; }
-    byId("problems").innerHTML = message.problems;
-    for (const key of message.gone) { known.get(key)?.remove(); known.delete(key); }
+    if (message.problems !== undefined) byId("problems").innerHTML = message.problems;
+    for (const key of message.gone || []) { known.get(key)?.remove(); known.delete(key); }
     for (const { key, html } of message.rows) {
       const row = fragment(html).firstElementChild, before = known.get(key);
       const focused = before?.contains(document.activeElement);
@@ -155,6 +159,8 @@ function startList() {
 
 /* A pipeline */
 const focusable = "a,button,summary,[tabindex]";
+/* Identifies a control in a part that is replaced. */
+const nameOf = (one) => one.getAttribute("href") || one.dataset.action || one.parentElement.id || one.getAttribute("aria-label") || one.textContent;
 function startPipeline() {
   const run = /\/run\/(\d+)$/.exec(location.pathname);
   const open = () => {
@@ -162,6 +168,10 @@ function startPipeline() {
     if (!target) return;
     target.classList.add("target");
     target.querySelector("details").open = true;
+  };
+  const announce = () => {
+    const said = document.querySelector(".announced")?.textContent.trim() || "";
+    if (byId("announcement").textContent !== said) byId("announcement").textContent = said;
   };
   open();
   (run && byId(`run-${run[1]}`))?.scrollIntoView();
@@ -176,11 +186,16 @@ function startPipeline() {
       if (!part) continue;
       const opened = [...part.querySelectorAll("details[open]")].map((one) => one.id);
       const zoomed = part.querySelector(".zoomed"), left = part.querySelector(".timeline")?.scrollLeft;
-      const index = part.contains(document.activeElement) ? [...part.querySelectorAll(focusable)].indexOf(document.activeElement) : -1;
+      const focused = part.contains(document.activeElement) ? nameOf(document.activeElement) : null;
       part.innerHTML = html;
+      if (name === "head") announce();
       for (const id of opened) { const one = byId(id); if (one) one.open = true; }
       if (zoomed) { zoom(true); part.querySelector(".timeline").scrollLeft = left; }
-      if (index >= 0) part.querySelectorAll(focusable)[index]?.focus();
+      if (focused !== null) {
+        const again = [...part.querySelectorAll(focusable)];
+        /* Resume takes the place of Suspend. */
+        (again.find((one) => nameOf(one) === focused) || again.at(-1))?.focus();
+      }
       if (name === "history") open();
     }
     const edit = byId("edit");
@@ -236,7 +251,7 @@ async function ask(action) {
 
 /* A log */
 const KEPT = 20000;
-async function startLog() {
+function startLog() {
   const log = byId("log"), search = byId("text");
   let word = "", found = 0, rest = "", drawn = null;
   const fill = (line) => {
@@ -248,14 +263,29 @@ async function startLog() {
     line.replaceChildren(text.slice(0, at), mark, text.slice(at + word.length) + "\n");
   };
   const count = () => { byId("counts").textContent = word ? `${found} lines` : ""; };
+  /* Each connection has the log from its beginning, after a line with its identity, which starts
+     with a control character. Lines that are shown already are skipped. */
+  let identity = "", seen = 0, position = -1;
+  const accept = (line) => {
+    if (line.startsWith("\x1e")) {
+      const again = identity && line !== identity;
+      if (line !== identity) seen = 0;
+      identity = line; position = 0;
+      return again ? ["[the log starts again: a newer attempt runs, or the kubelet has rotated the file]"] : [];
+    }
+    if (position >= 0 && ++position <= seen) return [];
+    if (position >= 0) seen = position;
+    return [line];
+  };
   const add = (text) => {
-    const lines = (rest + text).split("\n");
-    rest = lines.pop();
+    const received = (rest + text).split("\n");
+    rest = received.pop();
+    const lines = received.flatMap(accept);
     const made = document.createDocumentFragment();
     for (const text of lines) { const line = document.createElement("span"); line.dataset.line = text; fill(line); made.append(line); }
     drawn?.remove();
     log.append(made);
-    if (rest) { drawn = document.createElement("span"); drawn.textContent = rest; log.append(drawn); } else drawn = null;
+    if (rest && position >= seen) { drawn = document.createElement("span"); drawn.textContent = rest; log.append(drawn); } else drawn = null;
     while (log.childElementCount > KEPT) log.firstChild.remove();
     if (byId("follow").checked) log.scrollTop = log.scrollHeight;
     count();
@@ -268,12 +298,26 @@ async function startLog() {
   });
   search.form.addEventListener("submit", (event) => event.preventDefault());
   const connection = byId("connection");
-  try {
-    const answer = await fetch(log.dataset.source), reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    connection.textContent = "live";
-    for (;;) { const { done, value } = await reader.read(); if (done) break; add(value); }
-    connection.textContent = log.childElementCount ? "end of the log" : "no output";
-  } catch { connection.textContent = "the log was interrupted: reload the page"; connection.className = "bad"; }
+  let reading = null;
+  const read = async () => {
+    const own = reading = new AbortController();
+    rest = ""; position = -1;
+    try {
+      const answer = await fetch(log.dataset.source, { signal: own.signal }), reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      connection.textContent = "live";
+      for (;;) { const { done, value } = await reader.read(); if (own.signal.aborted) return; if (done) break; add(value); }
+      connection.textContent = log.childElementCount ? "end of the log" : "no output";
+      document.removeEventListener("visibilitychange", follow);
+    } catch {
+      if (own.signal.aborted) return;
+      connection.textContent = "the log was interrupted: reload the page"; connection.className = "bad";
+    }
+  };
+  const follow = () => {
+    if (document.hidden) { reading?.abort(); reading = null; connection.textContent = "paused"; } else if (!reading) read();
+  };
+  document.addEventListener("visibilitychange", follow);
+  follow();
 }
 
 /* Focuses the next or previous visible row. */
