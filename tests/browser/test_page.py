@@ -224,6 +224,7 @@ def test_link_with_a_fragment_opens_the_run(page: Browser, of: Served) -> None:
 
 
 def test_chips_filter_by_condition(page: Browser) -> None:
+    assert page.text("#attention") == "1 of 3 needs attention."
     page.click("#chips [data-summary=Ready]")
     page.until_text("2 of 3", "#counts")
     assert page.path == "/?summary=Ready"

@@ -87,6 +87,8 @@ function startList() {
       if (of.tone !== row.dataset.tone) of.tone = "";
       counts.set(row.dataset.summary, of);
     }
+    const stalled = ["Stalled", "Unreadable"].reduce((sum, name) => sum + (counts.get(name)?.count || 0), 0);
+    byId("attention").textContent = known.size ? `${stalled || "None"} of ${known.size} ${stalled > 1 ? "need" : "needs"} attention.` : "";
     const focused = document.activeElement?.dataset?.summary;
     byId("chips").replaceChildren(...[...counts].map(([summary, { count, tone }]) => {
       const chip = Object.assign(document.createElement("button"), { type: "button" });
