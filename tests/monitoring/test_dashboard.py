@@ -48,6 +48,12 @@ def test_query_selects_the_chosen_replicas_of_this_operator(query: Query) -> Non
             assert joined in query.expression
 
 
+def test_alerts_are_those_of_the_chosen_namespaces_and_those_without_one() -> None:
+    """InitPipelineNotRunning has no namespace, because no target answers."""
+    [alerts] = [one.expression for one in ALL if "ALERTS{" in one.expression]
+    assert 'namespace=~"|$namespace"' in alerts
+
+
 @pytest.mark.parametrize("panel", panels(), ids=lambda panel: str(panel["title"]))
 def test_panel_has_a_description_a_unit_and_no_data_source_of_its_own(
     panel: dict[str, Any],
