@@ -74,7 +74,7 @@ _ROWS: Final = (
 def classify(code: int, status: Mapping[str, Any]) -> Refusal | None:
     """Returns the refusal that an HTTP code and a metav1.Status express.
 
-    None: the error does not concern this Pod: the API server or the connection failed, or the
+    None: the error is not about this Pod, because the API server or the connection failed, or the
     namespace is terminating.
 
     The API server may accept the Pod later without a change of the InitPipeline, because quotas,

@@ -35,7 +35,7 @@ _OBSTACLES: Final[Mapping[str, Reason]] = {
     CANNOT_START: Reason.CONTAINER_CONFIG_ERROR,
 }
 """What keeps a container from starting, by the kubelet's reason. Other reasons, such as
-PodInitializing, mean that its turn has not come."""
+PodInitializing, mean that the kubelet does not start the container yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +233,7 @@ def _obstacle(title: str, status: ContainerStatus) -> Explanation | None:
 
 
 def _running_step(title: str, step: Step, status: ContainerStatus) -> Explanation:
-    """Returns what a step does that has run at least once in this Pod."""
+    """Returns the state of a step that has run at least once in this Pod."""
     obstacle = _obstacle(title, status)
     if obstacle is not None:
         return obstacle

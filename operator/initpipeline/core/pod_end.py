@@ -62,8 +62,8 @@ def own_end(pod: Pod) -> Reason | None:
     """Returns the reason if the Pod failed because it exceeded a limit of its own spec:
     activeDeadlineSeconds, or the size of an emptyDir or of ephemeral storage.
 
-    The kubelet evicts Pods because of node pressure, and because of a full volume of the Pod. It
-    sets DisruptionTarget for the first only (KEP-3329).
+    The kubelet evicts Pods because of node pressure, and because a Pod exceeds such a size. It sets
+    DisruptionTarget only if the cause is node pressure (KEP-3329).
     """
     if pod.phase != "Failed":
         return None

@@ -33,8 +33,9 @@ RestartAllContainers rule (KEP-5532)."""
 def kubelet_rerun(run: Run, pod: Pod) -> Trigger | None:
     """Returns PodRestarted or RestartedInPlace if the kubelet has begun a run in the same Pod.
 
-    It has if an init container that had succeeded now has another container ID, or waits because
-    the kubelet is restarting all containers of the Pod. None: there is no such run.
+    The kubelet has begun one if an init container that had succeeded now has another container ID,
+    or waits because the kubelet is restarting all containers of the Pod. None: there is no such
+    run.
     """
     succeeded = {step.name: step.container_id for step in run.completed_init_containers}
     for status in pod.init_container_statuses:
@@ -65,8 +66,8 @@ def _restarted_in_place(first: ContainerStatus, succeeded: Mapping[str, str], po
 
     ``first`` is the first init container whose container ID has changed. If its last termination
     has exit code 0, the kubelet re-created the sandbox: an in-place restart replaces the last
-    termination. If it has failed since, its status no longer shows why all containers restarted. A
-    later init container whose ID has changed still shows it.
+    termination. If ``first`` has failed since, its status no longer shows why all containers
+    restarted. A later init container whose ID has changed still shows it.
     """
     last = first.last_terminated
     if last is not None and last.exit_code == 0:
@@ -80,8 +81,8 @@ def _restarted_in_place(first: ContainerStatus, succeeded: Mapping[str, str], po
 
 
 def app_restart(run: Run, pod: Pod) -> Cause | None:
-    """Returns how the first app container terminated that has restarted since the run was
-    initialized.
+    """Finds the first app container that has restarted since the run was initialized, and returns
+    how it terminated.
 
     A container in CrashLoopBackOff counts. The kubelet will restart it, so waiting would only add
     the kubelet's back-off to the operator's. A restart by a resize in place does not count. None:
@@ -255,12 +256,13 @@ def raised_baselines(run: Run, pod: Pod) -> tuple[RestartBaseline, ...]:
 
 
 def in_place_cause(pod: Pod) -> Cause | None:
-    """Returns how the container terminated whose rule restarts all containers of the Pod
-    (KEP-5532). None: no such restart is in progress, or its cause is not reported.
+    """Finds the container whose exit matches a RestartAllContainers rule (KEP-5532), and returns
+    how it terminated. None: no restart of all containers is in progress, or its cause is not
+    reported.
 
-    The kubelet reports this termination only until it starts over. Afterwards the reason of every
-    termination is RestartingAllContainers. The cause is the
-    container whose exit matches a RestartAllContainers rule. The kubelet terminated the others.
+    The kubelet terminates the other containers of the Pod. It reports the termination that matches
+    the rule only until it starts over. Afterwards the reason of every termination is
+    RestartingAllContainers.
     """
     if not pod.has_condition(ALL_CONTAINERS_RESTARTING):
         return None

@@ -107,7 +107,7 @@ def adopted(pipeline: Pipeline, trigger: Trigger, pod: Pod, number: int, now: da
 
     So a template that has changed since, and a token that was set since, start another run. Without
     evidence no run starts: if the Pod does not show its template, the template counts as unchanged,
-    and if the Pod does not show its token, the present token counts as answered.
+    and if the Pod does not show its token, no run is started for the present token.
     """
     status = pipeline.status
     unknown = pod.rerun_token is None
@@ -306,9 +306,9 @@ def without_unfit_pod(state: RunState, pod: Pod) -> RunState:
 
 
 def superseded(followed: FollowedRun, written: InitPipelineStatus, now: datetime) -> RunState:
-    """Ends the current run, unless it has ended: Initialized if it was initialized, else
-    Superseded. Called when another run starts or spec.suspend is true. ``written`` is the status as
-    last written."""
+    """Ends the current run, unless it has ended. Its result is Initialized if it was initialized,
+    else Superseded. Called when another run starts or spec.suspend is true. ``written`` is the
+    status as last written."""
     state, observation = followed.state, followed.observation
     if observation is None and followed.pod is not None:
         observation = observe(followed.pod, state.run)

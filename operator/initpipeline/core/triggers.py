@@ -54,8 +54,8 @@ def _spec_changed(facts: Facts, followed: FollowedRun) -> DueRun | None:
 
 
 def _spec_may_have_changed(facts: Facts, followed: FollowedRun) -> DueRun | None:
-    """Due if nothing shows whether the template is part of a changed spec. A run that a user starts
-    otherwise has precedence, because it gets the present template as well."""
+    """Due if the spec has changed, and nothing shows whether its template has. Other runs that a
+    user starts have precedence, because they get the present template as well."""
     unknown = _template_changed(facts, followed) is None
     return DueRun(Trigger.SPEC_CHANGED) if unknown else None
 
