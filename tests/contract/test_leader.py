@@ -1,9 +1,15 @@
 """Several replicas against a real API server: who reconciles, and what a paused one can write."""
 
+import os
+import signal
+from pathlib import Path
+
 from initpipeline.api import names
 from tests.builders import running_pod
+from tests.cluster.cluster import Cluster
 from tests.contract.contract_env import ContractEnv
 from tests.contract.replicas import FAILOVER_SECONDS, Replicas, paused
+from tests.faultproxy import FaultProxy
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
 from tests.statuses import is_ready, runs_in
@@ -45,6 +51,27 @@ def test_standby_takes_over_when_the_holder_is_killed(replicas: Replicas, env: C
     env.create()
     replicas.wait_for("second")
     poll_until(lambda: runs_started(second) == 1, FAILOVER_SECONDS, "second has started the run")
+
+
+def test_standby_takes_over_when_the_node_of_the_holder_vanishes(
+    replicas: Replicas, env: ContractEnv, control_plane: Cluster, user: str, tmp_path: Path
+) -> None:
+    """No connection is closed: the API server and the standby only observe that nothing arrives."""
+    with FaultProxy(tmp_path) as proxy:
+        upstream = control_plane.kubeconfig_for(user, ["system:masters"])
+        first = replicas.start("first", kubeconfig=proxy.kubeconfig(upstream))
+        replicas.wait_for("first")
+        replicas.start("second")
+        env.create()
+        env.run_pod(running_pod())
+        env.wait("Ready", is_ready)
+        with proxy.partition():
+            os.kill(first.pid, signal.SIGSTOP)
+            env.delete_pod()
+            replicas.wait_for("second")
+            env.run_pod(running_pod(run=2), run=2)
+            env.wait("run 2 is Ready", is_ready)
+    assert runs_in(env.status()) == [(1, "Created", "Lost"), (2, "PodLost", "")]
 
 
 def test_restarted_replica_takes_its_own_lease_at_once(
