@@ -40,6 +40,7 @@ from tests.faultproxy import (
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
 from tests.ports import free_port
+from tests.statuses import condition
 
 RECOVERY_SECONDS: Final = 60.0
 """Longer than any recovery, because machines are slow at times."""
@@ -159,10 +160,18 @@ class Story:
     def create(self) -> None:
         self._env.create()
 
-    def begin(self) -> None:
-        """Create the pipeline, and wait for its first run."""
-        self._env.create()
+    def begin(self, *, created: bool = False) -> None:
+        """Create the pipeline unless it was created, and wait for its first run."""
+        if not created:
+            self._env.create()
         self._wait(1)
+
+    def wait_for_reason(self, reason: str) -> str:
+        """Wait until Ready has this reason. Returns its message."""
+        self._env.wait(
+            reason, lambda s: condition(s, "Ready")["reason"] == reason, RECOVERY_SECONDS
+        )
+        return str(condition(self._env.status(), "Ready")["message"])
 
     def request(self) -> None:
         """Request another run."""
@@ -264,6 +273,8 @@ def test_list_is_repeated_after_each_fault(behind: Behind, story: Story, path: s
 
 LONG: Final = pytest.mark.long
 
+MAY_EXIST: Final = "failed, but the Pod may exist or appear:"
+
 REQUESTS: Final = {"POST": "/pods", "PATCH": "/status", "DELETE": "/pods/"}
 
 
@@ -295,6 +306,31 @@ def test_each_write_is_carried_out_once(behind: Behind, story: Story, fault: Fau
         story.request()
         story.end()
     assert [rule.hits for rule in rules] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        pytest.param(Answer(504, "late"), MAY_EXIST, id="timeout"),
+        pytest.param(Answer(500, "etcdserver: request timed out"), MAY_EXIST, id="internal-error"),
+        pytest.param(Reset(), MAY_EXIST, id="reset"),
+        pytest.param(Answer(429), "failed:", id="too-many-requests"),
+        pytest.param(Answer(503), MAY_EXIST, id="unavailable", marks=LONG),
+        pytest.param(Answer(401), "failed:", id="unauthorized", marks=LONG),
+        pytest.param(Answer(409), "failed:", id="conflict", marks=LONG),
+    ],
+)
+def test_creations_that_fail_again_and_again_are_reported(
+    behind: Behind, story: Story, fault: Fault, outcome: str
+) -> None:
+    with behind.proxy.inject(fault, method="POST", path="/pods"):
+        story.create()
+        message = story.wait_for_reason("PodRequestFailed")
+        assert outcome in message
+    story.begin(created=True)
+    story.wait_for_reason("PodPending")
+    story.request()
+    story.end()
 
 
 @pytest.mark.parametrize("all_refused", [False, True], ids=["watch", "watch-and-list"])

@@ -161,6 +161,12 @@ class Reason(OpenEnum):
     message is the API server's and names them.
 
     Add the requests or limits to the template, or create a LimitRange with defaults."""
+    POD_REQUEST_FAILED = "PodRequestFailed"
+    """The request to create the Pod has failed several times in a row, and the API server does not
+    report that the Pod is the cause. The message has the error, and whether the Pod may exist
+    nevertheless.
+
+    Wait. If this lasts, check the API server, and whether an admission webhook for Pods is slow."""
     NAME_CONFLICT = "NameConflict"
     """A Pod with this name exists, and the InitPipeline does not own it.
 
@@ -256,6 +262,7 @@ CONDITIONS: Final[Mapping[Reason, tuple[ConditionType, ...]]] = {
     Reason.POD_FORBIDDEN: _NO_POD,
     Reason.QUOTA_EXCEEDED: _NO_POD,
     Reason.QUOTA_REQUIRES_RESOURCES: _REFUSED,
+    Reason.POD_REQUEST_FAILED: _NO_POD,
     Reason.NAME_CONFLICT: _NO_POD,
     Reason.RERUN_BACK_OFF: (ConditionType.READY, ConditionType.RECONCILING),
     Reason.RATE_LIMITED: (*_STEP, ConditionType.SUSPENDED),
@@ -289,7 +296,8 @@ class EventReason(StrEnum):
     """The run's Pod was deleted, or the cluster terminated it: drain, node pressure, preemption,
     shutdown or loss of the node, rejection by the kubelet."""
     FAILED_CREATE = "FailedCreate"
-    """The API server refuses the run's Pod, or its name is taken. Posted once per message."""
+    """The API server refuses the run's Pod, the request to create it fails again and again, or its
+    name is taken. Posted once per message."""
     GIVEN_UP = "GivenUp"
     """The run failed or was lost, and no other run follows unless a user starts one."""
     STATUS_NOT_WRITTEN = "StatusNotWritten"

@@ -1,4 +1,5 @@
-"""Refusals of a Pod: those by the API server, classified, and the operator's own.
+"""Why a run has no Pod: refusals by the API server, classified, the operator's own, and requests
+that failed for another cause.
 
 The operator's own refusals have the messages of manifests/base/admission.yaml. They are needed if
 that policy is not installed, or if a spec was stored before it was.
@@ -22,9 +23,10 @@ REASONS: Final = frozenset(
         Reason.POD_FORBIDDEN,
         Reason.QUOTA_EXCEEDED,
         Reason.QUOTA_REQUIRES_RESOURCES,
+        Reason.POD_REQUEST_FAILED,
     }
 )
-"""The reasons of a refusal."""
+"""The reasons why the operator tries to create a Pod again."""
 
 NOT_CREATED: Final = REASONS | {Reason.NAME_CONFLICT}
 """The reasons why a run has no Pod although the operator tried to create it."""
@@ -91,6 +93,20 @@ def classify(code: int, status: Mapping[str, Any]) -> Refusal | None:
     return Refusal(
         reason, message or f"the API server answered with HTTP status {code} and no message"
     )
+
+
+_NOT_CARRIED_OUT: Final = frozenset({401, 409, 429})
+"""The HTTP codes with which the API server reports that it has not carried out the request. It may
+have done so if it answers with 500 or above, for example with 504 after a timeout, or not at all.
+"""
+
+
+def failed_request(code: int | None, error: str) -> Refusal:
+    """Returns what status reports if the creation of the Pod failed, but not because of this Pod.
+    The HTTP code None: there was no answer."""
+    outcome = "" if code in _NOT_CARRIED_OUT else ", but the Pod may exist or appear"
+    message = f"the request to create the Pod failed{outcome}: {error}"
+    return Refusal(Reason.POD_REQUEST_FAILED, message)
 
 
 def is_denied(message: str) -> bool:

@@ -280,7 +280,8 @@ def _ensure_pod(
     if pod is None:
         creation = _creation(pipeline, state, obstacle)
         status = _keep_reported_status(facts, state, now)
-        return Decision(status, creation, defer_status=_is_deferred(pipeline, obstacle))
+        deferred = facts.failed is None and _is_deferred(pipeline, obstacle)
+        return Decision(status, creation, defer_status=deferred)
     if followed.pod is not None:
         status = _keep_reported_status(facts, state, now)
         deferred = _is_deferred(pipeline, obstacle)
@@ -317,8 +318,11 @@ def _keep_reported_status(facts: Facts, state: RunState, now: datetime) -> InitP
 
     The conditions of this run stay as written. So if an earlier creation was refused, a retry that
     is refused with the same message costs no status write. If the spec changed since the refusal,
-    or the Pod exists, the refusal is no longer reported.
+    or the Pod exists, the refusal is no longer reported. If the requests themselves failed, that is
+    reported before the next one.
     """
+    if facts.failed is not None and facts.pod is None:
+        return statuses.without_pod(replace(facts, refusal=facts.failed), state, now)
     before = facts.pipeline.status
     same_run = before.run is not None and before.run.number == state.run.number
     ready = before.condition(ConditionType.READY)

@@ -534,6 +534,9 @@ class Facts:
     or a Pod with this name exists."""
     gate_refused: bool = False
     """The API server has refused, in this reconcile, to remove the operator's scheduling gate."""
+    failed: Refusal | None = None
+    """Why the last requests to create the current run's Pod failed, if not because of this Pod. The
+    Pod may exist nevertheless. None: at most one request in a row has failed."""
 
     def with_pipeline(self, pipeline: Pipeline) -> "Facts":
         """Returns the facts with this version of the pipeline."""

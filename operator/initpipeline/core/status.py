@@ -41,6 +41,7 @@ _REMEDIES = {
     Reason.QUOTA_REQUIRES_RESOURCES: "add the requests or limits to the template, or create a "
     "LimitRange with defaults",
     Reason.QUOTA_EXCEEDED: "free or raise the quota",
+    Reason.POD_REQUEST_FAILED: "check the API server, and the admission webhooks for Pods",
     Reason.POD_FORBIDDEN: "change the template, or create or allow what is missing",
 }
 

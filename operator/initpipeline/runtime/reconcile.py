@@ -12,6 +12,7 @@ No other module writes InitPipelines or Pods. (runtime.events writes Events.)
   the API server rejects the write, the event StatusNotWritten is recorded, and if it stores the
   status without some fields, StatusFieldsDropped.
 - If the API server refuses the Pod, or another Pod has its name, the same reconcile decides again.
+  If the creation fails for another cause twice in a row, status reports that before the next one.
 - If the pipeline does not exist any more, its state in memory is discarded. The garbage collector
   deletes its Pod.
 - A reconcile without a change makes no request, except to read a Pod that the watch does not
@@ -55,7 +56,9 @@ from initpipeline.runtime.errors import (
     AlreadyExistsError,
     ApiError,
     ConflictError,
+    ConnectionFailed,
     HistoryLost,
+    LeaseExpiring,
     NotFoundError,
     TooLargeError,
     one_line,
@@ -84,6 +87,10 @@ LOGGED = 500
 
 ONE_AT_A_TIME = 16 * 1024
 """In bytes. See ``Reconciler.reconcile``, and the measurements in docs/decisions/0017."""
+
+FAILURES_IN_A_ROW = 2
+"""The number of failed requests to create a Pod that status reports. A single one is not worth a
+write."""
 
 AT_ONCE = 2
 """The number of Pods of one run that are created without a delay."""
@@ -114,6 +121,8 @@ class _Creations:
         """For each pipeline: the run, the number of Pods created for it, and the time of the last
         creation."""
         self._requested: set[Key] = set()
+        self._failed: dict[Key, tuple[int, Refusal]] = {}
+        """For each pipeline whose last request failed: how many did in a row, and why the last."""
 
     def requested(self, key: Key) -> bool:
         """Returns whether the creation of a Pod was requested before, with any result."""
@@ -122,6 +131,20 @@ class _Creations:
     def request(self, key: Key) -> None:
         """Record that the creation of a Pod is requested."""
         self._requested.add(key)
+
+    def failed(self, key: Key, why: Refusal) -> None:
+        """Record that the request failed."""
+        times, _ = self._failed.get(key, (0, why))
+        self._failed[key] = (times + 1, why)
+
+    def answered(self, key: Key) -> None:
+        """Record that the API server has decided about the request."""
+        self._failed.pop(key, None)
+
+    def failure(self, key: Key) -> Refusal | None:
+        """Returns why the requests fail. None: fewer than FAILURES_IN_A_ROW have failed."""
+        times, why = self._failed.get(key, (0, None))
+        return why if times >= FAILURES_IN_A_ROW else None
 
     def next_at(self, key: Key, run: str) -> datetime | None:
         """Returns the earliest time of the run's next Pod. None: at once."""
@@ -139,6 +162,7 @@ class _Creations:
     def forget(self, key: Key) -> None:
         self._made.pop(key, None)
         self._requested.discard(key)
+        self._failed.pop(key, None)
 
 
 class Reconciler:
@@ -361,7 +385,11 @@ class Reconciler:
             self._unlabelled_pods.forget(key)
         elif (needs_live_pod(pipeline) or key in self._unlabelled_pods) and not pipeline.deleting:
             pod = await self._get_pod(key)
-        return Facts(pipeline, pod, gone=None if pod else self._cache.pods.gone(key))
+        if pod is not None:
+            self._creations.answered(key)
+            return Facts(pipeline, pod)
+        gone, failed = self._cache.pods.gone(key), self._creations.failure(key)
+        return Facts(pipeline, None, failed=failed, gone=gone)
 
     async def _get_pod(self, key: Key) -> Pod | None:
         """Returns the Pod from the API server, and watches it if it lacks the operator's label.
@@ -492,7 +520,7 @@ class Reconciler:
         manifest = podspec.gated(creation.manifest) if self._gated else creation.manifest
         try:
             with self._cache.pods.creation(key) as keep:
-                answer = await self._gateway.create_pod(manifest)
+                answer = await self._request_pod(key, manifest)
                 if isinstance(answer, Pod):
                     self._creations.note(key, run, self._clock())
                     logger.info("Pod created", extra={**about, "pod_uid": answer.uid})
@@ -512,6 +540,22 @@ class Reconciler:
         fields = {"reason": answer.reason.value, "error": clip(one_line(answer.message), LOGGED)}
         logger.warning("Pod refused", extra={**about, **fields})
         return Facts(facts.pipeline, None, answer, refused_in_place=creation.in_place)
+
+    async def _request_pod(self, key: Key, manifest: dict[str, Any]) -> Pod | Refusal:
+        """Create the Pod like the gateway, and remember a failure that the next status reports."""
+        try:
+            answer = await self._gateway.create_pod(manifest)
+        except (AlreadyExistsError, NotFoundError):
+            self._creations.answered(key)
+            raise
+        except LeaseExpiring:
+            raise  # The request was not sent.
+        except (ApiError, ConnectionFailed) as error:
+            code = error.code if isinstance(error, ApiError) else None
+            self._creations.failed(key, admission.failed_request(code, str(error)))
+            raise
+        self._creations.answered(key)
+        return answer
 
     async def _ungate(self, key: Key, uid: str, facts: Facts, current: Run | None) -> Facts | None:
         """Remove the scheduling gate. Users can create a Pod that has it. Without

@@ -35,13 +35,19 @@ class SimulatedPipeline:
         *,
         refused_in_place: bool = False,
         gone: PodBuilder | None = None,
+        failed: Refusal | None = None,
     ) -> "SimulatedPipeline":
         """Reconciles ``seconds`` after BASE. The status write succeeds, unless the decision defers
         it. ``gone`` is the last known state of the Pod that the watch reported as deleted."""
         seconds = self.now if seconds is None else seconds
         seen = None if pod is None else pod.build()
         facts = Facts(
-            self.pipeline.build(), seen, refusal, refused_in_place, gone.build() if gone else None
+            self.pipeline.build(),
+            seen,
+            refusal,
+            refused_in_place,
+            gone.build() if gone else None,
+            failed=failed,
         )
         decision = decide(facts, at(seconds))
         written = self.pipeline.with_status(decision.status)

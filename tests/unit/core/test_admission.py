@@ -16,6 +16,19 @@ from tests.unit.core.simulation import SimulatedPipeline, started
 TERMINATING: dict[str, Any] = {"details": {"causes": [{"reason": "NamespaceTerminating"}]}}
 FORBIDDEN = 'pods "demo" is forbidden: '
 
+MAY_EXIST = ", but the Pod may exist or appear"
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [(429, ""), (401, ""), (409, ""), (500, MAY_EXIST), (504, MAY_EXIST), (None, MAY_EXIST)],
+)
+def test_failed_request_reports_whether_the_pod_may_exist(code: int | None, outcome: str) -> None:
+    failed = admission.failed_request(code, "why")
+    assert failed.reason is Reason.POD_REQUEST_FAILED
+    assert failed.message == f"the request to create the Pod failed{outcome}: why"
+
+
 REFUSED: dict[Reason, dict[str, tuple[int, str]]] = {
     Reason.INVALID_TEMPLATE: {
         "validation of the Pod": (

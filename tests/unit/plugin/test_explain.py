@@ -9,6 +9,7 @@ import pytest
 from initpipeline.api.models import Condition
 from initpipeline.api.reasons import Reason
 from initpipeline.core import status_size
+from initpipeline.core.admission import failed_request
 from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts, Refusal
 from initpipeline.core.unreadable import error_conditions
@@ -62,6 +63,11 @@ LIMITED_BY_RATE = after_requests(5, 55).token("6").reconcile(running_pod(6), 55)
 
 def refused(refusal: Refusal) -> SimulatedPipeline:
     return new_pipeline().reconcile(None).reconcile(None, refusal=refusal)
+
+
+def unanswered(seconds: float | None = None) -> SimulatedPipeline:
+    failed = failed_request(504, "504: Timeout: request did not complete within requested timeout")
+    return new_pipeline().reconcile(None).reconcile(None, seconds, failed=failed)
 
 
 @pytest.mark.parametrize(
@@ -472,6 +478,8 @@ CASES: dict[str, tuple[Reason, SimulatedPipeline, PodBuilder | None, float]] = {
         None,
         701,
     ),
+    "unanswered": (Reason.POD_REQUEST_FAILED, unanswered(), None, 60),
+    "unanswered for long": (Reason.POD_REQUEST_FAILED, unanswered(700), None, 701),
     "no room in the quota": (
         Reason.QUOTA_EXCEEDED,
         refused(QUOTA).reconcile(None, 700, QUOTA),

@@ -14,7 +14,13 @@ from initpipeline.api.names import RUN_GATE
 from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from initpipeline.core.facts import Pipeline, Pod
-from initpipeline.runtime.errors import ApiError, ConnectionFailed, HistoryLost, api_error
+from initpipeline.runtime.errors import (
+    ApiError,
+    ConnectionFailed,
+    HistoryLost,
+    LeaseExpiring,
+    api_error,
+)
 from initpipeline.runtime.gateway import Key
 from initpipeline.runtime.reconcile import MAX_DECISIONS_PER_RECONCILE, ONE_AT_A_TIME
 from tests.builders import completed_pod, fresh_pod, pipeline, running_pod
@@ -504,6 +510,74 @@ class TestLabel:
         play(api, running_pod())
         assert await operator.reconcile() == [GET_POD, STATUS]
         assert condition(api) == ("True", Reason.POD_READY)
+
+
+class TestFailedCreation:
+    """The API server reports no refusal of the Pod, so the outcome may be unknown."""
+
+    @pytest.fixture(params=[api_error(504, {"message": "late"}), ConnectionFailed("504: late")])
+    def error(self, request: pytest.FixtureRequest) -> Exception:
+        error: Exception = request.param
+        return error
+
+    async def fails(self, operator: Operator, error: Exception) -> None:
+        with pytest.raises(type(error)):
+            await operator.reconcile()
+
+    async def test_second_failure_in_a_row_is_reported_once(
+        self, api: FakeApi, operator: Operator, error: Exception
+    ) -> None:
+        api.failing[CREATE] = [error] * 4
+        operator.watch()
+        await self.fails(operator, error)
+        await self.fails(operator, error)
+        assert condition(api) == ("False", Reason.POD_PENDING)
+        await self.fails(operator, error)
+        ready = api.pipeline.status.condition(ConditionType.READY)
+        assert ready is not None
+        assert ready.reason == Reason.POD_REQUEST_FAILED
+        assert ready.message.endswith("failed, but the Pod may exist or appear: 504: late")
+        await self.fails(operator, error)
+        assert api.calls == [CREATE, STATUS, CREATE, STATUS, CREATE, CREATE]
+
+    async def test_report_ends_with_the_pod(self, api: FakeApi, operator: Operator) -> None:
+        error = ConnectionFailed("reset")
+        api.failing[CREATE] = [error] * 3
+        operator.watch()
+        for _ in range(3):
+            await self.fails(operator, error)
+        await operator.reconcile()
+        assert api.runs_of_pods == [1]
+        assert condition(api) == ("False", Reason.POD_PENDING)
+
+    async def test_pod_of_an_unanswered_request_ends_the_series_of_failures(
+        self, api: FakeApi, operator: Operator
+    ) -> None:
+        """Otherwise a single failure of a later run would be reported."""
+        error = ConnectionFailed("reset")
+        api.failing[CREATE] = [error]
+        operator.watch()
+        await self.fails(operator, error)
+        await operator.reconcile()
+        play(api, running_pod())
+        await operator.settle()
+        api.gone(PODS)
+        operator.watch()
+        api.failing[CREATE] = [error]
+        await self.fails(operator, error)
+        await operator.reconcile()
+        assert condition(api) == ("False", Reason.POD_PENDING)
+        assert api.runs_of_pods == [1, 2]
+
+    async def test_write_that_was_not_sent_does_not_count(
+        self, api: FakeApi, operator: Operator
+    ) -> None:
+        error = LeaseExpiring("expires")
+        api.failing[CREATE] = [error] * 3
+        operator.watch()
+        for _ in range(3):
+            await self.fails(operator, error)
+        assert condition(api) == ("False", Reason.POD_PENDING)
 
 
 class TestRefusal:

@@ -212,6 +212,16 @@ def _of_refusal(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
             )
             if _by_limit_range(formatting.state_message(status)):
                 yield _limit_ranges(flags)
+        case Reason.POD_REQUEST_FAILED:
+            yield Remedy(
+                f"kubectl get --raw=/readyz?verbose{_cluster(flags)}",
+                "see whether the API server and etcd are ready",
+            )
+            yield Remedy(
+                "kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations"
+                f"{_cluster(flags)}",
+                "see which webhooks get the Pod; one that is slow delays or fails the request",
+            )
         case Reason.QUOTA_REQUIRES_RESOURCES:
             yield Remedy(edit, "add the requests or limits in the message; this starts a new run")
             yield _limit_ranges(flags)
