@@ -54,6 +54,9 @@ LATE_SECONDS: Final = 120.0
 """The API server carries out no write that was sent longer ago. Its request timeout is a minute,
 and the rest is a margin."""
 
+RELEASE_SECONDS: Final = 0.1
+"""The time between two attempts to release the Lease. A webhook may refuse each with a conflict."""
+
 _FAILED: Final = (ApiError, ConnectionFailed)
 
 
@@ -177,6 +180,7 @@ class LeaderElection:
                 self._key, lease.resource_version, {"holderIdentity": ""}
             )
         except ConflictError:
+            await asyncio.sleep(RELEASE_SECONDS)
             return False
         logger.info("Lease released", extra=self._fields())
         return True
@@ -226,7 +230,10 @@ class LeaderElection:
                 return
 
     async def _taken(self) -> bool:
-        """Take the Lease. Returns whether that succeeded. If not, the Lease has been read again."""
+        """Take the Lease. Returns whether that succeeded. If not, the Lease has been read again. If
+        no change explains the failure, time has passed: a webhook may have caused it."""
+        known = self._lease
+        conflict: ApiError | None = None
         try:
             # After an outage, this process may still hold the Lease. It then only renews it.
             await self._write({} if self._held else self._taking())
@@ -236,13 +243,16 @@ class LeaderElection:
                     f"the Lease {self._key} cannot be created ({error}): create the namespace, or "
                     "set --lease-namespace"
                 ) from error
-        except (AlreadyExistsError, ConflictError):
-            pass  # Another replica was faster.
+            conflict = error
+        except (AlreadyExistsError, ConflictError) as error:
+            conflict = error  # Usually another replica was faster.
         except _FAILED as error:
             await self._pause(error)
         else:
             return True
         await self._read()
+        if conflict is not None and self._lease == known:
+            await self._pause(conflict)
         return False
 
     def _expires_in(self) -> float:

@@ -31,7 +31,7 @@ from initpipeline.runtime.errors import (
     one_line,
 )
 from initpipeline.runtime.gateway import Gateway, Key, Lease
-from initpipeline.runtime.leader import EARLY_SECONDS, Periods
+from initpipeline.runtime.leader import EARLY_SECONDS, RELEASE_SECONDS, Periods
 
 logger = logging.getLogger(__name__)
 
@@ -155,23 +155,29 @@ class Members:
         """Write a heartbeat, unless the Lease is held by replicas with another number of shards."""
         if self._is_blind():
             await self._read()
-        while not await self._written():
-            await self._read()
+        while True:
+            known = self._lease
+            try:
+                return await self._write()
+            except _CHANGED:
+                await self._read()
+                if self._lease == known:
+                    raise  # No change explains the conflict. A webhook may have caused it.
 
     async def _read(self) -> None:
         sent_at = self._clock()
         self._observe(await self._gateway.get_lease(self._key))
         self._confirmed_at = sent_at
 
-    async def _written(self) -> bool:
+    async def _write(self) -> None:
         """Write a heartbeat, or only read the Lease if replicas with another number of shards hold
-        it. Returns False if the Lease has changed since it was observed: the caller must read it
-        and repeat this."""
+        it. Raises an exception of _CHANGED if the Lease has changed since it was observed: the
+        caller must read it and repeat this."""
         lease, sent_at = self._lease, self._clock()
         if lease is not None and not self._is_free(lease):
             self._beat_at = None
             await self._read()
-            return True
+            return
         time = format_micro_time(self._now())
         members = {self._identity: time}
         spec: dict[str, Any] = {"leaseDurationSeconds": self._periods.lease, "renewTime": time}
@@ -183,17 +189,13 @@ class Members:
                 "acquireTime": time,
                 "leaseTransitions": 0 if lease is None else (lease.transitions + 1) % 2**31,
             }
-        try:
-            if lease is None:
-                written = await self._gateway.create_lease(self._key, spec, members)
-            else:
-                version = lease.resource_version
-                written = await self._gateway.patch_lease(self._key, version, spec, members)
-        except _CHANGED:
-            return False
+        if lease is None:
+            written = await self._gateway.create_lease(self._key, spec, members)
+        else:
+            version = lease.resource_version
+            written = await self._gateway.patch_lease(self._key, version, spec, members)
         self._observe(written)
         self._beat_at = self._confirmed_at = sent_at
-        return True
 
     def _is_free(self, lease: Lease) -> bool:
         """Returns whether this replica may be a member now: the Lease has no holder, replicas with
@@ -245,5 +247,6 @@ class Members:
         try:
             await self._gateway.patch_lease(self._key, lease.resource_version, spec, members)
         except _CHANGED:
+            await asyncio.sleep(RELEASE_SECONDS)
             return False
         return True

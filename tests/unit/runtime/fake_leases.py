@@ -35,6 +35,8 @@ class FakeLeases(Gateway):
         """Errors of the next requests, instead of carrying them out. None: it is carried out."""
         self.unanswered = 0
         """Number of the next writes that are carried out, and whose response is lost."""
+        self.refused: Exception | None = None
+        """The error of each write, as from a webhook."""
         self.hanging = False
         """Requests are not answered."""
         self.mute = False
@@ -61,6 +63,8 @@ class FakeLeases(Gateway):
     ) -> Lease:
         assert key == KEY
         await self._serve()
+        if self.refused:
+            raise self.refused
         if self.lease is not None:
             raise AlreadyExistsError(409, {})
         return await self._store(spec, members or {})
@@ -74,6 +78,8 @@ class FakeLeases(Gateway):
     ) -> Lease:
         assert key == KEY
         await self._serve()
+        if self.refused:
+            raise self.refused
         if self.lease is None:
             raise NotFoundError(404, {})
         if self.lease.resource_version != version:

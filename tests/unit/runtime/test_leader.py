@@ -124,6 +124,27 @@ class TestAcquiring:
         assert leases.lease is not None
         assert (leases.lease.holder, leases.lease.transitions) == ("b", 1)
 
+    @pytest.mark.parametrize(
+        "error", [api_error(409, {}), api_error(404, {}), api_error(422, {})], ids=str
+    )
+    async def test_refused_write_is_repeated_after_a_delay(
+        self, leases: FakeLeases, start: Start, clock: Clock, error: Exception
+    ) -> None:
+        """A webhook may refuse each write with a conflict, although the Lease does not change."""
+        first = start("a")
+        await clock.advance()
+        await first.die()
+        leases.edit(holder="")
+        leases.refused = error
+        replica = start("b")
+        before = leases.requests
+        await pass_time(clock, 20)
+        assert not replica.leads
+        assert leases.requests - before <= 22, "a write and a read every two seconds"
+        leases.refused = None
+        await pass_time(clock, 3)
+        assert replica.leads
+
     async def test_two_replicas_never_lead_at_the_same_time(
         self, leases: FakeLeases, start: Start, clock: Clock
     ) -> None:
@@ -546,9 +567,24 @@ class TestReleasing:
         await clock.advance()
         await replica.die()
         leases.failing = [None, ConflictError(409, {})]
-        await replica.election.release()
+        release = asyncio.create_task(replica.election.release())
+        await pass_time(clock, 2)
+        assert release.done()
         assert leases.lease is not None
         assert leases.lease.holder == ""
+
+    async def test_refused_release_is_given_up(
+        self, leases: FakeLeases, start: Start, clock: Clock
+    ) -> None:
+        replica = start("a")
+        await clock.advance()
+        await replica.die()
+        leases.refused = api_error(409, {})
+        before = leases.requests
+        release = asyncio.create_task(replica.election.release())
+        await pass_time(clock, 3)
+        assert release.done()
+        assert leases.requests - before <= 42, "a read and a write every tenth of a second"
 
     async def test_lease_of_another_process_of_the_same_identity_is_not_released(
         self, leases: FakeLeases, start: Start, clock: Clock

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from initpipeline.runtime.errors import ConnectionFailed
+from initpipeline.runtime.errors import ConnectionFailed, api_error
 from initpipeline.runtime.gateway import Lease
 from initpipeline.runtime.leader import LeaderElection
 from initpipeline.runtime.members import Members
@@ -287,6 +287,22 @@ class TestFailure:
         replica = start("a")
         await pass_time(clock, 6)
         assert replica.live == "a"
+
+    @pytest.mark.parametrize("error", [api_error(409, {}), api_error(404, {})], ids=str)
+    async def test_refused_heartbeat_is_repeated_after_a_delay(
+        self, leases: FakeLeases, start: Start, clock: Clock, error: Exception
+    ) -> None:
+        """A webhook may refuse each write with a conflict, although the Lease does not change."""
+        replica = start("a")
+        await pass_time(clock, 3)
+        leases.refused = error
+        before = leases.requests
+        await pass_time(clock, 20)
+        assert not replica.members.leads()
+        assert leases.requests - before <= 42, "a write and a read in each second at most"
+        leases.refused = None
+        await pass_time(clock, 3)
+        assert replica.members.leads()
 
     async def test_heartbeat_without_response_does_not_count(
         self, start: Start, leases: FakeLeases, clock: Clock
