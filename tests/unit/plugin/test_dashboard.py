@@ -21,7 +21,7 @@ from initpipeline.plugin import terminal
 from initpipeline.plugin.cluster.client import ClusterClient, Kind
 from initpipeline.plugin.dashboard import pages, server
 from initpipeline.plugin.dashboard.live import MAX_GONE, Entry, Store, Watcher
-from initpipeline.plugin.dashboard.logs import MAX_LINE, cut_lines
+from initpipeline.plugin.dashboard.logs import MAX_LINE, cut_lines, in_thread
 from initpipeline.plugin.dashboard.security import CSRF_HEADER, cookie_name
 from initpipeline.plugin.dashboard.server import Dashboard
 from initpipeline.plugin.errors import NotUsableError, PluginError
@@ -642,6 +642,27 @@ class TestLogLines:
 
     def test_control_sequences_are_removed(self) -> None:
         assert is_plain("".join(cut_lines(iter([b"\x1b[31mred\r\n\x07"]))))
+
+
+def test_program_does_not_wait_for_a_request_that_is_not_answered() -> None:
+    def blocking() -> set[threading.Thread]:
+        return {one for one in threading.enumerate() if not one.daemon}
+
+    answers, before = threading.Event(), blocking()
+
+    async def ended() -> None:
+        waiting = asyncio.create_task(in_thread(lambda: answers.wait(60)))
+        await asyncio.sleep(0)
+        waiting.cancel()
+
+    asyncio.run(ended())
+    assert blocking() == before
+    answers.set()
+
+
+async def test_request_in_a_thread_raises_its_error() -> None:
+    with pytest.raises(ZeroDivisionError):
+        await in_thread(lambda: 1 // 0)
 
 
 def test_port_in_use_is_an_error_of_one_line() -> None:

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from initpipeline.core.text import plain
 from initpipeline.plugin.cluster.client import ClusterClient
@@ -65,6 +65,29 @@ def cut_lines(chunks: Iterator[bytes]) -> Iterator[str]:
 
 def _hidden(count: int) -> str:
     return f" [{count} more bytes: use Download]" if count else ""
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """Returns what a blocking function returns, or raises what it raises. The program does not wait
+    for it when it ends, unlike ``asyncio.to_thread``."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def finish(set_outcome: Callable[[Any], None], outcome: T | Exception) -> None:
+        if not future.done():
+            set_outcome(outcome)
+
+    def run() -> None:
+        outcome: tuple[Callable[[Any], None], Any]
+        try:
+            outcome = future.set_result, function()
+        except Exception as error:
+            outcome = future.set_exception, error
+        with contextlib.suppress(RuntimeError):  # The event loop is closed.
+            loop.call_soon_threadsafe(finish, *outcome)
+
+    threading.Thread(target=run, name="request", daemon=True).start()
+    return await future
 
 
 async def from_thread(

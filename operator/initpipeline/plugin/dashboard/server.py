@@ -25,7 +25,7 @@ from initpipeline.plugin.cluster.log_reader import LogReader
 from initpipeline.plugin.dashboard import change, pages, security
 from initpipeline.plugin.dashboard.actions import Action, patch, preview
 from initpipeline.plugin.dashboard.live import Entry, Key, Store, Watcher
-from initpipeline.plugin.dashboard.logs import Reading, cut_lines, from_thread
+from initpipeline.plugin.dashboard.logs import Reading, cut_lines, from_thread, in_thread
 from initpipeline.plugin.errors import NotUsableError, PluginError
 from initpipeline.plugin.report import log_parts
 from initpipeline.plugin.report.explain import OPERATOR_TIMEOUT_SECONDS
@@ -300,7 +300,7 @@ class Dashboard:
         found = await self._part(response, key, container, previous)
         if found is None:
             return response
-        reading = Reading(await asyncio.to_thread(self._client))
+        reading = Reading(await in_thread(self._client))
         reader = LogReader(reading, Target(*key), *found)
         chunks = reader.once() if whole else reader.all(follow=not previous)
         shown = chunks if whole else _identified(cut_lines(chunks), reader)
@@ -391,7 +391,7 @@ class Dashboard:
             finally:
                 self.clients.append(client)
 
-        return await asyncio.to_thread(call)
+        return await in_thread(call)
 
     def _client(self) -> ClusterClient:
         try:
