@@ -67,7 +67,8 @@ def refused(refusal: Refusal) -> SimulatedPipeline:
 
 def unanswered(seconds: float | None = None) -> SimulatedPipeline:
     failed = failed_request(504, "504: Timeout: request did not complete within requested timeout")
-    return new_pipeline().reconcile(None).reconcile(None, seconds, failed=failed)
+    first = new_pipeline().reconcile(None).reconcile(None, failed=failed)
+    return first if seconds is None else first.reconcile(None, seconds, failed=failed)
 
 
 @pytest.mark.parametrize(
