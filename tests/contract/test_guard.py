@@ -336,6 +336,57 @@ class TestPipelines:
         pipelines.patch_status("kept", {"initProgress": "0/1"})
 
 
+def event(**regarding: str) -> Raw:
+    """Returns an Event about this object."""
+    return {
+        "metadata": {"generateName": "forged-"},
+        "eventTime": "2030-01-01T00:00:00.000000Z",
+        "reportingController": "initpipeline.dev/operator",
+        "reportingInstance": "a",
+        "action": "Forge",
+        "reason": "Forged",
+        "type": "Normal",
+        "regarding": regarding,
+    }
+
+
+class TestEvents:
+    MESSAGE = "only Events about InitPipelines"
+
+    @pytest.mark.parametrize(
+        "regarding",
+        [
+            {"kind": "Pod", "apiVersion": "v1", "name": "a"},
+            {"kind": names.KIND, "apiVersion": "initpipeline.dev.evil/v1", "name": "a"},
+            {},
+        ],
+        ids=["Pod", "another group", "nothing"],
+    )
+    def test_event_about_another_object_is_neither_posted_nor_changed(
+        self,
+        api: client.ApiClient,
+        attacker: client.ApiClient,
+        places: dict[str, str],
+        regarding: dict[str, str],
+    ) -> None:
+        namespace = places["tenant"] if regarding else "default"
+        about = {**regarding, **({"namespace": namespace} if regarding else {})}
+        forger = client.EventsV1Api(attacker)
+        expect_refusal(
+            lambda: forger.create_namespaced_event(namespace, event(**about)), self.MESSAGE
+        )
+        posted = client.EventsV1Api(api).create_namespaced_event(namespace, event(**about))
+        name, change = posted.metadata.name, {"metadata": {"labels": {"a": "b"}}}
+        expect_refusal(lambda: forger.patch_namespaced_event(name, namespace, change), self.MESSAGE)
+
+    def test_event_about_a_pipeline_is_posted(
+        self, attacker: client.ApiClient, places: dict[str, str]
+    ) -> None:
+        about = {"kind": names.KIND, "apiVersion": names.API_VERSION, "name": "a"}
+        body = event(**about, namespace=places["tenant"])
+        client.EventsV1Api(attacker).create_namespaced_event(places["tenant"], body)
+
+
 @pytest.fixture(scope="module")
 def work(
     control_plane: Cluster,
