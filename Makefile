@@ -65,7 +65,7 @@ fuzz: $(STAMP) ## Check all readers with 100,000 hostile objects: three minutes;
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 .PHONY: faults
-faults: $(STAMP) ## Inject faults into the operator's requests, the API server and a node: seven minutes
+faults: $(STAMP) ## Inject faults into the operator's requests, the API server and a node: ten minutes
 	@$(PYTEST) tests/contract/test_operator_faults.py tests/contract/test_operator_outage.py \
 		tests/contract/test_operator_permissions.py tests/e2e/test_node_outages.py
 

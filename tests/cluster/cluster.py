@@ -205,9 +205,18 @@ class Cluster:
         All processes of Pods end at once. The API server is not notified. The kubelet finds the
         Pods dead when it starts again.
         """
+        self.power_off_node()
+        self.power_on_node()
+
+    def power_off_node(self) -> None:
+        """Simulate a power failure of the node. The kubelet, containerd and all Pods end at once,
+        and the API server is not notified."""
         for component in (Component.KUBELET, Component.CONTAINERD):
             self.stop(component)
         self._parts().node.lose_power()
+
+    def power_on_node(self) -> None:
+        """Start the node again after `power_off_node`."""
         for component in (Component.CONTAINERD, Component.KUBELET):
             self.start(component)
 

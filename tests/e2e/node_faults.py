@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from kubernetes import client
 
@@ -11,6 +12,7 @@ from tests.cluster.kwok import LABEL, FakeNodes
 from tests.cluster.plan import Component
 from tests.poll import poll_until
 
+HEARTBEATS = Path(__file__).with_name("heartbeats.yaml")
 BACK_SECONDS = 60.0
 NOT_READY_SECONDS = 120.0
 
@@ -63,11 +65,22 @@ def another_node(api: client.ApiClient, node: Cluster) -> Iterator[None]:
     If no node at all is Ready, the node lifecycle controller evicts no Pod.
     """
     try:
-        with FakeNodes(node):
+        with FakeNodes(node, more_stages=[HEARTBEATS]):
             yield
     finally:
         label = ",".join(f"{key}={value}" for key, value in LABEL.items())
         client.CoreV1Api(api).delete_collection_node(label_selector=label)
+
+
+@contextmanager
+def powered_off(api: client.ApiClient, node: Cluster) -> Iterator[None]:
+    """Switch the node off: the kubelet, the container runtime and all containers are gone."""
+    node.power_off_node()
+    try:
+        yield
+    finally:
+        node.power_on_node()
+        _wait_until_usable(client.CoreV1Api(api))
 
 
 @contextmanager

@@ -1,11 +1,11 @@
-"""The kubelet or the container runtime stops and comes back.
+"""The kubelet, the container runtime or the whole node stops and comes back.
 
 No run is lost or repeated. Containers end during the outage: a file in their volume, written from
 outside the node, ends them.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Final
 
 import pytest
@@ -13,16 +13,22 @@ from kubernetes import client
 
 from initpipeline.api.raw import Raw
 from tests.cluster.cluster import Cluster
+from tests.cluster.kubelet import NODE_NAME
+from tests.cluster.kwok import MARK
 from tests.e2e import node_faults
 from tests.e2e.conftest import E2EEnv
 from tests.e2e.templates import SHARED, WORK, container, template
 from tests.operator_process import OperatorProcess
+from tests.plugin import Call
 from tests.poll import poll_until
-from tests.statuses import has_ready, reason_of, runs, status_of
+from tests.statuses import has_ready, reason_of, run_number, runs, status_of
 
 pytestmark = pytest.mark.long
 
 BACK_SECONDS: Final = 120.0
+GONE_SECONDS: Final = 180.0
+"""The garbage collector removes the Pods of a deleted Node after 40 to 60 s."""
+OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service"
 
 Outage = Callable[[client.ApiClient, Cluster], AbstractContextManager[None]]
 
@@ -88,6 +94,91 @@ def test_containers_that_end_while_the_node_is_not_ready_count_once(
     restarted = [(1, "Created", "Initialized"), (2, "ContainerRestarted", "")]
     assert runs(env.pipeline("ends")) == restarted
     assert [pods(env, name) for name in ("steady", "steps", "ends")] == [1, 1, 2]
+
+
+SURVIVOR: Final = "fake-0"
+"""The node that `node_faults.another_node` adds. Its Pods are simulated."""
+
+UNREACHABLE: Final = [
+    {
+        "key": f"node.kubernetes.io/{what}",
+        "operator": "Exists",
+        "effect": "NoExecute",
+        "tolerationSeconds": 1,
+    }
+    for what in ("unreachable", "not-ready")
+]
+
+
+def movable() -> Raw:
+    """Return a template whose Pod prefers the real node, may run on the other one, and is evicted
+    a second after its node has become unreachable."""
+    real = {"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE_NAME]}
+    preferred = {"weight": 1, "preference": {"matchExpressions": [real]}}
+    node = {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}
+    return template(
+        container("one", "true"),
+        terminationGracePeriodSeconds=1,
+        tolerations=[{"key": MARK, "operator": "Exists"}, *UNREACHABLE],
+        affinity={"nodeAffinity": node},
+    )
+
+
+def force_delete(env: E2EEnv) -> None:
+    """Delete the Pod as `kubectl delete --force` does."""
+    env.delete_pod("demo", grace_period_seconds=0)
+
+
+def delete_node(env: E2EEnv) -> None:
+    """Delete the Node object, as a cloud does when the machine does not exist any more."""
+    client.CoreV1Api(env.api).delete_node(NODE_NAME)
+
+
+def put_out_of_service(env: E2EEnv) -> None:
+    """Add the taint that `kubectl initpipeline explain` proposes."""
+    taint = {"key": OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoExecute"}
+    core = client.CoreV1Api(env.api)
+    taints = env.api.sanitize_for_serialization(core.read_node(NODE_NAME).spec.taints)
+    core.patch_node(NODE_NAME, {"spec": {"taints": [*taints, taint]}})
+
+
+@pytest.mark.parametrize("remedy", [force_delete, delete_node, put_out_of_service])
+def test_pod_of_a_vanished_node_is_replaced_when_its_object_is_gone(
+    env: E2EEnv,
+    node: Cluster,
+    operator: OperatorProcess,  # noqa: ARG001
+    call: Call,
+    remedy: Callable[[E2EEnv], None],
+) -> None:
+    """Until then its containers may run, so no other Pod is created."""
+    with node_faults.another_node(env.api, node), ExitStack() as restored:
+        env.create_ready("demo", movable())
+        assert env.pod("demo")["spec"]["nodeName"] == NODE_NAME
+        restored.enter_context(node_faults.powered_off(env.api, node))
+        if remedy is put_out_of_service:
+            restored.callback(remove_taint, env)
+        env.wait_reason("demo", "NodeNotReady")
+        waits = env.wait_reason("demo", "PodTerminating")
+        assert reason_of(waits, "Reconciling") == "PodTerminating"
+        assert status_of(waits, "Initialized") == "True"
+        explained = call("explain", "demo").out
+        assert "the Pod is being deleted: Taint manager" in explained
+        assert "run 1 ends when its Pod is gone" in explained
+        assert pods(env, "demo") == 1
+        remedy(env)
+        env.pipelines.wait("demo", "run 2", lambda state: run_number(state) == 2, GONE_SECONDS)
+        ready = env.wait_ready("demo", run=2)
+        assert ready["status"]["nodeName"] == SURVIVOR
+
+    assert runs(env.pipeline("demo")) == [(1, "Created", "Lost"), (2, "PodLost", "")]
+    assert pods(env, "demo") == 2
+
+
+def remove_taint(env: E2EEnv) -> None:
+    core = client.CoreV1Api(env.api)
+    taints = env.api.sanitize_for_serialization(core.read_node(NODE_NAME).spec.taints or [])
+    kept = [taint for taint in taints if taint["key"] != OUT_OF_SERVICE]
+    core.patch_node(NODE_NAME, {"spec": {"taints": kept}})
 
 
 def end(env: E2EEnv, node: Cluster, name: str, file: str) -> None:
