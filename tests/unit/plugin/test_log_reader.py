@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ ENDED: Raw = {"terminated": {"exitCode": 0}}
 PART = Part(
     "one", "c1", "step 1", previous=False, running=True, sidecar=False, termination_message=""
 )
+LATER = replace(PART, container_id="c2")
 LOG = stamped(b"a\nb\nc\nd\n")
 
 
@@ -115,6 +116,19 @@ def test_followed_log_is_complete_after_interruptions(
     assert read(cluster) == b"a\nb\nc\nd\n"
     assert cluster.readings == []
     assert all(request["timestamps"] for request in cluster.log_requests)
+
+
+def test_identity_is_that_of_the_attempt_and_of_the_file_that_was_read() -> None:
+    session = FakeSession(argparse.Namespace(), None, None, Path())  # type: ignore[arg-type]
+    identities = []
+    for log, part in ((LOG, PART), (LOG + LOG, PART), (LOG[64:], PART), (LOG, LATER)):
+        session.cluster = FakeCluster([[log]], [pod(ENDED)])  # type: ignore[assignment]
+        reader = LogReader(session, Target("n", "shop"), "u", part)
+        next(reader.all(follow=False))
+        identities.append(reader.identity)
+    first, longer, rotated, later = identities
+    assert first == longer
+    assert len({first, rotated, later}) == 3
 
 
 def test_log_of_a_restarted_container_continues_as_the_previous_one() -> None:
