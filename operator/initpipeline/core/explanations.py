@@ -49,6 +49,9 @@ class Explanation:
         object.__setattr__(self, "message", clip(self.message))
 
 
+SUCCEEDED: Final = Explanation(Reason.POD_SUCCEEDED, "all containers of the Pod succeeded")
+
+
 def why(observation: Observation, *, initialized: bool) -> Explanation:
     """Returns why the run is not initialized. If it is, returns why its Pod is Ready or not."""
     return readiness(observation) if initialized else initialization(observation)
@@ -81,7 +84,7 @@ def readiness(observation: Observation) -> Explanation:
     """Returns why the Pod of an initialized run is Ready or not."""
     pod, fate = observation.pod, observation.fate
     if fate is Fate.SUCCEEDED:
-        return Explanation(Reason.POD_SUCCEEDED, "all containers of the Pod succeeded")
+        return SUCCEEDED
     if fate is Fate.LOST:
         return lost(pod)
     if pod.deleting:

@@ -27,7 +27,6 @@ from initpipeline.core.runs import RunState
 from initpipeline.core.text import clip
 
 _INITIALIZED = Explanation(Reason.INITIALIZED, "all init containers have completed")
-_SUCCEEDED = Explanation(Reason.POD_SUCCEEDED, "all containers of the Pod succeeded")
 
 POD_DEADLINE: Final = timedelta(minutes=10)
 """How long a run may be without its Pod, because the API server refuses it or because its name is
@@ -184,7 +183,8 @@ def _mirror_of(observation: Observation, run: Run) -> _Mirror:
 
 
 def _placeholder_fields(pipeline: Pipeline) -> _Mirror:
-    """Returns these fields before the Pod exists, computed from the template."""
+    """Returns the fields that report on the Pod while the run has none, computed from the
+    template."""
     spec = PodSpec.from_api(pipeline.template["spec"])
     containers = spec.init_containers
     return {
@@ -218,7 +218,9 @@ def _conditions_of_ended_run(state: RunState, policies: Policies) -> ConditionIn
     or disruption of its Pod afterwards does not change them."""
     run = state.run
     if run.result is Result.SUCCEEDED:
-        return ConditionInputs(True, _INITIALIZED, True, _SUCCEEDED, _backing_off(state))
+        return ConditionInputs(
+            True, _INITIALIZED, True, explanations.SUCCEEDED, _backing_off(state)
+        )
     why = _end_of(run)
     initialized = run.initialized_time is not None and run.result is not Result.LOST
     init_why = _INITIALIZED if initialized else why
