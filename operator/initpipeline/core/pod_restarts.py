@@ -227,6 +227,13 @@ def init_restart_baselines(
     )
 
 
+def restarts_in_run(run: Run, status: ContainerStatus) -> int:
+    """Returns how often the init container has restarted in the run. Negative while the kubelet
+    still reports the container of an earlier run."""
+    baselines = {baseline.name: baseline.restart_count for baseline in run.init_restart_baselines}
+    return status.restart_count - baselines.get(status.name, 0)
+
+
 def _still_the_old(status: ContainerStatus, old_ids: Mapping[str, str]) -> bool:
     """Returns whether the kubelet still reports the container of the previous run."""
     restarting = status.waiting_reason == RESTARTING_ALL_CONTAINERS

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from initpipeline.api.models import Exceeded, Policies, Run, RunningStep
 from initpipeline.api.reasons import Reason
 from initpipeline.api.triggers import by_kubelet
-from initpipeline.core import explanations, failures
+from initpipeline.core import explanations, failures, pod_restarts
 from initpipeline.core.explanations import Explanation
 from initpipeline.core.facts import RESTART
 from initpipeline.core.kubelet_reasons import LOST_ENDS
@@ -86,8 +86,7 @@ def _restarts(policies: Policies, run: Run, current: Step, title: str) -> Iterat
     status = current.status
     if allowed is None or status is None or current.container.sidecar:
         return
-    baselines = {baseline.name: baseline.restart_count for baseline in run.init_restart_baselines}
-    restarts = status.restart_count - baselines.get(status.name, 0)
+    restarts = pod_restarts.restarts_in_run(run, status)
     end = failures.failure(status)
     failed = end is not None and end.reason not in LOST_ENDS
     restarted = end is not None and current.container.after_exit(end.exit_code) == RESTART

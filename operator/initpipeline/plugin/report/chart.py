@@ -15,6 +15,7 @@ from initpipeline.api.reasons import Result
 from initpipeline.api.triggers import by_kubelet
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated
 from initpipeline.core.kubelet_reasons import CRASH_LOOP_BACK_OFF, RESTARTING_ALL_CONTAINERS
+from initpipeline.core.pod_restarts import restarts_in_run
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.history import recorded_runs
 from initpipeline.plugin.report.steps import State, Step, steps
@@ -190,9 +191,7 @@ def _steps_section(pipeline: Pipeline, run: Run, now: datetime, pod: Pod | None)
 def _step_row(status: ContainerStatus, step: Step, run: Run, end: datetime) -> Row:
     segments = tuple(_step_segments(status, run, end))
     label = f"{status.name} (sidecar)" if step.sidecar else status.name
-    baselines = {one.name: one.restart_count for one in run.init_restart_baselines}
-    restarts = status.restart_count - baselines.get(status.name, 0)
-    return Row(label, segments, _step_text(status, step, segments, restarts))
+    return Row(label, segments, _step_text(status, step, segments, restarts_in_run(run, status)))
 
 
 def _step_segments(status: ContainerStatus, run: Run, end: datetime) -> Iterator[Segment]:

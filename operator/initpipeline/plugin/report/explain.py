@@ -15,6 +15,7 @@ from initpipeline.core import log_tails, run_limits, runs
 from initpipeline.core.decide import Decision, decide
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.core.observation import observe
+from initpipeline.core.pod_restarts import restarts_in_run
 from initpipeline.core.pod_steps import Step
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.forecast import action_text, forecast, is_retried
@@ -175,8 +176,7 @@ def _restarts(pipeline: Pipeline, run: Run, current: Step) -> Iterator[ActiveLim
     allowed = pipeline.policies.of_step(current.container.name).max_restarts
     if allowed is None or current.status is None:
         return
-    baselines = {b.name: b.restart_count for b in run.init_restart_baselines}
-    count = current.status.restart_count - baselines.get(current.container.name, 0)
+    count = restarts_in_run(run, current.status)
     yield ActiveLimit(
         f'maxRestarts of "{current.container.name}"',
         f"at most {_count(allowed, 'restart')} in a run: {count} so far",

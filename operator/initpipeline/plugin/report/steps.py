@@ -10,6 +10,7 @@ from initpipeline.api.reasons import Result
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated, init_containers
 from initpipeline.core.failures import could_not_start, failure
 from initpipeline.core.kubelet_reasons import CRASH_LOOP_BACK_OFF
+from initpipeline.core.pod_restarts import restarts_in_run
 
 
 class State(StrEnum):
@@ -85,12 +86,9 @@ def steps(pipeline: Pipeline, pod: Pod | None = None) -> tuple[Step, ...]:
     """
     status = pipeline.status
     sidecar_names = sidecars(pipeline, pod)
-    baselines = {}
-    if status.run is not None:
-        baselines = {b.name: b.restart_count for b in status.run.init_restart_baselines}
     statuses = (ContainerStatus.from_api(raw) for raw in status.init_container_statuses)
     return tuple(
-        _step(position, one, one.name in sidecar_names, baselines.get(one.name, 0), status)
+        _step(position, one, one.name in sidecar_names, status)
         for position, one in enumerate(statuses, start=1)
     )
 
@@ -99,7 +97,6 @@ def _step(
     position: int,
     container: ContainerStatus,
     sidecar: bool,
-    baseline: int,
     status: InitPipelineStatus,
 ) -> Step:
     state = _state(container, sidecar, status)
@@ -109,6 +106,7 @@ def _step(
     attempt = _attempt(container, end, state)
     waiting = container.waiting or {}
     blocked_by = waiting if state is State.WAITING else {}
+    restarts = max(0, restarts_in_run(status.run, container)) if status.run else 0
     return Step(
         position=position,
         name=container.name,
@@ -116,7 +114,7 @@ def _step(
         sidecar=sidecar,
         started=attempt[0],
         finished=attempt[1],
-        restarts=recorded.restart_count if recorded else max(0, container.restart_count - baseline),
+        restarts=recorded.restart_count if recorded else restarts,
         exit_code=failed.exit_code if failed else None,
         signal=failed.signal if failed else None,
         reason=blocked_by.get("reason") or (failed.reason if failed else None),
