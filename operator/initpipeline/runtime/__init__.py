@@ -15,8 +15,8 @@ Reading order:
    ``responses``: parses what the API server sends. ``errors``: the exceptions. ``lean_imports``:
    imports of Kopf and the official client.
 5. Beside the reconcile. ``clock``: the time, without jumps of the wall clock. ``probes``: answers
-   the kubelet. ``meter``: what is measured. ``metrics``: serves it. ``events``: posts Events.
-   ``run_logs``: logs what happens in runs.
+   the kubelet. ``meter``: what is measured. ``metrics``: records it. ``http_server``: serves probes
+   and metrics. ``events``: posts Events. ``run_logs``: logs what happens in runs.
    ``tracer``: what is reported to traces. ``trace_export``: exports them.
    ``fair_buffer``: the events that wait, by namespace. ``sweep``: finds deletions that a watch
    missed. ``unlabelled_pods``: watches Pods without the operator's label. ``unreadable_objects``:

@@ -13,7 +13,7 @@ import platform
 import re
 import time
 from collections import Counter as Counts
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any, Final, Protocol
@@ -29,8 +29,9 @@ from initpipeline import __version__
 from initpipeline.api.models import InitPipelineStatus, RunFacts
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from initpipeline.core.facts import ContainerStatus
+from initpipeline.core.run_changes import runs_of
+from initpipeline.runtime import http_server
 from initpipeline.runtime.cache import Store
-from initpipeline.runtime.errors import OperatorError, one_line
 from initpipeline.runtime.meter import Meter
 from initpipeline.runtime.probes import End, Freshness
 from initpipeline.runtime.queue import Outcome
@@ -301,9 +302,9 @@ class Metrics(Meter):
         self, before: InitPipelineStatus, after: InitPipelineStatus, seconds: float
     ) -> None:
         self._mirror_lag.observe(seconds)
-        earlier = _runs(before)
+        earlier = runs_of(before)
         known = max(earlier, default=0)
-        for number, run in _runs(after).items():
+        for number, run in runs_of(after).items():
             if number >= known:
                 self._run_written(earlier.get(number), run)
         for step in _ended_steps(before, after):
@@ -338,25 +339,14 @@ class Metrics(Meter):
     async def served(self, address: str) -> AsyncIterator[None]:
         """Answer ``/metrics`` on this address, HOST:PORT, within the context. Raises OperatorError
         if the address cannot be used."""
-        app = web.Application()
-        app.router.add_get("/metrics", self._handle)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
-        await runner.setup()
-        host, _, port = address.rpartition(":")
         self._lag = _LoopLag(self._loop_lag.observe)
+        handlers = {"/metrics": self._handle}
         try:
-            try:
-                await web.TCPSite(runner, host.strip("[]"), int(port)).start()
-            except OSError as error:
-                raise OperatorError(
-                    f"metrics cannot be served on {address} ({one_line(error)}): "
-                    "set --metrics-address"
-                ) from error
-            yield
+            async with http_server.served("metrics", "--metrics-address", address, handlers):
+                yield
         finally:
             self._lag.stop()
             self._lag = None
-            await runner.cleanup()
 
     async def _handle(self, _: web.Request) -> web.Response:
         body = generate_latest(self.registry)
@@ -476,6 +466,12 @@ STATE: Final = (
 )
 
 
+class Add(Protocol):
+    """Adds a sample to the metric of this name. ``labels`` are the values of its labels."""
+
+    def __call__(self, name: str, value: float, *labels: str) -> None: ...
+
+
 class Observed(Protocol):
     """The parts of the operator whose state is served."""
 
@@ -518,45 +514,18 @@ class StateCollector(Collector):
 
         observed = self._observed
         shares = list(observed.shares()) if observed is not None else []
-        working = [seconds for share in shares for seconds in share.queue.working_seconds()]
-        add("workqueue_depth", sum(len(share.queue) for share in shares), QUEUE)
-        add("workqueue_unfinished_work_seconds", sum(working), QUEUE)
-        longest = max(working, default=0.0)
-        add("workqueue_longest_running_processor_seconds", longest, QUEUE)
+        _add_queues(add, shares)
         if observed is not None:
-            for lease, leads in observed.leases():
-                add("leader_election_master_status", leads, lease)
-            for shard, is_assigned in observed.assigned().items():
-                add("initpipeline_shard_assigned", is_assigned, str(shard))
-            if (replicas := observed.replicas()) is not None:
-                add("initpipeline_replicas", replicas)
-        leading = [share for share in shares if share.leads()]
-        counts: Counts[tuple[str, str, str]] = Counts()
-        for share in leading:
-            counts += conditions_of(share.cache.pipelines.counts)
-        for labels, number in sorted(counts.items()):
-            add("initpipeline_pipelines", number, *labels)
-        unread = sum(share.cache.pipelines.counts[None] for share in leading)
-        add("initpipeline_objects_not_understood", unread, "initpipelines")
-        unread = sum(len(share.pods.not_understood) for share in leading)
-        add("initpipeline_objects_not_understood", unread, "pods")
-        for resource in ("initpipelines", "pods"):
-            stores: list[Store[Any]] = [
-                share.cache.pods if resource == "pods" else share.cache.pipelines
-                for share in shares
-            ]
-            add("initpipeline_cache_objects", sum(map(len, stores)), resource)
-            unpacked = sum(store.unpacked() for store in stores)
-            add("initpipeline_cache_unpacked_objects", unpacked, resource)
-            size = sum(store.packed_bytes for store in stores)
-            add("initpipeline_cache_packed_bytes", size, resource)
+            _add_replicas(add, observed)
+        _add_objects(add, [share for share in shares if share.leads()])
+        _add_caches(add, shares)
         self._add_watches(add)
         unlabelled = sum(len(share.unlabelled_pods) for share in shares)
         add("initpipeline_watches", unlabelled, "unlabelled pods")
         add("initpipeline_spans_dropped_total", self._dropped())
         return families.values()
 
-    def _add_watches(self, add: Callable[..., None]) -> None:
+    def _add_watches(self, add: Add) -> None:
         opened: Counts[str] = Counts()
         oldest: dict[str, float] = {}
         for resource, fresh in self._fresh():
@@ -568,6 +537,49 @@ class StateCollector(Collector):
             add("initpipeline_watches", opened[resource], resource)
 
 
+def _add_queues(add: Add, shares: Collection[Share]) -> None:
+    working = [seconds for share in shares for seconds in share.queue.working_seconds()]
+    add("workqueue_depth", sum(len(share.queue) for share in shares), QUEUE)
+    add("workqueue_unfinished_work_seconds", sum(working), QUEUE)
+    longest = max(working, default=0.0)
+    add("workqueue_longest_running_processor_seconds", longest, QUEUE)
+
+
+def _add_replicas(add: Add, observed: Observed) -> None:
+    for lease, leads in observed.leases():
+        add("leader_election_master_status", leads, lease)
+    for shard, is_assigned in observed.assigned().items():
+        add("initpipeline_shard_assigned", is_assigned, str(shard))
+    if (replicas := observed.replicas()) is not None:
+        add("initpipeline_replicas", replicas)
+
+
+def _add_objects(add: Add, leading: Collection[Share]) -> None:
+    """Add what only the replica that reconciles an object reports."""
+    counts: Counts[tuple[str, str, str]] = Counts()
+    for share in leading:
+        counts += conditions_of(share.cache.pipelines.counts)
+    for labels, number in sorted(counts.items()):
+        add("initpipeline_pipelines", number, *labels)
+    unread = sum(share.cache.pipelines.counts[None] for share in leading)
+    add("initpipeline_objects_not_understood", unread, "initpipelines")
+    unread = sum(len(share.pods.not_understood) for share in leading)
+    add("initpipeline_objects_not_understood", unread, "pods")
+
+
+def _add_caches(add: Add, shares: Collection[Share]) -> None:
+    stores: Mapping[str, list[Store[Any]]] = {
+        "initpipelines": [share.cache.pipelines for share in shares],
+        "pods": [share.cache.pods for share in shares],
+    }
+    for resource, of_shares in stores.items():
+        add("initpipeline_cache_objects", sum(map(len, of_shares)), resource)
+        unpacked = sum(store.unpacked() for store in of_shares)
+        add("initpipeline_cache_unpacked_objects", unpacked, resource)
+        size = sum(store.packed_bytes for store in of_shares)
+        add("initpipeline_cache_packed_bytes", size, resource)
+
+
 def conditions_of(counts: "Counts[Any]") -> "Counts[tuple[str, str, str]]":
     """Returns the number of pipelines by condition, status and reason."""
     found: Counts[tuple[str, str, str]] = Counts()
@@ -577,11 +589,6 @@ def conditions_of(counts: "Counts[Any]") -> "Counts[tuple[str, str, str]]":
                 known = status if status in _STATUSES else OTHER
                 found[type_, known, known_reason(reason)] += number
     return found
-
-
-def _runs(status: InitPipelineStatus) -> dict[int, RunFacts]:
-    runs: dict[int, RunFacts] = {record.number: record for record in status.history}
-    return runs | {status.run.number: status.run} if status.run else runs
 
 
 def _ended_steps(

@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from aiohttp import web
 
-from initpipeline.runtime.errors import OperatorError, one_line
+from initpipeline.runtime import http_server
 
 Check = Callable[[], str | None]
 """Returns the problem. None: there is no problem."""
@@ -148,22 +148,9 @@ async def served(
     if not address:
         yield
         return
-    app = web.Application()
-    app.router.add_get("/healthz", _handler(tuple(live)))
-    app.router.add_get("/readyz", _handler(tuple(ready)))
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
-    await runner.setup()
-    host, _, port = address.rpartition(":")
-    try:
-        try:
-            await web.TCPSite(runner, host.strip("[]"), int(port)).start()
-        except OSError as error:
-            raise OperatorError(
-                f"probes cannot be served on {address} ({one_line(error)}): set --probe-address"
-            ) from error
+    handlers = {"/healthz": _handler(tuple(live)), "/readyz": _handler(tuple(ready))}
+    async with http_server.served("probes", "--probe-address", address, handlers):
         yield
-    finally:
-        await runner.cleanup()
 
 
 def _handler(checks: tuple[Check, ...]) -> Callable[[web.Request], Awaitable[web.Response]]:
