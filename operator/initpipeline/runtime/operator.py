@@ -142,7 +142,7 @@ def _end_cleanly_at_sigterm() -> None:
 
 class Work(Protocol):
     """How the replicas divide the work: one does all of it (runtime.leading), or each serves some
-    shards (runtime.sharing)."""
+    shards (runtime.sharing). ``Leading`` and ``Sharing`` have the meaning of the methods."""
 
     def shares(self) -> Collection[Share]: ...
     def share_of(self, raw: Mapping[str, Any], /) -> Share | None: ...
@@ -366,7 +366,7 @@ class Operator:
         )
 
     def _failed(self, error: OperatorError) -> None:
-        """End the process."""
+        """End ``serve``, which raises the first such error."""
         self._fault = self._fault or error
         self._broken.set()
 

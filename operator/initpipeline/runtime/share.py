@@ -151,7 +151,7 @@ class Replica:
     identity: str
     now: Callable[[], datetime]
     failed: Callable[[OperatorError], None]
-    """Ends the process."""
+    """Ends the operator with an error."""
     meter: Meter
     tracer: Tracer
 
@@ -210,8 +210,8 @@ class Share:
         self.leads = leads
         self._meter = meter
         self._tasks = Tasks(failed)
-        counted = conditions if settings.metrics_address else None
-        self.cache = cache = Cache.empty(MAX_UNPACKED // shards, counted)
+        summary = conditions if settings.metrics_address else None
+        self.cache = cache = Cache.empty(MAX_UNPACKED // shards, summary)
         self._pipelines = cache.pipelines
         self.queue = work_queue(self._workers, cache, now, meter)
         self._events = EventRecorder(gateway, now, meter=meter)
