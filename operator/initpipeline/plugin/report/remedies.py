@@ -53,31 +53,40 @@ def remedies(pipeline: Pipeline, flags: str, pod: Pod | None) -> Iterator[Remedy
         return
     if run is None:
         return
-    if run.exceeded is not None and run.completion_time is not None:
-        limit = run.exceeded
-        of = f' of "{limit.step}"' if limit.limit != run_limits.DEADLINE else ""
-        yield Remedy(
-            f"kubectl edit ipl {name}{flags}",
-            f"raise {limit.limit}{of} above {limit.value}; this starts another run",
-        )
-    reason = formatting.ready_reason(status)
-    blocked = reason == Reason.NAME_CONFLICT or (terminating and run.completion_time is None)
-    if (
-        not blocked
-        and not formatting.is_rate_limited(status)
-        and admission.refusal_of_spec(pipeline) is None
-    ):
-        soon = status.next_run_time is not None or reason in admission.REASONS
-        ready = summary(status) == "Ready"
-        why = ", without waiting" if soon else ", even though the Pod is Ready" if ready else ""
-        yield Remedy(
-            f"kubectl initpipeline rerun {name}{flags}", f"start run {run.number + 1} now{why}"
-        )
+    yield from _of_exceeded_limit(pipeline, run, flags)
+    yield from _rerun(pipeline, run, flags, terminating=terminating)
     if status.condition(ConditionType.RECONCILING):
         yield Remedy(
             f"kubectl initpipeline suspend {name}{flags}",
             "delete the Pod and start no more runs" if status.pod_uid else "start no more runs",
         )
+
+
+def _of_exceeded_limit(pipeline: Pipeline, run: Run, flags: str) -> Iterator[Remedy]:
+    if run.exceeded is None or run.completion_time is None:
+        return
+    limit = run.exceeded
+    of = f' of "{limit.step}"' if limit.limit != run_limits.DEADLINE else ""
+    yield Remedy(
+        f"kubectl edit ipl {pipeline.name}{flags}",
+        f"raise {limit.limit}{of} above {limit.value}; this starts another run",
+    )
+
+
+def _rerun(pipeline: Pipeline, run: Run, flags: str, *, terminating: bool) -> Iterator[Remedy]:
+    """Yields the request of another run, if it would start one before something else happens."""
+    status, reason = pipeline.status, formatting.ready_reason(pipeline.status)
+    if reason == Reason.NAME_CONFLICT or (terminating and run.completion_time is None):
+        return
+    if formatting.is_rate_limited(status) or admission.refusal_of_spec(pipeline) is not None:
+        return
+    soon = status.next_run_time is not None or reason in admission.REASONS
+    ready = summary(status) == "Ready"
+    why = ", without waiting" if soon else ", even though the Pod is Ready" if ready else ""
+    yield Remedy(
+        f"kubectl initpipeline rerun {pipeline.name}{flags}",
+        f"start run {run.number + 1} now{why}",
+    )
 
 
 def _of_reason(pipeline: Pipeline, flags: str, pod: Pod | None) -> Iterator[Remedy]:
