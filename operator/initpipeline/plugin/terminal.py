@@ -90,20 +90,21 @@ def read_text(file: str) -> str:
 def to_json(data: Any, encoding: str) -> str:
     """Returns JSON that parses to the same data. Control characters, and those that the encoding
     cannot represent, are escaped."""
-    return escaped(json.dumps(data, indent=2, ensure_ascii=not _is_unicode(encoding)))
+    return escaped(json.dumps(data, indent=2, ensure_ascii=not is_unicode(encoding)))
 
 
 def to_yaml(data: Any, encoding: str) -> str:
     """Returns YAML that parses to the same data, escaped like ``to_json``."""
     plain_data = json.loads(json.dumps(data))  # Enumerations become strings.
     text = yaml.dump(
-        plain_data, Dumper=_Dumper, sort_keys=False, allow_unicode=_is_unicode(encoding)
+        plain_data, Dumper=_Dumper, sort_keys=False, allow_unicode=is_unicode(encoding)
     )
     return escaped(text.rstrip("\n"))
 
 
-def _is_unicode(encoding: str) -> bool:
-    return encoding.lower().replace("_", "-").startswith("utf")
+def is_unicode(encoding: str) -> bool:
+    """Returns whether the encoding can represent all characters."""
+    return encoding.lower().startswith("utf")
 
 
 def _within_lines(text: str) -> str:

@@ -9,6 +9,7 @@ from initpipeline.plugin.errors import PluginError
 from initpipeline.plugin.options import Subparsers, command, name_argument
 from initpipeline.plugin.report.chart import chart
 from initpipeline.plugin.session import Session
+from initpipeline.plugin.terminal import is_unicode
 from initpipeline.plugin.views import timeline as view
 from initpipeline.plugin.views.svg import svg
 
@@ -65,7 +66,9 @@ def run(session: Session) -> int:
     elif options.output == "svg":
         _write(session, svg(timeline), options.file)
     else:
-        session.out.print(view.text(timeline, _width(session), blocks=_has_blocks(session)))
+        session.out.print(
+            view.text(timeline, _width(session), blocks=is_unicode(session.out.encoding))
+        )
     return 0
 
 
@@ -84,7 +87,3 @@ def _width(session: Session) -> int:
     if session.out.is_terminal:
         return session.out.width
     return shutil.get_terminal_size((_DEFAULT_COLUMNS, 0)).columns
-
-
-def _has_blocks(session: Session) -> bool:
-    return session.out.encoding.lower().startswith("utf")

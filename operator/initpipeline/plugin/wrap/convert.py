@@ -10,7 +10,15 @@ from initpipeline.plugin.manifests import Document, ManifestError, read, to_yaml
 from initpipeline.plugin.wrap.fields import CONTROLLER_LABELS
 from initpipeline.plugin.wrap.labels import matches
 from initpipeline.plugin.wrap.rules import CannotWrapError
-from initpipeline.plugin.wrap.workloads import KINDS, WrapOptions, Wrapped, is_workload, wrap
+from initpipeline.plugin.wrap.workloads import (
+    KINDS,
+    WrapOptions,
+    Wrapped,
+    is_workload,
+    name_of,
+    title_of,
+    wrap,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +79,9 @@ def _attempt(document: Document, options: WrapOptions) -> Wrapped | CannotWrapEr
     except CannotWrapError as error:
         return error
     except (AttributeError, KeyError, TypeError, ValueError):
-        title = f'{document.manifest["kind"]} "{_name(document.manifest)}"'
         return CannotWrapError(
-            f"{title} is not valid: kubectl create --dry-run=server -f FILE shows the errors"
+            f"{title_of(document.manifest)} is not valid: kubectl create --dry-run=server -f FILE "
+            "shows the errors"
         )
 
 
@@ -108,9 +116,9 @@ def _remarks(
     outcome: _Outcome,
     outcomes: Sequence[tuple[Document, _Outcome]],
 ) -> Iterator[Remark]:
-    title = f'{manifest["kind"]} "{_name(manifest)}"'
+    title = title_of(manifest)
     if isinstance(outcome, Wrapped):
-        name = _name(outcome.pipeline)
+        name = name_of(outcome.pipeline)
         yield Remark(f'{title} becomes {names.KIND} "{name}"', outcome.notes)
     elif outcome is not None:
         yield Remark(f"left unchanged: {outcome}")
@@ -127,12 +135,12 @@ def _reference_remarks(
     if _namespace(manifest) != _namespace(workload):
         return
     spec = lenient.mapping(manifest.get("spec"))
-    workload_title = f'{workload["kind"]} "{_name(workload)}"'
+    workload_title = title_of(workload)
     for field in ("scaleTargetRef", "targetRef", "workloadRef"):
         target = lenient.mapping(spec.get(field))
         # The kind in a KEDA ScaledObject is optional and defaults to Deployment.
         kind = target.get("kind") or ("Deployment" if field == "scaleTargetRef" else None)
-        if (kind, target.get("name")) == (workload["kind"], _name(workload)):
+        if (kind, target.get("name")) == (workload["kind"], name_of(workload)):
             yield Remark(f"{title} has lost its target, {workload_title}")
     labels = (wrapped.pipeline["spec"]["template"].get("metadata") or {}).get("labels") or {}
     for selector in _selectors(manifest["kind"], spec):
@@ -163,8 +171,3 @@ def _selectors(kind: str, spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]
 
 def _namespace(manifest: Mapping[str, Any]) -> str:
     return str(lenient.mapping(manifest.get("metadata")).get("namespace") or "")
-
-
-def _name(manifest: Mapping[str, Any]) -> str:
-    metadata = lenient.mapping(manifest.get("metadata"))
-    return str(metadata.get("name") or metadata.get("generateName") or "")

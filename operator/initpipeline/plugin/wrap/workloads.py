@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
+from initpipeline.core import lenient
 from initpipeline.plugin.wrap import exported, fields
 from initpipeline.plugin.wrap.exported import was_read_back
 from initpipeline.plugin.wrap.fields import OBJECT_ANNOTATIONS
@@ -71,7 +72,7 @@ def wrap(manifest: Mapping[str, Any], options: WrapOptions | None = None) -> Wra
     Raises CannotWrapError if no InitPipeline has the same effect.
     """
     options = options or WrapOptions()
-    title = _title(manifest)
+    title = title_of(manifest)
     metadata, spec = _mapping(manifest, "metadata"), _mapping(manifest, "spec")
     kind = manifest["kind"]
     identity = _identity(metadata, options.name, title)
@@ -148,16 +149,21 @@ def _annotations(kind: str, metadata: Raw) -> Raw:
     )
 
 
-def _title(manifest: Mapping[str, Any]) -> str:
-    metadata = manifest.get("metadata") or {}
-    name = metadata.get("name") or metadata.get("generateName") or ""
-    return f'{manifest["kind"]} "{name}"'
+def name_of(manifest: Mapping[str, Any]) -> str:
+    """Returns the name of the object, or its generateName. Empty: it has neither."""
+    metadata = lenient.mapping(manifest.get("metadata"))
+    return str(metadata.get("name") or metadata.get("generateName") or "")
+
+
+def title_of(manifest: Mapping[str, Any]) -> str:
+    """Returns the kind and the name of the object, for messages."""
+    return f'{manifest["kind"]} "{name_of(manifest)}"'
 
 
 def _mapping(manifest: Mapping[str, Any], key: str) -> Raw:
     value = manifest.get(key)
     if not isinstance(value, dict):
-        raise CannotWrapError(f"{_title(manifest)} has no {key}")
+        raise CannotWrapError(f"{title_of(manifest)} has no {key}")
     return value
 
 
