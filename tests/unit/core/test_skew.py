@@ -77,6 +77,10 @@ class TestSkew:
         found = skew({"type": "object", "x-kubernetes-preserve-unknown-fields": True})
         assert {"spec.template", "status.run"} <= set(found.missing)
 
+    def test_crd_with_a_list_of_anything_lacks_the_fields_of_its_items(self) -> None:
+        found = skew(changed(lambda _, status: status.update(history={"type": "array"})))
+        assert {"status.history[].number", "status.history[].cause"} <= set(found.missing)
+
 
 class TestDropped:
     STORED: Final = {"run": {"number": 1}, "history": [{"number": 1}], "nodeName": "node-1"}
@@ -91,6 +95,8 @@ class TestDropped:
             ({"run": {"cause": None}}, []),
             ({"history": [{"number": 1, "reason": "x"}]}, ["status.history[0].reason"]),
             ({"history": []}, []),
+            pytest.param({"run": {"number": [1]}}, [], id="list, stored as a number"),
+            pytest.param({"nodeName": {"name": "x"}}, [], id="object, stored as a string"),
         ],
         ids=repr,
     )
