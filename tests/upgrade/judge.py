@@ -49,6 +49,16 @@ def _one_run(before: Item, after: Item, due: str) -> Iterator[str]:
         yield f"the trigger is {after.run['trigger']}, not {due}"
 
 
+def aged(before: Item, after: Item, ages: Mapping[str, str]) -> list[str]:
+    """Return the types of the conditions that have become another one, because time has passed."""
+    old, new = _types(before), _types(after)
+    return [one for one, later in ages.items() if one in old - new and later in new]
+
+
+def _types(item: Item) -> set[str]:
+    return {one["type"] for one in item.status.get("conditions", [])}
+
+
 def _no_run(before: Item, after: Item, *, real: bool, ages: Mapping[str, str]) -> Iterator[str]:
     if before.pod_uid != after.pod_uid:
         yield f"the Pod was {before.pod_uid or 'absent'} and is {after.pod_uid or 'absent'}"
@@ -58,7 +68,7 @@ def _no_run(before: Item, after: Item, *, real: bool, ages: Mapping[str, str]) -
     conditions = {one["type"]: one for one in after.status.get("conditions", [])}
     for one in before.status.get("conditions", []):
         found = conditions.get(one["type"])
-        if found is None and ages.get(one["type"]) in conditions:
+        if one["type"] in aged(before, after, ages):
             continue
         if found is None:
             yield f"the condition {one['type']} is gone"
