@@ -17,7 +17,7 @@ from initpipeline.plugin.dashboard import server
 from initpipeline.plugin.dashboard.live import Entry, Store
 from initpipeline.plugin.dashboard.server import Dashboard
 from tests.browser.browser import Browser, browser
-from tests.builders import NAME, NAMESPACE, at, fresh_pod, running_pod
+from tests.builders import NAME, NAMESPACE, End, at, fresh_pod, running_pod
 from tests.unit.core.simulation import started
 
 pytestmark = pytest.mark.long
@@ -230,6 +230,17 @@ def test_chips_filter_by_condition(page: Browser) -> None:
     assert page.path == "/?summary=Ready"
     page.click("#chips [data-summary=Ready]")
     page.until_text("3 of 3", "#counts")
+
+
+def test_failing_pipeline_that_is_retried_needs_attention(page: Browser, of: Served) -> None:
+    last = End(3, 20, 24)
+    failing = fresh_pod().init("one", waiting="CrashLoopBackOff", restarts=1, last=last)
+    waiting = started(fresh_pod()).pipeline.raw()
+    show(of, ("c", started(failing).pipeline.raw(), failing.raw()), ("b", waiting, {}))
+    page.until_text("4 of 4", "#counts")
+    assert page.text("#attention") == "1 of 4 needs attention."
+    names = [one.text.partition("\n")[0] for one in page.all("#rows > li")]
+    assert names[:3] == [f"{NAMESPACE}/{name}" for name in ("c", "b", "a")]
 
 
 def test_hostile_text_is_shown_as_text(page: Browser, of: Served) -> None:

@@ -11,8 +11,8 @@ from initpipeline.plugin.dashboard import pages
 from initpipeline.plugin.dashboard.live import Entry, Store, key_of
 from initpipeline.plugin.report.chart import chart
 from initpipeline.plugin.views import explain, history
-from tests.builders import PodBuilder, at
-from tests.unit.core.simulation import SimulatedPipeline
+from tests.builders import PodBuilder, at, fresh_pod
+from tests.unit.core.simulation import SimulatedPipeline, started
 from tests.unit.plugin.rendered import text
 from tests.unit.plugin.test_explain import CASES, explained
 
@@ -50,6 +50,21 @@ def test_page_has_what_the_terminal_shows(case: str) -> None:
     expected |= cells(text(history.table(report.pipeline.status, at(now)))) | words
     missing = {cell for cell in expected if " ".join(cell.split()) not in shown}
     assert missing == set()
+
+
+def test_page_refers_to_recorded_output_only_if_a_run_has_some() -> None:
+    failing = fresh_pod().init("one", exit=3, message="no table")
+    printed = started(failing).edited().reconcile(failing, 30)
+    silent = started(fresh_pod()).edited().reconcile(fresh_pod(), 30)
+    assert "Earlier runs" in _sections(printed, None, 40)["logs"]
+    assert "Earlier runs" not in _sections(silent, None, 40)["logs"]
+
+
+def test_superseded_run_on_the_page_is_not_in_progress() -> None:
+    superseded = started(fresh_pod()).edited().reconcile(fresh_pod(), 30)
+    shown = _sections(superseded, None, 40)["history"]
+    assert '<span class="badge quiet">Superseded</span>' in shown
+    assert "Initialized after" not in shown
 
 
 def _sections(state: SimulatedPipeline, pod: PodBuilder | None, now: float) -> dict[str, str]:

@@ -250,6 +250,7 @@ def _values(store: Store, found: View, pipeline: Pipeline, now: datetime) -> dic
         "warnings": () if summary(of) == "Ready" else warnings(store.events_of(of.pod_uid), known),
         "timeline": Markup(svg(chart(pipeline, now, pod), styled=False)),
         "history": [(one, history.message(one, of)) for one in recorded_runs(of)],
+        "recorded_output": any(one.failed_step and one.failed_step.message for one in of.history),
         "parts": parts,
         "previous": [] if own is None else log_parts.previous(own, None),
         "events": sorted(map(_event, events), key=lambda one: one["last"], reverse=True),

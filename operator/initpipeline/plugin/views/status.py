@@ -133,9 +133,12 @@ def table(pipelines: Sequence[Pipeline], now: datetime, *, namespaces: bool, wid
 
 
 def urgency(pipeline: Pipeline) -> tuple[int, str, str]:
-    """Returns the key that sorts pipelines: those that need attention first."""
+    """Returns the key that sorts pipelines: those that need attention first. Of those with the same
+    summary, the ones whose reason is a failure come first."""
     order = ("Stalled", "NotReady", "Reconciling", "Suspended", "Ready")
-    return order.index(summary(pipeline.status)), pipeline.namespace, pipeline.name
+    fails = styles.of_reason(formatting.ready_reason(pipeline.status)) == styles.BAD
+    rank = 2 * order.index(summary(pipeline.status)) + (not fails)
+    return rank, pipeline.namespace, pipeline.name
 
 
 def _row(pipeline: Pipeline, now: datetime, namespaces: bool, wide: bool) -> list[Text]:

@@ -81,14 +81,15 @@ function startList() {
   /* The order of urgency is that of the rows. */
   const chips = () => {
     const counts = new Map();
+    let bad = 0;
     for (const row of rows.children) {
+      bad += row.dataset.tone === "bad";
       const of = counts.get(row.dataset.summary) || { count: 0, tone: row.dataset.tone };
       of.count += 1;
       if (of.tone !== row.dataset.tone) of.tone = "";
       counts.set(row.dataset.summary, of);
     }
-    const stalled = ["Stalled", "Unreadable"].reduce((sum, name) => sum + (counts.get(name)?.count || 0), 0);
-    byId("attention").textContent = known.size ? `${stalled || "None"} of ${known.size} ${stalled > 1 ? "need" : "needs"} attention.` : "";
+    byId("attention").textContent = known.size ? `${bad || "None"} of ${known.size} ${bad > 1 ? "need" : "needs"} attention.` : "";
     const focused = document.activeElement?.dataset?.summary;
     byId("chips").replaceChildren(...[...counts].map(([summary, { count, tone }]) => {
       const chip = Object.assign(document.createElement("button"), { type: "button" });
@@ -306,9 +307,9 @@ function startLog() {
     rest = ""; position = -1;
     try {
       const answer = await fetch(log.dataset.source, { signal: own.signal }), reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-      connection.textContent = "live";
+      connection.textContent = "live"; connection.className = "quiet live";
       for (;;) { const { done, value } = await reader.read(); if (own.signal.aborted) return; if (done) break; add(value); }
-      connection.textContent = log.childElementCount ? "end of the log" : "no output";
+      connection.textContent = log.childElementCount ? "end of the log" : "no output"; connection.className = "quiet";
       document.removeEventListener("visibilitychange", follow);
     } catch {
       if (own.signal.aborted) return;
