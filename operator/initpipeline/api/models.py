@@ -409,7 +409,7 @@ class InitPipelineStatus(StatusModel):
     last_rerun_token: Identifier | None = Field(
         None,
         description="The last value of the annotation initpipeline.dev/rerun that led to a run. "
-        "Neither this token nor one in status.history requests another run.",
+        "Neither this token nor one in status.run or status.history requests another run.",
     )
     template_hash: Identifier | None = Field(
         None,
@@ -469,9 +469,9 @@ class Policies(ApiModel):
         description="Which events cause the operator to run all init containers again. The policy "
         "does not apply to retries, to runs that the kubelet starts, or to runs that a user "
         "starts by a request, by a change of the template, or by resuming. Restarts before the "
-        "policy was set to OnRestart do not start a run. If rerunStrategy is InPlace, the present "
-        "Pod keeps its rules for restarts in place, or stays without them, until the next Pod. "
-        "Defaults to OnRestart.",
+        "policy was set to OnRestart do not start a run. If rerunStrategy is InPlace, a change of "
+        "the policy adds or removes the rules for restarts in place with the next Pod. Defaults to "
+        "OnRestart.",
     )
     rerun_strategy: RerunStrategy = Field(
         RerunStrategy.RECREATE,
@@ -488,10 +488,10 @@ class Policies(ApiModel):
     init_deadline_seconds: TimeoutSeconds | None = Field(
         None,
         description="Duration in seconds that a run may take to be initialized, from the creation "
-        "of its Pod. Scheduling and image pulls count. Time while the Pod has scheduling gates "
-        "does not. If the kubelet starts the run, the time starts when the operator first observes "
-        "the run. A run that takes longer fails, and its Pod is deleted. Must be at least 1. If "
-        "unset, runs are not limited.",
+        "of its Pod. Scheduling and image pulls count. The time during which the Pod has "
+        "scheduling gates does not count. If the kubelet starts the run, the duration begins when "
+        "the operator first observes the run. A run that takes longer fails, and its Pod is "
+        "deleted. Must be at least 1. If unset, runs are not limited.",
     )
     init_policies: tuple[InitPolicy, ...] = Field(
         (),
