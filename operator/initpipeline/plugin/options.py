@@ -124,7 +124,7 @@ def _cluster_options(all_namespaces: bool, connects: bool) -> argparse.ArgumentP
             "-A",
             "--all-namespaces",
             action="store_true",
-            help="all namespaces; a NAME may be in any of them, but only in one",
+            help="all namespaces; a NAME must be in only one of them",
         )
     for option, value, help_text in (
         ("--context", "NAME", "context of the kubeconfig"),

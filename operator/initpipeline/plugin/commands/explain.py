@@ -28,6 +28,7 @@ _EXAMPLES = """\
   kubectl initpipeline explain shop -o json | jq -r '.whatYouCanDo[].command'
 """
 
+_TIMEOUT = f"{OPERATOR_TIMEOUT_SECONDS:g}"
 _DESCRIPTION = f"""\
 Explain why an InitPipeline is in its state, what happens next and when, which limits apply, and
 what you can do. explain reads the InitPipeline and its Pod and makes the same decision as the
@@ -35,9 +36,9 @@ operator. If the Pod is not Ready, explain also shows warnings from the events o
 missing volume or a failing probe.
 
 The API server notifies the operator of each change of the spec, of rerun requests and of the Pod.
-explain waits up to {OPERATOR_TIMEOUT_SECONDS:g} seconds until the status reflects such a change,
-and otherwise reports that the operator does not appear to be running. An operator that waits, for
-example for a quota, counts as running."""
+explain waits up to {_TIMEOUT} seconds until the status reflects such a change, and otherwise
+reports that the operator does not appear to be running. An operator that waits, for example for a
+quota, counts as running."""
 
 
 def add(subparsers: Subparsers) -> None:

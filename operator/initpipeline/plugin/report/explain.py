@@ -83,9 +83,9 @@ def absence(current: Report, seconds: float) -> str:
     """Returns the message that the operator does not appear to be running, since an action has been
     overdue for this time."""
     return (
-        "The operator does not appear to be running, or does not watch this namespace: check "
-        "kubectl get pods -n initpipeline-system, or the namespace in which the operator is "
-        f"installed.\nAfter {seconds:.0f}s it still has to do this: "
+        "The operator does not appear to be running, or does not watch this namespace. Check its "
+        "Pods: kubectl get pods -n initpipeline-system, or -n with the namespace in which the "
+        f"operator is installed.\nAfter {seconds:.0f}s it still has to do this: "
         f'{" and ".join(current.overdue)}. "What happens next" is what a running operator would do.'
     )
 

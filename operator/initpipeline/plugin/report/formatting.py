@@ -55,14 +55,14 @@ def stalled_reason(status: InitPipelineStatus) -> str:
 
 
 def is_rate_limited(status: InitPipelineStatus) -> bool:
-    """Returns whether a user asked for the next run, and the rate of such runs delays it."""
+    """Returns whether a user starts the next run, and the rate of such runs delays it."""
     reconciling = status.condition(ConditionType.RECONCILING)
     return reconciling is not None and reconciling.reason == Reason.RATE_LIMITED
 
 
 def state_message(status: InitPipelineStatus) -> str:
-    """Returns the message of the condition Stalled, or else of Ready. If a user asked for the next
-    run and it is delayed, returns the message about that: the Pod may be Ready meanwhile."""
+    """Returns the message of the condition Stalled, or else of Ready. If a user starts the next run
+    and it is delayed, returns the message about that: the Pod may be Ready meanwhile."""
     condition = status.condition(ConditionType.STALLED) or status.condition(ConditionType.READY)
     if is_rate_limited(status):
         condition = status.condition(ConditionType.RECONCILING)

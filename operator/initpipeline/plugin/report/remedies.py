@@ -108,7 +108,7 @@ def _of_reason(pipeline: Pipeline, flags: str, pod: Pod | None) -> Iterator[Reme
         case Reason.POD_TERMINATING if pod is not None and pod.deleting:
             yield Remedy(
                 f"kubectl describe pod {name}{flags}",
-                "see until when its containers may terminate, and whether finalizers block it",
+                "see when its grace period ends, and whether finalizers block the deletion",
             )
         case reason if reason in admission.NOT_CREATED:
             yield from _of_refusal(pipeline, flags)
@@ -192,7 +192,8 @@ def _of_stuck_pod(pod: Pod, name: str, flags: str) -> Iterator[Remedy]:
         yield Remedy(force, "remove the Pod, which is not on a node")
         return
     yield Remedy(
-        f"kubectl describe node {node}{cluster}", "see whether the node is down; else check kubelet"
+        f"kubectl describe node {node}{cluster}",
+        "see whether the node is down; if it is up, check its kubelet",
     )
     yield Remedy(
         f"kubectl taint node {node}{cluster} "
@@ -200,7 +201,8 @@ def _of_stuck_pod(pod: Pod, name: str, flags: str) -> Iterator[Remedy]:
         "only if the node is shut down for good: remove all its Pods, and detach their volumes",
     )
     yield Remedy(
-        force, "only if the node is down for good: its containers may run on beside the next Pod's"
+        force,
+        "only if the node is down for good: otherwise two Pods may run at the same time",
     )
 
 
