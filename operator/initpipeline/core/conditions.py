@@ -29,8 +29,8 @@ def conditions(
     before: InitPipelineStatus, inputs: ConditionInputs, generation: int, now: datetime
 ) -> tuple[Condition, ...]:
     """Returns the conditions. Initialized and Ready are always present. The others are absent
-    unless True; kstatus expects that of Reconciling and Stalled. The conditions of others follow,
-    as they were."""
+    unless True; kstatus expects that of Reconciling and Stalled. The conditions that other
+    controllers set follow unchanged."""
     rows: list[tuple[ConditionType, bool, Explanation]] = [
         (ConditionType.INITIALIZED, inputs.initialized, inputs.initialized_why),
         (ConditionType.READY, inputs.ready, inputs.ready_why),

@@ -144,7 +144,8 @@ def lost_again(pod: Pod) -> Explanation:
 
 
 def _disruption(pod: Pod) -> str:
-    """Returns who disrupted the Pod and why, as far as the API server reports it (KEP-3329)."""
+    """Returns which component disrupted the Pod and why, as far as the API server reports it
+    (KEP-3329)."""
     disruption = pod.condition(DISRUPTION_TARGET)
     reported = (disruption.message or disruption.reason) if disruption else ""
     return pod.message or reported or pod.reason

@@ -80,7 +80,7 @@ class Terminated:
 
     @classmethod
     def from_api(cls, state: Mapping[str, Any]) -> "Terminated | None":
-        """Returns the termination in a v1.ContainerState. None: the state is another."""
+        """Returns the termination in a v1.ContainerState. None: the container waits or runs."""
         raw = state.get("terminated")
         if not isinstance(raw, dict):
             return None

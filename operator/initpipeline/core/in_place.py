@@ -48,8 +48,7 @@ which that restartPolicy would restart the container."""
 
 
 def wanted(pipeline: Pipeline) -> bool:
-    """Returns whether the pipeline asks for in-place re-runs, and has an app container that can
-    restart."""
+    """Returns whether spec requests in-place re-runs, and has an app container that can restart."""
     policies = pipeline.policies
     if policies.rerun_policy is not RerunPolicy.ON_RESTART:
         return False

@@ -163,8 +163,8 @@ def _failed_steps(
 ) -> dict[int, dict[str, FailedStep]]:
     """Returns the failures that ``before`` did not report, by run and step.
 
-    In an initialized run only sidecars can fail, because the sandbox or the Pod ends.
-    events_between posts no event for them.
+    In an initialized run only sidecars still run, and they fail when the sandbox or the Pod ends.
+    events_between posts no event for that.
     """
     failures: dict[int, dict[str, FailedStep]] = {}
     lost = _pod_lost(after)
@@ -219,7 +219,8 @@ def _statuses(status: InitPipelineStatus) -> Iterator[ContainerStatus]:
 
 
 def _ended(status: ContainerStatus) -> str:
-    """Returns the ID of the container that terminated last, by this status. "": none has."""
+    """Returns the ID of the container that terminated last, by this status. "": no container has
+    terminated."""
     end = status.terminated or status.last_terminated
     return (end.container_id or f"{status.name} {end.finished_at}") if end else ""
 

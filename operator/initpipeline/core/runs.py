@@ -50,8 +50,8 @@ class RunState:
     last_rerun_token: str | None
     template_hash: str | None
     waits: Trigger | None = None
-    """The trigger of the run that a user asked for, and that the rate of such runs delays until
-    next_run_time. None: there is no such run."""
+    """The trigger of a run that a user starts, and that USER_RUNS delays until next_run_time. None:
+    no such run waits."""
 
     @classmethod
     def of(cls, status: InitPipelineStatus, run: Run) -> "RunState":

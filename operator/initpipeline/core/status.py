@@ -263,7 +263,7 @@ def _with_remedy(cause: str, remedy: str) -> str:
 
 
 def _delayed(state: RunState) -> Explanation | None:
-    """Returns why a run that a user asked for waits. None: there is no such run."""
+    """Returns why a run that a user starts waits. None: no such run waits."""
     if state.waits is None or state.next_run_time is None:
         return None
     interval = triggers.USER_RUNS.interval

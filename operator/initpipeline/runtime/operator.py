@@ -142,7 +142,7 @@ def _end_cleanly_at_sigterm() -> None:
 
 class Work(Protocol):
     """How the replicas divide the work: one does all of it (runtime.leading), or each serves some
-    shards (runtime.sharing). ``Leading`` and ``Sharing`` have the meaning of the methods."""
+    shards (runtime.sharing). ``Leading`` and ``Sharing`` describe the methods."""
 
     def shares(self) -> Collection[Share]: ...
     def share_of(self, raw: Mapping[str, Any], /) -> Share | None: ...

@@ -47,7 +47,7 @@ class End(StrEnum):
     UNANSWERED = "unanswered"
     """There was no response, or one that is not of an API server."""
     UNREADABLE = "unreadable"
-    """It has sent something that is not an event."""
+    """The API server, or a proxy, has sent data that is not an event."""
     RESHARDED = "resharded"
     """The replica has got or lost a shard."""
 

@@ -122,7 +122,8 @@ class _Creations:
         creation."""
         self._requested: set[Key] = set()
         self._failed: dict[Key, tuple[int, Refusal]] = {}
-        """For each pipeline whose last request failed: how many did in a row, and why the last."""
+        """For each pipeline whose last request failed: how many failed in a row, and why the last
+        one did."""
 
     def requested(self, key: Key) -> bool:
         """Returns whether the creation of a Pod was requested before, with any result."""
