@@ -11,7 +11,7 @@ SOURCES = {
 REASONS = ("Equivalent: ", "Covered by tests/", "Open: ")
 
 
-def test_listed_lines_exist() -> None:
+def test_each_listed_line_is_in_its_module() -> None:
     stale = [
         survivor
         for survivor in explained()

@@ -467,7 +467,7 @@ class TestCrashPoints:
         run = state.run
         return run.number, run.trigger, run.pod_uid, state.past
 
-    def test_crash_before_the_creation_of_the_pod(self) -> None:
+    def test_crash_before_the_creation_of_the_pod_repeats_it(self) -> None:
         """The first status follows the Pod, so nothing was written."""
         decided = new_pipeline().reconcile(None)
         assert decided.pipeline.status == {}
@@ -476,19 +476,19 @@ class TestCrashPoints:
         assert restarted.pipeline.status == {}
 
     @pytest.mark.parametrize("observed", [silent_pod(), fresh_pod(), running_pod()])
-    def test_crash_before_the_uid_is_written(self, observed: PodBuilder) -> None:
+    def test_crash_before_the_uid_is_written_keeps_the_pod(self, observed: PodBuilder) -> None:
         restarted = SimulatedPipeline(new_pipeline().reconcile(None).pipeline).reconcile(
             observed, 60
         )
         assert self.end(restarted) == (1, "Created", "pod-1", [])
         assert restarted.decision.action is None
 
-    def test_crash_and_pod_succeeded_before_the_uid_is_written(self) -> None:
+    def test_pod_that_succeeded_during_a_crash_ends_its_run(self) -> None:
         ended = completed_pod()
         restarted = SimulatedPipeline(new_pipeline().reconcile(None).pipeline).reconcile(ended, 600)
         assert self.end(restarted) == (1, "Created", "pod-1", [(1, "Created", "Succeeded")])
 
-    def test_crash_and_pod_gone_before_the_uid_is_written(self) -> None:
+    def test_pod_that_is_gone_after_a_crash_is_created_again(self) -> None:
         """The operator has never observed the Pod, so the run still needs one."""
         restarted = SimulatedPipeline(new_pipeline().reconcile(None).pipeline).reconcile(None, 600)
         assert created_for(restarted) == 1
@@ -506,7 +506,9 @@ class TestCrashPoints:
             ),
         ],
     )
-    def test_crash_at_every_point_of_a_rerun(self, cause: str, observed: PodBuilder) -> None:
+    def test_crash_at_any_point_of_a_rerun_does_not_change_its_end(
+        self, cause: str, observed: PodBuilder
+    ) -> None:
         before = started(running_pod())
         before = before.edited() if cause == "edit" else before
         before = before.token("t") if cause == "token" else before
@@ -537,7 +539,7 @@ class TestCrashPoints:
         assert self.end(again) == self.end(lost_write)
         assert again.decision.action == lost_write.decision.action
 
-    def test_pod_lost_between_status_write_and_deletion(self) -> None:
+    def test_pod_lost_before_its_deletion_does_not_end_the_new_run(self) -> None:
         persisted = started(running_pod()).reconcile(RESTARTED, 60)
         after = persisted.reconcile(None, 70)
         assert created_for(after) == 2
@@ -907,22 +909,22 @@ class TestSeveralCauses:
 
 
 class TestClocks:
-    def test_node_clock_set_back_between_two_steps_run_is_initialized(self) -> None:
+    def test_run_is_initialized_if_the_node_clock_was_set_back_between_two_steps(self) -> None:
         stepped = fresh_pod().init("one", exit=0, start=3600).init("two", exit=0, start=10)
         assert started(fresh_pod()).reconcile(stepped, 3700).initialized
 
-    def test_node_clock_set_back_restart_of_the_app_starts_a_run(self) -> None:
+    def test_restart_of_the_app_starts_a_run_if_the_node_clock_was_set_back(self) -> None:
         """By the node's clock the app container started before the init containers finished."""
         stepped = fresh_pod().init("one", exit=0, start=3600).init("two", exit=0, start=10)
         state = started(fresh_pod()).reconcile(stepped.app(running=True, start=20).ready(), 3700)
         crashed = stepped.app(running=True, start=30, restarts=1, last=End(1, start=20))
         assert state.reconcile(crashed, 3710).run.trigger is Trigger.CONTAINER_RESTARTED
 
-    def test_operator_clock_behind_node_clock(self) -> None:
+    def test_initialized_time_is_kept_if_the_operator_clock_is_behind(self) -> None:
         after = started(running_pod()).reconcile(running_pod(), -600)
         assert after.run.initialized_time == at(18)
 
-    def test_operator_clock_set_back(self) -> None:
+    def test_back_off_counts_from_the_present_time_if_the_operator_clock_was_set_back(self) -> None:
         state = started(running_pod()).reconcile(RESTARTED, 600).reconcile(running_pod(2), 610)
         again = running_pod(2).app(running=True, restarts=1, last=End(1, start=75))
         after = state.reconcile(again, 100)

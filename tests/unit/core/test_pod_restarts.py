@@ -237,7 +237,9 @@ class TestRestartBaselines:
             ),
         ],
     )
-    def test_baseline(self, observed: PodBuilder, expected: int) -> None:
+    def test_baseline_is_the_restart_count_of_the_first_start(
+        self, observed: PodBuilder, expected: int
+    ) -> None:
         [baseline] = pod_restarts.restart_baselines(a_run(), observed.build(), at(100))
         assert (baseline.name, baseline.restart_count) == ("app", expected)
 

@@ -98,7 +98,9 @@ class TestSteps:
             ),
         ],
     )
-    def test_plain_init_containers_done(self, observed: PodBuilder, expected: list[str]) -> None:
+    def test_plain_init_containers_that_have_succeeded_are_done(
+        self, observed: PodBuilder, expected: list[str]
+    ) -> None:
         assert done(observed) == expected
 
     @pytest.mark.parametrize(
@@ -217,7 +219,9 @@ class TestSteps:
             ),
         ],
     )
-    def test_sidecars_done(self, observed: PodBuilder, expected: list[str]) -> None:
+    def test_sidecars_that_have_started_are_done(
+        self, observed: PodBuilder, expected: list[str]
+    ) -> None:
         assert done(observed) == expected
 
     def test_positions_count_from_one(self) -> None:

@@ -19,7 +19,7 @@ def counted(spec: Raw, status: Raw | None = None) -> tuple[Amounts, Amounts]:
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
-def test_effective_resources_of_each_shape_match(shape: Shape) -> None:
+def test_each_shape_has_its_effective_resources(shape: Shape) -> None:
     expected = {"requests": shape.requests, "limits": shape.limits}
     found = effective_resources(shape.spec)
     written = found.to_api() if found else {}

@@ -331,7 +331,7 @@ class TestSeveralChangesInOneWrite:
         before = InitPipelineStatus(run=run, history=(record,))
         assert brief(events_between(before, retried(record))) == [(STARTED, 2)]
 
-    def test_run_initialized_and_ended(self) -> None:
+    def test_run_initialized_and_ended_has_both_events(self) -> None:
         record = ended(RUN, Result.LOST, initialized_time=at(30))
         assert brief(events_between(InitPipelineStatus(run=RUN), retried(record))) == [
             (INITIALIZED, 1),
@@ -339,7 +339,7 @@ class TestSeveralChangesInOneWrite:
             (STARTED, 2),
         ]
 
-    def test_whole_run_between_two_others(self) -> None:
+    def test_whole_run_between_two_others_has_all_events(self) -> None:
         second = RUN.model_copy(update={"number": 2, "trigger": Trigger.POD_RESTARTED})
         after = retried(
             ended(second, Result.FAILED, LOST_TABLE), ended(RUN, Result.UNKNOWN), retry=3
@@ -351,7 +351,7 @@ class TestSeveralChangesInOneWrite:
             (STARTED, 3),
         ]
 
-    def test_empty_history_only_next_run_has_an_event(self) -> None:
+    def test_only_the_next_run_has_an_event_if_history_is_empty(self) -> None:
         assert brief(events_between(InitPipelineStatus(run=RUN), retried())) == [(STARTED, 2)]
 
 
@@ -378,13 +378,13 @@ def test_run_of_a_changed_template_names_the_fields() -> None:
 
 
 class TestGivenUp:
-    def test_given_up_after_the_run_failed(self) -> None:
+    def test_failed_run_is_given_up_when_its_limit_is_lowered(self) -> None:
         """A limit was lowered while the next run waited."""
         before = InitPipelineStatus(run=RUN.model_copy(update={"result": Result.FAILED}))
         after = stalled(Reason.BACKOFF_LIMIT_EXCEEDED)
         assert events_between(before, after) == (RunEvent(GIVEN_UP, 1, "why"),)
 
-    def test_given_up_after_a_lost_pod(self) -> None:
+    def test_lost_run_without_another_is_given_up(self) -> None:
         after = stalled(Reason.POD_LOST, Result.LOST)
         assert brief(events_between(InitPipelineStatus(run=RUN), after)) == [
             (POD_LOST, 1),

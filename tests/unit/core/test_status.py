@@ -582,7 +582,7 @@ class TestEffectiveResources:
         )
         assert gone.status.effective_resources == EffectiveResources(requests={"cpu": "3"})
 
-    def test_no_requests_and_limits_field_is_absent(self) -> None:
+    def test_field_is_absent_without_requests_and_limits(self) -> None:
         assert "effectiveResources" not in started(running_pod()).status.to_api()
 
     def test_empty_map_is_absent(self) -> None:

@@ -165,11 +165,13 @@ def replay(
     ],
 )
 class TestKubeletRun:
-    def test_every_line_observed(self, trace: Sequence[Line], trigger: Trigger) -> None:
+    def test_trace_with_every_line_observed_has_its_runs(
+        self, trace: Sequence[Line], trigger: Trigger
+    ) -> None:
         after = replay(known(trace), trace, range(len(trace)), trigger)
         assert after.past == [(1, "Created", "Initialized"), (2, trigger, "Initialized")]
 
-    def test_operator_down_between_any_two_lines(
+    def test_downtime_between_any_two_lines_changes_no_run(
         self, trace: Sequence[Line], trigger: Trigger
     ) -> None:
         for seen in absences(len(trace)):

@@ -119,7 +119,8 @@ class Play(Scene):
         self.rest()
 
     def rest(self) -> None:
-        """Let everybody work until nothing is to be done, or until a step has failed often."""
+        """Let the operator and the kubelet work until both are at rest, or a step has failed
+        often."""
         self.act()
         for _ in range(WAITS):
             if not self.wait():

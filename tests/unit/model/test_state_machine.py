@@ -4,9 +4,9 @@ Hypothesis generates stories of one InitPipeline: changes by users, events that 
 faults of the API server, and crashes of the operator. witness.py defines what is true at each
 decision. ``rest`` defines what must be the result when no further events happen.
 
-The stories are the same in each run, so that everybody can reproduce a failure. To run many new
-ones:
-``INITPIPELINE_STORIES=20000 python -m pytest tests/unit/model/test_state_machine.py``.
+The stories are the same in each run, so that a failure can be reproduced on any machine. To run
+many new ones: ``INITPIPELINE_STORIES=20000 python -m pytest
+tests/unit/model/test_state_machine.py``.
 """
 
 import os
@@ -359,12 +359,13 @@ class Stories(Scene, RuleBasedStateMachine):
 
     @rule()
     def all_work(self) -> None:
-        """Delivers each event at once and lets everybody work, which is the usual case."""
+        """Delivers each event at once, and lets operator and kubelet work, which is the usual
+        case."""
         self.settle()
 
     @rule(seconds=st.integers(0, 3))
     def pod_becomes_ready(self, seconds: int) -> None:
-        """Lets everybody work and each step succeed, until the Pod is Ready."""
+        """Lets operator and kubelet work and each step succeed, until the Pod is Ready."""
         self.settle()
         for _ in range(10):
             if self.has_running_step():
@@ -428,7 +429,8 @@ class Stories(Scene, RuleBasedStateMachine):
     # Assertions at rest.
 
     def rest(self) -> None:
-        """Lets everybody work until all waits are over, then asserts that status is complete."""
+        """Lets operator and kubelet work until none of them waits, then asserts that status is
+        complete."""
         self.api.failing.clear()
         self.api.unanswered.clear()
         self.api.dies_after = None

@@ -197,14 +197,14 @@ class TestSteps:
         [row] = steps(current(), pod().init("one", exit=2, start=2, end=6))
         assert (bars(row), row.words) == ([(Phase.FAILED, 2, 6)], "exit 2")
 
-    def test_step_of_earlier_run_is_to_run(self) -> None:
+    def test_step_that_only_an_earlier_run_has_run_is_to_run(self) -> None:
         run = current(
             start=50, trigger=Trigger.POD_RESTARTED, stale_container_ids=(container_id("one"),)
         )
         [row] = steps(run, pod().init("one", exit=0, start=1, end=4))
         assert (bars(row), row.words) == ([], "to run")
 
-    def test_step_previous_attempt_of_earlier_run_is_omitted(self) -> None:
+    def test_previous_attempt_of_an_earlier_run_is_omitted(self) -> None:
         run = current(start=50, trigger=Trigger.POD_RESTARTED)
         old = End(start=1, end=4)
         [row] = steps(run, pod().init("one", exit=0, start=51, end=55, restarts=1, last=old))
@@ -217,7 +217,7 @@ class TestSteps:
             pytest.param({"reason": "RestartingAllContainers"}, id="by its reason"),
         ],
     )
-    def test_step_previous_attempt_in_time_of_this_run_is_omitted(
+    def test_attempt_of_an_earlier_run_that_ended_in_this_one_is_omitted(
         self, more: dict[str, Any]
     ) -> None:
         old = End(start=41, end=52, reason=more.pop("reason", None))
@@ -225,7 +225,7 @@ class TestSteps:
         [row] = steps(run, pod().init("one", exit=0, start=53, end=55, restarts=1, last=old))
         assert bars(row) == [(Phase.DONE, 53, 55)]
 
-    def test_step_restarts_of_earlier_runs_are_not_counted(self) -> None:
+    def test_restarts_of_earlier_runs_are_not_counted(self) -> None:
         run = current(init_restart_baselines=({"name": "one", "restart_count": 4},))
         [row] = steps(run, pod().init("one", exit=0, start=1, end=4, restarts=5))
         assert row.words == "succeeded in 3s, restarted once"
@@ -303,12 +303,14 @@ class TestNotes:
         assert bool(notes) is bool(words)
 
     @pytest.mark.parametrize(("second", "noted"), [(110, True), (90, False)])
-    def test_notes_report_the_next_run_in_future(self, second: float, noted: bool) -> None:
+    def test_notes_have_the_next_run_if_it_is_in_the_future(
+        self, second: float, noted: bool
+    ) -> None:
         status = Status(run=current(), next_run_time=at(second))
         assert ("the next run starts at 12:01:50Z, in 10s" in drawn(status).notes) is noted
 
 
-def test_phases_unused_are_omitted() -> None:
+def test_unused_phases_are_omitted() -> None:
     status = Status(run=current(init=5))
     assert drawn(status).phases == (Phase.INIT, Phase.APP)
 
@@ -323,5 +325,5 @@ def test_data_has_segments_with_times() -> None:
     }
 
 
-def test_sections_empty_are_omitted() -> None:
+def test_empty_sections_are_omitted() -> None:
     assert [section.title for section in drawn(Status(run=current())).sections] == ["Runs"]

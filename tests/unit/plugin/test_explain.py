@@ -1138,7 +1138,7 @@ def test_overdue_operator_that_ignores_a_change_has_actions(
 
 
 class TestView:
-    def test_view_absent_operator_comes_first(self) -> None:
+    def test_view_has_the_absent_operator_first(self) -> None:
         shown = text(
             view.view(
                 explained(new_pipeline(), None),

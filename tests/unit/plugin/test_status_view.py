@@ -184,7 +184,7 @@ class TestTable:
             ["demo", "Ready", "2/2", "-", "1", "Created", "1m", "ago", "PodReady"],
         ]
 
-    def test_table_failing_pipelines_come_first_of_their_status(self) -> None:
+    def test_table_has_failing_pipelines_first_of_their_status(self) -> None:
         rows = self.rows(started(fresh_pod()), started(backing_off()), started(fresh_pod()))
         assert [row[-1] for row in rows[1:]] == ["StepBackOff", "StepPending", "StepPending"]
 

@@ -34,7 +34,9 @@ def observed(found: PodBuilder) -> Pipeline:
         ),
     ],
 )
-def test_sidecars_pod_decides(found: PodBuilder, read: bool, expected: set[str]) -> None:
+def test_spec_of_the_pod_determines_the_sidecars(
+    found: PodBuilder, read: bool, expected: set[str]
+) -> None:
     reported = observed(found)
     its = found.build() if read else None
     assert sidecars(reported, its) == expected

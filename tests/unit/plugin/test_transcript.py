@@ -48,7 +48,7 @@ def read(transcript: Transcript, data: bytes, size: int) -> bytes:
 
 @pytest.mark.parametrize("size", [1, 2, 7, 31, 4096, 1 << 20])
 @pytest.mark.parametrize("content", CONTENTS)
-def test_transcript_any_chunks_bytes_are_those_of_the_log(content: bytes, size: int) -> None:
+def test_transcript_of_any_chunks_has_the_bytes_of_the_log(content: bytes, size: int) -> None:
     transcript = Transcript()
     if len(content) > 10_000 and size < 7:
         size = 7

@@ -207,7 +207,7 @@ def test_watched_suspended_state_names_the_command_that_resumes_it() -> None:
         ),
     ],
 )
-def test_rerun_result_state_has_result(
+def test_state_after_a_rerun_request_has_result(
     state: SimulatedPipeline, ready: bool | None, initialized: bool | None
 ) -> None:
     checks = {
@@ -218,7 +218,7 @@ def test_rerun_result_state_has_result(
     assert outcome(state, checks[Milestone.INITIALIZED]) is initialized
 
 
-def test_rerun_result_given_up_has_reason() -> None:
+def test_given_up_rerun_request_has_reason() -> None:
     found = wait_results.rerun_result(
         requested().reconcile(failed(2), 40).pipeline.build(), "t", Milestone.READY
     )

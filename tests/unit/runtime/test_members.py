@@ -110,7 +110,7 @@ async def test_killed_replica_is_gone_when_its_heartbeat_expires(
     assert first.members.remaining() <= 0
 
 
-async def test_replica_never_takes_one_that_may_write_for_gone(
+async def test_replica_that_may_write_never_counts_as_gone(
     pair: tuple[Replica, Replica], clock: Clock
 ) -> None:
     first, second = pair
@@ -120,7 +120,7 @@ async def test_replica_never_takes_one_that_may_write_for_gone(
         assert first.members.remaining() <= 0 or not second.members.is_gone("a")
 
 
-async def test_paused_replica_takes_no_other_for_gone(
+async def test_no_replica_counts_as_gone_after_a_pause_of_the_observer(
     pair: tuple[Replica, Replica], clock: Clock
 ) -> None:
     """When it continues, it has not read the heartbeats of the others yet."""
@@ -166,7 +166,7 @@ async def test_gone_replica_is_removed_from_the_lease(
 
 
 async def test_replica_of_another_time_is_gone_later(start: Start, clock: Clock) -> None:
-    """The times of other replicas are not compared with the own clock."""
+    """The times of other replicas are not compared with the clock of this one."""
     replica = start("b")
     assert not replica.members.is_gone("old")
     await pass_time(clock, 14)
