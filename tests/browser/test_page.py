@@ -1,10 +1,13 @@
 """The pages in a browser, with made-up objects: accessibility, sizes, keys, links, logs, tabs."""
 
 import asyncio
+import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any, Final, cast
 
@@ -16,6 +19,7 @@ from initpipeline.plugin.cluster.client import ClusterClient, Kind
 from initpipeline.plugin.dashboard import server
 from initpipeline.plugin.dashboard.live import Entry, Store
 from initpipeline.plugin.dashboard.server import Dashboard
+from initpipeline.plugin.report.formatting import Mode, Moment
 from tests.browser.browser import Browser, browser
 from tests.builders import NAME, NAMESPACE, End, at, fresh_pod, running_pod
 from tests.unit.core.simulation import started
@@ -243,6 +247,46 @@ def test_failing_pipeline_that_is_retried_needs_attention(page: Browser, of: Ser
     assert names[:3] == [f"{NAMESPACE}/{name}" for name in ("c", "b", "a")]
 
 
+@pytest.mark.parametrize("mode", list(Mode))
+def test_script_writes_moments_like_the_terminal(page: Browser, mode: Mode) -> None:
+    now, seconds = at(0.9), [-200_000, -7384, -61, -60, -1, 0, 1, 59, 600, 3601, 200_000]
+    script = "return arguments[0].map((time) => written(time, arguments[1], arguments[2]))"
+    times = [at(one).timestamp() * 1000 for one in seconds]
+    found = page.run(script, times, mode, now.timestamp() * 1000)
+    assert found == [Moment(at(one), mode).text(now) for one in seconds]
+
+
+def test_durations_of_one_page_have_one_clock_and_agree(page: Browser, of: Served) -> None:
+    """The page is open for longer than the interval in which the server renders it."""
+    began = time.monotonic()
+    of.store.now = lambda: at(160.6 + time.monotonic() - began)
+    pod = fresh_pod().init("one", running=True, start=20)
+    show(of, (NAME, started(pod).pipeline.raw(), pod.raw()))
+    go(page, PATH)
+    page.click("[data-action=rerun]")
+    page.until_text("which has been running for", "#confirm")
+    texts = """
+        const of = (selector) => document.querySelector(selector).textContent;
+        const row = (number) => document.querySelectorAll("svg .message")[number].textContent;
+        return [of("#part-head"), row(0), of("#part-history summary + dl"),
+                of("#part-steps tbody tr"), row(1), of("#confirm-effects")];
+    """
+
+    def seconds() -> list[int]:
+        """Returns the ages in one moment: three of the run, and three of its step."""
+        found = [re.search(r"(?:(\d+)m)?(\d+)s", one) for one in page.run(texts)]
+        return [int(one[1] or 0) * 60 + int(one[2]) for one in found if one]
+
+    seen = {tuple(seconds())}
+    while max(seen)[0] < 160 + server.REDRAW_SECONDS + 2:
+        run, _, _, step, _, _ = found = seconds()
+        assert found == [run] * 3 + [step] * 3
+        assert run - step == 20
+        seen.add(tuple(found))
+    behind = at(160.6 + time.monotonic() - began) - at(seconds()[0])
+    assert timedelta(0) <= behind < timedelta(seconds=2)
+
+
 def test_hostile_text_is_shown_as_text(page: Browser, of: Served) -> None:
     of.logs.chunks = [EVIL.encode() + b"\n"]
     for path in ("/", PATH, f"{PATH}/run/1", f"{PATH}/logs/two"):
@@ -270,19 +314,26 @@ def test_silent_log_is_not_read_any_more_after_the_page_is_left(page: Browser, o
     page.until(lambda: of.logs.reading == 0, "the log is not read")
 
 
+@contextmanager
+def hidden(page: Browser, logs: Logs) -> Iterator[None]:
+    """Hides the tab of a log in the context, in which the log is not read."""
+    first = page.driver.current_window_handle
+    page.driver.switch_to.new_window("tab")
+    page.until(lambda: logs.reading == 0, "the log is not read while its tab is hidden")
+    logs.ended.clear()
+    yield
+    page.driver.close()
+    page.driver.switch_to.window(first)
+
+
 def test_log_of_a_hidden_tab_is_paused_and_continues_without_losing_lines(
     page: Browser, of: Served
 ) -> None:
     of.logs.chunks, of.logs.silent = [b"one\n", b"two\n", b"begun "], True
     go(page, f"{PATH}/logs/two")
     page.until_text("two\nbegun", "#log")
-    first = page.driver.current_window_handle
-    page.driver.switch_to.new_window("tab")
-    page.until(lambda: of.logs.reading == 0, "the log is not read while its tab is hidden")
-    of.logs.ended.clear()
-    of.logs.chunks = [b"one\n", b"two\n", b"begun and ended\n", b"two\n"]
-    page.driver.close()
-    page.driver.switch_to.window(first)
+    with hidden(page, of.logs):
+        of.logs.chunks = [b"one\n", b"two\n", b"begun and ended\n", b"two\n"]
     page.until_text("live", "#connection")
     page.until(lambda: page.text("#log") == "one\ntwo\nbegun and ended\ntwo\n", "all lines")
 
@@ -291,13 +342,8 @@ def test_log_of_a_later_attempt_follows_after_a_note(page: Browser, of: Served) 
     of.logs.chunks, of.logs.silent = [b"one\n"], True
     go(page, f"{PATH}/logs/two")
     page.until_text("one", "#log")
-    first = page.driver.current_window_handle
-    page.driver.switch_to.new_window("tab")
-    page.until(lambda: of.logs.reading == 0, "the log is not read while its tab is hidden")
-    of.logs.ended.clear()
-    of.logs.second = 1
-    page.driver.close()
-    page.driver.switch_to.window(first)
+    with hidden(page, of.logs):
+        of.logs.second = 1
     page.until(lambda: page.text("#log").count("one\n") == 2, "both logs")
     assert "the log starts again" in page.text("#log")
 

@@ -83,7 +83,7 @@ def check_page(random: Random) -> None:
     store.replace(Kind.PIPELINES, [Entry.read(raw)])
     store.replace(Kind.PODS, [pod])
     for key, entry in store.pipelines.items():
-        shown = [pages.row(entry).html, *pages.sections(store, key).values()]
+        shown = [pages.row(entry, objects.NOW).html, *pages.sections(store, key).values()]
         assert all(map(is_plain, shown))
 
 

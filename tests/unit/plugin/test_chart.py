@@ -81,7 +81,7 @@ class TestRuns:
 
     def test_run_at_a_step_has_its_name(self) -> None:
         [row] = drawn(Status(run=current(), current_step="migrate")).sections[0].rows
-        assert row.words == "at migrate, for 1m40s"
+        assert row.words == "for 1m40s, at migrate"
 
     @pytest.mark.parametrize(
         ("ended", "expected", "words"),

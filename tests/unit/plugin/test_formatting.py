@@ -6,6 +6,7 @@ import pytest
 
 from initpipeline.api.models import Cause
 from initpipeline.plugin.report import formatting
+from initpipeline.plugin.report.formatting import Line, Mode, Moment
 from initpipeline.plugin.views import styles
 from tests.builders import at
 
@@ -14,8 +15,8 @@ from tests.builders import at
     ("seconds", "shown"),
     [
         pytest.param(-3, "0s", id="clocks differ"),
-        pytest.param(0.4, "0s", id="under half a second"),
-        pytest.param(59.6, "1m", id="rounded up to the next unit"),
+        pytest.param(0.9, "0s", id="under a second"),
+        pytest.param(59.9, "59s", id="fractions are omitted"),
         pytest.param(59, "59s", id="seconds"),
         pytest.param(200, "3m20s", id="minutes and seconds"),
         pytest.param(7500, "2h5m", id="hours and minutes"),
@@ -36,7 +37,38 @@ def test_span_has_at_most_two_units(seconds: float, shown: str) -> None:
     ],
 )
 def test_moment_has_time_and_duration(seconds: float, shown: str) -> None:
-    assert formatting.moment(at(seconds), at(0)) == shown
+    assert Moment(at(seconds), Mode.UNTIL).text(at(0)) == shown
+
+
+@pytest.mark.parametrize(
+    ("mode", "shown"),
+    [
+        (Mode.AGO, ["5s ago", "5s ago", "0s ago", "0s ago"]),
+        (Mode.FOR, ["5s", "5s", "0s", "0s"]),
+        (
+            Mode.UNTIL,
+            [
+                *("11:59:55Z, which has passed", "11:59:55Z, which has passed"),
+                *("12:00:03Z, in 3s", "12:00:03Z, in 3s"),
+            ],
+        ),
+        (
+            Mode.ABOUT,
+            [*("any moment now",) * 2, *("at about 12:00:03Z, in 3s",) * 2],
+        ),
+    ],
+)
+def test_moments_change_at_whole_seconds_only(mode: Mode, shown: list[str]) -> None:
+    found = [Moment(at(time), mode).text(at(now)) for time in (-5, 3) for now in (0, 0.9)]
+    assert found == shown
+
+
+def test_line_has_the_text_of_its_time_and_the_parts_of_its_lines() -> None:
+    since = Moment(at(0), Mode.FOR)
+    inner = Line(at(8), "for ", since)
+    line = inner.after("running ")
+    assert (line, inner) == ("running for 8s", "for 8s")
+    assert line.parts == ("running ", "for ", since)
 
 
 @pytest.mark.parametrize(

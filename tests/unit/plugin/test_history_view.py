@@ -37,7 +37,7 @@ def test_table_runs_have_result_step_and_message() -> None:
         "exit 137",
         "2 Requested Initialized 1m30s ago 0s 1m - - rerun token again",
         '1 Created Failed 2m ago - 20s one StepFailed init container 1 of 2 "one" exited with 3: '
-        "no table",
+        "no / table",
     ]
 
 
@@ -84,7 +84,7 @@ def test_last_message_step_that_exceeded_a_limit_is_in_history_and_logs() -> Non
     state = started(waiting, initDeadlineSeconds=30).reconcile(waiting, 40)
     ended = fresh_pod().init("one", exit=137, message="no\n database").deleting()
     state = state.reconcile(ended, 42)
-    assert rows(state)[1].endswith('init container 1 of 2 "one" is running: no database')
+    assert rows(state)[1].endswith('init container 1 of 2 "one" is running: no / database')
     assert last_message(state.status.history[0]) == "no\n database"
 
 

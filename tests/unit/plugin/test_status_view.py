@@ -37,7 +37,7 @@ def backing_off(restarts: int = 2) -> PodBuilder:
 class TestTree:
     def test_tree_failing_step_has_cause_and_next(self) -> None:
         assert tree(started(backing_off())) == [
-            "demo  namespace default  Reconciling  StepBackOff  1/2",
+            "demo  namespace default  Failing  StepBackOff  1/2",
             '├── init container 2 of 2 "two" exited with 3, restarted 2 times: no such table',
             "├── run 1, Created, started 1m ago, Pod demo on node-1",
             "│   ├──  1  one  done             8s",
@@ -64,7 +64,7 @@ class TestTree:
 
     def test_tree_message_of_several_lines_is_one_line(self) -> None:
         pod = fresh_pod().init("one", exit=1, message="first\n  second")
-        assert '"one" exited with 1: first second' in tree(started(pod))[1]
+        assert '"one" exited with 1: first / second' in tree(started(pod))[1]
 
     def test_tree_run_has_token_and_cause(self) -> None:
         ended = running_pod().app(running=True, restarts=1, last=End(137, reason="OOMKilled"))
@@ -112,7 +112,7 @@ class TestTree:
         ),
         pytest.param(
             started(running_pod()).reconcile(None, 20).reconcile(fresh_pod(2)).reconcile(None, 30),
-            "the next run, at 12:00:40Z, in 10s",
+            "run 3 starts at 12:00:40Z, in 10s",
             id="waiting for the next run",
         ),
     ],
@@ -205,7 +205,7 @@ class TestTable:
 def test_line_failing_step_has_cause() -> None:
     line = view.line(started(backing_off()).pipeline.build())
     assert line == (
-        "demo: run 1 (Created) Reconciling 1/2 StepBackOff: "
+        "demo: run 1 (Created) Failing 1/2 StepBackOff: "
         'init container 2 of 2 "two" exited with 3, restarted 2 times: no such table'
     )
 
@@ -213,7 +213,7 @@ def test_line_failing_step_has_cause() -> None:
 def test_data_failing_step_has_its_fields() -> None:
     data = view.data(started(backing_off()).pipeline.build(), at(60))
     assert (data["status"], data["reason"], data["initProgress"]) == (
-        "Reconciling",
+        "Failing",
         "StepBackOff",
         "1/2",
     )
@@ -236,7 +236,7 @@ def test_tree_refused_pod_has_message_of_api_server() -> None:
     refusal = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: pods=1")
     shown = tree(new_pipeline().reconcile(None).reconcile(None, refusal=refusal))
     assert shown[:2] == [
-        "demo  namespace default  Reconciling  QuotaExceeded  0/2",
+        "demo  namespace default  Failing  QuotaExceeded  0/2",
         "├── exceeded quota: pods=1",
     ]
 

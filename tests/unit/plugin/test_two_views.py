@@ -2,23 +2,27 @@
 
 import html
 import re
+from datetime import datetime
 from typing import Final
 
 import pytest
 
+from initpipeline.api.times import parse_time
 from initpipeline.plugin.cluster.client import Kind
 from initpipeline.plugin.dashboard import pages
 from initpipeline.plugin.dashboard.live import Entry, Store, key_of
 from initpipeline.plugin.report.chart import chart
+from initpipeline.plugin.report.formatting import Mode, Moment
 from initpipeline.plugin.views import explain, history
 from tests.builders import PodBuilder, at, fresh_pod
 from tests.unit.core.simulation import SimulatedPipeline, started
 from tests.unit.plugin.rendered import text
 from tests.unit.plugin.test_explain import CASES, explained
 
-TIME: Final = re.compile(r",? at (about )?[\d:]+Z|, in (\d+[dhms])+|,? ?<time[^>]*>[^<]*</time>")
-"""A time in a sentence. On the page it is an element, which the browser makes relative."""
-DURATION: Final = re.compile(r"(for )?(\d+[dhms])+( ago)?")
+MOMENT: Final = re.compile(
+    r'<(?:time datetime|tspan data-time)="([^"]*)" data-mode="(\w+)">[^<]*</(?:time|tspan)>'
+)
+"""A time that the browser makes relative. tests/browser/test_page.py compares the texts."""
 OTHER_WORDS: Final = {
     *("-", "(same)", "(current)", "namespace default"),
     *("RUN", "TRIGGER", "RESULT", "STARTED", "INIT", "LASTED", "STEP", "REASON", "MESSAGE"),
@@ -26,27 +30,34 @@ OTHER_WORDS: Final = {
 """Heads of columns, and cells that the page has in another form."""
 
 
-def plain_text(markup: str) -> str:
-    """Returns what a user reads in HTML, without times."""
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", TIME.sub("", markup))).split())
+def plain_text(markup: str, now: datetime) -> str:
+    """Returns what a user reads in HTML at this time."""
+
+    def moment(found: re.Match[str]) -> str:
+        time = parse_time(found[1])
+        assert time is not None
+        return Moment(time, Mode(found[2])).text(now)
+
+    # An element within a line has no space around it.
+    joined = re.sub(r"</?tspan>", "", MOMENT.sub(moment, markup))
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", joined)).split())
 
 
 def cells(view: str) -> set[str]:
-    """Returns the cells of a view of the terminal that do not depend on the time."""
+    """Returns the cells of a view of the terminal."""
     found = (cell for line in view.splitlines() for cell in re.split(r"[│├└─]+|\s{2,}", line))
-    content = (TIME.sub("", cell.strip().removeprefix("next: ")) for cell in found)
-    return {cell for cell in content if cell and not DURATION.fullmatch(cell)} - OTHER_WORDS
+    return {cell.strip().removeprefix("next: ") for cell in found} - OTHER_WORDS
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_page_has_what_the_terminal_shows(case: str) -> None:
     _, state, pod, now = CASES[case]
-    shown = plain_text(" ".join(_sections(state, pod, now).values()))
+    shown = plain_text(" ".join(_sections(state, pod, now).values()), at(now))
     report = explained(state, pod, now)
     built = pod.build() if pod else None
     rows = chart(report.pipeline, at(now), built).sections
     words = {row.words for section in rows for row in section.rows}
-    expected = cells(text(explain.view(report, at(now), None)))
+    expected = cells(text(explain.view(report, None)))
     expected |= cells(text(history.table(report.pipeline.status, at(now)))) | words
     missing = {cell for cell in expected if " ".join(cell.split()) not in shown}
     assert missing == set()

@@ -59,11 +59,10 @@ def run(session: Session) -> int:
     target = session.target(session.options.name)
     current, absent = _report(session, target)
     pod_warnings = _warnings(session, target, current.pipeline)
-    now = session.cluster.now()
     if session.wants_data:
-        session.show_data(view.data(current, now, absent, pod_warnings))
+        session.show_data(view.data(current, absent, pod_warnings))
     else:
-        session.show(view.view(current, now, absent, pod_warnings))
+        session.show(view.view(current, absent, pod_warnings))
     return 0
 
 

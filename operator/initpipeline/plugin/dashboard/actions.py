@@ -37,8 +37,4 @@ def preview(action: Action, raw: Mapping[str, Any], facts: Facts, now: datetime)
         changed["spec"]["suspend"] = action is Action.SUSPEND
         changed["metadata"]["generation"] = facts.pipeline.generation + 1
     planned = plan(facts, Facts(Pipeline.from_api(changed), facts.pod), now)
-    lines = [f"interrupts {planned.interrupts}"] if planned.interrupts else []
-    if planned.run is not None:
-        lines.append(f"run {planned.run} starts ({planned.trigger})")
-    lines += planned.effects
-    return lines or ["no run is interrupted"]
+    return list(planned.consequences) or ["no run is interrupted"]

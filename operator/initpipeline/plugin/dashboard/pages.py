@@ -1,6 +1,6 @@
 """Renders the pages and their parts from the same reports as the terminal views."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -9,7 +9,7 @@ from typing import Any, Final
 import jinja2
 from markupsafe import Markup
 
-from initpipeline.api.models import InitPipelineStatus, format_time
+from initpipeline.api.models import format_time
 from initpipeline.api.raw import Raw
 from initpipeline.core import pod_ownership
 from initpipeline.core.facts import Facts, Pipeline, Pod, UnreadableError
@@ -19,10 +19,11 @@ from initpipeline.plugin.dashboard.live import Entry, Key, Store
 from initpipeline.plugin.report import formatting, log_parts
 from initpipeline.plugin.report.chart import chart
 from initpipeline.plugin.report.explain import Report, absence, report
+from initpipeline.plugin.report.formatting import Line
 from initpipeline.plugin.report.history import recorded_runs
 from initpipeline.plugin.report.pod_events import warnings
-from initpipeline.plugin.report.steps import steps
-from initpipeline.plugin.report.summary import short_forecast, summary
+from initpipeline.plugin.report.steps import duration, steps
+from initpipeline.plugin.report.summary import headline, short_forecast, summary
 from initpipeline.plugin.views import history, status, styles
 from initpipeline.plugin.views.svg import svg
 
@@ -59,7 +60,23 @@ def _safe(value: Any) -> Any:
         return ""
     if isinstance(value, Markup):
         return value
+    if isinstance(value, Line):
+        return markup(value)
     return plain(str(value)) if isinstance(value, str) else value
+
+
+_MOMENT: Final = Markup('<time datetime="{}" data-mode="{}">{}</time>')
+
+
+def markup(text: str) -> Markup:
+    """Returns a text of a report as HTML. Its moments are elements that the browser makes relative,
+    so the HTML does not depend on the present time."""
+    return Markup("").join(
+        plain(one)
+        if isinstance(one, str)
+        else _MOMENT.format(format_time(one.time), one.mode, format_time(one.time))
+        for one in formatting.parts_of(text)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +106,19 @@ class Row:
         return {"key": self.key, "html": self.html}
 
 
-def row(entry: Entry) -> Row:
-    """Returns the row of an InitPipeline, which does not depend on the time."""
+def row(entry: Entry, now: datetime) -> Row:
+    """Returns the row of an InitPipeline. Its HTML does not depend on the time."""
     metadata, pipeline = entry.raw["metadata"], entry.pipeline
     key = f"{metadata['namespace']}/{metadata['name']}"
     if pipeline is None:
         values = {"summary": "Unreadable", "reason": "", "message": entry.error, "tone": "bad"}
         order, run = f"0 {key}", None
     else:
-        reason, of = formatting.ready_reason(pipeline.status), summary(pipeline.status)
+        reason, of = formatting.ready_reason(pipeline.status), headline(pipeline.status)
         values = {
             "summary": of,
             "reason": reason,
-            "message": formatting.one_line(formatting.state_message(pipeline.status)),
+            "message": formatting.state_line(pipeline.status, now),
             "tone": tone(pipeline),
         }
         urgent = status.urgency(pipeline)[0]
@@ -230,25 +247,29 @@ def _values(store: Store, found: View, pipeline: Pipeline, now: datetime) -> dic
     own = pod if run and pod_ownership.pod_of_run(found.facts, run) else None
     events = store.events_of(of.pod_uid, pipeline.uid)
     known = formatting.state_message(of)
+    forecast = short_forecast(pipeline, now, pod)
     stale = log_parts.stale_ids(of)
     parts = [] if own is None else [*log_parts.newest(own, None, stale), *_apps(own)]
     return {
         "pipeline": pipeline,
         "status": of,
         "now": now,
-        "summary": summary(of),
+        "summary": headline(of),
         "reason": formatting.ready_reason(of),
-        "message": formatting.one_line(known),
+        "message": formatting.state_line(of, now),
         "tone": tone(pipeline),
         "run": run,
-        "run_text": status.run_text(run, of, now) if run else "",
-        "steps": [(step, list(status.trouble(step))) for step in steps(pipeline, pod)],
-        "forecast": _counting_down(short_forecast(pipeline, now, pod), of, now),
-        "next": [_counting_down(line, of, now) for line in found.report.next],
-        "limits": found.report.limits,
+        "run_line": status.run_line(run, of, now) if run else "",
+        "steps": [
+            (step, duration(step, run, now), list(status.trouble(step)))
+            for step in steps(pipeline, pod)
+        ],
+        "forecast": forecast,
+        "next": _next(forecast, found.report.next),
+        "limits": [(one.name, one.line(now)) for one in found.report.limits],
         "remedies": found.report.remedies,
         "warnings": () if summary(of) == "Ready" else warnings(store.events_of(of.pod_uid), known),
-        "timeline": Markup(svg(chart(pipeline, now, pod), styled=False)),
+        "timeline": Markup(svg(chart(pipeline, now, pod), live=True)),
         "history": [(one, history.message(one, of)) for one in recorded_runs(of)],
         "recorded_output": any(one.failed_step and one.failed_step.message for one in of.history),
         "parts": parts,
@@ -263,15 +284,12 @@ def _values(store: Store, found: View, pipeline: Pipeline, now: datetime) -> dic
     }
 
 
-def _counting_down(line: str, of: InitPipelineStatus, now: datetime) -> Markup:
-    """Returns the line with the start of the next run as a time that the browser counts down to."""
-    escaped = Markup.escape(plain(line))
-    if of.next_run_time is None:
-        return escaped
-    at = format_time(of.next_run_time)
-    moment = formatting.moment(of.next_run_time, now)
-    counted = Markup('{}, <time datetime="{}" data-mode="until">{}</time>')
-    return escaped.replace(moment, counted.format(moment.partition(",")[0], at, at))
+def _next(forecast: str, lines: Sequence[str]) -> Sequence[str]:
+    """Returns the lines about what happens next. The first one is the forecast, or the line that
+    includes it."""
+    including = [one for one in lines if forecast in one]
+    first = including[0] if including else forecast
+    return [first, *(one for one in lines if one is not first)]
 
 
 def _apps(pod: Pod) -> list[log_parts.Part]:

@@ -35,7 +35,7 @@ from initpipeline.plugin.views.svg import STYLE
 HOST: Final = "127.0.0.1"
 REDRAW_SECONDS: Final = 10.0
 """How often the page of a pipeline is rendered if nothing changes: bars of the timeline grow. A
-stream sends a comment as often, so that it notices a browser that has gone."""
+stream sends the time as often, so that it notices a browser that has gone."""
 COALESCE_SECONDS: Final = 0.1
 """Changes within this time are sent together."""
 BATCH_ROWS: Final = 100
@@ -129,7 +129,7 @@ class Dashboard:
             .get_template(template)
             .render(
                 csrf=self.known.csrf,
-                now=self.store.now(),
+                now=_milliseconds(self.store),
                 context=self.context,
                 read_only=self.read_only,
                 **values,
@@ -153,7 +153,7 @@ class Dashboard:
         """Returns the row of an InitPipeline, which is rendered once for all browsers."""
         entry, known = self.store.pipelines[key], self.rows.get(key)
         if known is None or known[0] is not entry:
-            known = self.rows[key] = entry, pages.row(entry)
+            known = self.rows[key] = entry, pages.row(entry, self.store.now())
         return known[1]
 
     async def list_stream(self, request: web.Request) -> web.StreamResponse:
@@ -164,7 +164,7 @@ class Dashboard:
         async with _stream(request, self.store) as (response, changed):
             while True:
                 if version < self.store.forgotten:
-                    await _send(response, self.store.version, {"reload": True})
+                    await _send(response, self.store, self.store.version, {"reload": True})
                     return response
                 rows, gone = self._list_changes(version)
                 shown = pages.problems(self.store)
@@ -173,10 +173,12 @@ class Dashboard:
                     # A slow browser delays the next batch, so no more than one is kept for it.
                     *batches, last = _batches(rows)
                     for batch in batches:
-                        await _send(response, None, {"rows": self._row_data(batch)})
+                        await _send(response, self.store, None, {"rows": self._row_data(batch)})
                     rest = {"gone": gone, "problems": shown}
-                    await _send(response, version, {"rows": self._row_data(last), **rest})
-                await _next(response, changed)
+                    await _send(
+                        response, self.store, version, {"rows": self._row_data(last), **rest}
+                    )
+                await _next(response, self.store, changed)
         return response
 
     def _list_changes(self, version: int) -> tuple[list[Key], list[str]]:
@@ -269,8 +271,8 @@ class Dashboard:
                 parts = {name: html for name, html in rendered.items() if sent.get(name) != html}
                 if parts:
                     sent.update(parts)
-                    await _send(response, self.store.version, {"parts": parts})
-                await _next(response, changed, absence.next_check)
+                    await _send(response, self.store, self.store.version, {"parts": parts})
+                await _next(response, self.store, changed, absence.next_check)
         return response
 
     async def log_page(self, request: web.Request) -> web.Response:
@@ -362,7 +364,8 @@ class Dashboard:
         if found is None:
             raise web.HTTPNotFound(text="the InitPipeline does not exist")
         lines = preview(_action(request), found.entry.raw, found.facts, self.store.now())
-        return web.json_response({"effects": [plain(line) for line in lines]})
+        items = Markup("").join(Markup("<li>{}</li>").format(pages.markup(one)) for one in lines)
+        return web.json_response({"html": items})
 
     async def act(self, request: web.Request) -> web.Response:
         """Carries out an action as the user of the kubeconfig."""
@@ -444,6 +447,7 @@ async def _stream(
     await response.prepare(request)
     changed = store.subscribe(key)
     try:
+        await _send(response, store, None, {})
         yield response, changed
     except (ConnectionError, asyncio.CancelledError):
         pass  # The browser has gone, or the program ends.
@@ -451,21 +455,32 @@ async def _stream(
         store.unsubscribe(changed)
 
 
-async def _send(response: web.StreamResponse, version: int | None, message: Any) -> None:
-    """Sends a message. ``version`` is that from which a browser that reconnects continues. None:
-    more messages with the same version follow."""
+async def _send(
+    response: web.StreamResponse, store: Store, version: int | None, message: dict[str, Any]
+) -> None:
+    """Sends a message with the present time. ``version`` is that from which a browser that
+    reconnects continues. None: more messages with the same version follow."""
     known = "" if version is None else f"id: {version}\n"
-    await response.write(f"{known}data: {json.dumps(message)}\n\n".encode())
+    data = json.dumps({**message, "now": _milliseconds(store)})
+    await response.write(f"{known}data: {data}\n\n".encode())
+
+
+def _milliseconds(store: Store) -> int:
+    """Returns the time of the API server's clock, in milliseconds since 1970."""
+    return int(store.now().timestamp() * 1000)
 
 
 async def _next(
-    response: web.StreamResponse, changed: asyncio.Event, seconds: float = REDRAW_SECONDS
+    response: web.StreamResponse,
+    store: Store,
+    changed: asyncio.Event,
+    seconds: float = REDRAW_SECONDS,
 ) -> None:
     """Waits for the next change, or for ``seconds``."""
     try:
         await asyncio.wait_for(changed.wait(), seconds)
     except TimeoutError:
-        await response.write(b": alive\n\n")
+        await _send(response, store, None, {})
         return
     await asyncio.sleep(COALESCE_SECONDS)
     changed.clear()

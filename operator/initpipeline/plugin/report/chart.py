@@ -17,8 +17,9 @@ from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated
 from initpipeline.core.kubelet_reasons import CRASH_LOOP_BACK_OFF, RESTARTING_ALL_CONTAINERS
 from initpipeline.core.pod_restarts import restarts_in_run
 from initpipeline.plugin.report import formatting
+from initpipeline.plugin.report.formatting import Line, Mode, Moment
 from initpipeline.plugin.report.history import recorded_runs
-from initpipeline.plugin.report.steps import State, Step, steps
+from initpipeline.plugin.report.steps import State, Step, duration, steps
 
 _MIN_LENGTH: Final = timedelta(seconds=1)
 """Minimum length of an axis. Kubernetes reports times in whole seconds."""
@@ -53,6 +54,8 @@ class Segment:
     start: datetime
     end: datetime
     """Not before start. The current time if the segment is still open."""
+    open: bool = False
+    """It has not ended yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,7 @@ def _notes(pipeline: Pipeline, runs: list[RunFacts], now: datetime) -> Iterator[
         yield f"{which} no longer kept: spec.runHistoryLimit is {limit}"
     next_time = pipeline.status.next_run_time
     if next_time is not None and next_time > now:
-        yield f"the next run starts at {formatting.moment(next_time, now)}"
+        yield Line(now, "the next run starts at ", Moment(next_time, Mode.UNTIL))
 
 
 def _run_row(run: RunFacts, pipeline: Pipeline, now: datetime) -> Row:
@@ -145,21 +148,22 @@ def _run_row(run: RunFacts, pipeline: Pipeline, now: datetime) -> Row:
 
 
 def _run_segments(run: RunFacts, now: datetime) -> Iterator[Segment]:
-    end = run.completion_time or now
+    end, is_open = run.completion_time or now, run.completion_time is None
     if run.initialized_time is None:
         phase = Phase.INIT if run.result is None else Phase.ENDED
-        yield _segment(Phase.FAILED if run.result in _BAD else phase, run.start_time, end)
+        phase = Phase.FAILED if run.result in _BAD else phase
+        yield _segment(phase, run.start_time, end, is_open=is_open)
         return
     yield _segment(Phase.INIT, run.start_time, run.initialized_time)
-    yield _segment(Phase.APP, max(run.initialized_time, run.start_time), end)
+    yield _segment(Phase.APP, max(run.initialized_time, run.start_time), end, is_open=is_open)
     if run.result in _BAD:
         yield _segment(Phase.FAILED, end, end)
 
 
-def _segment(phase: Phase, start: datetime, end: datetime) -> Segment:
+def _segment(phase: Phase, start: datetime, end: datetime, *, is_open: bool = False) -> Segment:
     """Returns a segment that does not end before it starts, even if the clocks of node and operator
     differ."""
-    return Segment(phase, start, max(start, end))
+    return Segment(phase, start, max(start, end), is_open)
 
 
 def _run_text(run: RunFacts, pipeline: Pipeline, now: datetime) -> str:
@@ -169,8 +173,7 @@ def _run_text(run: RunFacts, pipeline: Pipeline, now: datetime) -> str:
         if run.initialized_time is not None:
             return init
         step = pipeline.status.current_step
-        duration = formatting.between(run.start_time, now)
-        return f"at {step}, for {duration}" if step else f"for {duration}"
+        return Line(now, "for ", Moment(run.start_time, Mode.FOR), f", at {step}" if step else "")
     if failed is not None:
         how = formatting.exit_text(failed.exit_code, failed.signal, failed.reason)
         return f"{run.result.value} at {failed.name}" + (f", {how}" if how else "")
@@ -184,14 +187,14 @@ def _steps_section(pipeline: Pipeline, run: Run, now: datetime, pod: Pod | None)
     end = max(run.initialized_time or run.completion_time or now, run.start_time)
     statuses = map(ContainerStatus.from_api, pipeline.status.init_container_statuses)
     pairs = zip(statuses, steps(pipeline, pod), strict=True)
-    rows = (_step_row(status, step, run, end) for status, step in pairs)
+    rows = (_step_row(status, step, run, end, now) for status, step in pairs)
     return _section(f"Steps of run {run.number}", rows, [run.start_time, end])
 
 
-def _step_row(status: ContainerStatus, step: Step, run: Run, end: datetime) -> Row:
+def _step_row(status: ContainerStatus, step: Step, run: Run, end: datetime, now: datetime) -> Row:
     segments = tuple(_step_segments(status, run, end))
     label = f"{status.name} (sidecar)" if step.sidecar else status.name
-    return Row(label, segments, _step_text(status, step, segments, restarts_in_run(run, status)))
+    return Row(label, segments, _step_text(status, step, segments, run, now))
 
 
 def _step_segments(status: ContainerStatus, run: Run, end: datetime) -> Iterator[Segment]:
@@ -205,13 +208,14 @@ def _step_segments(status: ContainerStatus, run: Run, end: datetime) -> Iterator
         backing_off = status.waiting_reason == CRASH_LOOP_BACK_OFF
         until = start or (end if backing_off else last.finished_at)
         if until > last.finished_at:
-            yield _segment(Phase.WAITING, last.finished_at, until)
+            is_open = start is None and run.completion_time is None
+            yield _segment(Phase.WAITING, last.finished_at, until, is_open=is_open)
     if start is None:
         return
     if status.terminated is not None:
         yield _attempt(status.terminated, end)
     else:
-        yield _segment(Phase.RUNNING, start, end)
+        yield _segment(Phase.RUNNING, start, end, is_open=run.completion_time is None)
 
 
 def _attempt(ended: Terminated, otherwise: datetime) -> Segment:
@@ -238,7 +242,7 @@ def _last_is_of(run: Run, status: ContainerStatus) -> bool:
 
 
 def _step_text(
-    status: ContainerStatus, step: Step, segments: tuple[Segment, ...], restarts: int
+    status: ContainerStatus, step: Step, segments: tuple[Segment, ...], run: Run, now: datetime
 ) -> str:
     attempts = [segment for segment in segments if segment.phase is not Phase.WAITING]
     if not attempts:
@@ -250,18 +254,19 @@ def _step_text(
         reason = status.waiting_reason
         return "to run" if reason in ("", "PodInitializing") else f"to run: {reason}"
     last = attempts[-1]
-    parts = [f"{last.phase.value} in {formatting.span(last.end - last.start)}"]
+    how = f"{last.phase.value} in {formatting.span(last.end - last.start)}"
     if last.phase is Phase.RUNNING:
-        parts = [f"running for {formatting.span(last.end - last.start)}"]
+        # A sidecar runs longer than the time axis of the steps.
+        how = Line(now, "running for ", duration(step, run, now))
     if last.phase is Phase.FAILED:
         end = status.terminated or status.last_terminated
         assert end is not None
-        parts = [formatting.exit_text(end.exit_code, end.signal, end.reason)]
-    if status.waiting_reason == CRASH_LOOP_BACK_OFF:
-        parts.append("backing off")
+        how = formatting.exit_text(end.exit_code, end.signal, end.reason)
+    more = ", backing off" if status.waiting_reason == CRASH_LOOP_BACK_OFF else ""
+    restarts = restarts_in_run(run, status)
     if restarts > 0:
-        parts.append("restarted once" if restarts == 1 else f"restarted {restarts} times")
-    return ", ".join(parts)
+        more += ", restarted once" if restarts == 1 else f", restarted {restarts} times"
+    return Line(now, how, more)
 
 
 def _section_data(section: Section) -> dict[str, Any]:

@@ -6,7 +6,7 @@ apply, and what a user can do.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from initpipeline.api.models import InitPipelineStatus, Run
@@ -19,8 +19,9 @@ from initpipeline.core.pod_restarts import restarts_in_run
 from initpipeline.core.pod_steps import Step
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.forecast import action_text, forecast, is_retried
+from initpipeline.plugin.report.formatting import Line, Mode, Moment
 from initpipeline.plugin.report.remedies import Remedy, remedies
-from initpipeline.plugin.report.summary import summary
+from initpipeline.plugin.report.summary import headline, summary
 
 OPERATOR_TIMEOUT_SECONDS: Final = 6.0
 """A running operator acts on a change within this time."""
@@ -36,6 +37,11 @@ class ActiveLimit:
     at: datetime | None = None
     """When it is exceeded. None: it does not depend on the time."""
 
+    def line(self, now: datetime) -> Line:
+        """Returns the message, with the time."""
+        at = (", at ", Moment(self.at, Mode.UNTIL)) if self.at else ()
+        return Line(now, self.message, *at)
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -48,6 +54,8 @@ class Report:
     operator reports that it fails on this pipeline, the same as ``reported``."""
     pod: Pod | None
     """The Pod with the name of the pipeline, with any owner. None: there is no such Pod."""
+    now: datetime
+    """The time for which the report was made. All texts of a view refer to it."""
     next: tuple[str, ...]
     """What happens next, in order."""
     limits: tuple[ActiveLimit, ...]
@@ -67,12 +75,15 @@ def report(facts: Facts, now: datetime, flags: str = "") -> Report:
     decision = decide(log_tails.as_reported(facts), now)
     status = facts.pipeline.status if _failed_on(facts.pipeline) else decision.status
     pipeline = replace(facts.pipeline, status=status)
+    limits = tuple(_limits(facts, pipeline))
+    lines = forecast(facts, pipeline, decision, [one.at for one in limits], now)
     return Report(
         reported=facts.pipeline,
         pipeline=pipeline,
         pod=facts.pod,
-        next=tuple(forecast(facts, pipeline, decision, now)),
-        limits=tuple(_limits(facts, pipeline)),
+        now=now,
+        next=tuple(lines),
+        limits=limits,
         remedies=tuple(remedies(pipeline, flags, facts.pod)),
         pending=(*_unwritten(facts, decision), *_not_done(facts, decision)),
         overdue=_overdue(facts, decision),
@@ -82,11 +93,14 @@ def report(facts: Facts, now: datetime, flags: str = "") -> Report:
 def absence(current: Report, seconds: float) -> str:
     """Returns the message that the operator does not appear to be running, since an action has been
     overdue for this time."""
-    return (
+    return Line(
+        current.now,
         "The operator does not appear to be running, or does not watch this namespace. Check its "
         "Pods: kubectl get pods -n initpipeline-system, or -n with the namespace in which the "
-        f"operator is installed.\nAfter {seconds:.0f}s it still has to do this: "
-        f'{" and ".join(current.overdue)}. "What happens next" is what a running operator would do.'
+        "operator is installed.\nAfter ",
+        Moment(current.now - timedelta(seconds=seconds), Mode.FOR),
+        f' it still has to do this: {" and ".join(current.overdue)}. "What happens next" is what a '
+        "running operator would do.",
     )
 
 
@@ -152,7 +166,7 @@ def _failed_on(pipeline: Pipeline) -> bool:
 
 def _summary_text(status: InitPipelineStatus) -> str:
     reason = formatting.ready_reason(status)
-    return f"{summary(status)} ({reason})" if reason else summary(status)
+    return f"{headline(status)} ({reason})" if reason else headline(status)
 
 
 def _limits(facts: Facts, pipeline: Pipeline) -> Iterator[ActiveLimit]:

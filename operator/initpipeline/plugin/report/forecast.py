@@ -1,7 +1,7 @@
 """Describes what happens next to a pipeline: the action, its actor and its time. Pure."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 
 from initpipeline.api.reasons import ConditionType, Reason, RerunPolicy, RerunStrategy, Result
@@ -9,17 +9,26 @@ from initpipeline.core import admission
 from initpipeline.core.decide import CreatePod, Decision, DeletePipeline, DeletePod, UngatePod
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.core.kubelet_reasons import IMAGE_NEVER_PULLED, INVALID_IMAGE_NAME
+from initpipeline.core.pod_end import stuck_at
 from initpipeline.core.run_limits import DEADLINE
 from initpipeline.plugin.report import formatting
+from initpipeline.plugin.report.formatting import Line, Mode, Moment
 from initpipeline.plugin.report.summary import steps_in_order
 
 _BACK_OFF = re.compile(r"back-off ((?:\d+h)?(?:\d+m)?(?:\d+s)?) restarting")
 """The duration in the kubelet's message for CrashLoopBackOff."""
 
 
-def forecast(facts: Facts, pipeline: Pipeline, decision: Decision, now: datetime) -> Iterator[str]:
+def forecast(
+    facts: Facts,
+    pipeline: Pipeline,
+    decision: Decision,
+    limits: Collection[datetime | None],
+    now: datetime,
+) -> Iterator[str]:
     """Yields what happens next, in order. ``pipeline`` is facts.pipeline with the status that the
-    report shows: usually that of the decision, not the one last written."""
+    report shows: usually that of the decision, not the one last written. ``limits`` are the times
+    of the limits, which the report shows."""
     if pipeline.deleting:
         yield "the InitPipeline and its Pod are being deleted; nothing else happens"
         return
@@ -35,19 +44,27 @@ def forecast(facts: Facts, pipeline: Pipeline, decision: Decision, now: datetime
     yield from _by_operator(reason, facts, pipeline, decision)
     yield from _by_others(reason, facts, pipeline, now)
     if status.next_run_time is not None and run is not None:
-        at = formatting.moment(status.next_run_time, now)
         limited = formatting.is_rate_limited(status)
         more = "" if limited else "; a run that you request starts without this back-off"
-        yield f"run {run.number + 1} starts at {at}{more}"
+        at = Moment(status.next_run_time, Mode.UNTIL)
+        yield Line(now, f"run {run.number + 1} starts at ", at, more)
     elif reason == Reason.NAME_CONFLICT and facts.pod is not None:
         yield "the operator creates the Pod within seconds after the name is free"
     elif not is_retried(reason, decision):
         yield from _without_user_action(facts, pipeline, now)
-    if decision.wake_at is not None and decision.wake_at != status.next_run_time:
-        at = formatting.moment(decision.wake_at, now)
-        yield (
-            f"the operator reconciles the InitPipeline again at {at}, or earlier if something "
-            "changes"
+    if decision.wake_at is not None and decision.wake_at not in (status.next_run_time, *limits):
+        yield from _at_wake(facts, pipeline, decision.wake_at, now)
+
+
+def _at_wake(facts: Facts, pipeline: Pipeline, wake_at: datetime, now: datetime) -> Iterator[str]:
+    """Yields what the operator does at this time if nothing changes earlier. Another line reports
+    the end of ttlSecondsAfterFinished."""
+    at, run = Moment(wake_at, Mode.UNTIL), pipeline.status.run
+    if facts.pod is not None and wake_at == stuck_at(facts.pod):
+        yield Line(now, "the InitPipeline becomes Stalled if the old Pod still exists at ", at)
+    elif run is None or run.completion_time is None:
+        yield Line(
+            now, "the operator reconciles the InitPipeline at ", at, ", or when something changes"
         )
 
 
@@ -105,7 +122,7 @@ def _by_others(reason: str, facts: Facts, pipeline: Pipeline, now: datetime) -> 
     step = f'"{pipeline.status.current_step}"'
     match reason:
         case Reason.STEP_BACK_OFF | Reason.STEP_FAILED if _restarts_step(facts, pipeline):
-            yield f"the kubelet starts {step} again{_back_off_text(facts, pipeline, now)}"
+            yield Line(now, f"the kubelet starts {step} again ", *_back_off(facts, pipeline))
             yield from _without_limit(facts, pipeline)
         case _ if _fails_the_run(facts, pipeline):
             yield from _after_failure(step, pipeline)
@@ -195,23 +212,22 @@ def _restarts_step(facts: Facts, pipeline: Pipeline) -> bool:
     return any(c.after_exit(1) for c in pod.init_containers if c.name == name)
 
 
-def _back_off_text(facts: Facts, pipeline: Pipeline, now: datetime) -> str:
-    """Returns a text with the time of the kubelet's next restart of the step: the end of the last
-    attempt plus the back-off. The kubelet may restart the step a little later. If the kubelet has
-    not reported a back-off, its default is used."""
+def _back_off(facts: Facts, pipeline: Pipeline) -> tuple[str | Moment, ...]:
+    """Returns the time of the kubelet's next restart of the step: the end of the last attempt plus
+    the back-off. The kubelet may restart the step a little later. If the kubelet has not reported a
+    back-off, its default is used."""
     statuses = facts.pod.init_container_statuses if facts.pod else ()
     current = next((s for s in statuses if s.name == pipeline.status.current_step), None)
     end = (current.terminated or current.last_terminated) if current else None
     if current is None or end is None or end.finished_at is None:
-        return " after a back-off of 10 s to 5 min"
+        return ("after a back-off of 10 s to 5 min",)
     reported = _BACK_OFF.search((current.waiting or {}).get("message") or "")
     if reported is None and current.restart_count == 0:
-        return " immediately"
+        return ("immediately",)
     wait = _go_duration(reported[1]) if reported else _default_back_off(current.restart_count)
     at = end.finished_at + wait
-    about = f"at about {formatting.moment(at, now)}" if at > now else "any moment now"
     source = "" if reported else ", the default"
-    return f" {about} (back-off {formatting.span(wait)}{source})"
+    return Moment(at, Mode.ABOUT), f" (back-off {formatting.span(wait)}{source})"
 
 
 def _default_back_off(restarts: int) -> timedelta:
@@ -243,8 +259,10 @@ def _without_user_action(facts: Facts, pipeline: Pipeline, now: datetime) -> Ite
     else:
         yield "no run starts until a user takes action"
     if ttl is not None and run is not None and run.completion_time is not None:
-        at = formatting.moment(run.completion_time + timedelta(seconds=ttl), now)
-        yield f"the operator deletes this InitPipeline at {at} (ttlSecondsAfterFinished)"
+        at = Moment(run.completion_time + timedelta(seconds=ttl), Mode.UNTIL)
+        yield Line(
+            now, "the operator deletes this InitPipeline at ", at, " (ttlSecondsAfterFinished)"
+        )
 
 
 def _rest_of_run(facts: Facts, pipeline: Pipeline) -> Iterator[str]:

@@ -1,9 +1,11 @@
 """Formats times, reasons and exit codes, in the same way for all subcommands. Pure."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Final
 
-from initpipeline.api.models import Cause, InitPipelineStatus
+from initpipeline.api.models import Cause, InitPipelineStatus, format_time
 from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.core.template import changed_fields_message
 from initpipeline.core.text import plain
@@ -13,9 +15,12 @@ NONE: Final = "-"
 
 
 def span(time: timedelta) -> str:
-    """Returns the duration in at most two units: 8s, 3m20s, 2h5m, 4d3h. A negative duration, which
-    comes from clocks that differ, is 0s."""
-    seconds = max(0, round(time.total_seconds()))
+    """Returns the duration in at most two units, without fractions: 8s, 3m20s, 2h5m, 4d3h. A
+    negative duration, which comes from clocks that differ, is 0s.
+
+    ``span`` in dashboard.js is the same function.
+    """
+    seconds = max(0, time // timedelta(seconds=1))
     for unit, size, below, part in (("d", 86400, "h", 3600), ("h", 3600, "m", 60)):
         if seconds >= size:
             rest = seconds % size // part
@@ -36,10 +41,71 @@ def ago(time: datetime | None, now: datetime) -> str:
     return NONE if time is None else f"{span(now - time)} ago"
 
 
-def moment(time: datetime, now: datetime) -> str:
-    """Returns a future time and the duration until then: ``12:00:05Z, in 8s``."""
-    clock = f"{time:%H:%M:%SZ}" if time.date() == now.date() else f"{time:%Y-%m-%d %H:%M:%SZ}"
-    return f"{clock}, in {span(time - now)}" if time > now else f"{clock}, which has passed"
+class Mode(StrEnum):
+    """How a moment is written."""
+
+    AGO = "ago"
+    """``8s ago``."""
+    FOR = "for"
+    """``8s``, the duration since the moment."""
+    UNTIL = "until"
+    """``12:00:05Z, in 8s``."""
+    ABOUT = "about"
+    """``at about 12:00:05Z, in 8s``, or ``any moment now``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time that is written relative to the present one.
+
+    ``written`` in dashboard.js is the same as ``text``.
+    """
+
+    time: datetime
+    mode: Mode
+
+    def text(self, now: datetime) -> str:
+        """Returns the time relative to ``now``."""
+        # Kubernetes reports whole seconds. With a fraction, a time that has passed and one to come
+        # would differ from their distance by a second.
+        now, time = now.replace(microsecond=0), self.time.replace(microsecond=0)
+        past = span(now - time)
+        match self.mode:
+            case Mode.AGO:
+                return f"{past} ago"
+            case Mode.FOR:
+                return past
+            case Mode.ABOUT if time <= now:
+                return "any moment now"
+        clock = f"{time:%Y-%m-%d %H:%M:%SZ}"
+        clock = clock.removeprefix(f"{now:%Y-%m-%d} ")
+        clock = f"at about {clock}" if self.mode is Mode.ABOUT else clock
+        later = f"in {span(time - now)}" if time > now else "which has passed"
+        return f"{clock}, {later}"
+
+
+class Line(str):
+    """A text at the time ``now``, and the parts that it is made of. The live page counts on the
+    moments among them."""
+
+    now: datetime
+    parts: tuple[str | Moment, ...]
+
+    def __new__(cls, now: datetime, *parts: "str | Moment | Line") -> "Line":
+        flat = tuple(one for part in parts for one in parts_of(part))
+        texts = (one if isinstance(one, str) else one.text(now) for one in flat)
+        made = super().__new__(cls, "".join(texts))
+        made.now, made.parts = now, flat
+        return made
+
+    def after(self, text: str) -> "Line":
+        """Returns the line after another text."""
+        return Line(self.now, text, self)
+
+
+def parts_of(text: str | Moment) -> tuple[str | Moment, ...]:
+    """Returns the parts of a text."""
+    return text.parts if isinstance(text, Line) else (text,)
 
 
 def ready_reason(status: InitPipelineStatus) -> str:
@@ -69,6 +135,14 @@ def state_message(status: InitPipelineStatus) -> str:
     return condition.message if condition else "the operator has not written its status yet"
 
 
+def state_line(status: InitPipelineStatus, now: datetime) -> Line:
+    """Returns the message of ``state_message`` in one line, with the start of the next run relative
+    to ``now``."""
+    text, at = one_line(state_message(status)), status.next_run_time
+    before, found, after = text.partition(format_time(at)) if at else (text, "", "")
+    return Line(now, before, Moment(at, Mode.UNTIL), after) if at and found else Line(now, text)
+
+
 def exit_text(exit_code: int | None, signal: int | None, reason: str | None) -> str:
     """Returns how a container terminated: ``exit 137 (OOMKilled)``, ``signal 9``. Empty if nothing
     is known."""
@@ -87,5 +161,6 @@ def cause_text(cause: Cause) -> str:
 
 
 def one_line(text: str) -> str:
-    """Returns the text in one line, without control characters."""
-    return " ".join(plain(text).split())
+    """Returns the text in one line, without control characters. A slash is between its lines."""
+    lines = (" ".join(line.split()) for line in plain(text).splitlines())
+    return " / ".join(filter(None, lines))

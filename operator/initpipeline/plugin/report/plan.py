@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from initpipeline.api.models import InitPipelineStatus, Policies, Run, format_time
+from initpipeline.api.models import InitPipelineStatus, Policies, Run
 from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.core import admission, log_tails
 from initpipeline.core.decide import Decision, DeletePipeline, DeletePod, decide
 from initpipeline.core.facts import ContainerStatus, Facts
 from initpipeline.core.template import Change, changes
-from initpipeline.plugin.report import formatting
+from initpipeline.plugin.report.formatting import Line, Mode, Moment
 
 NOTHING: Final = "nothing"
 POLICY: Final = "policy"
@@ -62,7 +62,7 @@ class Plan:
     run: int | None = None
     """Number of the run that starts. None if none does."""
     trigger: str | None = None
-    interrupts: str | None = None
+    interrupts: Line | None = None
     """State of the current run, if the change ends it. None: no run ends."""
     changes: tuple[Change, ...] = ()
     """Changed fields of the template."""
@@ -74,6 +74,15 @@ class Plan:
     refused: tuple[Refused, ...] = ()
     unchecked: tuple[str, ...] = ()
     """What could not be checked, and why."""
+
+    @property
+    def consequences(self) -> tuple[str, ...]:
+        """What happens to the runs and the Pod, in order."""
+        run = (f"run {self.run} starts ({self.trigger})",) if self.run is not None else ()
+        if self.created:
+            return (*run, *self.effects)
+        ends = (self.interrupts.after("interrupts "),) if self.interrupts else ()
+        return (*ends, *self.effects, *run)
 
     @property
     def kind(self) -> str:
@@ -196,7 +205,8 @@ def _effects(
             how = f": {run.message}" if run.message else ""
             yield f"run {run.number} ends ({run.result}){how}"
         if after.status.next_run_time and not before.status.next_run_time:
-            yield f"run {run.number + 1} starts at {format_time(after.status.next_run_time)}"
+            at = Moment(after.status.next_run_time, Mode.UNTIL)
+            yield Line(now, f"run {run.number + 1} starts at ", at)
     kept = {record.number for record in after.status.history}
     dropped = [r.number for r in before.status.history if r.number not in kept]
     if dropped:
@@ -205,8 +215,8 @@ def _effects(
     if isinstance(after.action, DeletePipeline) and not isinstance(before.action, DeletePipeline):
         yield "the InitPipeline and its Pod are deleted"
     elif _rests(after) and after.wake_at and after.wake_at != before.wake_at:
-        when = formatting.moment(after.wake_at, now)
-        yield f"the InitPipeline and its Pod are deleted at {when}"
+        at = Moment(after.wake_at, Mode.UNTIL)
+        yield Line(now, "the InitPipeline and its Pod are deleted at ", at)
 
 
 def _rests(decision: Decision) -> bool:
@@ -220,21 +230,23 @@ def _is_suspended(status: InitPipelineStatus) -> bool:
     return status.condition(ConditionType.SUSPENDED) is not None
 
 
-def _interrupted(status: InitPipelineStatus, now: datetime) -> str | None:
+def _interrupted(status: InitPipelineStatus, now: datetime) -> Line | None:
     """Returns the current run and its state. None: no run is in progress."""
     run = status.run
     if run is None or run.completion_time is not None:
         return None
     ready = status.condition(ConditionType.READY)
     if ready is not None and ready.status == "True":
-        return f"run {run.number}, Ready for {formatting.between(ready.last_transition_time, now)}"
+        since = Moment(ready.last_transition_time, Mode.FOR)
+        return Line(now, f"run {run.number}, Ready for ", since)
     if run.initialized_time is not None:
-        return f"run {run.number}, initialized but not Ready"
+        return Line(now, f"run {run.number}, initialized but not Ready")
     if status.current_step is None:
-        return f"run {run.number}, whose Pod does not exist yet"
+        return Line(now, f"run {run.number}, whose Pod does not exist yet")
     step = f'run {run.number} at step "{status.current_step}"'
     statuses = (ContainerStatus.from_api(raw) for raw in status.init_container_statuses)
     running = [s for s in statuses if s.name == status.current_step and s.running]
-    if not running:
-        return step
-    return f"{step}, which has been running for {formatting.between(running[0].started_at, now)}"
+    started = running[0].started_at if running else None
+    if started is None:
+        return Line(now, step)
+    return Line(now, f"{step}, which has been running for ", Moment(started, Mode.FOR))

@@ -5,12 +5,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from initpipeline.api.models import FailedStep, InitPipelineStatus, format_time
+from initpipeline.api.models import FailedStep, InitPipelineStatus, Run, format_time
 from initpipeline.api.reasons import Result
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated, init_containers
 from initpipeline.core.failures import could_not_start, failure
 from initpipeline.core.kubelet_reasons import CRASH_LOOP_BACK_OFF
 from initpipeline.core.pod_restarts import restarts_in_run
+from initpipeline.plugin.report import formatting
+from initpipeline.plugin.report.formatting import Line, Mode, Moment
 
 
 class State(StrEnum):
@@ -91,6 +93,15 @@ def steps(pipeline: Pipeline, pod: Pod | None = None) -> tuple[Step, ...]:
         _step(position, one, one.name in sidecar_names, status)
         for position, one in enumerate(statuses, start=1)
     )
+
+
+def duration(step: Step, run: Run | None, now: datetime) -> str:
+    """Returns how long the attempt of the step that is shown lasts or has lasted. A step that has
+    not terminated ends with its run. Empty: the times are not known."""
+    if step.started is None or run is None:
+        return ""
+    end = step.finished or run.completion_time
+    return formatting.span(end - step.started) if end else Line(now, Moment(step.started, Mode.FOR))
 
 
 def _step(

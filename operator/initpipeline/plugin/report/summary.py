@@ -1,17 +1,48 @@
 """Summarizes the state of a pipeline and what happens next. Pure."""
 
 from datetime import datetime
+from typing import Final
 
 from initpipeline.api.models import InitPipelineStatus
 from initpipeline.api.reasons import ConditionType, Reason, Result
 from initpipeline.core import admission
 from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.plugin.report import formatting
+from initpipeline.plugin.report.formatting import Line, Mode, Moment
 from initpipeline.plugin.report.steps import State, steps
+
+GOOD_REASONS: Final = frozenset({Reason.POD_READY, Reason.POD_SUCCEEDED, Reason.INITIALIZED})
+_BUSY_REASONS: Final = frozenset(
+    {
+        Reason.POD_PENDING,
+        Reason.STEP_PENDING,
+        Reason.STEP_RUNNING,
+        Reason.CONTAINERS_NOT_READY,
+        Reason.POD_TERMINATING,
+        Reason.SUSPENDED,
+        Reason.RATE_LIMITED,
+    }
+)
+
+
+def is_failure(reason: str) -> bool:
+    """Returns whether the reason of a condition is a failure: not a goal, and not progress."""
+    return bool(reason) and reason not in GOOD_REASONS | _BUSY_REASONS
+
+
+def headline(status: InitPipelineStatus) -> str:
+    """Returns Ready, Suspended, Stalled, Failing, Reconciling or NotReady.
+
+    Failing: neither Ready nor Stalled, and the reason is a failure. The condition Reconciling is
+    then usually True, as for a pipeline without failures: something is retried.
+    """
+    found = summary(status)
+    failing = found in ("Reconciling", "NotReady") and is_failure(formatting.ready_reason(status))
+    return "Failing" if failing else found
 
 
 def summary(status: InitPipelineStatus) -> str:
-    """Returns Ready, Suspended, Stalled, Reconciling or NotReady."""
+    """Returns Ready, Suspended, Stalled, Reconciling or NotReady: what the conditions report."""
     ready = status.condition(ConditionType.READY)
     if ready is not None and ready.status == "True":
         return "Ready"
@@ -26,7 +57,8 @@ def short_forecast(pipeline: Pipeline, now: datetime, pod: Pod | None = None) ->
     if pipeline.deleting:
         return "the InitPipeline is being deleted"
     if status.next_run_time is not None:
-        return f"the next run, at {formatting.moment(status.next_run_time, now)}"
+        number = run.number + 1 if run else 1
+        return Line(now, f"run {number} starts at ", Moment(status.next_run_time, Mode.UNTIL))
     if formatting.ready_reason(status) in admission.NOT_CREATED:
         return "the operator creates the Pod when the cause is removed"
     blocked = _blocked(status)

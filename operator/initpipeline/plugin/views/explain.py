@@ -17,15 +17,13 @@ from initpipeline.plugin.views import status as status_view
 from initpipeline.plugin.views import styles
 
 
-def view(
-    report: Report, now: datetime, absent: str | None, warnings: Sequence[PodWarning] = ()
-) -> RenderableType:
+def view(report: Report, absent: str | None, warnings: Sequence[PodWarning] = ()) -> RenderableType:
     """Returns the state as a tree, followed by the sections that are not empty.
 
     ``absent`` is shown first if the operator does not appear to be running. The state is then the
     one that the operator has reported last, as in ``status``.
     """
-    pipeline = _pipeline(report, absent)
+    pipeline, now = _pipeline(report, absent), report.now
     parts: list[RenderableType] = []
     if absent:
         parts += [Text(absent, f"bold {styles.BAD}"), Text()]
@@ -98,8 +96,7 @@ def _warnings(warnings: Sequence[PodWarning], now: datetime) -> Table:
 def _limits(limits: tuple[ActiveLimit, ...], now: datetime) -> Table:
     grid = _grid(2)
     for limit in limits:
-        at = f", at {formatting.moment(limit.at, now)}" if limit.at else ""
-        grid.add_row("", limit.name, Text(f"{limit.message}{at}"))
+        grid.add_row("", limit.name, Text(limit.line(now)))
     return grid
 
 
@@ -110,14 +107,12 @@ def _remedies(report: Report) -> Table:
     return grid
 
 
-def data(
-    report: Report, now: datetime, absent: str | None, warnings: Sequence[PodWarning] = ()
-) -> dict[str, Any]:
+def data(report: Report, absent: str | None, warnings: Sequence[PodWarning] = ()) -> dict[str, Any]:
     """Returns the report for -o json and yaml."""
     pipeline = _pipeline(report, absent)
     status = pipeline.status
     return {
-        **status_view.data(pipeline, now, report.pod),
+        **status_view.data(pipeline, report.now, report.pod),
         "conditions": [condition.to_api() for condition in status.conditions],
         "podWarnings": [
             {

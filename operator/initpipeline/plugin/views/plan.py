@@ -48,11 +48,7 @@ def lines(plan: Plan) -> Iterator[Text]:
 def _details(plan: Plan) -> Iterator[str]:
     for refused in plan.refused:
         yield f"the {refused.kind} is refused: {one_line(refused.message)}"
-    if plan.run is not None:
-        yield f"run {plan.run} starts ({plan.trigger})"
-    if plan.interrupts:
-        yield f"interrupts {plan.interrupts}"
-    yield from map(one_line, plan.effects)
+    yield from map(one_line, plan.consequences)
     for change in plan.changes:
         yield f"{change.path}: {_value(change.old)} -> {_value(change.new)}"
     yield from map(_policy, plan.policies)

@@ -12,8 +12,9 @@ from rich.tree import Tree
 from initpipeline.api.models import InitPipelineStatus, Run
 from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.plugin.report import formatting
-from initpipeline.plugin.report.steps import State, Step, steps
-from initpipeline.plugin.report.summary import short_forecast, summary
+from initpipeline.plugin.report.formatting import Line, Mode, Moment
+from initpipeline.plugin.report.steps import State, Step, duration, steps
+from initpipeline.plugin.report.summary import headline, short_forecast
 from initpipeline.plugin.views import styles
 
 _STYLES = {
@@ -32,13 +33,12 @@ def tree(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> Renderabl
     ``pod``: as in ``steps``."""
     status = pipeline.status
     root = Tree(_title(pipeline), guide_style=styles.QUIET)
-    message = formatting.state_message(status)
+    message = formatting.state_line(status, now)
     if message:
-        root.add(Text(formatting.one_line(message)))
+        root.add(Text(message))
     if status.run is not None:
-        branch = root.add(Text(run_text(status.run, status, now)))
-        ended = status.run.completion_time or now
-        for line in _step_lines(steps(pipeline, pod), min(now, ended)):
+        branch = root.add(Text(run_line(status.run, status, now)))
+        for line in _step_lines(steps(pipeline, pod), status.run, now):
             branch.add(line)
     root.add(Text.assemble(("next: ", "bold"), short_forecast(pipeline, now, pod)))
     return root
@@ -50,57 +50,53 @@ def _title(pipeline: Pipeline) -> Text:
     return Text.assemble(
         (pipeline.name, "bold"),
         (f"  namespace {pipeline.namespace}  ", styles.QUIET),
-        (summary(status), f"bold {_summary_style(status, reason)}"),
+        (headline(status), f"bold {_summary_style(status, reason)}"),
         f"  {reason}" if reason else "",
         f"  {status.init_progress}" if status.init_progress else "",
     )
 
 
 def _summary_style(status: InitPipelineStatus, reason: str) -> str:
-    if summary(status) == "Stalled":
+    if headline(status) == "Stalled":
         return styles.BAD
     return styles.of_reason(reason)
 
 
-def run_text(run: Run, status: InitPipelineStatus, now: datetime) -> str:
+def run_line(run: Run, status: InitPipelineStatus, now: datetime) -> Line:
     """Returns the run in one line: its trigger, cause, times, result and Pod."""
-    parts = [
-        f"run {run.number}",
-        run.trigger.value,
-        f"started {formatting.ago(run.start_time, now)}",
+    parts: list[str | Moment] = [
+        f"run {run.number}, {run.trigger.value}, started ",
+        Moment(run.start_time, Mode.AGO),
     ]
     if run.token:
-        parts.append(f"rerun token {run.token}")
+        parts.append(f", rerun token {run.token}")
     if run.cause:
-        parts.append(formatting.cause_text(run.cause))
+        parts.append(f", {formatting.cause_text(run.cause)}")
     if run.initialized_time:
-        parts.append(
-            f"initialized after {formatting.between(run.start_time, run.initialized_time)}"
-        )
+        after = formatting.between(run.start_time, run.initialized_time)
+        parts.append(f", initialized after {after}")
     if run.result and run.completion_time:
-        parts.append(f"ended {formatting.ago(run.completion_time, now)}: {run.result}")
+        parts += [", ended ", Moment(run.completion_time, Mode.AGO), f": {run.result}"]
     if status.pod_uid:
-        parts.append(
-            f"Pod {status.pod_name}" + (f" on {status.node_name}" if status.node_name else "")
-        )
-    return ", ".join(parts)
+        node = f" on {status.node_name}" if status.node_name else ""
+        parts.append(f", Pod {status.pod_name}{node}")
+    return Line(now, *parts)
 
 
-def _step_lines(all_steps: Sequence[Step], now: datetime) -> Iterator[Text]:
+def _step_lines(all_steps: Sequence[Step], run: Run, now: datetime) -> Iterator[Text]:
     """Yields a line for each step, with aligned columns."""
     name_width = max((len(step.name) for step in all_steps), default=0)
     for step in all_steps:
-        yield _step_line(step, name_width, now)
+        yield _step_line(step, name_width, duration(step, run, now))
 
 
-def _step_line(step: Step, name_width: int, now: datetime) -> Text:
+def _step_line(step: Step, name_width: int, lasted: str) -> Text:
     style = _STYLES[step.state]
-    duration = formatting.span((step.finished or now) - step.started) if step.started else ""
     line = Text.assemble(
         (f"{step.position:>2}  ", styles.QUIET),
         f"{step.name:{name_width}}  ",
         (f"{step.state:<11}", style),
-        f"  {duration:>6}",
+        f"  {lasted:>6}",
     )
     facts = ["sidecar"] if step.sidecar else []
     facts += trouble(step)
@@ -133,11 +129,9 @@ def table(pipelines: Sequence[Pipeline], now: datetime, *, namespaces: bool, wid
 
 
 def urgency(pipeline: Pipeline) -> tuple[int, str, str]:
-    """Returns the key that sorts pipelines: those that need attention first. Of those with the same
-    summary, the ones whose reason is a failure come first."""
-    order = ("Stalled", "NotReady", "Reconciling", "Suspended", "Ready")
-    fails = styles.of_reason(formatting.ready_reason(pipeline.status)) == styles.BAD
-    rank = 2 * order.index(summary(pipeline.status)) + (not fails)
+    """Returns the key that sorts pipelines: those that need attention first."""
+    order = ("Stalled", "Failing", "NotReady", "Reconciling", "Suspended", "Ready")
+    rank = order.index(headline(pipeline.status))
     return rank, pipeline.namespace, pipeline.name
 
 
@@ -146,7 +140,7 @@ def _row(pipeline: Pipeline, now: datetime, namespaces: bool, wide: bool) -> lis
     reason = formatting.ready_reason(status)
     cells = [
         Text(pipeline.name, "bold"),
-        Text(summary(status), _summary_style(status, reason)),
+        Text(headline(status), _summary_style(status, reason)),
         Text(status.init_progress or formatting.NONE),
         Text(status.current_step or formatting.NONE),
         Text(str(run.number) if run else formatting.NONE),
@@ -157,7 +151,7 @@ def _row(pipeline: Pipeline, now: datetime, namespaces: bool, wide: bool) -> lis
     if namespaces:
         cells.insert(0, Text(pipeline.namespace))
     if wide:
-        message = formatting.one_line(formatting.state_message(status))
+        message = formatting.state_line(status, now)
         cells += [Text(status.node_name or formatting.NONE), Text(message)]
     return cells
 
@@ -166,7 +160,7 @@ def line(pipeline: Pipeline) -> str:
     """Returns the state in one line, for output that is not a terminal. The line does not depend on
     the time."""
     status, run = pipeline.status, pipeline.status.run
-    parts = [f"run {run.number} ({run.trigger})" if run else "no run yet", summary(status)]
+    parts = [f"run {run.number} ({run.trigger})" if run else "no run yet", headline(status)]
     parts += [status.init_progress or formatting.NONE, formatting.ready_reason(status)]
     message = formatting.one_line(formatting.state_message(status))
     return f"{pipeline.name}: {' '.join(filter(None, parts))}: {message}"
@@ -183,7 +177,7 @@ def data(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> dict[str,
     return {
         "namespace": pipeline.namespace,
         "name": pipeline.name,
-        "status": summary(status),
+        "status": headline(status),
         "reason": formatting.ready_reason(status),
         "message": formatting.state_message(status),
         "initProgress": status.init_progress,

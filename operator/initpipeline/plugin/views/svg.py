@@ -4,6 +4,7 @@ The meaning does not depend on colour: failures are hatched, back-offs are dashe
 tooltip, and the description has all of it as text.
 """
 
+from collections.abc import Iterable
 from typing import Final
 from xml.etree import ElementTree as Xml
 
@@ -11,11 +12,12 @@ from initpipeline.api.models import format_time
 from initpipeline.core.text import plain
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.chart import Chart, Phase, Row, Section, Segment
+from initpipeline.plugin.report.formatting import Moment, parts_of
 from initpipeline.plugin.views.axis import extents, marks
 
 _CLASSES: Final = {phase: phase.name.lower() for phase in Phase}
 _WIDTH, _LABEL, _BAR, _MARGIN = 1080, 190, 520, 16
-_ROW, _HEIGHT, _HEAD = 24, 14, 34
+_TITLE, _ROW, _HEIGHT, _HEAD = 36, 24, 14, 34
 _SHORTEST: Final = 3.0
 _LABEL_CHARACTERS, _WORD_CHARACTERS, _AXIS_CHARACTERS = 27, 50, 75
 
@@ -51,10 +53,14 @@ STYLE: Final = """
 """The stylesheet of the drawing."""
 
 
-def svg(chart: Chart, *, styled: bool = True) -> str:
-    """Returns the SVG document. ``styled``: it contains STYLE. False: the page that embeds it has
-    STYLE in its own stylesheet."""
-    height = _height(chart)
+def svg(chart: Chart, *, live: bool = False) -> str:
+    """Returns the SVG document.
+
+    ``live``: it is a part of the live page, which has the title and STYLE. Moments are elements
+    that the page counts on.
+    """
+    head = 0 if live else _TITLE
+    height = head + _height(chart)
     root = Xml.Element(
         "svg",
         {
@@ -69,22 +75,24 @@ def svg(chart: Chart, *, styled: bool = True) -> str:
     )
     _child(root, "title", f"Timeline of {chart.title}", id="runs-title")
     _child(root, "desc", _description(chart), id="runs-description")
-    if styled:
+    if not live:
         _child(root, "style", STYLE)
     _hatching(root)
     _child(root, "rect", None, **{"class": "page", "width": "100%", "height": "100%"})
-    _text(root, f"Timeline of {chart.title}", _MARGIN, 28, "title")
-    top = 36.0
+    if not live:
+        _text(root, f"Timeline of {chart.title}", _MARGIN, 28, "title")
+    top = float(head)
     for section in chart.sections:
-        top = _section(root, section, top)
-    _foot(root, chart, top + _HEAD)
-    Xml.indent(root)
+        top = _section(root, section, top, live)
+    _foot(root, chart, top + _HEAD, live)
+    if not live:
+        Xml.indent(root)
     return Xml.tostring(root, encoding="unicode") + "\n"
 
 
 def _height(chart: Chart) -> int:
     rows = sum(_HEAD + _ROW * (len(section.rows) + 1) for section in chart.sections)
-    return 36 + rows + _HEAD + 18 * (len(chart.notes) + 1)
+    return rows + _HEAD + 18 * (len(chart.notes) + 1)
 
 
 def _description(chart: Chart) -> str:
@@ -109,14 +117,14 @@ def _hatching(root: Xml.Element) -> None:
     _child(pattern, "path", None, d="M 0 0 V 6", **{"class": "hatch"})
 
 
-def _section(root: Xml.Element, section: Section, top: float) -> float:
+def _section(root: Xml.Element, section: Section, top: float, live: bool) -> float:
     """Draws the section below ``top`` and returns the position of its bottom."""
     _text(root, section.title, _MARGIN, top + 24, "section")
     first = top + _HEAD
     bottom = first + _ROW * len(section.rows)
     _grid(root, section, first, bottom)
     for number, row in enumerate(section.rows):
-        _row(root, row, section, first + number * _ROW)
+        _row(root, row, section, first + number * _ROW, live)
     return bottom + _ROW
 
 
@@ -128,7 +136,7 @@ def _grid(root: Xml.Element, section: Section, top: float, bottom: float) -> Non
         _text(root, mark.label, x, bottom + 14, "mark", anchor="middle")
 
 
-def _row(root: Xml.Element, row: Row, section: Section, top: float) -> None:
+def _row(root: Xml.Element, row: Row, section: Section, top: float, live: bool) -> None:
     base = top + _HEIGHT + 2
     _text(root, row.label, _MARGIN, base, "label", most=_LABEL_CHARACTERS)
     for segment, begin, end in extents(row.segments, section, float(_BAR), _SHORTEST):
@@ -142,16 +150,19 @@ def _row(root: Xml.Element, row: Row, section: Section, top: float) -> None:
             height=str(_HEIGHT),
             **{"class": _CLASSES[segment.phase]},
         )
-        _child(bar, "title", _tooltip(row, segment))
-    _text(root, row.words, _LABEL + _BAR + _MARGIN, base, "words", most=_WORD_CHARACTERS)
+        _child(bar, "title", _tooltip(row, segment, live))
+    x = _LABEL + _BAR + _MARGIN
+    _text(root, row.words, x, base, "message", most=_WORD_CHARACTERS, live=live)
 
 
-def _tooltip(row: Row, segment: Segment) -> str:
+def _tooltip(row: Row, segment: Segment, live: bool) -> str:
+    if live and segment.open:
+        return f"{row.label}, {segment.phase} since {format_time(segment.start)}"
     times = f"{format_time(segment.start)} to {format_time(segment.end)}"
     return f"{row.label}, {segment.phase}: {formatting.span(segment.end - segment.start)}, {times}"
 
 
-def _foot(root: Xml.Element, chart: Chart, top: float) -> None:
+def _foot(root: Xml.Element, chart: Chart, top: float, live: bool) -> None:
     """Draws the legend and the notes."""
     x = float(_MARGIN)
     for phase in chart.phases:
@@ -161,7 +172,7 @@ def _foot(root: Xml.Element, chart: Chart, top: float) -> None:
         x += 40 + 6.5 * len(phase.value)
     _text(root, "times are UTC", x, top, "note")
     for number, note in enumerate(chart.notes, start=1):
-        _text(root, note, _MARGIN, top + 18 * number, "note")
+        _text(root, note, _MARGIN, top + 18 * number, "note", live=live)
 
 
 def _text(
@@ -173,14 +184,28 @@ def _text(
     *,
     anchor: str = "start",
     most: int | None = None,
+    live: bool = False,
 ) -> None:
-    """Draws at most ``most`` characters of a line. If the line is cut, its tooltip is complete."""
+    """Draws at most ``most`` characters of a line. If the line is cut, its tooltip is complete.
+    ``live``: as in ``svg``."""
     cut = most is not None and len(content) > most
     visible = f"{content[: (most or 0) - 1]}\N{HORIZONTAL ELLIPSIS}" if cut else content
     place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor, "class": class_}
-    element = _child(root, "text", visible, **place)
+    element = _child(root, "text", None if live else visible, **place)
+    if live:
+        _live_parts(element, parts_of(content) if not cut else (visible,))
     if cut:
         _child(element, "title", content)
+
+
+def _live_parts(element: Xml.Element, parts: Iterable[str | Moment]) -> None:
+    """Adds the parts of a line. A moment is an element that the page counts on."""
+    for one in parts:
+        if isinstance(one, str):
+            _child(element, "tspan", one)
+        else:
+            time = format_time(one.time)
+            _child(element, "tspan", time, **{"data-time": time, "data-mode": one.mode})
 
 
 def _child(

@@ -1,12 +1,15 @@
 "use strict";
 const byId = (id) => document.getElementById(id);
 const page = document.body.dataset.page;
-/* The clock of the API server may differ from the local one. */
-const ahead = Date.parse(document.body.dataset.now) - Date.now();
 
-/* Times: relative, with the absolute time in the tooltip. */
+/* Times: relative, with the absolute time in the tooltip. All of them refer to one clock, that of
+   the API server, which may differ from the local one, and change at its whole seconds. */
+let ahead = 0;
+function setClock(now) { ahead = now - Date.now(); }
+setClock(Number(document.body.dataset.now));
+/* The same as span in plugin/report/formatting.py. */
 function span(seconds) {
-  const s = Math.max(0, Math.round(seconds));
+  const s = Math.max(0, Math.floor(seconds));
   for (const [unit, size, below, part] of [["d", 86400, "h", 3600], ["h", 3600, "m", 60]]) {
     if (s >= size) {
       const rest = Math.floor((s % size) / part);
@@ -16,17 +19,31 @@ function span(seconds) {
   const m = Math.floor(s / 60);
   return m ? `${m}m${s % 60 ? (s % 60) + "s" : ""}` : `${s}s`;
 }
+/* The same as Moment.text there. The times are in milliseconds. */
+function written(time, mode, now) {
+  const second = Math.floor(now / 1000) * 1000, past = (second - time) / 1000;
+  if (mode === "ago") return `${span(past)} ago`;
+  if (mode === "for") return span(past);
+  if (mode === "about" && past >= 0) return "any moment now";
+  const [day, today] = [time, second].map((one) => new Date(one).toISOString().slice(0, 10));
+  const clock = (day === today ? "" : `${day} `) + new Date(time).toISOString().slice(11, 19) + "Z";
+  return `${mode === "about" ? "at about " : ""}${clock}, ${past < 0 ? `in ${span(-past)}` : "which has passed"}`;
+}
 function showTimes() {
-  for (const one of document.querySelectorAll("time[data-mode]")) {
-    const at = Date.parse(one.dateTime);
-    if (Number.isNaN(at)) continue;
-    const passed = (Date.now() + (Math.abs(ahead) > 2000 ? ahead : 0) - at) / 1000;
-    const text = { ago: `${span(passed)} ago`, for: span(passed), until: passed < 0 ? `in ${span(-passed)}` : "now" }[one.dataset.mode];
+  const now = Date.now() + ahead;
+  for (const one of document.querySelectorAll("[data-mode]")) {
+    const absolute = one.dateTime || one.dataset.time, time = Date.parse(absolute);
+    if (Number.isNaN(time)) continue;
+    const text = written(time, one.dataset.mode, now);
     if (one.textContent !== text) one.textContent = text;
-    one.title = one.dateTime;
+    if (one.dateTime) one.title = absolute;
   }
 }
-setInterval(showTimes, 1000);
+/* Shows the times now and at each whole second. */
+function keepTimes() {
+  showTimes();
+  setTimeout(keepTimes, 1001 - ((Date.now() + ahead) % 1000));
+}
 
 /* The stream of changes. The browser reconnects by itself. A browser opens six connections to a
    host at most, so only visible tabs have one. */
@@ -41,7 +58,13 @@ function connect(handle) {
     stream = new EventSource(address);
     stream.onopen = () => { connection.textContent = "live"; connection.className = "quiet live"; };
     stream.onerror = () => { connection.textContent = "not connected: is kubectl initpipeline dashboard still running?"; connection.className = "bad"; };
-    stream.onmessage = (event) => { last = event.lastEventId; handle(JSON.parse(event.data)); showTimes(); };
+    stream.onmessage = (event) => {
+      const message = JSON.parse(event.data);
+      last = event.lastEventId;
+      setClock(message.now);
+      handle(message);
+      showTimes();
+    };
   };
   const follow = () => {
     if (document.hidden) { stream?.close(); stream = null; connection.textContent = "paused"; } else if (!stream) open();
@@ -86,7 +109,6 @@ function startList() {
       bad += row.dataset.tone === "bad";
       const of = counts.get(row.dataset.summary) || { count: 0, tone: row.dataset.tone };
       of.count += 1;
-      if (of.tone !== row.dataset.tone) of.tone = "";
       counts.set(row.dataset.summary, of);
     }
     byId("attention").textContent = known.size ? `${bad || "None"} of ${known.size} ${bad > 1 ? "need" : "needs"} attention.` : "";
@@ -146,7 +168,7 @@ function startList() {
     if (message.reload) { location.reload(); return; }
     if (message.problems !== undefined) byId("problems").innerHTML = message.problems;
     for (const key of message.gone || []) { known.get(key)?.remove(); known.delete(key); }
-    for (const { key, html } of message.rows) {
+    for (const { key, html } of message.rows || []) {
       const row = fragment(html).firstElementChild, before = known.get(key);
       const focused = before?.contains(document.activeElement);
       before?.remove();
@@ -184,7 +206,7 @@ function startPipeline() {
     if (button) button.ariaPressed = String(on);
   };
   connect((message) => {
-    for (const [name, html] of Object.entries(message.parts)) {
+    for (const [name, html] of Object.entries(message.parts || {})) {
       const part = byId(`part-${name}`);
       if (!part) continue;
       const opened = [...part.querySelectorAll("details[open]")].map((one) => one.id);
@@ -238,9 +260,10 @@ async function ask(action) {
   const [, namespace, name] = location.pathname.split("/");
   const path = `${namespace}/${name}/${action}`;
   const answer = await fetch(`/-/preview/${path}`);
-  const lines = answer.ok ? (await answer.json()).effects : [await answer.text()];
   byId("confirm-title").textContent = `${action[0].toUpperCase()}${action.slice(1)} ${name}?`;
-  byId("confirm-effects").replaceChildren(...lines.map((line) => Object.assign(document.createElement("li"), { textContent: line })));
+  const effects = byId("confirm-effects");
+  if (answer.ok) effects.innerHTML = (await answer.json()).html; else effects.textContent = await answer.text();
+  showTimes();
   const yes = byId("confirm-yes");
   yes.textContent = action[0].toUpperCase() + action.slice(1);
   yes.onclick = async () => {
@@ -338,7 +361,7 @@ document.addEventListener("keydown", (event) => {
 });
 byId("help-button").addEventListener("click", () => byId("help").showModal());
 for (const one of document.querySelectorAll("[data-close]")) one.addEventListener("click", () => one.closest("dialog").close());
-showTimes();
+keepTimes();
 /* Links of the form #/namespace/name/run/3 work on each page. */
 function followFragment() { if (/^#\/[^/]/.test(location.hash)) location.replace(location.hash.slice(1)); }
 window.addEventListener("hashchange", followFragment);
