@@ -10,10 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-import yaml
-
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
+from tests import libyaml
 from tests.kubectl import Kubectl, program, run
 from tests.poll import poll_until
 
@@ -30,12 +29,12 @@ TOKEN_DURATION: Final = "4h"
 @cache
 def rendered() -> tuple[Raw, ...]:
     """Return the objects that `kubectl apply -k manifests/base` applies. The CRD is not one."""
-    return tuple(yaml.safe_load_all(run([str(program()), "kustomize", str(BASE)])))
+    return tuple(libyaml.safe_load_all(run([str(program()), "kustomize", str(BASE)])))
 
 
 def rules(kind: str) -> list[Raw]:
     """Return the rules of the operator's ClusterRole, or of its Role."""
-    objects = yaml.safe_load_all((BASE / "rbac.yaml").read_text())
+    objects = libyaml.safe_load_all((BASE / "rbac.yaml").read_text())
     (role,) = (one for one in objects if one["kind"] == kind)
     return list(role["rules"])
 

@@ -4,16 +4,16 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
-import yaml
 
 from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import Reason
+from tests import libyaml
 from tests.contract.admission_client import minimal_template, pipeline_of
 
 REFUSED_WHEN_APPLIED: Final = ("schema", "policy")
 REFUSED_WHEN_POD_IS_CREATED: Final = (Reason.INVALID_TEMPLATE, Reason.POD_FORBIDDEN)
 
-_TABLE: Final = yaml.safe_load(Path(__file__).with_name("admission.yaml").read_text())
+_TABLE: Final = libyaml.safe_load(Path(__file__).with_name("admission.yaml").read_text())
 ACCEPTED: Final[dict[str, Raw]] = _TABLE["accepted"]
 REFUSED: Final[dict[str, Raw]] = _TABLE["refused"]
 

@@ -2,17 +2,16 @@
 
 from typing import Any, Final
 
-import yaml
-
 from crds.generate import CRD_FILE
 from initpipeline.api.podlists import LISTS
 from initpipeline.api.podtemplate import MOST_NESTED, Schema
+from tests import libyaml
 from tests.contract.admission_client import Template, minimal_template
 
 OUTER: Final = 11
 """Items of the outer list, if a list is in the items of another one."""
 
-_CRD: Final = yaml.safe_load(CRD_FILE.read_text())
+_CRD: Final = libyaml.safe_load(CRD_FILE.read_text())
 _SPEC: Final[Schema] = _CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][
     "spec"
 ]

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from initpipeline.api.raw import Raw
-from tests import installation
+from tests import installation, libyaml
 from tests.cluster.build import KUBERNETES_VERSION, built
 from tests.cluster.helm import HELM
 from tests.cluster.progress import Lines
@@ -68,7 +68,7 @@ def template(values: Values, *options: str, namespace: str = NAMESPACE) -> str:
 def by_identity(text: str) -> Objects:
     """Return the objects of a text, without the labels that all of them have."""
     objects: Objects = {}
-    for one in yaml.safe_load_all(text):
+    for one in libyaml.safe_load_all(text):
         if one is None:
             continue
         metadata = one["metadata"]
@@ -135,7 +135,7 @@ def test_chart_renders_the_objects_of_the_kustomization(
 @pytest.mark.parametrize("keep", [True, False])
 def test_crd_is_the_generated_one_and_is_kept_unless_disabled(keep: bool) -> None:
     (file,) = installation.CRDS.glob("*.yaml")
-    generated = yaml.safe_load(file.read_text())
+    generated = libyaml.safe_load(file.read_text())
     found = rendered({"crds": {"keep": keep}})
     crd = found["CustomResourceDefinition", "", generated["metadata"]["name"]]
     assert crd["spec"] == generated["spec"]
@@ -232,7 +232,7 @@ def test_rules_of_the_chart_are_those_of_the_component() -> None:
     found = rendered({"metrics": {"enabled": True, "prometheusRule": {"enabled": True}}})
     file = installation.MANIFESTS / "monitoring" / "alerts.yaml"
     rule = found["PrometheusRule", NAMESPACE, "initpipeline"]
-    assert rule["spec"] == yaml.safe_load(file.read_text())
+    assert rule["spec"] == libyaml.safe_load(file.read_text())
 
 
 def test_rules_have_the_replicas_and_the_runbooks_of_the_values() -> None:
@@ -263,7 +263,7 @@ def test_memory_alert_has_the_limit_of_the_values(limit: str | int, expression: 
 
 def test_memory_alert_is_left_out_without_a_limit() -> None:
     file = installation.MANIFESTS / "monitoring" / "alerts.yaml"
-    (group,) = yaml.safe_load(file.read_text())["groups"]
+    (group,) = libyaml.safe_load(file.read_text())["groups"]
     names = {rule["alert"] for rule in group["rules"]}
     found = rules_of({"resources": {"limits": None}})
     assert names - found.keys() == {"InitPipelineMemoryNear"}
@@ -325,7 +325,7 @@ def test_wrong_value_is_refused_by_name(values: Values, message: str) -> None:
 
 def test_schema_is_strict_and_has_each_value() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    values = libyaml.safe_load((CHART / "values.yaml").read_text())
     assert set(_names(values, schema)) == set()
 
 

@@ -10,13 +10,13 @@ from subprocess import CalledProcessError
 from typing import Any, Final
 
 import pytest
-import yaml
 
 from crds import meanings
 from crds.generate import CRD_FILE, core_definitions, rendered
 from initpipeline.api import names
 from initpipeline.api.crd import custom_resource_definition
 from initpipeline.api.podtemplate import CORE, MACHINERY, Definitions, Schema
+from tests import libyaml
 from tests.cluster.cluster import Cluster
 from tests.contract.admission_client import AdmissionClient, Template, minimal_template, pipeline_of
 from tests.installation import CRDS
@@ -24,7 +24,7 @@ from tests.kubectl import Kubectl
 
 pytestmark = pytest.mark.newest
 
-TEMPLATES: Final[dict[str, Template]] = yaml.safe_load(
+TEMPLATES: Final[dict[str, Template]] = libyaml.safe_load(
     Path(__file__).with_name("pod_templates.yaml").read_text()
 )
 each_template = pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES.keys())
@@ -67,8 +67,8 @@ class TestFile:
     def test_yaml_aliases_are_read_by_kustomize(self, kubectl: Kubectl, tmp_path: Path) -> None:
         shutil.copy(CRD_FILE, tmp_path)
         (tmp_path / "kustomization.yaml").write_text(f"resources: [{CRD_FILE.name}]")
-        built = yaml.safe_load(kubectl("kustomize", str(tmp_path)))
-        assert built == yaml.safe_load(CRD_FILE.read_text())
+        built = libyaml.safe_load(kubectl("kustomize", str(tmp_path)))
+        assert built == libyaml.safe_load(CRD_FILE.read_text())
 
 
 class TestExplain:
@@ -96,7 +96,7 @@ class TestExplain:
         assert description in " ".join(explained.split())
 
     def test_every_field_has_a_description(self) -> None:
-        crd = yaml.safe_load(CRD_FILE.read_text())
+        crd = libyaml.safe_load(CRD_FILE.read_text())
         schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
         without = [path for path, field in fields(schema) if "description" not in field]
         assert without == [".metadata"], "the API server describes metadata itself"

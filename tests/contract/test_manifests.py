@@ -16,7 +16,7 @@ from initpipeline.runtime.client import ApiClient
 from initpipeline.runtime.gateway import Key
 from initpipeline.runtime.operator import leases
 from initpipeline.runtime.settings import Settings
-from tests import installation
+from tests import installation, libyaml
 from tests.image.build import IMAGE
 from tests.image.source import PROJECT
 from tests.kubectl import program, run
@@ -207,7 +207,7 @@ def test_component_for_shards_permits_all_their_leases(tmp_path: Path) -> None:
     (tmp_path / "kustomization.yaml").write_text(
         yaml.safe_dump({"resources": [base], "components": [sharding]})
     )
-    objects = list(yaml.safe_load_all(run([str(program()), "kustomize", str(tmp_path)])))
+    objects = list(libyaml.safe_load_all(run([str(program()), "kustomize", str(tmp_path)])))
     by_kind = {found["kind"]: found for found in objects}
     (container,) = by_kind["Deployment"]["spec"]["template"]["spec"]["containers"]
     (argument,) = (one for one in container["args"] if one.startswith("--shards="))
@@ -222,7 +222,7 @@ def test_component_for_shards_permits_all_their_leases(tmp_path: Path) -> None:
 
 def test_crd_directory_can_be_applied_without_kustomize() -> None:
     files = [file for file in CRDS.iterdir() if file.suffix in APPLIED_SUFFIXES]
-    kinds = {found["kind"] for file in files for found in yaml.safe_load_all(file.read_text())}
+    kinds = {found["kind"] for file in files for found in libyaml.safe_load_all(file.read_text())}
     assert kinds == {"CustomResourceDefinition"}
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 from kubernetes import client
 
 from crds.generate import FIELDS_FILE, core_definitions, pod_fields
@@ -19,6 +18,7 @@ from initpipeline.api import names
 from initpipeline.api.podtemplate import CORE, Definitions
 from initpipeline.core import podspec
 from initpipeline.core.template import changes, digest
+from tests import libyaml
 from tests.builders import pipeline
 from tests.cluster.cluster import Cluster
 from tests.contract.admission_client import Template
@@ -42,7 +42,7 @@ def documents(path: Path) -> Iterator[tuple[str, Any]]:
     text = path.read_text()
     blocks = _YAML_BLOCK.findall(text) if path.suffix == ".md" else [text]
     for block in (block for block in blocks if "{{" not in block):  # Skips Helm charts.
-        for number, document in enumerate(yaml.safe_load_all(block)):
+        for number, document in enumerate(libyaml.safe_load_all(block)):
             for key, value in document.items() if isinstance(document, dict) else ():
                 yield f"{path.stem} {key} {number}", value
 

@@ -10,11 +10,11 @@ from subprocess import CalledProcessError
 from typing import Final
 
 import pytest
-import yaml
 from kubernetes import client
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
+from tests import libyaml
 from tests.api_client import connected, manifest
 from tests.builders import NAME, pipeline, running_pod
 from tests.cluster.cluster import Cluster
@@ -31,7 +31,7 @@ from tests.statuses import is_ready, runs_in
 pytest_plugins = ["tests.contract.operator_fixtures"]
 pytestmark = pytest.mark.cluster
 
-CRD: Final[Raw] = yaml.safe_load((CRDS / "initpipelines.yaml").read_text())
+CRD: Final[Raw] = libyaml.safe_load((CRDS / "initpipelines.yaml").read_text())
 CRD_NAME: Final = f"{names.PLURAL}.{names.GROUP}"
 SECONDS: Final = 30.0
 NEW: Final[Raw] = {"aFieldOfTheFuture": {"deep": [1, {"er": True}]}}

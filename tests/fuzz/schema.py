@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from initpipeline.api.podtemplate import Schema
+from tests import libyaml
 
 _CRD: Final = Path(__file__).parents[2] / "crds/initpipelines.yaml"
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
@@ -27,7 +26,7 @@ _INT_BITS: Final = {"int32": 31, "int64": 63}
 
 def schema_of(field: str) -> Schema:
     """Return the schema of a field of an InitPipeline: spec or status."""
-    crd = yaml.safe_load(_CRD.read_text())
+    crd = libyaml.safe_load(_CRD.read_text())
     [version] = crd["spec"]["versions"]
     schema: Schema = version["schema"]["openAPIV3Schema"]["properties"][field]
     return schema

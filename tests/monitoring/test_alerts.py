@@ -9,6 +9,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from tests import libyaml
 from tests.monitoring.faults import ELSEWHERE, expected
 from tests.monitoring.prometheus import promtool
 from tests.monitoring.series import unknown
@@ -19,7 +20,7 @@ RUNBOOKS: Final = ROOT / "docs" / "runbooks.md"
 RUNBOOK_URL: Final = "https://initpipeline.dev/docs/runbooks.md"
 ALERTS: Final[Mapping[str, Mapping[str, Any]]] = {
     rule["alert"]: rule
-    for group in yaml.safe_load(RULES.read_text())["groups"]
+    for group in libyaml.safe_load(RULES.read_text())["groups"]
     for rule in group["rules"]
 }
 
@@ -323,7 +324,7 @@ def test_each_runbook_has_all_parts() -> None:
 def deployment() -> dict[str, Any]:
     """Returns the Deployment of manifests/base."""
     manifest = (ROOT / "manifests" / "base" / "deployment.yaml").read_text()
-    found: dict[str, Any] = next(iter(yaml.safe_load_all(manifest)))
+    found: dict[str, Any] = next(iter(libyaml.safe_load_all(manifest)))
     return found
 
 

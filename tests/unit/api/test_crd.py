@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import Any, Literal
 
 import pytest
-import yaml
 from pydantic import BaseModel, Field
 
 from crds.meanings import of_values
@@ -18,6 +17,7 @@ from initpipeline.api.crd import (
 )
 from initpipeline.api.models import Time
 from initpipeline.api.podtemplate import CORE, Definitions, Schema
+from tests import libyaml
 from tests.installation import CRDS
 
 CORE_V1: Definitions = {
@@ -169,7 +169,7 @@ class TestResource:
 
     def test_template_has_no_defaults(self) -> None:
         """A new default would change templates that are stored, and start runs."""
-        stored = yaml.safe_load((CRDS / "initpipelines.yaml").read_text())["spec"]["versions"][0]
+        stored = libyaml.safe_load((CRDS / "initpipelines.yaml").read_text())["spec"]["versions"][0]
         spec = stored["schema"]["openAPIV3Schema"]["properties"]["spec"]
         template = spec["properties"]["template"]
         assert [path for path, schema in nodes(template) if "default" in schema] == []

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
-import yaml
 
 from initpipeline.api.podtemplate import Schema
 from initpipeline.core.skew import Skew, dropped, skew
+from tests import libyaml
 from tests.installation import CRDS
 
-CRD: Final = yaml.safe_load((CRDS / "initpipelines.yaml").read_text())
+CRD: Final = libyaml.safe_load((CRDS / "initpipelines.yaml").read_text())
 SERVED: Final[Schema] = CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 
 

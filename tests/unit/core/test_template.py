@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from initpipeline.api import names
 from initpipeline.api.models import Cause
@@ -27,17 +26,20 @@ from initpipeline.core.template import (
     unpacked,
     verified,
 )
+from tests import libyaml
 
-CORPUS = yaml.safe_load((Path(__file__).parents[2] / "contract" / "pod_templates.yaml").read_text())
+CORPUS = libyaml.safe_load(
+    (Path(__file__).parents[2] / "contract" / "pod_templates.yaml").read_text()
+)
 
 
 def of(spec: str = "{}", init: str = "{}", app: str = "{}", metadata: str = "{}") -> dict[str, Any]:
     """Returns a template with the required fields and these, given as YAML."""
-    step = {"name": "step", "image": "busybox:1"} | yaml.safe_load(init)
-    container = {"name": "app", "image": "busybox:1"} | yaml.safe_load(app)
+    step = {"name": "step", "image": "busybox:1"} | libyaml.safe_load(init)
+    container = {"name": "app", "image": "busybox:1"} | libyaml.safe_load(app)
     return {
-        "metadata": yaml.safe_load(metadata),
-        "spec": {"initContainers": [step], "containers": [container]} | yaml.safe_load(spec),
+        "metadata": libyaml.safe_load(metadata),
+        "spec": {"initContainers": [step], "containers": [container]} | libyaml.safe_load(spec),
     }
 
 
