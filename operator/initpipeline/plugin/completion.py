@@ -15,6 +15,7 @@ from typing import Final
 
 from initpipeline.core.facts import init_containers
 from initpipeline.core.text import is_plain
+from initpipeline.plugin import signals
 from initpipeline.plugin.cluster import kubeconfig
 from initpipeline.plugin.cluster.client import ClusterClient
 from initpipeline.plugin.errors import PluginError
@@ -36,6 +37,8 @@ Source = Callable[[argparse.Namespace], list[str]]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the proposals for the last argument. Returns 0, even without proposals."""
+    if arguments is None:
+        signals.exit_by_exception()
     prepare_streams()
     typed = list(sys.argv[1:] if arguments is None else arguments) or [""]
     proposals, directive = complete(typed)

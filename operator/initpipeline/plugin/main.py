@@ -1,7 +1,6 @@
 """Runs ``kubectl initpipeline``: parses the command line and calls the subcommand's handler."""
 
 import argparse
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Final, Protocol
 
 from initpipeline import __version__
 from initpipeline.core.facts import UnreadableError
+from initpipeline.plugin import signals
 from initpipeline.plugin.commands import (
     dashboard,
     explain,
@@ -89,16 +89,11 @@ Output to a terminal is coloured, unless NO_COLOR is set. If shell completion of
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the subcommand and returns its exit code. argparse exits with 2 on invalid usage."""
     if arguments is None:
-        signal.signal(signal.SIGTERM, _exit_on_signal)
+        signals.exit_by_exception()
     prepare_streams()
     options = parse(sys.argv[1:] if arguments is None else arguments)
     with tempfile.TemporaryDirectory(prefix="kubectl-initpipeline-") as key_directory:
         return _handle(Session(options, console(), console(stderr=True), Path(key_directory)))
-
-
-def _exit_on_signal(number: int, _: object) -> None:
-    """Exits by an exception, so that the directory with private keys is removed."""
-    sys.exit(128 + number)
 
 
 def _handle(session: Session) -> int:

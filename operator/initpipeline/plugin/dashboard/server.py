@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from initpipeline.api import names
 from initpipeline.core.text import plain
+from initpipeline.plugin import signals
 from initpipeline.plugin.cluster.client import ClusterClient, Kind
 from initpipeline.plugin.cluster.log_reader import LogReader
 from initpipeline.plugin.dashboard import change, pages, security
@@ -560,16 +561,17 @@ async def started_runner(dashboard: Dashboard, listener: socket.socket) -> web.A
 async def serve(
     dashboard: Dashboard, listener: socket.socket, started: Callable[[str, str], None]
 ) -> None:
-    """Serves until SIGINT or SIGTERM. ``started`` is called with the address, and with one that can
-    be opened once."""
+    """Serves until SIGINT, SIGTERM or SIGHUP. ``started`` is called with the address, and with one
+    that can be opened once."""
     # Neither requests nor errors are logged: addresses may have the token.
     logging.getLogger("aiohttp").addHandler(logging.NullHandler())
     logging.getLogger("aiohttp").propagate = False
     runner = await started_runner(dashboard, listener)
     port = listener.getsockname()[1]
     ended = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    for number in (signal.SIGINT, *signals.ENDING):
+        if not signals.is_ignored(number):
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
     watchers = dashboard.watch()
     try:
         address = f"http://{HOST}:{port}/?token="
