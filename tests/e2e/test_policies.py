@@ -359,9 +359,11 @@ def test_suspend_deletes_the_pod_and_resume_starts_a_run(
 
 
 @pytest.mark.parametrize("presence", BOTH)
-def test_run_history_limit(env: E2EEnv, operator: OperatorProcess, presence: Presence) -> None:
-    """What is cut from history is no less past: numbers go on, and a token that was answered acts
-    no more."""
+def test_run_history_limit_keeps_run_numbers_and_the_last_token(
+    env: E2EEnv, operator: OperatorProcess, presence: Presence
+) -> None:
+    """Runs that are removed from history still count: the next run has the next number, and the
+    last token starts no other run."""
     quick = template(container("one", "true"))
     env.create("none", quick, runHistoryLimit=0)
     env.create("few", quick, runHistoryLimit=2)

@@ -30,7 +30,7 @@ delay."""
 
 USER_RUNS: Final = Rate(burst=5, interval=timedelta(seconds=10))
 """How often users can start runs of one pipeline. Each run replaces the Pod. See
-docs/decisions/0023."""
+docs/decisions/0023-rates-of-runs-and-events.md."""
 _LIMITED: Final = frozenset({Trigger.SPEC_CHANGED, Trigger.REQUESTED, Trigger.RESUMED})
 
 

@@ -47,7 +47,7 @@ of a namespace."""
 
 RATE: Final = Rate(burst=25, interval=timedelta(minutes=1))
 """How often the events of one pipeline are posted. The burst is that of client-go, see
-docs/decisions/0023."""
+docs/decisions/0023-rates-of-runs-and-events.md."""
 
 RATES_LIMIT: Final = 4096
 """Maximum number of pipelines whose rate is remembered, about 1 MiB in memory. The one with the

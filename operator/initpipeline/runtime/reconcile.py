@@ -86,7 +86,8 @@ LOGGED = 500
 """Maximum size in bytes of an API server's message in a log line. Webhooks may write long ones."""
 
 ONE_AT_A_TIME = 16 * 1024
-"""In bytes. See ``Reconciler.reconcile``, and the measurements in docs/decisions/0017."""
+"""In bytes. See ``Reconciler.reconcile``. docs/decisions/0017-limit-the-size-of-a-pipeline.md has
+the measurements."""
 
 FAILURES_IN_A_ROW = 2
 """The number of failed requests to create a Pod that status reports. A single one is not worth a
