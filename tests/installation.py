@@ -65,8 +65,12 @@ def kubeconfig_of_the_operator(kubectl: Kubectl, file: Path) -> Path:
     """Write a kubeconfig of the Deployment's service account to `file`, and return `file`."""
     (deployment,) = (one for one in rendered() if one["kind"] == "Deployment")
     account = deployment["spec"]["template"]["spec"]["serviceAccountName"]
-    installed = kubectl.within(deployment["metadata"]["namespace"])
-    token = installed("create", "token", account, f"--duration={TOKEN_DURATION}").strip()
+    return kubeconfig_of(kubectl.within(deployment["metadata"]["namespace"]), account, file)
+
+
+def kubeconfig_of(kubectl: Kubectl, account: str, file: Path) -> Path:
+    """Write a kubeconfig of an account of kubectl's namespace to `file`, and return `file`."""
+    token = kubectl("create", "token", account, f"--duration={TOKEN_DURATION}").strip()
     content = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
     for user in content["users"]:
         user["user"] = {"token": token}

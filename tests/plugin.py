@@ -1,7 +1,8 @@
 """Runs the kubectl plugin in the test's process."""
 
+import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import pytest
 
@@ -16,6 +17,12 @@ class PluginResult(NamedTuple):
     err: str
 
 
+OTHER_WORDS: Final = {
+    *("-", "(same)", "(current)"),
+    *("RUN", "TRIGGER", "RESULT", "STARTED", "INIT", "LASTED", "STEP", "REASON", "MESSAGE"),
+}
+"""Heads of columns, and cells that the page has in another form."""
+
 Call = Callable[..., PluginResult]
 """Calls the plugin with these arguments."""
 
@@ -25,3 +32,10 @@ def run_plugin(capsys: pytest.CaptureFixture[str], *arguments: str) -> PluginRes
     capsys.readouterr()
     code = main.main(arguments)
     return PluginResult(code, *capsys.readouterr())
+
+
+def cells(view: str) -> set[str]:
+    """Return the cells of a table or a tree, in one line each."""
+    found = (cell for line in view.splitlines() for cell in re.split(r"[│├└─]+|\s{2,}", line))
+    content = {" ".join(cell.split()).removeprefix("next: ") for cell in found}
+    return {one for one in content if not one.startswith("namespace ")} - OTHER_WORDS

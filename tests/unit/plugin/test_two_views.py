@@ -14,7 +14,8 @@ from initpipeline.plugin.dashboard.live import Entry, Store, key_of
 from initpipeline.plugin.report.chart import chart
 from initpipeline.plugin.report.formatting import Mode, Moment
 from initpipeline.plugin.views import explain, history
-from tests.builders import PodBuilder, at, fresh_pod
+from tests.builders import PodBuilder, at, fresh_pod, running_pod
+from tests.plugin import cells
 from tests.unit.core.simulation import SimulatedPipeline, started
 from tests.unit.plugin.rendered import text
 from tests.unit.plugin.test_explain import CASES, explained
@@ -23,11 +24,6 @@ MOMENT: Final = re.compile(
     r'<(?:time datetime|tspan data-time)="([^"]*)" data-mode="(\w+)">[^<]*</(?:time|tspan)>'
 )
 """A time that the browser makes relative. tests/browser/test_page.py compares the texts."""
-OTHER_WORDS: Final = {
-    *("-", "(same)", "(current)", "namespace default"),
-    *("RUN", "TRIGGER", "RESULT", "STARTED", "INIT", "LASTED", "STEP", "REASON", "MESSAGE"),
-}
-"""Heads of columns, and cells that the page has in another form."""
 
 
 def plain_text(markup: str, now: datetime) -> str:
@@ -41,12 +37,6 @@ def plain_text(markup: str, now: datetime) -> str:
     # An element within a line has no space around it.
     joined = re.sub(r"</?tspan>", "", MOMENT.sub(moment, markup))
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", joined)).split())
-
-
-def cells(view: str) -> set[str]:
-    """Returns the cells of a view of the terminal."""
-    found = (cell for line in view.splitlines() for cell in re.split(r"[│├└─]+|\s{2,}", line))
-    return {cell.strip().removeprefix("next: ") for cell in found} - OTHER_WORDS
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -71,6 +61,13 @@ def test_page_refers_to_recorded_output_only_if_a_run_has_some() -> None:
     assert "Earlier runs" not in _sections(silent, None, 40)["logs"]
 
 
+def test_absent_operator_leaves_what_it_would_do_on_the_page() -> None:
+    requested = started(running_pod()).token("again")
+    shown = plain_text(_sections(requested, running_pod(), 60, 7)["next"], at(60))
+    assert "As last reported: nothing, the Pod is Ready When the operator runs:" in shown
+    assert 'the operator will delete the Pod "demo"' in shown
+
+
 def test_superseded_run_on_the_page_is_not_in_progress() -> None:
     superseded = started(fresh_pod()).edited().reconcile(fresh_pod(), 30)
     shown = _sections(superseded, None, 40)["history"]
@@ -78,9 +75,11 @@ def test_superseded_run_on_the_page_is_not_in_progress() -> None:
     assert "Initialized after" not in shown
 
 
-def _sections(state: SimulatedPipeline, pod: PodBuilder | None, now: float) -> dict[str, str]:
+def _sections(
+    state: SimulatedPipeline, pod: PodBuilder | None, now: float, overdue: float = 0
+) -> dict[str, str]:
     raw = state.pipeline.raw()
     store = Store(now=lambda: at(now))
     store.replace(Kind.PIPELINES, [Entry.read(raw)])
     store.replace(Kind.PODS, [pod.raw()] if pod else [])
-    return dict(pages.sections(store, key_of(raw)))
+    return dict(pages.sections(store, key_of(raw), overdue))

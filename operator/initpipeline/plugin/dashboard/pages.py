@@ -221,10 +221,15 @@ def sections(
         return _without(store, key)
     now = store.now()
     absent = absence(found.report, overdue_seconds) if overdue_seconds else None
-    reported = absent is not None or Kind.PODS not in store.listed
-    pipeline = found.report.reported if reported else found.report.pipeline
+    listed = Kind.PODS in store.listed
+    pipeline = found.report.pipeline if listed and absent is None else found.report.reported
     values = _values(store, found, pipeline, now)
-    values |= {"absent": absent, "known": not reported, **_actions(found, permissions)}
+    lines = found.report.next if listed else ()
+    values |= {
+        "absent": absent,
+        "next": lines if absent else _next(values["forecast"], lines),
+        **_actions(found, permissions),
+    }
     module = environment().get_template("sections.html").module
     made = {name: str(getattr(module, name)(values)) for name in SECTIONS[1:]}
     return {"problems": problems(store), **made}
@@ -265,7 +270,6 @@ def _values(store: Store, found: View, pipeline: Pipeline, now: datetime) -> dic
             for step in steps(pipeline, pod)
         ],
         "forecast": forecast,
-        "next": _next(forecast, found.report.next),
         "limits": [(one.name, one.line(now)) for one in found.report.limits],
         "remedies": found.report.remedies,
         "warnings": () if summary(of) == "Ready" else warnings(store.events_of(of.pod_uid), known),
@@ -285,11 +289,8 @@ def _values(store: Store, found: View, pipeline: Pipeline, now: datetime) -> dic
 
 
 def _next(forecast: str, lines: Sequence[str]) -> Sequence[str]:
-    """Returns the lines about what happens next. The first one is the forecast, or the line that
-    includes it."""
-    including = [one for one in lines if forecast in one]
-    first = including[0] if including else forecast
-    return [first, *(one for one in lines if one is not first)]
+    """Returns the lines about what happens next, with the forecast unless a line includes it."""
+    return lines if any(forecast in one for one in lines) else (forecast, *lines)
 
 
 def _apps(pod: Pod) -> list[log_parts.Part]:
