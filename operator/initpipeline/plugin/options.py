@@ -76,7 +76,7 @@ def command(
         description=description,
         epilog=f"examples:\n{examples}\n{codes}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[_cluster_options(all_namespaces, connects)],
+        parents=[_cluster_options(all_namespaces, connects, named="pipeline" in completes)],
     )
     if outputs:
         parser.add_argument(
@@ -106,7 +106,9 @@ def wait_arguments(parser: argparse.ArgumentParser) -> None:
     wait.add_timeout_option(parser, of="--wait, for all NAMEs together")
 
 
-def _cluster_options(all_namespaces: bool, connects: bool) -> argparse.ArgumentParser:
+def _cluster_options(
+    all_namespaces: bool, connects: bool, *, named: bool
+) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group(
         "cluster and namespace, as in kubectl" if connects else "namespace"
@@ -124,7 +126,7 @@ def _cluster_options(all_namespaces: bool, connects: bool) -> argparse.ArgumentP
             "-A",
             "--all-namespaces",
             action="store_true",
-            help="all namespaces; a NAME must be in only one of them",
+            help="all namespaces" + ("; a NAME must be in only one of them" if named else ""),
         )
     for option, value, help_text in (
         ("--context", "NAME", "context of the kubeconfig"),
