@@ -106,8 +106,8 @@ def adopted(pipeline: Pipeline, trigger: Trigger, pod: Pod, number: int, now: da
     the number, start, template and rerun token with which the Pod was created.
 
     So a template that has changed since, and a token that was set since, start another run. Without
-    evidence no run starts: if the Pod does not show its template, the template counts as unchanged,
-    and if the Pod does not show its token, no run is started for the present token.
+    evidence no run starts: if the Pod does not show its template, the template counts as unchanged.
+    If the Pod does not show its token, the present token starts no run.
     """
     status = pipeline.status
     unknown = pod.rerun_token is None
