@@ -94,8 +94,8 @@ def spans_between(
     """Returns the spans that ended between two statuses: first attempts, then initialization, then
     the run.
 
-    With ``again``, also returns the spans of the current run that had ended before, and the root of the
-    previous run. The process that wrote the earlier status may not have exported them.
+    With ``again``, also returns the spans of the current run that had ended before, and the root of
+    the previous run. The process that wrote the earlier status may not have exported them.
     """
     reported = InitPipelineStatus(history=after.history[1:]) if again else before
     ended = {run.number: run for run in ended_runs(before, after)}
