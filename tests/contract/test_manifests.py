@@ -13,7 +13,7 @@ from initpipeline.api.raw import Raw
 from initpipeline.runtime import preflight
 from initpipeline.runtime.buckets import BUCKETS
 from initpipeline.runtime.client import ApiClient
-from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.operator import leases
 from initpipeline.runtime.settings import Settings
 from tests import installation, libyaml

@@ -15,7 +15,7 @@ from initpipeline.api import names
 from initpipeline.runtime import preflight
 from initpipeline.runtime.client import ApiClient, load_configuration
 from initpipeline.runtime.errors import OperatorError
-from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.keys import Key
 from tests.api_client import connected
 from tests.cluster.cluster import Cluster
 from tests.contract.admission_client import minimal_template

@@ -36,7 +36,7 @@ from initpipeline.core.facts import (
     Terminated,
 )
 from initpipeline.core.unreadable import UnreadablePipeline
-from initpipeline.runtime.gateway import Key, ObjectUIDs
+from initpipeline.runtime.keys import Key, ObjectUIDs
 
 
 def _pickle_by_fields(class_: type[Any]) -> None:

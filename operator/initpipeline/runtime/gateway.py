@@ -9,11 +9,9 @@ returned as JSON: the cache has the version of most of them, so they need no par
 
 import contextlib
 import math
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import Enum
 from typing import Any, Final, Self
 from urllib.parse import quote
 
@@ -34,52 +32,8 @@ from initpipeline.runtime.client import (
     ApiClient,
 )
 from initpipeline.runtime.errors import ApiError, LeaseExpiring, NotFoundError, TooLargeError
+from initpipeline.runtime.keys import Key, Kind, ListedObjects, ObjectUIDs, key_of
 from initpipeline.runtime.responses import LARGEST_PAGE, NO_PAGE
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Key:
-    """Namespace and name, which an InitPipeline and its Pod share."""
-
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-
-class Kind(Enum):
-    """The kinds that the operator watches."""
-
-    PIPELINE = "InitPipeline"
-    POD = "Pod"
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectUIDs:
-    """The UIDs of the listed objects of a kind at a resource version."""
-
-    uids: Mapping[Key, str]
-    version: int
-    versions: Mapping[Key, int] = field(default_factory=dict)
-    """The resource version of each object."""
-
-
-class ListedObjects:
-    """Collects what a list has, page by page."""
-
-    def __init__(self) -> None:
-        self._uids: dict[Key, str] = {}
-        self._versions: dict[Key, int] = {}
-
-    def add(self, key: Key, raw: Mapping[str, Any]) -> None:
-        """Add an object of the list."""
-        self._uids[key] = raw["metadata"]["uid"]
-        self._versions[key] = int(raw["metadata"]["resourceVersion"])
-
-    def at(self, version: str) -> ObjectUIDs:
-        """Returns the whole list, which has this resource version."""
-        return ObjectUIDs(self._uids, int(version), self._versions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,12 +379,6 @@ def _annotated(members: Mapping[str, str] | None) -> dict[str, Any]:
     if members is None:
         return {}
     return {"annotations": {names.MEMBERS_ANNOTATION: encode(members).decode()}}
-
-
-def key_of(raw: Mapping[str, Any]) -> Key:
-    """Returns the key of an API object."""
-    # Thousands of keys share one string for their namespace.
-    return Key(sys.intern(raw["metadata"]["namespace"]), raw["metadata"]["name"])
 
 
 def _list_path(kind: Kind, namespace: str | None) -> str:

@@ -17,7 +17,7 @@ from initpipeline.runtime import sweep
 from initpipeline.runtime.cache import Store
 from initpipeline.runtime.client import SILENT_SECONDS
 from initpipeline.runtime.errors import OperatorError
-from initpipeline.runtime.gateway import Key, Kind, ListedObjects, ObjectUIDs, key_of
+from initpipeline.runtime.keys import Key, Kind, ListedObjects, ObjectUIDs, key_of
 from initpipeline.runtime.lean_imports import kopf
 from initpipeline.runtime.pod_watch import RETRY_SECONDS, WATCH_SECONDS
 from initpipeline.runtime.probes import Freshness

@@ -42,7 +42,8 @@ from initpipeline.runtime.errors import (
     OperatorError,
     one_line,
 )
-from initpipeline.runtime.gateway import Gateway, Key, Lease
+from initpipeline.runtime.gateway import Gateway, Lease
+from initpipeline.runtime.keys import Key
 
 logger = logging.getLogger(__name__)
 

@@ -30,7 +30,8 @@ from initpipeline.runtime.errors import (
     NotFoundError,
     one_line,
 )
-from initpipeline.runtime.gateway import Gateway, Key, Lease
+from initpipeline.runtime.gateway import Gateway, Lease
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.leader import EARLY_SECONDS, RELEASE_SECONDS, Periods
 
 logger = logging.getLogger(__name__)

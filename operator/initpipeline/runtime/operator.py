@@ -16,8 +16,9 @@ from initpipeline.runtime.client import ApiClient, load_configuration
 from initpipeline.runtime.clock import Clock
 from initpipeline.runtime.crd_check import CrdCheck
 from initpipeline.runtime.errors import ConnectionFailed, HistoryLost, OperatorError, one_line
-from initpipeline.runtime.gateway import Gateway, Key, Kind, pipelines_path
+from initpipeline.runtime.gateway import Gateway, pipelines_path
 from initpipeline.runtime.handlers import PipelineLists
+from initpipeline.runtime.keys import Key, Kind
 from initpipeline.runtime.kopf_guard import KopfGuard, Watched
 from initpipeline.runtime.leading import Leading
 from initpipeline.runtime.lean_imports import kopf

@@ -23,7 +23,8 @@ from initpipeline.core.facts import Pod, UnreadableError
 from initpipeline.runtime import sweep
 from initpipeline.runtime.cache import Store
 from initpipeline.runtime.errors import UNAVAILABLE, ApiError, ConnectionFailed, OperatorError
-from initpipeline.runtime.gateway import Gateway, Key, Kind, ListedObjects, key_of
+from initpipeline.runtime.gateway import Gateway
+from initpipeline.runtime.keys import Key, Kind, ListedObjects, key_of
 from initpipeline.runtime.probes import End, Freshness
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.unreadable_objects import UnreadableObjects

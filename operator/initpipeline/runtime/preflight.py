@@ -17,7 +17,7 @@ import aiohttp
 from initpipeline.api import names
 from initpipeline.runtime.client import ApiClient
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, NotFoundError, OperatorError
-from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.pod_watch import RETRY_SECONDS
 
 logger = logging.getLogger(__name__)

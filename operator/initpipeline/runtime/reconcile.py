@@ -64,7 +64,8 @@ from initpipeline.runtime.errors import (
     one_line,
 )
 from initpipeline.runtime.events import EventRecorder
-from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.gateway import Gateway
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.meter import Meter
 from initpipeline.runtime.queue import (
     LONGEST_RETRY_SECONDS,

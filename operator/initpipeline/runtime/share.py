@@ -21,7 +21,8 @@ from initpipeline.runtime.cache import MAX_UNPACKED, Cache
 from initpipeline.runtime.client import ApiClient
 from initpipeline.runtime.errors import OperatorError, one_line
 from initpipeline.runtime.events import EventRecorder
-from initpipeline.runtime.gateway import Gateway, Key, key_of
+from initpipeline.runtime.gateway import Gateway
+from initpipeline.runtime.keys import Key, key_of
 from initpipeline.runtime.leader import LeaderElection, Periods
 from initpipeline.runtime.meter import Meter
 from initpipeline.runtime.pod_watch import PodWatcher, repeat

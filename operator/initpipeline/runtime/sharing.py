@@ -16,7 +16,8 @@ from typing import Any
 
 from initpipeline.runtime.buckets import Shard, owners, selector, shard_of
 from initpipeline.runtime.errors import LeaseLost
-from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.gateway import Gateway
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.leader import LeaderElection
 from initpipeline.runtime.members import Members
 from initpipeline.runtime.selection import Selection

@@ -12,7 +12,8 @@ from typing import Any
 
 from initpipeline.runtime.cache import Cache, Store
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, HistoryLost
-from initpipeline.runtime.gateway import Gateway, Key, Kind, ObjectUIDs
+from initpipeline.runtime.gateway import Gateway
+from initpipeline.runtime.keys import Key, Kind, ObjectUIDs
 from initpipeline.runtime.meter import Meter
 from initpipeline.runtime.queue import WorkQueue
 

@@ -15,7 +15,8 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.gateway import Gateway
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.pod_watch import WATCH_SECONDS, repeat
 from initpipeline.runtime.queue import WorkQueue
 

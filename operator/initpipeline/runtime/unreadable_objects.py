@@ -4,7 +4,7 @@ import logging
 from collections import OrderedDict
 from typing import Final
 
-from initpipeline.runtime.gateway import Key, Kind
+from initpipeline.runtime.keys import Key, Kind
 
 logger = logging.getLogger(__name__)
 

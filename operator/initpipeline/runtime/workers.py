@@ -7,7 +7,7 @@ from collections.abc import Callable
 from initpipeline.core import admission
 from initpipeline.core.text import clip
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, OperatorError
-from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.meter import Meter
 from initpipeline.runtime.queue import (
     LONGEST_RETRY_SECONDS,

@@ -13,7 +13,7 @@ from typing import Any
 from initpipeline.api.models import format_time
 from initpipeline.api.names import NAME_LABEL
 from initpipeline.api.raw import Raw
-from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.keys import Key
 from tests.builders import NAME, NAMESPACE, at
 from tests.unit.model.kubelet import Kubelet, Truth
 from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, FakeApi, is_labelled

@@ -13,7 +13,8 @@ from initpipeline.runtime import handlers
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.errors import ApiError, ConnectionFailed
 from initpipeline.runtime.events import EventRecorder
-from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.gateway import Gateway
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.pod_watch import PodWatcher
 from initpipeline.runtime.queue import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler

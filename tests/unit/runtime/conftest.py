@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.queue import WorkQueue
 from tests.unit.runtime.clock import Clock
 

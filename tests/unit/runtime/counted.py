@@ -26,7 +26,8 @@ from initpipeline.runtime import handlers, reconcile
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.client import JSON, ApiClient
 from initpipeline.runtime.events import EventRecorder
-from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.gateway import Gateway
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.meter import Meter
 from initpipeline.runtime.pod_watch import PodWatcher
 from initpipeline.runtime.queue import WorkQueue

@@ -16,7 +16,8 @@ from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.client import JSON, MERGE_PATCH, STRATEGIC_PATCH, ApiClient
 from initpipeline.runtime.errors import ConnectionFailed, api_error
 from initpipeline.runtime.events import EventRecorder
-from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.gateway import Gateway
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.tracer import Tracer

@@ -12,7 +12,8 @@ from initpipeline.runtime.errors import (
     ConnectionFailed,
     NotFoundError,
 )
-from initpipeline.runtime.gateway import Gateway, Key, Lease
+from initpipeline.runtime.gateway import Gateway, Lease
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.leader import Periods
 from tests.unit.runtime.clock import Clock
 

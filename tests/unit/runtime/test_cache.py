@@ -12,7 +12,7 @@ from initpipeline.core.decide import decide
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.runtime.cache import Cache, Store
 from initpipeline.runtime.errors import ConnectionFailed
-from initpipeline.runtime.gateway import Key, ObjectUIDs
+from initpipeline.runtime.keys import Key, ObjectUIDs
 from tests.builders import at, pipeline, pod, running_pod
 
 KEY = Key("default", "demo")

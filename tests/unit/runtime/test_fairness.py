@@ -19,7 +19,8 @@ from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.client import JSON
 from initpipeline.runtime.errors import api_error
 from initpipeline.runtime.events import EventRecorder
-from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.gateway import Gateway
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.settings import Settings
 from initpipeline.runtime.share import work_queue

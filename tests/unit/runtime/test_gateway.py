@@ -14,7 +14,8 @@ from initpipeline.core.facts import Pipeline
 from initpipeline.runtime.buckets import Shard
 from initpipeline.runtime.client import JSON, ApiClient
 from initpipeline.runtime.errors import ConnectionFailed, LeaseExpiring
-from initpipeline.runtime.gateway import Gateway, Key, Kind
+from initpipeline.runtime.gateway import Gateway
+from initpipeline.runtime.keys import Key, Kind
 from tests.builders import NAME, NAMESPACE, fresh_pod, pipeline
 
 KEY: Final = Key(NAMESPACE, NAME)

@@ -16,7 +16,8 @@ from initpipeline.runtime.errors import (
     OperatorError,
     api_error,
 )
-from initpipeline.runtime.gateway import Key, Lease
+from initpipeline.runtime.gateway import Lease
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.leader import LeaderElection
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_leases import KEY, PERIODS, FakeLeases, pass_time

@@ -26,7 +26,8 @@ from initpipeline.runtime.client import ApiClient
 from initpipeline.runtime.clock import Clock
 from initpipeline.runtime.errors import HistoryLost, LeaseLost, LoginError, OperatorError
 from initpipeline.runtime.events import EventRecorder
-from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.gateway import Gateway
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.leader import LeaderElection
 from initpipeline.runtime.members import Members
 from initpipeline.runtime.metrics import Metrics

@@ -10,8 +10,9 @@ from initpipeline.api.models import InitPipelineStatus
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.errors import ConnectionFailed, api_error
 from initpipeline.runtime.events import EventRecorder
-from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.gateway import Gateway
 from initpipeline.runtime.handlers import handle_pipeline
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.meter import Meter
 from initpipeline.runtime.pod_watch import PodWatcher
 from initpipeline.runtime.queue import WorkQueue

@@ -11,7 +11,7 @@ from initpipeline.api.raw import Raw
 from initpipeline.core.facts import Pod
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, HistoryLost, OperatorError
-from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.pod_watch import RETRY_SECONDS, WATCH_SECONDS, PodWatcher
 from initpipeline.runtime.probes import End, Freshness
 from initpipeline.runtime.unreadable_objects import UnreadableObjects

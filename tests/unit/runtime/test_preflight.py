@@ -13,7 +13,7 @@ from initpipeline.api.raw import Raw
 from initpipeline.runtime import preflight
 from initpipeline.runtime.client import JSON, ApiClient
 from initpipeline.runtime.errors import ConnectionFailed, OperatorError, api_error
-from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.preflight import WAIT_SECONDS, Unavailable
 from tests.unit.runtime.clock import Clock
 

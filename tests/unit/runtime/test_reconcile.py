@@ -21,7 +21,7 @@ from initpipeline.runtime.errors import (
     LeaseExpiring,
     api_error,
 )
-from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.reconcile import MAX_DECISIONS_PER_RECONCILE, ONE_AT_A_TIME
 from tests.builders import completed_pod, fresh_pod, pipeline, running_pod
 from tests.unit.runtime.clock import Clock

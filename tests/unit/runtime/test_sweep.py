@@ -8,7 +8,8 @@ from initpipeline.api.raw import Raw
 from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.runtime import gateway
 from initpipeline.runtime.errors import ConnectionFailed, OperatorError
-from initpipeline.runtime.gateway import Gateway, Key
+from initpipeline.runtime.gateway import Gateway
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.sweep import Sweeper
 from tests.builders import pipeline, running_pod
 from tests.unit.runtime.clock import Clock

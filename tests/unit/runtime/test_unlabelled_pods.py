@@ -8,7 +8,7 @@ import pytest
 
 from initpipeline.runtime import unlabelled_pods as module
 from initpipeline.runtime.errors import ApiError, ConnectionFailed
-from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.pod_watch import RETRY_SECONDS
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.unlabelled_pods import (

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, api_error
-from initpipeline.runtime.gateway import Key
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.queue import LONGEST_RETRY_SECONDS, OUTAGE_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
 from initpipeline.runtime.workers import run_worker
