@@ -51,9 +51,7 @@ REFUSED_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = (0.2,)
 
 ADJUSTED: Final = {
-    "initpipeline.runtime.handlers.RETRY_SECONDS": RETRY_SECONDS,
-    "initpipeline.runtime.pod_watch.RETRY_SECONDS": RETRY_SECONDS,
-    "initpipeline.runtime.kopf_guard.RETRY_SECONDS": RETRY_SECONDS,
+    "initpipeline.runtime.retries.RETRY_SECONDS": RETRY_SECONDS,
     "initpipeline.runtime.handlers.SILENT_SECONDS": SILENT_SECONDS,
     "initpipeline.runtime.client.SILENT_SECONDS": SILENT_SECONDS,
     "initpipeline.runtime.probes.REFUSED_SECONDS": REFUSED_SECONDS,

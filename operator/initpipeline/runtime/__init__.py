@@ -12,8 +12,9 @@ Reading order:
 3. From a key to a write. ``workers``: take a key, retry. ``reconcile``: read the facts, decide,
    write status, act.
 4. Requests. ``gateway``: one method per request. ``client``: connection and credentials.
-   ``responses``: parses what the API server sends. ``keys``: namespace and name. ``errors``: the
-   exceptions. ``lean_imports``: imports of Kopf and the official client.
+   ``responses``: parses what the API server sends. ``retries``: delays, and repeated watches.
+   ``keys``: namespace and name. ``errors``: the exceptions. ``lean_imports``: imports of Kopf and
+   the official client.
 5. Beside the reconcile. ``clock``: the time, without jumps of the wall clock. ``probes``: answers
    the kubelet. ``meter``: what is measured. ``metrics``: records it. ``http_server``: serves probes
    and metrics. ``events``: posts Events. ``run_logs``: logs what happens in runs.

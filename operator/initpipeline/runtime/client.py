@@ -45,6 +45,9 @@ CLOCK_TICK = 0.01
 """In seconds. It is added before a time-out is rounded down to whole seconds. Some microseconds of
 the time-out have passed by then, and 12 s must not be sent as 11 s."""
 
+WATCH_SECONDS = 5 * 60
+"""The duration after which the API server ends a watch."""
+
 SILENT_SECONDS = 90.0
 """A watch without an event for longer is opened again: its connection may be dead. The API server
 sends a bookmark every minute."""

@@ -15,14 +15,14 @@ from initpipeline.core.facts import Pipeline
 from initpipeline.core.unreadable import UnreadablePipeline, read_pipeline
 from initpipeline.runtime import sweep
 from initpipeline.runtime.cache import Store
-from initpipeline.runtime.client import SILENT_SECONDS
+from initpipeline.runtime.client import SILENT_SECONDS, WATCH_SECONDS
 from initpipeline.runtime.errors import OperatorError
 from initpipeline.runtime.keys import Key, Kind, ListedObjects, ObjectUIDs, key_of
 from initpipeline.runtime.lean_imports import kopf
-from initpipeline.runtime.pod_watch import RETRY_SECONDS, WATCH_SECONDS
 from initpipeline.runtime.probes import Freshness
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.responses import LARGEST_PAGE
+from initpipeline.runtime.retries import retry_delay
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     # Kopf has one worker per changed object. Most objects are at rest, so workers stop soon.
     settings.queueing.idle_timeout = 0.1
     # Kopf retries requests during an outage. With a finite list of delays, the process would exit.
-    settings.networking.error_backoffs = _Backoffs(*RETRY_SECONDS)
+    settings.networking.error_backoffs = _Backoffs()
     settings.networking.trust_env = True
     # If shutdown takes longer than this, Kopf kills the process, so that the kubelet restarts it.
     settings.process.ultimate_exiting_timeout = 30
@@ -204,14 +204,11 @@ class PipelineLists:
 
 
 class _Backoffs:
-    """The delays between Kopf's retries of a request. The last one repeats without end, so that the
-    process survives an outage of the API server. Each request iterates over them."""
-
-    def __init__(self, *seconds: float) -> None:
-        self._seconds = seconds
+    """The delays between Kopf's retries of a request. They have no end, so that the process
+    survives an outage of the API server. Each request iterates over them."""
 
     def __iter__(self) -> Iterator[float]:
-        return itertools.chain(self._seconds, itertools.repeat(self._seconds[-1]))
+        return map(retry_delay, itertools.count())
 
 
 class _NoProgress(kopf.ProgressStorage):

@@ -29,8 +29,8 @@ import aiohttp
 from initpipeline.runtime import responses
 from initpipeline.runtime.client import NO_ANSWER, retry_seconds
 from initpipeline.runtime.errors import UNAVAILABLE, ApiError, ConnectionFailed, one_line
-from initpipeline.runtime.pod_watch import RETRY_SECONDS, SHORT_SECONDS
 from initpipeline.runtime.probes import End, Freshness
+from initpipeline.runtime.retries import SHORT_SECONDS, limited, retry_delay
 from initpipeline.runtime.selection import Selection
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class _Pace:
         if loop.time() - self._started_at >= SHORT_SECONDS:
             self._early = 0
         else:
-            await asyncio.sleep(RETRY_SECONDS[min(self._early, len(RETRY_SECONDS) - 1)])
+            await asyncio.sleep(retry_delay(self._early))
             self._early += 1
         self._started_at = loop.time()
 
@@ -178,8 +178,7 @@ class KopfGuard:
             logger.warning(_FAILED, extra={"error": error})
             raise _Expired(error, response.status)
         # Kopf would wait for as long as the API server requests, even if that is a day.
-        wanted = min(retry_seconds(response), RETRY_SECONDS[-1])
-        await asyncio.sleep(wanted * random.uniform(1, 1.2))
+        await asyncio.sleep(limited(retry_seconds(response)) * random.uniform(1, 1.2))
         raise _Refused(error)
 
     def _accepted(self, freshness: Freshness, line: bytes) -> bytes | None:

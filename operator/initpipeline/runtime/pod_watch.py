@@ -7,82 +7,28 @@ Most events are about Pods, and each costs less CPU than with Kopf
 - A watch that ends, or is cut, continues from the last event or bookmark.
 - If that version is too old (410 Gone), the Pods are listed again. Pods in the cache that the list
   does not have were deleted.
-- An error is retried without end, so the operator survives any outage of the API server.
+- An error is retried without end (runtime.retries).
 """
 
-import asyncio
 import contextlib
 import logging
-import math
-import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from initpipeline.core.facts import Pod, UnreadableError
 from initpipeline.runtime import sweep
 from initpipeline.runtime.cache import Store
-from initpipeline.runtime.errors import UNAVAILABLE, ApiError, ConnectionFailed, OperatorError
+from initpipeline.runtime.client import WATCH_SECONDS
+from initpipeline.runtime.errors import UNAVAILABLE, ApiError
 from initpipeline.runtime.gateway import Gateway
 from initpipeline.runtime.keys import Key, Kind, ListedObjects, key_of
 from initpipeline.runtime.probes import End, Freshness
 from initpipeline.runtime.queue import WorkQueue
+from initpipeline.runtime.retries import repeat
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
 
 logger = logging.getLogger(__name__)
-
-WATCH_SECONDS: Final = 5 * 60
-"""The duration after which the API server ends a watch."""
-
-RETRY_SECONDS: Final = (1, 1, 2, 3, 5, 8, 13, 21, 30)
-"""The delays before retries. The last one repeats."""
-
-SHORT_SECONDS: Final = 1.0
-"""A watch that ends earlier is followed by a delay, even if it ends without an error."""
-
-
-async def repeat(
-    failure: str,
-    fields: Mapping[str, object],
-    watch: Callable[[Callable[[], None]], Awaitable[None]],
-    once: bool = False,
-) -> None:
-    """Call ``watch`` again and again, until the task is cancelled. Logs each error as ``failure``
-    with these fields, and waits after it. The delays grow, until a watch has been open for longer
-    than the last delay. ``watch`` must call its argument when the API server has accepted the
-    watch. With ``once``, returns when ``watch`` has succeeded. Raises OperatorError if ``watch``
-    does."""
-    loop = asyncio.get_running_loop()
-    opened_at = math.inf
-
-    def opened() -> None:
-        nonlocal opened_at
-        opened_at = loop.time()
-
-    failures, delay = 0, 0.0
-    while True:
-        opened_at, wanted = math.inf, 0
-        try:
-            await watch(opened)
-            if once:
-                return
-            if loop.time() - opened_at >= SHORT_SECONDS:
-                failures = 0
-                continue
-        except OperatorError:
-            raise
-        except (ApiError, ConnectionFailed) as error:
-            logger.warning(failure, extra={**fields, "error": str(error)})
-            wanted = error.retry_seconds if isinstance(error, ApiError) else 0
-        except Exception:
-            logger.exception(failure, extra=dict(fields))
-        longest = RETRY_SECONDS[-1]
-        if loop.time() - opened_at > max(SHORT_SECONDS, delay):
-            failures = 0
-        delay = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
-        # With jitter, so that replicas and watches do not retry at the same time.
-        await asyncio.sleep(max(delay, min(wanted, longest)) * random.uniform(1, 1.2))
-        failures += 1
 
 
 class PodWatcher:

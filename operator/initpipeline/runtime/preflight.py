@@ -18,7 +18,7 @@ from initpipeline.api import names
 from initpipeline.runtime.client import ApiClient
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, NotFoundError, OperatorError
 from initpipeline.runtime.keys import Key
-from initpipeline.runtime.pod_watch import RETRY_SECONDS
+from initpipeline.runtime.retries import retry_delay
 
 logger = logging.getLogger(__name__)
 
@@ -102,13 +102,12 @@ async def repeat(
     with the reason of each delay. Raises OperatorError if ``check`` does."""
     loop = asyncio.get_running_loop()
     end = loop.time() + WAIT_SECONDS
-    for shortest in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
+    for failures in itertools.count():
         try:
             await check()
             return
         except Unavailable as error:
-            requested = min(error.retry_seconds, RETRY_SECONDS[-1])
-            delay = max(shortest, requested) * random.uniform(1, 1.2)
+            delay = retry_delay(failures, error.retry_seconds) * random.uniform(1, 1.2)
             if loop.time() + delay > end:
                 raise
             waits(str(error))

@@ -25,10 +25,11 @@ from initpipeline.runtime.gateway import Gateway
 from initpipeline.runtime.keys import Key, key_of
 from initpipeline.runtime.leader import LeaderElection, Periods
 from initpipeline.runtime.meter import Meter
-from initpipeline.runtime.pod_watch import PodWatcher, repeat
+from initpipeline.runtime.pod_watch import PodWatcher
 from initpipeline.runtime.probes import Freshness
 from initpipeline.runtime.queue import Urgency, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
+from initpipeline.runtime.retries import repeat
 from initpipeline.runtime.settings import Settings
 from initpipeline.runtime.sweep import Sweeper
 from initpipeline.runtime.tracer import Tracer

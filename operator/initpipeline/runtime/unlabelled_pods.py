@@ -15,10 +15,11 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from initpipeline.runtime.client import WATCH_SECONDS
 from initpipeline.runtime.gateway import Gateway
 from initpipeline.runtime.keys import Key
-from initpipeline.runtime.pod_watch import WATCH_SECONDS, repeat
 from initpipeline.runtime.queue import WorkQueue
+from initpipeline.runtime.retries import repeat
 
 WATCHES: Final = 100
 """Maximum number of namespaces that a shard watches at the same time, because each watch costs a

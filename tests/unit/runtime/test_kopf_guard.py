@@ -11,7 +11,7 @@ import kmock as mock
 import pytest
 from kubernetes.aio import client
 
-from initpipeline.runtime import kopf_guard, probes
+from initpipeline.runtime import probes, retries
 from initpipeline.runtime.client import ApiClient
 from initpipeline.runtime.errors import ConnectionFailed
 from initpipeline.runtime.kopf_guard import KopfGuard, Watched
@@ -75,7 +75,7 @@ class Kopf:
 
 @pytest.fixture
 async def kopf(kmock: mock.RawHandler, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kopf]:
-    monkeypatch.setattr(kopf_guard, "RETRY_SECONDS", (0.01,))
+    monkeypatch.setattr(retries, "RETRY_SECONDS", (0.01,))
     server = str(kmock.url).rstrip("/")
 
     def is_known(event: Any) -> bool:
@@ -185,7 +185,7 @@ class TestWatch:
         async def record(seconds: float) -> None:
             delays.append(seconds)
 
-        monkeypatch.setattr(kopf_guard, "RETRY_SECONDS", (1, 2))
+        monkeypatch.setattr(retries, "RETRY_SECONDS", (1, 2))
         monkeypatch.setattr(asyncio, "sleep", record)
         for _ in range(4):
             await kopf.watch()
@@ -305,7 +305,7 @@ class TestRequest:
         async def record(seconds: float) -> None:
             delays.append(seconds)
 
-        monkeypatch.setattr(kopf_guard, "RETRY_SECONDS", (1, 30))
+        monkeypatch.setattr(retries, "RETRY_SECONDS", (1, 30))
         kmock["get /things"] << 429 << {"Retry-After": "9999"}
         monkeypatch.setattr(asyncio, "sleep", record)
         with pytest.raises(aiohttp.ClientConnectionError):

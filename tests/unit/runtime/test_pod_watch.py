@@ -10,10 +10,12 @@ import pytest
 from initpipeline.api.raw import Raw
 from initpipeline.core.facts import Pod
 from initpipeline.runtime.cache import Cache
+from initpipeline.runtime.client import WATCH_SECONDS
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, HistoryLost, OperatorError
 from initpipeline.runtime.keys import Key
-from initpipeline.runtime.pod_watch import RETRY_SECONDS, WATCH_SECONDS, PodWatcher
+from initpipeline.runtime.pod_watch import PodWatcher
 from initpipeline.runtime.probes import End, Freshness
+from initpipeline.runtime.retries import RETRY_SECONDS
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
 from tests.builders import NAMESPACE, running_pod
 from tests.unit.runtime.clock import Clock

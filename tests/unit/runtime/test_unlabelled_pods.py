@@ -9,8 +9,8 @@ import pytest
 from initpipeline.runtime import unlabelled_pods as module
 from initpipeline.runtime.errors import ApiError, ConnectionFailed
 from initpipeline.runtime.keys import Key
-from initpipeline.runtime.pod_watch import RETRY_SECONDS
 from initpipeline.runtime.queue import WorkQueue
+from initpipeline.runtime.retries import RETRY_SECONDS
 from initpipeline.runtime.unlabelled_pods import (
     TURN_SECONDS,
     UnlabelledPodWatcher,
