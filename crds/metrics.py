@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from initpipeline.runtime.metrics import Metrics
+from initpipeline.runtime.metrics import described
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "metrics.md"
 _BLOCK: Final = re.compile(r"(<!-- generated -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -13,7 +13,7 @@ _BLOCK: Final = re.compile(r"(<!-- generated -->\n).*?(<!-- end -->)", re.DOTALL
 def filled(page: str) -> str:
     """Returns the page with the table up to date."""
     rows = ["| name | type | labels | meaning |", "|---|---|---|---|"]
-    for name, kind, labels, text in Metrics().described():
+    for name, kind, labels, text in described():
         shown = ", ".join(f"`{label}`" for label in labels)
         rows.append(f"| `{name}` | {kind} | {shown} | {text} |")
     table = "\n".join(rows)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from initpipeline.api.names import BUCKET_LABEL
-from initpipeline.runtime.metrics import STATE
+from initpipeline.runtime.state_metrics import STATE
 from tests.api_client import manifest
 from tests.builders import pipeline, running_pod
 from tests.cluster.cluster import Cluster

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from initpipeline.runtime.metrics import Metrics
+from initpipeline.runtime.metrics import described
 
 PROCESS: Final = {
     "process_cpu_seconds_total",
@@ -24,7 +24,7 @@ GROUPING: Final = re.compile(r"\b(?:by|on|without|ignoring) \(([^)]*)\)")
 def declared() -> dict[str, set[str]]:
     """Returns the labels of each series of the operator."""
     found: dict[str, set[str]] = {name: set() for name in PROCESS}
-    for name, kind, labels, _ in Metrics().described():
+    for name, kind, labels, _ in described():
         if kind == "histogram":
             for suffix in SUFFIXES:
                 extra = {"le"} if suffix == "_bucket" else set()

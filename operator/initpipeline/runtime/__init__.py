@@ -16,7 +16,8 @@ Reading order:
    ``keys``: namespace and name. ``errors``: the exceptions. ``lean_imports``: imports of Kopf and
    the official client.
 5. Beside the reconcile. ``clock``: the time, without jumps of the wall clock. ``probes``: answers
-   the kubelet. ``meter``: what is measured. ``metrics``: records it. ``http_server``: serves probes
+   the kubelet. ``meter``: what is measured. ``metrics``: records it. ``state_metrics``: those
+   read at each scrape. ``metric_labels``: the values of labels. ``http_server``: serves probes
    and metrics. ``events``: posts Events. ``run_logs``: logs what happens in runs.
    ``tracer``: what is reported to traces. ``trace_export``: exports them.
    ``fair_buffer``: the events that wait, by namespace. ``sweep``: finds deletions that a watch

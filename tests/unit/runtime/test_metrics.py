@@ -10,16 +10,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from crds import metrics as page
 from initpipeline.api.models import InitPipelineStatus
 from initpipeline.api.reasons import Reason
+from initpipeline.runtime import metrics as module
 from initpipeline.runtime.meter import Meter
-from initpipeline.runtime.metrics import (
-    LAG_SECONDS,
-    Metrics,
-    conditions_of,
-    known_code,
-    known_reason,
-    resource_of,
-)
+from initpipeline.runtime.metric_labels import known_code, known_reason, resource_of
+from initpipeline.runtime.metrics import LAG_SECONDS, RECORDED, Declaration, Metrics
 from initpipeline.runtime.queue import WorkQueue
+from initpipeline.runtime.state_metrics import conditions_of
 from tests.ports import free_port
 from tests.unit.runtime.clock import Clock
 
@@ -188,6 +184,11 @@ async def test_late_event_loop_is_measured(clock: Clock) -> None:
         metrics.queued()
         await clock.advance(LAG_SECONDS + 4)
         assert samples(metrics)["initpipeline_event_loop_lag_seconds_sum", ()] == 4
+
+
+def test_metric_that_is_declared_is_registered() -> None:
+    declared = {one.name for one in vars(module).values() if isinstance(one, Declaration)}
+    assert declared == {one.name for one in RECORDED}
 
 
 def test_metrics_record_everything_that_a_meter_gets() -> None:
