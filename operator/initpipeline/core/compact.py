@@ -7,22 +7,11 @@ compressed.
 """
 
 import base64
-import zlib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from initpipeline.core import lenient
-from initpipeline.core.encoding import encode
-from initpipeline.core.facts import (
-    COMPACT,
-    CONTAINER_FIELDS,
-    SPEC_FIELDS,
-    field_without_name,
-    without_template,
-)
-
-_POD_SPEC: Final = frozenset({"nodeName", "schedulingGates", *SPEC_FIELDS})
-_CONTAINER: Final = frozenset(CONTAINER_FIELDS)
+from initpipeline.core.facts import COMPACT, field_without_name, read_fields, zipped_template
 
 
 def compact(raw: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -31,31 +20,20 @@ def compact(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     if "template" in spec:
         # A template that cannot be read is kept, so that core.facts reports the problem.
         unreadable = field_without_name(spec["template"]) is not None
-        return _without_ownership(raw) if unreadable else _pipeline(raw, spec)
+        return _without_ownership(raw) if unreadable else _pipeline(raw)
     if "containers" in spec:
-        return _pod(raw, spec)
+        kept = read_fields(spec, "nodeName", "schedulingGates")
+        return {**_without_ownership(raw), "spec": kept}
     return _without_ownership(raw) if "metadata" in raw else raw
 
 
-def _pipeline(raw: Mapping[str, Any], spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    written = encode(spec["template"])
-    size = len(written) + len(encode(without_template(raw)))
-    zipped = base64.b64encode(zlib.compress(written, 1)).decode()
+def _pipeline(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    zipped, size = zipped_template(raw)
     return {
         **_without_ownership(raw),
-        "spec": {**spec, "template": None},
-        COMPACT: {"template": zipped, "size": size},
+        "spec": {**raw["spec"], "template": None},
+        COMPACT: {"template": base64.b64encode(zipped).decode(), "size": size},
     }
-
-
-def _pod(raw: Mapping[str, Any], spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    kept = {field: spec[field] for field in _POD_SPEC & spec.keys()}
-    for containers in ("initContainers", "containers"):
-        kept[containers] = [
-            {field: container[field] for field in _CONTAINER & container.keys()}
-            for container in lenient.mappings(spec.get(containers))
-        ]
-    return {**_without_ownership(raw), "spec": kept}
 
 
 def _without_ownership(raw: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -274,5 +274,5 @@ def _sidecars(pod: Pod) -> Iterable[ContainerStatus]:
     result, because the kubelet then terminates the sidecars."""
     if all(status.terminated for status in pod.container_statuses):
         return ()
-    names = {container.name for container in pod.init_containers if container.sidecar}
-    return (status for status in pod.init_container_statuses if status.name in names)
+    sidecars = pod.sidecars
+    return (status for status in pod.init_container_statuses if status.name in sidecars)

@@ -193,18 +193,32 @@ class Container:
         return RESTART if self.restart_policy == "OnFailure" and exit_code else ""
 
 
-SPEC_FIELDS: Final = ("overhead", "resources", "restartPolicy")
+_SPEC_FIELDS: Final = frozenset({"overhead", "resources", "restartPolicy"})
 """The fields of a v1.PodSpec that PodSpec reads, besides the containers."""
-CONTAINER_FIELDS: Final = (
-    "image",
-    "name",
-    "resizePolicy",
-    "resources",
-    "restartPolicy",
-    "restartPolicyRules",
-    "startupProbe",
+_CONTAINER_FIELDS: Final = frozenset(
+    {
+        "image",
+        "name",
+        "resizePolicy",
+        "resources",
+        "restartPolicy",
+        "restartPolicyRules",
+        "startupProbe",
+    }
 )
 """The fields of a v1.Container that are read."""
+
+
+def read_fields(spec: Mapping[str, Any], *others: str) -> dict[str, Any]:
+    """Returns the fields of a v1.PodSpec that PodSpec reads, and these others."""
+    fields = {name: spec[name] for name in spec.keys() & {*_SPEC_FIELDS, *others}}
+    for key in ("initContainers", "containers"):
+        fields[key] = [
+            {name: container[name] for name in container.keys() & _CONTAINER_FIELDS}
+            for container in lenient.mappings(spec.get(key))
+        ]
+    return fields
+
 
 _LARGEST_KEPT: Final = 4096
 """In bytes of JSON. Larger specs are not kept in memory for the next Pod."""
@@ -229,13 +243,7 @@ class PodSpec:
         Each event of a Pod repeats its spec, and many Pods have the same. So the last results are
         kept in memory, and Pods share them.
         """
-        read = {name: spec[name] for name in SPEC_FIELDS if name in spec}
-        for key in ("initContainers", "containers"):
-            read[key] = [
-                {name: container[name] for name in CONTAINER_FIELDS if name in container}
-                for container in lenient.mappings(spec.get(key))
-            ]
-        data = encode([read, resources.counted(status or {})])
+        data = encode([read_fields(spec), resources.counted(status or {})])
         return _kept_spec(data) if len(data) <= _LARGEST_KEPT else _pod_spec(data)
 
 
@@ -335,7 +343,7 @@ class Pod:
             only_owner_is_pipeline=_only_owner_is_pipeline(metadata),
             labelled=NAME_LABEL in lenient.mapping(metadata.get("labels")),
             created_at=parse_time(metadata.get("creationTimestamp")),
-            run=lenient.number(annotations.get(RUN_ANNOTATION)),
+            run=lenient.run_number(annotations.get(RUN_ANNOTATION)),
             template_hash=_known(annotations.get(TEMPLATE_HASH_ANNOTATION)),
             rerun_token=_short(annotations.get(RERUN_TOKEN_ANNOTATION), MAX_IDENTIFIER_LENGTH),
             deletion_time=_deletion_time(metadata),
@@ -359,6 +367,16 @@ class Pod:
     @property
     def deleting(self) -> bool:
         return self.deletion_time is not None
+
+    @property
+    def sidecars(self) -> frozenset[str]:
+        """The names of the init containers that are sidecars."""
+        return frozenset(one.name for one in self.init_containers if one.sidecar)
+
+    @property
+    def all_statuses(self) -> tuple[ContainerStatus, ...]:
+        """The statuses of the init containers and of the app containers."""
+        return (*self.init_container_statuses, *self.container_statuses)
 
     @property
     def restarts_in_place(self) -> bool:
@@ -543,9 +561,12 @@ class Facts:
         return self if pipeline is self.pipeline else replace(self, pipeline=pipeline)
 
 
-def without_template(raw: Mapping[str, Any]) -> list[Any]:
-    """Returns the parts of an InitPipeline other than its template and status."""
-    return [raw["metadata"], {**raw["spec"], "template": None}]
+def zipped_template(raw: Mapping[str, Any]) -> tuple[bytes, int]:
+    """Returns the template of an InitPipeline as compressed canonical JSON, and the bytes of the
+    InitPipeline as JSON, without status."""
+    written = encode(raw["spec"]["template"])
+    others = [raw["metadata"], {**raw["spec"], "template": None}]
+    return zlib.compress(written, 1), len(written) + len(encode(others))
 
 
 def field_without_name(template: object) -> str | None:
@@ -566,8 +587,7 @@ def _template(raw: Mapping[str, Any]) -> tuple[bytes, int]:
     unnamed = field_without_name(raw["spec"]["template"])
     if unnamed is not None:
         raise UnreadableError(f"spec.template.spec.{unnamed}: an item has no name")
-    written = encode(raw["spec"]["template"])
-    return zlib.compress(written, 1), len(written) + len(encode(without_template(raw)))
+    return zipped_template(raw)
 
 
 def _known_hash(status: InitPipelineStatus, policies: Policies, generation: int) -> str | None:

@@ -14,7 +14,7 @@ from initpipeline.api.names import MAX_IDENTIFIER_LENGTH
 from initpipeline.core.text import plain
 
 
-def number(value: object) -> int | None:
+def run_number(value: object) -> int | None:
     """Returns the number of a run, from a string of ASCII digits. None: the string is not a number
     from 1 to INT32_MAX - 1."""
     if not isinstance(value, str) or len(value) > 10 or not (value.isascii() and value.isdigit()):

@@ -16,6 +16,7 @@ from initpipeline.core.evolve import evolve
 from initpipeline.core.facts import ContainerStatus, Facts, Pod, Terminated
 from initpipeline.core.failures import MOST_IN_MESSAGE
 from initpipeline.core.kubelet_reasons import START_ERROR
+from initpipeline.core.mirror import mirrored
 from initpipeline.core.text import clip_start
 
 OMITTED: Final = "log tails are switched off"
@@ -47,8 +48,7 @@ def as_reported(facts: Facts) -> Facts:
 
 
 def _were_omitted(status: InitPipelineStatus) -> bool:
-    mirrored = (ContainerStatus.from_api(raw) for raw in status.init_container_statuses)
-    ends = (end for one in mirrored for end in (one.terminated, one.last_terminated))
+    ends = (end for one in mirrored(status) for end in (one.terminated, one.last_terminated))
     return any(end is not None and end.message == OMITTED for end in ends)
 
 
@@ -102,7 +102,7 @@ def _printed(end: Terminated | None) -> bool:
 def _tails_of(pods: list[Pod]) -> Iterator[str]:
     """Yields the termination messages in these Pods that may be in a text of status."""
     for pod in pods:
-        for status in (*pod.init_container_statuses, *pod.container_statuses):
+        for status in pod.all_statuses:
             yield from _of_container(status)
 
 
@@ -114,8 +114,8 @@ def _of_container(status: ContainerStatus) -> Iterator[str]:
 
 def _tails(status: InitPipelineStatus) -> Iterator[str]:
     """Yields the termination messages that the status has."""
-    for raw in status.init_container_statuses:
-        yield from _of_container(ContainerStatus.from_api(raw))
+    for container in mirrored(status):
+        yield from _of_container(container)
     for run in (*([status.run] if status.run else ()), *status.history):
         found: list[Cause | FailedStep | None] = [run.cause]
         if isinstance(run, Run):

@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from initpipeline.core.facts import Container, Pod
+from initpipeline.api.models import InitPipelineStatus
+from initpipeline.core.facts import Container, ContainerStatus, Pod
 
 _TIMES: Final = frozenset({"startedAt", "finishedAt"})
 _STORABLE: Final = re.compile(
@@ -40,6 +41,12 @@ def _storable(fields: Mapping[str, Any]) -> dict[str, Any]:
         elif value is not None:
             stored[key] = value
     return stored
+
+
+def mirrored(status: InitPipelineStatus) -> tuple[ContainerStatus, ...]:
+    """Returns the init containers as last mirrored. After the Pod is gone, nothing else reports
+    them."""
+    return tuple(map(ContainerStatus.from_api, status.init_container_statuses))
 
 
 def placeholder(container: Container) -> dict[str, Any]:

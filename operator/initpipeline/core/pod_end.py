@@ -90,9 +90,8 @@ def _completed(pod: Pod) -> bool:
     terminated. If a Pod with restartPolicy OnFailure or Never is disrupted and exits with 0, the
     Job controller counts it as succeeded. So does the operator.
     """
-    sidecars = {container.name for container in pod.init_containers if container.sidecar}
-    statuses = (*pod.init_container_statuses, *pod.container_statuses)
-    unfinished = any(s.terminated is None for s in statuses if s.name not in sidecars)
+    sidecars = pod.sidecars
+    unfinished = any(s.terminated is None for s in pod.all_statuses if s.name not in sidecars)
     return not unfinished and not any(container.after_exit(0) for container in pod.containers)
 
 
@@ -100,8 +99,7 @@ def _failed_by_itself(pod: Pod) -> bool:
     """Returns whether a container failed and the kubelet does not restart it. If there is no
     such container, the kubelet rejected the Pod, or has lost its containers."""
     containers = {c.name: c for c in (*pod.init_containers, *pod.containers)}
-    statuses = (*pod.init_container_statuses, *pod.container_statuses)
-    return any(_failed_for_good(containers.get(s.name), s) for s in statuses)
+    return any(_failed_for_good(containers.get(s.name), s) for s in pod.all_statuses)
 
 
 def _failed_for_good(container: Container | None, status: ContainerStatus) -> bool:

@@ -182,7 +182,7 @@ def _baseline(run: Run, pod: Pod, status: ContainerStatus, initialized: datetime
 
 
 def _plain_inits(pod: Pod) -> Iterator[ContainerStatus]:
-    sidecars = {container.name for container in pod.init_containers if container.sidecar}
+    sidecars = pod.sidecars
     return (s for s in pod.init_container_statuses if s.name not in sidecars)
 
 
@@ -276,7 +276,7 @@ def in_place_cause(pod: Pod) -> Cause | None:
     containers = {c.name: c for c in (*pod.init_containers, *pod.containers)}
     ended = [
         (status.name, end)
-        for status in (*pod.init_container_statuses, *pod.container_statuses)
+        for status in pod.all_statuses
         if status.name in containers and (end := status.terminated) is not None
     ]
     by_rule = [

@@ -36,40 +36,48 @@ def build(
     objects that they manage by their labels, and would prune the Pod.
     """
     template = pipeline.template
-    metadata = template.get("metadata") or {}
     spec = template["spec"]
     if rerun_in_place == names.IN_PLACE:
         spec = in_place.with_rules(spec)
     if pipeline.policies.log_tails is LogTails.RECORD:
         steps = [_with_evidence(c) for c in spec.get("initContainers") or ()]
         spec = {**spec, "initContainers": steps}
-    in_place_note = {names.RERUN_IN_PLACE_ANNOTATION: rerun_in_place} if rerun_in_place else {}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            **{key: metadata[key] for key in ("finalizers",) if metadata.get(key)},
-            "name": pipeline.name,
-            "namespace": pipeline.namespace,
-            "labels": {
-                **_without(names.POD_LABELS, metadata.get("labels") or {}),
-                names.NAME_LABEL: pipeline.name,
-                **({names.BUCKET_LABEL: pipeline.bucket} if pipeline.bucket else {}),
-            },
-            "annotations": _with_template(
-                {
-                    **_without(names.POD_ANNOTATIONS, metadata.get("annotations") or {}),
-                    names.RUN_ANNOTATION: str(run),
-                    names.TEMPLATE_HASH_ANNOTATION: pipeline.template_hash,
-                    names.RERUN_TOKEN_ANNOTATION: rerun_token or "",
-                    **in_place_note,
-                },
-                template,
-            ),
-            "ownerReferences": [owner_reference(pipeline)],
-        },
-        "spec": spec,
+    annotations = {
+        names.RUN_ANNOTATION: str(run),
+        names.TEMPLATE_HASH_ANNOTATION: pipeline.template_hash,
+        names.RERUN_TOKEN_ANNOTATION: rerun_token or "",
     }
+    if rerun_in_place:
+        annotations[names.RERUN_IN_PLACE_ANNOTATION] = rerun_in_place
+    metadata = _metadata(pipeline, template, annotations)
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _metadata(
+    pipeline: Pipeline, template: dict[str, Any], annotations: dict[str, str]
+) -> dict[str, Any]:
+    """Returns the Pod's metadata: that of the template, and the operator's, with these
+    annotations."""
+    given = template.get("metadata") or {}
+    labels = {
+        **_without(names.POD_LABELS, given.get("labels") or {}),
+        names.NAME_LABEL: pipeline.name,
+    }
+    if pipeline.bucket:
+        labels[names.BUCKET_LABEL] = pipeline.bucket
+    annotations = {
+        **_without(names.POD_ANNOTATIONS, given.get("annotations") or {}),
+        **annotations,
+    }
+    metadata = {
+        "name": pipeline.name,
+        "namespace": pipeline.namespace,
+        "labels": labels,
+        "annotations": _with_template(annotations, template),
+        "ownerReferences": [_owner_reference(pipeline)],
+    }
+    finalizers = given.get("finalizers")
+    return {**metadata, "finalizers": finalizers} if finalizers else metadata
 
 
 def gated(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +103,7 @@ def _with_template(annotations: dict[str, str], template: dict[str, Any]) -> dic
     return extended if size <= _LARGEST_ANNOTATIONS else annotations
 
 
-def owner_reference(pipeline: Pipeline) -> dict[str, Any]:
+def _owner_reference(pipeline: Pipeline) -> dict[str, Any]:
     """Returns the ownerReference that makes the pipeline the Pod's controller. The garbage
     collector deletes the Pod with the pipeline."""
     return {

@@ -15,6 +15,7 @@ from initpipeline.api.triggers import event_text
 from initpipeline.core import admission
 from initpipeline.core.facts import ContainerStatus, Terminated
 from initpipeline.core.failures import ending, failed_step
+from initpipeline.core.mirror import mirrored
 from initpipeline.core.run_changes import runs_of
 from initpipeline.core.template import changed_fields_message
 from initpipeline.core.text import clip
@@ -168,13 +169,11 @@ def _failed_steps(
     """
     failures: dict[int, dict[str, FailedStep]] = {}
     lost = _pod_lost(after)
-    failed = [
-        (one, step) for one in _statuses(after) if (step := failed_step([one], pod_lost=lost))
-    ]
+    failed = [(one, step) for one in mirrored(after) if (step := failed_step([one], pod_lost=lost))]
     if after.run is not None and failed:
-        mirrored = list(_statuses(before))
-        ended_before = {_ended(status) for status in mirrored}
-        mirrored_before = {status.container_id for status in mirrored}
+        earlier = mirrored(before)
+        ended_before = {_ended(status) for status in earlier}
+        mirrored_before = {status.container_id for status in earlier}
         known = before.run.number if before.run else after.run.number
         for status, step in failed:
             if _ended(status) in ended_before:
@@ -192,18 +191,18 @@ def _add_evidence(
 ) -> None:
     """Adds the failures that are only in history, since status mirrors another Pod by now.
 
-    History has no container IDs, so a recorded failure is compared
-    with the mirrored ones by its content. If a later failure has the same content, no event
-    StepFailed is posted for it; RunFailed reports it.
+    History has no container IDs, so a recorded failure is compared with the mirrored ones by its
+    content. If a later failure has the same content, no event StepFailed is posted for it;
+    RunFailed reports it.
     """
     recorded_before = {record.number for record in before.history}
     new = [record for record in after.history if record.number not in recorded_before]
     if not new:
         return
-    mirrored = [failed_step([status]) for status in (*_statuses(before), *_statuses(after))]
+    reported = [failed_step([status]) for status in (*mirrored(before), *mirrored(after))]
     for record in new:
         step = record.failed_step
-        if step is not None and step not in mirrored:
+        if step is not None and step not in reported:
             failures.setdefault(record.number, {}).setdefault(step.name, step)
 
 
@@ -212,10 +211,6 @@ def _pod_lost(status: InitPipelineStatus) -> bool:
     ready, run = status.condition(ConditionType.READY), status.run
     terminating = ready is not None and ready.reason == Reason.POD_TERMINATING
     return terminating or (run is not None and run.result is Result.LOST)
-
-
-def _statuses(status: InitPipelineStatus) -> Iterator[ContainerStatus]:
-    return (ContainerStatus.from_api(raw) for raw in status.init_container_statuses)
 
 
 def _ended(status: ContainerStatus) -> str:
@@ -227,7 +222,7 @@ def _ended(status: ContainerStatus) -> str:
 
 def _places(status: InitPipelineStatus) -> dict[str, str]:
     """Returns the position of each init container by its name, as in conditions: " 2 of 3"."""
-    names = [container.name for container in _statuses(status)]
+    names = [container.name for container in mirrored(status)]
     return {name: f" {place} of {len(names)}" for place, name in enumerate(names, start=1)}
 
 

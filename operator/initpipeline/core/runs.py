@@ -23,8 +23,9 @@ from initpipeline.api.triggers import by_user
 from initpipeline.core import explanations, lenient, pod_restarts, pod_steps, run_limits, template
 from initpipeline.core.evolve import RunChanges, evolve
 from initpipeline.core.explanations import Explanation
-from initpipeline.core.facts import ContainerStatus, Pipeline, Pod
+from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.core.failures import failed_step, failure_of_current_step
+from initpipeline.core.mirror import mirrored
 from initpipeline.core.observation import Observation, observe
 from initpipeline.core.pod_end import DISRUPTION_TARGET, Fate, own_end, unexplained
 from initpipeline.core.run_limits import RunLimit
@@ -260,14 +261,8 @@ def lost(state: RunState, pipeline: Pipeline, last: Pod | None, now: datetime) -
         state = follow(state, pipeline, last, now).state
     message = state.run.message
     why = Explanation(Reason.POD_LOST, message) if message else explanations.lost(None)
-    seen = last.init_container_statuses if last else _mirrored(pipeline.status)
+    seen = last.init_container_statuses if last else mirrored(pipeline.status)
     return end(state, Result.LOST, now, why=why, failed=failed_step(seen, pod_lost=True))
-
-
-def _mirrored(status: InitPipelineStatus) -> tuple[ContainerStatus, ...]:
-    """Returns the init containers as last mirrored. After the Pod is gone, nothing else reports
-    them."""
-    return tuple(ContainerStatus.from_api(raw) for raw in status.init_container_statuses)
 
 
 def with_termination_message(state: RunState, pod: Pod) -> RunState:
@@ -315,7 +310,7 @@ def superseded(followed: FollowedRun, written: InitPipelineStatus, now: datetime
     if observation is not None:
         failed = failed_step(observation.pod.init_container_statuses)
     else:
-        failed = failed_step(_mirrored(written))
+        failed = failed_step(mirrored(written))
     if state.run.initialized_time is not None:
         return end(state, Result.INITIALIZED, now, failed=failed)
     why = _not_initialized(observation, written)
@@ -358,16 +353,16 @@ def _kubelet_run(
     next_run_time is kept: a kubelet-initiated run neither shortens nor lengthens the delay of the
     operator's next run.
     """
-    run, mirrored = state.run, _mirrored(written)
+    run, before = state.run, mirrored(written)
     result = Result.INITIALIZED if run.initialized_time else Result.UNKNOWN
-    state = end(state, result, now, failed=failed_step(mirrored))
+    state = end(state, result, now, failed=failed_step(before))
     next_run = Run(
         number=run.number + 1,
         trigger=trigger,
         cause=run.in_place_cause if trigger is Trigger.RESTARTED_IN_PLACE else None,
         start_time=now,
-        stale_container_ids=pod_steps.stale_container_ids(run, mirrored, pod),
-        init_restart_baselines=pod_restarts.init_restart_baselines(run, mirrored, pod),
+        stale_container_ids=pod_steps.stale_container_ids(run, before, pod),
+        init_restart_baselines=pod_restarts.init_restart_baselines(run, before, pod),
         last_in_place_time=_last_in_place(run),
     )
     return replace(state, run=next_run)

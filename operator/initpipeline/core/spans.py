@@ -14,7 +14,8 @@ from typing import Final
 from initpipeline.api.models import InitPipelineStatus, Run, RunFacts
 from initpipeline.api.reasons import Result
 from initpipeline.api.triggers import by_kubelet
-from initpipeline.core.facts import ContainerStatus, PipelineMetadata, Terminated
+from initpipeline.core.facts import PipelineMetadata, Terminated
+from initpipeline.core.mirror import mirrored
 from initpipeline.core.run_changes import ended_runs, runs_of
 from initpipeline.core.run_ids import span_id, trace_id
 
@@ -221,8 +222,7 @@ def _pod(trace: Trace, uid: str) -> dict[str, Value]:
 def _attempts(status: InitPipelineStatus) -> Iterator[_Attempt]:
     """Yields the terminated attempts that the mirror has: the state of each init container, and
     the state before its last restart."""
-    for raw in status.init_container_statuses:
-        one = ContainerStatus.from_api(raw)
+    for one in mirrored(status):
         for end, is_last in ((one.last_terminated, True), (one.terminated, False)):
             if end is None or end.started_at is None or end.finished_at is None:
                 continue

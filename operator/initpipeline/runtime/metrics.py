@@ -23,6 +23,7 @@ from initpipeline import __version__
 from initpipeline.api.models import InitPipelineStatus, RunFacts
 from initpipeline.api.reasons import Trigger
 from initpipeline.core.facts import ContainerStatus
+from initpipeline.core.mirror import mirrored
 from initpipeline.core.run_changes import runs_of
 from initpipeline.runtime import http_server
 from initpipeline.runtime.meter import Meter
@@ -395,9 +396,9 @@ def _ended_steps(
     before: InitPipelineStatus, after: InitPipelineStatus
 ) -> Iterator[tuple[str, float]]:
     """Yields the result and the duration of each attempt that ended between the statuses."""
-    known = {ended for raw in before.init_container_statuses if (ended := _ended(raw))}
-    for raw in after.init_container_statuses:
-        ended = _ended(raw)
+    known = {ended for one in mirrored(before) if (ended := _ended(one))}
+    for one in mirrored(after):
+        ended = _ended(one)
         if ended is not None and ended not in known:
             _, code, started, finished = ended
             if started is not None and finished is not None:
@@ -405,8 +406,7 @@ def _ended_steps(
                 yield "success" if code == 0 else "error", seconds
 
 
-def _ended(raw: Any) -> tuple[str, int, datetime | None, datetime | None] | None:
-    status = ContainerStatus.from_api(raw)
+def _ended(status: ContainerStatus) -> tuple[str, int, datetime | None, datetime | None] | None:
     end = status.terminated or status.last_terminated
     if end is None:
         return None

@@ -22,7 +22,7 @@ from initpipeline.core import lenient
     ],
 )
 def test_number_is_that_of_a_run_or_absent(value: object, number: int | None) -> None:
-    assert lenient.number(value) == number
+    assert lenient.run_number(value) == number
 
 
 @pytest.mark.parametrize(

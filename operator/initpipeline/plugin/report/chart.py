@@ -15,6 +15,7 @@ from initpipeline.api.reasons import Result
 from initpipeline.api.triggers import by_kubelet
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated
 from initpipeline.core.kubelet_reasons import CRASH_LOOP_BACK_OFF, RESTARTING_ALL_CONTAINERS
+from initpipeline.core.mirror import mirrored
 from initpipeline.core.pod_restarts import restarts_in_run
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment
@@ -185,8 +186,7 @@ def _run_text(run: RunFacts, pipeline: Pipeline, now: datetime) -> str:
 def _steps_section(pipeline: Pipeline, run: Run, now: datetime, pod: Pod | None) -> Section:
     """Returns the steps from the start of the run until the run is initialized or has ended."""
     end = max(run.initialized_time or run.completion_time or now, run.start_time)
-    statuses = map(ContainerStatus.from_api, pipeline.status.init_container_statuses)
-    pairs = zip(statuses, steps(pipeline, pod), strict=True)
+    pairs = zip(mirrored(pipeline.status), steps(pipeline, pod), strict=True)
     rows = (_step_row(status, step, run, end, now) for status, step in pairs)
     return _section(f"Steps of run {run.number}", rows, [run.start_time, end])
 

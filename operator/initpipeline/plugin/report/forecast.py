@@ -173,7 +173,7 @@ def _next_pull(facts: Facts) -> str:
 def _waits_for(reason: str, facts: Facts) -> bool:
     """Returns whether a container of the Pod is waiting for this reason."""
     pod = facts.pod
-    statuses = (*pod.init_container_statuses, *pod.container_statuses) if pod else ()
+    statuses = pod.all_statuses if pod else ()
     return any(status.waiting_reason == reason for status in statuses)
 
 

@@ -9,7 +9,8 @@ from initpipeline.api.models import InitPipelineStatus, Policies, Run
 from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.core import admission, log_tails
 from initpipeline.core.decide import Decision, DeletePipeline, DeletePod, decide
-from initpipeline.core.facts import ContainerStatus, Facts
+from initpipeline.core.facts import Facts
+from initpipeline.core.mirror import mirrored
 from initpipeline.core.template import Change, changes
 from initpipeline.plugin.report.formatting import Line, Mode, Moment
 
@@ -244,8 +245,7 @@ def _interrupted(status: InitPipelineStatus, now: datetime) -> Line | None:
     if status.current_step is None:
         return Line(now, f"run {run.number}, whose Pod does not exist yet")
     step = f'run {run.number} at step "{status.current_step}"'
-    statuses = (ContainerStatus.from_api(raw) for raw in status.init_container_statuses)
-    running = [s for s in statuses if s.name == status.current_step and s.running]
+    running = [s for s in mirrored(status) if s.name == status.current_step and s.running]
     started = running[0].started_at if running else None
     if started is None:
         return Line(now, step)

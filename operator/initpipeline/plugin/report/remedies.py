@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from initpipeline.api.models import Run
 from initpipeline.api.reasons import ConditionType, Reason, Result
 from initpipeline.core import admission, run_limits
-from initpipeline.core.facts import ContainerStatus, Pipeline, Pod
+from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.core.mirror import mirrored
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.summary import summary
 
@@ -279,8 +280,7 @@ def _of_in_place(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
 def _has_started(pipeline: Pipeline) -> bool:
     """Returns whether the current step has started, or whether that is unknown."""
     status = pipeline.status
-    statuses = map(ContainerStatus.from_api, status.init_container_statuses)
-    current = next((one for one in statuses if one.name == status.current_step), None)
+    current = next((one for one in mirrored(status) if one.name == status.current_step), None)
     return current is None or current.ever_started
 
 

@@ -10,6 +10,7 @@ from initpipeline.api.reasons import Result
 from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated, init_containers
 from initpipeline.core.failures import could_not_start, failure
 from initpipeline.core.kubelet_reasons import CRASH_LOOP_BACK_OFF
+from initpipeline.core.mirror import mirrored
 from initpipeline.core.pod_restarts import restarts_in_run
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment
@@ -69,9 +70,9 @@ def sidecars(pipeline: Pipeline, pod: Pod | None) -> frozenset[str]:
     """
     run = pipeline.status.run
     if pod is not None and run is not None and pod.uid == run.pod_uid:
-        return frozenset(one.name for one in pod.init_containers if one.sidecar)
+        return pod.sidecars
     known = {one.name: one.sidecar for one in init_containers(pipeline.template["spec"])}
-    statuses = [ContainerStatus.from_api(raw) for raw in pipeline.status.init_container_statuses]
+    statuses = mirrored(pipeline.status)
     injected = {
         one.name
         for position, one in enumerate(statuses)
@@ -88,10 +89,9 @@ def steps(pipeline: Pipeline, pod: Pod | None = None) -> tuple[Step, ...]:
     """
     status = pipeline.status
     sidecar_names = sidecars(pipeline, pod)
-    statuses = (ContainerStatus.from_api(raw) for raw in status.init_container_statuses)
     return tuple(
         _step(position, one, one.name in sidecar_names, status)
-        for position, one in enumerate(statuses, start=1)
+        for position, one in enumerate(mirrored(status), start=1)
     )
 
 
