@@ -18,7 +18,7 @@ from initpipeline.api.podtemplate import Schema
 from initpipeline.api.reasons import CONDITIONS, EventReason, Reason
 from initpipeline.api.triggers import TRIGGERS
 from initpipeline.core.run_events import RunEvent
-from initpipeline.runtime.settings import Settings
+from initpipeline.runtime.settings import Settings, option, variable
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "reference.md"
 
@@ -31,9 +31,6 @@ _CODE: Final = re.compile(
 
 _NESTED: Final = frozenset({"run", "history", "conditions", "initContainerStatuses"})
 """Fields of status whose own fields are not in the table of status."""
-
-_OPTIONS: Final = {"namespaces": "--namespace"}
-"""Options of the operator that are not named after their setting."""
 
 
 def filled(page: str) -> str:
@@ -171,10 +168,10 @@ def _names() -> str:
 def _settings() -> str:
     rows = []
     for name, field in Settings.model_fields.items():
-        option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
-        variable = f"{Settings.model_config['env_prefix']}{name.upper()}"
         default = f"`{field.default}`" if field.default else ""
-        rows.append((f"`{option}`", f"`{variable}`", default, cell(field.description or "")))
+        rows.append(
+            (f"`{option(name)}`", f"`{variable(name)}`", default, cell(field.description or ""))
+        )
     return _table(("option", "environment variable", "default", "meaning"), rows)
 
 

@@ -4,7 +4,8 @@ import argparse
 import asyncio
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
@@ -12,7 +13,7 @@ from pydantic_settings import SettingsError
 from initpipeline import __version__
 from initpipeline.runtime import logs, operator
 from initpipeline.runtime.errors import OperatorError
-from initpipeline.runtime.settings import Settings
+from initpipeline.runtime.settings import Settings, option, variable
 
 _EPILOG = """\
 The cluster is that of $KUBECONFIG, or else of the Pod's service account, or else of ~/.kube/config.
@@ -29,6 +30,29 @@ examples:
   # Use another kubeconfig, and log more
   KUBECONFIG=dev.yaml initpipeline run --log-level debug
 """
+
+
+_VALUES: Final[Mapping[str, str | None]] = {
+    "workers": "N",
+    "sweep_seconds": "N",
+    "request_timeout_seconds": "N",
+    "lease_namespace": "NAME",
+    "lease_name": "NAME",
+    "lease_seconds": "N",
+    "renew_seconds": "N",
+    "retry_seconds": "N",
+    "shards": "N",
+    "standby": "warm|cold",
+    "scheduling_gate": None,
+    "log_tails": "record|omit",
+    "identity": "NAME",
+    "probe_address": "HOST:PORT",
+    "metrics_address": "HOST:PORT",
+    "log_format": "auto|plain|json",
+    "log_level": "LEVEL",
+}
+"""The settings besides the namespaces, in the order of --help, with what it shows for the option's
+value. None: the option has no value."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,34 +105,18 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument(
-        "--namespace",
+        option("namespaces"),
         "-n",
         dest="namespaces",
         action="append",
         metavar="NAME",
         help=_help("namespaces") + " May be given several times.",
     )
-    run.add_argument("--workers", metavar="N", help=_help("workers"))
-    run.add_argument("--sweep-seconds", metavar="N", help=_help("sweep_seconds"))
-    run.add_argument(
-        "--request-timeout-seconds", metavar="N", help=_help("request_timeout_seconds")
-    )
-    run.add_argument("--lease-namespace", metavar="NAME", help=_help("lease_namespace"))
-    run.add_argument("--lease-name", metavar="NAME", help=_help("lease_name"))
-    run.add_argument("--lease-seconds", metavar="N", help=_help("lease_seconds"))
-    run.add_argument("--renew-seconds", metavar="N", help=_help("renew_seconds"))
-    run.add_argument("--retry-seconds", metavar="N", help=_help("retry_seconds"))
-    run.add_argument("--shards", metavar="N", help=_help("shards"))
-    run.add_argument("--standby", metavar="warm|cold", help=_help("standby"))
-    run.add_argument(
-        "--scheduling-gate", action="store_const", const=True, help=_help("scheduling_gate")
-    )
-    run.add_argument("--log-tails", metavar="record|omit", help=_help("log_tails"))
-    run.add_argument("--identity", metavar="NAME", help=_help("identity"))
-    run.add_argument("--probe-address", metavar="HOST:PORT", help=_help("probe_address"))
-    run.add_argument("--metrics-address", metavar="HOST:PORT", help=_help("metrics_address"))
-    run.add_argument("--log-format", metavar="auto|plain|json", help=_help("log_format"))
-    run.add_argument("--log-level", metavar="LEVEL", help=_help("log_level"))
+    for setting, value in _VALUES.items():
+        if value is None:
+            run.add_argument(option(setting), action="store_const", const=True, help=_help(setting))
+        else:
+            run.add_argument(option(setting), metavar=value, help=_help(setting))
     return parser
 
 
@@ -124,9 +132,9 @@ def _first_problem(error: ValidationError | SettingsError) -> str:
         return f'{error}: in the environment, set a JSON list, such as \'["a", "b"]\''
     problem = error.errors()[0]
     setting = str(problem["loc"][0])
-    option = "namespace" if setting == "namespaces" else setting.replace("_", "-")
     message = problem["msg"].removeprefix("Value error, ")
-    return f"--{option} (or INITPIPELINE_{setting.upper()}): {message}, not {problem['input']!r}"
+    name = f"{option(setting)} (or {variable(setting)})"
+    return f"{name}: {message}, not {problem['input']!r}"
 
 
 def _fail(message: str, code: int) -> int:

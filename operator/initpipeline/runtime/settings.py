@@ -39,11 +39,24 @@ def _lease_name(name: str) -> str:
 _LABEL = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 
 
+_PREFIX: Final = "INITPIPELINE_"
+
+
+def variable(setting: str) -> str:
+    """Returns the environment variable of a setting."""
+    return f"{_PREFIX}{setting.upper()}"
+
+
+def option(setting: str) -> str:
+    """Returns the option of the command line for a setting."""
+    return "--namespace" if setting == "namespaces" else f"--{setting.replace('_', '-')}"
+
+
 class Settings(BaseSettings):
     """The settings of the operator's process. Raises pydantic.ValidationError if one is invalid."""
 
     model_config = SettingsConfigDict(
-        env_prefix="INITPIPELINE_", extra="forbid", frozen=True, allow_inf_nan=False
+        env_prefix=_PREFIX, extra="forbid", frozen=True, allow_inf_nan=False
     )
 
     namespaces: tuple[Annotated[str, AfterValidator(_namespace)], ...] = Field(
