@@ -132,13 +132,13 @@ class EventRecorder:
         gateway: Gateway,
         clock: Callable[[], datetime],
         instance: str | None = None,
-        meter: Meter | None = None,
+        meter: Meter = Meter(),
     ) -> None:
         """``instance`` is the reportingInstance of the events. None: the name of the host, which
         in a Pod is the Pod's name."""
         self._gateway = gateway
         self._clock = clock
-        self._meter = meter or Meter()
+        self._meter = meter
         self._instance = (instance or platform.node() or "unknown")[:128]
         self._waiting: FairBuffer[_PendingEvent] = FairBuffer(QUEUE_LIMIT)
         self._series: OrderedDict[_SeriesKey, _Series] = OrderedDict()

@@ -95,7 +95,7 @@ class Gateway:
         self,
         client: ApiClient,
         remaining: Callable[[], float] = lambda: math.inf,
-        shard: Shard = Shard(),  # noqa: B008 - it is immutable
+        shard: Shard = Shard(),
     ) -> None:
         """``remaining`` returns the seconds until the Lease expires, or with ``--shards`` the
         heartbeat of this replica, if that is earlier. Lists and watches have only the objects of

@@ -224,10 +224,11 @@ class Operator:
         client: ApiClient,
         now: Clock,
         metrics: "Metrics | None" = None,
-        tracer: Tracer | None = None,
+        tracer: Tracer = Tracer(),
     ) -> None:
         self._metrics = metrics
-        self._tracer = tracer or Tracer()
+        self._meter = metrics or Meter()
+        self._tracer = tracer
         self._settings = settings
         self._client = client
         self._namespaces: Sequence[str | None] = settings.namespaces or (None,)
@@ -249,8 +250,8 @@ class Operator:
             identity(settings),
             now,
             self._failed,
-            metrics or Meter(),
-            tracer or Tracer(),
+            self._meter,
+            tracer,
         )
         self._tasks = Tasks(self._failed)
         selection = Selection(map(pipelines_path, self._namespaces))
@@ -259,7 +260,7 @@ class Operator:
             pipelines_path(name): Watched(
                 fresh, _SharedLists(name, self._work, fresh, Gateway(client), self._failed)
             )
-            for name, fresh in freshness("InitPipelines", self._namespaces, metrics).items()
+            for name, fresh in freshness("InitPipelines", self._namespaces, self._meter).items()
         }
         self._guard = KopfGuard(self._watched, self._is_known, selection)
 
@@ -358,7 +359,7 @@ class Operator:
 
     async def _start(self, **_: object) -> None:
         self._work.start(self._tasks)
-        check = CrdCheck(self._client, self._metrics or Meter())
+        check = CrdCheck(self._client, self._meter)
         self._tasks.run("comparison of the CRD", check.run(self._settings.sweep_seconds))
         scope = ",".join(self._settings.namespaces) or "all"
         logger.info(

@@ -134,9 +134,9 @@ class WorkQueue(Generic[K]):
         max_urgent: float = math.inf,
         max_last: float = math.inf,
         urgency: Callable[[K], Urgency] = lambda _: Urgency.LAST,
-        meter: Meter | None = None,
+        meter: Meter = Meter(),
     ) -> None:
-        self._meter = meter or Meter()
+        self._meter = meter
         self._clock = clock
         self._urgency = urgency
         self._group = group

@@ -181,8 +181,8 @@ class Reconciler:
         events: EventRecorder,
         unlabelled_pods: UnlabelledPodWatcher,
         gated: bool = False,
-        meter: Meter | None = None,
-        tracer: Tracer | None = None,
+        meter: Meter = Meter(),
+        tracer: Tracer = Tracer(),
         *,
         omit_log_tails: bool = False,
     ) -> None:
@@ -196,8 +196,8 @@ class Reconciler:
         self._events = events
         self._unlabelled_pods = unlabelled_pods
         self._gated = gated
-        self._meter = meter or Meter()
-        self._tracer = tracer or Tracer()
+        self._meter = meter
+        self._tracer = tracer
         self._omit_log_tails = omit_log_tails
         self._creations = _Creations()
         self._followed: dict[Key, str] = {}

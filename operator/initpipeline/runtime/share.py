@@ -45,10 +45,10 @@ are cancelled, which is safe at any point."""
 
 
 def freshness(
-    objects: str, namespaces: Sequence[str | None], meter: Meter | None = None
+    objects: str, namespaces: Sequence[str | None], meter: Meter = Meter()
 ) -> dict[str | None, Freshness]:
     """Returns the freshness of the watches of these objects, by namespace."""
-    ended = partial((meter or Meter()).watch_ended, objects.lower())
+    ended = partial(meter.watch_ended, objects.lower())
     return {
         name: Freshness(objects if name is None else f"{objects} in {name}", ended=ended)
         for name in namespaces
@@ -125,7 +125,7 @@ def conditions(
 
 
 def work_queue(
-    workers: int, cache: Cache, clock: Callable[[], datetime], meter: Meter | None = None
+    workers: int, cache: Cache, clock: Callable[[], datetime], meter: Meter = Meter()
 ) -> WorkQueue[Key]:
     """Returns the queue of the pipelines to reconcile, for this number of workers.
 
@@ -200,8 +200,8 @@ class Share:
         leads: Callable[[], bool],
         failed: Callable[[OperatorError], None],
         now: Callable[[], datetime],
-        meter: Meter | None = None,
-        tracer: Tracer | None = None,
+        meter: Meter = Meter(),
+        tracer: Tracer = Tracer(),
     ) -> None:
         """``shards`` is their number. All together have about as many workers and unpacked objects
         as one. ``gateway`` is that of the shard. While ``leads`` returns False, nothing is

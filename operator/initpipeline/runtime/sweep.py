@@ -65,9 +65,9 @@ class Sweeper:
         cache: Cache,
         queue: WorkQueue[Key],
         namespaces: Sequence[str | None],
-        meter: Meter | None = None,
+        meter: Meter = Meter(),
     ) -> None:
-        self._meter = meter or Meter()
+        self._meter = meter
         self._gateway = gateway
         self._cache = cache
         self._queue = queue

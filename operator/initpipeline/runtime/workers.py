@@ -24,11 +24,10 @@ async def run_worker(
     queue: WorkQueue[Key],
     reconciler: Reconciler,
     leads: Callable[[], bool] = lambda: True,
-    meter: Meter | None = None,
+    meter: Meter = Meter(),
 ) -> None:
     """Reconcile one key of the queue after another, until the task is cancelled. While ``leads``
     returns False, no key is reconciled. The caller must queue all keys when it returns True."""
-    meter = meter or Meter()
     loop = asyncio.get_running_loop()
     while True:
         key = await queue.get()

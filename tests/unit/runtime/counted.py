@@ -118,9 +118,7 @@ def _size(body: Mapping[str, Any]) -> int:
 class CountedQueue(WorkQueue[Key]):
     """Counts the reconciles."""
 
-    def __init__(
-        self, clock: Callable[[], datetime], costs: Counter[str], meter: Meter | None
-    ) -> None:
+    def __init__(self, clock: Callable[[], datetime], costs: Counter[str], meter: Meter) -> None:
         super().__init__(clock, meter=meter)
         self._costs = costs
 
@@ -147,7 +145,7 @@ class CountedOperator:
         events_before_responses: bool = False,
         new_client: NewClient = CountedClient,
         gated: bool = False,
-        meter: Meter | None = None,
+        meter: Meter = Meter(),
     ) -> None:
         self._meter = meter
         self._api, self._costs, self._early = api, costs, events_before_responses
@@ -219,7 +217,7 @@ class CountedWorld:
     """The cluster with one operator. ``costs`` counts its work by the columns of the table."""
 
     def __init__(
-        self, clock: Clock, events_before_responses: bool = False, meter: Meter | None = None
+        self, clock: Clock, events_before_responses: bool = False, meter: Meter = Meter()
     ) -> None:
         self._meter = meter
         self.costs: Counter[str] = Counter()

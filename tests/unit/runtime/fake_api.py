@@ -295,7 +295,7 @@ class ManualPodWatcher(UnlabelledPodWatcher):
 class Operator:
     """An operator's process. Its cache is empty until ``watch`` is called."""
 
-    def __init__(self, api: FakeApi, clock: Clock, tracer: Tracer | None = None) -> None:
+    def __init__(self, api: FakeApi, clock: Clock, tracer: Tracer = Tracer()) -> None:
         self._api = api
         self.cache = Cache.empty()
         self.queue = RecordingQueue(clock)
