@@ -24,7 +24,7 @@ from initpipeline.core.decide import Decision, decide
 from initpipeline.core.facts import Facts
 from initpipeline.runtime import handlers, reconcile
 from initpipeline.runtime.cache import Cache
-from initpipeline.runtime.client import JSON, ApiClient
+from initpipeline.runtime.client import JSON
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway
 from initpipeline.runtime.keys import Key
@@ -42,6 +42,7 @@ from tests.unit.model.cluster import UNLABELLED, Api, Cluster, Event
 from tests.unit.model.kubelet import Kubelet
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, FakeApi, merged
+from tests.unit.runtime.stub_client import Request, StubClient
 
 PAUSE: Final = 1
 """Seconds between two writes to the cluster."""
@@ -52,7 +53,7 @@ ROUNDS: Final = 100
 _KINDS: Final = {"initpipelines": "pipeline", "pods": "Pod", "events": "event"}
 
 
-class CountedClient(ApiClient):
+class CountedClient(StubClient):
     """Counts the requests and what they write. Reads Pods from a watch that the test feeds."""
 
     def __init__(
@@ -65,19 +66,12 @@ class CountedClient(ApiClient):
         self.sent: list[str] = []
         """The requests, with the length of each body."""
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        content_type: str = JSON,
-        accept: str = JSON,
-        seconds: float = math.inf,  # noqa: ARG002
-    ) -> Raw:
-        name, size = _name(method, path), 0 if body is None else _size(body)
+    async def answer(self, request: Request) -> Raw:
+        name = _name(request.method, request.path)
+        size = 0 if request.body is None else _size(request.body)
         self._costs.update({name: 1, BYTES: size})
         self.sent.append(f"{name} {size}" if size else name)
-        answer = await self._api.request(method, path, body, content_type, accept)
+        answer = await self._api.answer(request)
         await self._answering()
         return answer
 

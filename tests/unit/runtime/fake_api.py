@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import math
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +12,7 @@ from initpipeline.api.models import format_time
 from initpipeline.api.raw import Raw
 from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.runtime.cache import Cache
-from initpipeline.runtime.client import JSON, MERGE_PATCH, STRATEGIC_PATCH, ApiClient
+from initpipeline.runtime.client import JSON, MERGE_PATCH, STRATEGIC_PATCH
 from initpipeline.runtime.errors import ConnectionFailed, api_error
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway
@@ -24,6 +23,7 @@ from initpipeline.runtime.tracer import Tracer
 from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
 from tests.builders import NAME, NAMESPACE
 from tests.unit.runtime.clock import Clock
+from tests.unit.runtime.stub_client import Request, StubClient
 
 KEY = Key(NAMESPACE, NAME)
 PIPELINES, PODS, EVENTS = names.PLURAL, "pods", "events"
@@ -33,7 +33,7 @@ class Died(BaseException):
     """Ends the operator's process."""
 
 
-class FakeApi(ApiClient):
+class FakeApi(StubClient):
     """Stores objects with resource versions, preconditions and graceful deletion, like Kubernetes.
 
     ``calls`` lists the requests, such as "POST pods". A test injects faults by request:
@@ -91,18 +91,10 @@ class FakeApi(ApiClient):
         found = sorted(self.objects.items(), key=lambda item: item[0])
         return [raw for (plural, _), raw in found if plural == EVENTS]
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        content_type: str = JSON,
-        accept: str = JSON,
-        seconds: float = math.inf,  # noqa: ARG002
-    ) -> Raw:
-        target = urlsplit(path)
+    async def answer(self, request: Request) -> Raw:
+        target = urlsplit(request.path)
         plural, key, subresource = _parse(target.path)
-        name = f"{method} {subresource or plural}"
+        name = f"{request.method} {subresource or plural}"
         if self.dies_after is not None and len(self.calls) >= self.dies_after:
             raise Died
         self.calls.append(name)
@@ -110,10 +102,13 @@ class FakeApi(ApiClient):
             interference()
         if failures := self.failing.get(name):
             raise failures.pop(0)
-        handle = getattr(self, f"_{method.lower()}")
+        handle = getattr(self, f"_{request.method.lower()}")
         patches = STRATEGIC_PATCH if plural == PODS else MERGE_PATCH
-        assert content_type == (patches if method == "PATCH" else JSON), content_type
-        answer: Raw = copy.deepcopy(handle(plural, key, dict(body or {}), parse_qs(target.query)))
+        expected = patches if request.method == "PATCH" else JSON
+        assert request.content_type == expected, request.content_type
+        answer: Raw = copy.deepcopy(
+            handle(plural, key, dict(request.body or {}), parse_qs(target.query))
+        )
         if self.dies_after is not None and len(self.calls) >= self.dies_after:
             raise Died
         if interference := self.after.pop(name, None):
@@ -121,7 +116,7 @@ class FakeApi(ApiClient):
         if name in self.unanswered:
             self.unanswered.remove(name)
             raise ConnectionFailed("timed out")
-        return _metadata_only(answer) if "PartialObjectMetadata" in accept else answer
+        return _metadata_only(answer) if "PartialObjectMetadata" in request.accept else answer
 
     async def page(self, path: str, accept: str = JSON) -> Raw:
         return await self.request("GET", path, accept=accept)

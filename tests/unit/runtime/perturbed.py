@@ -9,7 +9,6 @@ the model, unless the status may be newer than the Pod from which it is made.
 
 import asyncio
 import copy
-import math
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -50,6 +49,7 @@ from tests.unit.model.witness import Witness
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.counted import CountedClient, CountedOperator, CountedWorld
 from tests.unit.runtime.fake_api import EVENTS, PIPELINES, PODS, FakeApi
+from tests.unit.runtime.stub_client import Request
 
 ANOTHER_REQUEST: Final = ("edit", {"metadata": {"annotations": {RERUN_ANNOTATION: "2"}}})
 LIMITED: Final = with_policies(TWO, initDeadlineSeconds=20)
@@ -208,24 +208,16 @@ class MortalClient(CountedClient):
         self.next_page: Raw | None = None
         """The next page of a list, in place of the present one."""
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        content_type: str = JSON,
-        accept: str = JSON,
-        seconds: float = math.inf,
-    ) -> Raw:
+    async def answer(self, request: Request) -> Raw:
         if self.dead:
             await _never()
-        if method == "GET":
-            return await super().request(method, path, body, content_type, accept, seconds)
+        if request.method == "GET":
+            return await super().answer(request)
         self._written += 1
-        self._deaths.writes.append(f"{method} {path}")
+        self._deaths.writes.append(f"{request.method} {request.path}")
         dies = self._deaths.left[:1] == [self._written]
         if not dies or self._deaths.carried_out:
-            answer = await super().request(method, path, body, content_type, accept, seconds)
+            answer = await super().answer(request)
             if not dies:
                 return answer
         self._deaths.left.pop(0)

@@ -3,27 +3,25 @@
 import asyncio
 import copy
 import logging
-import math
-from collections.abc import Mapping
 from typing import Any, Final
 
 import pytest
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
-from initpipeline.runtime.client import JSON, ApiClient
 from initpipeline.runtime.crd_check import CrdCheck
 from initpipeline.runtime.errors import ConnectionFailed, api_error
 from initpipeline.runtime.metrics import Metrics
 from tests.unit.core.test_skew import SERVED
 from tests.unit.runtime.clock import Clock
+from tests.unit.runtime.stub_client import Request, StubClient
 
 GROUP: Final = f"/openapi/v3/apis/{names.API_VERSION}"
 KIND: Final = {"group": names.GROUP, "version": names.VERSION, "kind": names.KIND}
 PERIOD: Final = 600.0
 
 
-class FakeOpenApi(ApiClient):
+class FakeOpenApi(StubClient):
     """An API server that publishes this schema of InitPipelines."""
 
     def __init__(self) -> None:
@@ -42,16 +40,9 @@ class FakeOpenApi(ApiClient):
             name: field for name, field in fields.items() if field is not None
         }
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        content_type: str = JSON,
-        accept: str = JSON,
-        seconds: float = math.inf,  # noqa: ARG002
-    ) -> Raw:
-        assert (method, body, content_type, accept) == ("GET", None, JSON, JSON)
+    async def answer(self, request: Request) -> Raw:
+        path = request.path
+        assert request == Request("GET", path)
         self.calls.append(path)
         if self.failing:
             raise self.failing.pop(0)

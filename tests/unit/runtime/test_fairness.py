@@ -6,9 +6,7 @@ pipeline was created and before it creates its Pod. docs/faults.md has the secon
 
 import asyncio
 import contextlib
-import math
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,7 +14,6 @@ import pytest
 from initpipeline.api.raw import Raw
 from initpipeline.runtime import handlers
 from initpipeline.runtime.cache import Cache
-from initpipeline.runtime.client import JSON
 from initpipeline.runtime.errors import api_error
 from initpipeline.runtime.events import EventRecorder
 from initpipeline.runtime.gateway import Gateway
@@ -30,6 +27,7 @@ from initpipeline.runtime.workers import run_worker
 from tests.builders import PipelineBuilder, pipeline
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import PIPELINES, PODS, FakeApi
+from tests.unit.runtime.stub_client import Request
 
 NOISY, QUIET = "noisy", "quiet"
 MANY = 300
@@ -50,19 +48,11 @@ class SharedApi(FakeApi):
         self.sent: list[str] = []
         """The requests, as namespace, method and plural."""
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        content_type: str = JSON,
-        accept: str = JSON,
-        seconds: float = math.inf,
-    ) -> Raw:
-        target = urlsplit(path).path
+    async def answer(self, request: Request) -> Raw:
+        target = urlsplit(request.path).path
         namespace = target.split("/namespaces/")[1].split("/")[0]
-        creates_pod = method == "POST" and target.endswith("/pods")
-        self.sent.append(f"{namespace} {'creates a Pod' if creates_pod else method}")
+        creates_pod = request.method == "POST" and target.endswith("/pods")
+        self.sent.append(f"{namespace} {'creates a Pod' if creates_pod else request.method}")
         for _ in range(10):
             await asyncio.sleep(0)
         if creates_pod and namespace == NOISY:
@@ -70,7 +60,7 @@ class SharedApi(FakeApi):
                 await self.webhook.wait()
             if self.refusing is not None:
                 raise self.refusing
-        return await super().request(method, path, body, content_type, accept, seconds)
+        return await super().answer(request)
 
 
 class World:

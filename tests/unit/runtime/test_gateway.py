@@ -1,9 +1,9 @@
 """Requests of the gateway: writes end before the Lease does."""
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote
 
 import pytest
@@ -12,16 +12,17 @@ from initpipeline.api.names import BUCKET_LABEL, NAME_LABEL
 from initpipeline.api.raw import Raw
 from initpipeline.core.facts import Pipeline
 from initpipeline.runtime.buckets import Shard
-from initpipeline.runtime.client import JSON, ApiClient
+from initpipeline.runtime.client import JSON
 from initpipeline.runtime.errors import ConnectionFailed, LeaseExpiring
 from initpipeline.runtime.gateway import Gateway
 from initpipeline.runtime.keys import Key, Kind
 from tests.builders import NAME, NAMESPACE, fresh_pod, pipeline
+from tests.unit.runtime.stub_client import Request, StubClient
 
 KEY: Final = Key(NAMESPACE, NAME)
 
 
-class Recorder(ApiClient):
+class Recorder(StubClient):
     """Answers each request with one object, and records the time it was given."""
 
     def __init__(self) -> None:
@@ -32,17 +33,9 @@ class Recorder(ApiClient):
         self.items: list[Raw] = []
         """The objects of each list."""
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,  # noqa: ARG002
-        content_type: str = JSON,  # noqa: ARG002
-        accept: str = JSON,  # noqa: ARG002
-        seconds: float = math.inf,
-    ) -> Raw:
-        self.sent.append((method, seconds))
-        raw = (fresh_pod() if "/pods" in path else pipeline()).raw()
+    async def answer(self, request: Request) -> Raw:
+        self.sent.append((request.method, request.seconds))
+        raw = (fresh_pod() if "/pods" in request.path else pipeline()).raw()
         raw["metadata"]["resourceVersion"] = "7"
         raw["metadata"].setdefault("labels", {}).update(self.labels)
         return raw

@@ -1,9 +1,7 @@
 """The checks before the operator starts: each missing thing is reported in one line."""
 
 import asyncio
-import math
 import ssl
-from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
@@ -11,14 +9,14 @@ import pytest
 
 from initpipeline.api.raw import Raw
 from initpipeline.runtime import preflight
-from initpipeline.runtime.client import JSON, ApiClient
 from initpipeline.runtime.errors import ConnectionFailed, OperatorError, api_error
 from initpipeline.runtime.keys import Key
 from initpipeline.runtime.preflight import WAIT_SECONDS, Unavailable
 from tests.unit.runtime.clock import Clock
+from tests.unit.runtime.stub_client import Request, StubClient
 
 
-class FakeReviewApi(ApiClient):
+class FakeReviewApi(StubClient):
     """An API server that grants all permissions except these verbs. Each request may fail."""
 
     def __init__(
@@ -45,24 +43,16 @@ class FakeReviewApi(ApiClient):
             raise self._ready
         return self._ready
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        content_type: str = JSON,
-        accept: str = JSON,
-        seconds: float = math.inf,  # noqa: ARG002
-    ) -> Raw:
-        assert (content_type, accept) == (JSON, JSON)
-        if method == "GET":
+    async def answer(self, request: Request) -> Raw:
+        assert request == Request(request.method, request.path, request.body)
+        if request.method == "GET":
             if self._kind is not None:
                 raise self._kind
             return {"resources": [{"name": name} for name in self._resources]}
         if isinstance(self._review, Exception):
             raise self._review
-        assert body is not None, path
-        asked = body["spec"]["resourceAttributes"]
+        assert request.body is not None, request.path
+        asked = request.body["spec"]["resourceAttributes"]
         resource = "/".join(filter(None, [asked["resource"], asked["subresource"]]))
         question = f"{asked['verb']} {resource}"
         self.asked.append((asked.get("namespace"), question))

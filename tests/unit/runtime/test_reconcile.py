@@ -26,6 +26,7 @@ from initpipeline.runtime.reconcile import MAX_DECISIONS_PER_RECONCILE, ONE_AT_A
 from tests.builders import completed_pod, fresh_pod, pipeline, running_pod
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, Died, FakeApi, Operator
+from tests.unit.runtime.stub_client import Request
 
 QUOTA = api_error(403, {"message": "pods is forbidden: exceeded quota: q, used: pods=3"})
 DENIED = api_error(
@@ -1225,7 +1226,7 @@ class SilentApi(FakeApi):
 
     requests = 0
 
-    async def request(self, *_: Any, **__: Any) -> Raw:
+    async def answer(self, _: Request) -> Raw:
         self.requests += 1
         await asyncio.Event().wait()
         raise AssertionError("nothing sets the event")
