@@ -102,7 +102,7 @@ def suspended(facts: Facts, state: RunState | None, now: datetime) -> InitPipeli
     terminating = stuck = None
     if pod is not None and may_be_deleted(pod, pipeline):
         stuck = explanations.stuck(pod) if pod_end.is_stuck(pod, now) else None
-        terminating = None if stuck else explanations.terminating(pod)
+        terminating = explanations.terminating(pod)
     reconciling = None if stuck else terminating or delayed
     inputs = ConditionInputs(False, why, False, why, reconciling, stuck, suspended=why)
     status = _with_state(before, state) if state else before

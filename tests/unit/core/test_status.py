@@ -648,6 +648,7 @@ class TestSuspended:
     def test_suspended_pipeline_has_pod_name_and_generation(self) -> None:
         seen = SimulatedPipeline(pipeline().policy(suspend=True).of_generation(3)).reconcile(None)
         assert (seen.status.pod_name, seen.status.observed_generation) == ("demo", 3)
+        assert {c.observed_generation for c in seen.status.conditions} == {3}
 
 
 def test_unchanged_status_has_pod_name_and_generation() -> None:

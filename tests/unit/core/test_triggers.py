@@ -523,6 +523,16 @@ class TestResumedPipelineThatWaits:
         assert (after.run.number, after.run.trigger) == (7, Trigger.RESUMED)
         assert after.status.condition(ConditionType.SUSPENDED) is None
 
+    def test_observed_generation_stays_until_the_run_starts(self) -> None:
+        """So ``kubectl wait`` waits for the run."""
+        suspended = after_requests(5, 60).policy(suspend=True).reconcile(None, 60)
+        after = suspended.policy(suspend=False).reconcile(None, 61)
+        assert after.condition(ConditionType.SUSPENDED).reason == Reason.RATE_LIMITED
+        before = suspended.status.observed_generation
+        assert after.status.observed_generation == before
+        assert {c.observed_generation for c in after.status.conditions} == {before}
+        assert after.reconcile(None, 70).status.observed_generation != before
+
     def test_further_suspension_ends_the_wait(self) -> None:
         after = self.resumed().policy(suspend=True).reconcile(None, 62)
         assert (after.status.next_run_time, after.decision.wake_at) == (None, None)
