@@ -4,6 +4,7 @@ tests/cluster has a client of its own (tests/cluster/api.py), because it also ru
 packages of the tests.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,15 @@ from initpipeline.api.raw import Raw
 def connected(kubeconfig: Path) -> client.ApiClient:
     """Return a client with the rights of the kubeconfig's user. It is a context manager."""
     return config.new_client_from_config(str(kubeconfig), persist_config=False)
+
+
+def refusal(request: Callable[[], object]) -> client.ApiException | None:
+    """Send a request. Return the error of the API server, or None if it has accepted it."""
+    try:
+        request()
+    except client.ApiException as error:
+        return error
+    return None
 
 
 def manifest(name: str, spec: Raw) -> Raw:

@@ -422,6 +422,20 @@ class PipelineBuilder:
         return Pipeline.from_api(self.raw())
 
 
+def outage_tolerations(seconds: int) -> list[Raw]:
+    """Return the tolerations that the API server adds to each Pod, with 300 seconds. They tolerate
+    for this time that the Pod's node does not report."""
+    return [
+        {
+            "key": f"node.kubernetes.io/{taint}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": seconds,
+        }
+        for taint in ("not-ready", "unreachable")
+    ]
+
+
 def pod() -> PodBuilder:
     """Return a Pod of run 1 on a node, without containers."""
     return PodBuilder()

@@ -1,14 +1,13 @@
 """Creates InitPipelines and Pods, or asks in a dry run how the API server would refuse them."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from kubernetes import client
 
 from initpipeline.api.raw import Raw
-from tests.api_client import Pipelines, manifest
+from tests.api_client import Pipelines, manifest, refusal
 
 Template = Raw
 
@@ -56,7 +55,7 @@ class AdmissionClient:
     def pipeline_refusal(self, body: Raw) -> ApiRefusal | None:
         """Returns how the API server would refuse this InitPipeline. None: it would accept it."""
         create = self._pipelines.create
-        return _refusal(lambda: create(body, dry_run="All", field_validation="Strict"))
+        return _parsed(refusal(lambda: create(body, dry_run="All", field_validation="Strict")))
 
     def pod_refusal(self, template: Template) -> ApiRefusal | None:
         """Returns how the API server would refuse a Pod of this template. None: it would accept
@@ -64,16 +63,12 @@ class AdmissionClient:
         pod = template | {"metadata": template.get("metadata", {}) | {"name": "shop"}}
         create = client.CoreV1Api(self.api).create_namespaced_pod
         options = {"dry_run": "All", "field_validation": "Strict", "_preload_content": False}
-        return _refusal(lambda: create(self.namespace, pod, **options))
+        return _parsed(refusal(lambda: create(self.namespace, pod, **options)))
 
     @property
     def _pipelines(self) -> Pipelines:
         return Pipelines(self.api, self.namespace)
 
 
-def _refusal(create: Callable[[], Any]) -> ApiRefusal | None:
-    try:
-        create()
-    except client.ApiException as error:
-        return ApiRefusal(error.status, json.loads(error.body))
-    return None
+def _parsed(error: client.ApiException | None) -> ApiRefusal | None:
+    return None if error is None else ApiRefusal(error.status, json.loads(error.body))

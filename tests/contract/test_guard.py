@@ -14,8 +14,8 @@ from kubernetes import client
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
-from tests.api_client import Pipelines, connected, manifest
-from tests.builders import NAME, pipeline, running_pod
+from tests.api_client import Pipelines, connected, manifest, refusal
+from tests.builders import NAME, outage_tolerations, pipeline, running_pod
 from tests.cluster.cluster import Cluster
 from tests.contract.admission_client import minimal_template
 from tests.contract.conftest import allow
@@ -75,14 +75,6 @@ def attacker(control_plane: Cluster, kubectl: Kubectl) -> Iterator[client.ApiCli
         yield attacker
         kubectl("delete", *(part for file in policies for part in ("-f", file)))
         poll_until(lambda: not is_refused(), TAKES_EFFECT_SECONDS, "the policies are gone")
-
-
-def refusal(request: Callable[[], Any]) -> client.ApiException | None:
-    try:
-        request()
-    except client.ApiException as error:
-        return error
-    return None
 
 
 def expect_refusal(request: Callable[[], Any], message: str) -> None:
@@ -193,22 +185,11 @@ def child(api: client.ApiClient, attacker: client.ApiClient) -> Iterator[str]:
     client.CoreV1Api(api).delete_namespaced_pod("child", namespace, grace_period_seconds=0)
 
 
-DEFAULT_TOLERATIONS: Final = [
-    {
-        "key": f"node.kubernetes.io/{key}",
-        "operator": "Exists",
-        "effect": "NoExecute",
-        "tolerationSeconds": 300,
-    }
-    for key in ("not-ready", "unreachable")
-]
-"""The tolerations that the API server adds to each Pod."""
-
 CHANGES: Final[dict[str, Raw]] = {
     "image": {"spec": {"containers": [{"name": "app", "image": "evil"}]}},
     "image of a step": {"spec": {"initContainers": [{"name": "step", "image": "evil"}]}},
     "deadline": {"spec": {"activeDeadlineSeconds": 1}},
-    "toleration": {"spec": {"tolerations": [*DEFAULT_TOLERATIONS, {"operator": "Exists"}]}},
+    "toleration": {"spec": {"tolerations": [*outage_tolerations(300), {"operator": "Exists"}]}},
     "node selector of a gated Pod": {"spec": {"nodeSelector": {"a": "b"}}},
     "affinity of a gated Pod": {
         "spec": {

@@ -12,7 +12,7 @@ from kubernetes import client
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
-from tests.api_client import Pipelines, connected, manifest
+from tests.api_client import Pipelines, connected, manifest, refusal
 from tests.cluster.cluster import Cluster
 from tests.contract.admission_client import minimal_template
 from tests.contract.conftest import allow
@@ -182,14 +182,6 @@ def existing(places: dict[str, Pipelines]) -> Iterator[dict[str, Pipelines]]:
         places["admin"].patch(found["metadata"]["name"], {"metadata": {"finalizers": None}})
         if "deletionTimestamp" not in found["metadata"]:
             places["admin"].delete(found["metadata"]["name"], "Background")
-
-
-def refusal(request: Callable[[], Any]) -> client.ApiException | None:
-    try:
-        request()
-    except client.ApiException as error:
-        return error
-    return None
 
 
 pytestmark = pytest.mark.usefixtures("policy")

@@ -19,7 +19,7 @@ from initpipeline.api.podtemplate import CORE, Definitions
 from initpipeline.core import podspec
 from initpipeline.core.template import changes, digest
 from tests import libyaml
-from tests.builders import pipeline
+from tests.builders import outage_tolerations, pipeline
 from tests.cluster.cluster import Cluster
 from tests.contract.admission_client import Template
 from tests.contract.mutations import QUANTITY, mutations, resolved, respellings, thousandths
@@ -137,10 +137,7 @@ class StoredPods:
 
 
 SET_BY_ADMISSION: Final = ("priority", "preemptionPolicy")
-ADDED_TOLERATIONS: Final = [
-    {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
-    for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
-]
+ADDED_TOLERATIONS: Final = outage_tolerations(300)
 """The admission plugin DefaultTolerationSeconds adds these."""
 
 DISABLED_FIELDS: Final = ("stopSignal", "clusterTrustBundle", "podCertificate", "schedulingGroup")

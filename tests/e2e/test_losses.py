@@ -13,6 +13,7 @@ from kubernetes.utils.quantity import parse_quantity
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
+from tests.builders import outage_tolerations
 from tests.cluster.cluster import Cluster
 from tests.cluster.kubelet import NODE_NAME
 from tests.e2e import node_faults
@@ -246,12 +247,6 @@ def test_deletion_of_the_node_is_a_loss(
     env.wait_ready("running", run=2)
 
 
-UNREACHABLE = [
-    {"key": f"node.kubernetes.io/{what}", "operator": "Exists", "tolerationSeconds": 1}
-    for what in ("unreachable", "not-ready")
-]
-
-
 def test_eviction_from_an_unreachable_node_is_a_loss_once_the_kubelet_is_back(
     env: E2EEnv,
     node: Cluster,
@@ -275,8 +270,7 @@ def test_eviction_from_an_unreachable_node_is_a_loss_once_the_kubelet_is_back(
 
 def tolerating(pod: dict[str, Any]) -> dict[str, Any]:
     """Return the template with a toleration of one second, in place of the default five minutes."""
-    tolerations = [{**toleration, "effect": "NoExecute"} for toleration in UNREACHABLE]
-    return {**pod, "spec": {**pod["spec"], "tolerations": tolerations}}
+    return {**pod, "spec": {**pod["spec"], "tolerations": outage_tolerations(1)}}
 
 
 def terminating(state: Raw) -> bool:

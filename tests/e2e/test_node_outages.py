@@ -12,6 +12,7 @@ import pytest
 from kubernetes import client
 
 from initpipeline.api.raw import Raw
+from tests.builders import outage_tolerations
 from tests.cluster.cluster import Cluster
 from tests.cluster.kubelet import NODE_NAME
 from tests.cluster.kwok import MARK
@@ -99,16 +100,6 @@ def test_containers_that_end_while_the_node_is_not_ready_count_once(
 SURVIVOR: Final = "fake-0"
 """The node that `node_faults.another_node` adds. Its Pods are simulated."""
 
-UNREACHABLE: Final = [
-    {
-        "key": f"node.kubernetes.io/{what}",
-        "operator": "Exists",
-        "effect": "NoExecute",
-        "tolerationSeconds": 1,
-    }
-    for what in ("unreachable", "not-ready")
-]
-
 
 def movable() -> Raw:
     """Return a template whose Pod prefers the real node, may run on the other one, and is evicted
@@ -119,7 +110,7 @@ def movable() -> Raw:
     return template(
         container("one", "true"),
         terminationGracePeriodSeconds=1,
-        tolerations=[{"key": MARK, "operator": "Exists"}, *UNREACHABLE],
+        tolerations=[{"key": MARK, "operator": "Exists"}, *outage_tolerations(1)],
         affinity={"nodeAffinity": node},
     )
 

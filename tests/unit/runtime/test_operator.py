@@ -207,6 +207,10 @@ async def until_ready_is(address: str, expected: tuple[int, str]) -> None:
     await until_answer_is(address, "readyz", expected)
 
 
+async def _fails(*_: object) -> None:
+    raise ZeroDivisionError("a bug")
+
+
 async def _assigns(_: object, changed: Callable[[], None], *__: object) -> None:
     """Run like the heartbeats of a replica that is live."""
     changed()
@@ -629,10 +633,7 @@ class TestEnd:
         method: str,
         name: str,
     ) -> None:
-        async def fails(*_: object) -> None:
-            raise ZeroDivisionError("a bug")
-
-        monkeypatch.setattr(target, method, fails)
+        monkeypatch.setattr(target, method, _fails)
         assert self.text_of(await run().ended()) == f"{name} ended: a bug"
 
     @pytest.mark.parametrize(
@@ -650,10 +651,7 @@ class TestEnd:
         method: str,
         name: str,
     ) -> None:
-        async def fails(*_: object) -> None:
-            raise ZeroDivisionError("a bug")
-
-        monkeypatch.setattr(target, method, fails)
+        monkeypatch.setattr(target, method, _fails)
         monkeypatch.setattr(Members, "live", lambda _: frozenset({"me"}))
         if method != "run":
             monkeypatch.setattr(Members, "run", _assigns)
