@@ -16,7 +16,7 @@ from tests.builders import (
     running_pod,
     silent_pod,
 )
-from tests.unit.core.simulation import SimulatedPipeline, after_requests, started
+from tests.unit.core.simulation import SimulatedPipeline, after_requests, new_pipeline, started
 
 
 def restarted(run: int = 1, start: float = 20) -> PodBuilder:
@@ -423,6 +423,17 @@ class TestUserRuns:
             state = state.reconcile(running_pod(number + 1), now)
             allowed += 1
         assert allowed == min(limit + 1, 5)
+
+    def test_pipeline_created_suspended_has_the_whole_burst(self) -> None:
+        """Its first run is one that a user starts, and no earlier run can be missing."""
+        state = new_pipeline(suspend=True).reconcile(None).policy(suspend=False)
+        state = state.reconcile(None).reconcile(running_pod(1))
+        for number in range(2, 6):
+            state = state.token(f"{number}").reconcile(running_pod(number - 1))
+            assert state.run.number == number
+            state = state.reconcile(running_pod(number))
+        after = state.token("6").reconcile(running_pod(5))
+        assert (after.run.number, after.status.next_run_time) == (5, at(10))
 
     def test_runs_by_others_do_not_count(self) -> None:
         state = after_requests(4, 60)
