@@ -29,6 +29,18 @@ def refusal(request: Callable[[], object]) -> client.ApiException | None:
     return None
 
 
+def allow(
+    api: client.ApiClient, namespace: str, user: str, rules: list[dict[str, list[str]]]
+) -> None:
+    """Grant a user these rules in a namespace."""
+    rbac = client.RbacAuthorizationV1Api(api)
+    rbac.create_namespaced_role(namespace, {"metadata": {"name": user}, "rules": rules})
+    subject = {"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
+    role = {"kind": "Role", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
+    binding = {"metadata": {"name": user}, "subjects": [subject], "roleRef": role}
+    rbac.create_namespaced_role_binding(namespace, binding)
+
+
 def manifest(name: str, spec: Raw) -> Raw:
     """Return the InitPipeline that a user would create."""
     return {

@@ -13,6 +13,7 @@ from typing import Final
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
 from tests import libyaml
+from tests.cluster.cluster import Cluster
 from tests.kubectl import Kubectl, program, run
 from tests.poll import poll_until
 
@@ -20,6 +21,8 @@ CRDS: Final = Path(__file__).parents[1] / "crds"
 MANIFESTS: Final = Path(__file__).parents[1] / "manifests"
 BASE: Final = MANIFESTS / "base"
 SERVED_SECONDS: Final = 30.0
+COMMAND_SECONDS: Final = 600.0
+"""The timeout of kubectl, which also changes 150 large objects with one command."""
 USER_ROLES: Final = ("initpipeline-view", "initpipeline-edit")
 """The ClusterRoles that are aggregated to those of Kubernetes."""
 TOKEN_DURATION: Final = "4h"
@@ -49,16 +52,34 @@ def install_but_the_deployment(kubectl: Kubectl, *, namespaced: bool = False) ->
     left_out = {"Deployment", *(["ClusterRoleBinding"] if namespaced else [])}
     objects = [one for one in rendered() if one["kind"] not in left_out]
     kubectl("apply", "--server-side", "-f", "-", stdin=objects)
-    poll_until(lambda: _served(kubectl), SERVED_SECONDS, "the API server serves InitPipelines")
+    _wait_until_served(kubectl)
 
 
-def _served(kubectl: Kubectl) -> bool:
-    # `kubectl wait` fails if the CRD has no conditions yet.
-    try:
-        kubectl("get", names.PLURAL)
-    except subprocess.CalledProcessError:
-        return False
-    return True
+def install_crd(cluster: Cluster) -> None:
+    """Apply the CRD, and wait until the API server serves InitPipelines."""
+    kubectl = admin_kubectl(cluster)
+    kubectl("apply", "-f", str(CRDS))
+    _wait_until_served(kubectl)
+
+
+def admin_kubectl(cluster: Cluster) -> Kubectl:
+    """Return kubectl in the version of the API server, with the rights of an administrator."""
+    return Kubectl(cluster.kubeconfig, executable=cluster.kubectl, timeout=COMMAND_SECONDS)
+
+
+def _wait_until_served(kubectl: Kubectl) -> None:
+    """Wait until InitPipelines can be read and, a moment later, explained."""
+
+    def is_served() -> bool:
+        # `kubectl wait` fails if the CRD has no conditions yet.
+        try:
+            kubectl("get", names.PLURAL)
+            kubectl("explain", names.PLURAL)
+        except subprocess.CalledProcessError:
+            return False
+        return True
+
+    poll_until(is_served, SERVED_SECONDS, "the API server serves InitPipelines")
 
 
 def kubeconfig_of_the_operator(kubectl: Kubectl, file: Path) -> Path:

@@ -12,7 +12,7 @@ from tests.api_client import Pipelines
 from tests.argocd.installation import NAMESPACE, ArgoCd
 from tests.argocd.repository import Repository
 from tests.cluster.progress import Progress
-from tests.e2e.conftest import E2EEnv
+from tests.e2e.e2e_env import E2EEnv
 from tests.poll import poll_until
 from tests.watching import WatchLog
 

@@ -16,7 +16,7 @@ from tests.argocd.installation import ArgoCd
 from tests.argocd.repository import Repository
 from tests.cluster.cluster import Cluster
 from tests.cluster.progress import Lines, Progress
-from tests.e2e.conftest import E2EEnv
+from tests.e2e.e2e_env import E2EEnv
 from tests.e2e.target import Target, installed
 from tests.operator_process import OperatorProcess
 from tests.watching import WatchLog

@@ -5,9 +5,9 @@ import pytest
 from initpipeline.api import names
 from tests.argocd.applications import Application
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import container, template, two_steps
+from tests.e2e.e2e_env import E2EEnv
 from tests.statuses import message_of, run_number, runs, status_of
+from tests.templates import container, template, two_steps
 
 pytestmark = pytest.mark.argocd
 

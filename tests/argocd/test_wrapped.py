@@ -9,9 +9,9 @@ import yaml
 from initpipeline.api.raw import Raw
 from initpipeline.plugin import main
 from tests.argocd.applications import Application
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import container, deployment, template
+from tests.e2e.e2e_env import E2EEnv
 from tests.statuses import runs
+from tests.templates import container, deployment, template
 
 pytestmark = pytest.mark.argocd
 

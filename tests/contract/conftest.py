@@ -5,26 +5,20 @@ tests stay, because without the controller manager their deletion would not fini
 """
 
 import os
-import subprocess
 from collections.abc import Iterator
 from typing import Final
 
 import pytest
 from kubernetes import client
 
-from initpipeline.api import names
 from tests.api_client import Pipelines, connected
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import OWNER_REFERENCES_ENFORCED, Component, Mode
 from tests.contract.admission_client import AdmissionClient
 from tests.contract.contract_env import create_namespace
-from tests.installation import CRDS
+from tests.installation import admin_kubectl, install_crd
 from tests.kubectl import Kubectl
-from tests.poll import poll_until
 
-SERVED_SECONDS: Final = 30
-COMMAND_SECONDS: Final = 600.0
-"""The timeout of kubectl, which also changes 150 large objects with one command."""
 MODE_VARIABLE: Final = "INITPIPELINE_CONTRACT_MODE"
 """The environment variable that selects the API server. "oldest": see `make oldest`."""
 
@@ -43,7 +37,7 @@ def control_plane() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def kubectl(control_plane: Cluster) -> Kubectl:
     """Returns kubectl in the version of the API server, with the rights of an administrator."""
-    return _kubectl(control_plane)
+    return admin_kubectl(control_plane)
 
 
 @pytest.fixture(scope="session")
@@ -65,40 +59,7 @@ def namespace(api: client.ApiClient) -> Iterator[str]:
     delete_pods(name, grace_period_seconds=0, _preload_content=False).drain_conn()
 
 
-def allow(
-    api: client.ApiClient, namespace: str, user: str, rules: list[dict[str, list[str]]]
-) -> None:
-    """Grant a user these rules in a namespace."""
-    rbac = client.RbacAuthorizationV1Api(api)
-    rbac.create_namespaced_role(namespace, {"metadata": {"name": user}, "rules": rules})
-    subject = {"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
-    role = {"kind": "Role", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
-    binding = {"metadata": {"name": user}, "subjects": [subject], "roleRef": role}
-    rbac.create_namespaced_role_binding(namespace, binding)
-
-
-def install_crd(cluster: Cluster) -> None:
-    """Apply the CRD, and wait until the API server serves InitPipelines."""
-    kubectl = _kubectl(cluster)
-    kubectl("apply", "-f", str(CRDS))
-    poll_until(lambda: _is_served(kubectl), SERVED_SECONDS, "the API server serves InitPipelines")
-
-
 @pytest.fixture
 def admission_client(api: client.ApiClient, namespace: str) -> AdmissionClient:
     """Returns a client for the test's namespace."""
     return AdmissionClient(api, namespace)
-
-
-def _is_served(kubectl: Kubectl) -> bool:
-    """Returns whether InitPipelines can be read and, a moment later, explained."""
-    try:
-        kubectl("get", names.PLURAL)
-        kubectl("explain", names.PLURAL)
-    except subprocess.CalledProcessError:
-        return False
-    return True
-
-
-def _kubectl(cluster: Cluster) -> Kubectl:
-    return Kubectl(cluster.kubeconfig, executable=cluster.kubectl, timeout=COMMAND_SECONDS)

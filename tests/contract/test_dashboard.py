@@ -10,10 +10,10 @@ import requests
 import yaml
 
 from initpipeline.api.names import RERUN_ANNOTATION
+from tests.api_client import allow
 from tests.browser.dashboard import serving
 from tests.builders import NAME
 from tests.cluster.cluster import Cluster
-from tests.contract.conftest import allow
 from tests.contract.contract_env import ContractEnv
 
 pytest_plugins = ["tests.contract.operator_fixtures"]

@@ -14,11 +14,10 @@ from kubernetes import client
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
-from tests.api_client import Pipelines, connected, manifest, refusal
+from tests.api_client import Pipelines, allow, connected, manifest, refusal
 from tests.builders import NAME, outage_tolerations, pipeline, running_pod
 from tests.cluster.cluster import Cluster
 from tests.contract.admission_client import minimal_template
-from tests.contract.conftest import allow
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv, create_namespace
 from tests.installation import BASE, rules
 from tests.kubectl import Kubectl

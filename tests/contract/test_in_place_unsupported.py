@@ -16,8 +16,8 @@ from tests.api_client import connected
 from tests.builders import pipeline, running_pod
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Component, Mode
-from tests.contract.conftest import install_crd
 from tests.contract.contract_env import ContractEnv, RequestCounter
+from tests.installation import install_crd
 from tests.statuses import condition, is_ready, runs_in
 
 pytest_plugins = ["tests.contract.operator_fixtures"]

@@ -12,10 +12,10 @@ from tests.builders import pipeline, running_pod
 from tests.cluster.cluster import Cluster
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv
 from tests.contract.replicas import FAILOVER_SECONDS, LEASE, Replicas
-from tests.contract.scraping import Samples, pipelines, restarts, scraped
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
 from tests.ports import free_port
+from tests.scraping import Samples, pipelines, restarts, scraped
 from tests.statuses import is_ready
 
 pytest_plugins = ["tests.contract.operator_fixtures"]

@@ -16,15 +16,14 @@ from tests.api_client import connected
 from tests.builders import running_pod
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Component, Mode
-from tests.contract.conftest import install_crd
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv
 from tests.contract.etcd_backup import backup, restore
-from tests.contract.scraping import pipelines, scraped
-from tests.installation import CRDS
+from tests.installation import CRDS, install_crd
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
 from tests.ports import free_port
+from tests.scraping import pipelines, scraped
 from tests.statuses import is_ready, runs_in
 
 RESTORED_SECONDS = 200

@@ -8,8 +8,8 @@ import yaml
 from kubernetes import client
 
 from initpipeline.api import names
+from tests.api_client import allow
 from tests.cluster.cluster import Cluster
-from tests.contract.conftest import allow
 from tests.contract.contract_env import ContractEnv
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until

@@ -17,9 +17,9 @@ from initpipeline.api import names
 from initpipeline.api.raw import Raw
 from initpipeline.api.times import parse_time
 from initpipeline.core.facts import Pod
+from tests.api_client import allow
 from tests.builders import fresh_pod, running_pod
 from tests.cluster.cluster import Cluster
-from tests.contract.conftest import allow
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until

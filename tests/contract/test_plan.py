@@ -14,9 +14,9 @@ from kubernetes import client
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
 from initpipeline.plugin.report.apply_patch import last_applied, merge_patch
+from tests.api_client import allow
 from tests.builders import NAME, pipeline, running_pod
 from tests.cluster.cluster import Cluster
-from tests.contract.conftest import allow
 from tests.contract.contract_env import ContractEnv
 from tests.kubectl import Kubectl
 from tests.plugin import PluginResult, run_plugin

@@ -16,10 +16,9 @@ from kubernetes import client
 
 from initpipeline.api import names
 from initpipeline.plugin import completion
-from tests.api_client import manifest
+from tests.api_client import allow, manifest
 from tests.builders import NAME, fresh_pod, pipeline, running_pod
 from tests.cluster.cluster import Cluster
-from tests.contract.conftest import allow
 from tests.contract.contract_env import ContractEnv
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess

@@ -12,10 +12,9 @@ from kubernetes import client
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
-from tests.api_client import Pipelines, connected, manifest, refusal
+from tests.api_client import Pipelines, allow, connected, manifest, refusal
 from tests.cluster.cluster import Cluster
 from tests.contract.admission_client import minimal_template
-from tests.contract.conftest import allow
 from tests.contract.contract_env import create_namespace
 from tests.installation import BASE
 from tests.kubectl import Kubectl

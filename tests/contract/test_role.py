@@ -16,10 +16,9 @@ from initpipeline.runtime import preflight
 from initpipeline.runtime.client import ApiClient, load_configuration
 from initpipeline.runtime.errors import OperatorError
 from initpipeline.runtime.keys import Key
-from tests.api_client import connected
+from tests.api_client import allow, connected
 from tests.cluster.cluster import Cluster
 from tests.contract.admission_client import minimal_template
-from tests.contract.conftest import allow
 from tests.installation import rules
 from tests.poll import poll_until
 

@@ -8,9 +8,9 @@ import pytest
 from kubernetes import client
 
 from initpipeline.api import names
+from tests.api_client import allow
 from tests.builders import fresh_pod, running_pod
 from tests.cluster.cluster import Cluster
-from tests.contract.conftest import allow
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv, RequestCounter
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until

@@ -15,14 +15,13 @@ from kubernetes import client
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
 from tests import libyaml
-from tests.api_client import connected, manifest
+from tests.api_client import allow, connected, manifest
 from tests.builders import NAME, pipeline, running_pod
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Mode
-from tests.contract.conftest import allow, install_crd
 from tests.contract.contract_env import ContractEnv
 from tests.contract.test_operator_permissions import RULES
-from tests.installation import CRDS
+from tests.installation import CRDS, install_crd
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until

@@ -16,10 +16,10 @@ from kubernetes import client
 from tests.cluster.audit import requests
 from tests.cluster.cluster import Cluster
 from tests.cluster.processes import Usage
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import container, template
+from tests.e2e.e2e_env import E2EEnv
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until_stable
+from tests.templates import container, template
 
 STATUS_WRITE: Final = "patch initpipelines"
 USER: Final = "operator-at-rest"

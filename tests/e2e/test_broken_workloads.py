@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from initpipeline.api.raw import Raw
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import container, deployment, sidecar, template
+from tests.e2e.e2e_env import E2EEnv
 from tests.kubectl import Kubectl
 from tests.plugin import Call
 from tests.poll import poll_until
+from tests.templates import container, deployment, sidecar, template
 
 SECONDS = 60
 

@@ -24,10 +24,10 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Component
 from tests.cluster.progress import silent
 from tests.e2e import target
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import container, template
+from tests.e2e.e2e_env import E2EEnv
 from tests.operator_process import OperatorProcess
 from tests.statuses import run_number, status_of
+from tests.templates import container, template
 
 pytestmark = pytest.mark.long
 

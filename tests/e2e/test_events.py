@@ -2,10 +2,10 @@
 
 from kubernetes import client
 
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import container, template
+from tests.e2e.e2e_env import E2EEnv
 from tests.operator_process import OperatorProcess
 from tests.statuses import status_of
+from tests.templates import container, template
 
 
 def events(env: E2EEnv) -> list[tuple[str, str]]:

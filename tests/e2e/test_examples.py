@@ -7,7 +7,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.e2e import examples
-from tests.e2e.conftest import E2EEnv
+from tests.e2e.e2e_env import E2EEnv
 from tests.kubectl import Kubectl
 from tests.statuses import message_of, reason_of
 

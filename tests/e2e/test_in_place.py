@@ -4,11 +4,11 @@ import pytest
 
 from initpipeline.api.raw import Raw
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import E2EEnv
+from tests.e2e.e2e_env import E2EEnv
 from tests.e2e.presence import BOTH, Presence, down
-from tests.e2e.templates import two_steps
 from tests.operator_process import OperatorProcess
 from tests.statuses import reason_of, run_number, runs, status_of
+from tests.templates import two_steps
 
 
 def uid(state: Raw) -> str:

@@ -11,11 +11,11 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.plan import Component
-from tests.e2e.conftest import E2EEnv
+from tests.e2e.e2e_env import E2EEnv
 from tests.e2e.target import Target, installed
-from tests.e2e.templates import two_steps
 from tests.operator_process import OperatorProcess
 from tests.statuses import message_of, reason_of, runs
+from tests.templates import two_steps
 
 pytestmark = pytest.mark.cluster
 

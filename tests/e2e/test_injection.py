@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 from kubernetes import client
 
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import IMAGE, container, template
+from tests.e2e.e2e_env import E2EEnv
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
 from tests.statuses import reason_of, run_number
+from tests.templates import IMAGE, container, template
 
 INJECTED = f"""
 [

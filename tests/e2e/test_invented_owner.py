@@ -9,10 +9,10 @@ from kubernetes import client
 from initpipeline.api import names
 from tests.api_client import connected
 from tests.e2e import target
-from tests.e2e.templates import container, template
 from tests.installation import allow_in
 from tests.kubectl import Kubectl
 from tests.poll import poll_until
+from tests.templates import container, template
 
 GARBAGE_COLLECTOR_SECONDS: Final = 120
 

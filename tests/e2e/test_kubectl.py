@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from initpipeline.api import names
-from tests.e2e.conftest import E2EEnv
+from tests.e2e.e2e_env import E2EEnv
 from tests.e2e.presence import BOTH
-from tests.e2e.templates import container, template
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
 from tests.statuses import status_of
+from tests.templates import container, template
 
 SECONDS = 60
 TWO_STEPS = template(container("one", "sleep 1"), container("two", "sleep 1"))

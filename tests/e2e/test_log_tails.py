@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from initpipeline.api.raw import Raw
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import container, template
+from tests.e2e.e2e_env import E2EEnv
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
 from tests.plugin import Call
+from tests.templates import container, template
 
 SECRET = "hunter2"
 PRINT = "printf 'hunter%d' 2"

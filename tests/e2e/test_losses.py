@@ -17,11 +17,11 @@ from tests.builders import outage_tolerations
 from tests.cluster.cluster import Cluster
 from tests.cluster.kubelet import NODE_NAME
 from tests.e2e import node_faults
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import container, template
+from tests.e2e.e2e_env import E2EEnv
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
 from tests.statuses import has_ready, reason_of, run_number
+from tests.templates import container, template
 
 HANGS = container("hangs", "exec sleep 3600")
 NEVER_COMES = {"name": "absent", "image": "registry.example/absent:1"}

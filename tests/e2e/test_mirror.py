@@ -6,10 +6,10 @@ import pytest
 
 from initpipeline.api.raw import Raw
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import IMAGE, SHARED, WORK, container, sidecar, template, two_steps
+from tests.e2e.e2e_env import E2EEnv
 from tests.operator_process import OperatorProcess
 from tests.statuses import run_number, status_of
+from tests.templates import IMAGE, SHARED, WORK, container, sidecar, template, two_steps
 
 FLAKY = "echo x >> /data/tries; [ $(wc -l < /data/tries) -ge 2 ]"
 

@@ -17,12 +17,12 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.kubelet import NODE_NAME
 from tests.cluster.kwok import MARK
 from tests.e2e import node_faults
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import SHARED, WORK, container, template
+from tests.e2e.e2e_env import E2EEnv
 from tests.operator_process import OperatorProcess
 from tests.plugin import Call
 from tests.poll import poll_until
 from tests.statuses import has_ready, reason_of, run_number, runs, status_of
+from tests.templates import SHARED, WORK, container, template
 
 pytestmark = pytest.mark.long
 

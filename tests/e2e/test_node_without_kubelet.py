@@ -13,10 +13,10 @@ from kubernetes import client
 
 from initpipeline.api.models import format_time
 from initpipeline.api.raw import Raw
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import container, template
+from tests.e2e.e2e_env import E2EEnv
 from tests.operator_process import OperatorProcess
 from tests.statuses import message_of, reason_of, run_number, runs, status_of
+from tests.templates import container, template
 
 SHUTDOWN = "Pod was terminated in response to imminent node shutdown."
 DISRUPTED: Raw = {

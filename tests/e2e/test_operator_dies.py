@@ -3,11 +3,11 @@
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import E2EEnv
+from tests.e2e.e2e_env import E2EEnv
 from tests.e2e.presence import dying
-from tests.e2e.templates import two_steps
 from tests.operator_process import OperatorProcess
 from tests.statuses import runs
+from tests.templates import two_steps
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ import pytest
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import container, sidecar, template
+from tests.e2e.e2e_env import E2EEnv
 from tests.poll import poll_until
 from tests.statuses import condition
+from tests.templates import container, sidecar, template
 
 pytestmark = pytest.mark.long
 

@@ -6,11 +6,11 @@ import pytest
 from kubernetes import client
 
 from initpipeline.api.raw import Raw
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import container, template
+from tests.e2e.e2e_env import E2EEnv
 from tests.e2e.test_injection import injecting
 from tests.plugin import Call
 from tests.statuses import reason_of, run_number, status_of
+from tests.templates import container, template
 
 FINE = container("fine", "echo all is well")
 BROKEN = container("broken", "(echo trying; echo no such table) >&2; exit 3")

@@ -11,10 +11,10 @@ import pytest
 from initpipeline.api.raw import Raw
 from tests.cluster.cluster import Cluster
 from tests.e2e import node_faults, target
-from tests.e2e.conftest import E2EEnv
 from tests.e2e.cutting_proxy import cutting_proxy
-from tests.e2e.templates import container, sidecar, template
+from tests.e2e.e2e_env import E2EEnv
 from tests.kubectl import Kubectl
+from tests.templates import container, sidecar, template
 
 SECONDS = 90
 

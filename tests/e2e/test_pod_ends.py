@@ -6,10 +6,10 @@ from kubernetes import client
 
 from initpipeline.api.raw import Raw
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import container, sidecar, template
+from tests.e2e.e2e_env import E2EEnv
 from tests.operator_process import OperatorProcess
 from tests.statuses import is_stalled, message_of, reason_of, run_number, runs
+from tests.templates import container, sidecar, template
 
 WORK = {"name": "work", "mountPath": "/scratch"}
 RESIZABLE: dict[str, Any] = {

@@ -11,12 +11,12 @@ import pytest
 
 from initpipeline.api.raw import Raw
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import E2EEnv
+from tests.e2e.e2e_env import E2EEnv
 from tests.e2e.presence import BOTH, Presence
-from tests.e2e.templates import container, template, two_steps
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
 from tests.statuses import backs_off, message_of, reason_of, run_number, runs, status_of
+from tests.templates import container, template, two_steps
 
 HANG = "exec sleep 3600"
 

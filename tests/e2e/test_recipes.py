@@ -14,7 +14,7 @@ from tests.cluster import build
 from tests.cluster.helm import HELM
 from tests.cluster.progress import Lines
 from tests.e2e import target
-from tests.e2e.conftest import E2EEnv
+from tests.e2e.e2e_env import E2EEnv
 from tests.e2e.recipes import Recipe, recipes
 from tests.installation import MANIFESTS
 from tests.kubectl import Kubectl, program, run

@@ -8,12 +8,12 @@ from typing import Any, Final
 import pytest
 
 from initpipeline.api.reasons import Reason
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import container, template
+from tests.e2e.e2e_env import E2EEnv
 from tests.kubectl import Kubectl
 from tests.plugin import Call
 from tests.poll import poll_until
 from tests.statuses import message_of, reason_of, runs, status_of
+from tests.templates import container, template
 
 SECONDS: Final = 60
 ONE: Final = container("one", "true")

@@ -5,10 +5,10 @@ from typing import Any
 from kubernetes import client
 
 from initpipeline.api.raw import Raw
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import container, template
+from tests.e2e.e2e_env import E2EEnv
 from tests.operator_process import OperatorProcess
 from tests.statuses import run_number
+from tests.templates import container, template
 
 
 def requesting(name: str, script: str, cpu: str, memory: str, **more: Any) -> Raw:

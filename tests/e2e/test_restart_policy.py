@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from initpipeline.api.raw import Raw
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import SHARED, WORK, container, sidecar, template
+from tests.e2e.e2e_env import E2EEnv
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
 from tests.statuses import is_stalled, reason_of, run_number, status_of
+from tests.templates import SHARED, WORK, container, sidecar, template
 
 STARTED_BY_FILE: dict[str, Any] = {
     "startupProbe": {

@@ -13,13 +13,13 @@ from kubernetes import client
 
 from initpipeline.api.raw import Raw
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import E2EEnv
+from tests.e2e.e2e_env import E2EEnv
 from tests.e2e.presence import dying
-from tests.e2e.templates import SHARED, container, sidecar, template
 from tests.e2e.traces import assert_trace
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
 from tests.statuses import has_ready, is_stalled, reason_of
+from tests.templates import SHARED, container, sidecar, template
 
 RUNS_ON = "cat /data/log; exec sleep 3600"
 CRASHES_ONCE_THE_APP_IS_UP = (

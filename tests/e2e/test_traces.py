@@ -7,13 +7,13 @@ from initpipeline.api.raw import Raw
 from initpipeline.api.times import parse_time
 from tests.collector import Received, running_collector
 from tests.e2e import target
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import SHARED, WORK, container, template
+from tests.e2e.e2e_env import E2EEnv
 from tests.installation import allow_leases
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
 from tests.statuses import run_number
+from tests.templates import SHARED, WORK, container, template
 
 FAILS_ONCE = "test -e /data/tried || { touch /data/tried; sleep 1; exit 3; }"
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import E2EEnv
+from tests.e2e.e2e_env import E2EEnv
 from tests.e2e.presence import BOTH, Presence
-from tests.e2e.templates import container, template, two_steps
 from tests.operator_process import OperatorProcess
 from tests.statuses import reason_of, run_number, runs, status_of
+from tests.templates import container, template, two_steps
 
 Change = Callable[[E2EEnv, Cluster], None]
 

@@ -23,13 +23,13 @@ from tests import watching
 from tests.api_client import connected
 from tests.builders import stamp
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import E2EEnv
+from tests.e2e.e2e_env import E2EEnv
 from tests.e2e.target import Target, installed
-from tests.e2e.templates import two_steps
 from tests.gitops.customizations import SCRIPTS
 from tests.gitops.scenarios import NAME, SCENARIOS
 from tests.operator_process import OperatorProcess
 from tests.statuses import backs_off, reason_of, status_of
+from tests.templates import two_steps
 
 FOLDER: Final = Path(__file__).parent / "recorded"
 TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")

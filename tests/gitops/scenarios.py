@@ -7,9 +7,9 @@ from kubernetes import client
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
-from tests.e2e.conftest import E2EEnv
-from tests.e2e.templates import container, template, two_steps
+from tests.e2e.e2e_env import E2EEnv
 from tests.statuses import reason_of, run_number, status_of
+from tests.templates import container, template, two_steps
 from tests.watching import WatchLog
 
 NAME: Final = "demo"

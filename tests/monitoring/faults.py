@@ -18,12 +18,12 @@ from kubernetes import client
 from initpipeline import __version__
 from initpipeline.api import names
 from tests.adjusted_operator import ADJUST, MEMORY_MIB
-from tests.contract.conftest import allow
-from tests.e2e.templates import container, template
+from tests.api_client import allow
 from tests.faultproxy import Answer, Latency, Silence, Unanswered
 from tests.monitoring.installation import LEASE, Installation, unscheduled
 from tests.monitoring.prometheus import SCRAPE_SECONDS
 from tests.poll import poll_until
+from tests.templates import container, template
 
 SECONDS: Final = 120.0
 """The longest wait for a reaction of the operator or the API server."""

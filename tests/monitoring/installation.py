@@ -11,11 +11,11 @@ from kubernetes import client
 from initpipeline.api.raw import Raw
 from tests.api_client import Pipelines, manifest
 from tests.cluster.cluster import Cluster
-from tests.e2e.templates import container, template
 from tests.faultproxy import FaultProxy
 from tests.monitoring.prometheus import Prometheus
 from tests.operator_process import OperatorProcess
 from tests.ports import free_port
+from tests.templates import container, template
 
 LEASE: Final = "initpipeline"
 

@@ -12,8 +12,8 @@ from kubernetes import client
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
 from tests.cluster.errors import ClusterError
-from tests.e2e.templates import container, template
 from tests.monitoring.installation import Installation, unscheduled
+from tests.templates import container, template
 
 SHOPS: Final = 6
 PAUSE_SECONDS: Final = 4.0

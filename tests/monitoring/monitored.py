@@ -14,8 +14,8 @@ from kubernetes import client
 from tests.api_client import connected
 from tests.cluster.cluster import Cluster
 from tests.cluster.progress import Progress
-from tests.contract.conftest import install_crd
 from tests.faultproxy import FaultProxy
+from tests.installation import install_crd
 from tests.monitoring.dashboard import Query
 from tests.monitoring.faults import FAULTS, scaled
 from tests.monitoring.installation import Installation

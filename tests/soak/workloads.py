@@ -3,9 +3,9 @@
 from typing import Any, Final
 
 from initpipeline.api.raw import Raw
+from tests import templates
 from tests.api_client import manifest
 from tests.cluster.kwok import LABEL, MARK
-from tests.e2e import templates
 
 HISTORY_LIMIT: Final = 100
 """The largest, so that history shows all runs."""

@@ -8,7 +8,7 @@ from kubernetes import client
 
 from initpipeline.api.raw import Raw
 from tests.cluster.cluster import Cluster
-from tests.e2e.templates import container, sidecar
+from tests.templates import container, sidecar
 from tests.watching import WatchLog
 
 POD = "demo"

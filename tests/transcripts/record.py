@@ -20,14 +20,14 @@ from initpipeline.api.raw import Raw
 from tests import watching
 from tests.api_client import connected, manifest
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import E2EEnv
+from tests.e2e.e2e_env import E2EEnv
 from tests.e2e.target import Target, installed
-from tests.e2e.templates import IMAGE, container, sidecar, template
 from tests.gitops.scenarios import RUN_NUMBER
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
 from tests.statuses import reason_of, run_number
+from tests.templates import IMAGE, container, sidecar, template
 from tests.transcripts.transcript import PROGRAM, Transcript, in_folder, key_of, run
 
 NAMESPACE: Final = "default"

@@ -14,8 +14,8 @@ from initpipeline.api import names
 from initpipeline.api.models import INT32_MAX
 from initpipeline.api.raw import Raw
 from initpipeline.core.status_size import MOST_BYTES
+from tests import templates
 from tests.api_client import Pipelines
-from tests.e2e import templates
 from tests.statuses import has_ready, is_stalled, reason_of, run_number, status_of
 from tests.upgrade import kubelet
 

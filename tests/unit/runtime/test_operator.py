@@ -38,8 +38,8 @@ from initpipeline.runtime.settings import Settings
 from initpipeline.runtime.sweep import Sweeper
 from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
 from tests.builders import NAME, NAMESPACE, at, fresh_pod, pipeline, running_pod
-from tests.contract.scraping import Samples, scraped
 from tests.ports import free_port
+from tests.scraping import Samples, scraped
 from tests.unit.core.simulation import new_pipeline
 
 pytestmark = pytest.mark.kmock(cls=mock.RawHandler)
