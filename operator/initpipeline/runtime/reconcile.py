@@ -27,7 +27,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from initpipeline.api.models import InitPipelineStatus, Run
@@ -52,6 +52,7 @@ from initpipeline.core.unreadable import (
 )
 from initpipeline.runtime import run_logs
 from initpipeline.runtime.cache import Cache
+from initpipeline.runtime.creations import Creations
 from initpipeline.runtime.errors import (
     AlreadyExistsError,
     ApiError,
@@ -90,17 +91,6 @@ ONE_AT_A_TIME = 16 * 1024
 """In bytes. See ``Reconciler.reconcile``. docs/decisions/0017-limit-the-size-of-a-pipeline.md has
 the measurements."""
 
-FAILURES_IN_A_ROW = 2
-"""The number of failed requests to create a Pod that status reports. A single one is not worth a
-write."""
-
-AT_ONCE = 2
-"""The number of Pods of one run that are created without a delay."""
-
-FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=0.25), timedelta(minutes=5)
-"""The delay before the next Pod of the run, which doubles each time, and its limit."""
-
-
 _ACTIONS: Final = {
     CreatePod: "create Pod",
     DeletePod: "delete Pod",
@@ -108,64 +98,6 @@ _ACTIONS: Final = {
     DeletePipeline: "delete pipeline",
 }
 """The names of actions in traces."""
-
-
-class _Creations:
-    """Delays repeated creations of a run's Pod.
-
-    A run normally needs one Pod. It needs a second one if the first was deleted before the operator
-    observed it. If a controller or a user deletes each Pod at once, the operator creates the next
-    ones after growing delays.
-    """
-
-    def __init__(self) -> None:
-        self._made: dict[Key, tuple[str, int, datetime]] = {}
-        """For each pipeline: the run, the number of Pods created for it, and the time of the last
-        creation."""
-        self._requested: set[Key] = set()
-        self._failed: dict[Key, tuple[int, Refusal]] = {}
-        """For each pipeline whose last request failed: how many failed in a row, and why the last
-        one did."""
-
-    def requested(self, key: Key) -> bool:
-        """Returns whether the creation of a Pod was requested before, with any result."""
-        return key in self._requested
-
-    def request(self, key: Key) -> None:
-        """Record that the creation of a Pod is requested."""
-        self._requested.add(key)
-
-    def failed(self, key: Key, why: Refusal) -> None:
-        """Record that the request failed."""
-        times, _ = self._failed.get(key, (0, why))
-        self._failed[key] = (times + 1, why)
-
-    def answered(self, key: Key) -> None:
-        """Record that the API server has decided about the request."""
-        self._failed.pop(key, None)
-
-    def failure(self, key: Key) -> Refusal | None:
-        """Returns why the requests fail. None: fewer than FAILURES_IN_A_ROW have failed."""
-        times, why = self._failed.get(key, (0, None))
-        return why if times >= FAILURES_IN_A_ROW else None
-
-    def next_at(self, key: Key, run: str) -> datetime | None:
-        """Returns the earliest time of the run's next Pod. None: at once."""
-        number, times, last = self._made.get(key, ("", 0, None))
-        if number != run or last is None or times < AT_ONCE:
-            return None
-        wait: timedelta = FIRST_WAIT * 2 ** min(times - AT_ONCE, 16)
-        return last + min(wait, LONGEST_WAIT)
-
-    def note(self, key: Key, run: str, now: datetime) -> None:
-        """Record that a Pod was created for the run."""
-        number, times, _ = self._made.get(key, ("", 0, None))
-        self._made[key] = (run, times + 1 if number == run else 1, now)
-
-    def forget(self, key: Key) -> None:
-        self._made.pop(key, None)
-        self._requested.discard(key)
-        self._failed.pop(key, None)
 
 
 class Reconciler:
@@ -199,7 +131,7 @@ class Reconciler:
         self._meter = meter
         self._tracer = tracer
         self._omit_log_tails = omit_log_tails
-        self._creations = _Creations()
+        self._creations = Creations()
         self._followed: dict[Key, str] = {}
         """The UIDs of pipelines with a status that this process has written, or whose Pod it has
         read."""
@@ -525,7 +457,7 @@ class Reconciler:
             with self._cache.pods.creation(key) as keep:
                 answer = await self._request_pod(key, manifest)
                 if isinstance(answer, Pod):
-                    self._creations.note(key, run, self._clock())
+                    self._creations.created(key, run, self._clock())
                     logger.info("Pod created", extra={**about, "pod_uid": answer.uid})
                 if isinstance(answer, Pod) and answer.labelled:
                     keep(answer)
