@@ -130,14 +130,14 @@ class EventRecorder:
     def __init__(
         self,
         gateway: Gateway,
-        clock: Callable[[], datetime],
+        now: Callable[[], datetime],
         instance: str | None = None,
         meter: Meter = Meter(),
     ) -> None:
         """``instance`` is the reportingInstance of the events. None: the name of the host, which
         in a Pod is the Pod's name."""
         self._gateway = gateway
-        self._clock = clock
+        self._now = now
         self._meter = meter
         self._instance = (instance or platform.node() or "unknown")[:128]
         self._waiting: FairBuffer[_PendingEvent] = FairBuffer(QUEUE_LIMIT)
@@ -217,7 +217,7 @@ class EventRecorder:
     def _time(self) -> datetime:
         """Returns the time of the next event. It is later than that of all earlier events, so that
         events sort in the order in which they occurred."""
-        now = self._clock()
+        now = self._now()
         if self._last_time is not None:
             now = max(now, self._last_time + timedelta(microseconds=1))
         self._last_time = now
@@ -273,7 +273,7 @@ class EventRecorder:
     def _drop(self, pending: _PendingEvent, error: str) -> None:
         self._dropped += 1
         self._meter.event("dropped")
-        now = self._clock()
+        now = self._now()
         if self._logged_at is not None and now - self._logged_at < LOG_PERIOD:
             return
         fields = {"pipeline": pending.pipeline, "error": error, "dropped": self._dropped}

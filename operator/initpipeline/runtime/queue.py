@@ -120,7 +120,7 @@ def _moved(waiting: dict[K, None], active: set[K]) -> K:
 class WorkQueue(Generic[K]):
     """A work queue for one event loop. It is not thread-safe.
 
-    ``clock`` returns the current time, to which the times passed to ``add_at`` are compared.
+    ``now`` returns the current time, to which the times passed to ``add_at`` are compared.
     ``group`` returns the group of a key, and ``urgency`` its place in the group. Of one
     group, workers have at most ``max_urgent`` keys of the urgencies FIRST and NEXT at any time, and
     at most ``max_last`` of the urgency LAST. While keys of the urgency FIRST wait, a worker gets a
@@ -129,7 +129,7 @@ class WorkQueue(Generic[K]):
 
     def __init__(
         self,
-        clock: Callable[[], datetime],
+        now: Callable[[], datetime],
         group: Callable[[K], Hashable] = lambda _: None,
         max_urgent: float = math.inf,
         max_last: float = math.inf,
@@ -137,7 +137,7 @@ class WorkQueue(Generic[K]):
         meter: Meter = Meter(),
     ) -> None:
         self._meter = meter
-        self._clock = clock
+        self._now = now
         self._urgency = urgency
         self._group = group
         self._max_urgent = max_urgent
@@ -185,7 +185,7 @@ class WorkQueue(Generic[K]):
         """Add the key at that time, or now if it is past. If the key already has an earlier time,
         that one is kept."""
         self._note(key, Outcome.REQUEUE_AFTER)
-        self._add_after(key, (when - self._clock()).total_seconds())
+        self._add_after(key, (when - self._now()).total_seconds())
 
     def retry(self, key: K, longest: float = LONGEST_RETRY_SECONDS, shortest: float = 0.0) -> float:
         """Add the key after a delay, which starts at FIRST_RETRY_SECONDS and doubles with each

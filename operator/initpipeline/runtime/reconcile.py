@@ -109,7 +109,7 @@ class Reconciler:
         gateway: Gateway,
         cache: Cache,
         queue: WorkQueue[Key],
-        clock: Callable[[], datetime],
+        now: Callable[[], datetime],
         events: EventRecorder,
         unlabelled_pods: UnlabelledPodWatcher,
         gated: bool = False,
@@ -124,7 +124,7 @@ class Reconciler:
         self._gateway = gateway
         self._cache = cache
         self._queue = queue
-        self._clock = clock
+        self._now = now
         self._events = events
         self._unlabelled_pods = unlabelled_pods
         self._gated = gated
@@ -235,7 +235,7 @@ class Reconciler:
     async def _decide(self, facts: Facts) -> Decision:
         """Returns the decision. For a large pipeline, a thread computes it, because it would block
         the event loop."""
-        now = self._clock()
+        now = self._now()
         if self._omit_log_tails:
             facts = log_tails.required(facts)
         if facts.pipeline.size <= LARGE:
@@ -288,14 +288,14 @@ class Reconciler:
         pipeline = self._cache.pipelines.get(key)
         if not isinstance(pipeline, Pipeline) or pipeline.deleting:
             return
-        conditions = error_conditions(pipeline, error, self._clock())
+        conditions = error_conditions(pipeline, error, self._now())
         if conditions is not None:
             await self._patch(pipeline, {"conditions": conditions})
 
     async def _report_unreadable(self, pipeline: UnreadablePipeline) -> None:
         if pipeline.deleting:
             return
-        conditions = unreadable_conditions(pipeline, self._clock())
+        conditions = unreadable_conditions(pipeline, self._now())
         if conditions is None:
             return
         try:
@@ -448,7 +448,7 @@ class Reconciler:
         about = run_logs.about(facts.pipeline, current)
         run = creation.manifest["metadata"]["annotations"][RUN_ANNOTATION]
         next_at = self._creations.next_at(key, run)
-        if next_at is not None and next_at > self._clock():
+        if next_at is not None and next_at > self._now():
             self._queue.add_at(key, next_at)
             return None
         self._creations.request(key)
@@ -457,7 +457,7 @@ class Reconciler:
             with self._cache.pods.creation(key) as keep:
                 answer = await self._request_pod(key, manifest)
                 if isinstance(answer, Pod):
-                    self._creations.created(key, run, self._clock())
+                    self._creations.created(key, run, self._now())
                     logger.info("Pod created", extra={**about, "pod_uid": answer.uid})
                 if isinstance(answer, Pod) and answer.labelled:
                     keep(answer)

@@ -125,7 +125,7 @@ def conditions(
 
 
 def work_queue(
-    workers: int, cache: Cache, clock: Callable[[], datetime], meter: Meter = Meter()
+    workers: int, cache: Cache, now: Callable[[], datetime], meter: Meter = Meter()
 ) -> WorkQueue[Key]:
     """Returns the queue of the pipelines to reconcile, for this number of workers.
 
@@ -133,7 +133,7 @@ def work_queue(
     pipelines and one for others. So requests that time out there do not occupy all workers.
     """
     return WorkQueue(
-        clock,
+        now,
         group=lambda key: key.namespace,
         max_urgent=max(1, workers * 3 // 16),
         max_last=max(1, workers // 32),
