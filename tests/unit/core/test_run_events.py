@@ -16,6 +16,7 @@ from initpipeline.api.models import (
 )
 from initpipeline.api.names import MAX_MESSAGE_LENGTH
 from initpipeline.api.reasons import ConditionType, EventReason, Reason, Result, Trigger
+from initpipeline.api.triggers import TRIGGERS
 from initpipeline.core.facts import Refusal
 from initpipeline.core.kubelet_reasons import RESTARTING_ALL_CONTAINERS
 from initpipeline.core.run_events import RunEvent, events_between
@@ -27,7 +28,7 @@ STEP_FAILED, RUN_FAILED = EventReason.STEP_FAILED, EventReason.RUN_FAILED
 POD_LOST, GIVEN_UP = EventReason.POD_LOST, EventReason.GIVEN_UP
 FAILED_CREATE = EventReason.FAILED_CREATE
 
-Told = list[tuple[str, int] | tuple[str, int, str]]
+Brief = list[tuple[str, int] | tuple[str, int, str]]
 
 FAILED = End(1, message="no such table")
 FAILED_ONCE = fresh_pod().init("one", exit=1, message="no such table")
@@ -75,7 +76,7 @@ class Story:
         self.state = after
 
 
-def brief(events: Sequence[RunEvent]) -> Told:
+def brief(events: Sequence[RunEvent]) -> Brief:
     return [
         (h.reason.value, h.run, h.step) if h.step is not None else (h.reason.value, h.run)
         for h in events
@@ -176,7 +177,7 @@ def brief(events: Sequence[RunEvent]) -> Told:
         ),
     ],
 )
-def test_life_of_a_pipeline_has_events(pods: list[PodBuilder | None], expected: Told) -> None:
+def test_life_of_a_pipeline_has_events(pods: list[PodBuilder | None], expected: Brief) -> None:
     assert brief(Story.of(*pods).events) == expected
 
 
@@ -402,9 +403,8 @@ class TestNotes:
     def test_start_has_trigger_and_text(self, trigger: Trigger) -> None:
         run = RUN.model_copy(update={"trigger": trigger})
         (started,) = events_between(InitPipelineStatus(), InitPipelineStatus(run=run))
-        start, text = started.note.split(": ")
-        assert start == f"run 1 started ({trigger.value})"
-        assert " " in text
+        text = TRIGGERS[trigger].event_text
+        assert started.note == f"run 1 started ({trigger.value}): {text}"
 
     def test_start_has_the_end_of_the_app_container(self) -> None:
         cause = Cause(container="app", exit_code=137, signal=9, reason="OOMKilled")
