@@ -435,7 +435,7 @@ class TestNotes:
             assert events_between(InitPipelineStatus(run=RUN), after)[0].note == note
 
     @pytest.mark.parametrize(
-        ("failed", "says"),
+        ("failed", "text"),
         [
             pytest.param(
                 FailedStep(name="x", message="too slow", restart_count=0),
@@ -450,10 +450,10 @@ class TestNotes:
             ),
         ],
     )
-    def test_step_without_exit_code_has_reason(self, failed: FailedStep, says: str) -> None:
+    def test_step_without_exit_code_has_reason(self, failed: FailedStep, text: str) -> None:
         after = retried(ended(RUN, Result.FAILED, failed))
         note = events_between(InitPipelineStatus(run=RUN), after)[0].note
-        assert note == f'run 1: init container "x" {says}'
+        assert note == f'run 1: init container "x" {text}'
 
     def test_note_is_clipped_to_the_limit_of_the_api(self) -> None:
         after = retried(ended(RUN, Result.FAILED, message="ü" * 999))
