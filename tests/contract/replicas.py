@@ -4,11 +4,13 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from kubernetes import client
 
+from initpipeline.api.models import format_micro_time
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
 
@@ -54,6 +56,20 @@ class Replicas:
         """Returns the holder of the Lease. Empty: the Lease is free, or does not exist."""
         leases = self._leases.list_namespaced_lease(self._namespace).items
         return next((one.spec.holder_identity or "" for one in leases), "")
+
+    def put(self, holder: str, seconds: int) -> None:
+        """Write the Lease as this holder, with this duration, or create it."""
+        renewed = format_micro_time(datetime.now(UTC))
+        spec = {"holderIdentity": holder, "leaseDurationSeconds": seconds, "renewTime": renewed}
+        body = {"metadata": {"name": LEASE}, "spec": spec}
+        if self.holder():
+            self._leases.patch_namespaced_lease(LEASE, self._namespace, body)
+        else:
+            self._leases.create_namespaced_lease(self._namespace, body)
+
+    def delete(self) -> None:
+        """Delete the Lease."""
+        self._leases.delete_namespaced_lease(LEASE, self._namespace)
 
     def wait_for(self, holder: str) -> None:
         """Wait until this replica holds the Lease."""

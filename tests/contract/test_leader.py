@@ -85,6 +85,28 @@ def test_restarted_replica_takes_its_own_lease_at_once(
     env.wait_for_pod(1)
 
 
+def test_lease_of_a_holder_that_does_not_exist_is_taken_when_its_duration_has_passed(
+    replicas: Replicas, env: ContractEnv
+) -> None:
+    replicas.put("ghost", seconds=3600)
+    replicas.start("first", event="standing by")
+    env.create()
+    replicas.put("ghost", seconds=3)
+    env.wait_for_pod(1)
+    assert replicas.holder() == "first"
+
+
+def test_lease_of_a_holder_that_does_not_exist_is_taken_when_a_user_deletes_it(
+    replicas: Replicas, env: ContractEnv
+) -> None:
+    replicas.put("ghost", seconds=3600)
+    replicas.start("first", event="standing by")
+    env.create()
+    replicas.delete()
+    env.wait_for_pod(1)
+    assert replicas.holder() == "first"
+
+
 def test_paused_holder_ends_after_another_has_taken_over(
     replicas: Replicas, env: ContractEnv
 ) -> None:

@@ -11,18 +11,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import pytest
+from kubernetes import client
 
+from initpipeline.api import names
 from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import Reason
 from initpipeline.core import admission
 from initpipeline.core.facts import Pipeline
-from tests.builders import pipeline
+from tests.builders import pipeline, running_pod
 from tests.contract.admission_client import AdmissionClient
 from tests.contract.admission_table import REFUSED, Case, refused, template_of
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv, RequestCounter
 from tests.kubectl import Kubectl
 from tests.poll import poll_until
-from tests.statuses import condition, runs_in
+from tests.statuses import condition, is_ready, runs_in
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 
@@ -374,3 +376,57 @@ def test_pod_is_created_in_the_same_run_when_the_cause_is_removed(
     assert runs_in(status) == [(1, "Created", "")]
     writes = shared_request_counter.counts_at_rest()["patch initpipelines/status 200"]
     assert writes == 2, "one for the run with its refusal, one for its end, and none for a retry"
+
+
+DELETED_POD: Final = {**ANY_POD, "operations": ["DELETE"]}
+
+
+def keep(*resources: Raw) -> tuple[Raw, Raw]:
+    """Returns a policy that refuses these requests in the namespace, and its binding."""
+    body, binding = policy(
+        "ValidatingAdmissionPolicy",
+        validations=[{"expression": "false", "message": "kept"}],
+        matchConstraints={"namespaceSelector": TEST_NAMESPACE, "resourceRules": list(resources)},
+    )
+    return body, binding
+
+
+@pytest.mark.newest
+@pytest.mark.usefixtures("shared_operator")
+def test_refused_deletion_is_reported_until_it_succeeds(
+    refusal_env: RefusalEnv, env: ContractEnv
+) -> None:
+    env.create()
+    env.run_pod(running_pod())
+    env.wait("Ready", is_ready)
+    with ExitStack() as undo:
+        for template in keep(DELETED_POD):
+            undo.callback(refusal_env.delete, template)
+            refusal_env.create(template)
+        poll_until(lambda: not deletable(env), TIMEOUT_SECONDS, "the policy refuses deletions")
+        env.patch({"metadata": {"annotations": {names.RERUN_ANNOTATION: "again"}}})
+        failed = env.wait("the failure", lambda s: of_deletion(s, "Reconciling"))
+        assert 'the Pod "demo" of an earlier run is not deleted' in failed
+        assert "denied request: kept" in failed
+        assert condition(env.status(), "Ready")["reason"] == Reason.DELETION_FAILED
+        env.patch({"spec": {"suspend": True}})
+        suspended = lambda s: condition(s, "Suspended")["status"] and of_deletion(s, "Reconciling")  # noqa: E731
+        env.wait("the failure while suspended", suspended)
+    env.wait("no Pod", lambda s: not condition(s, "Reconciling")["status"] and env.pod() is None)
+    assert runs_in(env.status())[-1][0] == 2
+
+
+def deletable(env: ContractEnv) -> bool:
+    """Returns whether the API server would delete the Pod."""
+    delete = client.CoreV1Api(env.api).delete_namespaced_pod
+    try:
+        delete("demo", env.namespace, dry_run="All")
+    except client.ApiException:
+        return False
+    return True
+
+
+def of_deletion(status: Raw, type_: str) -> str:
+    """Returns the message of the condition. Empty: it does not report a failed deletion."""
+    found = condition(status, type_)
+    return str(found["message"]) if found["reason"] == Reason.DELETION_FAILED else ""

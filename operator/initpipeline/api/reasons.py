@@ -167,6 +167,13 @@ class Reason(OpenEnum):
     nevertheless.
 
     Wait. If this lasts, check the API server, and whether an admission webhook for Pods is slow."""
+    DELETION_FAILED = "DeletionFailed"
+    """The request to delete the Pod, or after ttlSecondsAfterFinished the InitPipeline, has failed
+    several times in a row. The message has the error. A Pod that must be deleted runs until then,
+    and the next run waits for its end.
+
+    Check the permissions of the operator, and the admission webhooks and policies that refuse the
+    deletion."""
     NAME_CONFLICT = "NameConflict"
     """A Pod with this name exists, and the InitPipeline does not own it.
 
@@ -263,6 +270,7 @@ CONDITIONS: Final[Mapping[Reason, tuple[ConditionType, ...]]] = {
     Reason.QUOTA_EXCEEDED: _NO_POD,
     Reason.QUOTA_REQUIRES_RESOURCES: _REFUSED,
     Reason.POD_REQUEST_FAILED: _NO_POD,
+    Reason.DELETION_FAILED: _NO_POD,
     Reason.NAME_CONFLICT: _NO_POD,
     Reason.RERUN_BACK_OFF: (ConditionType.READY, ConditionType.RECONCILING),
     Reason.RATE_LIMITED: (*_STEP, ConditionType.SUSPENDED),
@@ -298,6 +306,9 @@ class EventReason(StrEnum):
     FAILED_CREATE = "FailedCreate"
     """The API server refuses the run's Pod, the request to create it fails again and again, or its
     name is taken. Posted once per message."""
+    FAILED_DELETE = "FailedDelete"
+    """The request to delete the Pod or the InitPipeline fails again and again. Posted once, until
+    the deletion succeeds."""
     GIVEN_UP = "GivenUp"
     """The run failed or was lost, and no other run follows unless a user starts one."""
     STATUS_NOT_WRITTEN = "StatusNotWritten"

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from initpipeline.api.models import Condition, InitPipelineStatus
-from initpipeline.api.reasons import ConditionType
+from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.core.evolve import evolve
 from initpipeline.core.explanations import Explanation
 
@@ -54,6 +54,13 @@ def is_own(type_: str) -> bool:
     return type_ in _OWN
 
 
+def failed_deletion(status: InitPipelineStatus) -> Condition | None:
+    """Returns the condition that reports a failed deletion. None: no condition does."""
+    types = (ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED)
+    found = filter(None, map(status.condition, types))
+    return next((one for one in found if one.reason == Reason.DELETION_FAILED), None)
+
+
 def of_generation(before: InitPipelineStatus, generation: int) -> tuple[Condition, ...]:
     """Returns the conditions as last written, and the operator's own with this
     observedGeneration."""
@@ -63,21 +70,21 @@ def of_generation(before: InitPipelineStatus, generation: int) -> tuple[Conditio
     )
 
 
-def with_in_place_unavailable(
+def with_condition(
     status: InitPipelineStatus,
     before: InitPipelineStatus,
-    obstacle: Explanation | None,
+    type_: ConditionType,
+    why: Explanation | None,
     generation: int,
     now: datetime,
 ) -> InitPipelineStatus:
-    """Returns the status with the condition InPlaceUnavailable, True for this obstacle. Without an
-    obstacle, the condition is absent."""
-    type_ = ConditionType.IN_PLACE_UNAVAILABLE
-    if obstacle is None and status.condition(type_) is None:
+    """Returns the status with this condition, True for this explanation. Without an explanation,
+    the condition is absent."""
+    if why is None and status.condition(type_) is None:
         return status
     others = tuple(condition for condition in status.conditions if condition.type != type_)
-    if obstacle is not None:
-        others += (_condition(before.condition(type_), type_, True, obstacle, generation, now),)
+    if why is not None:
+        others += (_condition(before.condition(type_), type_, True, why, generation, now),)
     return evolve(status, conditions=others)
 
 

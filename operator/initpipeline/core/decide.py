@@ -178,8 +178,13 @@ def _reconcile_run(facts: Facts, followed: FollowedRun, now: datetime) -> Decisi
     facts = _with_own_validation(facts, followed.state.run)
     obstacle = in_place.obstacle(facts, followed.state, followed.pod, now)
     decision = _decide_with_status(facts, followed, obstacle, now)
-    status = conditions.with_in_place_unavailable(
-        decision.status, pipeline.status, obstacle, pipeline.generation, now
+    status = conditions.with_condition(
+        decision.status,
+        pipeline.status,
+        ConditionType.IN_PLACE_UNAVAILABLE,
+        obstacle,
+        pipeline.generation,
+        now,
     )
     return decision if status is decision.status else replace(decision, status=status)
 
@@ -223,7 +228,7 @@ def _decide_with_status(
         return _ensure_pod(facts, followed, obstacle, now)
     pod = observation.pod if observation else None
     if ended and state.next_run_time is None:
-        return _at_rest(pipeline, status, state.run, pod, now)
+        return _at_rest(facts, status, state.run, pod, now)
     stuck_at = pod_end.stuck_at(pod) if pod else None
     limits = (limit.at for limit in followed.limits)
     gated = pod is not None and pod.run_gated and not pod.deleting and not ended
@@ -237,20 +242,22 @@ def _decide_with_status(
 
 
 def _at_rest(
-    pipeline: Pipeline, status: InitPipelineStatus, run: Run, pod: Pod | None, now: datetime
+    facts: Facts, status: InitPipelineStatus, run: Run, pod: Pod | None, now: datetime
 ) -> Decision:
     """Returns the decision after a run that ended, if no other run is due.
 
     If the Pod has terminated, it is kept for its logs. Otherwise the operator deletes it, for
     example after an exceeded limit.
     """
-    ttl, ended = pipeline.policies.ttl_seconds_after_finished, run.completion_time
+    ttl, ended = facts.pipeline.policies.ttl_seconds_after_finished, run.completion_time
     if pod is not None and not pod.ended and not pod.deleting:
+        status = statuses.not_deleted(facts, status, "the Pod", ended or now, now)
         return Decision(status, DeletePod(pod.uid))
     if ttl is None or ended is None:
         return Decision(status)
     expires = ended + timedelta(seconds=ttl)
     if expires <= now:
+        status = statuses.not_deleted(facts, status, "the InitPipeline", expires, now)
         return Decision(status, DeletePipeline())
     return Decision(status, wake_at=expires)
 
@@ -318,8 +325,8 @@ def _keep_reported_status(facts: Facts, state: RunState, now: datetime) -> InitP
 
     The conditions of this run stay as written. So if an earlier creation was refused, a retry that
     is refused with the same message costs no status write. If the spec changed since the refusal,
-    or the Pod exists, the refusal is no longer reported. If the requests themselves failed, that is
-    reported before the next one.
+    or the Pod exists, the refusal is no longer reported. Neither is a failed deletion of the
+    previous Pod. If the requests themselves failed, that is reported before the next one.
     """
     if facts.failed is not None and facts.pod is None:
         return statuses.without_pod(replace(facts, refusal=facts.failed), state, now)
@@ -328,7 +335,8 @@ def _keep_reported_status(facts: Facts, state: RunState, now: datetime) -> InitP
     ready = before.condition(ConditionType.READY)
     refused = ready is not None and ready.reason in admission.NOT_CREATED
     over = facts.pod is not None or facts.pipeline.generation != before.observed_generation
-    if same_run and not (refused and over):
+    undeleted = conditions.failed_deletion(before) is not None
+    if same_run and not (refused and over) and not undeleted:
         return statuses.unchanged(facts.pipeline, state)
     return statuses.without_pod(replace(facts, pod=None, refusal=None), state, now)
 
@@ -345,5 +353,6 @@ def needs_live_pod(pipeline: Pipeline) -> bool:
         return False
     reconciling = status.condition(ConditionType.RECONCILING)
     terminating = reconciling is not None and reconciling.reason == Reason.POD_TERMINATING
+    undeleted = conditions.failed_deletion(status) is not None
     changed = pipeline.generation != status.observed_generation
-    return status.run.completion_time is None or terminating or changed
+    return status.run.completion_time is None or terminating or undeleted or changed

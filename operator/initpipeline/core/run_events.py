@@ -12,7 +12,7 @@ from typing import Final
 from initpipeline.api.models import Cause, FailedStep, InitPipelineStatus, Run, RunFacts
 from initpipeline.api.reasons import ConditionType, EventReason, Reason, Result
 from initpipeline.api.triggers import event_text
-from initpipeline.core import admission
+from initpipeline.core import admission, conditions
 from initpipeline.core.facts import ContainerStatus, Terminated
 from initpipeline.core.failures import ending, failed_step
 from initpipeline.core.mirror import mirrored
@@ -30,10 +30,18 @@ _ACTIONS = {
     EventReason.POD_LOST: "EndRun",
     EventReason.GIVEN_UP: "GiveUp",
     EventReason.FAILED_CREATE: "CreatePod",
+    EventReason.FAILED_DELETE: "Delete",
     EventReason.STATUS_NOT_WRITTEN: "WriteStatus",
     EventReason.STATUS_FIELDS_DROPPED: "WriteStatus",
 }
-_NOT_GIVEN_UP = frozenset({Reason.POD_TERMINATING, Reason.UNREADABLE, Reason.RECONCILE_ERROR})
+_NOT_GIVEN_UP = frozenset(
+    {
+        Reason.POD_TERMINATING,
+        Reason.DELETION_FAILED,
+        Reason.UNREADABLE,
+        Reason.RECONCILE_ERROR,
+    }
+)
 
 MOST_AT_ONCE: Final = 50
 """Maximum number of events of one status write. A real status has fewer, because
@@ -86,7 +94,12 @@ def events_between(before: InitPipelineStatus, after: InitPipelineStatus) -> tup
             earlier = before.run if number == known else None
             events += _of_run(earlier, run, failed.get(number, {}), after)
     events = events[-MOST_AT_ONCE:]
-    return (*events, *_failed_create(before, after), *_given_up(before, after))
+    return (
+        *events,
+        *_failed_create(before, after),
+        *_failed_delete(before, after),
+        *_given_up(before, after),
+    )
 
 
 def _of_run(
@@ -140,6 +153,14 @@ def _refused(status: InitPipelineStatus) -> tuple[int, str, str] | None:
     if ready.reason not in admission.NOT_CREATED:
         return None
     return run.number, ready.reason, ready.message
+
+
+def _failed_delete(before: InitPipelineStatus, after: InitPipelineStatus) -> Iterator[RunEvent]:
+    """Yields the event for a deletion that fails, when it is first reported."""
+    failed = conditions.failed_deletion(after)
+    if failed is not None and conditions.failed_deletion(before) is None:
+        run = after.run.number if after.run else 0
+        yield RunEvent(EventReason.FAILED_DELETE, run, failed.message)
 
 
 def _given_up(before: InitPipelineStatus, after: InitPipelineStatus) -> Iterator[RunEvent]:

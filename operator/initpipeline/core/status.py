@@ -11,7 +11,7 @@ from initpipeline.api.models import (
     format_time,
 )
 from initpipeline.api.names import MAX_MESSAGE_LENGTH
-from initpipeline.api.reasons import Reason, Result, Trigger
+from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from initpipeline.core import conditions, explanations, mirror, pod_end, runs, triggers
 from initpipeline.core.conditions import ConditionInputs
 from initpipeline.core.evolve import evolve
@@ -43,6 +43,11 @@ _REMEDIES = {
     Reason.POD_REQUEST_FAILED: "check the API server, and the admission webhooks for Pods",
     Reason.POD_FORBIDDEN: "change the template, or create or allow what is missing",
 }
+
+_REMEDY_OF_DELETION = (
+    "check the operator's permissions, and the webhooks and policies that refuse the deletion. "
+    "The operator retries at least every 5 minutes"
+)
 
 
 class _Mirror(TypedDict, total=False):
@@ -99,12 +104,18 @@ def suspended(facts: Facts, state: RunState | None, now: datetime) -> InitPipeli
     why = delayed or Explanation(
         Reason.SUSPENDED, f"suspended: a run starts once spec.suspend is false{waits}"
     )
-    terminating = stuck = None
+    terminating = stalled = None
     if pod is not None and may_be_deleted(pod, pipeline):
-        stuck = explanations.stuck(pod) if pod_end.is_stuck(pod, now) else None
         terminating = explanations.terminating(pod)
-    reconciling = None if stuck else terminating or delayed
-    inputs = ConditionInputs(False, why, False, why, reconciling, stuck, suspended=why)
+        if pod.deleting:
+            stalled = explanations.stuck(pod) if pod_end.is_stuck(pod, now) else None
+        else:
+            suspension = before.condition(ConditionType.SUSPENDED)
+            since = suspension.last_transition_time if suspension else now
+            failed, stalled = _failed_deletion(facts, "the Pod", since, now)
+            terminating = failed or terminating
+    reconciling = None if stalled else terminating or delayed
+    inputs = ConditionInputs(False, why, False, why, reconciling, stalled, suspended=why)
     status = _with_state(before, state) if state else before
     generation = _observed_generation(pipeline, state) if state else pipeline.generation
     return evolve(
@@ -115,6 +126,50 @@ def suspended(facts: Facts, state: RunState | None, now: datetime) -> InitPipeli
         next_run_time=state.next_run_time if state and delayed else None,
         conditions=conditions.conditions(before, inputs, generation, now),
     )
+
+
+def not_deleted(
+    facts: Facts, status: InitPipelineStatus, what: str, since: datetime, now: datetime
+) -> InitPipelineStatus:
+    """Returns the status of a run that has ended, with the failure to delete its Pod or the
+    InitPipeline. ``since`` is when the deletion was due. Without a failure, returns ``status``."""
+    failed, late = _failed_deletion(facts, what, since, now)
+    stalled = status.condition(ConditionType.STALLED)
+    before, type_, why = facts.pipeline.status, ConditionType.STALLED, late
+    if stalled is not None and failed is not None:
+        message = f"{clip(failed.message, MAX_MESSAGE_LENGTH // 2)}. {stalled.message}"
+        before, why = status, Explanation(Reason(stalled.reason), message)
+    elif stalled is None and late is None:
+        type_, why = ConditionType.RECONCILING, failed
+    if why is None:
+        return status
+    return conditions.with_condition(status, before, type_, why, facts.pipeline.generation, now)
+
+
+def _failed_deletion(
+    facts: Facts, what: str, since: datetime, now: datetime
+) -> tuple[Explanation | None, Explanation | None]:
+    """Returns why the deletion fails, and the explanation of Stalled. Both are None if it does not
+    fail. If this process has not tried it yet, what status reports stays."""
+    if facts.undeleted is None:
+        before = facts.pipeline.status
+        ready, reconciling, stalled = (
+            _reported_deletion(before, type_)
+            for type_ in (ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED)
+        )
+        return ready or reconciling, stalled
+    message = f"{what} is not deleted, because the request failed: {facts.undeleted}"
+    why = Explanation(Reason.DELETION_FAILED, message)
+    if now < since + POD_DEADLINE:
+        return why, None
+    return why, Explanation(why.reason, _with_remedy(why.message, _REMEDY_OF_DELETION))
+
+
+def _reported_deletion(status: InitPipelineStatus, type_: ConditionType) -> Explanation | None:
+    condition = status.condition(type_)
+    if condition is None or condition.reason != Reason.DELETION_FAILED:
+        return None
+    return Explanation(Reason.DELETION_FAILED, condition.message)
 
 
 def unchanged(pipeline: Pipeline, state: RunState) -> InitPipelineStatus:
@@ -315,8 +370,12 @@ def _why_no_pod(run: Run, facts: Facts, now: datetime) -> tuple[Explanation, Exp
             whose = "of an earlier run"
         elif is_of_earlier_pipeline(pod, pipeline):
             whose = "of an earlier InitPipeline of this name"
-        message = f'the Pod "{pipeline.name}" {whose} is being deleted'
-        return Explanation(Reason.POD_TERMINATING, message), None
+        which = f'the Pod "{pipeline.name}" {whose}'
+        if not pod.deleting:
+            failed, stalled = _failed_deletion(facts, which, run.start_time, now)
+            if failed is not None:
+                return failed, stalled
+        return Explanation(Reason.POD_TERMINATING, f"{which} is being deleted"), None
     message = (
         f'Pod "{pipeline.name}" exists and does not belong to this InitPipeline: delete that Pod, '
         "or give the InitPipeline another name"

@@ -11,6 +11,7 @@ Reading order:
    objects. ``queue``: the keys to reconcile.
 3. From a key to a write. ``workers``: take a key, retry. ``reconcile``: read the facts, decide,
    write status, act. ``creations``: delays repeated creations of a Pod.
+   ``failures``: counts requests that fail again and again.
 4. Requests. ``gateway``: one method per request. ``client``: connection and credentials.
    ``responses``: parses what the API server sends. ``retries``: delays, and repeated watches.
    ``keys``: namespace and name. ``errors``: the exceptions. ``lean_imports``: imports of Kopf and

@@ -1,14 +1,9 @@
-"""Delays repeated creations of a run's Pod, and counts those that fail."""
+"""Delays repeated creations of a run's Pod."""
 
 from datetime import datetime, timedelta
 from typing import Final
 
-from initpipeline.core.facts import Refusal
 from initpipeline.runtime.keys import Key
-
-FAILURES_IN_A_ROW: Final = 2
-"""The number of failed requests to create a Pod that status reports. A single one is not worth a
-write."""
 
 AT_ONCE: Final = 2
 """The number of Pods of one run that are created without a delay."""
@@ -32,9 +27,6 @@ class Creations:
         """For each pipeline: the run, the number of Pods created for it, and the time of the last
         creation."""
         self._requested: set[Key] = set()
-        self._failed: dict[Key, tuple[int, Refusal]] = {}
-        """For each pipeline whose last request failed: how many failed in a row, and why the last
-        one did."""
 
     def requested(self, key: Key) -> bool:
         """Returns whether the creation of a Pod was requested before, with any result."""
@@ -43,20 +35,6 @@ class Creations:
     def request(self, key: Key) -> None:
         """Record that the creation of a Pod is requested."""
         self._requested.add(key)
-
-    def failed(self, key: Key, why: Refusal) -> None:
-        """Record that the request failed."""
-        times, _ = self._failed.get(key, (0, why))
-        self._failed[key] = (times + 1, why)
-
-    def answered(self, key: Key) -> None:
-        """Record that the API server has decided about the request."""
-        self._failed.pop(key, None)
-
-    def failure(self, key: Key) -> Refusal | None:
-        """Returns why the requests fail. None: fewer than FAILURES_IN_A_ROW have failed."""
-        times, why = self._failed.get(key, (0, None))
-        return why if times >= FAILURES_IN_A_ROW else None
 
     def next_at(self, key: Key, run: str) -> datetime | None:
         """Returns the earliest time of the run's next Pod. None: at once."""
@@ -74,4 +52,3 @@ class Creations:
     def forget(self, key: Key) -> None:
         self._made.pop(key, None)
         self._requested.discard(key)
-        self._failed.pop(key, None)

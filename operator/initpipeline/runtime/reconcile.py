@@ -12,7 +12,8 @@ No other module writes InitPipelines or Pods. (runtime.events writes Events.)
   the API server rejects the write, the event StatusNotWritten is recorded, and if it stores the
   status without some fields, StatusFieldsDropped.
 - If the API server refuses the Pod, or another Pod has its name, the same reconcile decides again.
-  If the creation fails for another cause twice in a row, status reports that before the next one.
+  If the creation fails for another cause twice in a row, or a deletion for any cause, status
+  reports that before the next one.
 - If the pipeline does not exist any more, its state in memory is discarded. The garbage collector
   deletes its Pod.
 - A reconcile without a change makes no request, except to read a Pod that the watch does not
@@ -57,14 +58,13 @@ from initpipeline.runtime.errors import (
     AlreadyExistsError,
     ApiError,
     ConflictError,
-    ConnectionFailed,
     HistoryLost,
-    LeaseExpiring,
     NotFoundError,
     TooLargeError,
     one_line,
 )
 from initpipeline.runtime.events import EventRecorder
+from initpipeline.runtime.failures import Failures
 from initpipeline.runtime.gateway import Gateway
 from initpipeline.runtime.keys import Key
 from initpipeline.runtime.meter import Meter
@@ -132,6 +132,7 @@ class Reconciler:
         self._tracer = tracer
         self._omit_log_tails = omit_log_tails
         self._creations = Creations()
+        self._failed_creations, self._failed_deletions = Failures(), Failures()
         self._followed: dict[Key, str] = {}
         """The UIDs of pipelines with a status that this process has written, or whose Pod it has
         read."""
@@ -269,6 +270,8 @@ class Reconciler:
             self._cache.pods.forget_gone(key)
             self._unlabelled_pods.forget(key)
             self._creations.forget(key)
+            self._failed_creations.forget(key)
+            self._failed_deletions.forget(key)
             self._followed.pop(key, None)
 
     def fields_of(self, key: Key) -> dict[str, Any]:
@@ -321,10 +324,17 @@ class Reconciler:
         elif (needs_live_pod(pipeline) or key in self._unlabelled_pods) and not pipeline.deleting:
             pod = await self._get_pod(key)
         if pod is not None:
-            self._creations.answered(key)
-            return Facts(pipeline, pod)
-        gone, failed = self._cache.pods.gone(key), self._creations.failure(key)
-        return Facts(pipeline, None, failed=failed, gone=gone)
+            self._failed_creations.forget(key)
+        if pod is not None and pod.deleting:
+            self._failed_deletions.forget(key)
+        created, deleted = self._failed_creations.last(key), self._failed_deletions.last(key)
+        return Facts(
+            pipeline,
+            pod,
+            gone=None if pod else self._cache.pods.gone(key),
+            failed=admission.failed_request(created.code, created.error) if created else None,
+            undeleted=deleted.error if deleted else None,
+        )
 
     async def _get_pod(self, key: Key) -> Pod | None:
         """Returns the Pod from the API server, and watches it if it lacks the operator's label.
@@ -455,8 +465,10 @@ class Reconciler:
         manifest = podspec.gated(creation.manifest) if self._gated else creation.manifest
         try:
             with self._cache.pods.creation(key) as keep:
-                answer = await self._request_pod(key, manifest)
+                with self._failed_creations.counted(key, AlreadyExistsError, NotFoundError):
+                    answer = await self._gateway.create_pod(manifest)
                 if isinstance(answer, Pod):
+                    self._failed_deletions.forget(key)
                     self._creations.created(key, run, self._now())
                     logger.info("Pod created", extra={**about, "pod_uid": answer.uid})
                 if isinstance(answer, Pod) and answer.labelled:
@@ -475,22 +487,6 @@ class Reconciler:
         fields = {"reason": answer.reason.value, "error": clip(one_line(answer.message), LOGGED)}
         logger.warning("Pod refused", extra={**about, **fields})
         return Facts(facts.pipeline, None, answer, refused_in_place=creation.in_place)
-
-    async def _request_pod(self, key: Key, manifest: dict[str, Any]) -> Pod | Refusal:
-        """Create the Pod like the gateway, and remember a failure that the next status reports."""
-        try:
-            answer = await self._gateway.create_pod(manifest)
-        except (AlreadyExistsError, NotFoundError):
-            self._creations.answered(key)
-            raise
-        except LeaseExpiring:
-            raise  # The request was not sent.
-        except (ApiError, ConnectionFailed) as error:
-            code = error.code if isinstance(error, ApiError) else None
-            self._creations.failed(key, admission.failed_request(code, str(error)))
-            raise
-        self._creations.answered(key)
-        return answer
 
     async def _ungate(self, key: Key, uid: str, facts: Facts, current: Run | None) -> Facts | None:
         """Remove the scheduling gate. Users can create a Pod that has it. Without
@@ -513,10 +509,15 @@ class Reconciler:
 
     async def _delete(self, key: Key, uid: str, facts: Facts) -> Facts | None:
         try:
-            deleting = await self._gateway.delete_pod(key, uid)
+            with self._failed_deletions.counted(key):
+                deleting = await self._gateway.delete_pod(key, uid)
         except (NotFoundError, ConflictError):
+            pod = await self._get_pod(key)
+            if pod is not None and pod.uid == uid and not pod.deleting:
+                raise  # The Pod has not changed: an admission webhook chose this HTTP code.
+            self._failed_deletions.forget(key)
             self._cache.pods.remove(key, uid)
-            return replace(facts, pod=await self._get_pod(key))
+            return replace(facts, pod=pod, undeleted=None)
         if deleting is not None:
             self._cache.pods.replace(key, deleting)
             if (stuck_at := pod_end.stuck_at(deleting)) is not None:
@@ -528,7 +529,8 @@ class Reconciler:
         """Delete a finished pipeline. The garbage collector deletes its Pod. If a user has changed
         the pipeline since it was read, it is not deleted but reconciled again."""
         try:
-            await self._gateway.delete_pipeline(pipeline)
+            with self._failed_deletions.counted(key, NotFoundError, ConflictError):
+                await self._gateway.delete_pipeline(pipeline)
         except NotFoundError:
             self._cache.pipelines.remove(key, pipeline.uid)
         except ConflictError:

@@ -36,6 +36,7 @@ class SimulatedPipeline:
         refused_in_place: bool = False,
         gone: PodBuilder | None = None,
         failed: Refusal | None = None,
+        undeleted: str | None = None,
     ) -> "SimulatedPipeline":
         """Reconciles ``seconds`` after BASE. The status write succeeds, unless the decision defers
         it. ``gone`` is the last known state of the Pod that the watch reported as deleted."""
@@ -48,6 +49,7 @@ class SimulatedPipeline:
             refused_in_place,
             gone.build() if gone else None,
             failed=failed,
+            undeleted=undeleted,
         )
         decision = decide(facts, at(seconds))
         written = self.pipeline.with_status(decision.status)

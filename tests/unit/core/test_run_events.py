@@ -26,7 +26,7 @@ from tests.unit.core.simulation import SimulatedPipeline, new_pipeline
 STARTED, INITIALIZED = EventReason.RUN_STARTED, EventReason.RUN_INITIALIZED
 STEP_FAILED, RUN_FAILED = EventReason.STEP_FAILED, EventReason.RUN_FAILED
 POD_LOST, GIVEN_UP = EventReason.POD_LOST, EventReason.GIVEN_UP
-FAILED_CREATE = EventReason.FAILED_CREATE
+FAILED_CREATE, FAILED_DELETE = EventReason.FAILED_CREATE, EventReason.FAILED_DELETE
 
 Brief = list[tuple[str, int] | tuple[str, int, str]]
 
@@ -286,6 +286,16 @@ class TestRefusal:
         before, after = story.state, story.state.reconcile(None, 900, quota)
         assert after.status.condition(ConditionType.STALLED) is not None
         assert events_between(before.status, after.status) == ()
+
+    def test_failed_deletion_is_posted_once(self) -> None:
+        story = Story.of(running_pod()).forget()
+        old = story.state.edited().reconcile(running_pod(), 30)
+        failed = old.reconcile(running_pod(), 40, undeleted="403: no")
+        stalled = failed.reconcile(running_pod(), 900, undeleted="500: later")
+        [event] = events_between(old.status, failed.status)
+        assert (event.reason, event.type, event.action) == (FAILED_DELETE, "Warning", "Delete")
+        assert event.note.endswith("because the request failed: 403: no")
+        assert events_between(failed.status, stalled.status) == ()
 
     def test_taken_name_is_posted(self) -> None:
         story = Story.of().forget()

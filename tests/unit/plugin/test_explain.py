@@ -19,7 +19,16 @@ from initpipeline.plugin.report.pod_events import PodWarning
 from initpipeline.plugin.report.summary import short_forecast
 from initpipeline.plugin.views import explain as view
 from initpipeline.plugin.views import status as status_view
-from tests.builders import NAME, End, PodBuilder, at, fresh_pod, running_pod, silent_pod
+from tests.builders import (
+    NAME,
+    End,
+    PodBuilder,
+    at,
+    completed_pod,
+    fresh_pod,
+    running_pod,
+    silent_pod,
+)
 from tests.unit.core.simulation import SimulatedPipeline, after_requests, new_pipeline, started
 from tests.unit.plugin.rendered import text
 
@@ -284,6 +293,9 @@ LIMITED: dict[str, Any] = {
     "initPolicies": [{"name": "one", "timeoutSeconds": 20, "maxRestarts": 0}],
 }
 OLD_POD = started(running_pod()).edited().reconcile(running_pod(), 20)
+KEPT = "403: no"
+SUSPENDED = started(running_pod()).policy(suspend=True).reconcile(running_pod(), 20)
+FINISHED = started(completed_pod(), ttlSecondsAfterFinished=10)
 TWICE_LOST = started(running_pod()).reconcile(None, 20).reconcile(fresh_pod(2)).reconcile(None, 55)
 NAME_TAKEN = new_pipeline().reconcile(None).reconcile(FOREIGN)
 ENDED = running_pod().app(exit=0).phase("Succeeded")
@@ -481,6 +493,30 @@ CASES: dict[str, tuple[Reason, SimulatedPipeline, PodBuilder | None, float]] = {
     ),
     "unanswered": (Reason.POD_REQUEST_FAILED, unanswered(), None, 60),
     "unanswered for long": (Reason.POD_REQUEST_FAILED, unanswered(700), None, 701),
+    "old Pod is not deleted": (
+        Reason.DELETION_FAILED,
+        OLD_POD.reconcile(running_pod(), 30, undeleted=KEPT),
+        running_pod(),
+        60,
+    ),
+    "old Pod is not deleted for long": (
+        Reason.DELETION_FAILED,
+        OLD_POD.reconcile(running_pod(), 700, undeleted=KEPT),
+        running_pod(),
+        701,
+    ),
+    "suspended, Pod is not deleted for long": (
+        Reason.DELETION_FAILED,
+        SUSPENDED.reconcile(running_pod(), 700, undeleted=KEPT),
+        running_pod(),
+        701,
+    ),
+    "finished, InitPipeline is not deleted for long": (
+        Reason.DELETION_FAILED,
+        FINISHED.reconcile(completed_pod(), 700, undeleted=KEPT),
+        completed_pod(),
+        701,
+    ),
     "no room in the quota": (
         Reason.QUOTA_EXCEEDED,
         refused(QUOTA).reconcile(None, 700, QUOTA),

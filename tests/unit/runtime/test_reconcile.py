@@ -581,6 +581,154 @@ class TestFailedCreation:
         assert condition(api) == ("False", Reason.POD_PENDING)
 
 
+class TestFailedDeletion:
+    """The API server does not delete the Pod, or the InitPipeline after its ttl."""
+
+    REFUSED = api_error(403, {"message": 'admission webhook "keep" denied the request: no'})
+
+    @pytest.fixture(
+        params=[
+            pytest.param(REFUSED, id="refused"),
+            pytest.param(ConnectionFailed("timed out"), id="unanswered"),
+            pytest.param(CONFLICT, id="refused by a webhook as a conflict"),
+        ]
+    )
+    def error(self, request: pytest.FixtureRequest) -> Exception:
+        error: Exception = request.param
+        return error
+
+    async def fails(self, operator: Operator, times: int) -> None:
+        for _ in range(times):
+            operator.watch()
+            with pytest.raises((ApiError, ConnectionFailed)):
+                await operator.reconcile()
+
+    async def test_second_failure_in_a_row_is_reported_until_the_pod_is_deleted(
+        self, api: FakeApi, running: Operator, error: Exception, clock: Clock
+    ) -> None:
+        ask(api)
+        api.failing[DELETE] = [error] * 4
+        await self.fails(running, 2)
+        assert condition(api) == ("False", Reason.POD_TERMINATING)
+        await self.fails(running, 1)
+        ready = api.pipeline.status.condition(ConditionType.READY)
+        assert ready is not None
+        assert ready.reason == Reason.DELETION_FAILED
+        assert ready.message.endswith(f"because the request failed: {error}")
+        assert condition(api, ConditionType.RECONCILING) == ("True", Reason.DELETION_FAILED)
+        await clock.advance(600)
+        await self.fails(running, 1)
+        assert condition(api, ConditionType.STALLED) == ("True", Reason.DELETION_FAILED)
+        assert api.calls.count(STATUS) == 3
+        await running.settle()
+        assert condition(api) == ("False", Reason.POD_TERMINATING)
+        api.gone(PODS)
+        await running.settle()
+        assert api.pipeline.status.condition(ConditionType.STALLED) is None
+        assert api.runs_of_pods == [1, 2]
+
+    async def test_report_ends_when_the_pod_is_gone_at_once(
+        self, api: FakeApi, running: Operator
+    ) -> None:
+        ask(api)
+        api.failing[DELETE] = [self.REFUSED] * 3
+        await self.fails(running, 3)
+        api.gone(PODS)
+        await running.settle()
+        assert api.runs_of_pods == [1, 2]
+        assert condition(api) == ("False", Reason.POD_PENDING)
+
+    async def test_single_failure_of_a_later_deletion_is_not_reported(
+        self, api: FakeApi, running: Operator
+    ) -> None:
+        for token in ("one", "two", "three"):
+            ask(api, token)
+            api.failing[DELETE] = [self.REFUSED]
+            await self.fails(running, 1)
+            await running.settle()
+            assert condition(api) == ("False", Reason.POD_TERMINATING)
+            api.gone(PODS)
+            await running.settle()
+            play(api, running_pod())
+            await running.settle()
+
+    async def test_failure_is_reported_while_suspended(
+        self, api: FakeApi, running: Operator, error: Exception, clock: Clock
+    ) -> None:
+        self.change(api, suspend=True)
+        api.failing[DELETE] = [error] * 4
+        await self.fails(running, 3)
+        assert condition(api, ConditionType.SUSPENDED) == ("True", Reason.SUSPENDED)
+        assert condition(api, ConditionType.RECONCILING) == ("True", Reason.DELETION_FAILED)
+        await clock.advance(600)
+        await self.fails(running, 1)
+        assert condition(api, ConditionType.STALLED) == ("True", Reason.DELETION_FAILED)
+        await running.settle()
+        assert condition(api, ConditionType.RECONCILING) == ("True", Reason.POD_TERMINATING)
+        api.gone(PODS)
+        await running.settle()
+        assert api.pipeline.status.condition(ConditionType.STALLED) is None
+        assert api.pipeline.status.condition(ConditionType.RECONCILING) is None
+
+    async def test_failure_is_reported_after_an_exceeded_limit(
+        self, api: FakeApi, running: Operator, error: Exception, clock: Clock
+    ) -> None:
+        """The message of Stalled still has the limit."""
+        api.gone(PODS)
+        self.change(api, initDeadlineSeconds=60)
+        await running.settle()
+        play(api, fresh_pod())
+        await running.settle()
+        await clock.advance(100)
+        api.failing[DELETE] = [error] * 3
+        await self.fails(running, 3)
+        stalled = api.pipeline.status.condition(ConditionType.STALLED)
+        assert stalled is not None
+        assert stalled.reason == Reason.BACKOFF_LIMIT_EXCEEDED
+        failed, given_up = "the Pod is not deleted, because", "raise initDeadlineSeconds above 60"
+        assert failed in stalled.message
+        assert given_up in stalled.message
+        await running.settle()
+        stalled = api.pipeline.status.condition(ConditionType.STALLED)
+        assert stalled is not None
+        assert failed not in stalled.message
+
+    async def test_failure_to_delete_a_finished_pipeline_is_reported(
+        self, api: FakeApi, running: Operator, clock: Clock
+    ) -> None:
+        self.change(api, **KEPT)
+        play(api, completed_pod())
+        await running.settle()
+        await clock.advance(KEPT["ttlSecondsAfterFinished"])
+        api.failing[DELETE_PIPELINE] = [self.REFUSED] * 4
+        await self.fails(running, 3)
+        assert condition(api) == ("True", Reason.POD_SUCCEEDED)
+        assert condition(api, ConditionType.RECONCILING) == ("True", Reason.DELETION_FAILED)
+        await clock.advance(600)
+        await self.fails(running, 1)
+        assert condition(api, ConditionType.STALLED) == ("True", Reason.DELETION_FAILED)
+        assert api.pipeline.status.condition(ConditionType.RECONCILING) is None
+        running.watch()
+        assert await running.reconcile() == [DELETE_PIPELINE]
+
+    async def test_next_process_keeps_the_report_until_it_has_tried(
+        self, api: FakeApi, running: Operator, clock: Clock
+    ) -> None:
+        ask(api)
+        api.failing[DELETE] = [self.REFUSED] * 4
+        await self.fails(running, 3)
+        before = api.pipeline.status
+        await self.fails(Operator(api, clock), 1)
+        assert api.pipeline.status == before
+
+    @staticmethod
+    def change(api: FakeApi, **policies: Any) -> None:
+        spec = {**api.objects[PIPELINES, KEY]["spec"], **policies}
+        metadata = dict(api.objects[PIPELINES, KEY]["metadata"])
+        metadata["generation"] += 1
+        api.edit(PIPELINES, {"spec": spec, "metadata": metadata})
+
+
 class TestRefusal:
     async def test_refusal_is_written_once(self, api: FakeApi, operator: Operator) -> None:
         api.failing[CREATE] = [QUOTA] * 9
@@ -877,9 +1025,9 @@ def edit(api: FakeApi) -> None:
     api.put(PIPELINES, {**pipeline().edited().raw(), "status": api.pipeline.status.to_api()})
 
 
-def ask(api: FakeApi) -> None:
+def ask(api: FakeApi, token: str = "now") -> None:
     """Request a run by a token."""
-    raw = pipeline().token("now").raw()
+    raw = pipeline().token(token).raw()
     api.put(PIPELINES, {**raw, "status": api.pipeline.status.to_api()})
 
 

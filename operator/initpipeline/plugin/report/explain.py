@@ -120,8 +120,7 @@ def _unwritten(facts: Facts, decision: Decision) -> tuple[str, ...]:
 
 def _not_done(facts: Facts, decision: Decision) -> tuple[str, ...]:
     """Returns the creation or deletion that the operator has not carried out yet."""
-    reason = formatting.ready_reason(facts.pipeline.status)
-    if decision.action is None or is_retried(reason, decision):
+    if decision.action is None or is_retried(facts.pipeline.status, decision):
         return ()
     return (action_text(decision, facts.pipeline),)
 

@@ -4,8 +4,9 @@ import re
 from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 
+from initpipeline.api.models import InitPipelineStatus
 from initpipeline.api.reasons import ConditionType, Reason, RerunPolicy, RerunStrategy, Result
-from initpipeline.core import admission
+from initpipeline.core import admission, conditions
 from initpipeline.core.decide import CreatePod, Decision, DeletePipeline, DeletePod, UngatePod
 from initpipeline.core.facts import Facts, Pipeline, Pod
 from initpipeline.core.kubelet_reasons import IMAGE_NEVER_PULLED, INVALID_IMAGE_NAME
@@ -50,7 +51,7 @@ def forecast(
         yield Line(now, f"run {run.number + 1} starts at ", at, more)
     elif reason == Reason.NAME_CONFLICT and facts.pod is not None:
         yield "the operator creates the Pod within seconds after the name is free"
-    elif not is_retried(reason, decision):
+    elif not is_retried(status, decision):
         yield from _without_user_action(facts, pipeline, now)
     if decision.wake_at is not None and decision.wake_at not in (status.next_run_time, *limits):
         yield from _at_wake(facts, pipeline, decision.wake_at, now)
@@ -68,18 +69,24 @@ def _at_wake(facts: Facts, pipeline: Pipeline, wake_at: datetime, now: datetime)
         )
 
 
-def is_retried(reason: str, decision: Decision) -> bool:
-    """Returns whether the operator retries to create a Pod that the API server refused."""
-    return reason in admission.REASONS and isinstance(decision.action, CreatePod)
+def is_retried(status: InitPipelineStatus, decision: Decision) -> bool:
+    """Returns whether the operator retries to create a Pod that the API server refused, or a
+    deletion that failed."""
+    if isinstance(decision.action, CreatePod):
+        return formatting.ready_reason(status) in admission.REASONS
+    deletes = isinstance(decision.action, DeletePod | DeletePipeline)
+    return deletes and conditions.failed_deletion(status) is not None
 
 
 def _by_operator(
     reason: str, facts: Facts, pipeline: Pipeline, decision: Decision
 ) -> Iterator[str]:
     """Yields the operator's next action on the Pod."""
-    if is_retried(reason, decision):
+    if is_retried(pipeline.status, decision):
+        created = isinstance(decision.action, CreatePod)
+        what = "creation of the Pod" if created else "deletion"
         yield (
-            "the operator retries the creation of the Pod, with a back-off of up to 5 min and "
+            f"the operator retries the {what}, with a back-off of up to 5 min and "
             "immediately when this InitPipeline changes"
         )
     elif reason == Reason.NAME_CONFLICT and isinstance(decision.action, CreatePod):

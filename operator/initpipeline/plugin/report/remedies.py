@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from initpipeline.api.models import Run
 from initpipeline.api.reasons import ConditionType, Reason, Result
-from initpipeline.core import admission, run_limits
+from initpipeline.core import admission, conditions, run_limits
 from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.core.mirror import mirrored
 from initpipeline.plugin.report import formatting
@@ -43,6 +43,8 @@ def remedies(pipeline: Pipeline, flags: str, pod: Pod | None) -> Iterator[Remedy
             return
         case Reason.POD_TERMINATING if pod is not None:
             yield from _of_stuck_pod(pod, name, flags)
+        case _ if conditions.failed_deletion(status):
+            yield from _of_failed_deletion(flags)
         case _:
             yield from _of_reason(pipeline, flags, pod)
     if pipeline.deleting:
@@ -78,6 +80,8 @@ def _rerun(pipeline: Pipeline, run: Run, flags: str, *, terminating: bool) -> It
     """Yields the request of another run, if it would start one before something else happens."""
     status, reason = pipeline.status, formatting.ready_reason(pipeline.status)
     if reason == Reason.NAME_CONFLICT or (terminating and run.completion_time is None):
+        return
+    if run.completion_time is None and conditions.failed_deletion(status):
         return
     if formatting.is_rate_limited(status) or admission.refusal_of_spec(pipeline) is not None:
         return
@@ -204,6 +208,19 @@ def _of_stuck_pod(pod: Pod, name: str, flags: str) -> Iterator[Remedy]:
     yield Remedy(
         force,
         "only if the node is down for good: otherwise two Pods may run at the same time",
+    )
+
+
+def _of_failed_deletion(flags: str) -> Iterator[Remedy]:
+    yield Remedy(
+        "kubectl auth can-i delete pods --as=system:serviceaccount:initpipeline-system:initpipeline"
+        f"{flags}",
+        "see whether the operator may delete Pods; if not, apply its roles again",
+    )
+    yield Remedy(
+        "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations,"
+        f"validatingadmissionpolicies{_cluster(flags)}",
+        "see which webhooks and policies may refuse the deletion",
     )
 
 

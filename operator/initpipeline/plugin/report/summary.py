@@ -5,7 +5,7 @@ from typing import Final
 
 from initpipeline.api.models import InitPipelineStatus
 from initpipeline.api.reasons import ConditionType, Reason, Result
-from initpipeline.core import admission
+from initpipeline.core import admission, conditions
 from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment
@@ -80,6 +80,8 @@ def _blocked(status: InitPipelineStatus) -> str:
     run, stalled = status.run, formatting.stalled_reason(status)
     if stalled == Reason.RECONCILE_ERROR:
         return "the operator retries"
+    if conditions.failed_deletion(status):
+        return "the operator retries the deletion"
     if status.condition(ConditionType.SUSPENDED):
         return "nothing until it is resumed"
     if formatting.ready_reason(status) == Reason.POD_TERMINATING and run is not None:
