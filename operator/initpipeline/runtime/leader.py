@@ -61,6 +61,11 @@ RELEASE_SECONDS: Final = 0.1
 _FAILED: Final = (ApiError, ConnectionFailed)
 
 
+WRITER: Final = "find the client that changes the Lease, or another process of this identity"
+SLOW: Final = "check the CPU of this process and the latency of the API server"
+"""What to do if a process loses its Lease again and again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Periods:
     """The periods of the election, in seconds."""
@@ -201,12 +206,12 @@ class LeaderElection:
         if self._held and not self._is_own(lease):
             self._renewed_at = None
             if lease is None or not lease.holder:
-                why = "it was deleted, or its holder was removed"
+                why, remedy = "it was deleted, or its holder was removed", WRITER
             elif lease.holder == self._identity:
-                why = "another client has written to it"
+                why, remedy = "another client has written to it", WRITER
             else:
-                why = f'"{lease.holder}" holds it'
-            raise LeaseLost(f"the Lease {self._key} is lost: {why}")
+                why, remedy = f'"{lease.holder}" holds it', SLOW
+            raise LeaseLost(f"the Lease {self._key} is lost: {why}. If this repeats, {remedy}")
         if lease is None or lease != self._lease:
             self._changed_at = self._clock()
         known, self._lease = self._lease, lease

@@ -293,7 +293,8 @@ class Operator:
             raise
         except Exception as error:
             raise OperatorError(
-                f"watching {self._client.server} failed: {one_line(error)}"
+                f"watching {self._client.server} failed: {one_line(error)}. Restart the operator. "
+                "If this repeats, report the error"
             ) from error
         if self._fault is not None:
             raise self._fault

@@ -22,6 +22,11 @@ from initpipeline.runtime.leader import LeaderElection
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_leases import KEY, PERIODS, FakeLeases, pass_time
 
+IF_SLOW = "If this repeats, check the CPU of this process and the latency of the API server"
+IF_WRITTEN = (
+    "If this repeats, find the client that changes the Lease, or another process of this identity"
+)
+
 
 class Replica:
     """A process that takes the Lease and renews it."""
@@ -412,7 +417,7 @@ class TestKeeping:
         leases.edit(holder="b")
         leases.failing = []
         await pass_time(clock, 3)
-        assert replica.lost == 'the Lease system/operator is lost: "b" holds it'
+        assert replica.lost == f'the Lease system/operator is lost: "b" holds it. {IF_SLOW}'
 
     async def test_holder_after_an_outage_ends_if_another_has_released_the_lease(
         self, leases: FakeLeases, start: Start, clock: Clock
@@ -424,7 +429,7 @@ class TestKeeping:
         leases.edit(holder="", renewed="later")
         leases.failing = []
         await pass_time(clock, 3)
-        assert replica.lost.endswith("it was deleted, or its holder was removed")
+        assert replica.lost.endswith(f"it was deleted, or its holder was removed. {IF_WRITTEN}")
 
     async def test_standby_that_was_slower_continues_to_stand_by(
         self, leases: FakeLeases, start: Start, clock: Clock
@@ -445,7 +450,7 @@ class TestKeeping:
         leases.edit(holder="b")
         await pass_time(clock, 2)
         assert not replica.leads
-        assert replica.lost == 'the Lease system/operator is lost: "b" holds it'
+        assert replica.lost == f'the Lease system/operator is lost: "b" holds it. {IF_SLOW}'
 
     async def test_deleted_lease_is_lost(
         self, leases: FakeLeases, start: Start, clock: Clock
@@ -456,7 +461,7 @@ class TestKeeping:
         leases.put(None)
         await pass_time(clock, 2)
         why = "it was deleted, or its holder was removed"
-        assert replica.lost == f"the Lease system/operator is lost: {why}"
+        assert replica.lost == f"the Lease system/operator is lost: {why}. {IF_WRITTEN}"
 
     async def test_lost_response_to_a_renewal_is_not_a_lost_lease(
         self, leases: FakeLeases, start: Start, clock: Clock
@@ -484,7 +489,7 @@ class TestKeeping:
         await clock.advance(1)
         second = start("a")
         await pass_time(clock, 60)
-        assert first.lost.endswith("another client has written to it")
+        assert first.lost.endswith(f"another client has written to it. {IF_WRITTEN}")
         assert second.leads
 
     async def test_paused_process_does_not_reconcile_before_it_has_renewed(
@@ -507,7 +512,7 @@ class TestKeeping:
         leases.edit(holder="b")
         await clock.advance(20)
         assert not replica.leads
-        assert replica.lost == 'the Lease system/operator is lost: "b" holds it'
+        assert replica.lost == f'the Lease system/operator is lost: "b" holds it. {IF_SLOW}'
 
 
 class TestRestoredCluster:

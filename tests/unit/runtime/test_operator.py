@@ -366,7 +366,7 @@ class TestLeaderElection:
         api[f"get {LEASES}/initpipeline"] << self.lease("other", "10")
         error = await running.ended()
         assert isinstance(error, LeaseLost)
-        assert str(error) == 'the Lease default/initpipeline is lost: "other" holds it'
+        assert str(error).startswith('the Lease default/initpipeline is lost: "other" holds it. If')
 
     async def test_end_releases_the_lease(
         self, api: mock.RawHandler, run: Callable[..., Running]
