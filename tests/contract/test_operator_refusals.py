@@ -410,9 +410,12 @@ def test_refused_deletion_is_reported_until_it_succeeds(
         assert "denied request: kept" in failed
         assert condition(env.status(), "Ready")["reason"] == Reason.DELETION_FAILED
         env.patch({"spec": {"suspend": True}})
-        suspended = lambda s: condition(s, "Suspended")["status"] and of_deletion(s, "Reconciling")  # noqa: E731
-        env.wait("the failure while suspended", suspended)
-    env.wait("no Pod", lambda s: not condition(s, "Reconciling")["status"] and env.pod() is None)
+        env.wait("suspended", lambda s: condition(s, "Suspended")["status"])
+        assert of_deletion(env.status(), "Reconciling")
+    reason = Reason.POD_TERMINATING
+    env.wait("the deletion", lambda s: condition(s, "Reconciling")["reason"] == reason, 60)
+    env.delete_pod()
+    env.wait("no Pod", lambda s: not condition(s, "Reconciling")["status"])
     assert runs_in(env.status())[-1][0] == 2
 
 

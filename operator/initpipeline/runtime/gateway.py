@@ -31,7 +31,13 @@ from initpipeline.runtime.client import (
     STRATEGIC_PATCH,
     ApiClient,
 )
-from initpipeline.runtime.errors import ApiError, LeaseExpiring, NotFoundError, TooLargeError
+from initpipeline.runtime.errors import (
+    ApiError,
+    ConnectionFailed,
+    LeaseExpiring,
+    NotFoundError,
+    TooLargeError,
+)
 from initpipeline.runtime.keys import Key, Kind, ListedObjects, ObjectUIDs, key_of
 from initpipeline.runtime.responses import LARGEST_PAGE, NO_PAGE
 
@@ -110,12 +116,12 @@ class Gateway:
 
     async def get_pipeline(self, key: Key) -> Pipeline | UnreadablePipeline | None:
         """Returns the InitPipeline. None: it does not exist, or belongs to another shard."""
-        raw = await self._get(_pipeline_path(key))
+        raw = await self._get(_pipeline_path(key), key)
         return None if raw is None or not self._shard.selects(raw) else read_pipeline(raw)
 
     async def get_pod(self, key: Key) -> Pod | None:
         """Returns the Pod. None: it does not exist. Raises UnreadableError if it cannot be read."""
-        raw = await self._get(_pod_path(key))
+        raw = await self._get(_pod_path(key), key)
         return None if raw is None else self._read_pod(raw)
 
     def _read_pod(self, raw: Mapping[str, Any]) -> Pod:
@@ -201,7 +207,7 @@ class Gateway:
 
     async def get_lease(self, key: Key) -> Lease | None:
         """Returns the Lease. None: it does not exist."""
-        raw = await self._get(_lease_path(key))
+        raw = await self._get(_lease_path(key), key)
         return None if raw is None else Lease.from_api(raw)
 
     async def create_lease(
@@ -354,11 +360,17 @@ class Gateway:
             raise LeaseExpiring("not sent, because the Lease is about to expire")
         return await self._client.request(method, path, body, content_type, seconds=seconds)
 
-    async def _get(self, path: str) -> dict[str, Any] | None:
+    async def _get(self, path: str, key: Key) -> dict[str, Any] | None:
+        """Returns the object. None: it does not exist. Raises ConnectionFailed if the response has
+        another object: the operator would take that for the end of this one."""
         try:
-            return await self._client.request("GET", path)
+            raw = await self._client.request("GET", path)
         except NotFoundError:
             return None
+        metadata = raw.get("metadata") or {}
+        if Key(metadata.get("namespace", ""), metadata.get("name", "")) != key:
+            raise ConnectionFailed(f"the response to GET {path} has another object")
+        return raw
 
     async def _pages(self, path: str, accept: str = JSON) -> AsyncIterator[dict[str, Any]]:
         """Yields the pages of a list. All are of the same resource version."""

@@ -134,3 +134,14 @@ class TestShard:
         found, _ = await gateway.find_unlabelled_pods(NAMESPACE, {KEY})
         assert found == ({} if watched else {KEY: client.items[0]["metadata"]["resourceVersion"]})
         assert client.listed == [f"/api/v1/namespaces/{NAMESPACE}/pods?limit=500"]
+
+
+@pytest.mark.parametrize("read", [Gateway.get_pod, Gateway.get_pipeline, Gateway.get_lease])
+@pytest.mark.parametrize("key", [Key(NAMESPACE, "other"), Key("other", NAME)])
+async def test_response_with_another_object_is_a_failed_request(
+    read: Callable[[Gateway, Key], Awaitable[object]], key: Key
+) -> None:
+    """For example from the cache of a proxy. The Pod would otherwise seem to be another one, and
+    the run to be lost."""
+    with pytest.raises(ConnectionFailed, match="another object"):
+        await read(Gateway(Recorder()), key)

@@ -307,7 +307,8 @@ class TestLeaderElection:
     @staticmethod
     def lease(holder: str, version: str = "1") -> Raw:
         spec = {"holderIdentity": holder, "leaseDurationSeconds": 15}
-        return {"metadata": {"resourceVersion": version}, "spec": spec}
+        metadata = {"namespace": "default", "name": "initpipeline", "resourceVersion": version}
+        return {"metadata": metadata, "spec": spec}
 
     async def test_standby_watches_and_writes_nothing(
         self, api: mock.RawHandler, run: Callable[..., Running]
