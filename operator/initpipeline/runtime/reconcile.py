@@ -33,7 +33,7 @@ from typing import Any, Final
 
 from initpipeline.api.models import InitPipelineStatus, Run
 from initpipeline.api.names import RUN_ANNOTATION
-from initpipeline.core import admission, log_tails, pod_end, podspec, skew, status_size
+from initpipeline.core import admission, conditions, log_tails, pod_end, podspec, skew, status_size
 from initpipeline.core.decide import (
     CreatePod,
     Decision,
@@ -523,6 +523,8 @@ class Reconciler:
             if (stuck_at := pod_end.stuck_at(deleting)) is not None:
                 # The watch may report nothing more, for example if the node is down.
                 self._queue.add_at(key, stuck_at)
+            if conditions.failed_deletion(facts.pipeline.status) is not None:
+                return replace(facts, pod=deleting, undeleted=None)
         return None
 
     async def _delete_pipeline(self, key: Key, pipeline: Pipeline) -> None:

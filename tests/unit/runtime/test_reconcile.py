@@ -620,7 +620,8 @@ class TestFailedDeletion:
         await self.fails(running, 1)
         assert condition(api, ConditionType.STALLED) == ("True", Reason.DELETION_FAILED)
         assert api.calls.count(STATUS) == 3
-        await running.settle()
+        # The watch reports nothing new about the Pod, so the same reconcile must write the status.
+        assert await running.reconcile() == [DELETE, STATUS]
         assert condition(api) == ("False", Reason.POD_TERMINATING)
         api.gone(PODS)
         await running.settle()
