@@ -135,15 +135,16 @@ def not_deleted(
     InitPipeline. ``since`` is when the deletion was due. Without a failure, returns ``status``."""
     failed, late = _failed_deletion(facts, what, since, now)
     stalled = status.condition(ConditionType.STALLED)
-    before, type_, why = facts.pipeline.status, ConditionType.STALLED, late
+    type_, why = ConditionType.STALLED, late
     if stalled is not None and failed is not None:
         message = f"{clip(failed.message, MAX_MESSAGE_LENGTH // 2)}. {stalled.message}"
-        before, why = status, Explanation(Reason(stalled.reason), message)
+        why = Explanation(Reason(stalled.reason), message)
     elif stalled is None and late is None:
         type_, why = ConditionType.RECONCILING, failed
     if why is None:
         return status
-    return conditions.with_condition(status, before, type_, why, facts.pipeline.generation, now)
+    pipeline = facts.pipeline
+    return conditions.with_condition(status, pipeline.status, type_, why, pipeline.generation, now)
 
 
 def _failed_deletion(

@@ -203,6 +203,113 @@ class TestPodDeletedByUser:
         assert edited.reconcile(None, 60).past == [(1, "Created", "Initialized")]
 
 
+NOT_DELETED = "is not deleted, because the request failed: 403: no"
+REMEDY = (
+    ". To continue: check the operator's permissions, and the webhooks and policies that refuse "
+    "the deletion. The operator retries at least every 5 minutes"
+)
+
+
+class TestFailedDeletion:
+    OLD = started(running_pod()).token("t").reconcile(running_pod(), 20)
+    SUSPENDED = started(running_pod()).policy(suspend=True).reconcile(running_pod(), 20)
+    FINISHED = started(completed_pod(), ttlSecondsAfterFinished=100)
+
+    @staticmethod
+    def texts(state: SimulatedPipeline) -> dict[str, str]:
+        """Returns the messages of the conditions that report the failure, by type."""
+        return {
+            one.type: one.message
+            for one in state.status.conditions
+            if one.reason == Reason.DELETION_FAILED
+        }
+
+    def test_deletion_that_did_not_fail_is_not_reported(self) -> None:
+        for state in (self.OLD, self.SUSPENDED):
+            assert self.texts(state) == {}
+            assert state.decision.action == DeletePod("pod-1")
+
+    @pytest.mark.parametrize("now", [30, 619])
+    def test_old_pod_is_reported(self, now: float) -> None:
+        after = self.OLD.reconcile(running_pod(), now, undeleted="403: no")
+        message = f'the Pod "demo" of an earlier run {NOT_DELETED}'
+        assert self.texts(after) == dict.fromkeys(("Initialized", "Ready", "Reconciling"), message)
+        assert after.decision.action == DeletePod("pod-1")
+
+    def test_old_pod_is_stalled_ten_minutes_after_the_start_of_the_run(self) -> None:
+        after = self.OLD.reconcile(running_pod(), 620, undeleted="403: no")
+        message = f'the Pod "demo" of an earlier run {NOT_DELETED}'
+        assert self.texts(after) == {
+            "Initialized": message,
+            "Ready": message,
+            "Stalled": message + REMEDY,
+        }
+
+    def test_pod_of_a_suspended_pipeline_is_reported(self) -> None:
+        after = self.SUSPENDED.reconcile(running_pod(), 619, undeleted="403: no")
+        assert self.texts(after) == {"Reconciling": f"the Pod {NOT_DELETED}"}
+        after = after.reconcile(running_pod(), 620, undeleted="403: no")
+        assert self.texts(after) == {"Stalled": f"the Pod {NOT_DELETED}{REMEDY}"}
+        assert after.condition(ConditionType.READY).reason == Reason.SUSPENDED
+
+    def test_finished_pipeline_is_reported_from_the_end_of_its_ttl(self) -> None:
+        expired = self.FINISHED.run.completion_time
+        assert expired is not None
+        end = (expired - BASE).total_seconds() + 100
+        after = self.FINISHED.reconcile(completed_pod(), end + 599, undeleted="403: no")
+        assert self.texts(after) == {"Reconciling": f"the InitPipeline {NOT_DELETED}"}
+        after = after.reconcile(completed_pod(), end + 600, undeleted="403: no")
+        assert self.texts(after) == {"Stalled": f"the InitPipeline {NOT_DELETED}{REMEDY}"}
+        assert after.condition(ConditionType.READY).reason == Reason.POD_SUCCEEDED
+
+    def test_finished_pipeline_before_its_ttl_reports_no_deletion(self) -> None:
+        after = self.FINISHED.reconcile(completed_pod(), undeleted="403: no")
+        assert self.texts(after) == {}
+
+    def test_pod_after_an_exceeded_limit_is_reported_before_the_limit(self) -> None:
+        waiting = fresh_pod().init("one", running=True)
+        given_up = started(waiting, initDeadlineSeconds=60).reconcile(waiting, 100)
+        assert given_up.decision.action == DeletePod("pod-1")
+        before = given_up.condition(ConditionType.STALLED)
+        after = given_up.reconcile(waiting, 900, undeleted="403: no")
+        stalled = after.condition(ConditionType.STALLED)
+        assert stalled.message == f"the Pod {NOT_DELETED}. {before.message}"
+        assert stalled.reason == Reason.BACKOFF_LIMIT_EXCEEDED
+        assert stalled.last_transition_time == before.last_transition_time
+        long = given_up.reconcile(waiting, 900, undeleted="x" * 2000)
+        assert before.message in long.condition(ConditionType.STALLED).message
+
+    @pytest.mark.parametrize("now", [30, 900])
+    @pytest.mark.parametrize("name", ["OLD", "SUSPENDED", "FINISHED"])
+    def test_report_stays_until_the_next_process_has_tried(self, name: str, now: float) -> None:
+        observed = completed_pod() if name == "FINISHED" else running_pod()
+        state: SimulatedPipeline = getattr(self, name)
+        failed = state.reconcile(observed, now + 100, undeleted="403: no")
+        assert failed.reconcile(observed, now + 101).status == failed.status
+
+    @pytest.mark.parametrize("name", ["OLD", "SUSPENDED"])
+    def test_report_ends_when_the_pod_terminates(self, name: str) -> None:
+        state: SimulatedPipeline = getattr(self, name)
+        failed = state.reconcile(running_pod(), 900, undeleted="403: no")
+        after = failed.reconcile(running_pod().deleting(901), 901)
+        assert self.texts(after) == {}
+        assert after.condition(ConditionType.RECONCILING).reason == Reason.POD_TERMINATING
+
+    def test_report_ends_when_the_pod_is_gone(self) -> None:
+        failed = self.OLD.reconcile(running_pod(), 900, undeleted="403: no")
+        after = failed.reconcile(None, 901)
+        assert self.texts(after) == {}
+        assert created_for(after) == 2
+
+    @pytest.mark.parametrize("name", ["OLD", "SUSPENDED", "FINISHED"])
+    def test_absence_of_the_pod_must_be_confirmed(self, name: str) -> None:
+        observed = completed_pod() if name == "FINISHED" else running_pod()
+        state: SimulatedPipeline = getattr(self, name)
+        failed = state.reconcile(observed, 900, undeleted="403: no")
+        recorded = failed.run.pod_uid is not None
+        assert needs_live_pod(failed.pipeline.build()) is recorded
+
+
 class TestPodName:
     """The API server refuses a second Pod of the same name. The first may belong to anything."""
 
