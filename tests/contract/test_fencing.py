@@ -2,8 +2,8 @@
 
 A proxy holds the requests of the first replica, which is then stopped (SIGSTOP). The second replica
 takes the Lease over, and a user changes the InitPipelines. Only then the API server receives the
-late writes. They carry the time-out of their request, which starts when they arrive, so the API
-server does not end them.
+late writes. It counts the timeout of a request from its arrival, so it does not refuse them for
+their age.
 
 Each pair of a write and of what the user does has a namespace of its own.
 """

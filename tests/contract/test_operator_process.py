@@ -201,7 +201,7 @@ class TestStop:
     def test_first_pod_is_adopted_across_a_restart(
         self, operator: OperatorProcess, env: ContractEnv
     ) -> None:
-        """Whether or not the operator has written the first status before it stops."""
+        """The operator may stop before or after it has written the first status."""
         env.create()
         created = Pod.from_api(env.wait_for_pod(run=1))
         operator.stop()

@@ -182,7 +182,7 @@ def test_older_crd_is_reported_to_administrators_and_users(
 def test_newer_crd_is_reported_and_starts_no_run(
     crd: Crd, limited: OperatorProcess, env: ContractEnv
 ) -> None:
-    """Also if the schema of the Pod is that of a newer Kubernetes, with further fields and
+    """The newer CRD also has the schema of a newer Kubernetes' Pod, with further fields and
     defaults."""
     limited.start()
     before = make_ready(env)

@@ -1,4 +1,4 @@
-"""Whether the operator runs, is down, or is repeatedly killed during a context."""
+"""Contexts during which the operator runs, is down, or is killed repeatedly."""
 
 import random
 import threading

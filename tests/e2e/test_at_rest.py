@@ -154,7 +154,7 @@ def between_reconciles(
     """Returns the requests and the reconciles so far, read when none is in progress.
 
     The API server logs a request when it has answered it, and the operator logs a reconcile when
-    it has ended. Read during a reconcile, one of the two would lack its half.
+    it has ended. During a reconcile, its first requests would count, but not the reconcile itself.
     """
     return poll_until_stable(
         lambda: (requests.counts(), reconciles_of(operator)),

@@ -5,7 +5,7 @@ after a write, and the ``World``: what was seen before that write. Facts arrive 
 their resourceVersions, see ``order``.
 
 After a gap in a watch, states are missing. A rule that needs each state skips what falls into the
-gap. The number of a run and its token stay in history, so those rules need no state between.
+gap. The rules about numbers and tokens of runs skip nothing, because history keeps both.
 """
 
 from collections import Counter

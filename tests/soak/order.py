@@ -29,7 +29,7 @@ class Merger:
         self._reached[source] = max(self._reached[source], version)
 
     def ready(self) -> Iterator[Stored | Gap]:
-        """Yield the facts that no watch can precede any more, in order."""
+        """Yield, in order, the facts before which no watch can report another one."""
         complete = min(self._reached.values())
         while self._waiting and self._waiting[0][0] <= complete:
             yield heapq.heappop(self._waiting)[2]

@@ -1,4 +1,4 @@
-"""Whether the memory and the file descriptors of the replicas stay flat."""
+"""Measure whether the memory and the file descriptors of the replicas stay flat."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence

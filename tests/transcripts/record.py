@@ -1,6 +1,6 @@
 """Runs the documented commands on a cluster with the operator, and records the responses to them.
 
-The documented cluster has little time: runs follow each other within seconds.
+The steps of the documented pipelines take a minute at most, to keep the recording short.
 """
 
 import os

@@ -16,8 +16,8 @@ FACTS: Final = ("number", "trigger", "token", "podUID", "startTime", "completion
 def violations(before: Item, after: Item | None, *, acted: bool, elapsed: bool) -> Iterator[str]:
     """Yield one sentence for each violation.
 
-    ``acted``: the user has acted as the state provides. ``elapsed``: the time of a run that waited
-    before has come.
+    ``acted``: the user has acted as the state provides. ``elapsed``: the next run waited before,
+    and its time has come.
     """
     state = state_of(before.name)
     if after is None:
@@ -50,7 +50,7 @@ def _one_run(before: Item, after: Item, due: str) -> Iterator[str]:
 
 
 def aged(before: Item, after: Item, ages: Mapping[str, str]) -> list[str]:
-    """Return the types of the conditions that have become another one, because time has passed."""
+    """Return the types of the conditions that another one has replaced because time has passed."""
     old, new = _types(before), _types(after)
     return [one for one, later in ages.items() if one in old - new and later in new]
 

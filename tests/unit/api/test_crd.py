@@ -204,7 +204,7 @@ class TestResource:
         assert "'default'" not in repr(properties)
 
     def test_every_object_of_the_status_keeps_unknown_fields(self) -> None:
-        """So that an older CRD keeps what a newer operator writes."""
+        """Through them, an older CRD keeps what a newer operator writes."""
         pruned = [
             path
             for path, schema in nodes(self.STATUS)

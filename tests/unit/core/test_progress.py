@@ -211,7 +211,7 @@ class TestOwnEnd:
         assert ready_pipeline(observed).reconcile(over, 40).status.history[0].failed_step is None
 
     def test_unexplained_end_with_exit_code_0_is_lost_once_then_failed(self) -> None:
-        """An eviction for a limit of the Pod ends so, and would be repeated without end."""
+        """A Pod that is evicted for its own limit can end like this, and so would each next Pod."""
         ended = ready_pipeline(running_pod()).reconcile(
             running_pod().app(exit=0).phase("Succeeded"), 40
         )
@@ -259,7 +259,7 @@ class TestSilentNode:
 
 
 class TestNodeClock:
-    """Container IDs, restart counts and later containers prove what the node's clock denies."""
+    """Container IDs, restart counts and later containers count more than the node's clock."""
 
     BACK = -3600
 
@@ -300,7 +300,7 @@ class TestNodeClock:
         assert after.reconcile(both, 70).initialized
 
     def test_old_success_from_the_future_is_not_of_this_run(self) -> None:
-        """The clock ran ahead in the first pass, and was set right before the second."""
+        """The clock ran ahead in the first pass, and was corrected before the second pass."""
         ahead = fresh_pod().initialized("one").init("two", exit=0, start=7200)
         ahead = ahead.app(running=True, start=7210).phase("Running").ready()
         again = ahead.ready(False).app(exit=137, start=7210)

@@ -212,7 +212,7 @@ class TestRunOfTheKubelet:
         assert brief(story.events) == [(STARTED, 2)]
 
     def test_sidecar_ended_with_its_sandbox_is_not_a_failed_step(self) -> None:
-        """Neither while the old run is shown, nor in the new one."""
+        """It is not one while the old run is shown, and not one in the new run."""
         before = pod().sidecar("mesh", running=True).init("one", exit=0)
         before = before.app(running=True).phase("Running").ready()
         killed = before.sidecar("mesh", exit=137).ready(False)
@@ -323,8 +323,8 @@ def retried(*history: RunRecord, retry: int = 2) -> InitPipelineStatus:
 
 
 class TestSeveralChangesInOneWrite:
-    """The end of a run and the next run's beginning are one write; an operator that was away finds
-    more than that at once."""
+    """The end of a run and the beginning of the next one are one write. An operator that was down
+    writes even more changes at once."""
 
     def test_failure_only_in_history_has_an_event(self) -> None:
         before = InitPipelineStatus(run=RUN)

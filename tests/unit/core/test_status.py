@@ -484,7 +484,7 @@ class TestMessages:
 
     @pytest.mark.parametrize("delayed", [False, True])
     def test_run_ended_by_another_client_has_a_message(self, delayed: bool) -> None:
-        """It has recorded a reason that the operator does not know, and no message."""
+        """The client has recorded a reason that the operator does not know, and no message."""
         of, state = pipeline().build(), runs.first(pipeline().build(), Trigger.CREATED, at(0))
         run = evolve(state.run, completion_time=at(5), result=Result.FAILED, reason="Invented")
         state = replace(state, run=run, next_run_time=at(70) if delayed else None, rerun_count=1)
@@ -663,7 +663,7 @@ def test_unchanged_status_has_pod_name_and_generation() -> None:
 
 
 class TestFirstReportGrace:
-    """The scheduler and kubelet report on a new Pod within milliseconds: not a write for each."""
+    """Scheduler and kubelet report on a new Pod within milliseconds. One write has all reports."""
 
     @pytest.mark.parametrize("seconds", [0, 1, 2])
     def test_new_pod_without_reports_writes_nothing(self, seconds: int) -> None:

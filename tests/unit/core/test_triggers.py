@@ -412,7 +412,7 @@ class TestUserRuns:
 
     @pytest.mark.parametrize("limit", [0, 1, 2, 3, 4, 10])
     def test_burst_is_not_larger_than_the_recorded_runs(self, limit: int) -> None:
-        """If all runs are recorded, the burst is five, so the first runs are left out."""
+        """Five earlier requests let a small limit drop runs. Without that, the burst is five."""
         state = after_requests(5, 0, runHistoryLimit=limit)
         now, allowed = 1000, 0
         while (
@@ -472,7 +472,7 @@ class TestChangedTemplateThatWaits:
         return state.edited("nginx:6").reconcile(running_pod(6), 60)
 
     def test_observed_generation_and_hash_stay_until_the_run_starts(self) -> None:
-        """So ``kubectl wait`` waits, and the change is still recognized after a restart."""
+        """Therefore ``kubectl wait`` waits, and the change is still recognized after a restart."""
         before, after = after_requests(5, 60).status, self.changed().status
         assert after.observed_generation == before.observed_generation
         assert after.template_hash == before.template_hash
@@ -535,7 +535,7 @@ class TestResumedPipelineThatWaits:
         assert after.status.condition(ConditionType.SUSPENDED) is None
 
     def test_observed_generation_stays_until_the_run_starts(self) -> None:
-        """So ``kubectl wait`` waits for the run."""
+        """Therefore ``kubectl wait`` waits for the run."""
         suspended = after_requests(5, 60).policy(suspend=True).reconcile(None, 60)
         after = suspended.policy(suspend=False).reconcile(None, 61)
         assert after.condition(ConditionType.SUSPENDED).reason == Reason.RATE_LIMITED

@@ -475,7 +475,7 @@ class TestChanges:
         assert error in (await answer.json())["error"]
 
     async def test_text_that_is_not_the_pipeline_keeps_the_connections(self, page: Page) -> None:
-        """Only if the cluster cannot be used, the credentials may have expired."""
+        """The dashboard replaces them if the credentials may have expired, and only then."""
         page.dashboard.clients = [cast(ClusterClient, page.cluster)] * 2
         headers = {"Origin": page.origin, CSRF_HEADER: page.dashboard.known.csrf}
         await page.client.post(f"/-/plan{PATH}", data="kind: [", headers=headers)

@@ -4,7 +4,7 @@ A dead operator makes no request any more. Another one starts without memory, an
 happens meanwhile. So the life must end as without a death, to the second.
 
 The watches of an operator may be behind, or miss states. Each decision is judged by the truth of
-the model, unless the status may be newer than the Pod from which it is made.
+the model, unless it is made from a status that may be newer than the Pod.
 """
 
 import asyncio

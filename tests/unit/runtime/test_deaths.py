@@ -3,9 +3,9 @@
 The next operator must bring the life to the same end: the same objects to the second, the same runs
 and history, and no other Pod. Only events may be missing.
 
-By default, the operator dies once in each life, after each write that is not an event, and of the
-other faults a sample is played. `make deaths` plays all. It also lets the operator die before each
-write, and twice.
+By default, each life is played once for each write that is not an event, and the operator dies
+after that write. Of the other faults, a sample is played. `make deaths` plays all of them. It also
+lets the operator die before each write, and twice in a life.
 """
 
 import contextlib

@@ -191,7 +191,7 @@ class TestAcquiring:
         await pass_time(clock, 1)
         assert replica.leads
 
-    async def test_standby_of_a_longer_lease_is_never_idle_for_longer_than_its_own(
+    async def test_standby_behind_a_longer_lease_is_never_idle_for_longer_than_its_lease_duration(
         self, leases: FakeLeases, start: Start, clock: Clock
     ) -> None:
         """Otherwise the kubelet would restart it, and it would wait from the beginning."""

@@ -165,8 +165,10 @@ async def test_gone_replica_is_removed_from_the_lease(
     assert set(leases.lease.members) == {"b"}
 
 
-async def test_replica_of_another_time_is_gone_later(start: Start, clock: Clock) -> None:
-    """The times of other replicas are not compared with the clock of this one."""
+async def test_replica_without_a_heartbeat_is_gone_after_the_lease_duration(
+    start: Start, clock: Clock
+) -> None:
+    """The duration counts from when this replica first asks about the other one."""
     replica = start("b")
     assert not replica.members.is_gone("old")
     await pass_time(clock, 14)
