@@ -95,9 +95,10 @@ class Tasks:
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        # asyncio logs an exception that nothing has retrieved.
+        error = None if task.cancelled() else task.exception()
         if self._stopping:
             return
-        error = None if task.cancelled() else task.exception()
         if not isinstance(error, OperatorError):
             error = OperatorError(f"{task.get_name()} ended: {one_line(error or 'cancelled')}")
         self._failed(error)
