@@ -326,7 +326,8 @@ def _keep_reported_status(facts: Facts, state: RunState, now: datetime) -> InitP
     The conditions of this run stay as written. So if an earlier creation was refused, a retry that
     is refused with the same message costs no status write. If the spec changed since the refusal,
     or the Pod exists, the refusal is no longer reported. Neither is a failed deletion of the
-    previous Pod. If the requests themselves failed, that is reported before the next one.
+    previous Pod. If several requests to create the Pod have failed, status reports that before the
+    next request.
     """
     if facts.failed is not None and facts.pod is None:
         return statuses.without_pod(replace(facts, refusal=facts.failed), state, now)

@@ -151,7 +151,7 @@ def _failed_deletion(
     facts: Facts, what: str, since: datetime, now: datetime
 ) -> tuple[Explanation | None, Explanation | None]:
     """Returns why the deletion fails, and the explanation of Stalled. Both are None if it does not
-    fail. If this process has not tried it yet, what status reports stays."""
+    fail. If this process has not sent the request yet, both stay as status reports them."""
     if facts.undeleted is None:
         before = facts.pipeline.status
         ready, reconciling, stalled = (

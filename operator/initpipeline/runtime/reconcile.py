@@ -12,8 +12,8 @@ No other module writes InitPipelines or Pods. (runtime.events writes Events.)
   the API server rejects the write, the event StatusNotWritten is recorded, and if it stores the
   status without some fields, StatusFieldsDropped.
 - If the API server refuses the Pod, or another Pod has its name, the same reconcile decides again.
-  If the creation fails for another cause twice in a row, or a deletion for any cause, status
-  reports that before the next one.
+  If two requests to create the Pod fail in a row for other causes, or two deletions for any cause,
+  status reports that before the next request.
 - If the pipeline does not exist any more, its state in memory is discarded. The garbage collector
   deletes its Pod.
 - A reconcile without a change makes no request, except to read a Pod that the watch does not
