@@ -245,6 +245,8 @@ def test_failing_pipeline_that_is_retried_needs_attention(page: Browser, of: Ser
     assert page.text("#attention") == "1 of 4 needs attention."
     names = [one.text.partition("\n")[0] for one in page.all("#rows > li")]
     assert names[:3] == [f"{NAMESPACE}/{name}" for name in ("c", "b", "a")]
+    page.click("#chips [data-summary=Failing]")
+    page.until_text("1 of 4", "#counts")
 
 
 @pytest.mark.parametrize("mode", list(Mode))

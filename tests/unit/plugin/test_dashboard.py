@@ -234,6 +234,14 @@ class TestContent:
         text = await page.text("/")
         assert text.index(f'data-key="{NAMESPACE}/zzz"') < text.index(f'data-key="{NAMESPACE}/demo')
 
+    async def test_list_counts_down_to_a_delayed_run(self, page: Page) -> None:
+        lost = started(running_pod()).reconcile(None, 20).reconcile(fresh_pod(2))
+        show(page.dashboard.store, lost.reconcile(None, 30).pipeline.raw())
+        [message] = re.findall(r'<span class="message">(.*)</span>', await page.text("/"))
+        assert message.startswith(
+            'the next run is delayed until <time datetime="2030-01-01T12:00:40Z" data-mode="until">'
+        )
+
     async def test_page_shows_the_same_values_as_the_terminal(self, page: Page) -> None:
         raw, pod = failing("database is locked")
         show(page.dashboard.store, raw, pod)
