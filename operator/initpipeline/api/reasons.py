@@ -169,8 +169,8 @@ class Reason(OpenEnum):
     Wait. If this lasts, check the API server, and whether an admission webhook for Pods is slow."""
     DELETION_FAILED = "DeletionFailed"
     """The request to delete the Pod, or after ttlSecondsAfterFinished the InitPipeline, has failed
-    several times in a row. The message has the error. A Pod that must be deleted runs until then,
-    and the next run waits for its end.
+    several times in a row. The message has the error. A Pod that must be deleted runs until a
+    request succeeds, and the next run waits for that.
 
     Check the permissions of the operator, and the admission webhooks and policies that refuse the
     deletion."""
