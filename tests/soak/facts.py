@@ -4,7 +4,7 @@ Each state has its resourceVersion as a number. The API server takes it from one
 objects of an etcd, so the states of InitPipelines and Pods have one order.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -60,7 +60,7 @@ class StepSeen:
     container: str
     """The container's ID. Empty before the container exists."""
     done: bool
-    """It terminated with 0. A sidecar: it has started."""
+    """It terminated with 0. A sidecar: it has started in the Pod."""
     sidecar: bool
 
 
@@ -170,10 +170,7 @@ def pod(raw: Mapping[str, Any], at: float, *, gone: bool = False) -> PodSeen:
         run=int(metadata.get("annotations", {}).get(names.RUN_ANNOTATION, 0)),
         deleting="deletionTimestamp" in metadata,
         phase=status.get("phase", ""),
-        steps=tuple(
-            _step(one, reported.get(one["name"], {}))
-            for one in raw["spec"].get("initContainers", ())
-        ),
+        steps=_steps(raw["spec"].get("initContainers", ()), reported),
         restarts=sum(map(_restarts, status.get("containerStatuses") or ())),
     )
 
@@ -187,6 +184,20 @@ def _run(raw: Mapping[str, Any]) -> RunSeen:
         initialized="initializedTime" in raw,
         result=raw.get("result", ""),
     )
+
+
+def _steps(
+    containers: Sequence[Mapping[str, Any]], reported: Mapping[str, Mapping[str, Any]]
+) -> tuple[StepSeen, ...]:
+    """Return the steps. A sidecar has started if a later step has a container. When a Pod ends, the
+    kubelet may report both for the first time, and that the sidecar has ended."""
+    steps: list[StepSeen] = []
+    started = False
+    for container in reversed(containers):
+        step = _step(container, reported.get(container["name"], {}))
+        steps.append(replace(step, done=step.done or (step.sidecar and started)))
+        started = started or bool(step.container)
+    return tuple(reversed(steps))
 
 
 def _step(container: Mapping[str, Any], status: Mapping[str, Any]) -> StepSeen:

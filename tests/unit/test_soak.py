@@ -292,6 +292,15 @@ def test_facts_are_read_from_the_objects_of_the_api() -> None:
     assert facts.pipeline(with_version(pipeline().raw()), 1.0).run is None
 
 
+@pytest.mark.parametrize(("later", "done"), [({"exit": 0}, True), ({"waiting": ""}, False)])
+def test_ended_sidecar_is_done_if_a_later_step_has_started(
+    later: dict[str, Any], done: bool
+) -> None:
+    """The kubelet reports started: false for a sidecar that has ended with its Pod."""
+    raw = pod().sidecar("proxy", exit=0, started=False).init("b", **later).raw()
+    assert facts.pod(with_version(raw), 1.0).steps[0].done is done
+
+
 def with_version(raw: Raw) -> Raw:
     return {**raw, "metadata": {**raw["metadata"], "resourceVersion": "7"}}
 
