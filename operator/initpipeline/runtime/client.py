@@ -355,7 +355,7 @@ class ApiClient:
             seconds = whole_seconds(end - asyncio.get_running_loop().time())
             if seconds < 1:
                 raise TimeoutError("not sent, because no time is left")
-            path = f"{path}{'&' if '?' in path else '?'}timeout={seconds}s"
+            path = with_query(path, f"timeout={seconds}s")
         # A connection is used again only for requests with the same TLS settings.
         return await self._session().request(
             method, self.server + path, headers=headers, ssl=self._tls, **options
@@ -383,6 +383,11 @@ NO_ANSWER = (
     OSError,
     TimeoutError,
 )
+
+
+def with_query(path: str, query: str) -> str:
+    """Returns the path with this query, after the one that it has already."""
+    return f"{path}{'&' if '?' in path else '?'}{query}"
 
 
 def whole_seconds(left: float) -> int:

@@ -31,6 +31,7 @@ from initpipeline.core.run_events import RunEvent, events_between
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, NotFoundError
 from initpipeline.runtime.fair_buffer import FairBuffer
 from initpipeline.runtime.gateway import Gateway
+from initpipeline.runtime.keys import Key
 from initpipeline.runtime.meter import Meter
 
 logger = logging.getLogger(__name__)
@@ -156,8 +157,9 @@ class EventRecorder:
         try:
             events = events_between(before.status, after.status)
         except Exception:
-            fields = {"pipeline": f"{after.namespace}/{after.name}"}
-            logger.exception("events of a status write failed", extra=fields)
+            logger.exception(
+                "events of a status write failed", extra={"pipeline": str(Key.of(after))}
+            )
             return ()
         for event in events:
             self._put(_PendingEvent(_regarding(after, event), event, self._time()))

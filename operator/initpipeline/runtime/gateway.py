@@ -30,6 +30,7 @@ from initpipeline.runtime.client import (
     METADATA_LIST,
     STRATEGIC_PATCH,
     ApiClient,
+    with_query,
 )
 from initpipeline.runtime.errors import (
     ApiError,
@@ -136,7 +137,7 @@ class Gateway:
         Raises ConflictError if the pipeline has changed since it was read, NotFoundError if it does
         not exist.
         """
-        path = f"{_pipeline_path(Key(pipeline.namespace, pipeline.name))}/status"
+        path = f"{_pipeline_path(Key.of(pipeline))}/status"
         body = {"metadata": {"resourceVersion": pipeline.resource_version}, "status": patch}
         return read_pipeline(await self._write("PATCH", path, body, MERGE_PATCH), before=pipeline)
 
@@ -187,7 +188,7 @@ class Gateway:
         NotFoundError if it does not exist."""
         known = {"uid": pipeline.uid, "resourceVersion": pipeline.resource_version}
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": known}
-        path = _pipeline_path(Key(pipeline.namespace, pipeline.name))
+        path = _pipeline_path(Key.of(pipeline))
         await self._write("DELETE", path, options)
 
     async def create_event(self, event: dict[str, Any]) -> None:
@@ -288,8 +289,7 @@ class Gateway:
         """Returns the present resource version of a kind. With the namespace None: in all
         namespaces."""
         path = _list_path(kind, namespace)
-        url = f"{path}{'&' if '?' in path else '?'}limit={NO_PAGE}"
-        page = await self._client.page(url, METADATA_LIST)
+        page = await self._client.page(with_query(path, f"limit={NO_PAGE}"), METADATA_LIST)
         return int(page["metadata"]["resourceVersion"])
 
     async def find_unlabelled_pods(
@@ -346,8 +346,7 @@ class Gateway:
         opened: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[dict[str, Any]]:
         query = f"resourceVersion={quote(version)}&timeoutSeconds={seconds}"
-        separator = "&" if "?" in path else "?"
-        url = f"{path}{separator}watch=true&allowWatchBookmarks=true&{query}"
+        url = with_query(path, f"watch=true&allowWatchBookmarks=true&{query}")
         return self._client.watch(url, accept, seconds, opened)
 
     async def _write(
@@ -374,8 +373,7 @@ class Gateway:
 
     async def _pages(self, path: str, accept: str = JSON) -> AsyncIterator[dict[str, Any]]:
         """Yields the pages of a list. All are of the same resource version."""
-        separator = "&" if "?" in path else "?"
-        url = f"{path}{separator}limit={LARGEST_PAGE}"
+        url = with_query(path, f"limit={LARGEST_PAGE}")
         token = ""
         while True:
             page = await self._client.page(
@@ -403,7 +401,7 @@ def _list_path(kind: Kind, namespace: str | None) -> str:
 def _selected(path: str, *selectors: str) -> str:
     """Returns the path of a list or a watch of the objects that match all these label selectors."""
     selector = ",".join(filter(None, selectors))
-    return f"{path}?labelSelector={quote(selector)}" if selector else path
+    return with_query(path, f"labelSelector={quote(selector)}") if selector else path
 
 
 def pipelines_path(namespace: str | None) -> str:

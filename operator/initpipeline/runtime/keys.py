@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from initpipeline.core.facts import PipelineMetadata
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
@@ -13,6 +15,11 @@ class Key:
 
     namespace: str
     name: str
+
+    @classmethod
+    def of(cls, pipeline: PipelineMetadata) -> "Key":
+        """Returns the key of an InitPipeline."""
+        return cls(pipeline.namespace, pipeline.name)
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"

@@ -250,7 +250,7 @@ class Reconciler:
             return facts
         large = pipeline.size > LARGE
         pipeline = await asyncio.to_thread(pipeline.hashed) if large else pipeline.hashed()
-        self._cache.pipelines.refine(Key(pipeline.namespace, pipeline.name), pipeline)
+        self._cache.pipelines.refine(Key.of(pipeline), pipeline)
         return facts.with_pipeline(pipeline)
 
     def _requeue(self, key: Key, decision: Decision, refusal: Refusal | None) -> None:
@@ -357,7 +357,7 @@ class Reconciler:
         """Write the decision's status, unless that is deferred. Then post events for what changed,
         and log it. Returns the stored pipeline. None: the pipeline has changed since it was read,
         so the decision is out of date."""
-        key = Key(pipeline.namespace, pipeline.name)
+        key = Key.of(pipeline)
         if self._is_deferred(key, decision):
             return pipeline
         try:
@@ -399,7 +399,7 @@ class Reconciler:
     async def _patch(
         self, pipeline: Pipeline | UnreadablePipeline, patch: dict[str, Any]
     ) -> Pipeline | UnreadablePipeline | None:
-        key = Key(pipeline.namespace, pipeline.name)
+        key = Key.of(pipeline)
         try:
             written = await self._gateway.patch_status(pipeline, patch)
         except ConflictError:

@@ -9,6 +9,7 @@ from initpipeline.core.facts import Pipeline, PipelineMetadata
 from initpipeline.core.run_events import RunEvent
 from initpipeline.core.run_ids import run_id, trace_id
 from initpipeline.core.run_log import lines_between
+from initpipeline.runtime.keys import Key
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +19,7 @@ def fields_of(
 ) -> dict[str, Any]:
     """Returns the fields of each line about a run. If ``run`` is None, the line is about the
     pipeline, not about a run. If ``trigger`` is None, the trigger is not known."""
-    fields: dict[str, Any] = {"pipeline": f"{pipeline.namespace}/{pipeline.name}"}
+    fields: dict[str, Any] = {"pipeline": str(Key.of(pipeline))}
     if run is not None:
         fields["run"] = run
         fields["run_id"] = run_id(pipeline.namespace, pipeline.name, run)
