@@ -144,8 +144,9 @@ def _follow_pod(facts: Facts, state: RunState, now: datetime) -> FollowedRun:
         state = runs.with_termination_message(state, pod)
     run_pod, uid = pod_ownership.pod_of_run(facts, state.run), state.run.pod_uid
     if run_pod is not None:
-        if pod_ownership.first_report_deadline(run_pod, state.run, now) is not None:
-            return FollowedRun(state, run_pod, None)
+        deadline = pod_ownership.first_report_deadline(run_pod, state.run, now)
+        if deadline is not None:
+            return FollowedRun(state, run_pod, None, report_deadline=deadline)
         return runs.follow(state, pipeline, run_pod, now)
     if uid is not None:
         last = facts.gone if facts.gone is not None and facts.gone.uid == uid else None
@@ -273,11 +274,11 @@ def _ensure_pod(
     """Returns the decision for a run without a Pod, or with a Pod whose first report is awaited
     (first_report_deadline)."""
     pipeline, pod, state = facts.pipeline, facts.pod, followed.state
-    deadline = pod_ownership.first_report_deadline(pod, state.run, now) if pod else None
     if state.waits is not None and (pod is None or followed.pod is not None):
         # The next run replaces the Pod within seconds, so a run without a Pod gets none.
         delayed = statuses.without_pod(replace(facts, pod=None), state, now)
-        return Decision(delayed, wake_at=_next(now, deadline, state.next_run_time))
+        wake_at = _next(now, followed.report_deadline, state.next_run_time)
+        return Decision(delayed, wake_at=wake_at)
     stalled_at = _next(now, statuses.stalled_without_pod_at(state.run))
     if facts.refusal is not None and not in_place.refused(facts):
         blocked = statuses.without_pod(facts, state, now)
@@ -292,7 +293,7 @@ def _ensure_pod(
     if followed.pod is not None:
         status = _keep_reported_status(facts, state, now)
         deferred = _is_deferred(pipeline, obstacle)
-        return Decision(status, wake_at=deadline, defer_status=deferred)
+        return Decision(status, wake_at=followed.report_deadline, defer_status=deferred)
     blocked = statuses.without_pod(facts, state, now)
     if pod.deleting:
         return Decision(blocked, wake_at=_next(now, pod_end.stuck_at(pod), state.next_run_time))

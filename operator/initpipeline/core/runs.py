@@ -84,6 +84,8 @@ class FollowedRun:
     the new Pod yet, for at most FIRST_REPORT_GRACE."""
     limits: tuple[RunLimit, ...] = ()
     """The limits that apply to the run, earliest first."""
+    report_deadline: datetime | None = None
+    """Until when the kubelet's first report on the Pod is awaited. None: it is not awaited."""
 
 
 def pending_token(pipeline: Pipeline, status: InitPipelineStatus | RunState) -> str | None:
