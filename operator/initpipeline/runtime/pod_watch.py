@@ -12,7 +12,6 @@ Most events are about Pods, and each costs less CPU than with Kopf
 
 import contextlib
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,14 +39,13 @@ class PodWatcher:
         store: Store[Pod],
         queue: WorkQueue[Key],
         unreadable: UnreadableObjects,
+        freshness: Mapping[str | None, Freshness],
         filled: Callable[[str | None], None] = lambda _: None,
-        freshness: Mapping[str | None, Freshness] | None = None,
     ) -> None:
-        """``filled`` is called with each namespace when all its Pods are stored for the first
-        time. ``freshness`` records the events and failures of each namespace's watch."""
+        """``freshness`` records the events and failures of each namespace's watch. ``filled`` is
+        called with each namespace when all its Pods are stored for the first time."""
+        self._freshness = freshness
         self._filled = filled
-        unknown = defaultdict[str | None, Freshness](lambda: Freshness("Pods"))
-        self._freshness = unknown if freshness is None else freshness
         self._gateway = gateway
         self._store = store
         self._queue = queue

@@ -242,8 +242,8 @@ class Share:
             cache.pods,
             self.queue,
             self._unreadable,
-            self.listed.pods_listed,
             self.fresh_pods,
+            self.listed.pods_listed,
         )
         self._sweeper = Sweeper(gateway, cache, self.queue, self._namespaces, meter)
         self._deleted: set[str] | None = None

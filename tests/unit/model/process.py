@@ -18,6 +18,7 @@ from initpipeline.runtime.keys import Key
 from initpipeline.runtime.pod_watch import PodWatcher
 from initpipeline.runtime.queue import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
+from initpipeline.runtime.share import freshness
 from initpipeline.runtime.sweep import Sweeper
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
 from tests.unit.model.cluster import UNLABELLED, Api
@@ -80,7 +81,8 @@ class Process:
             gateway, self._cache, self.agenda, clock, events, self._unlabelled_pods
         )
         self._sweeper = Sweeper(gateway, self._cache, self.agenda, (None,))
-        self._pods = PodWatcher(gateway, self._cache.pods, self.agenda, self._unreadable)
+        fresh = freshness("Pods", (None,))
+        self._pods = PodWatcher(gateway, self._cache.pods, self.agenda, self._unreadable, fresh)
         self._delivered = {PIPELINES: 0, PODS: 0}
         """Number of delivered events by watch. Has UNLABELLED while that watch is active."""
         self._delivered[PODS] = len(api.events_of(PODS))

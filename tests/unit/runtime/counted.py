@@ -32,6 +32,7 @@ from initpipeline.runtime.meter import Meter
 from initpipeline.runtime.pod_watch import PodWatcher
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
+from initpipeline.runtime.share import freshness
 from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
 from initpipeline.runtime.workers import run_worker
@@ -151,7 +152,8 @@ class CountedOperator:
         self._reconciler = Reconciler(
             gateway, self._cache, self._queue, clock, self._events, unlabelled_pods, gated, meter
         )
-        self._pods = PodWatcher(gateway, self._cache.pods, self._queue, self._unreadable)
+        fresh = freshness("Pods", (None,))
+        self._pods = PodWatcher(gateway, self._cache.pods, self._queue, self._unreadable, fresh)
         self._delivered = 0
         self._tasks: list[asyncio.Task[None]] = []
         """The event loop has only weak references to its tasks."""

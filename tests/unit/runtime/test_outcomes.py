@@ -17,6 +17,7 @@ from initpipeline.runtime.meter import Meter
 from initpipeline.runtime.pod_watch import PodWatcher
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.reconcile import Reconciler
+from initpipeline.runtime.share import freshness
 from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
 from initpipeline.runtime.workers import run_worker
@@ -65,7 +66,10 @@ class Operator:
             UnlabelledPodWatcher(self._gateway, self.queue),
             meter=self.record,
         )
-        self._pods = PodWatcher(self._gateway, self._cache.pods, self.queue, self._unreadable)
+        fresh = freshness("Pods", (None,))
+        self._pods = PodWatcher(
+            self._gateway, self._cache.pods, self.queue, self._unreadable, fresh
+        )
 
     def report(self, plural: str) -> None:
         """Report the object as its watch would."""

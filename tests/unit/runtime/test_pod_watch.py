@@ -111,7 +111,7 @@ class Watching:
             lambda: Freshness("Pods", ended=self.ends.append)
         )
         self.watcher = PodWatcher(
-            gateway, self.store, self.queue, self.unreadable, self.filled.append, fresh
+            gateway, self.store, self.queue, self.unreadable, fresh, self.filled.append
         )
         self.tasks: list[asyncio.Task[None]] = []
 
