@@ -41,11 +41,10 @@ class UnlabelledPodWatcher:
         self,
         gateway: Gateway,
         queue: WorkQueue[Key],
-        start: Callable[[str, Coroutine[Any, Any, None]], asyncio.Task[None]] | None = None,
+        start: Callable[[str, Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
-        """``start`` starts a task with this name. Without it, an exception of a watch is not
-        noticed."""
-        self._start = start or (lambda name, work: asyncio.create_task(work, name=name))
+        """``start`` starts a task with this name, whose exceptions it notices."""
+        self._start = start
         self._gateway = gateway
         self._queue = queue
         self._names: dict[str, dict[Key, str | None]] = {}

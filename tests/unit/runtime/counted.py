@@ -42,7 +42,7 @@ from tests.costs.table import BYTES, DECISIONS, PIPELINES_READ, PODS_READ, RECON
 from tests.unit.model.cluster import UNLABELLED, Api, Cluster, Event
 from tests.unit.model.kubelet import Kubelet
 from tests.unit.runtime.clock import Clock
-from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, FakeApi, merged
+from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, FakeApi, merged, start_task
 from tests.unit.runtime.stub_client import Request, StubClient
 
 PAUSE: Final = 1
@@ -148,7 +148,7 @@ class CountedOperator:
         gateway, self._unreadable = Gateway(self.client), UnreadableObjects()
         self._cache, self._queue = Cache.empty(), CountedQueue(clock, costs, meter)
         self._events = EventRecorder(gateway, clock, "operator-0", meter)
-        unlabelled_pods = UnlabelledPodWatcher(gateway, self._queue)
+        unlabelled_pods = UnlabelledPodWatcher(gateway, self._queue, start_task)
         self._reconciler = Reconciler(
             gateway, self._cache, self._queue, clock, self._events, unlabelled_pods, gated, meter
         )

@@ -1,8 +1,9 @@
 """A fake API server in memory, and an operator that uses it without Kopf."""
 
+import asyncio
 import copy
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -271,11 +272,15 @@ class RecordingQueue(WorkQueue[Key]):
         return self.delays[-1]
 
 
+def start_task(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    return asyncio.create_task(work, name=name)
+
+
 class ManualPodWatcher(UnlabelledPodWatcher):
     """Records the keys that are watched. The test requeues the pipelines itself."""
 
     def __init__(self, gateway: Gateway, queue: WorkQueue[Key]) -> None:
-        super().__init__(gateway, queue)
+        super().__init__(gateway, queue, start_task)
         self.read: list[str] = []
         """The resource versions that the reconciler has read after it began to watch."""
 

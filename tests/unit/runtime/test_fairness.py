@@ -26,7 +26,7 @@ from initpipeline.runtime.unreadable_objects import UnreadableObjects
 from initpipeline.runtime.workers import run_worker
 from tests.builders import PipelineBuilder, pipeline
 from tests.unit.runtime.clock import Clock
-from tests.unit.runtime.fake_api import PIPELINES, PODS, FakeApi
+from tests.unit.runtime.fake_api import PIPELINES, PODS, FakeApi, start_task
 from tests.unit.runtime.stub_client import Request
 
 NOISY, QUIET = "noisy", "quiet"
@@ -71,7 +71,7 @@ class World:
         gateway, self.cache = Gateway(self.api), Cache.empty()
         self.queue = work_queue(Settings().workers, self.cache, clock)
         self.events = EventRecorder(gateway, clock, "operator-0")
-        unlabelled = UnlabelledPodWatcher(gateway, self.queue)
+        unlabelled = UnlabelledPodWatcher(gateway, self.queue, start_task)
         self.reconciler = Reconciler(
             gateway, self.cache, self.queue, clock, self.events, unlabelled
         )

@@ -23,7 +23,7 @@ from initpipeline.runtime.unreadable_objects import UnreadableObjects
 from initpipeline.runtime.workers import run_worker
 from tests.builders import fresh_pod, pipeline
 from tests.unit.runtime.clock import Clock
-from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, FakeApi
+from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, FakeApi, start_task
 
 QUOTA = api_error(403, {"message": "pods is forbidden: exceeded quota: q, used: pods=3"})
 REFUSED = api_error(422, {"message": "denied by a policy"})
@@ -63,7 +63,7 @@ class Operator:
             self.queue,
             clock,
             EventRecorder(self._gateway, clock, "operator-0"),
-            UnlabelledPodWatcher(self._gateway, self.queue),
+            UnlabelledPodWatcher(self._gateway, self.queue, start_task),
             meter=self.record,
         )
         fresh = freshness("Pods", (None,))

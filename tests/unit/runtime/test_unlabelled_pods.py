@@ -16,6 +16,7 @@ from initpipeline.runtime.unlabelled_pods import (
     UnlabelledPodWatcher,
 )
 from tests.unit.runtime.clock import Clock
+from tests.unit.runtime.fake_api import start_task
 
 SHOP, SITE, OTHER = Key("a", "shop"), Key("a", "site"), Key("b", "shop")
 
@@ -69,7 +70,7 @@ def pods() -> Pods:
 @pytest.fixture
 async def watcher(pods: Pods, queue: WorkQueue[Key]) -> AsyncIterator[UnlabelledPodWatcher]:
     made: Any = pods
-    watcher = UnlabelledPodWatcher(made, queue)
+    watcher = UnlabelledPodWatcher(made, queue, start_task)
     yield watcher
     for key in (SHOP, SITE, OTHER):
         watcher.forget(key)
@@ -269,7 +270,7 @@ async def test_namespaces_beyond_the_watch_limit_take_turns(
 ) -> None:
     monkeypatch.setattr(module, "WATCHES", 1)
     made: Any = pods
-    narrow = UnlabelledPodWatcher(made, queue)
+    narrow = UnlabelledPodWatcher(made, queue, start_task)
     narrow.watch(SHOP)
     narrow.watch(OTHER)
     await clock.advance()
