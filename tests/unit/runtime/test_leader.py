@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import pytest
@@ -81,12 +81,24 @@ async def start(clock: Clock, leases: FakeLeases) -> AsyncIterator[Callable[[str
 Start = Callable[[str], Replica]
 
 
-class TestAcquiring:
-    async def test_missing_lease_is_created(
-        self, leases: FakeLeases, start: Start, clock: Clock
-    ) -> None:
-        replica = start("a")
+@pytest.fixture
+def run(start: "Start", clock: Clock) -> "Run":
+    """Returns a function that starts a replica, and lets it send its first requests."""
+
+    async def run(identity: str) -> Replica:
+        replica = start(identity)
         await clock.advance()
+        return replica
+
+    return run
+
+
+Run = Callable[[str], Awaitable[Replica]]
+
+
+class TestAcquiring:
+    async def test_missing_lease_is_created(self, leases: FakeLeases, run: Run) -> None:
+        replica = await run("a")
         assert replica.leads
         assert leases.lease is not None
         assert (leases.lease.holder, leases.lease.seconds, leases.lease.transitions) == ("a", 15, 0)
@@ -104,24 +116,20 @@ class TestAcquiring:
         assert (leases.lease.holder, leases.lease.transitions) == ("a", 0)
 
     async def test_standby_sends_no_request_while_it_waits(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
         """Its watch reports the renewals."""
-        start("a")
-        await clock.advance()
-        start("b")
-        await clock.advance()
+        await run("a")
+        await run("b")
         before = leases.requests
         await pass_time(clock, 20)
         assert leases.requests - before == 10, "one renewal every two seconds"
 
     async def test_lease_of_a_dead_holder_is_taken_when_it_expires(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
-        first = start("a")
-        await clock.advance()
-        second = start("b")
-        await clock.advance()
+        first = await run("a")
+        second = await run("b")
         await first.die()
         await pass_time(clock, 14)
         assert not second.leads
@@ -152,13 +160,11 @@ class TestAcquiring:
         assert replica.leads
 
     async def test_two_replicas_never_lead_at_the_same_time(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
         """The holder stops leading before its successor starts, without any exchange."""
-        first = start("a")
-        await clock.advance()
-        second = start("b")
-        await clock.advance()
+        first = await run("a")
+        second = await run("b")
         leases.failing = [ConnectionFailed("reset")] * 100
         for _ in range(30):
             await clock.advance(1)
@@ -166,12 +172,11 @@ class TestAcquiring:
         assert not first.leads
 
     async def test_lease_that_was_renewed_before_the_first_look_is_not_taken_early(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
         """The age of a Lease is unknown at first, because clocks may differ."""
         leases.put(Lease("1", "gone", 15, "2020-01-01T00:00:00.000000Z", 3))
-        replica = start("b")
-        await clock.advance()
+        replica = await run("b")
         await pass_time(clock, 14)
         assert not replica.leads
         await pass_time(clock, 1)
@@ -180,24 +185,22 @@ class TestAcquiring:
         assert leases.lease.transitions == 4
 
     async def test_duration_of_the_holder_counts(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
         """Replicas may have different settings during a rollout."""
         leases.put(Lease("1", "gone", 60, "", 0))
-        replica = start("b")
-        await clock.advance()
+        replica = await run("b")
         await pass_time(clock, 59)
         assert not replica.leads
         await pass_time(clock, 1)
         assert replica.leads
 
     async def test_standby_behind_a_longer_lease_is_never_idle_for_longer_than_its_lease_duration(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
         """Otherwise the kubelet would restart it, and it would wait from the beginning."""
         leases.put(Lease("1", "gone", 3600, "", 0))
-        replica = start("b")
-        await clock.advance()
+        replica = await run("b")
         for _ in range(300):
             await clock.advance(1)
             assert replica.election.idle_seconds() <= PERIODS.lease
@@ -216,11 +219,10 @@ class TestAcquiring:
         assert standby.leads
 
     async def test_watch_that_ends_at_once_is_opened_again_after_a_delay(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
         leases.put(Lease("1", "x", 15, "", 0))
-        start("b")
-        await clock.advance()
+        await run("b")
         before = leases.requests
         for _ in range(10):
             leases.end_watches()
@@ -239,12 +241,11 @@ class TestAcquiring:
         assert second.leads
 
     async def test_lease_with_the_highest_number_of_transitions_is_taken(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run
     ) -> None:
         """The API server refuses a higher one, so that no replica could take the Lease."""
         leases.put(Lease("1", "", 15, "", 2**31 - 1))
-        replica = start("b")
-        await clock.advance()
+        replica = await run("b")
         assert replica.leads
         assert leases.lease is not None
         assert leases.lease.transitions == 0
@@ -260,14 +261,12 @@ class TestAcquiring:
         assert replica.leads
 
     async def test_restarted_process_of_the_same_identity_leads_at_once(
-        self, start: Start, clock: Clock
+        self, run: Run, clock: Clock
     ) -> None:
         await clock.advance()
-        first = start("a")
-        await clock.advance()
+        first = await run("a")
         await first.die()
-        second = start("a")
-        await clock.advance()
+        second = await run("a")
         assert second.leads
 
     @pytest.mark.parametrize(
@@ -285,7 +284,7 @@ class TestAcquiring:
         assert replica.leads
 
     async def test_failed_writes_of_hours_are_forgotten(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
         """A broken admission webhook refuses writes, and reads succeed."""
 
@@ -297,8 +296,7 @@ class TestAcquiring:
         ) -> Lease:
             raise api_error(500, {})
 
-        replica = start("a")
-        await clock.advance()
+        replica = await run("a")
         real, leases.patch_lease = leases.patch_lease, refuse  # type: ignore[method-assign]
         await pass_time(clock, 1000)
         assert len(replica.election._sent) < 100
@@ -336,15 +334,14 @@ class TestAcquiring:
 
 
 class TestKeeping:
-    async def test_renewal_extends_the_lease(self, start: Start, clock: Clock) -> None:
-        replica = start("a")
-        await clock.advance()
+    async def test_renewal_extends_the_lease(self, run: Run, clock: Clock) -> None:
+        replica = await run("a")
         for _ in range(60):
             await clock.advance(1)
             assert replica.election.remaining() >= 13
 
     async def test_remaining_time_counts_from_before_the_request(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
         """The API server may have stored the Lease right after the request was sent."""
         real = leases.create_lease
@@ -357,17 +354,15 @@ class TestKeeping:
             return lease
 
         leases.create_lease = slow  # type: ignore[method-assign]
-        replica = start("b")
-        await clock.advance()
+        replica = await run("b")
         await pass_time(clock, 4)
         assert replica.election.remaining() == 10.5
 
     async def test_renewal_restores_the_duration(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
         """A user has changed it. Other replicas count with the stored one."""
-        replica = start("a")
-        await clock.advance()
+        replica = await run("a")
         leases.edit(seconds=3600)
         await pass_time(clock, 4)
         assert replica.leads
@@ -375,21 +370,19 @@ class TestKeeping:
         assert leases.lease.seconds == PERIODS.lease
 
     async def test_failed_renewals_are_repeated(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
-        replica = start("a")
-        await clock.advance()
+        replica = await run("a")
         leases.failing = [ConnectionFailed("reset"), api_error(500, {}), api_error(429, {})]
         await pass_time(clock, 60)
         assert replica.leads
 
     @pytest.mark.parametrize("hanging", [False, True], ids=["errors", "no answer"])
     async def test_holder_in_an_outage_stops_reconciling_and_continues_afterwards(
-        self, leases: FakeLeases, start: Start, clock: Clock, hanging: bool
+        self, leases: FakeLeases, run: Run, clock: Clock, hanging: bool
     ) -> None:
         """Its last writes end before the Lease does."""
-        replica = start("a")
-        await clock.advance()
+        replica = await run("a")
         leases.hanging = hanging
         leases.failing = [] if hanging else [ConnectionFailed("reset")] * 1000
         await pass_time(clock, 9)
@@ -408,10 +401,9 @@ class TestKeeping:
         assert leases.lease.transitions == 0
 
     async def test_holder_after_an_outage_ends_if_another_has_taken_the_lease(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
-        replica = start("a")
-        await clock.advance()
+        replica = await run("a")
         leases.failing = [ConnectionFailed("reset")] * 1000
         await pass_time(clock, 20)
         leases.edit(holder="b")
@@ -420,10 +412,9 @@ class TestKeeping:
         assert replica.lost == f'the Lease system/operator is lost: "b" holds it. {IF_SLOW}'
 
     async def test_holder_after_an_outage_ends_if_another_has_released_the_lease(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
-        replica = start("a")
-        await clock.advance()
+        replica = await run("a")
         leases.failing = [ConnectionFailed("reset")] * 1000
         await pass_time(clock, 20)
         leases.edit(holder="", renewed="later")
@@ -443,40 +434,34 @@ class TestKeeping:
         assert not second.task.done()
 
     async def test_lease_taken_by_another_is_lost_at_the_next_renewal(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
-        replica = start("a")
-        await clock.advance()
+        replica = await run("a")
         leases.edit(holder="b")
         await pass_time(clock, 2)
         assert not replica.leads
         assert replica.lost == f'the Lease system/operator is lost: "b" holds it. {IF_SLOW}'
 
-    async def test_deleted_lease_is_lost(
-        self, leases: FakeLeases, start: Start, clock: Clock
-    ) -> None:
+    async def test_deleted_lease_is_lost(self, leases: FakeLeases, run: Run, clock: Clock) -> None:
         """Another replica may have created it again, and released it."""
-        replica = start("a")
-        await clock.advance()
+        replica = await run("a")
         leases.put(None)
         await pass_time(clock, 2)
         why = "it was deleted, or its holder was removed"
         assert replica.lost == f"the Lease system/operator is lost: {why}. {IF_WRITTEN}"
 
     async def test_lost_response_to_a_renewal_is_not_a_lost_lease(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
-        replica = start("a")
-        await clock.advance()
+        replica = await run("a")
         leases.unanswered = 2
         await pass_time(clock, 60)
         assert replica.leads
 
     async def test_label_by_a_user_is_not_a_lost_lease(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
-        replica = start("a")
-        await clock.advance()
+        replica = await run("a")
         await pass_time(clock, 4)
         leases.edit()
         await pass_time(clock, 60)
@@ -493,10 +478,9 @@ class TestKeeping:
         assert second.leads
 
     async def test_paused_process_does_not_reconcile_before_it_has_renewed(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
-        replica = start("a")
-        await clock.advance()
+        replica = await run("a")
         leases.failing = [ConnectionFailed("reset")] * 2
         await clock.advance(20)
         assert not replica.leads
@@ -505,10 +489,9 @@ class TestKeeping:
         assert replica.leads, "no other process has taken the Lease"
 
     async def test_paused_process_ends_if_another_has_taken_the_lease(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
-        replica = start("a")
-        await clock.advance()
+        replica = await run("a")
         leases.edit(holder="b")
         await clock.advance(20)
         assert not replica.leads
@@ -517,11 +500,10 @@ class TestKeeping:
 
 class TestRestoredCluster:
     async def test_older_lease_is_not_a_loss(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
         """After a restore of etcd, the holder's Lease is an older one of its own."""
-        replica = start("a")
-        await clock.advance()
+        replica = await run("a")
         restored = leases.lease
         await pass_time(clock, 200)
         leases.put(restored)
@@ -539,10 +521,9 @@ class TestReleasing:
         assert leases.requests == 0
 
     async def test_release_after_an_interrupted_renewal_succeeds(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
-        replica = start("a")
-        await clock.advance()
+        replica = await run("a")
         leases.mute = True
         await pass_time(clock, 2)
         await replica.die()
@@ -552,12 +533,11 @@ class TestReleasing:
         assert leases.lease.holder == ""
 
     async def test_release_after_an_interrupted_acquisition_succeeds(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run
     ) -> None:
         """The process does not know yet that it holds the Lease."""
         leases.mute = True
-        replica = start("a")
-        await clock.advance()
+        replica = await run("a")
         assert not replica.leads
         await replica.die()
         leases.mute = False
@@ -566,11 +546,10 @@ class TestReleasing:
         assert leases.lease.holder == ""
 
     async def test_release_is_repeated_if_the_lease_changes_meanwhile(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
         """The API server carries out an interrupted renewal late."""
-        replica = start("a")
-        await clock.advance()
+        replica = await run("a")
         await replica.die()
         leases.failing = [None, ConflictError(409, {})]
         release = asyncio.create_task(replica.election.release())
@@ -580,10 +559,9 @@ class TestReleasing:
         assert leases.lease.holder == ""
 
     async def test_refused_release_is_given_up(
-        self, leases: FakeLeases, start: Start, clock: Clock
+        self, leases: FakeLeases, run: Run, clock: Clock
     ) -> None:
-        replica = start("a")
-        await clock.advance()
+        replica = await run("a")
         await replica.die()
         leases.refused = api_error(409, {})
         before = leases.requests
@@ -605,11 +583,8 @@ class TestReleasing:
         assert leases.lease is not None
         assert leases.lease.holder == "a"
 
-    async def test_lease_of_another_is_not_released(
-        self, leases: FakeLeases, start: Start, clock: Clock
-    ) -> None:
-        replica = start("a")
-        await clock.advance()
+    async def test_lease_of_another_is_not_released(self, leases: FakeLeases, run: Run) -> None:
+        replica = await run("a")
         leases.edit(holder="b")
         await replica.die()
         await replica.election.release()
@@ -618,10 +593,9 @@ class TestReleasing:
 
     @pytest.mark.parametrize("hanging", [False, True], ids=["error", "no answer"])
     async def test_failed_release_is_only_logged(
-        self, leases: FakeLeases, start: Start, clock: Clock, hanging: bool
+        self, leases: FakeLeases, run: Run, clock: Clock, hanging: bool
     ) -> None:
-        replica = start("a")
-        await clock.advance()
+        replica = await run("a")
         await replica.die()
         leases.hanging = hanging
         leases.failing = [] if hanging else [ConnectionFailed("reset")]
