@@ -88,7 +88,21 @@ def read(cluster: FakeCluster, *, follow: bool = True, part: Part = PART) -> byt
     ("readings", "pods"),
     [
         pytest.param([[LOG]], [pod(ENDED)], id="not interrupted"),
-        pytest.param([[LOG]], [pod(), pod(), pod(ENDED)], id="status is late"),
+        pytest.param([[LOG], [LOG]], [pod(), pod(), pod(ENDED)], id="status is late"),
+        pytest.param([[LOG], [GONE]], [pod(), pod(), pod(ENDED)], id="log is then gone"),
+        pytest.param([[LOG]], [pod(), None], id="Pod is then gone"),
+        pytest.param([[LOG]], [pod(), pod(uid="v")], id="another Pod is then in its place"),
+        pytest.param(
+            [[LOG[:64]], [LOG]], [pod(), pod(ENDED)], id="end without an error, then of the step"
+        ),
+        pytest.param(
+            [[LOG[:64]], [LOG]], [pod(), pod(id_="c2", last="c1")], id="end, then a restart"
+        ),
+        pytest.param(
+            [[LOG[:64]], [LOG[:90], CUT], [LOG]],
+            [pod(), pod(ENDED)],
+            id="end without an error, then interrupted",
+        ),
         pytest.param([[LOG[:50], CUT], [LOG]], [pod(), pod(ENDED)], id="interrupted in a line"),
         pytest.param(
             [[LOG[:20], CUT], [LOG]], [pod(), pod(ENDED)], id="interrupted in a timestamp"
@@ -99,7 +113,7 @@ def read(cluster: FakeCluster, *, follow: bool = True, part: Part = PART) -> byt
             [pod(), pod(), pod(), pod(ENDED)],
             id="interrupted several times",
         ),
-        pytest.param([[LOG[:64]], [LOG]], [*[pod()] * 9, pod(ENDED)], id="end without an error"),
+        pytest.param([[LOG[:64]], [LOG]], [*[pod()] * 7, pod(ENDED)], id="end without an error"),
         pytest.param(
             [[LOG[:50], CUT], [GONE], [LOG]], [pod(), pod(), pod(ENDED)], id="node not ready yet"
         ),
@@ -147,7 +161,7 @@ def test_log_of_the_next_container_is_not_mixed_in() -> None:
 
 def test_rotated_log_of_the_same_container_continues() -> None:
     rotated = stamped(b"c\nd\n", first=2)
-    cluster = FakeCluster([[LOG[:66], CUT], [rotated]], [pod(), *[pod()] * 6, pod(ENDED)])
+    cluster = FakeCluster([[LOG[:66], CUT], [rotated]], [*[pod()] * 6, pod(ENDED)])
     assert read(cluster) == b"a\nb\nc\nd\n"
 
 

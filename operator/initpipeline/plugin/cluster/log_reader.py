@@ -1,6 +1,6 @@
 """Reads the whole log of one attempt, even if the stream is interrupted."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from copy import copy
 from enum import Enum, auto
 from typing import Final, Protocol
@@ -47,6 +47,17 @@ class _State(Enum):
     """The Pod has a later container in its place, or the Pod is gone."""
 
 
+class _End(Enum):
+    """What the end of a stream was."""
+
+    OF_LOG = auto()
+    """The container had ended, or its log cannot be read any more."""
+    OF_STREAM = auto()
+    """The container is still running."""
+    UNKNOWN = auto()
+    """The container ended after the stream, or before it and the status was late."""
+
+
 class LogReader:
     """Reads the log of one attempt of a container, in the Pod with this UID."""
 
@@ -57,6 +68,8 @@ class LogReader:
         self._part = part
         self._previous = part.previous
         self._transcript = Transcript()
+        self._failures = 0
+        """Reads in a row that were interrupted, and returned nothing new."""
 
     @property
     def identity(self) -> str:
@@ -74,54 +87,72 @@ class LogReader:
         Raises NotFoundError if the node does not have the log. Raises NotUsableError if the retries
         are used up.
         """
-        failures = 0
+        verifying = False
         while True:
-            transcript = self._transcript
-            before, interruption = copy(transcript), ""
+            streams = follow and not verifying and not self._previous
             try:
-                for chunk in self._log(follow=follow and not self._previous, timestamps=True):
-                    new = transcript.feed(chunk)
-                    if transcript.replaced and not before.replaced:
-                        if not self._reads_ours():
-                            self._transcript = transcript = before
-                            interruption = "a newer attempt is already running on the node"
-                            break
-                        before.replaced = True
-                    if new:
-                        failures = 0
-                        yield new
-            except NoAnswerError as error:
-                interruption = one_line(str(error))
+                interruption = yield from self._read(streams)
             except NotFoundError:
-                if not failures:
+                if verifying:
+                    return
+                if not self._failures:
                     raise
                 interruption = "the node does not have the log at the moment"
-            if not interruption and not (follow and self._is_running()):
-                yield transcript.finish()
-                return
-            failures += 1
-            self._check(failures, interruption)
-            self._session.pause(RETRY_SECONDS)
-            transcript.restart()
+            if not interruption:
+                end = self._end_of_stream() if streams else _End.OF_LOG
+                if end is _End.OF_LOG:
+                    yield self._transcript.finish()
+                    return
+                verifying = end is _End.UNKNOWN
+            if interruption or not verifying:
+                self._failures += 1
+                self._check(interruption)
+                self._session.pause(RETRY_SECONDS)
+            self._transcript.restart()
 
-    def _check(self, failures: int, interruption: str) -> None:
+    def _read(self, streams: bool) -> Generator[bytes, None, str]:
+        """Yields the new bytes of one read. Returns why it was interrupted. Empty: it was not."""
+        transcript, before = self._transcript, copy(self._transcript)
+        try:
+            for chunk in self._log(follow=streams, timestamps=True):
+                new = transcript.feed(chunk)
+                if transcript.replaced and not before.replaced:
+                    if not self._reads_ours():
+                        self._transcript = before
+                        return "a newer attempt is already running on the node"
+                    before.replaced = True
+                if new:
+                    self._failures = 0
+                    yield new
+        except NoAnswerError as error:
+            return one_line(str(error))
+        return ""
+
+    def _check(self, interruption: str) -> None:
         """Print a note for the first failure, raise NotUsableError for the last."""
         reason = interruption or "the stream ended, but the container is still running"
-        if failures >= (RUNNING_RETRIES if self._is_running(settled=True) else ENDED_RETRIES):
+        if self._failures >= (RUNNING_RETRIES if self._is_running() else ENDED_RETRIES):
             raise NotUsableError(
                 f"the rest of the log of {self._part.title} could not be read: {reason}"
             )
-        if failures == 1:
+        if self._failures == 1:
             self._session.note(
                 f"the log stream of {self._part.title} was interrupted, retrying: {reason}"
             )
 
-    def _is_running(self, *, settled: bool = False) -> bool:
-        """Returns whether the container may still write, or the API server does not answer.
+    def _is_running(self) -> bool:
+        """Returns whether the container may still write, or the API server does not answer."""
+        return self._await(_State.RUNNING, 0) is _State.RUNNING
 
-        Unless ``settled``, gives the Pod's status time to report that the container has ended.
-        """
-        return self._await(_State.RUNNING, 0 if settled else SETTLE_SECONDS) is _State.RUNNING
+    def _end_of_stream(self) -> _End:
+        """Returns what a stream that ended without an error was the end of. The kubelet ends it
+        when the container has ended, but also when the kubelet stops itself."""
+        if not self._is_running():
+            return _End.OF_LOG
+        state = self._await(_State.RUNNING, SETTLE_SECONDS)
+        if state is _State.RUNNING:
+            return _End.OF_STREAM
+        return _End.UNKNOWN if state is _State.ENDED or self._previous else _End.OF_LOG
 
     def _reads_ours(self) -> bool:
         """Returns whether the node's log is of this attempt, and not of a later one."""
