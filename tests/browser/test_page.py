@@ -251,7 +251,7 @@ def test_failing_pipeline_that_is_retried_needs_attention(page: Browser, of: Ser
 
 @pytest.mark.parametrize("mode", list(Mode))
 def test_script_writes_moments_like_the_terminal(page: Browser, mode: Mode) -> None:
-    now, seconds = at(0.9), [-200_000, -7384, -61, -60, -1, 0, 1, 59, 600, 3601, 200_000]
+    now, seconds = at(0.9), [-200_000, -7384, -61, -60, -0.5, 0, 1, 59.9, 600, 3601, 200_000]
     script = "return arguments[0].map((time) => written(time, arguments[1], arguments[2]))"
     times = [at(one).timestamp() * 1000 for one in seconds]
     found = page.run(script, times, mode, now.timestamp() * 1000)

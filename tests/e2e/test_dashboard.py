@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from kubernetes.client import ApiClient, CoreV1Api
@@ -17,7 +20,7 @@ from initpipeline.api.reasons import Reason
 from tests.api_client import Pipelines, connected
 from tests.bench.environment import prepared
 from tests.bench.workloads import NAMESPACE, PIPELINE, Form
-from tests.browser.browser import Browser, browser
+from tests.browser.browser import SECONDS, Browser, browser
 from tests.browser.dashboard import serving
 from tests.cluster.audit import requests
 from tests.cluster.cluster import Cluster
@@ -25,9 +28,13 @@ from tests.cluster.plan import Component
 from tests.cluster.progress import silent
 from tests.e2e import target
 from tests.e2e.e2e_env import E2EEnv
+from tests.installation import kubeconfig_of
+from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
-from tests.statuses import run_number, status_of
-from tests.templates import container, template
+from tests.plugin import Call, cells
+from tests.poll import poll_until
+from tests.statuses import reason_of, run_number, status_of
+from tests.templates import container, sidecar, template
 
 pytestmark = pytest.mark.long
 
@@ -38,6 +45,37 @@ REPAIRED: Final = container("migrate", "echo applying 0042; sleep 1; echo done")
 WAIT: Final = container("wait-for-database", "echo waiting for db:5432; sleep 1; echo connected")
 SILENT: Final = "echo listening on :8080; exec sleep 3600"
 FAKE_PIPELINES: Final = 2000
+STATES: Final = {
+    "running": (Reason.STEP_RUNNING, 1),
+    "retried-by-kubelet": (Reason.STEP_BACK_OFF, 1),
+    "no-image": (Reason.IMAGE_PULL_FAILED, 1),
+    "retried": (Reason.RERUN_BACK_OFF, 3),
+    "given-up": (Reason.STEP_FAILED, 1),
+    "suspended": (Reason.SUSPENDED, 1),
+    "ready": (Reason.POD_READY, 1),
+    "ended": (Reason.POD_SUCCEEDED, 1),
+    "terminating": (Reason.POD_TERMINATING, 1),
+    "superseded": (Reason.POD_READY, 2),
+}
+"""Pipelines, with the reason of the condition Ready and the run that they reach."""
+DATA: Final = {"timeline": ["-o", "json"]}
+"""Options with which a command prints texts that are not cut."""
+COLUMNS: Final = (
+    "NAME:.metadata.name,INIT:.status.initProgress,STEP:.status.currentStep,RUN:.status.run.number,"
+    'REASON:.status.conditions[?(@.type=="Ready")].reason'
+)
+LINKS: Final = "[...document.querySelectorAll('#part-logs li a')]"
+WAITED: Final = re.compile(r"After \S+ it")
+"""How long a program has waited for the operator. It differs from program to program."""
+TEXT_AT: Final = """
+const now = arguments[0];
+for (const one of document.querySelectorAll("details")) one.open = true;
+for (const one of document.querySelectorAll("[data-mode]"))
+  one.textContent = written(Date.parse(one.dateTime || one.dataset.time), one.dataset.mode, now);
+const drawn = [...document.querySelectorAll("svg text")].map((one) => one.textContent);
+return [document.querySelector("main").innerText, ...drawn].join(" ").replace(/\\s+/g, " ");
+"""
+"""Returns the text of a page at a time. The scripts of the page write all its times."""
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +266,192 @@ def test_list_of_two_thousand_pipelines_is_filtered_and_current(window: Browser)
                 window.until(lambda: _shows_all_succeeded(window, client), "all have ended", 600)
                 _filter(window, Pipelines(client, NAMESPACE))
             assert window.errors() == []
+
+
+@pytest.mark.usefixtures("operator")
+def test_terminal_and_page_show_the_same(
+    page: Browser, env: E2EEnv, call: Call, cluster: target.Target, tmp_path: Path
+) -> None:
+    _create_states(env)
+    for name in STATES:
+        agree(page, call, env, name)
+    agree_on_the_list(page, call, Kubectl(cluster.kubeconfig, env.namespace))
+    for name in ("given-up", "retried-by-kubelet", "superseded"):
+        agree_on_logs(page, call, env, name)
+    agree_on_a_dry_run(page, call, env, tmp_path / "changed.yaml")
+    assert page.violations() == []
+
+
+def test_terminal_and_page_show_the_same_while_the_operator_is_down(
+    page: Browser, env: E2EEnv, call: Call, operator: OperatorProcess
+) -> None:
+    env.create_ready("ready", template(WAIT))
+    operator.stop()
+    env.request_run("ready", "again")
+    agree(page, call, env, "ready")
+    page.until_text("The operator does not appear to be running", "#part-head .absent")
+    page.until_text("When the operator runs:", "#part-next")
+
+
+@pytest.mark.usefixtures("operator")
+def test_terminal_and_page_name_the_permission_for_logs(
+    window: Browser, env: E2EEnv, call: Call, cluster: target.Target, tmp_path: Path
+) -> None:
+    env.create_ready("ready", template(WAIT))
+    admin = Kubectl(cluster.kubeconfig, env.namespace)
+    admin("create", "serviceaccount", "reader")
+    allowed = "pods,events,initpipelines.initpipeline.dev"
+    admin("create", "role", "reader", "--verb=get,list,watch", f"--resource={allowed}")
+    account = f"{env.namespace}:reader"
+    admin("create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={account}")
+    kubeconfig = kubeconfig_of(admin, "reader", tmp_path / "kubeconfig")
+    refused = call("logs", "ready", "--kubeconfig", str(kubeconfig))
+    assert f"see kubectl auth can-i get pods/log -n {env.namespace}" in refused.err
+    with serving(kubeconfig, "-n", env.namespace) as served:
+        window.open(served.address)
+        window.click("#rows a")
+        window.until_text('you may not "get" pods/log', "#part-logs")
+        window.until_text('you may not "patch" initpipelines', "#part-actions")
+        assert not window.all("[data-action]:enabled")
+        assert window.violations() == []
+
+
+def _create_states(env: E2EEnv) -> None:
+    """Creates pipelines, and waits until each is in its state."""
+    fails = container("migrate", "echo applying 0042; echo locked >&2; exit 3")
+    stubborn = "trap '' TERM; while true; do sleep 1; done"
+    never = {"restartPolicy": "Never"}
+    env.create("running", template(WAIT, container("index", "echo indexing; exec sleep 3600")))
+    env.create("retried-by-kubelet", template(WAIT, fails))
+    env.create("no-image", template(container("unpack", image="registry.invalid/unpack:2")))
+    env.create("retried", template(fails, **never), backoffLimit=9)
+    env.create("given-up", template(WAIT, fails, **never))
+    env.create("suspended", template(WAIT))
+    env.create("ready", template(WAIT, sidecar("proxy")))
+    env.create("ended", template(WAIT, app="echo reported", **never))
+    env.create("terminating", template(WAIT, app=stubborn, terminationGracePeriodSeconds=3600))
+    env.create("superseded", template(WAIT, fails))
+    for name in ("suspended", "ready", "terminating"):
+        env.wait_ready(name, run=1)
+    env.set("suspended", suspend=True)
+    env.delete_pod("terminating")
+    env.wait_reason("superseded", Reason.STEP_BACK_OFF)
+    env.set("superseded", template=template(WAIT, app=SILENT))
+    for name, (reason, run) in STATES.items():
+        env.pipelines.wait(name, reason, partial(_has_reached, reason, run))
+
+
+def _has_reached(reason: str, run: int, state: Raw) -> bool:
+    return reason_of(state, "Ready") == reason and run_number(state) >= run
+
+
+def agree(page: Browser, call: Call, env: E2EEnv, name: str) -> None:
+    """Checks that the page has each cell of what the terminal shows, at the same second."""
+    page.run("location.assign(arguments[0])", f"/{env.namespace}/{name}")
+    page.until_text("live", "#connection")
+    missing: dict[str, set[str]] = {}
+
+    def agreed() -> bool:
+        missing.clear()
+        for command in ("explain", "status", "history", "timeline"):
+            began = int(time.time())
+            shown = terminal_cells(call(command, name, *DATA.get(command, [])).out, name)
+            seconds = range(began, int(time.time()) + 1)
+            missing[command] = min((shown - _page_at(page, one) for one in seconds), key=len)
+        return not any(missing.values())
+
+    # A state that changes between terminal and page is compared again.
+    poll_until(agreed, SECONDS, f"terminal and page agree on {name}", state=lambda: missing)
+
+
+class _Text(str):
+    """A text from which the cells that it contains are subtracted."""
+
+    def __rsub__(self, cells: set[str]) -> set[str]:
+        return {one for one in cells if one not in self}
+
+
+def _page_at(page: Browser, second: int) -> _Text:
+    """Returns the text of the page at a second of the clock."""
+    return _Text(WAITED.sub("After it", page.run(TEXT_AT, second * 1000)))
+
+
+def terminal_cells(output: str, name: str) -> set[str]:
+    """Returns the cells of a table or tree, or the texts of a chart."""
+    if output.startswith("{"):
+        chart = json.loads(output)
+        rows = [row for section in chart["sections"] for row in section["rows"]]
+        return {one for row in rows for one in (row["label"], row["words"])} | {*chart["notes"]}
+    return {WAITED.sub("After it", one) for one in cells(output)} - {name}
+
+
+def agree_on_the_list(page: Browser, call: Call, kubectl: Kubectl) -> None:
+    """Checks that each row has what ``status`` and ``kubectl get`` show about its pipeline."""
+    page.run("location.assign('/')")
+    page.until_text(f"{len(STATES)} of {len(STATES)}", "#counts")
+    missing: dict[str, Any] = {}
+
+    def agreed() -> bool:
+        missing.clear()
+        began = int(time.time())
+        lines = call("status").out.splitlines()[1:]
+        seconds = range(began, int(time.time()) + 1)
+        got = kubectl("get", "ipl", "--no-headers", "-o", f"custom-columns={COLUMNS}").splitlines()
+        rows = [_rows_at(page, one) for one in seconds]
+        shown = [re.split(r"\s{2,}", line.strip()) for line in (*lines, *got)]
+        for name, *found in shown:
+            wanted = {f"run {one} " if one.isdecimal() else one for one in found}
+            wanted -= {"-", "<none>"}
+            missing[name] = min((wanted - row[name] for row in rows), key=len)
+        order = [line.split()[0] for line in lines]
+        missing["order"] = set() if order == [*rows[0]] else {*order}
+        return not any(missing.values())
+
+    poll_until(agreed, SECONDS, "the terminal and the list agree", state=lambda: missing)
+
+
+def _rows_at(page: Browser, second: int) -> dict[str, _Text]:
+    """Returns the texts of the rows of the list by name, at a second of the clock."""
+    page.run(TEXT_AT, second * 1000)
+    script = "return [...document.querySelectorAll('#rows > li')].map((one) => one.textContent)"
+    texts = [" ".join(one.split()) for one in page.run(script)]
+    return {one.split()[0].partition("/")[2]: _Text(one) for one in texts}
+
+
+def agree_on_logs(page: Browser, call: Call, env: E2EEnv, name: str) -> None:
+    """Checks that the page has the same bytes as the terminal, of each attempt."""
+    path = f"/{env.namespace}/{name}"
+    page.run("location.assign(arguments[0])", path)
+    page.until(lambda: page.all("#part-logs a"), "the page has links to logs")
+    for link in page.run(f"return {LINKS}.map((one) => one.pathname + one.search)"):
+        address, _, previous = link.partition("?")
+        container_name = address.rpartition("/")[2]
+        more = ["--previous"] if previous else []
+        printed = call("logs", name, container_name, *more).out
+        assert printed
+        page.run("location.assign(arguments[0])", link)
+        page.until(partial(_has_log, page, printed), f"the log of {link}")
+
+
+def _has_log(page: Browser, printed: str) -> bool:
+    return page.text("#log") == printed
+
+
+def agree_on_a_dry_run(page: Browser, call: Call, env: E2EEnv, file: Path) -> None:
+    """Checks that "Try a change" shows what ``plan`` prints about the same manifest."""
+    page.run("location.assign(arguments[0])", f"/{env.namespace}/given-up")
+    page.until_text("live", "#connection")
+    page.click("#edit-details summary")
+    page.until(lambda: page.run("return document.getElementById('edit-spec').value"), "the spec")
+    changed = page.run("""
+        const spec = document.getElementById("edit-spec");
+        return spec.value = spec.value.replace("exit 3", "exit 0");
+    """)
+    page.click("#edit-form button")
+    page.until_text("run 2 starts (SpecChanged)", "#edit-result")
+    file.write_text(changed)
+    planned = call("plan", "-f", str(file))
+    assert page.text("#edit-result").split("\n") == planned.out.rstrip("\n").split("\n")
 
 
 def _shows_all_succeeded(page: Browser, api: ApiClient) -> bool:

@@ -434,7 +434,9 @@ class ClusterClient:
             return response
         if response.status_code in (400, 404) and path.endswith("/log"):
             return response
-        raise self._problem(response, verb, resource, namespace)
+        _, _, subresource = path.partition("/")
+        refused = "/".join(filter(None, [resource, subresource]))
+        raise self._problem(response, verb, refused, namespace)
 
     def _send(self, method: str, **arguments: Any) -> Response:
         """Send a request. If the credentials have expired, get new ones and send it again."""

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from initpipeline.api.models import format_time
 from initpipeline.api.raw import Raw
+from initpipeline.api.times import EARLIEST, parse_time
 from initpipeline.core import pod_ownership
 from initpipeline.core.facts import Facts, Pipeline, Pod, UnreadableError
 from initpipeline.core.text import plain
@@ -278,7 +279,7 @@ def _values(store: Store, found: View, pipeline: Pipeline, now: datetime) -> dic
         "recorded_output": any(one.failed_step and one.failed_step.message for one in of.history),
         "parts": parts,
         "previous": [] if own is None else log_parts.previous(own, None),
-        "events": sorted(map(_event, events), key=lambda one: one["last"], reverse=True),
+        "events": sorted(map(_event, events), key=_time, reverse=True),
         "events_problem": store.problems.get(Kind.EVENTS, ""),
         "yaml": found.entry.yaml,
         "span": formatting.span,
@@ -310,6 +311,11 @@ def _event(raw: Raw) -> dict[str, Any]:
         "message": formatting.one_line(str(raw.get("message") or "")),
         "about": str((raw.get("involvedObject") or {}).get("kind") or ""),
     }
+
+
+def _time(event: Mapping[str, Any]) -> datetime:
+    """Returns the time of an event. Some have fractions of seconds, and a few have none."""
+    return parse_time(event["last"]) or EARLIEST
 
 
 def _without(store: Store, key: Key) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from initpipeline.api.times import parse_time
-from initpipeline.plugin.report.formatting import one_line
+from initpipeline.plugin.report.formatting import Line, Mode, Moment, one_line
 
 MAX_WARNINGS: Final = 4
 """More would hide the important ones."""
@@ -22,6 +22,11 @@ class PodWarning:
     count: int
     """How often the event occurred."""
     last: datetime
+
+    def times(self, now: datetime) -> Line:
+        """Returns how often the event occurred, and how long ago."""
+        times = f"{self.count} times, last " if self.count > 1 else ""
+        return Line(now, times, Moment(self.last, Mode.AGO))
 
 
 _KNOWN_FROM_STATUS: Final = frozenset({"BackOff"})

@@ -88,8 +88,7 @@ def _conditions(pipeline: Pipeline, now: datetime) -> Table:
 def _warnings(warnings: Sequence[PodWarning], now: datetime) -> Table:
     grid = _grid(3)
     for one in warnings:
-        times = f"{one.count} times, last " if one.count > 1 else ""
-        grid.add_row("", one.reason, f"{times}{formatting.ago(one.last, now)}", Text(one.message))
+        grid.add_row("", one.reason, Text(one.times(now)), Text(one.message))
     return grid
 
 

@@ -20,8 +20,9 @@ function span(seconds) {
   return m ? `${m}m${s % 60 ? (s % 60) + "s" : ""}` : `${s}s`;
 }
 /* The same as Moment.text there. The times are in milliseconds. */
-function written(time, mode, now) {
-  const second = Math.floor(now / 1000) * 1000, past = (second - time) / 1000;
+function written(exact, mode, now) {
+  const [time, second] = [exact, now].map((one) => Math.floor(one / 1000) * 1000);
+  const past = (second - time) / 1000;
   if (mode === "ago") return `${span(past)} ago`;
   if (mode === "for") return span(past);
   if (mode === "about" && past >= 0) return "any moment now";
