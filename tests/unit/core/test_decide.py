@@ -13,6 +13,7 @@ from initpipeline.api.names import (
     TEMPLATE_HASH_ANNOTATION,
 )
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
+from initpipeline.core import admission
 from initpipeline.core.decide import CreatePod, DeletePod, UngatePod, decide, needs_live_pod
 from initpipeline.core.facts import Facts, Refusal
 from initpipeline.core.pod_ownership import LARGEST_ADOPTED_RUN
@@ -208,6 +209,31 @@ REMEDY = (
     ". To continue: check the operator's permissions, and the webhooks and policies that refuse "
     "the deletion. The operator retries at least every 5 minutes"
 )
+
+
+class TestFailedCreation:
+    """The requests to create the Pod fail again and again, but not because of the Pod."""
+
+    FAILED: Final = admission.failed_request(None, "connection reset")
+
+    def test_failure_is_reported_before_the_next_request(self) -> None:
+        state = new_pipeline().reconcile(None, 0, failed=self.FAILED)
+        assert created_for(state) == 1
+        assert not state.decision.defer_status
+        ready = state.condition(ConditionType.READY)
+        assert (ready.reason, ready.message) == (Reason.POD_REQUEST_FAILED, self.FAILED.message)
+
+    def test_failure_is_reported_in_place_of_a_refusal(self) -> None:
+        refused = new_pipeline().reconcile(None, 0, Refusal(Reason.QUOTA_EXCEEDED, "no quota"))
+        after = refused.reconcile(None, 10, failed=self.FAILED)
+        assert after.condition(ConditionType.READY).reason == Reason.POD_REQUEST_FAILED
+        assert created_for(after) == 1
+
+    def test_failure_is_not_reported_any_more_when_the_pod_exists(self) -> None:
+        failed = new_pipeline().reconcile(None, 0, failed=self.FAILED)
+        after = failed.reconcile(silent_pod(1, created=10), 10, failed=self.FAILED)
+        assert after.condition(ConditionType.READY).reason == Reason.POD_PENDING
+        assert failed.reconcile(running_pod(), 10).condition(ConditionType.READY).status == "True"
 
 
 class TestFailedDeletion:

@@ -370,7 +370,8 @@ class TestInitRestartBaselines:
     def test_container_without_baseline_gets_one_if_it_was_lost(
         self, last: End, expected: dict[str, int]
     ) -> None:
-        observed = pod().init("a", running=True, restarts=3, last=last).init("b").build()
+        first = pod().init("z", exit=0)
+        observed = first.init("a", running=True, restarts=3, last=last).init("b").build()
         baselines = pod_restarts.raised_baselines(a_run(), observed)
         assert {b.name: b.restart_count for b in baselines} == expected
 
