@@ -85,7 +85,7 @@ class FollowedRun:
     limits: tuple[RunLimit, ...] = ()
     """The limits that apply to the run, earliest first."""
     report_deadline: datetime | None = None
-    """Until when the kubelet's first report on the Pod is awaited. None: it is not awaited."""
+    """The end of the wait for the kubelet's first report on the Pod. None: there is no wait."""
 
 
 def pending_token(pipeline: Pipeline, status: InitPipelineStatus | RunState) -> str | None:

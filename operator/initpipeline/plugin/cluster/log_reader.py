@@ -48,14 +48,14 @@ class _State(Enum):
 
 
 class _End(Enum):
-    """What the end of a stream was."""
+    """Whether a stream has ended with the log, or earlier."""
 
     OF_LOG = auto()
     """The container had ended, or its log cannot be read any more."""
     OF_STREAM = auto()
     """The container is still running."""
     UNKNOWN = auto()
-    """The container ended after the stream, or before it and the status was late."""
+    """The container has ended. When the stream ended, it may still have been running."""
 
 
 class LogReader:
@@ -69,7 +69,7 @@ class LogReader:
         self._previous = part.previous
         self._transcript = Transcript()
         self._failures = 0
-        """Reads in a row that were interrupted, and returned nothing new."""
+        """Number of consecutive reads that were interrupted and returned nothing new."""
 
     @property
     def identity(self) -> str:
@@ -111,7 +111,7 @@ class LogReader:
             self._transcript.restart()
 
     def _read(self, streams: bool) -> Generator[bytes, None, str]:
-        """Yields the new bytes of one read. Returns why it was interrupted. Empty: it was not."""
+        """Yields the new bytes of one read. Returns why it was interrupted, or an empty text."""
         transcript, before = self._transcript, copy(self._transcript)
         try:
             for chunk in self._log(follow=streams, timestamps=True):
@@ -145,8 +145,8 @@ class LogReader:
         return self._await(_State.RUNNING, 0) is _State.RUNNING
 
     def _end_of_stream(self) -> _End:
-        """Returns what a stream that ended without an error was the end of. The kubelet ends it
-        when the container has ended, but also when the kubelet stops itself."""
+        """Returns whether a stream that ended without an error had ended with the log. The kubelet
+        ends a stream when the container has ended, but also when the kubelet itself stops."""
         if not self._is_running():
             return _End.OF_LOG
         state = self._await(_State.RUNNING, SETTLE_SECONDS)
