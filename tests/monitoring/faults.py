@@ -17,7 +17,7 @@ from kubernetes import client
 
 from initpipeline import __version__
 from initpipeline.api import names
-from tests.adjusted_operator import ADJUST, MEMORY_MIB
+from tests.adjusted_operator import ADJUST, CLOCK_FILE, MEMORY_MIB
 from tests.api_client import allow
 from tests.faultproxy import Answer, Latency, Silence, Unanswered
 from tests.monitoring.installation import LEASE, Installation, unscheduled
@@ -28,6 +28,9 @@ from tests.templates import container, template
 SECONDS: Final = 120.0
 """The longest wait for a reaction of the operator or the API server."""
 STORM: Final = 120
+SWEEP_LIMIT_SECONDS: Final = 1800
+"""The age of the last sweep at which NoSweep fires."""
+SWEEP_MARGIN_SECONDS: Final = 60
 CRD_NAME: Final = f"{names.PLURAL}.{names.GROUP}"
 SPEC_FIELDS: Final = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties"
 FIELD: Final = "ttlSecondsAfterFinished"
@@ -274,6 +277,27 @@ def refused_events(installation: Installation) -> Iterator[None]:
 
 
 @contextmanager
+def refused_lists(installation: Installation) -> Iterator[None]:
+    """Answer to the lists of the sweeps with 500. The operator's clock is behind, so that the sweep
+    before is half an hour old within a minute."""
+    clock = installation.folder / "clock"
+    clock.write_text(str(SWEEP_MARGIN_SECONDS - SWEEP_LIMIT_SECONDS))
+    environment = {CLOCK_FILE: str(clock)}
+    module = "tests.adjusted_operator"
+    installation.start("--sweep-seconds=1", module=module, environment=environment)
+    poll_until(lambda: _swept(installation), SECONDS, "a sweep", state=installation.tail)
+    path = rf"/namespaces/{installation.namespace}/(pods|initpipelines)\?"
+    with installation.proxy.inject(Answer(500), method="GET", path=path, watch=False):
+        yield
+
+
+def _swept(installation: Installation) -> list[Any]:
+    metric = "initpipeline_sweep_last_success_timestamp_seconds"
+    labels = f'namespace="{installation.namespace}",resource="pods"'
+    return installation.prometheus.query(f"time() - {metric}{{{labels}}} < {SWEEP_LIMIT_SECONDS}")
+
+
+@contextmanager
 def older_crd(installation: Installation) -> Iterator[None]:
     """Remove a field that no InitPipeline has from the CRD, which all installations share."""
     installation.start("--sweep-seconds=5")
@@ -318,6 +342,7 @@ FAULTS: Final[Mapping[str, tuple[Begin, tuple[str, ...]]]] = {
     "failing-step": (failing_step, ("Stalled",)),
     "deleted-pods": (deleted_pods, ("RerunStorm",)),
     "refused-events": (refused_events, ("EventsDropped",)),
+    "refused-lists": (refused_lists, ("NoSweep",)),
     "older-crd": (older_crd, ("CRDSkew",)),
     "much-memory": (much_memory, ("MemoryNear",)),
 }
@@ -325,7 +350,6 @@ FAULTS: Final[Mapping[str, tuple[Begin, tuple[str, ...]]]] = {
 
 ELSEWHERE: Final[Mapping[str, str]] = {
     "NotRunning": "needs that no replica runs at all: test_live.py ends with it",
-    "NoSweep": "half an hour must pass without a sweep",
 }
 """Alerts that have no fault in FAULTS, and why."""
 

@@ -99,6 +99,7 @@ HEALTHY: Final[Series] = {
     # The first runs of new InitPipelines are not re-runs.
     f'initpipeline_runs_started_total{{{TARGET},trigger="Created"}}': counter(60, 60),
     f'initpipeline_sweep_last_success_timestamp_seconds{{{TARGET},resource="pods"}}': clock(False),
+    f'initpipeline_sweep_last_success_timestamp_seconds{{{OTHER},resource="pods"}}': clock(False),
     f'initpipeline_events_total{{{TARGET},outcome="posted"}}': counter(60, 60),
 }
 """A leader that works, and a standby."""
@@ -125,6 +126,8 @@ FOREIGN: Final[Series] = {
 ABSENT: Final = f"_x{FAULT} 1x{AFTER}"
 LEADER: Final = f'leader_election_master_status{{{TARGET},name="lease"}}'
 SWEEP: Final = f'initpipeline_sweep_last_success_timestamp_seconds{{{TARGET},resource="pods"}}'
+NEVER: Final = f"_x{FAULT} {60 * (FAULT + 1)}+60x{AFTER}"
+"""The samples of a timestamp that exists only after the fault."""
 BUILD: Final = f'initpipeline_build_info{{{TARGET},version="1"}}'
 STANDBY: Final = f'initpipeline_build_info{{{OTHER},version="1"}}'
 
@@ -206,7 +209,11 @@ FAULTS: Final[Mapping[str, tuple[str, Series]]] = {
         {f'initpipeline_runs_started_total{{{TARGET},trigger="PodLost"}}': counter(11, 0)},
     ),
     "old sweep": ("NoSweep", {SWEEP: clock(True)}),
-    "never a sweep": ("NoSweep", {SWEEP: f"_x{FAULT} {60 * (FAULT + 1)}+60x{AFTER}"}),
+    "never a sweep": ("NoSweep", {SWEEP: NEVER}),
+    "never a sweep of Pods": (
+        "NoSweep",
+        {SWEEP: NEVER, SWEEP.replace("pods", "initpipelines"): clock(False)},
+    ),
     "dropped events": (
         "EventsDropped",
         {f'initpipeline_events_total{{{TARGET},outcome="dropped"}}': counter(1, 0)},
@@ -236,6 +243,7 @@ QUIET: Final[Mapping[str, Series]] = {
     "a cold standby, which watches nothing": {
         f'initpipeline_watch_last_event_timestamp_seconds{{{OTHER},resource="pods"}}': gauge(0, 0),
     },
+    "a cold standby, which does not sweep": {SWEEP.replace(TARGET, OTHER): clock(True)},
     "a user's Pod is refused once": {
         f'initpipeline_pod_create_duration_seconds_count{{{TARGET},code="403"}}': (
             f"0x50 1x{FAULT + AFTER - 50}"

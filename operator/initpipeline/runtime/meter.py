@@ -39,8 +39,11 @@ class Meter:
     def watch_ended(self, resource: str, why: str) -> None:
         """Record that a watch must be opened again. ``why`` is an End of runtime.probes."""
 
-    def swept(self, resource: str, deletions: int) -> None:
-        """Record a successful sweep of a resource, and how many deletions it found."""
+    def missed_deletions(self, resource: str, count: int) -> None:
+        """Record how many deletions a sweep found that no watch had reported."""
+
+    def swept(self, resource: str) -> None:
+        """Record a successful sweep of a resource in all namespaces that are served."""
 
     def compared(self, missing: int, unknown: int) -> None:
         """Record a comparison of the CRD: how many fields it lacks, and how many the operator does

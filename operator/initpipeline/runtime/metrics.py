@@ -183,7 +183,7 @@ _DELETIONS: Final = Declaration(
 _SWEPT_AT: Final = Declaration(
     Gauge,
     "initpipeline_sweep_last_success_timestamp_seconds",
-    "Time of the last successful sweep.",
+    "Time of the last sweep that was successful in all namespaces.",
     ("resource",),
 )
 _SKEW: Final = Declaration(
@@ -299,8 +299,10 @@ class Metrics(Meter):
     def watch_ended(self, resource: str, why: str) -> None:
         self._of(_WATCH_ENDS, resource, why).inc()
 
-    def swept(self, resource: str, deletions: int) -> None:
-        self._of(_DELETIONS, resource).inc(deletions)
+    def missed_deletions(self, resource: str, count: int) -> None:
+        self._of(_DELETIONS, resource).inc(count)
+
+    def swept(self, resource: str) -> None:
         self._of(_SWEPT_AT, resource).set(time.time())
 
     def compared(self, missing: int, unknown: int) -> None:

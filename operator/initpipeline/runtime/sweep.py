@@ -86,9 +86,13 @@ class Sweeper:
     async def sweep(self) -> None:
         """Remove deleted objects from the cache, and queue their pipelines. Raises HistoryLost if
         the API server has older versions than before."""
-        for namespace in self._namespaces:
-            await self._compare(Kind.PIPELINE, self._cache.pipelines, namespace)
-            await self._compare(Kind.POD, self._cache.pods, namespace)
+        for kind, store in (
+            (Kind.PIPELINE, self._cache.pipelines),
+            (Kind.POD, self._cache.pods),
+        ):
+            for namespace in self._namespaces:
+                await self._compare(kind, store, namespace)
+            self._meter.swept(_resource(kind))
 
     async def _compare(self, kind: Kind, store: Store[Any], namespace: str | None) -> None:
         newest = store.newest()
@@ -97,4 +101,9 @@ class Sweeper:
         compare(kind, store, newest, existing, namespace, found.append)
         for key in found:
             self._queue.add(key)
-        self._meter.swept("pods" if kind is Kind.POD else "initpipelines", len(found))
+        self._meter.missed_deletions(_resource(kind), len(found))
+
+
+def _resource(kind: Kind) -> str:
+    """Returns the value of the label of metrics."""
+    return "pods" if kind is Kind.POD else "initpipelines"

@@ -10,6 +10,7 @@ from initpipeline.runtime import gateway
 from initpipeline.runtime.errors import ConnectionFailed, OperatorError
 from initpipeline.runtime.gateway import Gateway
 from initpipeline.runtime.keys import Key
+from initpipeline.runtime.meter import Meter
 from initpipeline.runtime.sweep import Sweeper
 from tests.builders import pipeline, running_pod
 from tests.unit.runtime.clock import Clock
@@ -104,6 +105,30 @@ class TestSweep:
         await Sweeper(Gateway(api), operator.cache, operator.queue, ("default",)).sweep()
         assert operator.cache.pods.get(elsewhere) is not None
         assert api.calls == LISTS
+
+    async def test_only_a_sweep_of_all_namespaces_is_recorded_as_successful(
+        self, api: FakeApi, operator: Operator
+    ) -> None:
+        swept: list[str] = []
+
+        class Recorder(Meter):
+            def swept(self, resource: str) -> None:
+                swept.append(resource)
+
+        namespaces = ("default", "elsewhere")
+        sweeper = Sweeper(Gateway(api), operator.cache, operator.queue, namespaces, Recorder())
+
+        def fail_the_next_list() -> None:
+            api.before["GET pods"] = lambda: api.failing.update(
+                {"GET pods": [ConnectionFailed("down")]}
+            )
+
+        api.before["GET pods"] = fail_the_next_list
+        with pytest.raises(ConnectionFailed):
+            await sweeper.sweep()
+        assert swept == ["initpipelines"]
+        await sweeper.sweep()
+        assert swept == ["initpipelines", "initpipelines", "pods"]
 
     async def test_lower_resource_version_ends_the_operator(
         self, api: FakeApi, operator: Operator, sweeper: Sweeper
