@@ -187,6 +187,13 @@ FAULTS: Final[Mapping[str, tuple[str, Series]]] = {
             **requests("403", 1, "POST"),
         },
     ),
+    "webhook": (
+        "PodsRefused",
+        {
+            f'initpipeline_pod_create_duration_seconds_count{{{TARGET},code="500"}}': counter(9, 0),
+            **requests("500", 9, "POST"),
+        },
+    ),
     "unreadable": (
         "ObjectsUnreadable",
         {f'initpipeline_objects_not_understood{{{TARGET},resource="initpipelines"}}': gauge(1, 0)},
