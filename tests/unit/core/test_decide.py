@@ -916,7 +916,7 @@ class TestSchedulingGate:
         decision = decide(Facts(pipeline().build(), self.GATED.build()), at(1))
         assert decision.status.run is not None
         assert (decision.status.run.pod_uid, decision.defer_status) == ("pod-1", False)
-        assert decision.action == UngatePod("pod-1")
+        assert (decision.action, decision.retry) == (UngatePod("pod-1"), False)
 
     def test_pod_of_an_earlier_run_is_deleted_with_its_gate(self) -> None:
         state = started(running_pod()).reconcile(None, 30)
@@ -927,6 +927,28 @@ class TestSchedulingGate:
     def test_gate_of_a_user_stays(self) -> None:
         held = silent_pod().with_spec(schedulingGates=[{"name": "queue"}])
         assert decide(Facts(pipeline().build(), held.build()), at(1)).action is None
+
+    def test_gate_of_a_terminating_pod_stays(self) -> None:
+        """No step of it may start any more."""
+        going = self.GATED.deleting(1)
+        assert decide(Facts(pipeline().build(), going.build()), at(2)).action is None
+
+    def test_refused_removal_is_retried(self) -> None:
+        facts = Facts(pipeline().build(), self.GATED.build(), gate_refused=True)
+        decision = decide(facts, at(1))
+        assert (decision.action, decision.retry) == (None, True)
+
+    def test_gate_of_a_run_that_has_failed_stays(self) -> None:
+        """Its Pod is replaced when the next run may start."""
+
+        def held(run: int, created: float) -> PodBuilder:
+            return silent_pod(run, created).with_spec(schedulingGates=[{"name": RUN_GATE}])
+
+        policies = {"initDeadlineSeconds": 10, "backoffLimit": 9}
+        state = new_pipeline(**policies).reconcile(None).reconcile(held(1, 0), 60)
+        state = state.reconcile(None, 60).reconcile(held(2, 60), 61).reconcile(held(2, 60), 90)
+        assert (state.run.result, state.status.next_run_time) == (Result.FAILED, at(100))
+        assert state.decision.action is None
 
 
 class TestLostStatus:
