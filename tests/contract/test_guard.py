@@ -359,6 +359,18 @@ class TestEvents:
         name, change = posted.metadata.name, {"metadata": {"labels": {"a": "b"}}}
         expect_refusal(lambda: forger.patch_namespaced_event(name, namespace, change), self.MESSAGE)
 
+    def test_event_of_the_core_group_is_not_posted(
+        self, attacker: client.ApiClient, places: dict[str, str]
+    ) -> None:
+        """The API server converts the request, so that a rule of one group applies to both."""
+        namespace = places["tenant"]
+        body = {
+            "metadata": {"generateName": "forged-"},
+            "involvedObject": {"kind": "Pod", "name": "a", "namespace": namespace},
+        }
+        forger = client.CoreV1Api(attacker)
+        expect_refusal(lambda: forger.create_namespaced_event(namespace, body), self.MESSAGE)
+
     def test_event_about_a_pipeline_is_posted(
         self, attacker: client.ApiClient, places: dict[str, str]
     ) -> None:

@@ -71,20 +71,51 @@ def generated(pipelines: Pipelines) -> None:
 
 def applied(name: str, **metadata: Any) -> Request:
     """Returns a server-side apply of an InitPipeline, which also creates it."""
+    body = manifest(name, spec(backoffLimit=2))
+    body["metadata"] |= metadata
+    return lambda pipelines: apply(pipelines, body)
 
-    def apply(pipelines: Pipelines) -> None:
-        path = f"/apis/{names.API_VERSION}/namespaces/{pipelines.namespace}/{names.PLURAL}/{name}"
-        body = manifest(name, spec(backoffLimit=2))
-        body["metadata"] |= metadata
-        pipelines.api.call_api(
-            f"{path}?fieldManager=m&force=true",
-            "PATCH",
-            header_params={"Content-Type": "application/apply-patch+yaml"},
-            body=body,
-            response_types_map={},
-        )
 
-    return apply
+def apply(pipelines: Pipelines, body: Raw, subresource: str = "") -> None:
+    name = body["metadata"]["name"]
+    path = f"/apis/{names.API_VERSION}/namespaces/{pipelines.namespace}/{names.PLURAL}/{name}"
+    pipelines.api.call_api(
+        f"{path}{subresource}?fieldManager=m&force=true",
+        "PATCH",
+        header_params={"Content-Type": "application/apply-patch+yaml"},
+        body=body,
+        response_types_map={},
+    )
+
+
+def applied_token(pipelines: Pipelines) -> None:
+    """Apply nothing but the request for a run."""
+    body = manifest(NAME, {})
+    del body["spec"]
+    body["metadata"].update(annotated(rerun="a")["metadata"])
+    apply(pipelines, body)
+
+
+def applied_status(pipelines: Pipelines) -> None:
+    body = manifest(NAME, {})
+    del body["spec"]
+    apply(pipelines, body | {"status": {"observedGeneration": 1}}, "/status")
+
+
+def replace_status(pipelines: Pipelines) -> None:
+    body = pipelines.get(NAME) | {"status": {}}
+    custom = client.CustomObjectsApi(pipelines.api)
+    custom.replace_namespaced_custom_object_status(
+        names.GROUP, names.VERSION, pipelines.namespace, names.PLURAL, NAME, body
+    )
+
+
+def replace_with_generation(pipelines: Pipelines) -> None:
+    """Send the generation that the changed InitPipeline would have, as if nothing had changed."""
+    found = pipelines.get(NAME)
+    found["spec"]["backoffLimit"] = 3
+    found["metadata"]["generation"] += 1
+    put(pipelines, found)
 
 
 def patched(change: Raw, **options: Any) -> Request:
@@ -113,9 +144,13 @@ STARTS_RUNS: Final[dict[str, Request]] = {
     "change the template": patched({"spec": {"template": {"spec": {"hostNetwork": True}}}}),
     "change in a dry run": patched({"spec": {"backoffLimit": 1}}, dry_run="All"),
     "replace": replace,
+    "replace with another generation": replace_with_generation,
     "suspend": patched({"spec": {"suspend": True}}),
     "request a run": patched(annotated(rerun="a")),
     "request another run": patched(annotated(rerun="before-2")),
+    "request a run by server-side apply": applied_token,
+    "status by server-side apply": applied_status,
+    "replace status": replace_status,
     "remove the run from status": lambda pipelines: pipelines.patch_status(NAME, {"run": None}),
 }
 
