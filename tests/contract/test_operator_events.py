@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from kubernetes import client
 
-from tests.builders import running_pod
+from initpipeline.api import names
+from tests.builders import NAME, running_pod
 from tests.cluster.cluster import Cluster
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv, RequestCounter
 from tests.operator_process import OperatorProcess
@@ -57,6 +58,26 @@ class TestDeletion:
         env.patch({"metadata": {"finalizers": None}})
         assert not shared_request_counter.counts_at_rest()
         assert (env.pipeline(), env.pod()) == (None, None)
+
+    def test_change_of_a_pipeline_in_deletion_starts_no_run(
+        self, api: client.ApiClient, env: ContractEnv, shared_request_counter: RequestCounter
+    ) -> None:
+        """The policy `requester` does not check such changes: a user without the permission to
+        create Pods could otherwise not remove a finalizer."""
+        wait_for_first_run(env)
+        wait_for_events(shared_request_counter)
+        env.patch({"metadata": {"finalizers": ["example.com/wait"]}})
+        env.delete("Background")
+        env.patch({"metadata": {"annotations": {names.RERUN_ANNOTATION: "late"}}})
+        env.patch({"spec": {"template": {"spec": {"hostNetwork": True}}, "suspend": True}})
+        env.patch({"spec": {"suspend": None}})
+        env.pipelines.patch_status(NAME, {"run": None})
+        wait_until_observed(api)
+        shared_request_counter.reset()
+        env.delete_pod()
+        assert not shared_request_counter.counts_at_rest(), "requests for a deleted pipeline"
+        assert env.pod() is None
+        env.patch({"metadata": {"finalizers": None}})
 
     @pytest.mark.parametrize("policy", ["Background", "Orphan"])
     def test_deletion_of_the_pipeline_before_its_pod_causes_no_request(
