@@ -44,15 +44,20 @@ def operators_kubeconfig(cluster: target.Target, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture
-def operator(
-    cluster: target.Target, operators_kubeconfig: Path, kube: Any, tmp_path: Path
-) -> Iterator[OperatorProcess]:
-    """Run an operator for the test's namespace. If the test fails, pytest prints its last log."""
-    arguments = ["--namespace", kube.namespace, "--log-format", "json"]
+def permitted_kubeconfig(cluster: target.Target, operators_kubeconfig: Path, kube: Any) -> Path:
+    """Permit the installed service account the operator's requests in the test's namespace, and
+    return its kubeconfig."""
     allow_leases(Kubectl(cluster.kubeconfig), kube.namespace)
     if target.namespaced():
         allow_in(Kubectl(cluster.kubeconfig), kube.namespace)
-    with OperatorProcess(operators_kubeconfig, tmp_path / "operator.log", arguments) as operator:
+    return operators_kubeconfig
+
+
+@pytest.fixture
+def operator(permitted_kubeconfig: Path, kube: Any, tmp_path: Path) -> Iterator[OperatorProcess]:
+    """Run an operator for the test's namespace. If the test fails, pytest prints its last log."""
+    arguments = ["--namespace", kube.namespace, "--log-format", "json"]
+    with OperatorProcess(permitted_kubeconfig, tmp_path / "operator.log", arguments) as operator:
         yield operator
         print(operator.tail())
 

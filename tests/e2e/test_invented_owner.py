@@ -8,9 +8,6 @@ from kubernetes import client
 
 from initpipeline.api import names
 from tests.api_client import connected
-from tests.e2e import target
-from tests.installation import allow_in
-from tests.kubectl import Kubectl
 from tests.poll import poll_until
 from tests.templates import container, template
 
@@ -18,11 +15,9 @@ GARBAGE_COLLECTOR_SECONDS: Final = 120
 
 
 @pytest.fixture
-def core(cluster: target.Target, operators_kubeconfig: Path, kube: Any) -> Any:
+def core(permitted_kubeconfig: Path) -> Any:
     """Return a client with the operator's account."""
-    if target.namespaced():
-        allow_in(Kubectl(cluster.kubeconfig), kube.namespace)
-    with connected(operators_kubeconfig) as api:
+    with connected(permitted_kubeconfig) as api:
         yield client.CoreV1Api(api)
 
 

@@ -6,10 +6,7 @@ from typing import Any
 from initpipeline.api.raw import Raw
 from initpipeline.api.times import parse_time
 from tests.collector import Received, running_collector
-from tests.e2e import target
 from tests.e2e.e2e_env import E2EEnv
-from tests.installation import allow_leases
-from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
 from tests.poll import poll_until
 from tests.statuses import run_number
@@ -46,13 +43,12 @@ def nanoseconds(text: str) -> int:
 
 
 def test_trace_of_a_run_has_each_attempt_of_the_kubelet_with_its_times(
-    env: E2EEnv, cluster: target.Target, operators_kubeconfig: Path, kube: Any, tmp_path: Path
+    env: E2EEnv, permitted_kubeconfig: Path, kube: Any, tmp_path: Path
 ) -> None:
-    allow_leases(Kubectl(cluster.kubeconfig), kube.namespace)
     steps = container("flaky", FAILS_ONCE, **SHARED), container("last", "sleep 1")
     with running_collector() as collector:
         operator = OperatorProcess(
-            operators_kubeconfig,
+            permitted_kubeconfig,
             tmp_path / "operator.log",
             ["--namespace", kube.namespace],
             {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "200"},
