@@ -18,7 +18,7 @@ from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import Reason
 from initpipeline.core import admission
 from initpipeline.core.facts import Pipeline
-from tests.builders import pipeline, running_pod
+from tests.builders import NAME, pipeline, running_pod
 from tests.contract.admission_client import AdmissionClient
 from tests.contract.admission_table import REFUSED, Case, refused, template_of
 from tests.contract.contract_env import TIMEOUT_SECONDS, ContractEnv, RequestCounter
@@ -433,3 +433,48 @@ def of_deletion(status: Raw, type_: str) -> str:
     """Returns the message of the condition. Empty: it does not report a failed deletion."""
     found = condition(status, type_)
     return str(found["message"]) if found["reason"] == Reason.DELETION_FAILED else ""
+
+
+FOREIGN_OWNER: Final = {"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "b"}
+
+POWERS: Final[dict[str, Raw]] = {
+    "none": step(),
+    "host network": pod(hostNetwork=True),
+    "host processes": pod(hostPID=True),
+    "privileged": step(securityContext={"privileged": True}),
+    "files of the node": pod(volumes=[{"name": "root", "hostPath": {"path": "/"}}]),
+    "node": pod(nodeName="node"),
+    "priority of the system": pod(priorityClassName="system-node-critical"),
+    "priority as a number": pod(priority=2_000_001_000),
+    "invalid finalizer": step() | {"metadata": {"finalizers": ["example"]}},
+    "invalid label": step() | {"metadata": {"labels": {"a b": "c"}}},
+    "foreign name": step() | {"metadata": {"name": "other", "generateName": "other-"}},
+    "foreign owner": step() | {"metadata": {"ownerReferences": [FOREIGN_OWNER]}},
+    "labels and annotations of the operator": step()
+    | {
+        "metadata": {
+            "labels": {names.NAME_LABEL: "other"},
+            "annotations": {names.RUN_ANNOTATION: "99", names.TEMPLATE_HASH_ANNOTATION: "a"},
+        }
+    },
+}
+"""Templates with which a user may try to get more than the namespace permits."""
+
+
+@pytest.mark.usefixtures("shared_operator")
+@pytest.mark.parametrize("template", POWERS.values(), ids=POWERS)
+def test_pod_is_created_only_if_its_user_could_create_it(
+    env: ContractEnv, refusal_env: RefusalEnv, admission_client: AdmissionClient, template: Raw
+) -> None:
+    refusal_env.label("pod-security.kubernetes.io/enforce=baseline")
+    own = {key: value for key, value in template.get("metadata", {}).items() if key != "name"}
+    refusal = admission_client.pod_refusal(template | {"metadata": own})
+    env.create(pipeline().with_template(template))
+    if refusal is None:
+        metadata = env.wait_for_pod(run=1)["metadata"]
+        assert (metadata["name"], metadata["labels"][names.NAME_LABEL]) == (NAME, NAME)
+        assert [owner["kind"] for owner in metadata["ownerReferences"]] == [names.KIND]
+        return
+    message = refusal.message.replace('"shop"', f'"{NAME}"')[:200]
+    env.wait("the refusal", lambda s: condition(s, "Ready")["message"].startswith(message))
+    assert env.pod() is None
