@@ -53,6 +53,21 @@ class FakeNodes:
 
     def start(self) -> None:
         """Start the fake nodes. Return when all are Ready."""
+        self._run()
+        for number in range(self.count):
+            self.cluster.api.create("/api/v1/nodes", self._node(number))
+        self.daemon.wait(self._ready, READY_SECONDS, "all fake nodes are Ready")
+
+    def restart(self) -> None:
+        """Restart kwok, which then continues with all Pods.
+
+        If a change of a Pod fails in an outage of the API server, kwok never repeats it. A kubelet
+        would.
+        """
+        self.stop()
+        self._run()
+
+    def _run(self) -> None:
         program = build.built(KWOK, self.cluster.progress) / KWOK.name
         kubeconfig = self.cluster.kubeconfig_for("kwok", ["system:masters"])
         self.daemon.start(
@@ -64,9 +79,6 @@ class FakeNodes:
                 "--v=WARN",
             ]
         )
-        for number in range(self.count):
-            self.cluster.api.create("/api/v1/nodes", self._node(number))
-        self.daemon.wait(self._ready, READY_SECONDS, "all fake nodes are Ready")
 
     def stop(self) -> None:
         """Stop kwok. The Pods keep their last status."""

@@ -89,6 +89,20 @@ def test_steps_of_tekton_start_together_and_end_one_after_the_other(nodes: FakeN
     assert len(seen & sequential) > 1
 
 
+def test_pods_that_waited_for_kwok_continue_after_its_restart(nodes: FakeNodes) -> None:
+    nodes.stop()
+    Kubectl(nodes.cluster.kubeconfig)(
+        "create", "-f", "-", stdin=pod("waits", {"waits": ""}, containers=containers(1))
+    )
+    nodes.restart()
+
+    def phase() -> str:
+        found = nodes.cluster.api.get(f"{PODS_PATH}/waits") or {"status": {}}
+        return str(found["status"].get("phase"))
+
+    poll_until(lambda: phase() == "Succeeded", 60, "the Pod has succeeded", state=phase)
+
+
 def test_deleted_pods_are_removed_once(nodes: FakeNodes) -> None:
     """A second DELETE would remove the next Pod of the name, which is created at once."""
     pods = [pod(f"d-{number}", {"deleted": ""}, containers=containers(1)) for number in range(PODS)]

@@ -127,7 +127,7 @@ class Soak:
             observed = Observed(self.progress, record)
             stack.enter_context(cluster)
             stack.callback(self._keep_logs, cluster, observed)
-            stack.enter_context(FakeNodes(cluster, FAKE_NODES))
+            fake = stack.enter_context(FakeNodes(cluster, FAKE_NODES))
             kubectl = Kubectl(cluster.kubeconfig)
             install_but_the_deployment(kubectl)
             create_namespaces(cluster.kubeconfig)
@@ -151,6 +151,7 @@ class Soak:
             for number, cycle in enumerate(schedule.cycles(self.seed, self.size), start=1):
                 title = f"cycle {number}/{self.size.cycles}"
                 self._act(title, cycle, users, faults, observed)
+                fake.restart()
                 self._rest(title, cluster, users, observed)
                 _judge_replicas(replicas, observed)
                 for thread in self._threads:
