@@ -2,9 +2,11 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import requests
 import yaml
@@ -18,6 +20,8 @@ from tests.contract.contract_env import ContractEnv
 
 pytest_plugins = ["tests.contract.operator_fixtures"]
 
+SECONDS: Final = 60.0
+
 
 @contextmanager
 def dashboard(
@@ -30,8 +34,10 @@ def dashboard(
 
 
 def messages(response: requests.Response) -> Iterator[str]:
-    """Yields the messages of a stream."""
+    """Yields the messages of a stream, which has one every ten seconds. Fails after a minute."""
+    end = time.monotonic() + SECONDS
     for line in response.iter_lines(chunk_size=1):
+        assert time.monotonic() < end, f"no expected message within {SECONDS:.0f} s"
         if line.startswith(b"data: "):
             yield line.decode()
 
@@ -69,7 +75,7 @@ def test_user_without_rights_sees_which_are_missing(
         with browser.get(f"{origin}/-/stream/list?since=0", stream=True) as stream:
             seen = ""
             for one in messages(stream):
-                seen = json.loads(one.removeprefix("data: "))["problems"]
+                seen = json.loads(one.removeprefix("data: ")).get("problems", "")
                 if "Pods" in seen and "events" in seen:
                     break
         assert f'User "{user}" cannot list resource' in seen.replace("&#34;", '"')

@@ -569,9 +569,8 @@ async def serve(
     runner = await started_runner(dashboard, listener)
     port = listener.getsockname()[1]
     ended = asyncio.Event()
-    for number in (signal.SIGINT, *signals.ENDING):
-        if not signals.is_ignored(number):
-            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    for number in (signal.SIGINT, *signals.ending()):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
     watchers = dashboard.watch()
     try:
         address = f"http://{HOST}:{port}/?token="
