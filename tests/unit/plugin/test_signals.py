@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -60,16 +60,22 @@ def kubeconfig(tmp_path: Path) -> Iterator[Path]:
 
 @contextmanager
 def waiting(
-    kubeconfig: Path, command: Command, **options: Any
+    kubeconfig: Path, command: Command, sighup: signal.Handlers = signal.SIG_DFL
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """Yields the process, when the private key is in a file, and its directory for such files."""
+    """Yields the process, when the private key is in a file, and its directory for such files. The
+    process inherits ``sighup``, SIG_DFL or SIG_IGN."""
     directory = kubeconfig.parent / "tmp"
     directory.mkdir()
     module = command.module
     code = f"import sys; from initpipeline.plugin import {module}; sys.exit({module}.main())"
     env = {**os.environ, "KUBECONFIG": str(kubeconfig), "TMPDIR": str(directory)}
     program = [sys.executable, "-c", code, *command.arguments]
-    with subprocess.Popen(program, env=env, stdout=subprocess.DEVNULL, **options) as process:
+    with subprocess.Popen(
+        program,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, sighup),
+    ) as process:
         try:
             poll_until(lambda: list(directory.glob(command.key_file)), SECONDS, "there is a key")
             yield process, directory
@@ -95,8 +101,7 @@ def test_process_started_by_nohup_continues_after_its_terminal_is_closed(
     kubeconfig: Path, name: str
 ) -> None:
     """Of two pending signals, the process would handle SIGHUP first."""
-    ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
-    with waiting(kubeconfig, COMMANDS[name], **ignoring) as (process, _):
+    with waiting(kubeconfig, COMMANDS[name], signal.SIG_IGN) as (process, _):
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == COMMANDS[name].after_sigterm
