@@ -27,11 +27,11 @@ def test_failed_pipeline_is_inspected_repaired_and_run_again(env: E2EEnv, call: 
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert lines[0].endswith(" Stalled StepFailed 1/2")
     assert lines[1].endswith(
-        '"broken" exited with 3: trying no such table. To continue: change the template, request a '
-        "run, or raise backoffLimit to 1"
+        '"broken" exited with 3: trying / no such table. To continue: change the template, request '
+        "a run, or raise backoffLimit to 1"
     )
     assert "2 broken failed" in lines[4]
-    assert "exit 3, trying no such table" in lines[4]
+    assert "exit 3, trying / no such table" in lines[4]
 
     assert call("logs", "demo") == (0, "all is well\ntrying\nno such table\n", "")
     assert call("logs", "demo", "fine")[1] == "all is well\n"
