@@ -7,6 +7,7 @@ from xml.etree import ElementTree as Xml
 import pytest
 
 from initpipeline.plugin.report.chart import Chart, Phase, Row, Section, Segment
+from initpipeline.plugin.report.formatting import Line, Mode, Moment
 from initpipeline.plugin.views.axis import extents, marks
 from initpipeline.plugin.views.svg import svg
 from initpipeline.plugin.views.timeline import text
@@ -192,6 +193,12 @@ class TestSvg:
         shown = Xml.fromstring(svg(drawing(row(words="w" * 99))))
         [tip] = shown.findall(".//svg:text/svg:title", NAMESPACE)
         assert tip.text == "w" * 99
+
+    def test_svg_moment_on_the_live_page_has_the_absolute_time_in_its_tooltip(self) -> None:
+        words = Line(at(8), "running for ", Moment(at(0), Mode.FOR))
+        shown = Xml.fromstring(svg(drawing(row(words=words)), live=True))
+        [tip] = shown.findall(".//svg:text/svg:title", NAMESPACE)
+        assert tip.text == "2030-01-01T12:00:00Z"
 
     @pytest.mark.parametrize("chart", [EVERY_PHASE, HUNDRED], ids=["seven", "a hundred"])
     def test_svg_elements_are_inside_of_the_image(self, chart: Chart) -> None:

@@ -187,15 +187,17 @@ def _text(
     live: bool = False,
 ) -> None:
     """Draws at most ``most`` characters of a line. If the line is cut, its tooltip is complete.
-    ``live``: as in ``svg``."""
+    ``live``: as in ``svg``. The tooltip of a line with moments has their absolute times."""
     cut = most is not None and len(content) > most
     visible = f"{content[: (most or 0) - 1]}\N{HORIZONTAL ELLIPSIS}" if cut else content
     place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor, "class": class_}
     element = _child(root, "text", None if live else visible, **place)
+    parts = parts_of(content) if live and not cut else (visible,)
     if live:
-        _live_parts(element, parts_of(content) if not cut else (visible,))
-    if cut:
-        _child(element, "title", content)
+        _live_parts(element, parts)
+    times = [format_time(part.time) for part in parts if isinstance(part, Moment)]
+    if cut or times:
+        _child(element, "title", content if cut else ", ".join(times))
 
 
 def _live_parts(element: Xml.Element, parts: Iterable[str | Moment]) -> None:
