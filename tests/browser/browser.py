@@ -51,6 +51,13 @@ class Browser:
         """Opens an address, and returns when the page is loaded."""
         self.driver.get(address)
 
+    def start(self, address: str) -> None:
+        """Opens an address after an empty page. ``errors`` does not return what an earlier page has
+        logged, such as the end of its dashboard."""
+        self.open("about:blank")
+        self.errors()
+        self.open(address)
+
     @property
     def path(self) -> str:
         """Path, query and fragment of the address."""

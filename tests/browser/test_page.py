@@ -148,9 +148,8 @@ def page(window: Browser, of: Served) -> Iterator[Browser]:
     Content-Security-Policy."""
     window.resize(1280)
     window.colours("light")
-    window.open(of.address)
+    window.start(of.address)
     window.until_text("3 of 3", "#counts")
-    window.errors()
     yield window
     assert window.errors() == []
 

@@ -91,8 +91,7 @@ def page(window: Browser, cluster: target.Target, env: E2EEnv) -> Iterator[Brows
     with serving(cluster.kubeconfig, "-n", env.namespace) as served:
         window.resize(1280)
         window.colours("light")
-        window.open(served.address)
-        window.errors()
+        window.start(served.address)
         yield window
         assert window.errors() == []
 
@@ -260,7 +259,7 @@ def test_list_of_two_thousand_pipelines_is_filtered_and_current(window: Browser)
             list(pool.map(create, manifests))
         with serving(made.cluster.kubeconfig, "-A") as served:
             window.resize(1280)
-            window.open(served.address)
+            window.start(served.address)
             window.until_text(f"{FAKE_PIPELINES} of {FAKE_PIPELINES}", "#counts", 120)
             with connected(made.cluster.kubeconfig) as client:
                 window.until(lambda: _shows_all_succeeded(window, client), "all have ended", 600)
