@@ -191,7 +191,7 @@ class CompletedInitContainer(StatusModel):
 
 
 class RestartBaseline(StatusModel):
-    """The restart count of a container from which restarts in the current run are counted."""
+    """The part of a container's restart count that does not count in the current run."""
 
     name: Identifier = Field(description="Name of the container.")
     restart_count: NonNegativeInt32 = Field(
@@ -276,13 +276,13 @@ class Run(RunFacts):
     )
     restart_baselines: tuple[RestartBaseline, ...] = Field(
         (),
-        description="The restart count of each app container from which restarts in this run are "
-        "counted. Set only if rerunPolicy is OnRestart.",
+        description="For each app container, the part of its restart count that does not count in "
+        "this run. Set only if rerunPolicy is OnRestart.",
     )
     init_restart_baselines: tuple[RestartBaseline, ...] = Field(
         (),
-        description="The restart count of each init container from which maxRestarts is counted. "
-        "Restarts before this run, and restarts because a sandbox or node was lost, do not count.",
+        description="For each init container, the part of its restart count that does not count "
+        "toward maxRestarts: restarts before this run, or because a sandbox or node was lost.",
     )
     running_step: RunningStep | None = Field(
         None, description="The running attempt of the current init container, if any."
@@ -397,7 +397,7 @@ class InitPipelineStatus(StatusModel):
     rerun_count: NonNegativeInt32 = Field(
         0,
         description="Number of consecutive runs that the operator started because of a restart, a "
-        "lost Pod or a failure. After the first, the next one is delayed by 10s, then by 20s, "
+        "lost Pod or a failure. The first one starts immediately, the next ones after 10s, 20s, "
         "40s ... 5m. Reset like failedRuns.",
     )
     next_run_time: Time | None = Field(

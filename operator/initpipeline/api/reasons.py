@@ -307,8 +307,8 @@ class EventReason(StrEnum):
     """The API server refuses the run's Pod, the request to create it fails again and again, or its
     name is taken. Posted once per message."""
     FAILED_DELETE = "FailedDelete"
-    """The request to delete the Pod or the InitPipeline fails again and again. Posted once, until
-    the deletion succeeds."""
+    """The request to delete the Pod or the InitPipeline fails again and again. Posted once for
+    each deletion."""
     GIVEN_UP = "GivenUp"
     """The run failed or was lost, and no other run follows unless a user starts one."""
     STATUS_NOT_WRITTEN = "StatusNotWritten"

@@ -129,8 +129,8 @@ class Settings(BaseSettings):
     scheduling_gate: bool = Field(
         default=False,
         description="Create each Pod with a scheduling gate, and remove it when status records the "
-        "Pod. So no Pod starts for a run that is not the current one. Costs two more writes for "
-        "each Pod, and needs the verb patch on pods.",
+        "Pod. So a Pod that was created late, for a run that has ended, does not start. Costs two "
+        "more writes for each Pod, and needs the verb patch on pods.",
     )
     identity: str = Field(
         default="",
