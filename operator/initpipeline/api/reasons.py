@@ -378,7 +378,7 @@ class RerunPolicy(OpenEnum):
     ON_POD_LOSS = "OnPodLoss"
     """The Pod is lost."""
     NEVER = "Never"
-    """Neither. If the Pod is lost, the InitPipeline becomes Stalled."""
+    """None of these events. If the Pod is lost, the InitPipeline becomes Stalled."""
 
 
 class LogTails(OpenEnum):
