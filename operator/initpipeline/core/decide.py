@@ -52,7 +52,7 @@ class DeletePod:
 @dataclass(frozen=True, slots=True)
 class UngatePod:
     """Remove the operator's scheduling gate from the Pod with this UID. The status that records the
-    Pod must have been written before, so no Pod starts for a run that is not the current one."""
+    Pod must have been written before, so a Pod that was created late does not start."""
 
     uid: str
 
