@@ -5,12 +5,16 @@ from typing import Final
 
 from tests.cluster.errors import ClusterError
 from tests.cluster.runtime import Containerd
+from tests.poll import poll_until
 
 # Labels that the kubelet and containerd set on containers.
 KIND: Final = "io.cri-containerd.kind"
 NAMESPACE: Final = "io.kubernetes.pod.namespace"
 POD: Final = "io.kubernetes.pod.name"
 CONTAINER: Final = "io.kubernetes.container.name"
+
+ENDED_SECONDS: Final = 15.0
+"""How long the processes of a deleted Pod may run."""
 
 
 def kill_sandbox(containerd: Containerd, namespace: str, pod: str) -> None:
@@ -28,10 +32,18 @@ def kill_container(
 
 
 def _kill(containerd: Containerd, labels: dict[str, str], number: int, what: str) -> None:
-    running = _running(containerd, labels)
-    if len(running) != 1:
-        state = "does not run" if not running else f"runs {len(running)} times"
-        raise ClusterError(f"{what} {state}: nothing was killed")
+    running: list[str] = []
+
+    def at_most_one() -> bool:
+        running[:] = _running(containerd, labels)
+        return len(running) < 2
+
+    # A Pod without a grace period is deleted from the API seconds before its processes end. The
+    # next Pod of the same name may run by then.
+    message = f"{what} to run once: nothing was killed"
+    poll_until(at_most_one, ENDED_SECONDS, message, state=lambda: running, error=ClusterError)
+    if not running:
+        raise ClusterError(f"{what} does not run: nothing was killed")
     # The process's parent sends the signal. It cannot mistake another process of the same pid.
     containerd.ctr(["tasks", "kill", f"--signal={number}", running[0]], f"killing {what}")
 

@@ -179,6 +179,20 @@ def test_killed_sandbox_restarts_the_whole_pod(cluster: Cluster, kubectl: Kubect
     assert pod_of(kubectl, "all-die")["status"]["podIP"] != before["podIP"]
 
 
+def test_kill_waits_until_the_deleted_pod_of_the_same_name_has_ended(
+    cluster: Cluster, kubectl: Kubectl
+) -> None:
+    run(kubectl, pod("again", "sleep 1000"))
+    kubectl("delete", "pod", "again", "--wait=false")
+    run(kubectl, pod("again", "sleep 1000"))
+    cluster.kill_container("default", "again", "main")
+
+    def restarted() -> bool:
+        return bool(pod_of(kubectl, "again")["status"]["containerStatuses"][0]["restartCount"])
+
+    eventually(restarted, "the container of the second Pod restarts")
+
+
 def test_restart_rule_restarts_all_containers(kubectl: Kubectl) -> None:
     """The feature gate RestartAllContainersOnContainerExits is on by default in this version."""
     rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}
