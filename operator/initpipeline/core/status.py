@@ -338,11 +338,12 @@ def _backing_off(state: RunState) -> Explanation | None:
         return None
     if (delayed := _delayed(state)) is not None:
         return delayed
+    runs = "run" if state.rerun_count == 1 else f"{state.rerun_count} runs"
     last = f"; run {run.number} ended: {run.message}" if run.message else ""
     return Explanation(
         Reason.RERUN_BACK_OFF,
         f"the next run is delayed until {format_time(state.next_run_time)}: restarts, lost Pods or "
-        f"failures caused {state.rerun_count + 1} runs in a row{last}",
+        f"failures caused the last {runs}{last}",
     )
 
 
