@@ -35,7 +35,7 @@ class Command:
 
 COMMANDS: Final = {
     "status": Command("main", ["status"], "*/client-key", 143, 129),
-    "dashboard": Command("main", ["dashboard", "--no-open"], "*/0/client-key", 0, 0),
+    "dashboard": Command("main", ["dashboard", "--no-open", "--port=0"], "*/0/client-key", 0, 0),
     "completion": Command("completion", ["status", ""], "*/client-key", 143, 129),
 }
 
