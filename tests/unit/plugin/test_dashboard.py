@@ -530,6 +530,11 @@ class TestActions:
             "<li>run 2 starts (Requested)</li>"
         )
 
+    async def test_preview_of_a_run_that_has_ended_interrupts_none(self, page: Page) -> None:
+        show(page.dashboard.store, *failing("no table"))
+        answer = json.loads(await page.text(f"/-/preview{PATH}/rerun"))
+        assert answer["html"].startswith("<li>no run is interrupted</li>")
+
     async def test_refused_action_returns_the_error(self, page: Page) -> None:
         page.cluster.error = NotUsableError("you may not patch")
         response = await page.act("rerun")

@@ -167,7 +167,7 @@ def unanswered(seconds: float | None = None) -> SimulatedPipeline:
         pytest.param(
             started(running_pod()).reconcile(None, 20).reconcile(fresh_pod(2)).reconcile(None, 55),
             None,
-            "run 3 starts at 12:01:05Z, in 5s; a run that you request starts without this back-off",
+            "run 3 starts at 12:01:05Z, in 5s; a run that you request does not wait",
             id="back-off of the operator",
         ),
         pytest.param(

@@ -8,7 +8,8 @@ from initpipeline.api.models import Cause
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment
 from initpipeline.plugin.views import styles
-from tests.builders import at
+from tests.builders import at, fresh_pod
+from tests.unit.core.simulation import started
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,19 @@ from tests.builders import at
 )
 def test_span_has_at_most_two_units(seconds: float, shown: str) -> None:
     assert formatting.span(timedelta(seconds=seconds)) == shown
+
+
+def test_message_of_a_running_step_has_its_duration() -> None:
+    seen = fresh_pod().init("one", running=True, start=20)
+    status = started(seen).reconcile(seen, 25).status
+    shown = formatting.state_line(status, at(80))
+    assert shown == 'init container 1 of 2 "one" has been running for 1m'
+    assert Moment(at(20), Mode.FOR) in shown.parts
+
+
+def test_message_of_a_step_that_has_not_started_has_no_duration() -> None:
+    status = started(fresh_pod()).status
+    assert formatting.state_line(status, at(80)) == formatting.state_message(status)
 
 
 @pytest.mark.parametrize(

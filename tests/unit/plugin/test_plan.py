@@ -112,6 +112,27 @@ class TestPolicies:
         assert (found.kind, found.run, found.trigger) == ("run", 2, "Retry")
         assert found.interrupts is None
 
+    @pytest.mark.parametrize(
+        ("limit", "more"),
+        [
+            pytest.param(0, "", id="no retries"),
+            pytest.param(1, ", and if it fails, at most 1 retry can follow", id="one"),
+            pytest.param(3, ", and if it fails, at most 3 retries can follow", id="several"),
+        ],
+    )
+    def test_request_that_resets_the_count_of_failed_runs_shows_the_retries(
+        self, limit: int, more: str
+    ) -> None:
+        before, seen = failed(backoffLimit=limit)
+        found = planned(before, before.token("again"), seen)
+        assert found.consequences[-1] == f"run {found.run} starts (Requested){more}"
+        assert found.to_api()["run"].get("retries") == (limit or None)
+
+    def test_retry_does_not_reset_the_count_of_failed_runs(self) -> None:
+        before, seen = failed()
+        found = planned(before, before.policy(backoffLimit=1), seen)
+        assert found.consequences[-1] == "run 2 starts (Retry)"
+
     def test_lowered_deadline_ends_the_run(self) -> None:
         before = started(running(0))
         found = planned(before, before.policy(initDeadlineSeconds=5), running(0))

@@ -37,4 +37,5 @@ def preview(action: Action, raw: Mapping[str, Any], facts: Facts, now: datetime)
         changed["spec"]["suspend"] = action is Action.SUSPEND
         changed["metadata"]["generation"] = facts.pipeline.generation + 1
     planned = plan(facts, Facts(Pipeline.from_api(changed), facts.pod), now)
-    return list(planned.consequences) or ["no run is interrupted"]
+    nothing = [] if planned.interrupts else ["no run is interrupted"]
+    return [*nothing, *planned.consequences]

@@ -46,7 +46,7 @@ def forecast(
     yield from _by_others(reason, facts, pipeline, now)
     if status.next_run_time is not None and run is not None:
         limited = formatting.is_rate_limited(status)
-        more = "" if limited else "; a run that you request starts without this back-off"
+        more = "" if limited else "; a run that you request does not wait"
         at = Moment(status.next_run_time, Mode.UNTIL)
         yield Line(now, f"run {run.number + 1} starts at ", at, more)
     elif reason == Reason.NAME_CONFLICT and facts.pod is not None:

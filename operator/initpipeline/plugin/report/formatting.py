@@ -7,6 +7,7 @@ from typing import Final
 
 from initpipeline.api.models import Cause, InitPipelineStatus, format_time
 from initpipeline.api.reasons import ConditionType, Reason
+from initpipeline.core.mirror import mirrored
 from initpipeline.core.template import changed_fields_message
 from initpipeline.core.text import plain
 
@@ -136,11 +137,24 @@ def state_message(status: InitPipelineStatus) -> str:
 
 
 def state_line(status: InitPipelineStatus, now: datetime) -> Line:
-    """Returns the message of ``state_message`` in one line, with the start of the next run relative
-    to ``now``."""
+    """Returns the message of ``state_message`` in one line. The start of the next run and of the
+    step that is running are relative to ``now``."""
     text, at = one_line(state_message(status)), status.next_run_time
     before, found, after = text.partition(format_time(at)) if at else (text, "", "")
-    return Line(now, before, Moment(at, Mode.UNTIL), after) if at and found else Line(now, text)
+    if at and found:
+        return Line(now, before, Moment(at, Mode.UNTIL), after)
+    since = step_started(status)
+    before, found, after = text.partition(" is running")
+    if since is None or not found or ready_reason(status) != Reason.STEP_RUNNING:
+        return Line(now, text)
+    return Line(now, before, " has been running for ", Moment(since, Mode.FOR), after)
+
+
+def step_started(status: InitPipelineStatus) -> datetime | None:
+    """Returns when the attempt of the current step that is running has started. None: no attempt is
+    running."""
+    current = (one for one in mirrored(status) if one.name == status.current_step)
+    return next((one.started_at for one in current if one.running), None)
 
 
 def exit_text(exit_code: int | None, signal: int | None, reason: str | None) -> str:

@@ -10,8 +10,8 @@ from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.core import admission, log_tails
 from initpipeline.core.decide import Decision, DeletePipeline, DeletePod, decide
 from initpipeline.core.facts import Facts
-from initpipeline.core.mirror import mirrored
 from initpipeline.core.template import Change, changes
+from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment
 
 NOTHING: Final = "nothing"
@@ -63,6 +63,9 @@ class Plan:
     run: int | None = None
     """Number of the run that starts. None if none does."""
     trigger: str | None = None
+    retries: int | None = None
+    """How many retries can follow that run, because it resets the count of failed runs. None: it
+    does not, or there are no retries."""
     interrupts: Line | None = None
     """State of the current run, if the change ends it. None: no run ends."""
     changes: tuple[Change, ...] = ()
@@ -79,11 +82,19 @@ class Plan:
     @property
     def consequences(self) -> tuple[str, ...]:
         """What happens to the runs and the Pod, in order."""
-        run = (f"run {self.run} starts ({self.trigger})",) if self.run is not None else ()
+        run = (self._start,) if self.run is not None else ()
         if self.created:
             return (*run, *self.effects)
         ends = (self.interrupts.after("interrupts "),) if self.interrupts else ()
         return (*ends, *self.effects, *run)
+
+    @property
+    def _start(self) -> str:
+        start = f"run {self.run} starts ({self.trigger})"
+        if self.retries is None:
+            return start
+        retries = "1 retry" if self.retries == 1 else f"{self.retries} retries"
+        return f"{start}, and if it fails, at most {retries} can follow"
 
     @property
     def kind(self) -> str:
@@ -101,6 +112,8 @@ class Plan:
         plan: dict[str, Any] = {"namespace": self.namespace, "name": self.name, "plan": self.kind}
         if self.run is not None:
             plan["run"] = {"number": self.run, "trigger": self.trigger}
+        if self.retries is not None:
+            plan["run"]["retries"] = self.retries
         if self.interrupts:
             plan["interrupts"] = self.interrupts
         lists: dict[str, list[Any]] = {
@@ -147,6 +160,7 @@ def plan(live: Facts | None, applied: Facts, now: datetime) -> Plan:
         pipeline.name,
         run=started.number if started else None,
         trigger=started.trigger.value if started else None,
+        retries=_retries(before, decision, pipeline.policies) if started else None,
         interrupts=_interrupted(live.pipeline.status, now) if ends else None,
         changes=differences,
         policies=tuple(_policy_changes(live.pipeline.policies, pipeline.policies)),
@@ -220,6 +234,13 @@ def _effects(
         yield Line(now, "the InitPipeline and its Pod are deleted at ", at)
 
 
+def _retries(before: Decision, after: Decision, policies: Policies) -> int | None:
+    """Returns how many retries can follow, if the count of failed runs is reset. None: it is not,
+    or there are no retries."""
+    reset = before.status.failed_runs > after.status.failed_runs
+    return (policies.backoff_limit or None) if reset else None
+
+
 def _rests(decision: Decision) -> bool:
     """Returns whether the last run has ended and none follows."""
     run = decision.status.run
@@ -245,8 +266,7 @@ def _interrupted(status: InitPipelineStatus, now: datetime) -> Line | None:
     if status.current_step is None:
         return Line(now, f"run {run.number}, whose Pod does not exist yet")
     step = f'run {run.number} at step "{status.current_step}"'
-    running = [s for s in mirrored(status) if s.name == status.current_step and s.running]
-    started = running[0].started_at if running else None
+    started = formatting.step_started(status)
     if started is None:
         return Line(now, step)
     return Line(now, f"{step}, which has been running for ", Moment(started, Mode.FOR))
