@@ -107,7 +107,7 @@ class TestTree:
         ),
         pytest.param(
             started(fresh_pod().init("one", exit=1).phase("Failed").restarts("Never")),
-            "nothing until a user takes action",
+            "no run starts until a user takes action",
             id="given up",
         ),
         pytest.param(

@@ -88,7 +88,7 @@ def _blocked(status: InitPipelineStatus) -> str:
         if run.pod_uid is None:
             return "the operator creates the Pod when the old Pod is gone"
         return f"run {run.number} ends when its Pod is gone"
-    return "nothing until a user takes action" if stalled else ""
+    return "no run starts until a user takes action" if stalled else ""
 
 
 def steps_in_order(pipeline: Pipeline, pod: Pod | None) -> str:
