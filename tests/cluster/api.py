@@ -48,6 +48,13 @@ class Api:
         if status not in (http.client.CREATED, http.client.CONFLICT):
             raise ClusterError(f"cannot create at {path}: {status} {body.decode()[:300]}")
 
+    def delete(self, path: str, uid: str) -> None:
+        """Delete an object immediately. An object with another UID remains."""
+        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
+        status, body = self._request("DELETE", path, json.dumps(options))
+        if status not in (http.client.OK, http.client.NOT_FOUND, http.client.CONFLICT):
+            raise ClusterError(f"cannot delete {path}: {status} {body.decode()[:300]}")
+
     def _request(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
         connection = http.client.HTTPSConnection(
             self.host, self.port, timeout=TIMEOUT_SECONDS, context=self._context()

@@ -13,6 +13,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.kubelet import ready
 from tests.cluster.plan import Mode
 from tests.cluster.processes import Daemon
+from tests.poll import poll_until
 
 KWOK: Final = build.GoProgram(
     "kwok", package="sigs.k8s.io/kwok/cmd/kwok", duration="2 minutes on two cores, once per machine"
@@ -54,8 +55,8 @@ class FakeNodes:
     def start(self) -> None:
         """Start the fake nodes. Return when all are Ready."""
         self._run()
-        for number in range(self.count):
-            self.cluster.api.create("/api/v1/nodes", self._node(number))
+        for name in self._names:
+            self.cluster.api.create("/api/v1/nodes", self._node(name))
         self.daemon.wait(self._ready, READY_SECONDS, "all fake nodes are Ready")
 
     def restart(self) -> None:
@@ -65,7 +66,23 @@ class FakeNodes:
         would.
         """
         self.stop()
+        self._remove_deleted()
         self._run()
+
+    def _remove_deleted(self) -> None:
+        """Delete the Pods whose last deletion was interrupted.
+
+        The API server writes a grace period of 0, and then removes the Pod. If it or kwok ends
+        between the two, the Pod remains. The stage pod-delete ignores such a Pod.
+        """
+        api = self.cluster.api
+        pods = poll_until(lambda: api.get("/api/v1/pods"), READY_SECONDS, "a list of all Pods")
+        assert pods is not None
+        for pod in pods["items"]:
+            metadata, node = pod["metadata"], pod["spec"].get("nodeName", "")
+            if node in self._names and metadata.get("deletionGracePeriodSeconds") == 0:
+                path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
+                api.delete(path, metadata["uid"])
 
     def _run(self) -> None:
         program = build.built(KWOK, self.cluster.progress) / KWOK.name
@@ -88,8 +105,12 @@ class FakeNodes:
         nodes = self.cluster.api.get("/api/v1/nodes?labelSelector=type%3Dkwok") or {"items": []}
         return sum(map(ready, nodes["items"])) >= self.count
 
-    def _node(self, number: int) -> dict[str, Any]:
-        metadata = {"name": f"fake-{number}", "labels": LABEL, "annotations": {MARK: "fake"}}
+    @property
+    def _names(self) -> Sequence[str]:
+        return [f"fake-{number}" for number in range(self.count)]
+
+    def _node(self, name: str) -> dict[str, Any]:
+        metadata = {"name": name, "labels": LABEL, "annotations": {MARK: "fake"}}
         taint = {"key": MARK, "value": "fake", "effect": "NoSchedule"}
         taints = [taint] if self.cluster.mode is Mode.NODE else []
         return {
