@@ -303,7 +303,7 @@ def test_line_of_six_megabytes_is_cut_and_found(page: Browser, of: Served) -> No
     assert len(page.text("#log")) < 5000
     assert "5995904 more bytes" in page.text("#log")
     page.press("/", "last")
-    page.until_text("1 line", "#counts")
+    page.until_text("1 line matches", "#counts")
 
 
 def test_silent_log_is_not_read_any_more_after_the_page_is_left(page: Browser, of: Served) -> None:

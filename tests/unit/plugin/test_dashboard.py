@@ -535,6 +535,13 @@ class TestActions:
         answer = json.loads(await page.text(f"/-/preview{PATH}/rerun"))
         assert answer["html"].startswith("<li>no run is interrupted</li>")
 
+    async def test_preview_of_a_suspension_names_what_follows(self, page: Page) -> None:
+        answer = json.loads(await page.text(f"/-/preview{PATH}/suspend"))
+        assert answer["html"].endswith("<li>no run starts until you resume it</li>")
+
+    async def test_log_page_names_the_run(self, page: Page) -> None:
+        assert "demo was in run 1 when" in await page.text(f"{PATH}/logs/one")
+
     async def test_refused_action_returns_the_error(self, page: Page) -> None:
         page.cluster.error = NotUsableError("you may not patch")
         response = await page.act("rerun")

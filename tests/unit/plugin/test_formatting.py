@@ -1,6 +1,7 @@
 """Tests the formats of times, exit codes and causes, and the colours of reasons."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -29,17 +30,33 @@ def test_span_has_at_most_two_units(seconds: float, shown: str) -> None:
     assert formatting.span(timedelta(seconds=seconds)) == shown
 
 
-def test_message_of_a_running_step_has_its_duration() -> None:
+@pytest.mark.parametrize(
+    ("policies", "limit"),
+    [
+        pytest.param({}, ", without a timeout", id="no limit"),
+        pytest.param({"initDeadlineSeconds": 900}, "", id="deadline"),
+        pytest.param({"initPolicies": [{"name": "one", "timeoutSeconds": 900}]}, "", id="timeout"),
+        pytest.param(
+            {"initPolicies": [{"name": "two", "timeoutSeconds": 900}]},
+            ", without a timeout",
+            id="timeout of another step",
+        ),
+    ],
+)
+def test_message_of_a_running_step_has_its_duration_and_whether_a_limit_ends_it(
+    policies: dict[str, Any], limit: str
+) -> None:
     seen = fresh_pod().init("one", running=True, start=20)
-    status = started(seen).reconcile(seen, 25).status
-    shown = formatting.state_line(status, at(80))
-    assert shown == 'init container 1 of 2 "one" has been running for 1m'
+    state = started(seen, **policies).reconcile(seen, 25)
+    shown = formatting.state_line(state.pipeline.build(), at(80))
+    assert shown == f'init container 1 of 2 "one" has been running for 1m{limit}'
     assert Moment(at(20), Mode.FOR) in shown.parts
 
 
 def test_message_of_a_step_that_has_not_started_has_no_duration() -> None:
-    status = started(fresh_pod()).status
-    assert formatting.state_line(status, at(80)) == formatting.state_message(status)
+    state = started(fresh_pod())
+    shown = formatting.state_line(state.pipeline.build(), at(80))
+    assert shown == formatting.state_message(state.status)
 
 
 @pytest.mark.parametrize(

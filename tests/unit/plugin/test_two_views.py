@@ -68,6 +68,18 @@ def test_absent_operator_leaves_what_it_would_do_on_the_page() -> None:
     assert 'the operator will delete the Pod "demo"' in shown
 
 
+@pytest.mark.parametrize(
+    ("pod", "tone"),
+    [
+        pytest.param(running_pod(), "good", id="initialized"),
+        pytest.param(fresh_pod(), "busy", id="not initialized"),
+    ],
+)
+def test_current_run_on_the_page_is_good_after_initialization(pod: PodBuilder, tone: str) -> None:
+    shown = _sections(started(pod), pod, 40)["history"]
+    assert f'<span class="badge {tone}">current</span>' in shown
+
+
 def test_superseded_run_on_the_page_is_not_in_progress() -> None:
     superseded = started(fresh_pod()).edited().reconcile(fresh_pod(), 30)
     shown = _sections(superseded, None, 40)["history"]

@@ -38,4 +38,5 @@ def preview(action: Action, raw: Mapping[str, Any], facts: Facts, now: datetime)
         changed["metadata"]["generation"] = facts.pipeline.generation + 1
     planned = plan(facts, Facts(Pipeline.from_api(changed), facts.pod), now)
     nothing = [] if planned.interrupts else ["no run is interrupted"]
-    return [*nothing, *planned.consequences]
+    later = ["no run starts until you resume it"] if action is Action.SUSPEND else []
+    return [*nothing, *planned.consequences, *later]

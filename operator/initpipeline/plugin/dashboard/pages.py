@@ -119,7 +119,7 @@ def row(entry: Entry, now: datetime) -> Row:
         values = {
             "summary": of,
             "reason": reason,
-            "message": formatting.state_line(pipeline.status, now),
+            "message": formatting.state_line(pipeline, now),
             "tone": tone(pipeline),
         }
         urgent = status.urgency(pipeline)[0]
@@ -262,7 +262,7 @@ def _values(store: Store, found: View, pipeline: Pipeline, now: datetime) -> dic
         "now": now,
         "summary": headline(of),
         "reason": formatting.ready_reason(of),
-        "message": formatting.state_line(of, now),
+        "message": formatting.state_line(pipeline, now),
         "tone": tone(pipeline),
         "run": run,
         "run_line": status.run_line(run, of, now) if run else "",

@@ -277,8 +277,11 @@ class Dashboard:
         return response
 
     async def log_page(self, request: web.Request) -> web.Response:
-        (namespace, name), container = _key(request), _container(request)
+        key, container = _key(request), _container(request)
+        namespace, name = key
         previous = request.query.get("previous") == "1"
+        entry = self.store.pipelines.get(key)
+        run = entry.pipeline.status.run if entry and entry.pipeline else None
         return self._page(
             "log.html",
             title=f"{name} {container}",
@@ -288,6 +291,7 @@ class Dashboard:
             name=name,
             container=container,
             previous=previous,
+            run=run.number if run else None,
             source=f"/-/log/{namespace}/{name}/{container}?previous={int(previous)}",
         )
 

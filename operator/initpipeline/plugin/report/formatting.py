@@ -7,6 +7,7 @@ from typing import Final
 
 from initpipeline.api.models import Cause, InitPipelineStatus, format_time
 from initpipeline.api.reasons import ConditionType, Reason
+from initpipeline.core.facts import Pipeline
 from initpipeline.core.mirror import mirrored
 from initpipeline.core.template import changed_fields_message
 from initpipeline.core.text import plain
@@ -136,9 +137,10 @@ def state_message(status: InitPipelineStatus) -> str:
     return condition.message if condition else "the operator has not written its status yet"
 
 
-def state_line(status: InitPipelineStatus, now: datetime) -> Line:
+def state_line(pipeline: Pipeline, now: datetime) -> Line:
     """Returns the message of ``state_message`` in one line. The start of the next run and of the
-    step that is running are relative to ``now``."""
+    step that is running are relative to ``now``. A step that no limit ends is reported as such."""
+    status = pipeline.status
     text, at = one_line(state_message(status)), status.next_run_time
     before, found, after = text.partition(format_time(at)) if at else (text, "", "")
     if at and found:
@@ -147,7 +149,17 @@ def state_line(status: InitPipelineStatus, now: datetime) -> Line:
     before, found, after = text.partition(" is running")
     if since is None or not found or ready_reason(status) != Reason.STEP_RUNNING:
         return Line(now, text)
-    return Line(now, before, " has been running for ", Moment(since, Mode.FOR), after)
+    # A sidecar is the current step only as long as its startupProbe has not succeeded.
+    endless = not (after.startswith(", but") or _is_limited(pipeline))
+    limit = ", without a timeout" if endless else ""
+    return Line(now, before, " has been running for ", Moment(since, Mode.FOR), limit, after)
+
+
+def _is_limited(pipeline: Pipeline) -> bool:
+    """Returns whether a limit ends the attempt of the current step."""
+    policies, step = pipeline.policies, pipeline.status.current_step
+    timeout = policies.of_step(step).timeout_seconds if step else None
+    return policies.init_deadline_seconds is not None or timeout is not None
 
 
 def step_started(status: InitPipelineStatus) -> datetime | None:

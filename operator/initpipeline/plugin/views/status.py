@@ -33,7 +33,7 @@ def tree(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> Renderabl
     ``pod``: as in ``steps``."""
     status = pipeline.status
     root = Tree(_title(pipeline), guide_style=styles.QUIET)
-    message = formatting.state_line(status, now)
+    message = formatting.state_line(pipeline, now)
     if message:
         root.add(Text(message))
     if status.run is not None:
@@ -151,7 +151,7 @@ def _row(pipeline: Pipeline, now: datetime, namespaces: bool, wide: bool) -> lis
     if namespaces:
         cells.insert(0, Text(pipeline.namespace))
     if wide:
-        message = formatting.state_line(status, now)
+        message = formatting.state_line(pipeline, now)
         cells += [Text(status.node_name or formatting.NONE), Text(message)]
     return cells
 

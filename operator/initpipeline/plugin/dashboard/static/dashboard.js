@@ -289,7 +289,7 @@ function startLog() {
     mark.textContent = text.slice(at, at + word.length);
     line.replaceChildren(text.slice(0, at), mark, text.slice(at + word.length) + "\n");
   };
-  const count = () => { byId("counts").textContent = word ? `${found} lines` : ""; };
+  const count = () => { byId("counts").textContent = !word ? "" : found === 1 ? "1 line matches" : `${found || "no"} lines match`; };
   /* Each connection has the log from its beginning, after a line with its identity, which starts
      with a control character. Lines that are shown already are skipped. */
   let identity = "", seen = 0, position = -1;
