@@ -257,6 +257,20 @@ def test_script_writes_moments_like_the_terminal(page: Browser, mode: Mode) -> N
     assert found == [Moment(at(one), mode).text(now) for one in seconds]
 
 
+def test_change_that_arrives_does_not_move_the_page(page: Browser, of: Served) -> None:
+    go(page, PATH)
+    page.click("#part-history summary")
+    page.until(lambda: page.run("return scrollY") > 0, "the history is visible")
+    page.run("scrollTo(0, 0)")
+    seen = fresh_pod(2).init("one", running=True, start=20)
+    failed = fresh_pod().init("one", exit=3).phase("Failed").restarts("Never")
+    state = started(failed).token("again").reconcile(None, 20).reconcile(seen, 30)
+    show(of, (NAME, state.pipeline.raw(), seen.raw()))
+    page.until_text("Run 2", "#part-history")
+    assert page.run("return document.activeElement.textContent").startswith("Run 1")
+    assert page.run("return scrollY") == 0
+
+
 def test_durations_of_one_page_have_one_clock_and_agree(page: Browser, of: Served) -> None:
     """The page is open for longer than the interval in which the server renders it."""
     began = time.monotonic()
@@ -269,19 +283,20 @@ def test_durations_of_one_page_have_one_clock_and_agree(page: Browser, of: Serve
     texts = """
         const of = (selector) => document.querySelector(selector).textContent;
         const row = (number) => document.querySelectorAll("svg .message")[number].textContent;
-        return [of("#part-head"), row(0), of("#part-history summary + dl"),
-                of("#part-steps tbody tr"), row(1), of("#confirm-effects")];
+        return [of("#part-head .quiet"), row(0), of("#part-history summary + dl"),
+                of("#part-steps tbody tr"), row(1), of("#confirm-effects"),
+                of("#part-head .sentence")];
     """
 
     def seconds() -> list[int]:
-        """Returns the ages in one moment: three of the run, and three of its step."""
+        """Returns the ages in one moment: three of the run, and four of its step."""
         found = [re.search(r"(?:(\d+)m)?(\d+)s", one) for one in page.run(texts)]
         return [int(one[1] or 0) * 60 + int(one[2]) for one in found if one]
 
     seen = {tuple(seconds())}
     while max(seen)[0] < 160 + server.REDRAW_SECONDS + 2:
-        run, _, _, step, _, _ = found = seconds()
-        assert found == [run] * 3 + [step] * 3
+        run, _, _, step, _, _, _ = found = seconds()
+        assert found == [run] * 3 + [step] * 4
         assert run - step == 20
         seen.add(tuple(found))
     behind = at(160.6 + time.monotonic() - began) - at(seconds()[0])

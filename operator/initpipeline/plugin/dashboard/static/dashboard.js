@@ -46,6 +46,9 @@ function keepTimes() {
   setTimeout(keepTimes, 1001 - ((Date.now() + ahead) % 1000));
 }
 
+/* A change that arrives must not move the page. */
+const keep = { preventScroll: true };
+
 /* The stream of changes. The browser reconnects by itself. A browser opens six connections to a
    host at most, so only visible tabs have one. */
 function connect(handle) {
@@ -176,7 +179,7 @@ function startList() {
       row.classList.add("updated");
       known.set(key, row);
       place(row);
-      if (focused) row.querySelector("a").focus();
+      if (focused) row.querySelector("a").focus(keep);
     }
     options();
     apply();
@@ -220,7 +223,7 @@ function startPipeline() {
       if (focused !== null) {
         const again = [...part.querySelectorAll(focusable)];
         /* Resume takes the place of Suspend. */
-        (again.find((one) => nameOf(one) === focused) || again.at(-1))?.focus();
+        (again.find((one) => nameOf(one) === focused) || again.at(-1))?.focus(keep);
       }
       if (name === "history") open();
     }
