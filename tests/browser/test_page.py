@@ -235,6 +235,25 @@ def test_chips_filter_by_condition(page: Browser) -> None:
     page.until_text("3 of 3", "#counts")
 
 
+def test_step_that_runs_for_more_than_ten_minutes_without_a_timeout_is_named(
+    page: Browser, of: Served
+) -> None:
+    pod = fresh_pod().init("one", running=True, start=20)
+
+    def open_at(seconds: float, **policies: Any) -> None:
+        began = time.monotonic()
+        of.store.now = lambda: at(seconds + time.monotonic() - began)
+        show(of, (NAME, started(pod, **policies).pipeline.raw(), pod.raw()))
+        page.open(of.address.partition("/?")[0])
+        page.until_text("None of 3 needs attention.", "#attention")
+
+    open_at(900, initDeadlineSeconds=9000)
+    assert "a step" not in page.text("#attention")
+    open_at(616)
+    assert "a step" not in page.text("#attention")
+    page.until_text(f"default/{NAME} has run a step without a timeout", "#attention", 15)
+
+
 def test_failing_pipeline_that_is_retried_needs_attention(page: Browser, of: Served) -> None:
     last = End(3, 20, 24)
     failing = fresh_pod().init("one", waiting="CrashLoopBackOff", restarts=1, last=last)

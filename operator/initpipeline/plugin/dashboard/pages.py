@@ -136,6 +136,7 @@ def row(entry: Entry, now: datetime) -> Row:
             name=metadata["name"],
             status=pipeline.status if pipeline else None,
             run=run,
+            endless=formatting.endless_since(pipeline) if pipeline else None,
             **values,
         )
     )

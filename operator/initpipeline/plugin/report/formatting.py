@@ -43,6 +43,11 @@ def ago(time: datetime | None, now: datetime) -> str:
     return NONE if time is None else f"{span(now - time)} ago"
 
 
+_RUNNING: Final = " is running"
+_PROBED: Final = f"{_RUNNING}, but its startupProbe"
+"""In the messages of the reason StepRunning: core.explanations."""
+
+
 class Mode(StrEnum):
     """How a moment is written."""
 
@@ -146,20 +151,26 @@ def state_line(pipeline: Pipeline, now: datetime) -> Line:
     if at and found:
         return Line(now, before, Moment(at, Mode.UNTIL), after)
     since = step_started(status)
-    before, found, after = text.partition(" is running")
+    before, found, after = text.partition(_RUNNING)
     if since is None or not found or ready_reason(status) != Reason.STEP_RUNNING:
         return Line(now, text)
-    # A sidecar is the current step only as long as its startupProbe has not succeeded.
-    endless = not (after.startswith(", but") or _is_limited(pipeline))
-    limit = ", without a timeout" if endless else ""
+    limit = "" if endless_since(pipeline) is None else ", without a timeout"
     return Line(now, before, " has been running for ", Moment(since, Mode.FOR), limit, after)
 
 
-def _is_limited(pipeline: Pipeline) -> bool:
-    """Returns whether a limit ends the attempt of the current step."""
-    policies, step = pipeline.policies, pipeline.status.current_step
-    timeout = policies.of_step(step).timeout_seconds if step else None
-    return policies.init_deadline_seconds is not None or timeout is not None
+def endless_since(pipeline: Pipeline) -> datetime | None:
+    """Returns since when the current step is running, if no limit ends it. None: a limit does, or
+    no step is running."""
+    status, policies = pipeline.status, pipeline.policies
+    step = status.current_step
+    if step is None or ready_reason(status) != Reason.STEP_RUNNING:
+        return None
+    if policies.init_deadline_seconds is not None:
+        return None
+    # A sidecar is the current step only as long as its startupProbe has not succeeded.
+    if policies.of_step(step).timeout_seconds is not None or _PROBED in state_message(status):
+        return None
+    return step_started(status)
 
 
 def step_started(status: InitPipelineStatus) -> datetime | None:

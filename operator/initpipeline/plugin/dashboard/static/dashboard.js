@@ -46,6 +46,8 @@ function keepTimes() {
   setTimeout(keepTimes, 1001 - ((Date.now() + ahead) % 1000));
 }
 
+/* In milliseconds. */
+const endless = 600 * 1000;
 /* A change that arrives must not move the page. */
 const keep = { preventScroll: true };
 
@@ -105,17 +107,25 @@ function startList() {
       select.value = chosen;
     }
   };
+  /* Nothing else shows whether a step without a timeout hangs. */
+  const attention = () => {
+    const all = [...rows.children], bad = all.filter((row) => row.dataset.tone === "bad").length;
+    const late = all.filter((row) => Date.now() + ahead - Date.parse(row.dataset.endless) > endless);
+    const which = late.length > 1 ? `${late[0].dataset.key} and ${late.length - 1} more have` : `${late[0]?.dataset.key} has`;
+    const text = known.size ? `${bad || "None"} of ${known.size} ${bad > 1 ? "need" : "needs"} attention.` : "";
+    const more = late.length ? ` ${which} run a step without a timeout for more than ten minutes.` : "";
+    if (byId("attention").textContent !== text + more) byId("attention").textContent = text + more;
+  };
+  setInterval(attention, 5000);
   /* The order of urgency is that of the rows. */
   const chips = () => {
     const counts = new Map();
-    let bad = 0;
     for (const row of rows.children) {
-      bad += row.dataset.tone === "bad";
       const of = counts.get(row.dataset.summary) || { count: 0, tone: row.dataset.tone };
       of.count += 1;
       counts.set(row.dataset.summary, of);
     }
-    byId("attention").textContent = known.size ? `${bad || "None"} of ${known.size} ${bad > 1 ? "need" : "needs"} attention.` : "";
+    attention();
     const focused = document.activeElement?.dataset?.summary;
     byId("chips").replaceChildren(...[...counts].map(([summary, { count, tone }]) => {
       const chip = Object.assign(document.createElement("button"), { type: "button" });
