@@ -198,6 +198,36 @@ def exhausted_quota(installation: Installation) -> Iterator[None]:
 
 
 @contextmanager
+def unreachable_webhook(installation: Installation) -> Iterator[None]:
+    """Create a webhook for the Pods of the namespace whose Service does not exist."""
+    namespace = installation.namespace
+    webhook = {
+        "name": "pods.example.com",
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "clientConfig": {"service": {"name": "none", "namespace": namespace}},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+        "rules": [
+            {
+                "apiGroups": [""],
+                "apiVersions": ["v1"],
+                "operations": ["CREATE"],
+                "resources": ["pods"],
+            }
+        ],
+    }
+    admission = client.AdmissionregistrationV1Api(installation.api)
+    admission.create_validating_webhook_configuration(
+        {"metadata": {"name": namespace}, "webhooks": [webhook]}
+    )
+    installation.start()
+    for number in range(5):
+        installation.create(f"demo-{number}", unscheduled())
+    yield
+    admission.delete_validating_webhook_configuration(namespace)
+
+
+@contextmanager
 def unreadable_status(installation: Installation) -> Iterator[None]:
     """Write a status that the operator cannot read, as a user."""
     installation.start()
@@ -337,6 +367,7 @@ FAULTS: Final[Mapping[str, tuple[Begin, tuple[str, ...]]]] = {
     "unanswered-read": (unanswered_read, ("ReconcileStuck",)),
     "permission": (withdrawn_permission, ("APIForbidden",)),
     "quota": (exhausted_quota, ("PodsRefused",)),
+    "webhook": (unreachable_webhook, ("PodsRefused",)),
     "unreadable": (unreadable_status, ("ObjectsUnreadable",)),
     "stopped": (stopped_process, ("EventLoopBlocked",)),
     "failing-step": (failing_step, ("Stalled",)),
