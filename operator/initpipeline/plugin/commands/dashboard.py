@@ -2,12 +2,14 @@
 
 import asyncio
 import itertools
+import threading
 from pathlib import Path
 from typing import Final
 
 from initpipeline.plugin.cluster import kubeconfig
 from initpipeline.plugin.cluster.client import ClusterClient
 from initpipeline.plugin.commands.rerun import new_token
+from initpipeline.plugin.errors import NotUsableError
 from initpipeline.plugin.options import Subparsers, command
 from initpipeline.plugin.session import Session, Target
 
@@ -69,13 +71,18 @@ def run(session: Session) -> int:
     options = session.options
     access = kubeconfig.load(options.kubeconfig, options.context)
     numbers = itertools.count()
+    writing, ended = threading.Lock(), threading.Event()
 
     def connect() -> ClusterClient:
         """Returns a client with the present credentials of the kubeconfig, since the user may have
         logged in again, and with a directory of its own for private keys."""
-        directory = Path(session.key_directory) / str(next(numbers))
-        directory.mkdir(mode=0o700)
-        return ClusterClient(kubeconfig.load(options.kubeconfig, options.context), directory)
+        config = kubeconfig.load(options.kubeconfig, options.context)
+        with writing:
+            if ended.is_set():
+                raise NotUsableError("the dashboard has ended")
+            directory = Path(session.key_directory) / str(next(numbers))
+            directory.mkdir(mode=0o700)
+            return ClusterClient(config, directory)
 
     dashboard = server.Dashboard(
         connect,
@@ -95,4 +102,7 @@ def run(session: Session) -> int:
 
     listener = server.listen(options.port)
     asyncio.run(server.serve(dashboard, listener, started))
+    # The private keys are deleted now. A thread must not write one meanwhile.
+    with writing:
+        ended.set()
     return 0
