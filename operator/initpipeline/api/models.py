@@ -540,8 +540,8 @@ class InitPipelineSpec(Policies):
     template: dict[str, Any] = Field(
         description="Template of the Pod. At least one init container must run to completion: "
         "sidecars alone are not allowed. Labels, annotations and finalizers of its metadata are "
-        "copied to the Pod. The Pod has the name of the InitPipeline. A new run with a new Pod "
-        "starts if the template changes in a way that the API server would store a different Pod."
+        "copied to the Pod. The Pod has the name of the InitPipeline. A change of the template "
+        "starts a new run with a new Pod if the API server would store a different Pod."
     )
 
 

@@ -12,7 +12,7 @@ SHORT_NAME: Final = "ipl"
 
 NAME_LABEL: Final = f"{GROUP}/name"
 """On the Pod: the name of its InitPipeline. The operator selects Pods by this label. It watches a
-Pod without it only if the Pod has the name that an InitPipeline needs for its Pod."""
+Pod without this label only if the Pod has the name of an InitPipeline."""
 
 BUCKET_LABEL: Final = f"{GROUP}/bucket"
 """On an InitPipeline and its Pod: a hexadecimal digit, which decides the shard. The API server sets
