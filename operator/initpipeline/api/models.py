@@ -532,6 +532,12 @@ class Policies(ApiModel):
         entries = (policy for policy in self.init_policies if policy.name == name)
         return next(entries, InitPolicy(name=name))
 
+    def has_time_limit(self, name: str) -> bool:
+        """Returns whether timeoutSeconds or initDeadlineSeconds ends each attempt of the init
+        container with this name."""
+        limits = (self.of_step(name).timeout_seconds, self.init_deadline_seconds)
+        return limits != (None, None)
+
 
 class InitPipelineSpec(Policies):
     """Desired state of the InitPipeline: the template of its Pod, and when init containers run

@@ -21,6 +21,10 @@ from initpipeline.core.pod_end import DISRUPTION_TARGET, Fate, own_end
 from initpipeline.core.pod_steps import Step
 from initpipeline.core.text import clip
 
+IS_RUNNING: Final = " is running"
+PROBE_PENDING: Final = ", but its startupProbe has not succeeded yet"
+"""These are parts of the messages of StepRunning. The plugin looks for them."""
+
 _OBSTACLES: Final[Mapping[str, Reason]] = {
     "ErrImagePull": Reason.IMAGE_PULL_FAILED,
     "ImagePullBackOff": Reason.IMAGE_PULL_FAILED,
@@ -246,9 +250,9 @@ def _running_step(title: str, step: Step, status: ContainerStatus) -> Explanatio
         return Explanation(Reason.STEP_BACK_OFF, f"{title} {ending(bad, status.restart_count)}")
     if status.running:
         probed = step.container.startup_probe
-        but = ", but its startupProbe has not succeeded yet" if probed else ""
+        but = PROBE_PENDING if probed else ""
         after = f"; the previous attempt {ending(bad, status.restart_count)}" if bad else ""
-        return Explanation(Reason.STEP_RUNNING, f"{title} is running{but}{after}")
+        return Explanation(Reason.STEP_RUNNING, f"{title}{IS_RUNNING}{but}{after}")
     if bad:
         return Explanation(Reason.STEP_FAILED, f"{title} {ending(bad, status.restart_count)}")
     return Explanation(Reason.STEP_PENDING, f"{title} is waiting to run again")

@@ -1,7 +1,6 @@
 """Tests the formats of times, exit codes and causes, and the colours of reasons."""
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -9,8 +8,7 @@ from initpipeline.api.models import Cause
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment
 from initpipeline.plugin.views import styles
-from tests.builders import at, fresh_pod
-from tests.unit.core.simulation import started
+from tests.builders import at
 
 
 @pytest.mark.parametrize(
@@ -28,35 +26,6 @@ from tests.unit.core.simulation import started
 )
 def test_span_has_at_most_two_units(seconds: float, shown: str) -> None:
     assert formatting.span(timedelta(seconds=seconds)) == shown
-
-
-@pytest.mark.parametrize(
-    ("policies", "limit"),
-    [
-        pytest.param({}, ", without a timeout", id="no limit"),
-        pytest.param({"initDeadlineSeconds": 900}, "", id="deadline"),
-        pytest.param({"initPolicies": [{"name": "one", "timeoutSeconds": 900}]}, "", id="timeout"),
-        pytest.param(
-            {"initPolicies": [{"name": "two", "timeoutSeconds": 900}]},
-            ", without a timeout",
-            id="timeout of another step",
-        ),
-    ],
-)
-def test_message_of_a_running_step_has_its_duration_and_whether_a_limit_ends_it(
-    policies: dict[str, Any], limit: str
-) -> None:
-    seen = fresh_pod().init("one", running=True, start=20)
-    state = started(seen, **policies).reconcile(seen, 25)
-    shown = formatting.state_line(state.pipeline.build(), at(80))
-    assert shown == f'init container 1 of 2 "one" has been running for 1m{limit}'
-    assert Moment(at(20), Mode.FOR) in shown.parts
-
-
-def test_message_of_a_step_that_has_not_started_has_no_duration() -> None:
-    state = started(fresh_pod())
-    shown = formatting.state_line(state.pipeline.build(), at(80))
-    assert shown == formatting.state_message(state.status)
 
 
 @pytest.mark.parametrize(

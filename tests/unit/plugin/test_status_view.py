@@ -7,8 +7,10 @@ import pytest
 from initpipeline.api.models import InitPipelineStatus
 from initpipeline.api.reasons import Reason
 from initpipeline.core.facts import Refusal
+from initpipeline.plugin.report import formatting
+from initpipeline.plugin.report.formatting import Mode, Moment
 from initpipeline.plugin.report.steps import State, steps
-from initpipeline.plugin.report.summary import short_forecast, summary
+from initpipeline.plugin.report.summary import short_forecast, state_line, summary
 from initpipeline.plugin.views import status as view
 from tests.builders import (
     NEVER,
@@ -239,6 +241,43 @@ def test_tree_refused_pod_has_message_of_api_server() -> None:
         "demo  namespace default  Failing  QuotaExceeded  0/2",
         "├── exceeded quota: pods=1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("policies", "limit"),
+    [
+        pytest.param({}, ", without a timeout", id="no limit"),
+        pytest.param({"initDeadlineSeconds": 900}, "", id="deadline"),
+        pytest.param({"initPolicies": [{"name": "one", "timeoutSeconds": 900}]}, "", id="timeout"),
+        pytest.param(
+            {"initPolicies": [{"name": "two", "timeoutSeconds": 900}]},
+            ", without a timeout",
+            id="timeout of another step",
+        ),
+    ],
+)
+def test_message_of_a_running_step_has_its_duration_and_whether_a_limit_ends_it(
+    policies: dict[str, Any], limit: str
+) -> None:
+    seen = fresh_pod().init("one", running=True, start=20)
+    state = started(seen, **policies).reconcile(seen, 25)
+    shown = state_line(state.pipeline.build(), at(80))
+    assert shown == f'init container 1 of 2 "one" has been running for 1m{limit}'
+    assert Moment(at(20), Mode.FOR) in shown.parts
+
+
+def test_message_of_a_step_that_has_not_started_has_no_duration() -> None:
+    state = started(fresh_pod())
+    shown = state_line(state.pipeline.build(), at(80))
+    assert shown == formatting.state_message(state.status)
+
+
+def test_message_of_a_sidecar_whose_startup_probe_is_pending_has_no_timeout() -> None:
+    seen = fresh_pod().sidecar("one", running=True, started=False, startup_probe=True)
+    state = started(seen).reconcile(seen, 25)
+    shown = state_line(state.pipeline.build(), at(80))
+    assert ", but its startupProbe has not succeeded yet" in shown
+    assert "without a timeout" not in shown
 
 
 def test_summary_empty_status_is_not_ready() -> None:

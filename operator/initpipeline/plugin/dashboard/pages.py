@@ -24,7 +24,14 @@ from initpipeline.plugin.report.formatting import Line
 from initpipeline.plugin.report.history import recorded_runs
 from initpipeline.plugin.report.pod_events import warnings
 from initpipeline.plugin.report.steps import duration, steps
-from initpipeline.plugin.report.summary import headline, short_forecast, summary
+from initpipeline.plugin.report.summary import (
+    headline,
+    is_endless,
+    short_forecast,
+    state_line,
+    step_started,
+    summary,
+)
 from initpipeline.plugin.views import history, status, styles
 from initpipeline.plugin.views.svg import svg
 
@@ -113,17 +120,18 @@ def row(entry: Entry, now: datetime) -> Row:
     key = f"{metadata['namespace']}/{metadata['name']}"
     if pipeline is None:
         values = {"summary": "Unreadable", "reason": "", "message": entry.error, "tone": "bad"}
-        order, run = f"0 {key}", None
+        order, run, endless = f"0 {key}", None, None
     else:
         reason, of = formatting.ready_reason(pipeline.status), headline(pipeline.status)
         values = {
             "summary": of,
             "reason": reason,
-            "message": formatting.state_line(pipeline, now),
+            "message": state_line(pipeline, now),
             "tone": tone(pipeline),
         }
         urgent = status.urgency(pipeline)[0]
         order, run = f"{urgent} {key}", pipeline.status.run
+        endless = step_started(pipeline.status) if is_endless(pipeline) else None
     text = " ".join((key, values["message"])).lower()
     html = (
         environment()
@@ -136,7 +144,7 @@ def row(entry: Entry, now: datetime) -> Row:
             name=metadata["name"],
             status=pipeline.status if pipeline else None,
             run=run,
-            endless=formatting.endless_since(pipeline) if pipeline else None,
+            endless=endless,
             **values,
         )
     )
@@ -263,7 +271,7 @@ def _values(store: Store, found: View, pipeline: Pipeline, now: datetime) -> dic
         "now": now,
         "summary": headline(of),
         "reason": formatting.ready_reason(of),
-        "message": formatting.state_line(pipeline, now),
+        "message": state_line(pipeline, now),
         "tone": tone(pipeline),
         "run": run,
         "run_line": status.run_line(run, of, now) if run else "",

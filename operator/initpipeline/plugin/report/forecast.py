@@ -163,7 +163,7 @@ def _without_limit(facts: Facts, pipeline: Pipeline) -> Iterator[str]:
         return
     policy = policies.of_step(name)
     running = formatting.ready_reason(pipeline.status) == Reason.STEP_RUNNING
-    if running and policy.timeout_seconds is None:
+    if running and not policies.has_time_limit(name):
         yield f'"{name}" runs until it exits: neither its timeoutSeconds nor {DEADLINE} is set'
     elif not running and policy.max_restarts is None:
         yield f'this repeats without limit: neither maxRestarts of "{name}" nor {DEADLINE} is set'

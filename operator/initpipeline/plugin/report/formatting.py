@@ -5,10 +5,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from initpipeline.api.models import Cause, InitPipelineStatus, format_time
+from initpipeline.api.models import Cause, InitPipelineStatus
 from initpipeline.api.reasons import ConditionType, Reason
-from initpipeline.core.facts import Pipeline
-from initpipeline.core.mirror import mirrored
 from initpipeline.core.template import changed_fields_message
 from initpipeline.core.text import plain
 
@@ -41,11 +39,6 @@ def between(start: datetime | None, end: datetime | None) -> str:
 def ago(time: datetime | None, now: datetime) -> str:
     """Returns how long ago the time was, or "-" if it is unknown."""
     return NONE if time is None else f"{span(now - time)} ago"
-
-
-_RUNNING: Final = " is running"
-_PROBED: Final = f"{_RUNNING}, but its startupProbe"
-"""In the messages of the reason StepRunning: core.explanations."""
 
 
 class Mode(StrEnum):
@@ -140,44 +133,6 @@ def state_message(status: InitPipelineStatus) -> str:
     if is_rate_limited(status):
         condition = status.condition(ConditionType.RECONCILING)
     return condition.message if condition else "the operator has not written its status yet"
-
-
-def state_line(pipeline: Pipeline, now: datetime) -> Line:
-    """Returns the message of ``state_message`` in one line. The start of the next run and of the
-    step that is running are relative to ``now``. A step that no limit ends is reported as such."""
-    status = pipeline.status
-    text, at = one_line(state_message(status)), status.next_run_time
-    before, found, after = text.partition(format_time(at)) if at else (text, "", "")
-    if at and found:
-        return Line(now, before, Moment(at, Mode.UNTIL), after)
-    since = step_started(status)
-    before, found, after = text.partition(_RUNNING)
-    if since is None or not found or ready_reason(status) != Reason.STEP_RUNNING:
-        return Line(now, text)
-    limit = "" if endless_since(pipeline) is None else ", without a timeout"
-    return Line(now, before, " has been running for ", Moment(since, Mode.FOR), limit, after)
-
-
-def endless_since(pipeline: Pipeline) -> datetime | None:
-    """Returns since when the current step is running, if no limit ends it. None: a limit does, or
-    no step is running."""
-    status, policies = pipeline.status, pipeline.policies
-    step = status.current_step
-    if step is None or ready_reason(status) != Reason.STEP_RUNNING:
-        return None
-    if policies.init_deadline_seconds is not None:
-        return None
-    # A sidecar is the current step only as long as its startupProbe has not succeeded.
-    if policies.of_step(step).timeout_seconds is not None or _PROBED in state_message(status):
-        return None
-    return step_started(status)
-
-
-def step_started(status: InitPipelineStatus) -> datetime | None:
-    """Returns when the attempt of the current step that is running has started. None: no attempt is
-    running."""
-    current = (one for one in mirrored(status) if one.name == status.current_step)
-    return next((one.started_at for one in current if one.running), None)
 
 
 def exit_text(exit_code: int | None, signal: int | None, reason: str | None) -> str:

@@ -11,8 +11,8 @@ from initpipeline.core import admission, log_tails
 from initpipeline.core.decide import Decision, DeletePipeline, DeletePod, decide
 from initpipeline.core.facts import Facts
 from initpipeline.core.template import Change, changes
-from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment
+from initpipeline.plugin.report.summary import step_started
 
 NOTHING: Final = "nothing"
 POLICY: Final = "policy"
@@ -266,7 +266,7 @@ def _interrupted(status: InitPipelineStatus, now: datetime) -> Line | None:
     if status.current_step is None:
         return Line(now, f"run {run.number}, whose Pod does not exist yet")
     step = f'run {run.number} at step "{status.current_step}"'
-    started = formatting.step_started(status)
+    started = step_started(status)
     if started is None:
         return Line(now, step)
     return Line(now, f"{step}, which has been running for ", Moment(started, Mode.FOR))

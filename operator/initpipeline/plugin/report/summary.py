@@ -3,10 +3,12 @@
 from datetime import datetime
 from typing import Final
 
-from initpipeline.api.models import InitPipelineStatus
+from initpipeline.api.models import InitPipelineStatus, format_time
 from initpipeline.api.reasons import ConditionType, Reason, Result
 from initpipeline.core import admission, conditions
+from initpipeline.core.explanations import IS_RUNNING, PROBE_PENDING
 from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.core.mirror import mirrored
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment
 from initpipeline.plugin.report.steps import State, steps
@@ -48,6 +50,40 @@ def summary(status: InitPipelineStatus) -> str:
         return "Ready"
     types = (ConditionType.SUSPENDED, ConditionType.STALLED, ConditionType.RECONCILING)
     return next((type_.value for type_ in types if status.condition(type_)), "NotReady")
+
+
+def state_line(pipeline: Pipeline, now: datetime) -> Line:
+    """Returns the message of ``state_message`` in one line. The start of the next run and of the
+    step that is running are relative to ``now``. A step that no limit ends is reported as such."""
+    status = pipeline.status
+    text, at = formatting.one_line(formatting.state_message(status)), status.next_run_time
+    before, found, after = text.partition(format_time(at)) if at else (text, "", "")
+    if at and found:
+        return Line(now, before, Moment(at, Mode.UNTIL), after)
+    before, found, after = text.partition(IS_RUNNING)
+    running = found and formatting.ready_reason(status) == Reason.STEP_RUNNING
+    since = step_started(status) if running else None
+    if since is None:
+        return Line(now, text)
+    limit = ", without a timeout" if is_endless(pipeline) else ""
+    return Line(now, before, " has been running for ", Moment(since, Mode.FOR), limit, after)
+
+
+def is_endless(pipeline: Pipeline) -> bool:
+    """Returns whether the current step is running and no limit ends it."""
+    status = pipeline.status
+    step, reason = status.current_step, formatting.ready_reason(status)
+    if step is None or reason != Reason.STEP_RUNNING or pipeline.policies.has_time_limit(step):
+        return False
+    # A sidecar is the current step only as long as its startupProbe has not succeeded.
+    return PROBE_PENDING not in formatting.state_message(status)
+
+
+def step_started(status: InitPipelineStatus) -> datetime | None:
+    """Returns when the attempt of the current step that is running has started. None: no attempt is
+    running."""
+    current = (one for one in mirrored(status) if one.name == status.current_step)
+    return next((one.started_at for one in current if one.running), None)
 
 
 def short_forecast(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> str:

@@ -14,7 +14,7 @@ from initpipeline.core.facts import Pipeline, Pod
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment
 from initpipeline.plugin.report.steps import State, Step, duration, steps
-from initpipeline.plugin.report.summary import headline, short_forecast
+from initpipeline.plugin.report.summary import headline, short_forecast, state_line
 from initpipeline.plugin.views import styles
 
 _STYLES = {
@@ -33,7 +33,7 @@ def tree(pipeline: Pipeline, now: datetime, pod: Pod | None = None) -> Renderabl
     ``pod``: as in ``steps``."""
     status = pipeline.status
     root = Tree(_title(pipeline), guide_style=styles.QUIET)
-    message = formatting.state_line(pipeline, now)
+    message = state_line(pipeline, now)
     if message:
         root.add(Text(message))
     if status.run is not None:
@@ -151,7 +151,7 @@ def _row(pipeline: Pipeline, now: datetime, namespaces: bool, wide: bool) -> lis
     if namespaces:
         cells.insert(0, Text(pipeline.namespace))
     if wide:
-        message = formatting.state_line(pipeline, now)
+        message = state_line(pipeline, now)
         cells += [Text(status.node_name or formatting.NONE), Text(message)]
     return cells
 
