@@ -192,14 +192,10 @@ def _restarts(pipeline: Pipeline, run: Run, current: Step) -> Iterator[ActiveLim
     count = restarts_in_run(run, current.status)
     yield ActiveLimit(
         f'maxRestarts of "{current.container.name}"',
-        f"at most {_count(allowed, 'restart')} in a run: {count} so far",
+        f"at most {formatting.count(allowed, 'restart')} in a run: {count} so far",
     )
 
 
 def _failed(limit: int, status: InitPipelineStatus) -> str:
-    failed = f"{_count(status.failed_runs, 'run')} failed since the count was last reset"
-    return f"{_count(limit, 'retry', 'retries')}: {failed}"
-
-
-def _count(number: int, singular: str, plural: str = "") -> str:
-    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+    failed = f"{formatting.count(status.failed_runs, 'run')} failed since the count was last reset"
+    return f"{formatting.count(limit, 'retry', 'retries')}: {failed}"

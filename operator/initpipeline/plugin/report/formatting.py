@@ -41,6 +41,11 @@ def ago(time: datetime | None, now: datetime) -> str:
     return NONE if time is None else f"{span(now - time)} ago"
 
 
+def count(number: int, singular: str, plural: str = "") -> str:
+    """Returns the number with its noun: ``1 retry``, ``3 retries``."""
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+
+
 class Mode(StrEnum):
     """How a moment is written."""
 

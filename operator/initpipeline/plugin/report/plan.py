@@ -11,6 +11,7 @@ from initpipeline.core import admission, log_tails
 from initpipeline.core.decide import Decision, DeletePipeline, DeletePod, decide
 from initpipeline.core.facts import Facts
 from initpipeline.core.template import Change, changes
+from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment
 from initpipeline.plugin.report.summary import step_started
 
@@ -93,7 +94,7 @@ class Plan:
         start = f"run {self.run} starts ({self.trigger})"
         if self.retries is None:
             return start
-        retries = "1 retry" if self.retries == 1 else f"{self.retries} retries"
+        retries = formatting.count(self.retries, "retry", "retries")
         return f"{start}, and if it fails, at most {retries} can follow"
 
     @property
