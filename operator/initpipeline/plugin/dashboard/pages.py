@@ -9,7 +9,7 @@ from typing import Any, Final
 import jinja2
 from markupsafe import Markup
 
-from initpipeline.api.models import format_time
+from initpipeline.api.models import RunFacts, format_time
 from initpipeline.api.raw import Raw
 from initpipeline.api.times import EARLIEST, parse_time
 from initpipeline.core import pod_ownership
@@ -158,6 +158,13 @@ def tone(pipeline: Pipeline) -> str:
     return _TONES[styles.of_reason(formatting.ready_reason(pipeline.status))]
 
 
+def _tone_of(run: RunFacts) -> str:
+    """Returns good, busy, bad or quiet. The current run is good when it is initialized."""
+    if run.result is None:
+        return "good" if run.initialized_time else "busy"
+    return _TONES.get(history.style(run), "quiet")
+
+
 def problems(store: Store) -> str:
     """Returns the part of a page that shows what is not current."""
     order = [kind for kind in Kind if kind in store.problems]
@@ -284,7 +291,7 @@ def _values(store: Store, found: View, pipeline: Pipeline, now: datetime) -> dic
         "remedies": found.report.remedies,
         "warnings": () if summary(of) == "Ready" else warnings(store.events_of(of.pod_uid), known),
         "timeline": Markup(svg(chart(pipeline, now, pod), live=True)),
-        "history": [(one, history.message(one, of)) for one in recorded_runs(of)],
+        "history": [(one, history.message(one, of), _tone_of(one)) for one in recorded_runs(of)],
         "recorded_output": any(one.failed_step and one.failed_step.message for one in of.history),
         "parts": parts,
         "previous": [] if own is None else log_parts.previous(own, None),

@@ -38,7 +38,7 @@ def _row(run: RunFacts, status: InitPipelineStatus, now: datetime) -> Sequence[T
     return [
         Text(str(run.number), "bold"),
         Text(run.trigger.value),
-        Text("(current)" if in_progress else run.result or "", _style(run)),
+        Text("(current)" if in_progress else run.result or "", style(run)),
         Text(formatting.ago(run.start_time, now)),
         Text(formatting.between(run.start_time, run.initialized_time)),
         Text(formatting.between(run.start_time, run.completion_time or now)),
@@ -48,7 +48,8 @@ def _row(run: RunFacts, status: InitPipelineStatus, now: datetime) -> Sequence[T
     ]
 
 
-def _style(run: RunFacts) -> str:
+def style(run: RunFacts) -> str:
+    """Returns the colour of the result of a run."""
     return "cyan" if run.result is None else _STYLES.get(run.result, styles.QUIET)
 
 
