@@ -6,6 +6,7 @@ const page = document.body.dataset.page;
    the API server, which may differ from the local one, and change at its whole seconds. */
 let ahead = 0;
 function setClock(now) { ahead = now - Date.now(); }
+function present() { return Date.now() + ahead; }
 setClock(Number(document.body.dataset.now));
 /* The same as span in plugin/report/formatting.py. */
 function span(seconds) {
@@ -31,7 +32,7 @@ function written(exact, mode, now) {
   return `${mode === "about" ? "at about " : ""}${clock}, ${past < 0 ? `in ${span(-past)}` : "which has passed"}`;
 }
 function showTimes() {
-  const now = Date.now() + ahead;
+  const now = present();
   for (const one of document.querySelectorAll("[data-mode]")) {
     const absolute = one.dateTime || one.dataset.time, time = Date.parse(absolute);
     if (Number.isNaN(time)) continue;
@@ -43,7 +44,7 @@ function showTimes() {
 /* Shows the times now and at each whole second. */
 function keepTimes() {
   showTimes();
-  setTimeout(keepTimes, 1001 - ((Date.now() + ahead) % 1000));
+  setTimeout(keepTimes, 1001 - (present() % 1000));
 }
 
 /* In milliseconds. */
@@ -110,7 +111,7 @@ function startList() {
   /* Nothing else shows whether a step without a timeout hangs. */
   const attention = () => {
     const all = [...rows.children], bad = all.filter((row) => row.dataset.tone === "bad").length;
-    const late = all.filter((row) => Date.now() + ahead - Date.parse(row.dataset.endless) > endless);
+    const late = all.filter((row) => present() - Date.parse(row.dataset.endless) > endless);
     const which = late.length > 1 ? `${late[0].dataset.key} and ${late.length - 1} more have` : `${late[0]?.dataset.key} has`;
     const text = known.size ? `${bad || "None"} of ${known.size} ${bad > 1 ? "need" : "needs"} attention.` : "";
     const more = late.length ? ` ${which} run a step without a timeout for more than ten minutes.` : "";
