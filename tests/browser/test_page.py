@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final, cast
 
@@ -154,6 +154,12 @@ def page(window: Browser, of: Served) -> Iterator[Browser]:
     assert window.errors() == []
 
 
+def clock(seconds: float) -> Callable[[], datetime]:
+    """Returns a clock of the API server that runs, and shows at(seconds) now."""
+    began = time.monotonic()
+    return lambda: at(seconds + time.monotonic() - began)
+
+
 def go(page: Browser, path: str) -> None:
     page.run("location.assign(arguments[0])", path)
     page.until(lambda: page.path == path, f"the address is {path}")
@@ -241,8 +247,7 @@ def test_step_that_runs_for_more_than_ten_minutes_without_a_timeout_is_named(
     pod = fresh_pod().init("one", running=True, start=20)
 
     def open_at(seconds: float, **policies: Any) -> None:
-        began = time.monotonic()
-        of.store.now = lambda: at(seconds + time.monotonic() - began)
+        of.store.now = clock(seconds)
         show(of, (NAME, started(pod, **policies).pipeline.raw(), pod.raw()))
         page.open(of.address.partition("/?")[0])
         page.until_text("None of 3 needs attention.", "#attention")
@@ -292,8 +297,7 @@ def test_change_that_arrives_does_not_move_the_page(page: Browser, of: Served) -
 
 def test_durations_of_one_page_have_one_clock_and_agree(page: Browser, of: Served) -> None:
     """The page is open for longer than the interval in which the server renders it."""
-    began = time.monotonic()
-    of.store.now = lambda: at(160.6 + time.monotonic() - began)
+    now = of.store.now = clock(160.6)
     pod = fresh_pod().init("one", running=True, start=20)
     show(of, (NAME, started(pod).pipeline.raw(), pod.raw()))
     go(page, PATH)
@@ -318,7 +322,7 @@ def test_durations_of_one_page_have_one_clock_and_agree(page: Browser, of: Serve
         assert found == [run] * 3 + [step] * 4
         assert run - step == 20
         seen.add(tuple(found))
-    behind = at(160.6 + time.monotonic() - began) - at(seconds()[0])
+    behind = now() - at(seconds()[0])
     assert timedelta(0) <= behind < timedelta(seconds=2)
 
 

@@ -35,6 +35,12 @@ def pod_of(kubectl: Kubectl, name: str) -> dict[str, Any]:
     return state
 
 
+def restarts(kubectl: Kubectl, name: str) -> int:
+    """Return how often the app container of a Pod has restarted."""
+    count: int = pod_of(kubectl, name)["status"]["containerStatuses"][0]["restartCount"]
+    return count
+
+
 def run(kubectl: Kubectl, manifest: dict[str, Any]) -> dict[str, Any]:
     """Create a Pod, wait until it is Ready, and return it."""
     kubectl("create", "-f", "-", stdin=manifest)
@@ -154,10 +160,7 @@ def test_killed_container_restarts_alone(cluster: Cluster, kubectl: Kubectl) -> 
     before = run(kubectl, pod("one-dies", "sleep 1000", init=("true",)))["status"]
     cluster.kill_container("default", "one-dies", "main")
 
-    def restarted() -> bool:
-        return bool(pod_of(kubectl, "one-dies")["status"]["containerStatuses"][0]["restartCount"])
-
-    eventually(restarted, "the container restarts")
+    eventually(lambda: restarts(kubectl, "one-dies") > 0, "the container restarts")
     after = pod_of(kubectl, "one-dies")["status"]
     assert after["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 137
     assert after["initContainerStatuses"] == before["initContainerStatuses"]
@@ -187,10 +190,7 @@ def test_kill_waits_until_the_deleted_pod_of_the_same_name_has_ended(
     run(kubectl, pod("again", "sleep 1000"))
     cluster.kill_container("default", "again", "main")
 
-    def restarted() -> bool:
-        return bool(pod_of(kubectl, "again")["status"]["containerStatuses"][0]["restartCount"])
-
-    eventually(restarted, "the container of the second Pod restarts")
+    eventually(lambda: restarts(kubectl, "again") > 0, "the container of the second Pod restarts")
 
 
 def test_restart_rule_restarts_all_containers(kubectl: Kubectl) -> None:
