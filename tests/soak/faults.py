@@ -80,17 +80,16 @@ class Faults:
                 self._figures[f"ends of {component}: by itself"] += 1
                 self._cluster.start(component)
 
+    def restart_garbage_collector(self) -> None:
+        """Restart the controller manager, which discards what its garbage collector knows."""
+        self._restart(Component.CONTROLLER_MANAGER, 0)
+
     def _inject(self, step: Step) -> None:
         seconds = float(step.value or 0)
         if step.action in OF_REPLICAS:
             self._on_replica(Fault(step.action), self._target(step.target), seconds)
         elif step.action in RESTARTED:
-            component = RESTARTED[Fault(step.action)]
-            self._stopped.add(component)
-            self._cluster.stop(component)
-            time.sleep(seconds)
-            self._cluster.start(component)
-            self._stopped.remove(component)
+            self._restart(RESTARTED[Fault(step.action)], seconds)
         elif step.action in PAUSED:
             pid = self._cluster.pid(PAUSED[Fault(step.action)])
             assert pid is not None
@@ -99,6 +98,13 @@ class Faults:
             os.kill(pid, signal.SIGCONT)
         else:
             self._on_lease(step.action)
+
+    def _restart(self, component: Component, seconds: float) -> None:
+        self._stopped.add(component)
+        self._cluster.stop(component)
+        time.sleep(seconds)
+        self._cluster.start(component)
+        self._stopped.remove(component)
 
     def _on_replica(self, action: Fault, replica: Replica, seconds: float) -> None:
         if action in OF_CONNECTIONS:

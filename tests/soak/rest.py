@@ -1,18 +1,21 @@
 """What must hold when no user acts and no fault is present."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
 from tests.statuses import condition, reason_of
+
+LEFT_TO_GARBAGE_COLLECTOR: Final = "Kubernetes' garbage collector has not removed its finalizer"
 
 
 def unsettled(pipeline: Raw, pod: Raw | None) -> str:
     """Return what is still to happen to a pipeline. Empty: it is at rest."""
     metadata, spec, status = pipeline["metadata"], pipeline["spec"], pipeline.get("status", {})
     if "deletionTimestamp" in metadata:
-        return "it is being deleted"
+        only = metadata.get("finalizers") == ["foregroundDeletion"] and pod is None
+        return LEFT_TO_GARBAGE_COLLECTOR if only else "it is being deleted"
     if status.get("observedGeneration") != metadata["generation"]:
         return f"observedGeneration is {status.get('observedGeneration')}"
     if status.get("nextRunTime"):

@@ -152,7 +152,7 @@ class Soak:
                 title = f"cycle {number}/{self.size.cycles}"
                 self._act(title, cycle, users, faults, observed)
                 fake.restart()
-                self._rest(title, cluster, users, observed)
+                self._rest(title, cluster, users, faults, observed)
                 _judge_replicas(replicas, observed)
                 for thread in self._threads:
                     thread.check()
@@ -240,11 +240,18 @@ class Soak:
             f"{len(observed.violations)} violations"
         )
 
-    def _rest(self, title: str, cluster: Cluster, users: Users, observed: Observed) -> None:
+    def _rest(
+        self, title: str, cluster: Cluster, users: Users, faults: Faults, observed: Observed
+    ) -> None:
         """Wait until all pipelines are at rest. Then nothing may be written."""
         self.progress(f"{title}: waiting until all pipelines are at rest")
         with connected(cluster.kubeconfig) as api:
             open_ = self._settle(api, users)
+            if stuck := _left_to_garbage_collector(open_):
+                observed.figures["deletions that a restarted garbage collector ended"] += stuck
+                self.progress("restarting the garbage collector: docs/faults.md")
+                faults.restart_garbage_collector()
+                open_ = self._settle(api, users)
             for name, (pipeline, why) in open_.items():
                 observed.violate(_of(pipeline, "converges", name, self._clock(), why))
             self.progress(f"{title}: counting writes for {REST_SECONDS:.0f} s")
@@ -280,7 +287,8 @@ class Soak:
                 if pipeline.get("status", {}).get("nextRunTime") and name not in asked:
                     asked.add(name)  # Back-off delays a run for up to five minutes.
                     users.request_run(name, f"settle-{self._clock():.0f}")
-            quiet = not open_ and self._clock() > changed + QUIET_SECONDS
+            settled = _left_to_garbage_collector(open_) == len(open_)
+            quiet = settled and self._clock() > changed + QUIET_SECONDS
             if quiet or self._clock() > deadline:
                 return open_
             if open_ and self._clock() > reported + PROGRESS_SECONDS:
@@ -292,6 +300,10 @@ class Soak:
 
 def _sum(figures: Counter[str], prefix: str) -> int:
     return sum(count for what, count in figures.items() if what.startswith(prefix))
+
+
+def _left_to_garbage_collector(open_: Mapping[str, tuple[Raw, str]]) -> int:
+    return sum(why == rest.LEFT_TO_GARBAGE_COLLECTOR for _, why in open_.values())
 
 
 def _versions(found: Mapping[str, tuple[Raw, Raw | None]]) -> list[str]:

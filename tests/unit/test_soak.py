@@ -435,6 +435,23 @@ def test_pipeline_that_differs_from_its_pod_is_not_at_rest(status: Raw, why: str
     assert rest.unsettled(*at_rest(**status)).startswith(why)
 
 
+@pytest.mark.parametrize(
+    ("finalizers", "pod_is_gone", "why"),
+    [
+        (["foregroundDeletion"], True, rest.LEFT_TO_GARBAGE_COLLECTOR),
+        (["foregroundDeletion"], False, "it is being deleted"),
+        (["foregroundDeletion", "example.com/another"], True, "it is being deleted"),
+        ([], True, "it is being deleted"),
+    ],
+)
+def test_deleted_pipeline_is_not_at_rest(
+    finalizers: list[str], pod_is_gone: bool, why: str
+) -> None:
+    object_, its_pod = at_rest()
+    object_["metadata"] |= {"deletionTimestamp": format_time(BASE), "finalizers": finalizers}
+    assert rest.unsettled(object_, None if pod_is_gone else its_pod) == why
+
+
 def test_pod_of_an_earlier_template_is_not_at_rest() -> None:
     object_, its_pod = at_rest()
     its_pod["spec"]["initContainers"][0]["image"] = "v0"
