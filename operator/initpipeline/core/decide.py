@@ -134,9 +134,10 @@ def _current_run(facts: Facts, now: datetime) -> RunState | None:
 
 
 def _follow_pod(facts: Facts, state: RunState, now: datetime) -> FollowedRun:
-    """Updates the current run from its Pod. If the Pod is gone, the run ends as lost. A new Pod
-    changes the run only after the kubelet has reported its init containers, after the scheduler has
-    reported that the Pod cannot be scheduled, or after FIRST_REPORT_GRACE."""
+    """Updates the current run from its Pod. If the Pod is gone, or has another owner, the run ends
+    as lost. A new Pod changes the run only after the kubelet has reported its init containers,
+    after the scheduler has reported that the Pod cannot be scheduled, or after
+    FIRST_REPORT_GRACE."""
     pipeline, pod = facts.pipeline, facts.pod
     if pod is not None and pod_ownership.is_owned_by(pod, pipeline):
         if in_place.unfit(pod):
@@ -150,7 +151,8 @@ def _follow_pod(facts: Facts, state: RunState, now: datetime) -> FollowedRun:
         return runs.follow(state, pipeline, run_pod, now)
     if uid is not None:
         last = facts.gone if facts.gone is not None and facts.gone.uid == uid else None
-        state = runs.lost(state, pipeline, last, now)
+        released = pod is not None and pod.uid == uid
+        state = runs.lost(state, pipeline, last, now, released=released)
     return FollowedRun(state, None, None)
 
 

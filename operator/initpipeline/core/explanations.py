@@ -137,6 +137,12 @@ def lost(pod: Pod | None) -> Explanation:
     return Explanation(Reason.POD_LOST, f"the Pod was lost: {_disruption(pod) or unasked}")
 
 
+RELEASED: Final = Explanation(
+    Reason.POD_LOST, "the Pod exists, but this InitPipeline is not its controller any more"
+)
+"""The ownerReference of the run's Pod was removed or changed."""
+
+
 def lost_again(pod: Pod) -> Explanation:
     """Returns PodFailed for a Pod that ended without a reported disruption (pod_end.unexplained) in
     a run that a lost Pod had caused."""

@@ -252,8 +252,11 @@ def _end_by_limit(
     return end(state, Result.FAILED, now, why=limit.why, failed=failed, exceeded=limit.exceeded)
 
 
-def lost(state: RunState, pipeline: Pipeline, last: Pod | None, now: datetime) -> RunState:
-    """Ends the current run, whose Pod is gone.
+def lost(
+    state: RunState, pipeline: Pipeline, last: Pod | None, now: datetime, *, released: bool
+) -> RunState:
+    """Ends the current run, whose Pod is gone or ``released``: the Pod exists, and the pipeline is
+    not its controller any more.
 
     ``last`` is the last known state of the Pod, or None. If it has a final phase and no
     deletionTimestamp, that phase decides the run's result. Otherwise the run is Lost. A reason
@@ -262,7 +265,8 @@ def lost(state: RunState, pipeline: Pipeline, last: Pod | None, now: datetime) -
     if last is not None:
         state = follow(state, pipeline, last, now).state
     message = state.run.message
-    why = Explanation(Reason.POD_LOST, message) if message else explanations.lost(None)
+    cause = explanations.RELEASED if released else explanations.lost(None)
+    why = Explanation(Reason.POD_LOST, message) if message else cause
     seen = last.init_container_statuses if last else mirrored(pipeline.status)
     return end(state, Result.LOST, now, why=why, failed=failed_step(seen, pod_lost=True))
 

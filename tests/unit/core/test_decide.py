@@ -429,6 +429,17 @@ class TestPodName:
         assert after.past == [(1, "Created", "Lost")]
         assert after.condition(ConditionType.READY).reason == Reason.NAME_CONFLICT
 
+    @pytest.mark.parametrize("owner", [None, "somebody-else"])
+    def test_run_of_a_pod_with_another_owner_ends_with_that_cause(self, owner: str | None) -> None:
+        released = running_pod().owned_by(owner)
+        after = started(running_pod()).reconcile(released, 60)
+        assert after.past == [(1, "Created", "Lost")]
+        assert after.status.history[0].message == (
+            "the Pod exists, but this InitPipeline is not its controller any more"
+        )
+        assert after.condition(ConditionType.READY).reason == Reason.NAME_CONFLICT
+        assert after.decision.action is None
+
     def test_owned_pod_with_another_uid_does_not_belong_to_the_run(self) -> None:
         """The Pod has the annotation of the run. The run has recorded another UID."""
         other = running_pod().of_run(1, uid="another")
