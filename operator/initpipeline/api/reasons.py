@@ -313,8 +313,8 @@ class EventReason(StrEnum):
     """The run failed or was lost, and no other run follows unless a user starts one."""
     STATUS_NOT_WRITTEN = "StatusNotWritten"
     """The API server rejects the status. The note contains its message. The usual cause is an
-    InitPipeline that is larger than etcd can store: make the template smaller. No run starts until
-    the status is written."""
+    InitPipeline that is larger than etcd can store: make the template smaller. Or an admission
+    webhook denies or fails the request. No run starts until the status is written."""
     STATUS_FIELDS_DROPPED = "StatusFieldsDropped"
     """The API server stored the status without fields that the operator had set, and the note lists
     them. Usually another tool has changed the CRD: apply the CRD of the operator's version."""

@@ -49,6 +49,7 @@ class _Row:
         return re.search(self.pattern, message) is not None
 
 
+_BY_WEBHOOK: Final = '^(admission|(Internal error occurred: )?failed calling) webhook "'
 _FORBIDDEN: Final = frozenset({403})
 _INTERNAL: Final = frozenset({500})
 
@@ -60,8 +61,7 @@ _ROWS: Final = (
     # no such quota.
     _Row(Reason.POD_FORBIDDEN, pattern="^insufficient quota to match these scopes: "),
     # Webhooks and policies. Their authors choose the code.
-    _Row(Reason.POD_FORBIDDEN, pattern='^admission webhook "'),
-    _Row(Reason.POD_FORBIDDEN, pattern='^(Internal error occurred: )?failed calling webhook "'),
+    _Row(Reason.POD_FORBIDDEN, pattern=_BY_WEBHOOK),
     _Row(Reason.POD_FORBIDDEN, pattern="is forbidden: ValidatingAdmissionPolicy '"),
     # RBAC, Pod Security, LimitRange, and all other admission plugins.
     _Row(Reason.POD_FORBIDDEN, _FORBIDDEN),
@@ -113,6 +113,12 @@ def is_denied(message: str) -> bool:
     """Returns whether the message of a 403 reports that the operator lacks a permission. Admission
     plugins use the same code, but do not name the user."""
     return re.search('is forbidden: User ".*" cannot ', message) is not None
+
+
+def is_by_webhook(message: str) -> bool:
+    """Returns whether the message reports that an admission webhook denied the request or failed.
+    If it denied the request, its author chose the HTTP code."""
+    return re.search(_BY_WEBHOOK, message) is not None
 
 
 def namespace_terminating(status: Mapping[str, Any]) -> bool:

@@ -402,11 +402,8 @@ class Reconciler:
         key = Key.of(pipeline)
         try:
             written = await self._gateway.patch_status(pipeline, patch)
-        except ConflictError:
-            await self._read_again(key)
-            return None
-        except NotFoundError:
-            self._cache.pipelines.remove(key, pipeline.uid)
+        except (ConflictError, NotFoundError) as error:
+            await self._read_again(pipeline, error)
             return None
         self._cache.pipelines.replace(key, written)
         if isinstance(written, Pipeline):
@@ -416,22 +413,24 @@ class Reconciler:
             self._queue.requeue(key)
         return written
 
-    async def _read_again(self, key: Key) -> None:
-        """Read the pipeline after a conflict, and requeue it.
-
-        If the version read is not newer than the cached one, no other write caused the conflict. A
-        webhook may have caused it. The pipeline is then requeued with back-off.
+    async def _read_again(
+        self, pipeline: Pipeline | UnreadablePipeline, error: ConflictError | NotFoundError
+    ) -> None:
+        """Read the pipeline after a write that found another version or none, and requeue it.
+        Raises the error if the pipeline has not changed: an admission webhook chose this HTTP code.
         """
+        key = Key.of(pipeline)
         known = self._cache.pipelines.get(key)
         fresh = await self._gateway.get_pipeline(key)
         if fresh is None:
+            self._cache.pipelines.remove(key, pipeline.uid)
             return
         if known is not None and int(fresh.resource_version) < int(known.resource_version):
             raise HistoryLost(f"InitPipeline {key}", known.resource_version, fresh.resource_version)
-        if self._cache.pipelines.replace(key, fresh):
-            self._queue.requeue(key)
-        else:
-            self._queue.retry(key)
+        if fresh.resource_version == pipeline.resource_version:
+            raise error
+        self._cache.pipelines.replace(key, fresh)
+        self._queue.requeue(key)
 
     async def _act(self, key: Key, decision: Decision, facts: Facts) -> Facts | None:
         """Carry out the action. Returns new facts if they require another decision at once. None:
@@ -493,10 +492,13 @@ class Reconciler:
         --scheduling-gate, the operator needs no permission to remove it, so that a refusal concerns
         this Pod only."""
         try:
-            pod = await self._gateway.ungate_pod(key, uid)
+            ungated = await self._gateway.ungate_pod(key, uid)
         except (NotFoundError, ConflictError):
+            pod = await self._get_pod(key)
+            if pod is not None and pod.uid == uid:
+                raise  # Another client has written to the Pod, or a webhook chose this HTTP code.
             self._cache.pods.remove(key, uid)
-            return replace(facts, pod=await self._get_pod(key))
+            return replace(facts, pod=pod)
         except ApiError as error:
             if error.code != 403:
                 raise
@@ -504,7 +506,7 @@ class Reconciler:
             fields = {"pod_uid": uid, "error": clip(str(error), LOGGED)}
             logger.warning("scheduling gate not removed", extra={**about, **fields})
             return replace(facts, gate_refused=True)
-        self._cache.pods.replace(key, pod)
+        self._cache.pods.replace(key, ungated)
         return None
 
     async def _delete(self, key: Key, uid: str, facts: Facts) -> Facts | None:
@@ -531,12 +533,11 @@ class Reconciler:
         """Delete a finished pipeline. The garbage collector deletes its Pod. If a user has changed
         the pipeline since it was read, it is not deleted but reconciled again."""
         try:
-            with self._failed_deletions.counted(key, NotFoundError, ConflictError):
+            with self._failed_deletions.counted(key):
                 await self._gateway.delete_pipeline(pipeline)
-        except NotFoundError:
-            self._cache.pipelines.remove(key, pipeline.uid)
-        except ConflictError:
-            await self._read_again(key)
+        except (ConflictError, NotFoundError) as error:
+            await self._read_again(pipeline, error)
+            self._failed_deletions.forget(key)
         else:
             logger.info("finished pipeline deleted", extra={"pipeline": str(key)})
 
@@ -549,4 +550,6 @@ def _resets_back_off(before: InitPipelineStatus, after: InitPipelineStatus) -> b
 
 def _refused(error: ApiError) -> bool:
     """Returns whether the API server would refuse the same request again."""
-    return isinstance(error, TooLargeError) or error.code in {400, 403, 422}
+    if isinstance(error, TooLargeError) or error.code in {400, 403, 422}:
+        return True
+    return admission.is_by_webhook(str(error.status.get("message")))

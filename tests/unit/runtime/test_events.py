@@ -14,7 +14,7 @@ from initpipeline.api.models import InitPipelineStatus, Run
 from initpipeline.api.reasons import Trigger
 from initpipeline.core.facts import Pipeline
 from initpipeline.runtime import events
-from initpipeline.runtime.errors import ConnectionFailed, api_error
+from initpipeline.runtime.errors import ConflictError, ConnectionFailed, api_error
 from initpipeline.runtime.events import QUEUE_LIMIT, REFRESH, EventRecorder
 from initpipeline.runtime.gateway import Gateway
 from tests.builders import NAME, NAMESPACE, PIPELINE_UID, End, at, fresh_pod, pipeline
@@ -410,6 +410,15 @@ class TestTrouble:
         await clock.advance()
         assert (api.calls, caplog.records) == ([POST], [])
 
+    async def test_event_that_a_webhook_denies_as_not_found_is_logged(
+        self, api: FakeApi, posting: EventRecorder, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        message = 'admission webhook "w" denied the request: no rules'
+        api.failing[POST] = [api_error(404, {"message": message})]
+        posting.status_written(NEW, in_run(1))
+        await clock.advance()
+        assert [vars(record)["error"] for record in caplog.records] == [f"404: {message}"]
+
     async def test_events_beyond_queue_limit_are_dropped(
         self, recorder: EventRecorder, api: FakeApi, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -500,5 +509,6 @@ class TestReconcile:
         self, api: FakeApi, operator: Operator
     ) -> None:
         api.failing["PATCH status"] = [api_error(409, {"reason": "Conflict"})]
-        await operator.reconcile()
+        with pytest.raises(ConflictError):
+            await operator.reconcile()
         assert await self.posted(api, operator) == []

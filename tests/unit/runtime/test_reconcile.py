@@ -40,7 +40,12 @@ TERMINATING = api_error(
     403,
     {"message": "is being terminated", "details": {"causes": [{"reason": "NamespaceTerminating"}]}},
 )
-CONFLICT = api_error(409, {"reason": "Conflict", "message": "a webhook's own idea of a conflict"})
+CONFLICT = api_error(
+    409, {"reason": "Conflict", "message": 'admission webhook "w" denied the request: in use'}
+)
+NOT_FOUND = api_error(
+    404, {"reason": "NotFound", "message": 'admission webhook "w" denied the request: no rules'}
+)
 
 STATUS, CREATE, DELETE = "PATCH status", "POST pods", "DELETE pods"
 UNGATE = "PATCH pods"
@@ -257,14 +262,24 @@ class TestConflict:
         assert reported.requeued, "the pipeline was not requeued"
         assert await reported.reconcile() == [STATUS]
 
-    async def test_conflict_without_newer_version_is_retried_with_delay(
+    @pytest.mark.parametrize("error", [CONFLICT, NOT_FOUND])
+    async def test_code_that_a_webhook_chose_is_an_error(
+        self, api: FakeApi, reported: Operator, error: ApiError
+    ) -> None:
+        """The pipeline has not changed, and exists. The caller retries with delays."""
+        api.failing[STATUS] = [error]
+        with pytest.raises(type(error)):
+            await reported.reconcile()
+        assert not reported.requeued
+        assert await reported.reconcile() == [STATUS]
+
+    async def test_pipeline_created_again_before_the_write_is_requeued(
         self, api: FakeApi, reported: Operator
     ) -> None:
-        api.failing[STATUS] = [CONFLICT, CONFLICT]
-        await reported.reconcile()
-        assert (reported.requeued, reported.delay) == (False, 0.25)
-        await reported.reconcile()
-        assert reported.queue.retry(KEY) == 1, "delays do not grow"
+        raw = pipeline().raw()
+        api.put(PIPELINES, {**raw, "metadata": {**raw["metadata"], "uid": "another"}})
+        assert await reported.reconcile() == [STATUS, GET_PIPELINE]
+        assert reported.requeued
 
     async def test_conflict_with_an_older_version_ends_the_operator(
         self, api: FakeApi, reported: Operator
@@ -290,12 +305,36 @@ class TestConflict:
         assert (reported.requeued, reported.delay) == (False, None)
 
 
+class TestStatusRefused:
+    """The API server rejects the status of the pipeline."""
+
+    @pytest.mark.parametrize("code", [400, 401, 404, 409, 410, 422, 429, 500, 503])
+    @pytest.mark.parametrize(
+        "message",
+        [
+            pytest.param('admission webhook "w" denied the request: no', id="denied"),
+            pytest.param('failed calling webhook "w": timed out', id="failed"),
+        ],
+    )
+    async def test_refusal_by_a_webhook_is_reported_in_an_event(
+        self, api: FakeApi, reported: Operator, clock: Clock, code: int, message: str
+    ) -> None:
+        api.failing[STATUS] = [api_error(code, {"message": message})]
+        with pytest.raises(ApiError):
+            await reported.reconcile()
+        posting = asyncio.create_task(reported.events.run())
+        await clock.advance()
+        posting.cancel()
+        [note] = [raw["note"] for raw in api.posted_events if raw["reason"] == "StatusNotWritten"]
+        assert note.endswith(f"until it can: {code}: {message}")
+
+
 class TestGone:
     async def test_pipeline_deleted_before_the_write_is_removed_from_the_cache(
         self, api: FakeApi, reported: Operator
     ) -> None:
         api.gone(PIPELINES)
-        assert await reported.reconcile() == [STATUS]
+        assert await reported.reconcile() == [STATUS, GET_PIPELINE]
         assert reported.cache.pipelines.get(KEY) is None
 
     async def test_deleted_pipeline_resets_its_back_off(self, clock: Clock) -> None:
@@ -591,6 +630,7 @@ class TestFailedDeletion:
             pytest.param(REFUSED, id="refused"),
             pytest.param(ConnectionFailed("timed out"), id="unanswered"),
             pytest.param(CONFLICT, id="refused by a webhook as a conflict"),
+            pytest.param(NOT_FOUND, id="refused by a webhook as not found"),
         ]
     )
     def error(self, request: pytest.FixtureRequest) -> Exception:
@@ -695,13 +735,13 @@ class TestFailedDeletion:
         assert failed not in stalled.message
 
     async def test_failure_to_delete_a_finished_pipeline_is_reported(
-        self, api: FakeApi, running: Operator, clock: Clock
+        self, api: FakeApi, running: Operator, error: Exception, clock: Clock
     ) -> None:
         self.change(api, **KEPT)
         play(api, completed_pod())
         await running.settle()
         await clock.advance(KEPT["ttlSecondsAfterFinished"])
-        api.failing[DELETE_PIPELINE] = [self.REFUSED] * 4
+        api.failing[DELETE_PIPELINE] = [error] * 4
         await self.fails(running, 3)
         assert condition(api) == ("True", Reason.POD_SUCCEEDED)
         assert condition(api, ConditionType.RECONCILING) == ("True", Reason.DELETION_FAILED)
@@ -871,6 +911,18 @@ class TestForgedGate:
         assert [round(delay, 2) for delay in delays[:4]] == [0.25, 0.5, 1, 2]
         assert round(delays[-1]) == 300
 
+    @pytest.mark.parametrize("error", [CONFLICT, NOT_FOUND])
+    async def test_code_that_a_webhook_chose_is_an_error(
+        self, api: FakeApi, gated: Operator, error: ApiError
+    ) -> None:
+        """The Pod has not changed, and exists. The caller retries with delays."""
+        api.failing[UNGATE] = [error]
+        gated.watch()
+        with pytest.raises(type(error)):
+            await gated.reconcile()
+        assert KEY in gated.cache.pods
+        assert await gated.reconcile() == [UNGATE]
+
     async def test_gate_is_removed_when_the_patch_is_permitted(
         self, api: FakeApi, gated: Operator
     ) -> None:
@@ -916,7 +968,7 @@ class TestTimeToLive:
     ) -> None:
         await clock.advance(KEPT["ttlSecondsAfterFinished"])
         api.gone(PIPELINES)
-        assert await finished.reconcile() == [DELETE_PIPELINE]
+        assert await finished.reconcile() == [DELETE_PIPELINE, GET_PIPELINE]
         assert finished.cache.pipelines.get(KEY) is None
 
 
