@@ -159,7 +159,7 @@ class TestPlan:
         planner.env.wait("Ready", is_ready)
         plan = planner.plan_json(manifest(suspend=True))
         assert plan["plan"] == "policy"
-        assert plan["effects"] == ["the Pod is deleted"]
+        assert plan["effects"] == ["the Pod is deleted", "no run starts until you resume it"]
         assert plan["interrupts"].startswith("run 1, Ready for")
         planner.apply(manifest(suspend=True))
         planner.env.wait("suspended", lambda s: condition(s, "Suspended")["status"] == "True")

@@ -95,10 +95,10 @@ class TestPolicies:
         found = planned(before, before.policy(**every), running_pod())
         assert {policy.field for policy in found.policies} == set(every)
 
-    def test_suspend_deletes_the_pod(self) -> None:
+    def test_suspend_deletes_the_pod_and_starts_no_run(self) -> None:
         before = started(running_pod())
         found = planned(before, before.policy(suspend=True), running_pod())
-        assert found.effects == ("the Pod is deleted",)
+        assert found.effects == ("the Pod is deleted", "no run starts until you resume it")
         assert found.interrupts is not None
 
     def test_lowered_history_limit_drops_entries(self) -> None:

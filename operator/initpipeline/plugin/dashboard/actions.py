@@ -38,5 +38,4 @@ def preview(action: Action, raw: Mapping[str, Any], facts: Facts, now: datetime)
         changed["metadata"]["generation"] = facts.pipeline.generation + 1
     planned = plan(facts, Facts(Pipeline.from_api(changed), facts.pod), now)
     nothing = [] if planned.interrupts else ["no run is interrupted"]
-    later = ["no run starts until you resume it"] if action is Action.SUSPEND else []
-    return [*nothing, *planned.consequences, *later]
+    return [*nothing, *planned.consequences]

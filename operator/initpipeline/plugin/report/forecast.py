@@ -14,7 +14,7 @@ from initpipeline.core.pod_end import stuck_at
 from initpipeline.core.run_limits import DEADLINE
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment
-from initpipeline.plugin.report.summary import steps_in_order
+from initpipeline.plugin.report.summary import UNTIL_RESUMED, steps_in_order
 
 _BACK_OFF = re.compile(r"back-off ((?:\d+h)?(?:\d+m)?(?:\d+s)?) restarting")
 """The duration in the kubelet's message for CrashLoopBackOff."""
@@ -256,7 +256,7 @@ def _without_user_action(facts: Facts, pipeline: Pipeline, now: datetime) -> Ite
     status, run = pipeline.status, pipeline.status.run
     ttl = pipeline.policies.ttl_seconds_after_finished
     if status.condition(ConditionType.SUSPENDED):
-        yield "no run starts until you resume it"
+        yield UNTIL_RESUMED
     elif run is None:
         yield "the operator starts the first run"
     elif run.completion_time is None:

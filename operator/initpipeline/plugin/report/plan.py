@@ -13,7 +13,7 @@ from initpipeline.core.facts import Facts
 from initpipeline.core.template import Change, changes
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment
-from initpipeline.plugin.report.summary import step_started
+from initpipeline.plugin.report.summary import UNTIL_RESUMED, step_started
 
 NOTHING: Final = "nothing"
 POLICY: Final = "policy"
@@ -198,7 +198,7 @@ def _policy_changes(old: Policies, new: Policies) -> Iterator[PolicyChange]:
 def _first_effects(decision: Decision) -> Iterator[str]:
     ready = decision.status.condition(ConditionType.READY)
     if decision.status.run is None:
-        yield "no run starts until spec.suspend is false"
+        yield UNTIL_RESUMED
     elif ready is not None and ready.reason == Reason.NAME_CONFLICT:
         yield f"the run waits: {ready.message}"
 
@@ -207,9 +207,18 @@ def _effects(
     before: Decision, after: Decision, changed: bool, started: bool, now: datetime
 ) -> Iterator[str]:
     """Yields what happens immediately, except for the start of a run."""
+    yield from _effects_on_runs(before, after, changed, started, now)
+    yield from _deletions(before, after, now)
+
+
+def _effects_on_runs(
+    before: Decision, after: Decision, changed: bool, started: bool, now: datetime
+) -> Iterator[str]:
     run = after.status.run
     if _deletes(after) and not _deletes(before):
         yield "the Pod is deleted"
+    if _is_suspended(after.status) and not _is_suspended(before.status):
+        yield UNTIL_RESUMED
     if changed and _is_suspended(after.status):
         yield "the next run, when spec.suspend is false, has the new template"
     elif changed and run is not None and not started:
@@ -223,6 +232,9 @@ def _effects(
         if after.status.next_run_time and not before.status.next_run_time:
             at = Moment(after.status.next_run_time, Mode.UNTIL)
             yield Line(now, f"run {run.number + 1} starts at ", at)
+
+
+def _deletions(before: Decision, after: Decision, now: datetime) -> Iterator[str]:
     kept = {record.number for record in after.status.history}
     dropped = [r.number for r in before.status.history if r.number not in kept]
     if dropped:

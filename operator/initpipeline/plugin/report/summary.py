@@ -13,6 +13,9 @@ from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment
 from initpipeline.plugin.report.steps import State, steps
 
+UNTIL_RESUMED: Final = "no run starts until you resume it"
+"""What happens next to a suspended pipeline."""
+
 GOOD_REASONS: Final = frozenset({Reason.POD_READY, Reason.POD_SUCCEEDED, Reason.INITIALIZED})
 _BUSY_REASONS: Final = frozenset(
     {
