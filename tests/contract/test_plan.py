@@ -18,6 +18,7 @@ from tests.api_client import allow
 from tests.builders import NAME, pipeline, running_pod
 from tests.cluster.cluster import Cluster
 from tests.contract.contract_env import ContractEnv
+from tests.faultproxy import Answer, FaultProxy
 from tests.kubectl import Kubectl
 from tests.plugin import PluginResult, run_plugin
 from tests.statuses import condition, is_ready
@@ -271,6 +272,18 @@ class TestRefused:
         assert code == 5
         assert "the Pod is refused" in out
         assert "Not_valid" in out
+
+    @pytest.mark.parametrize("code", [404, 503])
+    def test_pipeline_that_a_webhook_denies_with_any_code_is_refused(
+        self, planner: Planner, tmp_path: Path, code: int
+    ) -> None:
+        message = 'admission webhook "w" denied the request: no rules'
+        with FaultProxy(tmp_path) as proxy:
+            config = str(proxy.kubeconfig(planner.kubeconfig))
+            with proxy.inject(Answer(code, message), method="POST", path="/initpipelines"):
+                result = planner.plan(manifest(), options=("--kubeconfig", config))
+        assert (result.code, result.err) == (5, "")
+        assert f"the InitPipeline is refused: {message}" in result.out
 
     def test_pod_that_violates_pod_security_is_refused(
         self, planner: Planner, api: client.ApiClient

@@ -20,6 +20,7 @@ from tests.api_client import allow, manifest
 from tests.builders import NAME, fresh_pod, pipeline, running_pod
 from tests.cluster.cluster import Cluster
 from tests.contract.contract_env import ContractEnv
+from tests.faultproxy import Answer, FaultProxy
 from tests.kubectl import Kubectl
 from tests.operator_process import OperatorProcess
 from tests.plugin import Call, PluginResult, run_plugin
@@ -125,6 +126,33 @@ class TestNotUsable:
         assert result.code == 3
         assert "certificate verify failed" in result.err
         assert len(result.err.splitlines()) == 1
+
+
+class TestWebhook:
+    """An admission webhook denies the plugin's request, with an HTTP code that its author chose."""
+
+    @pytest.mark.parametrize("details", [{}, {"name": "rules", "kind": "configmaps"}])
+    @pytest.mark.parametrize("code", [400, 401, 403, 404, 409, 503])
+    def test_denied_request_is_an_error_with_the_message_of_the_webhook(
+        self,
+        call: Call,
+        env: ContractEnv,
+        control_plane: Cluster,
+        tmp_path: Path,
+        code: int,
+        details: dict[str, str],
+    ) -> None:
+        env.create()
+        message = 'admission webhook "w" denied the request: configmaps "rules" not found'
+        status = {"kind": "Status", "code": code, "message": message, "details": details}
+        with FaultProxy(tmp_path) as proxy:
+            config = proxy.kubeconfig(control_plane.kubeconfig)
+            with proxy.inject(Answer(code, body=json.dumps(status).encode()), method="PATCH"):
+                result = call("rerun", NAME, kubeconfig=config)
+            server = proxy.server
+        assert result == PluginResult(
+            1, "", f"error: {server} refused the request ({code}): {message}\n"
+        )
 
 
 def kubeconfig(cluster: Cluster, directory: Path, user: dict[str, Any]) -> Path:

@@ -20,7 +20,7 @@ from requests import RequestException, Response
 from initpipeline import __version__
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
-from initpipeline.core.admission import classify
+from initpipeline.core.admission import classify, is_by_webhook
 from initpipeline.plugin.cluster.kubeconfig import Access
 from initpipeline.plugin.errors import (
     NoAnswerError,
@@ -209,9 +209,10 @@ class ClusterClient:
         message = _message(response)
         if response.status_code == 403 and f'cannot {verb} resource "' in message:
             raise self._problem(response, verb, kind["resource"], namespace)
-        if response.status_code == 404 and not _names_missing_object(response):
-            raise self._problem(response, verb, kind["resource"], namespace)
-        if response.status_code in _REFUSALS or classify(response.status_code, status) is not None:
+        if classify(response.status_code, status) is not None:
+            raise RefusedError(message)
+        unknown = response.status_code == 404 and not _names_missing_object(response)
+        if response.status_code in _REFUSALS and not unknown:
             raise RefusedError(message)
         raise self._problem(response, verb, kind["resource"], namespace)
 
@@ -468,6 +469,9 @@ class ClusterClient:
     ) -> PluginError:
         """Returns the error for a response that the caller does not expect."""
         message = _message(response)
+        if is_by_webhook(message):
+            code = response.status_code
+            return PluginError(f"{self.server} refused the request ({code}): {message}")
         if response.status_code == 401:
             return NotUsableError(
                 f'{self.server} does not accept the credentials of context "{self._access.context}"'
@@ -508,9 +512,9 @@ _REVIEWS: Final = {"version": "authorization.k8s.io/v1", "resource": "selfsubjec
 
 def _names_missing_object(response: Response) -> bool:
     """Returns whether a 404 is about one object, whose name it has then, and not about an unknown
-    resource."""
+    resource. An admission webhook may forward a 404 about an object of its own."""
     details = _status(response).get("details") or {}
-    return bool(details.get("name"))
+    return bool(details.get("name")) and not is_by_webhook(_message(response))
 
 
 def _message(response: Response) -> str:
