@@ -247,9 +247,9 @@ class RunFacts(StatusModel):
     result: Result | None = Field(None, description="How the run ended. Unset while it is active.")
     reason: Identifier | None = Field(
         None,
-        description="Machine-readable reason, in CamelCase, why the run failed or was lost, or why "
-        "it was not initialized when it was superseded. If the cluster evicts the run's Pod, the "
-        "reason is set when the eviction begins, before the result.",
+        description="Machine-readable reason, in CamelCase: why the run failed or was lost, or why "
+        "a superseded run was not initialized. If the cluster evicts the run's Pod, the operator "
+        "sets the reason when the eviction begins, before the result.",
     )
     message: Message | None = Field(
         None,
@@ -366,8 +366,8 @@ class InitPipelineStatus(StatusModel):
     )
     init_progress: Identifier | None = Field(
         None,
-        description="Number of init containers that have completed in the current run, of their "
-        "total number, such as 2/5. A sidecar has completed once it has started.",
+        description="Number of init containers that have completed in the current run, out of "
+        "their total number, such as 2/5. A sidecar has completed once it has started.",
     )
     current_step: Identifier | None = Field(
         None,

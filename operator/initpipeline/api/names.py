@@ -61,7 +61,7 @@ POD_ANNOTATIONS: Final = frozenset(
 """Annotations that the operator sets on the Pod. It ignores them in the template."""
 
 MEMBERS_ANNOTATION: Final = f"{GROUP}/members"
-"""On the operator's Lease, with --shards: each replica with the time of its last heartbeat."""
+"""On the Lease of --lease-name, with --shards: each replica with the time of its last heartbeat."""
 
 RERUN_ANNOTATION: Final = f"{GROUP}/rerun"
 """On the InitPipeline, set by a user: any string. It requests a run if it is not in

@@ -43,10 +43,10 @@ class ConditionType(StrEnum):
     without user action. Absent otherwise."""
     STALLED = "Stalled"
     """The InitPipeline needs user action, which the message names. If the API server refuses the
-    Pod, another Pod has its name, the Pod does not terminate, or a reconcile failed, the operator
-    continues by itself when the cause is gone. If no further run follows (backoffLimit,
-    rerunPolicy), or if the operator itself refuses spec or status, it continues only after a change
-    by a user. Absent otherwise."""
+    Pod, a request or a reconcile fails, another Pod has the name, or the Pod does not terminate,
+    the operator continues by itself when the cause is gone. If no further run follows
+    (backoffLimit, rerunPolicy), or if the operator refuses or cannot read spec or status, it
+    continues only after a change by a user. Absent otherwise."""
     SUSPENDED = "Suspended"
     """spec.suspend is true and has taken effect. With the reason RateLimited, spec.suspend is false
     again, and the next run waits. Absent otherwise."""
@@ -133,7 +133,7 @@ class Reason(OpenEnum):
     Check the node: `kubectl describe node NODE`."""
     POD_LOST = "PodLost"
     """The run's Pod was deleted, or the cluster terminated it: drain, node pressure, preemption,
-    shutdown or loss of the node, rejection by the kubelet.
+    shutdown or loss of the node, rejection by the kubelet. Or its ownerReferences were changed.
 
     If rerunPolicy is Never, request a run. Otherwise the next run starts automatically."""
     POD_TERMINATING = "PodTerminating"
@@ -162,14 +162,14 @@ class Reason(OpenEnum):
 
     Add the requests or limits to the template, or create a LimitRange with defaults."""
     POD_REQUEST_FAILED = "PodRequestFailed"
-    """The request to create the Pod has failed several times in a row, and the API server does not
+    """The request to create the Pod has failed at least twice in a row, and the API server does not
     report that the Pod is the cause. The message has the error, and whether the Pod may exist
     nevertheless.
 
     Wait. If this lasts, check the API server, and whether an admission webhook for Pods is slow."""
     DELETION_FAILED = "DeletionFailed"
     """The request to delete the Pod, or after ttlSecondsAfterFinished the InitPipeline, has failed
-    several times in a row. The message has the error. A Pod that must be deleted runs until a
+    at least twice in a row. The message has the error. A Pod that must be deleted runs until a
     request succeeds, and the next run waits for that.
 
     Check the permissions of the operator, and the admission webhooks and policies that refuse the
@@ -302,7 +302,7 @@ class EventReason(StrEnum):
     """The run failed. If another run follows, RunStarted is posted, otherwise GivenUp."""
     POD_LOST = "PodLost"
     """The run's Pod was deleted, or the cluster terminated it: drain, node pressure, preemption,
-    shutdown or loss of the node, rejection by the kubelet."""
+    shutdown or loss of the node, rejection by the kubelet. Or its ownerReferences were changed."""
     FAILED_CREATE = "FailedCreate"
     """The API server refuses the run's Pod, the request to create it fails again and again, or its
     name is taken. Posted once per message."""
@@ -338,7 +338,7 @@ class Trigger(OpenEnum):
     """An app container restarted after the run was initialized. A restart by an in-place resize
     does not count."""
     POD_LOST = "PodLost"
-    """The Pod was deleted, or the cluster terminated it."""
+    """The Pod was deleted, the cluster terminated it, or its ownerReferences were changed."""
     RETRY = "Retry"
     """A run failed within spec.backoffLimit, or the limit that it exceeded was raised."""
     POD_RESTARTED = "PodRestarted"
@@ -358,7 +358,8 @@ class Result(OpenEnum):
     """A container failed and is not restarted, or a limit of the InitPipeline or of the Pod's own
     spec was exceeded."""
     LOST = "Lost"
-    """The Pod was deleted, or the cluster terminated it, before or after initialization."""
+    """The Pod was deleted, the cluster terminated it, or its ownerReferences were changed, before
+    or after initialization."""
     SUPERSEDED = "Superseded"
     """Before the run was initialized, the template changed, a user requested a run, the
     InitPipeline was suspended, or in-place restarts came too often."""
