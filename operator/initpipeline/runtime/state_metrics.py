@@ -20,13 +20,13 @@ STATE: Final = (
         "workqueue_unfinished_work_seconds",
         "gauge",
         ("name",),
-        "Sum of the times for which the workers have had their present keys.",
+        "Sum of the times for which the workers have had their current keys.",
     ),
     (
         "workqueue_longest_running_processor_seconds",
         "gauge",
         ("name",),
-        "Longest time for which a worker has had its present key.",
+        "Longest time for which a worker has had its current key.",
     ),
     (
         "leader_election_master_status",
