@@ -128,22 +128,37 @@ class TestNotUsable:
         assert len(result.err.splitlines()) == 1
 
 
-class TestWebhook:
-    """An admission webhook denies the plugin's request, with an HTTP code that its author chose."""
+class TestAdmission:
+    """A webhook or a policy denies the request, with an HTTP code that its author chose."""
 
-    @pytest.mark.parametrize("details", [{}, {"name": "rules", "kind": "configmaps"}])
-    @pytest.mark.parametrize("code", [400, 401, 403, 404, 409, 503])
-    def test_denied_request_is_an_error_with_the_message_of_the_webhook(
+    WEBHOOK = 'admission webhook "w" denied the request: configmaps "rules" not found'
+    POLICY = "initpipelines \"demo\" is forbidden: ValidatingAdmissionPolicy 'p' denied the request"
+
+    @pytest.mark.parametrize(
+        ("code", "message", "details"),
+        [
+            (400, WEBHOOK, {}),
+            (401, WEBHOOK, {}),
+            (401, POLICY, {}),
+            (403, WEBHOOK, {}),
+            (403, POLICY, {"name": "demo", "kind": "initpipelines"}),
+            (404, WEBHOOK, {}),
+            (404, WEBHOOK, {"name": "rules", "kind": "configmaps"}),
+            (409, WEBHOOK, {}),
+            (503, WEBHOOK, {}),
+        ],
+    )
+    def test_denied_request_is_an_error_with_the_message_of_admission(
         self,
         call: Call,
         env: ContractEnv,
         control_plane: Cluster,
         tmp_path: Path,
         code: int,
+        message: str,
         details: dict[str, str],
     ) -> None:
         env.create()
-        message = 'admission webhook "w" denied the request: configmaps "rules" not found'
         status = {"kind": "Status", "code": code, "message": message, "details": details}
         with FaultProxy(tmp_path) as proxy:
             config = proxy.kubeconfig(control_plane.kubeconfig)

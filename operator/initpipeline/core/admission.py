@@ -49,7 +49,10 @@ class _Row:
         return re.search(self.pattern, message) is not None
 
 
-_BY_WEBHOOK: Final = '^(admission|(Internal error occurred: )?failed calling) webhook "'
+_BY_ADMISSION: Final = (
+    '^(admission|(Internal error occurred: )?failed calling) webhook "'
+    "|is forbidden: ValidatingAdmissionPolicy '"
+)
 _FORBIDDEN: Final = frozenset({403})
 _INTERNAL: Final = frozenset({500})
 
@@ -61,8 +64,7 @@ _ROWS: Final = (
     # no such quota.
     _Row(Reason.POD_FORBIDDEN, pattern="^insufficient quota to match these scopes: "),
     # Webhooks and policies. Their authors choose the code.
-    _Row(Reason.POD_FORBIDDEN, pattern=_BY_WEBHOOK),
-    _Row(Reason.POD_FORBIDDEN, pattern="is forbidden: ValidatingAdmissionPolicy '"),
+    _Row(Reason.POD_FORBIDDEN, pattern=_BY_ADMISSION),
     # RBAC, Pod Security, LimitRange, and all other admission plugins.
     _Row(Reason.POD_FORBIDDEN, _FORBIDDEN),
     # An admission plugin that failed, such as a webhook whose patch does not fit the Pod.
@@ -115,10 +117,10 @@ def is_denied(message: str) -> bool:
     return re.search('is forbidden: User ".*" cannot ', message) is not None
 
 
-def is_by_webhook(message: str) -> bool:
-    """Returns whether the message reports that an admission webhook denied the request or failed.
-    If it denied the request, its author chose the HTTP code."""
-    return re.search(_BY_WEBHOOK, message) is not None
+def is_by_admission(message: str) -> bool:
+    """Returns whether the message reports that a policy or an admission webhook denied the request,
+    or that the webhook failed. If one denied the request, its author chose the HTTP code."""
+    return re.search(_BY_ADMISSION, message) is not None
 
 
 def namespace_terminating(status: Mapping[str, Any]) -> bool:

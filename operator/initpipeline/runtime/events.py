@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 from initpipeline.api import names
 from initpipeline.api.models import format_micro_time
 from initpipeline.api.reasons import EventReason
-from initpipeline.core.admission import is_by_webhook, namespace_terminating
+from initpipeline.core.admission import is_by_admission, namespace_terminating
 from initpipeline.core.facts import Pipeline, PipelineMetadata
 from initpipeline.core.rates import Rate
 from initpipeline.core.run_events import RunEvent, events_between
@@ -326,5 +326,5 @@ def _namespace_is_deleted(error: ApiError | ConnectionFailed) -> bool:
     of no use."""
     if isinstance(error, ConnectionFailed):
         return False
-    by_webhook = is_by_webhook(str(error.status.get("message")))
-    return (error.code == 404 and not by_webhook) or namespace_terminating(error.status)
+    by_admission = is_by_admission(str(error.status.get("message")))
+    return (error.code == 404 and not by_admission) or namespace_terminating(error.status)

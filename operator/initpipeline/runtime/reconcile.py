@@ -552,4 +552,4 @@ def _refused(error: ApiError) -> bool:
     """Returns whether the API server would refuse the same request again."""
     if isinstance(error, TooLargeError) or error.code in {400, 403, 422}:
         return True
-    return admission.is_by_webhook(str(error.status.get("message")))
+    return admission.is_by_admission(str(error.status.get("message")))

@@ -314,9 +314,10 @@ class TestStatusRefused:
         [
             pytest.param('admission webhook "w" denied the request: no', id="denied"),
             pytest.param('failed calling webhook "w": timed out', id="failed"),
+            pytest.param("is forbidden: ValidatingAdmissionPolicy 'p' denied it", id="policy"),
         ],
     )
-    async def test_refusal_by_a_webhook_is_reported_in_an_event(
+    async def test_refusal_by_admission_is_reported_in_an_event(
         self, api: FakeApi, reported: Operator, clock: Clock, code: int, message: str
     ) -> None:
         api.failing[STATUS] = [api_error(code, {"message": message})]

@@ -20,7 +20,7 @@ from requests import RequestException, Response
 from initpipeline import __version__
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
-from initpipeline.core.admission import classify, is_by_webhook
+from initpipeline.core.admission import classify, is_by_admission
 from initpipeline.plugin.cluster.kubeconfig import Access
 from initpipeline.plugin.errors import (
     NoAnswerError,
@@ -469,7 +469,7 @@ class ClusterClient:
     ) -> PluginError:
         """Returns the error for a response that the caller does not expect."""
         message = _message(response)
-        if is_by_webhook(message):
+        if is_by_admission(message):
             code = response.status_code
             return PluginError(f"{self.server} refused the request ({code}): {message}")
         if response.status_code == 401:
@@ -514,7 +514,7 @@ def _names_missing_object(response: Response) -> bool:
     """Returns whether a 404 is about one object, whose name it has then, and not about an unknown
     resource. An admission webhook may forward a 404 about an object of its own."""
     details = _status(response).get("details") or {}
-    return bool(details.get("name")) and not is_by_webhook(_message(response))
+    return bool(details.get("name")) and not is_by_admission(_message(response))
 
 
 def _message(response: Response) -> str:
