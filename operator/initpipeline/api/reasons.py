@@ -312,9 +312,9 @@ class EventReason(StrEnum):
     GIVEN_UP = "GivenUp"
     """The run failed or was lost, and no other run follows unless a user starts one."""
     STATUS_NOT_WRITTEN = "StatusNotWritten"
-    """The API server rejects the status. The note contains its message. The usual cause is an
-    InitPipeline that is larger than etcd can store: make the template smaller. Or an admission
-    webhook denies or fails the request. No run starts until the status is written."""
+    """The API server rejects the status. The note contains its message. Usually the InitPipeline is
+    larger than etcd can store: make the template smaller. An admission webhook may also have denied
+    the request or failed. No run starts until the status is written."""
     STATUS_FIELDS_DROPPED = "StatusFieldsDropped"
     """The API server stored the status without fields that the operator had set, and the note lists
     them. Usually another tool has changed the CRD: apply the CRD of the operator's version."""
