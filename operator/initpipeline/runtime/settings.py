@@ -80,7 +80,9 @@ class Settings(BaseSettings):
     )
     lease_name: Annotated[str, AfterValidator(_lease_name)] = Field(
         default="initpipeline",
-        description="Lease that only one replica holds at a time. The others stand by.",
+        description="Name of the Lease that only one replica holds at a time. The others stand by. "
+        "With --shards: the Lease with the heartbeats of the replicas. The name of each shard's "
+        "Lease begins with it.",
     )
     lease_namespace: Annotated[str, AfterValidator(_namespace)] | None = Field(
         default=None,
