@@ -11,7 +11,7 @@ from tests.builders import running_pod
 from tests.cluster.cluster import Cluster
 from tests.contract.contract_env import ContractEnv, RequestCounter
 from tests.contract.replicas import Replicas
-from tests.operator_process import OperatorProcess
+from tests.operator_process import OperatorProcess, PreloadedOperator
 from tests.statuses import is_ready
 
 
@@ -32,7 +32,7 @@ def stopped_operator(
     control_plane: Cluster, user: str, namespace: str, tmp_path: Path
 ) -> Iterator[OperatorProcess]:
     """Returns an operator for the test's namespace that was not started yet. It does not sweep."""
-    process = OperatorProcess(
+    process = PreloadedOperator(
         control_plane.kubeconfig_for(user, ["system:masters"]),
         tmp_path / "operator.log",
         ["--namespace", namespace, "--sweep-seconds", "99999"],
@@ -74,7 +74,7 @@ def shared_operator(
     kubeconfig = control_plane.kubeconfig_for(shared_user, ["system:masters"])
     log = tmp_path_factory.mktemp("operator") / "operator.log"
     arguments = ["--sweep-seconds", "99999", "--log-level", "debug"]
-    with OperatorProcess(kubeconfig, log, arguments) as process:
+    with PreloadedOperator(kubeconfig, log, arguments) as process:
         first = ContractEnv(api, f"first-{shared_user}")
         client.CoreV1Api(api).create_namespace({"metadata": {"name": first.namespace}})
         first.create()

@@ -11,7 +11,7 @@ from typing import Final
 from kubernetes import client
 
 from initpipeline.api.models import format_micro_time
-from tests.operator_process import OperatorProcess
+from tests.operator_process import OperatorProcess, PreloadedOperator
 from tests.poll import poll_until
 
 LEASE: Final = "replicas"
@@ -42,7 +42,7 @@ class Replicas:
             "INITPIPELINE_LEASE_NAMESPACE": self._namespace,
             "INITPIPELINE_IDENTITY": identity,
         }
-        process = OperatorProcess(
+        process = PreloadedOperator(
             kubeconfig or self._kubeconfig,
             self._logs / f"{identity}.log",
             [*self.scope, "--sweep-seconds", "99999", *arguments],

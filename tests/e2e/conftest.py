@@ -13,7 +13,7 @@ from tests.e2e import target
 from tests.e2e.e2e_env import E2EEnv
 from tests.installation import allow_in, allow_leases, kubeconfig_of_the_operator
 from tests.kubectl import Kubectl
-from tests.operator_process import OperatorProcess
+from tests.operator_process import OperatorProcess, PreloadedOperator
 from tests.plugin import Call, PluginResult, run_plugin
 
 
@@ -57,7 +57,7 @@ def permitted_kubeconfig(cluster: target.Target, operators_kubeconfig: Path, kub
 def operator(permitted_kubeconfig: Path, kube: Any, tmp_path: Path) -> Iterator[OperatorProcess]:
     """Run an operator for the test's namespace. If the test fails, pytest prints its last log."""
     arguments = ["--namespace", kube.namespace, "--log-format", "json"]
-    with OperatorProcess(permitted_kubeconfig, tmp_path / "operator.log", arguments) as operator:
+    with PreloadedOperator(permitted_kubeconfig, tmp_path / "operator.log", arguments) as operator:
         yield operator
         print(operator.tail())
 
