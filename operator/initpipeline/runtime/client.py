@@ -45,6 +45,12 @@ CLOCK_TICK = 0.01
 """In seconds. It is added before a time-out is rounded down to whole seconds. Some microseconds of
 the time-out have passed by then, and 12 s must not be sent as 11 s."""
 
+STEADY_CONNECTIONS = 8
+"""The most requests at a time that do not count as a burst."""
+
+IDLE_SECONDS, BURST_IDLE_SECONDS = 15.0, 1.0
+"""When an idle connection is closed, and one of a burst."""
+
 WATCH_SECONDS = 5 * 60
 """The duration after which the API server ends a watch."""
 
@@ -133,7 +139,9 @@ class ApiClient:
         self._kopf_tls = _tls(configuration)
         self._login = login
         self._logging_in = asyncio.Lock()
-        self._open: aiohttp.ClientSession | None = None
+        self._running = 0
+        """The number of requests that wait for a response, without watches."""
+        self._open: dict[bool, aiohttp.ClientSession] = {}
         self._page_sizes: dict[tuple[str, str | None], responses.PageSize] = {}
         """The size of a page, by the path of the list and the Accept header."""
 
@@ -141,8 +149,8 @@ class ApiClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._open is not None:
-            await self._open.close()
+        for session in self._open.values():
+            await session.close()
 
     @property
     def server(self) -> str:
@@ -161,10 +169,18 @@ class ApiClient:
         return kopf.AiohttpSession(server=self.server, aiohttp_session=session)
 
     def _session(self) -> aiohttp.ClientSession:
-        """Returns the session for the operator's own requests."""
-        if self._open is None:
-            self._open = self._new_session(aiohttp.TCPConnector(limit=0))
-        return self._open
+        """Returns the session for the operator's own requests. Those of a burst have another one,
+        which closes its connections soon.
+
+        A connector uses its connections in turn. So a few requests a second would keep all
+        connections of a burst open, each with a quarter of a megabyte for TLS.
+        """
+        burst = self._running > STEADY_CONNECTIONS
+        if burst not in self._open:
+            seconds = BURST_IDLE_SECONDS if burst else IDLE_SECONDS
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=seconds)
+            self._open[burst] = self._new_session(connector)
+        return self._open[burst]
 
     def _new_session(
         self, connector: aiohttp.TCPConnector, *middlewares: aiohttp.ClientMiddlewareType
@@ -305,6 +321,7 @@ class ApiClient:
         data = None if body is None else encode(body)
         options = {"data": data, "timeout": self._timeout}
         end = asyncio.get_running_loop().time() + seconds
+        self._running += 1
         try:
             async with (
                 asyncio.timeout_at(end if end < math.inf else None),
@@ -314,6 +331,8 @@ class ApiClient:
                 return response.status, await response.read(), retry_seconds(response)
         except NO_ANSWER as error:
             raise ConnectionFailed(one_line(error)) from error
+        finally:
+            self._running -= 1
 
     async def _respond(
         self,

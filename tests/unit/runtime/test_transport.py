@@ -9,9 +9,10 @@ from pathlib import Path
 import aiohttp.web
 import kmock as mock
 import pytest
+from aiohttp.test_utils import TestServer
 from kubernetes.aio import client
 
-from initpipeline.runtime.client import ApiClient
+from initpipeline.runtime.client import BURST_IDLE_SECONDS, STEADY_CONNECTIONS, ApiClient
 from initpipeline.runtime.errors import ApiError, ConnectionFailed
 from tests.cluster.certificates import Authority
 
@@ -101,6 +102,53 @@ class TestThreads:
 
             monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", refuse)
             assert await api.request("GET", "/thing") == {"from": "proxy"}
+
+
+class _CountingServer:
+    """A server that answers when as many requests wait as ``answer_at``."""
+
+    def __init__(self) -> None:
+        self.answer_at = 1
+        self.open: set[asyncio.Transport] = set()
+        self._waiting: list[asyncio.Event] = []
+
+    async def handle(self, request: aiohttp.web.Request) -> aiohttp.web.Response:
+        assert isinstance(request.transport, asyncio.Transport)
+        self.open.add(request.transport)
+        answered = asyncio.Event()
+        self._waiting.append(answered)
+        if len(self._waiting) >= self.answer_at:
+            while self._waiting:
+                self._waiting.pop().set()
+        await answered.wait()
+        return aiohttp.web.json_response({})
+
+    def connections(self) -> int:
+        self.open = {one for one in self.open if not one.is_closing()}
+        return len(self.open)
+
+
+class TestConnections:
+    """Of the operator's own requests."""
+
+    async def test_connections_of_a_burst_are_closed_although_requests_continue(self) -> None:
+        server, burst = _CountingServer(), 5 * STEADY_CONNECTIONS
+        application = aiohttp.web.Application()
+        application.router.add_get("/thing", server.handle)
+        async with (
+            TestServer(application) as listening,
+            ApiClient(client.Configuration(host=str(listening.make_url(""))), 30) as api,
+        ):
+            server.answer_at = burst
+            await asyncio.gather(*(api.request("GET", "/thing") for _ in range(burst)))
+            assert server.connections() == burst
+            server.answer_at = 1
+            end = asyncio.get_running_loop().time() + 10 * BURST_IDLE_SECONDS
+            while server.connections() > STEADY_CONNECTIONS:
+                assert asyncio.get_running_loop().time() < end, server.connections()
+                for _ in range(STEADY_CONNECTIONS):
+                    await api.request("GET", "/thing")
+                await asyncio.sleep(BURST_IDLE_SECONDS / 10)
 
 
 class TestClientCertificate:
