@@ -165,6 +165,15 @@ def test_init_container_without_message_policy_gets_fallback_to_logs(
     assert container["terminationMessagePolicy"] == policy
 
 
+def test_scheduling_gate_is_added_to_those_of_the_template() -> None:
+    own, gates = {"name": names.RUN_GATE}, [{"name": "example.com/quota"}]
+    template = {**TEMPLATE, "spec": {**TEMPLATE["spec"], "schedulingGates": gates}}
+    for of, expected in ((TEMPLATE, [own]), (template, [*gates, own])):
+        manifest = built(pipeline().with_template(of))
+        spec = {**manifest["spec"], "schedulingGates": expected}
+        assert podspec.gated(manifest) == {**manifest, "spec": spec}
+
+
 def test_app_containers_are_unchanged() -> None:
     assert built()["spec"]["containers"] == TEMPLATE["spec"]["containers"]
 
