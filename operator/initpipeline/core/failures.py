@@ -1,6 +1,8 @@
 """How a container failed, and the evidence of it."""
 
+import re
 from collections.abc import Iterable
+from typing import Final
 
 from initpipeline.api.models import FailedStep
 from initpipeline.api.reasons import Reason
@@ -57,6 +59,24 @@ def ending(end: Terminated, restart_count: int) -> str:
         how += f", restarted {restart_count} time{'s' if restart_count > 1 else ''}"
     message = clip_start(end.message or "", MOST_IN_MESSAGE)
     return f"{how}: {message}" if message else how
+
+
+_ENDING: Final = re.compile(
+    r"""
+    ( (?:exited\ with|was\ terminated\ by\ signal)\ -?\d+
+      (?:\ \(.*?\))?                # the kubelet's reason
+      (?:,\ restarted\ \d+\ times?)?
+    ):\ .*
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""An ``ending`` with a termination message. Group 1 is what precedes the message."""
+
+
+def replace_message(text: str, message: str) -> str:
+    """Returns the text with this message in place of the termination message, if the text ends with
+    an ``ending`` that has one. The message of a container that could not be started is kept."""
+    return _ENDING.sub(lambda found: f"{found[1]}: {message}", text)
 
 
 def failed_step(

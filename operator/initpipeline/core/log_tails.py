@@ -5,7 +5,7 @@ terminationMessagePath, into the message of its termination. All texts about a f
 from that message. So it is replaced in the facts, before anything is decided.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -14,16 +14,12 @@ from initpipeline.api.reasons import LogTails
 from initpipeline.core import lenient
 from initpipeline.core.evolve import evolve
 from initpipeline.core.facts import ContainerStatus, Facts, Pod, Terminated
-from initpipeline.core.failures import MOST_IN_MESSAGE
+from initpipeline.core.failures import replace_message
 from initpipeline.core.kubelet_reasons import START_ERROR
 from initpipeline.core.mirror import mirrored
-from initpipeline.core.text import clip_start
 
 OMITTED: Final = "log tails are switched off"
 """What status has in place of a termination message."""
-
-_RECOGNIZABLE: Final = 24
-"""Characters by which the beginning of a message is found in a text that was clipped."""
 
 _RunT = TypeVar("_RunT", Run, RunRecord)
 
@@ -59,11 +55,9 @@ def omitted(facts: Facts) -> Facts:
     and the container printed nothing.
     """
     pipeline = facts.pipeline
-    pods = [pod for pod in (facts.pod, facts.gone) if pod is not None]
-    tails = sorted({*_tails(pipeline.status), *_tails_of(pods)}, key=len, reverse=True)
     return replace(
         facts,
-        pipeline=replace(pipeline, status=_status(pipeline.status, tails)),
+        pipeline=replace(pipeline, status=_status(pipeline.status)),
         pod=facts.pod and _pod(facts.pod),
         gone=facts.gone and _pod(facts.gone),
     )
@@ -78,77 +72,42 @@ def _pod(pod: Pod) -> Pod:
 
 
 def _container(status: ContainerStatus) -> ContainerStatus:
-    raw = _raw(status.raw)
-    return status if raw is status.raw else ContainerStatus.from_api(raw)
+    return ContainerStatus.from_api(_raw(status.raw))
 
 
-def _raw(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the v1.ContainerStatus, or a copy without termination messages."""
+def _raw(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the v1.ContainerStatus without termination messages."""
     changes = {}
     for key in ("state", "lastState"):
         state = lenient.mapping(status.get(key))
         if _printed(Terminated.from_api(state)):
             changes[key] = {**state, "terminated": {**state["terminated"], "message": OMITTED}}
-    return {**status, **changes} if changes else status
+    return {**status, **changes}
 
 
 def _printed(end: Terminated | None) -> bool:
     """Returns whether the container may have printed the message, or has failed without one."""
-    if end is None or end.reason == START_ERROR or end.message == OMITTED:
+    if end is None or end.reason == START_ERROR:
         return False
     return bool(end.message or end.exit_code)
 
 
-def _tails_of(pods: list[Pod]) -> Iterator[str]:
-    """Yields the termination messages in these Pods that may be in a text of status."""
-    for pod in pods:
-        for status in pod.all_statuses:
-            yield from _of_container(status)
-
-
-def _of_container(status: ContainerStatus) -> Iterator[str]:
-    for end in (status.terminated, status.last_terminated):
-        if end is not None and end.message and _printed(end):
-            yield clip_start(end.message)
-
-
-def _tails(status: InitPipelineStatus) -> Iterator[str]:
-    """Yields the termination messages that the status has."""
-    for container in mirrored(status):
-        yield from _of_container(container)
-    for run in (*([status.run] if status.run else ()), *status.history):
-        found: list[Cause | FailedStep | None] = [run.cause]
-        if isinstance(run, Run):
-            found.append(run.in_place_cause)
-        else:
-            found.append(run.failed_step)
-        for one in found:
-            if one is not None and one.message and _is_tail(one):
-                yield one.message
-        if run.exceeded is not None and run.exceeded.termination_message not in (None, OMITTED):
-            yield run.exceeded.termination_message or ""
-
-
-def _is_tail(end: Cause | FailedStep) -> bool:
-    return end.message not in (None, OMITTED) and end.reason != START_ERROR
-
-
-def _status(status: InitPipelineStatus, tails: list[str]) -> InitPipelineStatus:
+def _status(status: InitPipelineStatus) -> InitPipelineStatus:
     return evolve(
         status,
-        init_container_statuses=tuple(dict(_raw(raw)) for raw in status.init_container_statuses),
-        run=_run(status.run, tails) if status.run else None,
-        history=tuple(_run(record, tails) for record in status.history),
+        init_container_statuses=tuple(map(_raw, status.init_container_statuses)),
+        run=_run(status.run) if status.run else None,
+        history=tuple(map(_run, status.history)),
     )
 
 
-def _run(run: _RunT, tails: list[str]) -> _RunT:
+def _run(run: _RunT) -> _RunT:
     changes: dict[str, Any] = {"cause": _end(run.cause), "exceeded": _exceeded(run.exceeded)}
     if isinstance(run, Run):
         changes["in_place_cause"] = _end(run.in_place_cause)
     else:
         changes["failed_step"] = _end(run.failed_step)
-    changes["message"] = _text(run.message, tails)
+    changes["message"] = run.message and replace_message(run.message, OMITTED)
     return run.model_copy(update=changes)
 
 
@@ -156,7 +115,7 @@ _EndT = TypeVar("_EndT", Cause, FailedStep)
 
 
 def _end(end: _EndT | None) -> _EndT | None:
-    if end is None or not _is_tail(end):
+    if end is None or end.message is None or end.reason == START_ERROR:
         return end
     return end.model_copy(update={"message": OMITTED})
 
@@ -165,15 +124,3 @@ def _exceeded(exceeded: Exceeded | None) -> Exceeded | None:
     if exceeded is None or exceeded.termination_message is None:
         return exceeded
     return evolve(exceeded, termination_message=OMITTED)
-
-
-def _text(text: str | None, tails: list[str]) -> str | None:
-    """Returns the text without these messages. A text ends with at most the last MOST_IN_MESSAGE
-    bytes of a message, and may have been clipped at its end."""
-    for tail in tails if text else ():
-        shown = clip_start(tail, MOST_IN_MESSAGE)
-        text = (text or "").replace(f": {shown}", f": {OMITTED}")
-        start = text.find(f": {shown[:_RECOGNIZABLE]}") if len(shown) > _RECOGNIZABLE else -1
-        if start >= 0:
-            text = f"{text[:start]}: {OMITTED}"
-    return text

@@ -1,5 +1,6 @@
 """How a container failed, and the evidence of it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from initpipeline.api.reasons import Reason
 from initpipeline.core import failures
 from initpipeline.core.facts import Terminated
 from initpipeline.core.observation import observe
+from initpipeline.core.text import clip
 from tests.builders import End, PodBuilder, fresh_pod, running_pod
 from tests.unit.core.samples import RESTARTING_ALL, a_run, four_steps
 
@@ -41,6 +43,33 @@ def test_ending_has_code_reason_restarts_and_message(end: End, restarts: int, te
     terminated = Terminated.from_api({"terminated": end.raw()})
     assert terminated is not None
     assert failures.ending(terminated, restarts) == text
+
+
+@pytest.mark.parametrize("restarts", [0, 1, 20])
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(End(1), id="exit code"),
+        pytest.param(End(-1, reason="Odd (code)"), id="reason"),
+        pytest.param(End(137, signal=9, reason="OOMKilled"), id="signal"),
+    ],
+)
+def test_replaced_message_is_that_at_the_end_of_the_text(end: End, restarts: int) -> None:
+    def text(message: str | None) -> str:
+        terminated = Terminated.from_api({"terminated": replace(end, message=message).raw()})
+        assert terminated is not None
+        return f"step: {failures.ending(terminated, restarts)}"
+
+    for message in ("e", "one: two\nexited with 2: three", "x" * 2000):
+        assert failures.replace_message(text(message), "-") == text("-")
+        cut = clip(text(message), len(text("-")) + 10)
+        assert failures.replace_message(cut, "-") == text("-")
+    assert failures.replace_message(text(None), "-") == text(None)
+
+
+def test_message_of_the_container_runtime_is_not_replaced() -> None:
+    text = "could not be started: no such file"
+    assert failures.replace_message(text, "-") == text
 
 
 class TestFailedStep:

@@ -12,9 +12,11 @@ from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import ConditionType
 from initpipeline.core.decide import CreatePod, decide
 from initpipeline.core.facts import Facts
-from initpipeline.core.log_tails import OMITTED, required
+from initpipeline.core.log_tails import OMITTED, as_reported, required
+from initpipeline.core.pod_restarts import ALL_CONTAINERS_RESTARTING
 from initpipeline.core.run_events import events_between
 from tests.builders import End, PodBuilder, at, fresh_pod, pipeline, running_pod
+from tests.unit.core.samples import RESTARTING_ALL
 from tests.unit.core.simulation import SimulatedPipeline, new_pipeline, started
 
 SECRET: Final = "password=hunter2"
@@ -53,6 +55,26 @@ def after_restart(message: str, **policies: Any) -> SimulatedPipeline:
     return now.reconcile(None, 61).reconcile(fresh_pod(2), 62)
 
 
+def after_app_failure(message: str, **policies: Any) -> SimulatedPipeline:
+    """Returns a pipeline that has the message only in the text of history: the Pod is gone."""
+    observed = running_pod().restarts("Never").app(exit=1, message=message).phase("Failed")
+    now = started(observed, backoffLimit=1, **policies).reconcile(observed, 60)
+    return now.reconcile(None, 61).reconcile(fresh_pod(2), 62)
+
+
+RESTARTED: Final = fresh_pod().init("one", running=True, restarts=1, last=RESTARTING_ALL).in_place()
+
+
+def restarting_all_containers(message: str, **policies: Any) -> SimulatedPipeline:
+    now = started(running_pod(), **policies).reconcile(running_pod(), 30)
+    observed = running_pod().app(exit=1, message=message).in_place()
+    return now.reconcile(observed.condition(ALL_CONTAINERS_RESTARTING), 60)
+
+
+def after_restart_of_all_containers(message: str, **policies: Any) -> SimulatedPipeline:
+    return restarting_all_containers(message, **policies).reconcile(RESTARTED, 62)
+
+
 def after_retry(message: str, **policies: Any) -> SimulatedPipeline:
     now = started(failed(message), backoffLimit=1, **policies).reconcile(failed(message), 60)
     return now.reconcile(None, 61).reconcile(fresh_pod(2), 62)
@@ -77,7 +99,8 @@ def after_timeout(message: str, **policies: Any) -> SimulatedPipeline:
 
 def after_loss(message: str, **policies: Any) -> SimulatedPipeline:
     now = started(backing_off(message), **policies).reconcile(backing_off(message), 20)
-    return now.reconcile(None, 30, gone=backing_off(message).deleting(25))
+    ended = fresh_pod().init("one", exit=4, restarts=2, message=message)
+    return now.reconcile(None, 30, gone=ended.deleting(25))
 
 
 def after_unobserved_loss(message: str, **policies: Any) -> SimulatedPipeline:
@@ -88,6 +111,8 @@ def after_unobserved_loss(message: str, **policies: Any) -> SimulatedPipeline:
 LIVES: Final[dict[str, Callable[..., SimulatedPipeline]]] = {
     "failure": after_failure,
     "restart of the app": after_restart,
+    "failure of the app": after_app_failure,
+    "restart of all containers": after_restart_of_all_containers,
     "retry": after_retry,
     "back-off": after_back_off,
     "too many restarts": after_too_many_restarts,
@@ -161,6 +186,35 @@ def test_failure_without_a_message_is_explained() -> None:
     assert "exited with 3: log tails are switched off" in text(now.status)
 
 
+@pytest.mark.parametrize("message", ["log", "e", "\n"])
+def test_message_that_is_a_part_of_other_texts_changes_only_its_own(message: str) -> None:
+    now = after_failure(message, logTails="Omit").reconcile(failed(message), 30)
+    assert now.run.message == f'init container 1 of 2 "one" exited with 3: {OMITTED}'
+
+
+def test_message_of_a_step_that_was_stopped_is_replaced() -> None:
+    now = after_timeout(SECRET)
+    for changed in (now, now.policy(logTails="Omit")):
+        [record] = changed.reconcile(None, 20).status.history
+        assert record.exceeded is not None
+        expected = SECRET if changed is now else OMITTED
+        assert record.exceeded.termination_message == expected
+
+
+def test_message_of_a_completed_step_is_replaced() -> None:
+    """A step that succeeds can write to its terminationMessagePath."""
+    observed = fresh_pod().init("one", exit=0, message=SECRET).init("two", exit=0)
+    now = started(observed, logTails="Omit").reconcile(observed, 20)
+    ends = [raw["state"]["terminated"] for raw in now.status.init_container_statuses]
+    assert [end.get("message") for end in ends] == [OMITTED, None]
+
+
+def test_message_of_the_cause_of_a_restart_in_place_is_replaced() -> None:
+    now = restarting_all_containers(SECRET).policy(logTails="Omit").reconcile(RESTARTED, 62)
+    assert now.run.cause is not None
+    assert (now.run.number, now.run.cause.message) == (2, OMITTED)
+
+
 def test_message_of_the_container_runtime_stays() -> None:
     """A container that could not be started has printed nothing."""
     cause = 'exec: "migrate": executable file not found in $PATH'
@@ -180,6 +234,21 @@ def test_change_starts_no_run_and_posts_no_event(life: Callable[..., SimulatedPi
         changed.decision.action, CreatePod
     )
     assert events_between(same.status, changed.status) == ()
+
+
+class TestAsReported:
+    """The plugin does not know the operator's option."""
+
+    @pytest.mark.parametrize("observed", [failed(SECRET), backing_off(SECRET)])
+    def test_messages_are_omitted_if_status_shows_that_the_operator_does(
+        self, observed: PodBuilder
+    ) -> None:
+        recorded = started(observed).reconcile(observed, 20)
+        facts = Facts(recorded.pipeline.build(), observed.build())
+        assert as_reported(facts) == facts
+        written = recorded.pipeline.with_status(decide(required(facts), at(20)).status)
+        facts = replace(facts, pipeline=written.build())
+        assert as_reported(facts) == required(facts)
 
 
 def test_change_keeps_the_pod() -> None:
