@@ -9,7 +9,7 @@ from initpipeline.core.facts import Refusal
 from initpipeline.core.run_events import events_between
 from initpipeline.core.run_ids import run_id, span_id, trace_id
 from initpipeline.core.run_log import ORDER, RunLine, lines_between
-from tests.builders import PodBuilder, completed_pod, fresh_pod, running_pod
+from tests.builders import End, PodBuilder, completed_pod, fresh_pod, running_pod
 from tests.unit.core.simulation import SimulatedPipeline, new_pipeline
 
 SECRET = "password=hunter2"
@@ -60,7 +60,7 @@ def test_run_that_is_first_observed_when_it_is_initialized_has_the_same_lines() 
 
 def test_succeeded_run_has_a_line_for_its_end() -> None:
     log = Log().then(None, running_pod(), completed_pod())
-    assert log.texts()[-1] == "run ended 1 Succeeded"
+    assert (log.texts()[-1], log.lines[-1].trigger) == ("run ended 1 Succeeded", "Created")
 
 
 def test_failed_step_is_logged_with_exit_code_and_without_its_message() -> None:
@@ -72,6 +72,12 @@ def test_failed_step_is_logged_with_exit_code_and_without_its_message() -> None:
         "given up 1 BackoffLimitExceeded",
     ]
     assert SECRET not in repr(log.lines)
+
+
+def test_step_that_a_signal_terminated_is_logged_with_the_signal() -> None:
+    killed = End(137, signal=9, reason="OOMKilled")
+    log = Log().then(None, fresh_pod().init("one", waiting="CrashLoopBackOff", last=killed))
+    assert log.texts()[-1] == "step failed 1 one 137 9 OOMKilled"
 
 
 def test_requested_run_has_a_line_for_the_end_of_the_earlier_run_before_its_start() -> None:

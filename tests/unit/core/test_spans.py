@@ -89,7 +89,38 @@ def test_all_spans_of_a_run_are_children_of_its_root_in_one_trace() -> None:
     assert {span.trace_id for span in traced.spans} == {trace.id}
     assert {span.parent_id for span in traced.spans[:-1]} == {trace.root_id}
     assert traced.spans[-1].span_id == trace.root_id
-    assert len({span.span_id for span in traced.spans}) == len(traced.spans)
+    ids = {span.span_id for span in traced.spans}
+    assert len(ids) == len(traced.spans)
+    assert all(isinstance(one, int) for one in ids)
+
+
+def test_failed_run_and_its_step_have_the_evidence_as_attributes() -> None:
+    killed = End(137, start=0, end=5, reason="OOMKilled", signal=9)
+    backing_off = fresh_pod().init("one", waiting="CrashLoopBackOff", last=killed)
+    failed = fresh_pod().init("one", exit=7, id="second", reason="Error")
+    traced = Traced().then(None, backing_off, failed.restarts("Never").phase("Failed"))
+    [first, _, root] = traced.spans
+    common = {
+        "k8s.namespace.name": "default",
+        "k8s.pod.name": "demo",
+        "k8s.pod.uid": "pod-1",
+        "initpipeline.name": "demo",
+        "initpipeline.uid": PIPELINE.uid,
+        "initpipeline.run.number": 1,
+    }
+    assert first.attributes == common | {
+        "k8s.container.name": "one",
+        "k8s.container.restart_count": 0,
+        "container.id": container_id("one"),
+        "initpipeline.step.exit_code": 137,
+        "initpipeline.step.signal": 9,
+        "initpipeline.step.reason": "OOMKilled",
+    }
+    assert root.attributes == common | {
+        "initpipeline.run.trigger": "Created",
+        "initpipeline.run.result": "Failed",
+        "initpipeline.run.reason": "StepFailed",
+    }
 
 
 @pytest.mark.parametrize(
@@ -124,6 +155,12 @@ def test_superseded_run_ends_and_later_steps_are_of_the_next_run() -> None:
     traced.then(None, fresh_pod(2), fresh_pod(2).initialized("one"))
     assert brief(traced.spans[2:]) == ["2 step one"]
     assert traced.spans[-1].trace_id == Trace(PIPELINE, 2).id
+
+
+def test_run_after_another_has_a_span_for_its_initialization() -> None:
+    traced = Traced().then(None, running_pod()).requested(running_pod())
+    traced.then(None, fresh_pod(2), running_pod(2))
+    assert brief(traced.spans)[-3:] == ["2 step one", "2 step two", "2 initialize"]
 
 
 def test_run_without_history_has_a_root_span_without_result() -> None:
