@@ -141,6 +141,18 @@ def test_each_attempt_of_a_step_has_one_span(pods: list[PodBuilder]) -> None:
     assert succeeded.attributes["k8s.container.restart_count"] == 1
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(End(7, start=None), id="no start"),
+        pytest.param(End(7, end=None), id="no end"),
+    ],
+)
+def test_attempt_without_both_times_has_no_span(end: End) -> None:
+    backing_off = fresh_pod().init("one", waiting="CrashLoopBackOff", last=end)
+    assert Traced().then(None, backing_off).spans == []
+
+
 def test_spans_have_no_message_of_a_container() -> None:
     failed = fresh_pod().init("one", exit=7, message=SECRET).restarts("Never").phase("Failed")
     traced = Traced().then(None, fresh_pod(), failed)
