@@ -90,7 +90,7 @@ def spans_between(
     before: InitPipelineStatus,
     after: InitPipelineStatus,
     *,
-    again: bool = False,
+    again: bool,
 ) -> tuple[Span, ...]:
     """Returns the spans that ended between two statuses: first attempts, then initialization, then
     the run.
