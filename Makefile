@@ -9,9 +9,10 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -q
 export PYTHONUNBUFFERED := 1
 
-# End-to-end tests mostly wait, so several run in parallel. On a cluster that others use, one at a time.
+# Tests mostly wait, those on a kubelet even more, so several run in parallel. On a cluster that others
+# use, one at a time.
 JOBS     ?= 3
-E2E_JOBS ?= $(if $(filter current,$(CLUSTER)),0,$(JOBS))
+E2E_JOBS ?= $(if $(filter current,$(CLUSTER)),0,5)
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -44,8 +45,8 @@ test: lint $(STAMP) ## Run lint and all tests except the longer forms, argocd, b
 	@$(PYTEST) -m alone tests/programs
 	@$(PYTEST) -m "not alone and not argocd and not long" -n $(JOBS) --dist worksteal tests \
 		--ignore=tests/e2e
-	@echo "== end-to-end tests, $(JOBS) at a time"
-	@$(PYTEST) -m "not long" -n $(JOBS) --dist worksteal tests/e2e
+	@echo "== end-to-end tests, $(E2E_JOBS) at a time"
+	@$(PYTEST) -m "not long" -n $(E2E_JOBS) --dist worksteal tests/e2e
 
 .PHONY: lint
 lint: $(STAMP) ## Check style, types, layers and language
@@ -70,7 +71,7 @@ faults: $(STAMP) ## Inject faults into the operator's requests, the API server a
 		tests/contract/test_operator_permissions.py tests/e2e/test_node_outages.py
 
 .PHONY: deaths
-deaths: $(STAMP) ## Let the operator die or pause at each write, and see old states: 18 minutes on two busy cores
+deaths: $(STAMP) ## Let the operator die or pause at each write, and see old states: six minutes
 	@INITPIPELINE_DEATHS=1 $(PYTEST) -n $(JOBS) tests/unit/runtime/test_deaths.py \
 		tests/contract/test_operator_killed.py tests/contract/test_fencing.py \
 		tests/e2e/test_operator_dies.py tests/e2e/test_scenarios.py
