@@ -137,6 +137,12 @@ class TestIds:
         assert 0 < trace < 2**128
         assert 0 < span_id(trace, "run") < 2**64
 
+    def test_ids_are_those_of_earlier_versions(self) -> None:
+        """During a rollout, replicas of two versions report the same run."""
+        trace = trace_id("6a9f1d57-47cc-424c-93ab-ae66f3a77188", 3)
+        assert f"{trace:032x}" == "29a436aa8e53e354e9673a5001725cbe"
+        assert f"{span_id(trace, 'step', 'migrate'):016x}" == "8fc0ac890d878333"
+
     def test_span_id_depends_on_trace_and_each_part(self) -> None:
         one, two = trace_id("uid", 1), trace_id("uid", 2)
         ids = {span_id(t, *w) for t in (one, two) for w in (("a", "bc"), ("ab", "c"), ("abc",))}
