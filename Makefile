@@ -13,6 +13,8 @@ export PYTHONUNBUFFERED := 1
 # use, one at a time.
 JOBS     ?= 3
 E2E_JOBS ?= $(if $(filter current,$(CLUSTER)),0,5)
+# The tests of programs take the longest. If they were last, one worker would end minutes after the others.
+LONGEST_FIRST = tests/programs/ $(filter-out tests/programs/ tests/e2e/,$(wildcard tests/*/))
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -43,8 +45,7 @@ test: lint $(STAMP) ## Run lint and all tests except the longer forms, argocd, b
 	@$(BIN)/python -m tests.gitops prepare
 	@echo "== unit, contract and cluster tests, $(JOBS) at a time"
 	@$(PYTEST) -m alone tests/programs
-	@$(PYTEST) -m "not alone and not argocd and not long" -n $(JOBS) --dist worksteal tests \
-		--ignore=tests/e2e
+	@$(PYTEST) -m "not alone and not argocd and not long" -n $(JOBS) --dist worksteal $(LONGEST_FIRST)
 	@echo "== end-to-end tests, $(E2E_JOBS) at a time"
 	@$(PYTEST) -m "not long" -n $(E2E_JOBS) --dist worksteal tests/e2e
 
