@@ -12,7 +12,6 @@ from kubernetes import client
 
 from initpipeline.api import names
 from tests.api_client import connected
-from tests.cluster.cluster import Cluster
 from tests.soak import facts
 from tests.soak.background import Background
 from tests.soak.facts import ContainersSeen, Gap, Stored
@@ -167,8 +166,9 @@ class Containers:
     reader of these files starts no program on the node.
     """
 
-    def __init__(self, cluster: Cluster, clock: Clock) -> None:
-        self._tasks = cluster.layout.node / "run/containerd/io.containerd.runtime.v2.task/k8s.io"
+    def __init__(self, node: Path, clock: Clock) -> None:
+        """``node`` is the folder of the node's file system."""
+        self._tasks = node / "run/containerd/io.containerd.runtime.v2.task/k8s.io"
         self._clock = clock
         self._pods: dict[str, tuple[str, str] | None] = {}
 
@@ -183,8 +183,8 @@ class Containers:
                 known[folder.name] = pod = self._pods[folder.name]
                 if pod is not None and _runs(folder):
                     pods.setdefault(pod[0], set()).add(pod[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # The task was just created, or deleted.
+            except (FileNotFoundError, ProcessLookupError, json.JSONDecodeError):
+                continue  # The task is being created, or was deleted.
         self._pods = known
         return ContainersSeen(
             self._clock(), {name: tuple(sorted(uids)) for name, uids in sorted(pods.items())}

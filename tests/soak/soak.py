@@ -169,7 +169,7 @@ class Soak:
 
     @contextmanager
     def _observation(self, cluster: Cluster, observed: Observed) -> Iterator[None]:
-        containers = Containers(cluster, self._clock)
+        containers = Containers(cluster.layout.node, self._clock)
         followers = [
             Follower(cluster.kubeconfig, source, self._clock, observed.add, observed.reach)
             for source in observer.PATHS

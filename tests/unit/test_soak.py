@@ -1,5 +1,7 @@
 """The judge of the soak reports each violation, and nothing else. The schedule has one source."""
 
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from tests.soak import facts, record, resources, rest, schedule
 from tests.soak.background import Background
 from tests.soak.facts import ContainersSeen, Gap, PipelineSeen, PodSeen, ProcessSeen, Role, RunSeen
 from tests.soak.judge import Judge
+from tests.soak.observer import Containers
 from tests.soak.order import Merger
 
 UID = "pipeline-1"
@@ -471,3 +474,17 @@ def test_suspended_pipeline_has_no_pod_at_rest() -> None:
     object_["spec"]["suspend"] = True
     assert rest.unsettled(object_, None) == ""
     assert rest.unsettled(object_, its_pod) == "it is not suspended yet"
+
+
+def test_containers_whose_files_are_being_written_are_read_later(tmp_path: Path) -> None:
+    task = tmp_path / "run/containerd/io.containerd.runtime.v2.task/k8s.io/c1"
+    task.mkdir(parents=True)
+    annotations = {"container-type": "container", "sandbox-name": "p000", "sandbox-uid": "u"}
+    cri = {f"io.kubernetes.cri.{name}": value for name, value in annotations.items()}
+    config = json.dumps({"annotations": cri})
+    (task / "init.pid").write_text(str(os.getpid()))
+    containers = Containers(tmp_path, lambda: 0.0)
+    (task / "config.json").write_text(config[: len(config) // 2])
+    assert containers.seen().pods == {}
+    (task / "config.json").write_text(config)
+    assert containers.seen().pods == {"p000": ("u",)}
