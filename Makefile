@@ -9,10 +9,9 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -q
 export PYTHONUNBUFFERED := 1
 
-# Tests mostly wait, those on a kubelet even more, so several run in parallel. On a cluster that others
-# use, one at a time.
+# Tests mostly wait, so several run in parallel. On a cluster that others use, one at a time.
 JOBS     ?= 3
-E2E_JOBS ?= $(if $(filter current,$(CLUSTER)),0,5)
+E2E_JOBS ?= $(if $(filter current,$(CLUSTER)),0,$(JOBS))
 # The tests of programs take the longest. If they were last, one worker would end minutes after the others.
 LONGEST_FIRST = tests/programs/ $(filter-out tests/programs/ tests/e2e/,$(wildcard tests/*/))
 
