@@ -5,6 +5,7 @@ The inputs are the status before the write and after it.
 """
 
 from initpipeline.api.models import InitPipelineStatus, RunFacts
+from initpipeline.core.evolve import evolve
 
 
 def runs_of(status: InitPipelineStatus) -> dict[int, RunFacts]:
@@ -26,7 +27,7 @@ def ended_runs(before: InitPipelineStatus, after: InitPipelineStatus) -> tuple[R
         reported.add(last.number)
     elif last is not None and after.run is not None and last.number not in runs:
         end = max(after.run.start_time, last.start_time)
-        runs[last.number] = last.model_copy(update={"completion_time": end})
+        runs[last.number] = evolve(last, completion_time=end)
     return tuple(
         run
         for number, run in sorted(runs.items())
