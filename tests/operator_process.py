@@ -104,8 +104,7 @@ class OperatorProcess:
     def _started(self, event: str, starts_before: int) -> bool:
         if self._count(event) > starts_before:
             return True
-        assert self._process is not None
-        assert self.running, f"the operator ended with {self._process.returncode}: {self.tail()}"
+        assert self.running, f"the operator ended with {self.exit_code}: {self.tail()}"
         return False
 
     def stop(self) -> int:

@@ -23,10 +23,6 @@ class PreloadedProcess:
         assert self._process.pid is not None
         self.pid: Final = self._process.pid
 
-    @property
-    def returncode(self) -> int | None:
-        return self._process.exitcode
-
     def poll(self) -> int | None:
         return self._process.exitcode
 
