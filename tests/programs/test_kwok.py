@@ -13,6 +13,7 @@ from tests.bench.connection import Connection, connect
 from tests.bench.errors import BenchError
 from tests.bench.workloads import PODS_PATH
 from tests.cluster.cluster import Cluster
+from tests.cluster.kubelet import ready
 from tests.cluster.kwok import FakeNodes
 from tests.cluster.plan import Component, Mode
 from tests.kubectl import Kubectl
@@ -101,6 +102,24 @@ def test_pods_that_waited_for_kwok_continue_after_its_restart(nodes: FakeNodes) 
         return str(found["status"].get("phase"))
 
     poll_until(lambda: phase() == "Succeeded", 60, "the Pod has succeeded", state=phase)
+
+
+def test_node_that_was_lost_is_ready_again_with_its_pods(nodes: FakeNodes) -> None:
+    """A kubelet reports its Pods Ready again. The controller manager does not."""
+    always = {"restartPolicy": "Always", "containers": containers(1)}
+    api, path = nodes.cluster.api, f"{PODS_PATH}/stays"
+    Kubectl(nodes.cluster.kubeconfig)(
+        "create", "-f", "-", stdin=pod("stays", {"stays": ""}, **always)
+    )
+
+    def is_ready() -> bool:
+        return ready(api.get(path) or {"status": {}})
+
+    poll_until(is_ready, 60, "the Pod is Ready")
+    nodes.stop()
+    poll_until(lambda: not is_ready(), 120, "the controller manager reports the Pod as not Ready")
+    nodes.restart()
+    poll_until(is_ready, 60, "the Pod is Ready again")
 
 
 def test_deleted_pods_are_removed_once(nodes: FakeNodes) -> None:
