@@ -20,7 +20,8 @@ from typing import Any, Final, TypedDict, Unpack
 from initpipeline.api import names
 from initpipeline.api.models import InitPipelineStatus, format_time
 from initpipeline.api.raw import Raw
-from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.core.facts import Pipeline
+from initpipeline.core.pod import Pod
 from initpipeline.core.template import packed
 
 BASE: Final = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)

@@ -16,7 +16,7 @@ from kubernetes import client
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
 from initpipeline.api.times import parse_time
-from initpipeline.core.facts import Pod
+from initpipeline.core.pod import Pod
 from tests.api_client import allow
 from tests.builders import fresh_pod, running_pod
 from tests.cluster.cluster import Cluster

@@ -10,8 +10,10 @@ from typing import Any, Final
 from initpipeline.api.models import INT32_MAX
 from initpipeline.core.compact import compact
 from initpipeline.core.decide import decide
-from initpipeline.core.facts import Facts, Pipeline, Pod, UnreadableError
+from initpipeline.core.errors import UnreadableError
+from initpipeline.core.facts import Facts, Pipeline
 from initpipeline.core.patch import merge_patch
+from initpipeline.core.pod import Pod
 from initpipeline.core.status_size import MOST_BYTES
 from initpipeline.core.text import is_plain
 from initpipeline.core.unreadable import (

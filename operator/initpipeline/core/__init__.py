@@ -2,10 +2,11 @@
 
 Reading order:
 
-1. What the API reports. ``facts``: Pod, Pipeline, ContainerStatus. ``lenient``: reads fields that
-   may be malformed. ``kubelet_reasons``: reasons that the kubelet sets. ``resources``,
-   ``quantity``: the Pod's effective requests and limits. ``template``: hash and changes of the Pod
-   template.
+1. What the API reports. ``facts``: the input of a decision, with the InitPipeline. ``pod``,
+   ``containers``, ``container_status``: the Pod. ``lenient``: reads fields that may be malformed.
+   ``errors``: the error for objects that cannot be read. ``kubelet_reasons``: reasons that the
+   kubelet sets. ``resources``, ``quantity``: the Pod's effective requests and limits.
+   ``template``: hash and changes of the Pod template.
 2. What the Pod's status shows about a run. ``pod_steps``: which steps are done.
    ``pod_restarts``: restarts by the kubelet, of app containers, in place. ``pod_end``: completed,
    failed or lost; stuck.

@@ -15,7 +15,8 @@ from initpipeline.api.models import Policies
 from initpipeline.api.names import RUN_GATE
 from initpipeline.api.reasons import Reason
 from initpipeline.core import lenient
-from initpipeline.core.facts import Container, Pipeline, Refusal, init_containers
+from initpipeline.core.containers import Container, init_containers
+from initpipeline.core.facts import Pipeline, Refusal
 
 REASONS: Final = frozenset(
     {

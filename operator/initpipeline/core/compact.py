@@ -1,5 +1,6 @@
-"""Reduces the memory that a parsed API object takes until core.facts reads it. core.facts reads the
-same values from the compacted object.
+"""Reduces the memory that a parsed API object takes until it is read as a Pipeline or Pod.
+
+The same values are read from the compacted object.
 
 Parsed, an object takes ten times the memory of its JSON, and a page of a list has many objects. So
 a large Pod is reduced to the fields that decisions need. The template of a large InitPipeline is
@@ -11,14 +12,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from initpipeline.core import lenient
-from initpipeline.core.facts import COMPACT, field_without_name, read_fields, zipped_template
+from initpipeline.core.containers import read_fields
+from initpipeline.core.facts import COMPACT, field_without_name, zipped_template
 
 
 def compact(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns the object, compacted if it is an InitPipeline, a Pod or a PartialObjectMetadata."""
     spec = lenient.mapping(raw.get("spec"))
     if "template" in spec:
-        # A template that cannot be read is kept, so that core.facts reports the problem.
+        # A template that cannot be read is kept, so that the reader reports the problem.
         unreadable = field_without_name(spec["template"]) is not None
         return _without_ownership(raw) if unreadable else _pipeline(raw)
     if "containers" in spec:

@@ -27,8 +27,9 @@ from initpipeline.core import (
 from initpipeline.core import status as statuses
 from initpipeline.core.evolve import evolve
 from initpipeline.core.explanations import Explanation
-from initpipeline.core.facts import Facts, Pipeline, Pod
+from initpipeline.core.facts import Facts, Pipeline
 from initpipeline.core.patch import merge_patch
+from initpipeline.core.pod import Pod
 from initpipeline.core.runs import FollowedRun, RunState
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from initpipeline.api.reasons import Reason
-from initpipeline.core.facts import ContainerStatus, Pod
+from initpipeline.core.container_status import ContainerStatus
 from initpipeline.core.failures import could_not_start, ending, failure
 from initpipeline.core.kubelet_reasons import (
     CANNOT_START,
@@ -17,6 +17,7 @@ from initpipeline.core.kubelet_reasons import (
     INVALID_IMAGE_NAME,
 )
 from initpipeline.core.observation import Observation
+from initpipeline.core.pod import Pod
 from initpipeline.core.pod_end import DISRUPTION_TARGET, Fate, own_end
 from initpipeline.core.pod_steps import Step
 from initpipeline.core.text import clip

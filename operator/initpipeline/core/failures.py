@@ -6,8 +6,8 @@ from typing import Final
 
 from initpipeline.api.models import FailedStep
 from initpipeline.api.reasons import Reason
+from initpipeline.core.container_status import ContainerStatus, Terminated
 from initpipeline.core.evolve import evolve
-from initpipeline.core.facts import ContainerStatus, Terminated
 from initpipeline.core.kubelet_reasons import (
     CANNOT_START,
     LOST_ENDS,

@@ -19,8 +19,10 @@ from initpipeline.api.models import InitPipelineStatus, Run, format_time
 from initpipeline.api.names import IN_PLACE
 from initpipeline.api.reasons import ConditionType, Reason, RerunPolicy, RerunStrategy, Trigger
 from initpipeline.core import lenient
+from initpipeline.core.containers import RESTART_ALL_CONTAINERS
 from initpipeline.core.explanations import Explanation
-from initpipeline.core.facts import RESTART_ALL_CONTAINERS, Facts, Pipeline, Pod
+from initpipeline.core.facts import Facts, Pipeline
+from initpipeline.core.pod import Pod
 from initpipeline.core.runs import RunState
 
 MIN_IN_PLACE_INTERVAL: Final = timedelta(minutes=10)

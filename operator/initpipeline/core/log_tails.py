@@ -12,11 +12,13 @@ from typing import Any, Final, TypeVar
 from initpipeline.api.models import Cause, Exceeded, FailedStep, InitPipelineStatus, Run, RunRecord
 from initpipeline.api.reasons import LogTails
 from initpipeline.core import lenient
+from initpipeline.core.container_status import ContainerStatus, Terminated
 from initpipeline.core.evolve import evolve
-from initpipeline.core.facts import ContainerStatus, Facts, Pod, Terminated
+from initpipeline.core.facts import Facts
 from initpipeline.core.failures import replace_message
 from initpipeline.core.kubelet_reasons import START_ERROR
 from initpipeline.core.mirror import mirrored
+from initpipeline.core.pod import Pod
 
 OMITTED: Final = "log tails are switched off"
 """What status has in place of a termination message."""

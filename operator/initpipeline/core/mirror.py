@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from initpipeline.api.models import InitPipelineStatus
-from initpipeline.core.facts import Container, ContainerStatus, Pod
+from initpipeline.core.container_status import ContainerStatus
+from initpipeline.core.containers import Container
+from initpipeline.core.pod import Pod
 
 _TIMES: Final = frozenset({"startedAt", "finishedAt"})
 _STORABLE: Final = re.compile(

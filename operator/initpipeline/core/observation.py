@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from initpipeline.api.models import Run
 from initpipeline.core import pod_end, pod_steps
-from initpipeline.core.facts import Pod
+from initpipeline.core.pod import Pod
 from initpipeline.core.pod_end import Fate
 from initpipeline.core.pod_steps import Step
 

@@ -12,8 +12,10 @@ from enum import Enum, auto
 from typing import Final
 
 from initpipeline.api.reasons import Reason
-from initpipeline.core.facts import Container, ContainerStatus, Pod
+from initpipeline.core.container_status import ContainerStatus
+from initpipeline.core.containers import Container
 from initpipeline.core.kubelet_reasons import LOST_ENDS
+from initpipeline.core.pod import Pod
 
 STUCK_AFTER = timedelta(minutes=5)
 """If a Pod still exists this long after its grace period, it needs user action."""

@@ -5,7 +5,8 @@ from typing import Final
 
 from initpipeline.api.models import INT32_MAX, InitPipelineStatus, Run
 from initpipeline.core import in_place, template
-from initpipeline.core.facts import Facts, Pipeline, Pod
+from initpipeline.core.facts import Facts, Pipeline
+from initpipeline.core.pod import Pod
 
 FIRST_REPORT_GRACE: Final = timedelta(seconds=3)
 """The longest delay of the first status write for a new Pod. The scheduler and the kubelet write

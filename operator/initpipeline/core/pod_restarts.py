@@ -11,18 +11,14 @@ from typing import Final
 from initpipeline.api.models import Cause, RestartBaseline, Run
 from initpipeline.api.reasons import Trigger
 from initpipeline.api.triggers import by_kubelet
-from initpipeline.core.facts import (
-    RESTART_ALL_CONTAINERS,
-    Container,
-    ContainerStatus,
-    Pod,
-    Terminated,
-)
+from initpipeline.core.container_status import ContainerStatus, Terminated
+from initpipeline.core.containers import RESTART_ALL_CONTAINERS, Container
 from initpipeline.core.kubelet_reasons import (
     CRASH_LOOP_BACK_OFF,
     LOST_ENDS,
     RESTARTING_ALL_CONTAINERS,
 )
+from initpipeline.core.pod import Pod
 from initpipeline.core.text import clip_start
 
 ALL_CONTAINERS_RESTARTING: Final = "AllContainersRestarting"

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from initpipeline.api.models import CompletedInitContainer, Run
-from initpipeline.core.facts import Container, ContainerStatus, Pod
+from initpipeline.core.container_status import ContainerStatus
+from initpipeline.core.containers import Container
 from initpipeline.core.kubelet_reasons import LOST_ENDS
+from initpipeline.core.pod import Pod
 
 
 @dataclass(frozen=True, slots=True)

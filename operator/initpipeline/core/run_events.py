@@ -13,7 +13,7 @@ from initpipeline.api.models import Cause, FailedStep, InitPipelineStatus, Run, 
 from initpipeline.api.reasons import ConditionType, EventReason, Reason, Result
 from initpipeline.api.triggers import event_text
 from initpipeline.core import admission, conditions
-from initpipeline.core.facts import ContainerStatus, Terminated
+from initpipeline.core.container_status import ContainerStatus, Terminated
 from initpipeline.core.failures import ending, failed_step
 from initpipeline.core.mirror import mirrored
 from initpipeline.core.run_changes import runs_of

@@ -13,8 +13,8 @@ from initpipeline.api.models import Exceeded, Policies, Run, RunningStep
 from initpipeline.api.reasons import Reason
 from initpipeline.api.triggers import by_kubelet
 from initpipeline.core import explanations, failures, pod_restarts
+from initpipeline.core.containers import RESTART
 from initpipeline.core.explanations import Explanation
-from initpipeline.core.facts import RESTART
 from initpipeline.core.kubelet_reasons import LOST_ENDS
 from initpipeline.core.observation import Observation
 from initpipeline.core.pod_steps import Step

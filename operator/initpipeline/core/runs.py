@@ -23,10 +23,11 @@ from initpipeline.api.triggers import by_user
 from initpipeline.core import explanations, lenient, pod_restarts, pod_steps, run_limits, template
 from initpipeline.core.evolve import RunChanges, evolve
 from initpipeline.core.explanations import Explanation
-from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.core.facts import Pipeline
 from initpipeline.core.failures import failed_step, failure_of_current_step
 from initpipeline.core.mirror import mirrored
 from initpipeline.core.observation import Observation, observe
+from initpipeline.core.pod import Pod
 from initpipeline.core.pod_end import DISRUPTION_TARGET, Fate, own_end, unexplained
 from initpipeline.core.run_limits import RunLimit
 from initpipeline.core.text import clip_start

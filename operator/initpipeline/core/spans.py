@@ -14,7 +14,8 @@ from typing import Final
 from initpipeline.api.models import InitPipelineStatus, Run, RunFacts
 from initpipeline.api.reasons import Result
 from initpipeline.api.triggers import by_kubelet
-from initpipeline.core.facts import PipelineMetadata, Terminated
+from initpipeline.core.container_status import Terminated
+from initpipeline.core.facts import PipelineMetadata
 from initpipeline.core.mirror import mirrored
 from initpipeline.core.run_changes import ended_runs, runs_of
 from initpipeline.core.run_ids import span_id, trace_id

@@ -14,9 +14,10 @@ from initpipeline.api.names import MAX_MESSAGE_LENGTH
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
 from initpipeline.core import conditions, explanations, mirror, pod_end, runs, triggers
 from initpipeline.core.conditions import ConditionInputs
+from initpipeline.core.containers import PodSpec
 from initpipeline.core.evolve import evolve
 from initpipeline.core.explanations import Explanation
-from initpipeline.core.facts import Facts, Pipeline, PodSpec, Refusal
+from initpipeline.core.facts import Facts, Pipeline, Refusal
 from initpipeline.core.observation import Observation
 from initpipeline.core.pod_ownership import (
     is_of_earlier_pipeline,

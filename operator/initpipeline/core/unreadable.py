@@ -18,12 +18,8 @@ from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.api.times import parse_time
 from initpipeline.core import lenient
 from initpipeline.core.conditions import is_own
-from initpipeline.core.facts import (
-    Pipeline,
-    PipelineMetadata,
-    UnreadableError,
-    pipeline_metadata,
-)
+from initpipeline.core.errors import UnreadableError
+from initpipeline.core.facts import Pipeline, PipelineMetadata, pipeline_metadata
 from initpipeline.core.text import clip
 
 _CONDITIONS = (

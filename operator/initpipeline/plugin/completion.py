@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from initpipeline.core.facts import init_containers
+from initpipeline.core.containers import init_containers
 from initpipeline.core.text import is_plain
 from initpipeline.plugin import signals
 from initpipeline.plugin.cluster import kubeconfig

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from initpipeline import __version__
-from initpipeline.core.facts import UnreadableError
+from initpipeline.core.errors import UnreadableError
 from initpipeline.plugin import signals
 from initpipeline.plugin.commands import (
     dashboard,

@@ -16,7 +16,9 @@ from rich.text import Text
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
-from initpipeline.core.facts import Pipeline, Pod, UnreadableError
+from initpipeline.core.errors import UnreadableError
+from initpipeline.core.facts import Pipeline
+from initpipeline.core.pod import Pod
 from initpipeline.plugin import terminal
 from initpipeline.plugin.cluster import kubeconfig
 from initpipeline.plugin.cluster.client import ClusterClient

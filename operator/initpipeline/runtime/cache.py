@@ -26,15 +26,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Generic, Protocol, TypeVar
 
 from initpipeline.api.models import InitPipelineStatus
+from initpipeline.core.container_status import ContainerStatus, Terminated
+from initpipeline.core.containers import Container
 from initpipeline.core.encoding import decode, encode
-from initpipeline.core.facts import (
-    Container,
-    ContainerStatus,
-    Pipeline,
-    Pod,
-    PodCondition,
-    Terminated,
-)
+from initpipeline.core.facts import Pipeline
+from initpipeline.core.pod import Pod, PodCondition
 from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime.keys import Key, ObjectUIDs
 

@@ -3,7 +3,7 @@
 The exceptions are Kopf's watch, the checks at start-up (runtime.preflight, ``ApiClient.is_ready``)
 and the comparison of the CRD (runtime.crd_check). No other module of runtime builds a path.
 
-Objects are parsed into the types of core.facts. InitPipelines and Pods of lists and watches are
+Objects are parsed into the types of core. InitPipelines and Pods of lists and watches are
 returned as JSON: the cache has the version of most of them, so they need no parsing.
 """
 
@@ -20,7 +20,8 @@ from initpipeline.api.models import format_micro_time
 from initpipeline.api.reasons import Reason
 from initpipeline.core import admission
 from initpipeline.core.encoding import decode, encode
-from initpipeline.core.facts import Pipeline, PipelineMetadata, Pod, Refusal
+from initpipeline.core.facts import Pipeline, PipelineMetadata, Refusal
+from initpipeline.core.pod import Pod
 from initpipeline.core.unreadable import UnreadablePipeline, read_pipeline
 from initpipeline.runtime.buckets import Shard
 from initpipeline.runtime.client import (

@@ -22,7 +22,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from initpipeline import __version__
 from initpipeline.api.models import InitPipelineStatus, RunFacts
 from initpipeline.api.reasons import Trigger
-from initpipeline.core.facts import ContainerStatus
+from initpipeline.core.container_status import ContainerStatus
 from initpipeline.core.mirror import mirrored
 from initpipeline.core.run_changes import runs_of
 from initpipeline.runtime import http_server

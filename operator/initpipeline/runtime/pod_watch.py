@@ -15,7 +15,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from initpipeline.core.facts import Pod, UnreadableError
+from initpipeline.core.errors import UnreadableError
+from initpipeline.core.pod import Pod
 from initpipeline.runtime import sweep
 from initpipeline.runtime.cache import Store
 from initpipeline.runtime.client import WATCH_SECONDS

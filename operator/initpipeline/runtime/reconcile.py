@@ -43,8 +43,9 @@ from initpipeline.core.decide import (
     decide,
     needs_live_pod,
 )
-from initpipeline.core.facts import Facts, Pipeline, Pod, Refusal
+from initpipeline.core.facts import Facts, Pipeline, Refusal
 from initpipeline.core.patch import merge_patch
+from initpipeline.core.pod import Pod
 from initpipeline.core.text import clip
 from initpipeline.core.unreadable import (
     UnreadablePipeline,

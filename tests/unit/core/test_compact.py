@@ -1,4 +1,4 @@
-"""Compacted objects: they are smaller, and core.facts reads the same values from them."""
+"""Compacted objects: they are smaller, and the same values are read from them."""
 
 from typing import Any
 
@@ -6,7 +6,9 @@ import pytest
 
 from initpipeline.api.raw import Raw
 from initpipeline.core.compact import compact
-from initpipeline.core.facts import Pipeline, Pod, UnreadableError
+from initpipeline.core.errors import UnreadableError
+from initpipeline.core.facts import Pipeline
+from initpipeline.core.pod import Pod
 from tests.builders import pipeline, running_pod
 from tests.pod_shapes import OVERHEAD, box
 

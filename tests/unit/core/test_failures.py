@@ -8,7 +8,7 @@ import pytest
 from initpipeline.api.models import FailedStep
 from initpipeline.api.reasons import Reason
 from initpipeline.core import failures
-from initpipeline.core.facts import Terminated
+from initpipeline.core.container_status import Terminated
 from initpipeline.core.observation import observe
 from initpipeline.core.text import clip
 from tests.builders import End, PodBuilder, fresh_pod, running_pod

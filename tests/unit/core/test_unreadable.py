@@ -11,7 +11,8 @@ from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import ConditionType, Trigger
 from initpipeline.api.triggers import by_kubelet, by_user, event_text
 from initpipeline.core.decide import decide
-from initpipeline.core.facts import Facts, Pipeline, UnreadableError
+from initpipeline.core.errors import UnreadableError
+from initpipeline.core.facts import Facts, Pipeline
 from initpipeline.core.unreadable import (
     UnreadablePipeline,
     error_conditions,

@@ -17,7 +17,7 @@ from typing import Any, Final
 from initpipeline.api.models import format_time
 from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import Trigger
-from initpipeline.core.facts import RESTART_ALL_CONTAINERS
+from initpipeline.core.containers import RESTART_ALL_CONTAINERS
 
 RESTARTING = "RestartingAllContainers"
 CRASH_LOOP = "CrashLoopBackOff"

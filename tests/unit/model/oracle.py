@@ -41,8 +41,8 @@ from initpipeline.api.names import (
 from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import ConditionType
 from initpipeline.core import run_limits
-from initpipeline.core.facts import Pod
 from initpipeline.core.observation import observe
+from initpipeline.core.pod import Pod
 from initpipeline.core.template import normal_form
 from tests.builders import pipeline
 from tests.unit.model.kubelet import Kind

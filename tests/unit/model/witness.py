@@ -21,7 +21,8 @@ from initpipeline.api.reasons import (
 )
 from initpipeline.core import decide as core
 from initpipeline.core.decide import Decision
-from initpipeline.core.facts import Facts, Pod
+from initpipeline.core.facts import Facts
+from initpipeline.core.pod import Pod
 from initpipeline.core.run_events import events_between
 from tests.unit.model.cluster import Cluster
 from tests.unit.model.kubelet import NODE, POD, Truth

@@ -11,7 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 from initpipeline.api import names
 from initpipeline.api.models import format_time
 from initpipeline.api.raw import Raw
-from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.core.facts import Pipeline
+from initpipeline.core.pod import Pod
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.client import JSON, MERGE_PATCH, STRATEGIC_PATCH
 from initpipeline.runtime.errors import ConnectionFailed, api_error

@@ -9,7 +9,8 @@ import pytest
 
 from initpipeline.api.raw import Raw
 from initpipeline.core.decide import decide
-from initpipeline.core.facts import Facts, Pipeline, Pod
+from initpipeline.core.facts import Facts, Pipeline
+from initpipeline.core.pod import Pod
 from initpipeline.runtime.cache import Cache, Store
 from initpipeline.runtime.errors import ConnectionFailed
 from initpipeline.runtime.keys import Key, ObjectUIDs

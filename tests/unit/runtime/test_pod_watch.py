@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from initpipeline.api.raw import Raw
-from initpipeline.core.facts import Pod
+from initpipeline.core.pod import Pod
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.client import WATCH_SECONDS
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, HistoryLost, OperatorError

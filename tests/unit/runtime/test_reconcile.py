@@ -13,7 +13,8 @@ import pytest
 from initpipeline.api.names import RUN_GATE
 from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
-from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.core.facts import Pipeline
+from initpipeline.core.pod import Pod
 from initpipeline.runtime.errors import (
     ApiError,
     ConnectionFailed,

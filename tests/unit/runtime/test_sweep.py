@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from initpipeline.api.raw import Raw
-from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.core.facts import Pipeline
+from initpipeline.core.pod import Pod
 from initpipeline.runtime import gateway
 from initpipeline.runtime.errors import ConnectionFailed, OperatorError
 from initpipeline.runtime.gateway import Gateway

@@ -9,7 +9,8 @@ from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import Reason
 from initpipeline.core import podspec
 from initpipeline.core.admission import classify
-from initpipeline.core.facts import Facts, Pipeline, Pod
+from initpipeline.core.facts import Facts, Pipeline
+from initpipeline.core.pod import Pod
 from initpipeline.plugin.cluster.client import ClusterClient
 from initpipeline.plugin.errors import NotUsableError, PluginError, RefusedError
 from initpipeline.plugin.report.plan import Plan, Refused, plan

@@ -10,7 +10,8 @@ from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.core.facts import Pipeline
+from initpipeline.core.pod import Pod
 from initpipeline.plugin.errors import TimedOutError
 from initpipeline.plugin.report.wait_results import WaitResult
 from initpipeline.plugin.session import Session, Target

@@ -4,7 +4,8 @@ import time
 from typing import Final
 
 from initpipeline.api.reasons import EventReason
-from initpipeline.core.facts import Facts, Pipeline, Pod
+from initpipeline.core.facts import Facts, Pipeline
+from initpipeline.core.pod import Pod
 from initpipeline.plugin.options import TABLE, Subparsers, command, name_argument
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.explain import (

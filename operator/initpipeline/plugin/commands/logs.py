@@ -9,7 +9,9 @@ from rich.text import Text
 from initpipeline.api.models import RunFacts, RunRecord
 from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import ConditionType
-from initpipeline.core.facts import Facts, Pipeline, Pod, init_containers
+from initpipeline.core.containers import init_containers
+from initpipeline.core.facts import Facts, Pipeline
+from initpipeline.core.pod import Pod
 from initpipeline.plugin.cluster.client import MAX_RETRIES, RETRY_SECONDS
 from initpipeline.plugin.cluster.log_reader import LogReader
 from initpipeline.plugin.errors import NoAnswerError, NotFoundError

@@ -5,7 +5,8 @@ from typing import Final, NoReturn
 from rich.console import RenderableType
 from rich.live import Live
 
-from initpipeline.core.facts import Pipeline, UnreadableError
+from initpipeline.core.errors import UnreadableError
+from initpipeline.core.facts import Pipeline
 from initpipeline.plugin.cluster import wait
 from initpipeline.plugin.options import WIDE, Subparsers, command, exit_codes
 from initpipeline.plugin.report import wait_results

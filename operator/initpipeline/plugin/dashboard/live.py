@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import Final
 
 from initpipeline.api.raw import Raw
-from initpipeline.core.facts import Pipeline, UnreadableError
+from initpipeline.core.errors import UnreadableError
+from initpipeline.core.facts import Pipeline
 from initpipeline.plugin import terminal
 from initpipeline.plugin.cluster.client import WATCH_SECONDS, ClusterClient, Kind
 from initpipeline.plugin.errors import NoAnswerError, PluginError

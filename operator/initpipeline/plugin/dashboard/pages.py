@@ -13,7 +13,9 @@ from initpipeline.api.models import RunFacts, format_time
 from initpipeline.api.raw import Raw
 from initpipeline.api.times import EARLIEST, parse_time
 from initpipeline.core import pod_ownership
-from initpipeline.core.facts import Facts, Pipeline, Pod, UnreadableError
+from initpipeline.core.errors import UnreadableError
+from initpipeline.core.facts import Facts, Pipeline
+from initpipeline.core.pod import Pod
 from initpipeline.core.text import plain
 from initpipeline.plugin.cluster.client import Kind
 from initpipeline.plugin.dashboard.live import Entry, Key, Store

@@ -13,9 +13,11 @@ from typing import Any, Final
 from initpipeline.api.models import Run, RunFacts, RunRecord, format_time
 from initpipeline.api.reasons import Result
 from initpipeline.api.triggers import by_kubelet
-from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated
+from initpipeline.core.container_status import ContainerStatus, Terminated
+from initpipeline.core.facts import Pipeline
 from initpipeline.core.kubelet_reasons import CRASH_LOOP_BACK_OFF, RESTARTING_ALL_CONTAINERS
 from initpipeline.core.mirror import mirrored
+from initpipeline.core.pod import Pod
 from initpipeline.core.pod_restarts import restarts_in_run
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment

@@ -13,8 +13,9 @@ from initpipeline.api.models import InitPipelineStatus, Run
 from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.core import log_tails, run_limits, runs
 from initpipeline.core.decide import Decision, decide
-from initpipeline.core.facts import Facts, Pipeline, Pod
+from initpipeline.core.facts import Facts, Pipeline
 from initpipeline.core.observation import observe
+from initpipeline.core.pod import Pod
 from initpipeline.core.pod_restarts import restarts_in_run
 from initpipeline.core.pod_steps import Step
 from initpipeline.plugin.report import formatting

@@ -8,8 +8,9 @@ from initpipeline.api.models import InitPipelineStatus
 from initpipeline.api.reasons import ConditionType, Reason, RerunPolicy, RerunStrategy, Result
 from initpipeline.core import admission, conditions
 from initpipeline.core.decide import CreatePod, Decision, DeletePipeline, DeletePod, UngatePod
-from initpipeline.core.facts import Facts, Pipeline, Pod
+from initpipeline.core.facts import Facts, Pipeline
 from initpipeline.core.kubelet_reasons import IMAGE_NEVER_PULLED, INVALID_IMAGE_NAME
+from initpipeline.core.pod import Pod
 from initpipeline.core.pod_end import stuck_at
 from initpipeline.core.run_limits import DEADLINE
 from initpipeline.plugin.report import formatting

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from initpipeline.api.models import InitPipelineStatus
 from initpipeline.core import pod_ownership
-from initpipeline.core.facts import ContainerStatus, Facts, Pod, Terminated
+from initpipeline.core.container_status import ContainerStatus, Terminated
+from initpipeline.core.facts import Facts
 from initpipeline.core.failures import ending
+from initpipeline.core.pod import Pod
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from initpipeline.api.models import Run
 from initpipeline.api.reasons import ConditionType, Reason, Result
 from initpipeline.core import admission, conditions, run_limits
-from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.core.facts import Pipeline
 from initpipeline.core.mirror import mirrored
+from initpipeline.core.pod import Pod
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.summary import summary
 

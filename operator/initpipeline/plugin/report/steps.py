@@ -7,10 +7,13 @@ from typing import Any
 
 from initpipeline.api.models import FailedStep, InitPipelineStatus, Run, format_time
 from initpipeline.api.reasons import Result
-from initpipeline.core.facts import ContainerStatus, Pipeline, Pod, Terminated, init_containers
+from initpipeline.core.container_status import ContainerStatus, Terminated
+from initpipeline.core.containers import init_containers
+from initpipeline.core.facts import Pipeline
 from initpipeline.core.failures import could_not_start, failure
 from initpipeline.core.kubelet_reasons import CRASH_LOOP_BACK_OFF
 from initpipeline.core.mirror import mirrored
+from initpipeline.core.pod import Pod
 from initpipeline.core.pod_restarts import restarts_in_run
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment

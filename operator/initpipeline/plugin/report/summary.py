@@ -7,8 +7,9 @@ from initpipeline.api.models import InitPipelineStatus, format_time
 from initpipeline.api.reasons import ConditionType, Reason, Result
 from initpipeline.core import admission, conditions
 from initpipeline.core.explanations import IS_RUNNING, PROBE_PENDING
-from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.core.facts import Pipeline
 from initpipeline.core.mirror import mirrored
+from initpipeline.core.pod import Pod
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment
 from initpipeline.plugin.report.steps import State, steps

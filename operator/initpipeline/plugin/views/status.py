@@ -10,7 +10,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from initpipeline.api.models import InitPipelineStatus, Run
-from initpipeline.core.facts import Pipeline, Pod
+from initpipeline.core.facts import Pipeline
+from initpipeline.core.pod import Pod
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment
 from initpipeline.plugin.report.steps import State, Step, duration, steps
