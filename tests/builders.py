@@ -22,7 +22,7 @@ from initpipeline.api.models import InitPipelineStatus, format_time
 from initpipeline.api.raw import Raw
 from initpipeline.core.facts import Pipeline
 from initpipeline.core.pod import Pod
-from initpipeline.core.template import packed
+from initpipeline.core.template_annotation import packed
 
 BASE: Final = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
 PIPELINE_UID: Final = "pipeline-uid"

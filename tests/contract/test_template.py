@@ -17,7 +17,8 @@ from crds.generate import FIELDS_FILE, core_definitions, pod_fields
 from initpipeline.api import names
 from initpipeline.api.podtemplate import CORE, Definitions
 from initpipeline.core import podspec
-from initpipeline.core.template import changes, digest
+from initpipeline.core.template import digest
+from initpipeline.core.template_changes import changes
 from tests import libyaml
 from tests.builders import outage_tolerations, pipeline
 from tests.cluster.cluster import Cluster

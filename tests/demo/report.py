@@ -5,7 +5,7 @@ from datetime import datetime
 
 from initpipeline.api.models import Cause, FailedStep, Run, RunRecord
 from initpipeline.api.names import RERUN_ANNOTATION
-from initpipeline.core.template import changed_fields_message
+from initpipeline.core.template_changes import changed_fields_message
 from tests.demo.cluster import NAMESPACE, PIPELINE, DemoCluster
 from tests.demo.snapshot import Snapshot
 from tests.demo.view import View

@@ -6,7 +6,8 @@ Reading order:
    ``containers``, ``container_status``: the Pod. ``lenient``: reads fields that may be malformed.
    ``errors``: the error for objects that cannot be read. ``kubelet_reasons``: reasons that the
    kubelet sets. ``resources``, ``quantity``: the Pod's effective requests and limits.
-   ``template``: hash and changes of the Pod template.
+   ``template``: hash of the Pod template. ``template_changes``: fields in which two differ.
+   ``template_annotation``: the copy on the Pod.
 2. What the Pod's status shows about a run. ``pod_steps``: which steps are done.
    ``pod_restarts``: restarts by the kubelet, of app containers, in place. ``pod_end``: completed,
    failed or lost; stuck.

@@ -25,6 +25,7 @@ from initpipeline.core import template as templates
 from initpipeline.core.container_status import ContainerStatus
 from initpipeline.core.containers import RESTART_ALL_CONTAINERS, Container, PodSpec
 from initpipeline.core.errors import unreadable_as_error
+from initpipeline.core.template_annotation import LARGEST_PACKED
 
 PodConditionType = Literal[
     "AllContainersRestarting",
@@ -86,7 +87,7 @@ class Pod:
     run_gated: bool
     """The Pod has the scheduling gate that the operator itself removes."""
     template_text: str | None
-    """The template that the Pod was created from, as core.template.packed wrote it. It is not
+    """The template that the Pod was created from, as template_annotation.packed wrote it. It is not
     validated, and users can change it."""
     rerun_in_place: str | None
     """The value of RERUN_IN_PLACE_ANNOTATION: whether the operator added its restart rules to the
@@ -133,7 +134,7 @@ class Pod:
             node_name=lenient.identifier(spec.get("nodeName")) or None,
             scheduling_gated=bool(gates - {RUN_GATE}),
             run_gated=RUN_GATE in gates,
-            template_text=_short(annotations.get(TEMPLATE_ANNOTATION), templates.LARGEST_PACKED),
+            template_text=_short(annotations.get(TEMPLATE_ANNOTATION), LARGEST_PACKED),
             rerun_in_place=lenient.reason(annotations.get(RERUN_IN_PLACE_ANNOTATION)) or None,
             effective_resources=known.effective_resources,
             conditions=_conditions(status.get("conditions")),

@@ -6,7 +6,7 @@ from initpipeline.api import names
 from initpipeline.api.reasons import LogTails
 from initpipeline.core import in_place
 from initpipeline.core.facts import Pipeline
-from initpipeline.core.template import packed
+from initpipeline.core.template_annotation import packed
 
 _LARGEST_ANNOTATIONS: Final = 256 * 1024
 """The API server's limit for all annotations of an object, in bytes: TotalAnnotationSizeLimitB."""

@@ -17,7 +17,7 @@ from initpipeline.core.container_status import ContainerStatus, Terminated
 from initpipeline.core.failures import ending, failed_step
 from initpipeline.core.mirror import mirrored
 from initpipeline.core.run_changes import runs_of
-from initpipeline.core.template import changed_fields_message
+from initpipeline.core.template_changes import changed_fields_message
 from initpipeline.core.text import clip
 
 _ENDS = {Result.FAILED: EventReason.RUN_FAILED, Result.LOST: EventReason.POD_LOST}

@@ -20,7 +20,15 @@ from initpipeline.api.models import (
 )
 from initpipeline.api.reasons import ConditionType, Reason, RerunPolicy, Result, Trigger
 from initpipeline.api.triggers import by_user
-from initpipeline.core import explanations, lenient, pod_restarts, pod_steps, run_limits, template
+from initpipeline.core import (
+    explanations,
+    lenient,
+    pod_restarts,
+    pod_steps,
+    run_limits,
+    template,
+    template_annotation,
+)
 from initpipeline.core.evolve import RunChanges, evolve
 from initpipeline.core.explanations import Explanation
 from initpipeline.core.facts import Pipeline
@@ -127,7 +135,7 @@ def _template_hash(pod: Pod) -> str | None:
     the Pod does not show it."""
     if pod.template_hash is not None:
         return pod.template_hash
-    used = template.unpacked(pod.template_text)
+    used = template_annotation.unpacked(pod.template_text)
     return None if used is None else template.digest(used)
 
 

@@ -10,24 +10,17 @@ k8s.io/kubernetes/pkg/apis/core/v1/defaults.go. They are listed in this module.
 tests/contract/test_template.py compares the results with a real API server.
 """
 
-import base64
-import binascii
 import hashlib
 import json
 import re
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final
 
 from initpipeline.api import names
-from initpipeline.api.models import Cause
 from initpipeline.api.podfields import DEFAULTS, KINDS
 from initpipeline.core import lenient
-from initpipeline.core.encoding import without_depths
 from initpipeline.core.quantity import Notation, Quantity
 from initpipeline.core.resources import pod_level_defaults
-from initpipeline.core.text import clip
 
 _SET_BY_CODE: Final[Mapping[str, Mapping[str, Any]]] = {
     "ConfigMapVolumeSource": {"defaultMode": 0o644},
@@ -130,7 +123,6 @@ _LONGEST_REPOSITORY: Final = 255
 """Characters. The API server parses images by the rules of github.com/distribution/reference."""
 _DEEPEST: Final = 50
 """Levels. Only managedFields can be nested more deeply, and a template cannot have that field."""
-_PLAIN_KEY: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 
 
 MOST_ELEMENTS: Final = 20_000
@@ -163,12 +155,12 @@ def digest(template: Mapping[str, Any]) -> str:
     The first four digits identify the version of the rules. Only hashes of the same version can be
     compared.
     """
-    text = _text(template if _is_large(template) else _sorted(normal_form(template)))
+    text = json_text(template) if is_large(template) else canonical(normal_form(template))
     content = hashlib.sha256(text.encode()).hexdigest()
     return (_FORM + content)[:_HASH_LENGTH]
 
 
-def _is_large(template: Mapping[str, Any]) -> bool:
+def is_large(template: Mapping[str, Any]) -> bool:
     count = 0
     pending: list[Any] = [template]
     while pending and count <= MOST_ELEMENTS:
@@ -374,6 +366,12 @@ def _objects(value: Any) -> list[dict[str, Any]]:
     return [item for item in _list(value) if isinstance(item, dict)]
 
 
+def canonical(form: Any) -> str:
+    """Returns the JSON of a normal form or a part of it. Parts that differ only in the order of
+    Unordered lists have the same JSON."""
+    return json_text(_sorted(form))
+
+
 def _sorted(value: Any) -> Any:
     """Returns the value, in which each Unordered list is replaced by the sorted JSON texts of its
     items."""
@@ -383,168 +381,8 @@ def _sorted(value: Any) -> Any:
         }
     if isinstance(value, list):
         items = [_sorted(item) for item in value]
-        return sorted(map(_text, items)) if isinstance(value, Unordered) else items
+        return sorted(map(json_text, items)) if isinstance(value, Unordered) else items
     return value
 
 
-_text: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
-
-
-# The fields in which two templates differ
-
-
-SHOWN_CHANGES: Final = 3
-"""How many changed paths are recorded."""
-_FIRST: Final = ("spec", "initContainers", "containers", "name", "image")
-"""Fields whose changes are listed first, because they matter most to users."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A field that differs between two templates. The value of an absent field is None."""
-
-    path: str
-    """For instance spec.initContainers[1].image, with the index in the newer template. If an item
-    was removed from a list, or its order changed, it is the path of the list."""
-    old: Any
-    new: Any
-
-
-def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    """Returns the fields in which two templates differ, those of init containers first. Empty if
-    the templates have the same normal form."""
-    differing = _changes("", normal_form(old), normal_form(new))
-    return [Change(_one_line(change.path), change.old, change.new) for change in differing]
-
-
-def cause(old: Mapping[str, Any], new: Mapping[str, Any]) -> Cause | None:
-    """Returns the cause of a run that was started because the template changed. None: the templates
-    are equal, or one has more than MOST_ELEMENTS."""
-    if _is_large(old) or _is_large(new):
-        return None
-    paths = [change.path for change in changes(old, new)]
-    if not paths:
-        return None
-    return Cause(changed_paths=tuple(paths[:SHOWN_CHANGES]), changed_path_count=len(paths))
-
-
-def changed_fields_message(cause: Cause) -> str:
-    """Returns a message that lists the changed fields: spec.initContainers[1].image changed."""
-    more = cause.changed_path_count - len(cause.changed_paths)
-    named = ", ".join(cause.changed_paths)
-    return f"{named} and {more} more changed" if more > 0 else f"{named} changed"
-
-
-def _changes(path: str, old: Any, new: Any) -> Iterator[Change]:
-    if type(old) is type(new) and old == new and not isinstance(new, dict | list):
-        return
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted({*old, *new}, key=_rank):
-            if key not in old or key not in new:
-                yield Change(_field(path, key), old.get(key), new.get(key))
-            else:
-                yield from _changes(_field(path, key), old[key], new[key])
-    elif isinstance(old, list) and isinstance(new, list):
-        yield from _list_changes(path, old, new)
-    else:
-        yield Change(path, old, new)
-
-
-def _list_changes(path: str, old: list[Any], new: list[Any]) -> Iterator[Change]:
-    if _text(_sorted(old)) == _text(_sorted(new)):
-        return
-    before, after = _by_name(old), _by_name(new)
-    if before is None or after is None:
-        of_objects = all(isinstance(item, dict) for item in (*old, *new))
-        if len(old) != len(new) or not of_objects or isinstance(new, Unordered):
-            yield Change(path, old, new)
-            return
-        for index, (one, other) in enumerate(zip(old, new, strict=True)):
-            yield from _changes(f"{path}[{index}]", one, other)
-        return
-    # A new item at the index of a removed item counts as the same item, renamed.
-    renamed = {
-        name: former
-        for former, name in zip(before, after, strict=False)
-        if name not in before and former not in after
-    }
-    gone = before.keys() - after.keys() - set(renamed.values())
-    kept = [name for name in after if name in before]
-    reordered = kept != [name for name in before if name in after]
-    if gone or (reordered and not isinstance(new, Unordered)):
-        yield Change(path, list(before), list(after))
-    for index, (name, item) in enumerate(after.items()):
-        former = before.get(renamed.get(name, name))
-        if former is None:
-            yield Change(f"{path}[{index}]", None, item)
-        else:
-            yield from _changes(f"{path}[{index}]", former, item)
-
-
-def _by_name(items: Sequence[Any]) -> dict[str, Any] | None:
-    """Returns the items of a list by their names. None: names are missing or not unique."""
-    named = {
-        item["name"]: item
-        for item in items
-        if isinstance(item, dict) and isinstance(item.get("name"), str)
-    }
-    return named if len(named) == len(items) else None
-
-
-def _field(path: str, key: str) -> str:
-    """Returns the path of a field. As in the API server's messages, a map's key is in brackets."""
-    if not _PLAIN_KEY.fullmatch(key):
-        return f"{path}[{key}]"
-    return f"{path}.{key}" if path else key
-
-
-def _one_line(path: str) -> str:
-    """Returns the path without line breaks and control characters. A map's key may have them."""
-    return clip(" ".join(path.split()), names.MAX_IDENTIFIER_LENGTH)
-
-
-def _rank(key: str) -> tuple[int, str]:
-    return (_FIRST.index(key) if key in _FIRST else len(_FIRST), key)
-
-
-# The copy of the template in the Pod's annotations
-
-
-LARGEST_PACKED: Final = 16 * 1024
-"""In bytes. All annotations of a Pod together may have 256 KiB, and each watch sends them."""
-_LARGEST_UNPACKED: Final = 1024 * 1024
-"""In bytes. The limit is needed because a small text can decompress to a thousand times its size.
-"""
-
-
-def packed(template: Mapping[str, Any]) -> str | None:
-    """Returns the template, compressed, as the value of an annotation. None: the value
-    would exceed LARGEST_PACKED."""
-    text = _text(template)
-    if len(text) > _LARGEST_UNPACKED:
-        return None
-    value = base64.b64encode(zlib.compress(text.encode())).decode()
-    return value if len(value) <= LARGEST_PACKED else None
-
-
-def verified(text: str | None, hash_: str | None) -> dict[str, Any] | None:
-    """Returns the template in a value that ``packed`` wrote. None: the value cannot be read, or the
-    template has another hash."""
-    template = unpacked(text)
-    return template if template is not None and digest(template) == hash_ else None
-
-
-def unpacked(text: str | None) -> dict[str, Any] | None:
-    """Returns the template in a value that ``packed`` wrote or that a user has set. None: the value
-    cannot be read."""
-    if text is None or len(text) > LARGEST_PACKED:
-        return None
-    try:
-        reader = zlib.decompressobj()
-        data = reader.decompress(base64.b64decode(text, validate=True), _LARGEST_UNPACKED)
-        if not reader.eof or without_depths(data) != data:
-            return None  # It is cut, too long, or nested too deeply to be compared.
-        template = json.loads(data)
-    except (binascii.Error, zlib.error, ValueError):
-        return None
-    return template if isinstance(template, dict) else None
+json_text: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode

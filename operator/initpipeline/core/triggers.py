@@ -17,7 +17,15 @@ from typing import Final
 from initpipeline.api.models import Cause, InitPipelineStatus
 from initpipeline.api.reasons import ConditionType, RerunPolicy, Result, Trigger
 from initpipeline.api.triggers import by_user
-from initpipeline.core import in_place, pod_restarts, run_limits, runs, template
+from initpipeline.core import (
+    in_place,
+    pod_restarts,
+    run_limits,
+    runs,
+    template,
+    template_annotation,
+    template_changes,
+)
 from initpipeline.core.facts import Facts
 from initpipeline.core.rates import Rate
 from initpipeline.core.runs import FollowedRun, RunState
@@ -139,7 +147,7 @@ def _template_changed(facts: Facts, followed: FollowedRun) -> bool | None:
         return True
     # Another version of the operator computed the hash, and the generation has changed, maybe only
     # because another field of spec has. The template on the Pod shows whether the template changed.
-    older = template.unpacked(followed.pod.template_text) if followed.pod else None
+    older = template_annotation.unpacked(followed.pod.template_text) if followed.pod else None
     return None if older is None else template.digest(older) != pipeline.template_hash
 
 
@@ -147,9 +155,9 @@ def _changed_paths(facts: Facts, state: RunState) -> Cause | None:
     """Returns the fields of the template that changed. None: the previous template is not known,
     because no Pod that has it is left."""
     for pod in filter(None, (facts.pod, facts.gone)):
-        older = template.verified(pod.template_text, state.template_hash)
+        older = template_annotation.verified(pod.template_text, state.template_hash)
         if older is not None:
-            return template.cause(older, facts.pipeline.template)
+            return template_changes.cause(older, facts.pipeline.template)
     return None
 
 

@@ -17,7 +17,7 @@ from initpipeline.api.names import (
 from initpipeline.api.times import LATEST
 from initpipeline.core.errors import UnreadableError
 from initpipeline.core.pod import Pod, PodCondition
-from initpipeline.core.template import LARGEST_PACKED
+from initpipeline.core.template_annotation import LARGEST_PACKED
 from tests.builders import PodBuilder, at, fresh_pod, pipeline, pod, silent_pod, stamp
 from tests.pod_shapes import box
 

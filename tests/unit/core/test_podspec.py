@@ -7,7 +7,7 @@ import pytest
 
 from initpipeline.api import names
 from initpipeline.core import podspec
-from initpipeline.core.template import unpacked
+from initpipeline.core.template_annotation import unpacked
 from tests.builders import PIPELINE_UID, PipelineBuilder, pipeline
 
 TEMPLATE: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import Final
 
 from initpipeline.api.models import Cause, InitPipelineStatus
 from initpipeline.api.reasons import ConditionType, Reason
-from initpipeline.core.template import changed_fields_message
+from initpipeline.core.template_changes import changed_fields_message
 from initpipeline.core.text import plain
 
 NONE: Final = "-"

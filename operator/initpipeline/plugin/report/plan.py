@@ -10,7 +10,7 @@ from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.core import admission, log_tails
 from initpipeline.core.decide import Decision, DeletePipeline, DeletePod, decide
 from initpipeline.core.facts import Facts
-from initpipeline.core.template import Change, changes
+from initpipeline.core.template_changes import Change, changes
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment
 from initpipeline.plugin.report.summary import UNTIL_RESUMED, step_started
