@@ -50,8 +50,8 @@ class RunLine:
 
     message: str
     run: int
-    trigger: str | None
-    """The trigger of the run. None: status does not report the run any more."""
+    trigger: str
+    """The trigger of the run."""
     step: str | None = None
     """Name of the init container. None: the line is about the run."""
     fields: Mapping[str, Value] = field(default_factory=dict)
@@ -63,7 +63,7 @@ def lines_between(
 ) -> tuple[RunLine, ...]:
     """Returns the lines between two statuses, oldest first. ``events`` are the events between
     them."""
-    lines = [*_of_events(before, after, events), *_of_steps(after, completed_steps(before, after))]
+    lines = [*_of_events(after, events), *_of_steps(after, completed_steps(before, after))]
     for run in ended_runs(before, after):
         fields = _present(result=run.result, reason=run.reason)
         lines.append(RunLine(ENDED, run.number, run.trigger.value, fields=fields))
@@ -71,10 +71,10 @@ def lines_between(
     return tuple(lines[-MOST_AT_ONCE:])
 
 
-def _of_events(
-    before: InitPipelineStatus, after: InitPipelineStatus, events: Sequence[RunEvent]
-) -> Iterator[RunLine]:
-    runs = runs_of(before) | runs_of(after)
+def _of_events(status: InitPipelineStatus, events: Sequence[RunEvent]) -> Iterator[RunLine]:
+    """Yields the lines for the events of the write of ``status``. Status reports the run of each
+    event, and the condition that it follows from."""
+    runs = runs_of(status)
     conditions = {
         EventReason.FAILED_CREATE: ConditionType.READY,
         EventReason.GIVEN_UP: ConditionType.STALLED,
@@ -89,10 +89,10 @@ def _of_events(
                 exit_code=failure.exit_code, signal=failure.signal, reason=failure.reason
             )
         elif event.reason in conditions:
-            condition = after.condition(conditions[event.reason])
-            fields = _present(reason=condition.reason if condition else None)
-        run = runs.get(event.run)
-        trigger = run.trigger.value if run else None
+            condition = status.condition(conditions[event.reason])
+            assert condition is not None
+            fields = {"reason": condition.reason}
+        trigger = runs[event.run].trigger.value
         yield RunLine(_OF_EVENTS[event.reason], event.run, trigger, event.step, fields)
 
 

@@ -167,12 +167,10 @@ def _steps(
     if after.run is None:
         return
     earlier = {str(raw.get("containerID")) for raw in before.init_container_statuses}
-    seen = set(exported)
     for attempt in _attempts(after):
         number = _run_of(attempt, before.run, after.run, earlier)
-        if number is not None and attempt.id not in seen:
-            seen.add(attempt.id)
-            yield _step(Trace(pipeline, number), after.pod_uid or after.run.pod_uid, attempt)
+        if number is not None and attempt.id not in exported:
+            yield _step(Trace(pipeline, number), after.pod_uid, attempt)
 
 
 def _run_of(

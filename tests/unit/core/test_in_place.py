@@ -5,6 +5,7 @@ feature gate off.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -298,6 +299,12 @@ class TestTooOften:
         before = twice(599).reconcile(None)
         assert in_place_condition(before) == TOO_OFTEN
         assert in_place_condition(before.policy(rerunStrategy="Recreate").reconcile(None)) is None
+
+    def test_condition_is_of_the_generation_that_was_reconciled(self) -> None:
+        before = twice(599)
+        after = replace(before, pipeline=before.pipeline.of_generation(7)).reconcile(None)
+        condition = after.condition(ConditionType.IN_PLACE_UNAVAILABLE)
+        assert condition.observed_generation == 7
 
     def test_condition_is_kept_while_the_pod_exists(self) -> None:
         pod = running_pod(4).in_place("InPlaceTooOften")

@@ -1,10 +1,14 @@
 """Spans that end with the status writes of a pipeline."""
 
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 import pytest
 
+from initpipeline.api.models import InitPipelineStatus
+from initpipeline.api.reasons import Result
+from initpipeline.core.evolve import evolve
 from initpipeline.core.facts import Pipeline
 from initpipeline.core.spans import Span, Trace, spans_between
 from tests.builders import (
@@ -47,10 +51,10 @@ class Traced:
             self.spans += spans_between(PIPELINE, before, self.state.status, again=again)
         return self
 
-    def requested(self, pod: PodBuilder) -> "Traced":
+    def requested(self, pod: PodBuilder, *, again: bool = False) -> "Traced":
         """Requests a run while this Pod exists."""
         self.state = self.state.token(str(self.state.now))
-        return self.then(pod)
+        return self.then(pod, again=again)
 
 
 def brief(spans: Iterable[Span]) -> list[str]:
@@ -92,6 +96,17 @@ def test_all_spans_of_a_run_are_children_of_its_root_in_one_trace() -> None:
     ids = {span.span_id for span in traced.spans}
     assert len(ids) == len(traced.spans)
     assert all(isinstance(one, int) for one in ids)
+
+
+def test_ids_of_spans_are_the_same_in_each_version() -> None:
+    """Two versions of the operator may trace the same run, for example during an upgrade."""
+    traced = Traced().then(None, fresh_pod(), AT_STEP_TWO, running_pod(), completed_pod())
+    assert {span.name: f"{span.span_id:016x}" for span in traced.spans} == {
+        "step one": "1e0b35079553ab02",
+        "step two": "f9f8a616fb1cebc1",
+        "initialize": "875c3e7ee8a31c3a",
+        "run": "0b475c43be1b7c55",
+    }
 
 
 def test_failed_run_and_its_step_have_the_evidence_as_attributes() -> None:
@@ -151,6 +166,25 @@ def test_each_attempt_of_a_step_has_one_span(pods: list[PodBuilder]) -> None:
 def test_attempt_without_both_times_has_no_span(end: End) -> None:
     backing_off = fresh_pod().init("one", waiting="CrashLoopBackOff", last=end)
     assert Traced().then(None, backing_off).spans == []
+
+
+def test_failures_without_a_reason_have_an_empty_error() -> None:
+    traced = Traced().then(None, fresh_pod().init("one", exit=7))
+    status, active = traced.state.status, traced.state.run
+    first, *others = deepcopy(status.init_container_statuses)
+    del first["state"]["terminated"]["reason"]
+    failed = evolve(active, completion_time=at(60), result=Result.FAILED)
+    status = evolve(status, run=failed, init_container_statuses=(first, *others))
+    spans = spans_between(PIPELINE, InitPipelineStatus(run=active), status, again=False)
+    assert [(span.name, span.error) for span in spans] == [("step one", ""), ("run", "")]
+
+
+def test_step_of_a_status_without_the_uid_of_its_pod_has_no_attributes_of_a_pod() -> None:
+    traced = Traced().then(None, AT_STEP_TWO)
+    status = evolve(traced.state.status, pod_uid=None)
+    [step] = spans_between(PIPELINE, InitPipelineStatus(), status, again=False)
+    assert step.name == "step one"
+    assert not {name for name in step.attributes if name.startswith("k8s.pod")}
 
 
 def test_spans_have_no_message_of_a_container() -> None:
@@ -217,6 +251,15 @@ def test_attempt_that_the_end_of_the_sandbox_interrupted_is_of_the_run_before(en
     assert brief(traced.spans) == ["1 step one", "2 step one", "1 step two Error", "1 run"]
 
 
+def test_attempt_that_ends_when_the_operator_observes_a_run_of_the_kubelet_is_of_that_run() -> None:
+    traced = Traced().then(None, running_pod())
+    traced.spans.clear()
+    again = fresh_pod().init("one", running=True, restarts=2, start=90, last=End(7, 88, 90))
+    traced.then(again)
+    assert traced.state.run.start_time == at(90)
+    assert brief(traced.spans) == ["2 step one Error", "1 run"]
+
+
 def test_write_without_an_end_has_no_span() -> None:
     traced = Traced().then(None, running_pod())
     traced.spans.clear()
@@ -241,6 +284,12 @@ class TestAgain:
         traced.then(fresh_pod(2).initialized("one"), again=True)
         assert brief(traced.spans) == ["2 step one", "1 run"]
         assert traced.spans[-1] == root
+
+    def test_run_that_ends_without_history_has_a_root_span(self) -> None:
+        traced = Traced(new_pipeline(runHistoryLimit=0)).then(None, AT_STEP_TWO)
+        traced.spans.clear()
+        traced.requested(AT_STEP_TWO, again=True)
+        assert brief(traced.spans) == ["1 run"]
 
     def test_attempts_of_an_earlier_run_in_the_same_pod_are_not_returned_again(self) -> None:
         again = fresh_pod().init("one", running=True, restarts=1, start=60, last=End())

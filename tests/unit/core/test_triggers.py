@@ -459,6 +459,26 @@ class TestUserRuns:
         assert (after.decision.action, after.decision.wake_at) == (None, at(70))
         assert after.condition(ConditionType.READY).message == DELAYED
 
+    @pytest.mark.parametrize(
+        "other",
+        [
+            pytest.param(running_pod(5).deleting(60), id="an earlier run, terminating"),
+            pytest.param(running_pod(1).owned_by("other").deleting(60), id="another, terminating"),
+            pytest.param(running_pod(1).owned_by("other"), id="another"),
+        ],
+    )
+    def test_name_that_another_pod_has_does_not_delay_the_next_run(self, other: PodBuilder) -> None:
+        state = after_requests(4, 60).token("5").reconcile(running_pod(5), 60)
+        after = state.token("6").reconcile(other, 61)
+        assert (after.run.number, after.status.next_run_time) == (6, at(70))
+        assert (after.decision.action, after.decision.wake_at) == (None, at(70))
+
+    def test_resumed_pipeline_whose_pod_terminates_starts_its_run_in_time(self) -> None:
+        state = after_requests(5, 60).policy(suspend=True).reconcile(running_pod(6), 60)
+        after = state.policy(suspend=False).reconcile(running_pod(6).deleting(60), 61)
+        assert after.condition(ConditionType.SUSPENDED).status == "True"
+        assert (after.status.next_run_time, after.decision.wake_at) == (at(70), at(70))
+
     def test_succeeded_pipeline_is_reconciling(self) -> None:
         """kstatus would otherwise report the end state before the requested run."""
         done = running_pod(6).app(exit=0).restarts("Never").phase("Succeeded")
