@@ -74,7 +74,8 @@ def _pod(pod: Pod) -> Pod:
 
 
 def _container(status: ContainerStatus) -> ContainerStatus:
-    return ContainerStatus.from_api(_raw(status.raw))
+    printed = _printed(status.terminated) or _printed(status.last_terminated)
+    return ContainerStatus.from_api(_raw(status.raw)) if printed else status
 
 
 def _raw(status: Mapping[str, Any]) -> dict[str, Any]:
