@@ -33,6 +33,7 @@ class RunChanges(TypedDict, total=False):
     result: Result | None
     reason: str | None
     message: str | None
+    cause: Cause | None
     exceeded: Exceeded | None
     completed_init_containers: tuple[CompletedInitContainer, ...]
     restart_baselines: tuple[RestartBaseline, ...]
@@ -44,7 +45,10 @@ class RunChanges(TypedDict, total=False):
 
 
 class RunRecordChanges(TypedDict, total=False):
+    cause: Cause | None
     exceeded: Exceeded | None
+    message: str | None
+    failed_step: FailedStep | None
 
 
 class StatusChanges(TypedDict, total=False):
@@ -79,8 +83,13 @@ class PoliciesChanges(TypedDict, total=False):
     log_tails: LogTails
 
 
+class CauseChanges(TypedDict, total=False):
+    message: str | None
+
+
 class FailedStepChanges(TypedDict, total=False):
     reason: str | None
+    message: str | None
 
 
 _M = TypeVar("_M", bound=ApiModel)
@@ -98,6 +107,8 @@ def evolve(model: Condition, **changes: Unpack[ConditionChanges]) -> Condition: 
 def evolve(model: Exceeded, **changes: Unpack[ExceededChanges]) -> Exceeded: ...
 @overload
 def evolve(model: Policies, **changes: Unpack[PoliciesChanges]) -> Policies: ...
+@overload
+def evolve(model: Cause, **changes: Unpack[CauseChanges]) -> Cause: ...
 @overload
 def evolve(model: FailedStep, **changes: Unpack[FailedStepChanges]) -> FailedStep: ...
 def evolve(model: _M, **changes: Any) -> _M:

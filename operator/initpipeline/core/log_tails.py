@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from initpipeline.api.models import Cause, Exceeded, FailedStep, InitPipelineStatus, Run, RunRecord
+from initpipeline.api.models import (
+    Cause,
+    Exceeded,
+    FailedStep,
+    InitPipelineStatus,
+    Run,
+    RunFacts,
+    RunRecord,
+)
 from initpipeline.api.reasons import LogTails
 from initpipeline.core import lenient
 from initpipeline.core.container_status import ContainerStatus, Terminated
@@ -22,8 +30,6 @@ from initpipeline.core.pod import Pod
 
 OMITTED: Final = "log tails are switched off"
 """What status has in place of a termination message."""
-
-_RunT = TypeVar("_RunT", Run, RunRecord)
 
 
 def are_omitted(facts: Facts) -> bool:
@@ -100,18 +106,32 @@ def _status(status: InitPipelineStatus) -> InitPipelineStatus:
         status,
         init_container_statuses=tuple(map(_raw, status.init_container_statuses)),
         run=_run(status.run) if status.run else None,
-        history=tuple(map(_run, status.history)),
+        history=tuple(map(_record, status.history)),
     )
 
 
-def _run(run: _RunT) -> _RunT:
-    changes: dict[str, Any] = {"cause": _end(run.cause), "exceeded": _exceeded(run.exceeded)}
-    if isinstance(run, Run):
-        changes["in_place_cause"] = _end(run.in_place_cause)
-    else:
-        changes["failed_step"] = _end(run.failed_step)
-    changes["message"] = run.message and replace_message(run.message, OMITTED)
-    return run.model_copy(update=changes)
+def _run(run: Run) -> Run:
+    return evolve(
+        run,
+        cause=_end(run.cause),
+        in_place_cause=_end(run.in_place_cause),
+        exceeded=_exceeded(run.exceeded),
+        message=_message(run),
+    )
+
+
+def _record(record: RunRecord) -> RunRecord:
+    return evolve(
+        record,
+        cause=_end(record.cause),
+        failed_step=_end(record.failed_step),
+        exceeded=_exceeded(record.exceeded),
+        message=_message(record),
+    )
+
+
+def _message(run: RunFacts) -> str | None:
+    return run.message and replace_message(run.message, OMITTED)
 
 
 _EndT = TypeVar("_EndT", Cause, FailedStep)
@@ -120,7 +140,7 @@ _EndT = TypeVar("_EndT", Cause, FailedStep)
 def _end(end: _EndT | None) -> _EndT | None:
     if end is None or end.message is None or end.reason == START_ERROR:
         return end
-    return end.model_copy(update={"message": OMITTED})
+    return evolve(end, message=OMITTED)
 
 
 def _exceeded(exceeded: Exceeded | None) -> Exceeded | None:

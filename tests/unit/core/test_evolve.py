@@ -14,6 +14,8 @@ CHANGES: list[tuple[Any, type[models.ApiModel]]] = [
     (evolve.StatusChanges, models.InitPipelineStatus),
     (evolve.ConditionChanges, models.Condition),
     (evolve.ExceededChanges, models.Exceeded),
+    (evolve.PoliciesChanges, models.Policies),
+    (evolve.CauseChanges, models.Cause),
     (evolve.FailedStepChanges, models.FailedStep),
 ]
 
