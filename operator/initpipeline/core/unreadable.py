@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from initpipeline.api.models import Condition, format_time
 from initpipeline.api.reasons import ConditionType, Reason
 from initpipeline.api.times import parse_time
-from initpipeline.core import lenient
-from initpipeline.core.conditions import is_own
+from initpipeline.core import conditions, lenient
 from initpipeline.core.errors import UnreadableError
+from initpipeline.core.explanations import Explanation
 from initpipeline.core.facts import Pipeline, PipelineMetadata, pipeline_metadata
 from initpipeline.core.text import clip
 
@@ -74,7 +74,7 @@ def unreadable_conditions(
     )
     before = {lenient.text(one.get("type")): one for one in pipeline.conditions}
     reported = [
-        _condition(before.get(type_, {}), type_, status, Reason.UNREADABLE, message, pipeline, now)
+        _condition(before.get(type_, {}), type_, status, message, pipeline, now)
         for type_, status in _CONDITIONS
     ]
     reported += [condition.to_api() for condition in _of_others(pipeline.conditions)]
@@ -87,7 +87,7 @@ def _of_others(stored: Iterable[Mapping[str, Any]]) -> Iterator[Condition]:
     for raw in stored:
         with contextlib.suppress(ValidationError):
             condition = Condition.model_validate(raw)
-            if not is_own(condition.type):
+            if not conditions.is_own(condition.type):
                 yield condition
 
 
@@ -104,32 +104,30 @@ def error_conditions(
     if before and before.reason == Reason.RECONCILE_ERROR and f" {kind}: " in before.message:
         return None
     details = " ".join(str(error).split())
-    message = clip(
+    message = (
         "the operator failed to reconcile this InitPipeline, and retries. Open an issue with the "
         f"error in its log: {kind}: {details}"
     )
-    stalled = _condition(
-        before.to_api() if before else {},
+    status = conditions.with_condition(
+        pipeline.status,
+        pipeline.status,
         ConditionType.STALLED,
-        "True",
-        Reason.RECONCILE_ERROR,
-        message,
-        pipeline,
+        Explanation(Reason.RECONCILE_ERROR, message),
+        pipeline.generation,
         now,
     )
-    others = [c for c in pipeline.status.conditions if c.type != ConditionType.STALLED]
-    return [*(condition.to_api() for condition in others), stalled]
+    return [condition.to_api() for condition in status.conditions]
 
 
 def _condition(
     before: Mapping[str, Any],
     type_: ConditionType,
     status: str,
-    reason: Reason,
     message: str,
-    pipeline: PipelineMetadata,
+    pipeline: UnreadablePipeline,
     now: datetime,
 ) -> dict[str, Any]:
+    """Returns the condition. ``before`` is the stored one, which is not validated."""
     since = parse_time(before.get("lastTransitionTime")) if before.get("status") == status else None
     return Condition.model_validate(
         {
@@ -137,7 +135,7 @@ def _condition(
             "status": status,
             "observedGeneration": pipeline.generation,
             "lastTransitionTime": format_time(since or now),
-            "reason": reason.value,
+            "reason": Reason.UNREADABLE.value,
             "message": message,
         }
     ).to_api()
