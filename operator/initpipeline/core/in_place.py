@@ -67,14 +67,20 @@ def with_rules(pod_spec: Mapping[str, Any]) -> dict[str, Any]:
     The rule comes after the container's own rules, since the kubelet takes the first that matches.
     The API requires a restartPolicy on each container that has rules.
     """
-    containers = []
-    for container in pod_spec.get("containers") or ():
-        policy = container.get("restartPolicy") or pod_spec.get("restartPolicy") or "Always"
-        rule = _RULES.get(policy)
-        rules = [*(container.get("restartPolicyRules") or ()), rule]
-        with_rule = {**container, "restartPolicy": policy, "restartPolicyRules": rules}
-        containers.append(with_rule if rule else container)
+    policy = pod_spec.get("restartPolicy") or "Always"
+    containers = [
+        _with_rule(container, container.get("restartPolicy") or policy)
+        for container in pod_spec.get("containers") or ()
+    ]
     return {**pod_spec, "containers": containers}
+
+
+def _with_rule(container: dict[str, Any], policy: str) -> dict[str, Any]:
+    rule = _RULES.get(policy)
+    if rule is None:
+        return container
+    rules = [*(container.get("restartPolicyRules") or ()), rule]
+    return {**container, "restartPolicy": policy, "restartPolicyRules": rules}
 
 
 def refused(facts: Facts) -> bool:

@@ -94,15 +94,11 @@ def app_restart(run: Run, pod: Pod) -> Cause | None:
             continue
         waits = status.waiting_reason == CRASH_LOOP_BACK_OFF
         if status.restart_count + waits > baseline.restart_count:
-            return _cause(status)
+            return _cause(status.name, status.last_terminated or status.terminated)
     return None
 
 
-def _cause(status: ContainerStatus) -> Cause:
-    return _cause_of(status.name, status.last_terminated or status.terminated)
-
-
-def _cause_of(name: str, end: Terminated | None) -> Cause:
+def _cause(name: str, end: Terminated | None) -> Cause:
     if end is None:
         return Cause(container=name)
     return Cause(
@@ -132,7 +128,8 @@ def restart_baselines(run: Run, pod: Pod, initialized: datetime) -> tuple[Restar
             if not (restarted and _resized(pod, container, baseline)):
                 baselines.append(baseline)
                 continue
-        if baseline is not None or judged_from_now:
+            count = status.restart_count
+        elif judged_from_now:
             count = status.restart_count
         else:
             count = _baseline(run, pod, status, initialized)
@@ -211,16 +208,15 @@ def init_restart_baselines(
     old_ids = {status.name: status.container_id for status in mirrored}
     known = {baseline.name: baseline.restart_count for baseline in run.init_restart_baselines}
     cause = run.in_place_cause if run.initialized_time is None else None
-    return tuple(
-        RestartBaseline(
-            name=status.name,
-            restart_count=known.get(status.name, 0)
-            if cause is not None and cause.container == status.name
-            else status.restart_count + is_old,
-        )
-        for status in pod.init_container_statuses
-        if (is_old := _still_the_old(status, old_ids)) or status.restart_count
-    )
+    baselines: list[RestartBaseline] = []
+    for status in pod.init_container_statuses:
+        count = status.restart_count + _still_the_old(status, old_ids)
+        if not count:
+            continue
+        if cause is not None and cause.container == status.name:
+            count = known.get(status.name, 0)
+        baselines.append(RestartBaseline(name=status.name, restart_count=count))
+    return tuple(baselines)
 
 
 def restarts_in_run(run: Run, status: ContainerStatus) -> int:
@@ -283,7 +279,7 @@ def in_place_cause(pod: Pod) -> Cause | None:
     if not by_rule:
         return None
     name, end = max(by_rule, key=lambda entry: _finished(entry[1]))
-    return _cause_of(name, end)
+    return _cause(name, end)
 
 
 def _finished(end: Terminated) -> float:
