@@ -99,9 +99,8 @@ def classify(code: int, status: Mapping[str, Any]) -> Refusal | None:
 
 
 _NOT_CARRIED_OUT: Final = frozenset({401, 409, 429})
-"""The HTTP codes with which the API server reports that it has not carried out the request. It may
-have done so if it answers with 500 or above, for example with 504 after a timeout, or not at all.
-"""
+"""The HTTP codes with which the API server reports that it has not carried out the request. After a
+code from 500, such as 504 for a timeout, or without an answer, it may have carried it out."""
 
 
 def failed_request(code: int | None, error: str) -> Refusal:

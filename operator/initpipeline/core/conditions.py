@@ -78,8 +78,8 @@ def with_condition(
     generation: int,
     now: datetime,
 ) -> InitPipelineStatus:
-    """Returns the status with this condition, True for this explanation. Without an explanation,
-    the condition is absent."""
+    """Returns the status in which this condition is True, with this explanation. If there is no
+    explanation, the condition is absent. ``before`` has the last transition time."""
     if why is None and status.condition(type_) is None:
         return status
     others = tuple(condition for condition in status.conditions if condition.type != type_)

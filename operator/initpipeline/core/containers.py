@@ -117,7 +117,7 @@ class PodSpec:
         Each event of a Pod repeats its spec, and many Pods have the same. So the last results are
         kept in memory, and Pods share them.
         """
-        data = encode([read_fields(spec), resources.counted(status or {})])
+        data = encode([read_fields(spec), resources.fields_of_status(status or {})])
         return _kept_spec(data) if len(data) <= _LARGEST_KEPT else _pod_spec(data)
 
 

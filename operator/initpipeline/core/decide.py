@@ -177,7 +177,7 @@ def _reconcile_run(facts: Facts, followed: FollowedRun, now: datetime) -> Decisi
     one."""
     pipeline = facts.pipeline
     followed = _start_due_run(facts, followed, now)
-    if followed.state.waits and pipeline.status.condition(ConditionType.SUSPENDED):
+    if followed.state.rate_limited and pipeline.status.condition(ConditionType.SUSPENDED):
         return _suspend(facts, followed, now)
     facts = _with_own_validation(facts, followed.state.run)
     obstacle = in_place.obstacle(facts, followed.state, followed.pod, now)
@@ -201,11 +201,11 @@ def _start_due_run(facts: Facts, followed: FollowedRun, now: datetime) -> Follow
         state = runs.replace_run(facts.pipeline, followed, due.trigger, due.cause, now)
         # After a restore from a backup there may already be a Pod with the number of the new run.
         return _follow_pod(facts, state, now)
-    waits = due.trigger if due and by_user(due.trigger) else None
+    limited = due.trigger if due and by_user(due.trigger) else None
     # While the run for a changed template waits, the old hash is kept, so that the next reconcile
     # recognizes the change again.
-    used = state.template_hash if waits is Trigger.SPEC_CHANGED else facts.pipeline.template_hash
-    state = replace(state, next_run_time=at, waits=waits, template_hash=used)
+    used = state.template_hash if limited is Trigger.SPEC_CHANGED else facts.pipeline.template_hash
+    state = replace(state, next_run_time=at, rate_limited=limited, template_hash=used)
     return replace(followed, state=state)
 
 
@@ -277,7 +277,7 @@ def _ensure_pod(
     """Returns the decision for a run without a Pod, or with a Pod whose first report is awaited
     (first_report_deadline)."""
     pipeline, pod, state = facts.pipeline, facts.pod, followed.state
-    if state.waits is not None and (pod is None or followed.pod is not None):
+    if state.rate_limited is not None and (pod is None or followed.pod is not None):
         # The next run replaces the Pod within seconds, so a run without a Pod gets none.
         delayed = statuses.without_pod(replace(facts, pod=None), state, now)
         wake_at = _next(now, followed.report_deadline, state.next_run_time)

@@ -184,7 +184,7 @@ def zipped_template(raw: Mapping[str, Any]) -> tuple[bytes, int]:
     return zlib.compress(written, 1), len(written) + len(encode(others))
 
 
-def field_without_name(template: object) -> str | None:
+def list_with_unnamed_container(template: object) -> str | None:
     """Returns the list of containers that has an item without a name. None: all have names."""
     spec = lenient.mapping(lenient.mapping(template).get("spec"))
     for key in ("containers", "initContainers"):
@@ -199,7 +199,7 @@ def _template(raw: Mapping[str, Any]) -> tuple[bytes, int]:
     small = raw.get(COMPACT)
     if small is not None:
         return base64.b64decode(small["template"]), small["size"]
-    unnamed = field_without_name(raw["spec"]["template"])
+    unnamed = list_with_unnamed_container(raw["spec"]["template"])
     if unnamed is not None:
         raise UnreadableError(f"spec.template.spec.{unnamed}: an item has no name")
     return zipped_template(raw)
@@ -213,7 +213,7 @@ def _known_hash(status: InitPipelineStatus, policies: Policies, generation: int)
     """
     hash_ = status.template_hash
     observed = status.observed_generation == generation and not policies.suspend
-    return hash_ if observed and templates.by_these_rules(hash_) else None
+    return hash_ if observed and templates.is_comparable(hash_) else None
 
 
 M = TypeVar("M", bound=ApiModel)

@@ -32,10 +32,11 @@ def failure(status: ContainerStatus) -> Terminated | None:
     last = status.last_terminated
     if status.terminated is None and last is not None and last.reason in LOST_ENDS:
         return None
-    return _bad(status.terminated or last)
+    return _unsuccessful(status.terminated or last)
 
 
-def _bad(end: Terminated | None) -> Terminated | None:
+def _unsuccessful(end: Terminated | None) -> Terminated | None:
+    """Returns the termination. None: it is absent, a success, or a restart of all containers."""
     if end is None or end.exit_code == 0 or end.reason == RESTARTING_ALL_CONTAINERS:
         return None
     return end
@@ -136,4 +137,4 @@ def _failure_before_the_loss(status: ContainerStatus) -> Terminated | None:
     if end is None or end.exit_code not in _KILLED:
         return failure(status)
     own_reason = end.reason not in {"Error", "ContainerStatusUnknown"}  # Such as OOMKilled.
-    return end if own_reason else _bad(status.last_terminated)
+    return end if own_reason else _unsuccessful(status.last_terminated)

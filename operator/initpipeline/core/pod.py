@@ -21,10 +21,10 @@ from initpipeline.api.names import (
 )
 from initpipeline.api.times import LATEST, parse_time
 from initpipeline.core import lenient
-from initpipeline.core import template as templates
 from initpipeline.core.container_status import ContainerStatus
 from initpipeline.core.containers import RESTART_ALL_CONTAINERS, Container, PodSpec
 from initpipeline.core.errors import unreadable_as_error
+from initpipeline.core.template import is_comparable
 from initpipeline.core.template_annotation import LARGEST_PACKED
 
 PodConditionType = Literal[
@@ -70,7 +70,7 @@ class Pod:
     read."""
     template_hash: str | None
     """The hash of the template that the Pod was created from. None: the annotation is missing, or
-    its value is not a hash by the present rules of core.template."""
+    its value is not a hash that is_comparable."""
     rerun_token: str | None
     """The last rerun token for which a run had started when the Pod was created. "": no run had
     been requested. None: the annotation is missing."""
@@ -124,7 +124,7 @@ class Pod:
             labelled=NAME_LABEL in lenient.mapping(metadata.get("labels")),
             created_at=parse_time(metadata.get("creationTimestamp")),
             run=lenient.run_number(annotations.get(RUN_ANNOTATION)),
-            template_hash=_known(annotations.get(TEMPLATE_HASH_ANNOTATION)),
+            template_hash=_comparable(annotations.get(TEMPLATE_HASH_ANNOTATION)),
             rerun_token=_short(annotations.get(RERUN_TOKEN_ANNOTATION), MAX_IDENTIFIER_LENGTH),
             deletion_time=_deletion_time(metadata),
             finalizers=tuple(filter(None, map(lenient.text, metadata.get("finalizers") or ()))),
@@ -221,8 +221,8 @@ def _deletion_time(metadata: Mapping[str, Any]) -> datetime | None:
     return (parse_time(value) or LATEST) if value else None
 
 
-def _known(hash_: object) -> str | None:
-    return hash_ if isinstance(hash_, str) and templates.by_these_rules(hash_) else None
+def _comparable(hash_: object) -> str | None:
+    return hash_ if isinstance(hash_, str) and is_comparable(hash_) else None
 
 
 def _short(text: Any, limit: int) -> str | None:

@@ -74,7 +74,7 @@ def _precedes(pod: Pod, status: InitPipelineStatus, run: Run) -> bool:
     if status.run is None or status.run.number != run.number:
         return False
     hashes = {hash_ for hash_ in (pod.template_hash, status.template_hash) if hash_}
-    comparable = all(template.by_these_rules(hash_) for hash_ in hashes)
+    comparable = all(template.is_comparable(hash_) for hash_ in hashes)
     other_template = comparable and len(hashes) > 1
     known = pod.rerun_token is not None
     return other_template or (known and pod.rerun_token != (status.last_rerun_token or ""))

@@ -70,6 +70,7 @@ class _Before:
     def followed_by(
         self, container: Container, status: ContainerStatus | None, done: bool, restarted: bool
     ) -> "_Before":
+        """Returns the state before the next step: this one is ``container``."""
         end = status.terminated if status and not container.sidecar else None
         return _Before(
             done=self.done and done,
@@ -88,6 +89,8 @@ class _Later:
     """By the node's clock."""
 
     def preceded_by(self, status: ContainerStatus | None, stale: Collection[str]) -> "_Later":
+        """Returns the state of these containers and of the one before them, which has the status.
+        None: the kubelet has not reported on it."""
         if status is None or status.container_id in stale or status.started_at is None:
             return self
         starts = (start for start in (self.latest_start, status.started_at) if start)
@@ -222,7 +225,8 @@ def stale_container_ids(
             is_old = is_old or not (proven or in_order)
             reached = not is_old and _succeeded(status)
             finished = status.terminated.finished_at if status.terminated else None
-        stale += [status.container_id] if is_old else []
+        if is_old:
+            stale.append(status.container_id)
     if not reached:
         stale += [status.container_id for status in pod.container_statuses]
     return tuple(id_ for id_ in stale if id_)

@@ -1,4 +1,5 @@
-"""A token bucket without a clock: the caller keeps one time, at which the bucket is full again."""
+"""A token bucket without a clock: the caller keeps one time, at which the bucket is full again
+(generic cell rate algorithm, GCRA)."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta

@@ -69,7 +69,7 @@ def effective_resources(
     )
 
 
-def counted(status: Mapping[str, Any]) -> dict[str, Any]:
+def fields_of_status(status: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the fields of a v1.PodStatus on which the effective resources depend."""
     fields = {
         field: status[field] for field in ("resources", "allocatedResources") if field in status
@@ -92,15 +92,15 @@ def pod_level_defaults(spec: Mapping[str, Any]) -> tuple[Amounts, Amounts]:
 
     Raises ValueError if an amount is not a quantity.
     """
-    asked = _Resources.from_api(spec.get("resources"))
+    desired = _Resources.from_api(spec.get("resources"))
     containers = _containers(spec, {})
     requests = _aggregate(containers, lambda resources: resources.requests)
     limits = {
         name: limit
         for name, limit in _aggregate(containers, lambda resources: resources.limits).items()
-        if name.startswith(_HUGE_PAGES) and (name in asked.limits or name not in asked.requests)
+        if name.startswith(_HUGE_PAGES) and (name in desired.limits or name not in desired.requests)
     }
-    limited = limits | asked.limits
+    limited = limits | desired.limits
     if not limited:
         return {}, {}
     shared = {name: request for name, request in requests.items() if name in _SHARED}
@@ -111,7 +111,7 @@ def _total(spec: Mapping[str, Any], status: Mapping[str, Any]) -> _Resources:
     containers = _containers(spec, status)
     requests = _aggregate(containers, lambda resources: resources.requests)
     limits = _aggregate(containers, lambda resources: resources.limits)
-    whole = _of_the_pod(spec, status, requests)
+    whole = _pod_level(spec, status, requests)
     overhead = _amounts(spec.get("overhead"))
     return _Resources(
         _sum(requests | whole.requests, overhead),
@@ -131,13 +131,13 @@ def _aggregate(containers: list[_Container], of: Callable[[_Resources], Amounts]
     for container in containers:
         amounts = of(container.resources)
         if not container.is_init:
-            _add(apps, amounts)
+            _add_to(apps, amounts)
         elif container.is_sidecar:
-            _add(sidecars, amounts)
+            _add_to(sidecars, amounts)
         else:
             beside = {name: sidecars[name] for name in amounts if name in sidecars}
-            _raise(most, _sum(amounts, beside))
-    return _most(_sum(apps, sidecars), most)
+            _raise_to(most, _sum(amounts, beside))
+    return _larger(_sum(apps, sidecars), most)
 
 
 def _containers(spec: Mapping[str, Any], status: Mapping[str, Any]) -> list[_Container]:
@@ -150,27 +150,30 @@ def _containers(spec: Mapping[str, Any], status: Mapping[str, Any]) -> list[_Con
 
     def read(raw: Mapping[str, Any], is_init: bool) -> _Container:
         is_sidecar = is_init and raw.get("restartPolicy") == "Always"
-        asked = _Resources.from_api(raw.get("resources"))
-        asked = _Resources(asked.limits | asked.requests, asked.limits)
+        desired = _Resources.from_api(raw.get("resources"))
+        desired = _Resources(desired.limits | desired.requests, desired.limits)
         # Only app containers and sidecars can be resized (KEP-1287).
-        given = statuses.get(raw.get("name")) if is_sidecar or not is_init else None
-        return _Container(_in_force(asked, given, infeasible), is_init, is_sidecar)
+        reported = statuses.get(raw.get("name")) if is_sidecar or not is_init else None
+        return _Container(_in_force(desired, reported, infeasible), is_init, is_sidecar)
 
     inits, apps = spec.get("initContainers") or (), spec.get("containers") or ()
     return [*(read(raw, True) for raw in inits), *(read(raw, False) for raw in apps)]
 
 
-def _in_force(asked: _Resources, status: Mapping[str, Any] | None, infeasible: bool) -> _Resources:
-    """Returns the amounts that count, if the status of the container or Pod reports the allocated
-    resources. Otherwise returns the requested ones."""
+def _in_force(
+    desired: _Resources, status: Mapping[str, Any] | None, infeasible: bool
+) -> _Resources:
+    """Returns the amounts that count for a container or Pod with this status: the desired ones of
+    the spec, if the kubelet does not report the actual and the allocated ones."""
     if not status or status.get("resources") is None:
-        return asked
-    given = _Resources.from_api(status["resources"])
+        return desired
+    actual = _Resources.from_api(status["resources"])
     allocated = _amounts(status.get("allocatedResources"))
     if infeasible:
-        return _Resources(_most(given.requests, allocated), given.limits)
+        return _Resources(_larger(actual.requests, allocated), actual.limits)
     return _Resources(
-        _most(_most(asked.requests, given.requests), allocated), _most(asked.limits, given.limits)
+        _larger(_larger(desired.requests, actual.requests), allocated),
+        _larger(desired.limits, actual.limits),
     )
 
 
@@ -183,7 +186,7 @@ def _resize_is_infeasible(status: Mapping[str, Any]) -> bool:
     )
 
 
-def _of_the_pod(
+def _pod_level(
     spec: Mapping[str, Any], status: Mapping[str, Any], aggregate: Amounts
 ) -> _Resources:
     """Returns the Pod-level requests and limits (KEP-2837).
@@ -192,17 +195,17 @@ def _of_the_pod(
     requests the resource, it defaults to the Pod-level limit. For huge pages it is always the
     limit, because they cannot be overcommitted.
     """
-    asked = _Resources.from_api(spec.get("resources"))
+    desired = _Resources.from_api(spec.get("resources"))
     defaults = {
         name: limit
-        for name, limit in asked.limits.items()
+        for name, limit in desired.limits.items()
         if name not in aggregate or name.startswith(_HUGE_PAGES)
     }
-    asked = _Resources(defaults | asked.requests, asked.limits)
-    force = _in_force(asked, status, _resize_is_infeasible(status))
+    desired = _Resources(defaults | desired.requests, desired.limits)
+    counted = _in_force(desired, status, _resize_is_infeasible(status))
     return _Resources(
-        {name: force.requests.get(name, wanted) for name, wanted in asked.requests.items()},
-        {name: force.limits.get(name, wanted) for name, wanted in asked.limits.items()},
+        {name: counted.requests.get(name, wanted) for name, wanted in desired.requests.items()},
+        {name: counted.limits.get(name, wanted) for name, wanted in desired.limits.items()},
     )
 
 
@@ -219,23 +222,23 @@ def _amounts(raw: Mapping[str, Any] | None) -> Amounts:
 
 def _sum(amounts: Amounts, more: Amounts) -> Amounts:
     total = dict(amounts)
-    _add(total, more)
+    _add_to(total, more)
     return total
 
 
-def _add(amounts: Amounts, more: Amounts) -> None:
+def _add_to(amounts: Amounts, more: Amounts) -> None:
     for name, amount in more.items():
         amounts[name] = amounts[name] + amount if name in amounts else amount
 
 
-def _most(amounts: Amounts, others: Amounts) -> Amounts:
+def _larger(amounts: Amounts, others: Amounts) -> Amounts:
     """Returns the larger amount of each resource. If both are equal, returns the first one."""
     larger = dict(amounts)
-    _raise(larger, others)
+    _raise_to(larger, others)
     return larger
 
 
-def _raise(amounts: Amounts, others: Amounts) -> None:
+def _raise_to(amounts: Amounts, others: Amounts) -> None:
     for name, other in others.items():
         if name not in amounts or other.milli > amounts[name].milli:
             amounts[name] = other

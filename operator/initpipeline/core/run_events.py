@@ -193,13 +193,13 @@ def _failed_steps(
     failed = [(one, step) for one in mirrored(after) if (step := failed_step([one], pod_lost=lost))]
     if after.run is not None and failed:
         earlier = mirrored(before)
-        ended_before = {_ended(status) for status in earlier}
+        ended_before = {_last_ended(status) for status in earlier}
         mirrored_before = {status.container_id for status in earlier}
         known = before.run.number if before.run else after.run.number
         for status, step in failed:
-            if _ended(status) in ended_before:
+            if _last_ended(status) in ended_before:
                 continue
-            run = known if _ended(status) in mirrored_before else after.run.number
+            run = known if _last_ended(status) in mirrored_before else after.run.number
             failures.setdefault(run, {})[step.name] = step
     _add_evidence(failures, before, after)
     return failures
@@ -234,7 +234,7 @@ def _pod_lost(status: InitPipelineStatus) -> bool:
     return terminating or (run is not None and run.result is Result.LOST)
 
 
-def _ended(status: ContainerStatus) -> str:
+def _last_ended(status: ContainerStatus) -> str:
     """Returns the ID of the container that terminated last, by this status. "": no container has
     terminated."""
     end = status.terminated or status.last_terminated

@@ -59,9 +59,9 @@ class RunState:
     next_run_time: datetime | None
     last_rerun_token: str | None
     template_hash: str | None
-    waits: Trigger | None = None
-    """The trigger of a run that a user starts, and that USER_RUNS delays until next_run_time. None:
-    no such run waits."""
+    rate_limited: Trigger | None = None
+    """The trigger of the next run, if a user starts it and USER_RUNS delays it until next_run_time.
+    None: there is no such run."""
 
     @classmethod
     def of(cls, status: InitPipelineStatus, run: Run) -> "RunState":
@@ -167,7 +167,7 @@ def _begun(state: RunState, pipeline: Pipeline) -> RunState:
         last_rerun_token=state.run.token or state.last_rerun_token,
         template_hash=pipeline.template_hash,
         next_run_time=None,
-        waits=None,
+        rate_limited=None,
     )
 
 

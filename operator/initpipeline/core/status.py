@@ -35,6 +35,7 @@ taken, before the pipeline is Stalled. Ten minutes, like the default of a Deploy
 progressDeadlineSeconds."""
 
 _LASTING = frozenset({Reason.INVALID_TEMPLATE, Reason.QUOTA_REQUIRES_RESOURCES})
+"""Refusals of the API server that seldom end before a user makes a change."""
 _REMEDIES = {
     Reason.INVALID_TEMPLATE: "change the template, or the LimitRange, webhook or policy that "
     "changes the Pod",
@@ -136,12 +137,10 @@ def not_deleted(
     InitPipeline. ``since`` is when the deletion was due. Without a failure, returns ``status``."""
     failed, late = _failed_deletion(facts, what, since, now)
     stalled = status.condition(ConditionType.STALLED)
-    type_, why = ConditionType.STALLED, late
+    type_, why = (ConditionType.STALLED, late) if late else (ConditionType.RECONCILING, failed)
     if stalled is not None and failed is not None:
         message = f"{clip(failed.message, MAX_MESSAGE_LENGTH // 2)}. {stalled.message}"
-        why = Explanation(Reason(stalled.reason), message)
-    elif stalled is None and late is None:
-        type_, why = ConditionType.RECONCILING, failed
+        type_, why = ConditionType.STALLED, Explanation(Reason(stalled.reason), message)
     if why is None:
         return status
     pipeline = facts.pipeline
@@ -206,7 +205,7 @@ def _reported(
 def _observed_generation(pipeline: Pipeline, state: RunState) -> int:
     """Returns the generation that status reflects. While the run for a changed spec waits, that is
     the generation before the change."""
-    if state.waits in {None, Trigger.REQUESTED}:
+    if state.rate_limited in {None, Trigger.REQUESTED}:
         return pipeline.generation
     return max(pipeline.status.observed_generation or 0, 0)
 
@@ -321,14 +320,14 @@ def _with_remedy(cause: str, remedy: str) -> str:
 
 def _delayed(state: RunState) -> Explanation | None:
     """Returns why a run that a user starts waits. None: no such run waits."""
-    if state.waits is None or state.next_run_time is None:
+    if state.rate_limited is None or state.next_run_time is None:
         return None
     interval = triggers.USER_RUNS.interval
     # The burst is left out, because runHistoryLimit can make it smaller.
     return Explanation(
         Reason.RATE_LIMITED,
-        f"the next run ({state.waits}) is delayed until {format_time(state.next_run_time)}: after "
-        f"a burst, users can start one run every {interval.total_seconds():.0f} s",
+        f"the next run ({state.rate_limited}) is delayed until {format_time(state.next_run_time)}: "
+        f"after a burst, users can start one run every {interval.total_seconds():.0f} s",
     )
 
 
@@ -349,8 +348,8 @@ def _backing_off(state: RunState) -> Explanation | None:
 
 
 def stalled_without_pod_at(run: Run) -> datetime:
-    """Returns when the pipeline becomes Stalled if the run still has no Pod. If waiting is
-    unlikely to help, it becomes Stalled earlier."""
+    """Returns when the pipeline becomes Stalled if the run still has no Pod. A lasting refusal
+    (``_is_lasting``) makes it Stalled earlier."""
     return run.start_time + POD_DEADLINE
 
 
@@ -388,7 +387,7 @@ def _why_no_pod(run: Run, facts: Facts, now: datetime) -> tuple[Explanation, Exp
 
 
 def _is_lasting(refusal: Refusal) -> bool:
-    """Returns whether waiting is unlikely to help, so that it does not count as progress."""
+    """Returns whether the refusal seldom ends before a user makes a change."""
     return refusal.final or refusal.reason in _LASTING
 
 

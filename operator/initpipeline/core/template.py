@@ -153,7 +153,7 @@ def digest(template: Mapping[str, Any]) -> str:
     pipelines.
 
     The first four digits identify the version of the rules. Only hashes of the same version can be
-    compared.
+    compared (``is_comparable``).
     """
     text = json_text(template) if is_large(template) else canonical(normal_form(template))
     content = hashlib.sha256(text.encode()).hexdigest()
@@ -171,8 +171,8 @@ def is_large(template: Mapping[str, Any]) -> bool:
     return count > MOST_ELEMENTS
 
 
-def by_these_rules(hash_: str | None) -> bool:
-    """Returns whether this version of this module computed the hash."""
+def is_comparable(hash_: str | None) -> bool:
+    """Returns whether the hash is one of this version of the rules, like those of ``digest``."""
     return hash_ is not None and len(hash_) == _HASH_LENGTH and hash_.startswith(_FORM)
 
 

@@ -20,17 +20,17 @@ _BREAK: Final = re.compile("\r++\n?|[\r\v\f\x85\u2028\u2029]")
 """A line break on some terminals. Several CR in a row count as one, because they only redraw the
 line."""
 
-_CONTROL: Final = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
-)
-"""C0, DEL, C1, and the characters that reorder text (UAX #9)."""
+_CONTROLS: Final = "\x00-\x08\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+"""C0, DEL, C1, and the characters that reorder text (UAX #9). Newlines and tabs are safe,
+and ``plain`` replaces the other line breaks, so it does not include them."""
 
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
-"""A lone surrogate: an undecodable byte of an argument, or half of a pair."""
+_SURROGATES: Final = "\ud800-\udfff"
+"""Lone surrogates: an undecodable byte of an argument, or half of a pair."""
 
-_HARMFUL: Final = re.compile(
-    f"{_CONTROL.pattern[:-1]}\r\v\f\u2028\u2029\ud800-\udfff]",
-)
+_CONTROL: Final = re.compile(f"[{_CONTROLS}]")
+_SURROGATE: Final = re.compile(f"[{_SURROGATES}]")
+_UNSAFE: Final = re.compile(f"[{_CONTROLS}\r\v\f\u2028\u2029{_SURROGATES}]")
+"""A character that is unsafe on a terminal."""
 
 
 def plain(text: str) -> str:
@@ -39,7 +39,7 @@ def plain(text: str) -> str:
     Line breaks of any kind become ``\\n``. Tabs are kept. If the text consists only of control
     characters, they are returned as escapes (``\\u001b[0m``).
     """
-    if not _HARMFUL.search(text):
+    if not _UNSAFE.search(text):
         return text
     cleaned = _SEQUENCE.sub("", text)
     cleaned = _CONTROL.sub("", _BREAK.sub("\n", cleaned))
@@ -50,13 +50,13 @@ def plain(text: str) -> str:
 def escaped(text: str) -> str:
     """Returns the text with an escape for each character that is unsafe on a terminal. The escapes
     are valid in a JSON string and in a double-quoted YAML scalar."""
-    return _HARMFUL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def is_plain(text: str) -> bool:
     """Returns whether the text has no character that is unsafe on a terminal. Newlines and tabs are
     safe."""
-    return not _HARMFUL.search(text)
+    return not _UNSAFE.search(text)
 
 
 def clip(text: str, limit: int = MAX_MESSAGE_LENGTH) -> str:

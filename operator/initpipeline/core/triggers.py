@@ -143,7 +143,7 @@ def _template_changed(facts: Facts, followed: FollowedRun) -> bool | None:
         return False
     if pipeline.template_hash == used:
         return False
-    if template.by_these_rules(used):
+    if template.is_comparable(used):
         return True
     # Another version of the operator computed the hash, and the generation has changed, maybe only
     # because another field of spec has. The template on the Pod shows whether the template changed.

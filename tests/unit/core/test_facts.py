@@ -11,7 +11,7 @@ from initpipeline.api.names import (
     RERUN_ANNOTATION,
 )
 from initpipeline.core.errors import UnreadableError
-from initpipeline.core.facts import Facts, Pipeline, field_without_name
+from initpipeline.core.facts import Facts, Pipeline, list_with_unnamed_container
 from tests.builders import fresh_pod, pipeline, pod, stamp
 
 
@@ -156,7 +156,7 @@ class TestPipeline:
         ],
     )
     def test_template_without_unnamed_containers_is_readable(self, template: object) -> None:
-        assert field_without_name(template) is None
+        assert list_with_unnamed_container(template) is None
 
     def test_spec_that_violates_the_schema_is_unreadable(self) -> None:
         raw = pipeline().policy(backoffLimit=-1).raw()

@@ -14,7 +14,7 @@ def counted(spec: Raw, status: Raw | None = None) -> tuple[Amounts, Amounts]:
     """Returns the effective requests and limits. They depend only on some fields of the status."""
     found = effective_resources(spec, status)
     assert found is not None
-    assert effective_resources(spec, resources.counted(status or {})) == found
+    assert effective_resources(spec, resources.fields_of_status(status or {})) == found
     return found.requests or {}, found.limits or {}
 
 

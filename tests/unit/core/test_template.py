@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from initpipeline.api import names
-from initpipeline.core.template import MOST_ELEMENTS, by_these_rules, digest, normal_form
+from initpipeline.core.template import MOST_ELEMENTS, digest, is_comparable, normal_form
 from initpipeline.core.template_changes import cause, changes
 from tests.unit.core.templates import CORPUS, app, init, metadata, of, pod_level, requests, volume
 
@@ -279,8 +279,8 @@ class TestEquality:
 
     @pytest.mark.parametrize("hash_", [None, "", "7dbc2c557849a1f3"])
     def test_hash_of_other_rules_is_rejected(self, hash_: str | None) -> None:
-        assert not by_these_rules(hash_)
-        assert by_these_rules(digest(of()))
+        assert not is_comparable(hash_)
+        assert is_comparable(digest(of()))
 
     @pytest.mark.parametrize("excess", [0, 1, 2])
     def test_template_with_too_many_elements_is_compared_literally(self, excess: int) -> None:
