@@ -19,7 +19,6 @@ from initpipeline.runtime.client import SILENT_SECONDS, WATCH_SECONDS
 from initpipeline.runtime.errors import OperatorError
 from initpipeline.runtime.keys import Key, Kind, ListedObjects, ObjectUIDs, key_of
 from initpipeline.runtime.lean_imports import kopf
-from initpipeline.runtime.probes import Freshness
 from initpipeline.runtime.queue import WorkQueue
 from initpipeline.runtime.responses import LARGEST_PAGE
 from initpipeline.runtime.retries import retry_delay
@@ -129,7 +128,7 @@ class ListedPipelines:
         self._without_pods = set(namespaces)
         """The namespaces whose Pods are not listed yet."""
         self._waiting: list[Key] = []
-        self.fail = fail
+        self._fail = fail
 
     def handle(self, raw: Mapping[str, Any]) -> Key | None:
         """Store and queue a pipeline, and return its key. An exception is only logged, because one
@@ -155,7 +154,7 @@ class ListedPipelines:
         try:
             sweep.compare(Kind.PIPELINE, self._store, newest, existing, namespace, self._queue.add)
         except OperatorError as error:
-            self.fail(error)
+            self._fail(error)
 
     def queue_all(self) -> None:
         """Queue all stored pipelines, except those that wait for the Pods."""
@@ -174,19 +173,13 @@ class ListedPipelines:
             self._waiting = []
 
 
-class PipelineLists:
-    """The lists of one namespace's InitPipelines. With the namespace None: of all namespaces."""
+class PipelineList:
+    """One list of a namespace's InitPipelines. With the namespace None: of all namespaces."""
 
-    def __init__(
-        self, namespace: str | None, pipelines: ListedPipelines, freshness: Freshness
-    ) -> None:
+    def __init__(self, namespace: str | None, pipelines: ListedPipelines) -> None:
+        """Create it when the list is requested."""
         self._namespace = namespace
         self._pipelines = pipelines
-        self._freshness = freshness
-        self.begin()
-
-    def begin(self) -> None:
-        """Record that a list is requested. A list that was not completed before is discarded."""
         self._newest = self._pipelines.newest()
         self._listed = ListedObjects()
 
@@ -198,9 +191,7 @@ class PipelineLists:
 
     def end(self, version: str) -> None:
         """Record that the list is complete. Removes the stored pipelines that it does not have."""
-        self._freshness.listed()
         self._pipelines.compare(self._newest, self._listed.at(version), self._namespace)
-        self._listed = ListedObjects()
 
 
 class _Backoffs:

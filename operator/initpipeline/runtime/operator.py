@@ -17,7 +17,7 @@ from initpipeline.runtime.clock import Clock
 from initpipeline.runtime.crd_check import CrdCheck
 from initpipeline.runtime.errors import ConnectionFailed, HistoryLost, OperatorError, one_line
 from initpipeline.runtime.gateway import Gateway, pipelines_path
-from initpipeline.runtime.handlers import PipelineLists
+from initpipeline.runtime.handlers import PipelineList
 from initpipeline.runtime.keys import Key, Kind
 from initpipeline.runtime.kopf_guard import KopfGuard, Watched
 from initpipeline.runtime.leading import Leading
@@ -177,14 +177,13 @@ class _SharedLists:
         self._fail = fail
         self._version = ""
         """The version of the last list, until its watch is opened."""
-        self._lists: dict[Share, PipelineLists] = {}
+        self._lists: dict[Share, PipelineList] = {}
         """The lists of the shares that existed when the list was requested."""
 
     def begin(self) -> None:
         """Record that a list is requested. A list that was not completed before is discarded."""
         self._lists = {
-            share: PipelineLists(self._namespace, share.listed, self._freshness)
-            for share in self._work.shares()
+            share: PipelineList(self._namespace, share.listed) for share in self._work.shares()
         }
 
     def handle(self, raw: Mapping[str, Any]) -> None:
@@ -197,8 +196,8 @@ class _SharedLists:
     def end(self, version: str) -> None:
         """Record that the list is complete. Removes the stored pipelines that it does not have."""
         self._freshness.listed()
-        for lists in self._lists.values():
-            lists.end(version)
+        for one in self._lists.values():
+            one.end(version)
         self._lists = {}
         self._version = version
 
