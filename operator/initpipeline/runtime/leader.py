@@ -12,9 +12,15 @@ so, another replica takes the Lease over when it has expired.
 - ``remaining`` is counted from before the request that renewed the Lease, so it ends before the
   Lease expires for any other replica. With ``--shards``, another replica may take the Lease over
   earlier, when the heartbeat of the holder has expired (runtime.members).
+
+In these points it differs from client-go:
+
 - A holder that cannot renew its Lease, as in an outage of the API server, stops reconciling, but
   does not end. It continues if no other replica has taken the Lease meanwhile. client-go's holder
   ends, and would be restarted again and again until the outage is over.
+- A replica that stands by watches the Lease. client-go's reads it in each RetryPeriod.
+- A holder recognizes its own writes by their renewTime as well, so two processes with the same
+  identity do not both lead.
 
 The Lease does not order the writes of two replicas. ``Gateway`` ends each write before the Lease
 expires. docs/decisions/0021-lease-and-deadlines.md has the reasons.
@@ -239,7 +245,7 @@ class LeaderElection:
         """Take the Lease. Returns whether that succeeded. If not, the Lease has been read again. If
         no change explains the failure, time has passed: a webhook may have caused it."""
         known = self._lease
-        conflict: ApiError | None = None
+        conflict: ApiError
         try:
             # After an outage, this process may still hold the Lease. It then only renews it.
             await self._write({} if self._held else self._taking())
@@ -254,10 +260,12 @@ class LeaderElection:
             conflict = error  # Usually another replica was faster.
         except _FAILED as error:
             await self._pause(error)
+            await self._read()
+            return False
         else:
             return True
         await self._read()
-        if conflict is not None and self._lease == known:
+        if self._lease == known:
             await self._pause(conflict)
         return False
 

@@ -13,6 +13,11 @@
 
 A key does not carry what has changed: a worker that gets one compares the whole current state.
 
+The names of the methods in client-go: ``add`` is Add, ``add_at`` AddAfter, ``retry``
+AddRateLimited, ``forget_failures`` Forget, ``get`` Get, ``done`` Done, ``close`` ShutDown. Unlike
+Get, ``get`` ends the delay of its key. Unlike ShutDown, ``close`` discards the keys that wait, and
+``get`` does not return after it, so the workers' tasks must be cancelled.
+
 Why not a library: the official Python client has no work queue. Kopf has one queue per object, of
 events instead of keys.
 """
@@ -67,8 +72,8 @@ class _Work:
     changed_at: float
     """When the oldest change that status does not reflect was added to the queue."""
     outcome: Outcome = Outcome.SUCCESS
-    is_served: bool = False
-    """Status reflects all changes up to ``changed_at``: ``WorkQueue.served`` was called."""
+    is_reflected: bool = False
+    """Status reflects all changes up to ``changed_at``: ``WorkQueue.reflected`` was called."""
 
 
 class _Group(Generic[K]):
@@ -144,12 +149,14 @@ class WorkQueue(Generic[K]):
         self._max_last = max_last
         self._waiting: dict[K, float] = {}
         """Keys that were added and that no worker has got since, with the time at which they were
-        added. A key can be here and in _active: it was added again while a worker processes it."""
+        added: client-go's set "dirty". A key can be here and in _active: it was added again while a
+        worker processes it."""
         self._active: dict[K, _Work] = {}
-        """Keys that a worker is processing, in the order in which workers got them."""
-        self._unserved: dict[K, float] = {}
-        """For keys that were requeued before ``served`` was called for them: when the oldest change
-        was added."""
+        """Keys that a worker is processing, in the order in which workers got them: client-go's set
+        "processing"."""
+        self._unreflected: dict[K, float] = {}
+        """For keys that were requeued before ``reflected`` was called for them: when the oldest
+        change was added."""
         self._groups: OrderedDict[Hashable, _Group[K]] = OrderedDict()
         """The keys of _waiting that are not in _active, and those of _active, by group. The first
         group is served next. No group is empty."""
@@ -217,12 +224,12 @@ class WorkQueue(Generic[K]):
         work = self._active.get(key)
         return Outcome.SUCCESS if work is None else work.outcome
 
-    def served(self, key: K) -> None:
-        """Record that the status of a key that a worker has is up to date. ``age`` counts from now,
-        and does not include this change any more if the key is requeued."""
+    def reflected(self, key: K) -> None:
+        """Record that the status of a key that a worker has reflects all changes until now. So
+        ``age`` starts again, also if the key is requeued."""
         if key in self._active:
             work = self._active[key]
-            work.changed_at, work.is_served = asyncio.get_running_loop().time(), True
+            work.changed_at, work.is_reflected = asyncio.get_running_loop().time(), True
 
     async def get(self) -> K:
         """Wait for the next key, and return it. The caller must call ``done`` with the key when it
@@ -238,7 +245,7 @@ class WorkQueue(Generic[K]):
                 raise
         now = asyncio.get_running_loop().time()
         added_at = self._waiting.pop(key, now)
-        self._active[key] = _Work(now, self._unserved.pop(key, added_at))
+        self._active[key] = _Work(now, self._unreflected.pop(key, added_at))
         self._meter.taken(now - added_at)
         self._idle.clear()
         if timer := self._timers.pop(key, None):
@@ -273,8 +280,8 @@ class WorkQueue(Generic[K]):
         work = self._active.pop(key, None)
         if work is not None:
             self._meter.worked(asyncio.get_running_loop().time() - work.taken_at)
-            if work.outcome is Outcome.REQUEUE and not work.is_served:
-                self._unserved[key] = work.changed_at
+            if work.outcome is Outcome.REQUEUE and not work.is_reflected:
+                self._unreflected[key] = work.changed_at
         name = self._group(key)
         group = self._groups[name]
         group.done(key)
@@ -325,7 +332,7 @@ class WorkQueue(Generic[K]):
             timer.cancel()
         self._timers.clear()
         self._waiting.clear()
-        self._unserved.clear()
+        self._unreflected.clear()
         for group in self._groups.values():
             for keys in group.waiting.values():
                 keys.clear()

@@ -156,9 +156,9 @@ class Reconciler:
 
     async def _reconcile(self, key: Key, pipeline: Pipeline | UnreadablePipeline | None) -> None:
         with self._tracer.reconcile() as span:
-            await self._carry_out(key, pipeline, span)
+            await self._decide_and_act(key, pipeline, span)
 
-    async def _carry_out(
+    async def _decide_and_act(
         self, key: Key, pipeline: Pipeline | UnreadablePipeline | None, span: ReconcileSpan
     ) -> None:
         facts = await self._read(key, pipeline)
@@ -170,9 +170,9 @@ class Reconciler:
             if self._is_unconfirmed(key, facts.pipeline, decision):
                 facts = await self._confirm(key, facts, decision)
                 continue
-            for step in self._steps(key, decision):
+            for write in self._writes(key, decision):
                 run = decision.status.run
-                span.note(facts.pipeline, run.number if run else None, step)
+                span.note(facts.pipeline, run.number if run else None, write)
             pipeline = await self._write_status(facts.pipeline, decision)
             if pipeline is None:
                 return
@@ -183,7 +183,7 @@ class Reconciler:
                 return
         self._queue.retry(key)
 
-    def _steps(self, key: Key, decision: Decision) -> Iterator[str]:
+    def _writes(self, key: Key, decision: Decision) -> Iterator[str]:
         """Yields what the decision writes, for traces."""
         if decision.patch and not self._is_deferred(key, decision):
             yield "write status"
@@ -370,7 +370,7 @@ class Reconciler:
         if written is None:
             return None
         if written is pipeline:
-            self._queue.served(key)
+            self._queue.reflected(key)
             return written
         if isinstance(written, UnreadablePipeline):
             return None  # The CRD has changed. The next reconcile reports that.
@@ -379,7 +379,7 @@ class Reconciler:
             self._queue.forget_failures(key)
         run_logs.status_written(pipeline, written, self._events.status_written(pipeline, written))
         self._meter.status_written(pipeline.status, written.status, self._queue.age(key))
-        self._queue.served(key)
+        self._queue.reflected(key)
         self._tracer.status_written(pipeline, written)
         return written
 
