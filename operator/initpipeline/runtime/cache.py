@@ -147,7 +147,7 @@ class Store(Generic[T]):
     def __contains__(self, key: Key) -> bool:
         return key in self._objects
 
-    def unpacked(self) -> int:
+    def unpacked_count(self) -> int:
         """Returns the number of objects that are not packed."""
         return len(self._recent)
 

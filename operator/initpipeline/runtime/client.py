@@ -225,12 +225,12 @@ class ApiClient:
     async def _authorize(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Send a request of Kopf like ``_respond``."""
+        """Send a request of Kopf like ``_response``."""
 
         async def send() -> aiohttp.ClientResponse:
-            return await handler(await _authorized(request, self._configuration))
+            return await handler(await _with_authorization(request, self._configuration))
 
-        return await self._sent(send)
+        return await self._with_renewal(send)
 
     async def request(
         self,
@@ -248,7 +248,7 @@ class ApiClient:
         the latest, even if credentials are loaded meanwhile.
         """
         headers = {"Accept": accept, "Content-Type": content_type}
-        code, data, delay = await self._send(method, path, headers, body, seconds)
+        code, data, delay = await self._answer(method, path, headers, body, seconds)
         if len(data) > responses.LARGE:
             document = await asyncio.to_thread(_parse_compact, code, data)
         else:
@@ -260,13 +260,13 @@ class ApiClient:
     async def is_ready(self) -> bool:
         """Returns whether the API server has started. Unless the credentials are refused, each
         client may request that. Raises ConnectionFailed if there is no response."""
-        code, _, _ = await self._send("GET", "/readyz", {})
+        code, _, _ = await self._answer("GET", "/readyz", {})
         return code < 500
 
     async def page(self, path: str, accept: str = JSON) -> dict[str, Any]:
         """Returns a page of a list. The ``limit`` in the path is replaced by one that bounds the
         page's size. Raises like ``request``."""
-        code, data, delay = await self._send("GET", path, {"Accept": accept})
+        code, data, delay = await self._answer("GET", path, {"Accept": accept})
         document = await asyncio.to_thread(_parse, code, data)
         if code >= 400:
             raise api_error(code, document, delay)
@@ -291,7 +291,7 @@ class ApiClient:
         )
         is_open = False
         try:
-            async with await self._respond(
+            async with await self._response(
                 "GET", path, {"Accept": accept}, timeout=timeout
             ) as response:
                 code = response.status
@@ -308,7 +308,7 @@ class ApiClient:
             if not is_open:
                 raise ConnectionFailed(one_line(error)) from error
 
-    async def _send(
+    async def _answer(
         self,
         method: str,
         path: str,
@@ -325,7 +325,7 @@ class ApiClient:
         try:
             async with (
                 asyncio.timeout_at(end if end < math.inf else None),
-                await self._respond(method, path, headers, end, **options) as response,
+                await self._response(method, path, headers, end, **options) as response,
             ):
                 self._observe(response.headers.get("Date", ""))
                 return response.status, await response.read(), retry_seconds(response)
@@ -334,7 +334,7 @@ class ApiClient:
         finally:
             self._running -= 1
 
-    async def _respond(
+    async def _response(
         self,
         method: str,
         path: str,
@@ -343,9 +343,11 @@ class ApiClient:
         **options: Any,
     ) -> aiohttp.ClientResponse:
         """Send a request. ``end`` is the loop's time at which the API server must have ended it."""
-        return await self._sent(lambda: self._respond_once(method, path, headers, end, **options))
+        return await self._with_renewal(
+            lambda: self._response_once(method, path, headers, end, **options)
+        )
 
-    async def _sent(
+    async def _with_renewal(
         self, send: Callable[[], Awaitable[aiohttp.ClientResponse]]
     ) -> aiohttp.ClientResponse:
         """Send a request. If the API server refuses the credentials, or its certificate is not
@@ -362,7 +364,7 @@ class ApiClient:
             response = await send()
         return response
 
-    async def _respond_once(
+    async def _response_once(
         self, method: str, path: str, headers: dict[str, str], end: float, **options: Any
     ) -> aiohttp.ClientResponse:
         headers = {**headers, "User-Agent": USER_AGENT}
@@ -455,7 +457,7 @@ async def _authorization(configuration: Configuration) -> str | None:
     return None
 
 
-async def _authorized(
+async def _with_authorization(
     request: aiohttp.ClientRequest, configuration: Configuration
 ) -> aiohttp.ClientRequest:
     try:

@@ -162,7 +162,7 @@ class EventRecorder:
             )
             return ()
         for event in events:
-            self._put(_PendingEvent(_regarding(after, event), event, self._time()))
+            self._put(after, event)
         return events
 
     def not_written(self, pipeline: PipelineMetadata, why: str) -> None:
@@ -173,7 +173,7 @@ class EventRecorder:
             0,
             f"the operator cannot write the status, and does nothing else until it can: {why}",
         )
-        self._put(_PendingEvent(_regarding(pipeline, event), event, self._time()))
+        self._put(pipeline, event)
 
     def dropped(self, pipeline: PipelineMetadata, fields: Sequence[str]) -> None:
         """Queue the event that the API server has stored the status without these fields. Returns
@@ -184,10 +184,11 @@ class EventRecorder:
             "the API server stored the status without fields that the operator had set. Apply the "
             f"CRD of the operator's version. Dropped: {', '.join(fields)}",
         )
-        self._put(_PendingEvent(_regarding(pipeline, event), event, self._time()))
+        self._put(pipeline, event)
 
-    def _put(self, pending: _PendingEvent) -> None:
-        dropped = self._waiting.put(pending.regarding["namespace"], pending)
+    def _put(self, pipeline: PipelineMetadata, event: RunEvent) -> None:
+        pending = _PendingEvent(_regarding(pipeline, event), event, self._time())
+        dropped = self._waiting.put(pipeline.namespace, pending)
         if dropped is not None:
             self._drop(dropped, f"more than {QUEUE_LIMIT} events wait to be posted")
 

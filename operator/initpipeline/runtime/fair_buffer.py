@@ -32,7 +32,7 @@ class FairBuffer(Generic[T]):
             own = len(self._waiting.get(namespace, ()))
             most = max(self._waiting.values(), key=len, default=deque())
             if len(most) <= own + 1:
-                return item
+                return item  # With this item, its namespace would have the most.
             dropped = most.pop()
             self._count -= 1
         if namespace not in self._waiting:

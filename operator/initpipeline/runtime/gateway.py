@@ -112,10 +112,6 @@ class Gateway:
         self._remaining = remaining
         self._shard = shard
 
-    @property
-    def server(self) -> str:
-        return self._client.server
-
     async def get_pipeline(self, key: Key) -> Pipeline | UnreadablePipeline | None:
         """Returns the InitPipeline. None: it does not exist, or belongs to another shard."""
         raw = await self._get(_pipeline_path(key), key)

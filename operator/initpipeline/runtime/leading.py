@@ -40,7 +40,7 @@ class Leading:
         return {}
 
     def is_waiting(self) -> bool:
-        """Returns whether this is a cold standby: it waits for the Lease before it watches."""
+        """Returns whether this replica, a cold standby, waits for the Lease before it watches."""
         return self._waits
 
     def idle_seconds(self) -> float:

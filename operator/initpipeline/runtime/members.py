@@ -85,7 +85,7 @@ class Members:
         this replica must not write."""
         if self._beat_at is None:
             return 0.0
-        return self._beat_at + self._lasts() - self._clock()
+        return self._beat_at + self._valid_seconds() - self._clock()
 
     def leads(self) -> bool:
         """Returns whether this replica may reconcile: its last heartbeat is not too long ago."""
@@ -109,7 +109,7 @@ class Members:
     def is_gone(self, name: str) -> bool:
         """Returns whether that replica certainly cannot write any more."""
         _, since = self._beats.setdefault(name, ("", self._clock()))
-        return self._confirmed_at - since >= self._lasts()
+        return self._confirmed_at - since >= self._valid_seconds()
 
     async def run(self, changed: Callable[[], None], resumed: Callable[[], None]) -> None:
         """Write heartbeats and observe the others, until the task is cancelled. Calls ``changed``
@@ -143,13 +143,14 @@ class Members:
             fields = {"lease": str(self._key), "error": one_line(error)}
             logger.warning("membership not ended", extra=fields)
 
-    def _lasts(self) -> float:
+    def _valid_seconds(self) -> float:
+        """Returns for how long a heartbeat counts, from when it was sent or observed."""
         return self._periods.lease - EARLY_SECONDS
 
     def _pause(self) -> float:
         """Returns the seconds until the next heartbeat, or until another replica may be gone."""
         now = self._clock()
-        ends = [since + self._lasts() - now for _, since in self._beats.values()]
+        ends = [since + self._valid_seconds() - now for _, since in self._beats.values()]
         return min([self._periods.retry, *(end for end in ends if end > 0)])
 
     async def _beat(self) -> None:

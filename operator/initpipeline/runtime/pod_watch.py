@@ -127,8 +127,8 @@ class PodWatcher:
             for raw in page["items"] or ():
                 key = key_of(raw)
                 listed.add(key, raw)
-                is_new = first and key not in self._store
-                self._keep("LISTED", raw, _ignore if is_new else self._queue.add)
+                is_first = first and key not in self._store
+                self._keep("LISTED", raw, _ignore if is_first else self._queue.add)
         existing = listed.at(version)
         self.not_understood -= {
             key
@@ -150,10 +150,10 @@ class PodWatcher:
         try:
             key = key_of(raw)
             if type_ == "DELETED":
-                is_new = self._removed(key, raw)
+                has_changed = self._removed(key, raw)
             else:
-                is_new = self._stored(key, raw, listed=type_ == "LISTED")
-            if is_new:
+                has_changed = self._stored(key, raw, listed=type_ == "LISTED")
+            if has_changed:
                 changed(key)
         except Exception:  # One Pod must not stop the watch of all others.
             logger.exception("Pod cannot be stored")

@@ -13,6 +13,9 @@ from initpipeline.runtime.leader import EARLY_SECONDS
 WRITE_SECONDS: Final = EARLY_SECONDS + MARGIN_SECONDS + LEAST_SECONDS
 """A write is sent only if the Lease lasts for longer than this."""
 
+_LABEL: Final = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+"""A label of a DNS name, of any length."""
+
 
 def _namespace(name: str) -> str:
     """Returns the name of a namespace. Raises ValueError if it is not valid: Kopf would treat it
@@ -34,9 +37,6 @@ def _lease_name(name: str) -> str:
     if len(name) > 253 or not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", name):
         raise ValueError(f"must be a valid name of a Lease, not {name!r}")
     return name
-
-
-_LABEL = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 
 
 _PREFIX: Final = "INITPIPELINE_"

@@ -202,7 +202,7 @@ def _add_caches(add: Add, shares: Collection[Share]) -> None:
     }
     for resource, of_shares in stores.items():
         add("initpipeline_cache_objects", sum(map(len, of_shares)), resource)
-        unpacked = sum(store.unpacked() for store in of_shares)
+        unpacked = sum(store.unpacked_count() for store in of_shares)
         add("initpipeline_cache_unpacked_objects", unpacked, resource)
         size = sum(store.packed_bytes for store in of_shares)
         add("initpipeline_cache_packed_bytes", size, resource)

@@ -56,7 +56,7 @@ class TestSize:
         ):
             change()
             packed = sum(store.is_packed(key) for key in store.all_keys())
-            sizes.append((store.packed_bytes > 0, packed, store.unpacked()))
+            sizes.append((store.packed_bytes > 0, packed, store.unpacked_count()))
         assert sizes == [
             (True, 1, 0),
             (True, 1, 1),
