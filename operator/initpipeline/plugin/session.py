@@ -1,6 +1,7 @@
 """Gives a subcommand its options, its output and, when it first needs it, the cluster."""
 
 import argparse
+import shlex
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,7 @@ class Session:
     key_directory: Path
     """A temporary directory for private keys of the kubeconfig. Removed at exit."""
     _pod: Pod | None = None
+    """The Pod that ``pod_of`` read last."""
     _within_line: bool = False
     """The log that was printed last does not end with a newline."""
 
@@ -95,10 +97,12 @@ class Session:
 
     def flags(self, target: Target) -> str:
         """Returns the flags with which a kubectl command that is shown to the user finds the
-        target."""
+        target, quoted for a shell."""
         context, kubeconfig = self.options.context, self.options.kubeconfig
-        flags = [f"--kubeconfig {kubeconfig}"] if kubeconfig else []
-        flags += [f"--context {context}"] if context else []
+        # Neither kubectl nor a shell replaces a ~ in quotes.
+        file = str(Path(kubeconfig).expanduser()) if kubeconfig else ""
+        flags = [f"--kubeconfig {shlex.quote(file)}"] if file else []
+        flags += [f"--context {shlex.quote(context)}"] if context else []
         flags += [f"-n {target.namespace}"] if target.namespace != self.cluster.namespace else []
         return "".join(f" {flag}" for flag in flags)
 

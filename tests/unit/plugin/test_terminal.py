@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from initpipeline.core.text import is_plain
 from initpipeline.plugin import completion, terminal
 from initpipeline.plugin.errors import PluginError
 from initpipeline.plugin.report import chart
-from initpipeline.plugin.session import Session
+from initpipeline.plugin.session import Session, Target
 from initpipeline.plugin.terminal import SafeConsole
 from initpipeline.plugin.views import history, status, svg
 from tests.builders import at, fresh_pod, pipeline
@@ -69,6 +70,17 @@ VIEWS = {
     "status of all": status.table([failing()], at(60), namespaces=True, wide=True),
     "history": history.table(failing().status, at(60)),
 }
+
+
+def test_flags_of_a_shown_command_are_quoted_for_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/a b")
+    options = argparse.Namespace(context="team a; true", kubeconfig="~/config")
+    made = Session(options, session()[0].out, session()[0].err, Path())
+    made.__dict__["cluster"] = argparse.Namespace(namespace="default")
+    flags = made.flags(Target("x", "demo"))
+    assert shlex.split(flags) == (
+        ["--kubeconfig", "/home/a b/config", "--context", "team a; true", "-n", "x"]
+    )
 
 
 class TestViews:
