@@ -9,6 +9,7 @@ from typing import Final
 
 from initpipeline.api.reasons import Reason
 from initpipeline.core.container_status import ContainerStatus
+from initpipeline.core.containers import Container
 from initpipeline.core.failures import could_not_start, ending, failure
 from initpipeline.core.kubelet_reasons import (
     CANNOT_START,
@@ -72,7 +73,7 @@ def initialization(observation: Observation) -> Explanation:
     current = observation.current_step
     if current is None:
         return readiness(observation)  # Such as a Pod without init containers that a user created.
-    title = step_title(current, len(steps))
+    title = step_title(current.container, current.position, len(steps))
     if pod.deleting:
         return terminating(pod)
     if fate is Fate.LOST:
@@ -197,9 +198,10 @@ def stuck(pod: Pod) -> Explanation:
     )
 
 
-def step_title(step: Step, total: int) -> str:
-    kind = "sidecar" if step.container.sidecar else "init container"
-    return f'{kind} {step.position} of {total} "{step.container.name}"'
+def step_title(container: Container, position: int, total: int) -> str:
+    """Returns the title of an init container in messages: init container 2 of 3 "migrate"."""
+    kind = "sidecar" if container.sidecar else "init container"
+    return f'{kind} {position} of {total} "{container.name}"'
 
 
 def _pod_failed(pod: Pod) -> Explanation:

@@ -41,7 +41,7 @@ def applicable(policies: Policies, run: Run, observation: Observation) -> tuple[
     current, steps = observation.current_step, observation.steps
     if run.initialized_time is not None or observation.pod.deleting or current is None:
         return ()
-    title = explanations.step_title(current, len(steps))
+    title = explanations.step_title(current.container, current.position, len(steps))
     limits = [
         *_restarts(policies, run, current, title),
         *_timeout(policies, run, current, title),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from initpipeline.api.models import InitPipelineStatus
 from initpipeline.core import pod_ownership
 from initpipeline.core.container_status import ContainerStatus, Terminated
+from initpipeline.core.explanations import step_title
 from initpipeline.core.facts import Facts
 from initpipeline.core.failures import ending
 from initpipeline.core.pod import Pod
@@ -78,8 +79,7 @@ def _containers(pod: Pod, wanted: str | None) -> Iterator[tuple[str, bool, Conta
     total = len(pod.init_containers)
     for position, container in enumerate(pod.init_containers, start=1):
         if wanted in (None, container.name) and container.name in statuses:
-            kind = "sidecar" if container.sidecar else "init container"
-            title = f'{kind} {position} of {total} "{container.name}"'
+            title = step_title(container, position, total)
             yield title, container.sidecar, statuses[container.name]
     for status in pod.container_statuses:
         if status.name == wanted:
