@@ -13,7 +13,7 @@ from kubernetes import client
 
 from initpipeline.api import names
 from initpipeline.api.raw import Raw
-from initpipeline.plugin.report.apply_patch import last_applied, merge_patch
+from initpipeline.plugin.report.apply_patch import last_applied, three_way_patch
 from tests.api_client import allow
 from tests.builders import NAME, pipeline, running_pod
 from tests.cluster.cluster import Cluster
@@ -219,7 +219,7 @@ class TestMerge:
         assert live is not None
         apply = ("apply", "-n", planner.env.namespace, "--dry-run=server", "-o", "json", "-f", "-")
         expected = json.loads(planner.kubectl(*apply, stdin=new))
-        patch = merge_patch(last_applied(live), new, live)
+        patch = three_way_patch(last_applied(live), new, live)
         merged = planner.env.pipelines.patch(NAME, patch, dry_run="All")
         assert merged["spec"] == expected["spec"]
         assert merged["metadata"].get("labels") == expected["metadata"].get("labels")

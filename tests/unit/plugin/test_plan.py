@@ -63,7 +63,7 @@ class TestKinds:
         spec = {**before.pipeline.template["spec"], "dnsPolicy": "ClusterFirst"}
         new = before.change(before.pipeline.with_template({"spec": spec}).of_generation(2))
         found = planned(before, new, running_pod())
-        assert (found.kind, found.spelled) == ("nothing", True)
+        assert (found.kind, found.same_pod) == ("nothing", True)
 
     def test_run_that_starts_in_any_case_is_not_in_the_plan(self) -> None:
         """The operator has not reconciled an earlier request yet."""

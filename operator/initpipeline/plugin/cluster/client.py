@@ -368,7 +368,7 @@ class ClusterClient:
     def _check_name(self, namespace: str, name: str) -> None:
         """Raises NotFoundError for a name that is not valid: in the URL it could be another path or
         a query."""
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise self._missing(namespace, name)
 
     def _missing(self, namespace: str, name: str) -> NotFoundError:
@@ -425,7 +425,7 @@ class ClusterClient:
     ) -> Response:
         """Send a request. Returns the response if it succeeded, or if an object does not exist
         (404), which the caller reports."""
-        if namespace is not None and not _NAME.fullmatch(namespace):
+        if namespace is not None and not NAME.fullmatch(namespace):
             raise NotFoundError(f'"{namespace}" is not a valid namespace name')
         url = "/".join(filter(None, [resource, path]))
         response = self._send(method, version=version, namespace=namespace, url=url, **options)
@@ -442,7 +442,7 @@ class ClusterClient:
     def _send(self, method: str, **arguments: Any) -> Response:
         """Send a request. If the credentials have expired, get new ones and send it again."""
         response = self._send_once(method, arguments)
-        if response.status_code == 401 and self._access.changing:
+        if response.status_code == 401 and self._access.renewable:
             self._client = self._connected()
             response = self._send_once(method, arguments)
         self._note_time(response)
@@ -492,7 +492,7 @@ class ClusterClient:
 
 _CONNECTION: Final = re.compile(r"^.*(Connection|Pool)\(.*?\): (Failed to establish .*?: )?")
 """The text that urllib3 puts before the message of the operating system."""
-_NAME: Final = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
+NAME: Final = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
 """A valid name of an object: a DNS subdomain."""
 _PATCHED: Final = re.compile(
     r'^\s*"" is invalid: patch: Invalid value: "(?:[^"\\]|\\.)*": ', re.DOTALL

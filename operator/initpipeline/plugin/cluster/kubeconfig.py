@@ -42,7 +42,7 @@ class Access:
     """The directory of the file that defines the user. Relative commands start from there."""
 
     @property
-    def changing(self) -> bool:
+    def renewable(self) -> bool:
         """Whether the credentials may expire and can be renewed."""
         return "exec" in self.user or "tokenFile" in self.user
 

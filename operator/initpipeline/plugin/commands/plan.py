@@ -10,7 +10,7 @@ from initpipeline.plugin.cluster.dry_run import planned
 from initpipeline.plugin.errors import PluginError, RefusedError
 from initpipeline.plugin.manifests import ManifestError, read
 from initpipeline.plugin.options import TABLE, Subparsers, command
-from initpipeline.plugin.report.apply_patch import last_applied, merge_patch
+from initpipeline.plugin.report.apply_patch import last_applied, three_way_patch
 from initpipeline.plugin.report.plan import NOTHING, REFUSED, Plan
 from initpipeline.plugin.session import Session
 from initpipeline.plugin.terminal import read_text
@@ -211,5 +211,5 @@ def _stored(
         )
     if live is None:
         return session.cluster.dry_run_create(manifest.namespace, manifest.content)
-    patch = merge_patch(last_applied(live), manifest.content, live)
+    patch = three_way_patch(last_applied(live), manifest.content, live)
     return session.cluster.dry_run_patch(manifest.namespace, manifest.name, patch)

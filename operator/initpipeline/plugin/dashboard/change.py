@@ -9,7 +9,7 @@ from initpipeline.plugin.cluster.client import ClusterClient
 from initpipeline.plugin.cluster.dry_run import planned
 from initpipeline.plugin.dashboard.live import Key
 from initpipeline.plugin.errors import NotFoundError, PluginError
-from initpipeline.plugin.report.apply_patch import merge_patch
+from initpipeline.plugin.report.apply_patch import three_way_patch
 from initpipeline.plugin.views import plan as view
 
 
@@ -28,7 +28,7 @@ def lines(client: ClusterClient, key: Key, text: str) -> list[str]:
     def stored(live: Raw | None) -> Raw:
         if live is None:
             raise NotFoundError(f'the InitPipeline "{name}" does not exist any more')
-        change = {"spec": merge_patch(live["spec"], spec, live["spec"])}
+        change = {"spec": three_way_patch(live["spec"], spec, live["spec"])}
         return client.dry_run_patch(namespace, name, change)
 
     return [line.plain for line in view.lines(planned(client, namespace, name, stored))]

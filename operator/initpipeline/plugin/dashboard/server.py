@@ -21,7 +21,7 @@ from markupsafe import Markup
 from initpipeline.api import names
 from initpipeline.core.text import plain
 from initpipeline.plugin import signals
-from initpipeline.plugin.cluster.client import ClusterClient, Kind
+from initpipeline.plugin.cluster.client import NAME, ClusterClient, Kind
 from initpipeline.plugin.cluster.log_reader import LogReader
 from initpipeline.plugin.dashboard import change, pages, security
 from initpipeline.plugin.dashboard.actions import Action, patch, preview
@@ -44,8 +44,6 @@ BATCH_ROWS: Final = 100
 REVIEW_SECONDS: Final = 0.5
 """How long a page waits for the permissions before it is shown without them."""
 IDENTITY_MARK: Final = "\x1e"
-_NAME: Final = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
-"""A DNS subdomain."""
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _STATIC: Final = {"dashboard.css": "text/css", "dashboard.js": "text/javascript"}
 _ICON: Final = (
@@ -520,7 +518,7 @@ def _container(request: web.Request) -> str:
 
 
 def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise web.HTTPNotFound(text="there is no such page")
 
 

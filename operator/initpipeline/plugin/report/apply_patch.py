@@ -22,15 +22,16 @@ def last_applied(live: Mapping[str, Any]) -> dict[str, Any]:
     return applied if isinstance(applied, dict) else {}
 
 
-def merge_patch(
+def three_way_patch(
     last: Mapping[str, Any], file: Mapping[str, Any], live: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Returns the JSON merge patch (RFC 7386) that ``kubectl apply`` would send."""
+    """Returns the JSON merge patch (RFC 7386) that ``kubectl apply`` would send, from the file
+    that was applied last, the file and the live object."""
     patch: dict[str, Any] = {}
     for key, value in file.items():
         current, before = live.get(key), last.get(key)
         if isinstance(value, Mapping) and isinstance(current, Mapping):
-            part = merge_patch(before if isinstance(before, Mapping) else {}, value, current)
+            part = three_way_patch(before if isinstance(before, Mapping) else {}, value, current)
             if part:
                 patch[key] = part
         elif (key not in live or current != value) and (value is not None or key in live):

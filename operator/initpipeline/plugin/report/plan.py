@@ -74,7 +74,7 @@ class Plan:
     policies: tuple[PolicyChange, ...] = ()
     effects: tuple[str, ...] = ()
     """What else happens immediately."""
-    spelled: bool = False
+    same_pod: bool = False
     """The text of the template differs, but the API server would store the same Pod."""
     refused: tuple[Refused, ...] = ()
     unchecked: tuple[str, ...] = ()
@@ -166,7 +166,7 @@ def plan(live: Facts | None, applied: Facts, now: datetime) -> Plan:
         changes=differences,
         policies=tuple(_policy_changes(live.pipeline.policies, pipeline.policies)),
         effects=tuple(_effects(before, decision, bool(differences), started is not None, now)),
-        spelled=not differences and old != new,
+        same_pod=not differences and old != new,
         refused=refused if old != new or live.pipeline.policies != pipeline.policies else (),
     )
 

@@ -52,7 +52,7 @@ def _details(plan: Plan) -> Iterator[str]:
     for change in plan.changes:
         yield f"{change.path}: {_value(change.old)} -> {_value(change.new)}"
     yield from map(_policy, plan.policies)
-    if plan.spelled:
+    if plan.same_pod:
         yield "the template differs, but the API server would store the same Pod"
     yield from (f"not checked: {one_line(line)}" for line in plan.unchecked)
 
