@@ -274,7 +274,7 @@ def _next(now: datetime, *times: datetime | None) -> datetime | None:
 def _ensure_pod(
     facts: Facts, followed: FollowedRun, obstacle: Explanation | None, now: datetime
 ) -> Decision:
-    """Returns the decision for a run without a Pod, or with a Pod whose first report is awaited
+    """Returns the decision for a run that has no Pod yet, or whose Pod's first report is awaited
     (first_report_deadline)."""
     pipeline, pod, state = facts.pipeline, facts.pod, followed.state
     if state.rate_limited is not None and (pod is None or followed.pod is not None):
@@ -297,10 +297,18 @@ def _ensure_pod(
         status = _keep_reported_status(facts, state, now)
         deferred = _is_deferred(pipeline, obstacle)
         return Decision(status, wake_at=followed.report_deadline, defer_status=deferred)
+    return _free_name(facts, pod, state, stalled_at, now)
+
+
+def _free_name(
+    facts: Facts, pod: Pod, state: RunState, stalled_at: datetime | None, now: datetime
+) -> Decision:
+    """Returns the decision while another Pod has the name of the run's Pod. The Pod is terminating,
+    or the operator deletes it, or only a user may delete it."""
     blocked = statuses.without_pod(facts, state, now)
     if pod.deleting:
         return Decision(blocked, wake_at=_next(now, pod_end.stuck_at(pod), state.next_run_time))
-    if pod_ownership.may_be_deleted(pod, pipeline):
+    if pod_ownership.may_be_deleted(pod, facts.pipeline):
         return Decision(blocked, DeletePod(pod.uid))
     return Decision(blocked, wake_at=_next(now, stalled_at, state.next_run_time))
 

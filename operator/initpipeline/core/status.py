@@ -19,6 +19,7 @@ from initpipeline.core.evolve import evolve
 from initpipeline.core.explanations import Explanation
 from initpipeline.core.facts import Facts, Pipeline, Refusal
 from initpipeline.core.observation import Observation
+from initpipeline.core.pod import Pod
 from initpipeline.core.pod_ownership import (
     is_of_earlier_pipeline,
     is_owned_by,
@@ -367,12 +368,7 @@ def _why_no_pod(run: Run, facts: Facts, now: datetime) -> tuple[Explanation, Exp
         stuck = explanations.stuck(pod)
         return stuck, stuck
     if pod.deleting or may_be_deleted(pod, pipeline):
-        whose = "that does not belong to this InitPipeline"
-        if is_owned_by(pod, pipeline):
-            whose = "of an earlier run"
-        elif is_of_earlier_pipeline(pod, pipeline):
-            whose = "of an earlier InitPipeline of this name"
-        which = f'the Pod "{pipeline.name}" {whose}'
+        which = f'the Pod "{pipeline.name}" {_whose(pod, pipeline)}'
         if not pod.deleting:
             failed, stalled = _failed_deletion(facts, which, run.start_time, now)
             if failed is not None:
@@ -384,6 +380,14 @@ def _why_no_pod(run: Run, facts: Facts, now: datetime) -> tuple[Explanation, Exp
     )
     conflict = Explanation(Reason.NAME_CONFLICT, message)
     return conflict, conflict if late else None
+
+
+def _whose(pod: Pod, pipeline: Pipeline) -> str:
+    if is_owned_by(pod, pipeline):
+        return "of an earlier run"
+    if is_of_earlier_pipeline(pod, pipeline):
+        return "of an earlier InitPipeline of this name"
+    return "that does not belong to this InitPipeline"
 
 
 def _is_lasting(refusal: Refusal) -> bool:
