@@ -251,7 +251,7 @@ class TestAsReported:
         assert as_reported(facts) == required(facts)
 
 
-def test_change_keeps_the_pod() -> None:
+def test_change_of_log_tails_keeps_run_and_pod() -> None:
     now = started(running_pod()).reconcile(running_pod(), 30)
     for value in ("Omit", "Record"):
         now = now.policy(logTails=value).reconcile(running_pod(), 40)

@@ -231,7 +231,7 @@ class TestPodOfGivenUpPipeline:
         now = started(hanging(), initDeadlineSeconds=30).reconcile(hanging(), 30)
         assert now.decision.action == DeletePod("pod-1")
 
-    def test_evidence_is_kept(self) -> None:
+    def test_evidence_is_kept_when_the_pod_is_gone(self) -> None:
         now = started(hanging(), initDeadlineSeconds=30).reconcile(hanging(), 30)
         gone = now.reconcile(hanging().deleting(30), 31).reconcile(None, 70)
         assert gone.past == [(1, "Created", "Failed")]
@@ -495,7 +495,7 @@ class TestMaxRestarts:
 
 
 class TestSuspend:
-    def test_pod_is_deleted(self) -> None:
+    def test_pod_of_a_suspended_pipeline_is_deleted(self) -> None:
         now = started(running_pod()).policy(suspend=True).reconcile(running_pod(), 60)
         assert now.decision.action == DeletePod("pod-1")
 
@@ -515,7 +515,7 @@ class TestSuspend:
             pytest.param(running_pod(), "Initialized", id="after"),
         ],
     )
-    def test_run_ends(self, observed: PodBuilder, result: str) -> None:
+    def test_suspension_ends_the_run(self, observed: PodBuilder, result: str) -> None:
         now = started(observed).policy(suspend=True).reconcile(observed, 60)
         assert now.past == [(1, "Created", result)]
 

@@ -425,7 +425,7 @@ class TestNotes:
             "(OOMKilled)"
         )
 
-    def test_start_has_exit_code_0(self) -> None:
+    def test_start_after_a_successful_exit_has_exit_code_0(self) -> None:
         cause = Cause(container="app", exit_code=0, reason="Completed")
         run = RUN.model_copy(update={"trigger": Trigger.CONTAINER_RESTARTED, "cause": cause})
         (started,) = events_between(InitPipelineStatus(), InitPipelineStatus(run=run))
@@ -471,7 +471,9 @@ class TestNotes:
         assert len(note.encode()) <= MAX_MESSAGE_LENGTH
 
     @pytest.mark.parametrize("reason", EventReason)
-    def test_problem_is_a_warning(self, reason: EventReason) -> None:
+    def test_events_other_than_start_and_initialization_are_warnings(
+        self, reason: EventReason
+    ) -> None:
         event = RunEvent(reason, 1, "x")
         good = reason in {STARTED, INITIALIZED}
         assert event.type == ("Normal" if good else "Warning")

@@ -61,7 +61,7 @@ class TestPrecedence:
         again = after.reconcile(running_pod(2)).reconcile(running_pod(2))
         assert again.run.number == 2
 
-    def test_run_has_the_cause(self) -> None:
+    def test_run_after_a_restart_has_its_cause(self) -> None:
         after = started(running_pod()).reconcile(restarted(), 60)
         assert after.run.cause is not None
         assert (after.run.cause.container, after.run.cause.exit_code) == ("app", 1)
@@ -83,7 +83,7 @@ class TestNoRun:
             pytest.param(running_pod().init("one", exit=0, image="patched"), id="image patched"),
         ],
     )
-    def test_pod_starts_no_run(self, observed: PodBuilder) -> None:
+    def test_status_of_the_pod_starts_no_run(self, observed: PodBuilder) -> None:
         assert started(running_pod()).reconcile(observed, 60).run.number == 1
 
     def test_restart_of_a_sidecar_starts_no_run(self) -> None:

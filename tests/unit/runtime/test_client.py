@@ -298,7 +298,9 @@ class TestNoAnswer:
             with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1"):
                 await api.request("GET", "/thing")
 
-    async def test_timeout_is_reported(self, server: str, kmock: mock.RawHandler) -> None:
+    async def test_time_out_raises_connection_failed(
+        self, server: str, kmock: mock.RawHandler
+    ) -> None:
         never = asyncio.Event()
         kmock["get /thing"] << never.wait
         async with ApiClient(configuration(server), timeout_seconds=0.05) as api:

@@ -127,7 +127,7 @@ class TestResult:
         await clock.advance(0.25)
         assert operator.record.results == ["requeue", "requeue_after"]
 
-    async def test_conflict_is_requeue(self, operator: Operator, clock: Clock) -> None:
+    async def test_conflict_has_the_result_requeue(self, operator: Operator, clock: Clock) -> None:
         operator.report(PIPELINES)
         await clock.advance()
         operator.api.edit(PIPELINES, {})

@@ -250,7 +250,7 @@ class TestWaiting:
         with pytest.raises(OperatorError, match="no permission"):
             await waiting
 
-    async def test_wait_is_bounded(self, clock: Clock) -> None:
+    async def test_wait_for_the_api_server_ends_at_the_limit(self, clock: Clock) -> None:
         checks = Checks(*(Unavailable("no answer") for _ in range(1000)))
         waiting = asyncio.create_task(preflight.repeat(checks))
         await clock.advance()
