@@ -215,6 +215,13 @@ def test_message_of_the_cause_of_a_restart_in_place_is_replaced() -> None:
     assert (now.run.number, now.run.cause.message) == (2, OMITTED)
 
 
+def test_message_of_the_cause_of_an_ended_run_is_replaced() -> None:
+    now = after_restart(SECRET).reconcile(None, 90).policy(logTails="Omit").reconcile(None, 91)
+    record = next(one for one in now.status.history if one.number == 2)
+    assert record.cause is not None
+    assert record.cause.message == OMITTED
+
+
 def test_message_of_the_container_runtime_stays() -> None:
     """A container that could not be started has printed nothing."""
     cause = 'exec: "migrate": executable file not found in $PATH'

@@ -243,6 +243,13 @@ class TestRestartBaselines:
         [baseline] = pod_restarts.restart_baselines(a_run(), observed.build(), at(100))
         assert (baseline.name, baseline.restart_count) == ("app", expected)
 
+    def test_first_start_in_a_kubelet_run_follows_that_of_an_earlier_run(self) -> None:
+        """The kubelet may have lost count of the init containers, as after their removal."""
+        run = a_run().model_copy(update={"trigger": Trigger.POD_RESTARTED})
+        observed = pod().init("a", exit=0).app(exit=137, start=20)
+        [baseline] = pod_restarts.restart_baselines(run, observed.build(), at(100))
+        assert baseline.restart_count == 1
+
     def test_known_baseline_is_kept(self) -> None:
         observed = pod().app(running=True, start=100, restarts=7).app("log", running=True)
         run = a_run(baselines={"app": 2, "log": 0})
@@ -337,6 +344,12 @@ class TestInitRestartBaselines:
                 None,
                 {"a": 2},
                 id="b has no container",
+            ),
+            pytest.param(
+                pod().init("a").init("b", exit=0),
+                None,
+                {"b": 1},
+                id="a has no container, b: still the old one",
             ),
         ],
     )
