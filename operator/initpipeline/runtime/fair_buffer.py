@@ -26,7 +26,7 @@ class FairBuffer(Generic[T]):
 
     def put(self, namespace: str, item: T) -> T | None:
         """Add an item. Returns the item that is dropped if the buffer is full: the newest one of
-        the namespace with the most items. None: no item is dropped."""
+        the namespace with the most items, which may be this item. None: no item is dropped."""
         dropped = None
         if self._count >= self._limit:
             own = len(self._waiting.get(namespace, ()))

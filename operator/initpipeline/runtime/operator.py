@@ -248,16 +248,16 @@ class Operator:
             lease_key(settings),
             identity(settings),
             now,
-            self._failed,
+            self._fail,
             self._meter,
             tracer,
         )
-        self._tasks = Tasks(self._failed)
+        self._tasks = Tasks(self._fail)
         selection = Selection(map(pipelines_path, self._namespaces))
         self._work: Work = Leading(replica) if settings.shards == 1 else Sharing(replica, selection)
         self._watched = {
             pipelines_path(name): Watched(
-                fresh, _SharedLists(name, self._work, fresh, Gateway(client), self._failed)
+                fresh, _SharedLists(name, self._work, fresh, Gateway(client), self._fail)
             )
             for name, fresh in freshness("InitPipelines", self._namespaces, self._meter).items()
         }
@@ -367,7 +367,7 @@ class Operator:
             extra={"version": __version__, "server": self._client.server, "namespaces": scope},
         )
 
-    def _failed(self, error: OperatorError) -> None:
+    def _fail(self, error: OperatorError) -> None:
         """End ``serve``, which raises the first such error."""
         self._fault = self._fault or error
         self._broken.set()

@@ -58,9 +58,9 @@ def freshness(
 class Tasks:
     """Tasks that run until they are cancelled. If one ends earlier, that is a fault."""
 
-    def __init__(self, failed: Callable[[OperatorError], None]) -> None:
-        """``failed`` is called with the fault."""
-        self._failed = failed
+    def __init__(self, fail: Callable[[OperatorError], None]) -> None:
+        """``fail`` ends the operator with the fault."""
+        self._fail = fail
         self._tasks: set[asyncio.Task[None]] = set()
         """The event loop has only weak references to its tasks."""
         self._stopping = False
@@ -101,7 +101,7 @@ class Tasks:
             return
         if not isinstance(error, OperatorError):
             error = OperatorError(f"{task.get_name()} ended: {one_line(error or 'cancelled')}")
-        self._failed(error)
+        self._fail(error)
 
 
 def _urgency(cache: Cache, key: Key) -> Urgency:
@@ -116,7 +116,7 @@ def _urgency(cache: Cache, key: Key) -> Urgency:
     return Urgency.LAST if pod.phase == "Pending" else Urgency.NEXT
 
 
-def conditions(
+def condition_labels(
     pipeline: Pipeline | UnreadablePipeline,
 ) -> tuple[tuple[str, str, str], ...] | None:
     """Returns type, status and reason of each condition. None: the pipeline cannot be read."""
@@ -153,7 +153,7 @@ class Replica:
     """The Lease of all replicas."""
     identity: str
     now: Callable[[], datetime]
-    failed: Callable[[OperatorError], None]
+    fail: Callable[[OperatorError], None]
     """Ends the operator with an error."""
     meter: Meter
     tracer: Tracer
@@ -183,7 +183,7 @@ class Replica:
             shard.count,
             gateway,
             leads,
-            self.failed,
+            self.fail,
             self.now,
             self.meter,
             self.tracer,
@@ -199,21 +199,21 @@ class Share:
         shards: int,
         gateway: Gateway,
         leads: Callable[[], bool],
-        failed: Callable[[OperatorError], None],
+        fail: Callable[[OperatorError], None],
         now: Callable[[], datetime],
         meter: Meter = Meter(),
         tracer: Tracer = Tracer(),
     ) -> None:
         """``shards`` is their number. All together have about as many workers and unpacked objects
         as one. ``gateway`` is that of the shard. While ``leads`` returns False, nothing is
-        reconciled. ``failed`` is called if the share cannot work any more."""
+        reconciled. ``fail`` ends the operator with an error."""
         self._settings = settings
         self._workers = math.ceil(settings.workers / shards)
         self._gateway = gateway
         self.leads = leads
         self._meter = meter
-        self._tasks = Tasks(failed)
-        summary = conditions if settings.metrics_address else None
+        self._tasks = Tasks(fail)
+        summary = condition_labels if settings.metrics_address else None
         self.cache = cache = Cache.empty(MAX_UNPACKED // shards, summary)
         self._pipelines = cache.pipelines
         self.queue = work_queue(self._workers, cache, now, meter)
@@ -234,7 +234,7 @@ class Share:
         )
         self._namespaces: Sequence[str | None] = settings.namespaces or (None,)
         self.listed = handlers.ListedPipelines(
-            cache.pipelines, self.queue, self._unreadable, self._namespaces, failed
+            cache.pipelines, self.queue, self._unreadable, self._namespaces, fail
         )
         self.fresh_pods = freshness("Pods", self._namespaces, meter)
         self.pods = PodWatcher(

@@ -46,7 +46,7 @@ class Sharing:
             replica.periods,
             replica.now,
         )
-        self._tasks = Tasks(replica.failed)
+        self._tasks = Tasks(replica.fail)
         self._serving: dict[int, asyncio.Task[None]] = {}
         """The tasks of the shards that this replica owns, and of those that it gives away."""
         self._elections: dict[int, LeaderElection] = {}
