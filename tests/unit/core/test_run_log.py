@@ -35,10 +35,17 @@ class Log:
         return self
 
     def texts(self) -> list[str]:
-        """Returns each line as text: message, run, and the other values."""
+        """Returns each line as text: message, run, step, and the further fields."""
         return [
-            " ".join(map(str, filter(None, (one.message, one.run, one.step, *one.fields.values()))))
-            for one in self.lines
+            " ".join(
+                str(value)
+                for value in (
+                    *(line.message, line.run, line.step),
+                    *(f"{name}={value}" for name, value in line.fields.items()),
+                )
+                if value is not None
+            )
+            for line in self.lines
         ]
 
 
@@ -60,16 +67,16 @@ def test_run_that_is_first_observed_when_it_is_initialized_has_the_same_lines() 
 
 def test_succeeded_run_has_a_line_for_its_end() -> None:
     log = Log().then(None, running_pod(), completed_pod())
-    assert (log.texts()[-1], log.lines[-1].trigger) == ("run ended 1 Succeeded", "Created")
+    assert (log.texts()[-1], log.lines[-1].trigger) == ("run ended 1 result=Succeeded", "Created")
 
 
 def test_failed_step_is_logged_with_exit_code_and_without_its_message() -> None:
     log = Log().then(None, fresh_pod(), FAILED.restarts("Never").phase("Failed"))
     assert log.texts() == [
         "run started 1",
-        "step failed 1 one 7 Error",
-        "run ended 1 Failed StepFailed",
-        "given up 1 BackoffLimitExceeded",
+        "step failed 1 one exit_code=7 reason=Error",
+        "run ended 1 result=Failed reason=StepFailed",
+        "given up 1 reason=BackoffLimitExceeded",
     ]
     assert SECRET not in repr(log.lines)
 
@@ -77,14 +84,14 @@ def test_failed_step_is_logged_with_exit_code_and_without_its_message() -> None:
 def test_step_that_a_signal_terminated_is_logged_with_the_signal() -> None:
     killed = End(137, signal=9, reason="OOMKilled")
     log = Log().then(None, fresh_pod().init("one", waiting="CrashLoopBackOff", last=killed))
-    assert log.texts()[-1] == "step failed 1 one 137 9 OOMKilled"
+    assert log.texts()[-1] == "step failed 1 one exit_code=137 signal=9 reason=OOMKilled"
 
 
 def test_requested_run_has_a_line_for_the_end_of_the_earlier_run_before_its_start() -> None:
     log = Log().then(None, AT_STEP_TWO)
     log.state = log.state.token("now")
     log.then(AT_STEP_TWO)
-    assert log.texts()[-2:] == ["run ended 1 Superseded StepRunning", "run started 2"]
+    assert log.texts()[-2:] == ["run ended 1 result=Superseded reason=StepRunning", "run started 2"]
     assert log.lines[-1].trigger == "Requested"
 
 
@@ -98,13 +105,17 @@ def test_run_without_history_has_a_line_for_its_end_without_result() -> None:
 def test_refused_pod_has_one_line_for_each_reason() -> None:
     quota = Refusal(Reason.QUOTA_EXCEEDED, f"exceeded quota: {SECRET}")
     log = Log().then(None).then(None, None, refused=quota)
-    assert log.texts() == ["run started 1", "Pod not created 1 QuotaExceeded"]
+    assert log.texts() == ["run started 1", "Pod not created 1 reason=QuotaExceeded"]
 
 
 def test_write_without_change_of_a_run_has_no_line() -> None:
     log = Log().then(None, AT_STEP_TWO)
     log.lines.clear()
     assert log.then(AT_STEP_TWO, AT_STEP_TWO).texts() == []
+
+
+def test_pipeline_without_a_run_has_no_line() -> None:
+    assert Log(new_pipeline(suspend=True)).then(None, None).texts() == []
 
 
 def test_each_message_has_a_place_in_the_order() -> None:
