@@ -181,7 +181,6 @@ CHANGES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     ),
     "core/triggers.py": (
         ("DueRun(Trigger.REQUESTED)", "DueRun(Trigger.ASKED)"),
-        ("frozenset({Trigger.SPEC_CHANGED,", "frozenset({Trigger.ASKED, Trigger.SPEC_CHANGED,"),
         (
             "frozenset({Result.INITIALIZED,",
             "frozenset({Result.WAS_INITIALIZED, Result.INITIALIZED,",

@@ -39,7 +39,6 @@ delay."""
 USER_RUNS: Final = Rate(burst=5, interval=timedelta(seconds=10))
 """How often users can start runs of one pipeline. Each run replaces the Pod. See
 docs/decisions/0023-rates-of-runs-and-events.md."""
-_LIMITED: Final = frozenset({Trigger.SPEC_CHANGED, Trigger.REQUESTED, Trigger.RESUMED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +201,6 @@ def _user_run_time(state: RunState, now: datetime) -> datetime:
     rate = USER_RUNS if complete else replace(USER_RUNS, burst=min(USER_RUNS.burst, len(known)))
     full_at: datetime | None = None
     for _, run in sorted(known.items()):
-        if run.trigger in _LIMITED and run.start_time <= now:
+        if by_user(run.trigger) and run.trigger is not Trigger.CREATED and run.start_time <= now:
             full_at = rate.used(full_at, run.start_time)
     return now if full_at is None else max(now, rate.free_at(full_at))
