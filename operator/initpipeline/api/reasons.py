@@ -369,6 +369,10 @@ class Result(OpenEnum):
     report how this run ended."""
 
 
+FAULTS: Final = frozenset({Result.FAILED, Result.LOST})
+"""Results of runs that ended because something failed or the Pod was lost."""
+
+
 class RerunPolicy(OpenEnum):
     """Which events cause the operator to run all init containers again. The policy does not apply
     to retries, to runs that the kubelet starts, or to runs that a user starts by a request, by a

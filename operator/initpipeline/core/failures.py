@@ -11,6 +11,7 @@ from initpipeline.core.evolve import evolve
 from initpipeline.core.kubelet_reasons import (
     CANNOT_START,
     LOST_ENDS,
+    PLAIN_ENDS,
     RESTARTING_ALL_CONTAINERS,
     START_ERROR,
 )
@@ -54,7 +55,7 @@ def ending(end: Terminated, restart_count: int) -> str:
     how = f"was terminated by signal {end.signal}" if end.signal else f"exited with {end.exit_code}"
     if end.reason == START_ERROR:
         how = "could not be started"
-    elif end.reason and end.reason not in {"Error", "Completed"}:
+    elif end.reason and end.reason not in PLAIN_ENDS:
         how += f" ({end.reason})"
     if restart_count:
         how += f", restarted {restart_count} time{'s' if restart_count > 1 else ''}"

@@ -3,6 +3,9 @@
 CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
 """The container waits for its restart after a back-off."""
 
+POD_INITIALIZING = "PodInitializing"
+"""The container waits for the init containers before it, or for its own image."""
+
 INVALID_IMAGE_NAME = "InvalidImageName"
 """The image reference is malformed."""
 
@@ -17,6 +20,9 @@ START_ERROR = "StartError"
 
 RESTARTING_ALL_CONTAINERS = "RestartingAllContainers"
 """The container waits or terminated because a RestartAllContainers rule restarts all (KEP-5532)."""
+
+PLAIN_ENDS = frozenset({"Error", "Completed"})
+"""The container terminated by itself. These reasons repeat what its exit code shows."""
 
 LOST_ENDS = frozenset({"ContainerStatusUnknown", "Unknown"})
 """The container was lost with its sandbox or node. The kubelet knows only that the container is

@@ -10,6 +10,7 @@ from typing import Any, Final
 from initpipeline.api.models import InitPipelineStatus
 from initpipeline.core.container_status import ContainerStatus
 from initpipeline.core.containers import Container
+from initpipeline.core.kubelet_reasons import POD_INITIALIZING
 from initpipeline.core.pod import Pod
 
 _TIMES: Final = frozenset({"startedAt", "finishedAt"})
@@ -61,5 +62,5 @@ def placeholder(container: Container) -> dict[str, Any]:
         "ready": False,
         "restartCount": 0,
         "started": False,
-        "state": {"waiting": {"reason": "PodInitializing"}},
+        "state": {"waiting": {"reason": POD_INITIALIZING}},
     }

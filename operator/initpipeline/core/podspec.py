@@ -6,6 +6,7 @@ from initpipeline.api import names
 from initpipeline.api.reasons import LogTails
 from initpipeline.core import in_place
 from initpipeline.core.facts import Pipeline
+from initpipeline.core.template import INIT_MESSAGE_POLICY
 from initpipeline.core.template_annotation import packed
 
 _LARGEST_ANNOTATIONS: Final = 256 * 1024
@@ -119,4 +120,4 @@ def _owner_reference(pipeline: Pipeline) -> dict[str, Any]:
 def _with_evidence(container: dict[str, Any]) -> dict[str, Any]:
     if container.get("terminationMessagePolicy"):
         return container
-    return {**container, "terminationMessagePolicy": "FallbackToLogsOnError"}
+    return {**container, "terminationMessagePolicy": INIT_MESSAGE_POLICY}

@@ -9,10 +9,9 @@ twice has the same ID. Spans have no messages: a message may contain the end of 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from initpipeline.api.models import InitPipelineStatus, Run, RunFacts
-from initpipeline.api.reasons import Result
+from initpipeline.api.reasons import FAULTS
 from initpipeline.api.triggers import by_kubelet
 from initpipeline.core.container_status import Terminated
 from initpipeline.core.facts import PipelineMetadata
@@ -21,8 +20,6 @@ from initpipeline.core.run_changes import ended_runs, runs_of
 from initpipeline.core.run_ids import span_id, trace_id
 
 Value = str | int
-
-_FAILED: Final = frozenset({Result.FAILED, Result.LOST})
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +124,7 @@ def _root(trace: Trace, run: RunFacts) -> Span:
         run.start_time,
         max(run.completion_time, run.start_time),
         attributes,
-        (run.reason or "") if run.result in _FAILED else None,
+        (run.reason or "") if run.result in FAULTS else None,
     )
 
 

@@ -52,6 +52,11 @@ _SET_BY_CODE: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 """Defaults that do not depend on other fields. ``_without_conditional`` removes those that do."""
 
+INIT_MESSAGE_POLICY: Final = "FallbackToLogsOnError"
+"""The terminationMessagePolicy that podspec.build sets on init containers without a policy, unless
+spec.logTails is Omit. The hash is the same in both cases, so that a change of logTails starts no
+run."""
+
 _UNORDERED: Final[Mapping[str, frozenset[str]]] = {
     "Capabilities": frozenset({"add", "drop"}),
     "ContainerRestartRuleOnExitCodes": frozenset({"values"}),
@@ -213,9 +218,7 @@ def _pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without_conditional(container: dict[str, Any], is_init: bool, host_network: bool) -> None:
     """Remove from a container the defaults that depend on other fields."""
-    # podspec.build sets this policy on init containers without a policy, unless spec.logTails is
-    # Omit. The hash is the same in both cases, so that a change of logTails starts no run.
-    policy = "FallbackToLogsOnError" if is_init else "File"
+    policy = INIT_MESSAGE_POLICY if is_init else "File"
     _drop(container, "terminationMessagePolicy", policy)
     _drop(container, "imagePullPolicy", _pull_policy(container.get("image")))
     resources = container.get("resources")

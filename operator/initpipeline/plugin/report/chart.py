@@ -11,11 +11,15 @@ from enum import StrEnum
 from typing import Any, Final
 
 from initpipeline.api.models import Run, RunFacts, RunRecord, format_time
-from initpipeline.api.reasons import Result
+from initpipeline.api.reasons import FAULTS, Result
 from initpipeline.api.triggers import by_kubelet
 from initpipeline.core.container_status import ContainerStatus, Terminated
 from initpipeline.core.facts import Pipeline
-from initpipeline.core.kubelet_reasons import CRASH_LOOP_BACK_OFF, RESTARTING_ALL_CONTAINERS
+from initpipeline.core.kubelet_reasons import (
+    CRASH_LOOP_BACK_OFF,
+    POD_INITIALIZING,
+    RESTARTING_ALL_CONTAINERS,
+)
 from initpipeline.core.mirror import mirrored
 from initpipeline.core.pod import Pod
 from initpipeline.core.pod_restarts import restarts_in_run
@@ -26,8 +30,6 @@ from initpipeline.plugin.report.steps import State, Step, duration, steps
 
 _MIN_LENGTH: Final = timedelta(seconds=1)
 """Minimum length of an axis. Kubernetes reports times in whole seconds."""
-
-_BAD: Final = frozenset({Result.FAILED, Result.LOST})
 
 
 class Phase(StrEnum):
@@ -154,12 +156,12 @@ def _run_segments(run: RunFacts, now: datetime) -> Iterator[Segment]:
     end, is_open = run.completion_time or now, run.completion_time is None
     if run.initialized_time is None:
         phase = Phase.INIT if run.result is None else Phase.ENDED
-        phase = Phase.FAILED if run.result in _BAD else phase
+        phase = Phase.FAILED if run.result in FAULTS else phase
         yield _segment(phase, run.start_time, end, is_open=is_open)
         return
     yield _segment(Phase.INIT, run.start_time, run.initialized_time)
     yield _segment(Phase.APP, max(run.initialized_time, run.start_time), end, is_open=is_open)
-    if run.result in _BAD:
+    if run.result in FAULTS:
         yield _segment(Phase.FAILED, end, end)
 
 
@@ -254,7 +256,7 @@ def _step_text(
         if step.state is State.FAILED and step.exit_code is not None:
             return formatting.exit_text(step.exit_code, step.signal, step.reason)
         reason = status.waiting_reason
-        return "to run" if reason in ("", "PodInitializing") else f"to run: {reason}"
+        return "to run" if reason in ("", POD_INITIALIZING) else f"to run: {reason}"
     last = attempts[-1]
     how = f"{last.phase.value} in {formatting.span(last.end - last.start)}"
     if last.phase is Phase.RUNNING:

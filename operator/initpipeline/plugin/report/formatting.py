@@ -7,6 +7,7 @@ from typing import Final
 
 from initpipeline.api.models import Cause, InitPipelineStatus
 from initpipeline.api.reasons import ConditionType, Reason
+from initpipeline.core.kubelet_reasons import PLAIN_ENDS
 from initpipeline.core.template_changes import changed_fields_message
 from initpipeline.core.text import plain
 
@@ -144,7 +145,7 @@ def exit_text(exit_code: int | None, signal: int | None, reason: str | None) -> 
     """Returns how a container terminated: ``exit 137 (OOMKilled)``, ``signal 9``. Empty if nothing
     is known."""
     how = f"signal {signal}" if signal else "" if exit_code is None else f"exit {exit_code}"
-    more = reason if reason and reason not in {"Error", "Completed"} else ""
+    more = reason if reason and reason not in PLAIN_ENDS else ""
     return f"{how} ({more})" if how and more else how or more
 
 

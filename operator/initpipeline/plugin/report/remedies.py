@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from initpipeline.api.models import Run
-from initpipeline.api.reasons import ConditionType, Reason, Result
+from initpipeline.api.reasons import FAULTS, ConditionType, Reason, Result
 from initpipeline.core import admission, conditions, run_limits
 from initpipeline.core.facts import Pipeline
 from initpipeline.core.mirror import mirrored
@@ -101,7 +101,7 @@ def _of_reason(pipeline: Pipeline, flags: str, pod: Pod | None) -> Iterator[Reme
     fix = Remedy(edit, "fix the template; this starts a new run")
     describe = Remedy(f"kubectl describe pod {name}{flags}", "show the Pod and its events")
     run, reason = status.run, formatting.ready_reason(status)
-    ended = run is not None and run.result in {Result.FAILED, Result.LOST}
+    ended = run is not None and run.result in FAULTS
     if run is not None and ended and reason != Reason.SUSPENDED:
         yield from _of_ended_run(pipeline, run, flags, pod)
         return

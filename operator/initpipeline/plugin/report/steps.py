@@ -11,7 +11,7 @@ from initpipeline.core.container_status import ContainerStatus, Terminated
 from initpipeline.core.containers import init_containers
 from initpipeline.core.facts import Pipeline
 from initpipeline.core.failures import could_not_start, failure
-from initpipeline.core.kubelet_reasons import CRASH_LOOP_BACK_OFF
+from initpipeline.core.kubelet_reasons import CRASH_LOOP_BACK_OFF, POD_INITIALIZING
 from initpipeline.core.mirror import mirrored
 from initpipeline.core.pod import Pod
 from initpipeline.core.pod_restarts import restarts_in_run
@@ -180,5 +180,5 @@ def _state(container: ContainerStatus, sidecar: bool, status: InitPipelineStatus
         )
     if could_not_start(container):
         return State.FAILED
-    blocked = container.waiting_reason not in ("", "PodInitializing")
+    blocked = container.waiting_reason not in ("", POD_INITIALIZING)
     return State.WAITING if blocked and container.waiting is not None else State.TO_RUN

@@ -109,7 +109,7 @@ def _step_line(step: Step, name_width: int, lasted: str) -> Text:
 def trouble(step: Step) -> Iterator[str]:
     """Yields the restarts of the step, how it failed and its last message."""
     if step.restarts:
-        yield f"restarted {step.restarts} time{'s' if step.restarts > 1 else ''}"
+        yield f"restarted {formatting.count(step.restarts, 'time')}"
     how = formatting.exit_text(step.exit_code, step.signal, step.reason)
     if how:
         yield how
