@@ -18,7 +18,6 @@ with state of its own. Nor does it get the events that the cache has already.
 
 import asyncio
 import logging
-import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,7 +29,7 @@ from initpipeline.runtime import responses
 from initpipeline.runtime.client import NO_ANSWER, retry_seconds
 from initpipeline.runtime.errors import UNAVAILABLE, ApiError, ConnectionFailed, one_line
 from initpipeline.runtime.probes import End, Freshness
-from initpipeline.runtime.retries import SHORT_SECONDS, limited, retry_delay
+from initpipeline.runtime.retries import SHORT_SECONDS, jittered, limited, retry_delay
 from initpipeline.runtime.selection import Selection
 
 logger = logging.getLogger(__name__)
@@ -178,7 +177,7 @@ class KopfGuard:
             logger.warning(_FAILED, extra={"error": error})
             raise _Expired(error, response.status)
         # Kopf would wait for as long as the API server requests, even if that is a day.
-        await asyncio.sleep(limited(retry_seconds(response)) * random.uniform(1, 1.2))
+        await asyncio.sleep(jittered(limited(retry_seconds(response))))
         raise _Refused(error)
 
     def _accepted(self, freshness: Freshness, line: bytes) -> bytes | None:

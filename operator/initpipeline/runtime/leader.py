@@ -29,7 +29,6 @@ expires. docs/decisions/0021-lease-and-deadlines.md has the reasons.
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,6 +49,7 @@ from initpipeline.runtime.errors import (
 )
 from initpipeline.runtime.gateway import Gateway, Lease
 from initpipeline.runtime.keys import Key
+from initpipeline.runtime.retries import jittered
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,12 @@ _FAILED: Final = (ApiError, ConnectionFailed)
 WRITER: Final = "find the client that changes the Lease, or another process of this identity"
 SLOW: Final = "check the CPU of this process and the latency of the API server"
 """What to do if a process loses its Lease again and again."""
+
+
+def transitions_after(lease: Lease | None) -> int:
+    """Returns the leaseTransitions to write when the holder of the Lease changes. It starts again
+    after the largest number of 32 bits. None: the Lease does not exist."""
+    return 0 if lease is None else (lease.transitions + 1) % 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +288,7 @@ class LeaderElection:
         return {
             "holderIdentity": self._identity,
             "acquireTime": format_micro_time(self._now()),
-            "leaseTransitions": 0 if self._lease is None else (self._lease.transitions + 1) % 2**31,
+            "leaseTransitions": transitions_after(self._lease),
         }
 
     async def _write(self, fields: Mapping[str, Any]) -> None:
@@ -382,4 +388,4 @@ class LeaderElection:
 
     async def _pause(self, error: Exception) -> None:
         logger.warning("Lease request failed", extra={**self._fields(), "error": one_line(error)})
-        await asyncio.sleep(self._periods.retry * random.uniform(1, 1.2))
+        await asyncio.sleep(jittered(self._periods.retry))

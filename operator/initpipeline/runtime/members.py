@@ -32,7 +32,7 @@ from initpipeline.runtime.errors import (
 )
 from initpipeline.runtime.gateway import Gateway, Lease
 from initpipeline.runtime.keys import Key
-from initpipeline.runtime.leader import EARLY_SECONDS, RELEASE_SECONDS, Periods
+from initpipeline.runtime.leader import EARLY_SECONDS, RELEASE_SECONDS, Periods, transitions_after
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ class Members:
             spec |= {
                 "holderIdentity": self._holder,
                 "acquireTime": time,
-                "leaseTransitions": 0 if lease is None else (lease.transitions + 1) % 2**31,
+                "leaseTransitions": transitions_after(lease),
             }
         if lease is None:
             written = await self._gateway.create_lease(self._key, spec, members)

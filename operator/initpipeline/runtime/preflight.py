@@ -8,7 +8,6 @@ grow to five minutes, so it would start long after the end of an outage.
 import asyncio
 import itertools
 import logging
-import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
@@ -18,7 +17,7 @@ from initpipeline.api import names
 from initpipeline.runtime.client import ApiClient
 from initpipeline.runtime.errors import ApiError, ConnectionFailed, NotFoundError, OperatorError
 from initpipeline.runtime.keys import Key
-from initpipeline.runtime.retries import retry_delay
+from initpipeline.runtime.retries import jittered, retry_delay
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +106,7 @@ async def repeat(
             await check()
             return
         except Unavailable as error:
-            delay = retry_delay(failures, error.retry_seconds) * random.uniform(1, 1.2)
+            delay = jittered(retry_delay(failures, error.retry_seconds))
             if loop.time() + delay > end:
                 raise
             waits(str(error))

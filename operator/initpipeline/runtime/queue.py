@@ -25,7 +25,6 @@ events instead of keys.
 import asyncio
 import contextlib
 import math
-import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from enum import IntEnum, StrEnum
 from typing import Generic, TypeVar
 
 from initpipeline.runtime.meter import Meter
+from initpipeline.runtime.retries import jittered
 
 K = TypeVar("K")
 
@@ -196,8 +196,8 @@ class WorkQueue(Generic[K]):
 
     def retry(self, key: K, longest: float = LONGEST_RETRY_SECONDS, shortest: float = 0.0) -> float:
         """Add the key after a delay, which starts at FIRST_RETRY_SECONDS and doubles with each
-        retry, up to ``longest`` seconds. It is at least ``shortest``. Up to a fifth is added, so
-        that keys which failed together are not retried together. Returns the delay in seconds.
+        retry, up to ``longest`` seconds. It is at least ``shortest``, and ``jittered``. Returns
+        the delay in seconds.
 
         The caller must call ``forget_failures`` when the key was processed successfully.
         """
@@ -206,7 +206,7 @@ class WorkQueue(Generic[K]):
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         delay: float = min(FIRST_RETRY_SECONDS * 2 ** min(failures, 16), longest)
-        delay = max(delay, shortest) * random.uniform(1, 1.2)
+        delay = jittered(max(delay, shortest))
         self._add_after(key, delay)
         return delay
 

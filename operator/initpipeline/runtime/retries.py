@@ -35,6 +35,12 @@ def limited(requested: float) -> float:
     return min(requested, RETRY_SECONDS[-1])
 
 
+def jittered(seconds: float) -> float:
+    """Returns the delay with up to a fifth added, like client-go's wait.Jitter, so that what failed
+    together is not retried together."""
+    return seconds * random.uniform(1, 1.2)
+
+
 async def repeat(
     failure: str,
     fields: Mapping[str, object],
@@ -73,6 +79,5 @@ async def repeat(
         if loop.time() - opened_at > max(SHORT_SECONDS, delay):
             failures = 0
         delay = retry_delay(failures)
-        # With jitter, so that replicas and watches do not retry at the same time.
-        await asyncio.sleep(retry_delay(failures, requested) * random.uniform(1, 1.2))
+        await asyncio.sleep(jittered(retry_delay(failures, requested)))
         failures += 1
