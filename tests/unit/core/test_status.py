@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from initpipeline.api.models import EffectiveResources
+from initpipeline.api.models import NOT_OBSERVED, EffectiveResources
 from initpipeline.api.names import MAX_MESSAGE_LENGTH
 from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import ConditionType, Reason, Result, Trigger
@@ -476,6 +476,24 @@ class TestMessages:
             'caused the last run; run 2 ended: init container 1 of 2 "one" exited with 1'
         )
 
+    def test_back_off_after_two_runs_has_their_count(self) -> None:
+        of = pipeline().build()
+        state = runs.first(of, Trigger.CREATED, at(0))
+        run = evolve(state.run, completion_time=at(5), result=Result.FAILED)
+        state = replace(state, run=run, next_run_time=at(70), rerun_count=2)
+        ready = status.without_pod(Facts(of, None), state, at(60)).condition(ConditionType.READY)
+        assert ready is not None
+        assert ready.message.endswith("caused the last 2 runs")
+
+    def test_failed_deletion_takes_half_of_the_message_of_stalled(self) -> None:
+        waiting = fresh_pod().init("one", running=True)
+        given_up = started(waiting, initDeadlineSeconds=60).reconcile(waiting, 100)
+        cause = given_up.condition(ConditionType.STALLED).message
+        seen = given_up.reconcile(waiting, 900, undeleted="x" * 2000)
+        stalled = seen.condition(ConditionType.STALLED)
+        assert stalled.message.index(f". {cause}") == MAX_MESSAGE_LENGTH // 2
+        assert stalled.observed_generation == seen.status.observed_generation
+
     def test_suspension_without_request_has_no_token(self) -> None:
         seen = new_pipeline(suspend=True).reconcile(None)
         assert seen.condition(ConditionType.SUSPENDED).message == (
@@ -637,6 +655,17 @@ class TestGeneration:
         assert [c.message for c in after.status.conditions] == [
             c.message for c in before.status.conditions
         ]
+
+    @pytest.mark.parametrize("observed", [None, NOT_OBSERVED])
+    def test_delayed_change_of_an_unobserved_pipeline_has_generation_0(
+        self, observed: int | None
+    ) -> None:
+        """Another client may have removed observedGeneration."""
+        of = pipeline().build()
+        of = replace(of, status=evolve(of.status, observed_generation=observed))
+        state = runs.first(of, Trigger.CREATED, at(0))
+        state = replace(state, rate_limited=Trigger.SPEC_CHANGED)
+        assert status.unchanged(of, state).observed_generation == 0
 
 
 class TestSuspended:
