@@ -200,7 +200,8 @@ def _structural(node: Schema, definitions: Definitions) -> Schema:
     own = keywords(node, _KEPT, _DROPPED)
     if "description" in own:
         own["description"] = _LINE_BREAK.sub(" ", own["description"])
-    if not isinstance(own.get("default"), str | int):  # None and () are the effect of no field.
+    # A default of None or () has the effect of an absent field.
+    if not isinstance(own.get("default"), str | int):
         own.pop("default", None)
     if own.get("additionalProperties") is True:
         del own["additionalProperties"]
