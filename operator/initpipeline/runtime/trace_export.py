@@ -50,7 +50,7 @@ later ones."""
 _LIBRARY: Final = "opentelemetry"
 
 
-class Failures:
+class DroppedSpans:
     """Counts dropped spans, and logs one line in LOG_PERIOD about them. Thread-safe."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
@@ -58,18 +58,18 @@ class Failures:
         self._lock = threading.Lock()
         self._logged_at: datetime | None = None
         self._reported = 0
-        self.dropped = 0
+        self.count = 0
         """The number of spans dropped since the start of the process."""
 
-    def drop(self, spans: int, error: str) -> None:
+    def add(self, spans: int, error: str) -> None:
         """Count dropped spans."""
         with self._lock:
-            self.dropped += spans
+            self.count += spans
             now = self._now()
             if self._logged_at is not None and now - self._logged_at < LOG_PERIOD:
                 return
-            fields = {"error": error, "dropped": self.dropped - self._reported}
-            self._logged_at, self._reported = now, self.dropped
+            fields = {"error": error, "dropped": self.count - self._reported}
+            self._logged_at, self._reported = now, self.count
         logger.warning("spans dropped", extra=fields)
 
 
@@ -95,9 +95,9 @@ class NumberedSpan(ReadableSpan):
 class CountingExporter(SpanExporter):
     """Exports with another exporter, and counts the spans that it does not export."""
 
-    def __init__(self, exporter: SpanExporter, failures: Failures) -> None:
+    def __init__(self, exporter: SpanExporter, dropped: DroppedSpans) -> None:
         self._exporter = exporter
-        self._failures = failures
+        self._dropped = dropped
         self._library = _LastMessage()
         self._last = 0
         """The number of the last span taken from the queue."""
@@ -110,16 +110,16 @@ class CountingExporter(SpanExporter):
         reports that only to its own metrics. So a gap in the numbers of ``spans`` counts them."""
         last = cast(NumberedSpan, spans[-1]).number
         if missing := last - self._last - len(spans):
-            self._failures.drop(missing, "the queue of spans was full")
+            self._dropped.add(missing, "the queue of spans was full")
         self._last = last
         self._library.message = ""
         try:
             result = self._exporter.export(spans)
         except Exception as error:
-            self._failures.drop(len(spans), one_line(error))
+            self._dropped.add(len(spans), one_line(error))
             return SpanExportResult.FAILURE
         if result is not SpanExportResult.SUCCESS:
-            self._failures.drop(len(spans), self._library.message or "the export failed")
+            self._dropped.add(len(spans), self._library.message or "the export failed")
         return result
 
     def shutdown(self) -> None:
@@ -191,9 +191,9 @@ class ExportingTracer(Tracer):
         self._sampler = TracerProvider(resource=resource, shutdown_on_exit=False).sampler
         self._scope = InstrumentationScope("initpipeline", __version__)
         self._new_id = RandomIdGenerator()
-        self.failures = Failures(now)
+        self.dropped_spans = DroppedSpans(now)
         self._processor = BatchSpanProcessor(
-            CountingExporter(exporter or OTLPSpanExporter(), self.failures)
+            CountingExporter(exporter or OTLPSpanExporter(), self.dropped_spans)
         )
         self.queued = 0
         """The number of spans queued since the start of the process."""
@@ -215,7 +215,7 @@ class ExportingTracer(Tracer):
         try:
             spans = spans_between(after, before.status, after.status, again=not known)
         except Exception as error:
-            self.failures.drop(1, one_line(error))
+            self.dropped_spans.add(1, one_line(error))
             return
         for span in spans:
             self.export(span)
@@ -229,7 +229,7 @@ class ExportingTracer(Tracer):
                 converted.number = self.queued = self.queued + 1
                 self._processor.on_end(converted)
         except Exception as error:
-            self.failures.drop(1, one_line(error))
+            self.dropped_spans.add(1, one_line(error))
 
     def _converted(self, span: Span) -> NumberedSpan:
         status = Status()
@@ -254,7 +254,7 @@ class ExportingTracer(Tracer):
         )
 
     def dropped(self) -> int:
-        return self.failures.dropped
+        return self.dropped_spans.count
 
     async def end(self) -> None:
         """Export what is left, for at most END_SECONDS. A thread that still exports ends with the

@@ -15,7 +15,7 @@ from opentelemetry.trace import StatusCode
 from initpipeline.core.spans import Span, Trace
 from initpipeline.runtime import trace_export
 from initpipeline.runtime.errors import ApiError, api_error
-from initpipeline.runtime.trace_export import LOG_PERIOD, ExportingTracer, Failures
+from initpipeline.runtime.trace_export import LOG_PERIOD, DroppedSpans, ExportingTracer
 from initpipeline.runtime.tracer import TracingError, is_requested
 from tests.builders import at, pipeline, running_pod
 from tests.poll import poll_until
@@ -227,8 +227,8 @@ class TestFailure:
             tracer.export(replace(SPAN, span_id=number + 1))
         exporter.blocks.set()
         await tracer.end()
-        assert len(exporter.spans) + tracer.failures.dropped == 20
-        assert tracer.failures.dropped >= 14
+        assert len(exporter.spans) + tracer.dropped_spans.count == 20
+        assert tracer.dropped_spans.count >= 14
 
     async def test_failed_export_is_counted_and_logged_once(
         self, tracer: ExportingTracer, exporter: Exporter, root_records: list[logging.LogRecord]
@@ -242,7 +242,7 @@ class TestFailure:
             tracer.export(SPAN)
             poll_until(exports(number + 1), 10, "an export")
         await tracer.end()
-        assert tracer.failures.dropped == 3
+        assert tracer.dropped_spans.count == 3
         [record] = root_records
         assert (record.getMessage(), vars(record)["error"]) == (
             "spans dropped",
@@ -253,10 +253,10 @@ class TestFailure:
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         now = [at(0)]
-        failures = Failures(lambda: now[0])
+        dropped = DroppedSpans(lambda: now[0])
         for seconds in (0, 1, 2, LOG_PERIOD.total_seconds()):
             now[0] = at(seconds)
-            failures.drop(5, "refused")
+            dropped.add(5, "refused")
         assert [vars(record)["dropped"] for record in caplog.records] == [5, 15]
         assert {vars(record)["error"] for record in caplog.records} == {"refused"}
 
@@ -281,7 +281,7 @@ class TestFailure:
         monkeypatch.setattr(trace_export, "spans_between", fail)
         written = pipeline().build()
         tracer.status_written(written, written)
-        assert tracer.failures.dropped == 1
+        assert tracer.dropped_spans.count == 1
         await tracer.end()
 
 
