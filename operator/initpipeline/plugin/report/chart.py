@@ -26,7 +26,7 @@ from initpipeline.core.pod_restarts import restarts_in_run
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment
 from initpipeline.plugin.report.history import recorded_runs
-from initpipeline.plugin.report.steps import State, Step, duration, steps
+from initpipeline.plugin.report.steps import ShownStep, State, duration, steps
 
 _MIN_LENGTH: Final = timedelta(seconds=1)
 """Minimum length of an axis. Kubernetes reports times in whole seconds."""
@@ -195,7 +195,9 @@ def _steps_section(pipeline: Pipeline, run: Run, now: datetime, pod: Pod | None)
     return _section(f"Steps of run {run.number}", rows, [run.start_time, end])
 
 
-def _step_row(status: ContainerStatus, step: Step, run: Run, end: datetime, now: datetime) -> Row:
+def _step_row(
+    status: ContainerStatus, step: ShownStep, run: Run, end: datetime, now: datetime
+) -> Row:
     segments = tuple(_step_segments(status, run, end))
     label = f"{status.name} (sidecar)" if step.sidecar else status.name
     return Row(label, segments, _step_text(status, step, segments, run, now))
@@ -246,7 +248,7 @@ def _last_is_of(run: Run, status: ContainerStatus) -> bool:
 
 
 def _step_text(
-    status: ContainerStatus, step: Step, segments: tuple[Segment, ...], run: Run, now: datetime
+    status: ContainerStatus, step: ShownStep, segments: tuple[Segment, ...], run: Run, now: datetime
 ) -> str:
     attempts = [segment for segment in segments if segment.phase is not Phase.WAITING]
     if not attempts:

@@ -39,8 +39,9 @@ _ENDS_OF_PODS = frozenset({Result.FAILED, Result.LOST, Result.SUCCEEDED})
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """An init container in the current run."""
+class ShownStep:
+    """An init container in the current run, as the plugin shows it. It follows from the status; the
+    operator's ``core.pod_steps.Step`` follows from the Pod."""
 
     position: int
     name: str
@@ -85,7 +86,7 @@ def sidecars(pipeline: Pipeline, pod: Pod | None) -> frozenset[str]:
     return frozenset(injected | {name for name, sidecar in known.items() if sidecar})
 
 
-def steps(pipeline: Pipeline, pod: Pod | None = None) -> tuple[Step, ...]:
+def steps(pipeline: Pipeline, pod: Pod | None = None) -> tuple[ShownStep, ...]:
     """Returns the steps in the order of the Pod's spec, or of the template if there is no Pod.
 
     ``pod`` is the Pod with the name of the pipeline. None: there is no Pod, or it was not read.
@@ -98,7 +99,7 @@ def steps(pipeline: Pipeline, pod: Pod | None = None) -> tuple[Step, ...]:
     )
 
 
-def duration(step: Step, run: Run | None, now: datetime) -> str:
+def duration(step: ShownStep, run: Run | None, now: datetime) -> str:
     """Returns how long the attempt of the step that is shown lasts or has lasted. A step that has
     not terminated ends with its run. Empty: the times are not known."""
     if step.started is None or run is None:
@@ -112,7 +113,7 @@ def _step(
     container: ContainerStatus,
     sidecar: bool,
     status: InitPipelineStatus,
-) -> Step:
+) -> ShownStep:
     state = _state(container, sidecar, status)
     end = container.terminated or container.last_terminated
     recorded = _recorded(container, status)
@@ -121,7 +122,7 @@ def _step(
     waiting = container.waiting or {}
     blocked_by = waiting if state is State.WAITING else {}
     restarts = max(0, restarts_in_run(status.run, container)) if status.run else 0
-    return Step(
+    return ShownStep(
         position=position,
         name=container.name,
         state=state,

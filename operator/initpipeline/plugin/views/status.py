@@ -14,7 +14,7 @@ from initpipeline.core.facts import Pipeline
 from initpipeline.core.pod import Pod
 from initpipeline.plugin.report import formatting
 from initpipeline.plugin.report.formatting import Line, Mode, Moment
-from initpipeline.plugin.report.steps import State, Step, duration, steps
+from initpipeline.plugin.report.steps import ShownStep, State, duration, steps
 from initpipeline.plugin.report.summary import headline, short_forecast, state_line
 from initpipeline.plugin.views import styles
 
@@ -84,14 +84,14 @@ def run_line(run: Run, status: InitPipelineStatus, now: datetime) -> Line:
     return Line(now, *parts)
 
 
-def _step_lines(all_steps: Sequence[Step], run: Run, now: datetime) -> Iterator[Text]:
+def _step_lines(all_steps: Sequence[ShownStep], run: Run, now: datetime) -> Iterator[Text]:
     """Yields a line for each step, with aligned columns."""
     name_width = max((len(step.name) for step in all_steps), default=0)
     for step in all_steps:
         yield _step_line(step, name_width, duration(step, run, now))
 
 
-def _step_line(step: Step, name_width: int, lasted: str) -> Text:
+def _step_line(step: ShownStep, name_width: int, lasted: str) -> Text:
     style = _STYLES[step.state]
     line = Text.assemble(
         (f"{step.position:>2}  ", styles.QUIET),
@@ -106,7 +106,7 @@ def _step_line(step: Step, name_width: int, lasted: str) -> Text:
     return line
 
 
-def trouble(step: Step) -> Iterator[str]:
+def trouble(step: ShownStep) -> Iterator[str]:
     """Yields the restarts of the step, how it failed and its last message."""
     if step.restarts:
         yield f"restarted {formatting.count(step.restarts, 'time')}"
