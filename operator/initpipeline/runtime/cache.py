@@ -138,8 +138,9 @@ class Store(Generic[T]):
         self._gone: dict[Key, T | _Packed[T]] = {}
         """The last state of each deleted object, until another object with the same key is stored
         or ``forget_gone`` is called."""
-        self._creating: dict[Key, set[str]] = {}
-        """For each creation in progress, the UIDs of objects whose deletion was reported since."""
+        self._requested: dict[Key, set[str]] = {}
+        """For each ``request`` in progress, the UIDs of the objects whose deletion was reported
+        since."""
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -234,28 +235,30 @@ class Store(Generic[T]):
             self._keep(key, obj, isinstance(known, _Packed))
 
     @contextlib.contextmanager
-    def creation(self, key: Key) -> Iterator[Callable[[T], None]]:
-        """Encloses a request that creates the object. Yields a function that stores the response.
-
-        The response is not stored if the watch has reported the object's deletion before the
-        response arrives.
+    def request(self, key: Key) -> Iterator[Callable[[T], bool]]:
+        """Encloses a request that creates or reads the object. Yields a function that stores the
+        response if it is newer. It returns False if the watch has reported the object's deletion
+        before the response arrived. Then it stores nothing, because no later event would remove the
+        object.
         """
-        gone = self._creating[key] = set()
+        gone = self._requested[key] = set()
 
-        def keep(obj: T) -> None:
-            if obj.uid not in gone:
-                self.put(key, obj)
+        def keep(obj: T) -> bool:
+            if obj.uid in gone:
+                return False
+            self.put(key, obj)
+            return True
 
         try:
             yield keep
         finally:
-            del self._creating[key]
+            del self._requested[key]
 
     def remove(self, key: Key, uid: str, last: T | None = None) -> bool:
         """Remove the object, if it has this UID. With ``keep_gone``, ``last`` is kept as its last
         state. Returns whether the object was stored."""
-        if key in self._creating:
-            self._creating[key].add(uid)
+        if key in self._requested:
+            self._requested[key].add(uid)
         known = self._objects.get(key)
         if known is None or known.uid != uid:
             return False

@@ -214,8 +214,8 @@ class Reconciler:
     async def _confirm(self, key: Key, facts: Facts, decision: Decision) -> Facts | None:
         """Read the Pod from the API server, and the pipeline as well if no status write would find
         out that it has changed. Returns the facts. None: the pipeline is gone or cannot be read, or
-        the Pod is gone and the watch has not reported that yet. The event DELETED of the watch has
-        the last state of the Pod."""
+        the Pod was deleted while it was read, or it is gone and the watch has not reported that
+        yet. The event DELETED of the watch has the last state of the Pod."""
         pipeline: Pipeline | UnreadablePipeline | None = facts.pipeline
         if not decision.patch:
             pipeline = await self._gateway.get_pipeline(key)
@@ -225,12 +225,15 @@ class Reconciler:
         if isinstance(pipeline, UnreadablePipeline):
             self._queue.requeue(key)
             return None
-        pod = await self._get_pod(key)
+        with self._cache.pods.request(key) as keep:
+            pod = await self._get_pod(key)
+            if pod is not None and pod.labelled and not keep(pod):
+                # The Pod was deleted meanwhile, or has lost its label.
+                self._queue.requeue(key)
+                return None
         if pod is None and key in self._cache.pods:
             self._queue.retry(key)
             return None
-        if pod is not None and pod.labelled:
-            self._cache.pods.put(key, pod)
         self._followed[key] = pipeline.uid
         return Facts(pipeline, pod, gone=None if pod else self._cache.pods.gone(key))
 
@@ -464,7 +467,7 @@ class Reconciler:
         self._creations.request(key)
         manifest = podspec.gated(creation.manifest) if self._gated else creation.manifest
         try:
-            with self._cache.pods.creation(key) as keep:
+            with self._cache.pods.request(key) as keep:
                 with self._failed_creations.counted(key, AlreadyExistsError, NotFoundError):
                     answer = await self._gateway.create_pod(manifest)
                 if isinstance(answer, Pod):

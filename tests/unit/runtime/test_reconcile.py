@@ -1227,6 +1227,28 @@ class TestTakeover:
         assert late.delay is not None
         assert run(api) == (1, "Created")
 
+    async def test_pod_whose_deletion_is_reported_while_it_is_read_is_gone(
+        self, api: FakeApi, operator: Operator, clock: Clock
+    ) -> None:
+        """No later event would remove it from the cache."""
+        await operator.settle()
+        play(api, running_pod())
+        await operator.settle()
+        api.edit(PODS, {"status": completed_pod().raw()["status"]})
+        late = Operator(api, clock)
+        late.watch()
+
+        def delete() -> None:
+            api.gone(PODS)
+            late.watch(PODS)
+
+        api.after[GET_POD] = delete
+        assert await late.reconcile() == [GET_POD]
+        assert KEY not in late.cache.pods
+        assert late.requeued
+        assert await late.reconcile() == [GET_POD, GET_POD, STATUS, CREATE]
+        assert run(api) == (2, "PodLost")
+
     async def test_pod_of_a_resumed_pipeline_is_not_deleted(
         self, api: FakeApi, running: Operator, clock: Clock
     ) -> None:
