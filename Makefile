@@ -94,7 +94,7 @@ e2e-namespaced: $(STAMP) ## The same, with operators that have permissions in th
 	@INITPIPELINE_E2E_ROLE=namespace $(PYTEST) -m "not long" -n $(E2E_JOBS) --dist worksteal tests/e2e
 
 .PHONY: generate
-generate: $(STAMP) ## Generate crds/ and the tables of docs/ from the models and the metrics
+generate: $(STAMP) ## Generate crds/ and the tables of docs/ from the models and the metrics; starts an API server
 	@$(BIN)/python -m crds.generate
 
 .PHONY: oldest

@@ -1,7 +1,8 @@
 """Who starts a run of each trigger, and the text of its event RunStarted.
 
-A new trigger is a value of ``reasons.Trigger``, a row here, and a function in ``core.triggers``. If
-the kubelet starts the run, the function is in ``core.pod_restarts`` instead.
+A new trigger is a value of ``reasons.Trigger``, a row here, and a function in ``core.triggers``
+with its place in ``_CHAIN``. If the kubelet starts the run, the function is in
+``core.pod_restarts`` instead.
 """
 
 from collections.abc import Mapping
