@@ -1197,6 +1197,14 @@ def suspend(api: FakeApi) -> None:
 class TestTakeover:
     """The watches of a new leader may be behind the writes of the previous one."""
 
+    @staticmethod
+    def after_completion(api: FakeApi, clock: Clock) -> Operator:
+        """Returns a new leader that has to write that the Pod of the pipeline has completed."""
+        play(api, completed_pod())
+        late = Operator(api, clock)
+        late.watch()
+        return late
+
     async def test_pod_older_than_the_status_starts_no_run(
         self, api: FakeApi, operator: Operator, clock: Clock
     ) -> None:
@@ -1212,31 +1220,23 @@ class TestTakeover:
         assert late.cache.pods.get(KEY) == api.pod
         assert run(api) == (1, "Created")
 
+    @pytest.mark.usefixtures("running")
     async def test_deletion_that_the_watch_has_not_reported_is_awaited(
-        self, api: FakeApi, operator: Operator, clock: Clock
+        self, api: FakeApi, clock: Clock
     ) -> None:
         """The event of the deletion has the Pod's last state."""
-        await operator.settle()
-        play(api, running_pod())
-        await operator.settle()
-        api.edit(PODS, {"status": completed_pod().raw()["status"]})
-        late = Operator(api, clock)
-        late.watch()
+        late = self.after_completion(api, clock)
         api.gone(PODS)
         assert await late.reconcile() == [GET_POD]
         assert late.delay is not None
         assert run(api) == (1, "Created")
 
+    @pytest.mark.usefixtures("running")
     async def test_pod_whose_deletion_is_reported_while_it_is_read_is_gone(
-        self, api: FakeApi, operator: Operator, clock: Clock
+        self, api: FakeApi, clock: Clock
     ) -> None:
         """No later event would remove it from the cache."""
-        await operator.settle()
-        play(api, running_pod())
-        await operator.settle()
-        api.edit(PODS, {"status": completed_pod().raw()["status"]})
-        late = Operator(api, clock)
-        late.watch()
+        late = self.after_completion(api, clock)
 
         def delete() -> None:
             api.gone(PODS)
