@@ -251,7 +251,7 @@ class LeaderElection:
         """Take the Lease. Returns whether that succeeded. If not, the Lease has been read again. If
         no change explains the failure, time has passed: a webhook may have caused it."""
         known = self._lease
-        conflict: ApiError
+        conflict: ApiError | None = None
         try:
             # After an outage, this process may still hold the Lease. It then only renews it.
             await self._write({} if self._held else self._taking())
@@ -266,12 +266,10 @@ class LeaderElection:
             conflict = error  # Usually another replica was faster.
         except _FAILED as error:
             await self._pause(error)
-            await self._read()
-            return False
         else:
             return True
         await self._read()
-        if self._lease == known:
+        if conflict is not None and self._lease == known:
             await self._pause(conflict)
         return False
 
