@@ -138,9 +138,9 @@ class Store(Generic[T]):
         self._gone: dict[Key, T | _Packed[T]] = {}
         """The last state of each deleted object, until another object with the same key is stored
         or ``forget_gone`` is called."""
-        self._requested: dict[Key, set[str]] = {}
-        """For each ``request`` in progress, the UIDs of the objects whose deletion was reported
-        since."""
+        self._awaited: dict[Key, set[str]] = {}
+        """For each ``response`` that is awaited, the UIDs of the objects whose deletion was
+        reported meanwhile."""
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -235,13 +235,13 @@ class Store(Generic[T]):
             self._keep(key, obj, isinstance(known, _Packed))
 
     @contextlib.contextmanager
-    def request(self, key: Key) -> Iterator[Callable[[T], bool]]:
+    def response(self, key: Key) -> Iterator[Callable[[T], bool]]:
         """Encloses a request that creates or reads the object. Yields a function that stores the
         response if it is newer. It returns False if the watch has reported the object's deletion
         before the response arrived. Then it stores nothing, because no later event would remove the
         object.
         """
-        gone = self._requested[key] = set()
+        gone = self._awaited[key] = set()
 
         def keep(obj: T) -> bool:
             if obj.uid in gone:
@@ -252,13 +252,13 @@ class Store(Generic[T]):
         try:
             yield keep
         finally:
-            del self._requested[key]
+            del self._awaited[key]
 
     def remove(self, key: Key, uid: str, last: T | None = None) -> bool:
         """Remove the object, if it has this UID. With ``keep_gone``, ``last`` is kept as its last
         state. Returns whether the object was stored."""
-        if key in self._requested:
-            self._requested[key].add(uid)
+        if key in self._awaited:
+            self._awaited[key].add(uid)
         known = self._objects.get(key)
         if known is None or known.uid != uid:
             return False

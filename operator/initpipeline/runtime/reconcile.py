@@ -225,7 +225,7 @@ class Reconciler:
         if isinstance(pipeline, UnreadablePipeline):
             self._queue.requeue(key)
             return None
-        with self._cache.pods.request(key) as keep:
+        with self._cache.pods.response(key) as keep:
             pod = await self._get_pod(key)
             if pod is not None and pod.labelled and not keep(pod):
                 # The Pod was deleted meanwhile, or has lost its label.
@@ -467,7 +467,7 @@ class Reconciler:
         self._creations.request(key)
         manifest = podspec.gated(creation.manifest) if self._gated else creation.manifest
         try:
-            with self._cache.pods.request(key) as keep:
+            with self._cache.pods.response(key) as keep:
                 with self._failed_creations.counted(key, AlreadyExistsError, NotFoundError):
                     answer = await self._gateway.create_pod(manifest)
                 if isinstance(answer, Pod):

@@ -114,15 +114,15 @@ class TestResponseToWrite:
         assert known(store) == ("3", "pod-1")
 
 
-class TestRequest:
+class TestResponse:
     def test_created_object_is_stored_before_the_watch_event(self, store: Store[Pod]) -> None:
-        with store.request(KEY) as keep:
+        with store.response(KEY) as keep:
             keep(version(1))
         assert known(store) == ("1", "pod-1")
         assert not store.put(KEY, version(1)), "the watch event of the own write is new"
 
     def test_created_object_deleted_meanwhile_is_not_stored(self, store: Store[Pod]) -> None:
-        with store.request(KEY) as keep:
+        with store.response(KEY) as keep:
             store.put(KEY, version(1))
             store.remove(KEY, "pod-1")
             keep(version(1))
@@ -132,15 +132,15 @@ class TestRequest:
         self, store: Store[Pod]
     ) -> None:
         store.put(KEY, version(1, "old"))
-        with store.request(KEY) as keep:
+        with store.response(KEY) as keep:
             store.remove(KEY, "old")
             keep(version(2, "new"))
         assert known(store) == ("2", "new")
 
-    def test_deletions_are_forgotten_after_the_request(self, store: Store[Pod]) -> None:
-        with contextlib.suppress(ConnectionFailed), store.request(KEY):
+    def test_deletions_are_forgotten_after_the_response(self, store: Store[Pod]) -> None:
+        with contextlib.suppress(ConnectionFailed), store.response(KEY):
             raise ConnectionFailed
-        with store.request(KEY) as keep:
+        with store.response(KEY) as keep:
             keep(version(1))
         assert known(store) == ("1", "pod-1")
 
