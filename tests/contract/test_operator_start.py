@@ -1,6 +1,8 @@
 """The operator starts while its API server cannot answer, or refuses it."""
 
+import contextlib
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Final
 from urllib.error import HTTPError, URLError
@@ -44,6 +46,16 @@ class Starting:
         except URLError:
             return 0, ""
 
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[HTTPConnection]:
+        """Returns a connection that the operator has accepted, and that is not opened again."""
+        connection = HTTPConnection(self._probes, timeout=10)
+        with contextlib.closing(connection):
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
+            connection.auto_open = 0
+            yield connection
+
     def wait_until_ready(self) -> None:
         poll_until(
             lambda: self.probe("/readyz") == (200, "ok"),
@@ -74,8 +86,11 @@ def test_operator_waits_for_an_api_server_that_cannot_be_reached(
     assert starting.probe("/healthz") == (200, "ok")
     code, text = starting.probe("/readyz")
     assert (code, text.startswith("no answer from the API server at")) == (503, True)
-    starting.proxy.start()
-    starting.wait_until_ready()
+    with starting.connection() as connection:
+        starting.proxy.start()
+        starting.wait_until_ready()
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200, "the listener was never closed"
     env.create()
     env.wait_for_pod(run=1)
 

@@ -23,7 +23,7 @@ from initpipeline.runtime.kopf_guard import KopfGuard, Watched
 from initpipeline.runtime.leading import Leading
 from initpipeline.runtime.lean_imports import kopf
 from initpipeline.runtime.meter import Meter
-from initpipeline.runtime.probes import Freshness
+from initpipeline.runtime.probes import Freshness, Probes
 from initpipeline.runtime.selection import Selection
 from initpipeline.runtime.settings import Settings
 from initpipeline.runtime.share import Replica, Share, Tasks, freshness
@@ -61,19 +61,22 @@ async def _run(settings: Settings, clock: Clock, tracer: Tracer) -> None:
     configuration = await load_configuration()
     timeout = settings.request_timeout_seconds
     metrics = _metrics(settings)
-    async with ApiClient(configuration, timeout, observe=clock.observe, meter=metrics) as client:
+    async with (
+        ApiClient(configuration, timeout, observe=clock.observe, meter=metrics) as client,
+        probes.served(settings.probe_address) as checks,
+    ):
         while True:
             # Kopf looks for the kind once. An API server that is starting may not serve it yet.
-            await _wait_for_api_server(client, settings)
+            await _wait_for_api_server(client, settings, checks)
             try:
-                await Operator(settings, client, clock, metrics, tracer).serve()
+                await Operator(settings, client, clock, metrics, tracer).serve(checks)
             except HistoryLost as error:
                 logger.warning("operator starts over", extra={"error": str(error)})
             else:
                 return
 
 
-async def _wait_for_api_server(client: ApiClient, settings: Settings) -> None:
+async def _wait_for_api_server(client: ApiClient, settings: Settings, checks: Probes) -> None:
     """Check that the operator can work with the cluster, and wait while the API server cannot
     answer. Raises OperatorError if waiting does not help."""
     problem = "the API server has not been checked yet"
@@ -82,13 +85,13 @@ async def _wait_for_api_server(client: ApiClient, settings: Settings) -> None:
         nonlocal problem
         problem = reason
 
-    async with probes.served(settings.probe_address, live=(), ready=(lambda: problem,)):
-        await preflight.repeat(
-            lambda: preflight.check(
-                client, settings.namespaces, *leases(settings), gated=settings.scheduling_gate
-            ),
-            waits,
-        )
+    checks.live, checks.ready = (), (lambda: problem,)
+    await preflight.repeat(
+        lambda: preflight.check(
+            client, settings.namespaces, *leases(settings), gated=settings.scheduling_gate
+        ),
+        waits,
+    )
 
 
 def _tracer(settings: Settings, clock: Clock) -> Tracer:
@@ -263,20 +266,16 @@ class Operator:
         }
         self._guard = KopfGuard(self._watched, self._is_known, selection)
 
-    async def serve(self) -> None:
-        """Run until SIGTERM or SIGINT. Raises OperatorError if a watch or a task fails. It would
-        otherwise seem to run but reconcile nothing. After HistoryLost, ``run`` starts over in the
-        same process. After any other OperatorError, the process must be restarted."""
+    async def serve(self, checks: Probes) -> None:
+        """Run until SIGTERM or SIGINT, with these probes. Raises OperatorError if a watch or a task
+        fails. It would otherwise seem to run but reconcile nothing. After HistoryLost, ``run``
+        starts over in the same process. After any other OperatorError, the process must be
+        restarted."""
         self._before = asyncio.all_tasks()
+        checks.live = (self._stuck_worker, self._stuck_election, self._stuck_watch)
+        checks.ready = (self._unready,)
         try:
-            async with (
-                probes.served(
-                    self._settings.probe_address,
-                    live=(self._stuck_worker, self._stuck_election, self._stuck_watch),
-                    ready=(self._unready,),
-                ),
-                self._served_metrics(),
-            ):
+            async with self._served_metrics():
                 await self._work.wait()
                 await kopf.operator(
                     registry=self._registry,

@@ -12,7 +12,7 @@ If a probe fails, the response lists the reasons, one per line.
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from enum import StrEnum
 
 from aiohttp import web
@@ -139,23 +139,36 @@ class Freshness:
         return None
 
 
+class Probes:
+    """The checks of the probes. They change while the process runs, and the listener stays open:
+    if it was closed and opened again, a probe that is under way would fail."""
+
+    def __init__(self) -> None:
+        self.live: Iterable[Check] = ()
+        self.ready: Iterable[Check] = (lambda: "the operator has not started yet",)
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        """Returns 200, or 503 with the problems of the process."""
+        return _response(self.live)
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        """Returns 200, or 503 with what is not up to date."""
+        return _response(self.ready)
+
+
+def _response(checks: Iterable[Check]) -> web.Response:
+    problems = [problem for check in checks if (problem := check())]
+    return web.Response(status=503 if problems else 200, text="\n".join(problems or ["ok"]))
+
+
 @contextlib.asynccontextmanager
-async def served(
-    address: str, live: Iterable[Check], ready: Iterable[Check]
-) -> AsyncIterator[None]:
+async def served(address: str) -> AsyncIterator[Probes]:
     """Answer probes on this address, HOST:PORT, within the context. An empty address serves
     nothing. Raises OperatorError if the address cannot be used."""
+    probes = Probes()
     if not address:
-        yield
+        yield probes
         return
-    handlers = {"/healthz": _handler(tuple(live)), "/readyz": _handler(tuple(ready))}
+    handlers = {"/healthz": probes.healthz, "/readyz": probes.readyz}
     async with http_server.served("probes", "--probe-address", address, handlers):
-        yield
-
-
-def _handler(checks: tuple[Check, ...]) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def handle(_: web.Request) -> web.Response:
-        problems = [problem for check in checks if (problem := check())]
-        return web.Response(status=503 if problems else 200, text="\n".join(problems or ["ok"]))
-
-    return handle
+        yield probes

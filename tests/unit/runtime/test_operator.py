@@ -109,14 +109,17 @@ class Running:
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
-        async with ApiClient(self._configuration("old"), 5, self._login) as api:
+        async with (
+            ApiClient(self._configuration("old"), 5, self._login) as api,
+            probes.served(self._settings.probe_address) as checks,
+        ):
             metrics = Metrics() if self._settings.metrics_address else None
             running = Operator(self._settings, api, Clock(), metrics)
             self._stop = lambda: loop.call_soon_threadsafe(running._broken.set)
             task = asyncio.current_task()
             assert task is not None
             self.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
-            await running.serve()
+            await running.serve(checks)
 
     def _configuration(self, token: str) -> client.Configuration:
         configuration = client.Configuration(host=self._server)
@@ -757,7 +760,7 @@ async def test_checks_are_repeated_before_the_operator_starts_over(
     async def check(*_: object, **__: object) -> None:
         steps.append("check")
 
-    async def serve(_: Operator) -> None:
+    async def serve(*_: object) -> None:
         steps.append("serve")
         if steps.count("serve") == 1:
             raise HistoryLost("the Lease", 2, 1)
@@ -770,6 +773,44 @@ async def test_checks_are_repeated_before_the_operator_starts_over(
     monkeypatch.setattr(operator, "load_configuration", configuration)
     await operator.run(Settings.model_construct(identity="me"))
     assert steps == ["check", "serve", "check", "serve"]
+
+
+async def test_probes_keep_their_connections_when_the_operator_starts_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A probe that is under way when a listener is closed fails with a reset."""
+    address = f"127.0.0.1:{free_port()}"
+    opened: list[object] = []
+    answers: list[str] = []
+
+    async def record(*event: object) -> None:
+        opened.append(event)
+
+    async def readyz() -> None:
+        async with session.get(f"http://{address}/readyz") as response:
+            answers.append(await response.text())
+
+    async def check(*_: object, **__: object) -> None:
+        await readyz()
+
+    async def serve(_: Operator, checks: probes.Probes) -> None:
+        checks.ready = (lambda: "serves",)
+        await readyz()
+        if answers.count("serves") == 1:
+            raise HistoryLost("the Lease", 2, 1)
+
+    async def configuration() -> client.Configuration:
+        return client.Configuration()
+
+    monkeypatch.setattr(preflight, "check", check)
+    monkeypatch.setattr(Operator, "serve", serve)
+    monkeypatch.setattr(operator, "load_configuration", configuration)
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(record)
+    async with aiohttp.ClientSession(trace_configs=[trace]) as session:
+        await operator.run(Settings.model_construct(identity="me", probe_address=address))
+    waits = "the API server has not been checked yet"
+    assert (answers, len(opened)) == ([waits, "serves", waits, "serves"], 1)
 
 
 class TestFaults:

@@ -149,9 +149,10 @@ async def test_probe_lists_all_problems() -> None:
     problems: list[str | None] = [None, "one", "two"]
     checks = [lambda problem=problem: problem for problem in problems]
     async with (
-        served(address, live=checks[:1], ready=checks),
+        served(address) as probes,
         aiohttp.ClientSession(f"http://{address}") as session,
     ):
+        probes.live, probes.ready = checks[:1], checks
         async with session.get("/healthz") as response:
             assert (response.status, await response.text()) == (200, "ok")
         async with session.get("/readyz") as response:
@@ -159,5 +160,17 @@ async def test_probe_lists_all_problems() -> None:
 
 
 async def test_no_address_serves_nothing() -> None:
-    async with served("", live=(), ready=()):
+    async with served(""):
         pass
+
+
+async def test_operator_that_has_not_started_is_alive_and_not_ready() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    async with served(address), aiohttp.ClientSession(f"http://{address}") as session:
+        async with session.get("/healthz") as response:
+            assert (response.status, await response.text()) == (200, "ok")
+        async with session.get("/readyz") as response:
+            assert (response.status, await response.text()) == (
+                503,
+                "the operator has not started yet",
+            )
