@@ -159,6 +159,16 @@ def test_log_of_the_next_container_is_not_mixed_in() -> None:
     assert read(cluster) == b"a\nb\nc\nd\n"
 
 
+def test_attempt_that_a_newer_one_follows_at_once_was_not_interrupted() -> None:
+    """Its stream has ended before the API server reported its end."""
+    other = stamped(b"x\ny\n", first=90)
+    states = [pod(), pod(), pod(ENDED), pod(id_="c2", last="c1")]
+    cluster = FakeCluster([[LOG], [other], [LOG]], [*states])
+    assert read(cluster) == b"a\nb\nc\nd\n"
+    assert [request["previous"] for request in cluster.log_requests] == [False, False, True]
+    assert notes == []
+
+
 def test_rotated_log_of_the_same_container_continues() -> None:
     rotated = stamped(b"c\nd\n", first=2)
     cluster = FakeCluster([[LOG[:66], CUT], [rotated]], [*[pod()] * 6, pod(ENDED)])

@@ -119,6 +119,10 @@ class LogReader:
                 if transcript.replaced and not before.replaced:
                     if not self._reads_ours():
                         self._transcript = before
+                        if self._previous:
+                            # Nothing was interrupted: the kubelet keeps this attempt's log.
+                            before.restart()
+                            return (yield from self._read(streams=False))
                         return "a newer attempt is already running on the node"
                     before.replaced = True
                 if new:
