@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 
 import initpipeline.core
 from initpipeline.api.models import InitPipelineSpec
+from initpipeline.api.reasons import Trigger
 from tests.prose import FENCE
 from tests.unit.model.test_state_machine import Stories
 
@@ -179,6 +180,11 @@ def test_readme_has_at_most_130_lines_of_110_columns() -> None:
     lines = README.read_text().splitlines()
     assert len(lines) <= README_LINES
     assert not [line for line in lines if len(line) > README_COLUMNS]
+
+
+def test_readme_has_one_row_for_each_trigger() -> None:
+    rows = re.findall(r"^\|[^|]+\| `(\w+)` \|", README.read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(Trigger)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
