@@ -23,6 +23,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from initpipeline.api.models import InitPipelineStatus
@@ -107,6 +108,11 @@ def _has_many_containers(pod: Pod) -> bool:
     return containers + statuses > MAX_UNPACKED_CONTAINERS
 
 
+def _is_missing(existing: ObjectUIDs, key: Key, obj: Versioned) -> bool:
+    """Returns whether the object is not in the list and not newer than it."""
+    return int(obj.resource_version) <= existing.version and existing.uids.get(key) != obj.uid
+
+
 class Store(Generic[T]):
     """The newest known version of each object of a kind. It is not thread-safe."""
 
@@ -138,9 +144,9 @@ class Store(Generic[T]):
         self._gone: dict[Key, T | _Packed[T]] = {}
         """The last state of each deleted object, until another object with the same key is stored
         or ``forget_gone`` is called."""
-        self._awaited: dict[Key, set[str]] = {}
-        """For each ``response`` that is awaited, the UIDs of the objects whose deletion was
-        reported meanwhile."""
+        self._awaited: dict[Key, list[Callable[[T], bool]]] = {}
+        """For each ``response`` that is awaited, the tests for the objects whose deletion was found
+        meanwhile: by UID after an event of the watch, by absence after a list."""
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -237,14 +243,13 @@ class Store(Generic[T]):
     @contextlib.contextmanager
     def response(self, key: Key) -> Iterator[Callable[[T], bool]]:
         """Encloses a request that creates or reads the object. Yields a function that stores the
-        response if it is newer. It returns False if the watch has reported the object's deletion
-        before the response arrived. Then it stores nothing, because no later event would remove the
-        object.
+        response if it is newer. It returns False if the object's deletion was found before the
+        response arrived. Then it stores nothing, because no later event would remove the object.
         """
-        gone = self._awaited[key] = set()
+        deletions = self._awaited[key] = []
 
         def keep(obj: T) -> bool:
-            if obj.uid in gone:
+            if any(includes(obj) for includes in deletions):
                 return False
             self.put(key, obj)
             return True
@@ -258,7 +263,7 @@ class Store(Generic[T]):
         """Remove the object, if it has this UID. With ``keep_gone``, ``last`` is kept as its last
         state. Returns whether the object was stored."""
         if key in self._awaited:
-            self._awaited[key].add(uid)
+            self._awaited[key].append(lambda obj: obj.uid == uid)
         known = self._objects.get(key)
         if known is None or known.uid != uid:
             return False
@@ -278,16 +283,20 @@ class Store(Generic[T]):
         """Discard the last state of a deleted object."""
         self._gone.pop(key, None)
 
-    def missing_from(self, existing: ObjectUIDs, namespace: str | None) -> list[tuple[Key, str]]:
-        """Returns key and UID of each stored object that is not in the list and not newer than it.
+    def remove_missing(self, existing: ObjectUIDs, namespace: str | None) -> list[Key]:
+        """Remove the objects that are not in the list and not newer than it. Returns their keys.
         ``namespace`` None: all namespaces."""
-        return [
+        for key, deletions in self._awaited.items():
+            if namespace in (None, key.namespace):
+                deletions.append(partial(_is_missing, existing, key))
+        missing = [
             (key, obj.uid)
             for key, obj in self._objects.items()
-            if namespace in (None, key.namespace)
-            and int(obj.resource_version) <= existing.version
-            and existing.uids.get(key) != obj.uid
+            if namespace in (None, key.namespace) and _is_missing(existing, key, obj)
         ]
+        for key, uid in missing:
+            self.remove(key, uid)
+        return [key for key, _ in missing]
 
     def older_in(self, existing: ObjectUIDs) -> tuple[Key, int, int] | None:
         """Returns an object that the list has in an older version than the store, although the list

@@ -40,8 +40,7 @@ def compare(
     if older := store.older_in(existing):
         key, before, now = older
         raise HistoryLost(f"{kind.value} {key}", before, now)
-    for key, uid in store.missing_from(existing, namespace):
-        store.remove(key, uid)
+    for key in store.remove_missing(existing, namespace):
         removed(key)
         logger.info("deletion found by list", extra={"pipeline": str(key), "kind": kind.value})
 

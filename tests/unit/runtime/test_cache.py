@@ -137,6 +137,26 @@ class TestResponse:
             keep(version(2, "new"))
         assert known(store) == ("2", "new")
 
+    @pytest.mark.parametrize(
+        ("existing", "namespace", "stored"),
+        [
+            pytest.param(ObjectUIDs({}, 9), None, False, id="deleted"),
+            pytest.param(ObjectUIDs({}, 9), "default", False, id="deleted, list of its namespace"),
+            pytest.param(ObjectUIDs({KEY: "pod-2"}, 9), None, False, id="replaced"),
+            pytest.param(ObjectUIDs({KEY: "pod-1"}, 9), None, True, id="exists"),
+            pytest.param(ObjectUIDs({}, 4), None, True, id="the list is older than the response"),
+            pytest.param(ObjectUIDs({}, 9), "other", True, id="list of another namespace"),
+        ],
+    )
+    def test_object_missing_from_a_list_meanwhile_is_not_stored(
+        self, store: Store[Pod], existing: ObjectUIDs, namespace: str | None, stored: bool
+    ) -> None:
+        """The store does not have the object yet, so that the list removes nothing."""
+        with store.response(KEY) as keep:
+            assert store.remove_missing(existing, namespace) == []
+            assert keep(version(5)) is stored
+        assert known(store) == (("5", "pod-1") if stored else None)
+
     def test_deletions_are_forgotten_after_the_response(self, store: Store[Pod]) -> None:
         with contextlib.suppress(ConnectionFailed), store.response(KEY):
             raise ConnectionFailed
@@ -160,7 +180,7 @@ class TestDeletion:
         assert known(store) == ("2", "new")
 
 
-class TestMissingFrom:
+class TestRemoveMissing:
     """Objects that are stored and were gone when the UIDs were listed."""
 
     @pytest.mark.parametrize(
@@ -173,11 +193,12 @@ class TestMissingFrom:
             pytest.param(ObjectUIDs({}, 4), False, id="the list is older than the stored object"),
         ],
     )
-    def test_stored_object_missing_from_the_list_is_returned(
+    def test_stored_object_missing_from_the_list_is_removed(
         self, store: Store[Pod], existing: ObjectUIDs, missing: bool
     ) -> None:
         store.put(KEY, version(5))
-        assert store.missing_from(existing, None) == ([(KEY, "pod-1")] if missing else [])
+        assert store.remove_missing(existing, None) == ([KEY] if missing else [])
+        assert known(store) == (None if missing else ("5", "pod-1"))
 
     @pytest.mark.parametrize(
         ("listed", "list_version", "older"),
@@ -197,8 +218,8 @@ class TestMissingFrom:
 
     def test_list_of_one_namespace_affects_no_other(self, store: Store[Pod]) -> None:
         store.put(OTHER, version(1))
-        assert store.missing_from(ObjectUIDs({}, 9), "default") == []
-        assert store.missing_from(ObjectUIDs({}, 9), "other") == [(OTHER, "pod-1")]
+        assert store.remove_missing(ObjectUIDs({}, 9), "default") == []
+        assert store.remove_missing(ObjectUIDs({}, 9), "other") == [OTHER]
 
 
 class TestPacked:
