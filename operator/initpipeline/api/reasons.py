@@ -29,6 +29,11 @@ class OpenEnum(StrEnum):
         unknown._name_ = unknown._value_ = value
         return unknown
 
+    @property
+    def is_known(self) -> bool:
+        """Whether this version has the value."""
+        return self.name in type(self).__members__
+
 
 class ConditionType(StrEnum):
     """Types of ``status.conditions``. Reconciling and Stalled are as kstatus defines them."""

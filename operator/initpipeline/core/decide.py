@@ -224,6 +224,11 @@ def _decide_with_status(
     """Returns the decision for the current run, with its status."""
     pipeline, state, observation = facts.pipeline, followed.state, followed.observation
     ended = state.run.completion_time is not None
+    if ended and state.run.result is not None and not state.run.result.is_known:
+        # Only the newer version that wrote the result knows its conditions, and whether the Pod is
+        # still needed.
+        status = statuses.unchanged(pipeline, state)
+        return Decision(status, wake_at=_next(now, state.next_run_time))
     if observation is not None:
         status = statuses.with_pod(pipeline, state, observation, now)
     elif ended:

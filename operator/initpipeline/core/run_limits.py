@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 
 from initpipeline.api.models import Exceeded, Policies, Run, RunningStep
 from initpipeline.api.reasons import Reason
-from initpipeline.api.triggers import by_kubelet
 from initpipeline.core import explanations, failures, pod_restarts
 from initpipeline.core.containers import RESTART
 from initpipeline.core.explanations import Explanation
@@ -128,8 +127,8 @@ def _deadline(
     allowed, pod = policies.init_deadline_seconds, observation.pod
     if allowed is None or pod.scheduling_gated:
         return
-    own = not by_kubelet(run.trigger)
-    since = run.ungated_time or (pod.created_at if own else None) or run.start_time
+    # A run that the kubelet starts is younger than its Pod.
+    since = run.ungated_time or max(pod.created_at or run.start_time, run.start_time)
     state = explanations.initialization(observation).message
     yield RunLimit(
         Exceeded(limit=DEADLINE, step=current.container.name, value=allowed),

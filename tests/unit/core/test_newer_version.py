@@ -10,7 +10,9 @@ import pytest
 from initpipeline.api.models import InitPipelineStatus
 from initpipeline.api.raw import Raw
 from initpipeline.api.reasons import ConditionType, Reason
+from initpipeline.core.decide import DeletePod
 from initpipeline.core.facts import Pipeline
+from initpipeline.core.triggers import USER_RUNS
 from initpipeline.core.unreadable import (
     UnreadablePipeline,
     error_conditions,
@@ -242,3 +244,67 @@ class TestUnknownReasons:
         unavailable = after.condition(ConditionType.IN_PLACE_UNAVAILABLE)
         assert unavailable.reason == "InPlaceForbidden"
         assert after.reconcile(pod, 60).condition(ConditionType.IN_PLACE_UNAVAILABLE) == unavailable
+
+
+def with_run(before: SimulatedPipeline, **changed: Any) -> SimulatedPipeline:
+    """Returns the pipeline after another version has changed its current run."""
+    status = before.status.to_api()
+    status["run"] = {**status["run"], **changed}
+    return replace(before, pipeline=replace(before.pipeline, status=status))
+
+
+class TestUnknownResults:
+    """The run has ended in a way that only the newer version knows."""
+
+    def paused(self, before: SimulatedPipeline) -> SimulatedPipeline:
+        """Returns the pipeline with another result of its last run."""
+        status = before.status.to_api()
+        for run in (status["run"], status["history"][0]):
+            run["result"] = "Paused"
+            run.pop("exceeded")
+        return replace(before, pipeline=replace(before.pipeline, status=status))
+
+    @pytest.fixture
+    def before(self) -> SimulatedPipeline:
+        return self.paused(started(RUNNING, initDeadlineSeconds=30).reconcile(RUNNING, 30))
+
+    @pytest.mark.parametrize("pod", [RUNNING, CRASHED, None], ids=["running", "restarted", "gone"])
+    def test_ended_run_keeps_its_conditions_and_its_pod(
+        self, before: SimulatedPipeline, pod: PodBuilder | None
+    ) -> None:
+        after = before.policy(ttlSecondsAfterFinished=1).reconcile(pod, 60)
+        assert (after.decision.action, after.decision.wake_at) == (None, None)
+        assert [one.reason for one in after.status.conditions] == [
+            one["reason"] for one in before.pipeline.status["conditions"]
+        ]
+        assert after.run.result == "Paused"
+
+    def test_user_starts_the_next_run(self, before: SimulatedPipeline) -> None:
+        after = before.token("next").reconcile(RUNNING, 60)
+        assert (after.run.number, after.run.trigger) == (2, "Requested")
+        assert after.status.history[0].result == "Paused"
+        assert isinstance(after.decision.action, DeletePod)
+
+    def test_run_that_is_delayed_starts_later(self, before: SimulatedPipeline) -> None:
+        """A user may start five runs at once."""
+        often = before
+        for number in range(USER_RUNS.burst):
+            often = often.token(f"token-{number}").reconcile(None, 60)
+        status, ended = often.status.to_api(), {"result": "Paused", "completionTime": stamp(61)}
+        status["run"] |= ended
+        shared = {key: status["run"][key] for key in ("number", "trigger", "startTime")}
+        status["history"].insert(0, shared | ended)
+        paused = replace(often, pipeline=replace(often.pipeline, status=status))
+        delayed = paused.token("next").reconcile(None, 61)
+        assert (delayed.run.number, delayed.decision.wake_at) == (often.run.number, at(70))
+        assert delayed.reconcile(None, 70).run.number == often.run.number + 1
+
+
+class TestUnknownTriggers:
+    def test_deadline_of_a_run_in_an_older_pod_counts_from_its_start(self) -> None:
+        """The kubelet may have started the run."""
+        before = with_run(
+            started(RUNNING, initDeadlineSeconds=30), trigger="Repaired", startTime=stamp(100)
+        )
+        assert before.reconcile(RUNNING, 129).run.completion_time is None
+        assert before.reconcile(RUNNING, 130).run.reason == Reason.INIT_DEADLINE_EXCEEDED
