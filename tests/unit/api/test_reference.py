@@ -1,5 +1,8 @@
 """docs/reference.md: its tables are generated, and it explains every value of the API."""
 
+import inspect
+import re
+from collections.abc import Callable
 from enum import StrEnum
 
 import pytest
@@ -17,9 +20,16 @@ from initpipeline.api.reasons import (
     Result,
     Trigger,
 )
+from initpipeline.core import triggers
 
 REFERENCE = PAGE.read_text()
 EMPTY = "".join(f"<!-- generated: {name} -->\n<!-- end -->\n" for name in TABLES)
+
+
+def trigger_of(check: Callable[..., object]) -> Trigger:
+    """Returns the trigger of the runs that this function of ``triggers._CHAIN`` returns."""
+    (name,) = set(re.findall(r"Trigger\.(\w+)", inspect.getsource(check)))
+    return Trigger[name]
 
 
 class TestPage:
@@ -34,6 +44,14 @@ class TestPage:
     def test_page_has_each_value(self, values: type[StrEnum]) -> None:
         missing = [value for value in values if f"`{value}`" not in REFERENCE]
         assert not missing, f"docs/reference.md does not explain {missing}"
+
+    def test_order_of_triggers_is_that_of_the_operator(self) -> None:
+        order, text = [trigger_of(check) for check in triggers._CHAIN], " ".join(REFERENCE.split())
+        listed = re.search("the first that applies of ([^.]+)", text)
+        assert listed
+        assert re.findall(r"`(\w+)`", listed[1]) == list(dict.fromkeys(order))
+        before_unknown = order[order.index(Trigger.SPEC_CHANGED, 1) - 1]
+        assert f"`SpecChanged` comes after `{before_unknown}`" in text
 
     def test_page_has_each_policy(self) -> None:
         named = [
