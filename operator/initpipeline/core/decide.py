@@ -122,7 +122,8 @@ def _current_run(facts: Facts, now: datetime) -> RunState | None:
     """Returns the current run, or begins the first one. None: the pipeline was created suspended.
 
     If a pipeline without a run has a Pod, that Pod is new, or the status was lost, for instance by
-    a restore from a backup. The Pod has the number of its run, and later runs continue from there.
+    a restore from a backup. The Pod has the number of the run that it was created for, and later
+    runs continue from there. The runs that the kubelet has started in this Pod are lost.
     """
     pipeline, pod, status = facts.pipeline, facts.pod, facts.pipeline.status
     if status.run is not None:

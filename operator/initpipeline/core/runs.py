@@ -1,7 +1,8 @@
 """The life of a run: how it begins, follows its Pod, and ends in history.
 
-A run number is not used twice as long as status or the Pod exists. A run that ends is added to
-history once, even if its end is observed several times.
+A run number is not used twice as long as status exists. Without status, the run has the number
+that its Pod was created with (``adopted``). A run that ends is added to history once, even if its
+end is observed several times.
 """
 
 from dataclasses import dataclass, replace
