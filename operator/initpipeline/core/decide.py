@@ -88,7 +88,7 @@ class Decision:
     """Requeue with back-off, because the API server may accept the Pod, or its change, later."""
     defer_status: bool = False
     """Do not write the status yet. It would report only that the first run has begun: its Pod is to
-    be created, or exists and neither the scheduler nor the kubelet has reported on it."""
+    be created, or exists and its first report is awaited (first_report_deadline)."""
 
 
 def decide(facts: Facts, now: datetime) -> Decision:

@@ -9,8 +9,8 @@ from initpipeline.core.facts import Facts, Pipeline
 from initpipeline.core.pod import Pod
 
 FIRST_REPORT_GRACE: Final = timedelta(seconds=3)
-"""The longest delay of the first status write for a new Pod. The scheduler and the kubelet write
-several statuses at first; one status write reports them all."""
+"""How long the first status write for a new Pod waits for the scheduler, and then again for the
+kubelet. They write several statuses at first; one status write reports them all."""
 
 LARGEST_ADOPTED_RUN: Final = INT32_MAX // 2
 """Users can write the number on a Pod. From a larger number, the numbers of further runs could
@@ -87,9 +87,10 @@ def pod_of_run(facts: Facts, run: Run) -> Pod | None:
 
 
 def first_report_deadline(pod: Pod, run: Run, now: datetime) -> datetime | None:
-    """Returns the time until which the status write for a new Pod is deferred. None: it is not
-    deferred, because the scheduler or the kubelet has reported, FIRST_REPORT_GRACE has passed, the
-    clocks disagree, or the run has recorded the Pod before."""
+    """Returns the time until which the status write for a new Pod is deferred: FIRST_REPORT_GRACE
+    after the creation of the Pod, or after the scheduler has bound it. None: it is not deferred,
+    because no report is awaited (Pod.silent_since), that time has passed, the clocks disagree, or
+    the run has recorded the Pod before."""
     since = pod.silent_since
     if run.pod_uid is not None or since is None or not since <= now < since + FIRST_REPORT_GRACE:
         return None

@@ -90,8 +90,8 @@ class FollowedRun:
     pod: Pod | None
     """The run's Pod. None: it does not exist yet, or does not exist any more."""
     observation: Observation | None
-    """What the Pod reports for this run. None: there is no Pod, or the kubelet has not reported on
-    the new Pod yet, for at most FIRST_REPORT_GRACE."""
+    """What the Pod reports for this run. None: there is no Pod, or the kubelet's first report on
+    the new Pod is awaited, until report_deadline."""
     limits: tuple[RunLimit, ...] = ()
     """The limits that apply to the run, earliest first."""
     report_deadline: datetime | None = None

@@ -1122,7 +1122,7 @@ def test_overdue_operator_that_may_wait_is_empty(
 
 
 def test_overdue_first_status_of_a_silent_pod_is_empty() -> None:
-    """The operator defers the first status until the Pod is reported on, or for three seconds."""
+    """The operator waits three seconds for the scheduler, before it writes the first status."""
     found = explained(new_pipeline(), silent_pod(created=59), now=60)
     assert (found.overdue, found.pending) == ((), ())
     late = explained(new_pipeline(), silent_pod(created=57), now=60)
