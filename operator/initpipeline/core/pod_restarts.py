@@ -60,10 +60,11 @@ def _restarted_in_place(first: ContainerStatus, succeeded: Mapping[str, str], po
     """Returns whether the kubelet has restarted all containers in place. If not, it has re-created
     the sandbox.
 
-    ``first`` is the first init container whose container ID has changed. If its last termination
-    has exit code 0, the kubelet re-created the sandbox: an in-place restart replaces the last
-    termination. If ``first`` has failed since, its status no longer shows why all containers
-    restarted. A later init container whose ID has changed still shows it.
+    ``first`` is the first init container whose container ID has changed. An in-place restart
+    overwrites its last termination: the reason is RestartingAllContainers, and the exit code 137.
+    So if the last termination has exit code 0, the kubelet re-created the sandbox. If ``first`` has
+    failed since, its status no longer shows why all containers restarted. A later init container
+    whose ID has changed still shows it.
     """
     last = first.last_terminated
     if last is not None and last.exit_code == 0:

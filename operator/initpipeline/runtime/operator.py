@@ -312,7 +312,8 @@ class Operator:
 
     def _unready(self) -> str | None:
         """Returns which objects are not up to date, one per line. None: all are up to date, or this
-        replica waits for a Lease. It must be ready then, because a rollout ends an old replica only
+        replica watches no objects yet: it is a cold standby, or replicas with another number of
+        shards have the Lease. It must be ready then, because a rollout ends an old replica only
         when a new one is ready."""
         if self._work.is_waiting():
             return None

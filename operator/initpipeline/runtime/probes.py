@@ -4,7 +4,8 @@
   election is stuck. If the event loop is blocked, nothing answers. It does not fail in an outage of
   the API server. No probe reports a task that has ended, because the process ends with it.
 - ``/readyz`` fails while the cache is not up to date: the objects are not listed yet, or a watch is
-  refused or silent. It does not fail while a cold standby waits for the Lease.
+  refused or silent. It does not fail while the replica watches no objects yet: a cold standby, or a
+  replica that waits because others have another number of shards.
 
 If a probe fails, the response lists the reasons, one per line.
 """

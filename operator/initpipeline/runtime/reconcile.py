@@ -11,7 +11,8 @@ No other module writes InitPipelines or Pods. (runtime.events writes Events.)
 - Events are recorded after the write of the status that they repeat, and only if it succeeds. If
   the API server rejects the write, the event StatusNotWritten is recorded, and if it stores the
   status without some fields, StatusFieldsDropped.
-- If the API server refuses the Pod, or another Pod has its name, the same reconcile decides again.
+- If the response to an action is a new fact, the same reconcile decides again: for example if the
+  API server created or refused the Pod, another Pod has its name, or the Pod to delete is gone.
   If two requests to create the Pod fail in a row for other causes, or two deletions for any cause,
   status reports that before the next request.
 - If the pipeline does not exist any more, its state in memory is discarded. The garbage collector
