@@ -209,8 +209,8 @@ class RunFacts(StatusModel):
     """The fields that the current run has in common with its later entry in history."""
 
     number: Annotated[int, Field(ge=1, le=INT32_MAX)] = Field(
-        description="Number of the run: 1, 2, 3 ... A number is not reused as long as status or "
-        "the Pod exists."
+        description="Number of the run: 1, 2, 3 ... A number is not reused as long as status "
+        "exists."
     )
     trigger: Trigger = Field(
         description="Why the run started. The kubelet starts runs with the triggers PodRestarted "
