@@ -50,6 +50,21 @@ def test_recipe_for_ci_fails_if_the_run_fails(
     assert '"migrate" exited with 3' in failed.value.stderr
 
 
+@pytest.mark.usefixtures("operator")
+def test_recipe_for_ci_succeeds_if_its_token_has_started_an_earlier_run(
+    kubectl: Kubectl, env: E2EEnv, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    (recipe,) = (one for one in recipes() if "rerun.sh" in one.files)
+    recipe.write(tmp_path)
+    kubectl("apply", "-f", str(tmp_path / "shop.yaml"))
+    env.wait_ready("shop", run=1)
+
+    for token, number in [("a", 2), ("a", 2), ("b", 3), ("a", 3)]:
+        output = run(["sh", str(tmp_path / "rerun.sh"), "shop", token], environment=environment)
+        assert output.splitlines()[-3:] == ["fetching", "migrating", "migrated"]
+        assert env.pipeline("shop")["status"]["run"]["number"] == number
+
+
 @pytest.fixture
 def environment(cluster: target.Target, kube: Any, tmp_path: Path) -> dict[str, str]:
     """Return a user's environment, with a kubeconfig of the test's namespace and with the tools."""
