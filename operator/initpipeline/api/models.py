@@ -512,8 +512,8 @@ class Policies(ApiModel):
     log_tails: LogTails = Field(
         LogTails.RECORD,
         description="Whether status and Events have the termination messages of containers, which "
-        "are often the end of their logs. If a step may print secrets, set Omit. This also removes "
-        "the messages that status already has. A change starts no run, and the "
+        "are often the end of their logs. If a step may print secrets, set Omit. This also "
+        "replaces the messages that status already has. A change starts no run, and the "
         "terminationMessagePolicy of the Pod changes with the next Pod. The operator's option "
         "--log-tails=omit takes precedence. Defaults to Record.",
     )

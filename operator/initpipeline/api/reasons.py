@@ -47,11 +47,11 @@ class ConditionType(StrEnum):
     """A run is in progress, or the next run or its Pod is waiting for something that can resolve
     without user action. Absent otherwise."""
     STALLED = "Stalled"
-    """The InitPipeline needs user action, which the message names. If the API server refuses the
-    Pod, a request or a reconcile fails, another Pod has the name, or the Pod does not terminate,
-    the operator continues by itself when the cause is gone. If no further run follows
-    (backoffLimit, rerunPolicy), or if the operator refuses or cannot read spec or status, it
-    continues only after a change by a user. Absent otherwise."""
+    """The InitPipeline needs user action, which the message names. In these cases the operator
+    continues by itself when the cause is gone: the API server refuses the Pod; a request or a
+    reconcile fails; another Pod has the name; the Pod does not terminate. In these cases it
+    continues only after a change by a user: no further run follows (backoffLimit, rerunPolicy); the
+    operator refuses or cannot read spec or status. Absent otherwise."""
     SUSPENDED = "Suspended"
     """spec.suspend is true and has taken effect. With the reason RateLimited, spec.suspend is false
     again, and the next run waits. Absent otherwise."""
@@ -399,8 +399,8 @@ class LogTails(OpenEnum):
     """The last 1 KiB of the message of a container that failed. Init containers without a
     terminationMessagePolicy get FallbackToLogsOnError."""
     OMIT = "Omit"
-    """No messages. Exit codes and reasons are recorded. The operator does not set a
-    terminationMessagePolicy."""
+    """The text "log tails are switched off" in place of each message that a container wrote. Exit
+    codes and reasons are recorded. The operator does not set a terminationMessagePolicy."""
 
 
 class RerunStrategy(OpenEnum):

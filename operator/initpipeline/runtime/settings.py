@@ -125,8 +125,8 @@ class Settings(BaseSettings):
     log_tails: Literal["record", "omit"] = Field(
         default="record",
         description="Whether status and Events may have the termination messages of containers, "
-        "which are often the end of their logs. omit: they have no such messages, even if "
-        "spec.logTails is Record, and the operator removes those that status already has.",
+        "which are often the end of their logs. omit: the operator replaces these messages with a "
+        "constant text, even if spec.logTails is Record, and also those that status already has.",
     )
     scheduling_gate: bool = Field(
         default=False,
