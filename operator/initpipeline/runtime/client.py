@@ -239,16 +239,16 @@ class ApiClient:
         body: Mapping[str, Any] | None = None,
         content_type: str = JSON,
         accept: str = JSON,
-        seconds: float = math.inf,
+        left: Callable[[], float] = lambda: math.inf,
     ) -> dict[str, Any]:
         """Send a request, and return the body of the response. Raises ApiError if the API server
         returns an error, ConnectionFailed if there is no response.
 
-        If ``seconds`` is finite, the API server and the client end the request after that time at
-        the latest, even if credentials are loaded meanwhile.
+        ``left`` returns the seconds after which the request must have ended. If they are finite,
+        the API server and the client end it by then, even if credentials are loaded meanwhile.
         """
         headers = {"Accept": accept, "Content-Type": content_type}
-        code, data, delay = await self._answer(method, path, headers, body, seconds)
+        code, data, delay = await self._answer(method, path, headers, body, left)
         if len(data) > responses.LARGE:
             document = await asyncio.to_thread(_parse_compact, code, data)
         else:
@@ -314,13 +314,15 @@ class ApiClient:
         path: str,
         headers: dict[str, str],
         body: Mapping[str, Any] | None = None,
-        seconds: float = math.inf,
+        left: Callable[[], float] = lambda: math.inf,
     ) -> tuple[int, bytes, int]:
         """Returns the code and the body of the response, and the delay before a retry that it
         requests, in seconds. Raises ConnectionFailed if there is no response."""
         data = None if body is None else encode(body)
         options = {"data": data, "timeout": self._timeout}
-        end = asyncio.get_running_loop().time() + seconds
+        # The time is read first. If the process is paused after that, the request ends earlier.
+        now = asyncio.get_running_loop().time()
+        end = now + left()
         self._running += 1
         try:
             async with (

@@ -351,10 +351,13 @@ class Gateway:
     ) -> dict[str, Any]:
         """Send a write that ends before the Lease expires. Raises LeaseExpiring if there is not
         enough time."""
-        seconds = self._remaining() - MARGIN_SECONDS
-        if seconds < LEAST_SECONDS:
+        if self._seconds_left() < LEAST_SECONDS:
             raise LeaseExpiring("not sent, because the Lease is about to expire")
-        return await self._client.request(method, path, body, content_type, seconds=seconds)
+        return await self._client.request(method, path, body, content_type, left=self._seconds_left)
+
+    def _seconds_left(self) -> float:
+        """Returns the seconds after which a write must have ended."""
+        return self._remaining() - MARGIN_SECONDS
 
     async def _get(self, path: str, key: Key) -> dict[str, Any] | None:
         """Returns the object. None: it does not exist. Raises ConnectionFailed if the response has

@@ -1,7 +1,7 @@
 """A client of the API server whose requests a test answers."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ class Request:
     body: Mapping[str, Any] | None = None
     content_type: str = JSON
     accept: str = JSON
-    seconds: float = math.inf
+    left: Callable[[], float] = lambda: math.inf
 
 
 class StubClient(ApiClient):

@@ -473,8 +473,26 @@ class TestExpiredCredentials:
 
         async with ApiClient(configuration(server, "old"), 5, slow) as api:
             with pytest.raises(ConnectionFailed, match="no time is left"):
-                await api.request("GET", "/thing", seconds=1.9)
+                await api.request("GET", "/thing", left=lambda: 1.9)
         assert len(kmock) == 1
+
+    async def test_pause_while_the_deadline_is_read_counts(
+        self, monkeypatch: pytest.MonkeyPatch, server: str, kmock: mock.RawHandler
+    ) -> None:
+        """A process that is paused right before it sends a write sends nothing afterwards."""
+        loop, paused = asyncio.get_running_loop(), 0.0
+        time = loop.time
+
+        def left() -> float:
+            nonlocal paused
+            paused = 60.0
+            return 11.5
+
+        monkeypatch.setattr(loop, "time", lambda: time() + paused)
+        async with ApiClient(configuration(server), 5) as api:
+            with pytest.raises(ConnectionFailed):
+                await api.request("POST", "/thing", left=left)
+        assert len(kmock) == 0
 
     async def test_login_ends_with_the_deadline_of_the_request(self, server: str) -> None:
         async def stuck() -> client.Configuration:
@@ -483,14 +501,14 @@ class TestExpiredCredentials:
         async with ApiClient(configuration(server, "old"), 5, stuck) as api:
             async with asyncio.timeout(10):
                 with pytest.raises(ConnectionFailed):
-                    await api.request("GET", "/thing", seconds=1.0)
+                    await api.request("GET", "/thing", left=lambda: 1.0)
 
     @pytest.mark.parametrize(("seconds", "sent"), [(1.9, "1s"), (12.9, "12s")])
     async def test_deadline_is_sent_in_whole_seconds(
         self, server: str, kmock: mock.RawHandler, seconds: float, sent: str
     ) -> None:
         async with ApiClient(configuration(server, "new"), 5) as api:
-            await api.request("GET", "/thing?a=b", seconds=seconds)
+            await api.request("GET", "/thing?a=b", left=lambda: seconds)
         assert dict(only(kmock).params) == {"a": "b", "timeout": sent}
 
     @pytest.mark.parametrize(("left", "sent"), [(13.0, 13), (12.995, 13), (12.98, 12), (0.98, 0)])

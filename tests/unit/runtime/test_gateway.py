@@ -34,7 +34,7 @@ class Recorder(StubClient):
         """The objects of each list."""
 
     async def answer(self, request: Request) -> Raw:
-        self.sent.append((request.method, request.seconds))
+        self.sent.append((request.method, request.left()))
         raw = (fresh_pod() if "/pods" in request.path else pipeline()).raw()
         raw["metadata"]["resourceVersion"] = "7"
         raw["metadata"].setdefault("labels", {}).update(self.labels)
