@@ -114,7 +114,7 @@ def decide(facts: Facts, now: datetime) -> Decision:
     if len(status.history) > limit:
         status = evolve(status, history=status.history[:limit])
     status, written = status_size.fitted(status, pipeline.size)
-    patch = merge_patch(stored.to_api(), written)
+    patch = {} if status == stored else merge_patch(stored.to_api(), written)
     return replace(decision, status=status, patch=patch)
 
 

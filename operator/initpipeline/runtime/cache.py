@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, fields
 from functools import partial
+from operator import attrgetter
 from typing import Any, Generic, Protocol, TypeVar
 
 from initpipeline.api.models import InitPipelineStatus
@@ -39,8 +40,8 @@ from initpipeline.runtime.keys import Key, ObjectUIDs
 def _pickle_by_fields(class_: type[Any]) -> None:
     """Pickle instances as a call of the class with their fields. Python's own way for dataclasses
     with slots takes twice the time."""
-    names = [field.name for field in fields(class_)]
-    copyreg.pickle(class_, lambda obj: (class_, tuple(getattr(obj, name) for name in names)))
+    values = attrgetter(*(field.name for field in fields(class_)))
+    copyreg.pickle(class_, lambda obj: (class_, values(obj)))
 
 
 def _read_status(data: bytes) -> InitPipelineStatus:
