@@ -47,7 +47,7 @@ class TestPage:
 
     def test_order_of_triggers_is_that_of_the_operator(self) -> None:
         order, text = [trigger_of(check) for check in triggers._CHAIN], " ".join(REFERENCE.split())
-        listed = re.search("the first that applies of ([^.]+)", text)
+        listed = re.search("the first one in this order: ([^.]+)", text)
         assert listed
         assert re.findall(r"`(\w+)`", listed[1]) == list(dict.fromkeys(order))
         before_unknown = order[order.index(Trigger.SPEC_CHANGED, 1) - 1]
