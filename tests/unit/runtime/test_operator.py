@@ -750,6 +750,19 @@ class TestExpiredCredentials:
         await running.stop()
 
 
+def replace_parts(
+    monkeypatch: pytest.MonkeyPatch, check: Callable[..., object], serve: Callable[..., object]
+) -> None:
+    """Let ``operator.run`` call these in place of ``preflight.check`` and ``Operator.serve``."""
+
+    async def configuration() -> client.Configuration:
+        return client.Configuration()
+
+    monkeypatch.setattr(preflight, "check", check)
+    monkeypatch.setattr(Operator, "serve", serve)
+    monkeypatch.setattr(operator, "load_configuration", configuration)
+
+
 async def test_checks_are_repeated_before_the_operator_starts_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -765,12 +778,7 @@ async def test_checks_are_repeated_before_the_operator_starts_over(
         if steps.count("serve") == 1:
             raise HistoryLost("the Lease", 2, 1)
 
-    async def configuration() -> client.Configuration:
-        return client.Configuration()
-
-    monkeypatch.setattr(preflight, "check", check)
-    monkeypatch.setattr(Operator, "serve", serve)
-    monkeypatch.setattr(operator, "load_configuration", configuration)
+    replace_parts(monkeypatch, check, serve)
     await operator.run(Settings.model_construct(identity="me"))
     assert steps == ["check", "serve", "check", "serve"]
 
@@ -799,12 +807,7 @@ async def test_probes_keep_their_connections_when_the_operator_starts_over(
         if answers.count("serves") == 1:
             raise HistoryLost("the Lease", 2, 1)
 
-    async def configuration() -> client.Configuration:
-        return client.Configuration()
-
-    monkeypatch.setattr(preflight, "check", check)
-    monkeypatch.setattr(Operator, "serve", serve)
-    monkeypatch.setattr(operator, "load_configuration", configuration)
+    replace_parts(monkeypatch, check, serve)
     trace = aiohttp.TraceConfig()
     trace.on_connection_create_end.append(record)
     async with aiohttp.ClientSession(trace_configs=[trace]) as session:
