@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from initpipeline.core.facts import Pipeline
+from initpipeline.core.pod import Pod
 from initpipeline.core.unreadable import UnreadablePipeline
 from initpipeline.runtime import handlers
 from initpipeline.runtime.buckets import Shard
@@ -113,7 +114,16 @@ def _urgency(cache: Cache, key: Key) -> Urgency:
     pod = cache.pods.get(key)
     if pod is None:
         return Urgency.FIRST
-    return Urgency.LAST if pod.phase == "Pending" else Urgency.NEXT
+    return Urgency.LAST if _is_initializing(pod) else Urgency.NEXT
+
+
+def _is_initializing(pod: Pod) -> bool:
+    """Returns whether the Pod has an init container that has not ended. Sidecars do not count. The
+    phase of an initialized Pod is Pending until an app container has started."""
+    if pod.phase != "Pending":
+        return False
+    ended = {status.name for status in pod.init_container_statuses if status.terminated}
+    return any(not one.sidecar and one.name not in ended for one in pod.init_containers)
 
 
 def condition_labels(

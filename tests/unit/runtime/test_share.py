@@ -1,4 +1,4 @@
-"""Tasks of a share: which end is a fault."""
+"""A share: faults of its tasks, and the order of its queue."""
 
 import asyncio
 import gc
@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.errors import LeaseLost, OperatorError
-from initpipeline.runtime.share import Tasks
+from initpipeline.runtime.keys import Key
+from initpipeline.runtime.share import Tasks, work_queue
+from tests.builders import PodBuilder, at, fresh_pod, pipeline, running_pod
 
 
 class TestTasks:
@@ -38,3 +41,35 @@ class TestTasks:
         faults, reported = await self.run(stopping=stopping)
         assert [str(one) for one in faults] == ([] if stopping else ["lost"])
         assert reported == []
+
+
+FIRST_STEP = fresh_pod().init("one", running=True)
+SECOND_STEP = fresh_pod().initialized("one").init("two", running=True)
+INITIALIZED = fresh_pod().initialized("one", "two")
+
+
+@pytest.mark.parametrize(
+    ("later", "earlier"),
+    [
+        pytest.param(None, running_pod(), id="new"),
+        pytest.param(None, INITIALIZED, id="new-before-initialized"),
+        pytest.param(running_pod(), FIRST_STEP, id="running"),
+        pytest.param(INITIALIZED, SECOND_STEP, id="initialized"),
+        pytest.param(INITIALIZED.sidecar("proxy", running=True), SECOND_STEP, id="sidecar"),
+        pytest.param(fresh_pod().phase("Failed"), SECOND_STEP, id="failed"),
+    ],
+)
+async def test_queue_serves_new_then_initialized_pipelines_before_progress_of_steps(
+    later: PodBuilder | None, earlier: PodBuilder
+) -> None:
+    """The phase of an initialized Pod is Pending until an app container has started, for example
+    while its image is pulled."""
+    cache = Cache.empty()
+    queue = work_queue(64, cache, lambda: at(0))
+    for name, pod in [("earlier", earlier), ("later", later)]:
+        key = Key("default", name)
+        cache.pipelines.put(key, pipeline().build())
+        if pod is not None:
+            cache.pods.put(key, pod.build())
+        queue.add(key)
+    assert [(await queue.get()).name for _ in range(2)] == ["later", "earlier"]
