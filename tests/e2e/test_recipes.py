@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import yaml
@@ -18,6 +18,8 @@ from tests.e2e.e2e_env import E2EEnv
 from tests.e2e.recipes import Recipe, recipes
 from tests.installation import MANIFESTS
 from tests.kubectl import Kubectl, program, run
+
+READY_REASON: Final = '{.status.conditions[?(@.type=="Ready")].reason}'
 
 
 @pytest.mark.usefixtures("operator")
@@ -48,6 +50,33 @@ def test_recipe_for_ci_fails_if_the_run_fails(
         run(["sh", str(tmp_path / "rerun.sh"), "shop", "again"], environment=environment)
     assert "fetching" in failed.value.stdout
     assert '"migrate" exited with 3' in failed.value.stderr
+
+
+@pytest.mark.usefixtures("operator")
+@pytest.mark.parametrize(
+    ("change", "reason", "message"),
+    [
+        ({"suspend": True}, "Suspended", "shop is suspended"),
+        ({"template": {"spec": {"nodeSelector": {"a b": "c"}}}}, "InvalidTemplate", '"a b"'),
+    ],
+)
+def test_recipe_for_ci_fails_if_the_request_leads_to_no_pod(
+    kubectl: Kubectl,
+    tmp_path: Path,
+    environment: dict[str, str],
+    change: dict[str, Any],
+    reason: str,
+    message: str,
+) -> None:
+    (recipe,) = (one for one in recipes() if "rerun.sh" in one.files)
+    recipe.write(tmp_path)
+    kubectl("apply", "-f", str(tmp_path / "shop.yaml"))
+    kubectl("patch", "ipl", "shop", "--type=merge", "-p", json.dumps({"spec": change}))
+    kubectl("wait", "ipl/shop", "--timeout=60s", f"--for=jsonpath={READY_REASON}={reason}")
+
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        run(["sh", str(tmp_path / "rerun.sh"), "shop", "again"], environment=environment)
+    assert message in failed.value.stderr
 
 
 @pytest.mark.usefixtures("operator")

@@ -329,6 +329,20 @@ def test_each_alert_has_texts_and_a_runbook() -> None:
         assert rule["annotations"]["runbook_url"] == f"{RUNBOOK_URL}#{name.lower()}"
 
 
+def test_runbooks_list_each_alert_by_severity() -> None:
+    rows = re.findall(
+        r"^\| (critical|warning|info) \| (.+) \|$", RUNBOOKS.read_text(), re.MULTILINE
+    )
+    listed = {
+        f"InitPipeline{name}": (severity, anchor)
+        for severity, alerts in rows
+        for name, anchor in re.findall(r"\[(\w+)\]\(#(\w+)\)", alerts)
+    }
+    assert listed == {
+        name: (rule["labels"]["severity"], name.lower()) for name, rule in ALERTS.items()
+    }
+
+
 def test_each_runbook_has_all_parts() -> None:
     sections = re.split(r"^## ", RUNBOOKS.read_text(), flags=re.MULTILINE)[1:]
     for section in sections:

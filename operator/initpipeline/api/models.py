@@ -117,7 +117,8 @@ class Cause(StatusModel):
     changed_paths: tuple[Identifier, ...] = Field(
         (),
         description="The first three fields that changed, as paths within spec.template, such as "
-        "spec.initContainers[1].image. Empty if the previous template is not known.",
+        "spec.initContainers[1].image. If the previous template is not known, the run has no "
+        "cause.",
     )
     changed_path_count: NonNegativeInt32 = Field(
         0, description="Number of fields of spec.template that changed."

@@ -47,11 +47,11 @@ class ConditionType(StrEnum):
     """A run is in progress, or the next run or its Pod is waiting for something that can resolve
     without user action. Absent otherwise."""
     STALLED = "Stalled"
-    """The InitPipeline needs user action, which the message names. In these cases the operator
-    continues by itself when the cause is gone: the API server refuses the Pod; a request or a
-    reconcile fails; another Pod has the name; the Pod does not terminate. In these cases it
-    continues only after a change by a user: no further run follows (backoffLimit, rerunPolicy); the
-    operator refuses or cannot read spec or status. Absent otherwise."""
+    """The InitPipeline needs user action, which the message names. If the API server refuses the
+    Pod, a request or a reconcile fails, another Pod has the name, or the Pod does not terminate,
+    the operator continues by itself when the cause is gone. If backoffLimit or rerunPolicy permit
+    no further run, or the operator refuses spec, or cannot read spec or status, it continues only
+    after a user changes the InitPipeline or requests a run. Absent otherwise."""
     SUSPENDED = "Suspended"
     """spec.suspend is true and has taken effect. With the reason RateLimited, spec.suspend is false
     again, and the next run waits. Absent otherwise."""
@@ -191,8 +191,8 @@ class Reason(OpenEnum):
     Find the cause in status.history. To start a run without this delay, request one."""
     RATE_LIMITED = "RateLimited"
     """A user changed the template, requested a run or resumed the InitPipeline, and the run waits
-    until status.nextRunTime. Users can start five runs of an InitPipeline at once, and then one
-    every ten seconds. With a runHistoryLimit below 4, fewer can start at once.
+    until status.nextRunTime. Users can start five runs of an InitPipeline without delay, and then
+    one every ten seconds. With a runHistoryLimit below 4, fewer start without delay.
 
     Wait. If this lasts, find out which client changes the template or requests runs that often."""
     BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded"
@@ -392,8 +392,8 @@ class RerunPolicy(OpenEnum):
 
 
 class LogTails(OpenEnum):
-    """Whether status and Events have the termination messages of containers, which are often the
-    end of their logs."""
+    """Whether the operator copies the termination messages of containers to status and Events. A
+    termination message is often the end of the container's log."""
 
     RECORD = "Record"
     """The last 1 KiB of the message of a container that failed. Init containers without a

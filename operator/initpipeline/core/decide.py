@@ -123,7 +123,7 @@ def _current_run(facts: Facts, now: datetime) -> RunState | None:
 
     If a pipeline without a run has a Pod, that Pod is new, or the status was lost, for instance by
     a restore from a backup. The Pod has the number of the run that it was created for, and later
-    runs continue from there. The runs that the kubelet has started in this Pod are lost.
+    runs continue from there. The runs that the kubelet has started in this Pod are not known.
     """
     pipeline, pod, status = facts.pipeline, facts.pod, facts.pipeline.status
     if status.run is not None:
@@ -137,8 +137,8 @@ def _current_run(facts: Facts, now: datetime) -> RunState | None:
 
 def _follow_pod(facts: Facts, state: RunState, now: datetime) -> FollowedRun:
     """Updates the current run from its Pod. If the Pod is gone, or has another owner, the run ends
-    as lost. A new Pod changes the run only after the kubelet has reported its init containers,
-    after the scheduler has reported that the Pod cannot be scheduled, or after
+    (``runs.lost``). A new Pod changes the run only after the kubelet has reported its init
+    containers, after the scheduler has reported that the Pod cannot be scheduled, or after
     FIRST_REPORT_GRACE."""
     pipeline, pod = facts.pipeline, facts.pod
     if pod is not None and pod_ownership.is_owned_by(pod, pipeline):

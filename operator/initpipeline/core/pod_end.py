@@ -1,7 +1,7 @@
 """Decides what has become of a Pod: completion, failure or loss.
 
 The phase alone does not separate completion from disruption. Since Kubernetes 1.27 the kubelet sets
-the phase Succeeded if it evicts a Pod, or shuts down its node, and all containers exit with 0. And
+the phase Succeeded if it evicts a Pod, or the node shuts down, and all containers exit with 0. And
 a Pod that exceeds a limit of its own spec gets the phase Failed, like one that the cluster
 disrupts.
 """

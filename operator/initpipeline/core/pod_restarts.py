@@ -201,7 +201,7 @@ def init_restart_baselines(
 
     A restart of the sandbox raises the count when the kubelet creates the new container. An
     in-place restart raises it before the new container exists. The new container may have restarted
-    before the operator observed it. These restarts do not count toward maxRestarts.
+    before the operator observed it. None of these restarts counts toward maxRestarts.
 
     If an init container's exit restarted all containers before initialization, its baseline stays,
     so that this restart counts against its maxRestarts.

@@ -1,8 +1,7 @@
 """The limits of a run: which apply, when the run exceeds each, and why it then fails.
 
-Each limit that applies has a time ``at``, for which the pipeline is requeued. If the run has not
-ended by then, it has exceeded the limit. For an exceeded maxRestarts, ``at`` is the start of the
-run.
+Each limit that applies has a time ``at``, for which the pipeline is requeued. If the limit still
+applies then, the run has exceeded it. For an exceeded maxRestarts, ``at`` is the start of the run.
 """
 
 from collections.abc import Iterator

@@ -341,7 +341,7 @@ def _not_initialized(
     if observation is not None:
         return explanations.initialization(observation)
     reported = written.condition(ConditionType.INITIALIZED)
-    if written.run is None or reported is None:  # If status records no run, it is about none.
+    if written.run is None or reported is None:  # Without a run, the condition describes none.
         return None
     return Explanation(Reason(lenient.identifier(reported.reason)), reported.message)
 

@@ -3,8 +3,8 @@
 The exceptions are Kopf's watch, the checks at start-up (runtime.preflight, ``ApiClient.is_ready``)
 and the comparison of the CRD (runtime.crd_check). No other module of runtime builds a path.
 
-Objects are parsed into the types of core. InitPipelines and Pods of lists and watches are
-returned as JSON: the cache has the version of most of them, so they need no parsing.
+Objects are parsed into the types of core. Those of lists and watches are returned as dictionaries:
+the cache has the version of most of them, so they need no conversion.
 """
 
 import contextlib

@@ -225,7 +225,7 @@ class WorkQueue(Generic[K]):
         return Outcome.SUCCESS if work is None else work.outcome
 
     def reflected(self, key: K) -> None:
-        """Record that the status of a key that a worker has reflects all changes until now. So
+        """Record that status reflects all changes until now, for a key that a worker has. So
         ``age`` starts again, also if the key is requeued."""
         if key in self._active:
             work = self._active[key]

@@ -214,10 +214,10 @@ class Reconciler:
         return not followed and bool(decision.patch or decision.action)
 
     async def _confirm(self, key: Key, facts: Facts, decision: Decision) -> Facts | None:
-        """Read the Pod from the API server, and the pipeline as well if no status write would find
-        out that it has changed. Returns the facts. None: the pipeline is gone or cannot be read, or
-        the Pod was deleted while it was read, or it is gone and the watch has not reported that
-        yet. The event DELETED of the watch has the last state of the Pod."""
+        """Read the Pod from the API server, and the pipeline as well if no status write follows,
+        which would detect a change of the pipeline. Returns the facts. None: the pipeline is gone
+        or cannot be read, or the Pod was deleted while it was read, or it is gone and the watch has
+        not reported that yet. The event DELETED of the watch has the last state of the Pod."""
         pipeline: Pipeline | UnreadablePipeline | None = facts.pipeline
         if not decision.patch:
             pipeline = await self._gateway.get_pipeline(key)
@@ -495,8 +495,8 @@ class Reconciler:
 
     async def _ungate(self, key: Key, uid: str, facts: Facts, current: Run | None) -> Facts | None:
         """Remove the scheduling gate. Users can create a Pod that has it. Without
-        --scheduling-gate, the operator needs no permission to remove it, so that a refusal concerns
-        this Pod only."""
+        --scheduling-gate, the operator may lack the permission to remove it. A refusal then
+        concerns this Pod only."""
         try:
             ungated = await self._gateway.ungate_pod(key, uid)
         except (NotFoundError, ConflictError):

@@ -73,10 +73,13 @@ class Settings(BaseSettings):
         default=600,
         ge=1,
         description="Seconds between searches for deletions that the watches missed, and between "
-        "comparisons with the CRD.",
+        "checks for a changed CRD.",
     )
     request_timeout_seconds: float = Field(
-        default=30, gt=0, description="Timeout of a request to the API server, in seconds."
+        default=30,
+        gt=0,
+        description="Timeout of a request to the API server, in seconds. A write must also end "
+        "before the Lease expires.",
     )
     lease_name: Annotated[str, AfterValidator(_lease_name)] = Field(
         default="initpipeline",
@@ -124,9 +127,9 @@ class Settings(BaseSettings):
     )
     log_tails: Literal["record", "omit"] = Field(
         default="record",
-        description="Whether status and Events may have the termination messages of containers, "
-        "which are often the end of their logs. omit: the operator replaces these messages with a "
-        "constant text, even if spec.logTails is Record, and also those that status already has.",
+        description="record: spec.logTails decides whether the operator copies the termination "
+        "messages of containers to status and Events. omit: for all InitPipelines the operator "
+        "replaces these messages with a constant text, also those that status already has.",
     )
     scheduling_gate: bool = Field(
         default=False,

@@ -75,7 +75,7 @@ STATE: Final = (
         "gauge",
         ("resource",),
         'Open watches of initpipelines and pods. With the resource "unlabelled pods": the number '
-        "of namespaces in which the operator watches Pods without its label, because one of them "
+        "of namespaces in which the operator watches Pods without its label, because such a Pod "
         "has the name of a pipeline.",
     ),
     (
