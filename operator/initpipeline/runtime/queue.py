@@ -7,7 +7,8 @@
   when a worker gets the key, because the worker derives the next one from the current state.
 - Order: groups are served in turn. The keys of one group are served by their urgency, and with the
   same urgency in the order in which they were added. Fewer workers serve the least urgent keys. So
-  in a burst those wait longer, and several changes of one key are processed together. The
+  in a burst those wait longer, and several changes of one key are processed together. The most
+  urgent keys cannot occupy all workers of a group. The
   operator's groups are namespaces. A namespace with a thousand keys, or with slow requests, does
   not delay the keys of others.
 
@@ -82,9 +83,9 @@ class _Group(Generic[K]):
     def __init__(self) -> None:
         self.waiting: dict[Urgency, dict[K, None]] = {urgency: {} for urgency in Urgency}
         self._urgent: set[K] = set()
-        """The keys that workers have, of the urgencies FIRST and NEXT."""
+        """The keys that the workers for the urgencies FIRST and NEXT have."""
         self._last: set[K] = set()
-        """The keys that workers have, of the urgency LAST."""
+        """The keys that the workers for the urgencies NEXT and LAST have."""
 
     def __bool__(self) -> bool:
         return any((*self.waiting.values(), self._urgent, self._last))
@@ -95,6 +96,8 @@ class _Group(Generic[K]):
         first, following, last = self.waiting.values()
         if (urgent := first or following) and len(self._urgent) < max_urgent:
             return _moved(urgent, self._urgent)
+        if following and not self._last:
+            return _moved(following, self._last)
         if last and len(self._last) < (1 if first else max_last):
             return _moved(last, self._last)
         return None
@@ -126,10 +129,11 @@ class WorkQueue(Generic[K]):
     """A work queue for one event loop. It is not thread-safe.
 
     ``now`` returns the current time, to which the times passed to ``add_at`` are compared.
-    ``group`` returns the group of a key, and ``urgency`` its place in the group. Of one
-    group, workers have at most ``max_urgent`` keys of the urgencies FIRST and NEXT at any time, and
-    at most ``max_last`` of the urgency LAST. While keys of the urgency FIRST wait, a worker gets a
-    key of the urgency LAST only if no other worker has one.
+    ``group`` returns the group of a key, and ``urgency`` its place in the group. At any time,
+    workers have at most ``max_urgent`` keys of one group of the urgencies FIRST and NEXT. At most
+    ``max_last`` further workers have keys of the urgency LAST. While keys of the urgency FIRST
+    wait, this is only one worker. One of these workers may also get a key of the urgency NEXT, so
+    that slow keys of the urgency FIRST do not delay all others.
     """
 
     def __init__(

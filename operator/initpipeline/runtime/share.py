@@ -106,24 +106,26 @@ class Tasks:
 
 
 def _urgency(cache: Cache, key: Key) -> Urgency:
-    """Returns the urgency of a pipeline in the queue. FIRST: the cache has no Pod for it. NEXT: all
-    its init containers except sidecars have ended. LAST: its steps run, or it and its Pod are
-    packed, because they are at rest."""
+    """Returns the urgency of a pipeline in the queue. FIRST: the cache has no Pod for it. NEXT: its
+    Pod reports more than the progress of steps. LAST: the others, and those that are packed with
+    their Pod, because they are at rest."""
     if cache.pipelines.is_packed(key) and cache.pods.is_packed(key):
         return Urgency.LAST
     pod = cache.pods.get(key)
     if pod is None:
         return Urgency.FIRST
-    return Urgency.LAST if _is_initializing(pod) else Urgency.NEXT
+    return Urgency.LAST if _reports_only_progress(pod) else Urgency.NEXT
 
 
-def _is_initializing(pod: Pod) -> bool:
-    """Returns whether the Pod has an init container that has not ended. Sidecars do not count. The
-    phase of an initialized Pod is Pending until an app container has started."""
+def _reports_only_progress(pod: Pod) -> bool:
+    """Returns whether the Pod is Pending, with a step that has not ended and none that has failed.
+    Sidecars do not count. The phase alone is not enough: an initialized Pod is Pending until all
+    its app containers have started."""
     if pod.phase != "Pending":
         return False
-    ended = {status.name for status in pod.init_container_statuses if status.terminated}
-    return any(not one.sidecar and one.name not in ended for one in pod.init_containers)
+    ends = {status.name: status.terminated for status in pod.init_container_statuses}
+    steps = [ends.get(one.name) for one in pod.init_containers if not one.sidecar]
+    return None in steps and all(end is None or end.exit_code == 0 for end in steps)
 
 
 def condition_labels(
@@ -141,7 +143,7 @@ def work_queue(
     """Returns the queue of the pipelines to reconcile, for this number of workers.
 
     At most about a quarter of the workers serve one namespace, but at least two may: one for urgent
-    pipelines and one for others. So requests that time out there do not occupy all workers.
+    pipelines and one for any. So requests that time out there do not occupy all workers.
     """
     return WorkQueue(
         now,

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from initpipeline.api.raw import Raw
+from initpipeline.core.pod import Pod
 from initpipeline.runtime import handlers
 from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.errors import api_error
@@ -24,7 +25,7 @@ from initpipeline.runtime.share import work_queue
 from initpipeline.runtime.unlabelled_pods import UnlabelledPodWatcher
 from initpipeline.runtime.unreadable_objects import UnreadableObjects
 from initpipeline.runtime.workers import run_worker
-from tests.builders import PipelineBuilder, pipeline
+from tests.builders import PipelineBuilder, PodBuilder, fresh_pod, pipeline
 from tests.unit.runtime.clock import Clock
 from tests.unit.runtime.fake_api import PIPELINES, PODS, FakeApi, start_task
 from tests.unit.runtime.stub_client import Request
@@ -88,6 +89,13 @@ class World:
         event = {"type": "MODIFIED" if known else "ADDED", "object": stored}
         handlers.handle_pipeline(self.cache.pipelines, self.queue, self._unreadable, event)
 
+    def report(self, namespace: str, name: str, builder: PodBuilder) -> None:
+        """Change the status of a Pod as its kubelet. The watch reports it at once."""
+        key = Key(namespace, name)
+        self.api.edit(PODS, {"status": builder.raw()["status"]}, key)
+        self.cache.pods.put(key, Pod.from_api(self.api.objects[PODS, key]))
+        self.queue.add(key)
+
     def fill(self) -> None:
         """Create MANY pipelines in NOISY."""
         for number in range(MANY):
@@ -139,6 +147,23 @@ async def test_slow_webhook_occupies_a_quarter_of_the_workers(world: World) -> N
     waiting = world.api.sent.count(f"{NOISY} creates a Pod")
     assert waiting == Settings().workers * 3 // 16
     assert await world.requests_before_a_new_pod() == []
+    world.api.webhook.set()
+
+
+async def test_slow_webhook_does_not_delay_results_in_its_namespace(world: World) -> None:
+    """A status write calls no webhook for Pods."""
+    world.write(NOISY, "old", pipeline().of_generation(1))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    world.api.webhook = asyncio.Event()
+    world.fill()
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    world.report(NOISY, "old", fresh_pod().initialized("one", "two"))
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    status = world.api.objects[PIPELINES, Key(NOISY, "old")]["status"]
+    assert status["initProgress"] == "2/2"
     world.api.webhook.set()
 
 

@@ -277,11 +277,20 @@ class TestUrgency:
     async def test_urgent_keys_at_their_limit_do_not_delay_the_last(
         self, queue: WorkQueue[str]
     ) -> None:
-        for key in ("A1", "!b1", "C1", "d1", "e1"):
+        for key in ("A1", "!b1", "C1", "D1", "e1", "f1"):
             queue.add(key)
-        assert [await take(queue) for _ in range(5)] == ["!b1", "A1", "d1", "e1", None]
+        assert [await take(queue) for _ in range(5)] == ["!b1", "A1", "C1", "e1", None]
         queue.done("A1")
-        assert await take(queue) == "C1"
+        assert await take(queue) == "D1"
+
+    async def test_first_keys_at_their_limit_do_not_delay_the_next(
+        self, queue: WorkQueue[str]
+    ) -> None:
+        for key in ("!a1", "!b1", "!c1", "D1", "E1", "f1"):
+            queue.add(key)
+        assert [await take(queue) for _ in range(4)] == ["!a1", "!b1", "D1", None]
+        queue.done("D1")
+        assert [await take(queue) for _ in range(2)] == ["E1", None]
 
     async def test_one_worker_serves_the_last_while_the_first_wait(
         self, queue: WorkQueue[str]

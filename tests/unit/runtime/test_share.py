@@ -10,7 +10,7 @@ from initpipeline.runtime.cache import Cache
 from initpipeline.runtime.errors import LeaseLost, OperatorError
 from initpipeline.runtime.keys import Key
 from initpipeline.runtime.share import Tasks, work_queue
-from tests.builders import PodBuilder, at, fresh_pod, pipeline, running_pod
+from tests.builders import PodBuilder, at, fresh_pod, pipeline, running_pod, silent_pod
 
 
 class TestTasks:
@@ -43,6 +43,7 @@ class TestTasks:
         assert reported == []
 
 
+UNREPORTED = silent_pod()
 FIRST_STEP = fresh_pod().init("one", running=True)
 SECOND_STEP = fresh_pod().initialized("one").init("two", running=True)
 INITIALIZED = fresh_pod().initialized("one", "two")
@@ -56,14 +57,16 @@ INITIALIZED = fresh_pod().initialized("one", "two")
         pytest.param(running_pod(), FIRST_STEP, id="running"),
         pytest.param(INITIALIZED, SECOND_STEP, id="initialized"),
         pytest.param(INITIALIZED.sidecar("proxy", running=True), SECOND_STEP, id="sidecar"),
+        pytest.param(INITIALIZED, UNREPORTED, id="unreported"),
+        pytest.param(fresh_pod().init("one", exit=1), SECOND_STEP, id="failed-step"),
         pytest.param(fresh_pod().phase("Failed"), SECOND_STEP, id="failed"),
     ],
 )
-async def test_queue_serves_new_then_initialized_pipelines_before_progress_of_steps(
+async def test_queue_serves_new_then_other_pipelines_before_progress_of_steps(
     later: PodBuilder | None, earlier: PodBuilder
 ) -> None:
-    """The phase of an initialized Pod is Pending until an app container has started, for example
-    while its image is pulled."""
+    """The phase of an initialized Pod is Pending until all its app containers have started, for
+    example while an image is pulled."""
     cache = Cache.empty()
     queue = work_queue(64, cache, lambda: at(0))
     for name, pod in [("earlier", earlier), ("later", later)]:
