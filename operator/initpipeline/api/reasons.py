@@ -44,14 +44,14 @@ class ConditionType(StrEnum):
     READY = "Ready"
     """The Pod is Ready, or it has succeeded."""
     RECONCILING = "Reconciling"
-    """A run is in progress, or the next run or its Pod is waiting for something that can resolve
-    without user action. Absent otherwise."""
+    """The current run is not initialized yet, the Pod is being deleted, or the next run is
+    delayed. None of this needs user action. Absent otherwise."""
     STALLED = "Stalled"
-    """The InitPipeline needs user action, which the message names. If the API server refuses the
-    Pod, a request or a reconcile fails, another Pod has the name, or the Pod does not terminate,
-    the operator continues by itself when the cause is gone. If backoffLimit or rerunPolicy permit
-    no further run, or the operator refuses spec, or cannot read spec or status, it continues only
-    after a user changes the InitPipeline or requests a run. Absent otherwise."""
+    """The InitPipeline needs user action, which the message names. If the cause is a refused Pod, a
+    failing request or reconcile, another Pod of the name, or a Pod that does not terminate, the
+    operator continues by itself when the cause is gone. If backoffLimit or rerunPolicy permits no
+    further run, a user must start one or change that field. If the operator refuses spec, or cannot
+    read spec or status, a user must correct it. Absent otherwise."""
     SUSPENDED = "Suspended"
     """spec.suspend is true and has taken effect. With the reason RateLimited, spec.suspend is false
     again, and the next run waits. Absent otherwise."""
@@ -236,11 +236,10 @@ class Reason(OpenEnum):
     Correct the field. For a field of status: `kubectl edit ipl NAME --subresource=status`."""
     RECONCILE_ERROR = "ReconcileError"
     """The operator failed to reconcile this InitPipeline, because of a bug. It retries with
-    back-off. Initialized and Ready stay as they were last observed.
+    back-off. The Pod, Initialized and Ready stay as they are.
 
-    Open an issue with the error that one of the operator's replicas logged:
-    `kubectl logs -n initpipeline-system -l app.kubernetes.io/name=initpipeline --prefix --tail=-1`.
-    The Pod is not changed."""
+    Open an issue with the error that one of the operator's replicas logged: `kubectl logs -n
+    initpipeline-system -l app.kubernetes.io/name=initpipeline --prefix --tail=-1`."""
 
 
 _STEP: Final = (ConditionType.INITIALIZED, ConditionType.READY, ConditionType.RECONCILING)
@@ -356,7 +355,7 @@ class Result(OpenEnum):
     """How a run ended."""
 
     INITIALIZED = "Initialized"
-    """All init containers succeeded. The trigger of the next run shows what ended this one."""
+    """All steps completed. The trigger of the next run shows what ended this one."""
     SUCCEEDED = "Succeeded"
     """All containers of the Pod terminated successfully."""
     FAILED = "Failed"

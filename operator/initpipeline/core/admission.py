@@ -1,5 +1,5 @@
-"""Why a run has no Pod: refusals by the API server, classified, the operator's own, and requests
-that failed for another cause.
+"""Why a run has no Pod: the API server's refusals by kind, the operator's own refusals, and
+requests that failed for another cause.
 
 The operator's own refusals have the messages of manifests/base/admission.yaml. They are needed if
 that policy is not installed, or if a spec was stored before it was.
@@ -163,8 +163,8 @@ def _step_errors(containers: tuple[Container, ...]) -> Iterator[str]:
 
 
 def _init_policy_errors(policies: Policies, containers: tuple[Container, ...]) -> Iterator[str]:
-    """Yields an error for each limit of a container that does not exist or is a sidecar. Such a
-    limit would never apply, and the user would not notice."""
+    """Yields an error for each item of initPolicies whose container does not exist or is a sidecar.
+    Such an item would never apply, and the user would not notice."""
     sidecars = {container.name: container.sidecar for container in containers}
     names = [policy.name for policy in policies.init_policies]
     for index, name in enumerate(names):

@@ -62,7 +62,7 @@ def failed_deletion(status: InitPipelineStatus) -> Condition | None:
 
 
 def of_generation(before: InitPipelineStatus, generation: int) -> tuple[Condition, ...]:
-    """Returns the conditions as last written, and the operator's own with this
+    """Returns the conditions as last written, but the operator's own have this
     observedGeneration."""
     return tuple(
         evolve(one, observed_generation=generation) if is_own(one.type) else one

@@ -10,7 +10,8 @@ class UnreadableError(ValueError):
 
 @contextlib.contextmanager
 def unreadable_as_error(kind: str) -> Iterator[None]:
-    """Turns an exception of the body into an UnreadableError about an object of this kind."""
+    """Turns an exception in the ``with`` block into an UnreadableError about an object of this
+    kind."""
     try:
         yield
     except UnreadableError:

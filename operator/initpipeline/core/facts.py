@@ -86,7 +86,7 @@ class Pipeline(PipelineMetadata):
     ) -> "Pipeline":
         """Returns the InitPipeline. The template_hash is copied from status, or "".
 
-        ``before`` is the version whose status was written, if ``raw`` is the answer to that write.
+        ``before`` is the InitPipeline before the write, if ``raw`` is the answer to a status write.
         Its template is not read again: the API server refuses the write if the InitPipeline has
         changed. Raises UnreadableError like ``from_api``.
         """

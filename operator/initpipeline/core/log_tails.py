@@ -57,7 +57,7 @@ def _were_omitted(status: InitPipelineStatus) -> bool:
 
 
 def omitted(facts: Facts) -> Facts:
-    """Returns the facts without termination messages. They are replaced in the last status, too.
+    """Returns the facts without termination messages. They are replaced in the stored status, too.
 
     The message of a container that could not be started is kept: the container runtime wrote it,
     and the container printed nothing.

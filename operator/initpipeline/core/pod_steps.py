@@ -89,8 +89,8 @@ class _Later:
     """By the node's clock."""
 
     def preceded_by(self, status: ContainerStatus | None, stale: Collection[str]) -> "_Later":
-        """Returns the state of these containers and of the one before them, which has the status.
-        None: the kubelet has not reported on it."""
+        """Returns the state of these containers and of the one before them. ``status`` is None if
+        the kubelet has not reported on that one."""
         if status is None or status.container_id in stale or status.started_at is None:
             return self
         starts = (start for start in (self.latest_start, status.started_at) if start)

@@ -186,7 +186,7 @@ def _failed_steps(
     """Returns the failures that ``before`` did not report, by run and step.
 
     In an initialized run only sidecars still run, and they fail when the sandbox or the Pod ends.
-    events_between posts no event for that.
+    events_between returns no event for that.
     """
     failures: dict[int, dict[str, FailedStep]] = {}
     lost = _pod_lost(after)

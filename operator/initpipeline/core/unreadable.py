@@ -45,7 +45,7 @@ def read_pipeline(
 ) -> Pipeline | UnreadablePipeline:
     """Returns the pipeline, not yet ``hashed``, or an UnreadablePipeline.
 
-    ``before`` is the version whose status was written, if this is the answer to that write. Raises
+    ``before`` is the pipeline before the write, if ``raw`` is the answer to a status write. Raises
     UnreadableError if the metadata that the API server sets is missing.
     """
     known = before if isinstance(before, Pipeline) else None

@@ -75,7 +75,7 @@ exit codes:
   1    failure: a run failed, an InitPipeline is Stalled or suspended, or the API server refused the
        request; plan: the operator would do something
   2    invalid usage
-  3    the cluster cannot be used: check kubeconfig, connection, permissions and CRD
+  3    the cluster cannot be used: check kubeconfig, connection, RBAC and CRD
   4    the InitPipeline, step or run does not exist
   5    plan: the API server would refuse an InitPipeline or its Pod
   124  timed out

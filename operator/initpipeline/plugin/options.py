@@ -21,7 +21,7 @@ exit codes:
   0    success
   1    {failure}
   2    invalid usage
-  3    the cluster cannot be used: check kubeconfig, connection, permissions and CRD
+  3    the cluster cannot be used: check kubeconfig, connection, RBAC and CRD
   4    {missing}
 {timeout}\
   130  interrupted by Ctrl-C

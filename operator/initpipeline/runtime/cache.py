@@ -146,7 +146,7 @@ class Store(Generic[T]):
         """The last state of each deleted object, until another object with the same key is stored
         or ``forget_gone`` is called."""
         self._awaited: dict[Key, list[Callable[[T], bool]]] = {}
-        """For each ``response`` that is awaited, the tests for the objects whose deletion was found
+        """For each awaited ``response``, the predicates that match an object found deleted
         meanwhile: by UID after an event of the watch, by absence after a list."""
 
     def __len__(self) -> int:

@@ -38,7 +38,7 @@ def register(registry: kopf.OperatorRegistry, handle: Callable[[Mapping[str, Any
 def configure(settings: kopf.OperatorSettings) -> None:
     """Configure Kopf so that it never writes to the API, never pauses and never hangs."""
     settings.posting.enabled = False
-    # Without this, a peering object of another operator named "default" would pause this one.
+    # Without this, another operator's peering object named "default" would pause this one.
     settings.peering.standalone = True
     # Kopf keeps no state on objects here. A name of our own keeps Kopf from changing the finalizer
     # of another operator that uses Kopf.

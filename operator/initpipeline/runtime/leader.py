@@ -249,7 +249,7 @@ class LeaderElection:
 
     async def _taken(self) -> bool:
         """Take the Lease. Returns whether that succeeded. If not, the Lease has been read again. If
-        no change explains the failure, time has passed: a webhook may have caused it."""
+        no change explains the failure, this pauses: a webhook may have caused it."""
         known = self._lease
         conflict: ApiError | None = None
         try:

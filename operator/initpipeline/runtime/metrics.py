@@ -157,7 +157,7 @@ _MIRROR_LAG: Final = Declaration(
     Histogram,
     "initpipeline_mirror_lag_seconds",
     "Time from when a watch reported a change, or a deadline passed, until status was "
-    "written, including failed attempts. After a change of the leader, the time starts at that "
+    "written, including retries. After a change of the leader, the time starts at that "
     "change.",
     buckets=_SHORT,
 )

@@ -216,8 +216,8 @@ class Share:
         meter: Meter = Meter(),
         tracer: Tracer = Tracer(),
     ) -> None:
-        """``shards`` is their number. All together have about as many workers and unpacked objects
-        as one. ``gateway`` is that of the shard. While ``leads`` returns False, nothing is
+        """``shards`` is the number of shards, by which the workers and the unpacked objects are
+        divided. ``gateway`` is that of the shard. While ``leads`` returns False, nothing is
         reconciled. ``fail`` ends the operator with an error."""
         self._settings = settings
         self._workers = math.ceil(settings.workers / shards)

@@ -36,7 +36,7 @@ what you can do. explain reads the InitPipeline and its Pod and makes the same d
 operator. If the Pod is not Ready, explain also shows warnings from the events of the Pod, such as a
 missing volume or a failing probe.
 
-The API server notifies the operator of each change of the spec, of rerun requests and of the Pod.
+The API server notifies the operator of each change of the spec or the Pod, and of rerun requests.
 explain waits up to {_TIMEOUT} seconds until the status reflects such a change, and otherwise
 reports that the operator does not appear to be running. An operator that waits, for example for a
 quota, counts as running."""

@@ -44,7 +44,7 @@ exit codes:
   0    the operator would do nothing
   1    the operator would do something; as in kubectl diff, higher codes are errors
   2    invalid usage or file
-  3    the cluster cannot be used: check kubeconfig, connection, permissions and CRD
+  3    the cluster cannot be used: check kubeconfig, connection, RBAC and CRD
   5    the API server would refuse an InitPipeline or its Pod
   130  interrupted by Ctrl-C
 """

@@ -25,8 +25,8 @@ Set spec.suspend to true. The operator deletes the Pod and starts no run until y
 InitPipeline. The history is kept. If a GitOps tool sets spec.suspend, change it in git: otherwise
 the next sync undoes this change.
 
-With --wait, the exit code is 0 when the Pod is deleted, 1 if the InitPipeline becomes Stalled
-because the Pod does not terminate, or is resumed, and 124 after --timeout."""
+With --wait, the exit code is 0 when the Pod is deleted, 1 if the InitPipeline is resumed or becomes
+Stalled, and 124 after --timeout."""
 
 
 def add(subparsers: Subparsers) -> None:
