@@ -44,14 +44,16 @@ class ConditionType(StrEnum):
     READY = "Ready"
     """The Pod is Ready, or it has succeeded."""
     RECONCILING = "Reconciling"
-    """The current run is not initialized yet, the Pod is being deleted, or the next run is
-    delayed. None of this needs user action. Absent otherwise."""
+    """The current run has neither ended nor been initialized, the Pod is being deleted, the
+    operator's deletion request fails, or the next run is delayed. Absent otherwise, and usually if
+    the InitPipeline is Stalled."""
     STALLED = "Stalled"
     """The InitPipeline needs user action, which the message names. If the cause is a refused Pod, a
     failing request or reconcile, another Pod of the name, or a Pod that does not terminate, the
     operator continues by itself when the cause is gone. If backoffLimit or rerunPolicy permits no
-    further run, a user must start one or change that field. If the operator refuses spec, or cannot
-    read spec or status, a user must correct it. Absent otherwise."""
+    further run, a user must start one, change that field, or raise the limit that the run exceeded.
+    If the operator refuses spec, or cannot read spec or status, a user must correct it. Absent
+    otherwise."""
     SUSPENDED = "Suspended"
     """spec.suspend is true and has taken effect. With the reason RateLimited, spec.suspend is false
     again, and the next run waits. Absent otherwise."""

@@ -185,7 +185,7 @@ def _before_pod(facts: Facts, state: RunState, now: datetime) -> Explanation | N
 def _restarted_alone(run: Run, before: Pod) -> str | None:
     """Returns the name of the container that the kubelet restarted alone, although its first
     matching rule is RestartAllContainers. A container that admission injected does not have the
-    operator's rules. None: the kubelet restarted no container with such a rule alone.
+    operator's rules. None: the kubelet restarted no container alone that has such a rule.
 
     A cause with an exit code means that a restarted container caused the run.
     """

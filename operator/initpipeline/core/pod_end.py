@@ -1,9 +1,9 @@
 """Decides what has become of a Pod: completion, failure or loss.
 
 The phase alone does not separate completion from disruption. Since Kubernetes 1.27 the kubelet sets
-the phase Succeeded if it evicts a Pod, or the node shuts down, and all containers exit with 0. And
-a Pod that exceeds a limit of its own spec gets the phase Failed, like one that the cluster
-disrupts.
+the phase Succeeded if all containers of a Pod exit with 0 after an eviction or a shutdown of the
+node. And a Pod that exceeds a limit of its own spec gets the phase Failed, like one that the
+cluster disrupts.
 """
 
 from collections.abc import Mapping

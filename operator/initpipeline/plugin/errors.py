@@ -1,7 +1,7 @@
 """Defines the errors that a user sees, and the exit codes that a script sees.
 
     PluginError             1  the command failed
-      NotUsableError        3  kubeconfig, connection, permissions or CRD
+      NotUsableError        3  kubeconfig, connection, RBAC or CRD
         NoAnswerError       3  no response; a later request may succeed
       NotFoundError         4  no such InitPipeline, step or run
       RefusedError          5  the API server would refuse an object

@@ -49,7 +49,7 @@ STEADY_CONNECTIONS = 8
 """The most requests at a time that do not count as a burst."""
 
 IDLE_SECONDS, BURST_IDLE_SECONDS = 15.0, 1.0
-"""After so many seconds, an idle connection is closed, and an idle one of a burst."""
+"""Seconds until an idle connection is closed: one opened outside a burst, and one of a burst."""
 
 WATCH_SECONDS = 5 * 60
 """The duration after which the API server ends a watch."""

@@ -129,11 +129,11 @@ class WorkQueue(Generic[K]):
     """A work queue for one event loop. It is not thread-safe.
 
     ``now`` returns the current time, to which the times passed to ``add_at`` are compared.
-    ``group`` returns the group of a key, and ``urgency`` its place in the group. At any time,
-    workers have at most ``max_urgent`` keys of one group of the urgencies FIRST and NEXT. At most
-    ``max_last`` further workers have keys of the urgency LAST. While keys of the urgency FIRST
-    wait, this is only one worker. One of these workers may also get a key of the urgency NEXT, so
-    that slow keys of the urgency FIRST do not delay all others.
+    ``group`` returns the group of a key, and ``urgency`` its place in the group. In one
+    group, at most ``max_urgent`` workers have keys of the urgencies FIRST and NEXT. At most
+    ``max_last`` others have keys of the urgency LAST, or only one while keys of the urgency FIRST
+    wait. If ``max_urgent`` workers are busy and no other of the group is, one more gets a key of
+    the urgency NEXT, so that slow keys of the urgency FIRST do not delay it.
     """
 
     def __init__(

@@ -21,8 +21,8 @@ No other module writes InitPipelines or Pods. (runtime.events writes Events.)
 - A reconcile without a change makes no request, except to read a Pod that the watch does not
   report.
 - Before its first write about a pipeline whose status another process has written, this process
-  reads the Pod. If it does not write status, it reads the pipeline as well. Its watches may be
-  behind that status.
+  reads the Pod. If that write does not change status, it reads the pipeline as well. Its watches
+  may be behind that status.
 """
 
 import asyncio

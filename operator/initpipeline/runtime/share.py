@@ -143,7 +143,8 @@ def work_queue(
     """Returns the queue of the pipelines to reconcile, for this number of workers.
 
     At most about a quarter of the workers serve one namespace, but at least two may: one for urgent
-    pipelines and one for any. So requests that time out there do not occupy all workers.
+    pipelines and one for those that have a Pod. So requests that time out there do not occupy all
+    workers.
     """
     return WorkQueue(
         now,

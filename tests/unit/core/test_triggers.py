@@ -370,7 +370,7 @@ DELAYED = (
 
 
 class TestUserRuns:
-    """At most five runs that users start begin at once, and then one every ten seconds."""
+    """At most five runs that users start begin without delay, and then one every ten seconds."""
 
     def limited(self, **policies: Any) -> SimulatedPipeline:
         """Returns run 6, the fifth that was requested at second 60, with another request."""

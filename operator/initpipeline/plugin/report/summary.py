@@ -39,8 +39,8 @@ def is_failure(reason: str) -> bool:
 def headline(status: InitPipelineStatus) -> str:
     """Returns Ready, Suspended, Stalled, Failing, Reconciling or NotReady.
 
-    Failing: neither Ready nor Stalled, and the reason is a failure. The condition Reconciling is
-    then usually True, as for a pipeline without failures: something is retried.
+    Failing: neither Ready, Suspended nor Stalled, and the reason is a failure. The condition
+    Reconciling is then usually True, as for a pipeline without failures: something is retried.
     """
     found = summary(status)
     failing = found in ("Reconciling", "NotReady") and is_failure(formatting.ready_reason(status))
