@@ -132,8 +132,8 @@ class WorkQueue(Generic[K]):
     ``group`` returns the group of a key, and ``urgency`` its place in the group. In one
     group, at most ``max_urgent`` workers have keys of the urgencies FIRST and NEXT. At most
     ``max_last`` others have keys of the urgency LAST, or only one while keys of the urgency FIRST
-    wait. If ``max_urgent`` workers are busy and no other of the group is, one more gets a key of
-    the urgency NEXT, so that slow keys of the urgency FIRST do not delay it.
+    wait. If ``max_urgent`` workers have keys and none of the ``max_last`` has one, one of these
+    gets a key of the urgency NEXT, so that slow keys of the urgency FIRST do not delay it.
     """
 
     def __init__(

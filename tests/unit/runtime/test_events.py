@@ -239,7 +239,7 @@ class TestSeries:
 
 
 class TestRate:
-    """At most 25 events of a pipeline are posted without delay, and then one a minute."""
+    """At most 25 events of a pipeline are posted, and then one a minute. Others are dropped."""
 
     async def test_events_beyond_the_rate_are_dropped(
         self, api: FakeApi, posting: EventRecorder, clock: Clock

@@ -46,8 +46,9 @@ bytes are copied unchanged, as in kubectl logs.
 With -f, logs follows each attempt of each step and, if a run fails, the next run. The output starts
 with the previous attempt, if the node still has its log, and continues if the connection is cut.
 The command ends with exit code 0 when the run is initialized. With STEP, it ends with 0 when the
-step has succeeded, or the log of the app container is complete. It ends with 1 if the InitPipeline
-is Stalled or suspended. Without STEP, the log of a sidecar is printed once and not followed.
+step has succeeded, or the log of the sidecar or app container is complete. It ends with 1 if the
+InitPipeline is Stalled or suspended. Without STEP, the log of a sidecar is printed once and not
+followed.
 
 The logs of a Pod are deleted with the Pod. For a failed run, status.history records the exit code
 of the step, and its termination message or the end of its log. logs prints this record with --run,
