@@ -34,13 +34,23 @@ def test_recipe_succeeds(recipe: Recipe, tmp_path: Path, environment: dict[str, 
         run(["bash", "-c", f"set -euo pipefail\ncd {folder}\n{script}"], environment=environment)
 
 
-@pytest.mark.usefixtures("operator")
-def test_recipe_for_ci_fails_if_the_run_fails(
-    kubectl: Kubectl, env: E2EEnv, tmp_path: Path, environment: dict[str, str]
-) -> None:
+@pytest.fixture
+def ci_recipe(tmp_path: Path) -> Recipe:
+    """Return the recipe for CI, whose files are in the test's folder."""
     (recipe,) = (one for one in recipes() if "rerun.sh" in one.files)
     recipe.write(tmp_path)
-    pipeline = yaml.safe_load(recipe.files["shop.yaml"])
+    return recipe
+
+
+@pytest.mark.usefixtures("operator")
+def test_recipe_for_ci_fails_if_the_run_fails(
+    kubectl: Kubectl,
+    env: E2EEnv,
+    tmp_path: Path,
+    environment: dict[str, str],
+    ci_recipe: Recipe,
+) -> None:
+    pipeline = yaml.safe_load(ci_recipe.files["shop.yaml"])
     pipeline["spec"]["template"]["spec"]["restartPolicy"] = "Never"
     pipeline["spec"]["template"]["spec"]["initContainers"][1]["command"] = ["sh", "-c", "exit 3"]
     kubectl("apply", "-f", "-", stdin=pipeline)
@@ -52,7 +62,7 @@ def test_recipe_for_ci_fails_if_the_run_fails(
     assert '"migrate" exited with 3' in failed.value.stderr
 
 
-@pytest.mark.usefixtures("operator")
+@pytest.mark.usefixtures("operator", "ci_recipe")
 @pytest.mark.parametrize(
     ("change", "reason", "message"),
     [
@@ -68,8 +78,6 @@ def test_recipe_for_ci_fails_if_the_request_leads_to_no_pod(
     reason: str,
     message: str,
 ) -> None:
-    (recipe,) = (one for one in recipes() if "rerun.sh" in one.files)
-    recipe.write(tmp_path)
     kubectl("apply", "-f", str(tmp_path / "shop.yaml"))
     kubectl("patch", "ipl", "shop", "--type=merge", "-p", json.dumps({"spec": change}))
     kubectl("wait", "ipl/shop", "--timeout=60s", f"--for=jsonpath={READY_REASON}={reason}")
@@ -79,12 +87,10 @@ def test_recipe_for_ci_fails_if_the_request_leads_to_no_pod(
     assert message in failed.value.stderr
 
 
-@pytest.mark.usefixtures("operator")
+@pytest.mark.usefixtures("operator", "ci_recipe")
 def test_recipe_for_ci_succeeds_if_its_token_has_started_an_earlier_run(
     kubectl: Kubectl, env: E2EEnv, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    (recipe,) = (one for one in recipes() if "rerun.sh" in one.files)
-    recipe.write(tmp_path)
     kubectl("apply", "-f", str(tmp_path / "shop.yaml"))
     env.wait_ready("shop", run=1)
 
