@@ -72,7 +72,7 @@ Action = CreatePod | DeletePod | UngatePod | DeletePipeline
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What follows from the facts, to be carried out in this order: write the status, carry out the
-    action, requeue. With ``defer_status``, a later decision writes the status.
+    action, requeue. With ``defer_status``, there is no patch: a later decision writes the status.
 
     If the operator stops between two of these steps, the next reconcile decides the remaining ones
     from the facts and the written status.
@@ -109,6 +109,8 @@ def decide(facts: Facts, now: datetime) -> Decision:
         decision = _suspend(facts, followed, now)
     else:
         decision = _reconcile_run(facts, followed, now)
+    if decision.defer_status:
+        return decision
     # Last, cut the status to what may be stored: runHistoryLimit and the size of the object.
     status, limit = decision.status, pipeline.policies.run_history_limit
     if len(status.history) > limit:
@@ -297,7 +299,10 @@ def _ensure_pod(
     if pod is None:
         creation = _creation(pipeline, state, obstacle)
         status = _keep_reported_status(facts, state, now)
-        deferred = facts.failed is None and _is_deferred(pipeline, obstacle)
+        # A second request means that the first one failed, or that its Pod is gone. Without a
+        # status before it, there would be none until a request succeeds.
+        requested = facts.requested or facts.failed is not None
+        deferred = not requested and _is_deferred(pipeline, obstacle)
         return Decision(status, creation, defer_status=deferred)
     if followed.pod is not None:
         status = _keep_reported_status(facts, state, now)

@@ -167,6 +167,8 @@ class Facts:
     failed: Refusal | None = None
     """Why the last requests to create the current run's Pod failed, if not because of this Pod. The
     Pod may exist nevertheless. None: at most one request in a row has failed."""
+    requested: bool = False
+    """This process has requested a Pod for this pipeline before, with any result."""
     undeleted: str | None = None
     """The error of the last request to delete the Pod or the InitPipeline. None: at most one
     request in a row has failed, or this process has sent none yet."""

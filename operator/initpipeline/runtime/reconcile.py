@@ -172,7 +172,7 @@ class Reconciler:
             if self._is_unconfirmed(key, facts.pipeline, decision):
                 facts = await self._confirm(key, facts, decision)
                 continue
-            for write in self._writes(key, decision):
+            for write in _writes(decision):
                 run = decision.status.run
                 span.note(facts.pipeline, run.number if run else None, write)
             pipeline = await self._write_status(facts.pipeline, decision)
@@ -184,23 +184,6 @@ class Reconciler:
                 self._requeue(key, decision, refusal)
                 return
         self._queue.retry(key)
-
-    def _writes(self, key: Key, decision: Decision) -> Iterator[str]:
-        """Yields what the decision writes, for traces."""
-        if decision.patch and not self._is_deferred(key, decision):
-            yield "write status"
-        if decision.action is not None:
-            yield _ACTIONS[type(decision.action)]
-
-    def _is_deferred(self, key: Key, decision: Decision) -> bool:
-        """Returns whether not to write the decision's status yet.
-
-        A second creation means that the first request failed, or that its Pod is gone. The status
-        is then written before the creation, because otherwise there would be no status until a
-        creation succeeds.
-        """
-        again = isinstance(decision.action, CreatePod) and self._creations.requested(key)
-        return decision.defer_status and not again
 
     def _is_unconfirmed(self, key: Key, pipeline: Pipeline, decision: Decision) -> bool:
         """Returns whether another process may have written the pipeline's status from a newer Pod,
@@ -243,6 +226,9 @@ class Reconciler:
         """Returns the decision. For a large pipeline, a thread computes it, because it would block
         the event loop."""
         now = self._now()
+        requested = self._creations.requested(Key.of(facts.pipeline))
+        if requested != facts.requested:
+            facts = replace(facts, requested=requested)
         if self._omit_log_tails:
             facts = log_tails.required(facts)
         if facts.pipeline.size <= LARGE:
@@ -364,7 +350,7 @@ class Reconciler:
         and log it. Returns the stored pipeline. None: the pipeline has changed since it was read,
         so the decision is out of date."""
         key = Key.of(pipeline)
-        if self._is_deferred(key, decision):
+        if decision.defer_status:
             return pipeline
         try:
             written = await self._patch_status(pipeline, decision)
@@ -546,6 +532,14 @@ class Reconciler:
             self._failed_deletions.forget(key)
         else:
             logger.info("finished pipeline deleted", extra={"pipeline": str(key)})
+
+
+def _writes(decision: Decision) -> Iterator[str]:
+    """Yields what the decision writes, for traces."""
+    if decision.patch:
+        yield "write status"
+    if decision.action is not None:
+        yield _ACTIONS[type(decision.action)]
 
 
 def _resets_back_off(before: InitPipelineStatus, after: InitPipelineStatus) -> bool:

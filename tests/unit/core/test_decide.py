@@ -708,6 +708,13 @@ class TestFirstPod:
         decided = new_pipeline().reconcile(None)
         assert created_for(decided) == 1
         assert decided.decision.defer_status
+        assert not decided.decision.patch
+
+    def test_second_request_follows_the_status_of_the_run(self) -> None:
+        decision = decide(Facts(self.NEW.build(), None, requested=True), at(0))
+        assert isinstance(decision.action, CreatePod)
+        assert not decision.defer_status
+        assert decision.patch["run"]["number"] == 1
 
     def test_pod_carries_what_the_run_needs(self) -> None:
         action = new_pipeline().token("t").reconcile(None).decision.action
