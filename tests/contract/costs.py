@@ -146,8 +146,15 @@ class RealWorld:
             lambda: self.requests >= expected,
             TIMEOUT_SECONDS,
             f"requests {expected}",
-            state=lambda: self.requests,
+            state=self._state,
         )
+
+    def _state(self) -> str:
+        """Returns what explains a missing request, for the message of a failure."""
+        operator = "runs" if self._operator.running else f"ended: {self._operator.exit_code}"
+        pod = self._env.pod()
+        parts = [self.requests, f"operator {operator}", self._operator.tail()]
+        return "\n".join(map(str, [*parts, pod and pod["status"], self._env.status()]))
 
     async def end_back_off(self) -> None:
         ends = self.kubelet.back_off_ends() if self.kubelet else None
