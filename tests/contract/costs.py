@@ -41,6 +41,7 @@ def requests_of(
     must log at level debug."""
     world = RealWorld(env, counter, operator, asyncio.run(_progress_of(life)))
     asyncio.run(play(LIVES[life], world))
+    world.check_end()
     return world.requests
 
 
@@ -155,6 +156,12 @@ class RealWorld:
         pod = self._env.pod()
         parts = [self.requests, f"operator {operator}", self._operator.tail()]
         return "\n".join(map(str, [*parts, pod and pod["status"], self._env.status()]))
+
+    def check_end(self) -> None:
+        """Raise AssertionError if the life in memory has taken more steps. If so, this world has
+        waited for the requests of earlier steps, and the operator may have missed a status."""
+        missing = sum(1 for _ in self._expected)
+        assert not missing, f"the life in memory has {missing} more steps"
 
     async def end_back_off(self) -> None:
         ends = self.kubelet.back_off_ends() if self.kubelet else None

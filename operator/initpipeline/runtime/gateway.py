@@ -166,8 +166,8 @@ class Gateway:
         """
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         answer = await self._write("DELETE", _pod_path(key), options)
-        # A Pod without a grace period or a node is deleted at once. The API server may then return
-        # it without a resource version.
+        # A Pod that has no grace period or no node, or has terminated, is deleted at once. The API
+        # server may then return it without a resource version.
         there = answer.get("kind") == Kind.POD.value and answer["metadata"].get("resourceVersion")
         return self._read_pod(answer) if there else None
 

@@ -16,7 +16,14 @@ from initpipeline.api.raw import Raw
 from initpipeline.runtime.keys import Key
 from tests.builders import NAME, NAMESPACE, at
 from tests.unit.model.kubelet import Kubelet, Truth
-from tests.unit.runtime.fake_api import KEY, PIPELINES, PODS, FakeApi, is_labelled
+from tests.unit.runtime.fake_api import (
+    KEY,
+    PIPELINES,
+    PODS,
+    FakeApi,
+    grace_seconds,
+    is_labelled,
+)
 
 NODE = "node-1"
 KEPT_CONDITIONS = frozenset({"PodScheduled", "DisruptionTarget"})
@@ -125,18 +132,18 @@ class Api(FakeApi):
         return answer
 
     def delete(self, plural: str, key: Key = KEY, grace: int | None = None) -> Raw:
-        """Deletes an object. A Pod on a node is gone when its kubelet has ended it, or at once if
-        ``grace`` is 0."""
+        """Deletes an object. A Pod with a grace period is gone when its kubelet has ended it, and
+        one with a finalizer stays. ``grace`` is that of the request in seconds. None: the request
+        has none."""
         raw = copy.deepcopy(self._found(plural, key))
-        metadata, spec = raw["metadata"], raw["spec"]
+        metadata = raw["metadata"]
+        seconds = grace_seconds(raw, grace) if plural == PODS else 0
         if plural == PODS and "deletionTimestamp" not in metadata:
-            asked = spec.get("terminationGracePeriodSeconds", 30) if grace is None else grace
-            seconds = asked if spec.get("nodeName") else 0
             ends = self._clock() + timedelta(seconds=seconds)
             metadata["deletionTimestamp"] = format_time(ends)
             metadata["deletionGracePeriodSeconds"] = seconds
             self.put(plural, raw)
-        if plural != PODS or not spec.get("nodeName") or grace == 0:
+        if not seconds and not metadata.get("finalizers"):
             self.gone(plural, key)
         return raw
 

@@ -35,6 +35,17 @@ class Died(BaseException):
     """Ends the operator's process."""
 
 
+def grace_seconds(pod: Raw, requested: int | None = None) -> int:
+    """Returns the grace period of a deletion, in seconds. 0: the API server removes the Pod at
+    once, without its kubelet. This is the case for each Pod that has no node or has terminated.
+    ``requested`` is the grace period of the request. None: the request has none."""
+    spec = pod["spec"]
+    if not spec.get("nodeName") or pod["status"].get("phase") in ("Succeeded", "Failed"):
+        return 0
+    default: int = spec.get("terminationGracePeriodSeconds", 30)
+    return default if requested is None else requested
+
+
 class FakeApi(StubClient):
     """Stores objects with resource versions, preconditions and graceful deletion, like Kubernetes.
 
@@ -191,13 +202,14 @@ class FakeApi(StubClient):
         return self.delete(plural, key)
 
     def delete(self, plural: str, key: Key = KEY) -> Raw:
-        """Delete the object. A Pod on a node terminates, until the kubelet removes it."""
+        """Delete the object. A Pod with a grace period or a finalizer terminates."""
         raw = copy.deepcopy(self._found(plural, key))
-        if not raw["spec"].get("nodeName"):
+        grace = grace_seconds(raw) if plural == PODS else 0
+        if not grace and not raw["metadata"].get("finalizers"):
             self.gone(plural, key)
             del raw["metadata"]["resourceVersion"]  # The API server may leave it out in this case.
             return {"kind": "Pod", **raw}
-        ends = self._clock() + timedelta(seconds=30)
+        ends = self._clock() + timedelta(seconds=grace)
         raw["metadata"]["deletionTimestamp"] = format_time(ends)
         return self.put(plural, raw)
 

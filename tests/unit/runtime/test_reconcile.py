@@ -512,7 +512,9 @@ class TestLabel:
     ) -> None:
         play(api, completed_pod())
         await running.settle()
-        api.put(PODS, unlabelled(api.objects[PODS, KEY]))
+        raw = unlabelled(api.objects[PODS, KEY])
+        raw["metadata"]["finalizers"] = ["example.com/protected"]
+        api.put(PODS, raw)
         suspended = pipeline().policy(suspend=True).raw()
         api.put(PIPELINES, {**suspended, "status": api.pipeline.status.to_api()})
         late = Operator(api, clock)
