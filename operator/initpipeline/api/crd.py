@@ -141,7 +141,7 @@ def resource_schema(core: Definitions, meanings: Meanings) -> Schema:
         schema,
         lambda item: pod_template_schema(core) | {"description": item["description"]},
     )
-    # Each names another init container.
+    # Each item names a different init container.
     schema = _changed_at(_INIT_POLICIES, schema, lambda item: item | {"maxItems": MOST_NESTED})
     schema = _changed_at(_TEMPLATE, schema, lambda template: _requiring(template, "spec"))
     schema = _changed_at(_POD_SPEC, schema, lambda spec: _requiring(spec, *_CONTAINER_LISTS))
@@ -251,9 +251,10 @@ def _requiring(schema: Schema, *fields: str) -> Schema:
 
 
 def _open(schema: Schema) -> Schema:
-    """Returns the schema of a status. It has no defaults, so a status holds only what the operator
-    wrote. An enumeration accepts further values, because a newer operator may know more of them.
-    Its description has those that this version knows."""
+    """Returns the schema of a status. It has no defaults, except for those that resource_schema
+    adds later, so a status holds only what the operator wrote. An enumeration accepts further
+    values, because a newer operator may know more of them. Its description has those that this
+    version knows."""
     bare = without(schema, {"default", "enum"})
     if "enum" in schema:
         bare |= {"minLength": 1, "maxLength": names.MAX_IDENTIFIER_LENGTH}

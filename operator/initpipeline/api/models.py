@@ -94,8 +94,8 @@ class Condition(StatusModel):
         description="Machine-readable reason for the status, in CamelCase."
     )
     message: Annotated[str, Field(max_length=32768)] = Field(
-        description="Human-readable explanation of the status. Those of the operator have at most "
-        "1 KiB."
+        description="Human-readable explanation of the status. The operator's messages have at "
+        "most 1 KiB."
     )
 
 
@@ -289,7 +289,8 @@ class Run(RunFacts):
         None, description="The running attempt of the current init container, if any."
     )
     scheduling_gated: bool = Field(
-        False, description="Whether the operator has observed the Pod with a scheduling gate."
+        False,
+        description="Whether the Pod has had a scheduling gate other than the operator's.",
     )
     ungated_time: Time | None = Field(
         None,

@@ -96,8 +96,8 @@ _MAY_REPEAT: Final = frozenset(
 """Published as lists with unique keys, although the API server accepts a Pod with duplicates."""
 
 MOST_NESTED: Final = 500
-"""Maximum number of items of a list whose items have lists, such as containers. The policy counts
-the items of the inner lists, so its cost grows with the number of outer ones."""
+"""Maximum number of items of a list whose items have lists, such as containers. The admission
+policy counts the items of the inner lists, so its cost grows with the number of outer items."""
 
 _REPLACED: Final[Definitions] = {
     # It has no effect, and JSON of any size and depth is valid.

@@ -45,11 +45,11 @@ class ConditionType(StrEnum):
     """The Pod is Ready, or it has succeeded."""
     RECONCILING = "Reconciling"
     """The current run has neither ended nor been initialized, the Pod is being deleted, the
-    operator's deletion request fails, or the next run is delayed. Absent otherwise, and usually if
-    the InitPipeline is Stalled."""
+    operator's deletion request fails, or the next run is delayed. Absent otherwise. If Stalled is
+    True, it is usually absent too."""
     STALLED = "Stalled"
     """The InitPipeline needs user action, which the message names. If the cause is a refused Pod, a
-    failing request or reconcile, another Pod of the name, or a Pod that does not terminate, the
+    failing request or reconcile, another Pod with its name, or a Pod that does not terminate, the
     operator continues by itself when the cause is gone. If backoffLimit or rerunPolicy permits no
     further run, a user must start one, change that field, or raise the limit that the run exceeded.
     If the operator refuses spec, or cannot read spec or status, a user must correct it. Absent
@@ -346,7 +346,7 @@ class Trigger(OpenEnum):
     POD_LOST = "PodLost"
     """The Pod was deleted, the cluster terminated it, or its ownerReferences were changed."""
     RETRY = "Retry"
-    """A run failed within spec.backoffLimit, or the limit that it exceeded was raised."""
+    """A run failed, and backoffLimit allows a retry or a user raised the limit that it exceeded."""
     POD_RESTARTED = "PodRestarted"
     """The kubelet re-created the sandbox of the Pod."""
     RESTARTED_IN_PLACE = "RestartedInPlace"

@@ -17,8 +17,8 @@ class Starter(Enum):
     """Who starts a run."""
 
     USER = auto()
-    """By creating or changing the InitPipeline. The run starts without back-off, and resets
-    back-off and failedRuns."""
+    """By creating or resuming the InitPipeline, changing its template, or requesting the run. The
+    run starts without back-off, and resets back-off and failedRuns."""
     OPERATOR = auto()
     """The operator starts the run after a restart, a lost Pod or a failure, with back-off. The
     counts of runs and failures are not reset. If ``rerun --wait`` is in progress, it waits for this
@@ -39,7 +39,7 @@ class TriggerRow:
 
 TRIGGERS: Final[Mapping[Trigger, TriggerRow]] = {
     Trigger.CREATED: TriggerRow(Starter.USER, "the InitPipeline is new"),
-    Trigger.SPEC_CHANGED: TriggerRow(Starter.USER, "its template was changed"),
+    Trigger.SPEC_CHANGED: TriggerRow(Starter.USER, "the template was changed"),
     Trigger.REQUESTED: TriggerRow(Starter.USER, "a re-run was requested"),
     Trigger.RESUMED: TriggerRow(Starter.USER, "the InitPipeline was resumed"),
     Trigger.CONTAINER_RESTARTED: TriggerRow(Starter.OPERATOR, "an app container restarted"),

@@ -53,7 +53,8 @@ class DeletePod:
 @dataclass(frozen=True, slots=True)
 class UngatePod:
     """Remove the operator's scheduling gate from the Pod with this UID. The status that records the
-    Pod must have been written before, so a Pod that was created late does not start."""
+    Pod must be written first. So a Pod that is created late, for a run that has ended, does not
+    start."""
 
     uid: str
 
@@ -80,12 +81,13 @@ class Decision:
 
     status: InitPipelineStatus
     patch: dict[str, Any] = field(default_factory=dict, kw_only=True)
-    """The merge patch that writes this status. Empty: it is stored already."""
+    """The merge patch that writes this status. Empty: it is stored already, or deferred."""
     action: Action | None = None
     wake_at: datetime | None = None
     """When to reconcile again, even if nothing changes. None: only after a change."""
     retry: bool = False
-    """Requeue with back-off, because the API server may accept the Pod, or its change, later."""
+    """Requeue with back-off, because the API server may later accept the Pod, or the removal of its
+    gate."""
     defer_status: bool = False
     """Do not write the status yet. It would report only that the first run has begun: its Pod is to
     be created, or exists and its first report is awaited (first_report_deadline)."""
@@ -139,9 +141,8 @@ def _current_run(facts: Facts, now: datetime) -> RunState | None:
 
 def _follow_pod(facts: Facts, state: RunState, now: datetime) -> FollowedRun:
     """Updates the current run from its Pod. If the Pod is gone, or has another owner, the run ends
-    (``runs.lost``). A new Pod changes the run only after the kubelet has reported its init
-    containers, after the scheduler has reported that the Pod cannot be scheduled, or after
-    FIRST_REPORT_GRACE."""
+    (``runs.lost``). While the first report on a new Pod is awaited (first_report_deadline), the Pod
+    does not change the run."""
     pipeline, pod = facts.pipeline, facts.pod
     if pod is not None and pod_ownership.is_owned_by(pod, pipeline):
         if in_place.unfit(pod):
@@ -286,7 +287,7 @@ def _ensure_pod(
     (first_report_deadline)."""
     pipeline, pod, state = facts.pipeline, facts.pod, followed.state
     if state.rate_limited is not None and (pod is None or followed.pod is not None):
-        # The next run replaces the Pod within seconds, so a run without a Pod gets none.
+        # The next run would replace the Pod within seconds, so none is created.
         delayed = statuses.without_pod(replace(facts, pod=None), state, now)
         wake_at = _next(now, followed.report_deadline, state.next_run_time)
         return Decision(delayed, wake_at=wake_at)
@@ -299,8 +300,8 @@ def _ensure_pod(
     if pod is None:
         creation = _creation(pipeline, state, obstacle)
         status = _keep_reported_status(facts, state, now)
-        # A second request means that the first one failed, or that its Pod is gone. Without a
-        # status before it, there would be none until a request succeeds.
+        # A second request means that the first one failed, or that its Pod is gone. If the status
+        # were deferred again, there would be no status until a request succeeds.
         requested = facts.requested or facts.failed is not None
         deferred = not requested and _is_deferred(pipeline, obstacle)
         return Decision(status, creation, defer_status=deferred)
@@ -348,9 +349,9 @@ def _keep_reported_status(facts: Facts, state: RunState, now: datetime) -> InitP
 
     The conditions of this run stay as written. So if an earlier creation was refused, a retry that
     is refused with the same message costs no status write. If the spec changed since the refusal,
-    or the Pod exists, the refusal is no longer reported. Neither is a failed deletion of the
-    previous Pod. If several requests to create the Pod have failed, status reports that before the
-    next request.
+    or the Pod exists, the refusal is no longer reported. A failed deletion of the previous Pod is
+    no longer reported in any case. If several requests to create the Pod have failed, status
+    reports that before the next request.
     """
     if facts.failed is not None and facts.pod is None:
         return statuses.without_pod(replace(facts, refusal=facts.failed), state, now)

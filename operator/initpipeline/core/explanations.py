@@ -188,8 +188,8 @@ def stuck(pod: Pod) -> Explanation:
     else:
         remedy = (
             f'the kubelet of node "{pod.node_name}" has not confirmed that its containers have '
-            "terminated. If the node is up, check its kubelet. Only if it is down for good, run "
-            f'"kubectl taint node {pod.node_name} '
+            "terminated. If the node is up, check its kubelet. Only if the node is down for good, "
+            f'run "kubectl taint node {pod.node_name} '
             'node.kubernetes.io/out-of-service=nodeshutdown:NoExecute", or delete the Pod with '
             "--grace-period=0 --force"
         )

@@ -4,7 +4,7 @@ The operator adds restart rules to the app containers of the Pod. Not every clus
 the API server may refuse or drop the rules, and a node may lack the feature. If so, or if in-place
 re-runs come too often, the operator creates the Pod without its rules. If an app container of such
 a Pod restarts, the operator replaces the Pod. The condition InPlaceUnavailable reports this. Each
-run tries the rules again, once.
+run tries the rules at most once.
 
 The kubelet starts an in-place re-run without back-off. It runs no preStop hooks, and sends SIGKILL
 two seconds after SIGTERM. Therefore, if an in-place re-run closely follows another, the operator
@@ -185,7 +185,7 @@ def _before_pod(facts: Facts, state: RunState, now: datetime) -> Explanation | N
 def _restarted_alone(run: Run, before: Pod) -> str | None:
     """Returns the name of the container that the kubelet restarted alone, although its first
     matching rule is RestartAllContainers. A container that admission injected does not have the
-    operator's rules. None: the kubelet restarted no container alone that has such a rule.
+    operator's rules. None: there is no such container.
 
     A cause with an exit code means that a restarted container caused the run.
     """

@@ -65,7 +65,7 @@ def belongs_to_run(pod: Pod, pipeline: Pipeline, run: Run) -> bool:
 
 def _precedes(pod: Pod, status: InitPipelineStatus, run: Run) -> bool:
     """Returns whether the Pod was created before status recorded the run, from another template or
-    before another rerun token.
+    with another rerun token.
 
     The Pod of the first run is created before the run is recorded. If the response is lost, and the
     user then changes the InitPipeline, the API server may refuse the next creation. That refusal is

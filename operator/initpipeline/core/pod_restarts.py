@@ -237,9 +237,9 @@ def _still_the_old(status: ContainerStatus, old_ids: Mapping[str, str]) -> bool:
 def raised_baselines(run: Run, pod: Pod) -> tuple[RestartBaseline, ...]:
     """Returns the baselines of the init containers, raised so that some restarts do not count.
 
-    A restart does not count if the container was lost with its sandbox or node. After the kubelet
-    re-creates the sandbox, the app containers have terminated, so their RestartAllContainers rules
-    apply once more. That restart does not count either.
+    A restart does not count if the container was lost with its sandbox or node. The app containers
+    terminate with the old sandbox, so their RestartAllContainers rules may then restart all
+    containers. That restart does not count either.
     """
     forgiven = set(LOST_ENDS)
     if run.trigger is Trigger.POD_RESTARTED:

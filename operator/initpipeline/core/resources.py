@@ -88,7 +88,7 @@ def fields_of_status(status: Mapping[str, Any]) -> dict[str, Any]:
 def pod_level_defaults(spec: Mapping[str, Any]) -> tuple[Amounts, Amounts]:
     """Returns the requests and limits that the API server sets by default in the Pod-level
     resources, if the Pod has Pod-level resources (KEP-2837). It sets requests only if there are
-    limits, and no limit for huge pages that are requested.
+    limits, and limits only for huge pages without a Pod-level request.
 
     Raises ValueError if an amount is not a quantity.
     """

@@ -134,8 +134,8 @@ def _started(run: RunFacts) -> str:
 
 
 def _failed_create(before: InitPipelineStatus, after: InitPipelineStatus) -> Iterator[RunEvent]:
-    """Yields the event for a run without a Pod, when the reason is first reported and whenever it
-    changes."""
+    """Yields the event for a run without a Pod, if the run, the reason or the message has
+    changed."""
     refused = _refused(after)
     if refused is not None and refused != _refused(before):
         run, reason, message = refused
@@ -171,7 +171,7 @@ def _given_up(before: InitPipelineStatus, after: InitPipelineStatus) -> Iterator
 
 def _run_given_up(status: InitPipelineStatus) -> int | None:
     """Returns the run after which the pipeline was given up. None: the pipeline was
-    not given up. Other reasons of Stalled are temporary."""
+    not given up. Stalled with a reason of _NOT_GIVEN_UP does not count."""
     run, stalled = status.run, status.condition(ConditionType.STALLED)
     if run is None or run.result not in _ENDS:
         return None
@@ -185,8 +185,8 @@ def _failed_steps(
 ) -> dict[int, dict[str, FailedStep]]:
     """Returns the failures that ``before`` did not report, by run and step.
 
-    In an initialized run only sidecars still run, and they fail when the sandbox or the Pod ends.
-    events_between returns no event for that.
+    Of the steps of an initialized run, only sidecars still run. They fail when the sandbox or the
+    Pod ends. events_between returns no event for that.
     """
     failures: dict[int, dict[str, FailedStep]] = {}
     lost = _pod_lost(after)
@@ -248,8 +248,8 @@ def _places(status: InitPipelineStatus) -> dict[str, str]:
 
 
 def _how(step: FailedStep) -> str:
-    """Returns how the step failed, without its restart count: notes of one series must be equal,
-    and the series has the count."""
+    """Returns how the step failed, without its restart count: the notes of an Event's series must
+    be equal, and the series has the count."""
     if step.exit_code is None:
         return f"failed: {step.message or step.reason or 'no reason given'}"
     return _ending(step)

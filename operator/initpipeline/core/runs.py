@@ -210,7 +210,7 @@ def end(
         exceeded=exceeded,
     )
     known = {field.alias: getattr(run, name) for name, field in RunFacts.model_fields.items()}
-    # A field of a newer version stays with its run, as far as the CRD has it in history as well.
+    # Fields of the run that only a newer version knows are copied to its entry in history.
     record = RunRecord.model_validate({**(run.model_extra or {}), **known, "failedStep": failed})
     # If another client wrote the status, history may already have an entry of this number.
     older = tuple(entry for entry in state.history if entry.number != run.number)

@@ -57,8 +57,8 @@ def _compare(
 
 
 def dropped(sent: Any, stored: Any, path: str = "status") -> Iterator[str]:
-    """Yields the path of each field of a merge patch that the stored object lacks. A CRD without
-    the field, or a webhook, has removed it."""
+    """Yields the path of each field of a merge patch that the stored object lacks. A changed CRD,
+    or a webhook, has removed it."""
     if isinstance(sent, Mapping) and isinstance(stored, Mapping):
         for name, value in sent.items():
             if name in stored:

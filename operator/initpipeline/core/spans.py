@@ -76,7 +76,7 @@ class _Attempt:
     start: datetime
     finish: datetime
     is_last_state: bool
-    """Whether the kubelet has started the container again since."""
+    """Whether the attempt is in lastState, and not in state."""
 
     @property
     def id(self) -> tuple[str, str]:
@@ -178,7 +178,7 @@ def _run_of(
     Pod, and was exported with it."""
     identifier = attempt.end.container_id
     is_stale = identifier in run.stale_container_ids or (
-        # Before the operator observes a run of the kubelet, it does not know when it began.
+        # The startTime of a kubelet-initiated run is when the operator first observed it.
         by_kubelet(run.trigger) and attempt.is_last_state and attempt.finish < run.start_time
     )
     if before is not None and before.number != run.number and (is_stale or identifier in earlier):

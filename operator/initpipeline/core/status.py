@@ -102,7 +102,7 @@ def suspended(facts: Facts, state: RunState | None, now: datetime) -> InitPipeli
     pipeline, pod = facts.pipeline, facts.pod
     before = pipeline.status
     token = runs.pending_token(pipeline, state or before)
-    waits = f'; that run also records the rerun token "{token}"' if token else ""
+    waits = f'; the rerun token "{token}" starts no other run' if token else ""
     delayed = _delayed(state) if state else None
     why = delayed or Explanation(
         Reason.SUSPENDED, f"suspended: a run starts once spec.suspend is false{waits}"
@@ -151,8 +151,8 @@ def not_deleted(
 def _failed_deletion(
     facts: Facts, what: str, since: datetime, now: datetime
 ) -> tuple[Explanation | None, Explanation | None]:
-    """Returns why the deletion fails, and the explanation of Stalled. Both are None if it does not
-    fail. If this process has not sent the request yet, both stay as status reports them."""
+    """Returns why the deletion fails, and the explanation of Stalled. If facts.undeleted is None,
+    both are as status reports them. None: status reports no failed deletion."""
     if facts.undeleted is None:
         before = facts.pipeline.status
         ready, reconciling, stalled = (

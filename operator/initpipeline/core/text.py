@@ -21,8 +21,8 @@ _BREAK: Final = re.compile("\r++\n?|[\r\v\f\x85\u2028\u2029]")
 line."""
 
 _CONTROLS: Final = "\x00-\x08\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-"""C0, DEL, C1, and the characters that reorder text (UAX #9). Newlines and tabs are safe,
-and ``plain`` replaces the other line breaks, so it does not include them."""
+"""C0, DEL, C1, and the characters that reorder text (UAX #9). HT, LF, VT, FF and CR are left out:
+tabs and newlines are safe, and ``plain`` replaces the other line breaks."""
 
 _SURROGATES: Final = "\ud800-\udfff"
 """Lone surrogates: an undecodable byte of an argument, or half of a pair."""

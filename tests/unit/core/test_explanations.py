@@ -471,8 +471,8 @@ PREEMPTED = ("DisruptionTarget", "True", "PreemptionByScheduler", "preempted by 
 NOT_TERMINATED = (
     "the Pod is still there long after its grace period: "
     'the kubelet of node "node-1" has not confirmed that its containers have terminated. If the '
-    'node is up, check its kubelet. Only if it is down for good, run "kubectl taint node node-1 '
-    'node.kubernetes.io/out-of-service=nodeshutdown:NoExecute", or delete the Pod with '
+    'node is up, check its kubelet. Only if the node is down for good, run "kubectl taint node '
+    'node-1 node.kubernetes.io/out-of-service=nodeshutdown:NoExecute", or delete the Pod with '
     "--grace-period=0 --force"
 )
 

@@ -229,7 +229,7 @@ def _restart_notes(template: Raw) -> tuple[str, ...]:
         return ()
     return (
         "if an app container restarts, all init containers run again in a new Pod; with "
-        "spec.rerunPolicy: OnPodLoss, only the kubelet restarts the container, as before",
+        "spec.rerunPolicy: OnPodLoss, the kubelet restarts only that container, as before",
     )
 
 
