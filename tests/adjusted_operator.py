@@ -1,7 +1,8 @@
 """Runs the operator with other constants of modules, a wall clock that can jump, or more memory.
 
 The environment variable ADJUST has the constants as a JSON object, such as
-``{"initpipeline.runtime.client.SILENT_SECONDS": 3}``, so that a test need not wait for long.
+``{"initpipeline.runtime.client.SILENT_SECONDS": 3}``, so that a test need not wait for long. If a
+constant is a timedelta, the value is in seconds.
 CLOCK_FILE names a file with the seconds by which the wall clock is ahead. MEMORY_MIB is how much
 memory the process occupies in addition.
 """
@@ -11,6 +12,7 @@ import json
 import os
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 ADJUST = "ADJUST"
@@ -31,7 +33,8 @@ def main() -> int:
         module, _, name = path.rpartition(".")
         target = importlib.import_module(module)
         assert hasattr(target, name), path
-        setattr(target, name, value)
+        is_duration = isinstance(getattr(target, name), timedelta)
+        setattr(target, name, timedelta(seconds=value) if is_duration else value)
     result = int(operator.main(sys.argv[1:]))
     del occupied
     return result

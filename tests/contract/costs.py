@@ -141,8 +141,8 @@ class RealWorld:
         return True
 
     async def settle(self) -> None:
-        expected = next(self._expected)
-
+        expected = next(self._expected, None)
+        assert expected is not None, f"the life in memory has fewer steps: {self._state()}"
         poll_until(
             lambda: self.requests >= expected,
             TIMEOUT_SECONDS,

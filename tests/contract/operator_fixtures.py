@@ -1,5 +1,6 @@
 """A pytest plugin with fixtures for tests of the operator."""
 
+import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from kubernetes import client
 
+from tests.adjusted_operator import ADJUST
 from tests.builders import running_pod
 from tests.cluster.cluster import Cluster
 from tests.contract.contract_env import ContractEnv, RequestCounter
@@ -62,10 +64,17 @@ def shared_user() -> str:
 
 
 @pytest.fixture(scope="module")
+def shared_constants() -> dict[str, float]:
+    """Returns the constants of the shared operator that differ (tests/adjusted_operator.py)."""
+    return {}
+
+
+@pytest.fixture(scope="module")
 def shared_operator(
     control_plane: Cluster,
     api: client.ApiClient,
     shared_user: str,
+    shared_constants: dict[str, float],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[OperatorProcess]:
     """Starts an operator of all namespaces for all tests of a module. Waits until a pipeline is
@@ -74,7 +83,12 @@ def shared_operator(
     kubeconfig = control_plane.kubeconfig_for(shared_user, ["system:masters"])
     log = tmp_path_factory.mktemp("operator") / "operator.log"
     arguments = ["--sweep-seconds", "99999", "--log-level", "debug"]
-    with PreloadedOperator(kubeconfig, log, arguments) as process:
+    adjusted = {ADJUST: json.dumps(shared_constants)}
+    with (
+        OperatorProcess(kubeconfig, log, arguments, adjusted, "tests.adjusted_operator")
+        if shared_constants
+        else PreloadedOperator(kubeconfig, log, arguments)
+    ) as process:
         first = ContractEnv(api, f"first-{shared_user}")
         client.CoreV1Api(api).create_namespace({"metadata": {"name": first.namespace}})
         first.create()

@@ -470,7 +470,9 @@ class TestWorkOfTheOperator:
         env.bind()
         env.report_status({"phase": "Succeeded"})
         poll_until(lambda: env.pipeline() is None, TIMEOUT_SECONDS, "the pipeline is gone")
+        env.delete_pod()
         env.create()
+        wait_for_pod_without_gate(env)
 
 
 def pod_is_ending(env: ContractEnv, uid: str) -> bool:

@@ -28,6 +28,13 @@ PLAYED = [
 ]
 
 
+@pytest.fixture(scope="module")
+def shared_constants() -> dict[str, float]:
+    """Returns a long FIRST_REPORT_GRACE: a Pod without a report for 3 s costs a status write, and a
+    busy machine may need longer for the report."""
+    return {"initpipeline.core.pod_ownership.FIRST_REPORT_GRACE": 120}
+
+
 class TestRequests:
     @pytest.mark.parametrize("life", PLAYED)
     def test_life_costs_the_requests_of_the_table(

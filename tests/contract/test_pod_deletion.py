@@ -30,8 +30,18 @@ def test_pod_is_deleted_as_in_the_model(
     core = client.CoreV1Api(api)
     for own, requested in product(OWN, REQUESTED):
         raw = pod(node, phase, finalizers, own)
-        found = deletion(core, namespace, raw, requested)
-        assert found == deletion_in_the_model(raw, requested), (own, requested)
+        found = deletions(core, namespace, raw, requested)
+        assert found == deletions_in_the_model(raw, requested), (own, requested)
+
+
+def test_terminating_pod_is_deleted_again_as_in_the_model(
+    api: client.ApiClient, namespace: str
+) -> None:
+    core = client.CoreV1Api(api)
+    for second in (None, 60, 30, 3, 0):
+        raw = pod("node-1", "Running", [], 30)
+        found = deletions(core, namespace, raw, None, second)
+        assert found == deletions_in_the_model(raw, None, second), second
 
 
 def pod(node: str | None, phase: str, finalizers: list[str], grace: int) -> Raw:
@@ -46,13 +56,17 @@ def pod(node: str | None, phase: str, finalizers: list[str], grace: int) -> Raw:
     }
 
 
-def deletion(core: client.CoreV1Api, namespace: str, raw: Raw, requested: int | None) -> int | None:
-    """Create and delete the Pod. Returns the grace period that the API server records in it. None:
-    the Pod is gone. Removes a Pod that is left."""
+def deletions(
+    core: client.CoreV1Api, namespace: str, raw: Raw, *requested: int | None
+) -> int | None:
+    """Create the Pod, and send these deletions. The Pod has failed before the second one. Returns
+    the grace period that the API server records in the Pod. None: the Pod is gone. Removes a Pod
+    that is left."""
     core.create_namespaced_pod(namespace, raw)
-    core.patch_namespaced_pod_status(NAME, namespace, {"status": raw["status"]})
-    options: dict[str, Any] = {} if requested is None else {"grace_period_seconds": requested}
-    core.delete_namespaced_pod(NAME, namespace, **options)
+    for phase, seconds in zip((raw["status"]["phase"], "Failed"), requested, strict=False):
+        core.patch_namespaced_pod_status(NAME, namespace, {"status": {"phase": phase}})
+        options: dict[str, Any] = {} if seconds is None else {"grace_period_seconds": seconds}
+        core.delete_namespaced_pod(NAME, namespace, **options)
     left = core.list_namespaced_pod(namespace).items
     if not left:
         return None
@@ -63,11 +77,13 @@ def deletion(core: client.CoreV1Api, namespace: str, raw: Raw, requested: int | 
     return recorded
 
 
-def deletion_in_the_model(raw: Raw, requested: int | None) -> int | None:
-    """Returns what ``deletion`` returns, for the API server of the model."""
+def deletions_in_the_model(raw: Raw, *requested: int | None) -> int | None:
+    """Returns what ``deletions`` returns, for the API server of the model."""
     api = Cluster().api
     metadata = {"namespace": NAMESPACE, "uid": "1", "labels": {NAME_LABEL: NAME}}
     api.put(PODS, {**raw, "metadata": {**raw["metadata"], **metadata}})
-    api.delete(PODS, grace=requested)
+    for phase, seconds in zip((raw["status"]["phase"], "Failed"), requested, strict=False):
+        api.edit(PODS, {"status": {"phase": phase}})
+        api.delete(PODS, grace=seconds)
     left = api.objects.get((PODS, KEY))
     return None if left is None else left["metadata"]["deletionGracePeriodSeconds"]

@@ -21,8 +21,9 @@ from tests.unit.runtime.fake_api import (
     PIPELINES,
     PODS,
     FakeApi,
-    grace_seconds,
     is_labelled,
+    is_removed,
+    with_deletion,
 )
 
 NODE = "node-1"
@@ -136,16 +137,12 @@ class Api(FakeApi):
         one with a finalizer stays. ``grace`` is that of the request in seconds. None: the request
         has none."""
         raw = copy.deepcopy(self._found(plural, key))
-        metadata = raw["metadata"]
-        seconds = grace_seconds(raw, grace) if plural == PODS else 0
-        if plural == PODS and "deletionTimestamp" not in metadata:
-            ends = self._clock() + timedelta(seconds=seconds)
-            metadata["deletionTimestamp"] = format_time(ends)
-            metadata["deletionGracePeriodSeconds"] = seconds
-            self.put(plural, raw)
-        if not seconds and not metadata.get("finalizers"):
+        deleted = with_deletion(raw, self._clock(), grace) if plural == PODS else raw
+        if deleted is not raw:
+            self.put(plural, deleted)
+        if is_removed(deleted):
             self.gone(plural, key)
-        return raw
+        return deleted
 
 
 class Cluster:
@@ -225,7 +222,7 @@ class Cluster:
         if "deletionTimestamp" not in pod["metadata"]:
             return self.kubelet.step()
         if not self.kubelet.terminate(exit_code):
-            self.api.gone(PODS)
+            self.api.delete(PODS, grace=0)
         return True
 
     def _write_status(self, status: Raw) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from initpipeline.api import names
 from initpipeline.api.models import format_time
 from initpipeline.api.raw import Raw
+from initpipeline.api.times import parse_time
 from initpipeline.core.facts import Pipeline
 from initpipeline.core.pod import Pod
 from initpipeline.runtime.cache import Cache
@@ -44,6 +45,31 @@ def grace_seconds(pod: Raw, requested: int | None = None) -> int:
         return 0
     default: int = spec.get("terminationGracePeriodSeconds", 30)
     return default if requested is None else requested
+
+
+def with_deletion(pod: Raw, now: datetime, requested: int | None = None) -> Raw:
+    """Returns the Pod as the API server stores it for a deletion. A further deletion can only
+    shorten the grace period (BeforeDelete in k8s.io/apiserver). ``requested`` is the grace period
+    of the request in seconds. None: the request has none."""
+    metadata = pod["metadata"]
+    recorded = metadata.get("deletionGracePeriodSeconds")
+    if recorded is None:
+        seconds, asked_at = grace_seconds(pod, requested), now
+    elif requested is None or requested >= recorded:
+        return pod
+    else:
+        ends = parse_time(metadata["deletionTimestamp"])
+        assert ends is not None
+        seconds, asked_at = requested, ends - timedelta(seconds=recorded)
+    at = format_time(max(asked_at + timedelta(seconds=seconds), now))
+    added = {"deletionTimestamp": at, "deletionGracePeriodSeconds": seconds}
+    return {**pod, "metadata": {**metadata, **added}}
+
+
+def is_removed(raw: Raw) -> bool:
+    """Returns whether the API server removes this object, which is being deleted, at once."""
+    metadata = raw["metadata"]
+    return not metadata.get("deletionGracePeriodSeconds") and not metadata.get("finalizers")
 
 
 class FakeApi(StubClient):
@@ -204,14 +230,12 @@ class FakeApi(StubClient):
     def delete(self, plural: str, key: Key = KEY) -> Raw:
         """Delete the object. A Pod with a grace period or a finalizer terminates."""
         raw = copy.deepcopy(self._found(plural, key))
-        grace = grace_seconds(raw) if plural == PODS else 0
-        if not grace and not raw["metadata"].get("finalizers"):
+        deleted = with_deletion(raw, self._clock()) if plural == PODS else raw
+        if is_removed(deleted):
             self.gone(plural, key)
             del raw["metadata"]["resourceVersion"]  # The API server may leave it out in this case.
             return {"kind": "Pod", **raw}
-        ends = self._clock() + timedelta(seconds=grace)
-        raw["metadata"]["deletionTimestamp"] = format_time(ends)
-        return self.put(plural, raw)
+        return raw if deleted is raw else self.put(plural, deleted)
 
     def _found(self, plural: str, key: Key) -> Raw:
         if (plural, key) not in self.objects:
