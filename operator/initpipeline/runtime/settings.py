@@ -21,21 +21,21 @@ def _namespace(name: str) -> str:
     """Returns the name of a namespace. Raises ValueError if it is not valid: Kopf would treat it
     as a pattern, and watch no namespace."""
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
-        raise ValueError(f"must be a valid namespace name, not {name!r}")
+        raise ValueError("must be a valid namespace name")
     return name
 
 
 def _address(address: str) -> str:
     """Returns the address. Raises ValueError if it lacks a host or a port."""
     if address and not re.fullmatch(r"([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}", address):
-        raise ValueError(f"must have the form HOST:PORT, not {address!r}")
+        raise ValueError("must have the form HOST:PORT")
     return address
 
 
 def _lease_name(name: str) -> str:
     """Returns the name of a Lease. Raises ValueError if the API server would refuse it."""
     if len(name) > 253 or not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", name):
-        raise ValueError(f"must be a valid name of a Lease, not {name!r}")
+        raise ValueError("must be a valid name of a Lease")
     return name
 
 

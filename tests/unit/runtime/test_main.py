@@ -172,6 +172,7 @@ class TestBadInput:
             [line] = answer.err.splitlines()
             assert line.startswith(f"error: {option} (or INITPIPELINE_{setting.upper()}): ")
             assert line.endswith(f", not {value!r}")
+            assert line.count(repr(value)) == 1
 
     @pytest.mark.parametrize(
         ("lease", "retry", "renew"),
