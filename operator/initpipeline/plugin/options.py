@@ -119,7 +119,7 @@ def _cluster_options(
         metavar="NAME",
         help="namespace (default: that of the context)"
         if connects
-        else "namespace in the commands that the notes suggest (default: that of the manifest)",
+        else "namespace in the commands of the notes, if the manifest has none",
     )
     if all_namespaces:
         group.add_argument(

@@ -1,6 +1,6 @@
 """The operator's exceptions.
 
-OperatorError           ends the process with a message of one line
+OperatorError           ends the process with a message of one line, unless a caller handles it
   LoginError            there are no usable credentials, or no address of a cluster
   LeaseLost             this process has lost the Lease, and must not write any more
   HistoryLost           objects are older than before: the operator starts over
@@ -21,7 +21,8 @@ from typing import Any, Final
 
 
 class OperatorError(Exception):
-    """Ends the process. The message is one line: what is wrong and how to correct it."""
+    """Ends the process, unless a caller handles it. The message is one line: what is wrong and how
+    to correct it."""
 
 
 class LoginError(OperatorError):
@@ -97,7 +98,8 @@ def api_error(code: int, status: Mapping[str, Any], retry_seconds: int = 0) -> A
 
 
 UNAVAILABLE: Final = frozenset({429, 502, 503, 504})
-"""The API server cannot answer now. A list would cost it more than a watch does."""
+"""The API server cannot answer now. A watch continues after these codes, because a list would cost
+more."""
 
 
 def one_line(text: object) -> str:

@@ -171,7 +171,8 @@ class EventRecorder:
         event = RunEvent(
             EventReason.STATUS_NOT_WRITTEN,
             0,
-            f"the operator cannot write the status, and does nothing else until it can: {why}",
+            "the operator cannot write the status, and does nothing else for this InitPipeline: "
+            f"{why}",
         )
         self._put(pipeline, event)
 

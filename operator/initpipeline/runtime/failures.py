@@ -9,7 +9,7 @@ from initpipeline.runtime.errors import ApiError, ConnectionFailed, LeaseExpirin
 from initpipeline.runtime.keys import Key
 
 IN_A_ROW: Final = 2
-"""The number of failed requests that status reports. A single one is not worth a write."""
+"""Status reports a failure after this many in a row. A single one is not worth a write."""
 
 
 @dataclass(frozen=True, slots=True)

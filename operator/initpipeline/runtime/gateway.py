@@ -105,9 +105,9 @@ class Gateway:
         remaining: Callable[[], float] = lambda: math.inf,
         shard: Shard = Shard(),
     ) -> None:
-        """``remaining`` returns the seconds until the Lease expires, or with ``--shards`` the
-        heartbeat of this replica, if that is earlier. Lists and watches have only the objects of
-        the shard."""
+        """``remaining`` returns the seconds until the Lease expires. With ``--shards``, it returns
+        those until the heartbeat of this replica expires, if that is earlier. Lists and watches
+        have only the objects of the shard."""
         self._client = client
         self._remaining = remaining
         self._shard = shard

@@ -14,8 +14,8 @@ async def served(
     what: str, option: str, address: str, handlers: Mapping[str, Handler]
 ) -> AsyncIterator[None]:
     """Answer GET requests for these paths on this address, HOST:PORT, within the context. Raises
-    OperatorError if the address cannot be used. ``what`` is then not served, and ``option`` sets
-    the address: both are in the message."""
+    OperatorError if the address cannot be used. The message names ``what``, since it is not served,
+    and ``option``, which sets the address."""
     app = web.Application()
     for path, handler in handlers.items():
         app.router.add_get(path, handler)

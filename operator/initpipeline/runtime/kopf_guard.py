@@ -48,7 +48,7 @@ class Lists(Protocol):
     """Gets the objects of lists."""
 
     def begin(self) -> None:
-        """Record that a list is requested. A list that was not completed before is discarded."""
+        """Record that a list is requested. An earlier, incomplete list is discarded."""
 
     def handle(self, raw: dict[str, Any]) -> None:
         """Store an object of the list."""

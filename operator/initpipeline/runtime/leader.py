@@ -74,7 +74,7 @@ SLOW: Final = "check the CPU of this process and the latency of the API server"
 
 def transitions_after(lease: Lease | None) -> int:
     """Returns the leaseTransitions to write when the holder of the Lease changes. It starts again
-    after the largest number of 32 bits. None: the Lease does not exist."""
+    after the largest number of 32 bits. ``lease`` None: it does not exist."""
     return 0 if lease is None else (lease.transitions + 1) % 2**31
 
 

@@ -1,4 +1,4 @@
-"""One replica does all the work, and the others stand by: the one that holds the Lease."""
+"""The replica that holds the Lease does all the work, and the others stand by."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -67,7 +67,7 @@ class Leading:
 
     async def _lead(self) -> None:
         """Take the Lease, queue all pipelines, and renew the Lease, until the task is cancelled.
-        Before that, the watches keep the cache up to date, and no worker reconciles. Raises
+        Without the Lease, the watches keep the cache up to date, and no worker reconciles. Raises
         LeaseLost if another process has taken the Lease from this one, HistoryLost if the Lease
         has an older version than before."""
         while True:

@@ -42,7 +42,8 @@ def _without_framework_traceback(record: logging.LogRecord) -> bool:
         return True
     if record.name.startswith("kopf"):
         record.exc_info = record.exc_text = None
-    # Both fail if a watch of Kopf is cancelled at an unusual moment. The watch ends nevertheless.
+    # Those of _OF_WATCHES fail if a watch of Kopf is cancelled at an unusual moment. The watch ends
+    # nevertheless.
     return record.name != "asyncio" or not any(name in record.getMessage() for name in _OF_WATCHES)
 
 

@@ -202,7 +202,7 @@ _LOOP_LAG: Final = Declaration(
 _WATCH_ENDS: Final = Declaration(
     Counter,
     "initpipeline_watch_restarts_total",
-    f"Watches that had to be opened again, and attempts to do so, by cause: {_CAUSES}.",
+    f"Watches that had to be opened again, and failed attempts, by cause: {_CAUSES}.",
     ("resource", "cause"),
 )
 _BUILD_INFO: Final = Declaration(

@@ -184,7 +184,7 @@ class _SharedLists:
         """The lists of the shares that existed when the list was requested."""
 
     def begin(self) -> None:
-        """Record that a list is requested. A list that was not completed before is discarded."""
+        """Record that a list is requested. An earlier, incomplete list is discarded."""
         self._lists = {
             share: PipelineList(self._namespace, share.listed) for share in self._work.shares()
         }
@@ -268,9 +268,9 @@ class Operator:
 
     async def serve(self, checks: Probes) -> None:
         """Run until SIGTERM or SIGINT, with these probes. Raises OperatorError if a watch or a task
-        fails. It would otherwise seem to run but reconcile nothing. After HistoryLost, ``run``
-        starts over in the same process. After any other OperatorError, the process must be
-        restarted."""
+        fails, since the operator would otherwise seem to run but reconcile nothing. After
+        HistoryLost, ``run`` starts over in the same process. After any other OperatorError, the
+        process must be restarted."""
         self._before = asyncio.all_tasks()
         checks.live = (self._stuck_worker, self._stuck_election, self._stuck_watch)
         checks.ready = (self._unready,)

@@ -62,8 +62,8 @@ class PodWatcher:
         is missing must be listed."""
 
     async def fill(self, namespace: str | None) -> None:
-        """Store all Pods for the first time. Queues only pipelines whose Pods the operator has
-        created meanwhile. The callback ``filled`` queues the others."""
+        """Store all Pods for the first time. Queues a pipeline only if its Pod was stored before
+        and has changed or is gone. The callback ``filled`` queues the others."""
         await self._list(namespace, first=True)
         self._known.add(namespace)
         self._filled(namespace)

@@ -132,7 +132,7 @@ class WorkQueue(Generic[K]):
     ``group`` returns the group of a key, and ``urgency`` its place in the group. In one
     group, at most ``max_urgent`` workers have keys of the urgencies FIRST and NEXT. At most
     ``max_last`` others have keys of the urgency LAST, or only one while keys of the urgency FIRST
-    wait. If ``max_urgent`` workers have keys and none of the ``max_last`` has one, one of these
+    wait. As an exception, if ``max_urgent`` workers have keys and no other worker has one, one more
     gets a key of the urgency NEXT, so that slow keys of the urgency FIRST do not delay it.
     """
 

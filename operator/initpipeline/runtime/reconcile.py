@@ -14,8 +14,8 @@ No other module writes InitPipelines or Pods. (runtime.events writes Events.)
 - If the response to an action is a new fact, the same reconcile decides again: for example if the
   API server created or refused the Pod, another Pod has its name, or the Pod to delete is gone.
 - If two requests to create the Pod fail in a row, without a refusal of the Pod and without another
-  Pod of its name, status reports that before the next request. The same applies to two deletions,
-  for any cause.
+  Pod of its name, status reports that before the next request. So it does if two deletions fail in
+  a row, for any cause.
 - If the pipeline does not exist any more, its state in memory is discarded. The garbage collector
   deletes its Pod.
 - A reconcile without a change makes no request, except to read a Pod that the watch does not
@@ -197,10 +197,10 @@ class Reconciler:
         return not followed and bool(decision.patch or decision.action)
 
     async def _confirm(self, key: Key, facts: Facts, decision: Decision) -> Facts | None:
-        """Read the Pod from the API server, and the pipeline as well if no status write follows,
-        which would detect a change of the pipeline. Returns the facts. None: the pipeline is gone
-        or cannot be read, or the Pod was deleted while it was read, or it is gone and the watch has
-        not reported that yet. The event DELETED of the watch has the last state of the Pod."""
+        """Read the Pod from the API server. A status write would detect a change of the pipeline.
+        So without one, the pipeline is read as well. Returns the facts. None: the pipeline is gone
+        or cannot be read, the Pod was deleted while it was read, or the Pod is gone and its event
+        DELETED, which has its last state, was not received yet."""
         pipeline: Pipeline | UnreadablePipeline | None = facts.pipeline
         if not decision.patch:
             pipeline = await self._gateway.get_pipeline(key)
@@ -480,9 +480,9 @@ class Reconciler:
         return Facts(facts.pipeline, None, answer, refused_in_place=creation.in_place)
 
     async def _ungate(self, key: Key, uid: str, facts: Facts, current: Run | None) -> Facts | None:
-        """Remove the scheduling gate. Users can create a Pod that has it. Without
-        --scheduling-gate, the operator may lack the permission to remove it. A refusal then
-        concerns this Pod only."""
+        """Remove the scheduling gate. Users can create a Pod that has it, and without
+        --scheduling-gate the operator may lack the permission to remove it. So a 403 does not fail
+        the reconcile."""
         try:
             ungated = await self._gateway.ungate_pod(key, uid)
         except (NotFoundError, ConflictError):

@@ -30,7 +30,7 @@ def fields_of(
 
 
 def about(pipeline: PipelineMetadata, run: RunFacts | None) -> dict[str, Any]:
-    """Returns the fields of a line about the current run. None: the pipeline has no run yet."""
+    """Returns the fields of a line about the current run. ``run`` None: the pipeline has none."""
     if run is None:
         return fields_of(pipeline, None)
     return fields_of(pipeline, run.number, run.trigger)

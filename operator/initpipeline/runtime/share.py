@@ -142,8 +142,8 @@ def work_queue(
 ) -> WorkQueue[Key]:
     """Returns the queue of the pipelines to reconcile, for this number of workers.
 
-    At most about a quarter of the workers serve one namespace, but at least two may: one for urgent
-    pipelines and one for those that have a Pod. So requests that time out there do not occupy all
+    About a quarter of the workers, but at least two, may serve one namespace: one for the urgencies
+    FIRST and NEXT, and one for NEXT and LAST. So requests that time out there do not occupy all
     workers.
     """
     return WorkQueue(

@@ -32,7 +32,7 @@ class ReconcileSpan:
 
     def note(self, pipeline: PipelineMetadata, run: int | None, action: str) -> None:
         """Record that the reconcile is about to do something for a run. Without such a call, the
-        reconcile has no span. None: the pipeline has no run."""
+        reconcile has no span. ``run`` None: the pipeline has none."""
 
 
 class Tracer:

@@ -328,7 +328,7 @@ class TestStatusRefused:
         await clock.advance()
         posting.cancel()
         [note] = [raw["note"] for raw in api.posted_events if raw["reason"] == "StatusNotWritten"]
-        assert note.endswith(f"until it can: {code}: {message}")
+        assert note.endswith(f"for this InitPipeline: {code}: {message}")
 
 
 class TestGone:

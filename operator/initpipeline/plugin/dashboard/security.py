@@ -1,7 +1,7 @@
 """Admits only the browser that opened the printed address, and only requests of the page itself.
 
 - Host: another name that resolves to the loopback address is refused (DNS rebinding).
-- Token: the printed address has it once. The browser then has a cookie, whose value differs.
+- Token: the printed address has it. The browser gets a cookie for it, whose value differs.
 - Origin: other sites cannot send requests, even if the browser would add the cookie.
 - Content-Security-Policy: no script and no style except the two files of this package.
 """

@@ -107,7 +107,7 @@ def absence(current: Report, seconds: float) -> str:
 
 def _unwritten(facts: Facts, decision: Decision) -> tuple[str, ...]:
     """Returns the change of status that the operator has not written yet. The operator defers the
-    first status until the new Pod is reported on. That is not a pending change."""
+    first status until the first report on the new Pod. That is not a pending change."""
     if decision.defer_status and facts.pod is not None:
         return ()
     before, after = facts.pipeline.status, decision.status

@@ -91,8 +91,8 @@ class Moment:
 
 
 class Line(str):
-    """A text at the time ``now``, and the parts that it is made of. The live page counts on the
-    moments among them."""
+    """A text at the time ``now``, and the parts that it is made of. The live page updates
+    the moments among them."""
 
     now: datetime
     parts: tuple[str | Moment, ...]

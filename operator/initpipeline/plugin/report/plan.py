@@ -29,7 +29,7 @@ _EFFECTS: Final[Mapping[str, str]] = {
     "initPolicies": "also apply to the current run until it is initialized",
     "suspend": "",
     "runHistoryLimit": "",
-    "logTails": "applies at once, except for the terminationMessagePolicy of the next Pod",
+    "logTails": "applies at once; the terminationMessagePolicy changes with the next Pod",
     "ttlSecondsAfterFinished": "counts from the end of the last run",
 }
 """The effect of a changed field of the spec. Empty if the effects of the plan already show it."""

@@ -263,7 +263,7 @@ def _of_refusal(pipeline: Pipeline, flags: str) -> Iterator[Remedy]:
         case Reason.NAME_CONFLICT:
             yield Remedy(
                 f"kubectl describe pod {name}{flags}",
-                "show its owner (Controlled By); if you delete it, the operator creates its own",
+                "show its owner (Controlled By); once the Pod is gone, the operator creates one",
             )
 
 

@@ -57,7 +57,7 @@ def svg(chart: Chart, *, live: bool = False) -> str:
     """Returns the SVG document.
 
     ``live``: it is a part of the live page, which has the title and STYLE. Moments are elements
-    that the page counts on.
+    that the page updates.
     """
     head = 0 if live else _TITLE
     height = head + _height(chart)
@@ -201,7 +201,7 @@ def _text(
 
 
 def _live_parts(element: Xml.Element, parts: Iterable[str | Moment]) -> None:
-    """Adds the parts of a line. A moment is an element that the page counts on."""
+    """Adds the parts of a line. A moment is an element that the page updates."""
     for one in parts:
         if isinstance(one, str):
             _child(element, "tspan", one)
