@@ -251,10 +251,10 @@ def _requiring(schema: Schema, *fields: str) -> Schema:
 
 
 def _open(schema: Schema) -> Schema:
-    """Returns the schema of a status. It has no defaults, except for those that resource_schema
-    adds later, so a status holds only what the operator wrote. An enumeration accepts further
-    values, because a newer operator may know more of them. Its description has those that this
-    version knows."""
+    """Returns the schema of a status, without defaults: except for those that resource_schema adds
+    later, a status holds only what the operator wrote. An enumeration accepts further values,
+    because a newer operator may know more of them. Its description has those that this version
+    knows."""
     bare = without(schema, {"default", "enum"})
     if "enum" in schema:
         bare |= {"minLength": 1, "maxLength": names.MAX_IDENTIFIER_LENGTH}

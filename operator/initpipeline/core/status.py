@@ -102,7 +102,7 @@ def suspended(facts: Facts, state: RunState | None, now: datetime) -> InitPipeli
     pipeline, pod = facts.pipeline, facts.pod
     before = pipeline.status
     token = runs.pending_token(pipeline, state or before)
-    waits = f'; the rerun token "{token}" starts no other run' if token else ""
+    waits = f'; the rerun token "{token}" starts the same run' if token else ""
     delayed = _delayed(state) if state else None
     why = delayed or Explanation(
         Reason.SUSPENDED, f"suspended: a run starts once spec.suspend is false{waits}"
@@ -152,7 +152,7 @@ def _failed_deletion(
     facts: Facts, what: str, since: datetime, now: datetime
 ) -> tuple[Explanation | None, Explanation | None]:
     """Returns why the deletion fails, and the explanation of Stalled. If facts.undeleted is None,
-    both are as status reports them. None: status reports no failed deletion."""
+    each is as status reports it, or None."""
     if facts.undeleted is None:
         before = facts.pipeline.status
         ready, reconciling, stalled = (

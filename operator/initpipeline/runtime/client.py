@@ -258,9 +258,9 @@ class ApiClient:
         return document
 
     async def is_ready(self) -> bool:
-        """Returns whether the API server has started. It has if it refuses the credentials. By
-        default, RBAC lets each client request this. Raises ConnectionFailed if there is no
-        response."""
+        """Returns whether the API server has started. If it refuses the credentials, it has
+        started. By default, RBAC lets each client request this. Raises ConnectionFailed if there
+        is no response."""
         code, _, _ = await self._answer("GET", "/readyz", {})
         return code < 500
 

@@ -161,7 +161,7 @@ class Gateway:
     async def delete_pod(self, key: Key, uid: str) -> Pod | None:
         """Delete the Pod with this UID, with the grace period of its spec.
 
-        Returns the Pod as it was deleted. None: the response does not have it. Raises
+        Returns the Pod of the response. None: it has none with a resource version. Raises
         NotFoundError if no Pod has this name, ConflictError if another Pod has it.
         """
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}

@@ -14,8 +14,8 @@ No other module writes InitPipelines or Pods. (runtime.events writes Events.)
 - If the response to an action is a new fact, the same reconcile decides again: for example if the
   API server created or refused the Pod, another Pod has its name, or the Pod to delete is gone.
 - If two requests to create the Pod fail in a row, without a refusal of the Pod and without another
-  Pod of its name, status reports that before the next request. So it does if two deletions fail in
-  a row, for any cause.
+  Pod of its name, status reports that before the next request. It also reports two deletions that
+  fail in a row, for any cause.
 - If the pipeline does not exist any more, its state in memory is discarded. The garbage collector
   deletes its Pod.
 - A reconcile without a change makes no request, except to read a Pod that the watch does not
