@@ -251,8 +251,8 @@ def _requiring(schema: Schema, *fields: str) -> Schema:
 
 
 def _open(schema: Schema) -> Schema:
-    """Returns the schema of a status, without defaults: except for those that resource_schema adds
-    later, a status holds only what the operator wrote. An enumeration accepts further values,
+    """Returns the schema of a status, without defaults. So a status holds only what the operator
+    wrote, and the defaults that resource_schema adds later. An enumeration accepts further values,
     because a newer operator may know more of them. Its description has those that this version
     knows."""
     bare = without(schema, {"default", "enum"})

@@ -62,9 +62,9 @@ def selector(shards: Collection[int], count: int) -> str:
 def owners(replicas: Collection[str], count: int) -> dict[int, str]:
     """Returns the replica that serves each shard. Empty if there is no replica.
 
-    Two replicas differ by at most one shard. Each shard goes to the replica with
-    the highest score for it, among those that may have one more (rendezvous hashing with bounded
-    loads). Therefore only a few shards move when a replica starts or ends.
+    The numbers of shards of any two replicas differ by at most one. Each shard goes to the replica
+    with the highest score for it, among those that may have one more (rendezvous hashing with
+    bounded loads). Therefore only a few shards move when a replica starts or ends.
     """
     owned: dict[str, int] = dict.fromkeys(sorted(replicas), 0)
     if not owned:

@@ -32,8 +32,8 @@ _DESCRIPTION = f"""\
 Request a new run of all init containers, by setting the annotation {RERUN_ANNOTATION}
 to a new token. The operator deletes the Pod, even if the InitPipeline is Ready, Stalled or in
 back-off, and creates the new Pod when the old one is gone. If the InitPipeline is suspended, the
-request waits until you resume it. Five runs that users start begin without delay, then one
-every ten seconds. If this delays the run, --wait shows when the run starts.
+request waits until you resume it. Users can start five runs of an InitPipeline without
+delay, then one every ten seconds. If this delays the run, --wait shows when the run starts.
 
 With --wait, the exit code is 0 when the requested run is Ready (or initialized, with --for), and 1
 if the InitPipeline is Stalled or suspended, or another request or a new template has ended the run.
