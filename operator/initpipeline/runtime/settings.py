@@ -63,7 +63,7 @@ class Settings(BaseSettings):
         default=(), description="Watch only these namespaces. Without it: all namespaces."
     )
     workers: int = Field(
-        default=64,
+        default=128,
         ge=1,
         le=256,
         description="Number of pipelines reconciled at the same time. With --shards, each shard "

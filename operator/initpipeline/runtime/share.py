@@ -149,8 +149,8 @@ def work_queue(
     return WorkQueue(
         now,
         group=lambda key: key.namespace,
-        max_urgent=max(1, workers * 3 // 16),
-        max_last=max(1, workers // 32),
+        max_urgent=max(1, workers * 15 // 64),
+        max_last=max(1, workers // 64),
         urgency=partial(_urgency, cache),
         meter=meter,
     )

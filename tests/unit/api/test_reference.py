@@ -106,7 +106,7 @@ class TestFilled:
             ("events", "| `StepFailed` | Warning |"),
             ("names", "| `initpipeline.dev/rerun` | annotation |"),
             ("settings", "| `--namespace` | `INITPIPELINE_NAMESPACES` | |"),
-            ("settings", "| `--workers` | `INITPIPELINE_WORKERS` | `64` |"),
+            ("settings", "| `--workers` | `INITPIPELINE_WORKERS` | `128` |"),
         ],
     )
     def test_table_has_row(self, table: str, row: str) -> None:

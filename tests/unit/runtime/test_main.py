@@ -82,7 +82,7 @@ class TestHelp:
         settings = {option.lstrip("-").replace("-", "_") for option in OPTIONS}
         assert settings - {"namespace"} | {"namespaces"} == set(Settings.model_fields)
 
-    @pytest.mark.parametrize("default", ["64", "600", "30", "auto", "info"])
+    @pytest.mark.parametrize("default", ["128", "600", "30", "auto", "info"])
     def test_help_of_run_states_the_defaults(self, run: str, default: str) -> None:
         assert f"Default: {default}." in " ".join(run.split())
 
